@@ -1,0 +1,95 @@
+"""A decoder: latents in, RGB out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from .errors import LatentsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What is known of a decoder besides its weights; the metadata of a decoder file.
+
+    Args:
+        name: unique among the decoders at hand, such as `flux2-affine-comfyui`.
+        space: the name of the latent space it decodes; None where the file cannot say (see `catalogue`).
+        kind: a name in `kinds.KINDS`.
+        settings: what the kind's `build` needs besides tensors.
+        scale: picture pixels it makes per latent pixel, along one side.
+        parameters: how many numbers it holds.
+        source: where it was published, or what made it.
+        fitted_on: the pictures it was fitted on, if known.
+        metrics: what it scored, on what, such as `{"psnr_latent_db": 20.2, "judged_on": "..."}`.
+        licence: an SPDX name, or a sentence.
+        notes: anything a user should know before trusting it.
+    """
+
+    name: str
+    space: str | None
+    kind: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    scale: int = 1
+    parameters: int = 0
+    source: str = "unknown"
+    fitted_on: str | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    licence: str | None = None
+    notes: str | None = None
+
+
+@final
+class Decoder:
+    """A net with its card. `decode` is the only thing anybody calls.
+
+    Args:
+        card: what is known of the net.
+        net: a module whose `channels` and `scale` say what it takes and makes; its `forward` maps model space
+            `[B, C, H, W]` to `[B, 3, H*scale, W*scale]`, 0..1 before clamping.
+    """
+
+    def __init__(self, card: Card, net: nn.Module) -> None:
+        self.card = card
+        self.net = net.eval().requires_grad_(False)
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    @property
+    def scale(self) -> int:
+        return self.card.scale
+
+    def to(self, device: torch.device | str) -> "Decoder":
+        """The same decoder with its weights on `device`."""
+        self.net.to(device)
+        return self
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decodes model space `latents` `[B, C, H, W]` to `rgb` `[B, 3, H*scale, W*scale]`.
+
+        The result is sRGB, float32 in 0..1, on the device of `latents`. Values that are not numbers come out black.
+
+        Raises:
+            LatentsError: `latents` is not `[B, C, H, W]` with the decoder's channel count.
+        """
+        channels: int = self.net.channels
+        if latents.ndim != 4 or latents.shape[1] != channels:
+            raise LatentsError(
+                f"decoder {self.name} expects latents [B, {channels}, H, W], got {list(latents.shape)}; "
+                "unpack them with their latent space first, or choose a decoder of that space"
+            )
+        rgb = self.net(latents.float())
+        return torch.nan_to_num(rgb, nan=0.0, posinf=1.0, neginf=0.0).clamp_(0.0, 1.0)
+
+
+def to_bytes(rgb: Tensor) -> Tensor:
+    """`rgb` `[B, 3, H, W]` in 0..1 as `pixels` `[B, H, W, 3]` uint8, rounded to nearest, on the same device.
+
+    Floats become bytes here and nowhere else.
+    """
+    return rgb.mul(255.0).round_().to(torch.uint8).movedim(1, -1).contiguous()

@@ -1,0 +1,75 @@
+"""The exception tree of the whole project.
+
+    SafelightError
+    ├── SpaceError
+    │   ├── UnknownSpaceError       a name that no latent space has
+    │   └── ContradictionError      evidence that no single latent space can satisfy
+    ├── LatentsError                a tensor that does not fit the space it is said to be of
+    ├── DecoderError
+    │   ├── UnknownDecoderError     a request that no decoder at hand answers
+    │   └── DecoderFileError        a file that is not a decoder
+    │       ├── AlteredFileError    a shipped file whose bytes are not those in the manifest
+    │       ├── PickledFileError    a file that only runs code could open
+    │       └── MisshapenFileError  tensors that do not fit what the file says it is
+    └── RunError
+        ├── ManifestError           a `run.json` that cannot be read
+        └── SinkError               a place for pictures that cannot be opened or written
+
+Every message says what was expected, what came, and what to do next.
+"""
+
+
+class SafelightError(Exception):
+    """Anything Safelight refuses to do."""
+
+
+class SpaceError(SafelightError):
+    """A latent space cannot be told."""
+
+
+class UnknownSpaceError(SpaceError):
+    """No latent space has this name."""
+
+
+class ContradictionError(SpaceError):
+    """What a host says of its latents fits no single latent space."""
+
+
+class LatentsError(SafelightError):
+    """A tensor does not have the shape of its latent space."""
+
+
+class DecoderError(SafelightError):
+    """A decoder cannot be had."""
+
+
+class UnknownDecoderError(DecoderError):
+    """No decoder at hand answers the request."""
+
+
+class DecoderFileError(DecoderError):
+    """A file is not a decoder."""
+
+
+class AlteredFileError(DecoderFileError):
+    """A shipped file's bytes are not those in the manifest."""
+
+
+class PickledFileError(DecoderFileError):
+    """Opening the file would run code that is stored in it."""
+
+
+class MisshapenFileError(DecoderFileError):
+    """A file's tensors do not fit what it says it is."""
+
+
+class RunError(SafelightError):
+    """A run cannot be shown, kept or read."""
+
+
+class ManifestError(RunError):
+    """A `run.json` cannot be read."""
+
+
+class SinkError(RunError):
+    """A place for pictures cannot be opened or written."""

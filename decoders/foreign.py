@@ -1,0 +1,100 @@
+"""Decoder files that others publish, recognised by their keys and shapes, never by their file name."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A published file layout that is not ours.
+
+    Args:
+        title: what people call it.
+        kind: the kind that runs it.
+        marks: keys that every such file has, each with its number of axes.
+        settings: the kind's settings, from the file's shapes.
+        keys: which of the file's keys is which of the kind's; keys left out are not needed.
+        reshape: the file's tensor as the kind's.
+    """
+
+    title: str
+    kind: str
+    marks: Mapping[str, int]
+    settings: Callable[[Shapes], dict[str, Any]]
+    keys: Callable[[Shapes], dict[str, str]]
+    reshape: Callable[[Tensor], Tensor] = lambda tensor: tensor
+
+    def matches(self, shapes: Shapes) -> bool:
+        """Whether a file with these tensors is of this layout."""
+        return all(len(shapes.get(key, ())) == ndim for key, ndim in self.marks.items())
+
+
+def recognise(shapes: Shapes) -> Foreign | None:
+    """The layout of a file with these tensors, or None."""
+    return next((foreign for foreign in FOREIGN if foreign.matches(shapes)), None)
+
+
+def _tiny(title: str, architecture: str, last: int, prefix: str, behind: int, *, pooled: bool = False) -> Foreign:
+    """A `Sequential` of `tiny`, its keys behind `prefix`, its numbers `behind` those of the published class."""
+    first = f"{prefix}{1 - behind}.weight"
+    block = f"{prefix}{3 - behind}." + ("pool.0.weight" if pooled else "conv.0.weight")
+    pattern = re.compile(re.escape(prefix) + r"(\d+)\.(.+)")
+
+    def keys(shapes: Shapes) -> dict[str, str]:
+        found = ((key, pattern.fullmatch(key)) for key in shapes)
+        return {key: f"layers.{int(match[1]) + behind}.{match[2]}" for key, match in found if match}
+
+    return Foreign(
+        title=title,
+        kind="tiny",
+        marks={first: 4, block: 4, f"{prefix}{last - behind}.bias": 1},
+        settings=lambda shapes: {"architecture": architecture, "channels": shapes[first][1]},
+        keys=keys,
+    )
+
+
+def _mlp_layers(shapes: Shapes) -> list[str]:
+    hidden = [key.removesuffix(".weight") for key in shapes if re.fullmatch(r"hidden_layers\.\d+\.weight", key)]
+    return ["in_proj", *sorted(hidden, key=lambda key: int(key.split(".")[1])), "out_proj"]
+
+
+# Published plain, as half of an autoencoder, as ComfyUI saves it, and as diffusers' `AutoencoderTiny`, which keeps the
+# clamp outside its `Sequential` and so counts one less.
+_TINY_LAYOUTS = (("", 0), ("decoder.", 0), ("taesd_decoder.", 0), ("decoder.layers.", 1))
+
+FOREIGN: tuple[Foreign, ...] = (
+    *(_tiny("TAESANA", "taesana", 29, *layout) for layout in _TINY_LAYOUTS),
+    *(_tiny("TAEF2", "taef2", 19, *layout, pooled=True) for layout in _TINY_LAYOUTS),
+    *(_tiny("TAESD", "taesd", 19, *layout) for layout in _TINY_LAYOUTS),
+    Foreign(
+        title="AUTOMATIC1111 VAE-approx",
+        kind="approx",
+        marks={"conv1.weight": 4, "conv8.weight": 4, "conv8.bias": 1},
+        settings=lambda shapes: {"channels": shapes["conv1.weight"][1]},
+        keys=lambda shapes: {key: key for key in shapes},
+    ),
+    Foreign(
+        title="Birch-san MLP",
+        kind="mlp",
+        marks={"in_proj.weight": 2, "out_proj.weight": 2, "out_proj.bias": 1},
+        settings=lambda shapes: {
+            "widths": (
+                shapes["in_proj.weight"][1],
+                *(shapes[f"{layer}.weight"][0] for layer in _mlp_layers(shapes)),
+            ),
+            "output_range": (-1.0, 1.0),
+        },
+        keys=lambda shapes: {
+            f"{layer}.{part}": f"layers.{i}.{part}"
+            for i, layer in enumerate(_mlp_layers(shapes))
+            for part in ("weight", "bias")
+        },
+        reshape=lambda tensor: tensor[..., None, None] if tensor.ndim == 2 else tensor,
+    ),
+)

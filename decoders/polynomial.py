@@ -1,0 +1,75 @@
+"""Polynomials of the latents: linear, affine, quadratic and cubic, per pixel or over a neighbourhood.
+
+    degree 1, no constant      rgb = A x
+    degree 1                   rgb = A x + B
+    degree 2                   rgb = A x² + B x + C
+    degree 3                   rgb = A x³ + B x² + C x + D
+
+where x² and x³ stand for all products of two and three channels. With `kernel` k every term also looks at the k x k
+latent pixels around it (the border is repeated); with `subpixel` r every latent pixel becomes r x r picture pixels.
+
+Source: https://discuss.huggingface.co/t/decoding-latents-to-rgb-without-upscaling/23204
+"""
+
+from functools import reduce
+from itertools import combinations_with_replacement
+from math import comb
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def monomials(channels: int, degree: int) -> list[tuple[int, ...]]:
+    """The channel indices of every product up to `degree`, in the order that `weight` has them: degree, then index."""
+    return [m for d in range(1, degree + 1) for m in combinations_with_replacement(range(channels), d)]
+
+
+def count_features(channels: int, degree: int) -> int:
+    """How many products `monomials` gives: C, C + C(C+1)/2, and so on."""
+    return sum(comb(channels + d - 1, d) for d in range(1, degree + 1))
+
+
+class Polynomial(nn.Module):
+    """A polynomial of the latents as one convolution over their products.
+
+    Args:
+        channels: C, of the latents.
+        degree: 1, 2 or 3.
+        constant: whether there is one.
+        kernel: k, odd.
+        subpixel: r.
+    """
+
+    def __init__(
+        self, channels: int, *, degree: int = 1, constant: bool = True, kernel: int = 1, subpixel: int = 1
+    ) -> None:
+        super().__init__()
+        self.channels, self.degree, self.scale = channels, degree, subpixel
+        outputs = 3 * subpixel**2
+        self.weight = nn.Parameter(torch.zeros(outputs, count_features(channels, degree), kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if constant else None
+        self._plan: list[Tensor] = []
+
+    def rescale(self, black: float, white: float) -> None:
+        """Makes numbers that were fitted to give `black`..`white` give 0..1."""
+        constant = torch.zeros(len(self.weight)) if self.bias is None else self.bias.data
+        self.bias = nn.Parameter((constant - black) / (white - black))
+        self.weight.data /= white - black
+
+    def forward(self, latents: Tensor) -> Tensor:
+        x = torch.cat([latents, *self._products(latents)], dim=1) if self.degree > 1 else latents
+        if reach := self.weight.shape[-1] // 2:
+            x = F.pad(x, (reach,) * 4, mode="replicate")
+        rgb = F.conv2d(x, self.weight, self.bias)
+        return F.pixel_shuffle(rgb, self.scale) if self.scale > 1 else rgb
+
+    def _products(self, latents: Tensor) -> list[Tensor]:
+        """Products of two and of three channels, each `[B, products, H, W]`."""
+        if not self._plan or self._plan[0].device != latents.device:
+            products = monomials(self.channels, self.degree)
+            self._plan = [
+                torch.tensor([m for m in products if len(m) == d], device=latents.device).T
+                for d in range(2, self.degree + 1)
+            ]
+        return [reduce(torch.mul, (latents[:, channel] for channel in factors)) for factors in self._plan]

@@ -1,0 +1,64 @@
+"""The first three principal components of the latents, for a space that nothing else decodes.
+
+What varies most becomes luminance, what varies next the two colour axes. The components and the stretch to visible
+range follow the run slowly, so that a picture does not jump from step to step.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+MOMENTUM = 0.7  # how much of the last step's statistics is kept
+SPREAD = 2.5  # standard deviations of luminance between mid grey and white
+PIXELS = 16384  # looked at to find the components; more would not change them
+
+# Luminance and two opposing colour axes, orthogonal, as rows: grey; orange to blue; green to magenta.
+AXES = ((1.0, 1.0, 1.0), (0.6, 0.0, -0.6), (-0.3, 0.6, -0.3))
+
+
+class Principal(nn.Module):
+    """Principal components as luminance and colour. Remembers the last call: use one object per run.
+
+    Args:
+        channels: of the latents; any number.
+    """
+
+    scale = 1
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self._last: Statistics | None = None
+
+    def forward(self, latents: Tensor) -> Tensor:
+        latents = torch.nan_to_num(latents, posinf=0.0, neginf=0.0)
+        now = self._last = follow(latents, self._last)
+        x = torch.einsum("bchw,ck->bkhw", latents - now.mean[:, None, None], now.basis)
+        # One stretch for all three keeps their proportion: a weak third component is a faint tint, not confetti.
+        luminance = (now.basis[:, 0] @ now.covariance @ now.basis[:, 0]).clamp(min=1e-12).sqrt()
+        axes = torch.tensor(AXES[: x.shape[1]], dtype=x.dtype, device=x.device)
+        return torch.einsum("bkhw,kr->brhw", x / (2 * SPREAD * luminance), axes) + 0.5
+
+
+class Statistics(NamedTuple):
+    """Of the latents so far: `mean` `[C]`, `covariance` `[C, C]`, and its first components `basis` `[C, 3]`."""
+
+    mean: Tensor
+    covariance: Tensor
+    basis: Tensor
+
+
+def follow(latents: Tensor, last: Statistics | None) -> Statistics:
+    """The statistics of `latents` `[B, C, H, W]`, moved only part of the way from the `last` ones."""
+    pixels = latents.movedim(1, -1).flatten(0, -2)
+    pixels = pixels[:: max(1, len(pixels) // PIXELS)]
+    mean = pixels.mean(0)
+    covariance = (pixels - mean).T @ (pixels - mean) / len(pixels)
+    if last is not None:
+        mean = torch.lerp(mean, last.mean, MOMENTUM)
+        covariance = torch.lerp(covariance, last.covariance, MOMENTUM)
+    basis = torch.linalg.eigh(covariance.double().cpu())[1].flip(1)[:, :3].to(covariance)
+    # Eigenvectors have no sign: take the last step's, at first the one whose sum is positive.
+    like = torch.ones_like(basis) if last is None else last.basis
+    return Statistics(mean, covariance, torch.where((basis * like).sum(0) < 0, -basis, basis))

@@ -1,0 +1,117 @@
+"""Latent spaces: what a sampler's values mean.
+
+The VAE decides the colours, and many model families share one, so the row here is the space, not the family.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .errors import LatentsError, UnknownSpaceError
+from .layouts import LAYOUTS
+
+AUDIO, IMAGE, VIDEO = 1, 2, 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentSpace:
+    """One latent space. A row without a source does not construct.
+
+    `scale`, `shift`, `mean` and `std` say how *model space*, the values a sampler holds, follows from the VAE's own:
+    `model = (vae - shift - mean) * scale / std`.
+
+    Args:
+        name: short and lower case, such as `flux2`.
+        title: what people call it.
+        channels: of one latent pixel, unpacked.
+        dims: 1 audio or tokens, 2 image, 3 video.
+        downscale: picture pixels per latent pixel, along one side.
+        frame_stride: frames per latent frame; 1 for images.
+        layout: a name in `LAYOUTS`: how the sampler's tensor is laid out.
+        comfyui: names of the latent format classes of ComfyUI that are this space.
+        invokeai: values of InvokeAI's `BaseModelType` that are this space.
+        diffusers: `Class` or `Class:pipeline prefix` of diffusers' autoencoders that are this space.
+        tiny: names, up to a suffix, under which the published tiny decoders of this space are found in hosts' folders.
+        source: where the numbers come from.
+    """
+
+    name: str
+    title: str
+    channels: int
+    dims: int = IMAGE
+    downscale: int = 8
+    frame_stride: int = 1
+    layout: str = "plain"
+    scale: float = 1.0
+    shift: float = 0.0
+    mean: tuple[float, ...] | None = field(default=None, repr=False)
+    std: tuple[float, ...] | None = field(default=None, repr=False)
+    comfyui: tuple[str, ...] = ()
+    invokeai: tuple[str, ...] = ()
+    diffusers: tuple[str, ...] = ()
+    tiny: tuple[str, ...] = ()
+    source: str
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise ValueError(f"latent space {self.name!r} needs a source: say where its numbers come from")
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"latent space {self.name!r}: layout {self.layout!r} is none of {', '.join(LAYOUTS)}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) != self.channels:
+                raise ValueError(
+                    f"latent space {self.name!r}: {name} has {len(values)} values for {self.channels} channels"
+                )
+
+    def unpack(self, latents: Tensor) -> Tensor:
+        """The sampler's tensor as plain latents `[B, C, T, H, W]`; a view where possible, never a write.
+
+        Raises:
+            LatentsError: the tensor does not have this space's shape.
+        """
+        try:
+            return LAYOUTS[self.layout](latents, self.channels)
+        except LatentsError as error:
+            raise LatentsError(
+                f"latents of {self.title} ({self.name}): {error}. Name the space they are really of."
+            ) from None
+
+    def to_model(self, vae_latents: Tensor) -> Tensor:
+        """The VAE's own latents `[B, C, ...]` as model space."""
+        gain, offset = self._affine(vae_latents)
+        return (vae_latents - offset) * gain
+
+    def to_vae(self, latents: Tensor) -> Tensor:
+        """Model space latents `[B, C, ...]` as the VAE's own."""
+        gain, offset = self._affine(latents)
+        return latents / gain + offset
+
+    def _affine(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (1, -1) + (1,) * (like.ndim - 2)
+        std = torch.tensor(self.std or (1.0,), dtype=like.dtype, device=like.device)
+        mean = torch.tensor(self.mean or (0.0,), dtype=like.dtype, device=like.device)
+        return (self.scale / std).view(shape), (mean + self.shift).view(shape)
+
+
+class Spaces:
+    """The latent spaces at hand, by name and by the names that hosts use."""
+
+    def __init__(self, rows: tuple[LatentSpace, ...]) -> None:
+        self._rows = {row.name: row for row in rows}
+        if len(self._rows) != len(rows):
+            raise ValueError("two latent spaces share a name")
+
+    def __iter__(self):
+        return iter(self._rows.values())
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._rows
+
+    def __getitem__(self, name: str) -> LatentSpace:
+        if name not in self._rows:
+            raise UnknownSpaceError(f"no latent space is named {name!r}; there are: {', '.join(self._rows)}")
+        return self._rows[name]
