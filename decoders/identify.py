@@ -1,10 +1,12 @@
 """Which latent space a host's latents are in, from what the host says of them."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from .errors import ContradictionError
-from .spaces import LatentSpace, Spaces
+from .spaces import AUDIO, LatentSpace, Spaces
+
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,3 +36,56 @@ class Evidence:
     model_type: str | None = None
     factors: Sequence[Sequence[float]] | None = None
     bias: Sequence[float] | None = None
+
+
+def identify(evidence: Evidence, spaces: Spaces) -> LatentSpace:
+    """The latent space that `evidence` tells of; one made from the evidence itself if no row is meant.
+
+    A name the host uses decides, among rows that share it the numbers do. Without a known name only a scale that a
+    single row has decides: channel counts alone mean nothing, 16 is six different spaces.
+
+    Raises:
+        ContradictionError: the name is known but the numbers are not those of its space.
+    """
+    named = [space for space in spaces if evidence.format_name in getattr(space, evidence.host)]
+    fitting = [space for space in named if not contradictions(evidence, space)]
+    if fitting:
+        return fitting[0]
+    if named:
+        told = "; ".join(f"{space.name}: {', '.join(contradictions(evidence, space))}" for space in named)
+        raise ContradictionError(f"the latents are called {evidence.format_name!r} but are not ({told}). {evidence}")
+    if evidence.scale not in (None, 1.0):
+        alike = [s for s in spaces if evidence.scale == s.scale and not contradictions(evidence, s)]
+        if len(alike) == 1:
+            return alike[0]
+    return unknown(evidence)
+
+
+def contradictions(evidence: Evidence, space: LatentSpace) -> list[str]:
+    """What `evidence` says that `space` does not, each as a phrase."""
+    pairs = (
+        ("channels", evidence.channels, {space.channels, space.packed_channels}),
+        ("scale", evidence.scale, {space.scale}),
+        ("shift", evidence.shift, {space.shift}),
+    )
+    return [
+        f"{name} {came} instead of {' or '.join(map(str, sorted(expected)))}"
+        for name, came, expected in pairs
+        if came is not None and all(abs(came - value) > 1e-6 * max(1.0, abs(value)) for value in expected)
+    ]
+
+
+def unknown(evidence: Evidence) -> LatentSpace:
+    """A space that no row describes, as far as the host describes it."""
+    dims = evidence.dims or 2
+    return LatentSpace(
+        name=UNKNOWN,
+        title=f"unknown ({evidence.format_name or 'unnamed'})",
+        channels=evidence.channels or 4,
+        dims=dims,
+        downscale=evidence.downscale or 8,
+        layout="sequence" if dims == AUDIO else "plain",
+        scale=evidence.scale or 1.0,
+        shift=evidence.shift or 0.0,
+        source=f"what {evidence.host} says of it",
+    )

@@ -29,10 +29,13 @@ class LatentSpace:
         downscale: picture pixels per latent pixel, along one side.
         frame_stride: frames per latent frame; 1 for images.
         layout: a name in `LAYOUTS`: how the sampler's tensor is laid out.
+        packed: channels of the sampler's tensor, where the layout makes them differ from `channels`.
         comfyui: names of the latent format classes of ComfyUI that are this space.
         invokeai: values of InvokeAI's `BaseModelType` that are this space.
         diffusers: `Class` or `Class:pipeline prefix` of diffusers' autoencoders that are this space.
-        tiny: names, up to a suffix, under which the published tiny decoders of this space are found in hosts' folders.
+        files: how the names of published decoder files of this space begin, in hosts' folders. A file's content says
+            what it is; where the content fits several spaces (TAESD and TAESDXL differ in nothing but their values),
+            only its name says which.
         source: where the numbers come from.
     """
 
@@ -43,6 +46,7 @@ class LatentSpace:
     downscale: int = 8
     frame_stride: int = 1
     layout: str = "plain"
+    packed: int = 0
     scale: float = 1.0
     shift: float = 0.0
     mean: tuple[float, ...] | None = field(default=None, repr=False)
@@ -50,7 +54,7 @@ class LatentSpace:
     comfyui: tuple[str, ...] = ()
     invokeai: tuple[str, ...] = ()
     diffusers: tuple[str, ...] = ()
-    tiny: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     source: str
 
     def __post_init__(self) -> None:
@@ -63,6 +67,11 @@ class LatentSpace:
                 raise ValueError(
                     f"latent space {self.name!r}: {name} has {len(values)} values for {self.channels} channels"
                 )
+
+    @property
+    def packed_channels(self) -> int:
+        """Channels of the tensor that a sampler holds."""
+        return self.packed or self.channels
 
     def unpack(self, latents: Tensor) -> Tensor:
         """The sampler's tensor as plain latents `[B, C, T, H, W]`; a view where possible, never a write.

@@ -1,0 +1,1 @@
+"""How each host says it. With `nodes`, the only room that may import a host."""

@@ -1,0 +1,1 @@
+"""A step happened, and a picture of it appears somewhere, later, without slowing the sampler."""

@@ -1,0 +1,1 @@
+"""Decoders that ship. Data, not code."""
