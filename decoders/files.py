@@ -91,7 +91,9 @@ def _read(path: Path, *, values: bool) -> tuple[Card, Tensors]:
     try:
         net = _blank(card.kind, card.settings)
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise DecoderFileError(f"{path}: no decoder of kind {card.kind!r} has settings {card.settings}: {error}") from None
+        raise DecoderFileError(
+            f"{path}: no decoder of kind {card.kind!r} has settings {card.settings}: {error}"
+        ) from None
     _expect_shapes(path, {key: tuple(tensor.shape) for key, tensor in net.state_dict().items()}, state)
     parameters = sum(tensor.numel() for tensor in state.values())
     return replace(card, scale=net.scale, parameters=parameters), state
