@@ -83,8 +83,10 @@ class Decoder:
                 f"decoder {self.name} expects latents [B, {channels}, H, W], got {list(latents.shape)}; "
                 "unpack them with their latent space first, or choose a decoder of that space"
             )
-        rgb = self.net(latents.float())
-        return torch.nan_to_num(rgb, nan=0.0, posinf=1.0, neginf=0.0).clamp_(0.0, 1.0)
+        # Somebody's autocast would round the picture to bfloat16.
+        with torch.autocast("cuda" if latents.is_cuda else "cpu", enabled=False):
+            rgb = self.net(latents.float())
+        return torch.nan_to_num(rgb.float(), nan=0.0, posinf=1.0, neginf=0.0).clamp_(0.0, 1.0)
 
 
 def to_bytes(rgb: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def _tiny(title: str, architecture: str, last: int, prefix: str, behind: int, *,
     """A `Sequential` of `tiny`, its keys behind `prefix`, its numbers `behind` those of the published class."""
     first = f"{prefix}{1 - behind}.weight"
     block = f"{prefix}{3 - behind}." + ("pool.0.weight" if pooled else "conv.0.weight")
-    pattern = re.compile(re.escape(prefix) + r"(\d+)\.(.+)")
+    pattern = re.compile(re.escape(prefix) + r"(\d{1,3})\.(.+)")
 
     def keys(shapes: Shapes) -> dict[str, str]:
         found = ((key, pattern.fullmatch(key)) for key in shapes)
@@ -60,7 +60,7 @@ def _tiny(title: str, architecture: str, last: int, prefix: str, behind: int, *,
 
 
 def _mlp_layers(shapes: Shapes) -> list[str]:
-    hidden = [key.removesuffix(".weight") for key in shapes if re.fullmatch(r"hidden_layers\.\d+\.weight", key)]
+    hidden = [key.removesuffix(".weight") for key in shapes if re.fullmatch(r"hidden_layers\.\d{1,3}\.weight", key)]
     return ["in_proj", *sorted(hidden, key=lambda key: int(key.split(".")[1])), "out_proj"]
 
 
@@ -86,7 +86,7 @@ FOREIGN: tuple[Foreign, ...] = (
         settings=lambda shapes: {
             "widths": (
                 shapes["in_proj.weight"][1],
-                *(shapes[f"{layer}.weight"][0] for layer in _mlp_layers(shapes)),
+                *(width for layer in _mlp_layers(shapes) for width in shapes[f"{layer}.weight"][:1]),
             ),
             "output_range": (-1.0, 1.0),
         },

@@ -21,6 +21,8 @@ class Mlp(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
+        if len(widths) < 2 or widths[-1] != 3:
+            raise ValueError(f"expected the latents' channels, any hidden widths and 3 for the colours, got {widths}")
         self.channels = widths[0]
         self.layers = nn.ModuleList(nn.Conv2d(n_in, n_out, 1) for n_in, n_out in pairwise(widths))
 

@@ -19,6 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+DEGREES = (1, 2, 3)
+MAX_SUBPIXEL = 64  # no VAE enlarges by more
+
 
 def monomials(channels: int, degree: int) -> list[tuple[int, ...]]:
     """The channel indices of every product up to `degree`, in the order that `weight` has them: degree, then index."""
@@ -38,13 +41,19 @@ class Polynomial(nn.Module):
         degree: 1, 2 or 3.
         constant: whether there is one.
         kernel: k, odd.
-        subpixel: r.
+        subpixel: r, at most `MAX_SUBPIXEL`.
     """
 
     def __init__(
         self, channels: int, *, degree: int = 1, constant: bool = True, kernel: int = 1, subpixel: int = 1
     ) -> None:
         super().__init__()
+        if degree not in DEGREES:
+            raise ValueError(f"expected a degree among {DEGREES}, got {degree}")
+        if kernel < 1 or kernel % 2 == 0:
+            raise ValueError(f"expected an odd kernel, so that it has a middle, got {kernel}")
+        if not 1 <= subpixel <= MAX_SUBPIXEL:
+            raise ValueError(f"expected a subpixel of 1 to {MAX_SUBPIXEL}, got {subpixel}")
         self.channels, self.degree, self.scale = channels, degree, subpixel
         outputs = 3 * subpixel**2
         self.weight = nn.Parameter(torch.zeros(outputs, count_features(channels, degree), kernel, kernel))
@@ -53,7 +62,7 @@ class Polynomial(nn.Module):
 
     def rescale(self, black: float, white: float) -> None:
         """Makes numbers that were fitted to give `black`..`white` give 0..1."""
-        constant = torch.zeros(len(self.weight)) if self.bias is None else self.bias.data
+        constant = self.weight.new_zeros(len(self.weight)) if self.bias is None else self.bias.data
         self.bias = nn.Parameter((constant - black) / (white - black))
         self.weight.data /= white - black
 

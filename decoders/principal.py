@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 MOMENTUM = 0.7  # how much of the last step's statistics is kept
 SPREAD = 2.5  # standard deviations of luminance between mid grey and white
+LIMIT = 1e6  # latents are around 1; the square of what a run that explodes makes would be infinite
 PIXELS = 16384  # looked at to find the components; more would not change them
 
 # Luminance and two opposing colour axes, orthogonal, as rows: grey; orange to blue; green to magenta.
@@ -32,7 +33,7 @@ class Principal(nn.Module):
         self._last: Statistics | None = None
 
     def forward(self, latents: Tensor) -> Tensor:
-        latents = torch.nan_to_num(latents, posinf=0.0, neginf=0.0)
+        latents = torch.nan_to_num(latents, posinf=0.0, neginf=0.0).clamp(-LIMIT, LIMIT)
         now = self._last = follow(latents, self._last)
         x = torch.einsum("bchw,ck->bkhw", latents - now.mean[:, None, None], now.basis)
         # One stretch for all three keeps their proportion: a weak third component is a faint tint, not confetti.
@@ -61,4 +62,10 @@ def follow(latents: Tensor, last: Statistics | None) -> Statistics:
     basis = torch.linalg.eigh(covariance.double().cpu())[1].flip(1)[:, :3].to(covariance)
     # Eigenvectors have no sign: take the last step's, at first the one whose sum is positive.
     like = torch.ones_like(basis) if last is None else last.basis
-    return Statistics(mean, covariance, torch.where((basis * like).sum(0) < 0, -basis, basis))
+    basis = torch.where((basis * like).sum(0) < 0, -basis, basis)
+    if last is not None:
+        # Components that become equally strong trade places at once; turned part of the way, their colours do not.
+        # U Vᵀ is the nearest orthonormal basis to the one between.
+        u, _, vt = torch.linalg.svd(torch.lerp(basis, last.basis, MOMENTUM).double().cpu(), full_matrices=False)
+        basis = (u @ vt).to(basis)
+    return Statistics(mean, covariance, basis)

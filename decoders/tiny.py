@@ -89,6 +89,8 @@ class Tiny(nn.Module):
 
     def __init__(self, architecture: str, channels: int) -> None:
         super().__init__()
+        if architecture not in ARCHITECTURES:
+            raise ValueError(f"expected an architecture among {', '.join(ARCHITECTURES)}, got {architecture!r}")
         self.layers = ARCHITECTURES[architecture](channels)
         self.channels = channels
         self.scale = 2 ** sum(isinstance(layer, nn.Upsample) for layer in self.layers)
