@@ -158,7 +158,7 @@ def _theirs(path: Path, _: Mapping[str, str], tensors: Tensors) -> tuple[Card, T
         )
     card = Card(
         name=path.name,
-        space=None,
+        space=foreign.space,
         kind=foreign.kind,
         settings=foreign.settings(shapes),
         source=f"user's file, recognised as {foreign.title}",

@@ -21,6 +21,7 @@ class Foreign:
         settings: the kind's settings, from the file's shapes.
         keys: which of the file's keys is which of the kind's; keys left out are not needed.
         reshape: the file's tensor as the kind's.
+        space: the latent space, where the layout was published for one only.
     """
 
     title: str
@@ -29,6 +30,7 @@ class Foreign:
     settings: Callable[[Shapes], dict[str, Any]]
     keys: Callable[[Shapes], dict[str, str]]
     reshape: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    space: str | None = None
 
     def matches(self, shapes: Shapes) -> bool:
         """Whether a file with these tensors is of this layout."""
@@ -40,10 +42,10 @@ def recognise(shapes: Shapes) -> Foreign | None:
     return next((foreign for foreign in FOREIGN if foreign.matches(shapes)), None)
 
 
-def _tiny(title: str, architecture: str, last: int, prefix: str, behind: int, *, pooled: bool = False) -> Foreign:
+def _tiny(title: str, architecture: str, last: int, prefix: str, behind: int, *, space: str | None = None) -> Foreign:
     """A `Sequential` of `tiny`, its keys behind `prefix`, its numbers `behind` those of the published class."""
     first = f"{prefix}{1 - behind}.weight"
-    block = f"{prefix}{3 - behind}." + ("pool.0.weight" if pooled else "conv.0.weight")
+    block = f"{prefix}{3 - behind}." + ("pool.0.weight" if architecture == "taef2" else "conv.0.weight")
     pattern = re.compile(re.escape(prefix) + r"(\d{1,3})\.(.+)")
 
     def keys(shapes: Shapes) -> dict[str, str]:
@@ -56,6 +58,7 @@ def _tiny(title: str, architecture: str, last: int, prefix: str, behind: int, *,
         marks={first: 4, block: 4, f"{prefix}{last - behind}.bias": 1},
         settings=lambda shapes: {"architecture": architecture, "channels": shapes[first][1]},
         keys=keys,
+        space=space,
     )
 
 
@@ -69,8 +72,8 @@ def _mlp_layers(shapes: Shapes) -> list[str]:
 _TINY_LAYOUTS = (("", 0), ("decoder.", 0), ("taesd_decoder.", 0), ("decoder.layers.", 1))
 
 FOREIGN: tuple[Foreign, ...] = (
-    *(_tiny("TAESANA", "taesana", 29, *layout) for layout in _TINY_LAYOUTS),
-    *(_tiny("TAEF2", "taef2", 19, *layout, pooled=True) for layout in _TINY_LAYOUTS),
+    *(_tiny("TAESANA", "taesana", 29, *layout, space="sana") for layout in _TINY_LAYOUTS),
+    *(_tiny("TAEF2", "taef2", 19, *layout, space="flux2") for layout in _TINY_LAYOUTS),
     *(_tiny("TAESD", "taesd", 19, *layout) for layout in _TINY_LAYOUTS),
     Foreign(
         title="AUTOMATIC1111 VAE-approx",

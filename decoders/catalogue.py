@@ -1,0 +1,181 @@
+"""Which decoder for which latents: "(space, what the user asked for) -> decoder"."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, final
+
+import torch
+
+from .decoder import Card, Decoder
+from .errors import DecoderFileError, UnknownDecoderError
+from .files import SUFFIXES, build, read_card, read_decoder
+from .identify import Evidence
+from .kinds import KINDS
+from .shipped import default_for, open_shipped, shipped_cards
+from .spaces import AUDIO, LatentSpace
+
+AUTO = "auto"
+HEAVY = ("tiny",)  # kinds that pay only where there is an accelerator
+WITHOUT_WEIGHTS = ("principal", "pixels", "timeline")
+
+log = logging.getLogger("safelight.decoders")
+
+
+class Candidate(NamedTuple):
+    """A decoder that may be used, opened only if it is."""
+
+    card: Card
+    open: Callable[[], Decoder]
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+
+@final
+class Catalogue:
+    """The decoders at hand: those that ship, and those in the user's folders.
+
+    Args:
+        folders: of the user's decoder files, searched anew at each question; an earlier one wins.
+    """
+
+    def __init__(self, folders: Sequence[Path] = ()) -> None:
+        self._folders = tuple(folders)
+
+    def names(self) -> list[str]:
+        """Everything one may ask for: `auto`, kinds, and decoders by name."""
+        return [AUTO, *KINDS, *(card.name for card in shipped_cards()), *self._files()]
+
+    def all(self) -> list[Card]:
+        """Every decoder that has weights; a user's file that cannot be read is left out."""
+        return [c.card for c in (*_shipped(), *self._users())]
+
+    def candidates(
+        self,
+        space: LatentSpace,
+        wanted: str = AUTO,
+        *,
+        accelerated: bool = False,
+        evidence: Evidence | None = None,
+    ) -> list[Candidate]:
+        """Decoders of `space`, best first; the last one always works.
+
+        Args:
+            space: of the latents.
+            wanted: one of `names()`.
+            accelerated: whether the latents are on something faster than a CPU, so that heavy decoders pay.
+            evidence: what the host knows; its own table serves a space that nothing at hand decodes.
+
+        Raises:
+            UnknownDecoderError: there is no such decoder, or it is one of another space.
+            DecoderFileError: the file that was asked for by name is not a decoder.
+        """
+        fitting = self._fitting(space)
+        heavy = [c for c in fitting if c.card.kind in HEAVY][:1]
+        light = [*(c for c in fitting if c.card.kind not in HEAVY), *_host_table(space, evidence)][:1]
+        best = [*heavy, *light] if accelerated else [*light, *heavy]
+        asked = [] if wanted == AUTO else [self._asked_for(space, wanted)]
+        return [*asked, *best, _without_weights(_generic_kind(space), space)]
+
+    def _asked_for(self, space: LatentSpace, wanted: str) -> Candidate:
+        if wanted in WITHOUT_WEIGHTS:
+            return _without_weights(wanted, space)
+        if wanted in KINDS:
+            for candidate in self._fitting(space):
+                if candidate.card.kind == wanted:
+                    return candidate
+            raise UnknownDecoderError(f"no {wanted} decoder for {space.title} ({space.name}). {self._advice(space)}")
+        candidate = next((c for c in _shipped() if c.name == wanted), None) or self._user_file(wanted)
+        if candidate is None:
+            raise UnknownDecoderError(f"no decoder is called {wanted!r}. {self._advice(space)}")
+        card = candidate.card
+        if card.space not in (None, space.name) or _channels(card) != space.channels:
+            raise UnknownDecoderError(
+                f"decoder {wanted} decodes {card.space or 'latents'} of {_channels(card)} channels, "
+                f"not {space.title} ({space.name}) of {space.channels}. {self._advice(space)}"
+            )
+        return candidate
+
+    def _advice(self, space: LatentSpace) -> str:
+        names = ", ".join(c.name for c in self._fitting(space)) or "none"
+        folders = " or ".join(map(str, self._folders)) or "a decoder folder"
+        return f"At hand for it: {names}. A decoder file put into {folders} is found by its content."
+
+    def _fitting(self, space: LatentSpace) -> list[Candidate]:
+        """Decoders of `space`: its default, the others that ship, the user's."""
+        default = default_for(space.name)
+        shipped = [c for c in _shipped() if c.card.space == space.name]
+        shipped.sort(key=lambda c: default is None or c.name != default[0])
+        return [*shipped, *(c for c in self._users() if _is_of(c.card, space))]
+
+    def _users(self) -> Iterator[Candidate]:
+        for name in self._files():
+            try:
+                candidate = self._user_file(name)
+            except DecoderFileError as error:
+                log.debug("%s", error)
+            else:
+                if candidate is not None:
+                    yield candidate
+
+    def _files(self) -> dict[str, Path]:
+        """The user's files by their names."""
+        files: dict[str, Path] = {}
+        for folder in self._folders:
+            for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+                if path.suffix.lower() in SUFFIXES and path.is_file():
+                    files.setdefault(path.name, path)
+        return files
+
+    def _user_file(self, name: str) -> Candidate | None:
+        path = self._files().get(name)
+        return path and Candidate(read_card(path), partial(read_decoder, path))
+
+
+def _shipped() -> list[Candidate]:
+    return [Candidate(card, partial(open_shipped, card.name)) for card in shipped_cards()]
+
+
+def _is_of(card: Card, space: LatentSpace) -> bool:
+    """Whether a user's file is a decoder of `space`; only where its content leaves that open, its name says so."""
+    if card.space is not None:
+        return card.space == space.name
+    return _channels(card) == space.channels and card.name.lower().startswith(space.files)
+
+
+def _channels(card: Card) -> int:
+    return card.settings["widths"][0] if "widths" in card.settings else card.settings["channels"]
+
+
+def _host_table(space: LatentSpace, evidence: Evidence | None) -> list[Candidate]:
+    """The table that the host itself carries for a format."""
+    if evidence is None or evidence.factors is None or len(evidence.factors) != space.channels:
+        return []
+    settings = {"channels": space.channels, "constant": evidence.bias is not None, "output_range": (-1.0, 1.0)}
+    state = {"weight": torch.tensor(evidence.factors).T[:, :, None, None]}
+    if evidence.bias is not None:
+        state["bias"] = torch.tensor(evidence.bias)
+    card = Card(
+        name=f"{evidence.host}-table",
+        space=space.name,
+        kind="polynomial",
+        settings=settings,
+        parameters=sum(tensor.numel() for tensor in state.values()),
+        source=f"carried by {evidence.host}'s latent format {evidence.format_name}",
+    )
+    return [Candidate(card, lambda: Decoder(card, build(card.kind, settings, state)))]
+
+
+def _generic_kind(space: LatentSpace) -> str:
+    if space.dims == AUDIO:
+        return "timeline"
+    return "pixels" if space.name == "pixels" else "principal"
+
+
+def _without_weights(kind: str, space: LatentSpace) -> Candidate:
+    settings = {"channels": space.channels}
+    card = Card(name=kind, space=space.name, kind=kind, settings=settings, source=f"Safelight, decoders/{kind}.py")
+    return Candidate(card, lambda: Decoder(card, build(kind, settings, {})))

@@ -1,0 +1,83 @@
+"""Pixels become the bytes of a picture file."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+FileFormat = Literal["png", "webp", "jpg"]
+Enlarge = Literal["off", "nearest", "bicubic", "lanczos"]
+
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+SAVING: Mapping[str, dict[str, Any]] = {
+    "png": {"format": "PNG", "compress_level": 4},
+    "webp": {"format": "WEBP", "quality": 90, "method": 4},
+    "jpg": {"format": "JPEG", "quality": 92, "subsampling": 0},
+}
+# Where ComfyUI looks for a graph in a picture that has no text chunks, each value with its name before it.
+EXIF_TAGS = {"prompt": 0x0110, "workflow": 0x010F, "safelight": 0x010E}
+MAX_JPEG_EXIF_BYTES = 65_000  # one JPEG segment holds 65,533
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How pictures are written.
+
+    Args:
+        file_format: `png`, `webp` or `jpg`.
+        enlarge: `off` for the decoder's own size, else how to bring a picture to the size of the final image.
+        max_side_px: a decoded picture whose longer side is more is made smaller first; 0 for no limit.
+    """
+
+    file_format: FileFormat = "png"
+    enlarge: Enlarge = "off"
+    max_side_px: int = 0
+
+    def encode(self, pixels: np.ndarray, shown: tuple[int, int], texts: Mapping[str, str] | None = None) -> bytes:
+        """A picture file.
+
+        Args:
+            pixels: `[H, W, 3]` uint8.
+            shown: width and height of the final image.
+            texts: `prompt`, `workflow` and `safelight`, each JSON: text chunks in a PNG, EXIF in the others.
+        """
+        file = io.BytesIO()
+        self.fit(pixels, shown).save(file, **SAVING[self.file_format], **self._texts(texts or {}))
+        return file.getvalue()
+
+    def fit(self, pixels: np.ndarray, shown: tuple[int, int]) -> Image.Image:
+        """The picture `[H, W, 3]` at the size it is to have."""
+        image = shrink(Image.fromarray(pixels), self.max_side_px)
+        if self.enlarge != "off" and image.size != shown:
+            image = image.resize(shown, RESAMPLING[self.enlarge])
+        return image
+
+    def _texts(self, texts: Mapping[str, str]) -> dict[str, Any]:
+        if self.file_format == "png":
+            info = PngInfo()
+            for key, text in texts.items():
+                info.add_text(key, text)
+            return {"pnginfo": info}
+        exif = Image.Exif()
+        for key, text in texts.items():
+            exif[EXIF_TAGS[key]] = f"{key}:{text}"
+        content = exif.tobytes()
+        fits = self.file_format != "jpg" or len(content) <= MAX_JPEG_EXIF_BYTES
+        return {"exif": content} if texts and fits else {}
+
+
+def shrink(image: Image.Image, max_side_px: int) -> Image.Image:
+    """The image with its longer side at most `max_side_px`; as it is if that is 0."""
+    longer = max(image.size)
+    if not max_side_px or longer <= max_side_px:
+        return image
+    size = tuple(max(1, round(side * max_side_px / longer)) for side in image.size)
+    return image.resize(size, Image.Resampling.BOX)

@@ -1,0 +1,94 @@
+"""A run's folder: its files and the manifest that lists them, each written beside its place and renamed into it."""
+
+import json
+from pathlib import Path
+from typing import Any, final
+
+from .manifest import NAME, compose
+from .picture import Picture
+from .run import Run, State
+from .sink import Sink
+
+MIN_SAVE_INTERVAL_S = 1.0
+
+
+@final
+class RunFolder(Sink):
+    """Where a run's files are. As a sink it keeps the manifest; put it first, so that it is closed last.
+
+    Args:
+        path: of the folder; made when the run is opened.
+        run: whose folder it is.
+    """
+
+    name = "run.json"
+
+    def __init__(self, path: Path, run: Run) -> None:
+        self.path = path
+        self.run = run
+        self.bytes_written = 0
+        self._state: State = "running"
+        self._seconds: float | None = None
+        self._steps: dict[int, dict[str, Any]] = {}
+        self._products: dict[str, str] = {}
+        self._saved_s = float("-inf")
+
+    def open(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.save()
+
+    def show(self, picture: Picture) -> None:
+        self.record(picture)
+        if self._elapsed_s() - self._saved_s >= MIN_SAVE_INTERVAL_S:
+            self.save()
+
+    def close(self, state: State) -> None:
+        self._seconds = self._elapsed_s()
+        self._state = state
+        self.save()
+
+    def record(self, picture: Picture, *files: str, write_ms: float | None = None) -> None:
+        """Enters a step in the manifest, with the files that now exist of it.
+
+        A step that the sampler reports twice is one step, the later picture the one that counts.
+        """
+        entry = {
+            "index": picture.index,
+            "sigma": picture.sigma,
+            "at": round(picture.at_s, 4),
+            "show": picture.show,
+            "files": list(files),
+            "latent": None,
+            "decode_ms": round(picture.decode_ms, 3),
+            "write_ms": write_ms,
+        }
+        # Replaced, never changed in place: the thread of a web server may be reading it.
+        self._steps = self._steps | {picture.index: entry}
+
+    def write(self, name: str, content: bytes) -> None:
+        """Puts a file in the folder. It has its name once it is whole, or never."""
+        beside = self.path / f".{name}.part"
+        try:
+            beside.write_bytes(content)
+            beside.replace(self.path / name)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+        self.bytes_written += len(content)
+
+    def announce(self, **products: str) -> None:
+        """Names what was made of the whole run: `sheet`, `animation`, `page`."""
+        self._products |= products
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest as of now. Any thread may ask."""
+        steps = sorted(self._steps.values(), key=lambda entry: entry["index"])
+        return compose(self.run, self._state, self._elapsed_s(), steps, self._products)
+
+    def save(self) -> None:
+        """Writes the manifest."""
+        self._saved_s = self._elapsed_s()
+        self.write(NAME, json.dumps(self.manifest(), ensure_ascii=False).encode())
+
+    def _elapsed_s(self) -> float:
+        return self.run.elapsed_s() if self._seconds is None else self._seconds

@@ -1,0 +1,49 @@
+"""Small copies of a run's pictures, evenly spread, as many as fit."""
+
+from typing import NamedTuple, final
+
+from PIL import Image
+
+from .encode import shrink
+from .picture import Picture
+
+
+class Kept(NamedTuple):
+    """One picture, small."""
+
+    index: int
+    total: int
+    sigma: float | None
+    image: Image.Image
+
+
+@final
+class Gathering:
+    """Keeps at most `limit` pictures of a run of any length: when full, every other one goes. The last one stays.
+
+    Args:
+        limit: at least 2.
+        max_side_px: of the copies.
+    """
+
+    def __init__(self, limit: int, max_side_px: int) -> None:
+        self._limit, self._max_side_px = limit, max_side_px
+        self._kept: list[Kept] = []
+        self._last: Kept | None = None
+        self._stride, self._seen = 1, 0
+
+    def add(self, picture: Picture) -> None:
+        """Keeps a small copy, or only until the next one comes."""
+        image = shrink(Image.fromarray(picture.first), self._max_side_px)
+        self._last = Kept(picture.index, picture.total, picture.sigma, image)
+        if self._seen % self._stride == 0:
+            self._kept.append(self._last)
+            if len(self._kept) >= self._limit:
+                self._kept = self._kept[::2]
+                self._stride *= 2
+        self._seen += 1
+
+    def all(self) -> list[Kept]:
+        """What was kept, in order, the newest picture among them."""
+        ended = self._last is None or (self._kept and self._kept[-1] is self._last)
+        return self._kept if ended else [*self._kept, self._last]

@@ -1,0 +1,88 @@
+"""The one place where the sampler's thread and the worker meet."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar, final
+
+
+class Letter(Protocol):
+    """What can wait in a mailbox."""
+
+    @property
+    def keep(self) -> bool:
+        """Whether it must be delivered, or may be replaced by a newer one."""
+        ...
+
+
+L = TypeVar("L", bound=Letter)
+
+
+@final
+class Mailbox(Generic[L]):
+    """Letters to one worker, in order: those to be kept in a bounded queue, of the others only the newest.
+
+    A waiting letter that need not be kept is replaced by whatever comes next, before any work is done on it. A letter
+    to be kept waits for room, for as long as `patience_s` lasts over the whole life of the mailbox.
+
+    Args:
+        capacity: letters to be kept that may wait.
+        patience_s: seconds, over all `put` calls together, that senders may be held up.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, *, capacity: int = 32, patience_s: float = 10.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._capacity, self._patience_s, self._clock = capacity, patience_s, clock
+        self._waiting: deque[L] = deque()
+        self._open = True
+        self._changed = threading.Condition()
+
+    def put(self, letter: L) -> bool:
+        """Leaves a letter. False if it was not taken: the mailbox is closed, or stayed full."""
+        with self._changed:
+            if self._waiting and not self._waiting[-1].keep:
+                self._waiting.pop()
+            if letter.keep and not self._wait_for_room():
+                return False
+            if not self._open:
+                return False
+            self._waiting.append(letter)
+            self._changed.notify_all()
+            return True
+
+    def get(self) -> L | None:
+        """Takes the next letter, waiting for one; None once the mailbox is closed and empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or not self._open)
+            if not self._waiting:
+                return None
+            letter = self._waiting.popleft()
+            self._changed.notify_all()
+            return letter
+
+    def close(self) -> None:
+        """No more letters are taken; those that wait are still delivered."""
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()
+
+    def empty(self) -> list[L]:
+        """Takes out all letters that wait, undelivered."""
+        with self._changed:
+            undelivered = list(self._waiting)
+            self._waiting.clear()
+            self._changed.notify_all()
+            return undelivered
+
+    def _wait_for_room(self) -> bool:
+        if len(self._waiting) < self._capacity:
+            return True
+        began = self._clock()
+        room = self._changed.wait_for(
+            lambda: len(self._waiting) < self._capacity or not self._open, timeout=self._patience_s
+        )
+        self._patience_s = max(0.0, self._patience_s - (self._clock() - began))
+        return room

@@ -1,0 +1,48 @@
+"""A sink: a place where pictures of a run appear."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, final
+
+from .picture import Picture
+from .run import State
+
+
+class Sink(ABC):
+    """A place for the pictures of one run: opened once, shown pictures in order, closed once; all by one thread, the pipeline's worker.
+
+    Attributes:
+        name: what the user calls it.
+        keeps: whether every picture it wants must arrive. A screen is content with the newest.
+    """
+
+    name: ClassVar[str]
+    keeps: ClassVar[bool] = True
+
+    @abstractmethod
+    def open(self) -> None:
+        """Makes ready for pictures."""
+
+    @abstractmethod
+    def show(self, picture: Picture) -> None:
+        """Takes one picture."""
+
+    @abstractmethod
+    def close(self, state: State) -> None:
+        """Finishes; `state` says how the run ended."""
+
+
+@final
+class NoSink(Sink):
+    """Shows pictures to nobody."""
+
+    name = "nothing"
+    keeps = False
+
+    def open(self) -> None:
+        pass
+
+    def show(self, picture: Picture) -> None:
+        pass
+
+    def close(self, state: State) -> None:
+        pass
