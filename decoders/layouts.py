@@ -25,8 +25,9 @@ def patched(latents: Tensor, channels: int) -> Tensor:
 
     Source: ComfyUI 0.33 `comfy/latent_formats.py`, `Flux2.latent_rgb_factors_reshape`.
     """
-    if latents.ndim == 4 and latents.shape[1] == channels * PATCH**2:
-        latents = torch.pixel_shuffle(latents, PATCH)
+    if latents.ndim == 4 and latents.shape[1] == channels * PATCH**2 and latents.numel():
+        return torch.pixel_shuffle(latents, PATCH).unsqueeze(2)
+    expect("[B, C*4, h, w], [B, C, H, W] or [B, C, T, H, W]", latents, channels, ndims=(4, 5))
     return plain(latents, channels)
 
 
@@ -35,10 +36,11 @@ def frame_pairs(latents: Tensor, channels: int) -> Tensor:
 
     Source: ComfyUI 0.33 `comfy/latent_formats.py`, `HunyuanImage21Refiner.process_out`.
     """
-    if latents.ndim == 5 and latents.shape[1] == channels * 2:
+    if latents.ndim == 5 and latents.shape[1] == channels * 2 and latents.numel():
         first, second = latents.chunk(2, dim=1)
-        latents = torch.stack((first, second), dim=3).flatten(2, 3)[:, :, 1:]
-    return plain(latents, channels)
+        return torch.stack((first, second), dim=3).flatten(2, 3)[:, :, 1:]
+    expect("[B, C*2, T, H, W] or [B, C, T, H, W]", latents, channels, ndims=(5,))
+    return latents
 
 
 def sequence(latents: Tensor, channels: int) -> Tensor:
@@ -54,11 +56,23 @@ def bands(latents: Tensor, channels: int) -> Tensor:
 
 
 def tokens(latents: Tensor, channels: int) -> Tensor:
-    """Point sets: `[B, N, C]` (or `[N, C]`) becomes `[B, C, 1, 1, N]`."""
+    """Point sets: `[B, N, C]` or `[N, C]` becomes `[B, C, 1, 1, N]`.
+
+    So do `[B, C, N, 1]` and the coarse grid `[B, C, D, H, W]`, as ComfyUI samples the later and the first stage of
+    TRELLIS.2. Source: ComfyUI 0.33 `comfy_extras/nodes_trellis2.py` and `nodes_triposplat.py`.
+    """
+    last = latents.ndim in (2, 3)
+    expect(
+        "[B, N, C], [N, C], [B, C, N, 1] or [B, C, D, H, W]",
+        latents,
+        channels,
+        ndims=(2, 3, 4, 5),
+        axis=-1 if last else 1,
+    )
     if latents.ndim == 2:
         latents = latents.unsqueeze(0)
-    expect("[B, N, C]", latents.movedim(-1, 1), channels, ndims=(3,))
-    return latents.movedim(-1, 1)[:, :, None, None, :]
+    rows = latents.movedim(-1, 1) if last else latents.flatten(2)
+    return rows[:, :, None, None, :]
 
 
 LAYOUTS: dict[str, Callable[[Tensor, int], Tensor]] = {
@@ -71,8 +85,8 @@ LAYOUTS: dict[str, Callable[[Tensor, int], Tensor]] = {
 }
 
 
-def expect(form: str, latents: Tensor, channels: int, *, ndims: tuple[int, ...]) -> None:
-    """Raises `LatentsError` unless `latents` has one of `ndims` axes, `channels` channels and no empty axis."""
-    if latents.ndim in ndims and latents.shape[1] == channels and latents.numel():
+def expect(form: str, latents: Tensor, channels: int, *, ndims: tuple[int, ...], axis: int = 1) -> None:
+    """Raises `LatentsError` unless `latents` has one of `ndims` axes, `channels` along `axis` and no empty axis."""
+    if latents.ndim in ndims and latents.shape[axis] == channels and latents.numel():
         return
     raise LatentsError(f"expected {form} with C = {channels}, got {list(latents.shape)}")
