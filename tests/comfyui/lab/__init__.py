@@ -1,0 +1,208 @@
+"""Custom nodes for ComfyUI that let its stock samplers run, watched, without a checkpoint."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.patcher_extension
+import comfy.supported_models_base
+import folder_paths
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+FORMATS = {
+    name: format_class
+    for name, format_class in vars(comfy.latent_formats).items()
+    if isinstance(format_class, type)
+    and issubclass(format_class, comfy.latent_formats.LatentFormat)
+    and format_class is not comfy.latent_formats.LatentFormat
+}
+
+
+class ExactDenoiser(nn.Module):
+    """The ideal denoiser of latents that are one of `targets`, each as likely: the posterior mean.
+
+    Its trajectory is a real one, from noise to one of the targets: `E[y | x] = sum_k softmax_k(-|x - a y_k|^2 / 2
+    sigma^2) y_k`, where `x = a y + sigma noise` (a is 1 for eps models, 1 - sigma for flow models).
+
+    Args:
+        targets: `[K, C, ...]`, in model space.
+        flow: whether the model predicts a velocity; otherwise noise.
+        step_ms: how long an evaluation takes at least.
+        fail_at: the evaluation that raises, counted from 1; 0 for none.
+    """
+
+    def __init__(self, targets: Tensor, *, flow: bool, step_ms: float, fail_at: int) -> None:
+        super().__init__()
+        self.register_buffer("targets", targets)
+        self.flow, self.step_ms, self.fail_at, self.evaluations = flow, step_ms, fail_at, 0
+        self.dtype = torch.float32  # ComfyUI asks a diffusion model for it
+
+    def forward(self, x: Tensor, t: Tensor, *_: object, **__: object) -> Tensor:
+        started = time.perf_counter()
+        self.evaluations += 1
+        if self.evaluations == self.fail_at:
+            raise RuntimeError("the lab's model fails here, as it was asked to")
+        sigma = self.sampling[0].sigma(t).to(x).view(-1, *[1] * (x.ndim - 1))
+        noisy = x if self.flow else x * (sigma**2 + 1) ** 0.5  # eps models are handed x / sqrt(sigma^2 + 1)
+        gain = 1 - sigma if self.flow else torch.ones_like(sigma)
+        distance = ((noisy[:, None] - gain[:, None] * self.targets[None]) ** 2).flatten(2).sum(-1)
+        weights = torch.softmax(-distance / (2 * sigma.flatten()[:, None] ** 2).clamp(min=1e-8), dim=1)
+        denoised = torch.einsum("bk,k...->b...", weights, self.targets)
+        time.sleep(max(0.0, self.step_ms / 1000 - (time.perf_counter() - started)))
+        return (noisy - denoised) / sigma.clamp(min=1e-6)
+
+
+def draw(count: int, height: int, width: int) -> Tensor:
+    """`[count, 3, height, width]` in -1..1: a disc on a gradient, no two alike, none the same when mirrored."""
+    y = torch.linspace(-1, 1, height)[:, None]
+    x = torch.linspace(-1, 1, width)[None, :]
+    pictures = []
+    for i in range(count):
+        turn = torch.tensor(2.4 * i)
+        disc = ((x - 0.45 * turn.cos()) ** 2 + (y - 0.45 * turn.sin()) ** 2 < 0.2).float()
+        ground = torch.stack((x * turn.cos() + y * turn.sin(), x - y, y + 0 * x)) * 0.6
+        colour = torch.stack((turn.sin(), (turn + 2).sin(), (turn + 4).sin()))[:, None, None]
+        pictures.append(ground * (1 - disc) + colour * disc)
+    return torch.stack(pictures).clamp(-1, 1)
+
+
+def targets_of(latent_format: comfy.latent_formats.LatentFormat, frames: int, height: int, width: int) -> Tensor:
+    """Latents `[6, C, ...]` that the host's own table shows as the drawings; smooth noise where it has no table."""
+    channels, dims, count = latent_format.latent_channels, latent_format.latent_dimensions, 6
+    shape = {1: (width,), 2: (height, width), 3: (frames, height, width)}[dims]
+    if latent_format.latent_rgb_factors is None or dims == 1:
+        generator = torch.Generator().manual_seed(7)
+        coarse = torch.randn((count, channels, *(max(2, side // 6) for side in shape)), generator=generator)
+        mode = {1: "linear", 2: "bicubic", 3: "trilinear"}[dims]
+        return 1.2 * nn.functional.interpolate(coarse, size=shape, mode=mode)
+    factors = torch.tensor(latent_format.latent_rgb_factors)
+    bias = torch.tensor(getattr(latent_format, "latent_rgb_factors_bias", None) or [0.0, 0.0, 0.0])
+    patch = 2 if len(factors) * 4 == channels else 1
+    rgb = draw(count, height * patch, width * patch) * 0.8
+    latents = torch.einsum("bchw,cd->bdhw", rgb - bias[:, None, None], torch.linalg.pinv(factors))
+    latents = nn.functional.pixel_unshuffle(latents, patch)
+    return latents if dims == 2 else torch.stack([latents.roll(f, -1) for f in range(frames)], dim=2)
+
+
+class LabModel:
+    """A model of any latent format, with the conditioning and the empty latents that go with it."""
+
+    RETURN_TYPES = ("MODEL", "CONDITIONING", "LATENT")
+    FUNCTION, CATEGORY = "make", "lab"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:  # noqa: N802 - the host's name
+        count = {"min": 0, "max": 4096}
+        return {
+            "required": {
+                "latent_format": (list(FORMATS),),
+                "flow": ("BOOLEAN", {"default": False}),
+                "height": ("INT", {"default": 16, **count}),
+                "width": ("INT", {"default": 24, **count}),
+                "frames": ("INT", {"default": 1, **count}),
+                "batch": ("INT", {"default": 1, **count}),
+                "step_ms": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 10000.0}),
+                "fail_at": ("INT", {"default": 0, **count}),
+                "targets_file": ("STRING", {"default": ""}),
+                "again": ("INT", {"default": 0, **count}),  # another number, and the host's cache is passed by
+            }
+        }
+
+    def make(self, latent_format, flow, height, width, frames, batch, step_ms, fail_at, targets_file, again):
+        class Config(comfy.supported_models_base.BASE):
+            unet_config = {"disable_unet_model_creation": True}  # noqa: RUF012 - the host's attribute
+            unet_extra_config = {}  # noqa: RUF012
+
+        Config.latent_format = FORMATS[latent_format]
+        config = Config({"disable_unet_model_creation": True})
+        if flow:
+            config.sampling_settings = {"shift": 3.0}
+        if targets_file:
+            targets = load_file(targets_file)["latents"].float()
+        else:
+            targets = targets_of(config.latent_format, frames, height, width)
+        kind = comfy.model_base.ModelType.FLOW if flow else comfy.model_base.ModelType.EPS
+        model = comfy.model_base.BaseModel(config, kind)
+        denoiser = ExactDenoiser(targets, flow=flow, step_ms=step_ms, fail_at=fail_at)
+        denoiser.sampling = (model.model_sampling,)  # in a tuple, so that it is not registered as a part twice
+        model.diffusion_model = denoiser
+        patcher = comfy.model_patcher.ModelPatcher(
+            model.eval(),
+            load_device=comfy.model_management.get_torch_device(),
+            offload_device=torch.device("cpu"),
+        )
+        return patcher, [[torch.zeros(1, 77, 768), {}]], {"samples": torch.zeros((batch, *targets.shape[1:]))}
+
+
+class LabSpy:
+    """Writes down what a sampler tells its callback: `<output>/<file>_<n>.safetensors`, one file for each call of it.
+
+    Tensors `x0` and `x` `[steps, B, C, ...]`, metadata `steps` `[[step, total], ...]`, `seconds` (spent in the callback
+    that was there before, one for each step) and `sigmas`.
+    """
+
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION, CATEGORY = "watch", "lab"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:  # noqa: N802
+        return {"required": {"model": ("MODEL",), "file": ("STRING", {"default": "spy"})}}
+
+    def watch(self, model, file):
+        def wrapper(executor, noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs):
+            seen = []
+
+            def spy(step: int, x0: Tensor, x: Tensor, total: int) -> None:
+                kept = x0.detach().cpu().clone(), x.detach().cpu().clone()
+                started = time.perf_counter()
+                if callback is not None:
+                    callback(step, x0, x, total)
+                seen.append((step, total, time.perf_counter() - started, *kept))
+
+            try:
+                return executor(noise, latent_image, sampler, sigmas, denoise_mask, spy, *args, **kwargs)
+            finally:
+                self.write(file, sigmas, seen)
+
+        watched = model.clone()
+        watched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "lab", wrapper)
+        return (watched,)
+
+    @staticmethod
+    def write(file: str, sigmas: Tensor, seen: list) -> None:
+        place = Path(folder_paths.get_output_directory(), file)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        count = sum(1 for _ in place.parent.glob(f"{place.name}_*.safetensors"))
+        metadata = {
+            "steps": json.dumps([(step, total) for step, total, *_ in seen]),
+            "seconds": json.dumps([seconds for _, _, seconds, *_ in seen]),
+            "sigmas": json.dumps(sigmas.tolist()),
+        }
+        tensors = {"x0": torch.stack([s[3] for s in seen]), "x": torch.stack([s[4] for s in seen])} if seen else {}
+        save_file(tensors, place.with_name(f"{place.name}_{count + 1}.safetensors"), metadata)
+
+
+class LabDigest:
+    """Tells the sha256 of finished latents, so that two runs can be compared bit for bit."""
+
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION, CATEGORY = "digest", "lab"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:  # noqa: N802
+        return {"required": {"samples": ("LATENT",)}}
+
+    def digest(self, samples):
+        latents = samples["samples"].detach().cpu().contiguous()
+        return {"ui": {"digest": [hashlib.sha256(latents.numpy().tobytes()).hexdigest()], "shape": [*latents.shape]}}
+
+
+NODE_CLASS_MAPPINGS = {node.__name__: node for node in (LabModel, LabSpy, LabDigest)}
