@@ -1,0 +1,126 @@
+"""The decoders that ship in `weights`, each file compared with the manifest before it is opened.
+
+A file is read once; what is hashed is what is opened.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from .decoder import Card, Decoder
+from .errors import AlteredFileError, DecoderFileError, UnknownDecoderError
+from .files import FAMILY, read_card, read_decoder, read_metadata
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+MANIFEST = "MANIFEST.sha256"
+DEFAULTS = "defaults.json"
+SUFFIX = ".safetensors"
+REMEDY = "reinstall Safelight"
+
+Refused = Callable[[DecoderFileError], None]
+
+
+def shipped_cards(folder: Path = WEIGHTS, *, refused: Refused | None = None) -> list[Card]:
+    """The cards of all decoders that ship, by name.
+
+    Args:
+        folder: where they are.
+        refused: told of each file that may not be opened, which is then left out.
+
+    Raises:
+        DecoderFileError: as `shipped_bytes`, where nobody is told instead.
+    """
+    manifest = read_manifest(folder)
+    cards = (_card(folder, name, manifest, refused) for name in sorted(manifest.keys() | _present(folder)))
+    return [card for card in cards if card]
+
+
+def open_shipped(name: str, folder: Path = WEIGHTS) -> Decoder:
+    """The decoder that ships under this name, on the CPU.
+
+    Raises:
+        UnknownDecoderError: none does.
+        DecoderFileError: as `shipped_bytes`.
+    """
+    return read_decoder(folder / f"{name}{SUFFIX}", shipped_bytes(f"{name}{SUFFIX}", folder))
+
+
+def shipped_bytes(name: str, folder: Path = WEIGHTS) -> bytes:
+    """The content of the file of this name in `weights`, verified.
+
+    Raises:
+        UnknownDecoderError: there is no such file.
+        AlteredFileError: its bytes are not those in the manifest, or the manifest does not have it.
+        DecoderFileError: it, or the manifest, cannot be read.
+    """
+    manifest = read_manifest(folder)
+    # The name may come from a request: it is looked up, never joined to a path unseen.
+    if name not in manifest and name not in _present(folder):
+        known = ", ".join(file.removesuffix(SUFFIX) for file in sorted(manifest))
+        raise UnknownDecoderError(f"no decoder that ships is named {name.removesuffix(SUFFIX)!r}; there are: {known}")
+    return _verified(folder, name, manifest)
+
+
+def default_for(space: str, folder: Path = WEIGHTS) -> tuple[str, str] | None:
+    """The name of the decoder to take for this space where nothing else is asked for, with the reason."""
+    row = json.loads((folder / DEFAULTS).read_text(encoding="utf-8")).get(space)
+    return (row["decoder"], row["why"]) if row else None
+
+
+def read_manifest(folder: Path = WEIGHTS) -> Mapping[str, str]:
+    """File name to sha256, as `sha256sum` writes it.
+
+    Raises:
+        DecoderFileError: there is no manifest, or it is not one.
+    """
+    path = folder / MANIFEST
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DecoderFileError(
+            f"{path}: cannot be read ({error}), so nothing in {folder} is opened; {REMEDY}"
+        ) from None
+    rows = [line.split(maxsplit=1) for line in lines if line.strip()]
+    if any(len(row) != 2 or len(row[0]) != 64 for row in rows):
+        raise DecoderFileError(f"{path}: expected lines of a sha256 with a file name behind it; {REMEDY}")
+    return {name.removeprefix("*"): digest for digest, name in rows}
+
+
+def _card(folder: Path, name: str, manifest: Mapping[str, str], refused: Refused | None) -> Card | None:
+    """None for what is refused, or ships without being a decoder (latents to try decoders on)."""
+    try:
+        content = _verified(folder, name, manifest)
+        ours = read_metadata(folder / name, content).get("format", "").startswith(FAMILY)
+        return read_card(folder / name, content) if ours else None
+    except DecoderFileError as error:
+        if refused is None:
+            raise
+        refused(error)
+        return None
+
+
+def _verified(folder: Path, name: str, manifest: Mapping[str, str]) -> bytes:
+    path = folder / name
+    if name not in manifest:
+        raise AlteredFileError(
+            f"{path}: did not ship with Safelight: {MANIFEST} does not have it. "
+            "Decoders of your own belong in your own decoder folder"
+        )
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DecoderFileError(
+            f"{path}: shipped with Safelight, but cannot be read: {error.strerror}; {REMEDY}"
+        ) from None
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != manifest[name]:
+        raise AlteredFileError(
+            f"{path}: is not the file that shipped: expected sha256 {manifest[name]}, got {digest} "
+            f"({len(content):,} bytes); {REMEDY}"
+        )
+    return content
+
+
+def _present(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob(f"*{SUFFIX}")}
