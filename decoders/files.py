@@ -94,8 +94,8 @@ def build(kind: str, settings: Mapping[str, Any], state: Tensors) -> nn.Module:
     # A decoder may be made inside somebody's inference mode, then moved or run outside of it.
     with torch.inference_mode(mode=False):
         net.load_state_dict({key: tensor.float().clone() for key, tensor in state.items()}, assign=True)
-    if "output_range" in settings:
-        net.rescale(*settings["output_range"])
+        if "output_range" in settings:
+            net.rescale(*settings["output_range"])
     return net
 
 
@@ -109,7 +109,7 @@ def _blank(kind: str, settings: Mapping[str, Any]) -> nn.Module:
         raise ValueError(f"expected channels to be a whole number from 1 up, got {net.channels!r}")
     if "output_range" in settings:
         black, white = settings["output_range"]
-        if not hasattr(net, "rescale") or not math.isfinite(1 / (white - black)):
+        if not hasattr(net, "rescale") or not 0 < abs(white - black) < math.inf:
             raise ValueError(f"expected no output_range, or two different numbers, got {settings['output_range']}")
     return net
 
