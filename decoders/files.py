@@ -105,7 +105,7 @@ def _blank(kind: str, settings: Mapping[str, Any]) -> nn.Module:
     # On "meta" nothing is drawn: initialising weights would move the global random state of somebody's run.
     with torch.device("meta"):
         net = KINDS[kind](**{key: value for key, value in settings.items() if key != "output_range"})
-    if type(net.channels) is not int or net.channels < 1:
+    if net.channels is not None and (type(net.channels) is not int or net.channels < 1):
         raise ValueError(f"expected channels to be a whole number from 1 up, got {net.channels!r}")
     if "output_range" in settings:
         black, white = settings["output_range"]

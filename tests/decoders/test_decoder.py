@@ -1,0 +1,218 @@
+"""What every decoder promises, whatever its kind."""
+
+import contextlib
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safelight.decoders.decoder import Card, Decoder, to_bytes
+from safelight.decoders.errors import LatentsError
+from safelight.decoders.files import build
+from safelight.decoders.kinds import KINDS
+
+SETTINGS = {
+    "polynomial": {"channels": 4, "degree": 3, "kernel": 3, "subpixel": 2, "constant": False, "output_range": (-1, 1)},
+    "mlp": {"widths": (4, 12, 3), "output_range": (-1, 1)},
+    "tiny": {"architecture": "taesd", "channels": 4},
+    "approx": {"channels": 4},
+    "principal": {"channels": 4},
+    "pixels": {},
+    "timeline": {},
+}
+every_kind = pytest.mark.parametrize("kind", list(KINDS))
+
+
+def make(kind, seed=0):
+    settings = SETTINGS[kind]
+    with torch.device("meta"):
+        blank = KINDS[kind](**{key: value for key, value in settings.items() if key != "output_range"})
+    generator = torch.Generator().manual_seed(seed)
+    state = {
+        key: torch.randn(value.shape, generator=generator, dtype=torch.float32, device="cpu") * 0.1
+        for key, value in blank.state_dict().items()
+    }
+    net = build(kind, settings, state)
+    return Decoder(Card(name=kind, space=None, kind=kind, settings=settings, scale=net.scale), net)
+
+
+def latents_for(decoder, height=4, width=6):
+    generator = torch.Generator().manual_seed(1)
+    size = (2, decoder.net.channels or 4, height, width)
+    return torch.randn(size, generator=generator, dtype=torch.float32, device="cpu")
+
+
+class Net(torch.nn.Module):
+    """Gives what it is told to, so that what happens afterwards can be seen."""
+
+    channels, scale = 3, 1
+
+    def forward(self, latents):
+        return latents
+
+
+def plain():
+    return Decoder(Card(name="plain", space=None, kind="pixels"), Net())
+
+
+def test_every_kind_is_tried_here():
+    assert SETTINGS.keys() == KINDS.keys()
+
+
+@every_kind
+def test_a_picture_has_the_promised_form(kind):
+    decoder = make(kind)
+    height = 1 if kind == "timeline" else 4
+    latents = latents_for(decoder, height=height)
+    rgb = decoder.decode(latents)
+    rows = 256 if kind == "timeline" else height * decoder.scale
+    assert rgb.shape == (2, 3, rows, 6 * decoder.scale)
+    assert rgb.dtype is torch.float32
+    assert rgb.min() >= 0
+    assert rgb.max() <= 1
+    assert not rgb.requires_grad
+    assert to_bytes(rgb).is_contiguous()
+    assert to_bytes(rgb).shape == (2, rows, 6 * decoder.scale, 3)
+
+
+@every_kind
+def test_the_latents_are_not_written_to(kind):
+    decoder = make(kind)
+    latents = latents_for(decoder)
+    before = latents.clone()
+    decoder.decode(latents).fill_(0.5)
+    assert torch.equal(latents, before)
+
+
+@every_kind
+def test_making_a_decoder_never_moves_the_random_state_of_a_run(kind):
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    decoder = make(kind)
+    decoder.decode(latents_for(decoder))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@every_kind
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_latents_of_any_precision_are_taken(kind, dtype):
+    latents = latents_for(make(kind)).to(dtype)
+    rgb = make(kind).decode(latents)
+    assert rgb.dtype is torch.float32
+    assert torch.equal(rgb, make(kind).decode(latents.float()))
+
+
+@contextlib.contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+SURROUNDINGS = {
+    "inference mode": lambda: torch.inference_mode(),
+    "gradients": lambda: torch.enable_grad(),
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "float64 by default": lambda: default_dtype(torch.float64),
+    "float16 by default": lambda: default_dtype(torch.float16),
+    "another device by default": lambda: torch.device("meta"),
+}
+
+
+@every_kind
+@pytest.mark.parametrize("surrounding", list(SURROUNDINGS))
+def test_what_somebody_set_for_all_of_torch_changes_no_picture(kind, surrounding):
+    decoder = make(kind)
+    latents = latents_for(decoder)
+    expected = decoder.decode(latents)
+    with SURROUNDINGS[surrounding]():
+        made_inside = make(kind)
+        # Two fresh ones: `principal` remembers what it has seen.
+        pictures = [made_inside.decode(latents)]
+    outside = make(kind)
+    with SURROUNDINGS[surrounding]():
+        pictures.append(outside.decode(latents))
+    for rgb in pictures:
+        assert rgb.dtype is torch.float32
+        assert torch.equal(rgb.clone(), expected)
+
+
+@every_kind
+def test_a_decoder_made_in_inference_mode_serves_outside_of_it(kind):
+    with torch.inference_mode():
+        decoder = make(kind)
+        first = decoder.decode(latents_for(decoder)).clone()
+    decoder = decoder.to("cpu")
+    decoder.net.double().float()  # moves weights as a change of device would
+    torch.testing.assert_close(decoder.decode(latents_for(decoder)), first.clone(), rtol=0, atol=1e-5)
+
+
+@every_kind
+def test_a_decoder_works_in_another_thread(kind):
+    decoder = make(kind)
+    latents = latents_for(decoder)
+    expected, found = make(kind).decode(latents), []
+    thread = threading.Thread(target=lambda: found.append(decoder.decode(latents)))
+    thread.start()
+    thread.join(timeout=60)
+    assert torch.equal(found[0], expected)
+
+
+@every_kind
+def test_latents_that_are_not_numbers_still_give_a_picture(kind):
+    decoder = make(kind)
+    latents = latents_for(decoder)
+    latents[0, 0] = float("nan")
+    latents[1, 1] = float("inf")
+    latents[1, 2] = -float("inf")
+    rgb = decoder.decode(latents)
+    assert torch.isfinite(rgb).all()
+    assert rgb.min() >= 0
+    assert rgb.max() <= 1
+
+
+def test_values_outside_a_picture_are_clamped_and_those_that_are_no_numbers_defined():
+    values = torch.tensor([-0.5, 0.0, 0.25, 1.0, 1.5, float("nan"), float("inf"), -float("inf")])
+    rgb = plain().decode(values.expand(1, 3, 1, 8))
+    assert rgb[0, 0, 0].tolist() == [0.0, 0.0, 0.25, 1.0, 1.0, 0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 2, 2), (1, 2, 2, 2), (3, 2, 2), (1, 3, 1, 2, 2), (3,), ()], ids=str)
+def test_latents_of_another_form_are_refused(shape):
+    with pytest.raises(
+        LatentsError, match=r"decoder plain expects latents \[B, 3, H, W\], got .*; unpack .* or choose"
+    ):
+        plain().decode(torch.zeros(shape))
+
+
+def test_pixels_are_the_picture():
+    latents = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0]).expand(1, 3, 1, 5)
+    assert make("pixels").decode(latents)[0, 0, 0].tolist() == [0.0, 0.5, 0.75, 1.0, 1.0]
+
+
+def test_bytes_are_rounded_to_nearest():
+    rgb = torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    rgb[0, 0, 0, :3] = torch.tensor([0.0, 1.0, 254.6 / 255])
+    pixels = to_bytes(rgb)
+    expected = np.rint(rgb.numpy() * np.float32(255)).astype(np.uint8).transpose(0, 2, 3, 1)
+    assert pixels.dtype is torch.uint8
+    assert (pixels.numpy() == expected).all()
+    assert pixels[0, 0, :3, 0].tolist() == [0, 255, 255]
+
+
+def test_every_byte_survives_a_picture_and_back():
+    pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(1, 16, 16, 3)
+    rgb = pixels.movedim(-1, 1) / 255
+    picture = Image.fromarray(to_bytes(rgb)[0].numpy())
+    assert picture.mode == "RGB"
+    assert [picture.getpixel((x, y)) for y in range(16) for x in range(16)] == [(v, v, v) for v in range(256)]
+
+
+def test_making_bytes_leaves_the_picture_as_it_was():
+    rgb = torch.full((1, 3, 1, 1), 0.3)
+    to_bytes(rgb)
+    assert torch.equal(rgb, torch.full((1, 3, 1, 1), 0.3))

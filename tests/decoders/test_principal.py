@@ -1,0 +1,123 @@
+"""Principal components: three regions look different, the picture holds still, nothing stops it."""
+
+import pytest
+import torch
+from safelight.decoders.decoder import Card, Decoder
+from safelight.decoders.principal import Principal
+
+
+def make(channels):
+    return Decoder(Card(name="principal", space=None, kind="principal"), Principal(channels))
+
+
+def noise(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def rms(x):
+    return x.pow(2).mean().sqrt().item()
+
+
+def waves(amplitudes, channels=8, side=32):
+    """Three patterns that have nothing in common, each along its own direction, `[1, C, H, W]`."""
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    along, down = torch.sin(2 * torch.pi * x / side), torch.sin(2 * torch.pi * y / side)
+    patterns = torch.stack([along, down, 2**0.5 * along * down]) * torch.tensor(amplitudes)[:, None, None]
+    directions = torch.linalg.qr(noise(channels, channels))[0][:, :3]
+    return torch.einsum("khw,ck->chw", patterns, directions)[None]
+
+
+@pytest.mark.parametrize("channels", [3, 4, 16, 32, 128])
+def test_three_regions_get_three_clearly_different_colours(channels):
+    directions = torch.linalg.qr(noise(channels, channels))[0] * 3
+    latents = torch.cat([directions[:, i, None, None].expand(channels, 24, 8) for i in range(3)], dim=2)[None]
+    rgb = make(channels).decode(latents + 0.1 * noise(1, channels, 24, 24))
+    colours = [rgb[0, :, :, 8 * i : 8 * i + 8].mean((1, 2)) for i in range(3)]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert (colours[one] - colours[other]).abs().max() > 0.2
+    assert all(rgb[0, :, :, 8 * i : 8 * i + 8].std((1, 2)).max() < 0.06 for i in range(3))
+
+
+def test_what_varies_most_is_luminance():
+    latents = waves((3.0, 0.5, 0.3))
+    grey = make(8).decode(latents).mean(1)[0]
+    pattern = waves((3.0, 0.0, 0.0))[0, 0]
+    correlation = torch.corrcoef(torch.stack([grey.flatten(), pattern.flatten()]))[0, 1].abs()
+    assert correlation > 0.99
+
+
+def test_a_small_change_of_latents_is_a_small_change_of_picture():
+    decoder = make(8)
+    still = waves((2.0, 1.5, 1.0))
+    last = decoder.decode(still)
+    for step in range(20):
+        rgb = decoder.decode(still + 0.02 * noise(1, 8, 32, 32, seed=step))
+        assert rms(rgb - last) < 0.02
+        last = rgb
+
+
+def test_two_components_that_trade_places_do_so_over_several_steps():
+    decoder, last, worst = make(8), None, 0.0
+    for step in range(30):
+        rgb = decoder.decode(waves((2.0 - step / 29, 1.0 + step / 29, 0.5)))
+        worst = max(worst, 0.0 if last is None else rms(rgb - last))
+        last = rgb
+    assert 0 < worst < 0.12  # in one step it would be 0.31
+
+
+def test_the_sign_of_a_component_never_flips_during_a_run():
+    # Fresh objects may choose either sign; one that has seen the last step must keep to it.
+    decoder, last = make(8), None
+    for step in range(25):
+        turn = torch.linalg.matrix_exp(step * 0.15 * (noise(8, 8, seed=3) - noise(8, 8, seed=3).T) / 8)
+        rgb = decoder.decode(torch.einsum("bchw,cd->bdhw", waves((2.0, 1.2, 0.7)), turn))
+        if last is not None:
+            grey, grey_before = rgb.mean(1).flatten(), last.mean(1).flatten()
+            assert torch.corrcoef(torch.stack([grey, grey_before]))[0, 1] > 0.5
+        last = rgb
+
+
+def test_the_same_run_gives_the_same_pictures():
+    runs = []
+    for _ in range(2):
+        decoder = make(16)
+        runs.append([decoder.decode(noise(2, 16, 20, 20, seed=step)) for step in range(4)])
+    assert all(torch.equal(one, other) for one, other in zip(*runs, strict=True))
+
+
+def test_the_size_may_change_between_steps():
+    decoder = make(4)
+    for size in ((8, 8), (200, 200), (1, 1), (3, 40)):
+        assert decoder.decode(noise(1, 4, *size)).shape == (1, 3, *size)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_few_channels_are_enough(channels):
+    rgb = make(channels).decode(noise(1, channels, 16, 16))
+    assert rgb.shape == (1, 3, 16, 16)
+    assert rgb.std() > 0.1
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -7.0, 1e-20, 1e5, 1e30, -3e38], ids=str)
+def test_constant_latents_are_a_plain_picture(value):
+    rgb = make(4).decode(torch.full((1, 4, 8, 8), value))
+    assert torch.isfinite(rgb).all()
+    assert (rgb - rgb[:, :, :1, :1]).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e20, 3e38], ids=str)
+def test_latents_of_any_size_give_a_picture(scale):
+    decoder = make(4)
+    for step in range(3):
+        assert torch.isfinite(decoder.decode(noise(1, 4, 8, 8, seed=step).clamp(-1, 1) * scale)).all()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")], ids=str)
+def test_a_step_that_is_not_numbers_spoils_no_later_one(bad):
+    decoder = make(4)
+    good = noise(1, 4, 16, 16)
+    expected = decoder.decode(good)
+    assert torch.isfinite(decoder.decode(torch.full((1, 4, 16, 16), bad))).all()
+    for _ in range(20):
+        after = decoder.decode(good)
+    assert rms(after - expected) < 0.02
