@@ -1,0 +1,62 @@
+"""Our copies of ComfyUI's tables against those that the real host has."""
+
+import json
+import os
+import subprocess
+
+import numpy as np
+import pytest
+from safelight.decoders.shipped import open_shipped, shipped_cards
+from safelight.decoders.space_table import SPACES
+
+HOST, PYTHON = os.environ.get("SAFELIGHT_COMFYUI"), os.environ.get("SAFELIGHT_COMFYUI_PYTHON")
+
+pytestmark = pytest.mark.skipif(
+    not (HOST and PYTHON), reason="set SAFELIGHT_COMFYUI and SAFELIGHT_COMFYUI_PYTHON to run against a real host"
+)
+
+DUMP = """
+import inspect, json, sys
+sys.path.insert(0, sys.argv[1])
+sys.argv = sys.argv[:1]
+from comfy import latent_formats
+formats = {}
+for name, kind in inspect.getmembers(latent_formats, inspect.isclass):
+    if issubclass(kind, latent_formats.LatentFormat) and kind is not latent_formats.LatentFormat:
+        host = kind()
+        formats[name] = [host.latent_rgb_factors, host.latent_rgb_factors_bias]
+print(json.dumps(formats))
+"""
+
+
+@pytest.fixture(scope="module")
+def host_tables() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    done = subprocess.run([PYTHON, "-c", DUMP, HOST], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    formats = json.loads(done.stdout.splitlines()[-1])
+    return {
+        name: (np.float32(factors).T, np.float32(bias or (0, 0, 0)))
+        for name, (factors, bias) in formats.items()
+        if factors is not None
+    }
+
+
+OURS = [card for card in shipped_cards() if card.name.endswith("-comfyui")]
+
+
+@pytest.mark.parametrize("card", OURS, ids=lambda card: card.name)
+def test_our_copy_of_a_table_is_the_hosts_own_to_all_digits(card, host_tables):
+    names = [name for name in SPACES[card.space].comfyui if name in host_tables]
+    if not names:
+        pytest.skip(f"this host has no table for {card.space}")
+    # Both map -1..1 to 0..1; halving is exact in floating point, so nothing is lost by comparing behind it.
+    net = open_shipped(card.name).net
+    for name in names:
+        weight, bias = host_tables[name]
+        np.testing.assert_array_equal(net.weight.numpy()[:, :, 0, 0] * 2, weight)
+        np.testing.assert_allclose(net.bias.numpy() * 2 - 1, bias, atol=1.2e-7)
+
+
+def test_every_table_of_the_host_is_one_that_we_have(host_tables):
+    covered = {name for card in OURS for name in SPACES[card.space].comfyui} | set(SPACES["pixels"].comfyui)
+    assert host_tables.keys() - covered == set()

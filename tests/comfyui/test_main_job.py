@@ -1,0 +1,487 @@
+"""The main job on a real server: every step of a stock sampler on disk, the sampler's result untouched."""
+
+import io
+import json
+import math
+import re
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors import safe_open
+
+STEPS = 5
+WORKFLOW = {"id": "0f0e0d0c-0b0a-4908-8706-050403020100", "nodes": [], "links": [], "version": 0.4}
+STATES = {"running", "finished", "interrupted", "failed"}
+PREVIEW, SAMPLER = "2", "4"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A latent format of ComfyUI; sizes are `(width, height)`.
+
+    Args:
+        name: the host's.
+        latents: of the decoder's input, unpacked.
+        final: of the picture that a VAE would make, in pixels.
+        model: what the lab's model is told.
+    """
+
+    name: str
+    latents: tuple[int, int]
+    final: tuple[int, int]
+    model: dict[str, Any] = field(default_factory=dict)
+
+
+CASES = (
+    Case("SD15", (24, 16), (192, 128)),
+    Case("SDXL", (24, 16), (192, 128), {"batch": 2}),
+    Case("Flux", (24, 16), (192, 128), {"flow": True}),
+    Case("Flux2", (24, 16), (192, 128), {"flow": True, "width": 12, "height": 8}),
+    Case("Wan21", (24, 16), (192, 128), {"flow": True, "frames": 3}),
+    Case("CogVideoX", (24, 16), (192, 128), {"frames": 2}),
+    Case("ChromaRadiance", (96, 64), (96, 64), {"flow": True, "width": 96, "height": 64}),
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same job with the node and without it."""
+
+    case: Case
+    bare: Any
+    watched: Any
+    graph: Any
+    folder: Path
+    spied: Path
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+
+    @property
+    def pictures(self) -> list[Path]:
+        return sorted(self.folder.glob("step_*"))
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
+def pair(request, server, wire):
+    case = request.param
+    if case.name not in server.inputs_of("LabModel")["latent_format"][0]:
+        pytest.skip(f"ComfyUI {server.version} has no latent format {case.name}")
+    server.inputs_of("SafelightPreview")
+    kept = {"write_intermediates": True, "filename_prefix": f"safelight/{case.name}"}
+    graph = wire(case.name, preview=kept, steps=STEPS, spy=f"spied/{case.name}", **case.model)
+    watched = server.play(graph, workflow=WORKFLOW)
+    bare = server.play(wire.without_preview(graph), workflow=WORKFLOW)
+    assert watched.ends == bare.ends == ["execution_success"], watched.named("execution_error")
+    return Pair(
+        case,
+        bare,
+        watched,
+        graph,
+        server.output / "safelight" / f"{case.name}_00001",
+        server.output / "spied" / f"{case.name}_1.safetensors",
+    )
+
+
+def spied(path: Path) -> list[int]:
+    """The steps of a sampler call as its callback was told them, counted from 1."""
+    with safe_open(path, framework="pt") as file:
+        return [step + 1 for step, _ in json.loads(file.metadata()["steps"])]
+
+
+def numbers(folder: Path) -> list[int]:
+    """The numbers of the pictures in a run's folder, by file name."""
+    return [int(path.stem.removeprefix("step_")) for path in sorted(folder.glob("step_*"))]
+
+
+def luminance(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(picture.convert("L").resize(size, Image.Resampling.BOX), dtype=np.float64)
+
+
+# The result
+
+
+def test_the_final_latents_are_bit_for_bit_the_same(pair):
+    assert pair.watched.digest == pair.bare.digest
+
+
+def test_the_hosts_own_progress_goes_on(pair):
+    told = [[event.data["value"] for event in played.named("progress")] for played in (pair.watched, pair.bare)]
+    assert told[0] == told[1] == list(range(1, STEPS + 1))
+
+
+def test_the_hosts_own_previews_are_byte_for_byte_the_same(pair):
+    assert pair.watched.previews == pair.bare.previews
+
+
+# The folder
+
+
+def test_there_is_a_picture_for_each_step_and_nothing_half_written(pair):
+    expected = {f"step_{n:04d}.png" for n in range(1, STEPS + 1)} | {"run.json"}
+    assert {path.name for path in pair.folder.iterdir()} == expected
+    assert numbers(pair.folder) == spied(pair.spied)
+
+
+def test_the_pictures_have_the_decoders_size(pair):
+    scale = pair.manifest["decoder"]["scale"]
+    size = tuple(side * scale for side in pair.case.latents)
+    assert {Image.open(path).size for path in pair.pictures} == {size}
+    assert (pair.manifest["picture"]["width"], pair.manifest["picture"]["height"]) == size
+
+
+def test_the_pictures_restore_the_graph(pair):
+    for path in pair.pictures:
+        chunks = Image.open(path).text
+        assert json.loads(chunks["prompt"]) == pair.graph
+        assert json.loads(chunks["workflow"]) == WORKFLOW
+
+
+def test_the_pictures_tell_their_run(pair):
+    for number, path in enumerate(pair.pictures, 1):
+        told = json.loads(Image.open(path).text["safelight"])
+        assert {pair.manifest["id"], number} <= set(flat(told)), told
+
+
+def flat(told: Any) -> list[Any]:
+    """All values in nested dicts, whatever their keys."""
+    return [leaf for value in told.values() for leaf in flat(value)] if isinstance(told, dict) else [str(told), told]
+
+
+def test_the_last_picture_is_the_hosts_picture(pair):
+    """The lab's latents are made so that ComfyUI's own table shows a drawing; ours must too, the right way up."""
+    if not pair.bare.previews:
+        pytest.skip("ComfyUI has no preview of its own for this format")
+    size = (24, 16)
+    ours = luminance(Image.open(pair.pictures[-1]), size)
+    theirs = luminance(Image.open(io.BytesIO(pair.bare.previews[-1])), size)
+    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.8
+    for turned in (theirs[::-1], theirs[:, ::-1]):
+        assert np.corrcoef(ours.ravel(), turned.ravel())[0, 1] < 0.8
+
+
+def test_the_pictures_become_clear(pair):
+    """The first is mostly noise, the last is not: neighbouring pixels agree more and more."""
+    steps = [luminance(Image.open(path), pair.case.latents) for path in pair.pictures]
+    rough = [np.abs(np.diff(step, axis=1)).mean() / (step.std() + 1e-6) for step in steps]
+    assert all(step.std() > 1 for step in steps), "a picture is flat"
+    assert rough[-1] <= rough[0] + 1e-6
+
+
+# The manifest
+
+
+def test_the_manifest_names_the_run_and_its_host(pair, server):
+    manifest = pair.manifest
+    assert manifest["format"] == "safelight.run/1"
+    assert uuid.UUID(manifest["id"]).version == 4
+    assert manifest["state"] == "finished"
+    assert datetime.fromisoformat(manifest["started"]).tzinfo is not None
+    assert 0 < manifest["seconds"] < 60
+    host = manifest["host"]
+    assert host["name"] == "comfyui"
+    assert host["version"] == server.version
+    assert host["prompt_id"] == pair.watched.prompt_ids[0]
+    assert host["workflow_id"] == WORKFLOW["id"]
+    assert (host["node"], host["sampler_node"]) == (PREVIEW, SAMPLER)
+
+
+def test_the_manifest_tells_the_sampler(pair):
+    told, inputs = pair.manifest["sampler"], pair.graph[SAMPLER]["inputs"]
+    with safe_open(pair.spied, framework="pt") as file:
+        assert told["sigmas"] == pytest.approx(json.loads(file.metadata()["sigmas"]), rel=1e-4)
+    assert told["steps"] == STEPS
+    assert told["seed"] == inputs["seed"]
+    for key, theirs in {"cfg": "cfg", "name": "sampler_name", "scheduler": "scheduler"}.items():
+        assert told[key] in (None, inputs[theirs])
+
+
+def test_the_manifest_lists_each_step(pair):
+    steps = pair.manifest["steps"]
+    assert [step["index"] for step in steps] == list(range(1, STEPS + 1))
+    assert [step["files"] for step in steps] == [[path.name] for path in pair.pictures]
+    assert [step["sigma"] for step in steps] == pytest.approx(pair.manifest["sampler"]["sigmas"][:-1], rel=1e-4)
+    assert {step["show"] for step in steps} == {"denoised"}
+    assert [step["at"] for step in steps] == sorted(step["at"] for step in steps)
+
+
+def test_the_manifest_holds_no_prompt(pair):
+    text = (pair.folder / "run.json").read_text(encoding="utf-8")
+    assert "LabModel" not in text
+    assert "class_type" not in text
+
+
+# The events
+
+
+def safelight(played, name: str) -> list[Any]:
+    return [event.data for event in played.events if event.name == name]
+
+
+def test_the_client_is_told_of_the_run_and_its_steps_in_few_bytes(pair):
+    ours = [event for event in pair.watched.events if event.name.startswith("safelight.")]
+    assert max(event.size for event in ours) < 1000
+    for event in ours:
+        told = event.data
+        assert (told["v"], told["run"], told["node"]) == (1, pair.manifest["id"], PREVIEW)
+        assert told["workflow"] == WORKFLOW["id"]
+        assert told["state"] in STATES
+    steps = safelight(pair.watched, "safelight.step")
+    indices = [step["index"] for step in steps]
+    assert indices == sorted(set(indices))
+    assert indices[-1] == STEPS
+    assert {step["total"] for step in steps} == {STEPS}
+    assert [run["state"] for run in safelight(pair.watched, "safelight.run")][-1] == "finished"
+
+
+def test_nobody_else_is_told(pair):
+    assert pair.watched.named("safelight.run")
+    assert {event.name for event in pair.watched.overheard} <= {"status", "feature_flags"}
+
+
+def test_without_the_node_there_are_no_events_of_ours(pair):
+    assert not [event for event in pair.bare.events if event.name.startswith("safelight")]
+
+
+# The settings
+
+
+@pytest.fixture
+def kept(request, server, wire):
+    """Plays a job that writes its steps; gives what came of it and its runs' folders, oldest first."""
+    name = re.sub(r"\W+", "_", request.node.name)
+
+    def play(latent_format="SD15", *, preview=None, more=None, **settings):
+        server.inputs_of("SafelightPreview")
+        inputs = {"write_intermediates": True, "filename_prefix": f"kept/{name}", **(preview or {})}
+        graph = wire(latent_format, preview=inputs, spy=f"spied/{name}", **settings)
+        if more is not None:
+            more(graph)
+        played = server.play(graph, workflow=WORKFLOW)
+        assert set(played.ends) == {"execution_success"}, played.named("execution_error")
+        return played, graph, sorted((server.output / "kept").glob(f"{name}_[0-9]*"))
+
+    play.spied = lambda call=1: server.output / "spied" / f"{name}_{call}.safetensors"
+    return play
+
+
+def test_the_nodes_inputs_are_those_promised_in_order(server):
+    inputs = server.inputs_of("SafelightPreview")
+    assert list(inputs) == [
+        *("model", "decoder", "show", "every_n_steps", "max_side_px", "write_intermediates"),
+        *("filename_prefix", "file_format", "enlarge"),
+    ]
+    info = server.get("/object_info/SafelightPreview").json()["SafelightPreview"]
+    assert (info["display_name"], info["category"], info["output"]) == ("Preview Steps", "Safelight", ["MODEL"])
+    assert [name for name, (_, options) in inputs.items() if not options.get("tooltip")] == []
+
+
+@pytest.mark.parametrize("enlarge", ["nearest", "bicubic", "lanczos"])
+@pytest.mark.parametrize("case", [CASES[0], CASES[3], CASES[4]], ids=lambda case: case.name)
+def test_enlarged_pictures_have_the_size_of_the_final_image(kept, server, case, enlarge):
+    if case.name not in server.inputs_of("LabModel")["latent_format"][0]:
+        pytest.skip(f"ComfyUI {server.version} has no latent format {case.name}")
+    _, _, [folder] = kept(case.name, preview={"enlarge": enlarge}, steps=2, **case.model)
+    assert {Image.open(path).size for path in folder.glob("step_*")} == {case.final}
+    picture = json.loads((folder / "run.json").read_text())["picture"]
+    assert (picture["shown_width"], picture["shown_height"]) == case.final
+
+
+def test_no_side_is_longer_than_asked(kept):
+    _, _, [folder] = kept(preview={"enlarge": "bicubic", "max_side_px": 96}, steps=2)
+    assert {Image.open(path).size for path in folder.glob("step_*")} == {(96, 64)}
+
+
+@pytest.mark.parametrize("max_side_px", [0, 1024])
+def test_pixel_space_pictures_are_the_models_own_pixels(kept, max_side_px):
+    size = {"width": 96, "height": 64}
+    _, _, [folder] = kept("ChromaRadiance", flow=True, preview={"max_side_px": max_side_px}, **size)
+    with safe_open(kept.spied(), framework="pt") as file:
+        x0 = file.get_tensor("x0")[:, 0]
+    for latents, path in zip(x0, sorted(folder.glob("step_*")), strict=True):
+        expected = ((latents.double() / 2 + 0.5).clamp(0, 1) * 255).movedim(0, -1).numpy()
+        assert np.abs(np.asarray(Image.open(path)) - expected).max() <= 0.5 + 1e-3
+
+
+def test_noisy_shows_what_the_sampler_works_on(kept):
+    _, _, [folder] = kept("ChromaRadiance", flow=True, preview={"show": "noisy"}, width=96, height=64)
+    with safe_open(kept.spied(), framework="pt") as file:
+        x = file.get_tensor("x")[:, 0]
+    for latents, path in zip(x, sorted(folder.glob("step_*")), strict=True):
+        shown = np.asarray(Image.open(path), dtype=np.float64)
+        assert np.corrcoef(shown.ravel(), latents.clamp(-1, 1).movedim(0, -1).ravel())[0, 1] > 0.99
+    assert {step["show"] for step in json.loads((folder / "run.json").read_text())["steps"]} == {"noisy"}
+
+
+@pytest.mark.parametrize("steps", [7, 8, 9])
+def test_every_third_step_and_the_last(kept, steps):
+    _, _, [folder] = kept(preview={"every_n_steps": 3}, steps=steps)
+    expected = sorted({1, 4, 7, steps})
+    assert numbers(folder) == expected
+    assert [step["index"] for step in json.loads((folder / "run.json").read_text())["steps"]] == expected
+
+
+@pytest.mark.parametrize(("file_format", "pillow"), [("webp", "WEBP"), ("jpg", "JPEG"), ("png", "PNG")])
+def test_pictures_are_of_the_chosen_format(kept, file_format, pillow):
+    _, _, [folder] = kept(preview={"file_format": file_format})
+    assert [path.name for path in sorted(folder.glob("step_*"))] == [f"step_{n:04d}.{file_format}" for n in range(1, 5)]
+    assert {Image.open(path).format for path in folder.glob("step_*")} == {pillow}
+
+
+def test_with_writing_off_nothing_is_kept_but_the_run_can_be_looked_at(kept, server):
+    played, _, folders = kept(preview={"write_intermediates": False})
+    assert folders == []
+    run = safelight(played, "safelight.step")[-1]["run"]
+    assert (server.temp / "safelight" / run).is_dir()
+
+
+def test_a_prefix_may_hold_the_hosts_own_placeholders(kept, server):
+    prefix = f"kept/{uuid.uuid4().hex[:8]}_%year%"
+    kept(preview={"filename_prefix": prefix})
+    [folder] = server.output.glob(prefix.replace("%year%", "[0-9][0-9][0-9][0-9]") + "_00001")
+    assert len(numbers(folder)) == 4
+
+
+# The samplers
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    ["heun", "dpm_2", "dpmpp_2s_ancestral", "dpmpp_sde", "dpm_fast", "uni_pc", "lms", "ddim", "dpm_adaptive"],
+)
+def test_other_samplers_have_a_picture_for_each_step_they_report(kept, server, wire, sampler):
+    played, graph, [folder] = kept(sampler=sampler, steps=6)
+    assert numbers(folder) == sorted(set(spied(kept.spied())))
+    assert server.play(wire.without_preview(graph)).digest == played.digest
+
+
+def test_an_adaptive_samplers_last_step_is_kept_even_if_the_cadence_would_not(kept):
+    _, _, [folder] = kept(sampler="dpm_adaptive", steps=6, preview={"every_n_steps": 5})
+    assert numbers(folder)[-1] == max(spied(kept.spied()))
+
+
+def test_a_custom_sampler_is_watched_as_well(kept, server, wire):
+    def advanced(graph):
+        model = graph[SAMPLER]["inputs"]["model"]
+        seed = graph[SAMPLER]["inputs"]["seed"]
+        nodes = {
+            "10": ("RandomNoise", {"noise_seed": seed}),
+            "11": ("BasicGuider", {"model": model, "conditioning": ["1", 1]}),
+            "12": ("KSamplerSelect", {"sampler_name": "euler"}),
+            "13": ("BasicScheduler", {"model": model, "scheduler": "simple", "steps": 4, "denoise": 1.0}),
+        }
+        graph |= {key: {"class_type": name, "inputs": inputs} for key, (name, inputs) in nodes.items()}
+        inputs = {"noise": ["10", 0], "guider": ["11", 0], "sampler": ["12", 0], "sigmas": ["13", 0]}
+        graph[SAMPLER] = {"class_type": "SamplerCustomAdvanced", "inputs": {**inputs, "latent_image": ["1", 2]}}
+
+    played, graph, [folder] = kept(more=advanced)
+    assert numbers(folder) == [1, 2, 3, 4]
+    manifest = json.loads((folder / "run.json").read_text())
+    assert (manifest["host"]["sampler_node"], manifest["sampler"]["seed"]) == (
+        SAMPLER,
+        graph["10"]["inputs"]["noise_seed"],
+    )
+    assert server.play(wire.without_preview(graph)).digest == played.digest
+
+
+def test_a_second_sampler_in_the_same_prompt_is_a_second_run(kept):
+    def refine(graph):
+        first = graph[SAMPLER]["inputs"]
+        graph["20"] = {
+            "class_type": "KSampler",
+            "inputs": {**first, "latent_image": [SAMPLER, 0], "denoise": 0.5, "steps": 3},
+        }
+        graph["5"]["inputs"]["samples"] = ["20", 0]
+
+    played, _, folders = kept(more=refine)
+    assert [folder.name[-5:] for folder in folders] == ["00001", "00002"]
+    assert [numbers(folder) for folder in folders] == [[1, 2, 3, 4], [1, 2, 3]]
+    told = [json.loads((folder / "run.json").read_text()) for folder in folders]
+    assert [run["host"]["sampler_node"] for run in told] == [SAMPLER, "20"]
+    assert told[0]["id"] != told[1]["id"]
+    assert len({event["run"] for event in safelight(played, "safelight.run")}) == 2
+
+
+def test_queued_prompts_are_runs_of_their_own_with_their_own_seed_in_the_pictures(server, wire):
+    """The node stays cached when only the seed changes, and so does the prompt it was executed with."""
+    preview = {"write_intermediates": True, "filename_prefix": "kept/queued"}
+    graphs = [wire(preview=preview) for _ in range(3)]
+    played = server.play(*graphs, workflow=WORKFLOW)
+    assert played.ends == ["execution_success"] * 3
+    folders = sorted((server.output / "kept").glob("queued_*"))
+    assert [folder.name for folder in folders] == ["queued_00001", "queued_00002", "queued_00003"]
+    for folder, graph, prompt_id in zip(folders, graphs, played.prompt_ids, strict=True):
+        manifest = json.loads((folder / "run.json").read_text())
+        assert manifest["host"]["prompt_id"] == prompt_id
+        assert manifest["sampler"]["seed"] == graph[SAMPLER]["inputs"]["seed"]
+        for path in folder.glob("step_*"):
+            assert json.loads(Image.open(path).text["prompt"]) == graph
+
+
+def test_a_cached_sampler_makes_no_run(server, wire):
+    graph = wire(preview={"write_intermediates": True, "filename_prefix": "kept/cached"})
+    first, second = server.play(graph), server.play(graph)
+    assert first.named("safelight.run")
+    assert not [event for event in second.events if event.name.startswith("safelight")]
+    assert [path.name for path in (server.output / "kept").glob("cached_*")] == ["cached_00001"]
+
+
+def test_two_nodes_on_one_line_each_keep_the_run(kept, server, wire):
+    def again(graph):
+        second = {**graph[PREVIEW]["inputs"], "model": [PREVIEW, 0], "enlarge": "nearest"}
+        graph["6:2"] = {"class_type": "SafelightPreview", "inputs": second}
+        graph["3"]["inputs"]["model"] = ["6:2", 0]
+
+    played, graph, folders = kept(more=again)
+    assert [numbers(folder) for folder in folders] == [[1, 2, 3, 4]] * 2
+    told = [json.loads((folder / "run.json").read_text()) for folder in folders]
+    assert {run["host"]["node"] for run in told} == {PREVIEW, "6:2"}
+    bare = wire.without_preview(graph)
+    del bare["6:2"]
+    bare["3"]["inputs"]["model"] = ["1", 0]
+    assert server.play(bare).digest == played.digest
+
+
+def test_a_batch_shows_its_first_picture(kept):
+    _, _, [folder] = kept("ChromaRadiance", flow=True, width=96, height=64, batch=3)
+    with safe_open(kept.spied(), framework="pt") as file:
+        first = file.get_tensor("x0")[-1, 0]
+    expected = ((first / 2 + 0.5).clamp(0, 1) * 255).movedim(0, -1).numpy()
+    assert np.abs(np.asarray(Image.open(folder / "step_0004.png")) - expected).max() <= 0.5 + 1e-3
+
+
+def test_a_run_without_a_workflow_is_kept_all_the_same(server, wire):
+    """Scripts queue prompts without one."""
+    played = server.play(wire(preview={"write_intermediates": True, "filename_prefix": "kept/script"}))
+    assert played.ends == ["execution_success"]
+    folder = server.output / "kept/script_00001"
+    assert json.loads((folder / "run.json").read_text())["host"]["workflow_id"] is None
+    assert "workflow" not in Image.open(folder / "step_0001.png").text
+
+
+def test_a_server_told_so_keeps_prompts_out_of_pictures(quiet_server, wire):
+    graph = wire(preview={"write_intermediates": True, "filename_prefix": "kept/quiet"})
+    assert quiet_server.play(graph, workflow=WORKFLOW).ends == ["execution_success"]
+    pictures = sorted((quiet_server.output / "kept/quiet_00001").glob("step_*.png"))
+    assert len(pictures) == 4
+    for path in pictures:
+        assert not {"prompt", "workflow"} & set(Image.open(path).text)
+
+
+def test_the_sampler_is_hardly_held_up(kept):
+    """A generous bound: on a machine with a core to spare a step costs the sampler well under a millisecond."""
+    kept(steps=40, step_ms=5.0, preview={"write_intermediates": False})
+    with safe_open(kept.spied(), framework="pt") as file:
+        watched_ms = np.array(json.loads(file.metadata()["seconds"])) * 1000
+    kept(steps=40, step_ms=5.0, preview={"write_intermediates": False, "every_n_steps": 10_000})
+    with safe_open(kept.spied(2), framework="pt") as file:
+        spared_ms = np.array(json.loads(file.metadata()["seconds"])) * 1000
+    assert np.median(watched_ms) - np.median(spared_ms) < 20
+    assert math.isfinite(watched_ms.max())

@@ -1,0 +1,157 @@
+"""What a browser asks a real server for: the runs of a node, a run's manifest, its pictures."""
+
+import io
+import json
+import uuid
+from urllib.parse import quote
+
+import pytest
+from PIL import Image
+
+PREVIEW = "2"
+CONTENT_TYPES = {"png": "image/png", "webp": "image/webp", "jpg": "image/jpeg"}
+
+
+@pytest.fixture(scope="module")
+def live(server, wire):
+    """A finished run that was only looked at; its id and its workflow's."""
+    server.inputs_of("SafelightPreview")
+    workflow = {"id": str(uuid.uuid4()), "nodes": [], "links": []}
+    played = server.play(wire(preview={}), workflow=workflow)
+    return played.named("safelight.run")[-1].data["run"], workflow["id"]
+
+
+@pytest.fixture(scope="module")
+def secret(server):
+    """A file of the host that no address of ours may lead to."""
+    (server.temp / "secret.png").write_bytes(b"nobody's business")
+    return "secret.png"
+
+
+def listed(server, **query: str):
+    reply = server.get("/safelight/runs?" + "&".join(f"{key}={quote(value)}" for key, value in query.items()))
+    assert reply.status == 200
+    assert reply.headers["cache-control"] == "no-store"
+    return reply.json()
+
+
+def test_the_runs_of_a_node_are_listed_newest_first(server, wire):
+    workflow = {"id": str(uuid.uuid4()), "nodes": [], "links": []}
+    graphs = [wire(preview={}) for _ in range(3)]
+    played = server.play(*graphs, workflow=workflow)
+    runs = list(dict.fromkeys(event.data["run"] for event in played.named("safelight.run")))
+    assert [run["id"] for run in listed(server, workflow=workflow["id"], node=PREVIEW)] == runs[::-1]
+    assert [run["id"] for run in listed(server, workflow=workflow["id"])] == runs[::-1]
+    assert listed(server, workflow=workflow["id"], node="77") == []
+    assert listed(server, workflow="no such workflow", node=PREVIEW) == []
+
+
+@pytest.mark.parametrize("prefix", ["", "/api"])
+def test_a_run_and_its_pictures_can_be_fetched(server, live, prefix):
+    run, workflow = live
+    reply = server.get(f"{prefix}/safelight/runs/{run}")
+    assert (reply.status, reply.headers["content-type"].split(";")[0]) == (200, "application/json")
+    manifest = reply.json()
+    assert (manifest["format"], manifest["id"], manifest["state"]) == ("safelight.run/1", run, "finished")
+    assert (manifest["host"]["workflow_id"], manifest["host"]["node"]) == (workflow, PREVIEW)
+    files = [name for step in manifest["steps"] for name in step["files"]]
+    assert files
+    for name in files:
+        picture = server.get(f"{prefix}/safelight/runs/{run}/{name}")
+        assert picture.status == 200
+        assert picture.headers["content-type"] == CONTENT_TYPES[name.rpartition(".")[2]]
+        assert "immutable" in picture.headers["cache-control"]
+        assert Image.open(io.BytesIO(picture.body)).size[0] > 0
+
+
+def test_the_last_step_can_be_fetched_even_if_others_were_replaced(server, live):
+    assert server.get(f"/safelight/runs/{live[0]}").json()["steps"][-1]["index"] == 4
+
+
+def test_a_manifest_and_its_pictures_can_be_fetched_while_the_sampler_runs(server, wire):
+    met = []
+
+    def look(event):
+        if event.name == "safelight.step" and not met:
+            manifest = server.get(f"/safelight/runs/{event.data['run']}")
+            met.append(manifest)
+            names = [name for step in manifest.json()["steps"] for name in step["files"]]
+            met.extend(server.get(f"/safelight/runs/{event.data['run']}/{name}") for name in names)
+
+    server.play(wire(preview={}, steps=10, step_ms=60.0), on_event=look)
+    assert [reply.status for reply in met] == [200] * len(met)
+    assert len(met) > 1, "the step was announced before its picture could be fetched"
+    assert met[0].headers["cache-control"] == "no-store"
+    assert met[0].json()["state"] == "running"
+
+
+def test_a_picture_that_is_announced_is_there(server, wire):
+    """Whoever is told of step n asks for it at once."""
+    missing = []
+
+    def look(event):
+        if event.name == "safelight.step":
+            manifest = server.get(f"/safelight/runs/{event.data['run']}").json()
+            if event.data["index"] not in [step["index"] for step in manifest["steps"] if step["files"]]:
+                missing.append(event.data["index"])
+
+    played = server.play(wire(preview={}, steps=12, step_ms=30.0), on_event=look)
+    assert played.named("safelight.step")
+    assert missing == []
+
+
+def test_a_kept_run_can_be_fetched_as_well(server, wire):
+    played = server.play(wire(preview={"write_intermediates": True, "filename_prefix": "addresses/kept"}))
+    kept = json.loads((server.output / "addresses/kept_00001/run.json").read_text())
+    assert played.named("safelight.run")[-1].data["run"] == kept["id"]
+    manifest = server.get(f"/safelight/runs/{kept['id']}").json()
+    assert {key: manifest[key] for key in ("id", "state", "space", "sampler")} == {
+        key: kept[key] for key in ("id", "state", "space", "sampler")
+    }
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/safelight/runs/{run}/step_9999.png",
+        "/safelight/runs/{run}/run.json.part",
+        "/safelight/runs/{run}/../../{secret}",
+        "/safelight/runs/{run}/..%2f..%2f{secret}",
+        "/safelight/runs/{run}/%2e%2e/%2e%2e/{secret}",
+        "/safelight/runs/{run}/..%5c..%5c{secret}",
+        "/safelight/runs/{run}/%2e%2e%2f%2e%2e%2f{secret}",
+        "/safelight/runs/{run}/{absolute}",
+        "/safelight/runs/{run}/{absolute_quoted}",
+        "/safelight/runs/{run}/step_0004.png%00.jpg",
+        "/safelight/runs/..%2f{secret}",
+        "/safelight/runs/%2e%2e/{secret}",
+        "/safelight/runs/{other}",
+        "/safelight/runs/{other}/step_0001.png",
+        "/safelight/runs/{run}/",
+        "/safelight/runs/{upper}",
+    ],
+)
+def test_anything_else_is_not_found_and_not_remembered(server, live, secret, path):
+    absolute = str(server.temp / secret)
+    names = {"run": live[0], "secret": secret, "other": uuid.uuid4(), "upper": live[0].upper()}
+    reply = server.get(path.format(**names, absolute=absolute, absolute_quoted=quote(absolute, safe="")))
+    assert reply.status == 404
+    assert b"nobody's business" not in reply.body
+    if reply.headers["content-type"].startswith("application/json") or "safelight" in reply.body.decode():
+        assert reply.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/safelight/runs/{run}/step_9999.png", "/safelight/runs/{other}/step_0001.webp"])
+def test_a_missing_picture_is_asked_for_again(server, live, path):
+    """ComfyUI would let a browser keep a 404 for an image for an hour."""
+    reply = server.get(path.format(run=live[0], other=uuid.uuid4()))
+    assert (reply.status, reply.headers["cache-control"]) == (404, "no-store")
+
+
+def test_the_viewers_scripts_are_served(server):
+    listed = [path for path in server.get("/extensions").json() if path.startswith("/extensions/comfy-safelight")]
+    assert listed, "the browser is given no script of ours"
+    for path in listed:
+        reply = server.get(path)
+        assert reply.status == 200
+        assert "javascript" in reply.headers["content-type"]
