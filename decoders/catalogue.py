@@ -176,6 +176,5 @@ def _generic_kind(space: LatentSpace) -> str:
 
 
 def _without_weights(kind: str, space: LatentSpace) -> Candidate:
-    settings = {"channels": space.channels}
-    card = Card(name=kind, space=space.name, kind=kind, settings=settings, source=f"Safelight, decoders/{kind}.py")
-    return Candidate(card, lambda: Decoder(card, build(kind, settings, {})))
+    card = Card(name=kind, space=space.name, kind=kind, source=f"Safelight, decoders/{kind}.py")
+    return Candidate(card, lambda: Decoder(card, build(kind, {}, {})))

@@ -47,7 +47,7 @@ class Decoder:
 
     Args:
         card: what is known of the net.
-        net: a module whose `channels` and `scale` say what it takes and makes; its `forward` maps model space
+        net: a module whose `channels` (None for any number) and `scale` say what it takes and makes; its `forward` maps model space
             `[B, C, H, W]` to `[B, 3, H*scale, W*scale]`, 0..1 before clamping.
     """
 
@@ -77,10 +77,10 @@ class Decoder:
         Raises:
             LatentsError: `latents` is not `[B, C, H, W]` with the decoder's channel count.
         """
-        channels: int = self.net.channels
-        if latents.ndim != 4 or latents.shape[1] != channels:
+        channels: int | None = self.net.channels
+        if latents.ndim != 4 or channels not in (None, latents.shape[1]):
             raise LatentsError(
-                f"decoder {self.name} expects latents [B, {channels}, H, W], got {list(latents.shape)}; "
+                f"decoder {self.name} expects latents [B, {channels or 'C'}, H, W], got {list(latents.shape)}; "
                 "unpack them with their latent space first, or choose a decoder of that space"
             )
         # Somebody's autocast would round the picture to bfloat16.

@@ -22,12 +22,12 @@ class Principal(nn.Module):
     """Principal components as luminance and colour. Remembers the last call: use one object per run.
 
     Args:
-        channels: of the latents; any number.
+        channels: of the latents; None for any number.
     """
 
     scale = 1
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int | None = None) -> None:
         super().__init__()
         self.channels = channels
         self._last: Statistics | None = None

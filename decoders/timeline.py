@@ -15,15 +15,14 @@ class Timeline(nn.Module):
     """`[B, C, 1, L]` to `[B, 3, C*r, L]`, r whole rows per channel.
 
     Args:
-        channels: of the latents; any number.
+        channels: of the latents; None for any number.
     """
 
     scale = 1
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int | None = None) -> None:
         super().__init__()
         self.channels = channels
-        self.rows = max(1, MIN_HEIGHT_PX // channels)
 
     def forward(self, latents: Tensor) -> Tensor:
         x = torch.nan_to_num(latents, posinf=0.0, neginf=0.0).flatten(2)  # [B, C, L]
@@ -31,4 +30,4 @@ class Timeline(nn.Module):
         negative = torch.tensor(NEGATIVE, dtype=x.dtype, device=x.device)[:, None, None]
         positive = torch.tensor(POSITIVE, dtype=x.dtype, device=x.device)[:, None, None]
         rgb = x[:, None].clamp(0, 1) * positive + (-x[:, None]).clamp(0, 1) * negative
-        return rgb.repeat_interleave(self.rows, dim=2)
+        return rgb.repeat_interleave(max(1, MIN_HEIGHT_PX // x.shape[1]), dim=2)

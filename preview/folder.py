@@ -14,7 +14,7 @@ MIN_SAVE_INTERVAL_S = 1.0
 
 @final
 class RunFolder(Sink):
-    """Where a run's files are. As a sink it keeps the manifest; put it first, so that it is closed last.
+    """Where a run's files are. As a sink it sees the manifest through; put it first, so that it is closed last.
 
     Args:
         path: of the folder; made when the run is opened.
@@ -22,12 +22,13 @@ class RunFolder(Sink):
     """
 
     name = "run.json"
+    keeps = False
 
     def __init__(self, path: Path, run: Run) -> None:
         self.path = path
         self.run = run
         self.bytes_written = 0
-        self._state: State = "running"
+        self.state: State = "running"
         self._seconds: float | None = None
         self._steps: dict[int, dict[str, Any]] = {}
         self._products: dict[str, str] = {}
@@ -38,17 +39,15 @@ class RunFolder(Sink):
         self.save()
 
     def show(self, picture: Picture) -> None:
-        self.record(picture)
-        if self._elapsed_s() - self._saved_s >= MIN_SAVE_INTERVAL_S:
-            self.save()
+        pass
 
     def close(self, state: State) -> None:
         self._seconds = self._elapsed_s()
-        self._state = state
+        self.state = state
         self.save()
 
     def record(self, picture: Picture, *files: str, write_ms: float | None = None) -> None:
-        """Enters a step in the manifest, with the files that now exist of it.
+        """Enters a step in the manifest, with the files that now exist of it; saved once a second.
 
         A step that the sampler reports twice is one step, the later picture the one that counts.
         """
@@ -64,6 +63,8 @@ class RunFolder(Sink):
         }
         # Replaced, never changed in place: the thread of a web server may be reading it.
         self._steps = self._steps | {picture.index: entry}
+        if self._elapsed_s() - self._saved_s >= MIN_SAVE_INTERVAL_S:
+            self.save()
 
     def write(self, name: str, content: bytes) -> None:
         """Puts a file in the folder. It has its name once it is whole, or never."""
@@ -80,10 +81,15 @@ class RunFolder(Sink):
         """Names what was made of the whole run: `sheet`, `animation`, `page`."""
         self._products |= products
 
+    def files(self) -> set[str]:
+        """The names of all files that the manifest lists. Any thread may ask."""
+        steps = self._steps.values()
+        return {name for entry in steps for name in entry["files"]} | set(self._products.values())
+
     def manifest(self) -> dict[str, Any]:
         """The manifest as of now. Any thread may ask."""
         steps = sorted(self._steps.values(), key=lambda entry: entry["index"])
-        return compose(self.run, self._state, self._elapsed_s(), steps, self._products)
+        return compose(self.run, self.state, self._elapsed_s(), steps, self._products)
 
     def save(self) -> None:
         """Writes the manifest."""

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .run import Run, State
 from ..decoders.errors import ManifestError
+from .run import Run, State
 
 NAME = "run.json"
 FORMAT = "safelight.run/1"

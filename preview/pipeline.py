@@ -85,13 +85,18 @@ class Pipeline:
         self._worker = threading.Thread(target=self._work, name=f"safelight-{run.id[:8]}", daemon=True)
         self._worker.start()
 
-    def offer(self, step: Step) -> None:
-        """Takes a step from the sampler's thread: a comparison if nobody wants it, else a copy."""
+    def offer(self, step: Step) -> bool:
+        """Takes a step from the sampler's thread: a comparison if nobody wants it, else a copy.
+
+        Returns:
+            Whether a sink wanted it.
+        """
         try:
-            self._offer(step)
+            return self._offer(step)
         except Exception as error:
             self._run.note(f"step {step.index} was not taken: {describe(error)}")
             log.debug("step not taken", exc_info=True)
+            return True
 
     def close(self, state: State, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Ends the run: what waits is still finished, for at most `timeout_s` seconds."""
@@ -104,13 +109,11 @@ class Pipeline:
         steps = f"; steps {', '.join(map(str, undelivered))} were given up" if undelivered else ""
         self._run.note(f"pictures were still being finished {timeout_s:g} s after the run ended{steps}")
 
-    def _offer(self, step: Step) -> None:
+    def _offer(self, step: Step) -> bool:
         wanting = [sink for sink, cadence in self._outlets if cadence.wants(step.index, step.total)]
-        if not wanting:
-            return
         latents, gain = step.latents(self._show)
-        if latents is None:
-            return
+        if not wanting or latents is None:
+            return False
         letter = Letter(
             index=step.index,
             total=step.total,
@@ -124,6 +127,7 @@ class Pipeline:
         )
         if not self._mailbox.put(letter) and letter.keep:
             self._run.note(f"step {step.index} was not kept: writing could not keep up with the sampler")
+        return True
 
     def _work(self) -> None:
         try:

@@ -8,7 +8,9 @@ from .run import State
 
 
 class Sink(ABC):
-    """A place for the pictures of one run: opened once, shown pictures in order, closed once; all by one thread, the pipeline's worker.
+    """A place for the pictures of one run: opened once, shown pictures in order, closed once.
+
+    All by one thread, the worker of the pipeline.
 
     Attributes:
         name: what the user calls it.

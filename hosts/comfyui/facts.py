@@ -1,0 +1,109 @@
+"""What ComfyUI knows of a run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from comfy_execution.utils import get_executing_context
+from comfyui_version import __version__
+from server import PromptServer
+from torch import Tensor
+
+from ...decoders.identify import Evidence
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The prompt that is being executed.
+
+    Args:
+        id: of the prompt; None outside of one.
+        node: id of the node being executed, `6:2` in a subgraph.
+        graph: the nodes by id, as the client sent them.
+        workflow: the client's own drawing of it, if it sent one.
+        client: who is to be told; None for nobody.
+    """
+
+    id: str | None
+    node: str | None
+    graph: Mapping[str, Any]
+    workflow: Mapping[str, Any] | None
+    client: str | None
+
+    @classmethod
+    def current(cls) -> "Prompt":
+        """The prompt of the calling thread; a context variable says which, so ask before handing work to another.
+
+        The node that attached the preview may be cached from an earlier prompt, its hidden inputs with it: only the
+        queue knows what runs now.
+        """
+        context = get_executing_context()
+        if context is None:
+            return cls(None, None, {}, None, None)
+        running, _ = PromptServer.instance.prompt_queue.get_current_queue_volatile()
+        for _, prompt_id, graph, extra, *_ in running:
+            if prompt_id == context.prompt_id:
+                workflow = (extra.get("extra_pnginfo") or {}).get("workflow")
+                return cls(prompt_id, context.node_id, graph, workflow, extra.get("client_id"))
+        return cls(context.prompt_id, context.node_id, {}, None, None)
+
+    @property
+    def workflow_id(self) -> str | None:
+        return (self.workflow or {}).get("id")
+
+    def sampler_input(self, name: str) -> Any:
+        """A value typed into the node being executed; None if there is none, or it comes from another node."""
+        value = self.graph.get(self.node, {}).get("inputs", {}).get(name)
+        return None if isinstance(value, list) else value
+
+    def host(self, node: str | None) -> dict[str, Any]:
+        """The host's facts for `run.json`; `node` is the one that shows the preview.
+
+        The client's id is left out: whoever knows it can listen in its place.
+        """
+        return {
+            "name": "comfyui",
+            "version": __version__,
+            "prompt_id": self.id,
+            "workflow_id": self.workflow_id,
+            "node": node,
+            "sampler_node": self.node,
+        }
+
+
+def latent_evidence(model: Any) -> Evidence:
+    """What a ModelPatcher says of its latents."""
+    latent_format = model.get_model_object("latent_format")
+    return Evidence(
+        host="comfyui",
+        format_name=type(latent_format).__name__,
+        channels=latent_format.latent_channels,
+        dims=latent_format.latent_dimensions,
+        scale=getattr(latent_format, "scale_factor", None),
+        shift=getattr(latent_format, "shift_factor", None),
+        downscale=getattr(latent_format, "spacial_downscale_ratio", None),
+        factors=latent_format.latent_rgb_factors,
+        bias=latent_format.latent_rgb_factors_bias,
+    )
+
+
+def noisy_gains(model: Any, sigmas: Tensor) -> list[float]:
+    """For each sigma, what brings the sampler's noisy latents to the spread of clean ones."""
+    sampling = model.get_model_object("model_sampling")
+    sigmas = sigmas.detach().float().cpu()
+    data = float(getattr(sampling, "sigma_data", 1.0))
+    return (data * sampling.calculate_input(sigmas, torch.ones_like(sigmas))).tolist()
+
+
+def sampler_facts(prompt: Prompt, guider: Any, sampler: Any, sigmas: Sequence[float], seed: int | None) -> dict:
+    """The sampler's facts for `run.json`."""
+    function = getattr(getattr(sampler, "sampler_function", None), "__name__", None)
+    return {
+        "steps": len(sigmas) - 1,
+        "sigmas": [round(sigma, 6) for sigma in sigmas],
+        "seed": seed,
+        "cfg": getattr(guider, "cfg", None),
+        "name": prompt.sampler_input("sampler_name") or (function and function.removeprefix("sample_")),
+        "scheduler": prompt.sampler_input("scheduler"),
+    }

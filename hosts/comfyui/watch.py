@@ -1,0 +1,269 @@
+"""Watching a sampler of ComfyUI: a wrapper on a cloned MODEL, nothing patched."""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+import folder_paths
+import torch
+from comfy.cli_args import args as cli
+from comfy.model_management import InterruptProcessingException
+from comfy.patcher_extension import WrappersMP
+from server import PromptServer
+from torch import Tensor
+
+from ...decoders.catalogue import AUTO, Candidate, Catalogue
+from ...decoders.errors import SafelightError
+from ...decoders.identify import Evidence, identify, unknown
+from ...decoders.space_table import SPACES
+from ...decoders.spaces import LatentSpace
+from ...preview.cadence import Cadence
+from ...preview.develop import Developer
+from ...preview.encode import Encoding, Enlarge, FileFormat
+from ...preview.files import Files
+from ...preview.folder import RunFolder
+from ...preview.live import LiveRuns
+from ...preview.pipeline import Outlet, Pipeline
+from ...preview.run import Run, State
+from ...preview.screen import Screen
+from ...preview.sink import Sink
+from ...preview.snapshot import first_picture
+from ...preview.step import Show, Step
+from .facts import Prompt, latent_evidence, noisy_gains, sampler_facts
+
+KEY = "safelight"
+PARAMETERS = (  # of the host's `CFGGuider.outer_sample`; newer hosts pass `latent_shapes` by name
+    *(
+        "noise",
+        "latent_image",
+        "sampler",
+        "sigmas",
+        "denoise_mask",
+        "callback",
+        "disable_pbar",
+        "seed",
+        "latent_shapes",
+    ),
+)
+LIVE = Encoding(file_format="jpg")
+
+RUNS = LiveRuns()
+
+log = logging.getLogger("safelight.comfyui")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the user chose on the node; see its tooltips."""
+
+    decoder: str = AUTO
+    show: Show = "denoised"
+    every_n_steps: int = 1
+    max_side_px: int = 1024
+    write_intermediates: bool = False
+    filename_prefix: str = "safelight/steps"
+    file_format: FileFormat = "png"
+    enlarge: Enlarge = "off"
+
+
+def attach(model: Any, settings: Settings, node: str | None) -> Any:
+    """A clone of the ModelPatcher `model` whose sampling is watched for the node with id `node`.
+
+    Raises:
+        Exception: the host's own, for a prefix that leads out of its output folder.
+    """
+    if settings.write_intermediates:
+        _numbered(settings.filename_prefix, (0, 0))
+    watched = model.clone()
+    watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, Watcher(settings, node))
+    return watched
+
+
+def catalogue() -> Catalogue:
+    """The decoders at hand. The folders are asked for anew: a host may change them at any time."""
+    ours = Path(folder_paths.models_dir) / "safelight"
+    return Catalogue([ours, *map(Path, folder_paths.get_folder_paths("vae_approx"))])
+
+
+@final
+class Watcher:
+    """Wraps a sampler call: every call is a run.
+
+    Args:
+        settings: the user's.
+        node: id of the node that shows the run.
+    """
+
+    def __init__(self, settings: Settings, node: str | None) -> None:
+        self._settings, self._node = settings, node
+
+    def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            watch = Watch(self._settings, self._node, executor.class_obj, args, kwargs)
+        except Exception:
+            log.exception("this run goes on without previews")
+            return executor(*args, **kwargs)
+        state: State = "failed"
+        try:
+            samples = executor(*watch.args, **watch.kwargs)
+            watch.finish(samples)
+            state = "finished"
+            return samples
+        except InterruptProcessingException:
+            state = "interrupted"
+            raise
+        finally:
+            watch.close(state)
+
+
+@final
+class Watch:
+    """One run being watched. `args` and `kwargs` are those to sample with.
+
+    Args:
+        settings: the user's.
+        node: id of the node that shows the run.
+        guider: the host's `CFGGuider`.
+        args, kwargs: of its `outer_sample`, whose parameters have grown over the host's versions.
+    """
+
+    def __init__(
+        self, settings: Settings, node: str | None, guider: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        named = dict(zip(PARAMETERS, args, strict=False)) | dict(kwargs)
+        model = self._model = guider.model_patcher
+        sigmas: list[float] = named["sigmas"].detach().float().cpu().tolist()
+        self._sigmas, self._gains = sigmas, noisy_gains(model, named["sigmas"])
+        prompt = Prompt.current()
+        evidence = latent_evidence(model)
+        self._run = Run(
+            host=prompt.host(node),
+            sampler=sampler_facts(prompt, guider, named["sampler"], sigmas, named.get("seed")),
+        )
+        space = self._identify(evidence)
+        self._run.space = space.name
+        shapes = named.get("latent_shapes") or [named["noise"].shape]
+        self._pipeline = Pipeline(
+            self._run,
+            Developer(space, partial(self._candidates, space, settings.decoder, evidence)),
+            self._outlets(settings, prompt, _final_size(space, shapes[0])),
+            show=settings.show,
+            select=first_picture if len(shapes) == 1 else partial(_first_picture_of_pack, shapes[0]),
+        )
+        self._last: tuple[int, bool] = (0, True)
+        self.args, self.kwargs = _with_callback(args, kwargs, self._chain)
+
+    def finish(self, samples: Tensor) -> None:
+        """Sees to it that the last step is shown: some samplers end before or after the step they call the last."""
+        index, taken = self._last
+        if not taken:
+            latents = self._model.model.process_latent_in(samples)
+            self._pipeline.offer(Step(index=index, total=index, sigma=self._sigmas[-1], denoised=latents))
+
+    def close(self, state: State) -> None:
+        """Ends the run; waits, for a bounded time, until its files are there."""
+        self._pipeline.close(state)
+
+    def _chain(self, callback: Callable[..., None] | None) -> Callable[..., None]:
+        """The host's own callback first, always; then ours, which never raises."""
+
+        def watched(step: int, denoised: Tensor, noisy: Tensor, total: int) -> None:
+            if callback is not None:
+                callback(step, denoised, noisy, total)
+            at = min(step, len(self._sigmas) - 1)
+            offered = Step(
+                index=step + 1,
+                total=total,
+                sigma=self._sigmas[at],
+                denoised=denoised,
+                noisy=noisy,
+                noisy_gain=self._gains[at],
+            )
+            self._last = step + 1, self._pipeline.offer(offered)
+
+        return watched
+
+    def _identify(self, evidence: Evidence) -> LatentSpace:
+        try:
+            return identify(evidence, SPACES)
+        except SafelightError as error:
+            self._run.note(str(error))
+            return unknown(evidence)
+
+    def _candidates(self, space: LatentSpace, wanted: str, evidence: Evidence) -> list[Candidate]:
+        choose = partial(
+            catalogue().candidates, space, evidence=evidence, accelerated=self._model.load_device.type != "cpu"
+        )
+        try:
+            return choose(wanted)
+        except SafelightError as error:
+            self._run.note(f"{error} Chosen automatically instead.")
+            return choose()
+
+    def _outlets(self, settings: Settings, prompt: Prompt, size: tuple[int, int]) -> list[Outlet]:
+        sinks: list[Sink] = []
+        if prompt.client is not None:
+            live = RUNS.new(self._run, Path(folder_paths.get_temp_directory()) / "safelight")
+            tell = partial(_tell, prompt.client)
+            files = Files(live, replace(LIVE, max_side_px=settings.max_side_px), facts=False)
+            place = {"workflow": prompt.workflow_id, "node": self._run.host["node"]}
+            sinks += [live, Screen(files, tell, place)]
+        if settings.write_intermediates:
+            kept = RunFolder(_numbered(settings.filename_prefix, size), self._run)
+            encoding = Encoding(
+                file_format=settings.file_format, enlarge=settings.enlarge, max_side_px=settings.max_side_px
+            )
+            metadata = not cli.disable_metadata
+            texts = partial(_texts, prompt) if metadata else dict
+            sinks += [kept, Files(kept, encoding, texts=texts, facts=metadata)]
+        return [Outlet(sink, Cadence(settings.every_n_steps)) for sink in sinks]
+
+
+def _with_callback(
+    args: Sequence[Any], kwargs: Mapping[str, Any], chain: Callable[[Any], Any]
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The arguments of `outer_sample` with another callback, wherever it stands among them."""
+    at = PARAMETERS.index("callback")
+    if len(args) > at:
+        return (*args[:at], chain(args[at]), *args[at + 1 :]), kwargs
+    return args, {**kwargs, "callback": chain(kwargs.get("callback"))}
+
+
+def _first_picture_of_pack(shape: Sequence[int], packed: Tensor) -> Tensor:
+    """The first picture of `[B, 1, N]`, which holds several latents flat, one after the other, video first.
+
+    Source: ComfyUI 0.33 `comfy/utils.py`, `unpack_latents`.
+    """
+    video = packed[:1, 0, : math.prod(shape[1:])]
+    return first_picture(video.reshape(1, *shape[1:]))
+
+
+def _final_size(space: LatentSpace, shape: Sequence[int]) -> tuple[int, int]:
+    """Width and height of the final image of latents of this shape; zeros where the shape is not the space's."""
+    try:
+        height, width = space.unpack(torch.empty(tuple(shape), device="meta")).shape[-2:]
+    except SafelightError:
+        return 0, 0
+    return width * space.downscale, height * space.downscale
+
+
+def _numbered(prefix: str, size: tuple[int, int]) -> Path:
+    """The next free `<prefix>_<5-digit counter>` in the host's output folder."""
+    output = folder_paths.get_output_directory()
+    parent, name, counter, *_ = folder_paths.get_save_image_path(prefix, output, *size)
+    return Path(parent) / f"{name}_{counter:05d}"
+
+
+def _texts(prompt: Prompt) -> dict[str, str]:
+    """What the host stores in the pictures it saves, so that dropping one on the canvas restores the graph."""
+    texts = {"prompt": json.dumps(prompt.graph)} if prompt.graph else {}
+    return texts | ({"workflow": json.dumps(prompt.workflow)} if prompt.workflow else {})
+
+
+def _tell(client: str, event: str, facts: Mapping[str, Any]) -> None:
+    PromptServer.instance.send_sync(event, dict(facts), client)

@@ -1,0 +1,118 @@
+"""The nodes of ComfyUI."""
+
+from dataclasses import fields
+from typing import Any
+
+from comfy_api.latest import ComfyExtension, io
+from server import PromptServer
+
+from ..decoders.catalogue import AUTO
+from ..hosts.comfyui.routes import register
+from ..hosts.comfyui.watch import RUNS, Settings, attach, catalogue
+
+
+def schema(**facts: Any) -> io.Schema:
+    """A schema with what this version of the host knows of it: older ones refuse newer fields."""
+    known = {field.name for field in fields(io.Schema)}
+    return io.Schema(**{name: fact for name, fact in facts.items() if name in known})
+
+
+class SafelightPreview(io.ComfyNode):
+    """Shows every step of whatever samples with the model that goes through it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="SafelightPreview",
+            display_name="Preview Steps",
+            category="Safelight",
+            description=(
+                "Shows every step of the sampler that this model goes to, and on request writes each one to disk. "
+                "The result is the same with and without."
+            ),
+            search_aliases=["preview", "live preview", "latent preview", "intermediates", "steps", "safelight"],
+            has_intermediate_output=True,
+            inputs=[
+                io.Model.Input("model", tooltip="Put this node on the model line of any sampler."),
+                io.Combo.Input(
+                    "decoder",
+                    options=catalogue().names(),
+                    default=AUTO,
+                    tooltip=(
+                        "What turns latents into pictures. auto takes the best at hand for the model's latent space; "
+                        "a kind, such as tiny, the best of its kind. Decoder files in models/vae_approx and "
+                        "models/safelight are found by their content."
+                    ),
+                ),
+                io.Combo.Input(
+                    "show",
+                    options=["denoised", "noisy"],
+                    default="denoised",
+                    tooltip="denoised: what the model believes the image will be. noisy: what the sampler works on.",
+                ),
+                io.Int.Input(
+                    "every_n_steps",
+                    default=1,
+                    min=1,
+                    max=1000,
+                    tooltip="A picture of every n-th step, beginning with the first. The last step is always shown.",
+                ),
+                io.Int.Input(
+                    "max_side_px",
+                    default=1024,
+                    min=0,
+                    max=16384,
+                    tooltip=(
+                        "A decoded picture whose longer side has more pixels is made smaller. 0: as decoded. "
+                        "Enlarging comes after."
+                    ),
+                ),
+                io.Boolean.Input(
+                    "write_intermediates",
+                    default=False,
+                    tooltip="Writes a picture file for every step, each run into a folder of its own.",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default="safelight/steps",
+                    tooltip=(
+                        "Where in the output folder: safelight/steps becomes safelight/steps_00001/step_0001.png "
+                        "and so on. Tokens such as %date:yyyy-MM-dd% work as in Save Image."
+                    ),
+                ),
+                io.Combo.Input(
+                    "file_format",
+                    options=["png", "webp", "jpg"],
+                    default="png",
+                    tooltip="Of the files. A PNG or WebP dropped on the canvas brings its workflow back.",
+                ),
+                io.Combo.Input(
+                    "enlarge",
+                    options=["off", "nearest", "bicubic", "lanczos"],
+                    default="off",
+                    tooltip="off: files are as large as the decoder makes them. Else: as large as the final image.",
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The same model, watched.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, decoder: str) -> bool:
+        """Takes any decoder: one that is gone costs a note on the node, never the run."""
+        return isinstance(decoder, str)
+
+    @classmethod
+    def execute(cls, model: Any, **settings: Any) -> io.NodeOutput:
+        return io.NodeOutput(attach(model, Settings(**settings), cls.hidden.unique_id))
+
+
+class SafelightExtension(ComfyExtension):
+    """What the host loads."""
+
+    def __init__(self) -> None:
+        # Not in `on_load`: 0.3.64 never calls it.
+        register(PromptServer.instance.routes, RUNS)
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [SafelightPreview]
