@@ -54,7 +54,7 @@ class SafelightPreview(io.ComfyNode):
                     "every_n_steps",
                     default=1,
                     min=1,
-                    max=1000,
+                    max=10000,
                     tooltip="A picture of every n-th step, beginning with the first. The last step is always shown.",
                 ),
                 io.Int.Input(
