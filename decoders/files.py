@@ -91,11 +91,9 @@ def build(kind: str, settings: Mapping[str, Any], state: Tensors) -> nn.Module:
     `settings` are the kind's own, and for numbers that give something other than 0..1, `output_range`.
     """
     net = _blank(kind, settings)
-    # A decoder may be made inside somebody's inference mode, then moved or run outside of it.
-    with torch.inference_mode(mode=False):
-        net.load_state_dict({key: tensor.float().clone() for key, tensor in state.items()}, assign=True)
-        if "output_range" in settings:
-            net.rescale(*settings["output_range"])
+    net.load_state_dict({key: tensor.float().clone() for key, tensor in state.items()}, assign=True)
+    if "output_range" in settings:
+        net.rescale(*settings["output_range"])
     return net
 
 

@@ -86,6 +86,12 @@ def test_the_latents_are_not_written_to(kind):
 
 
 @every_kind
+def test_a_picture_keeps_no_graph_of_the_latents(kind):
+    decoder = make(kind)
+    assert not decoder.decode(latents_for(decoder).requires_grad_()).requires_grad
+
+
+@every_kind
 def test_making_a_decoder_never_moves_the_random_state_of_a_run(kind):
     torch.manual_seed(7)
     before = torch.get_rng_state()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from safelight.decoders.decoder import Card, Decoder
-from safelight.decoders.principal import Principal
+from safelight.decoders.principal import Principal, follow
 
 
 def make(channels):
@@ -75,6 +75,19 @@ def test_the_sign_of_a_component_never_flips_during_a_run():
             grey, grey_before = rgb.mean(1).flatten(), last.mean(1).flatten()
             assert torch.corrcoef(torch.stack([grey, grey_before]))[0, 1] > 0.5
         last = rgb
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_component_is_followed_with_the_sign_it_began_with(sign):
+    generator = noise(8, 8, seed=3)
+    turn = torch.linalg.matrix_exp(0.2 * (generator - generator.T))
+    before = waves((3.0, 1.5, 0.7))
+    after = torch.einsum("bchw,cd->bdhw", before, turn)
+    now = follow(before, None)
+    now = began = now._replace(basis=sign * now.basis)
+    for _ in range(30):
+        now = follow(after, now)
+    torch.testing.assert_close(now.basis, turn.T @ began.basis, rtol=0, atol=0.02)
 
 
 def test_the_same_run_gives_the_same_pictures():
