@@ -47,7 +47,7 @@ class Catalogue:
 
     def names(self) -> list[str]:
         """Everything one may ask for: `auto`, kinds, and decoders by name."""
-        return [AUTO, *KINDS, *(card.name for card in shipped_cards()), *self._files()]
+        return [AUTO, *KINDS, *(c.name for c in _shipped()), *self._files()]
 
     def all(self) -> list[Card]:
         """Every decoder that has weights; a user's file that cannot be read is left out."""
@@ -136,7 +136,13 @@ class Catalogue:
 
 
 def _shipped() -> list[Candidate]:
-    return [Candidate(card, partial(open_shipped, card.name)) for card in shipped_cards()]
+    """What ships and is unaltered; a broken installation still has decoders without weights."""
+    try:
+        cards = shipped_cards(refused=lambda error: log.warning("%s", error))
+    except DecoderFileError as error:
+        log.warning("%s", error)
+        return []
+    return [Candidate(card, partial(open_shipped, card.name)) for card in cards]
 
 
 def _is_of(card: Card, space: LatentSpace) -> bool:

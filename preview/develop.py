@@ -1,7 +1,6 @@
 """Latents become pixels."""
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import NamedTuple, final
 
 import numpy as np
@@ -34,27 +33,27 @@ class Developer:
     def __init__(self, space: LatentSpace, candidates: Callable[[], Sequence[Candidate]]) -> None:
         self._space = space
         self._ask = candidates
+        self._candidates: list[Candidate] | None = None
         self._decoder: Decoder | None = None
 
-    @cached_property
-    def _candidates(self) -> list[Candidate]:
-        return list(self._ask())
-
     @property
-    def candidate(self) -> str | None:
-        """The name of the decoder in use, or about to be; None when all were given up."""
-        return self._candidates[0].name if self._candidates else None
+    def has_decoder(self) -> bool:
+        """Whether one is left, or nobody has asked yet."""
+        return self._candidates is None or bool(self._candidates)
 
     def decoder(self) -> Decoder:
-        """The decoder in use, opened if need be."""
+        """The decoder in use, looked up and opened if need be."""
+        if self._candidates is None:
+            self._candidates = []  # whatever comes of asking: once
+            self._candidates = list(self._ask())
         if self._decoder is None:
             self._decoder = self._candidates[0].open()
         return self._decoder
 
-    def give_up(self) -> None:
-        """Leaves the decoder in use for the next one."""
+    def give_up(self) -> str:
+        """Leaves the decoder in use for the next one; its name."""
         self._decoder = None
-        self._candidates.pop(0)
+        return self._candidates.pop(0).name if self._candidates else "none"
 
     def develop(self, latents: Tensor) -> Developed:
         """Pixels of a sampler's `latents`, laid out as the sampler has them."""

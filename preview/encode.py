@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 FileFormat = Literal["png", "webp", "jpg"]
 Enlarge = Literal["off", "nearest", "bicubic", "lanczos"]
 
-RESAMPLING = {
+ENLARGING = {
     "nearest": Image.Resampling.NEAREST,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
@@ -57,7 +57,7 @@ class Encoding:
         """The picture `[H, W, 3]` at the size it is to have."""
         image = shrink(Image.fromarray(pixels), self.max_side_px)
         if self.enlarge != "off" and image.size != shown:
-            image = image.resize(shown, RESAMPLING[self.enlarge])
+            image = image.resize(shown, ENLARGING[self.enlarge])
         return image
 
     def _texts(self, texts: Mapping[str, str]) -> dict[str, Any]:

@@ -144,15 +144,15 @@ class Pipeline:
 
     def _develop(self, letter: Letter) -> Picture | None:
         """The letter's picture, by the first decoder that can make it; None when none is left."""
-        while (name := self._developer.candidate) is not None:
+        while self._developer.has_decoder:
             began = perf_counter()
             try:
                 latents = letter.snapshot.read()
                 pixels, shown = self._developer.develop(latents if letter.gain == 1.0 else latents * letter.gain)
             except Exception as error:
                 log.debug("decoder given up", exc_info=True)
+                name = self._developer.give_up()
                 self._run.note(f"step {letter.index}: decoder {name} was given up: {describe(error)}")
-                self._developer.give_up()
                 continue
             picture = Picture(
                 index=letter.index,

@@ -1,0 +1,7 @@
+"""`python -m safelight`."""
+
+import sys
+
+from .hosts.cli import main
+
+sys.exit(main(sys.argv[1:]))

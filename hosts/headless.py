@@ -1,0 +1,94 @@
+"""Runs without any host: a sampler of your own, a folder with everything in it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..decoders.catalogue import AUTO, Catalogue
+from ..decoders.errors import SinkError
+from ..decoders.spaces import LatentSpace
+from ..preview.animation import Animation
+from ..preview.cadence import Cadence
+from ..preview.develop import Developer
+from ..preview.encode import Encoding
+from ..preview.files import Files
+from ..preview.folder import RunFolder
+from ..preview.pipeline import Outlet, Pipeline
+from ..preview.run import Run, State
+from ..preview.sheet import Sheet
+from ..preview.sink import Sink
+from ..preview.step import Show
+
+HOST = {"name": "headless"}
+
+
+@contextmanager
+def recording(
+    folder: Path,
+    space: LatentSpace,
+    *,
+    decoder: str = AUTO,
+    catalogue: Catalogue | None = None,
+    show: Show = "denoised",
+    every_n_steps: int = 1,
+    encoding: Encoding | None = None,
+    sampler: Mapping[str, Any] | None = None,
+    sinks: Sequence[Sink] = (),
+) -> Iterator[tuple[Pipeline, RunFolder]]:
+    """Records a run into `folder`: a picture for each step, `run.json`, a contact sheet, an animation.
+
+        with recording(Path("runs/one"), SPACES["flux2"]) as (pipeline, folder):
+            for index, sigma in ...:
+                pipeline.offer(Step(index=index, total=20, sigma=sigma, denoised=x0))
+
+    When the block ends, all files are there; `folder.manifest()` lists them.
+
+    Args:
+        folder: is made; must not exist, or be empty.
+        space: of the latents that will be offered.
+        decoder: one of `catalogue.names()`.
+        catalogue: of decoders; those that ship if None.
+        show: what of a step is looked at.
+        every_n_steps: the last step is always recorded.
+        encoding: of the step files; PNG at the decoder's size if None.
+        sampler: facts for `run.json`.
+        sinks: besides.
+
+    Raises:
+        SinkError: `folder` cannot be made, or has something in it.
+        UnknownDecoderError: there is no such decoder for this space.
+    """
+    _make_empty(folder)
+    run = Run(host=HOST, space=space.name, sampler=sampler or {})
+    # Asked for here, so that a wrong name is an error now and not a note in a finished run.
+    candidates = (catalogue or Catalogue()).candidates(space, decoder)
+    kept = RunFolder(folder, run)
+    recorders = [kept, Files(kept, encoding or Encoding()), Sheet(kept), Animation(kept), *sinks]
+    outlets = [Outlet(sink, Cadence(every_n_steps)) for sink in recorders]
+    pipeline = Pipeline(run, Developer(space, lambda: candidates), outlets, show=show)
+    state: State = "failed"
+    try:
+        yield pipeline, kept
+        state = "finished"
+    except KeyboardInterrupt:
+        state = "interrupted"
+        raise
+    finally:
+        pipeline.close(state)
+
+
+def numbered(parent: Path, name: str) -> Path:
+    """The first free `<name>_00001`, `<name>_00002` and so on in `parent`."""
+    taken = {path.name for path in parent.glob(f"{name}_*")}
+    return next(parent / free for i in range(1, len(taken) + 2) if (free := f"{name}_{i:05d}") not in taken)
+
+
+def _make_empty(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        crowded = any(folder.iterdir())
+    except OSError as error:
+        raise SinkError(f"{folder}: expected a folder to write a run into: {error.strerror}") from None
+    if crowded:
+        raise SinkError(f"{folder}: expected an empty folder for a run, found files in it; name another")
