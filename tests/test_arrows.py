@@ -91,29 +91,27 @@ def imports(package: tuple[str, ...], tree: ast.AST, *, lazy: bool = False) -> I
 def faults(path: str, source: str) -> list[str]:
     """What the file at `path`, from the root, imports and may not."""
     *package, file = PurePosixPath(path).parts
-    room = package[0] if package else None
-    allowed = reach(room) if room else ENTRANCES.get(file, set())
+    room = package[0] if package else file
+    allowed = reach(room) if package else ENTRANCES.get(file, set())
     try:
         found = list(imports(tuple(package), ast.parse(source)))
     except ClimbsOutError:
         return [f"{path}: a relative import climbs out of the package"]
     return [
-        f"{path}:{line}: {'.'.join(module)} {fault}"
-        for line, module, ours, lazy in found
-        for fault in (
-            own_faults(module[0] if module else "", allowed, room, lazy=lazy) if ours else other_faults(module[0], room)
-        )
+        f"{path}:{one.line}: {'.'.join(one.module)} {fault}"
+        for one in found
+        for fault in (own_faults(one, room, allowed) if one.ours else other_faults(one.module[0], room))
     ]
 
 
-def own_faults(target: str, allowed: set[str], room: str | None, *, lazy: bool) -> Iterator[str]:
-    if target not in allowed:
+def own_faults(one: Import, room: str, allowed: set[str]) -> Iterator[str]:
+    if one.module[0] not in allowed:
         yield f"is against the arrows: from here only {sorted(allowed)}"
-    if room is None and not lazy:
+    if room == "__init__.py" and not one.lazy:
         yield "is imported at import time: a host that needs none of it pays for it"
 
 
-def other_faults(top: str, room: str | None) -> Iterator[str]:
+def other_faults(top: str, room: str) -> Iterator[str]:
     if top == "safelight" or (top in ARROWS and top not in HOSTS):
         yield "is ours by an absolute name: the package's folder has any name"
     if top in HOSTS and room not in ("hosts", "nodes"):
@@ -210,7 +208,7 @@ def test_a_forbidden_import_is_reported_once(path, source, fault):
         ("hosts/cli.py", "from ..fitting import fit\nimport diffusers"),
         ("nodes/a.py", "from ..hosts.comfyui import watch\nfrom ..decoders import kinds\nimport server"),
         ("__init__.py", "async def f():\n    from .nodes.comfyui import Extension"),
-        ("__main__.py", "def f():\n    from .hosts.cli import main"),
+        ("__main__.py", "from .hosts.cli import main"),
         ("preview/a.py", 'import_module(name)\nopen("safelight.nodes")'),
     ],
 )
