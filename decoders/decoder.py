@@ -47,8 +47,8 @@ class Decoder:
 
     Args:
         card: what is known of the net.
-        net: a module whose `channels` (None for any number) and `scale` say what it takes and makes; its `forward` maps model space
-            `[B, C, H, W]` to `[B, 3, H*scale, W*scale]`, 0..1 before clamping.
+        net: a module whose `channels` (None for any number) and `scale` say what it takes and makes; its `forward` maps
+            model space `[B, C, H, W]` to `[B, 3, H*scale, W*scale]`, 0..1 before clamping.
     """
 
     def __init__(self, card: Card, net: nn.Module) -> None:
