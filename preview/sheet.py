@@ -50,11 +50,12 @@ class Sheet(Sink):
 
 
 def lay_out(kept: list[Kept]) -> Image.Image:
-    """The pictures in rows, as many to a row as brings the sheet nearest to its aspect."""
+    """The pictures in rows, of a length that leaves few places empty and comes near the sheet's aspect."""
     scale = TILE_PX / max(kept[-1].image.size)
     width, height = (max(1, round(side * scale)) for side in kept[-1].image.size)
     cell_w, cell_h = width + GAP_PX, height + CAPTION_PX + GAP_PX
-    columns = min(len(kept), max(1, round(math.sqrt(len(kept) * ASPECT * cell_h / cell_w))))
+    ideal = math.sqrt(len(kept) * ASPECT * cell_h / cell_w)
+    columns = min(range(1, len(kept) + 1), key=lambda n: -len(kept) % n + abs(n - ideal))
     rows = math.ceil(len(kept) / columns)
     sheet = Image.new("RGB", (columns * cell_w + GAP_PX, rows * cell_h + GAP_PX), GROUND)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_PX)
@@ -66,6 +67,6 @@ def lay_out(kept: list[Kept]) -> Image.Image:
 
 
 def caption(one: Kept) -> str:
-    """`7 / 20   σ 0.42`."""
+    """`7 / 20   sigma 0.42`; Pillow's own font has no σ."""
     step = f"{one.index} / {one.total}"
-    return step if one.sigma is None else f"{step}   σ {one.sigma:.3g}"
+    return step if one.sigma is None else f"{step}   sigma {one.sigma:.3g}"
