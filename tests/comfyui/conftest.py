@@ -75,12 +75,16 @@ class Reply:
 
 @dataclass
 class Played:
-    """What came of some prompts: what their client was told, what a second, idle client was told, the histories."""
+    """What came of some prompts: what their client was told, what a second, idle client was told, the histories.
+
+    `refusal` is the server's answer where it would not queue a prompt; nothing is waited for then.
+    """
 
     events: list[Event] = field(default_factory=list)
     overheard: list[Event] = field(default_factory=list)
     prompt_ids: list[str] = field(default_factory=list)
     histories: list[dict[str, Any]] = field(default_factory=list)
+    refusal: str | None = None
 
     def named(self, *names: str) -> list[Event]:
         return [event for event in self.events if event.name in names]
@@ -104,10 +108,6 @@ class Played:
             (skip,) = struct.unpack(">I", event.data[4:8])
             pictures.append(event.data[8 + (skip if event.name == f"binary{PREVIEW_WITH_METADATA}" else 0) :])
         return pictures
-
-
-class Refused(Exception):  # noqa: N818 - an answer, not a fault
-    """The server would not queue a prompt; the message is its answer."""
 
 
 class Server:
@@ -158,9 +158,6 @@ class Server:
         """Queues `graphs` one after the other, waits until all have ended, and tells what came of them.
 
         `on_event` is called with each message of the client, as it comes.
-
-        Raises:
-            Refused: the server would not take a prompt.
         """
         return asyncio.run(_play(self, graphs, workflow, on_event, metadata_previews))
 
@@ -183,7 +180,8 @@ async def _play(server: Server, graphs, workflow, on_event, metadata_previews) -
             body = {"prompt": graph, "client_id": client_id, "extra_data": extra}
             async with session.post(f"http://127.0.0.1:{server.port}/prompt", json=body) as answer:
                 if answer.status != http.HTTPStatus.OK:
-                    raise Refused(await answer.text())
+                    played.refusal = await answer.text()
+                    return played
                 played.prompt_ids.append((await answer.json())["prompt_id"])
         running = set(played.prompt_ids)
         while running or _remaining(played.events[-1]) != 0:
