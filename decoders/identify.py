@@ -41,21 +41,21 @@ class Evidence:
 def identify(evidence: Evidence, spaces: Spaces) -> LatentSpace:
     """The latent space that `evidence` tells of; one made from the evidence itself if no row is meant.
 
-    A name the host uses decides, among rows that share it the numbers do. Without a known name only a scale that a
-    single row has decides: channel counts alone mean nothing, 16 is six different spaces.
+    A name the host uses decides, among rows that share it the numbers do. Where they do not, or without a known name,
+    only a scale that a single row has decides: channel counts alone mean nothing, 16 is a dozen different spaces.
 
     Raises:
         ContradictionError: the name is known but the numbers are not those of its space.
     """
     named = [space for space in spaces if evidence.format_name in getattr(space, evidence.host)]
     fitting = [space for space in named if not contradictions(evidence, space)]
-    if fitting:
+    if len(fitting) == 1:
         return fitting[0]
-    if named:
+    if named and not fitting:
         told = "; ".join(f"{space.name}: {', '.join(contradictions(evidence, space))}" for space in named)
         raise ContradictionError(f"the latents are called {evidence.format_name!r} but are not ({told}). {evidence}")
     if evidence.scale not in (None, 1.0):
-        alike = [s for s in spaces if evidence.scale == s.scale and not contradictions(evidence, s)]
+        alike = [space for space in spaces if not contradictions(evidence, space)]
         if len(alike) == 1:
             return alike[0]
     return unknown(evidence)

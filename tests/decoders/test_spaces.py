@@ -1,0 +1,300 @@
+"""Latent spaces: what a row says, the table of them all, and the way between a VAE's values and a sampler's."""
+
+import importlib
+import importlib.metadata
+import inspect
+import math
+
+import pytest
+import torch
+from safelight.decoders.errors import LatentsError, SpaceError, UnknownSpaceError
+from safelight.decoders.layouts import LAYOUTS
+from safelight.decoders.space_table import SPACES
+from safelight.decoders.spaces import AUDIO, IMAGE, VIDEO, LatentSpace, Spaces
+
+ALL = pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
+
+
+def vae_latents(space, seed=0):
+    trailing = {AUDIO: (6,), IMAGE: (3, 4), VIDEO: (2, 3, 4)}[space.dims]
+    return torch.randn(2, space.channels, *trailing, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def row(**changes):
+    return LatentSpace(**{"name": "x", "title": "X", "channels": 4, "source": "here"} | changes)
+
+
+# A row
+
+
+def test_a_row_without_a_source_does_not_construct():
+    with pytest.raises(ValueError, match="latent space 'x' needs a source"):
+        row(source="")
+    with pytest.raises(TypeError, match="source"):
+        LatentSpace(name="x", title="X", channels=4)
+
+
+def test_a_row_with_a_layout_that_does_not_exist_does_not_construct():
+    with pytest.raises(ValueError, match=r"layout 'heap' is none of plain, patched"):
+        row(layout="heap")
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_a_row_whose_means_do_not_match_its_channels_does_not_construct(name):
+    with pytest.raises(ValueError, match=f"{name} has 3 values for 4 channels"):
+        row(**{name: (1.0, 2.0, 3.0)})
+
+
+def test_a_row_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        row().scale = 2.0
+
+
+# Model space and the VAE's own
+
+
+@ALL
+def test_model_space_is_the_plain_formula(space):
+    latents = vae_latents(space)
+    model = space.to_model(latents)
+    for c in range(space.channels):
+        mean = space.mean[c] if space.mean else 0.0
+        std = space.std[c] if space.std else 1.0
+        expected = (latents[:, c] - space.shift - mean) * space.scale / std
+        assert torch.allclose(model[:, c], expected, rtol=1e-12, atol=1e-12)
+
+
+@ALL
+def test_to_vae_undoes_to_model(space):
+    latents = vae_latents(space)
+    assert torch.allclose(space.to_vae(space.to_model(latents)), latents, rtol=1e-12, atol=1e-12)
+    assert torch.allclose(space.to_model(space.to_vae(latents)), latents, rtol=1e-12, atol=1e-12)
+
+
+@ALL
+def test_neither_way_writes_to_its_input(space):
+    latents = vae_latents(space)
+    before, version = latents.clone(), latents._version
+    space.to_model(latents)
+    space.to_vae(latents)
+    assert torch.equal(latents, before)
+    assert latents._version == version
+
+
+def test_half_precision_stays_half_precision():
+    latents = vae_latents(SPACES["wan21"]).to(torch.bfloat16)
+    assert SPACES["wan21"].to_model(latents).dtype == torch.bfloat16
+
+
+# What a sampler holds
+
+
+def sampled(space):
+    """A tensor of the shape that a sampler holds in this space."""
+    c = space.packed_channels
+    return torch.randn(
+        {
+            "plain": (1, space.channels, 2, 3, 4) if space.dims == VIDEO else (1, space.channels, 3, 4),
+            "patched": (1, c, 3, 4),
+            "frame_pairs": (1, c, 2, 3, 4),
+            "sequence": (1, c, 9),
+            "bands": (1, c, 16, 9),
+            "tokens": (1, 9, c),
+        }[space.layout]
+    )
+
+
+@ALL
+def test_what_a_sampler_holds_unpacks_to_five_axes(space):
+    bands = 16 if space.layout == "bands" else 1
+    out = space.unpack(sampled(space))
+    assert out.ndim == 5
+    assert out.shape[1] == space.channels * bands
+    if space.dims == AUDIO:
+        assert out.shape[2:] == (1, 1, 9)
+    if space.dims == IMAGE:
+        assert out.shape[2] == 1
+
+
+@ALL
+def test_a_tensor_of_another_space_is_refused_by_name(space):
+    wrong = torch.zeros(
+        *(5 if size in (space.channels, space.packed_channels) else size for size in sampled(space).shape)
+    )
+    with pytest.raises(LatentsError, match=r"latents of .*: expected \[.*\] with C = \d+, got \[.*\]\. Name the space"):
+        space.unpack(wrong)
+
+
+def test_the_refusal_names_the_space_by_title_and_name():
+    with pytest.raises(LatentsError, match=r"latents of FLUX\.2 \(flux2\): expected .* C = 32, got \[1, 16, 8, 8\]\."):
+        SPACES["flux2"].unpack(torch.zeros(1, 16, 8, 8))
+
+
+def test_flux2_is_taken_packed_and_unpacked():
+    packed = torch.randn(1, 128, 4, 4)
+    unpacked = torch.nn.functional.pixel_shuffle(packed, 2)
+    assert torch.equal(SPACES["flux2"].unpack(packed), SPACES["flux2"].unpack(unpacked))
+
+
+# The table
+
+
+FIXED_NAMES = """
+    sd1 sdxl playground25 sd_x4 cascade_prior cascade_b sd3 flux1 flux2 sana stable_audio1 stable_audio3 mochi ltxv ltx2
+    minimax_h3 hunyuan_video hunyuan_video15 hunyuan_image21 hunyuan_image21_refiner cosmos1 wan21 wan22 cogvideox
+    cogvideox15 seedvr2 ace_audio ace_audio15 minimax_music3 hunyuan3d2 hunyuan3d2_1 hunyuan3d2_mini triposplat trellis2
+    trellis2_shape trellis2_texture pixels
+""".split()  # noqa: SIM905 - a paragraph of names reads better than a column
+
+
+@pytest.mark.parametrize("name", FIXED_NAMES)
+def test_the_names_that_users_type_exist(name):
+    assert name in SPACES
+    assert SPACES[name].name == name
+
+
+def test_a_name_that_does_not_exist_is_answered_with_those_that_do():
+    with pytest.raises(UnknownSpaceError, match=r"no latent space is named 'sd9'; there are: sd1, sdxl") as caught:
+        SPACES["sd9"]
+    assert isinstance(caught.value, SpaceError)
+
+
+def test_two_rows_cannot_share_a_name():
+    with pytest.raises(ValueError, match="share a name"):
+        Spaces((row(), row()))
+
+
+def test_no_two_rows_share_a_title():
+    titles = [space.title for space in SPACES]
+    assert len(titles) == len(set(titles))
+
+
+@ALL
+def test_a_row_makes_sense(space):
+    assert space.name == space.name.lower()
+    assert space.channels > 0
+    assert space.dims in (AUDIO, IMAGE, VIDEO)
+    assert space.downscale >= 1
+    assert space.frame_stride == 1 or space.dims == VIDEO
+    assert (space.downscale == 1) or space.dims != AUDIO
+    assert (space.dims == AUDIO) == (space.layout in ("sequence", "bands", "tokens"))
+    assert math.isfinite(space.scale)
+    assert space.scale > 0
+    assert (space.mean is None) == (space.std is None)
+    assert space.std is None or min(space.std) > 0
+    assert space.comfyui or space.invokeai or space.diffusers
+
+
+@ALL
+def test_a_source_is_a_repository_a_revision_and_a_path(space):
+    repository, rest = space.source.split("@")
+    revision, path = rest.split(":")
+    assert repository.count("/") == 1
+    assert len(revision) == 40 or revision.startswith("v")
+    assert path.endswith(".py")
+
+
+@ALL
+def test_packed_channels_follow_from_the_layout(space):
+    times = {"patched": 4, "frame_pairs": 2}.get(space.layout)
+    if times:
+        assert space.packed == space.channels * times
+    elif space.packed:
+        assert space.name == "minimax_h3"  # video and audio travel together, the audio is wider
+
+
+def test_every_layout_is_needed():
+    assert {space.layout for space in SPACES} == LAYOUTS.keys()
+
+
+def test_all_latent_formats_of_comfyui_are_named_once():
+    names = [name for space in SPACES for name in space.comfyui]
+    assert len(names) == len(set(names)) == 41
+
+
+def test_every_base_of_invokeai_that_shows_latents_is_named():
+    bases = {
+        "sd-1": "sd1",
+        "sd-2": "sd1",
+        "sd-3": "sd3",
+        "sdxl": "sdxl",
+        "sdxl-refiner": "sdxl",
+        "flux": "flux1",
+        "flux2": "flux2",
+        "cogview4": "cogview4",
+        "z-image": "flux1",
+        "ernie-image": "flux2",
+        "qwen-image": "wan21",
+        "anima": "wan21",
+        "krea-2": "wan21",
+    }
+    named = {base: [space.name for space in SPACES if base in space.invokeai] for base in bases}
+    assert named == {base: [name] for base, name in bases.items()}
+    assert [space.name for space in SPACES if "wan" in space.invokeai] == ["wan21", "wan22"]
+
+
+def test_no_two_spaces_claim_a_file_name():
+    names = [(name, space.name) for space in SPACES for name in space.files]
+    for name, owner in names:
+        assert [other for start, other in names if name.startswith(start)] == [owner]
+
+
+# diffusers' own defaults
+
+
+def defaults_of(class_name):
+    autoencoders = pytest.importorskip("diffusers.models.autoencoders", reason="diffusers is not installed")
+    if not hasattr(autoencoders, class_name):
+        pytest.skip(f"this diffusers has no {class_name}")
+    parameters = inspect.signature(getattr(autoencoders, class_name).__init__).parameters
+    return {name: parameter.default for name, parameter in parameters.items()}
+
+
+@pytest.mark.parametrize(
+    ("class_name", "name"),
+    [
+        ("AutoencoderKL", "sd1"),
+        ("AsymmetricAutoencoderKL", "sd1"),
+        ("AutoencoderKLTemporalDecoder", "sd1"),
+        ("ConsistencyDecoderVAE", "sd1"),
+        ("AutoencoderKLFlux2", "flux2"),
+        ("AutoencoderKLHunyuanImageRefiner", "hunyuan_image21_refiner"),
+        ("AutoencoderKLQwenImage21", "qwen_image21"),
+        ("AutoencoderKLMochi", "mochi"),
+        ("AutoencoderKLLTXVideo", "ltxv"),
+        ("AutoencoderKLLTX2Video", "ltx2"),
+        ("AutoencoderKLMiniMaxH3", "minimax_h3"),
+        ("AutoencoderKLHunyuanVideo", "hunyuan_video"),
+        ("AutoencoderKLHunyuanVideo15", "hunyuan_video15"),
+        ("AutoencoderKLCosmos", "cosmos1"),
+        ("AutoencoderKLWan", "wan21"),
+        ("AutoencoderKLQwenImage", "wan21"),
+        ("AutoencoderKLCogVideoX", "cogvideox"),
+        ("AutoencoderKLAllegro", "allegro"),
+        ("AutoencoderKLMagvit", "easyanimate"),
+        ("Kandinsky6SRVAE", "kandinsky6_sr"),
+        ("MiniMaxMusic3Vocoder", "minimax_music3"),
+        ("MMAudioVAE", "mmaudio"),
+    ],
+)
+def test_a_row_agrees_with_the_defaults_of_diffusers(class_name, name):
+    defaults, space = defaults_of(class_name), SPACES[name]
+    assert class_name in space.diffusers
+    assert defaults.get("latent_channels", defaults.get("z_dim")) == space.channels
+    assert defaults.get("scaling_factor", 1.0) == space.scale
+    if space.mean:
+        assert tuple(defaults["latents_mean"]) == space.mean
+        assert tuple(defaults["latents_std"]) == space.std
+    if isinstance(stride := defaults.get("temporal_compression_ratio"), int):
+        assert stride == space.frame_stride
+    if isinstance(downscale := defaults.get("spatial_compression_ratio"), int):
+        assert downscale == space.downscale
+
+
+@pytest.mark.parametrize("class_name", sorted({name.split(":")[0] for space in SPACES for name in space.diffusers}))
+def test_diffusers_has_every_class_that_a_row_names(class_name):
+    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
+    version = tuple(map(int, importlib.metadata.version("diffusers").split(".")[:2]))
+    if version < (0, 42):
+        pytest.skip(f"diffusers {diffusers.__version__} is older than the table")
+    assert hasattr(importlib.import_module("diffusers.models.autoencoders"), class_name)
