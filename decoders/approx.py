@@ -4,15 +4,20 @@ Source: https://github.com/AUTOMATIC1111/stable-diffusion-webui/blob/82a973c0436
 (the architecture; the published files are AGPL-3.0 and do not ship).
 """
 
+from typing import final
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .net import Net
 
 WIDTHS = (8, 16, 32, 64, 32, 16, 8, 3)
 KERNELS = (7, 5, 3, 3, 3, 3, 3, 3)
 MARGIN = 11  # what the unpadded convolutions eat: 3 + 2 + 6 * 1
 
 
-class Approx(nn.Module):
+@final
+class Approx(Net):
     """Enlarge twice, pad with zeros, eight convolutions without padding, each with a leaky ReLU; -1..1."""
 
     scale = 2

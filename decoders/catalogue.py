@@ -10,11 +10,12 @@ import torch
 
 from .decoder import Card, Decoder
 from .errors import DecoderFileError, UnknownDecoderError
-from .files import SUFFIXES, build, read_card, read_decoder
+from .files import build, read_card, read_decoder
 from .identify import Evidence
 from .kinds import KINDS
 from .shipped import default_for, open_shipped, shipped_cards
 from .spaces import AUDIO, LatentSpace
+from .tensors import SUFFIXES
 
 AUTO = "auto"
 HEAVY = ("tiny",)  # kinds that pay only where there is an accelerator

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .errors import LatentsError
+from .net import Net
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +48,10 @@ class Decoder:
 
     Args:
         card: what is known of the net.
-        net: a module whose `channels` (None for any number) and `scale` say what it takes and makes; its `forward` maps
-            model space `[B, C, H, W]` to `[B, 3, H*scale, W*scale]`, 0..1 before clamping.
+        net: what it runs.
     """
 
-    def __init__(self, card: Card, net: nn.Module) -> None:
+    def __init__(self, card: Card, net: Net) -> None:
         self.card = card
         self.net = net.eval().requires_grad_(False)
 
@@ -77,7 +77,7 @@ class Decoder:
         Raises:
             LatentsError: `latents` is not `[B, C, H, W]` with the decoder's channel count.
         """
-        channels: int | None = self.net.channels
+        channels = self.net.channels
         if latents.ndim != 4 or channels not in (None, latents.shape[1]):
             raise LatentsError(
                 f"decoder {self.name} expects latents [B, {channels or 'C'}, H, W], got {list(latents.shape)}; "

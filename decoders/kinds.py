@@ -1,21 +1,18 @@
 """The kinds of decoder, each a module of its own.
 
-A kind is an `nn.Module` whose `__init__` takes the settings of a decoder file, whose `state_dict` is that file's
-tensors, and whose attributes `channels` and `scale` say what it takes and makes. `conv`, `tiny_video` and `full` join
-this table when they exist.
+`conv`, `tiny_video` and `full` join this table when they exist.
 """
-
-from torch import nn
 
 from .approx import Approx
 from .mlp import Mlp
+from .net import Net
 from .pixels import Pixels
 from .polynomial import Polynomial
 from .principal import Principal
 from .timeline import Timeline
 from .tiny import Tiny
 
-KINDS: dict[str, type[nn.Module]] = {
+KINDS: dict[str, type[Net]] = {
     "polynomial": Polynomial,
     "mlp": Mlp,
     "tiny": Tiny,

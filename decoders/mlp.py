@@ -5,19 +5,21 @@ Source: https://github.com/Birch-san/diffusers-play (4-12-12-3 with SiLU), any d
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .net import Net
 
-class Mlp(nn.Module):
+
+@final
+class Mlp(Net):
     """Linear layers with SiLU between them, run as 1x1 convolutions.
 
     Args:
         widths: channels of the latents, of each hidden layer, and 3; such as `(4, 12, 12, 3)`.
     """
-
-    scale = 1
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
@@ -27,10 +29,9 @@ class Mlp(nn.Module):
         self.layers = nn.ModuleList(nn.Conv2d(n_in, n_out, 1) for n_in, n_out in pairwise(widths))
 
     def rescale(self, black: float, white: float) -> None:
-        """Makes numbers that were fitted to give `black`..`white` give 0..1."""
-        last = self.layers[-1]
-        last.bias.data = (last.bias.data - black) / (white - black)
-        last.weight.data /= white - black
+        weight, bias = self.layers[-1].parameters()
+        bias.data = (bias.data - black) / (white - black)
+        weight.data /= white - black
 
     def forward(self, latents: Tensor) -> Tensor:
         x = latents

@@ -1,16 +1,19 @@
 """Pixel-space models: the latent is the picture."""
 
-from torch import Tensor, nn
+from typing import final
+
+from torch import Tensor
+
+from .net import Net
 
 
-class Pixels(nn.Module):
+@final
+class Pixels(Net):
     """Red, green and blue in -1..1, as they are.
 
     Args:
         channels: 3.
     """
-
-    scale = 1
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()

@@ -14,10 +14,13 @@ Source: https://discuss.huggingface.co/t/decoding-latents-to-rgb-without-upscali
 from functools import reduce
 from itertools import combinations_with_replacement
 from math import comb
+from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .net import Net
 
 DEGREES = (1, 2, 3)
 MAX_SUBPIXEL = 64  # no VAE enlarges by more
@@ -33,7 +36,8 @@ def count_features(channels: int, degree: int) -> int:
     return sum(comb(channels + d - 1, d) for d in range(1, degree + 1))
 
 
-class Polynomial(nn.Module):
+@final
+class Polynomial(Net):
     """A polynomial of the latents as one convolution over their products.
 
     Args:
@@ -61,7 +65,6 @@ class Polynomial(nn.Module):
         self._plan: list[Tensor] = []
 
     def rescale(self, black: float, white: float) -> None:
-        """Makes numbers that were fitted to give `black`..`white` give 0..1."""
         constant = self.weight.new_zeros(len(self.weight)) if self.bias is None else self.bias.data
         self.bias = nn.Parameter((constant - black) / (white - black))
         self.weight.data /= white - black

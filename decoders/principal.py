@@ -4,10 +4,12 @@ What varies most becomes luminance, what varies next the two colour axes. The co
 range follow the run slowly, so that a picture does not jump from step to step.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from .net import Net
 
 MOMENTUM = 0.7  # how much of the last step's statistics is kept
 SPREAD = 2.5  # standard deviations of luminance between mid grey and white
@@ -18,14 +20,13 @@ PIXELS = 16384  # looked at to find the components; more would not change them
 AXES = ((1.0, 1.0, 1.0), (0.6, 0.0, -0.6), (-0.3, 0.6, -0.3))
 
 
-class Principal(nn.Module):
+@final
+class Principal(Net):
     """Principal components as luminance and colour. Remembers the last call: use one object per run.
 
     Args:
         channels: of the latents; None for any number.
     """
-
-    scale = 1
 
     def __init__(self, channels: int | None = None) -> None:
         super().__init__()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from .decoder import Card, Decoder
 from .errors import AlteredFileError, DecoderFileError, UnknownDecoderError
-from .files import FAMILY, read_card, read_decoder, read_metadata
+from .files import FAMILY, read_card, read_decoder
+from .tensors import open_tensors
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 MANIFEST = "MANIFEST.sha256"
@@ -91,7 +92,7 @@ def _card(folder: Path, name: str, manifest: Mapping[str, str], refused: Refused
     """None for what is refused, or ships without being a decoder (latents to try decoders on)."""
     try:
         content = _verified(folder, name, manifest)
-        ours = read_metadata(folder / name, content).get("format", "").startswith(FAMILY)
+        ours = open_tensors(folder / name, content, values=False)[0].get("format", "").startswith(FAMILY)
         return read_card(folder / name, content) if ours else None
     except DecoderFileError as error:
         if refused is None:

@@ -3,22 +3,25 @@
 Time runs from left to right, channels from top to bottom; blue is negative, red positive, dark is near zero.
 """
 
+from typing import final
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from .net import Net
 
 SPREAD = 2.5  # standard deviations from dark to full colour
 NEGATIVE, POSITIVE = (0.25, 0.55, 1.0), (1.0, 0.45, 0.2)  # colours at full strength, 0..1
 MIN_HEIGHT_PX = 256  # a channel is at least this share of it tall, so that eight of them can be seen
 
 
-class Timeline(nn.Module):
+@final
+class Timeline(Net):
     """`[B, C, 1, L]` to `[B, 3, C*r, L]`, r whole rows per channel.
 
     Args:
         channels: of the latents; None for any number.
     """
-
-    scale = 1
 
     def __init__(self, channels: int | None = None) -> None:
         super().__init__()

@@ -3,10 +3,12 @@
 Source: https://github.com/madebyollin/taesd/blob/5cccb12dc72074a4be35680c3b108548a7c69978/taesd.py
 """
 
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+
+from .net import Net
 
 
 def conv(n_in: int, n_out: int, **kwargs: Any) -> nn.Conv2d:
@@ -79,7 +81,8 @@ ARCHITECTURES = {
 }
 
 
-class Tiny(nn.Module):
+@final
+class Tiny(Net):
     """One of `ARCHITECTURES`, made for model space and 0..1.
 
     Args:
