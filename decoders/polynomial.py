@@ -79,7 +79,7 @@ class Polynomial(Net):
     def _products(self, latents: Tensor) -> list[Tensor]:
         """Products of two and of three channels, each `[B, products, H, W]`."""
         if not self._plan or self._plan[0].device != latents.device:
-            products = monomials(self.channels, self.degree)
+            products = monomials(latents.shape[1], self.degree)
             self._plan = [
                 torch.tensor([m for m in products if len(m) == d], device=latents.device).T
                 for d in range(2, self.degree + 1)

@@ -6,8 +6,9 @@ would: out of the noise first comes a blur of all that is possible, then one pic
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, final
+from typing import final
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,8 @@ SHIFT = 60.0  # of the schedule: pictures this large are decided while there is 
 Denoise = Callable[[Tensor, float], Tensor]
 
 
-class SamplerStep(NamedTuple):
+@dataclass(frozen=True)
+class SamplerStep:
     """Before step `index` (from 1): the noisy latents at `sigma` and what the denoiser makes of them."""
 
     index: int
