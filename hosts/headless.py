@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,10 @@ def recording(
         SinkError: `folder` cannot be made, or has something in it.
         UnknownDecoderError: there is no such decoder for this space.
     """
-    _make_empty(folder)
-    run = Run(host=HOST, space=space.name, sampler=sampler or {})
     # Asked for here, so that a wrong name is an error now and not a note in a finished run.
     candidates = (catalogue or Catalogue()).candidates(space, decoder)
+    _make_empty(folder)
+    run = Run(host=HOST, space=space.name, sampler=sampler or {})
     kept = RunFolder(folder, run)
     recorders = [kept, Files(kept, encoding or Encoding()), Sheet(kept), Animation(kept), *sinks]
     outlets = [Outlet(sink, Cadence(every_n_steps)) for sink in recorders]
@@ -80,8 +81,7 @@ def recording(
 
 def numbered(parent: Path, name: str) -> Path:
     """The first free `<name>_00001`, `<name>_00002` and so on in `parent`."""
-    taken = {path.name for path in parent.glob(f"{name}_*")}
-    return next(parent / free for i in range(1, len(taken) + 2) if (free := f"{name}_{i:05d}") not in taken)
+    return next(path for i in count(1) if not (path := parent / f"{name}_{i:05d}").exists())
 
 
 def _make_empty(folder: Path) -> None:

@@ -51,15 +51,22 @@ class Developer:
         return self._decoder
 
     def give_up(self) -> str:
-        """Leaves the decoder in use for the next one; its name."""
+        """Leaves the decoder in use for the next one; what was given up, for people."""
         self._decoder = None
-        return self._candidates.pop(0).name if self._candidates else "none"
+        return f"decoder {self._candidates.pop(0).name}" if self._candidates else "looking for a decoder"
+
+    def unpack(self, latents: Tensor) -> Tensor:
+        """A sampler's `latents`, laid out as the sampler has them, as `[B, C, T, H, W]`.
+
+        Raises:
+            LatentsError: they do not have the shape of the run's latent space.
+        """
+        return self._space.unpack(latents)
 
     def develop(self, latents: Tensor) -> Developed:
-        """Pixels of a sampler's `latents`, laid out as the sampler has them."""
-        plain = self._space.unpack(latents)
-        items, _, frames, height, width = plain.shape
-        rgb = self.decoder().to(latents.device).decode(plain.transpose(1, 2).flatten(0, 1))
+        """Pixels of `latents` `[B, C, T, H, W]`."""
+        items, _, frames, height, width = latents.shape
+        rgb = self.decoder().to(latents.device).decode(latents.transpose(1, 2).flatten(0, 1))
         pixels = to_bytes(rgb).cpu().numpy()
         pixels = pixels.reshape(items, frames, *pixels.shape[1:])
         scale = self._space.downscale

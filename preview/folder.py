@@ -19,6 +19,10 @@ class RunFolder(Sink):
     Args:
         path: of the folder; made when the run is opened.
         run: whose folder it is.
+
+    Attributes:
+        size_bytes: of all files in it.
+        state: of the run.
     """
 
     name = "run.json"
@@ -27,12 +31,13 @@ class RunFolder(Sink):
     def __init__(self, path: Path, run: Run) -> None:
         self.path = path
         self.run = run
-        self.bytes_written = 0
+        self.size_bytes = 0
         self.state: State = "running"
         self._seconds: float | None = None
         self._steps: dict[int, dict[str, Any]] = {}
         self._products: dict[str, str] = {}
         self._saved_s = float("-inf")
+        self._sizes: dict[str, int] = {}
 
     def open(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -75,7 +80,9 @@ class RunFolder(Sink):
         except OSError:
             beside.unlink(missing_ok=True)
             raise
-        self.bytes_written += len(content)
+        # Counted here: the thread that asks must not find the table changing under it.
+        self.size_bytes += len(content) - self._sizes.get(name, 0)
+        self._sizes[name] = len(content)
 
     def announce(self, **products: str) -> None:
         """Names what was made of the whole run: `sheet`, `animation`, `page`."""

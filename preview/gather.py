@@ -38,10 +38,10 @@ class Gathering:
         self._last = Kept(picture.index, picture.total, picture.sigma, image)
         if self._seen % self._stride == 0:
             self._kept.append(self._last)
-            if len(self._kept) >= self._limit:
-                self._kept = self._kept[::2]
-                self._stride *= 2
         self._seen += 1
+        if len(self.all()) > self._limit:
+            self._kept = self._kept[::2]
+            self._stride *= 2
 
     def all(self) -> list[Kept]:
         """What was kept, in order, the newest picture among them."""

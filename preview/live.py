@@ -53,12 +53,12 @@ class LiveRuns:
         return folder.path / name if folder is not None and name in folder.files() else None
 
     def _over_budget(self) -> list[RunFolder]:
-        total = sum(folder.bytes_written for folder in self._folders.values())
+        total = sum(folder.size_bytes for folder in self._folders.values())
         gone = []
         for folder in self._folders.values():
             if total <= self._budget_bytes:
                 break
             if folder.state != "running":
-                total -= folder.bytes_written
+                total -= folder.size_bytes
                 gone.append(folder)
         return gone

@@ -23,8 +23,8 @@ L = TypeVar("L", bound=Letter)
 class Mailbox(Generic[L]):
     """Letters to one worker, in order: those to be kept in a bounded queue, of the others only the newest.
 
-    A waiting letter that need not be kept is replaced by whatever comes next, before any work is done on it. A letter
-    to be kept waits for room, for as long as `patience_s` lasts over the whole life of the mailbox.
+    A waiting letter that need not be kept is replaced by whatever is taken next, before any work is done on it. A
+    letter to be kept waits for room, for as long as `patience_s` lasts over the whole life of the mailbox.
 
     Args:
         capacity: letters to be kept that may wait.
@@ -43,12 +43,10 @@ class Mailbox(Generic[L]):
     def put(self, letter: L) -> bool:
         """Leaves a letter. False if it was not taken: the mailbox is closed, or stayed full."""
         with self._changed:
-            if self._waiting and not self._waiting[-1].keep:
+            if not self._open or (letter.keep and not self._wait_for_room()):
+                return False
+            if self._newest_may_go():
                 self._waiting.pop()
-            if letter.keep and not self._wait_for_room():
-                return False
-            if not self._open:
-                return False
             self._waiting.append(letter)
             self._changed.notify_all()
             return True
@@ -77,12 +75,16 @@ class Mailbox(Generic[L]):
             self._changed.notify_all()
             return undelivered
 
+    def _newest_may_go(self) -> bool:
+        return bool(self._waiting) and not self._waiting[-1].keep
+
+    def _has_room(self) -> bool:
+        return len(self._waiting) - self._newest_may_go() < self._capacity
+
     def _wait_for_room(self) -> bool:
-        if len(self._waiting) < self._capacity:
-            return True
-        began = self._clock()
-        room = self._changed.wait_for(
-            lambda: len(self._waiting) < self._capacity or not self._open, timeout=self._patience_s
-        )
-        self._patience_s = max(0.0, self._patience_s - (self._clock() - began))
-        return room
+        """Whether there is room now, and somebody to use it: the mailbox may be closed meanwhile."""
+        if not self._has_room():
+            began = self._clock()
+            self._changed.wait_for(lambda: self._has_room() or not self._open, timeout=self._patience_s)
+            self._patience_s = max(0.0, self._patience_s - (self._clock() - began))
+        return self._open and self._has_room()

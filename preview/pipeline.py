@@ -5,9 +5,10 @@ worker                  develop once, hand the picture to every sink
 """
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 from typing import NamedTuple, final
@@ -46,6 +47,7 @@ class Letter:
     at_s: float
     snapshot: Snapshot
     gain: float
+    show: Show
     sinks: tuple[Sink, ...]
     keep: bool
 
@@ -80,7 +82,9 @@ class Pipeline:
         self._select = select
         self._mailbox: Mailbox[Letter] = mailbox or Mailbox()
         self._state: State = "running"
-        self._missing: dict[Sink, list[int]] = {}
+        self._missing: dict[Sink, list[int]] = {}  # steps that a sink failed to take
+        self._lost: dict[str, list[int]] = {}  # steps that came to no sink, by the reason
+        self._doing = "the pipeline"
         self._ended = threading.Event()
         self._worker = threading.Thread(target=self._work, name=f"safelight-{run.id[:8]}", daemon=True)
         self._worker.start()
@@ -91,74 +95,92 @@ class Pipeline:
         Returns:
             Whether a sink wanted it.
         """
+        if self._state != "running":
+            return False
         try:
             return self._offer(step)
         except Exception as error:
-            self._run.note(f"step {step.index} was not taken: {describe(error)}")
+            self._lose(step.index, f"was not taken: {describe(error)}")
             log.debug("step not taken", exc_info=True)
             return True
 
     def close(self, state: State, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Ends the run: what waits is still finished, for at most `timeout_s` seconds."""
-        self._state = state
+        """Ends the run: what waits is still finished, for at most `timeout_s` seconds. Only the first call counts."""
+        if self._state == "running":
+            self._state = state
         self._mailbox.close()
         if self._ended.wait(timeout_s):
             self._worker.join()
             return
         undelivered = [letter.index for letter in self._mailbox.empty() if letter.keep]
-        steps = f"; steps {', '.join(map(str, undelivered))} were given up" if undelivered else ""
-        self._run.note(f"pictures were still being finished {timeout_s:g} s after the run ended{steps}")
+        steps = f"; {name_steps(undelivered)} given up" if undelivered else ""
+        self._run.note(f"{self._doing} was not finished {timeout_s:g} s after the run ended{steps}")
 
     def _offer(self, step: Step) -> bool:
         wanting = [sink for sink, cadence in self._outlets if cadence.wants(step.index, step.total)]
-        latents, gain = step.latents(self._show)
+        latents, gain, show = step.latents(self._show)
         if not wanting or latents is None:
             return False
         letter = Letter(
             index=step.index,
             total=step.total,
-            sigma=step.sigma,
+            sigma=finite(step.sigma),
             at_s=self._run.elapsed_s(),
             snapshot=Snapshot(self._select(latents)),
             gain=gain,
+            show=show,
             # A picture that is made for one sink costs a screen next to nothing: screens get every one.
             sinks=tuple(sink for sink, _ in self._outlets if sink in wanting or not sink.keeps),
             keep=any(sink.keeps for sink in wanting),
         )
         if not self._mailbox.put(letter) and letter.keep:
-            self._run.note(f"step {step.index} was not kept: writing could not keep up with the sampler")
+            self._lose(step.index, "was not kept: writing could not keep up with the sampler")
+            if step.index == step.total:  # the last step is always shown, at least
+                screens = tuple(sink for sink in letter.sinks if not sink.keeps)
+                self._mailbox.put(replace(letter, sinks=screens, keep=False))
         return True
 
     def _work(self) -> None:
         try:
             with torch.inference_mode():
                 opened = [sink for sink, _ in self._outlets if self._attempt(sink, "could not be opened", sink.open)]
-                while (letter := self._mailbox.get()) is not None:
-                    if (picture := self._develop(letter)) is not None:
-                        self._hand_out(picture, [sink for sink in letter.sinks if sink in opened])
-                self._tell_missing()
+                self._deliver(opened)
                 for sink in reversed(opened):
                     self._attempt(sink, "could not be finished", partial(sink.close, self._state))
         finally:
             self._ended.set()
 
+    def _deliver(self, opened: Sequence[Sink]) -> None:
+        try:
+            while (letter := self._mailbox.get()) is not None:
+                if (picture := self._develop(letter)) is not None:
+                    self._hand_out(picture, [sink for sink in letter.sinks if sink in opened])
+            self._tell_what_is_missing()
+        except Exception as error:  # a fault of our own: the sinks are closed all the same
+            log.exception("run %s: the worker stopped", self._run.id[:8])
+            self._run.note(f"the rest of this run was not shown: {describe(error)}")
+
     def _develop(self, letter: Letter) -> Picture | None:
-        """The letter's picture, by the first decoder that can make it; None when none is left."""
+        """The letter's picture, by the first decoder that can make it; None if none can."""
+        self._doing = "developing"
+        try:
+            latents = self._developer.unpack(letter.snapshot.read())
+        except Exception as error:  # a fault of this step, not of a decoder
+            self._lose(letter.index, f"could not be shown: {describe(error)}")
+            return None
         while self._developer.has_decoder:
             began = perf_counter()
             try:
-                latents = letter.snapshot.read()
                 pixels, shown = self._developer.develop(latents if letter.gain == 1.0 else latents * letter.gain)
             except Exception as error:
                 log.debug("decoder given up", exc_info=True)
-                name = self._developer.give_up()
-                self._run.note(f"step {letter.index}: decoder {name} was given up: {describe(error)}")
+                self._run.note(f"step {letter.index}: {self._developer.give_up()} was given up: {describe(error)}")
                 continue
             picture = Picture(
                 index=letter.index,
                 total=letter.total,
                 sigma=letter.sigma,
-                show=self._show,
+                show=letter.show,
                 at_s=letter.at_s,
                 pixels=pixels,
                 shown=shown,
@@ -172,23 +194,36 @@ class Pipeline:
 
     def _hand_out(self, picture: Picture, sinks: Sequence[Sink]) -> None:
         for sink in sinks:
-            if not sink.keeps and sink in self._missing:
-                continue  # a screen that failed once stays dark: one warning, not one a step
-            if not self._attempt(sink, "failed", partial(sink.show, picture)):
+            failed_before = sink in self._missing
+            if failed_before and not sink.keeps:
+                continue  # a screen that failed once stays dark
+            if not self._attempt(sink, "failed", partial(sink.show, picture), tell=not failed_before):
                 self._missing.setdefault(sink, []).append(picture.index)
 
-    def _tell_missing(self) -> None:
+    def _lose(self, index: int, why: str) -> None:
+        """Takes down a step that comes to no sink; the user is told when that begins, and of all of them at the end."""
+        steps = self._lost.setdefault(why, [])
+        if not steps:
+            self._run.note(f"step {index} {why}")
+        steps.append(index)
+
+    def _tell_what_is_missing(self) -> None:
+        for why, steps in self._lost.items():
+            if len(steps) > 1:
+                self._run.note(f"{name_steps(steps)} {why}")
         for sink, steps in self._missing.items():
             if sink.keeps:
-                self._run.note(f"{sink.name}: nothing was kept of step {', '.join(map(str, steps))}")
+                self._run.note(f"{sink.name}: nothing was kept of {name_steps(steps)}")
 
-    def _attempt(self, sink: Sink, what: str, action: Callable[[], None]) -> bool:
-        """Whether `action` went well; if not, the user is told."""
+    def _attempt(self, sink: Sink, what: str, action: Callable[[], None], *, tell: bool = True) -> bool:
+        """Whether `action` went well; if not, the user is told unless they know."""
+        self._doing = sink.name
         try:
             action()
         except Exception as error:
             log.debug("%s %s", sink.name, what, exc_info=True)
-            self._run.note(f"{sink.name} {what}: {describe(error)}")
+            if tell:
+                self._run.note(f"{sink.name} {what}: {describe(error)}")
             return False
         return True
 
@@ -196,3 +231,19 @@ class Pipeline:
 def describe(error: Exception) -> str:
     """An exception in one line, for people."""
     return f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+
+
+def name_steps(steps: Sequence[int]) -> str:
+    """`step 7`, `steps 3-5, 9`: in order, each once."""
+    spans: list[list[int]] = []
+    for step in sorted(set(steps)):
+        if spans and step == spans[-1][-1] + 1:
+            spans[-1][1:] = [step]
+        else:
+            spans.append([step])
+    return ("steps " if len(set(steps)) > 1 else "step ") + ", ".join("-".join(map(str, span)) for span in spans)
+
+
+def finite(value: float | None) -> float | None:
+    """None for what is not a finite number: JSON has no word for it."""
+    return float(value) if value is not None and math.isfinite(value) else None

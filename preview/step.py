@@ -1,7 +1,7 @@
 """What a sampler tells of one step."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -28,8 +28,16 @@ class Step:
     noisy: Tensor | None = None
     noisy_gain: float = 1.0
 
-    def latents(self, show: Show) -> tuple[Tensor | None, float]:
-        """What to look at, with its gain; the other one where the sampler does not hand it over."""
-        noisy, denoised = (self.noisy, self.noisy_gain), (self.denoised, 1.0)
+    def latents(self, show: Show) -> "Latents":
+        """What to look at: what is asked for, or the other one where the sampler does not hand that over."""
+        noisy, denoised = Latents(self.noisy, self.noisy_gain, "noisy"), Latents(self.denoised, 1.0, "denoised")
         first, second = (noisy, denoised) if show == "noisy" else (denoised, noisy)
-        return first if first[0] is not None else second
+        return first if first.values is not None else second
+
+
+class Latents(NamedTuple):
+    """One of a step's tensors, with its gain and with which it is."""
+
+    values: Tensor | None
+    gain: float
+    show: Show
