@@ -253,10 +253,19 @@ def _final_size(space: LatentSpace, shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _numbered(prefix: str, size: tuple[int, int]) -> Path:
-    """The next free `<prefix>_<5-digit counter>` in the host's output folder."""
+    """The next free `<prefix>_<5-digit counter>` in the host's output folder, made at once: another run may ask now."""
     output = folder_paths.get_output_directory()
     parent, name, counter, *_ = folder_paths.get_save_image_path(prefix, output, *size)
-    return Path(parent) / f"{name}_{counter:05d}"
+    while True:
+        place = Path(parent) / f"{name}_{counter:05d}"
+        try:
+            place.mkdir()
+        except FileExistsError:
+            counter += 1
+        except OSError:
+            return place  # whoever opens the folder tells the user why it cannot be made
+        else:
+            return place
 
 
 def _texts(prompt: Prompt) -> dict[str, str]:
