@@ -101,6 +101,11 @@ def numbers(folder: Path) -> list[int]:
     return [int(path.stem.removeprefix("step_")) for path in sorted(folder.glob("step_*"))]
 
 
+def picture(path: Path) -> Image.Image:
+    """A picture that keeps no file open."""
+    return Image.open(io.BytesIO(path.read_bytes()))
+
+
 def luminance(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(picture.convert("L").resize(size, Image.Resampling.BOX), dtype=np.float64)
 
@@ -114,7 +119,11 @@ def test_the_final_latents_are_bit_for_bit_the_same(pair):
 
 def test_the_hosts_own_progress_goes_on(pair):
     told = [[event.data["value"] for event in played.named("progress")] for played in (pair.watched, pair.bare)]
-    assert told[0] == told[1] == list(range(1, STEPS + 1))
+    # Newer hosts send progress without a preview no oftener than every 100 ms, but always the first and the last.
+    if pair.bare.previews:
+        assert told[0] == told[1] == list(range(1, STEPS + 1))
+    else:
+        assert {(values[0], values[-1]) for values in told} == {(1, STEPS)}
 
 
 def test_the_hosts_own_previews_are_byte_for_byte_the_same(pair):
@@ -133,20 +142,20 @@ def test_there_is_a_picture_for_each_step_and_nothing_half_written(pair):
 def test_the_pictures_have_the_decoders_size(pair):
     scale = pair.manifest["decoder"]["scale"]
     size = tuple(side * scale for side in pair.case.latents)
-    assert {Image.open(path).size for path in pair.pictures} == {size}
+    assert {picture(path).size for path in pair.pictures} == {size}
     assert (pair.manifest["picture"]["width"], pair.manifest["picture"]["height"]) == size
 
 
 def test_the_pictures_restore_the_graph(pair):
     for path in pair.pictures:
-        chunks = Image.open(path).text
+        chunks = picture(path).text
         assert json.loads(chunks["prompt"]) == pair.graph
         assert json.loads(chunks["workflow"]) == WORKFLOW
 
 
 def test_the_pictures_tell_their_run(pair):
     for number, path in enumerate(pair.pictures, 1):
-        told = json.loads(Image.open(path).text["safelight"])
+        told = json.loads(picture(path).text["safelight"])
         assert {pair.manifest["id"], number} <= set(flat(told)), told
 
 
@@ -160,19 +169,19 @@ def test_the_last_picture_is_the_hosts_picture(pair):
     if not pair.bare.previews:
         pytest.skip("ComfyUI has no preview of its own for this format")
     size = (24, 16)
-    ours = luminance(Image.open(pair.pictures[-1]), size)
+    ours = luminance(picture(pair.pictures[-1]), size)
     theirs = luminance(Image.open(io.BytesIO(pair.bare.previews[-1])), size)
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.8
     for turned in (theirs[::-1], theirs[:, ::-1]):
         assert np.corrcoef(ours.ravel(), turned.ravel())[0, 1] < 0.8
 
 
-def test_the_pictures_become_clear(pair):
-    """The first is mostly noise, the last is not: neighbouring pixels agree more and more."""
-    steps = [luminance(Image.open(path), pair.case.latents) for path in pair.pictures]
-    rough = [np.abs(np.diff(step, axis=1)).mean() / (step.std() + 1e-6) for step in steps]
-    assert all(step.std() > 1 for step in steps), "a picture is flat"
-    assert rough[-1] <= rough[0] + 1e-6
+def test_the_pictures_come_nearer_to_the_last(pair):
+    steps = [np.asarray(picture(path).convert("RGB"), dtype=np.float64) for path in pair.pictures]
+    distances = [np.abs(step - steps[-1]).mean() for step in steps]
+    assert min(step.std() for step in steps) > 1, "a picture is flat"
+    assert distances[0] == max(distances)
+    assert distances[-2] < distances[0] / 2
 
 
 # The manifest
@@ -289,14 +298,16 @@ def test_enlarged_pictures_have_the_size_of_the_final_image(kept, server, case, 
     if case.name not in server.inputs_of("LabModel")["latent_format"][0]:
         pytest.skip(f"ComfyUI {server.version} has no latent format {case.name}")
     _, _, [folder] = kept(case.name, preview={"enlarge": enlarge}, steps=2, **case.model)
-    assert {Image.open(path).size for path in folder.glob("step_*")} == {case.final}
+    assert {picture(path).size for path in folder.glob("step_*")} == {case.final}
     picture = json.loads((folder / "run.json").read_text())["picture"]
     assert (picture["shown_width"], picture["shown_height"]) == case.final
 
 
-def test_no_side_is_longer_than_asked(kept):
-    _, _, [folder] = kept(preview={"enlarge": "bicubic", "max_side_px": 96}, steps=2)
-    assert {Image.open(path).size for path in folder.glob("step_*")} == {(96, 64)}
+@pytest.mark.parametrize(("enlarge", "size"), [("off", (48, 32)), ("bicubic", (96, 64))])
+def test_what_is_larger_than_asked_is_made_smaller_before_it_is_enlarged(kept, enlarge, size):
+    preview = {"enlarge": enlarge, "max_side_px": 48}
+    _, _, [folder] = kept("ChromaRadiance", flow=True, preview=preview, steps=2, width=96, height=64)
+    assert {picture(path).size for path in folder.glob("step_*")} == {size}
 
 
 @pytest.mark.parametrize("max_side_px", [0, 1024])
@@ -307,7 +318,7 @@ def test_pixel_space_pictures_are_the_models_own_pixels(kept, max_side_px):
         x0 = file.get_tensor("x0")[:, 0]
     for latents, path in zip(x0, sorted(folder.glob("step_*")), strict=True):
         expected = ((latents.double() / 2 + 0.5).clamp(0, 1) * 255).movedim(0, -1).numpy()
-        assert np.abs(np.asarray(Image.open(path)) - expected).max() <= 0.5 + 1e-3
+        assert np.abs(np.asarray(picture(path)) - expected).max() <= 0.5 + 1e-3
 
 
 def test_noisy_shows_what_the_sampler_works_on(kept):
@@ -315,7 +326,7 @@ def test_noisy_shows_what_the_sampler_works_on(kept):
     with safe_open(kept.spied(), framework="pt") as file:
         x = file.get_tensor("x")[:, 0]
     for latents, path in zip(x, sorted(folder.glob("step_*")), strict=True):
-        shown = np.asarray(Image.open(path), dtype=np.float64)
+        shown = np.asarray(picture(path), dtype=np.float64)
         assert np.corrcoef(shown.ravel(), latents.clamp(-1, 1).movedim(0, -1).ravel())[0, 1] > 0.99
     assert {step["show"] for step in json.loads((folder / "run.json").read_text())["steps"]} == {"noisy"}
 
@@ -332,7 +343,7 @@ def test_every_third_step_and_the_last(kept, steps):
 def test_pictures_are_of_the_chosen_format(kept, file_format, pillow):
     _, _, [folder] = kept(preview={"file_format": file_format})
     assert [path.name for path in sorted(folder.glob("step_*"))] == [f"step_{n:04d}.{file_format}" for n in range(1, 5)]
-    assert {Image.open(path).format for path in folder.glob("step_*")} == {pillow}
+    assert {picture(path).format for path in folder.glob("step_*")} == {pillow}
 
 
 def test_with_writing_off_nothing_is_kept_but_the_run_can_be_looked_at(kept, server):
@@ -422,7 +433,7 @@ def test_queued_prompts_are_runs_of_their_own_with_their_own_seed_in_the_picture
         assert manifest["host"]["prompt_id"] == prompt_id
         assert manifest["sampler"]["seed"] == graph[SAMPLER]["inputs"]["seed"]
         for path in folder.glob("step_*"):
-            assert json.loads(Image.open(path).text["prompt"]) == graph
+            assert json.loads(picture(path).text["prompt"]) == graph
 
 
 def test_a_cached_sampler_makes_no_run(server, wire):
@@ -454,7 +465,7 @@ def test_a_batch_shows_its_first_picture(kept):
     with safe_open(kept.spied(), framework="pt") as file:
         first = file.get_tensor("x0")[-1, 0]
     expected = ((first / 2 + 0.5).clamp(0, 1) * 255).movedim(0, -1).numpy()
-    assert np.abs(np.asarray(Image.open(folder / "step_0004.png")) - expected).max() <= 0.5 + 1e-3
+    assert np.abs(np.asarray(picture(folder / "step_0004.png")) - expected).max() <= 0.5 + 1e-3
 
 
 def test_a_run_without_a_workflow_is_kept_all_the_same(server, wire):
@@ -463,7 +474,7 @@ def test_a_run_without_a_workflow_is_kept_all_the_same(server, wire):
     assert played.ends == ["execution_success"]
     folder = server.output / "kept/script_00001"
     assert json.loads((folder / "run.json").read_text())["host"]["workflow_id"] is None
-    assert "workflow" not in Image.open(folder / "step_0001.png").text
+    assert "workflow" not in picture(folder / "step_0001.png").text
 
 
 def test_a_server_told_so_keeps_prompts_out_of_pictures(quiet_server, wire):
@@ -472,7 +483,7 @@ def test_a_server_told_so_keeps_prompts_out_of_pictures(quiet_server, wire):
     pictures = sorted((quiet_server.output / "kept/quiet_00001").glob("step_*.png"))
     assert len(pictures) == 4
     for path in pictures:
-        assert not {"prompt", "workflow"} & set(Image.open(path).text)
+        assert not {"prompt", "workflow"} & set(picture(path).text)
 
 
 def test_the_sampler_is_hardly_held_up(kept):

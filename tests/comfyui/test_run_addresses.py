@@ -41,9 +41,23 @@ def test_the_runs_of_a_node_are_listed_newest_first(server, wire):
     played = server.play(*graphs, workflow=workflow)
     runs = list(dict.fromkeys(event.data["run"] for event in played.named("safelight.run")))
     assert [run["id"] for run in listed(server, workflow=workflow["id"], node=PREVIEW)] == runs[::-1]
-    assert [run["id"] for run in listed(server, workflow=workflow["id"])] == runs[::-1]
+    assert [run["state"] for run in listed(server, workflow=workflow["id"], node=PREVIEW)] == ["finished"] * 3
     assert listed(server, workflow=workflow["id"], node="77") == []
     assert listed(server, workflow="no such workflow", node=PREVIEW) == []
+
+
+def test_a_listed_run_has_a_thumbnail_that_can_be_fetched(server, live):
+    run, workflow = live
+    [told] = listed(server, workflow=workflow, node=PREVIEW)
+    assert told["id"] == run
+    assert server.get(f"/safelight/runs/{run}/{told['thumbnail']}").status == 200
+
+
+def test_runs_are_listed_for_a_node_only(server, live):
+    """Whoever knows neither a node nor a run is told of none."""
+    reply = server.get(f"/safelight/runs?workflow={live[1]}")
+    assert (reply.status, reply.headers["cache-control"]) == (404, "no-store")
+    assert live[0].encode() not in reply.body
 
 
 @pytest.mark.parametrize("prefix", ["", "/api"])
