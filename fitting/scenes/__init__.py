@@ -35,10 +35,10 @@ class Scene:
 _SCENES = {
     "oranges": Scene("Oranges, glass and brass", oranges),
     "lake": Scene("Last sun on a mountain lake", lake, exposure=0.85, bloom=0.05),
-    "lighthouse": Scene("Lighthouse and moon", lighthouse, exposure=0.8, bloom=0.05),
-    "autumn": Scene("A path in autumn", autumn, exposure=0.8),
-    "balloons": Scene("Balloons in the morning", balloons, exposure=0.8, bloom=0.04),
-    "rain": Scene("Walking home in the rain", rain, exposure=0.9, bloom=0.09),
+    "lighthouse": Scene("Lighthouse and moon", lighthouse, exposure=0.62, bloom=0.05),
+    "autumn": Scene("A path in autumn", autumn, exposure=0.72),
+    "balloons": Scene("Balloons in the morning", balloons, exposure=0.58, bloom=0.04),
+    "rain": Scene("Walking home in the rain", rain, exposure=0.7, bloom=0.09),
 }
 SCENES: tuple[str, ...] = tuple(_SCENES)
 

@@ -8,11 +8,11 @@ from .terrain import look, normals
 SUN = unit((0.72, 0.34, -0.55))
 # x, y, radius, gores, colours from one gore to the next
 BALLOONS: tuple[tuple[float, float, float, int, tuple[Colour, ...]], ...] = (
-    (-0.66, 0.02, 0.060, 16, ((0.80, 0.50, 0.06), (0.55, 0.10, 0.05))),
+    (-0.78, 0.14, 0.065, 16, ((0.80, 0.50, 0.06), (0.55, 0.10, 0.05))),
     (0.12, -0.03, 0.050, 12, ((0.10, 0.30, 0.55), (0.80, 0.78, 0.70))),
     (0.80, 0.08, 0.075, 16, ((0.70, 0.10, 0.06), (0.85, 0.80, 0.70))),
     (0.36, 0.24, 0.105, 20, ((0.10, 0.40, 0.22), (0.85, 0.62, 0.10))),
-    (-0.40, 0.66, 0.125, 20, ((0.45, 0.10, 0.36), (0.88, 0.45, 0.10), (0.85, 0.75, 0.55))),
+    (-0.68, 0.68, 0.125, 20, ((0.45, 0.10, 0.36), (0.88, 0.45, 0.10), (0.85, 0.75, 0.55))),
     (0.66, 0.66, 0.155, 24, ((0.04, 0.26, 0.55), (0.03, 0.42, 0.52), (0.80, 0.80, 0.72))),
     (-0.20, 0.22, 0.300, 24, ((0.78, 0.045, 0.03), (0.88, 0.34, 0.02), (0.90, 0.62, 0.05), (0.88, 0.34, 0.02))),
 )
@@ -37,7 +37,7 @@ def balloon(x: Array, y: Array, gores: int, colours: tuple[Colour, ...], turn: f
     which = (np.floor(phi) + np.where((band == 4) | (band == 6), 1, 0)).astype(np.int64) % len(colours)
     cloth = np.array(colours, np.float32)[which] * (1 - 0.22 * bulge**6)[..., None]
     lit = np.clip((dot(normal, SUN) + 0.12) / 1.12, 0, 1)[..., None] * np.array((2.5, 1.95, 1.30), np.float32)
-    shade = (0.42 + 0.25 * normal[..., 1:]) * np.array((0.62, 0.72, 0.98), np.float32)
+    shade = (0.42 + 0.25 * normal[..., 1:2]) * np.array((0.62, 0.72, 0.98), np.float32)
     through = (0.16 * step(0.2, -0.6, normal[..., 1]))[..., None] * np.array((1.0, 0.62, 0.30), np.float32)
     light = cloth * (lit + shade + through)
     cover = step(1.015, 0.985, np.abs(x) / radius) * (down < 1.30) * (y < 1)
@@ -99,5 +99,5 @@ def balloons(size_px: int) -> Array:
     view = np.where(ground[..., None], mix(land, haze, air), sky)
     for number, (at, level, radius, gores, colours) in enumerate(BALLOONS):
         light, cover = balloon((x - at) / radius, (y - level) / radius, gores, colours, 0.37 * number)
-        view = mix(view, mix(light, haze, 0.55 * np.exp(-radius * 9)), cover)
+        view = mix(view, mix(light, haze, 0.42 * np.exp(-radius * 10)), cover)
     return view

@@ -81,7 +81,7 @@ def lighthouse(size_px: int) -> Array:
     rock = mix((0.060, 0.075, 0.105), (0.034, 0.060, 0.050), turf) * (0.35 + 1.9 * moonlit)[..., None]
     warm = np.exp(-(((x - 0.46) / 0.34) ** 2) - ((y + 0.10) / 0.16) ** 2)
     rock = rock * (1 + warm[..., None] * np.array((2.4, 1.5, 0.6), np.float32))
-    cliff = step(0.006, -0.006, y - line) * step(-0.008, 0.008, y - foot)
+    cliff = step(0.006, -0.006, y - line) * step(-0.008, 0.008, y - foot) * step(0.0, 0.03, line - foot)
     foam = (
         np.exp(-((np.abs(y - foot) / 0.028) ** 2))
         * step(0.0, 0.5, 0.4 + waves)
@@ -186,9 +186,9 @@ def facade(side: int, along: Array, high: Array) -> tuple[Array, Array]:
 def street(x: Array, y: Array, eye: float) -> Array:
     """Light from above the ground, seen from height `eye`; below it (negative), what a wet ground mirrors."""
     up = np.maximum(y, -0.2)
-    glow = np.exp(-np.hypot(x * 1.1, up * 0.9) * 2.4)
+    glow = np.exp(-np.hypot(x * 1.1, up * 0.9) * 3.6)
     view = ramp({0: (0.16, 0.11, 0.14), 0.35: (0.045, 0.05, 0.095), 0.8: (0.014, 0.02, 0.05)}, up)
-    view = view + glow[..., None] * np.array((0.75, 0.42, 0.25), np.float32)
+    view = view + glow[..., None] * np.array((0.62, 0.36, 0.22), np.float32)
     mist = np.array((0.42, 0.29, 0.27), np.float32)
     for offset, further, taller in ((HALF_STREET * 2.2, 40.0, 3.0), (HALF_STREET, 0.0, 0.0)):
         away = offset / np.maximum(np.abs(x), 1e-3)
@@ -254,11 +254,11 @@ def rain(size_px: int) -> Array:
     line = step(0.05, 0.04, np.abs(across + 0.75)) * (away % 2.4 < 1.2)
     view[ground] = wet * (1 - 0.5 * kerb)[:, None] + (0.10 * line * (0.5 + grain))[:, None]
 
-    spots = rng.normal(0, 1, (46, 2)) * (0.10, 0.012) + (0.0, -0.135)
+    spots = rng.normal(0, 1, (46, 2)) * (0.10, 0.012) + (0.0, -0.13)
     tints = ramp(
         {0: (3.0, 2.3, 1.4), 0.5: (2.6, 0.25, 0.10), 0.8: (2.4, 1.0, 0.2), 1: (0.3, 2.2, 1.4)}, rng.uniform(0, 1, 46)
     )
-    view += discs(size_px, spots + (0, 0.005), tints * 0.50, rng.uniform(0.008, 0.022, 46), soft=0.15)
+    view += discs(size_px, spots, tints * 0.50, rng.uniform(0.008, 0.022, 46), soft=0.15)
 
     stand = 4.3
     side, high = (x + 0.035) * stand, y * stand + EYE
@@ -273,5 +273,4 @@ def rain(size_px: int) -> Array:
         slant = x / focal + 0.10 * y
         n = noise(slant * scale * 3.2, y * scale * 0.11 + 40 * chance(np.floor(slant * scale * 3.2), 0 * x, seed), seed)
         streaks += strength * step(0.50, 0.95, n)
-    view = view + streaks[..., None] * (0.05 + 0.45 * blur(view, size_px / 28))
-    return view
+    return view + streaks[..., None] * (0.05 + 0.45 * blur(view, size_px / 28))

@@ -1,0 +1,127 @@
+"""The encoders of the TAESD family: pictures in, latents in model space out.
+
+Source: https://github.com/madebyollin/taesd/blob/5cccb12dc72074a4be35680c3b108548a7c69978/taesd.py
+"""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..decoders.errors import DecoderFileError, MisshapenFileError, PickledFileError
+from ..decoders.tiny import Block, blocks, conv
+
+
+def down(n: int) -> nn.Module:
+    return conv(n, n, stride=2, bias=False)
+
+
+def taesd(channels: int, *, pooled: bool = False) -> nn.Sequential:
+    """8x: TAESD, TAESDXL (4 channels), TAESD3, TAEF1 (16); with `pooled`, TAEF2 (32)."""
+    return nn.Sequential(
+        *(conv(3, 64), Block(64)),
+        *(down(64), *blocks(64)),
+        *(down(64), *blocks(64)),
+        *(down(64), *blocks(64, pooled=pooled)),
+        conv(64, channels),
+    )
+
+
+def taesana(channels: int) -> nn.Sequential:
+    """32x: TAESANA (32 channels)."""
+    return nn.Sequential(
+        *(conv(3, 32, stride=2), nn.ReLU(), conv(32, 64, stride=2), nn.ReLU(), Block(64)),
+        *(down(64), *blocks(64)),
+        *(down(64), *blocks(64)),
+        *(down(64), *blocks(64)),
+        conv(64, channels),
+    )
+
+
+ARCHITECTURES = {
+    "taesd": taesd,
+    "taef2": lambda channels: taesd(channels, pooled=True),
+    "taesana": taesana,
+}
+# What tells them apart: the last layer, whose number of outputs is the number of channels; a tensor only they have.
+_MARKS = {"taesana": ("17.weight", "2.weight"), "taef2": ("14.weight", "11.pool.0.weight"), "taesd": ("14.weight",)}
+# Published plain, as half of an autoencoder, as ComfyUI saves it, and as diffusers' `AutoencoderTiny`.
+_PREFIXES = ("", "encoder.", "taesd_encoder.", "encoder.layers.")
+
+
+class Encoder(nn.Module):
+    """One of `ARCHITECTURES`: rgb `[B, 3, H, W]` in 0..1 to latents `[B, C, H/scale, W/scale]` in model space.
+
+    Args:
+        architecture: a name in `ARCHITECTURES`.
+        channels: of the latents.
+    """
+
+    def __init__(self, architecture: str, channels: int) -> None:
+        super().__init__()
+        self.layers = ARCHITECTURES[architecture](channels)
+        self.architecture = architecture
+        self.channels = channels
+        self.scale = 2 ** sum(getattr(layer, "stride", 1) == (2, 2) for layer in self.layers)
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        return self.layers(rgb)
+
+
+def read_encoder(path: Path) -> Encoder:
+    """The encoder in a `.pth` or `.pt` file, on the CPU, in float32; no code in the file is run.
+
+    Raises:
+        DecoderFileError: the file is missing, broken, or no such encoder; with a subclass for each reason.
+    """
+    tensors = _open(path)
+    architecture, prefix = _recognise(path, tensors)
+    state = {
+        f"layers.{key.removeprefix(prefix)}": tensor.float()
+        for key, tensor in tensors.items()
+        if key.startswith(prefix)
+    }
+    last, *_ = _MARKS[architecture]
+    # On "meta" nothing is drawn: initialising weights would move the global random state of somebody's run.
+    with torch.device("meta"):
+        encoder = Encoder(architecture, len(tensors[prefix + last]))
+    expected = {key: tuple(tensor.shape) for key, tensor in encoder.state_dict().items()}
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    wrong = sorted(key for key in shapes.keys() | expected.keys() if shapes.get(key) != expected.get(key))
+    if wrong:
+        raise MisshapenFileError(
+            f"{path}: tensor {wrong[0]!r} of {architecture} should have shape {expected.get(wrong[0], 'none')}, "
+            f"has {shapes.get(wrong[0], 'none')} (and {len(wrong) - 1} more like it); get the file anew"
+        )
+    for key, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise MisshapenFileError(f"{path}: tensor {key!r} holds values that are not finite; get the file anew")
+    encoder.load_state_dict(state, assign=True)
+    return encoder.eval().requires_grad_(False)
+
+
+def _recognise(path: Path, tensors: Mapping[str, Tensor]) -> tuple[str, str]:
+    for architecture, marks in _MARKS.items():
+        for prefix in _PREFIXES:
+            first = tensors.get(f"{prefix}0.weight", torch.empty(0))
+            if first.ndim == 4 and first.shape[1] == 3 and all(prefix + mark in tensors for mark in marks):
+                return architecture, prefix
+    found = ", ".join(map(repr, list(tensors)[:4])) or "none at all"
+    raise DecoderFileError(f"{path}: expected an encoder of {', '.join(ARCHITECTURES)}; found tensors {found}")
+
+
+def _open(path: Path) -> Mapping[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise PickledFileError(
+            f"{path}: expected a state dict of tensors; opening this would run code that is stored in it, "
+            "or it is no PyTorch file; get the encoder from where it is published"
+        ) from None
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DecoderFileError(f"{path}: cannot be read as a PyTorch file: {error}") from None
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise DecoderFileError(f"{path}: expected a state dict of tensors, got {type(content).__name__}")
+    return content
