@@ -1,0 +1,143 @@
+/** A page of ComfyUI in a real browser, driven as a person would drive it. */
+
+import { createRequire } from "node:module";
+import { join } from "node:path";
+
+const require = createRequire(join(process.env.SAFELIGHT_PLAYWRIGHT, "package.json"));
+const { chromium } = require("playwright-core");
+
+const FLAGS = [
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+const SIZE = { width: 1500, height: 1000 };
+const LIMIT_MS = 60_000;
+
+/** A browser with a profile of its own in the empty folder `profile`. */
+export function openBrowser(executablePath, profile) {
+  return chromium.launchPersistentContext(profile, { executablePath, args: FLAGS, viewport: SIZE });
+}
+
+/** A tab that shows ComfyUI, with everything that went wrong in it collected in `troubles`. */
+export async function openTab(browser, url) {
+  const page = await browser.newPage();
+  page.setDefaultTimeout(LIMIT_MS);
+  const troubles = [];
+  page.on("pageerror", (error) => troubles.push({ from: String(error.stack), text: String(error) }));
+  page.on("console", (message) => {
+    if (message.type() === "error") troubles.push({ from: message.location().url, text: message.text() });
+  });
+  page.on("requestfailed", (request) => troubles.push({ from: request.url(), text: request.failure()?.errorText }));
+  page.on("response", (answer) => {
+    if (answer.status() >= 400) troubles.push({ from: answer.url(), text: `status ${answer.status()}` });
+  });
+  await page.goto(url);
+  await ready(page);
+  return { page, troubles };
+}
+
+/** Waits until the host has loaded its extensions and its first workflow. */
+export async function ready(page) {
+  await page.waitForFunction(() => window.app?.canvas?.graph?.nodes && window.LiteGraph?.registered_node_types?.SafelightPreview);
+  await page.waitForFunction(() => !document.querySelector("#splash-loader, .p-blockui-mask"));
+}
+
+/**
+ * Lays out LabModel -> SafelightPreview -> KSampler -> LabDigest as a workflow of its own and opens it in a tab.
+ *
+ * @returns {Promise<string>} the id of the workflow
+ */
+export function openWorkflow(page, { name, model = {}, preview = {}, sampler = {}, size, subgraph = false }) {
+  return page.evaluate(
+    async ({ name, values, size, subgraph }) => {
+      const { app, LiteGraph } = window;
+      const blank = { version: 0.4, last_node_id: 0, last_link_id: 0, nodes: [], links: [], groups: [], config: {}, extra: {} };
+      await app.loadGraphData({ ...blank, id: crypto.randomUUID() }, true, true, name);
+      const nodes = {};
+      const places = { LabModel: [60, 120], SafelightPreview: [420, 120], KSampler: [900, 120], LabDigest: [1240, 120] };
+      for (const [type, pos] of Object.entries(places)) {
+        const node = (nodes[type] = LiteGraph.createNode(type));
+        node.pos = pos;
+        app.graph.add(node);
+        for (const [widget, value] of Object.entries(values[type] ?? {})) {
+          const found = node.widgets.find((one) => one.name === widget);
+          if (!found) throw new Error(`${type} has no widget ${widget}`);
+          found.value = value;
+        }
+      }
+      const { LabModel, SafelightPreview, KSampler, LabDigest } = nodes;
+      if (size) SafelightPreview.setSize(size);
+      LabModel.connect(0, SafelightPreview, 0);
+      SafelightPreview.connect(0, KSampler, 0);
+      LabModel.connect(1, KSampler, 1);
+      LabModel.connect(1, KSampler, 2);
+      LabModel.connect(2, KSampler, 3);
+      KSampler.connect(0, LabDigest, 0);
+      if (subgraph) app.graph.convertToSubgraph(new Set([SafelightPreview, KSampler]));
+      const workflow = JSON.parse(JSON.stringify(app.graph.serialize()));
+      workflow.id = crypto.randomUUID();
+      await app.loadGraphData(workflow, true, true, name);
+      return app.graph.id;
+    },
+    { name, size, subgraph, values: { LabModel: model, SafelightPreview: preview, KSampler: sampler } },
+  );
+}
+
+/** The preview node of the open workflow, wherever it is; its name in the page is `node`. */
+export const FIND_NODE = `(() => {
+  const search = (graph) => graph.nodes.map((n) => n.comfyClass === "SafelightPreview" ? n : n.subgraph ? search(n.subgraph) : null).find(Boolean);
+  return search(window.app.graph);
+})()`;
+
+/** What the node shows now. */
+export function look(page) {
+  return page.evaluate((find) => {
+    const node = eval(find);
+    const widget = node?.widgets?.at(-1);
+    const root = widget?.element?.shadowRoot;
+    if (!root) return null;
+    const text = (name) => root.querySelector(`.${name}`).textContent;
+    const img = root.querySelector("img");
+    const box = root.querySelector(".frame").getBoundingClientRect();
+    return {
+      state: root.querySelector(".stage").className,
+      picture: img && new URL(img.src).pathname + new URL(img.src).search,
+      painted: Boolean(img?.complete && img.naturalWidth),
+      step: text("step"),
+      sigma: text("sigma"),
+      maker: text("maker"),
+      words: text("words"),
+      note: text("note"),
+      box: [box.x, box.y, box.width, box.height].map(Math.round),
+      onScreen: widget.element.isConnected && box.width > 0,
+    };
+  }, FIND_NODE);
+}
+
+/** Waits until what the node shows is as `test` wants it; the last thing seen if that never happens. */
+export async function lookUntil(page, test, limit_ms = LIMIT_MS) {
+  const end = Date.now() + limit_ms;
+  for (;;) {
+    const seen = await look(page);
+    if (seen && test(seen)) return seen;
+    if (Date.now() > end) throw new Error(`the node never came to show what was expected; last: ${JSON.stringify(seen)}`);
+    await page.waitForTimeout(30);
+  }
+}
+
+/** Queues the open workflow with another seed: the same one would not sample again. */
+export function queue(page, seed) {
+  return page.evaluate(async (seed) => {
+    const search = (graph) => graph.nodes.flatMap((n) => (n.subgraph ? search(n.subgraph) : [n]));
+    const sampler = search(window.app.graph).find((n) => n.comfyClass === "KSampler");
+    sampler.widgets.find((w) => w.name === "seed").value = seed;
+    sampler.widgets.find((w) => w.name === "control_after_generate").value = "fixed";
+    await window.app.queuePrompt(0);
+  }, seed);
+}
