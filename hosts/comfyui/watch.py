@@ -78,7 +78,7 @@ def attach(model: Any, settings: Settings, node: str | None) -> Any:
         Exception: the host's own, for a prefix that leads out of its output folder.
     """
     if settings.write_intermediates:
-        _numbered(settings.filename_prefix, (0, 0))
+        folder_paths.get_save_image_path(settings.filename_prefix, folder_paths.get_output_directory())
     watched = model.clone()
     watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, Watcher(settings, node))
     return watched
