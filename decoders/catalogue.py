@@ -19,7 +19,8 @@ from .tensors import SUFFIXES
 
 AUTO = "auto"
 HEAVY = ("tiny",)  # kinds that pay only where there is an accelerator
-WITHOUT_WEIGHTS = ("principal", "pixels", "timeline")
+PIXELS = "pixels"
+WITHOUT_WEIGHTS = ("principal", PIXELS, "timeline")
 
 log = logging.getLogger("safelight.decoders")
 
@@ -78,11 +79,18 @@ class Catalogue:
         heavy = [c for c in fitting if c.card.kind in HEAVY][:1]
         light = [*(c for c in fitting if c.card.kind not in HEAVY), *_host_table(space, evidence)][:1]
         best = [*heavy, *light] if accelerated else [*light, *heavy]
-        asked = [] if wanted == AUTO else [self._asked_for(space, wanted)]
-        return [*asked, *best, _without_weights(_generic_kind(space), space)]
+        if wanted != AUTO:
+            asked = self._asked_for(space, wanted)
+            best = [asked, *(c for c in best if c.name != asked.name)]
+        return [*best, _without_weights(_generic_kind(space), space)]
 
     def _asked_for(self, space: LatentSpace, wanted: str) -> Candidate:
         if wanted in WITHOUT_WEIGHTS:
+            if wanted == PIXELS and space.channels != 3:
+                raise UnknownDecoderError(
+                    f"decoder {PIXELS} shows latents of 3 channels as they are, those of {space.title} ({space.name}) "
+                    f"have {space.channels}. {self._advice(space)}"
+                )
             return _without_weights(wanted, space)
         if wanted in KINDS:
             for candidate in self._fitting(space):
@@ -93,7 +101,7 @@ class Catalogue:
         if candidate is None:
             raise UnknownDecoderError(f"no decoder is called {wanted!r}. {self._advice(space)}")
         card = candidate.card
-        if card.space not in (None, space.name) or _channels(card) != space.channels:
+        if card.space not in (None, space.name) or _channels(card) not in (None, space.channels):
             raise UnknownDecoderError(
                 f"decoder {wanted} decodes {card.space or 'latents'} of {_channels(card)} channels, "
                 f"not {space.title} ({space.name}) of {space.channels}. {self._advice(space)}"
@@ -107,9 +115,9 @@ class Catalogue:
 
     def _fitting(self, space: LatentSpace) -> list[Candidate]:
         """Decoders of `space`: its default, the others that ship, the user's."""
-        default = default_for(space.name)
         shipped = [c for c in _shipped() if c.card.space == space.name]
-        shipped.sort(key=lambda c: default is None or c.name != default[0])
+        default = _default(space)
+        shipped.sort(key=lambda c: c.name != default)
         return [*shipped, *(c for c in self._users() if _is_of(c.card, space))]
 
     def _users(self) -> Iterator[Candidate]:
@@ -146,6 +154,15 @@ def _shipped() -> list[Candidate]:
     return [Candidate(card, partial(open_shipped, card.name)) for card in cards]
 
 
+def _default(space: LatentSpace) -> str | None:
+    try:
+        default = default_for(space.name)
+    except DecoderFileError as error:
+        log.warning("%s", error)
+        return None
+    return default and default[0]
+
+
 def _is_of(card: Card, space: LatentSpace) -> bool:
     """Whether a user's file is a decoder of `space`; only where its content leaves that open, its name says so."""
     if card.space is not None:
@@ -153,8 +170,9 @@ def _is_of(card: Card, space: LatentSpace) -> bool:
     return _channels(card) == space.channels and card.name.lower().startswith(space.files)
 
 
-def _channels(card: Card) -> int:
-    return card.settings["widths"][0] if "widths" in card.settings else card.settings["channels"]
+def _channels(card: Card) -> int | None:
+    """How many it takes; None for any number."""
+    return card.settings["widths"][0] if "widths" in card.settings else card.settings.get("channels")
 
 
 def _host_table(space: LatentSpace, evidence: Evidence | None) -> list[Candidate]:
@@ -162,24 +180,28 @@ def _host_table(space: LatentSpace, evidence: Evidence | None) -> list[Candidate
     if evidence is None or evidence.factors is None or len(evidence.factors) != space.channels:
         return []
     settings = {"channels": space.channels, "constant": evidence.bias is not None, "output_range": (-1.0, 1.0)}
-    state = {"weight": torch.tensor(evidence.factors).T[:, :, None, None]}
-    if evidence.bias is not None:
-        state["bias"] = torch.tensor(evidence.bias)
+    tensors = {"weight": evidence.factors} | ({} if evidence.bias is None else {"bias": evidence.bias})
+
+    def open_table() -> Decoder:  # only now: a table that is none costs its user this decoder, not the others
+        state = {key: torch.tensor(values) for key, values in tensors.items()}
+        state["weight"] = state["weight"].T[:, :, None, None]
+        return Decoder(card, build(card.kind, settings, state))
+
     card = Card(
         name=f"{evidence.host}-table",
         space=space.name,
         kind="polynomial",
         settings=settings,
-        parameters=sum(tensor.numel() for tensor in state.values()),
+        parameters=3 * (space.channels + (evidence.bias is not None)),
         source=f"carried by {evidence.host}'s latent format {evidence.format_name}",
     )
-    return [Candidate(card, lambda: Decoder(card, build(card.kind, settings, state)))]
+    return [Candidate(card, open_table)]
 
 
 def _generic_kind(space: LatentSpace) -> str:
     if space.dims == AUDIO:
         return "timeline"
-    return "pixels" if space.name == "pixels" else "principal"
+    return PIXELS if space.name == PIXELS else "principal"
 
 
 def _without_weights(kind: str, space: LatentSpace) -> Candidate:

@@ -64,9 +64,17 @@ def shipped_bytes(name: str, folder: Path = WEIGHTS) -> bytes:
 
 
 def default_for(space: str, folder: Path = WEIGHTS) -> tuple[str, str] | None:
-    """The name of the decoder to take for this space where nothing else is asked for, with the reason."""
-    row = json.loads((folder / DEFAULTS).read_text(encoding="utf-8")).get(space)
-    return (row["decoder"], row["why"]) if row else None
+    """The name of the decoder to take for this space where nothing else is asked for, with the reason.
+
+    Raises:
+        DecoderFileError: the list of defaults cannot be read.
+    """
+    path = folder / DEFAULTS
+    try:
+        row = json.loads(path.read_text(encoding="utf-8")).get(space)
+        return (row["decoder"], row["why"]) if row else None
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise DecoderFileError(f"{path}: cannot be read ({error}), so no decoder is the default; {REMEDY}") from None
 
 
 def read_manifest(folder: Path = WEIGHTS) -> Mapping[str, str]:
