@@ -1,0 +1,184 @@
+"""Sinks, decoders and pipelines that do what a test tells them to; whatever waits, waits for a bounded time."""
+
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from safelight.decoders.catalogue import Candidate
+from safelight.decoders.decoder import Card, Decoder
+from safelight.decoders.net import Net
+from safelight.decoders.space_table import SPACES
+from safelight.preview.cadence import Cadence
+from safelight.preview.develop import Developer
+from safelight.preview.picture import Picture
+from safelight.preview.pipeline import Outlet, Pipeline
+from safelight.preview.run import Run
+from safelight.preview.sink import Sink
+from safelight.preview.step import Step
+
+WAIT_S = 20.0
+
+
+class Gate:
+    """Holds up whoever passes, once it is shut, until it is opened; tells when somebody has come."""
+
+    def __init__(self):
+        self.reached = threading.Event()
+        self._open = threading.Event()
+        self._open.set()
+
+    def shut(self):
+        self.reached.clear()
+        self._open.clear()
+
+    def open(self):
+        self._open.set()
+
+    def pass_through(self):
+        self.reached.set()
+        if not self._open.wait(WAIT_S):
+            raise TimeoutError("nobody opened the gate")
+
+    def wait_until_reached(self):
+        assert self.reached.wait(WAIT_S), "nobody came to the gate"
+
+
+class Recorder(Sink):
+    """Remembers what it is shown, fails where it is told to."""
+
+    name = "recorder"
+
+    def __init__(self, *, keeps=True, name="recorder", fails_at=(), fails_to_open=False, fails_to_close=False):
+        self.keeps, self.name = keeps, name
+        self.gate = Gate()
+        self.pictures = []
+        self.seen = []
+        self.states = []
+        self.opened = 0
+        self._fails_at, self._fails_to_open, self._fails_to_close = fails_at, fails_to_open, fails_to_close
+
+    @property
+    def steps(self):
+        return [picture.index for picture in self.pictures]
+
+    def open(self):
+        self.opened += 1
+        if self._fails_to_open:
+            raise PermissionError("no way in")
+
+    def show(self, picture):
+        self.gate.pass_through()
+        self.seen.append(picture.index)
+        if picture.index in self._fails_at:
+            raise OSError(f"disk full at {picture.index}")
+        self.pictures.append(picture)
+
+    def close(self, state):
+        self.states.append(state)
+        if self._fails_to_close:
+            raise OSError("no way out")
+
+
+class FirstChannels(Net):
+    """Shows the first three channels as they are; counts, waits and fails where it is told to."""
+
+    def __init__(self, fails_at=()):
+        super().__init__()
+        self.calls = 0
+        self.gate = Gate()
+        self._fails_at = fails_at
+
+    def forward(self, latents):
+        self.calls += 1
+        self.gate.pass_through()
+        if self._fails_at == "always" or self.calls in self._fails_at:
+            raise RuntimeError("out of memory")
+        return latents[:, :3]
+
+
+def candidate_of(net, name="first-channels", space="sd1"):
+    card = Card(name=name, space=space, kind="test", source="a test")
+    return Candidate(card, lambda: Decoder(card, net))
+
+
+def step_of(index, total=10, value=None, **fields):
+    """A step whose picture is grey; by default of a level that says its index."""
+    level = (index % 256) / 255 if value is None else value
+    fields = {"sigma": 1.0 / index, "denoised": torch.full((1, 4, 2, 3), level)} | fields
+    return Step(index=index, total=total, **fields)
+
+
+def picture_of(index=1, total=10, height=4, width=6, **fields):
+    pixels = np.full((1, 1, height, width, 3), index * 20 % 256, np.uint8)
+    defaults = {"sigma": 0.5, "show": "denoised", "at_s": 0.25, "shown": (width * 8, height * 8), "decode_ms": 1.5}
+    return Picture(**({"index": index, "total": total, "pixels": pixels, "decoder": "a-decoder"} | defaults | fields))
+
+
+@contextmanager
+def a_pipeline(*sinks, net=None, candidates=None, every=None, run=None, space="sd1", state="finished", **options):
+    """A pipeline with these sinks, closed at the end; `every` says how often each sink wants a step."""
+    run = run or Run()
+    net = net or FirstChannels()
+    if candidates is None:
+        candidates = [candidate_of(net)]
+    ask = candidates if callable(candidates) else lambda: candidates
+    outlets = [Outlet(sink, Cadence((every or {}).get(sink, 1))) for sink in sinks]
+    pipeline = Pipeline(run, Developer(SPACES[space], ask), outlets, **options)
+    try:
+        yield pipeline
+    finally:
+        for gate in (net.gate, *(sink.gate for sink in sinks if hasattr(sink, "gate"))):
+            gate.open()
+        pipeline.close(state, WAIT_S)
+
+
+class Clock:
+    """Seconds that pass only when the test says so."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def recorder():
+    return Recorder
+
+
+@pytest.fixture
+def first_channels():
+    return FirstChannels
+
+
+@pytest.fixture
+def candidate():
+    return candidate_of
+
+
+@pytest.fixture
+def step():
+    return step_of
+
+
+@pytest.fixture
+def picture():
+    return picture_of
+
+
+@pytest.fixture
+def pipeline():
+    return a_pipeline
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def wait_s():
+    return WAIT_S
