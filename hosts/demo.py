@@ -20,7 +20,7 @@ from ..decoders.shipped import shipped_bytes
 LATENTS = "demo-flux2-latents.safetensors"
 SPACE = "flux2"
 MARGIN = 16  # latent pixels by which a crop is smaller than what it is cut from
-SHIFT = 60.0  # of the schedule: pictures this large are decided while there is still almost only noise
+SHIFT = 40.0  # of the schedule: pictures this large are decided while there is still almost only noise
 
 Denoise = Callable[[Tensor, float], Tensor]
 
