@@ -100,7 +100,7 @@ class Pipeline:
         try:
             return self._offer(step)
         except Exception as error:
-            self._lose(step.index, f"was not taken: {describe(error)}")
+            self._lose(step.index, f"not taken: {describe(error)}")
             log.debug("step not taken", exc_info=True)
             return True
 
@@ -134,7 +134,7 @@ class Pipeline:
             keep=any(sink.keeps for sink in wanting),
         )
         if not self._mailbox.put(letter) and letter.keep:
-            self._lose(step.index, "was not kept: writing could not keep up with the sampler")
+            self._lose(step.index, "not kept: writing could not keep up with the sampler")
             if step.index == step.total:  # the last step is always shown, at least
                 screens = tuple(sink for sink in letter.sinks if not sink.keeps)
                 self._mailbox.put(replace(letter, sinks=screens, keep=False))
@@ -166,7 +166,7 @@ class Pipeline:
         try:
             latents = self._developer.unpack(letter.snapshot.read())
         except Exception as error:  # a fault of this step, not of a decoder
-            self._lose(letter.index, f"could not be shown: {describe(error)}")
+            self._lose(letter.index, f"not shown: {describe(error)}")
             return None
         while self._developer.has_decoder:
             began = perf_counter()

@@ -1,0 +1,623 @@
+"""From a step to the sinks: nothing lost that should be kept, nothing that reaches the sampler."""
+
+import logging
+import threading
+import weakref
+
+import pytest
+import torch
+from safelight.preview.mailbox import Mailbox
+from safelight.preview.pipeline import Pipeline, describe, finite, name_steps
+from safelight.preview.run import MAX_NOTES, Run
+from safelight.preview.sink import NoSink
+from safelight.preview.step import Step
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks(monkeypatch):
+    """No exception leaves a worker, and no worker is left."""
+    leaked = []
+    monkeypatch.setattr(threading, "excepthook", leaked.append)
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(20)
+    assert not set(threading.enumerate()) - before
+    assert leaked == []
+
+
+def level(picture):
+    """The step that a picture's grey says it is of."""
+    return int(picture.first[0, 0, 0])
+
+
+# Every step to everyone
+
+
+def test_a_step_is_decoded_once_for_all_sinks(pipeline, recorder, first_channels, step):
+    net, sinks = first_channels(), [recorder(), recorder(), recorder(keeps=False)]
+    with pipeline(*sinks, net=net) as pipe:
+        for index in range(1, 6):
+            assert pipe.offer(step(index, 5))
+    assert net.calls == 5
+    assert [sink.steps for sink in sinks[:2]] == [[1, 2, 3, 4, 5]] * 2
+    assert sinks[0].pictures[2] is sinks[1].pictures[2]
+
+
+def test_a_picture_carries_the_facts_of_its_step(pipeline, recorder, step, clock):
+    sink, run = recorder(), Run(clock=clock)
+    with pipeline(sink, run=run) as pipe:
+        clock.now = 2.5
+        pipe.offer(step(3, 7, sigma=0.125))
+    (picture,) = sink.pictures
+    assert (picture.index, picture.total, picture.sigma, picture.at_s) == (3, 7, 0.125, 2.5)
+    assert (picture.show, picture.decoder, picture.shown) == ("denoised", "first-channels", (24, 16))
+    assert picture.pixels.shape == (1, 1, 2, 3, 3)
+    assert level(picture) == 3
+    assert run.decoder == {"name": "first-channels", "kind": "test", "scale": 1, "source": "a test"}
+    assert (run.picture["width"], run.picture["shown_height"], run.picture["items"]) == (3, 16, 1)
+
+
+def test_sinks_are_opened_and_closed_once_with_the_state_of_the_run(pipeline, recorder):
+    sink = recorder()
+    with pipeline(sink, state="interrupted"):
+        pass
+    assert (sink.opened, sink.states) == (1, ["interrupted"])
+
+
+def test_sinks_are_closed_in_reverse_so_that_the_first_sees_what_the_others_made(pipeline, recorder):
+    closed = []
+
+    class Closing(recorder):
+        def close(self, state):
+            closed.append(self.name)
+
+    with pipeline(Closing(name="first"), Closing(name="second")):
+        pass
+    assert closed == ["second", "first"]
+
+
+def test_each_sink_gets_the_steps_that_it_wants_and_a_screen_every_one_that_is_made(pipeline, recorder, step):
+    all_steps, some, screen = recorder(), recorder(), recorder(keeps=False)
+    with pipeline(all_steps, some, screen, every={all_steps: 2, some: 3, screen: 5}) as pipe:
+        wanted = [index for index in range(1, 9) if pipe.offer(step(index, 8))]
+    assert all_steps.steps == [1, 3, 5, 7, 8]
+    assert some.steps == [1, 4, 7, 8]
+    assert screen.steps[-1] == 8
+    assert set(screen.steps) <= set(wanted)
+    assert wanted == [1, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_step_that_nobody_wants_is_not_copied(pipeline, recorder, step):
+    asked, sink = [], recorder()
+
+    def select(latents):
+        asked.append(latents)
+        return latents
+
+    with pipeline(sink, every={sink: 4}, select=select) as pipe:
+        assert [pipe.offer(step(index, 8)) for index in (1, 2, 3, 4)] == [True, False, False, False]
+    assert len(asked) == 1
+
+
+def test_the_picture_is_of_the_values_when_it_was_offered(pipeline, recorder, first_channels, step):
+    net, sink = first_channels(), recorder()
+    net.gate.shut()
+    with pipeline(sink, net=net) as pipe:
+        latents = torch.full((1, 4, 2, 3), 10 / 255)
+        pipe.offer(step(1, denoised=latents))
+        net.gate.wait_until_reached()
+        pipe.offer(step(2, denoised=latents))
+        latents.fill_(1.0)
+    assert level(sink.pictures[1]) == 10
+
+
+def test_the_sampler_s_tensors_are_let_go(pipeline, recorder, first_channels):
+    net, sink = first_channels(), recorder()
+    net.gate.shut()
+    with pipeline(sink, net=net) as pipe:
+        denoised, noisy = torch.zeros(1, 4, 2, 3), torch.zeros(1, 4, 2, 3)
+        gone = weakref.ref(denoised), weakref.ref(noisy)
+        pipe.offer(Step(index=1, total=2, denoised=denoised, noisy=noisy))
+        pipe.offer(Step(index=2, total=2, denoised=denoised, noisy=noisy))
+        del denoised, noisy
+        assert [ref() for ref in gone] == [None, None]
+
+
+def test_noisy_latents_are_shown_with_their_gain(pipeline, recorder):
+    sink = recorder()
+    noisy = torch.full((1, 4, 2, 3), 200 / 255)
+    with pipeline(sink, show="noisy") as pipe:
+        pipe.offer(Step(index=1, total=1, denoised=torch.zeros(1, 4, 2, 3), noisy=noisy, noisy_gain=0.5))
+    assert (level(sink.pictures[0]), sink.pictures[0].show) == (100, "noisy")
+
+
+def test_where_nothing_is_denoised_the_noisy_latents_are_shown_and_called_so(pipeline, recorder):
+    sink = recorder()
+    noisy = torch.full((1, 4, 2, 3), 200 / 255)
+    with pipeline(sink, show="denoised") as pipe:
+        pipe.offer(Step(index=1, total=1, noisy=noisy, noisy_gain=0.5))
+    assert (level(sink.pictures[0]), sink.pictures[0].show) == (100, "noisy")
+
+
+def test_a_step_without_any_latents_is_not_taken(pipeline, recorder):
+    sink, run = recorder(), Run()
+    with pipeline(sink, run=run) as pipe:
+        assert not pipe.offer(Step(index=1, total=1))
+    assert (sink.pictures, run.notes) == ([], [])
+
+
+def test_latents_of_inference_mode_are_shown(pipeline, recorder):
+    sink = recorder()
+    with pipeline(sink) as pipe, torch.inference_mode():
+        pipe.offer(Step(index=1, total=1, denoised=torch.full((2, 4, 2, 3), 9 / 255)))
+    assert level(sink.pictures[0]) == 9
+
+
+def test_of_a_video_the_first_frame_is_shown(pipeline, recorder):
+    sink = recorder()
+    video = torch.arange(5).view(1, 1, 5, 1, 1).expand(2, 16, 5, 2, 3) / 255 + 20 / 255
+    with pipeline(sink, space="wan21") as pipe:
+        pipe.offer(Step(index=1, total=1, denoised=video))
+    assert sink.pictures[0].pixels.shape == (1, 1, 2, 3, 3)
+    assert level(sink.pictures[0]) == 20
+
+
+def test_all_frames_are_shown_to_who_selects_them(pipeline, recorder):
+    sink = recorder()
+    video = (torch.arange(10) / 255).view(2, 1, 5, 1, 1).expand(2, 16, 5, 2, 3)
+    with pipeline(sink, space="wan21", select=lambda latents: latents) as pipe:
+        pipe.offer(Step(index=1, total=1, denoised=video))
+    assert sink.pictures[0].pixels[:, :, 0, 0, 0].tolist() == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+
+
+# Slow ones
+
+
+def test_steps_for_the_screen_are_replaced_while_the_worker_is_busy_and_the_last_is_shown(
+    pipeline, recorder, first_channels, step
+):
+    net, screen = first_channels(), recorder(keeps=False)
+    net.gate.shut()
+    with pipeline(screen, net=net) as pipe:
+        pipe.offer(step(1, 20))
+        net.gate.wait_until_reached()
+        for index in range(2, 21):
+            pipe.offer(step(index, 20))
+    assert screen.steps == [1, 20]
+    assert net.calls == 2
+
+
+def test_a_sampler_that_ends_early_still_has_its_newest_step_shown(pipeline, recorder, first_channels, step):
+    net, screen = first_channels(), recorder(keeps=False)
+    net.gate.shut()
+    with pipeline(screen, net=net, state="interrupted") as pipe:
+        pipe.offer(step(1, 20))
+        net.gate.wait_until_reached()
+        pipe.offer(step(2, 20))
+        pipe.offer(step(3, 20))
+    assert screen.steps == [1, 3]
+
+
+def test_steps_for_files_are_all_kept_in_order_while_the_decoder_is_slow(pipeline, recorder, first_channels, step):
+    net, files, screen = first_channels(), recorder(), recorder(keeps=False)
+    net.gate.shut()
+    with pipeline(files, screen, net=net, every={files: 3}) as pipe:
+        for index in range(1, 21):
+            pipe.offer(step(index, 20))
+        assert files.steps == []
+    assert files.steps == [1, 4, 7, 10, 13, 16, 19, 20]
+    assert screen.steps == sorted(screen.steps)
+    assert set(files.steps) <= set(screen.steps)
+
+
+def test_steps_for_files_are_all_kept_in_order_while_the_disk_is_slow(pipeline, recorder, step):
+    files, run = recorder(), Run()
+    files.gate.shut()
+    with pipeline(files, run=run) as pipe:
+        for index in range(1, 31):
+            pipe.offer(step(index, 30))
+        files.gate.wait_until_reached()
+    assert files.steps == list(range(1, 31))
+    assert run.notes == []
+
+
+def test_an_early_close_delivers_what_waits(pipeline, recorder, first_channels, step):
+    net, files = first_channels(), recorder()
+    net.gate.shut()
+    with pipeline(files, net=net, state="interrupted") as pipe:
+        for index in range(1, 8):
+            pipe.offer(step(index, 100))
+    assert (files.steps, files.states) == ([1, 2, 3, 4, 5, 6, 7], ["interrupted"])
+
+
+def test_what_a_full_queue_refuses_is_told_once_and_summed_up_and_the_last_step_still_reaches_the_screen(
+    pipeline, recorder, first_channels, step
+):
+    net, files, screen, run = first_channels(), recorder(), recorder(keeps=False), Run()
+    net.gate.shut()
+    mailbox = Mailbox(capacity=2, patience_s=0.0)
+    with pipeline(files, screen, net=net, run=run, mailbox=mailbox) as pipe:
+        pipe.offer(step(1, 9))
+        net.gate.wait_until_reached()
+        for index in range(2, 10):
+            assert pipe.offer(step(index, 9))
+    assert files.steps == [1, 2, 3]
+    assert screen.steps == [1, 2, 3, 9]
+    assert run.notes == [
+        "step 4 not kept: writing could not keep up with the sampler",
+        "steps 4-9 not kept: writing could not keep up with the sampler",
+    ]
+
+
+def test_a_thousand_steps_pass_in_bounded_memory(pipeline, recorder, step, wait_s):
+    mailbox = Mailbox(capacity=4, patience_s=wait_s)
+    longest = []
+
+    class Counting(recorder):
+        def show(self, picture):
+            longest.append(len(mailbox._waiting))
+            self.seen.append(picture.index)
+
+    files, screen = Counting(), Counting(keeps=False)
+    with pipeline(files, screen, mailbox=mailbox) as pipe:
+        for index in range(1, 1001):
+            pipe.offer(step(index, 1000))
+    assert files.seen == screen.seen == list(range(1, 1001))
+    assert max(longest) <= 4
+
+
+def test_a_sink_that_hangs_is_given_up_after_the_time_limit_by_name(recorder, first_channels, pipeline, step):
+    files, run = recorder(name="files"), Run()
+    files.gate.shut()
+    with pipeline(files, run=run) as pipe:
+        for index in range(1, 5):
+            pipe.offer(step(index, 9))
+        files.gate.wait_until_reached()
+        pipe.close("finished", timeout_s=0.01)
+        assert run.notes == ["files was not finished 0.01 s after the run ended; steps 2-4 given up"]
+    assert files.steps == [1]
+    assert files.states == ["finished"]
+
+
+def test_a_decoder_that_hangs_is_given_up_after_the_time_limit(recorder, first_channels, pipeline, step):
+    net, screen, run = first_channels(), recorder(keeps=False), Run()
+    net.gate.shut()
+    with pipeline(screen, net=net, run=run) as pipe:
+        pipe.offer(step(1))
+        net.gate.wait_until_reached()
+        pipe.offer(step(2))
+        pipe.close("finished", timeout_s=0.01)
+        assert run.notes == ["developing was not finished 0.01 s after the run ended"]
+
+
+# Failing ones
+
+
+def test_a_screen_that_fails_costs_one_note_and_nothing_else(pipeline, recorder, step):
+    screen, files, run = recorder(keeps=False, name="screen", fails_at=(2, 3)), recorder(), Run()
+    with pipeline(screen, files, run=run) as pipe:
+        for index in range(1, 7):
+            pipe.offer(step(index, 6))
+    assert run.notes == ["screen failed: OSError: disk full at 2"]
+    assert screen.seen == [1, 2], "it stays dark"
+    assert files.steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_file_sink_that_fails_is_named_at_the_end_with_its_steps(pipeline, recorder, step):
+    failing, other, run = recorder(name="files", fails_at=(2, 4, 5, 6)), recorder(), Run()
+    with pipeline(failing, other, run=run) as pipe:
+        for index in range(1, 8):
+            pipe.offer(step(index, 7))
+    assert run.notes == [
+        "files failed: OSError: disk full at 2",
+        "files: nothing was kept of steps 2, 4-6",
+    ]
+    assert failing.steps == [1, 3, 7], "it is tried again: a disk may have room later"
+    assert other.steps == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_disk_that_is_full_for_a_thousand_steps_leaves_room_for_the_note_that_counts(pipeline, recorder, step):
+    failing, run = recorder(name="files", fails_at=range(2, 2000)), Run()
+    with pipeline(failing, run=run) as pipe:
+        for index in range(1, 1001):
+            pipe.offer(step(index, 1000))
+    assert len(run.notes) < MAX_NOTES
+    assert run.notes[-1] == "files: nothing was kept of steps 2-1000"
+
+
+def test_a_sink_that_cannot_be_opened_is_told_and_left_alone(pipeline, recorder, step):
+    shut, other, run = recorder(name="files", fails_to_open=True), recorder(), Run()
+    with pipeline(shut, other, run=run) as pipe:
+        pipe.offer(step(1, 1))
+    assert run.notes == ["files could not be opened: PermissionError: no way in"]
+    assert (shut.seen, shut.states) == ([], [])
+    assert other.steps == [1]
+
+
+def test_a_sink_that_cannot_be_closed_does_not_keep_the_others_from_it(pipeline, recorder):
+    first, second, run = recorder(), recorder(name="sheet", fails_to_close=True), Run()
+    with pipeline(first, second, run=run):
+        pass
+    assert run.notes == ["sheet could not be finished: OSError: no way out"]
+    assert first.states == ["finished"]
+
+
+def test_a_decoder_that_raises_is_given_up_for_the_next_one_and_told_once(
+    pipeline, recorder, first_channels, candidate, step
+):
+    sink, run, good = recorder(), Run(), first_channels()
+    candidates = [candidate(first_channels(fails_at=(2,)), "bad"), candidate(good, "good")]
+    with pipeline(sink, candidates=candidates, run=run) as pipe:
+        for index in range(1, 5):
+            pipe.offer(step(index, 4))
+    assert run.notes == ["step 2: decoder bad was given up: RuntimeError: out of memory"]
+    assert [picture.decoder for picture in sink.pictures] == ["bad", "good", "good", "good"]
+    assert [level(picture) for picture in sink.pictures] == [1, 2, 3, 4]
+    assert run.decoder["name"] == "good"
+
+
+def test_a_decoder_that_cannot_be_opened_is_given_up_for_the_next_one(
+    pipeline, recorder, first_channels, candidate, step
+):
+    sink, run = recorder(), Run()
+
+    def no_file():
+        raise FileNotFoundError("gone")
+
+    broken = candidate(first_channels(), "broken")._replace(open=no_file)
+    with pipeline(sink, candidates=[broken, candidate(first_channels(), "good")], run=run) as pipe:
+        pipe.offer(step(1))
+    assert run.notes == ["step 1: decoder broken was given up: FileNotFoundError: gone"]
+    assert sink.steps == [1]
+
+
+def test_when_all_decoders_fail_the_run_goes_on_without_pictures(pipeline, recorder, first_channels, candidate, step):
+    sink, run = recorder(), Run()
+    candidates = [candidate(first_channels(fails_at="always"), name) for name in ("one", "two")]
+    with pipeline(sink, candidates=candidates, run=run) as pipe:
+        assert all(pipe.offer(step(index, 5)) for index in range(1, 6))
+    assert run.notes == [
+        "step 1: decoder one was given up: RuntimeError: out of memory",
+        "step 1: decoder two was given up: RuntimeError: out of memory",
+        "no decoder is left that could show these latents",
+    ]
+    assert (sink.pictures, sink.states) == ([], ["finished"])
+
+
+def test_when_decoders_cannot_even_be_looked_up_the_run_goes_on_and_they_are_asked_for_once(pipeline, recorder, step):
+    sink, run, asked = recorder(), Run(), []
+
+    def candidates():
+        asked.append(threading.current_thread().name)
+        raise OSError("no folder")
+
+    with pipeline(sink, candidates=candidates, run=run) as pipe:
+        for index in range(1, 4):
+            pipe.offer(step(index, 3))
+    assert run.notes == [
+        "step 1: looking for a decoder was given up: OSError: no folder",
+        "no decoder is left that could show these latents",
+    ]
+    assert len(asked) == 1
+    assert asked[0].startswith("safelight-"), "the sampler's thread reads no files"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.zeros(1, 3, 2, 3),
+        torch.zeros(0, 4, 2, 3),
+        torch.zeros(()),
+        torch.zeros(4),
+        torch.zeros(1, 4, 2, 3).to_sparse(),
+        torch.zeros(1, 4, 2, 3, device="meta"),
+        "latents",
+        [1, 2, 3],
+    ],
+    ids=["channels", "empty", "scalar", "vector", "sparse", "meta", "text", "list"],
+)
+def test_an_odd_tensor_costs_its_own_picture_only(pipeline, recorder, step, odd):
+    sink, run = recorder(), Run()
+    with pipeline(sink, run=run) as pipe:
+        pipe.offer(step(1, 4))
+        pipe.offer(step(2, 4, denoised=odd))
+        pipe.offer(step(3, 4, denoised=odd))
+        pipe.offer(step(4, 4))
+    assert sink.states == ["finished"]
+    assert any(note.startswith("step 2") for note in run.notes) or sink.steps == [1, 2, 3, 4]
+    if not any("decoder" in note for note in run.notes):
+        assert {1, 4} <= set(sink.steps)
+        assert run.notes[-1].startswith(("steps 2-3 not taken", "steps 2-3 not shown"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_latents_of_any_float_type_are_shown(pipeline, recorder, step, dtype):
+    sink = recorder()
+    with pipeline(sink) as pipe:
+        pipe.offer(step(1, 1, denoised=torch.full((1, 4, 2, 3), 0.5, dtype=dtype)))
+    assert level(sink.pictures[0]) == 128
+
+
+def test_latents_that_are_not_numbers_are_shown_black(pipeline, recorder, step):
+    sink, run = recorder(), Run()
+    with pipeline(sink, run=run) as pipe:
+        pipe.offer(step(1, 1, value=float("nan")))
+    assert (level(sink.pictures[0]), run.notes) == (0, [])
+
+
+@pytest.mark.parametrize("sigma", [float("nan"), float("inf"), None])
+def test_a_sigma_that_is_no_number_is_not_known(pipeline, recorder, step, sigma):
+    sink = recorder()
+    with pipeline(sink) as pipe:
+        pipe.offer(step(1, 1, sigma=sigma))
+    assert sink.pictures[0].sigma is None
+
+
+def test_a_selection_that_raises_does_not_reach_the_sampler(pipeline, recorder, step):
+    sink, run = recorder(), Run()
+
+    def select(latents):
+        raise IndexError("no such frame")
+
+    with pipeline(sink, run=run, select=select) as pipe:
+        assert pipe.offer(step(1, 2))
+        assert pipe.offer(step(2, 2))
+    assert run.notes == [
+        "step 1 not taken: IndexError: no such frame",
+        "steps 1-2 not taken: IndexError: no such frame",
+    ]
+
+
+# Opening and closing
+
+
+def test_closing_twice_is_closing_once(pipeline, recorder):
+    sink = recorder()
+    with pipeline(sink) as pipe:
+        pipe.close("interrupted")
+        pipe.close("failed")
+    assert sink.states == ["interrupted"]
+
+
+def test_a_step_after_the_end_is_not_taken(pipeline, recorder, step):
+    sink, run = recorder(), Run()
+    with pipeline(sink, run=run) as pipe:
+        pipe.offer(step(1, 9))
+        pipe.close("finished")
+        assert not pipe.offer(step(2, 9))
+    assert (sink.steps, run.notes) == ([1], [])
+
+
+def test_a_run_that_is_closed_before_its_first_step_needs_no_decoder(pipeline, recorder):
+    def candidates():
+        raise AssertionError("asked for decoders")
+
+    run = Run()
+    with pipeline(recorder(), candidates=candidates, run=run):
+        pass
+    assert run.notes == []
+
+
+def test_when_close_returns_all_files_are_there(pipeline, recorder, step):
+    sink = recorder()
+    with pipeline(sink) as pipe:
+        for index in range(1, 21):
+            pipe.offer(step(index, 20))
+        pipe.close("finished")
+        assert sink.steps == list(range(1, 21))
+        assert sink.states == ["finished"]
+
+
+def test_a_pipeline_without_sinks_takes_nothing(pipeline, step):
+    with pipeline() as pipe:
+        assert not pipe.offer(step(1, 1))
+
+
+def test_showing_to_nobody_still_works(pipeline, step):
+    with pipeline(NoSink()) as pipe:
+        assert pipe.offer(step(1, 1))
+
+
+def test_the_worker_is_a_daemon_named_after_the_run(recorder, first_channels, candidate):
+    run = Run()
+    pipe = Pipeline(run, None, [])
+    worker = next(thread for thread in threading.enumerate() if thread.name == f"safelight-{run.id[:8]}")
+    assert worker.daemon
+    pipe.close("finished")
+    assert not worker.is_alive()
+
+
+def test_a_fault_of_the_pipeline_s_own_is_noted_and_the_sinks_are_closed(pipeline, recorder, step, caplog):
+    sink, run = recorder(), Run()
+    run.learn = None
+    with caplog.at_level(logging.CRITICAL), pipeline(sink, run=run) as pipe:
+        pipe.offer(step(1, 1))
+    assert run.notes == ["the rest of this run was not shown: TypeError: 'NoneType' object is not callable"]
+    assert sink.states == ["finished"]
+
+
+# What a run leaves alone
+
+
+def test_a_run_leaves_the_state_of_torch_alone(pipeline, recorder, step):
+    def state():
+        return (
+            torch.get_rng_state().tolist(),
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+            torch.get_num_interop_threads(),
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            torch.get_default_device(),
+            torch.is_autocast_enabled("cpu"),
+        )
+
+    from safelight.decoders.catalogue import Catalogue
+    from safelight.decoders.space_table import SPACES
+
+    before = state()
+    for wanted in ("auto", "principal"):
+        sink = recorder()
+        with pipeline(sink, candidates=lambda wanted=wanted: Catalogue().candidates(SPACES["sd1"], wanted)) as pipe:
+            for index in range(1, 4):
+                pipe.offer(step(index, 3))
+        assert sink.steps == [1, 2, 3]
+    assert state() == before
+
+
+def test_the_sampler_s_tensors_are_bit_for_bit_what_they_were(pipeline, recorder):
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    before, version = latents.clone(), latents._version
+    with pipeline(recorder(), show="noisy") as pipe:
+        pipe.offer(Step(index=1, total=1, noisy=latents, noisy_gain=0.3))
+    assert torch.equal(latents, before)
+    assert latents._version == version
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ([7], "step 7"),
+        ([7, 7], "step 7"),
+        ([3, 4, 5], "steps 3-5"),
+        ([9, 3, 4, 5], "steps 3-5, 9"),
+        ([1, 3, 5], "steps 1, 3, 5"),
+        ([1, 2], "steps 1-2"),
+    ],
+)
+def test_steps_are_named_in_spans(steps, expected):
+    assert name_steps(steps) == expected
+
+
+def test_an_error_is_described_in_one_short_line():
+    assert describe(ValueError("one\ntwo")) == "ValueError: one"
+    assert describe(ValueError()) == "ValueError:"
+    assert len(describe(ValueError("x" * 5000))) == 300
+
+
+def test_numbers_that_json_has_no_word_for_are_not_known():
+    assert [finite(value) for value in (1, 0.5, float("nan"), float("-inf"), None)] == [1.0, 0.5, None, None, None]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
+def test_on_a_gpu_offering_a_step_waits_for_nothing(pipeline, recorder, first_channels):
+    net, sink = first_channels(), recorder()
+    latents = torch.full((1, 4, 64, 64), 0.5, device="cuda")
+    with pipeline(sink, net=net) as pipe:
+        pipe.offer(Step(index=1, total=2, sigma=1.0, denoised=latents))  # whatever is set up once
+        sink.gate.wait_until_reached()
+        net.gate.shut()  # the worker's own copy to the host may wait, at another time
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            assert pipe.offer(Step(index=2, total=2, sigma=0.5, denoised=latents))
+            latents.zero_()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert sink.steps == [1, 2]
+    assert level(sink.pictures[1]) == 128
