@@ -1,0 +1,122 @@
+"""Runs that a viewer can look at: found by their host's facts, served by name only, gone when they grow too large."""
+
+import pytest
+from safelight.preview.live import LiveRuns
+from safelight.preview.run import Run
+
+
+@pytest.fixture
+def begin(tmp_path):
+    def begin(live, *, size=0, state=None, **host):
+        folder = live.new(Run(host=host), tmp_path)
+        folder.open()
+        if size:
+            folder.write("step_0001.jpg", bytes(size))
+        if state:
+            folder.close(state)
+        return folder
+
+    return begin
+
+
+def test_runs_are_found_by_what_their_host_calls_them_newest_first(begin):
+    live = LiveRuns()
+    one = begin(live, workflow_id="a", node="1")
+    other = begin(live, workflow_id="b", node="1")
+    again = begin(live, workflow_id="a", node="1")
+    nowhere = begin(live, node="1")
+    assert live.of(workflow_id="a", node="1") == [again, one]
+    assert live.of(node="1") == [nowhere, again, other, one]
+    assert live.of(workflow_id=None, node="1") == [nowhere]
+    assert live.of(node="2") == []
+
+
+def test_a_run_is_found_by_its_id(begin):
+    live = LiveRuns()
+    folder = begin(live)
+    assert live.folder(folder.run.id) is folder
+    assert live.folder("something else") is None
+    assert live.file("something else", "run.json") is None
+
+
+def test_the_oldest_finished_runs_make_room(begin):
+    live = LiveRuns(budget_bytes=250_000)
+    oldest, middle, newest = (begin(live, size=100_000, state="finished") for _ in range(3))
+    following = begin(live)
+    assert live.of() == [following, newest, middle]
+    assert not oldest.path.exists()
+    assert middle.path.exists()
+    assert live.folder(oldest.run.id) is None
+
+
+def test_a_run_that_is_still_going_is_never_taken_away(begin):
+    live = LiveRuns(budget_bytes=1)
+    going = begin(live, size=100_000)
+    over = begin(live, size=100_000, state="failed")
+    newest = begin(live)
+    assert live.of() == [newest, going]
+    assert going.path.exists()
+    assert not over.path.exists()
+
+
+def test_as_few_runs_as_needed_make_room(begin):
+    live = LiveRuns(budget_bytes=310_000)
+    folders = [begin(live, size=100_000, state="interrupted") for _ in range(3)]
+    newest = begin(live)
+    assert live.of() == [newest, *reversed(folders)]
+
+
+def test_a_manifest_that_is_saved_again_and_again_is_no_larger_for_it(begin):
+    live = LiveRuns(budget_bytes=50_000)
+    folder = begin(live)
+    for _ in range(300):
+        folder.save()
+    folder.close("finished")
+    begin(live)
+    assert folder.path.exists()
+
+
+def test_a_file_is_served_if_the_manifest_lists_it(begin, picture):
+    live = LiveRuns()
+    folder = begin(live, size=10)
+    assert live.file(folder.run.id, "step_0001.jpg") is None
+    folder.record(picture(), "step_0001.jpg")
+    folder.announce(sheet="sheet.png")
+    assert live.file(folder.run.id, "step_0001.jpg") == folder.path / "step_0001.jpg"
+    assert live.file(folder.run.id, "sheet.png") == folder.path / "sheet.png"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "run.json",
+        "../run.json",
+        "./step_0001.jpg",
+        "step_0001.jpg/",
+        "/etc/passwd",
+        "..\\step_0001.jpg",
+        ".step_0001.jpg.part",
+        "STEP_0001.JPG",
+        "step_0001.jpg\0",
+        "secret.txt",
+    ],
+)
+def test_no_other_name_is_served(begin, picture, name):
+    live = LiveRuns()
+    folder = begin(live, size=10)
+    folder.record(picture(), "step_0001.jpg")
+    (folder.path / "secret.txt").write_text("secret")
+    assert live.file(folder.run.id, name) is None
+
+
+def test_a_run_whose_folder_is_gone_already_makes_no_trouble(begin, tmp_path):
+    live = LiveRuns(budget_bytes=1)
+    folder = begin(live, size=10, state="finished")
+    for path in folder.path.iterdir():
+        path.unlink()
+    folder.path.rmdir()
+    newest = begin(live)
+    assert live.of() == [newest]

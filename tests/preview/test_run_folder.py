@@ -1,0 +1,291 @@
+"""A run's folder and its manifest: always readable, never a half-written file under a final name."""
+
+import json
+import re
+import subprocess
+import sys
+import uuid
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from safelight.decoders.decoder import Card
+from safelight.decoders.errors import ManifestError
+from safelight.preview.folder import RunFolder
+from safelight.preview.manifest import FORMAT, MAX_BYTES, NAME, read_manifest
+from safelight.preview.run import MAX_NOTES, Run
+
+# Every key of `run.json`, as the contract lists them.
+KEYS = [
+    "format",
+    "id",
+    "state",
+    "started",
+    "seconds",
+    "host",
+    "space",
+    "decoder",
+    "sampler",
+    "picture",
+    "steps",
+    "sheet",
+    "animation",
+    "page",
+    "notes",
+]
+HOST = ["name", "version", "prompt_id", "workflow_id", "node", "sampler_node", "client"]
+SAMPLER = ["steps", "sigmas", "seed", "cfg", "name", "scheduler"]
+PICTURE = ["width", "height", "shown_width", "shown_height", "items", "frames", "fps"]
+STEP = ["index", "sigma", "at", "show", "files", "latent", "decode_ms", "write_ms"]
+
+
+@pytest.fixture
+def run(clock):
+    return Run(clock=clock)
+
+
+@pytest.fixture
+def folder(tmp_path, run):
+    folder = RunFolder(tmp_path / "run", run)
+    folder.open()
+    return folder
+
+
+def saved(folder):
+    return json.loads((folder.path / NAME).read_text("utf-8"))
+
+
+def names(folder):
+    return sorted(path.name for path in folder.path.iterdir())
+
+
+def test_a_manifest_has_all_keys_and_null_for_what_is_not_known(folder):
+    manifest = saved(folder)
+    assert list(manifest) == KEYS
+    assert manifest["format"] == "safelight.run/1"
+    assert manifest["state"] == "running"
+    assert manifest["host"] == dict.fromkeys(HOST)
+    assert manifest["sampler"] == dict.fromkeys(SAMPLER)
+    assert [manifest[key] for key in ("space", "decoder", "picture", "sheet", "animation", "page")] == [None] * 6
+    assert (manifest["steps"], manifest["notes"]) == ([], [])
+
+
+def test_a_manifest_says_what_is_known(tmp_path, clock, picture):
+    run = Run(
+        host={"name": "comfyui", "version": "0.33.0", "node": "6:2"},
+        sampler={"steps": 20, "sigmas": [1.0, 0.5], "seed": 42},
+        space="flux2",
+        clock=clock,
+    )
+    folder = RunFolder(tmp_path / "run", run)
+    folder.open()
+    card = Card(name="flux2-conv", space="flux2", kind="conv", scale=8, source="somewhere")
+    run.learn(picture(height=4, width=6), card)
+    run.note("step 7: trouble")
+    clock.now = 12.34567
+    folder.record(picture(index=7, sigma=0.97, at_s=0.412345, decode_ms=0.41234), "step_0007.png", write_ms=3.1)
+    folder.announce(sheet="sheet.png")
+    folder.close("finished")
+    manifest = read_manifest(folder.path)
+    assert manifest["host"] == dict.fromkeys(HOST) | {"name": "comfyui", "version": "0.33.0", "node": "6:2"}
+    assert manifest["sampler"]["seed"] == 42
+    assert manifest["space"] == "flux2"
+    assert manifest["decoder"] == {"name": "flux2-conv", "kind": "conv", "scale": 8, "source": "somewhere"}
+    assert list(manifest["picture"]) == PICTURE
+    assert list(manifest["picture"].values()) == [6, 4, 48, 32, 1, 1, None]
+    assert [list(step) for step in manifest["steps"]] == [STEP]
+    assert manifest["steps"][0] == {
+        "index": 7,
+        "sigma": 0.97,
+        "at": 0.4123,
+        "show": "denoised",
+        "files": ["step_0007.png"],
+        "latent": None,
+        "decode_ms": 0.412,
+        "write_ms": 3.1,
+    }
+    assert (manifest["sheet"], manifest["animation"]) == ("sheet.png", None)
+    assert (manifest["state"], manifest["seconds"], manifest["notes"]) == ("finished", 12.346, ["step 7: trouble"])
+
+
+def test_a_run_has_an_unguessable_id_and_a_time_with_its_zone(folder):
+    manifest = saved(folder)
+    assert uuid.UUID(manifest["id"]).version == 4
+    assert datetime.fromisoformat(manifest["started"]).tzinfo is not None
+    assert Run().id != Run().id
+
+
+@pytest.mark.parametrize("state", ["finished", "interrupted", "failed"])
+def test_the_state_changes_from_running_to_how_the_run_ended(folder, state):
+    assert saved(folder)["state"] == "running"
+    folder.close(state)
+    assert saved(folder)["state"] == state
+
+
+def test_a_run_that_has_ended_grows_no_older(folder, clock):
+    clock.now = 5.0
+    folder.close("finished")
+    clock.now = 99.0
+    assert folder.manifest()["seconds"] == saved(folder)["seconds"] == 5.0
+
+
+def test_steps_are_listed_in_order_each_once_the_later_report_counting(folder, picture):
+    for index, name in ((2, "b"), (1, "a"), (2, "c")):
+        folder.record(picture(index=index), name)
+    assert [(step["index"], step["files"]) for step in folder.manifest()["steps"]] == [(1, ["a"]), (2, ["c"])]
+    assert folder.files() == {"a", "c"}
+
+
+def test_while_running_the_manifest_is_saved_once_a_second_at_most(folder, clock, picture, monkeypatch):
+    saves = []
+    monkeypatch.setattr(RunFolder, "save", lambda self, save=RunFolder.save: (saves.append(clock.now), save(self)))
+    for index in range(1, 51):
+        clock.now = index * 0.1
+        folder.record(picture(index=index), f"{index}.png")
+    assert saves == pytest.approx([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert len(saved(folder)["steps"]) == 50
+    folder.close("finished")
+    assert len(saves) == 6
+
+
+def test_a_file_that_could_not_be_renamed_leaves_nothing_behind_and_the_old_one_whole(folder, monkeypatch):
+    folder.write("sheet.png", b"old")
+
+    def no_space(self, target):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", no_space)
+        with pytest.raises(OSError, match="No space left"):
+            folder.write("sheet.png", b"new, and longer")
+        with pytest.raises(OSError, match="No space left"):
+            folder.write("step_0001.png", b"new")
+        with pytest.raises(OSError, match="No space left"):
+            folder.save()
+    assert names(folder) == [NAME, "sheet.png"]
+    assert (folder.path / "sheet.png").read_bytes() == b"old"
+    assert read_manifest(folder.path)["state"] == "running"
+
+
+def test_a_file_has_no_name_while_it_is_being_written(folder, monkeypatch):
+    seen = []
+    write_bytes = Path.write_bytes
+
+    def slowly(self, content):
+        written = write_bytes(self, content[:2])
+        seen.append(names(folder))
+        write_bytes(self, content)
+        return written
+
+    monkeypatch.setattr(Path, "write_bytes", slowly)
+    folder.write("step_0001.png", b"content")
+    assert seen == [[".step_0001.png.part", NAME]]
+    assert names(folder) == [NAME, "step_0001.png"]
+
+
+def test_the_size_counts_each_file_once(folder):
+    folder.write("a", b"12345")
+    folder.write("a", b"123")
+    folder.save()
+    folder.save()
+    assert folder.size_bytes == sum(path.stat().st_size for path in folder.path.iterdir())
+
+
+def test_notes_are_told_once_and_are_limited(run, caplog):
+    run.note("again")
+    run.note("again")
+    assert (run.notes, len(caplog.records)) == (["again"], 1)
+    for number in range(2 * MAX_NOTES):
+        run.note(f"note {number}")
+    assert len(run.notes) == MAX_NOTES
+
+
+# Reading
+
+
+def write(path, content):
+    path.mkdir(exist_ok=True)
+    (path / NAME).write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return path
+
+
+def test_keys_that_a_reader_does_not_know_are_left_alone(folder):
+    path = write(folder.path, saved(folder) | {"mood": "fine"})
+    assert read_manifest(path)["mood"] == "fine"
+
+
+@pytest.mark.parametrize("found", ["safelight.run/2", "safelight.run/10", "something else", None, 1])
+def test_a_newer_major_version_is_refused_in_a_clear_sentence(tmp_path, found):
+    path = write(tmp_path, {"format": found})
+    sentence = f"expected format {re.escape(FORMAT)}, found {found!r}; a newer run needs a newer Safelight"
+    with pytest.raises(ManifestError, match=sentence):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"[1, 2]", "expected format"),
+        (b"null", "expected format"),
+        (b'"safelight.run/1"', "expected format"),
+    ],
+)
+def test_garbage_is_refused(tmp_path, content, sentence):
+    with pytest.raises(ManifestError, match=sentence):
+        read_manifest(write(tmp_path, content))
+
+
+def test_what_is_too_large_is_refused_unread(tmp_path, monkeypatch):
+    with (tmp_path / NAME).open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    monkeypatch.setattr(Path, "read_text", None)
+    with pytest.raises(ManifestError, match="larger than 67,108,864 bytes"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["nowhere", "a_file", "a_folder"])
+def test_what_is_not_there_is_refused(tmp_path, path):
+    (tmp_path / "a_file").touch()
+    (tmp_path / "a_folder" / NAME).mkdir(parents=True)
+    with pytest.raises(ManifestError, match=r"cannot be read: .*; expected the folder of a run"):
+        read_manifest(tmp_path / path)
+
+
+KILLED = """
+import os, sys, threading
+from pathlib import Path
+import torch
+from safelight.decoders.space_table import SPACES
+from safelight.hosts.headless import recording
+from safelight.preview.sink import Sink
+from safelight.preview.step import Step
+
+class Killer(Sink):
+    name = "killer"
+    def open(self): pass
+    def show(self, picture):
+        if picture.index == 5:
+            folder.save()
+            os._exit(9)
+    def close(self, state): pass
+
+with recording(Path(sys.argv[1]), SPACES["sd1"], sinks=[Killer()]) as (pipeline, folder):
+    for index in range(1, 11):
+        pipeline.offer(Step(index=index, total=10, sigma=1.0, denoised=torch.zeros(1, 4, 8, 8)))
+    threading.Event().wait(30)
+"""
+
+
+def test_a_killed_process_leaves_a_readable_manifest_that_lists_only_what_is_there(tmp_path):
+    path = tmp_path / "run"
+    ended = subprocess.run([sys.executable, "-c", KILLED, path], timeout=100, check=False, cwd=tmp_path)
+    assert ended.returncode == 9
+    manifest = read_manifest(path)
+    assert manifest["state"] == "running"
+    listed = [name for step in manifest["steps"] for name in step["files"]]
+    assert listed == [f"step_{index:04d}.png" for index in range(1, 6)]
+    assert {path.name for path in path.iterdir()} == {NAME, *listed}

@@ -1,0 +1,305 @@
+"""What the sinks leave on disk, in memory or on a screen, opened with Pillow."""
+
+import io
+import json
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+from safelight.preview.animation import Animation
+from safelight.preview.encode import Encoding
+from safelight.preview.files import Files
+from safelight.preview.folder import RunFolder
+from safelight.preview.gather import Gathering, Kept
+from safelight.preview.memory import Memory
+from safelight.preview.run import Run
+from safelight.preview.screen import Screen
+from safelight.preview.sheet import CAPTION_PX, GAP_PX, GROUND, TILE_PX, Sheet, caption, lay_out
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunFolder(tmp_path / "run", Run(space="sd1"))
+    folder.open()
+    return folder
+
+
+@pytest.fixture
+def show(picture):
+    """Shows a sink so many steps and closes it."""
+
+    def show(sink, total, **fields):
+        sink.open()
+        for index in range(1, total + 1):
+            sink.show(picture(index=index, total=total, **fields))
+        sink.close("finished")
+
+    return show
+
+
+def images(folder, name):
+    with Image.open(folder.path / name) as image:
+        return [frame.convert("RGB") for frame in ImageSequence.Iterator(image)]
+
+
+# Files
+
+
+@pytest.mark.parametrize("file_format", ["png", "webp", "jpg"])
+def test_files_are_named_by_sampler_step_with_four_digits_or_more(folder, picture, file_format):
+    files = Files(folder, Encoding(file_format=file_format))
+    files.open()
+    for index in (1, 20, 999, 10000):
+        files.show(picture(index=index, total=10000))
+    expected = [f"step_{number}.{file_format}" for number in ("0001", "0020", "0999", "10000")]
+    assert [step["files"] for step in folder.manifest()["steps"]] == [[name] for name in expected]
+    assert {path.name for path in folder.path.iterdir()} == {"run.json", *expected}
+
+
+def test_a_file_holds_the_first_picture_and_its_facts(folder, picture):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 6, 3), np.uint8)
+    files = Files(folder, Encoding(), texts=lambda: {"prompt": "{}"})
+    files.open()
+    files.show(picture(index=3, total=9, sigma=0.25, show="noisy", pixels=pixels))
+    with Image.open(folder.path / "step_0003.png") as image:
+        assert np.array_equal(np.asarray(image), pixels[0, 0])
+        assert image.text["prompt"] == "{}"
+        assert json.loads(image.text["safelight"]) == {
+            "run": folder.run.id,
+            "step": 3,
+            "steps": 9,
+            "sigma": 0.25,
+            "show": "noisy",
+            "space": "sd1",
+            "decoder": "a-decoder",
+        }
+
+
+def test_facts_and_texts_can_be_left_out(folder, show):
+    show(Files(folder, Encoding(), facts=False), 1)
+    with Image.open(folder.path / "step_0001.png") as image:
+        assert image.text == {}
+
+
+def test_texts_are_asked_for_once_and_not_before_opening(folder, show):
+    asked = []
+    files = Files(folder, Encoding(), texts=lambda: asked.append(1) or {})
+    assert asked == []
+    show(files, 3)
+    assert asked == [1]
+
+
+def test_a_step_is_listed_only_when_its_file_is_there(folder, picture, monkeypatch):
+    files = Files(folder, Encoding())
+    files.open()
+
+    def no_space(name, content):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(folder, "write", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        files.show(picture())
+    assert folder.files() == set()
+
+
+# Sheet
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (96, 64), (64, 112), (4, 6), (600, 400)])
+@pytest.mark.parametrize("total", [1, 2, 7, 20])
+def test_a_sheet_holds_every_picture_at_its_aspect(folder, show, total, height, width):
+    show(Sheet(folder), total, height=height, width=width)
+    (sheet,) = images(folder, "sheet.png")
+    tile = (round(TILE_PX * width / max(width, height)), round(TILE_PX * height / max(width, height)))
+    cell = tile[0] + GAP_PX, tile[1] + CAPTION_PX + GAP_PX
+    columns, rest = divmod(sheet.width - GAP_PX, cell[0])
+    rows, rest_below = divmod(sheet.height - GAP_PX, cell[1])
+    assert (rest, rest_below) == (0, 0)
+    assert columns * (rows - 1) < total <= columns * rows
+    for i in range(total):
+        middle = GAP_PX + i % columns * cell[0] + tile[0] // 2, GAP_PX + i // columns * cell[1] + tile[1] // 2
+        assert sheet.getpixel(middle) == ((i + 1) * 20 % 256,) * 3
+    assert folder.manifest()["sheet"] == "sheet.png"
+
+
+def test_below_each_picture_there_is_a_caption(folder, show):
+    show(Sheet(folder), 3, height=64, width=64)
+    (sheet,) = images(folder, "sheet.png")
+    for column in range(3):
+        x, y = GAP_PX + column * (TILE_PX + GAP_PX), GAP_PX + TILE_PX
+        below = np.asarray(sheet.crop((x, y, x + TILE_PX, y + CAPTION_PX)))
+        assert (below != GROUND).any()
+
+
+def test_a_caption_says_step_and_sigma():
+    image = Image.new("RGB", (1, 1))
+    assert caption(Kept(7, 20, 0.4213, image)).startswith("7 / 20 ")
+    assert caption(Kept(7, 20, 0.4213, image)).endswith("0.421")
+    assert caption(Kept(7, 20, None, image)) == "7 / 20"
+
+
+def test_captions_are_made_of_letters_that_the_font_has():
+    """A letter it lacks is drawn as the box that stands for a private character."""
+    from PIL import ImageFont
+    from safelight.preview.sheet import FONT_PX
+
+    font = ImageFont.load_default(FONT_PX)
+    box = bytes(font.getmask("\ue000"))
+    for letter in set(caption(Kept(7, 20, 4.2e-9, Image.new("RGB", (1, 1))))) - {" "}:
+        assert bytes(font.getmask(letter)) != box, letter
+
+
+def test_a_sheet_of_a_thousand_steps_is_thinned_and_ends_with_the_last(folder, show, monkeypatch):
+    laid_out = []
+    monkeypatch.setattr("safelight.preview.sheet.lay_out", lambda kept: laid_out.extend(kept) or lay_out(kept))
+    show(Sheet(folder, limit=48), 1000)
+    steps = [one.index for one in laid_out]
+    assert 24 <= len(steps) <= 48
+    assert (steps[0], steps[-1]) == (1, 1000)
+    assert len(set(np.diff(steps[:-1]))) == 1
+    assert max(images(folder, "sheet.png")[0].size) < 4000
+
+
+def test_a_run_without_pictures_has_no_sheet_and_no_animation(folder, show):
+    show(Sheet(folder), 0)
+    show(Animation(folder), 0)
+    assert [path.name for path in folder.path.iterdir()] == ["run.json"]
+    assert (folder.manifest()["sheet"], folder.manifest()["animation"]) == (None, None)
+
+
+# Gathering
+
+
+@pytest.mark.parametrize("limit", [2, 3, 8, 48])
+@pytest.mark.parametrize("total", [0, 1, 2, 7, 8, 9, 47, 48, 49, 96, 97, 1000])
+def test_a_gathering_keeps_as_many_as_it_may_evenly_with_the_first_and_the_last(picture, limit, total):
+    gathering = Gathering(limit, 4)
+    for index in range(1, total + 1):
+        gathering.add(picture(index=index, total=total))
+        assert len(gathering.all()) <= limit
+    steps = [kept.index for kept in gathering.all()]
+    if total <= limit:
+        assert steps == list(range(1, total + 1))
+    else:
+        assert len(steps) > limit / 2
+        assert (steps[0], steps[-1]) == (1, total)
+        assert len(set(np.diff(steps[:-1]))) <= 1
+
+
+def test_a_gathering_keeps_small_copies(picture):
+    gathering = Gathering(4, 3)
+    gathering.add(picture(height=40, width=60))
+    assert gathering.all()[0].image.size == (3, 2)
+
+
+# Animation
+
+
+def test_an_animation_has_a_frame_for_each_step_and_holds_the_last(folder, show):
+    show(Animation(folder, step_ms=100, hold_ms=900), 5)
+    with Image.open(folder.path / "steps.webp") as image:
+        assert (image.format, image.n_frames, image.info["loop"]) == ("WEBP", 5, 0)
+        durations = []
+        for number, frame in enumerate(ImageSequence.Iterator(image), start=1):
+            frame.load()
+            durations.append(frame.info["duration"])
+            assert abs(frame.convert("RGB").getpixel((10, 10))[0] - number * 20) <= 3
+    assert durations == [100, 100, 100, 100, 900]
+    assert folder.manifest()["animation"] == "steps.webp"
+
+
+@pytest.mark.parametrize(
+    ("shown", "size"), [((48, 32), (48, 32)), ((1024, 768), (512, 384)), ((3000, 2), (512, 1)), ((512, 512),) * 2]
+)
+def test_an_animation_has_the_size_of_the_final_image_up_to_a_limit(folder, show, shown, size):
+    show(Animation(folder), 2, shown=shown)
+    assert images(folder, "steps.webp")[0].size == size
+
+
+def test_an_animation_of_one_step_is_a_picture(folder, show):
+    show(Animation(folder), 1)
+    assert len(images(folder, "steps.webp")) == 1
+
+
+def test_an_animation_of_a_thousand_steps_is_thinned(folder, picture):
+    animation = Animation(folder, limit=20)
+    for index in range(1, 1001):  # of equal frames WebP would make one
+        animation.show(picture(index=index, pixels=np.full((1, 1, 4, 6, 3), index // 4, np.uint8)))
+    animation.close("finished")
+    frames = images(folder, "steps.webp")
+    assert 10 < len(frames) <= 20
+    assert abs(frames[-1].getpixel((1, 1))[0] - 250) <= 3
+
+
+# Memory, screen
+
+
+def test_memory_keeps_the_newest(show):
+    memory = Memory(limit=3)
+    assert memory.state == "running"
+    show(memory, 5)
+    assert [picture.index for picture in memory.pictures] == [3, 4, 5]
+    assert memory.state == "finished"
+
+
+def test_a_screen_is_told_in_few_words_once_the_picture_is_there(folder, picture):
+    told = []
+
+    def tell(event, facts):
+        told.append((event, facts, set(folder.files())))
+        assert len(json.dumps(facts)) < 1000
+
+    screen = Screen(Files(folder, Encoding(file_format="jpg")), tell, {"workflow": "w" * 36, "node": "6:2"})
+    screen.open()
+    screen.show(picture(index=1, total=20, sigma=0.5))
+    screen.close("interrupted")
+    place = {"v": 1, "run": folder.run.id, "workflow": "w" * 36, "node": "6:2"}
+    step = {"index": 1, "total": 20, "sigma": 0.5}
+    assert told == [
+        ("safelight.run", {**place, "state": "running"}, set()),
+        ("safelight.step", {**place, **step, "state": "running"}, {"step_0001.jpg"}),
+        ("safelight.run", {**place, "state": "interrupted"}, {"step_0001.jpg"}),
+    ]
+
+
+def test_a_screen_may_be_replaced_and_files_may_not(folder):
+    files = Files(folder, Encoding())
+    assert files.keeps
+    assert Sheet(folder).keeps
+    assert Animation(folder).keeps
+    assert not Screen(files, lambda *_: None, {}).keeps
+    assert not folder.keeps
+
+
+def test_a_manifest_can_be_read_by_another_thread_at_any_time(folder, picture, wait_s):
+    stop, errors, read = threading.Event(), [], threading.Event()
+
+    def reader():
+        try:
+            while not stop.is_set():
+                json.dumps(folder.manifest())
+                folder.files()
+                read.set()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=reader)
+    thread.start()
+    assert read.wait(wait_s)
+    for index in range(500):
+        folder.record(picture(index=index), f"{index}.png")
+        folder.announce(sheet="sheet.png")
+    stop.set()
+    thread.join(wait_s)
+    assert errors == []
+
+
+def test_pictures_are_copied_before_they_are_kept(picture):
+    pixels = np.zeros((1, 1, 4, 4, 3), np.uint8)
+    gathering = Gathering(4, 256)
+    gathering.add(picture(pixels=pixels))
+    pixels[:] = 255
+    file = io.BytesIO()
+    gathering.all()[0].image.save(file, "PNG")
+    assert Image.open(file).getpixel((0, 0)) == (0, 0, 0)
