@@ -3,14 +3,14 @@
 Source: https://github.com/madebyollin/taesd/blob/5cccb12dc72074a4be35680c3b108548a7c69978/taesd.py
 """
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..decoders.errors import DecoderFileError, MisshapenFileError, PickledFileError
+from ..decoders.errors import DecoderFileError, MisshapenFileError
+from ..decoders.tensors import open_tensors
 from ..decoders.tiny import Block, blocks, conv
 
 
@@ -71,12 +71,12 @@ class Encoder(nn.Module):
 
 
 def read_encoder(path: Path) -> Encoder:
-    """The encoder in a `.pth` or `.pt` file, on the CPU, in float32; no code in the file is run.
+    """The encoder in a file, safetensors or `.pth`, on the CPU, in float32; no code in the file is run.
 
     Raises:
         DecoderFileError: the file is missing, broken, or no such encoder; with a subclass for each reason.
     """
-    tensors = _open(path)
+    _, tensors = open_tensors(path)
     architecture, prefix = _recognise(path, tensors)
     state = {
         f"layers.{key.removeprefix(prefix)}": tensor.float()
@@ -110,18 +110,3 @@ def _recognise(path: Path, tensors: Mapping[str, Tensor]) -> tuple[str, str]:
                 return architecture, prefix
     found = ", ".join(map(repr, list(tensors)[:4])) or "none at all"
     raise DecoderFileError(f"{path}: expected an encoder of {', '.join(ARCHITECTURES)}; found tensors {found}")
-
-
-def _open(path: Path) -> Mapping[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise PickledFileError(
-            f"{path}: expected a state dict of tensors; opening this would run code that is stored in it, "
-            "or it is no PyTorch file; get the encoder from where it is published"
-        ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DecoderFileError(f"{path}: cannot be read as a PyTorch file: {error}") from None
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise DecoderFileError(f"{path}: expected a state dict of tensors, got {type(content).__name__}")
-    return content

@@ -136,4 +136,4 @@ def develop(radiance: Array, rng: np.random.Generator, *, exposure: float = 1.0,
     shown = np.clip(shown, 0, 1)
     encoded = np.where(shown <= 0.0031308, 12.92 * shown, 1.055 * shown ** (1 / 2.4) - 0.055)
     grain = rng.standard_normal((*encoded.shape[:2], 1)) + 0.4 * rng.standard_normal(encoded.shape)
-    return np.clip(encoded + 0.011 * grain * (1 - 0.6 * encoded), 0, 1).astype(np.float32)
+    return np.clip(encoded + 0.004 * grain * (1 - 0.6 * encoded), 0, 1).astype(np.float32)
