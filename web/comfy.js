@@ -6,6 +6,7 @@ import { api } from "../../scripts/api.js";
 const NODE = "SafelightPreview";
 const EXTENSION = "safelight.preview";
 const WIDGET = "safelight_stage";
+const NAMELESS = "00000000-0000-0000-0000-000000000000";
 const WIDTH_PX = 340;
 const MARGIN_PX = 10; // that the host leaves around a widget
 
@@ -30,9 +31,22 @@ async function start() {
   api.addEventListener("reconnected", () => [...followers.keys()].forEach(ask));
   store.onChange(() => followers.forEach((follower, node) => follower.look(places(node))));
 
+  // The first Vue nodes (frontend 1.27) leave DOM widgets out; ours goes where it would have been.
+  setInterval(() => {
+    if (!window.LiteGraph?.vueNodesMode) return;
+    for (const node of followers.keys()) {
+      const { element } = node.widgets.find(({ name }) => name === WIDGET);
+      if (element.isConnected || node.graph !== app.canvas.graph) continue;
+      document.querySelector(`[data-node-id="${node.id}"] .lg-node-widgets`)?.append(element);
+    }
+  }, 500);
+
   function ask(node) {
     followers.get(node)?.look(places(node));
-    places(node).forEach((place) => store.list(place));
+    // Workflows without an id share the empty one: what the server has of it may be somebody else's.
+    places(node)
+      .filter(({ workflow }) => workflow !== NAMELESS)
+      .forEach((place) => store.list(place));
   }
 
   function addStage(node) {
