@@ -11,6 +11,7 @@
     │       ├── AlteredFileError    a shipped file whose bytes are not those in the manifest
     │       ├── PickledFileError    a file that only runs code could open
     │       └── MisshapenFileError  tensors that do not fit what the file says it is
+    ├── FitError                    pictures or latents that no decoder can be fitted on
     └── RunError
         ├── ManifestError           a `run.json` that cannot be read
         └── SinkError               a place for pictures that cannot be opened or written
@@ -61,6 +62,10 @@ class PickledFileError(DecoderFileError):
 
 class MisshapenFileError(DecoderFileError):
     """A file's tensors do not fit what it says it is."""
+
+
+class FitError(SafelightError):
+    """No decoder can be fitted on this."""
 
 
 class RunError(SafelightError):

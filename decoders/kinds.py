@@ -1,9 +1,10 @@
 """The kinds of decoder, each a module of its own.
 
-`conv`, `tiny_video` and `full` join this table when they exist.
+`tiny_video` and `full` join this table when they exist.
 """
 
 from .approx import Approx
+from .conv import Conv
 from .mlp import Mlp
 from .net import Net
 from .pixels import Pixels
@@ -15,6 +16,7 @@ from .tiny import Tiny
 KINDS: dict[str, type[Net]] = {
     "polynomial": Polynomial,
     "mlp": Mlp,
+    "conv": Conv,
     "tiny": Tiny,
     "approx": Approx,
     "principal": Principal,

@@ -70,18 +70,21 @@ class Polynomial(Net):
         self.weight.data /= white - black
 
     def forward(self, latents: Tensor) -> Tensor:
-        x = torch.cat([latents, *self._products(latents)], dim=1) if self.degree > 1 else latents
+        x = self.products(latents)
         if reach := self.weight.shape[-1] // 2:
             x = F.pad(x, (reach,) * 4, mode="replicate")
         rgb = F.conv2d(x, self.weight, self.bias)
         return F.pixel_shuffle(rgb, self.scale) if self.scale > 1 else rgb
 
-    def _products(self, latents: Tensor) -> list[Tensor]:
-        """Products of two and of three channels, each `[B, products, H, W]`."""
+    def products(self, latents: Tensor) -> Tensor:
+        """The products of `monomials`, `[B, F, H, W]`."""
+        if self.degree == 1:
+            return latents
         if not self._plan or self._plan[0].device != latents.device:
             products = monomials(latents.shape[1], self.degree)
             self._plan = [
                 torch.tensor([m for m in products if len(m) == d], device=latents.device).T
                 for d in range(2, self.degree + 1)
             ]
-        return [reduce(torch.mul, (latents[:, channel] for channel in factors)) for factors in self._plan]
+        higher = [reduce(torch.mul, (latents[:, channel] for channel in factors)) for factors in self._plan]
+        return torch.cat([latents, *higher], dim=1)

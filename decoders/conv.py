@@ -1,0 +1,50 @@
+"""A few small convolutions beside a linear one: the decoder that `fitting` trains.
+
+The linear path alone is the best closed form over its neighbourhood; the other path adds what a linear map cannot. So a
+net that is given latents unlike those it was fitted on errs by a correction, not by the whole picture.
+"""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .net import Net
+
+LINEAR_KERNEL = 5
+
+
+@final
+class Conv(Net):
+    """`linear(x) + out(relu(conv(...relu(conv(x)))))`, the border repeated.
+
+    Args:
+        channels: C, of the latents.
+        widths: of the hidden layers, such as `(32, 32)`.
+        kernel: of the hidden layers and the last, odd.
+        subpixel: r; every latent pixel becomes r x r picture pixels.
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int], *, kernel: int = 3, subpixel: int = 1) -> None:
+        super().__init__()
+        if kernel < 1 or kernel % 2 == 0:
+            raise ValueError(f"expected an odd kernel, so that it has a middle, got {kernel}")
+        self.channels, self.scale = channels, subpixel
+        outputs = 3 * subpixel**2
+        self.linear = _conv(channels, outputs, LINEAR_KERNEL)
+        sizes = (channels, *widths)
+        self.hidden = nn.ModuleList(_conv(n_in, n_out, kernel) for n_in, n_out in zip(sizes, widths, strict=False))
+        self.out = _conv(sizes[-1], outputs, kernel)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        x = latents
+        for i, conv in enumerate(self.hidden):
+            y = F.relu(conv(x))
+            x = x + y if i > 0 and x.shape == y.shape else y
+        rgb = self.linear(latents) + self.out(x)
+        return F.pixel_shuffle(rgb, self.scale) if self.scale > 1 else rgb
+
+
+def _conv(n_in: int, n_out: int, kernel: int) -> nn.Conv2d:
+    return nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2, padding_mode="replicate")

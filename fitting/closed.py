@@ -1,0 +1,211 @@
+"""Closed forms: polynomials by least squares, from sums that do not grow with the pictures.
+
+For features X (a row for each latent pixel) and colours Y, the sums X'X, X'Y, Y'Y and the number of rows are all that
+least squares needs. They are kept in float64 and can be added up: picture by picture, machine by machine, evening by
+evening. They also give the error of any solution on the pictures they were made of, so the ridge is chosen on sums of
+pictures that were held back.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import Tensor
+
+from ..decoders.errors import FitError
+from ..decoders.polynomial import Polynomial, count_features
+from ..decoders.tensors import open_tensors
+
+FORMAT = "safelight.statistics/1"
+MAX_FEATURES = 5000  # X'X of as many takes 200 MB
+RIDGES = tuple(10.0**exponent for exponent in range(-8, 3))
+ROWS = 4096  # at a time, so that memory does not grow with the picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """Which polynomial; the settings of `decoders.polynomial`, which says what they mean.
+
+    Raises:
+        FitError: it has more features than can be solved for.
+    """
+
+    channels: int
+    degree: int = 1
+    kernel: int = 1
+    subpixel: int = 1
+
+    def __post_init__(self) -> None:
+        if self.features > MAX_FEATURES:
+            raise FitError(
+                f"a polynomial of degree {self.degree} in {self.channels} channels over {self.kernel} x {self.kernel} "
+                f"latent pixels has {self.features:,} features, and their products would take "
+                f"{8 * self.features**2 / 1e9:,.1f} GB; at most {MAX_FEATURES:,} are solved for: "
+                "choose a lower degree or a smaller kernel"
+            )
+
+    @property
+    def features(self) -> int:
+        """Per latent pixel, without the constant."""
+        return count_features(self.channels, self.degree) * self.kernel**2
+
+    @property
+    def outputs(self) -> int:
+        """Numbers per latent pixel: 3 colours of each sub-pixel."""
+        return 3 * self.subpixel**2
+
+
+@final
+class Sums:
+    """What least squares needs to know of any number of pictures.
+
+    Args:
+        form: of the polynomial they are for.
+    """
+
+    def __init__(self, form: Form) -> None:
+        self.form = form
+        n = form.features + 1  # the last feature is the constant 1
+        self.xx = torch.zeros(n, n, dtype=torch.float64)
+        self.xy = torch.zeros(n, form.outputs, dtype=torch.float64)
+        self.yy = torch.zeros(form.outputs, dtype=torch.float64)
+
+    @property
+    def rows(self) -> int:
+        """Latent pixels seen."""
+        return int(self.xx[-1, -1])
+
+    @torch.no_grad()
+    def add(self, latents: Tensor, rgb: Tensor) -> None:
+        """Takes in pictures.
+
+        Args:
+            latents: `[B, C, h, w]`, model space.
+            rgb: `[B, 3, h*r, w*r]`, 0..1, r the form's `subpixel`.
+
+        Raises:
+            FitError: their sizes do not fit, or they hold values that are not finite.
+        """
+        expect_pairs(latents, rgb, self.form.channels, self.form.subpixel)
+        x = features(latents, self.form)
+        y = F.pixel_unshuffle(rgb, self.form.subpixel).flatten(2).transpose(1, 2).flatten(0, 1).double()
+        for some_x, some_y in zip(x.split(ROWS), y.split(ROWS), strict=True):
+            ones = F.pad(some_x.double(), (0, 1), value=1.0)
+            self.xx += ones.T @ ones
+            self.xy += ones.T @ some_y
+            self.yy += some_y.square().sum(0)
+
+    def __add__(self, other: "Sums") -> "Sums":
+        if self.form != other.form:
+            raise FitError(f"expected sums for the same form, got {self.form} and {other.form}")
+        both = Sums(self.form)
+        both.xx, both.xy, both.yy = self.xx + other.xx, self.xy + other.xy, self.yy + other.yy
+        return both
+
+    def solve(self, ridge: float = 0.0) -> Tensor:
+        """The coefficients `[F + 1, outputs]` that err least, the constant last.
+
+        Features are standardised first, so that one ridge suits powers of all sizes; the constant is not held back.
+
+        Raises:
+            FitError: there are too few pixels to tell the features apart.
+        """
+        if self.rows == 0:
+            raise FitError("expected at least one picture, got none")
+        mean_x, mean_y = self.xx[-1, :-1] / self.rows, self.xy[-1] / self.rows
+        covariance = self.xx[:-1, :-1] / self.rows - torch.outer(mean_x, mean_x)
+        spread = covariance.diagonal().clamp(min=0).sqrt()
+        live = spread > 1e-9 * spread.max().clamp(min=1e-12)  # a feature that never changes says nothing
+        scale = torch.where(live, 1 / spread.clamp(min=1e-300), 0.0)
+        system = covariance * scale[:, None] * scale + torch.diag(ridge + (~live).double())
+        target = (self.xy[:-1] / self.rows - torch.outer(mean_x, mean_y)) * scale[:, None]
+        factor, failed = torch.linalg.cholesky_ex(system)
+        if failed:
+            raise FitError(
+                f"{self.rows:,} latent pixels do not tell {self.form.features:,} features apart; "
+                "give more, and more varied, pictures, or a larger ridge"
+            )
+        weights = torch.cholesky_solve(target, factor) * scale[:, None]
+        return torch.cat([weights, (mean_y - mean_x @ weights)[None]])
+
+    def mse(self, coefficients: Tensor) -> float:
+        """The mean squared error of a solution on these pictures, before clamping."""
+        explained = 2 * (coefficients * self.xy).sum() - (coefficients * (self.xx @ coefficients)).sum()
+        return float((self.yy.sum() - explained) / (self.rows * self.form.outputs))
+
+    def save(self, path: Path) -> None:
+        """Writes the sums, beside their place first."""
+        tensors = {"xx": self.xx, "xy": self.xy, "yy": self.yy}
+        beside = path.with_name(f".{path.name}.part")
+        beside.write_bytes(save(tensors, {"format": FORMAT, "form": json.dumps(asdict(self.form))}))
+        beside.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Sums":
+        """Reads sums.
+
+        Raises:
+            FitError: the file holds none, or damaged ones.
+            DecoderFileError: it cannot be opened.
+        """
+        metadata, tensors = open_tensors(path)
+        try:
+            if metadata["format"] != FORMAT:
+                raise ValueError(f"expected format {FORMAT}, got {metadata['format']!r}")
+            sums = cls(Form(**json.loads(metadata["form"])))
+            for name in ("xx", "xy", "yy"):
+                if tensors[name].shape != getattr(sums, name).shape or not torch.isfinite(tensors[name]).all():
+                    raise ValueError(f"{name} is damaged")
+                setattr(sums, name, tensors[name].double())
+        except (KeyError, TypeError, ValueError) as error:
+            raise FitError(f"{path}: not the statistics of a fit: {error}; remove the file to begin anew") from None
+        return sums
+
+
+def features(latents: Tensor, form: Form) -> Tensor:
+    """Rows of features `[B*h*w, F]`, in the order of the polynomial's weights."""
+    net = Polynomial(form.channels, degree=form.degree)
+    products = net.products(latents)
+    reach = form.kernel // 2
+    padded = F.pad(products, (reach,) * 4, mode="replicate") if reach else products
+    return F.unfold(padded, form.kernel).transpose(1, 2).flatten(0, 1)
+
+
+def choose_ridge(fit: Sums, held_back: Sums, ridges: Sequence[float] = RIDGES) -> float:
+    """The ridge whose solution of `fit` errs least on `held_back`."""
+    errors: dict[float, float] = {}
+    for ridge in ridges:
+        try:
+            errors[ridge] = held_back.mse(fit.solve(ridge))
+        except FitError:  # too small a ridge for so few pictures
+            continue
+    if not errors:
+        fit.solve(max(ridges))  # says why
+    return min(errors, key=errors.__getitem__)
+
+
+def weights(coefficients: Tensor, form: Form) -> Mapping[str, Tensor]:
+    """The tensors of a `polynomial` decoder with these coefficients."""
+    kernel = coefficients[:-1].T.reshape(form.outputs, -1, form.kernel, form.kernel)
+    return {"weight": kernel.float().contiguous(), "bias": coefficients[-1].float()}
+
+
+def settings(form: Form) -> dict[str, int]:
+    """The settings of a `polynomial` decoder of this form."""
+    return asdict(form)
+
+
+def expect_pairs(latents: Tensor, rgb: Tensor, channels: int, scale: int) -> None:
+    """Raises `FitError` unless latents and pictures belong together and are finite."""
+    if latents.ndim != 4 or latents.shape[1] != channels:
+        raise FitError(f"expected latents [B, {channels}, h, w], got {list(latents.shape)}")
+    expected = [len(latents), 3, latents.shape[2] * scale, latents.shape[3] * scale]
+    if list(rgb.shape) != expected:
+        raise FitError(f"expected pictures {expected} for latents {list(latents.shape)}, got {list(rgb.shape)}")
+    if not (torch.isfinite(latents).all() and torch.isfinite(rgb).all()):
+        raise FitError("expected finite latents and pictures; the encoder or the picture gives NaN or infinity")

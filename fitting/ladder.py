@@ -1,0 +1,134 @@
+"""The decoders that can be fitted, from the cheapest to the most truthful."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..decoders.files import build
+from ..decoders.kinds import KINDS
+from ..decoders.net import Net
+from .closed import Form, Sums, choose_ridge, weights
+from .judge import at_size, psnr_db, ssim
+from .pairs import Pairs
+from .train import CHUNK, Recipe, Report, train
+
+SUBPIXEL_MOST = 8  # sub-pixels a side; a VAE that enlarges more is decoded at this scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """A kind of decoder with its settings.
+
+    Args:
+        title: what people call it.
+        kind: a name in `KINDS`.
+        settings: the kind's own, for latents of so many channels and a VAE that enlarges so much.
+        recipe: how to train it; None for a closed form.
+    """
+
+    title: str
+    kind: str
+    settings: Callable[[int, int], dict[str, Any]]
+    recipe: Recipe | None = None
+
+
+def _polynomial(title: str, **settings: Any) -> Rung:
+    return Rung(title=title, kind="polynomial", settings=lambda channels, _: {"channels": channels, **settings})
+
+
+def _subpixels(downscale: int) -> int:
+    return min(downscale, SUBPIXEL_MOST)
+
+
+LADDER: Mapping[str, Rung] = {
+    "affine": _polynomial("affine", degree=1),
+    "quadratic": _polynomial("quadratic", degree=2),
+    "cubic": _polynomial("cubic", degree=3),
+    "neighbourhood": _polynomial("affine over 7x7", degree=1, kernel=7),
+    "subpixel": Rung(
+        title="affine over 5x5, in sub-pixels",
+        kind="polynomial",
+        settings=lambda channels, downscale: {
+            "channels": channels,
+            "degree": 1,
+            "kernel": 5,
+            "subpixel": _subpixels(downscale),
+        },
+    ),
+    "mlp": Rung(
+        title="network for each pixel",
+        kind="mlp",
+        settings=lambda channels, _: {"widths": (channels, 64, 64, 3)},
+        recipe=Recipe(steps=3000),
+    ),
+    "conv": Rung(
+        title="small convolutions",
+        kind="conv",
+        settings=lambda channels, _: {"channels": channels, "widths": (30, 30, 30)},
+        recipe=Recipe(steps=3000),
+    ),
+    "conv-full": Rung(
+        title="convolutions in sub-pixels",
+        kind="conv",
+        settings=lambda channels, downscale: {
+            "channels": channels,
+            "widths": (96, 96, 96, 96),
+            "subpixel": _subpixels(downscale),
+        },
+        recipe=Recipe(steps=6000, lr=2e-3),
+    ),
+}
+
+
+def fit(rung: Rung, pairs: Pairs, held: Pairs, recipe: Recipe | None = None, report: Report = lambda _: None) -> Net:
+    """A net of this rung, fitted on `pairs`; what there is to choose is chosen on `held`.
+
+    Args:
+        rung: one of `LADDER`.
+        pairs: to fit on.
+        held: to choose by; none of `pairs`.
+        recipe: instead of the rung's own.
+        report: is told how a training goes.
+
+    Raises:
+        FitError: the rung is too large for the channels, or the pictures are too few.
+    """
+    settings = rung.settings(pairs.channels, pairs.downscale)
+    if rung.recipe is None:
+        form = Form(**settings)
+        fitted, chosen = _sums(form, pairs), _sums(form, held)
+        ridge = choose_ridge(fitted, chosen)
+        return build(rung.kind, settings, weights((fitted + chosen).solve(ridge), form))
+    net = KINDS[rung.kind](**settings)
+    train(net, pairs, held, recipe or rung.recipe, report)
+    return net.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def measure(net: Net, pairs: Pairs) -> dict[str, float]:
+    """How truthful `net` is on `pairs`: the mean over pictures.
+
+    Returns:
+        `psnr_latent_db`: against the pictures averaged to the latents' size. `psnr_full_db`, `ssim_full`: against the
+        pictures, after bicubic enlargement where the net's own scale is less.
+    """
+    scores: dict[str, list[torch.Tensor]] = {"psnr_latent_db": [], "psnr_full_db": [], "ssim_full": []}
+    for i in range(0, len(pairs), CHUNK):
+        at = slice(i, i + CHUNK)
+        latents, truth = pairs.latents[at].float(), pairs.rgb(pairs.downscale, at)
+        rgb = net(latents).clamp(0, 1)
+        full = at_size(rgb, *truth.shape[2:])
+        scores["psnr_latent_db"].append(psnr_db(at_size(rgb, *latents.shape[2:]), pairs.rgb(1, at)))
+        scores["psnr_full_db"].append(psnr_db(full, truth))
+        scores["ssim_full"].append(ssim(full, truth))
+    return {name: round(float(torch.cat(values).mean()), 4) for name, values in scores.items()}
+
+
+def _sums(form: Form, pairs: Pairs) -> Sums:
+    sums = Sums(form)
+    for i in range(0, len(pairs), CHUNK):
+        at = slice(i, i + CHUNK)
+        sums.add(pairs.latents[at].float(), pairs.rgb(form.subpixel, at))
+    return sums

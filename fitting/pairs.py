@@ -1,0 +1,120 @@
+"""Pairs of latents and the pictures they stand for."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import Tensor
+
+from ..decoders.errors import FitError
+from ..decoders.tensors import open_tensors
+
+FORMAT = "safelight.pairs/1"
+BATCH = 8
+
+Encode = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Latents with their pictures.
+
+    Args:
+        latents: `[N, C, h, w]`, model space, any floating type.
+        pixels: `[N, 3, h*s, w*s]` uint8, sRGB.
+    """
+
+    latents: Tensor
+    pixels: Tensor
+
+    def __post_init__(self) -> None:
+        if self.latents.ndim != 4 or self.pixels.ndim != 4 or len(self.latents) != len(self.pixels):
+            raise FitError(
+                f"expected latents [N, C, h, w] and as many pictures [N, 3, H, W], "
+                f"got {list(self.latents.shape)} and {list(self.pixels.shape)}"
+            )
+        (h, w), (height, width) = self.latents.shape[2:], self.pixels.shape[2:]
+        if not len(self.latents) or height % h or width % w or height // h != width // w:
+            raise FitError(
+                f"expected pictures a whole number of times the size of the latents, got {width}x{height} for {w}x{h}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    @property
+    def channels(self) -> int:
+        return self.latents.shape[1]
+
+    @property
+    def downscale(self) -> int:
+        """Picture pixels per latent pixel, along one side."""
+        return self.pixels.shape[2] // self.latents.shape[2]
+
+    def rgb(self, scale: int, at: slice | Tensor = slice(None)) -> Tensor:
+        """The pictures at `scale` times the latents' size, `[n, 3, h*scale, w*scale]` float32 in 0..1, averaged."""
+        rgb = self.pixels[at].float().div_(255.0)
+        return F.avg_pool2d(rgb, self.downscale // scale) if scale < self.downscale else rgb
+
+    def split(self, every: int = 8) -> tuple["Pairs", "Pairs"]:
+        """All but every n-th pair, and every n-th, which is held back to choose by.
+
+        Raises:
+            FitError: there are fewer than two.
+        """
+        if len(self) < 2:
+            raise FitError("expected at least two pictures, one to fit on and one to judge by, got one")
+        held = torch.zeros(len(self), dtype=torch.bool)
+        held[every - 1 :: every] = True
+        if not held.any():
+            held[-1] = True
+        return Pairs(self.latents[~held], self.pixels[~held]), Pairs(self.latents[held], self.pixels[held])
+
+    def save(self, path: Path) -> None:
+        """Writes the pairs as safetensors."""
+        path.write_bytes(save({"latents": self.latents, "pixels": self.pixels}, {"format": FORMAT}))
+
+    @classmethod
+    def load(cls, path: Path) -> "Pairs":
+        """Reads pairs: safetensors with `latents` and `pixels`.
+
+        Raises:
+            FitError: the file has none, or they do not belong together.
+        """
+        _, tensors = open_tensors(path)
+        if missing := {"latents", "pixels"} - tensors.keys():
+            raise FitError(f"{path}: expected tensors `latents` and `pixels`, {' and '.join(sorted(missing))} missing")
+        return cls(tensors["latents"], tensors["pixels"])
+
+
+@torch.no_grad()
+def encode_pairs(encode: Encode, crops: Iterable[np.ndarray], space_channels: int) -> Pairs:
+    """Encodes pictures.
+
+    Args:
+        encode: rgb `[B, 3, H, W]` in 0..1 to model space latents `[B, C, h, w]`.
+        crops: `[H, W, 3]` uint8, all of one size.
+        space_channels: C.
+
+    Raises:
+        FitError: there is no picture, or the encoder gives values that are not finite or of another shape.
+    """
+    latents, pixels = [], []
+    stream = iter(crops)
+    while batch := list(islice(stream, BATCH)):
+        chosen = torch.from_numpy(np.stack(batch)).movedim(-1, 1).contiguous()
+        encoded = encode(chosen.float() / 255.0)
+        if encoded.ndim != 4 or encoded.shape[1] != space_channels:
+            raise FitError(f"expected latents [B, {space_channels}, h, w] from the encoder, got {list(encoded.shape)}")
+        if not torch.isfinite(encoded).all():
+            raise FitError("the encoder gave NaN or infinity; try it in float32")
+        latents.append(encoded.half())
+        pixels.append(chosen)
+    if not latents:
+        raise FitError("expected at least one picture with something in it, got none")
+    return Pairs(torch.cat(latents), torch.cat(pixels))

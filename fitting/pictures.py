@@ -1,0 +1,65 @@
+"""Pictures to fit on, as square crops of one size."""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..decoders.errors import FitError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+MAX_SHORT_SIDE = 2.5  # of a picture before a crop is cut from it, in crop sizes: detail at several scales
+MIN_SPREAD = 2.0  # standard deviation, in 1/255, below which a crop says nothing
+
+
+def find(places: Sequence[Path]) -> list[Path]:
+    """The picture files in folders and lists of files, sorted, each once.
+
+    Raises:
+        FitError: there are none.
+    """
+    found = {
+        path
+        for place in places
+        for path in (sorted(place.rglob("*")) if place.is_dir() else (place,))
+        if path.suffix.lower() in SUFFIXES and path.is_file()
+    }
+    if not found:
+        raise FitError(f"no picture in {', '.join(map(str, places))}; expected files ending in {', '.join(SUFFIXES)}")
+    return sorted(found)
+
+
+def crops(paths: Iterable[Path], size_px: int, per_picture: int, seed: int) -> Iterator[np.ndarray]:
+    """Crops `[size_px, size_px, 3]` uint8: of each picture one that shows as much as fits, the others at random scales.
+
+    Pictures that cannot be read, and crops of one colour, are left out.
+
+    Args:
+        paths: of pictures.
+        size_px: of a crop.
+        per_picture: crops of each picture.
+        seed: for where they are cut.
+    """
+    choose = random.Random(seed)  # noqa: S311, no secret
+    for path in paths:
+        try:
+            with Image.open(path) as file:
+                image = ImageOps.exif_transpose(file).convert("RGB")
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+            continue
+        for i in range(per_picture):
+            crop = np.asarray(_crop(image, size_px, choose, closest=i > 0))
+            if crop.std(axis=(0, 1)).max() >= MIN_SPREAD:
+                yield crop
+
+
+def _crop(image: Image.Image, size_px: int, choose: random.Random, *, closest: bool) -> Image.Image:
+    most = max(size_px, min(*image.size, round(MAX_SHORT_SIDE * size_px)))
+    short = choose.randint(size_px, most) if closest else size_px
+    scale = short / min(image.size)
+    width, height = (max(size_px, round(side * scale)) for side in image.size)
+    left, top = choose.randint(0, width - size_px), choose.randint(0, height - size_px)
+    crop = image.resize((width, height), Image.Resampling.LANCZOS).crop((left, top, left + size_px, top + size_px))
+    return ImageOps.mirror(crop) if choose.random() < 0.5 else crop
