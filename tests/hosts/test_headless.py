@@ -1,0 +1,220 @@
+"""Runs without a host: when the block ends, everything is in the folder, however it ended."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageSequence
+from safelight.decoders.catalogue import Catalogue
+from safelight.decoders.errors import SinkError, UnknownDecoderError
+from safelight.decoders.space_table import SPACES
+from safelight.hosts.headless import numbered, recording
+from safelight.preview.encode import Encoding
+from safelight.preview.manifest import read_manifest
+from safelight.preview.memory import Memory
+from safelight.preview.sink import Sink
+from safelight.preview.step import Step
+
+SPACE = SPACES["sd1"]
+
+
+def latents_of(index, space=SPACE):
+    return torch.randn(2, space.channels, 6, 8, generator=torch.Generator().manual_seed(index))
+
+
+def step_of(index, total, **fields):
+    return Step(**({"index": index, "total": total, "sigma": 1.0 / index, "denoised": latents_of(index)} | fields))
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) == before
+
+
+def test_when_the_block_ends_everything_is_there(tmp_path):
+    path = tmp_path / "some" / "where"
+    with recording(path, SPACE, sampler={"steps": 5, "seed": 7}) as (pipeline, folder):
+        for index in range(1, 6):
+            assert pipeline.offer(step_of(index, 5))
+    steps = [f"step_{index:04d}.png" for index in range(1, 6)]
+    assert names(path) == {"run.json", "sheet.png", "steps.webp", *steps}
+    manifest = read_manifest(path)
+    assert manifest == json.loads(json.dumps(folder.manifest()))
+    assert manifest["state"] == "finished"
+    assert manifest["host"]["name"] == "headless"
+    assert (manifest["space"], manifest["sampler"]["steps"], manifest["sampler"]["seed"]) == ("sd1", 5, 7)
+    assert [step["files"] for step in manifest["steps"]] == [[name] for name in steps]
+    assert [step["sigma"] for step in manifest["steps"]] == [1.0 / index for index in range(1, 6)]
+    assert (manifest["sheet"], manifest["animation"], manifest["notes"]) == ("sheet.png", "steps.webp", [])
+    assert manifest["picture"] == {
+        "width": 8,
+        "height": 6,
+        "shown_width": 64,
+        "shown_height": 48,
+        "items": 1,
+        "frames": 1,
+        "fps": None,
+    }
+    with Image.open(path / "steps.webp") as image:
+        assert len(list(ImageSequence.Iterator(image))) == 5
+
+
+def test_the_pictures_are_those_of_the_decoder(tmp_path):
+    decoder = Catalogue().candidates(SPACE)[0].open()
+    with recording(tmp_path / "run", SPACE) as (pipeline, folder):
+        for index in range(1, 4):
+            pipeline.offer(step_of(index, 3))
+    for index in range(1, 4):
+        rgb = decoder.decode(latents_of(index)[:1])[0]
+        expected = (rgb.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        with Image.open(folder.path / f"step_{index:04d}.png") as image:
+            assert np.array_equal(np.asarray(image), expected)
+    assert folder.manifest()["decoder"]["name"] == decoder.name
+
+
+def test_packed_and_unpacked_flux2_latents_make_the_same_picture(tmp_path):
+    unpacked = latents_of(1, SPACES["flux2"])
+    packed = torch.nn.functional.pixel_unshuffle(unpacked, 2)
+    for name, latents in (("packed", packed), ("unpacked", unpacked)):
+        with recording(tmp_path / name, SPACES["flux2"]) as (pipeline, _):
+            pipeline.offer(step_of(1, 1, denoised=latents))
+    first, second = (tmp_path / name / "step_0001.png" for name in ("packed", "unpacked"))
+    with Image.open(first) as one, Image.open(second) as other:
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+    assert read_manifest(tmp_path / "packed")["picture"]["shown_width"] == 64
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(KeyboardInterrupt, "interrupted"), (RuntimeError, "failed"), (SystemExit, "failed")]
+)
+def test_a_run_that_is_broken_off_says_so_and_has_its_files(tmp_path, error, state):
+    def sample(pipeline):
+        pipeline.offer(step_of(1, 20))
+        pipeline.offer(step_of(2, 20))
+        raise error("enough")
+
+    with pytest.raises(error, match="enough"), recording(tmp_path / "run", SPACE) as (pipeline, _):
+        sample(pipeline)
+    manifest = read_manifest(tmp_path / "run")
+    assert (manifest["state"], len(manifest["steps"])) == (state, 2)
+    assert names(tmp_path / "run") == {"run.json", "sheet.png", "steps.webp", "step_0001.png", "step_0002.png"}
+
+
+def test_a_run_without_a_step_is_a_run(tmp_path):
+    with recording(tmp_path / "run", SPACE):
+        pass
+    manifest = read_manifest(tmp_path / "run")
+    assert (manifest["state"], manifest["steps"], manifest["decoder"]) == ("finished", [], None)
+    assert names(tmp_path / "run") == {"run.json"}
+
+
+def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(SinkError, match="expected an empty folder for a run, found files in it; name another"):
+        recording(tmp_path, SPACE).__enter__()
+    assert names(tmp_path) == {"mine.txt"}
+
+
+def test_an_empty_folder_will_do(tmp_path):
+    with recording(tmp_path, SPACE):
+        pass
+    assert names(tmp_path) == {"run.json"}
+
+
+def test_what_cannot_be_a_folder_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(SinkError, match="expected a folder to write a run into"):
+            recording(path, SPACE).__enter__()
+
+
+@pytest.mark.parametrize("decoder", ["no-such-decoder", "flux2-affine-comfyui"])
+def test_a_wrong_decoder_is_an_error_before_sampling_and_leaves_nothing(tmp_path, decoder):
+    with pytest.raises(UnknownDecoderError, match=decoder):
+        recording(tmp_path / "run", SPACE, decoder=decoder).__enter__()
+    assert names(tmp_path) == set()
+
+
+def test_the_decoder_that_is_asked_for_is_used(tmp_path):
+    with recording(tmp_path / "run", SPACE, decoder="principal") as (pipeline, folder):
+        pipeline.offer(step_of(1, 1))
+    assert folder.manifest()["decoder"]["name"] == "principal"
+
+
+def test_every_nth_step_is_recorded_with_the_last_encoded_as_asked(tmp_path):
+    encoding = Encoding(file_format="webp", enlarge="lanczos")
+    with recording(tmp_path / "run", SPACE, every_n_steps=4, encoding=encoding) as (pipeline, folder):
+        for index in range(1, 11):
+            pipeline.offer(step_of(index, 10))
+    assert [step["index"] for step in folder.manifest()["steps"]] == [1, 5, 9, 10]
+    with Image.open(tmp_path / "run" / "step_0010.webp") as image:
+        assert (image.format, image.size) == ("WEBP", (64, 48))
+
+
+def test_what_is_shown_is_what_is_asked_for(tmp_path):
+    with recording(tmp_path / "run", SPACE, show="noisy") as (pipeline, folder):
+        pipeline.offer(step_of(1, 2, noisy=latents_of(9), noisy_gain=0.5))
+        pipeline.offer(step_of(2, 2))
+    assert [step["show"] for step in folder.manifest()["steps"]] == ["noisy", "denoised"]
+
+
+def test_sinks_of_one_s_own_are_shown_everything(tmp_path):
+    memory = Memory()
+    with recording(tmp_path / "run", SPACE, sinks=[memory]) as (pipeline, _):
+        for index in range(1, 4):
+            pipeline.offer(step_of(index, 3))
+    assert [picture.index for picture in memory.pictures] == [1, 2, 3]
+    assert memory.state == "finished"
+
+
+def test_a_sink_of_one_s_own_that_fails_costs_a_note_in_the_record(tmp_path):
+    class Failing(Sink):
+        name = "mine"
+
+        def open(self):
+            pass
+
+        def show(self, picture):
+            raise ValueError("no")
+
+        def close(self, state):
+            raise ValueError("never")
+
+    with recording(tmp_path / "run", SPACE, sinks=[Failing()]) as (pipeline, _):
+        pipeline.offer(step_of(1, 2))
+        pipeline.offer(step_of(2, 2))
+    manifest = read_manifest(tmp_path / "run")
+    assert (manifest["state"], len(manifest["steps"])) == ("finished", 2)
+    assert manifest["notes"] == [
+        "mine failed: ValueError: no",
+        "mine: nothing was kept of steps 1-2",
+        "mine could not be finished: ValueError: never",
+    ]
+
+
+def test_the_state_of_torch_is_left_alone_and_so_are_the_latents(tmp_path):
+    torch.manual_seed(3)
+    expected = torch.randn(4)
+    torch.manual_seed(3)
+    latents = latents_of(1)
+    with recording(tmp_path / "run", SPACE) as (pipeline, _):
+        pipeline.offer(step_of(1, 1, denoised=latents))
+    assert torch.equal(torch.randn(4), expected)
+    assert torch.equal(latents, latents_of(1))
+
+
+def test_folders_are_numbered_from_one_without_touching_what_is_there(tmp_path):
+    assert numbered(tmp_path / "nowhere", "demo").name == "demo_00001"
+    for name in ("demo_00001", "demo_00003", "demo_x", "demo[1]_00001"):
+        (tmp_path / name).mkdir()
+    assert numbered(tmp_path, "demo") == tmp_path / "demo_00002"
+    assert numbered(tmp_path, "demo[1]") == tmp_path / "demo[1]_00002"
+    assert numbered(tmp_path, "*") == tmp_path / "*_00001"
