@@ -104,13 +104,15 @@ class Watcher:
 
     def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            watch = Watch(self._settings, self._node, executor.class_obj, args, kwargs)
+            named = dict(zip(PARAMETERS, args, strict=False)) | kwargs
+            watch = Watch(self._settings, self._node, executor.class_obj, named)
+            watched_args, watched_kwargs = _with_callback(args, kwargs, watch.chain)
         except Exception:
             log.exception("this run goes on without previews")
             return executor(*args, **kwargs)
         state: State = "failed"
         try:
-            samples = executor(*watch.args, **watch.kwargs)
+            samples = executor(*watched_args, **watched_kwargs)
             watch.finish(samples)
             state = "finished"
             return samples
@@ -123,19 +125,19 @@ class Watcher:
 
 @final
 class Watch:
-    """One run being watched. `args` and `kwargs` are those to sample with.
+    """One run being watched.
+
+    Nothing it owns refers back to it: it goes when the sampler returns, and the model with it. Older hosts take a model
+    that the garbage collector has to find for a leak, then and at every later load.
 
     Args:
         settings: the user's.
         node: id of the node that shows the run.
         guider: the host's `CFGGuider`.
-        args, kwargs: of its `outer_sample`, whose parameters have grown over the host's versions.
+        named: the arguments of its `outer_sample` by name.
     """
 
-    def __init__(
-        self, settings: Settings, node: str | None, guider: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> None:
-        named = dict(zip(PARAMETERS, args, strict=False)) | dict(kwargs)
+    def __init__(self, settings: Settings, node: str | None, guider: Any, named: Mapping[str, Any]) -> None:
         model = self._model = guider.model_patcher
         sigmas: list[float] = named["sigmas"].detach().float().cpu().tolist()
         self._sigmas, self._gains = sigmas, noisy_gains(model, named["sigmas"])
@@ -145,31 +147,35 @@ class Watch:
             host=prompt.host(node),
             sampler=sampler_facts(prompt, guider, named["sampler"], sigmas, named.get("seed")),
         )
+        accelerated = model.load_device.type != "cpu"
         space = self._identify(evidence)
         self._run.space = space.name
         shapes = named.get("latent_shapes") or [named["noise"].shape]
         self._pipeline = Pipeline(
             self._run,
-            Developer(space, partial(self._candidates, space, settings.decoder, evidence)),
+            Developer(space, partial(_candidates, self._run, space, settings.decoder, evidence, accelerated)),
             self._outlets(settings, prompt, _final_size(space, shapes[0])),
             show=settings.show,
             select=first_picture if len(shapes) == 1 else partial(_first_picture_of_pack, shapes[0]),
         )
         self._last: tuple[int, bool] = (0, True)
-        self.args, self.kwargs = _with_callback(args, kwargs, self._chain)
 
     def finish(self, samples: Tensor) -> None:
         """Sees to it that the last step is shown: some samplers end before or after the step they call the last."""
         index, taken = self._last
-        if not taken:
+        if taken:
+            return
+        try:
             latents = self._model.model.process_latent_in(samples)
             self._pipeline.offer(Step(index=index, total=index, sigma=self._sigmas[-1], denoised=latents))
+        except Exception as error:
+            self._run.note(f"the last step was not taken: {error}")
 
     def close(self, state: State) -> None:
         """Ends the run; waits, for a bounded time, until its files are there."""
         self._pipeline.close(state)
 
-    def _chain(self, callback: Callable[..., None] | None) -> Callable[..., None]:
+    def chain(self, callback: Callable[..., None] | None) -> Callable[..., None]:
         """The host's own callback first, always; then ours, which never raises."""
 
         def watched(step: int, denoised: Tensor, noisy: Tensor, total: int) -> None:
@@ -195,16 +201,6 @@ class Watch:
             self._run.note(str(error))
             return unknown(evidence)
 
-    def _candidates(self, space: LatentSpace, wanted: str, evidence: Evidence) -> list[Candidate]:
-        choose = partial(
-            catalogue().candidates, space, evidence=evidence, accelerated=self._model.load_device.type != "cpu"
-        )
-        try:
-            return choose(wanted)
-        except SafelightError as error:
-            self._run.note(f"{error} Chosen automatically instead.")
-            return choose()
-
     def _outlets(self, settings: Settings, prompt: Prompt, size: tuple[int, int]) -> list[Outlet]:
         sinks: list[Sink] = []
         if prompt.client is not None:
@@ -222,6 +218,15 @@ class Watch:
             texts = partial(_texts, prompt) if metadata else dict
             sinks += [kept, Files(kept, encoding, texts=texts, facts=metadata)]
         return [Outlet(sink, Cadence(settings.every_n_steps)) for sink in sinks]
+
+
+def _candidates(run: Run, space: LatentSpace, wanted: str, evidence: Evidence, accelerated: bool) -> list[Candidate]:
+    choose = partial(catalogue().candidates, space, evidence=evidence, accelerated=accelerated)
+    try:
+        return choose(wanted)
+    except SafelightError as error:
+        run.note(f"{error} Chosen automatically instead.")
+        return choose()
 
 
 def _with_callback(
