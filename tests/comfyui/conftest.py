@@ -96,7 +96,15 @@ class Played:
     @property
     def digest(self) -> str:
         """The sha256 of the finished latents of the first prompt."""
-        found = [output["digest"][0] for output in self.histories[0]["outputs"].values() if "digest" in output]
+        return self._told("digest")
+
+    @property
+    def held(self) -> bool:
+        """Whether its sampler, seen by a LabSpy, has left its tensors to the garbage collector."""
+        return self._told("held")
+
+    def _told(self, key: str) -> Any:
+        found = [output[key][0] for output in self.histories[0]["outputs"].values() if key in output]
         assert len(found) == 1, f"expected one LabDigest to have answered; the prompt ended with {self.named(*ENDS)}"
         return found[0]
 

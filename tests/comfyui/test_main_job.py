@@ -130,6 +130,12 @@ def test_the_hosts_own_previews_are_byte_for_byte_the_same(pair):
     assert pair.watched.previews == pair.bare.previews
 
 
+def test_nothing_of_the_sampler_is_left_to_the_garbage_collector(pair):
+    """A model that only the collector finds stays in memory, and ComfyUI 0.3.64 takes it for a leak ever after."""
+    assert not pair.bare.held, "the host itself holds on to it"
+    assert not pair.watched.held
+
+
 # The folder
 
 

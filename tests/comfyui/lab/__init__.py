@@ -1,8 +1,10 @@
 """Custom nodes for ComfyUI that let its stock samplers run, watched, without a checkpoint."""
 
+import gc
 import hashlib
 import json
 import time
+import weakref
 from pathlib import Path
 
 import comfy.latent_formats
@@ -23,6 +25,9 @@ FORMATS = {
     and issubclass(format_class, comfy.latent_formats.LatentFormat)
     and format_class is not comfy.latent_formats.LatentFormat
 }
+
+
+SAMPLED: list[weakref.ref] = []  # the noise that the latest sampler call seen by a LabSpy was given
 
 
 class ExactDenoiser(nn.Module):
@@ -158,6 +163,8 @@ class LabSpy:
     def watch(self, model, file):
         def wrapper(executor, noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs):
             seen = []
+            SAMPLED[:] = [weakref.ref(noise)]
+            gc.disable()  # until a LabDigest has counted what is still referred to
 
             def spy(step: int, x0: Tensor, x: Tensor, total: int) -> None:
                 kept = x0.detach().cpu().clone(), x.detach().cpu().clone()
@@ -190,7 +197,7 @@ class LabSpy:
 
 
 class LabDigest:
-    """Tells the sha256 of finished latents, so that two runs can be compared bit for bit."""
+    """Tells the sha256 of finished latents, and whether somebody still holds on to a sampler's noise."""
 
     RETURN_TYPES = ()
     OUTPUT_NODE = True
@@ -202,7 +209,9 @@ class LabDigest:
 
     def digest(self, samples):
         latents = samples["samples"].detach().cpu().contiguous()
-        return {"ui": {"digest": [hashlib.sha256(latents.numpy().tobytes()).hexdigest()], "shape": [*latents.shape]}}
+        held = any(noise() is not None for noise in SAMPLED)
+        gc.enable()
+        return {"ui": {"digest": [hashlib.sha256(latents.numpy().tobytes()).hexdigest()], "held": [held]}}
 
 
 NODE_CLASS_MAPPINGS = {node.__name__: node for node in (LabModel, LabSpy, LabDigest)}
