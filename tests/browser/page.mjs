@@ -17,7 +17,7 @@ const FLAGS = [
   "--disable-sync",
 ];
 const SIZE = { width: 1500, height: 1000 };
-const LIMIT_MS = 60_000;
+const LIMIT_MS = 20_000;
 
 /** A browser with a profile of its own in the empty folder `profile`. */
 export function openBrowser(executablePath, profile) {
@@ -58,7 +58,7 @@ export function openWorkflow(page, { name, model = {}, preview = {}, sampler = {
     async ({ name, values, size, subgraph }) => {
       const { app, LiteGraph } = window;
       const blank = { version: 0.4, last_node_id: 0, last_link_id: 0, nodes: [], links: [], groups: [], config: {}, extra: {} };
-      await app.loadGraphData({ ...blank, id: crypto.randomUUID() }, true, true, name);
+      await app.loadGraphData({ ...blank, id: crypto.randomUUID() }, true, true, `${name} being laid out`);
       const nodes = {};
       const places = { LabModel: [60, 120], SafelightPreview: [420, 120], KSampler: [900, 120], LabDigest: [1240, 120] };
       for (const [type, pos] of Object.entries(places)) {

@@ -1,0 +1,176 @@
+/**
+ * Does with the node in a real browser what a person does, and tells what was to be seen.
+ *
+ * Reads `{url, chromium, profiles, vue, shots, latent_format, example}` as JSON from stdin, writes JSON to stdout.
+ */
+
+import { mkdtempSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { FIND_NODE, look, lookUntil, openBrowser, openTab, openWorkflow, queue, ready } from "./page.mjs";
+
+const asked = JSON.parse(readFileSync(0, "utf8"));
+const model = { latent_format: asked.latent_format, flow: true, height: 24, width: 36, step_ms: 250 };
+const sampler = { steps: 8, cfg: 1 };
+const finished = (seen) => seen.state.includes("finished") && seen.step.startsWith("step 8");
+const newProfile = () => mkdtempSync(join(asked.profiles, "profile-"));
+const shot = (page, name) => page.screenshot({ path: join(asked.shots, `${name}.png`) });
+const interrupt = () => fetch(`${asked.url}/interrupt`, { method: "POST", body: "{}" });
+let seed = Date.now() % 1_000_000_000;
+
+/** What the node shows, each time that it is something else, until `test` is content. */
+async function watch(page, test) {
+  const seen = [];
+  await lookUntil(page, (now) => {
+    if (JSON.stringify(now) !== JSON.stringify(seen.at(-1))) seen.push(now);
+    return test(now);
+  });
+  return seen;
+}
+
+const SCENES = {
+  async live({ page }) {
+    const workflow = await openWorkflow(page, { name: "live", model, sampler });
+    const prompt = page.waitForRequest((request) => request.url().endsWith("/prompt") && request.method() === "POST");
+    const idle = await lookUntil(page, (seen) => seen.onScreen);
+    await shot(page, "idle");
+    await queue(page, ++seed);
+    const seen = await watch(page, (now) => now.step.startsWith("step 4"));
+    await shot(page, "running");
+    seen.push(...(await watch(page, finished)));
+    await shot(page, "finished");
+    const body = (await prompt).postDataJSON();
+    const isOurs = (node) => (node.class_type ?? node.type) === "SafelightPreview";
+    const inputs = Object.keys(Object.values(body.prompt).find(isOurs).inputs);
+    const values = body.extra_data.extra_pnginfo.workflow.nodes.find(isOurs).widgets_values;
+    return { workflow, idle, seen, inputs, values };
+  },
+
+  async tabs({ page }) {
+    const before = await look(page);
+    await openWorkflow(page, { name: "other", model, sampler });
+    const other = await lookUntil(page, (seen) => seen.onScreen);
+    await page.waitForTimeout(500); // long enough for a foreign picture to come
+    const still = await look(page);
+    await page.getByText("live", { exact: true }).first().click();
+    const back = await lookUntil(page, (seen) => seen.painted);
+    return { before, other, still, back };
+  },
+
+  async reload({ page }) {
+    const before = await look(page);
+    await page.reload();
+    await ready(page);
+    const after = await lookUntil(page, (seen) => seen.painted && seen.onScreen);
+    await shot(page, "reloaded");
+    return { before, after };
+  },
+
+  async reload_while_running({ page }) {
+    await queue(page, ++seed);
+    await lookUntil(page, (seen) => seen.state.includes("running") && seen.step.startsWith("step 2"));
+    await page.reload();
+    await ready(page);
+    return { seen: await watch(page, finished) };
+  },
+
+  async another_client({ page }) {
+    const drawing = await page.evaluate(() => window.app.graph.serialize());
+    const browser = await openBrowser(asked.chromium, newProfile());
+    try {
+      const other = await openTab(browser, asked.url);
+      const told = [];
+      other.page.on("websocket", (socket) => socket.on("framereceived", ({ payload }) => told.push(String(payload))));
+      await other.page.reload();
+      await ready(other.page);
+      await other.page.evaluate((drawing) => window.app.loadGraphData(drawing, true, true, "same"), drawing);
+      const before = await lookUntil(other.page, (seen) => seen.painted);
+      await queue(page, ++seed);
+      const ours = await lookUntil(page, (seen) => seen.state.includes("running") && seen.step.startsWith("step 5"));
+      const theirs = await look(other.page);
+      await lookUntil(page, finished);
+      return { before, ours, theirs, after: await look(other.page), told: told.filter((text) => text.includes("safelight.")) };
+    } finally {
+      await browser.close();
+    }
+  },
+
+  async stopped({ page }) {
+    await queue(page, ++seed);
+    await lookUntil(page, (seen) => seen.state.includes("running") && seen.step.startsWith("step 3"));
+    await interrupt();
+    const seen = await lookUntil(page, (seen) => seen.state.includes("interrupted"));
+    await shot(page, "stopped");
+    return { seen };
+  },
+
+  async failed({ page }) {
+    await openWorkflow(page, { name: "failing", model: { ...model, fail_at: 4 }, sampler });
+    await queue(page, ++seed);
+    const seen = await lookUntil(page, (seen) => seen.state.includes("failed") && seen.painted);
+    await page.keyboard.press("Escape");
+    await shot(page, "failed");
+    return { seen };
+  },
+
+  async subgraph({ page }) {
+    await openWorkflow(page, { name: "nested", model, sampler, subgraph: true });
+    const run = page.waitForResponse((answer) => /safelight\/runs\/[^/?]+$/.test(new URL(answer.url()).pathname));
+    await queue(page, ++seed);
+    // Nobody sees the node: the end of the run is all that it hears of.
+    const closed = await lookUntil(page, (seen) => seen.state.includes("finished"));
+    await page.evaluate((find) => {
+      const { graph } = eval(find);
+      window.app.canvas.openSubgraph
+        ? window.app.canvas.openSubgraph(graph, window.app.graph.nodes.find((node) => node.subgraph === graph))
+        : window.app.canvas.setGraph(graph);
+    }, FIND_NODE);
+    const open = await lookUntil(page, (seen) => seen.painted && seen.onScreen);
+    await shot(page, "subgraph");
+    return { closed, open, node: (await (await run).json()).host.node };
+  },
+
+  async two_copies({ page }) {
+    await openWorkflow(page, { name: "twice", model, sampler });
+    return page.evaluate(async (find) => {
+      const script = performance.getEntriesByType("resource").find(({ name }) => name.endsWith("/comfy.js")).name;
+      await import(`${script}?second`);
+      const node = window.LiteGraph.createNode("SafelightPreview");
+      return { widgets: node.widgets.map(({ name }) => name), found: Boolean(eval(find)) };
+    }, FIND_NODE);
+  },
+
+  async example({ page }) {
+    const drawing = JSON.parse(readFileSync(asked.example, "utf8"));
+    await page.evaluate((drawing) => window.app.loadGraphData(drawing, true, true, "example"), drawing);
+    const seen = await lookUntil(page, (seen) => !seen.painted);
+    await page.waitForTimeout(500);
+    await page.keyboard.press("Escape");
+    await shot(page, "example");
+    return page.evaluate(
+      async ({ expected, seen }) => {
+        const { output } = await window.app.graphToPrompt();
+        const nodes = window.app.graph.nodes;
+        return { seen, types: nodes.map((node) => node.type), unknown: nodes.filter((node) => !node.comfyClass).length, expected, output };
+      },
+      { seen, expected: drawing.nodes.map((node) => node.type) },
+    );
+  },
+};
+
+for (const [name, value] of Object.entries({ "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": asked.vue })) {
+  const body = JSON.stringify({ [name]: value });
+  await fetch(`${asked.url}/api/settings`, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+}
+const browser = await openBrowser(asked.chromium, newProfile());
+const told = {};
+try {
+  const tab = await openTab(browser, asked.url);
+  for (const [name, scene] of Object.entries(SCENES)) {
+    told[name] = await scene(tab).catch((error) => ({ error: String(error.stack) }));
+  }
+  told.troubles = tab.troubles;
+} finally {
+  await browser.close();
+}
+process.stdout.write(JSON.stringify(told));
