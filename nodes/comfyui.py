@@ -32,6 +32,9 @@ class SafelightPreview(io.ComfyNode):
             ),
             search_aliases=["preview", "live preview", "latent preview", "intermediates", "steps", "safelight"],
             has_intermediate_output=True,
+            # Else the host's cache gives one node what another with the same inputs made, with that one's id in it:
+            # its cache looks for the hidden id where V1 nodes have it.
+            not_idempotent=True,
             inputs=[
                 io.Model.Input("model", tooltip="Put this node on the model line of any sampler."),
                 io.Combo.Input(
