@@ -75,7 +75,7 @@ class Catalogue:
             UnknownDecoderError: there is no such decoder, or it is one of another space.
             DecoderFileError: the file that was asked for by name is not a decoder.
         """
-        fitting = self._fitting(space)
+        fitting = self.of(space)
         heavy = [c for c in fitting if c.card.kind in HEAVY][:1]
         light = [*(c for c in fitting if c.card.kind not in HEAVY), *_host_table(space, evidence)][:1]
         best = [*heavy, *light] if accelerated else [*light, *heavy]
@@ -93,7 +93,7 @@ class Catalogue:
                 )
             return _without_weights(wanted, space)
         if wanted in KINDS:
-            for candidate in self._fitting(space):
+            for candidate in self.of(space):
                 if candidate.card.kind == wanted:
                     return candidate
             raise UnknownDecoderError(f"no {wanted} decoder for {space.title} ({space.name}). {self._advice(space)}")
@@ -109,11 +109,11 @@ class Catalogue:
         return candidate
 
     def _advice(self, space: LatentSpace) -> str:
-        names = ", ".join(c.name for c in self._fitting(space)) or "none"
+        names = ", ".join(c.name for c in self.of(space)) or "none"
         folders = " or ".join(map(str, self._folders)) or "a decoder folder"
         return f"At hand for it: {names}. A decoder file put into {folders} is found by its content."
 
-    def _fitting(self, space: LatentSpace) -> list[Candidate]:
+    def of(self, space: LatentSpace) -> list[Candidate]:
         """Decoders of `space`: its default, the others that ship, the user's."""
         shipped = [c for c in _shipped() if c.card.space == space.name]
         default = _default(space)

@@ -17,7 +17,7 @@ LINEAR_KERNEL = 5
 
 @final
 class Conv(Net):
-    """`linear(x) + out(relu(conv(...relu(conv(x)))))`, the border repeated.
+    """`linear(x) + out(silu(conv(...silu(conv(x)))))`, the border repeated.
 
     Args:
         channels: C, of the latents.
@@ -40,7 +40,7 @@ class Conv(Net):
     def forward(self, latents: Tensor) -> Tensor:
         x = latents
         for i, conv in enumerate(self.hidden):
-            y = F.relu(conv(x))
+            y = F.silu(conv(x))
             x = x + y if i > 0 and x.shape == y.shape else y
         rgb = self.linear(latents) + self.out(x)
         return F.pixel_shuffle(rgb, self.scale) if self.scale > 1 else rgb

@@ -61,13 +61,13 @@ LADDER: Mapping[str, Rung] = {
         title="network for each pixel",
         kind="mlp",
         settings=lambda channels, _: {"widths": (channels, 64, 64, 3)},
-        recipe=Recipe(steps=3000),
+        recipe=Recipe(steps=1500),
     ),
     "conv": Rung(
         title="small convolutions",
         kind="conv",
         settings=lambda channels, _: {"channels": channels, "widths": (30, 30, 30)},
-        recipe=Recipe(steps=3000),
+        recipe=Recipe(steps=1500),
     ),
     "conv-full": Rung(
         title="convolutions in sub-pixels",
@@ -77,7 +77,7 @@ LADDER: Mapping[str, Rung] = {
             "widths": (96, 96, 96, 96),
             "subpixel": _subpixels(downscale),
         },
-        recipe=Recipe(steps=6000, lr=2e-3),
+        recipe=Recipe(steps=3000, lr=1e-3),
     ),
 }
 

@@ -47,6 +47,9 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.latents)
 
+    def __add__(self, other: "Pairs") -> "Pairs":
+        return Pairs(torch.cat([self.latents, other.latents]), torch.cat([self.pixels, other.pixels]))
+
     @property
     def channels(self) -> int:
         return self.latents.shape[1]
@@ -77,7 +80,9 @@ class Pairs:
 
     def save(self, path: Path) -> None:
         """Writes the pairs as safetensors."""
-        path.write_bytes(save({"latents": self.latents, "pixels": self.pixels}, {"format": FORMAT}))
+        path.write_bytes(
+            save({"latents": self.latents.contiguous(), "pixels": self.pixels.contiguous()}, {"format": FORMAT})
+        )
 
     @classmethod
     def load(cls, path: Path) -> "Pairs":

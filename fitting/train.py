@@ -33,7 +33,7 @@ class Recipe:
 
     steps: int = 3000
     batch: int = 16
-    lr: float = 4e-3
+    lr: float = 2e-3
     weight_decay: float = 1e-4
     seed: int = 0
 

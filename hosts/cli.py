@@ -22,6 +22,7 @@ from ..preview.encode import ENLARGING, Encoding
 from ..preview.step import Step
 from .demo import SAMPLERS, SPACE, sample, schedule
 from .headless import numbered, recording
+from .workbench import add_commands
 
 FAILED = 2  # the exit code of argparse, too
 
@@ -69,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     decode.add_argument("--decoder", default=AUTO, help="a name that `safelight decoders` lists, a kind, or a file")
     decode.add_argument("--out", type=Path, default=Path(), help="folder for the PNGs (this one)")
     decode.set_defaults(run=_decode)
+
+    add_commands(commands)
     return parser
 
 
