@@ -27,14 +27,17 @@ FORMATS = {
 }
 
 
+GRAIN = 0.1
 SAMPLED: list[weakref.ref] = []  # the noise that the latest sampler call seen by a LabSpy was given
 
 
 class ExactDenoiser(nn.Module):
-    """The ideal denoiser of latents that are one of `targets`, each as likely: the posterior mean.
+    """The ideal denoiser of latents that are one of `targets`, each as likely, with grain: the posterior mean.
 
-    Its trajectory is a real one, from noise to one of the targets: `E[y | x] = sum_k softmax_k(-|x - a y_k|^2 / 2
-    sigma^2) y_k`, where `x = a y + sigma noise` (a is 1 for eps models, 1 - sigma for flow models).
+    Its trajectory is a real one, from noise to one of the targets. For `x = a y + sigma noise` (a is 1 for eps models,
+    1 - sigma for flow models), `y` a target with normal grain of deviation `GRAIN`, and `v = (a GRAIN)^2 + sigma^2`:
+    `m = sum_k softmax_k(-|x - a y_k|^2 / 2 v) y_k`, `E[y | x] = m + a GRAIN^2 / v (x - a m)`. Because of the grain the
+    last step still depends on every step before it: without, whatever disturbed one of them would be forgotten.
 
     Args:
         targets: `[K, C, ...]`, in model space.
@@ -58,8 +61,10 @@ class ExactDenoiser(nn.Module):
         noisy = x if self.flow else x * (sigma**2 + 1) ** 0.5  # eps models are handed x / sqrt(sigma^2 + 1)
         gain = 1 - sigma if self.flow else torch.ones_like(sigma)
         distance = ((noisy[:, None] - gain[:, None] * self.targets[None]) ** 2).flatten(2).sum(-1)
-        weights = torch.softmax(-distance / (2 * sigma.flatten()[:, None] ** 2).clamp(min=1e-8), dim=1)
-        denoised = torch.einsum("bk,k...->b...", weights, self.targets)
+        variance = (gain * GRAIN) ** 2 + sigma**2
+        weights = torch.softmax(-distance / (2 * variance.flatten()[:, None]), dim=1)
+        mean = torch.einsum("bk,k...->b...", weights, self.targets)
+        denoised = mean + gain * GRAIN**2 / variance * (noisy - gain * mean)
         time.sleep(max(0.0, self.step_ms / 1000 - (time.perf_counter() - started)))
         return (noisy - denoised) / sigma.clamp(min=1e-6)
 
