@@ -6,21 +6,19 @@ What others publish is told by `foreign`.
 
 import json
 import math
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
 from .decoder import Card, Decoder
 from .errors import DecoderFileError, MisshapenFileError
 from .foreign import FOREIGN, recognise
 from .kinds import KINDS
 from .net import Net
-from .tensors import SAFE, Metadata, Tensors, open_tensors
+from .tensors import SAFE, Metadata, Tensors, open_tensors, write_tensors
 
 FAMILY = "safelight.decoder/"
 FORMAT = f"{FAMILY}1"
@@ -72,13 +70,7 @@ def write_decoder(path: Path, card: Card, state: Tensors) -> None:
     metadata = {"format": FORMAT}
     metadata |= {key: value for key in TEXTS if (value := getattr(card, key)) is not None}
     metadata |= {key: json.dumps(dict(getattr(card, key)), sort_keys=True) for key in STRUCTURES}
-    content = save({key: tensor.contiguous() for key, tensor in state.items()}, metadata)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_tensors(path, state, metadata)
 
 
 def build(kind: str, settings: Mapping[str, Any], state: Tensors) -> Net:

@@ -2,12 +2,13 @@
 
 import json
 import pickle
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load
+from safetensors.torch import load, save
 from torch import Tensor
 
 from .errors import DecoderFileError, MisshapenFileError, PickledFileError
@@ -42,6 +43,21 @@ def open_tensors(path: Path, content: bytes | None = None, *, values: bool = Tru
     if (size := 4 * sum(tensor.numel() for tensor in tensors.values())) > MAX_BYTES:
         raise MisshapenFileError(f"{path}: tensors of {size:,} bytes; a decoder for previews has at most {MAX_BYTES:,}")
     return metadata, tensors
+
+
+def write_tensors(path: Path, tensors: Tensors, metadata: Metadata) -> None:
+    """Writes safetensors, beside their place first: no half-written file ever has its name.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    content = save({key: tensor.contiguous() for key, tensor in tensors.items()}, dict(metadata))
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _expect_file(path: Path) -> None:
