@@ -28,7 +28,10 @@ async function start() {
   for (const event of ["safelight.run", "safelight.step"]) {
     api.addEventListener(event, ({ detail }) => store.tell(detail));
   }
-  api.addEventListener("reconnected", () => [...followers.keys()].forEach(ask));
+  // What the server told while nobody was connected is lost; the first status says that somebody is.
+  const askAll = () => [...followers.keys()].forEach(ask);
+  api.addEventListener("status", askAll, { once: true });
+  api.addEventListener("reconnected", askAll);
   store.onChange(() => followers.forEach((follower, node) => follower.look(places(node))));
 
   // The first Vue nodes (frontend 1.27) leave DOM widgets out; ours goes where it would have been.

@@ -67,11 +67,12 @@ const SCENES = {
   },
 
   async reload_while_running({ page }) {
-    await queue(page, ++seed);
-    await lookUntil(page, (seen) => seen.state.includes("running") && seen.step.startsWith("step 2"));
+    await queue(page, ++seed, 60);
+    const before = await lookUntil(page, (seen) => seen.state.includes("running") && seen.step === "step 2 / 60");
     await page.reload();
     await ready(page);
-    return { seen: await watch(page, finished) };
+    const after = await watch(page, (seen) => seen.state.includes("finished") && seen.step === "step 60 / 60");
+    return { before, after };
   },
 
   async another_client({ page }) {

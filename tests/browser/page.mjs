@@ -132,12 +132,13 @@ export async function lookUntil(page, test, limit_ms = LIMIT_MS) {
 }
 
 /** Queues the open workflow with another seed: the same one would not sample again. */
-export function queue(page, seed) {
-  return page.evaluate(async (seed) => {
+export function queue(page, seed, steps = 8) {
+  return page.evaluate(async ({ seed, steps }) => {
     const search = (graph) => graph.nodes.flatMap((n) => (n.subgraph ? search(n.subgraph) : [n]));
     const sampler = search(window.app.graph).find((n) => n.comfyClass === "KSampler");
     sampler.widgets.find((w) => w.name === "seed").value = seed;
+    sampler.widgets.find((w) => w.name === "steps").value = steps;
     sampler.widgets.find((w) => w.name === "control_after_generate").value = "fixed";
     await window.app.queuePrompt(0);
-  }, seed);
+  }, { seed, steps });
 }

@@ -1,0 +1,130 @@
+"""The newest picture on the node, as a person sees it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+OURS = "comfy-safelight-preview"
+PREVIEW_INPUTS = {
+    "model",
+    "decoder",
+    "show",
+    "every_n_steps",
+    "max_side_px",
+    "write_intermediates",
+    "filename_prefix",
+    "file_format",
+    "enlarge",
+}
+
+
+def scene(told, name: str):
+    seen = told[name]
+    if "error" in seen:
+        pytest.fail(f"{name}: {seen['error']}")
+    return seen
+
+
+def run_of(seen) -> str:
+    return seen["picture"].split("/runs/")[1].split("/")[0]
+
+
+def test_the_picture_changes_while_the_sampler_runs(told):
+    live = scene(told, "live")
+    running = [seen for seen in live["seen"] if seen["painted"] and "running" in seen["state"]]
+    assert len({seen["picture"] for seen in running}) >= 3
+    assert live["seen"][-1]["step"] == "step 8 / 8"
+    assert "finished" in live["seen"][-1]["state"]
+    assert live["seen"][-1]["maker"].startswith("flux1 · ")
+
+
+def test_a_caption_is_that_of_the_picture_above_it(told):
+    for seen in scene(told, "live")["seen"]:
+        if seen["painted"]:
+            assert seen["step"] == f"step {int(seen['picture'].split('step_')[1][:4])} / 8"
+
+
+def test_nothing_moves_when_pictures_arrive(told):
+    live = scene(told, "live")
+    assert {tuple(seen["box"]) for seen in [live["idle"], *live["seen"]]} == {tuple(live["idle"]["box"])}
+
+
+def test_a_node_that_waits_says_how_to_begin(told):
+    assert "Connect model to a sampler" in scene(told, "live")["idle"]["words"]
+
+
+def test_nothing_of_the_view_is_in_the_prompt_or_the_workflow(told):
+    live = scene(told, "live")
+    assert set(live["inputs"]) == PREVIEW_INPUTS
+    assert len(live["values"]) == len(PREVIEW_INPUTS) - 1
+
+
+def test_another_workflow_with_the_same_node_ids_shows_nothing_of_it_and_the_way_back_everything(told):
+    tabs = scene(told, "tabs")
+    assert tabs["other"]["picture"] is tabs["still"]["picture"] is None
+    assert tabs["back"]["picture"] == tabs["before"]["picture"]
+
+
+def test_after_a_reload_the_picture_is_back(told):
+    reload = scene(told, "reload")
+    assert reload["after"]["picture"] == reload["before"]["picture"]
+    assert reload["after"]["step"] == "step 8 / 8"
+
+
+def test_a_reload_in_the_middle_of_a_run_loses_nothing_of_what_comes(told):
+    reload = scene(told, "reload_while_running")
+    pictures = [seen for seen in reload["after"] if seen["painted"] and "running" in seen["state"]]
+    assert len(pictures) >= 3
+    assert {run_of(seen) for seen in pictures} == {run_of(reload["before"])}
+
+
+def test_another_client_is_told_nothing_of_a_run(told):
+    other = scene(told, "another_client")
+    assert run_of(other["ours"]) != run_of(other["before"])
+    assert other["theirs"]["picture"] == other["after"]["picture"] == other["before"]["picture"]
+    assert other["told"] == []
+
+
+def test_a_run_that_was_stopped_or_failed_says_where(told):
+    stopped, failed = scene(told, "stopped")["seen"], scene(told, "failed")["seen"]
+    assert stopped["step"].startswith("stopped at step ")
+    assert failed["step"] == "failed at step 3 / 8"
+    assert stopped["painted"]
+    assert failed["painted"]
+
+
+def test_a_node_in_a_subgraph_shows_its_run_when_the_subgraph_is_opened(told):
+    nested = scene(told, "subgraph")
+    assert nested["closed"]["picture"] is None
+    assert nested["open"]["step"] == "step 8 / 8"
+    assert nested["node"].count(":") == 1
+
+
+def test_a_second_copy_of_the_pack_adds_nothing(told):
+    copies = scene(told, "two_copies")
+    assert copies["widgets"].count("safelight_stage") == 1
+    assert copies["widgets"][-1] == "safelight_stage"
+
+
+def test_the_example_workflow_opens_whole(told):
+    example = scene(told, "example")
+    assert example["types"] == example["expected"]
+    assert example["unknown"] == 0
+    assert {node["class_type"] for node in example["output"].values()} == set(example["types"])
+
+
+def test_no_error_comes_from_our_files(told):
+    assert [
+        trouble for trouble in told["troubles"] if OURS in json.dumps(trouble) or "/safelight/" in json.dumps(trouble)
+    ] == []
+
+
+def test_the_translations_say_what_the_node_says(browsed_server):
+    said = json.loads((Path(__file__).parents[2] / "locales/en/nodeDefs.json").read_text("utf-8"))["SafelightPreview"]
+    node = browsed_server.get("/object_info/SafelightPreview").json()["SafelightPreview"]
+    inputs = browsed_server.inputs_of("SafelightPreview")
+    assert (said["display_name"], said["description"]) == (node["display_name"], node["description"])
+    assert {name: told["tooltip"] for name, told in said["inputs"].items()} == {
+        name: spec[1]["tooltip"] for name, spec in inputs.items()
+    }
