@@ -5,12 +5,14 @@ net that is given latents unlike those it was fitted on errs by a correction, no
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .net import Net
+from .polynomial import MAX_SUBPIXEL
 
 LINEAR_KERNEL = 5
 
@@ -19,22 +21,28 @@ LINEAR_KERNEL = 5
 class Conv(Net):
     """`linear(x) + out(silu(conv(...silu(conv(x)))))`, the border repeated.
 
+    A hidden layer after the first that is as wide as what it is given adds to it, instead of taking its place.
+
     Args:
         channels: C, of the latents.
         widths: of the hidden layers, such as `(32, 32)`.
         kernel: of the hidden layers and the last, odd.
-        subpixel: r; every latent pixel becomes r x r picture pixels.
+        subpixel: r, at most `MAX_SUBPIXEL`; every latent pixel becomes r x r picture pixels.
     """
 
     def __init__(self, channels: int, widths: Sequence[int], *, kernel: int = 3, subpixel: int = 1) -> None:
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:
             raise ValueError(f"expected an odd kernel, so that it has a middle, got {kernel}")
+        if not 1 <= subpixel <= MAX_SUBPIXEL:
+            raise ValueError(f"expected a subpixel of 1 to {MAX_SUBPIXEL}, got {subpixel}")
+        if any(width < 1 for width in (channels, *widths)):
+            raise ValueError(f"expected channels and widths from 1 up, got {channels} and {widths}")
         self.channels, self.scale = channels, subpixel
         outputs = 3 * subpixel**2
         self.linear = _conv(channels, outputs, LINEAR_KERNEL)
         sizes = (channels, *widths)
-        self.hidden = nn.ModuleList(_conv(n_in, n_out, kernel) for n_in, n_out in zip(sizes, widths, strict=False))
+        self.hidden = nn.ModuleList(_conv(n_in, n_out, kernel) for n_in, n_out in pairwise(sizes))
         self.out = _conv(sizes[-1], outputs, kernel)
 
     def forward(self, latents: Tensor) -> Tensor:

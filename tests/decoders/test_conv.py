@@ -1,0 +1,148 @@
+"""The small convolutions against the same sentence in plain torch, with the border repeated by hand."""
+
+import pytest
+import torch
+from safelight.decoders.conv import LINEAR_KERNEL, Conv
+from safelight.decoders.decoder import Card
+from safelight.decoders.files import read_decoder, write_decoder
+from safelight.decoders.polynomial import MAX_SUBPIXEL, Polynomial
+
+
+def drawn(*args, seed=0, **kwargs):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Conv(*args, **kwargs)
+
+
+def latents_of(channels, size=(5, 7)):
+    return torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(1))
+
+
+def plain(x, weight, bias):
+    """A convolution whose border is repeated, tap by tap."""
+    reach = weight.shape[-1] // 2
+    rows = torch.arange(-reach, x.shape[2] + reach).clamp(0, x.shape[2] - 1)
+    columns = torch.arange(-reach, x.shape[3] + reach).clamp(0, x.shape[3] - 1)
+    padded = x[:, :, rows][:, :, :, columns]
+    result = bias[None, :, None, None]
+    for i in range(weight.shape[-2]):
+        for j in range(weight.shape[-1]):
+            shifted = padded[:, :, i : i + x.shape[2], j : j + x.shape[3]]
+            result = result + torch.einsum("bchw,oc->bohw", shifted, weight[:, :, i, j])
+    return result
+
+
+def reference(state, latents, layers, subpixel):
+    x = latents
+    for i in range(layers):
+        weight, bias = state[f"hidden.{i}.weight"], state[f"hidden.{i}.bias"]
+        y = plain(x, weight, bias)
+        y = y / (1 + torch.exp(-y))
+        x = x + y if i > 0 and weight.shape[0] == weight.shape[1] else y
+    z = plain(latents, state["linear.weight"], state["linear.bias"]) + plain(x, state["out.weight"], state["out.bias"])
+    b, _, h, w = z.shape
+    z = z.reshape(b, 3, subpixel, subpixel, h, w)  # colour, row in the pixel, column in the pixel
+    return z.permute(0, 1, 4, 2, 5, 3).reshape(b, 3, h * subpixel, w * subpixel)
+
+
+@pytest.mark.parametrize(
+    ("channels", "widths", "kernel", "subpixel"),
+    [
+        (4, (6,), 3, 1),
+        (4, (6, 6, 6), 3, 1),
+        (4, (6, 8, 8), 3, 1),
+        (4, (4, 4), 3, 2),
+        (3, (), 3, 1),
+        (16, (5, 5), 1, 1),
+        (4, (6, 6), 5, 4),
+    ],
+)
+def test_it_is_its_sentence(channels, widths, kernel, subpixel):
+    net = drawn(channels, widths, kernel=kernel, subpixel=subpixel)
+    latents = latents_of(channels)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            net(latents), reference(net.state_dict(), latents, len(widths), subpixel), rtol=1e-5, atol=1e-5
+        )
+    assert net.channels == channels
+    assert net.scale == subpixel
+
+
+def test_without_the_other_path_it_is_an_affine_map_of_the_neighbourhood():
+    net = drawn(4, (6, 6), subpixel=2)
+    torch.nn.init.zeros_(net.out.weight)
+    torch.nn.init.zeros_(net.out.bias)
+    affine = Polynomial(4, kernel=LINEAR_KERNEL, subpixel=2)
+    affine.load_state_dict(net.linear.state_dict())
+    latents = latents_of(4)
+    with torch.no_grad():
+        torch.testing.assert_close(net(latents), affine(latents), rtol=1e-5, atol=1e-6)
+
+
+def test_the_first_layer_takes_the_latents_place_even_where_it_is_as_wide():
+    net = drawn(4, (4,))
+    for parameters in (net.hidden.parameters(), net.linear.parameters()):
+        for parameter in parameters:
+            torch.nn.init.zeros_(parameter)
+    with torch.no_grad():  # silu(0) is 0: the latents do not get around the first layer
+        expected = net.out.bias[None, :, None, None].expand(2, 3, 5, 7)
+        torch.testing.assert_close(net(latents_of(4)), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3)])
+def test_latents_smaller_than_its_kernel_are_decoded(size):
+    net = drawn(4, (6, 6), subpixel=2)
+    with torch.no_grad():
+        assert net(latents_of(4, size)).shape == (2, 3, 2 * size[0], 2 * size[1])
+
+
+def test_one_colour_all_over_stays_one_colour_up_to_the_border():
+    rgb = drawn(4, (6, 6))(torch.full((1, 4, 9, 9), 0.7)).detach()
+    torch.testing.assert_close(rgb, rgb[:, :, :1, :1].expand_as(rgb))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kernel": 2}, "odd kernel, .* got 2"),
+        ({"kernel": 0}, "odd kernel, .* got 0"),
+        ({"kernel": -3}, "odd kernel, .* got -3"),
+        ({"subpixel": 0}, "subpixel of 1 to 64, got 0"),
+        ({"subpixel": -2}, "subpixel of 1 to 64, got -2"),
+        ({"subpixel": MAX_SUBPIXEL + 1}, "subpixel of 1 to 64, got 65"),
+        ({"widths": (8, 0)}, r"widths from 1 up, got 4 and \(8, 0\)"),
+        ({"channels": 0}, "channels and widths from 1 up, got 0"),
+        ({"widths": (-8,)}, r"widths from 1 up, got 4 and \(-8,\)"),
+    ],
+    ids=str,
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Conv(**({"channels": 4, "widths": (8,)} | settings))
+
+
+def test_a_file_gives_what_was_written(tmp_path):
+    net = drawn(4, (6, 6), subpixel=2)
+    card = Card(
+        name="c", space="sd1", kind="conv", settings={"channels": 4, "widths": (6, 6), "subpixel": 2}, source="a test"
+    )
+    write_decoder(tmp_path / "c.safetensors", card, net.state_dict())
+    decoder = read_decoder(tmp_path / "c.safetensors")
+    assert decoder.scale == 2
+    assert decoder.card.parameters == sum(p.numel() for p in net.parameters())
+    latents = latents_of(4)
+    with torch.no_grad():
+        assert torch.equal(decoder.decode(latents), net(latents).clamp(0, 1))
+
+
+def test_reading_it_leaves_the_global_random_state_alone(tmp_path):
+    card = Card(name="c", space="sd1", kind="conv", settings={"channels": 4, "widths": (6,)}, source="a test")
+    write_decoder(tmp_path / "c.safetensors", card, drawn(4, (6,)).state_dict())
+    before = torch.get_rng_state()
+    read_decoder(tmp_path / "c.safetensors")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_no_output_range_is_taken():
+    with pytest.raises(ValueError, match="expected no output_range"):
+        drawn(4, (6,)).rescale(-1, 1)
