@@ -33,7 +33,8 @@ export async function openTab(browser, url) {
   page.on("console", (message) => {
     if (message.type() === "error") troubles.push({ from: message.location().url, text: message.text() });
   });
-  page.on("requestfailed", (request) => troubles.push({ from: request.url(), text: request.failure()?.errorText }));
+  const lost = (request) => request.failure()?.errorText !== "net::ERR_ABORTED"; // a reload calls off what is on its way
+  page.on("requestfailed", (request) => lost(request) && troubles.push({ from: request.url(), text: request.failure()?.errorText }));
   page.on("response", (answer) => {
     if (answer.status() >= 400) troubles.push({ from: answer.url(), text: `status ${answer.status()}` });
   });
