@@ -210,14 +210,21 @@ class Watch:
             place = {"workflow": prompt.workflow_id, "node": self._run.host["node"]}
             sinks += [live, Screen(files, tell, place)]
         if settings.write_intermediates:
-            kept = RunFolder(_numbered(settings.filename_prefix, size), self._run)
-            encoding = Encoding(
-                file_format=settings.file_format, enlarge=settings.enlarge, max_side_px=settings.max_side_px
-            )
-            metadata = not cli.disable_metadata
-            texts = partial(_texts, prompt) if metadata else dict
-            sinks += [kept, Files(kept, encoding, texts=texts, facts=metadata)]
+            sinks += self._kept(settings, prompt, size)
         return [Outlet(sink, Cadence(settings.every_n_steps)) for sink in sinks]
+
+    def _kept(self, settings: Settings, prompt: Prompt, size: tuple[int, int]) -> list[Sink]:
+        try:
+            kept = RunFolder(_numbered(settings.filename_prefix, size), self._run)
+        except OSError as error:  # a full or read-only disk: the screen can still be served
+            self._run.note(f"no step is written to disk: {error}")
+            return []
+        encoding = Encoding(
+            file_format=settings.file_format, enlarge=settings.enlarge, max_side_px=settings.max_side_px
+        )
+        metadata = not cli.disable_metadata
+        texts = partial(_texts, prompt) if metadata else dict
+        return [kept, Files(kept, encoding, texts=texts, facts=metadata)]
 
 
 def _candidates(run: Run, space: LatentSpace, wanted: str, evidence: Evidence, accelerated: bool) -> list[Candidate]:
