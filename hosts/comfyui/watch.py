@@ -18,7 +18,7 @@ from server import PromptServer
 from torch import Tensor
 
 from ...decoders.catalogue import AUTO, Candidate, Catalogue
-from ...decoders.errors import SafelightError
+from ...decoders.errors import SafelightError, SinkError
 from ...decoders.identify import Evidence, identify, unknown
 from ...decoders.space_table import SPACES
 from ...decoders.spaces import LatentSpace
@@ -75,10 +75,17 @@ def attach(model: Any, settings: Settings, node: str | None) -> Any:
     """A clone of the ModelPatcher `model` whose sampling is watched for the node with id `node`.
 
     Raises:
-        Exception: the host's own, for a prefix that leads out of its output folder.
+        SinkError: the prefix leads to where no folder can be.
+        Exception: the host's own, for one that leads out of its output folder.
     """
     if settings.write_intermediates:
-        folder_paths.get_save_image_path(settings.filename_prefix, folder_paths.get_output_directory())
+        try:
+            folder_paths.get_save_image_path(settings.filename_prefix, folder_paths.get_output_directory())
+        except OSError as error:
+            raise SinkError(
+                f"filename_prefix {settings.filename_prefix!r}: no folder can be made there ({error.strerror}); "
+                "choose another place in the output folder"
+            ) from None
     watched = model.clone()
     watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, Watcher(settings, node))
     return watched
@@ -181,6 +188,12 @@ class Watch:
         def watched(step: int, denoised: Tensor, noisy: Tensor, total: int) -> None:
             if callback is not None:
                 callback(step, denoised, noisy, total)
+            self._take(step, denoised, noisy, total)
+
+        return watched
+
+    def _take(self, step: int, denoised: Tensor, noisy: Tensor, total: int) -> None:
+        try:
             at = min(step, len(self._sigmas) - 1)
             offered = Step(
                 index=step + 1,
@@ -190,9 +203,10 @@ class Watch:
                 noisy=noisy,
                 noisy_gain=self._gains[at],
             )
-            self._last = step + 1, self._pipeline.offer(offered)
-
-        return watched
+        except Exception as error:  # a sampler from elsewhere may call anything a step
+            self._run.note(f"the sampler's step {step!r} was not taken: {error}")
+        else:
+            self._last = offered.index, self._pipeline.offer(offered)
 
     def _identify(self, evidence: Evidence) -> LatentSpace:
         try:
