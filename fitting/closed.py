@@ -7,24 +7,25 @@ pictures that were held back.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import final
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
 from torch import Tensor
 
-from ..decoders.errors import FitError
+from ..decoders.errors import DecoderFileError, FitError
 from ..decoders.polynomial import Polynomial, count_features
-from ..decoders.tensors import open_tensors
+from ..decoders.tensors import open_tensors, write_tensors
 
 FORMAT = "safelight.statistics/1"
 MAX_FEATURES = 5000  # X'X of as many takes 200 MB
 RIDGES = tuple(10.0**exponent for exponent in range(-8, 3))
-ROWS = 4096  # at a time, so that memory does not grow with the picture
+ROWS = 4096  # of features at a time, so that memory does not grow with the picture
+# A variance or a pivot below this share of what it was made from is rounding of float64, not news.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class Form:
 
     Raises:
         FitError: it has more features than can be solved for.
+        ValueError: there is no such polynomial.
     """
 
     channels: int
@@ -41,6 +43,10 @@ class Form:
     subpixel: int = 1
 
     def __post_init__(self) -> None:
+        if self.channels < 1:
+            raise ValueError(f"expected channels from 1 up, got {self.channels}")
+        with torch.device("meta"):  # nothing is allocated; what makes no sense is refused
+            Polynomial(1, degree=self.degree, kernel=self.kernel, subpixel=self.subpixel)
         if self.features > MAX_FEATURES:
             raise FitError(
                 f"a polynomial of degree {self.degree} in {self.channels} channels over {self.kernel} x {self.kernel} "
@@ -92,13 +98,10 @@ class Sums:
             FitError: their sizes do not fit, or they hold values that are not finite.
         """
         expect_pairs(latents, rgb, self.form.channels, self.form.subpixel)
-        x = features(latents, self.form)
-        y = F.pixel_unshuffle(rgb, self.form.subpixel).flatten(2).transpose(1, 2).flatten(0, 1).double()
-        for some_x, some_y in zip(x.split(ROWS), y.split(ROWS), strict=True):
-            ones = F.pad(some_x.double(), (0, 1), value=1.0)
-            self.xx += ones.T @ ones
-            self.xy += ones.T @ some_y
-            self.yy += some_y.square().sum(0)
+        for x, y in _rows(latents.double(), rgb.double(), self.form):
+            self.xx.addmm_(x.T, x)
+            self.xy.addmm_(x.T, y)
+            self.yy += y.square().sum(0)
 
     def __add__(self, other: "Sums") -> "Sums":
         if self.form != other.form:
@@ -113,19 +116,27 @@ class Sums:
         Features are standardised first, so that one ridge suits powers of all sizes; the constant is not held back.
 
         Raises:
-            FitError: there are too few pixels to tell the features apart.
+            FitError: there are too few pixels to tell the features apart, or the pictures show nothing.
         """
         if self.rows == 0:
             raise FitError("expected at least one picture, got none")
         mean_x, mean_y = self.xx[-1, :-1] / self.rows, self.xy[-1] / self.rows
         covariance = self.xx[:-1, :-1] / self.rows - torch.outer(mean_x, mean_x)
-        spread = covariance.diagonal().clamp(min=0).sqrt()
-        live = spread > 1e-9 * spread.max().clamp(min=1e-12)  # a feature that never changes says nothing
-        scale = torch.where(live, 1 / spread.clamp(min=1e-300), 0.0)
+        # A feature that never changes says nothing: its weight is 0.
+        live = covariance.diagonal() > ROUNDING * self.xx.diagonal()[:-1] / self.rows
+        if not live.any() or (self.yy / self.rows - mean_y.square() <= ROUNDING * self.yy / self.rows).all():
+            what = "pictures" if live.any() else "latents"
+            raise FitError(f"the {what} are of one colour all over; give pictures that show something")
+        if self.rows <= self.form.features:
+            raise FitError(
+                f"{self.rows:,} latent pixels are too few for {self.form.features:,} features; "
+                "give more pictures, or choose a lower degree or a smaller kernel"
+            )
+        scale = torch.where(live, covariance.diagonal().clamp(min=1e-300).rsqrt(), 0.0)
         system = covariance * scale[:, None] * scale + torch.diag(ridge + (~live).double())
         target = (self.xy[:-1] / self.rows - torch.outer(mean_x, mean_y)) * scale[:, None]
         factor, failed = torch.linalg.cholesky_ex(system)
-        if failed:
+        if failed or factor.diagonal().square().min() < ROUNDING:
             raise FitError(
                 f"{self.rows:,} latent pixels do not tell {self.form.features:,} features apart; "
                 "give more, and more varied, pictures, or a larger ridge"
@@ -134,46 +145,72 @@ class Sums:
         return torch.cat([weights, (mean_y - mean_x @ weights)[None]])
 
     def mse(self, coefficients: Tensor) -> float:
-        """The mean squared error of a solution on these pictures, before clamping."""
+        """The mean squared error of a solution on these pictures, before clamping.
+
+        Raises:
+            FitError: there are no pictures.
+        """
+        if self.rows == 0:
+            raise FitError("expected at least one picture to judge by, got none")
         explained = 2 * (coefficients * self.xy).sum() - (coefficients * (self.xx @ coefficients)).sum()
-        return float((self.yy.sum() - explained) / (self.rows * self.form.outputs))
+        return max(0.0, float((self.yy.sum() - explained) / (self.rows * self.form.outputs)))
 
     def save(self, path: Path) -> None:
-        """Writes the sums, beside their place first."""
+        """Writes the sums as safetensors, whole or not at all.
+
+        Raises:
+            OSError: they cannot be written.
+        """
         tensors = {"xx": self.xx, "xy": self.xy, "yy": self.yy}
-        beside = path.with_name(f".{path.name}.part")
-        beside.write_bytes(save(tensors, {"format": FORMAT, "form": json.dumps(asdict(self.form))}))
-        beside.replace(path)
+        write_tensors(path, tensors, {"format": FORMAT, "form": json.dumps(asdict(self.form))})
 
     @classmethod
     def load(cls, path: Path) -> "Sums":
         """Reads sums.
 
         Raises:
-            FitError: the file holds none, or damaged ones.
-            DecoderFileError: it cannot be opened.
+            FitError: there is no such file, it holds none, or damaged ones.
         """
-        metadata, tensors = open_tensors(path)
         try:
-            if metadata["format"] != FORMAT:
-                raise ValueError(f"expected format {FORMAT}, got {metadata['format']!r}")
+            metadata, tensors = open_tensors(path)
+        except DecoderFileError as error:
+            raise FitError(f"{error}; expected the statistics of a fit") from None
+        try:
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"expected format {FORMAT}, got {metadata.get('format')!r}")
             sums = cls(Form(**json.loads(metadata["form"])))
             for name in ("xx", "xy", "yy"):
                 if tensors[name].shape != getattr(sums, name).shape or not torch.isfinite(tensors[name]).all():
                     raise ValueError(f"{name} is damaged")
                 setattr(sums, name, tensors[name].double())
-        except (KeyError, TypeError, ValueError) as error:
+            if (sums.xx.diagonal() < 0).any() or (sums.yy < 0).any() or sums.xx[-1, -1] % 1:
+                raise ValueError("sums of squares are negative, or pixels not whole")
+        except (FitError, KeyError, TypeError, ValueError, RecursionError, RuntimeError) as error:
             raise FitError(f"{path}: not the statistics of a fit: {error}; remove the file to begin anew") from None
         return sums
 
 
 def features(latents: Tensor, form: Form) -> Tensor:
-    """Rows of features `[B*h*w, F]`, in the order of the polynomial's weights."""
-    net = Polynomial(form.channels, degree=form.degree)
-    products = net.products(latents)
-    reach = form.kernel // 2
-    padded = F.pad(products, (reach,) * 4, mode="replicate") if reach else products
-    return F.unfold(padded, form.kernel).transpose(1, 2).flatten(0, 1)
+    """Rows of features `[B*h*w, F]` in the order of the polynomial's weights.
+
+    Args:
+        latents: `[B, C, h + k - 1, w + k - 1]`, the border of half a kernel around them, which gets no rows.
+        form: of the polynomial, with kernel k.
+    """
+    products = Polynomial(form.channels, degree=form.degree).products(latents)
+    return F.unfold(products, form.kernel).transpose(1, 2).flatten(0, 1)
+
+
+def _rows(latents: Tensor, rgb: Tensor, form: Form) -> Iterator[tuple[Tensor, Tensor]]:
+    """Features with the constant `[n, F + 1]`, and the colours that belong to them `[n, outputs]`, n about `ROWS`."""
+    border = form.kernel - 1
+    padded = F.pad(latents, (border // 2,) * 4, mode="replicate")
+    colours = F.pixel_unshuffle(rgb, form.subpixel)
+    lines = max(1, ROWS // latents.shape[3])
+    for one, its_colours in zip(padded, colours, strict=True):
+        for top in range(0, latents.shape[2], lines):
+            x = features(one[None, :, top : top + lines + border], form)
+            yield F.pad(x, (0, 1), value=1.0), its_colours[:, top : top + lines].flatten(1).T
 
 
 def choose_ridge(fit: Sums, held_back: Sums, ridges: Sequence[float] = RIDGES) -> float:
@@ -181,11 +218,12 @@ def choose_ridge(fit: Sums, held_back: Sums, ridges: Sequence[float] = RIDGES) -
     errors: dict[float, float] = {}
     for ridge in ridges:
         try:
-            errors[ridge] = held_back.mse(fit.solve(ridge))
+            solution = fit.solve(ridge)
         except FitError:  # too small a ridge for so few pictures
+            if ridge == max(ridges):
+                raise
             continue
-    if not errors:
-        fit.solve(max(ridges))  # says why
+        errors[ridge] = held_back.mse(solution)
     return min(errors, key=errors.__getitem__)
 
 
@@ -193,11 +231,6 @@ def weights(coefficients: Tensor, form: Form) -> Mapping[str, Tensor]:
     """The tensors of a `polynomial` decoder with these coefficients."""
     kernel = coefficients[:-1].T.reshape(form.outputs, -1, form.kernel, form.kernel)
     return {"weight": kernel.float().contiguous(), "bias": coefficients[-1].float()}
-
-
-def settings(form: Form) -> dict[str, int]:
-    """The settings of a `polynomial` decoder of this form."""
-    return asdict(form)
 
 
 def expect_pairs(latents: Tensor, rgb: Tensor, channels: int, scale: int) -> None:
