@@ -62,7 +62,8 @@ def _add_pairs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, nargs="+", default=[], help="folders of pictures")
     parser.add_argument("--size", type=int, default=256, help="of the crops, in pixels (%(default)s)")
     parser.add_argument("--crops", type=int, default=2, help="of each picture (%(default)s)")
-    parser.add_argument("--teacher", type=Path, help="decoder to imitate on as many half-way latents (none without it)")
+    parser.add_argument("--teacher", type=Path, help="decoder to imitate on half-way latents (none without it)")
+    parser.add_argument("--halfway", type=int, default=256, help="of them, with --teacher (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of crops and training (%(default)s)")
 
 
@@ -79,11 +80,16 @@ def _get_pairs(arguments: argparse.Namespace, space: LatentSpace) -> tuple[Pairs
         described = f"{len(pairs)} crops of {arguments.size} px from {folders}"
     else:
         raise FitError("say what to fit on: --encoder FILE --images DIR, or --pairs FILE")
+    return pairs, described
+
+
+def _with_halfway(pairs: Pairs, described: str, arguments: argparse.Namespace) -> tuple[Pairs, str]:
     if not arguments.teacher:
         return pairs, described
+    some = pairs.latents[:: max(1, len(pairs) // arguments.halfway)][: arguments.halfway]
     teacher = read_decoder(arguments.teacher)
-    changed = halfway_pairs(pairs.latents, teacher.decode, lambda latents, _: vary(latents, arguments.seed))
-    return pairs + changed, f"{described}, and as many half-way latents decoded by {arguments.teacher.name}"
+    changed = halfway_pairs(some, teacher.decode, lambda latents, _: vary(latents, arguments.seed))
+    return pairs + changed, f"{described}, and {len(some)} half-way latents decoded by {arguments.teacher.name}"
 
 
 def _load(path: Path, space: LatentSpace) -> Pairs:
@@ -109,7 +115,7 @@ def _encoder(path: Path, space: LatentSpace) -> Encode:
 
 
 def _pairs(arguments: argparse.Namespace) -> int:
-    pairs, described = _get_pairs(arguments, SPACES[arguments.space])
+    pairs, described = _with_halfway(*_get_pairs(arguments, SPACES[arguments.space]), arguments)
     pairs.save(arguments.out)
     print(f"{arguments.out}: {described}")
     return 0
@@ -120,7 +126,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     out = arguments.out or Path(f"{space.name}-{arguments.kind}.safetensors")
     if out.suffix not in SAFE:
         raise FitError(f"{out}: expected a name that ends in {' or '.join(SAFE)}")
-    pairs, described = _get_pairs(arguments, space)
+    pairs, described = _with_halfway(*_get_pairs(arguments, space), arguments)
     fitted, held = (pairs, _load(arguments.choose, space)) if arguments.choose else pairs.split()
     recipe = rung.recipe and replace(rung.recipe, seed=arguments.seed, **_given(arguments, "steps", "lr"))
     with tqdm(total=recipe.steps if recipe else 0, unit="step", file=sys.stderr, disable=recipe is None) as bar:
@@ -155,8 +161,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     shipped = [c.open() for c in Catalogue().of(space)]
     decoders = {decoder.name: decoder for decoder in (*shipped, *map(read_decoder, arguments.decoder))}
     _print_scores({name: measure(decoder.net, pairs) for name, decoder in decoders.items()}, described)
-    if arguments.halfway:
-        _print_halfway(decoders, pairs, read_decoder(arguments.halfway))
+    if arguments.teacher:
+        _print_halfway(decoders, pairs, read_decoder(arguments.teacher))
     return 0
 
 
