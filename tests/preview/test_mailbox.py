@@ -148,15 +148,15 @@ def test_closing_lets_a_sender_go_who_waits_for_room(together, wait_s):
 
 
 def test_patience_is_spent_over_all_letters_together(together, wait_s):
-    """Each wait costs six seconds by this clock; the patience is ten, so the third sender is refused at once."""
+    """Each wait costs 600 seconds by this clock; the patience is 1000, so the third sender is refused at once."""
     now, waiting = [0.0], threading.Event()
 
     def clock():
-        now[0] += 6.0
+        now[0] += 600.0
         waiting.set()
         return now[0]
 
-    mailbox = Mailbox(capacity=1, patience_s=10.0, clock=clock)
+    mailbox = Mailbox(capacity=1, patience_s=1000.0, clock=clock)
     assert mailbox.put(Note(0, keep=True))
     for number in (1, 2):
         waiting.clear()
@@ -166,7 +166,10 @@ def test_patience_is_spent_over_all_letters_together(together, wait_s):
         assert mailbox.get().text == number - 1
         together.join()
         assert answers == [True]
-    assert not mailbox.put(Note(3, keep=True))
+    answers = []
+    together.start(lambda: answers.append(mailbox.put(Note(3, keep=True))))
+    together.join()
+    assert answers == [False]
     assert mailbox.get().text == 2
     assert mailbox.put(Note(4, keep=True)), "without waiting there is no need of patience"
 

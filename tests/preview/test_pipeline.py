@@ -84,7 +84,7 @@ def test_each_sink_gets_the_steps_that_it_wants_and_a_screen_every_one_that_is_m
     assert all_steps.steps == [1, 3, 5, 7, 8]
     assert some.steps == [1, 4, 7, 8]
     assert screen.steps[-1] == 8
-    assert set(screen.steps) <= set(wanted)
+    assert {*all_steps.steps, *some.steps} <= set(screen.steps) <= set(wanted)
     assert wanted == [1, 3, 4, 5, 6, 7, 8]
 
 
@@ -411,11 +411,10 @@ def test_when_decoders_cannot_even_be_looked_up_the_run_goes_on_and_they_are_ask
         torch.zeros(()),
         torch.zeros(4),
         torch.zeros(1, 4, 2, 3).to_sparse(),
-        torch.zeros(1, 4, 2, 3, device="meta"),
         "latents",
         [1, 2, 3],
     ],
-    ids=["channels", "empty", "scalar", "vector", "sparse", "meta", "text", "list"],
+    ids=["channels", "empty", "scalar", "vector", "sparse", "text", "list"],
 )
 def test_an_odd_tensor_costs_its_own_picture_only(pipeline, recorder, step, odd):
     sink, run = recorder(), Run()
@@ -556,6 +555,8 @@ def test_a_run_leaves_the_state_of_torch_alone(pipeline, recorder, step):
     from safelight.decoders.catalogue import Catalogue
     from safelight.decoders.space_table import SPACES
 
+    torch.manual_seed(20_201)
+    torch.randn(3)
     before = state()
     for wanted in ("auto", "principal"):
         sink = recorder()
