@@ -52,7 +52,7 @@ const SCENES = {
     const other = await lookUntil(page, (seen) => seen.onScreen);
     await page.waitForTimeout(500); // long enough for a foreign picture to come
     const still = await look(page);
-    await page.getByText("live", { exact: true }).first().click();
+    await page.getByText("live", { exact: true }).locator("visible=true").first().click();
     const back = await lookUntil(page, (seen) => seen.painted);
     return { before, other, still, back };
   },
@@ -116,7 +116,6 @@ const SCENES = {
 
   async subgraph({ page }) {
     await openWorkflow(page, { name: "nested", model, sampler, subgraph: true });
-    const run = page.waitForResponse((answer) => /safelight\/runs\/[^/?]+$/.test(new URL(answer.url()).pathname));
     await queue(page, ++seed);
     // Nobody sees the node: the end of the run is all that it hears of.
     const closed = await lookUntil(page, (seen) => seen.state.includes("finished"));
@@ -128,7 +127,8 @@ const SCENES = {
     }, FIND_NODE);
     const open = await lookUntil(page, (seen) => seen.painted && seen.onScreen);
     await shot(page, "subgraph");
-    return { closed, open, node: (await (await run).json()).host.node };
+    const manifest = await fetch(`${asked.url}${open.picture.replace(/\/[^/]*$/, "")}`);
+    return { closed, open, node: (await manifest.json()).host.node };
   },
 
   async two_copies({ page }) {
