@@ -47,9 +47,6 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     compare = commands.add_parser("compare", help="judge all decoders of a space on the same pictures")
     _add_pairs(compare)
     compare.add_argument("--decoder", type=Path, action="append", default=[], help="decoder file to judge as well")
-    compare.add_argument(
-        "--halfway", type=Path, metavar="TEACHER", help="judge half-way latents against this decoder too"
-    )
     compare.set_defaults(run=_compare)
 
 
