@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..decoders.conv import LINEAR_KERNEL, Conv
+from ..decoders.errors import FitError
 from ..decoders.net import Net
 from .closed import Form, Sums, weights
 from .judge import psnr_db
@@ -29,6 +30,9 @@ class Recipe:
         lr: at its highest, after a short warm-up; it falls to nothing along a cosine.
         weight_decay: of AdamW.
         seed: for the first weights and the order of pictures.
+
+    Raises:
+        FitError: there would be nothing to train with.
     """
 
     steps: int = 3000
@@ -37,9 +41,16 @@ class Recipe:
     weight_decay: float = 1e-4
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1 or not self.lr > 0:
+            raise FitError(
+                f"expected steps and pictures a step from 1 up and a learning rate above 0, "
+                f"got {self.steps}, {self.batch} and {self.lr}"
+            )
+
 
 class Progress(NamedTuple):
-    """Of a training: done of `steps`; the loss, and the dB on pictures held back when they were last looked at."""
+    """Of a training: the step done, of `steps`; its loss, and the dB when pictures held back were last looked at."""
 
     step: int
     steps: int
@@ -56,33 +67,42 @@ def train(net: Net, fit: Pairs, held: Pairs, recipe: Recipe, report: Report = la
     What is made small is the mean over pictures of the logarithm of their squared error: that is the mean PSNR, so a
     dark, quiet picture counts as much as a loud one.
 
+    Args:
+        net: with parameters that can be trained: not made in somebody's inference mode.
+        fit: the pairs to train on.
+        held: the pairs to choose by.
+        recipe: how.
+        report: is told of every step; what it raises, `KeyboardInterrupt` aside, ends the training and is raised.
+
     Returns:
         The best PSNR on `held`, in dB, at the net's own size.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        _initialise(net, fit)
-    order = torch.Generator().manual_seed(recipe.seed)
-    optimiser = torch.optim.AdamW(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, recipe.steps))
-    best, best_state = evaluate(net, held), _copy(net)
-    try:
-        for step in range(1, recipe.steps + 1):
-            at = torch.randint(len(fit), (recipe.batch,), generator=order)
-            error = (net(fit.latents[at].float()) - fit.rgb(net.scale, at)).square().mean((1, 2, 3))
-            loss = torch.log(error + FLOOR).mean()
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
-            if step % EVERY == 0 or step == recipe.steps:
-                if (now := evaluate(net, held)) > best:
+    # A host may run its nodes without gradients, or in inference mode.
+    with torch.inference_mode(False), torch.enable_grad():
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(recipe.seed)  # `torch.manual_seed` would seed every accelerator too
+            _initialise(net, fit)
+        order = torch.Generator().manual_seed(recipe.seed)
+        optimiser = torch.optim.AdamW(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, recipe.steps))
+        now = best = evaluate(net, held)
+        best_state = _copy(net)
+        try:
+            for step in range(1, recipe.steps + 1):
+                at = torch.randint(len(fit), (recipe.batch,), generator=order)
+                error = (net(fit.latents[at].float()) - fit.rgb(net.scale, at)).square().mean((1, 2, 3))
+                loss = torch.log(error + FLOOR).mean()
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+                optimiser.step()
+                schedule.step()
+                if (step % EVERY == 0 or step == recipe.steps) and (now := evaluate(net, held)) > best:
                     best, best_state = now, _copy(net)
-                report(Progress(step, recipe.steps, float(loss), now))
-    except KeyboardInterrupt:
-        pass
-    net.load_state_dict(best_state)
+                report(Progress(step, recipe.steps, float(loss.detach()), now))
+        except KeyboardInterrupt:
+            pass
+        net.load_state_dict(best_state)
     return best
 
 
