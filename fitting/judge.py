@@ -4,23 +4,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..decoders.errors import FitError
+
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
-# Of an error of nothing: pictures of 8 bits cannot agree better.
+# Of no error at all: in 8 bits pictures cannot agree better.
 MAX_PSNR_DB = 60.0
 
 
 def psnr_db(rgb: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each picture, `[B]`, in dB, of `[B, 3, H, W]` in 0..1."""
     mse = (rgb.clamp(0, 1) - truth).square().mean((1, 2, 3))
-    return (-10 * torch.log10(mse.clamp(min=1e-12))).clamp(max=MAX_PSNR_DB)
+    return -10 * torch.log10(mse.clamp(min=10 ** (-MAX_PSNR_DB / 10)))
 
 
 def ssim(rgb: Tensor, truth: Tensor) -> Tensor:
     """Structural similarity of each picture, `[B]`, of `[B, 3, H, W]` in 0..1.
 
     Source: Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861, with its 11 x 11 Gaussian window.
+
+    Raises:
+        FitError: they are smaller than the window.
     """
+    if min(rgb.shape[2:]) < SSIM_WINDOW:
+        raise FitError(f"expected pictures of at least {SSIM_WINDOW} pixels a side, got {rgb.shape[3]}x{rgb.shape[2]}")
     offsets = torch.arange(SSIM_WINDOW, dtype=rgb.dtype, device=rgb.device) - SSIM_WINDOW // 2
     window = torch.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
     window = window / window.sum()
@@ -43,7 +50,7 @@ def ssim(rgb: Tensor, truth: Tensor) -> Tensor:
 def at_size(rgb: Tensor, height: int, width: int) -> Tensor:
     """A decoder's `rgb` `[B, 3, h, w]` at another size: averaged when smaller, bicubic when larger."""
     if rgb.shape[2] > height:
-        return F.avg_pool2d(rgb, rgb.shape[2] // height)
+        return F.interpolate(rgb, size=(height, width), mode="area")
     if rgb.shape[2] < height:
         return F.interpolate(rgb, size=(height, width), mode="bicubic", align_corners=False).clamp(0, 1)
     return rgb

@@ -1,0 +1,112 @@
+"""Scores against numbers worked out by hand, and a structural similarity written as loops."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from safelight.decoders.errors import FitError
+from safelight.fitting.judge import MAX_PSNR_DB, at_size, psnr_db, ssim
+
+
+def picture(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_psnr_is_told_for_each_picture():
+    truth = torch.full((3, 3, 4, 4), 0.5)
+    rgb = truth.clone()
+    rgb[0] += 0.1  # mse 0.01
+    rgb[1, 0] += 0.3  # mse 0.09 / 3
+    rgb[2, 0, 0, 0] += 0.5  # mse 0.25 / 48
+    expected = [20.0, -10 * math.log10(0.03), -10 * math.log10(0.25 / 48)]
+    assert psnr_db(rgb, truth).tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_is_beyond_black_and_white_is_judged_as_it_is_shown():
+    truth = torch.ones(1, 3, 4, 4)
+    assert float(psnr_db(truth + 5, truth)) == MAX_PSNR_DB
+    assert float(psnr_db(truth - 5, truth)) == 0
+
+
+def test_no_error_at_all_is_worth_a_finite_number():
+    truth = picture(2, 3, 4, 4)
+    assert psnr_db(truth, truth).tolist() == [MAX_PSNR_DB] * 2
+    assert 58 < float(psnr_db((truth[:1] * 255).round() / 255, truth[:1])) <= MAX_PSNR_DB
+
+
+def loops(x, y):
+    """Wang et al. 2004 with the window moved by hand, for one picture of one colour."""
+    window = np.array([[math.exp(-((i - 5) ** 2 + (j - 5) ** 2) / (2 * 1.5**2)) for j in range(11)] for i in range(11)])
+    window /= window.sum()
+    values = []
+    for i in range(x.shape[0] - 10):
+        for j in range(x.shape[1] - 10):
+            a, b = x[i : i + 11, j : j + 11], y[i : i + 11, j : j + 11]
+            mean_a, mean_b = (window * a).sum(), (window * b).sum()
+            var_a, var_b = (window * (a - mean_a) ** 2).sum(), (window * (b - mean_b) ** 2).sum()
+            covariance = (window * (a - mean_a) * (b - mean_b)).sum()
+            values.append(
+                (2 * mean_a * mean_b + 0.01**2)
+                * (2 * covariance + 0.03**2)
+                / ((mean_a**2 + mean_b**2 + 0.01**2) * (var_a + var_b + 0.03**2))
+            )
+    return np.mean(values)
+
+
+@pytest.mark.parametrize("size", [(11, 11), (14, 19)], ids=str)
+def test_ssim_is_the_mean_over_windows_and_colours(size):
+    truth = picture(2, 3, *size)
+    rgb = (0.6 * truth + 0.3 * picture(2, 3, *size, seed=1)).clamp(0, 1)
+    expected = [np.mean([loops(rgb[b, c].numpy(), truth[b, c].numpy()) for c in range(3)]) for b in range(2)]
+    assert ssim(rgb, truth).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_ssim_of_a_picture_with_itself_is_one_and_of_its_negative_below_nothing():
+    truth = picture(1, 3, 16, 16)
+    assert float(ssim(truth, truth)) == pytest.approx(1, abs=1e-6)
+    assert float(ssim(1 - truth, truth)) < 0
+
+
+def test_ssim_of_what_is_smaller_than_its_window_is_refused():
+    with pytest.raises(FitError, match="pictures of at least 11 pixels a side, got 12x10"):
+        ssim(picture(1, 3, 10, 12), picture(1, 3, 10, 12))
+
+
+def test_a_larger_picture_is_averaged():
+    rgb = picture(2, 3, 8, 12)
+    expected = rgb.reshape(2, 3, 2, 4, 3, 4).mean((3, 5))
+    torch.testing.assert_close(at_size(rgb, 2, 3), expected)
+
+
+def test_a_larger_picture_gets_the_size_asked_for_though_it_is_no_whole_part():
+    assert at_size(picture(1, 3, 16, 16), 6, 6).shape == (1, 3, 6, 6)
+
+
+def cubic(t):
+    """Keys' kernel with a = -0.75, at a distance of t."""
+    a, t = -0.75, abs(t)
+    if t <= 1:
+        return (a + 2) * t**3 - (a + 3) * t**2 + 1
+    return a * (t**3 - 5 * t**2 + 8 * t - 4) if t < 2 else 0.0
+
+
+def test_a_smaller_picture_is_enlarged_by_cubics_and_stays_between_black_and_white():
+    rgb = (picture(1, 3, 4, 5) > 0.5).float()
+    found = at_size(rgb, 8, 10)
+    matrices = []
+    for n in (4, 5):
+        matrix = np.zeros((2 * n, n))
+        for i in range(2 * n):
+            place = (i + 0.5) / 2 - 0.5
+            for tap in range(math.floor(place) - 1, math.floor(place) + 3):
+                matrix[i, min(max(tap, 0), n - 1)] += cubic(place - tap)
+        matrices.append(matrix)
+    expected = np.clip(np.einsum("ih,bchw,jw->bcij", matrices[0], rgb.numpy(), matrices[1]), 0, 1)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    assert (found == 1).any()
+
+
+def test_a_picture_of_the_right_size_is_left_alone():
+    rgb = picture(1, 3, 4, 4)
+    assert at_size(rgb, 4, 4) is rgb
