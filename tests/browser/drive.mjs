@@ -134,8 +134,8 @@ const SCENES = {
   async two_copies({ page }) {
     await openWorkflow(page, { name: "twice", model, sampler });
     return page.evaluate(async (find) => {
-      const script = performance.getEntriesByType("resource").find(({ name }) => name.endsWith("/comfy.js")).name;
-      await import(`${script}?second`);
+      const scripts = await (await fetch("/extensions")).json();
+      await import(`${scripts.find((name) => /safelight.*\/comfy\.js$/.test(name))}?second`);
       const node = window.LiteGraph.createNode("SafelightPreview");
       return { widgets: node.widgets.map(({ name }) => name), found: Boolean(eval(find)) };
     }, FIND_NODE);

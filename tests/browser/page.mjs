@@ -105,7 +105,7 @@ export function look(page) {
     if (!root) return null;
     const text = (name) => root.querySelector(`.${name}`).textContent;
     const img = root.querySelector("img");
-    const box = root.querySelector(".frame").getBoundingClientRect();
+    const frame = root.querySelector(".frame");
     return {
       state: root.querySelector(".stage").className,
       picture: img && new URL(img.src).pathname + new URL(img.src).search,
@@ -115,8 +115,8 @@ export function look(page) {
       maker: text("maker"),
       words: text("words"),
       note: text("note"),
-      box: [box.x, box.y, box.width, box.height].map(Math.round),
-      onScreen: widget.element.isConnected && box.width > 0,
+      size: [frame.offsetWidth, frame.offsetHeight], // whatever the canvas's zoom
+      onScreen: widget.element.isConnected && frame.offsetWidth > 0,
     };
   }, FIND_NODE);
 }
