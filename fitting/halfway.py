@@ -70,9 +70,9 @@ def halfway_pairs(latents: Tensor, teacher: Callable[[Tensor], Tensor], change: 
         change: one of `HALFWAY`, or another.
         seed: for its noise.
     """
-    changed = change(latents.float(), torch.Generator().manual_seed(seed))
-    pixels = [teacher(some).clamp(0, 1).mul(255).round().to(torch.uint8) for some in changed.split(BATCH)]
-    return Pairs(changed.half(), torch.cat(pixels))
+    changed = change(latents.float(), torch.Generator().manual_seed(seed)).half()
+    pixels = [teacher(some.float()).clamp(0, 1).mul(255).round().to(torch.uint8) for some in changed.split(BATCH)]
+    return Pairs(changed, torch.cat(pixels))
 
 
 def vary(latents: Tensor, seed: int) -> Tensor:
@@ -83,17 +83,20 @@ def vary(latents: Tensor, seed: int) -> Tensor:
 
     weights = torch.rand((count, 1, 1, 1), generator=generator)
     most = torch.randint(MEAN_OF, (count,), generator=generator)
-    sums = latents[torch.randint(count, (count, MEAN_OF), generator=generator)].cumsum(1)
-    means = sums[torch.arange(count), most] / (most + 1)[:, None, None, None]
-    blends = torch.lerp(latents, latents[torch.randperm(count, generator=generator)], weights / 2)
+    others = torch.randint(count, (count, MEAN_OF), generator=generator)
+    partner = torch.randperm(count, generator=generator)
+    noise = torch.randn(latents.shape, generator=generator)
     sigma = weights * MAX_SIGMA
-    ways = torch.stack(
-        [
-            blends,
-            means,
-            (1 - sigma) * latents + sigma * torch.randn(latents.shape, generator=generator),
-            blurred(3)(latents, generator),
-            blurred(5)(latents, generator),
-        ]
+    ways: tuple[Callable[[Tensor], Tensor], ...] = (
+        lambda at: torch.lerp(latents[at], latents[partner[at]], weights[at] / 2),
+        lambda at: torch.stack([latents[others[i, : most[i] + 1]].mean(0) for i in at]),
+        lambda at: (1 - sigma[at]) * latents[at] + sigma[at] * noise[at],
+        lambda at: blurred(3)(latents[at], generator),
+        lambda at: blurred(5)(latents[at], generator),
     )
-    return ways[torch.randint(len(ways), (count,), generator=generator), torch.arange(count)]
+    chosen = torch.randint(len(ways), (count,), generator=generator)
+    varied = torch.empty_like(latents)
+    for i, way in enumerate(ways):  # each only where it was chosen: all of all would take many times the memory
+        if len(at := (chosen == i).nonzero()[:, 0]):
+            varied[at] = way(at)
+    return varied

@@ -1,0 +1,147 @@
+"""Latents as a sampler has them half-way: each change against its formula, the mixture by its statistics."""
+
+import pytest
+import torch
+from safelight.fitting.halfway import HALFWAY, MAX_SIGMA, MEAN_OF, blend, blurred, halfway_pairs, mean_of, noisy, vary
+
+
+def latents_of(count=6, channels=4, size=(6, 5), seed=0):
+    return torch.randn(count, channels, *size, generator=torch.Generator().manual_seed(seed))
+
+
+def any_generator():
+    return torch.Generator().manual_seed(5)
+
+
+def test_a_blend_is_so_much_of_the_picture_before():
+    x = latents_of(3)
+    expected = torch.stack([0.7 * x[i] + 0.3 * x[i - 1] for i in range(3)])
+    torch.testing.assert_close(blend(0.3)(x, any_generator()), expected)
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+def test_a_mean_is_of_so_many_pictures_in_a_row(count):
+    x = latents_of(5)
+    expected = torch.stack([sum(x[(i - k) % 5] for k in range(count)) / count for i in range(5)])
+    torch.testing.assert_close(mean_of(count)(x, any_generator()), expected)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.3, 1.0])
+def test_noise_comes_as_a_flow_model_adds_it(sigma):
+    x = latents_of()
+    noise = torch.randn(x.shape, generator=any_generator())
+    torch.testing.assert_close(noisy(sigma)(x, any_generator()), (1 - sigma) * x + sigma * noise)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_a_blur_is_the_mean_around_each_latent_pixel(size):
+    x = latents_of(2)
+    found, reach = blurred(size)(x, any_generator()), size // 2
+    assert found.shape == x.shape
+    for i, j in [(0, 0), (3, 2), (5, 4), (5, 0)]:
+        around = [
+            x[:, :, min(max(i + di, 0), 5), min(max(j + dj, 0), 4)]
+            for di in range(-reach, reach + 1)
+            for dj in range(-reach, reach + 1)
+        ]
+        torch.testing.assert_close(found[:, :, i, j], sum(around) / size**2)
+
+
+@pytest.mark.parametrize("title", HALFWAY)
+def test_every_change_keeps_the_shape_and_leaves_its_latents_as_they_were(title):
+    x = latents_of()
+    before = x.clone()
+    changed = HALFWAY[title](x, any_generator())
+    assert changed.shape == x.shape
+    assert not torch.equal(changed, x)
+    assert torch.equal(x, before)
+
+
+# Pairs of them.
+
+
+def teacher(latents):
+    """Not a clean decoder: it leaves 0..1."""
+    return latents[:, :3].repeat_interleave(2, 2).repeat_interleave(2, 3) + 0.5
+
+
+def test_a_teacher_decodes_the_very_latents_that_are_kept():
+    pairs = halfway_pairs(latents_of(19), teacher, noisy(0.3), seed=3)
+    expected = (teacher(pairs.latents.float()).clamp(0, 1) * 255).round().byte()
+    assert torch.equal(pairs.pixels, expected)
+    assert pairs.downscale == 2
+
+
+def test_the_seed_decides_the_noise():
+    first, again, other = (halfway_pairs(latents_of(), teacher, noisy(0.3), seed).latents for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_half_precision_latents_are_changed_in_single_precision():
+    x = latents_of().half()
+    expected = halfway_pairs(x.float(), teacher, blend(0.3)).latents
+    assert torch.equal(halfway_pairs(x, teacher, blend(0.3)).latents, expected)
+
+
+# The mixture.
+
+
+def test_the_mixture_is_decided_by_its_seed_and_leaves_the_global_random_state_alone():
+    x = latents_of(30)
+    kept, before = x.clone(), torch.get_rng_state()
+    first, again, other = (vary(x, seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(x, kept)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_mixture_takes_any_number_of_pictures(count):
+    varied = vary(latents_of(count).half(), 0)
+    assert varied.shape == (count, 4, 6, 5)
+    assert varied.dtype == torch.float32
+    assert torch.isfinite(varied).all()
+
+
+def constant_pictures(count):
+    """Each is a number of its own, so that what became of it can be told from one pixel."""
+    numbers = torch.arange(count).float()
+    return numbers[:, None, None, None].expand(count, 1, 6, 6).clone()
+
+
+def test_each_way_is_taken_for_a_fifth_of_the_pictures():
+    count = 1000
+    x = constant_pictures(count)
+    varied = vary(x, 0)
+    spread = varied.std((1, 2, 3))
+    centre = varied.mean((1, 2, 3))
+    blurred_ones = (spread < 1e-3) & ((centre - torch.arange(count)).abs() < 1e-3)  # two of the five
+    noise = spread > 1e-2
+    rest = ~blurred_ones & ~noise  # blends and means: flat, of another number
+    for found, share in [(blurred_ones, 0.4), (noise, 0.2), (rest, 0.4)]:
+        assert float(found.float().mean()) == pytest.approx(share, abs=0.04)
+
+
+def test_noise_is_of_all_strengths_up_to_the_highest():
+    x = torch.zeros(1000, 1, 8, 8)  # only noise can be seen on nothing
+    sigma = vary(x, 0).std((1, 2, 3))
+    sigma = sigma[sigma > 0]
+    assert len(sigma) == pytest.approx(200, abs=40)
+    assert float(sigma.mean()) == pytest.approx(MAX_SIGMA / 2, abs=0.05)
+    assert MAX_SIGMA * 0.9 < float(sigma.max()) < MAX_SIGMA * 1.25
+
+
+def test_means_are_of_one_to_eight_pictures_and_blends_keep_at_least_half():
+    count = 2000
+    x = torch.eye(count)[:, :, None, None]  # a channel for each picture: what it was made of can be counted
+    varied = vary(x, 0)[:, :, 0, 0]
+    parts = (varied.abs() > 1e-6).sum(1)
+    own = varied.diagonal()
+    blends = (parts == 2) & (own >= 0.5 - 1e-6) & (own < 1)
+    assert 0.15 * count < int(blends.sum()) < 0.25 * count
+    means = (own == 0) & (parts <= MEAN_OF)
+    assert 0.16 * count < int(means.sum()) < 0.24 * count
+    assert set(parts[means].tolist()) == set(range(1, MEAN_OF + 1))
+    assert varied[means].sum(1).sub(1).abs().max() < 1e-5
