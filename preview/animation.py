@@ -45,8 +45,8 @@ class Animation(Sink):
         if not kept:
             return
         longer = max(self._shown)
-        size = tuple(max(1, round(side * min(1.0, MAX_SIDE_PX / longer))) for side in self._shown)
-        frames = [one.image.resize(size, Image.Resampling.BICUBIC) for one in kept]
+        width, height = (max(1, round(side * min(1.0, MAX_SIDE_PX / longer))) for side in self._shown)
+        frames = [one.image.resize((width, height), Image.Resampling.BICUBIC) for one in kept]
         file = io.BytesIO()
         frames[0].save(
             file,

@@ -60,18 +60,24 @@ class Encoding:
             image = image.resize(shown, ENLARGING[self.enlarge])
         return image
 
+    def holds(self, texts: Mapping[str, str]) -> bool:
+        """Whether a file of this format has room for `texts`; in one that has not, they are left out."""
+        return self.file_format != "jpg" or len(_exif(texts)) <= MAX_JPEG_EXIF_BYTES
+
     def _texts(self, texts: Mapping[str, str]) -> dict[str, Any]:
         if self.file_format == "png":
             info = PngInfo()
             for key, text in texts.items():
                 info.add_text(key, text)
             return {"pnginfo": info}
-        exif = Image.Exif()
-        for key, text in texts.items():
-            exif[EXIF_TAGS[key]] = f"{key}:{text}"
-        content = exif.tobytes()
-        fits = self.file_format != "jpg" or len(content) <= MAX_JPEG_EXIF_BYTES
-        return {"exif": content} if texts and fits else {}
+        return {"exif": _exif(texts)} if texts and self.holds(texts) else {}
+
+
+def _exif(texts: Mapping[str, str]) -> bytes:
+    exif = Image.Exif()
+    for key, text in texts.items():
+        exif[EXIF_TAGS[key]] = f"{key}:{text}"
+    return exif.tobytes()
 
 
 def shrink(image: Image.Image, max_side_px: int) -> Image.Image:
@@ -79,5 +85,5 @@ def shrink(image: Image.Image, max_side_px: int) -> Image.Image:
     longer = max(image.size)
     if not max_side_px or longer <= max_side_px:
         return image
-    size = tuple(max(1, round(side * max_side_px / longer)) for side in image.size)
-    return image.resize(size, Image.Resampling.BOX)
+    width, height = (max(1, round(side * max_side_px / longer)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BOX)

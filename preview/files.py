@@ -39,6 +39,8 @@ class Files(Sink):
 
     def open(self) -> None:
         self._texts = self._ask_texts()
+        if not self.encoding.holds(self._texts):
+            self.folder.run.note("the workflow is too large for the metadata of a JPEG: choose png or webp to keep it")
 
     def show(self, picture: Picture) -> None:
         began = perf_counter()

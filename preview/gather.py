@@ -1,6 +1,7 @@
 """Small copies of a run's pictures, evenly spread, as many as fit."""
 
-from typing import NamedTuple, final
+from dataclasses import dataclass
+from typing import final
 
 from PIL import Image
 
@@ -8,7 +9,8 @@ from .encode import shrink
 from .picture import Picture
 
 
-class Kept(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Kept:
     """One picture, small."""
 
     index: int
@@ -45,5 +47,6 @@ class Gathering:
 
     def all(self) -> list[Kept]:
         """What was kept, in order, the newest picture among them."""
-        ended = self._last is None or (self._kept and self._kept[-1] is self._last)
-        return self._kept if ended else [*self._kept, self._last]
+        if self._last is None or self._kept[-1] is self._last:
+            return self._kept
+        return [*self._kept, self._last]

@@ -15,6 +15,8 @@ Tell = Callable[[str, Mapping[str, Any]], None]
 class Screen(Sink):
     """Puts pictures where a viewer can fetch them, and tells it in a few words that they are there.
 
+    It opens and closes the folder itself: whoever is told that a run has ended reads a manifest that says so.
+
     Args:
         files: that the viewer fetches.
         tell: called by the worker with `safelight.step` or `safelight.run` and the facts of `run.md`, under 1 kB.
@@ -25,10 +27,11 @@ class Screen(Sink):
     keeps = False
 
     def __init__(self, files: Files, tell: Tell, place: Mapping[str, Any]) -> None:
-        self._files, self._tell = files, tell
+        self._folder, self._files, self._tell = files.folder, files, tell
         self._facts = {"v": 1, "run": files.folder.run.id, **place}
 
     def open(self) -> None:
+        self._folder.open()
         self._files.open()
         self._tell("safelight.run", {**self._facts, "state": "running"})
 
@@ -39,4 +42,5 @@ class Screen(Sink):
 
     def close(self, state: State) -> None:
         self._files.close(state)
+        self._folder.close(state)
         self._tell("safelight.run", {**self._facts, "state": state})

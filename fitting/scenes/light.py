@@ -7,7 +7,7 @@ from the lattice, so a scene is the same at every size but for detail.
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = np.ndarray
 Colour = tuple[float, float, float]
 
 
@@ -18,7 +18,7 @@ def grid(size_px: int) -> tuple[Array, Array]:
     return x, y
 
 
-def step(low: float, high: float, x: Array) -> Array:
+def step(low: Array | float, high: Array | float, x: Array) -> Array:
     """0 at `low`, 1 at `high`, smooth between; `low` may be the larger."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)

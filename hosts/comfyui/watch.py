@@ -222,7 +222,7 @@ class Watch:
             tell = partial(_tell, prompt.client)
             files = Files(live, replace(LIVE, max_side_px=settings.max_side_px), facts=False)
             place = {"workflow": prompt.workflow_id, "node": self._run.host["node"]}
-            sinks += [live, Screen(files, tell, place)]
+            sinks.append(Screen(files, tell, place))
         if settings.write_intermediates:
             sinks += self._kept(settings, prompt, size)
         return [Outlet(sink, Cadence(settings.every_n_steps)) for sink in sinks]
