@@ -52,7 +52,8 @@ PARAMETERS = (  # of the host's `CFGGuider.outer_sample`; newer hosts pass `late
 )
 LIVE = Encoding(file_format="jpg")
 
-RUNS = LiveRuns()
+# On the server and not in this module: of two copies of this pack one answers the viewer, for the runs of both.
+RUNS: LiveRuns = vars(PromptServer.instance).setdefault("safelight_runs", LiveRuns())
 
 log = logging.getLogger("safelight.comfyui")
 

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
-
 from safelight.decoders.decoder import to_bytes
 from safelight.decoders.shipped import open_shipped
 from safelight.decoders.space_table import SPACES
 from safelight.hosts.cli import main
 from safelight.preview.manifest import read_manifest
+from safetensors.torch import save_file
 
 
 @pytest.fixture
