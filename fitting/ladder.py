@@ -14,7 +14,7 @@ from .judge import at_size, psnr_db, ssim
 from .pairs import Pairs
 from .train import CHUNK, Recipe, Report, train
 
-SUBPIXEL_MOST = 8  # sub-pixels a side; a VAE that enlarges more is decoded at this scale
+SUBPIXEL_MOST = 8  # sub-pixels a side; a VAE that enlarges more is decoded at a part of its scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ def _polynomial(title: str, **settings: Any) -> Rung:
 
 
 def _subpixels(downscale: int) -> int:
-    return min(downscale, SUBPIXEL_MOST)
+    return max(scale for scale in range(1, SUBPIXEL_MOST + 1) if downscale % scale == 0)
 
 
 LADDER: Mapping[str, Rung] = {
@@ -96,13 +96,18 @@ def fit(rung: Rung, pairs: Pairs, held: Pairs, recipe: Recipe | None = None, rep
         FitError: the rung is too large for the channels, or the pictures are too few.
     """
     settings = rung.settings(pairs.channels, pairs.downscale)
-    if rung.recipe is None:
-        form = Form(**settings)
-        fitted, chosen = _sums(form, pairs), _sums(form, held)
-        ridge = choose_ridge(fitted, chosen)
-        return build(rung.kind, settings, weights((fitted + chosen).solve(ridge), form))
-    net = KINDS[rung.kind](**settings)
-    train(net, pairs, held, recipe or rung.recipe, report)
+    with torch.inference_mode(False):  # a host's: what is made in it can neither be trained nor changed later
+        if rung.recipe is None:
+            form = Form(**settings)
+            fitted, chosen = _sums(form, pairs), _sums(form, held)
+            ridge = choose_ridge(fitted, chosen)
+            return (
+                build(rung.kind, settings, weights((fitted + chosen).solve(ridge), form)).eval().requires_grad_(False)
+            )
+        with torch.device("meta"):  # nothing is drawn from the global random state; `train` draws the first weights
+            net = KINDS[rung.kind](**settings)
+        net.to_empty(device="cpu")
+        train(net, pairs, held, recipe or rung.recipe, report)
     return net.eval().requires_grad_(False)
 
 

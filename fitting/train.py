@@ -128,8 +128,8 @@ def _initialise(net: Net, fit: Pairs) -> None:
             at = slice(i, i + CHUNK)
             sums.add(fit.latents[at].float(), fit.rgb(net.scale, at))
         net.linear.load_state_dict(weights(sums.solve(1e-4), form))
-        nn.init.zeros_(net.out.weight)
-        nn.init.zeros_(net.out.bias)
+        for parameter in net.out.parameters():
+            nn.init.zeros_(parameter)
 
 
 def _rate(step: int, steps: int, warm_up: int = 100) -> float:
