@@ -101,9 +101,9 @@ class Catalogue:
         if candidate is None:
             raise UnknownDecoderError(f"no decoder is called {wanted!r}. {self._advice(space)}")
         card = candidate.card
-        if card.space not in (None, space.name) or _channels(card) not in (None, space.channels):
+        if card.space not in (None, space.name) or card.channels not in (None, space.channels):
             raise UnknownDecoderError(
-                f"decoder {wanted} decodes {card.space or 'latents'} of {_channels(card)} channels, "
+                f"decoder {wanted} decodes {card.space or 'latents'} of {card.channels} channels, "
                 f"not {space.title} ({space.name}) of {space.channels}. {self._advice(space)}"
             )
         return candidate
@@ -167,12 +167,7 @@ def _is_of(card: Card, space: LatentSpace) -> bool:
     """Whether a user's file is a decoder of `space`; only where its content leaves that open, its name says so."""
     if card.space is not None:
         return card.space == space.name
-    return _channels(card) == space.channels and card.name.lower().startswith(space.files)
-
-
-def _channels(card: Card) -> int | None:
-    """How many it takes; None for any number."""
-    return card.settings["widths"][0] if "widths" in card.settings else card.settings.get("channels")
+    return card.channels == space.channels and card.name.lower().startswith(space.files)
 
 
 def _host_table(space: LatentSpace, evidence: Evidence | None) -> list[Candidate]:

@@ -20,6 +20,7 @@ class Card:
         space: the name of the latent space it decodes; None where the file cannot say (see `catalogue`).
         kind: a name in `kinds.KINDS`.
         settings: what the kind's `build` needs besides tensors.
+        channels: of the latents it takes; None for any number.
         scale: picture pixels it makes per latent pixel, along one side.
         parameters: how many numbers it holds.
         source: where it was published, or what made it.
@@ -33,6 +34,7 @@ class Card:
     space: str | None
     kind: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    channels: int | None = None
     scale: int = 1
     parameters: int = 0
     source: str = "unknown"

@@ -113,7 +113,7 @@ def _read(path: Path, content: bytes | None, *, values: bool) -> tuple[Card, Ten
         ) from None
     _expect_shapes(path, {key: tuple(tensor.shape) for key, tensor in net.state_dict().items()}, state)
     parameters = sum(tensor.numel() for tensor in state.values())
-    return replace(card, scale=net.scale, parameters=parameters), state
+    return replace(card, channels=net.channels, scale=net.scale, parameters=parameters), state
 
 
 def _ours(path: Path, metadata: Metadata, tensors: Tensors) -> tuple[Card, Tensors]:
