@@ -1,0 +1,263 @@
+"""What decoders scored on the same pairs, for people: a table, a sheet of pictures, a chart."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ..decoders.decoder import Decoder, to_bytes
+from ..decoders.errors import FitError
+from .judge import at_size
+from .ladder import measure
+from .pairs import Pairs
+
+ROUNDS = 5  # each decoder is timed so often, and its best round counts: others only tell what else the machine did
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Box = tuple[float, float, float, float]
+
+PAPER, INK, FAINT, GRID = "#ffffff", "#1c1c1c", "#767676", "#dddddd"
+COLOURS = ("#0b62a4", "#c4500a", "#2d7f3b", "#8a3f9e", "#a3781b", "#b5264c", "#3b7f86", "#5b5b5b")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A decoder with what it scored.
+
+    Args:
+        name: of the decoder.
+        kind: of the decoder, a name in `KINDS`.
+        parameters: how many numbers it holds.
+        weight_bytes: that they take.
+        scores: `psnr_latent_db`, `psnr_full_db` and `ssim_full`, as `ladder.measure` gives them.
+        seconds: that it takes for one batch, the same for all that are told together.
+    """
+
+    name: str
+    kind: str
+    parameters: int
+    weight_bytes: int
+    scores: Mapping[str, float]
+    seconds: float
+
+
+def judge(decoders: Sequence[Decoder], pairs: Pairs, clock: Callable[[], float] = time.perf_counter) -> list[Judged]:
+    """Scores and times decoders on the same pairs, in one run: in every round each has its turn.
+
+    Raises:
+        FitError: the pairs are of another space, or smaller than can be judged.
+    """
+    batch = pairs.latents[:8].float()
+    seconds = [math.inf] * len(decoders)
+    for _, (i, decoder) in product(range(ROUNDS), enumerate(decoders)):
+        began = clock()
+        decoder.decode(batch)
+        seconds[i] = min(seconds[i], clock() - began)
+    return [
+        Judged(
+            name=decoder.name,
+            kind=decoder.card.kind,
+            parameters=sum(tensor.numel() for tensor in decoder.net.state_dict().values()),
+            weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in decoder.net.state_dict().values()),
+            scores=measure(decoder.net, pairs),
+            seconds=taken,
+        )
+        for decoder, taken in zip(decoders, seconds, strict=True)
+    ]
+
+
+def table(judged: Sequence[Judged]) -> str:
+    """A Markdown table that also reads well as text; times are told in those of the first row."""
+    _expect_some(judged)
+    head = ("decoder", "parameters", "bytes", "latent size, dB", "full size, dB", "SSIM", "time")
+    rows = [
+        (
+            row.name.replace("|", "\\|"),
+            f"{row.parameters:,}",
+            f"{row.weight_bytes:,}",
+            f"{row.scores['psnr_latent_db']:.2f}",
+            f"{row.scores['psnr_full_db']:.2f}",
+            f"{row.scores['ssim_full']:.3f}",
+            f"{row.seconds / max(judged[0].seconds, 1e-12):.1f} x",
+        )
+        for row in judged
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    rule = [("-" * widths[0]), *("-" * (width - 1) + ":" for width in widths[1:])]
+
+    def line(cells: Iterable[str]) -> str:
+        first, *others = zip(cells, widths, strict=True)
+        padded = (first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others))
+        return f"| {' | '.join(padded)} |"
+
+    return "\n".join(map(line, (head, rule, *rows)))
+
+
+def sheet(truth: Tensor, decoded: Mapping[str, Tensor], cell_px: int = 192) -> Image.Image:
+    """Pictures beside each other: a row for each, the truth and then every decoder from left to right.
+
+    Args:
+        truth: `[N, 3, H, W]`, 0..1.
+        decoded: what each decoder makes of the same latents, by its name, `[N, 3, h, w]` in 0..1 of any size.
+        cell_px: the longer side of a picture on the sheet.
+    """
+    columns = {"truth": truth} | {name: at_size(rgb, *truth.shape[2:]) for name, rgb in decoded.items()}
+    if wrong := [name for name, rgb in columns.items() if rgb.shape != truth.shape]:
+        raise FitError(f"expected {len(truth)} pictures of each decoder, got another number of {', '.join(wrong)}")
+    shrink = cell_px / max(truth.shape[2:])
+    height, width = (max(1, round(side * shrink)) for side in truth.shape[2:])
+    font, gap = _font(13), 6
+    head = round(2 * gap + _size(font, "Ag")[1])
+    image = Image.new("RGB", (len(columns) * (width + gap) + gap, head + len(truth) * (height + gap)), PAPER)
+    draw = ImageDraw.Draw(image)
+    for column, (name, rgb) in enumerate(columns.items()):
+        left = gap + column * (width + gap)
+        draw.text((left + width / 2, head / 2), _shortened(name, font, width), INK, font, anchor="mm")
+        for row, pixels in enumerate(to_bytes(rgb.cpu())):
+            picture = Image.fromarray(pixels.numpy()).resize((width, height), Image.Resampling.LANCZOS)
+            image.paste(picture, (left, head + row * (height + gap)))
+    return image
+
+
+def chart(judged: Sequence[Judged], width: int = 960, height: int = 600) -> Image.Image:
+    """Truthfulness by size: dB upwards, parameters to the right, each ten times the last.
+
+    A full dot tells the PSNR at latent size, the ring on the same line that at full size.
+    """
+    _expect_some(judged)
+    shown = [row for row in judged if all(map(math.isfinite, (_latent(row), _full(row))))]
+    if not shown:
+        raise FitError("expected scores that are numbers, got none; the table tells what came instead")
+    font, title_font = _font(14), _font(16)
+    image = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(image)
+    left, top, right, bottom = 64, 48, width - 24, height - 64
+
+    powers = [math.log10(max(1, row.parameters)) for row in shown]
+    first, last = math.floor(min(powers)), math.ceil(max(powers) + 0.1)
+    values = [value for row in shown for value in (_latent(row), _full(row))]
+    step = _step(max(values) - min(values))
+    low, high = math.floor(min(values) / step - 0.25) * step, math.ceil(max(values) / step + 0.25) * step
+
+    def place(power: float, value: float) -> tuple[float, float]:
+        return left + (power - first) / (last - first) * (right - left), bottom - (value - low) / (high - low) * (
+            bottom - top
+        )
+
+    draw.text((left, 14), "PSNR in dB: dots at latent size, rings at full size", INK, title_font)
+    for value in (low + i * step for i in range(round((high - low) / step) + 1)):
+        y = place(first, value)[1]
+        draw.line((left, y, right, y), GRID)
+        draw.text((left - 8, y), f"{value:g}", FAINT, font, anchor="rm")
+    for power in range(first, last + 1):
+        x = place(power, low)[0]
+        draw.line((x, top, x, bottom), GRID)
+        draw.text((x, bottom + 8), _number(power), FAINT, font, anchor="mt")
+    draw.text(((left + right) / 2, height - 14), "parameters", INK, font, anchor="mb")
+
+    dots = [(place(power, _latent(row)), place(power, _full(row))) for row, power in zip(shown, powers, strict=True)]
+    taken: list[Box] = []
+    for i, (full_dot, ring) in enumerate(dots):
+        colour = COLOURS[i % len(COLOURS)]
+        draw.line((*full_dot, *ring), colour)
+        draw.ellipse(_around(full_dot, 5), colour)
+        draw.ellipse(_around(ring, 5), PAPER, colour, 2)
+        stem = (full_dot[0] - 1, min(full_dot[1], ring[1]), full_dot[0] + 1, max(full_dot[1], ring[1]))
+        taken += [_around(full_dot, 7), _around(ring, 7), stem]
+    for i, (row, (dot, _)) in enumerate(zip(shown, dots, strict=True)):
+        name = _shortened(row.name, font, (right - left) // 3)
+        box = _free(dot, _size(font, name), taken, (left, top, right, bottom))
+        taken.append(box)
+        colour = COLOURS[i % len(COLOURS)]
+        near = (min(max(dot[0], box[0]), box[2]), min(max(dot[1], box[1]), box[3]))
+        if math.dist(dot, near) > 14:
+            draw.line((*dot, *near), colour)
+        draw.text((box[0], (box[1] + box[3]) / 2), name, colour, font, anchor="lm")
+    return image
+
+
+def _expect_some(judged: Sequence[Judged]) -> None:
+    if not judged:
+        raise FitError("expected at least one decoder to report on, got none")
+
+
+def _latent(row: Judged) -> float:
+    return row.scores["psnr_latent_db"]
+
+
+def _full(row: Judged) -> float:
+    return row.scores["psnr_full_db"]
+
+
+def _font(size_px: int) -> Font:
+    return ImageFont.load_default(size_px)
+
+
+def _size(font: Font, text: str) -> tuple[float, float]:
+    left, _, right, _ = font.getbbox(text)
+    _, top, _, bottom = font.getbbox("Ag")
+    return right - left, bottom - top
+
+
+def _shortened(text: str, font: Font, width: float) -> str:
+    """The text, or as much of both its ends as fits: names differ at their ends."""
+    if _size(font, text)[0] <= width:
+        return text
+    for kept in range(len(text) - 1, 1, -1):
+        short = f"{text[: kept // 2]}...{text[-(kept - kept // 2) :]}"
+        if _size(font, short)[0] <= width:
+            return short
+    return text[:1]
+
+
+def _step(span: float) -> float:
+    """Of the lines across a chart, in dB: 1, 2 or 5, times a power of ten, so that there are about six.
+
+    None is less than 1 dB: nobody sees less, so the chart does not enlarge it.
+    """
+    rough = max(span / 6, 1.0)
+    power = 10 ** math.floor(math.log10(rough))
+    return next(times * power for times in (1, 2, 5, 10) if times * power >= rough)
+
+
+def _number(power: int) -> str:
+    name, thousands = next((n, t) for n, t in (("G", 9), ("M", 6), ("k", 3), ("", 0)) if power >= t)
+    return f"{10 ** (power - thousands)}{name}"
+
+
+def _around(centre: tuple[float, float], radius: float) -> Box:
+    return centre[0] - radius, centre[1] - radius, centre[0] + radius, centre[1] + radius
+
+
+def _overlap(a: Box, b: Box) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _free(dot: tuple[float, float], size: tuple[float, float], taken: Sequence[Box], frame: Box) -> Box:
+    """Where a label near `dot` covers nothing else: beside it if that is free, else further and further away."""
+    (x, y), (width, height) = dot, size
+    places = [
+        box
+        for away in range(10, 400, 10)
+        for left, top in (
+            (x + away, y - height / 2),
+            (x - away - width, y - height / 2),
+            (x - width / 2, y - away - height),
+            (x - width / 2, y + away),
+            (x + away, y - away - height),
+            (x - away - width, y - away - height),
+            (x + away, y + away),
+            (x - away - width, y + away),
+        )
+        if (box := (left, top, left + width, top + height))
+        and frame[0] <= box[0]
+        and box[2] <= frame[2]
+        and frame[1] <= box[1]
+        and box[3] <= frame[3]
+    ]
+    spaced = [(a[0] - 2, a[1] - 2, a[2] + 2, a[3] + 2) for a in taken]
+    return min(places, key=lambda box: sum(_overlap(box, other) for other in spaced))

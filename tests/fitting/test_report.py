@@ -1,0 +1,228 @@
+"""The report: its table line by line, its sheet pixel by pixel, its chart by what is where."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageColor, ImageDraw
+from safelight.decoders.decoder import Card, Decoder
+from safelight.decoders.errors import FitError, LatentsError
+from safelight.decoders.polynomial import Polynomial
+from safelight.fitting import report
+from safelight.fitting.ladder import measure
+from safelight.fitting.report import COLOURS, ROUNDS, Judged, chart, judge, sheet, table
+
+
+def row(name, parameters=99, latent=20.0, full=18.0, ssim=0.5, seconds=0.001):
+    scores = {"psnr_latent_db": latent, "psnr_full_db": full, "ssim_full": ssim}
+    return Judged(
+        name=name, kind="polynomial", parameters=parameters, weight_bytes=4 * parameters, scores=scores, seconds=seconds
+    )
+
+
+def decoder(name, gain, channels=4, **settings):
+    net = Polynomial(channels, **settings)
+    torch.nn.init.constant_(net.weight, gain)
+    return Decoder(Card(name=name, space="sd1", kind="polynomial", settings=settings), net)
+
+
+# Judging.
+
+
+def test_decoders_are_scored_on_the_same_pairs_and_timed_in_turns(toy_pairs):
+    pairs, ticks = toy_pairs(10), []
+    decoders = [decoder("a", 0.1), decoder("b", 0.2, degree=2)]
+    durations = iter([3.0, 5.0, 2.0, 6.0] + [4.0, 7.0] * (ROUNDS - 2))
+    now = 0.0
+
+    def clock():
+        nonlocal now
+        ticks.append(now)
+        if len(ticks) % 2 == 0:
+            now += next(durations)
+            ticks[-1] = now
+        return now
+
+    found = judge(decoders, pairs, clock)
+    assert [each.name for each in found] == ["a", "b"]
+    assert [each.seconds for each in found] == [2.0, 5.0]
+    assert [each.scores for each in found] == [measure(each.net, pairs) for each in decoders]
+    assert [(each.parameters, each.weight_bytes) for each in found] == [(15, 60), (45, 180)]
+
+
+def test_pairs_of_another_space_are_not_judged(toy_pairs):
+    with pytest.raises(LatentsError, match=r"decoder wide expects latents \[B, 16, H, W\]"):
+        judge([decoder("wide", 0.1, channels=16)], toy_pairs(2))
+
+
+# The table.
+
+
+def test_a_table_tells_times_in_those_of_its_first_row():
+    rows = [row("published"), row("conv", 28_146, 30.123, 22.456, 0.6789, 0.0125)]
+    assert table(rows).splitlines() == [
+        "| decoder   | parameters |   bytes | latent size, dB | full size, dB |  SSIM |   time |",
+        "| --------- | ---------: | ------: | --------------: | ------------: | ----: | -----: |",
+        "| published |         99 |     396 |           20.00 |         18.00 | 0.500 |  1.0 x |",
+        "| conv      |     28,146 | 112,584 |           30.12 |         22.46 | 0.679 | 12.5 x |",
+    ]
+
+
+def test_a_name_with_a_bar_stays_one_cell_and_a_clock_that_stood_still_is_no_error():
+    lines = table([row("a|b", seconds=0.0), row("c", seconds=0.0)]).splitlines()
+    assert lines[2].startswith("| a\\|b ")
+    assert lines[2].endswith(" 0.0 x |")
+
+
+@pytest.mark.parametrize("tell", [table, chart])
+def test_nothing_to_report_is_refused(tell):
+    with pytest.raises(FitError, match="at least one decoder to report on"):
+        tell([])
+
+
+# The sheet.
+
+
+def flat(*values, size=(32, 48)):
+    return torch.stack([torch.full((3, *size), value) for value in values])
+
+
+def test_a_sheet_has_a_row_for_each_picture_and_the_truth_first():
+    truth, other = flat(0.2, 0.4), flat(0.6, 0.8, size=(4, 6))
+    image = np.asarray(sheet(truth, {"other": other}, cell_px=48))
+    gap, head = 6, image.shape[0] - 2 * (32 + 6)
+    assert image.shape[1] == 2 * (48 + gap) + gap
+    for line, column, value in [(0, 0, 51), (1, 0, 102), (0, 1, 153), (1, 1, 204)]:
+        top, left = head + line * (32 + gap), gap + column * (48 + gap)
+        assert (image[top : top + 32, left : left + 48] == value).all()
+        assert (image[top : top + 32, left + 48 : left + 48 + gap] == 255).all()
+
+
+def test_pictures_of_any_size_are_brought_to_that_of_the_truth():
+    image = sheet(flat(0.5, size=(512, 256)), {"small": flat(0.5, size=(8, 4)), "large": flat(0.5, size=(1024, 512))})
+    assert image.width == 3 * (96 + 6) + 6
+    assert image.height > 192 + 6
+
+
+def drawn_texts(monkeypatch):
+    """Every text that is drawn, with its box."""
+    texts, draw = [], ImageDraw.ImageDraw.text
+
+    def spy(self, xy, text, fill=None, font=None, anchor=None, **kwargs):
+        texts.append((text, self.textbbox(xy, text, font, anchor)))
+        return draw(self, xy, text, fill, font, anchor, **kwargs)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", spy)
+    return texts
+
+
+def test_names_stand_over_their_columns_and_long_ones_keep_both_ends(monkeypatch):
+    texts = drawn_texts(monkeypatch)
+    long = "flux2-affine-over-five-by-five-latent-pixels-in-sub-pixels-comfyui"
+    image = sheet(flat(0.2), {"short": flat(0.4), long: flat(0.4)}, cell_px=100)
+    assert [text for text, _ in texts[:2]] == ["truth", "short"]
+    begin, end = texts[2][0].split("...")
+    assert long.startswith(begin)
+    assert long.endswith(end)
+    assert len(begin) > 3 < len(end)
+    for column, (_, box) in enumerate(texts):
+        left = 6 + column * 106
+        assert left - 1 <= box[0] < box[2] <= left + 101
+        assert box[3] < image.height - 100 * 32 / 48
+
+
+def test_another_number_of_pictures_is_refused():
+    with pytest.raises(FitError, match="expected 2 pictures of each decoder, got another number of one"):
+        sheet(flat(0.1, 0.2), {"one": flat(0.1)})
+
+
+# The chart.
+
+
+ROWS = [
+    row("flux2-affine-comfyui", 99, 17.3, 16.9),
+    row("flux2-affine-sdcpp", 99, 17.2, 16.8),
+    row("flux2-linear-other", 96, 17.4, 16.8),
+    row("affine", 99, 18.6, 17.7),
+    row("quadratic", 1_700, 19.4, 18.3),
+    row("5x5", 2_403, 25.3, 21.1),
+    row("7x7 neighbourhood", 4_700, 25.7, 21.2),
+    row("5x5 in sub-pixels", 154_000, 25.3, 21.9),
+    row("conv", 28_000, 30.0, 22.5),
+    row("conv-full", 400_000, 30.5, 25.0),
+    row("TAEF2", 1_300_000, 39.6, 30.2),
+    row("a twin of " + "TAEF2 " * 20, 1_300_000, 39.6, 30.2),
+]
+
+
+def test_no_two_texts_of_a_chart_overlap_and_all_lie_inside(monkeypatch):
+    texts = drawn_texts(monkeypatch)
+    image = chart(ROWS)
+    assert {each.name for each in ROWS[:-1]} <= {text for text, _ in texts}
+    for (one, a), (other, b) in combinations(texts, 2):
+        apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+        assert apart, (one, other)
+    for text, box in texts:
+        assert 0 <= box[0] < box[2] <= image.width, text
+        assert 0 <= box[1] < box[3] <= image.height, text
+
+
+def test_more_decibels_are_higher_and_more_parameters_further_right():
+    rows = [row("a", 100, 20.0, 15.0), row("b", 10_000, 30.0, 25.0)]
+    pixels = np.asarray(chart(rows)).astype(int)
+
+    def centre(colour):  # of the full dot: the lower dB's ring is paper inside
+        found = (np.abs(pixels - ImageColor.getrgb(colour)).sum(2) == 0).nonzero()
+        return found[0].min(), np.median(found[1])
+
+    (top_a, x_a), (top_b, x_b) = centre(COLOURS[0]), centre(COLOURS[1])
+    assert top_b < top_a
+    assert x_b > x_a
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [row("one")],
+        [row("no numbers at all", 0, 20.0, 20.0)],
+        [row("perfect", 10**9, 60.0, 60.0), row("nothing", 0, 0.0, 0.0)],
+        [row("same", 100), row("same", 100), row("same", 100)],
+        [row("below nothing", 5, -3.0, -8.0)],
+    ],
+    ids=["one", "none", "extremes", "same", "negative"],
+)
+def test_charts_of_few_and_strange_scores_are_drawn(rows):
+    image = chart(rows)
+    assert image.size == (960, 600)
+    assert ImageColor.getrgb(COLOURS[0]) in {colour for _, colour in image.getcolors(1 << 20)}
+
+
+def test_small_differences_are_not_enlarged(monkeypatch):
+    texts = drawn_texts(monkeypatch)
+    chart([row("a", 100, 20.0, 19.9), row("b", 1000, 20.1, 20.0)])
+    marks = sorted(float(text) for text, box in texts if box[2] < 64)
+    assert np.diff(marks).min() >= 1
+
+
+def test_scores_that_are_no_numbers_are_left_out_of_the_chart_but_not_of_the_table(monkeypatch):
+    rows = [row("good"), row("broken", latent=math.nan)]
+    texts = drawn_texts(monkeypatch)
+    chart(rows)
+    assert "broken" not in [text for text, _ in texts]
+    assert "nan" in table(rows)
+    with pytest.raises(FitError, match="expected scores that are numbers"):
+        chart(rows[1:])
+
+
+@pytest.mark.parametrize(("span", "step"), [(0, 1), (5, 1), (10, 2), (23, 5), (45, 10), (60, 10), (61, 20)])
+def test_lines_are_drawn_at_round_numbers(span, step):
+    assert report._step(span) == step
+
+
+def test_the_report_is_made_of_pictures_that_can_be_saved(tmp_path):
+    for name, image in {"chart": chart(ROWS), "sheet": sheet(flat(0.5), {"a": flat(0.4)})}.items():
+        image.save(tmp_path / f"{name}.png")
+        with Image.open(tmp_path / f"{name}.png") as saved:
+            assert saved.size == image.size
