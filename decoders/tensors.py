@@ -14,6 +14,7 @@ from torch import Tensor
 from .errors import DecoderFileError, MisshapenFileError, PickledFileError
 
 MAX_BYTES = 1 << 30  # twenty times the largest published tiny decoder
+DECODER = "a decoder for previews"
 SAFE = (".safetensors", ".sft")
 PICKLED = (".pt", ".pth")
 SUFFIXES = (*SAFE, *PICKLED)
@@ -22,13 +23,17 @@ Tensors = Mapping[str, Tensor]
 Metadata = Mapping[str, str]
 
 
-def open_tensors(path: Path, content: bytes | None = None, *, values: bool = True) -> tuple[Metadata, Tensors]:
+def open_tensors(
+    path: Path, content: bytes | None = None, *, values: bool = True, what: str = DECODER, max_bytes: int = MAX_BYTES
+) -> tuple[Metadata, Tensors]:
     """Metadata and tensors of a file, on the CPU.
 
     Args:
         path: the file.
         content: the bytes of a safetensors file that were read already; `path` is then only told.
         values: without them tensors may have a shape only; of a safetensors file only the header is read.
+        what: the file should be, as an error says it.
+        max_bytes: that it may have.
 
     Raises:
         DecoderFileError: the file is missing, broken, too large, or holds no tensors; with a subclass for each.
@@ -36,12 +41,12 @@ def open_tensors(path: Path, content: bytes | None = None, *, values: bool = Tru
     if content is not None:
         metadata, tensors = _parse_safe(path, content)
     else:
-        _expect_file(path)
+        _expect_file(path, what, max_bytes)
         pickled = path.suffix.lower() in PICKLED
         metadata, tensors = ({}, _load_pickled(path)) if pickled else _open_safe(path, values=values)
     # A shape can promise far more than the file holds: a .pth may say that one number stands for a trillion.
-    if (size := 4 * sum(tensor.numel() for tensor in tensors.values())) > MAX_BYTES:
-        raise MisshapenFileError(f"{path}: tensors of {size:,} bytes; a decoder for previews has at most {MAX_BYTES:,}")
+    if (size := 4 * sum(tensor.numel() for tensor in tensors.values())) > max_bytes:
+        raise MisshapenFileError(f"{path}: tensors of {size:,} bytes; {what} has at most {max_bytes:,}")
     return metadata, tensors
 
 
@@ -60,7 +65,7 @@ def write_tensors(path: Path, tensors: Tensors, metadata: Metadata) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _expect_file(path: Path) -> None:
+def _expect_file(path: Path, what: str, max_bytes: int) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise DecoderFileError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}")
     try:
@@ -69,8 +74,8 @@ def _expect_file(path: Path) -> None:
         raise DecoderFileError(f"{path}: cannot be read: {error.strerror}") from None
     if not path.is_file():
         raise DecoderFileError(f"{path}: expected a file, got a folder or a device; choose the file in it")
-    if size > MAX_BYTES:
-        raise DecoderFileError(f"{path}: {size:,} bytes; a decoder for previews has at most {MAX_BYTES:,}")
+    if size > max_bytes:
+        raise DecoderFileError(f"{path}: {size:,} bytes; {what} has at most {max_bytes:,}")
 
 
 def _open_safe(path: Path, *, values: bool) -> tuple[Metadata, Tensors]:

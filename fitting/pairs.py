@@ -15,6 +15,7 @@ from ..decoders.tensors import open_tensors, write_tensors
 
 FORMAT = "safelight.pairs/1"
 BATCH = 8
+MAX_BYTES = 1 << 36  # 18,000 pictures of 512 px, a byte counted as four
 
 Encode = Callable[[Tensor], Tensor]
 
@@ -116,7 +117,7 @@ class Pairs:
             FitError: there is no such file, it has none, or they do not belong together.
         """
         try:
-            _, tensors = open_tensors(path)
+            _, tensors = open_tensors(path, what="a file of pairs", max_bytes=MAX_BYTES)
         except DecoderFileError as error:
             raise FitError(f"{error}; expected pairs") from None
         if missing := {"latents", "pixels"} - tensors.keys():

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from safelight.decoders import tensors
 from safelight.decoders.errors import FitError
+from safelight.fitting import pairs as pairs_module
 from safelight.fitting.pairs import BATCH, Pairs, encode_pairs
 from safetensors.torch import save_file
 
@@ -146,7 +148,7 @@ def test_pairs_come_back_from_their_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("tensors", "message"),
+    ("content", "message"),
     [
         ({"latents": torch.zeros(1, 4, 2, 2)}, "expected tensors `latents` and `pixels`, pixels missing"),
         ({"weight": torch.zeros(1)}, "latents and pixels missing"),
@@ -154,8 +156,8 @@ def test_pairs_come_back_from_their_file(tmp_path):
     ],
     ids=["no pixels", "another file", "too many pixels"],
 )
-def test_a_file_without_pairs_is_refused_by_name(tmp_path, tensors, message):
-    save_file(tensors, tmp_path / "p.safetensors")
+def test_a_file_without_pairs_is_refused_by_name(tmp_path, content, message):
+    save_file(content, tmp_path / "p.safetensors")
     with pytest.raises(FitError, match=rf"p\.safetensors: .*{message}"):
         Pairs.load(tmp_path / "p.safetensors")
 
@@ -168,6 +170,14 @@ def test_a_file_cut_short_and_one_that_is_missing_are_refused(tmp_path):
         Pairs.load(path)
     with pytest.raises(FitError, match=r"gone\.safetensors: cannot be read"):
         Pairs.load(tmp_path / "gone.safetensors")
+
+
+def test_pairs_may_be_larger_than_any_decoder_but_not_without_end(tmp_path, monkeypatch):
+    assert pairs_module.MAX_BYTES > 10 * tensors.MAX_BYTES
+    pairs_of().save(tmp_path / "p.safetensors")
+    monkeypatch.setattr(pairs_module, "MAX_BYTES", 100)
+    with pytest.raises(FitError, match="bytes; a file of pairs has at most 100"):
+        Pairs.load(tmp_path / "p.safetensors")
 
 
 # Encoding.
