@@ -85,18 +85,19 @@ class Pairs:
         rgb = self.pixels[at].float().div_(255.0)
         return F.avg_pool2d(rgb, self.downscale // scale) if scale < self.downscale else rgb
 
-    def split(self, every: int = 8) -> tuple["Pairs", "Pairs"]:
-        """All but every n-th pair, and every n-th, which is held back to choose by.
+    def split(self, every: int = 8, together: int = 1) -> tuple["Pairs", "Pairs"]:
+        """All but every n-th, and every n-th, which is held back to choose by.
 
-        Of several crops of one picture this holds back some and fits on the others: split such pictures before.
+        Args:
+            every: n.
+            together: neighbours that are crops of one picture; they stay on the same side.
 
         Raises:
             FitError: there are fewer than two.
         """
         if len(self) < 2:
             raise FitError("expected at least two pictures, one to fit on and one to judge by, got one")
-        held = torch.zeros(len(self), dtype=torch.bool)
-        held[every - 1 :: every] = True
+        held = torch.arange(len(self)) // together % every == every - 1
         if not held.any():
             held[-1] = True
         return Pairs(self.latents[~held], self.pixels[~held]), Pairs(self.latents[held], self.pixels[held])

@@ -3,7 +3,7 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +22,11 @@ from ..fitting.halfway import HALFWAY, halfway_pairs, vary
 from ..fitting.ladder import LADDER, fit, measure
 from ..fitting.pairs import Encode, Pairs, encode_pairs
 from ..fitting.pictures import crops, find
+from ..fitting.report import chart, judge, sheet, table
 from ..fitting.train import Progress
 
 LICENCE = "MIT"
+SHOWN = 6  # pictures on the sheet of a comparison
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -47,6 +49,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     compare = commands.add_parser("compare", help="judge all decoders of a space on the same pictures")
     _add_pairs(compare)
     compare.add_argument("--decoder", type=Path, action="append", default=[], help="decoder file to judge as well")
+    compare.add_argument("--out", type=Path, help="folder for a sheet of pictures and a chart")
     compare.set_defaults(run=_compare)
 
 
@@ -123,8 +126,12 @@ def _fit(arguments: argparse.Namespace) -> int:
     out = arguments.out or Path(f"{space.name}-{arguments.kind}.safetensors")
     if out.suffix not in SAFE:
         raise FitError(f"{out}: expected a name that ends in {' or '.join(SAFE)}")
-    pairs, described = _with_halfway(*_get_pairs(arguments, space), arguments)
-    fitted, held = (pairs, _load(arguments.choose, space)) if arguments.choose else pairs.split()
+    pairs, described = _get_pairs(arguments, space)
+    fitted, held = (
+        (pairs, _load(arguments.choose, space)) if arguments.choose else pairs.split(together=arguments.crops)
+    )
+    # Only now: half-way latents are made of several pictures, and none of those held back may be among them.
+    fitted, described = _with_halfway(fitted, described, arguments)
     recipe = rung.recipe and replace(rung.recipe, seed=arguments.seed, **_given(arguments, "steps", "lr"))
     with tqdm(total=recipe.steps if recipe else 0, unit="step", file=sys.stderr, disable=recipe is None) as bar:
         net = fit(rung, fitted, held, recipe, _showing(bar))
@@ -148,39 +155,42 @@ def _fit(arguments: argparse.Namespace) -> int:
     )
     write_decoder(out, card, net.state_dict())
     in_use = Catalogue().candidates(space)[0].open()
-    _print_scores({in_use.name: measure(in_use.net, judged), out.stem: scores}, on)
+    print(f"on {on}, what `auto` takes now and the new one:\n")
+    print(table(judge([in_use, Decoder(card, net)], judged)))
     return 0
 
 
 def _compare(arguments: argparse.Namespace) -> int:
     space = SPACES[arguments.space]
     pairs, described = _get_pairs(arguments, space)
-    shipped = [c.open() for c in Catalogue().of(space)]
-    decoders = {decoder.name: decoder for decoder in (*shipped, *map(read_decoder, arguments.decoder))}
-    _print_scores({name: measure(decoder.net, pairs) for name, decoder in decoders.items()}, described)
+    decoders = [*(candidate.open() for candidate in Catalogue().of(space)), *map(read_decoder, arguments.decoder)]
+    judged = judge(decoders, pairs)
+    print(f"on {described}:\n")
+    print(table(judged))
     if arguments.teacher:
         _print_halfway(decoders, pairs, read_decoder(arguments.teacher))
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        some = slice(0, SHOWN)
+        pictures = {decoder.name: decoder.decode(pairs.latents[some].float()) for decoder in decoders}
+        sheet(pairs.rgb(pairs.downscale, some), pictures).save(arguments.out / "sheet.png")
+        chart(judged).save(arguments.out / "chart.png")
+        print(f"\n{arguments.out}: sheet.png, chart.png")
     return 0
 
 
-def _print_scores(scores: dict[str, dict[str, float]], on: str) -> None:
-    print(f"PSNR at latent size and at full size, dB; SSIM at full size; on {on}")
-    for name, row in scores.items():
-        print(f"{name:32}  {row['psnr_latent_db']:6.2f}  {row['psnr_full_db']:6.2f}  {row['ssim_full']:.3f}")
-
-
-def _print_halfway(decoders: dict[str, Decoder], pairs: Pairs, teacher: Decoder) -> None:
+def _print_halfway(decoders: Sequence[Decoder], pairs: Pairs, teacher: Decoder) -> None:
     print(f"\nPSNR at latent size, dB, against {teacher.name} on the same half-way latents")
     for title, change in HALFWAY.items():
         changed = halfway_pairs(pairs.latents, teacher.decode, change)
-        scores = (f"{measure(decoder.net, changed)['psnr_latent_db']:6.2f}" for decoder in decoders.values())
+        scores = (f"{measure(decoder.net, changed)['psnr_latent_db']:6.2f}" for decoder in decoders)
         print(f"{title:14}", *scores)
 
 
 def _showing(bar: "tqdm[object]") -> Callable[[Progress], None]:
     def show(progress: Progress) -> None:
         bar.update(progress.step - bar.n)
-        bar.set_postfix(loss=f"{progress.loss:.3f}", dB=f"{progress.held_db:.2f}")
+        bar.set_postfix(loss=f"{progress.loss:.3f}", dB=f"{progress.held_db:.2f}", refresh=False)
 
     return show
 

@@ -226,3 +226,11 @@ def test_pictures_of_several_sizes_are_refused(at):
     crops[at] = crops_of(1, size=24)[0]
     with pytest.raises(FitError, match=r"pictures of one size, got \(16, 16, 3\) and \(24, 24, 3\)"):
         encode_pairs(encode, crops, 4)
+
+
+def test_crops_of_one_picture_stay_on_one_side():
+    latents = torch.arange(40.0).view(20, 2, 1, 1)
+    pairs = Pairs(latents, torch.zeros(20, 3, 8, 8, dtype=torch.uint8))
+    kept, held = pairs.split(every=3, together=2)
+    assert held.latents[:, 0, 0, 0].tolist() == [8.0, 10.0, 20.0, 22.0, 32.0, 34.0]
+    assert len(kept) + len(held) == 20
