@@ -20,6 +20,7 @@ SETTINGS = {
     "principal": {"channels": 4},
     "pixels": {},
     "timeline": {},
+    "conv": {"channels": 4, "widths": [5, 5], "subpixel": 2},
 }
 every_kind = pytest.mark.parametrize("kind", list(KINDS))
 
