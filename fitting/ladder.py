@@ -74,10 +74,10 @@ LADDER: Mapping[str, Rung] = {
         kind="conv",
         settings=lambda channels, downscale: {
             "channels": channels,
-            "widths": (96, 96, 96, 96),
+            "widths": (64, 64, 64, 64),
             "subpixel": _subpixels(downscale),
         },
-        recipe=Recipe(steps=3000, lr=1e-3),
+        recipe=Recipe(steps=3000, batch=8, lr=1e-3),
     ),
 }
 
