@@ -9,6 +9,7 @@ from .folder import RunFolder
 from .run import Run
 
 DEFAULT_BUDGET_BYTES = 512 << 20
+MAX_RUNS = 500  # tiny runs may be many: their manifests are in memory
 
 
 @final
@@ -17,10 +18,11 @@ class LiveRuns:
 
     Args:
         budget_bytes: for all pictures together. A run that is still going is never taken away.
+        max_runs: however small they are.
     """
 
-    def __init__(self, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
-        self._budget_bytes = budget_bytes
+    def __init__(self, budget_bytes: int = DEFAULT_BUDGET_BYTES, max_runs: int = MAX_RUNS) -> None:
+        self._budget_bytes, self._max_runs = budget_bytes, max_runs
         self._folders: dict[str, RunFolder] = {}
         self._changing = threading.Lock()
 
@@ -54,9 +56,9 @@ class LiveRuns:
 
     def _over_budget(self) -> list[RunFolder]:
         total = sum(folder.size_bytes for folder in self._folders.values())
-        gone = []
+        gone: list[RunFolder] = []
         for folder in self._folders.values():
-            if total <= self._budget_bytes:
+            if total <= self._budget_bytes and len(self._folders) - len(gone) <= self._max_runs:
                 break
             if folder.state != "running":
                 total -= folder.size_bytes

@@ -66,6 +66,14 @@ def test_as_few_runs_as_needed_make_room(begin):
     assert live.of() == [newest, *reversed(folders)]
 
 
+def test_small_runs_make_room_too_when_they_are_many(begin):
+    live = LiveRuns(max_runs=3)
+    first, *others = (begin(live, state="finished") for _ in range(3))
+    newest = begin(live)
+    assert live.of() == [newest, *reversed(others)]
+    assert not first.path.exists()
+
+
 def test_a_manifest_that_is_saved_again_and_again_is_no_larger_for_it(begin):
     live = LiveRuns(budget_bytes=50_000)
     folder = begin(live)
