@@ -1,4 +1,4 @@
-"""The command line's `fit` and `compare`."""
+"""The command line's `pairs`, `fit` and `compare`."""
 
 import argparse
 import shlex
@@ -30,7 +30,7 @@ SHOWN = 6  # pictures on the sheet of a comparison
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `fit` and `compare`."""
+    """Adds `pairs`, `fit` and `compare`."""
     fitting = commands.add_parser("fit", help="make a decoder from pictures and the encoder of a VAE")
     _add_pairs(fitting)
     fitting.add_argument("--kind", choices=LADDER, default="conv", help="%(default)s if not said")
@@ -84,7 +84,7 @@ def _get_pairs(arguments: argparse.Namespace, space: LatentSpace) -> tuple[Pairs
 
 
 def _with_halfway(pairs: Pairs, described: str, arguments: argparse.Namespace) -> tuple[Pairs, str]:
-    if not arguments.teacher:
+    if not arguments.teacher or arguments.halfway < 1:
         return pairs, described
     some = pairs.latents[:: max(1, len(pairs) // arguments.halfway)][: arguments.halfway]
     teacher = read_decoder(arguments.teacher)
@@ -141,22 +141,19 @@ def _fit(arguments: argparse.Namespace) -> int:
         if arguments.judge
         else f"the {len(held)} pairs it was chosen by"
     )
-    scores = measure(net, judged)
-    settings = rung.settings(pairs.channels, pairs.downscale)
     card = Card(
         name=out.stem,
         space=space.name,
         kind=rung.kind,
-        settings=settings,
+        settings=rung.settings(pairs.channels, pairs.downscale),
         source=f"Safelight: {_command()}",
         fitted_on=described,
-        metrics=scores | {"judged_on": on},
         licence=LICENCE,
     )
-    write_decoder(out, card, net.state_dict())
-    in_use = Catalogue().candidates(space)[0].open()
+    in_use, new = judge([Catalogue().candidates(space)[0].open(), Decoder(card, net)], judged)
+    write_decoder(out, replace(card, metrics={**new.scores, "judged_on": on}), net.state_dict())
     print(f"on {on}, what `auto` takes now and the new one:\n")
-    print(table(judge([in_use, Decoder(card, net)], judged)))
+    print(table([in_use, new]))
     return 0
 
 

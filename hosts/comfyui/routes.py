@@ -9,8 +9,8 @@ from ...preview.live import LiveRuns
 
 TYPES = {"jpg": "image/jpeg", "webp": "image/webp", "png": "image/png"}
 
-# A run's id is the only key to its pictures. What a file name of a run means never changes, so it may be kept for good;
-# what is missing now may be there in a moment.
+# A run's id is the only key to its pictures. A picture may be kept for good: a step that is reported twice has the same
+# name, but the viewer puts its time behind it. What is missing now may be there in a moment.
 FOR_GOOD = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
 NOT_AT_ALL = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
