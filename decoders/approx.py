@@ -28,6 +28,10 @@ class Approx(Net):
         for i, (n_in, n_out, kernel) in enumerate(zip((channels, *WIDTHS[:-1]), WIDTHS, KERNELS, strict=True), 1):
             setattr(self, f"conv{i}", nn.Conv2d(n_in, n_out, kernel))
 
+    @property
+    def cost(self) -> int:
+        return self.scale**2 * super().cost
+
     def forward(self, latents: Tensor) -> Tensor:
         x = F.interpolate(latents, scale_factor=2, mode="nearest")
         x = F.pad(x, (MARGIN,) * 4)

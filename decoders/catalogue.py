@@ -11,14 +11,15 @@ import torch
 from .decoder import Card, Decoder
 from .errors import DecoderFileError, UnknownDecoderError
 from .files import build, read_card, read_decoder
-from .identify import Evidence
+from .identify import Evidence, contradictions
 from .kinds import KINDS
+from .merit import LIGHT, gain_db
 from .shipped import default_for, open_shipped, shipped_cards
-from .spaces import AUDIO, LatentSpace
+from .space_table import SPACES
+from .spaces import AUDIO, LatentSpace, Spaces
 from .tensors import SUFFIXES
 
 AUTO = "auto"
-HEAVY = ("tiny",)  # kinds that pay only where there is an accelerator
 PIXELS = "pixels"
 WITHOUT_WEIGHTS = ("principal", PIXELS, "timeline")
 
@@ -68,17 +69,19 @@ class Catalogue:
         Args:
             space: of the latents.
             wanted: one of `names()`.
-            accelerated: whether the latents are on something faster than a CPU, so that heavy decoders pay.
+            accelerated: whether the latents are on something faster than a CPU, so that more than `LIGHT` work pays.
             evidence: what the host knows; its own table serves a space that nothing at hand decodes.
 
         Raises:
             UnknownDecoderError: there is no such decoder, or it is one of another space.
             DecoderFileError: the file that was asked for by name is not a decoder.
         """
-        fitting = self.of(space)
-        heavy = [c for c in fitting if c.card.kind in HEAVY][:1]
-        light = [*(c for c in fitting if c.card.kind not in HEAVY), *_host_table(space, evidence)][:1]
-        best = [*heavy, *light] if accelerated else [*light, *heavy]
+        fitting = [*self.of(space), *_host_table(space, evidence)]
+        light = [c for c in fitting if c.card.cost <= LIGHT]
+        # Among heavy ones that nobody has compared, more work shows more.
+        heavy = sorted((c for c in fitting if c.card.cost > LIGHT), key=lambda c: -c.card.cost)
+        first, second = ([*heavy, *light], light) if accelerated else (light, heavy)
+        best = list({c.name: c for c in (*_best(first), *_best(second))}.values())
         if wanted != AUTO:
             asked = self._asked_for(space, wanted)
             best = [asked, *(c for c in best if c.name != asked.name)]
@@ -119,6 +122,18 @@ class Catalogue:
         default = _default(space)
         shipped.sort(key=lambda c: c.name != default)
         return [*shipped, *(c for c in self._users() if _is_of(c.card, space))]
+
+    def spaces(self) -> Spaces:
+        """The latent spaces that Safelight knows, and those that a user's decoder files bring along.
+
+        A row of a file is left out where one of ours has its name, or could not be told from it by what a host says.
+        """
+        rows = {space.name: space for space in SPACES}
+        for candidate in self._users():
+            row = candidate.card.latent_space
+            if row is not None and row.name not in rows and not any(_alike(row, ours) for ours in SPACES):
+                rows[row.name] = row
+        return Spaces(tuple(rows.values()))
 
     def _users(self) -> Iterator[Candidate]:
         for name in self._files():
@@ -170,6 +185,21 @@ def _is_of(card: Card, space: LatentSpace) -> bool:
     return card.channels == space.channels and card.name.lower().startswith(space.files)
 
 
+def _best(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The first, unless one behind it was measured to be better, and so on; none of none."""
+    best = candidates[:1]
+    for candidate in candidates[1:]:
+        if (gain_db(candidate.card, best[0].card) or 0) > 0:
+            best = [candidate]
+    return list(best)
+
+
+def _alike(row: LatentSpace, ours: LatentSpace) -> bool:
+    shared = any(set(getattr(row, host)) & set(getattr(ours, host)) for host in ("comfyui", "invokeai", "diffusers"))
+    told = Evidence(host="comfyui", channels=row.packed_channels, scale=row.scale, shift=row.shift)
+    return shared and not contradictions(told, ours)
+
+
 def _host_table(space: LatentSpace, evidence: Evidence | None) -> list[Candidate]:
     """The table that the host itself carries for a format."""
     if evidence is None or evidence.factors is None or len(evidence.factors) != space.channels:
@@ -188,6 +218,7 @@ def _host_table(space: LatentSpace, evidence: Evidence | None) -> list[Candidate
         kind="polynomial",
         settings=settings,
         parameters=3 * (space.channels + (evidence.bias is not None)),
+        cost=3 * space.channels,
         source=f"carried by {evidence.host}'s latent format {evidence.format_name}",
     )
     return [Candidate(card, open_table)]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .errors import LatentsError
 from .net import Net
+from .spaces import LatentSpace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +24,11 @@ class Card:
         channels: of the latents it takes; None for any number.
         scale: picture pixels it makes per latent pixel, along one side.
         parameters: how many numbers it holds.
+        cost: multiplications per latent pixel.
+        latent_space: the row of its space, where Safelight has none of that name: it travels with the file.
         source: where it was published, or what made it.
         fitted_on: the pictures it was fitted on, if known.
-        metrics: what it scored, on what, such as `{"psnr_latent_db": 20.2, "judged_on": "..."}`.
+        metrics: what it scored, on what: see `merit`.
         licence: an SPDX name, or a sentence.
         notes: anything a user should know before trusting it.
     """
@@ -37,6 +40,8 @@ class Card:
     channels: int | None = None
     scale: int = 1
     parameters: int = 0
+    cost: int = 0
+    latent_space: LatentSpace | None = None
     source: str = "unknown"
     fitted_on: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from .errors import DecoderFileError, MisshapenFileError
 from .foreign import FOREIGN, recognise
 from .kinds import KINDS
 from .net import Net
+from .spaces import LatentSpace
 from .tensors import SAFE, Metadata, Tensors, open_tensors, write_tensors
 
 FAMILY = "safelight.decoder/"
@@ -26,6 +27,7 @@ FORMAT = f"{FAMILY}1"
 TEXTS = ("name", "space", "kind", "source", "fitted_on", "licence", "notes")
 REQUIRED = ("name", "kind", "source")
 STRUCTURES = ("settings", "metrics")
+ROW = "latent_space"
 
 
 def read_card(path: Path, content: bytes | None = None) -> Card:
@@ -70,6 +72,8 @@ def write_decoder(path: Path, card: Card, state: Tensors) -> None:
     metadata = {"format": FORMAT}
     metadata |= {key: value for key in TEXTS if (value := getattr(card, key)) is not None}
     metadata |= {key: json.dumps(dict(getattr(card, key)), sort_keys=True) for key in STRUCTURES}
+    if card.latent_space:
+        metadata[ROW] = json.dumps(card.latent_space.facts(), sort_keys=True)
     write_tensors(path, state, metadata)
 
 
@@ -113,7 +117,7 @@ def _read(path: Path, content: bytes | None, *, values: bool) -> tuple[Card, Ten
         ) from None
     _expect_shapes(path, {key: tuple(tensor.shape) for key, tensor in net.state_dict().items()}, state)
     parameters = sum(tensor.numel() for tensor in state.values())
-    return replace(card, channels=net.channels, scale=net.scale, parameters=parameters), state
+    return replace(card, channels=net.channels, scale=net.scale, parameters=parameters, cost=net.cost), state
 
 
 def _ours(path: Path, metadata: Metadata, tensors: Tensors) -> tuple[Card, Tensors]:
@@ -125,6 +129,10 @@ def _ours(path: Path, metadata: Metadata, tensors: Tensors) -> tuple[Card, Tenso
         fields: dict[str, Any] = {key: metadata.get(key) for key in TEXTS}
         fields |= {key: metadata[key] for key in REQUIRED}
         fields |= {key: dict(json.loads(metadata[key])) for key in STRUCTURES}
+        if ROW in metadata:
+            fields[ROW] = LatentSpace.from_facts(json.loads(metadata[ROW]))
+            if fields[ROW].name != fields["space"]:
+                raise ValueError(f"it is of {fields['space']}, but brings the row of {fields[ROW].name}")
         return Card(**fields), tensors
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DecoderFileError(f"{path}: the card in its metadata cannot be read: {error!r}") from None

@@ -19,6 +19,11 @@ class Net(nn.Module, ABC):
     channels: int | None = None
     scale: int = 1
 
+    @property
+    def cost(self) -> int:
+        """Multiplications per latent pixel: one for each weight, where a net stays at the latents' size."""
+        return sum(tensor.numel() for tensor in self.state_dict().values() if tensor.ndim == 4)
+
     def rescale(self, black: float, white: float) -> None:
         """Makes numbers that were fitted to give `black`..`white` give 0..1."""
         raise ValueError(f"expected no output_range, {type(self).__name__} gives 0..1; got {(black, white)}")

@@ -3,7 +3,11 @@
 The VAE decides the colours, and many model families share one, so the row here is the space, not the family.
 """
 
-from dataclasses import dataclass, field
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +16,7 @@ from .errors import LatentsError, UnknownSpaceError
 from .layouts import LAYOUTS
 
 AUDIO, IMAGE, VIDEO = 1, 2, 3
+NAME = re.compile("[a-z0-9][a-z0-9_]{0,63}")  # it becomes part of file names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +65,18 @@ class LatentSpace:
     def __post_init__(self) -> None:
         if not self.source:
             raise ValueError(f"latent space {self.name!r} needs a source: say where its numbers come from")
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"expected a latent space's name in lower case letters, digits and _, got {self.name!r}")
         if self.layout not in LAYOUTS:
             raise ValueError(f"latent space {self.name!r}: layout {self.layout!r} is none of {', '.join(LAYOUTS)}")
+        counts = (self.channels, self.downscale, self.frame_stride, self.packed_channels)
+        if self.dims not in (AUDIO, IMAGE, VIDEO) or any(type(count) is not int or count < 1 for count in counts):
+            raise ValueError(
+                f"latent space {self.name!r}: expected 1 to 3 dims, and whole channels, downscale and frame_stride, "
+                f"got {self.dims} and {counts}"
+            )
+        if not (math.isfinite(self.scale) and self.scale and math.isfinite(self.shift)):
+            raise ValueError(f"latent space {self.name!r}: expected a scale and a shift, got {self.scale}, {self.shift}")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and len(values) != self.channels:
                 raise ValueError(
@@ -72,6 +87,20 @@ class LatentSpace:
     def packed_channels(self) -> int:
         """Channels of the tensor that a sampler holds."""
         return self.packed or self.channels
+
+    def facts(self) -> dict[str, Any]:
+        """What makes the row, as JSON can hold it; without what is as it is anyway."""
+        unsaid = {row.name: row.default for row in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value != unsaid[name]}
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> "LatentSpace":
+        """The row that `facts()` told of.
+
+        Raises:
+            TypeError, ValueError: they make no row.
+        """
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
 
     def unpack(self, latents: Tensor) -> Tensor:
         """The sampler's tensor as plain latents `[B, C, T, H, W]`; a view where possible, never a write.

@@ -98,5 +98,13 @@ class Tiny(Net):
         self.channels = channels
         self.scale = 2 ** sum(isinstance(layer, nn.Upsample) for layer in self.layers)
 
+    @property
+    def cost(self) -> int:
+        total, area = 0, 1
+        for layer in self.layers:
+            area *= 4 if isinstance(layer, nn.Upsample) else 1
+            total += area * sum(tensor.numel() for tensor in layer.parameters() if tensor.ndim == 4)
+        return total
+
     def forward(self, latents: Tensor) -> Tensor:
         return self.layers(latents)
