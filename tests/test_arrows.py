@@ -139,7 +139,7 @@ def test_every_room_is_in_the_drawing():
 
 
 def test_there_is_something_to_read():
-    assert {"__init__.py", "decoders/decoder.py", "nodes/comfyui.py"} <= set(files())
+    assert {"__init__.py", "decoders/decoder.py", "nodes/comfyui/__init__.py"} <= set(files())
 
 
 # The test of that test.

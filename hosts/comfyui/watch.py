@@ -17,10 +17,9 @@ from comfy.patcher_extension import WrappersMP
 from server import PromptServer
 from torch import Tensor
 
-from ...decoders.catalogue import AUTO, Candidate, Catalogue
+from ...decoders.catalogue import AUTO, Candidate
 from ...decoders.errors import SafelightError, SinkError
 from ...decoders.identify import Evidence, identify, unknown
-from ...decoders.space_table import SPACES
 from ...decoders.spaces import LatentSpace
 from ...preview.cadence import Cadence
 from ...preview.develop import Developer
@@ -35,6 +34,7 @@ from ...preview.sink import Sink
 from ...preview.snapshot import first_picture
 from ...preview.step import Show, Step
 from .facts import Prompt, latent_evidence, noisy_gains, sampler_facts
+from .library import catalogue
 
 KEY = "safelight"
 PARAMETERS = (  # of the host's `CFGGuider.outer_sample`; newer hosts pass `latent_shapes` by name
@@ -90,12 +90,6 @@ def attach(model: Any, settings: Settings, node: str | None) -> Any:
     watched = model.clone()
     watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, Watcher(settings, node))
     return watched
-
-
-def catalogue() -> Catalogue:
-    """The decoders at hand. The folders are asked for anew: a host may change them at any time."""
-    ours = Path(folder_paths.models_dir) / "safelight"
-    return Catalogue([ours, *map(Path, folder_paths.get_folder_paths("vae_approx"))])
 
 
 @final
@@ -211,7 +205,7 @@ class Watch:
 
     def _identify(self, evidence: Evidence) -> LatentSpace:
         try:
-            return identify(evidence, SPACES)
+            return identify(evidence, catalogue().spaces())
         except SafelightError as error:
             self._run.note(str(error))
             return unknown(evidence)

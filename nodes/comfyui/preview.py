@@ -1,20 +1,13 @@
-"""The nodes of ComfyUI."""
+"""The node that watches a sampler."""
 
-from dataclasses import fields
 from typing import Any
 
-from comfy_api.latest import ComfyExtension, io
-from server import PromptServer
+from comfy_api.latest import io
 
-from ..decoders.catalogue import AUTO
-from ..hosts.comfyui.routes import register
-from ..hosts.comfyui.watch import RUNS, Settings, attach, catalogue
-
-
-def schema(**facts: Any) -> io.Schema:
-    """A schema with what this version of the host knows of it: older ones refuse newer fields."""
-    known = {field.name for field in fields(io.Schema)}
-    return io.Schema(**{name: fact for name, fact in facts.items() if name in known})
+from ...decoders.catalogue import AUTO
+from ...hosts.comfyui.library import catalogue
+from ...hosts.comfyui.watch import Settings, attach
+from .schema import schema
 
 
 class SafelightPreview(io.ComfyNode):
@@ -108,14 +101,3 @@ class SafelightPreview(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, **settings: Any) -> io.NodeOutput:
         return io.NodeOutput(attach(model, Settings(**settings), cls.hidden.unique_id))
-
-
-class SafelightExtension(ComfyExtension):
-    """What the host loads."""
-
-    def __init__(self) -> None:
-        # Not in `on_load`: 0.3.64 never calls it.
-        register(PromptServer.instance.routes, RUNS)
-
-    async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [SafelightPreview]

@@ -1,0 +1,21 @@
+"""The nodes of ComfyUI."""
+
+from comfy_api.latest import ComfyExtension, io
+from server import PromptServer
+
+from ...hosts.comfyui.routes import register
+from ...hosts.comfyui.watch import RUNS
+from .preview import SafelightPreview
+
+NODES: list[type[io.ComfyNode]] = [SafelightPreview]
+
+
+class SafelightExtension(ComfyExtension):
+    """What the host loads."""
+
+    def __init__(self) -> None:
+        # Not in `on_load`: 0.3.64 never calls it.
+        register(PromptServer.instance.routes, RUNS)
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return list(NODES)

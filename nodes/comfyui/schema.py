@@ -1,0 +1,12 @@
+"""The host's node schema, in all the versions of it."""
+
+from dataclasses import fields
+from typing import Any
+
+from comfy_api.latest import io
+
+
+def schema(**facts: Any) -> io.Schema:
+    """A schema with what this version of the host knows of it: older ones refuse newer fields."""
+    known = {field.name for field in fields(io.Schema)}
+    return io.Schema(**{name: fact for name, fact in facts.items() if name in known})
