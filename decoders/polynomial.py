@@ -62,7 +62,7 @@ class Polynomial(Net):
         outputs = 3 * subpixel**2
         self.weight = nn.Parameter(torch.zeros(outputs, count_features(channels, degree), kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs)) if constant else None
-        self._plan: list[Tensor] = []
+        self._indices: list[Tensor] = []
 
     def rescale(self, black: float, white: float) -> None:
         constant = self.weight.new_zeros(len(self.weight)) if self.bias is None else self.bias.data
@@ -70,6 +70,8 @@ class Polynomial(Net):
         self.weight.data /= white - black
 
     def forward(self, latents: Tensor) -> Tensor:
+        if self.degree == 2 and len(self.weight) == 3 and self.weight.shape[-1] == 1:
+            return self._nest(latents)
         x = self.products(latents)
         if reach := self.weight.shape[-1] // 2:
             x = F.pad(x, (reach,) * 4, mode="replicate")
@@ -80,11 +82,22 @@ class Polynomial(Net):
         """The products of `monomials`, `[B, F, H, W]`."""
         if self.degree == 1:
             return latents
-        if not self._plan or self._plan[0].device != latents.device:
+        if not self._indices or self._indices[0].device != latents.device:
             products = monomials(latents.shape[1], self.degree)
-            self._plan = [
+            self._indices = [
                 torch.tensor([m for m in products if len(m) == d], device=latents.device).T
                 for d in range(2, self.degree + 1)
             ]
-        higher = [reduce(torch.mul, (latents[:, channel] for channel in factors)) for factors in self._plan]
+        higher = [reduce(torch.mul, (latents[:, channel] for channel in factors)) for factors in self._indices]
         return torch.cat([latents, *higher], dim=1)
+
+    def _nest(self, latents: Tensor) -> Tensor:
+        """`x (A x + B) + C` for `A x² + B x + C`: the products, 528 of 32 channels, are never made."""
+        channels = latents.shape[1]
+        weight = self.weight[:, :, 0, 0]
+        upper = torch.triu_indices(channels, channels, device=weight.device)
+        matrices = weight.new_zeros(3, channels, channels)
+        matrices[:, upper[0], upper[1]] = weight[:, channels:]
+        factors = F.conv2d(latents, matrices.flatten(0, 1)[:, :, None, None], weight[:, :channels].flatten())
+        rgb = (factors.unflatten(1, (3, channels)) * latents[:, None]).sum(2)
+        return rgb if self.bias is None else rgb + self.bias[:, None, None]
