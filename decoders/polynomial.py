@@ -99,5 +99,5 @@ class Polynomial(Net):
         matrices = weight.new_zeros(3, channels, channels)
         matrices[:, upper[0], upper[1]] = weight[:, channels:]
         factors = F.conv2d(latents, matrices.flatten(0, 1)[:, :, None, None], weight[:, :channels].flatten())
-        rgb = (factors.unflatten(1, (3, channels)) * latents[:, None]).sum(2)
+        rgb = factors.unflatten(1, (3, channels)).mul_(latents[:, None]).sum(2)
         return rgb if self.bias is None else rgb + self.bias[:, None, None]
