@@ -9,6 +9,7 @@ from torch import Tensor
 from ..decoders.catalogue import Candidate
 from ..decoders.decoder import Decoder, to_bytes
 from ..decoders.spaces import AUDIO, LatentSpace
+from .snapshot import to_host
 
 
 class Developed(NamedTuple):
@@ -67,7 +68,7 @@ class Developer:
         """Pixels of `latents` `[B, C, T, H, W]`."""
         items, _, frames, height, width = latents.shape
         rgb = self.decoder().to(latents.device).decode(latents.transpose(1, 2).flatten(0, 1))
-        pixels = to_bytes(rgb).cpu().numpy()
+        pixels = to_host(to_bytes(rgb))
         pixels = pixels.reshape(items, frames, *pixels.shape[1:])
         scale = self._space.downscale
         shown = (pixels.shape[3], pixels.shape[2]) if self._space.dims == AUDIO else (width * scale, height * scale)

@@ -1,6 +1,7 @@
 """A run's folder: its files and the manifest that lists them, each written beside its place and renamed into it."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -70,6 +71,10 @@ class RunFolder(Sink):
         self._steps = self._steps | {picture.index: entry}
         if self._elapsed_s() - self._saved_s >= MIN_SAVE_INTERVAL_S:
             self.save()
+
+    def step(self, index: int) -> Mapping[str, Any] | None:
+        """A step as the manifest has it, or None. Any thread may ask."""
+        return self._steps.get(index)
 
     def write(self, name: str, content: bytes) -> None:
         """Puts a file in the folder. It has its name once it is whole, or never."""

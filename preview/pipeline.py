@@ -22,7 +22,7 @@ from .mailbox import Mailbox
 from .picture import Picture
 from .run import Run, State
 from .sink import Sink
-from .snapshot import Snapshot, first_picture
+from .snapshot import Snapshot, Snapshots, first_picture
 from .step import Show, Step
 
 CLOSE_TIMEOUT_S = 60.0
@@ -80,6 +80,7 @@ class Pipeline:
         self._run, self._developer, self._outlets = run, developer, tuple(outlets)
         self._show: Show = show
         self._select = select
+        self._snapshots = Snapshots()
         self._mailbox: Mailbox[Letter] = mailbox or Mailbox()
         self._state: State = "running"
         self._missing: dict[Sink, list[int]] = {}  # steps that a sink failed to take
@@ -126,7 +127,7 @@ class Pipeline:
             total=step.total,
             sigma=finite(step.sigma),
             at_s=self._run.elapsed_s(),
-            snapshot=Snapshot(self._select(latents)),
+            snapshot=self._snapshots.take(self._select(latents)),
             gain=gain,
             show=show,
             # A picture that is made for one sink costs a screen next to nothing: screens get every one.
@@ -163,8 +164,12 @@ class Pipeline:
     def _develop(self, letter: Letter) -> Picture | None:
         """The letter's picture, by the first decoder that can make it; None if none can."""
         self._doing = "developing"
+        with self._snapshots.reading(letter.snapshot) as latents:
+            return self._develop_latents(letter, latents)
+
+    def _develop_latents(self, letter: Letter, latents: Tensor) -> Picture | None:
         try:
-            latents = self._developer.unpack(letter.snapshot.read())
+            latents = self._developer.unpack(latents)
         except Exception as error:  # a fault of this step, not of a decoder
             self._lose(letter.index, f"not shown: {describe(error)}")
             return None

@@ -8,6 +8,8 @@ from .picture import Picture
 from .run import State
 from .sink import Sink
 
+MAX_FILES_CHARS = 400  # of a step's file names; a large batch or a video has more, and the manifest has all
+
 Tell = Callable[[str, Mapping[str, Any]], None]
 
 
@@ -37,10 +39,18 @@ class Screen(Sink):
 
     def show(self, picture: Picture) -> None:
         self._files.show(picture)
-        step = {"index": picture.index, "total": picture.total, "sigma": picture.sigma}
-        self._tell("safelight.step", {**self._facts, **step, "state": "running"})
+        step = {"index": picture.index, "total": picture.total, "sigma": picture.sigma, **self._entry(picture)}
+        facts = {**self._facts, **step, "notes": len(self._folder.run.notes), "state": "running"}
+        self._tell("safelight.step", facts)
 
     def close(self, state: State) -> None:
         self._files.close(state)
         self._folder.close(state)
         self._tell("safelight.run", {**self._facts, "state": state})
+
+    def _entry(self, picture: Picture) -> Mapping[str, Any]:
+        """What spares the viewer a look into the manifest: where the picture is."""
+        entry = self._folder.step(picture.index)
+        if entry is None or sum(map(len, entry["files"])) > MAX_FILES_CHARS:
+            return {}
+        return {key: entry[key] for key in ("files", "at", "decode_ms")}

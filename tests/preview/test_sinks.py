@@ -254,7 +254,7 @@ def test_a_screen_is_told_in_few_words_once_the_picture_is_there(folder, picture
     screen.show(picture(index=1, total=20, sigma=0.5))
     screen.close("interrupted")
     place = {"v": 1, "run": folder.run.id, "workflow": "w" * 36, "node": "6:2"}
-    step = {"index": 1, "total": 20, "sigma": 0.5}
+    step = {"index": 1, "total": 20, "sigma": 0.5, "files": ["step_0001.jpg"], "at": ANY, "decode_ms": ANY, "notes": 0}
     assert told == [
         ("safelight.run", {**place, "state": "running"}, set()),
         ("safelight.step", {**place, **step, "state": "running"}, {"step_0001.jpg"}),

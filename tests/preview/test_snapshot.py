@@ -5,55 +5,112 @@ import weakref
 
 import pytest
 import torch
-from safelight.preview.snapshot import Snapshot, first_picture
+from safelight.preview.snapshot import Snapshots, first_picture, to_host
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def read(snapshots, snapshot):
+    with snapshots.reading(snapshot) as latents:
+        return latents.clone()
 
 
 def test_the_sampler_may_write_to_its_tensor_as_soon_as_the_copy_is_taken():
     latents = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     before = latents.clone()
-    snapshot = Snapshot(latents)
+    snapshots = Snapshots()
+    snapshot = snapshots.take(latents)
     latents.fill_(7.0)
-    assert torch.equal(snapshot.read(), before)
+    assert torch.equal(read(snapshots, snapshot), before)
 
 
 def test_the_copy_shares_no_memory_with_the_sampler():
     latents = torch.zeros(1, 4, 2, 2)
-    assert Snapshot(latents).read().untyped_storage().data_ptr() != latents.untyped_storage().data_ptr()
+    assert Snapshots().take(latents).copy.untyped_storage().data_ptr() != latents.untyped_storage().data_ptr()
 
 
 def test_only_the_part_that_is_looked_at_is_copied():
     latents = torch.zeros(64, 4, 2, 2)
-    assert Snapshot(first_picture(latents)).read().untyped_storage().nbytes() == 4 * 2 * 2 * 4
+    assert Snapshots().take(first_picture(latents)).copy.untyped_storage().nbytes() == 4 * 2 * 2 * 4
 
 
 def test_the_sampler_s_tensor_is_let_go():
     latents = torch.zeros(1, 4, 2, 2)
-    snapshot, gone = Snapshot(first_picture(latents)), weakref.ref(latents)
+    snapshot, gone = Snapshots().take(first_picture(latents)), weakref.ref(latents)
     del latents
     gc.collect()
     assert gone() is None
-    assert snapshot.read().shape == (1, 4, 2, 2)
+    assert snapshot.copy.shape == (1, 4, 2, 2)
 
 
 def test_no_graph_is_kept():
     latents = torch.zeros(1, 4, 2, 2, requires_grad=True) * 2
     assert latents.grad_fn is not None
-    copy = Snapshot(latents).read()
+    copy = Snapshots().take(latents).copy
     assert copy.grad_fn is None
     assert not copy.requires_grad
+
+
+def test_memory_of_inference_mode_is_used_again_outside_of_it():
+    snapshots = Snapshots()
+    with torch.inference_mode():
+        read(snapshots, snapshots.take(first_picture(torch.ones(1, 4, 2, 2))))
+    assert torch.equal(read(snapshots, snapshots.take(torch.full((1, 4, 2, 2), 2.0))), torch.full((1, 4, 2, 2), 2.0))
 
 
 def test_tensors_of_inference_mode_are_copied_outside_of_it():
     with torch.inference_mode():
         latents = torch.ones(1, 4, 2, 2)
-    assert torch.equal(Snapshot(first_picture(latents)).read(), torch.ones(1, 4, 2, 2))
+    assert torch.equal(Snapshots().take(first_picture(latents)).copy, torch.ones(1, 4, 2, 2))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn])
 def test_the_copy_has_the_sampler_s_own_type(dtype):
-    assert Snapshot(torch.ones(1, 4, 2, 2).to(dtype)).read().dtype == dtype
+    assert Snapshots().take(torch.ones(1, 4, 2, 2).to(dtype)).copy.dtype == dtype
+
+
+def test_a_run_takes_no_more_memory_than_it_has_copies_unread():
+    snapshots, places = Snapshots(), set()
+    for step in range(100):
+        unread = [snapshots.take(torch.full((1, 4, 8, 8), float(step))) for _ in range(3)]
+        places |= {snapshot.copy.data_ptr() for snapshot in unread}
+        for snapshot in unread:
+            assert (read(snapshots, snapshot) == step).all()
+    assert len(places) == 3
+
+
+def test_memory_is_not_used_again_while_it_is_read():
+    snapshots = Snapshots()
+    with snapshots.reading(snapshots.take(torch.ones(1, 4, 2, 2))) as first:
+        second = snapshots.take(torch.zeros(1, 4, 2, 2))
+        assert second.copy.data_ptr() != first.data_ptr()
+        assert (first == 1).all()
+
+
+def test_memory_comes_back_from_a_reader_that_failed():
+    snapshots = Snapshots()
+    first = snapshots.take(torch.ones(1, 4, 2, 2))
+    with pytest.raises(RuntimeError, match="decoder"), snapshots.reading(first):
+        raise RuntimeError("a decoder failed")
+    assert snapshots.take(torch.ones(1, 4, 2, 2)).copy.data_ptr() == first.copy.data_ptr()
+
+
+@pytest.mark.parametrize("other", [torch.ones(1, 4, 2, 3), torch.ones(1, 4, 2, 2).half()], ids=["size", "type"])
+def test_a_step_unlike_the_last_one_gets_memory_of_its_own(other):
+    snapshots = Snapshots()
+    read(snapshots, snapshots.take(torch.zeros(1, 4, 2, 2)))
+    assert torch.equal(read(snapshots, snapshots.take(other)), other)
+
+
+def test_a_tensor_with_gaps_is_copied_as_it_reads():
+    latents = torch.arange(48.0).view(1, 4, 3, 4).transpose(2, 3)
+    assert torch.equal(Snapshots().take(latents).copy, latents)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+def test_pixels_come_to_the_host_as_they_are(device):
+    pixels = torch.arange(24, dtype=torch.uint8).view(1, 2, 4, 3)
+    assert (to_host(pixels.to(device)) == pixels.numpy()).all()
 
 
 @pytest.mark.parametrize(
@@ -76,27 +133,28 @@ def test_the_first_picture_is_item_0_and_of_a_video_frame_0(shape, expected):
 @needs_gpu
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_on_a_gpu_taking_a_copy_waits_for_nothing():
-    latents = torch.full((2, 4, 64, 64), 3.0, device="cuda")
-    Snapshot(latents)  # whatever is set up once
+    snapshots, latents = Snapshots(), torch.full((2, 4, 64, 64), 3.0, device="cuda")
+    snapshots.take(latents)  # whatever is set up once
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        snapshot = Snapshot(first_picture(latents))
+        snapshot = snapshots.take(first_picture(latents))
         latents.fill_(9.0)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert torch.equal(snapshot.read().cpu(), torch.full((1, 4, 64, 64), 3.0))
+    assert torch.equal(read(snapshots, snapshot).cpu(), torch.full((1, 4, 64, 64), 3.0))
 
 
 @needs_gpu
-def test_on_a_gpu_a_reader_on_another_stream_sees_the_whole_copy():
-    sampler, reader = torch.cuda.Stream(), torch.cuda.Stream()
+def test_on_a_gpu_the_reader_sees_the_whole_copy_on_a_stream_of_its_own():
+    sampler, snapshots = torch.cuda.Stream(), Snapshots()
     latents = torch.zeros(1, 4, 1024, 1024, device="cuda")
     torch.cuda.synchronize()
     with torch.cuda.stream(sampler):
         for _ in range(200):  # work that the copy has to come after
             latents.add_(1.0)
-        snapshot = Snapshot(latents)
+        snapshot = snapshots.take(latents)
         latents.fill_(-1.0)
-    with torch.cuda.stream(reader):
-        assert (snapshot.read() == 200.0).all().item()
+        with snapshots.reading(snapshot) as copy:
+            assert torch.cuda.current_stream() not in (sampler, torch.cuda.default_stream())
+            assert (copy == 200.0).all().item()
