@@ -2,6 +2,7 @@
 
 import io
 import json
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -260,6 +261,19 @@ def test_a_screen_is_told_in_few_words_once_the_picture_is_there(folder, picture
         ("safelight.step", {**place, **step, "state": "running"}, {"step_0001.jpg"}),
         ("safelight.run", {**place, "state": "interrupted"}, {"step_0001.jpg"}),
     ]
+
+
+def test_a_step_of_many_files_is_told_without_their_names(folder, picture):
+    told = []
+
+    class ManyFiles(Files):
+        def show(self, picture):
+            self.folder.record(picture, *[f"step_0001_{item:03d}.jpg" for item in range(40)])
+
+    screen = Screen(ManyFiles(folder, Encoding()), lambda _, facts: told.append(facts), {"node": "2"})
+    screen.show(picture(index=1))
+    assert "files" not in told[0]
+    assert len(json.dumps(told[0])) < 1000
 
 
 def test_a_screen_may_be_replaced_and_files_may_not(folder):
