@@ -67,7 +67,7 @@ def recording(
     kept = RunFolder(folder, run)
     recorders = [kept, Files(kept, encoding or Encoding()), Sheet(kept), Animation(kept), *sinks]
     outlets = [Outlet(sink, Cadence(every_n_steps)) for sink in recorders]
-    pipeline = Pipeline(run, Developer(space, lambda: candidates), outlets, show=show)
+    pipeline = Pipeline(run, Developer(space, lambda: candidates, run.note), outlets, show=show)
     state: State = "failed"
     try:
         yield pipeline, kept

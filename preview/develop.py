@@ -4,12 +4,16 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, final
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..decoders.catalogue import Candidate
 from ..decoders.decoder import Decoder, to_bytes
+from ..decoders.merit import LIGHT
 from ..decoders.spaces import AUDIO, LatentSpace
 from .snapshot import to_host
+
+REST_STEPS = 10  # that a device is left alone once its memory ran out
 
 
 class Developed(NamedTuple):
@@ -24,18 +28,26 @@ class Developer:
     """Develops a run's latents with one decoder, and with the next best when that is given up.
 
     Nothing is looked up or opened before the first latents come, and then by the thread that develops them: the sampler
-    reads no files.
+    reads no files. Where no memory is left for a preview, the CPU makes the next few with a light decoder.
 
     Args:
         space: of the latents.
         candidates: gives the decoders to try, best first.
+        tell: is told, once, that memory ran out.
     """
 
-    def __init__(self, space: LatentSpace, candidates: Callable[[], Sequence[Candidate]]) -> None:
+    def __init__(
+        self,
+        space: LatentSpace,
+        candidates: Callable[[], Sequence[Candidate]],
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._space = space
         self._ask = candidates
+        self._tell: Callable[[str], None] | None = tell
         self._candidates: list[Candidate] | None = None
-        self._decoder: Decoder | None = None
+        self._open: dict[str, Decoder] = {}
+        self._rest = 0
 
     @property
     def has_decoder(self) -> bool:
@@ -44,17 +56,19 @@ class Developer:
 
     def decoder(self) -> Decoder:
         """The decoder in use, looked up and opened if need be."""
-        if self._candidates is None:
-            self._candidates = []  # whatever comes of asking: once
-            self._candidates = list(self._ask())
-        if self._decoder is None:
-            self._decoder = self._candidates[0].open()
-        return self._decoder
+        candidate = self._in_use()
+        if candidate.name not in self._open:
+            self._open[candidate.name] = candidate.open()
+        return self._open[candidate.name]
 
     def give_up(self) -> str:
         """Leaves the decoder in use for the next one; what was given up, for people."""
-        self._decoder = None
-        return f"decoder {self._candidates.pop(0).name}" if self._candidates else "looking for a decoder"
+        if not self._candidates:
+            return "looking for a decoder"
+        candidate = self._in_use()
+        self._candidates.remove(candidate)
+        self._open.pop(candidate.name, None)
+        return f"decoder {candidate.name}"
 
     def unpack(self, latents: Tensor) -> Tensor:
         """A sampler's `latents`, laid out as the sampler has them, as `[B, C, T, H, W]`.
@@ -66,10 +80,43 @@ class Developer:
 
     def develop(self, latents: Tensor) -> Developed:
         """Pixels of `latents` `[B, C, T, H, W]`."""
+        self._rest = max(0, self._rest - 1)
+        try:
+            pixels = self._decode(latents)
+        except RuntimeError as error:
+            as_little_as_can_be = latents.device.type == "cpu" and self._in_use().card.cost <= LIGHT
+            if as_little_as_can_be or self._rest or not _is_out_of_memory(error):
+                raise
+            self._leave_alone(latents.device)
+            pixels = self._decode(latents)
         items, _, frames, height, width = latents.shape
-        rgb = self.decoder().to(latents.device).decode(latents.transpose(1, 2).flatten(0, 1))
-        pixels = to_host(to_bytes(rgb))
         pixels = pixels.reshape(items, frames, *pixels.shape[1:])
         scale = self._space.downscale
         shown = (pixels.shape[3], pixels.shape[2]) if self._space.dims == AUDIO else (width * scale, height * scale)
         return Developed(pixels, shown)
+
+    def _decode(self, latents: Tensor) -> np.ndarray:
+        if self._rest:
+            latents = latents.cpu()
+        decoder = self.decoder().to(latents.device)
+        return to_host(to_bytes(decoder.decode(latents.transpose(1, 2).flatten(0, 1))))
+
+    def _in_use(self) -> Candidate:
+        if self._candidates is None:
+            self._candidates = []  # whatever comes of asking: once
+            self._candidates = list(self._ask())
+        light = (candidate for candidate in self._candidates if candidate.card.cost <= LIGHT)
+        return next(light, self._candidates[0]) if self._rest else self._candidates[0]
+
+    def _leave_alone(self, device: torch.device) -> None:
+        self._rest = REST_STEPS + 1
+        for decoder in self._open.values():
+            decoder.to("cpu")
+        if self._tell:
+            self._tell(f"no memory was left on {device} for a preview: the CPU makes the next {REST_STEPS}")
+            self._tell = None
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA has a class for it, other devices say it in words."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error).lower()

@@ -155,7 +155,9 @@ class Watch:
         shapes = named.get("latent_shapes") or [named["noise"].shape]
         self._pipeline = Pipeline(
             self._run,
-            Developer(space, partial(_candidates, self._run, space, settings.decoder, evidence, accelerated)),
+            Developer(
+                space, partial(_candidates, self._run, space, settings.decoder, evidence, accelerated), self._run.note
+            ),
             self._outlets(settings, prompt, _final_size(space, shapes[0])),
             show=settings.show,
             select=first_picture if len(shapes) == 1 else partial(_first_picture_of_pack, shapes[0]),
