@@ -1,7 +1,7 @@
 """Which decoder for which latents: "(space, what the user asked for) -> decoder"."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, final
@@ -11,9 +11,10 @@ import torch
 from .decoder import Card, Decoder
 from .errors import DecoderFileError, UnknownDecoderError
 from .files import build, read_card, read_decoder
-from .identify import Evidence, contradictions
+from .identify import UNKNOWN, Evidence, contradictions
+from .kept import read_once
 from .kinds import KINDS
-from .merit import LIGHT, gain_db
+from .merit import LIGHT, compared, gain_db
 from .shipped import default_for, open_shipped, shipped_cards
 from .space_table import SPACES
 from .spaces import AUDIO, LatentSpace, Spaces
@@ -35,6 +36,15 @@ class Candidate(NamedTuple):
     @property
     def name(self) -> str:
         return self.card.name
+
+
+class Choice(NamedTuple):
+    """Whether a decoder is taken where nothing else is asked for: on a CPU, on something faster; and why."""
+
+    card: Card
+    auto: bool
+    auto_accelerated: bool
+    why: str
 
 
 @final
@@ -76,12 +86,7 @@ class Catalogue:
             UnknownDecoderError: there is no such decoder, or it is one of another space.
             DecoderFileError: the file that was asked for by name is not a decoder.
         """
-        fitting = [*self.of(space), *_host_table(space, evidence)]
-        light = [c for c in fitting if c.card.cost <= LIGHT]
-        # Among heavy ones that nobody has compared, more work shows more.
-        heavy = sorted((c for c in fitting if c.card.cost > LIGHT), key=lambda c: -c.card.cost)
-        first, second = ([*heavy, *light], light) if accelerated else (light, heavy)
-        best = list({c.name: c for c in (*_best(first), *_best(second))}.values())
+        best = _ranked([*self.of(space), *_host_table(space, evidence)], accelerated)
         if wanted != AUTO:
             asked = self._asked_for(space, wanted)
             best = [asked, *(c for c in best if c.name != asked.name)]
@@ -100,7 +105,7 @@ class Catalogue:
                 if candidate.card.kind == wanted:
                     return candidate
             raise UnknownDecoderError(f"no {wanted} decoder for {space.title} ({space.name}). {self._advice(space)}")
-        candidate = next((c for c in _shipped() if c.name == wanted), None) or self._user_file(wanted)
+        candidate = next((c for c in _shipped() if c.name == wanted), None) or self._named(wanted)
         if candidate is None:
             raise UnknownDecoderError(f"no decoder is called {wanted!r}. {self._advice(space)}")
         card = candidate.card
@@ -118,10 +123,15 @@ class Catalogue:
 
     def of(self, space: LatentSpace) -> list[Candidate]:
         """Decoders of `space`: its default, the others that ship, the user's."""
-        shipped = [c for c in _shipped() if c.card.space == space.name]
-        default = _default(space)
-        shipped.sort(key=lambda c: c.name != default)
-        return [*shipped, *(c for c in self._users() if _is_of(c.card, space))]
+        return _of(space, _shipped(), self._users())
+
+    def choices(self) -> list[Choice]:
+        """Of every decoder that has weights: whether it is taken where nothing else is asked for, and why."""
+        shipped, users, spaces = _shipped(), list(self._users()), self.spaces()
+        found: dict[int, Choice] = {}  # by the card itself: two files may call themselves the same
+        for space in spaces:
+            found |= {id(choice.card): choice for choice in _choices(space, _of(space, shipped, users))}
+        return [found.get(id(c.card)) or _never(c.card, spaces) for c in (*shipped, *users)]
 
     def spaces(self) -> Spaces:
         """The latent spaces that Safelight knows, and those that a user's decoder files bring along.
@@ -131,19 +141,20 @@ class Catalogue:
         rows = {space.name: space for space in SPACES}
         for candidate in self._users():
             row = candidate.card.latent_space
-            if row is not None and row.name not in rows and not any(_alike(row, ours) for ours in SPACES):
+            if row is None or row.name in (*rows, UNKNOWN):
+                continue
+            if like := next((known for known in rows.values() if _alike(row, known)), None):
+                log.debug("latent space %s of %s is told as %s is: left out", row.name, candidate.name, like.name)
+            else:
                 rows[row.name] = row
         return Spaces(tuple(rows.values()))
 
     def _users(self) -> Iterator[Candidate]:
-        for name in self._files():
+        for path in self._files().values():
             try:
-                candidate = self._user_file(name)
+                yield _user(path)
             except DecoderFileError as error:
                 log.debug("%s", error)
-            else:
-                if candidate is not None:
-                    yield candidate
 
     def _files(self) -> dict[str, Path]:
         """The user's files by their names."""
@@ -154,9 +165,14 @@ class Catalogue:
                     files.setdefault(path.name, path)
         return files
 
-    def _user_file(self, name: str) -> Candidate | None:
+    def _named(self, name: str) -> Candidate | None:
+        """The user's file of this name, else the decoder that calls itself so."""
         path = self._files().get(name)
-        return path and Candidate(read_card(path), partial(read_decoder, path))
+        return _user(path) if path else next((c for c in self._users() if c.name == name), None)
+
+
+def _user(path: Path) -> Candidate:
+    return Candidate(read_once(read_card, path), partial(read_decoder, path))
 
 
 def _shipped() -> list[Candidate]:
@@ -169,20 +185,41 @@ def _shipped() -> list[Candidate]:
     return [Candidate(card, partial(open_shipped, card.name)) for card in cards]
 
 
-def _default(space: LatentSpace) -> str | None:
+def _default(space: LatentSpace) -> tuple[str, str] | None:
     try:
-        default = default_for(space.name)
+        return default_for(space.name)
     except DecoderFileError as error:
         log.warning("%s", error)
         return None
-    return default and default[0]
+
+
+def _of(space: LatentSpace, shipped: Iterable[Candidate], users: Iterable[Candidate]) -> list[Candidate]:
+    default = _default(space)
+    ours = [c for c in shipped if c.card.space == space.name]
+    ours.sort(key=lambda c: default is None or c.name != default[0])
+    return [*ours, *(c for c in users if _is_of(c.card, space))]
 
 
 def _is_of(card: Card, space: LatentSpace) -> bool:
     """Whether a user's file is a decoder of `space`; only where its content leaves that open, its name says so."""
+    if card.channels not in (None, space.channels) or space.name == UNKNOWN:
+        return False
     if card.space is not None:
-        return card.space == space.name
-    return card.channels == space.channels and card.name.lower().startswith(space.files)
+        # Two files may bring different rows of one name: a decoder of the other's numbers would lie.
+        return card.space == space.name and (card.latent_space or space).values == space.values
+    return card.channels is not None and card.name.lower().startswith(space.files)
+
+
+def _ranked(fitting: Sequence[Candidate], accelerated: bool) -> list[Candidate]:
+    """Those of `fitting` to try one after the other, where nothing else is asked for."""
+    light = [c for c in fitting if c.card.cost <= LIGHT]
+    # Among heavy ones that nobody has compared, more work shows more.
+    heavy = sorted((c for c in fitting if c.card.cost > LIGHT), key=lambda c: -c.card.cost)
+    first, second = ([*heavy, *light], light) if accelerated else (light, heavy)
+    ranked: dict[str, Candidate] = {}
+    for candidate in (*_best(first), *_best(second)):
+        ranked.setdefault(candidate.name, candidate)
+    return list(ranked.values())
 
 
 def _best(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -194,10 +231,64 @@ def _best(candidates: Sequence[Candidate]) -> list[Candidate]:
     return list(best)
 
 
-def _alike(row: LatentSpace, ours: LatentSpace) -> bool:
-    shared = any(set(getattr(row, host)) & set(getattr(ours, host)) for host in ("comfyui", "invokeai", "diffusers"))
-    told = Evidence(host="comfyui", channels=row.packed_channels, scale=row.scale, shift=row.shift)
-    return shared and not contradictions(told, ours)
+def _choices(space: LatentSpace, fitting: Sequence[Candidate]) -> Iterator[Choice]:
+    if not fitting:
+        return
+    slow, fast = (_ranked(fitting, accelerated)[0].card for accelerated in (False, True))
+    default = _default(space)
+    cards = [candidate.card for candidate in fitting]
+    for card in cards:
+        if card is slow and default and default[0] == card.name:
+            why = default[1]
+        elif card is slow or card is fast:
+            why = _why_taken(card, None if card is slow else slow, cards)
+        else:
+            why = _why_not(card, slow, fast)
+        yield Choice(card, card is slow, card is fast, why)
+
+
+def _why_taken(card: Card, instead_of: Card | None, cards: Sequence[Card]) -> str:
+    """`instead_of` is what a CPU takes, where that is another."""
+    others = [other for other in cards if other is not card]
+    if not others:
+        return "the only one at hand"
+    others.sort(key=lambda other: other is not instead_of)
+    beaten = next((c.against(o.name) for o in others if (c := compared(card, o)) and c.gain_db > 0), None)
+    if instead_of is None:
+        return beaten or "the first at hand; nobody has compared it with the others"
+    return f"where more than a CPU decodes: {beaten or f'more work than {instead_of.name}; nobody has compared them'}"
+
+
+def _why_not(card: Card, slow: Card, fast: Card) -> str:
+    heavy = card.cost > LIGHT
+    rival = fast if heavy else slow
+    comparison = compared(card, rival)
+    measured = comparison.against(rival.name) if comparison else f"not measured beside {rival.name}"
+    return f"heavier than a CPU does in passing; {measured}" if heavy else measured
+
+
+def _never(card: Card, spaces: Spaces) -> Choice:
+    if card.space is None:
+        why = "its content fits several latent spaces and its name tells none: only when it is asked for by name"
+    elif card.space not in spaces:
+        why = f"no latent space is known as {card.space!r}, and the file brings no row of it that can be taken"
+    else:
+        why = f"its numbers are not those of latent space {card.space}"
+    return Choice(card, False, False, why)
+
+
+def _alike(row: LatentSpace, known: LatentSpace) -> bool:
+    """Whether a host that means `known` could also mean `row`, by what it says at least."""
+    for host in ("comfyui", "invokeai", "diffusers"):
+        if not set(getattr(row, host)) & set(getattr(known, host)):
+            continue
+        for channels in {known.channels, known.packed_channels}:
+            told = Evidence(host=host, channels=channels)
+            if host == "comfyui":  # its formats have a scale, and where it is not 0, a shift
+                told = Evidence(host=host, channels=channels, scale=known.scale, shift=known.shift or None)
+            if not contradictions(told, row):
+                return True
+    return False
 
 
 def _host_table(space: LatentSpace, evidence: Evidence | None) -> list[Candidate]:

@@ -28,6 +28,7 @@ TEXTS = ("name", "space", "kind", "source", "fitted_on", "licence", "notes")
 REQUIRED = ("name", "kind", "source")
 STRUCTURES = ("settings", "metrics")
 ROW = "latent_space"
+MAX_NESTING = 8  # of a structure: whoever compares, copies or prints it need not fear for the stack
 
 
 def read_card(path: Path, content: bytes | None = None) -> Card:
@@ -115,6 +116,11 @@ def _read(path: Path, content: bytes | None, *, values: bool) -> tuple[Card, Ten
         raise DecoderFileError(
             f"{path}: no decoder can be made of kind {card.kind!r} with settings {card.settings}: {error}"
         ) from None
+    row = card.latent_space
+    if row and net.channels not in (None, row.channels):
+        raise DecoderFileError(
+            f"{path}: decodes {net.channels} channels, but brings the row of a latent space of {row.channels}"
+        )
     _expect_shapes(path, {key: tuple(tensor.shape) for key, tensor in net.state_dict().items()}, state)
     parameters = sum(tensor.numel() for tensor in state.values())
     return replace(card, channels=net.channels, scale=net.scale, parameters=parameters, cost=net.cost), state
@@ -128,7 +134,7 @@ def _ours(path: Path, metadata: Metadata, tensors: Tensors) -> tuple[Card, Tenso
     try:
         fields: dict[str, Any] = {key: metadata.get(key) for key in TEXTS}
         fields |= {key: metadata[key] for key in REQUIRED}
-        fields |= {key: dict(json.loads(metadata[key])) for key in STRUCTURES}
+        fields |= {key: _structure(metadata[key]) for key in STRUCTURES}
         if ROW in metadata:
             fields[ROW] = LatentSpace.from_facts(json.loads(metadata[ROW]))
             if fields[ROW].name != fields["space"]:
@@ -136,6 +142,21 @@ def _ours(path: Path, metadata: Metadata, tensors: Tensors) -> tuple[Card, Tenso
         return Card(**fields), tensors
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DecoderFileError(f"{path}: the card in its metadata cannot be read: {error!r}") from None
+
+
+def _structure(text: str) -> dict[str, Any]:
+    structure = dict(json.loads(text))
+    if not _is_shallow(structure, MAX_NESTING):
+        raise ValueError(f"expected structures of at most {MAX_NESTING} levels")
+    return structure
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    return levels > 0 and all(
+        _is_shallow(item, levels - 1) for item in (value.values() if isinstance(value, dict) else value)
+    )
 
 
 def _theirs(path: Path, _: Metadata, tensors: Tensors) -> tuple[Card, Tensors]:

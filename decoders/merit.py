@@ -6,27 +6,57 @@ by more than decoders do.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from .decoder import Card
 
 LIGHT = 100_000  # multiplications per latent pixel that a CPU does beside a sampler without anybody noticing
-SCORES = ("psnr_full_db", "psnr_latent_db")  # the first that both have decides: what is seen is full size
+SCORES = {  # the first that both have decides: what is seen is full size
+    "psnr_full_db": "at full size",
+    "psnr_latent_db": "at latent size",
+}
+MOST_DB = 1000  # no PSNR of anything is more: a file may say any number
 
 
-def gain_db(card: Card, other: Card) -> float | None:
-    """By how many dB `card` is better than `other`; None where nobody has compared them."""
+class Comparison(NamedTuple):
+    """What two decoders scored on the same pictures, by the score named."""
+
+    score: str
+    mine_db: float
+    theirs_db: float
+
+    @property
+    def gain_db(self) -> float:
+        return self.mine_db - self.theirs_db
+
+    def against(self, name: str) -> str:
+        """In words, `name` being the other's."""
+        return (
+            f"{abs(self.gain_db):.1f} dB {'more' if self.gain_db > 0 else 'less'} than {name} on the same pictures "
+            f"({self.mine_db:.1f} and {self.theirs_db:.1f} {SCORES[self.score]})"
+        )
+
+
+def compared(card: Card, other: Card) -> Comparison | None:
+    """How `card` scored beside `other`; None where nobody has compared them."""
     mine, theirs = card.metrics, other.metrics
-    same_pictures = mine.get("judged_on") is not None and mine.get("judged_on") == theirs.get("judged_on")
+    pictures = mine.get("judged_on")
+    same_pictures = isinstance(pictures, str) and pictures and pictures == theirs.get("judged_on")
     for ours, its in (
         (mine, _beside(mine, other.name)),
         (_beside(theirs, card.name), theirs),
         (mine, theirs if same_pictures else {}),
     ):
         for score in SCORES:
-            if _number(ours.get(score)) and _number(its.get(score)):
-                return ours[score] - its[score]
+            if _is_score(ours.get(score)) and _is_score(its.get(score)):
+                return Comparison(score, ours[score], its[score])
     return None
+
+
+def gain_db(card: Card, other: Card) -> float | None:
+    """By how many dB `card` is better than `other`; None where nobody has compared them."""
+    comparison = compared(card, other)
+    return comparison and comparison.gain_db
 
 
 def _beside(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -35,5 +65,5 @@ def _beside(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return scores if isinstance(scores, Mapping) else {}
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, float | int) and not isinstance(value, bool)
+def _is_score(value: Any) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool) and -MOST_DB < value < MOST_DB

@@ -1,6 +1,6 @@
 """The decoders that ship in `weights`, each file compared with the manifest before it is opened.
 
-A file is read once; what is hashed is what is opened.
+What is hashed is what is opened. A card is kept while its file is as it was.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from pathlib import Path
 from .decoder import Card, Decoder
 from .errors import AlteredFileError, DecoderFileError, UnknownDecoderError
 from .files import FAMILY, read_card, read_decoder
+from .kept import read_once
 from .tensors import open_tensors
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -33,8 +34,17 @@ def shipped_cards(folder: Path = WEIGHTS, *, refused: Refused | None = None) -> 
         DecoderFileError: as `shipped_bytes`, where nobody is told instead.
     """
     manifest = read_manifest(folder)
-    cards = (_card(folder, name, manifest, refused) for name in sorted(manifest.keys() | _present(folder)))
-    return [card for card in cards if card]
+    cards: list[Card] = []
+    for name in sorted(manifest.keys() | _present(folder)):
+        try:
+            card = read_once(_card, folder / name, manifest.get(name))
+        except DecoderFileError as error:
+            if refused is None:
+                raise
+            refused(error)
+        else:
+            cards += [card] if card else []
+    return cards
 
 
 def open_shipped(name: str, folder: Path = WEIGHTS) -> Decoder:
@@ -60,7 +70,7 @@ def shipped_bytes(name: str, folder: Path = WEIGHTS) -> bytes:
     if name not in manifest and name not in _present(folder):
         known = ", ".join(file.removesuffix(SUFFIX) for file in sorted(manifest))
         raise UnknownDecoderError(f"no decoder that ships is named {name.removesuffix(SUFFIX)!r}; there are: {known}")
-    return _verified(folder, name, manifest)
+    return _verified(folder / name, manifest.get(name))
 
 
 def default_for(space: str, folder: Path = WEIGHTS) -> tuple[str, str] | None:
@@ -96,22 +106,15 @@ def read_manifest(folder: Path = WEIGHTS) -> Mapping[str, str]:
     return {name.removeprefix("*"): digest for digest, name in rows}
 
 
-def _card(folder: Path, name: str, manifest: Mapping[str, str], refused: Refused | None) -> Card | None:
-    """None for what is refused, or ships without being a decoder (latents to try decoders on)."""
-    try:
-        content = _verified(folder, name, manifest)
-        ours = open_tensors(folder / name, content, values=False)[0].get("format", "").startswith(FAMILY)
-        return read_card(folder / name, content) if ours else None
-    except DecoderFileError as error:
-        if refused is None:
-            raise
-        refused(error)
-        return None
+def _card(path: Path, digest: str | None) -> Card | None:
+    """None for what ships without being a decoder: latents to try decoders on."""
+    content = _verified(path, digest)
+    ours = open_tensors(path, content, values=False)[0].get("format", "").startswith(FAMILY)
+    return read_card(path, content) if ours else None
 
 
-def _verified(folder: Path, name: str, manifest: Mapping[str, str]) -> bytes:
-    path = folder / name
-    if name not in manifest:
+def _verified(path: Path, expected: str | None) -> bytes:
+    if expected is None:
         raise AlteredFileError(
             f"{path}: did not ship with Safelight: {MANIFEST} does not have it. "
             "Decoders of your own belong in your own decoder folder"
@@ -123,9 +126,9 @@ def _verified(folder: Path, name: str, manifest: Mapping[str, str]) -> bytes:
             f"{path}: shipped with Safelight, but cannot be read: {error.strerror}; {REMEDY}"
         ) from None
     digest = hashlib.sha256(content).hexdigest()
-    if digest != manifest[name]:
+    if digest != expected:
         raise AlteredFileError(
-            f"{path}: is not the file that shipped: expected sha256 {manifest[name]}, got {digest} "
+            f"{path}: is not the file that shipped: expected sha256 {expected}, got {digest} "
             f"({len(content):,} bytes); {REMEDY}"
         )
     return content

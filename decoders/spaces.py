@@ -17,6 +17,9 @@ from .layouts import LAYOUTS
 
 AUDIO, IMAGE, VIDEO = 1, 2, 3
 NAME = re.compile("[a-z0-9][a-z0-9_]{0,63}")  # it becomes part of file names
+# Of any VAE; a row may come with somebody's file, and pictures are made as large as it says.
+MAX_CHANNELS = 4096
+MAX_STRIDE = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,28 +68,48 @@ class LatentSpace:
     def __post_init__(self) -> None:
         if not self.source:
             raise ValueError(f"latent space {self.name!r} needs a source: say where its numbers come from")
-        if not NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise ValueError(f"expected a latent space's name in lower case letters, digits and _, got {self.name!r}")
+        if not all(isinstance(text, str) and text.isprintable() for text in (self.title, self.source)):
+            raise ValueError(f"latent space {self.name!r}: expected title and source as texts of one line")
+        for told in ("comfyui", "invokeai", "diffusers", "files"):
+            names = getattr(self, told)
+            if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
+                raise ValueError(f"latent space {self.name!r}: expected {told} as a list of names, got {names!r}")
         if self.layout not in LAYOUTS:
             raise ValueError(f"latent space {self.name!r}: layout {self.layout!r} is none of {', '.join(LAYOUTS)}")
-        counts = (self.channels, self.downscale, self.frame_stride, self.packed_channels)
-        if self.dims not in (AUDIO, IMAGE, VIDEO) or any(type(count) is not int or count < 1 for count in counts):
+        self._expect_numbers()
+
+    def _expect_numbers(self) -> None:
+        counts = {"channels": MAX_CHANNELS, "packed_channels": MAX_CHANNELS}
+        counts |= {"downscale": MAX_STRIDE, "frame_stride": MAX_STRIDE, "dims": VIDEO}
+        for name, most in counts.items():
+            count = getattr(self, name)
+            if type(count) is not int or not 1 <= count <= most:
+                raise ValueError(f"latent space {self.name!r}: expected {name} of 1 to {most}, got {count!r}")
+        if not (_finite(self.scale) and self.scale and _finite(self.shift)):
             raise ValueError(
-                f"latent space {self.name!r}: expected 1 to 3 dims, and whole channels, downscale and frame_stride, "
-                f"got {self.dims} and {counts}"
+                f"latent space {self.name!r}: expected a scale and a shift, got {self.scale!r}, {self.shift!r}"
             )
-        if not (math.isfinite(self.scale) and self.scale and math.isfinite(self.shift)):
-            raise ValueError(f"latent space {self.name!r}: expected a scale and a shift, got {self.scale}, {self.shift}")
         for name, values in (("mean", self.mean), ("std", self.std)):
-            if values is not None and len(values) != self.channels:
+            if values is None:
+                continue
+            if len(values) != self.channels:
                 raise ValueError(
                     f"latent space {self.name!r}: {name} has {len(values)} values for {self.channels} channels"
                 )
+            if not all(_finite(value) and (value > 0 or name == "mean") for value in values):
+                raise ValueError(f"latent space {self.name!r}: {name} holds {values}, not all of them numbers for it")
 
     @property
     def packed_channels(self) -> int:
         """Channels of the tensor that a sampler holds."""
         return self.packed or self.channels
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """What the numbers in its latents mean: equal for two rows of one space, whatever else they say."""
+        return (self.channels, self.packed_channels, self.layout, self.scale, self.shift, self.mean, self.std)
 
     def facts(self) -> dict[str, Any]:
         """What makes the row, as JSON can hold it; without what is as it is anyway."""
@@ -100,6 +123,8 @@ class LatentSpace:
         Raises:
             TypeError, ValueError: they make no row.
         """
+        if not isinstance(facts, Mapping):
+            raise TypeError(f"expected the facts of a latent space by name, got {type(facts).__name__}")
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
 
     def unpack(self, latents: Tensor) -> Tensor:
@@ -153,3 +178,10 @@ class Spaces:
         if name not in self._rows:
             raise UnknownSpaceError(f"no latent space is named {name!r}; there are: {', '.join(self._rows)}")
         return self._rows[name]
+
+
+def _finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except (TypeError, OverflowError):
+        return False

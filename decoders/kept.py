@@ -1,0 +1,68 @@
+"""What was read of a file, kept until the file changes."""
+
+from collections.abc import Callable, Hashable
+from functools import lru_cache
+from pathlib import Path
+from time import time_ns
+from typing import Any, NamedTuple, TypeVar
+
+from .errors import DecoderFileError
+
+SETTLED_NS = 3_000_000_000  # within it a file may change again without its time showing it: FAT counts in 2 s
+KEPT = 1024
+
+T = TypeVar("T")
+
+
+class Stamp(NamedTuple):
+    """What tells a file from what it was."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path) -> "Stamp":
+        """The stamp of a file that is there.
+
+        Raises:
+            OSError: it is not.
+        """
+        facts = path.stat()
+        return cls(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
+
+
+class Refusal(NamedTuple):
+    """An error without what it holds on to: its frames, and in them the file's content."""
+
+    kind: type[DecoderFileError]
+    text: str
+
+
+def read_once(read: Callable[..., T], path: Path, *rest: Hashable) -> T:
+    """`read(path, *rest)`, which depends on nothing but the file; not asked again while the file is as it was.
+
+    Raises:
+        DecoderFileError: `read` does.
+    """
+    try:
+        stamp = Stamp.of(path)
+    except (OSError, ValueError):  # not there, or no path at all: `read` says it better
+        return read(path, *rest)
+    fresh = abs(time_ns() - max(stamp.mtime_ns, stamp.ctime_ns)) < SETTLED_NS
+    outcome = (_outcome if fresh else _kept_outcome)(read, stamp, *rest)
+    if isinstance(outcome, Refusal):
+        raise outcome.kind(outcome.text)
+    return outcome
+
+
+def _outcome(read: Callable[..., Any], stamp: Stamp, *rest: Hashable) -> Any:
+    try:
+        return read(stamp.path, *rest)
+    except DecoderFileError as error:
+        return Refusal(type(error), str(error))
+
+
+_kept_outcome = lru_cache(KEPT)(_outcome)

@@ -1,0 +1,122 @@
+"""Which of two decoders is better: only what was measured on the same pictures counts."""
+
+import json
+import math
+
+import pytest
+from safelight.decoders.decoder import Card
+from safelight.decoders.merit import Comparison, compared, gain_db
+
+
+def card(name, **metrics):
+    return Card(name=name, space="flux2", kind="polynomial", metrics=metrics)
+
+
+def nested(depth):
+    return json.loads("[" * depth + "]" * depth)
+
+
+def test_what_one_was_measured_beside_is_compared_from_either_side():
+    fit = card("fit", psnr_full_db=22.0, beside={"table": {"psnr_full_db": 20.5}})
+    table = card("table")
+    assert gain_db(fit, table) == pytest.approx(1.5)
+    assert gain_db(table, fit) == pytest.approx(-1.5)
+
+
+def test_figures_of_the_same_pictures_are_compared():
+    one, two = (card(str(db), judged_on="68 pictures", psnr_latent_db=db) for db in (20.0, 17.5))
+    assert gain_db(one, two) == pytest.approx(2.5)
+    assert gain_db(two, one) == pytest.approx(-2.5)
+
+
+def test_figures_of_different_pictures_are_not():
+    assert gain_db(card("a", judged_on="mine", psnr_full_db=40), card("b", judged_on="yours", psnr_full_db=10)) is None
+
+
+@pytest.mark.parametrize("judged_on", [None, "", 0, [], ["a"], {"a": 1}, True])
+def test_pictures_that_are_not_named_are_not_the_same(judged_on):
+    one, two = (card(str(db), judged_on=judged_on, psnr_full_db=db) for db in (20.0, 10.0))
+    assert gain_db(one, two) is None
+    assert gain_db(card("a", psnr_full_db=20.0), card("b", psnr_full_db=10.0)) is None
+
+
+def test_what_is_seen_decides_where_both_have_it():
+    one = card("one", judged_on="x", psnr_full_db=20.0, psnr_latent_db=30.0)
+    two = card("two", judged_on="x", psnr_full_db=23.0, psnr_latent_db=29.0)
+    assert gain_db(one, two) == pytest.approx(-3.0)
+    assert compared(one, two).score == "psnr_full_db"
+
+
+def test_where_only_one_has_the_full_size_the_latent_size_decides():
+    one = card("one", judged_on="x", psnr_full_db=20.0, psnr_latent_db=30.0)
+    two = card("two", judged_on="x", psnr_latent_db=29.0)
+    assert compared(one, two) == Comparison("psnr_latent_db", 30.0, 29.0)
+
+
+def test_equal_is_no_gain_but_is_measured():
+    one, two = (card(name, judged_on="x", psnr_full_db=20) for name in "ab")
+    assert gain_db(one, two) == 0
+
+
+def test_a_comparison_side_by_side_goes_before_figures_that_only_share_their_pictures():
+    one = card("one", judged_on="x", psnr_full_db=20.0, beside={"two": {"psnr_full_db": 25.0}})
+    two = card("two", judged_on="x", psnr_full_db=10.0)
+    assert gain_db(one, two) == pytest.approx(-5.0)
+
+
+def test_it_is_said_in_words_with_the_figures():
+    assert Comparison("psnr_full_db", 19.35, 20.56).against("x") == (
+        "1.2 dB less than x on the same pictures (19.4 and 20.6 at full size)"
+    )
+    assert Comparison("psnr_latent_db", 30.0, 28.0).against("x").startswith("2.0 dB more than x")
+
+
+HOSTILE = [
+    None,
+    True,
+    False,
+    "30",
+    "",
+    [],
+    [30.0],
+    {},
+    {"psnr_full_db": 30.0},
+    math.nan,
+    math.inf,
+    -math.inf,
+    1e300,
+    10**400,
+    -(10**400),
+    nested(900),
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=lambda value: repr(value)[:20])
+def test_a_score_that_is_none_is_not_compared(value):
+    other = card("other", judged_on="x", psnr_full_db=20.0)
+    for broken in (
+        card("broken", judged_on="x", psnr_full_db=value),
+        card("broken", psnr_full_db=value, beside={"other": {"psnr_full_db": 10.0}}),
+        card("broken", psnr_full_db=10.0, beside={"other": {"psnr_full_db": value}}),
+    ):
+        assert gain_db(broken, other) is None
+        assert gain_db(other, broken) is None
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=lambda value: repr(value)[:20])
+def test_whatever_stands_where_a_comparison_should_it_never_raises(value):
+    other = card("other", psnr_full_db=20.0, judged_on=value, beside=value)
+    for broken in (
+        card("broken", psnr_full_db=10.0, beside=value),
+        card("broken", psnr_full_db=10.0, beside={"other": value}),
+        card("broken", psnr_full_db=10.0, judged_on=value),
+    ):
+        for pair in ((broken, other), (other, broken)):
+            gain = gain_db(*pair)
+            assert gain is None or math.isfinite(gain)
+
+
+def test_an_answer_is_none_or_a_number_that_orders():
+    one = card("one", judged_on="x", psnr_full_db=math.nan, psnr_latent_db=20.0)
+    two = card("two", judged_on="x", psnr_full_db=30.0, psnr_latent_db=19.0)
+    assert gain_db(one, two) == pytest.approx(1.0)
