@@ -5,16 +5,22 @@ blends of pictures, soft and out of place; what it works on has noise in it. A d
 alone may ring, or see detail, where there is none.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..decoders.net import Net
+from .judge import at_size, cast, detail, psnr_db
 from .pairs import BATCH, Pairs
 
 MEAN_OF = 8  # pictures at most that `vary` blends
 MAX_SIGMA = 0.7  # that it adds
+
+PATCH = 3  # latent pixels a side that `denoised` knows a place by
+PRIOR = 4  # pictures that it thinks possible
+SIGMAS = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # at more all is one blur with this prior, at less the picture is found
 
 Change = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -47,6 +53,40 @@ def blurred(size: int) -> Change:
     return change
 
 
+def denoised(sigma: float) -> Change:
+    """What an exact denoiser makes of `noisy(sigma)`: the posterior mean, place by place.
+
+    Its prior is every `PATCH` x `PATCH` patch of the picture and of the `PRIOR - 1` before it, each as likely as the
+    next. A prior of whole pictures would know at once which one it is; patches go the way of a model: first the mean of
+    all, then blurs and look-alikes, then the picture. The same generator draws the same noise at every sigma, so
+    several of them are the steps of one run, on the straight path from noise to the picture.
+    """
+
+    def change(latents: Tensor, generator: torch.Generator) -> Tensor:
+        seen = noisy(sigma)(latents, generator)
+        priors = torch.stack([latents.roll(i, 0) for i in range(PRIOR)], dim=1)
+        return torch.stack([_posterior_mean(*pair, sigma) for pair in zip(seen, priors, strict=True)])
+
+    return change
+
+
+def _posterior_mean(x: Tensor, prior: Tensor, sigma: float) -> Tensor:
+    """Of the middles of all patches of `prior` `[K, C, h, w]`, given `x = (1 - sigma) * clean + sigma * noise`."""
+    known, middles = _patches(prior), prior.movedim(1, -1).flatten(0, 2)
+    means = []
+    for seen in _patches(x[None]).split(1024):
+        # -|seen - (1 - sigma) * known|² / 2, without what is the same for all that are known.
+        likeness = (1 - sigma) * (seen @ known.T - (1 - sigma) / 2 * known.square().sum(1))
+        means.append(torch.softmax(likeness / sigma**2, dim=1) @ middles)
+    return torch.cat(means).T.reshape(x.shape)
+
+
+def _patches(latents: Tensor) -> Tensor:
+    """Around each latent pixel of `[K, C, h, w]`, the border repeated: `[K * h * w, C * PATCH²]`."""
+    around = F.pad(latents, (PATCH // 2,) * 4, mode="replicate")
+    return F.unfold(around, PATCH).transpose(1, 2).flatten(0, 1)
+
+
 # What decoders are judged on, besides clean latents.
 HALFWAY: Mapping[str, Change] = {
     "blend 0.1": blend(0.1),
@@ -57,7 +97,10 @@ HALFWAY: Mapping[str, Change] = {
     "noisy 0.1": noisy(0.1),
     "noisy 0.3": noisy(0.3),
     "noisy 0.6": noisy(0.6),
+    **{f"denoised {sigma}": denoised(sigma) for sigma in SIGMAS},
 }
+RUN = tuple(f"denoised {sigma}" for sigma in SIGMAS)  # these are steps of one run, in its order
+SOFT, PLAIN = "blurred 5x5", "mean of 12"  # where false detail shows best, and a false colour
 
 
 @torch.no_grad()
@@ -73,6 +116,54 @@ def halfway_pairs(latents: Tensor, teacher: Callable[[Tensor], Tensor], change: 
     changed = change(latents.float(), torch.Generator().manual_seed(seed)).half()
     pixels = [teacher(some.float()).clamp(0, 1).mul(255).round().to(torch.uint8) for some in changed.split(BATCH)]
     return Pairs(changed, torch.cat(pixels))
+
+
+@torch.no_grad()
+def judge_halfway(
+    nets: Sequence[Net], latents: Tensor, teacher: Callable[[Tensor], Tensor], seed: int = 0
+) -> Iterator[tuple[str, list[float]]]:
+    """How well nets imitate `teacher` on half-way latents: lines of a table, each a title and a number for every net.
+
+    Args:
+        nets: the decoders to judge.
+        latents: `[N, C, h, w]`, clean, model space.
+        teacher: as in `halfway_pairs`.
+        seed: for the noise.
+
+    Yields:
+        For each of `HALFWAY` the mean PSNR at latent size, in dB. Then, of 255 levels, lower is better:
+        `flicker`: between neighbouring steps of a run, the RMS change that is not in what the teacher shows;
+        `cast`: how far the mean colour is off where pictures are plain. Last `detail`: how much there is of it on soft
+        latents, as a part of the teacher's; what is above 1 is ringing or invented.
+    """
+    before: list[Tensor] = []
+    flickers: list[list[Tensor]] = []
+    casts: list[float] = []
+    details: list[float] = []
+    for title, change in HALFWAY.items():
+        pairs = halfway_pairs(latents, teacher, change, seed)
+        shown = [_shown(net, pairs.latents) for net in nets]
+        small, truth = [at_size(rgb, *latents.shape[2:]) for rgb in shown], pairs.rgb(1)
+        yield title, [float(psnr_db(rgb, truth).mean()) for rgb in small]
+        if title in RUN:
+            errors = [rgb - truth for rgb in small]
+            if before:
+                flickers.append([(now - then).square().mean() for now, then in zip(errors, before, strict=True)])
+            before = errors
+        if title == PLAIN:
+            casts = [255 * float(cast(rgb, truth).mean()) for rgb in small]
+        if title == SOFT:
+            details = [
+                float(detail(rgb).mean() / detail(pairs.rgb(net.scale)).mean())
+                for net, rgb in zip(nets, shown, strict=True)
+            ]
+    yield "flicker", [255 * float(torch.stack(squares).mean().sqrt()) for squares in zip(*flickers, strict=True)]
+    yield "cast", casts
+    yield "detail", details
+
+
+def _shown(net: Net, latents: Tensor) -> Tensor:
+    return torch.cat([net(some.float()).clamp(0, 1) for some in latents.split(BATCH)])
 
 
 def vary(latents: Tensor, seed: int) -> Tensor:

@@ -47,6 +47,16 @@ def ssim(rgb: Tensor, truth: Tensor) -> Tensor:
     return similarity.mean((1, 2, 3))
 
 
+def cast(rgb: Tensor, truth: Tensor) -> Tensor:
+    """How far the mean colour of each picture is off, `[B]`: the RMS of red, green and blue, of 0..1."""
+    return (rgb - truth).mean((2, 3)).square().mean(1).sqrt()
+
+
+def detail(rgb: Tensor) -> Tensor:
+    """How much each picture `[B, 3, H, W]` differs from its own blur over 3 x 3 pixels, `[B]`: RMS, of 0..1."""
+    return (rgb - F.avg_pool2d(F.pad(rgb, (1,) * 4, mode="replicate"), 3, stride=1)).square().mean((1, 2, 3)).sqrt()
+
+
 def at_size(rgb: Tensor, height: int, width: int) -> Tensor:
     """A decoder's `rgb` `[B, 3, h, w]` at another size: averaged when smaller, bicubic when larger."""
     if rgb.shape[2] > height:

@@ -18,8 +18,8 @@ from ..decoders.space_table import SPACES
 from ..decoders.spaces import LatentSpace
 from ..decoders.tensors import SAFE
 from ..fitting.encoders import read_encoder
-from ..fitting.halfway import HALFWAY, halfway_pairs, vary
-from ..fitting.ladder import LADDER, fit, measure
+from ..fitting.halfway import halfway_pairs, judge_halfway, vary
+from ..fitting.ladder import LADDER, fit
 from ..fitting.pairs import Encode, Pairs, encode_pairs
 from ..fitting.pictures import crops, find
 from ..fitting.report import chart, judge, sheet, table
@@ -177,11 +177,11 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _print_halfway(decoders: Sequence[Decoder], pairs: Pairs, teacher: Decoder) -> None:
-    print(f"\nPSNR at latent size, dB, against {teacher.name} on the same half-way latents")
-    for title, change in HALFWAY.items():
-        changed = halfway_pairs(pairs.latents, teacher.decode, change)
-        scores = (f"{measure(decoder.net, changed)['psnr_latent_db']:6.2f}" for decoder in decoders)
-        print(f"{title:14}", *scores)
+    nets = [decoder.net for decoder in decoders]
+    print(f"\nagainst {teacher.name} on the same half-way latents: PSNR at latent size, dB; between steps of a run,")
+    print("flicker; on plain latents the colour cast, both of 255 levels; on soft ones detail, 1 is the teacher's")
+    for title, numbers in judge_halfway(nets, pairs.latents, teacher.decode):
+        print(f"{title:14}", *(f"{number:6.2f}" for number in numbers))
 
 
 def _showing(bar: "tqdm[object]") -> Callable[[Progress], None]:

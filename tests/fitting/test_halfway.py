@@ -1,8 +1,29 @@
 """Latents as a sampler has them half-way: each change against its formula, the mixture by its statistics."""
 
+import math
+from itertools import pairwise
+
 import pytest
 import torch
-from safelight.fitting.halfway import HALFWAY, MAX_SIGMA, MEAN_OF, blend, blurred, halfway_pairs, mean_of, noisy, vary
+from safelight.decoders.conv import Conv
+from safelight.decoders.files import build
+from safelight.fitting.halfway import (
+    HALFWAY,
+    MAX_SIGMA,
+    MEAN_OF,
+    PATCH,
+    PRIOR,
+    RUN,
+    SIGMAS,
+    blend,
+    blurred,
+    denoised,
+    halfway_pairs,
+    judge_halfway,
+    mean_of,
+    noisy,
+    vary,
+)
 
 
 def latents_of(count=6, channels=4, size=(6, 5), seed=0):
@@ -57,6 +78,55 @@ def test_every_change_keeps_the_shape_and_leaves_its_latents_as_they_were(title)
     assert torch.equal(x, before)
 
 
+def posterior_mean(x, priors, sigma):
+    """Bayes by loops: every patch of the prior by the probability of the noise that it would need."""
+    reach, (_, height, width) = PATCH // 2, x.shape
+
+    def patch(latents, i, j):
+        rows = torch.arange(i - reach, i + reach + 1).clamp(0, height - 1)
+        columns = torch.arange(j - reach, j + reach + 1).clamp(0, width - 1)
+        return latents[:, rows][:, :, columns].double()
+
+    places = [(i, j) for i in range(height) for j in range(width)]
+    mean = torch.empty(x.shape, dtype=torch.float64)
+    for i, j in places:
+        logs, middles = [], []
+        for prior in priors:
+            for k, m in places:
+                noise = (patch(x, i, j) - (1 - sigma) * patch(prior, k, m)) / sigma
+                logs.append(-float(noise.square().sum()) / 2)
+                middles.append(prior[:, k, m].double())
+        chances = [math.exp(log - max(logs)) for log in logs]
+        mean[:, i, j] = sum(c * middle for c, middle in zip(chances, middles, strict=True)) / sum(chances)
+    return mean.float()
+
+
+@pytest.mark.parametrize("sigma", [0.95, 0.7, 0.3])
+def test_the_exact_denoiser_is_the_posterior_mean_over_the_patches_of_a_few_pictures(sigma):
+    x = latents_of(PRIOR + 1, channels=2, size=(4, 3))
+    found = denoised(sigma)(x, any_generator())
+    seen = noisy(sigma)(x, any_generator())
+    for i in range(len(x)):
+        priors = [x[i - k] for k in range(PRIOR)]
+        torch.testing.assert_close(found[i], posterior_mean(seen[i], priors, sigma), atol=1e-4, rtol=1e-4)
+
+
+def test_the_steps_of_a_run_go_from_the_mean_of_all_to_the_picture():
+    x = latents_of(PRIOR)
+    away = [float((denoised(sigma)(x, any_generator()) - x).square().mean()) for sigma in (1.0, *SIGMAS, 0.1)]
+    assert away == sorted(away, reverse=True)
+    assert away[-1] < 1e-3
+    torch.testing.assert_close(denoised(1.0)(x, any_generator())[0], x.mean((0, 2, 3))[:, None, None].expand(4, 6, 5))
+
+
+def test_a_large_picture_is_denoised_in_parts_as_in_one():
+    x = latents_of(1, channels=2, size=(40, 30))  # more places than are looked at in one go
+    whole = denoised(0.5)(x, any_generator())
+    seen = noisy(0.5)(x, any_generator())
+    assert float((whole - x).square().mean()) < float((seen / 0.5 - x).square().mean())
+    assert float((whole[..., -5:, :] - x[..., -5:, :]).square().mean()) < 0.5
+
+
 # Pairs of them.
 
 
@@ -82,6 +152,62 @@ def test_half_precision_latents_are_changed_in_single_precision():
     x = latents_of().half()
     expected = halfway_pairs(x.float(), teacher, blend(0.3)).latents
     assert torch.equal(halfway_pairs(x, teacher, blend(0.3)).latents, expected)
+
+
+# What decoders score on them.
+
+
+def affine(weight, bias=0.5):
+    """A decoder of one size: the first three channels times a number."""
+    matrix = torch.zeros(3, 4, 1, 1)
+    matrix[:, :3, 0, 0] = weight * torch.eye(3)
+    return build("polynomial", {"channels": 4}, {"weight": matrix, "bias": torch.full((3,), bias)})
+
+
+def scores(*nets, latents=None):
+    teacher = affine(0.1)
+    latents = latents_of(PRIOR + 2, size=(12, 12)) if latents is None else latents
+    return dict(judge_halfway(nets, latents, teacher))
+
+
+def test_the_teacher_itself_has_no_flicker_no_cast_and_all_the_detail():
+    found = scores(affine(0.1))
+    assert list(found) == [*HALFWAY, "flicker", "cast", "detail"]
+    assert all(found[title][0] > 55 for title in HALFWAY)
+    assert found["flicker"][0] < 0.6  # of 255: the teacher's picture was rounded to bytes
+    assert found["cast"][0] < 0.2
+    assert found["detail"][0] == pytest.approx(1, abs=0.02)
+
+
+def test_a_wrong_constant_is_a_cast_that_does_not_flicker():
+    good, bad = zip(*scores(affine(0.1), affine(0.1, bias=0.6)).values(), strict=True)
+    flicker, cast, detail = bad[-3:]
+    assert cast == pytest.approx(25.5, abs=0.3)
+    assert flicker == pytest.approx(good[-3], abs=0.1)
+    assert detail == pytest.approx(1, abs=0.02)
+
+
+def test_ringing_is_more_detail_than_the_teacher_shows():
+    rings = Conv(4, (), subpixel=1)
+    kernel = torch.zeros(3, 4, 5, 5)
+    kernel[:, :3, 2, 2] = 0.1 * torch.eye(3)
+    kernel[:, :3, 2, 1] = kernel[:, :3, 2, 3] = -0.1 * torch.eye(3)
+    kernel[:, :3, 2, 2] += 0.2 * torch.eye(3)
+    state = rings.state_dict()
+    rings.load_state_dict({k: torch.zeros_like(v) for k, v in state.items()} | {"linear.weight": kernel})
+    assert scores(rings)["detail"][0] > 1.5
+    assert scores(affine(0.05))["detail"][0] == pytest.approx(0.5, abs=0.02)
+
+
+def test_flicker_is_the_change_between_steps_that_the_teacher_does_not_show():
+    latents = latents_of(PRIOR + 2, size=(12, 12))
+    steps = [denoised(sigma)(latents, torch.Generator().manual_seed(0)).half().float() for sigma in SIGMAS]
+    with torch.no_grad():
+        errors = [affine(0.3)(x).clamp(0, 1) - affine(0.1)(x).clamp(0, 1) for x in steps]
+    squares = [float((now - then).square().mean()) for then, now in pairwise(errors)]
+    expected = 255 * math.sqrt(sum(squares) / len(squares))
+    assert scores(affine(0.3), latents=latents)["flicker"][0] == pytest.approx(expected, rel=0.02)
+    assert set(RUN) <= set(HALFWAY)
 
 
 # The mixture.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safelight.decoders.errors import FitError
-from safelight.fitting.judge import MAX_PSNR_DB, at_size, psnr_db, ssim
+from safelight.fitting.judge import MAX_PSNR_DB, at_size, cast, detail, psnr_db, ssim
 
 
 def picture(*shape, seed=0):
@@ -110,3 +110,20 @@ def test_a_smaller_picture_is_enlarged_by_cubics_and_stays_between_black_and_whi
 def test_a_picture_of_the_right_size_is_left_alone():
     rgb = picture(1, 3, 4, 4)
     assert at_size(rgb, 4, 4) is rgb
+
+
+def test_a_cast_is_the_error_of_the_mean_colour_alone():
+    truth = picture(2, 3, 8, 8)
+    tinted = truth + torch.tensor([0.3, 0.0, 0.0])[:, None, None]
+    assert cast(tinted, truth).tolist() == pytest.approx([0.3 / math.sqrt(3)] * 2, abs=1e-5)
+    shuffled = truth.flip(2, 3)
+    assert cast(shuffled, truth).abs().max() < 1e-6
+
+
+def test_detail_is_what_a_blur_takes_away():
+    flat = torch.full((1, 3, 6, 6), 0.4)
+    board = (torch.arange(6)[:, None] + torch.arange(6)) % 2 * torch.ones(1, 3, 1, 1)
+    assert float(detail(flat)) < 1e-6
+    inner = detail(board.repeat(1, 1, 8, 8))  # far from the border: a white pixel's blur is 5/9, a black one's 4/9
+    assert float(inner) == pytest.approx(4 / 9, abs=0.01)
+    assert float(detail(board / 2)) == pytest.approx(float(detail(board)) / 2)
