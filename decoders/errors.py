@@ -15,6 +15,7 @@
     └── RunError
         ├── ManifestError           a `run.json` that cannot be read
         └── SinkError               a place for pictures that cannot be opened or written
+            └── StepError           one step that is lost, told when a later one was taken
 
 Every message says what was expected, what came, and what to do next.
 """
@@ -78,3 +79,16 @@ class ManifestError(RunError):
 
 class SinkError(RunError):
     """A place for pictures cannot be opened or written."""
+
+
+class StepError(SinkError):
+    """A step that a sink took is lost.
+
+    Args:
+        step: its index.
+        why: for people.
+    """
+
+    def __init__(self, step: int, why: str) -> None:
+        super().__init__(f"step {step}: {why}")
+        self.step = step

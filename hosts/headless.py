@@ -13,7 +13,7 @@ from ..preview.animation import Animation
 from ..preview.cadence import Cadence
 from ..preview.develop import Developer
 from ..preview.encode import Encoding
-from ..preview.files import Files
+from ..preview.files import ENCODERS, Files
 from ..preview.folder import RunFolder
 from ..preview.pipeline import Outlet, Pipeline
 from ..preview.run import Run, State
@@ -65,7 +65,7 @@ def recording(
     _make_empty(folder)
     run = Run(host=HOST, space=space.name, sampler=sampler or {})
     kept = RunFolder(folder, run)
-    recorders = [kept, Files(kept, encoding or Encoding()), Sheet(kept), Animation(kept), *sinks]
+    recorders = [kept, Files(kept, encoding or Encoding(), encoders=ENCODERS), Sheet(kept), Animation(kept), *sinks]
     outlets = [Outlet(sink, Cadence(every_n_steps)) for sink in recorders]
     pipeline = Pipeline(run, Developer(space, lambda: candidates, run.note), outlets, show=show)
     state: State = "failed"

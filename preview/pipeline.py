@@ -16,6 +16,7 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
+from ..decoders.errors import StepError
 from .cadence import Cadence
 from .develop import Developer
 from .mailbox import Mailbox
@@ -144,7 +145,9 @@ class Pipeline:
     def _work(self) -> None:
         try:
             with torch.inference_mode():
-                opened = [sink for sink, _ in self._outlets if self._attempt(sink, "could not be opened", sink.open)]
+                opened = [
+                    sink for sink, _ in self._outlets if not self._attempt(sink, "could not be opened", sink.open)
+                ]
                 self._deliver(opened)
                 for sink in reversed(opened):
                     self._attempt(sink, "could not be finished", partial(sink.close, self._state))
@@ -156,6 +159,8 @@ class Pipeline:
             while (letter := self._mailbox.get()) is not None:
                 if (picture := self._develop(letter)) is not None:
                     self._hand_out(picture, [sink for sink in letter.sinks if sink in opened])
+            for sink in opened:
+                self._flush(sink)
             self._tell_what_is_missing()
         except Exception as error:  # a fault of our own: the sinks are closed all the same
             log.exception("run %s: the worker stopped", self._run.id[:8])
@@ -202,8 +207,14 @@ class Pipeline:
             failed_before = sink in self._missing
             if failed_before and not sink.keeps:
                 continue  # a screen that failed once stays dark
-            if not self._attempt(sink, "failed", partial(sink.show, picture), tell=not failed_before):
-                self._missing.setdefault(sink, []).append(picture.index)
+            if error := self._attempt(sink, "failed", partial(sink.show, picture), tell=not failed_before):
+                self._missing.setdefault(sink, []).append(getattr(error, "step", picture.index))
+
+    def _flush(self, sink: Sink) -> None:
+        while error := self._attempt(sink, "failed", sink.flush, tell=sink not in self._missing):
+            if not isinstance(error, StepError):
+                break
+            self._missing.setdefault(sink, []).append(error.step)
 
     def _lose(self, index: int, why: str) -> None:
         """Takes down a step that comes to no sink; the user is told when that begins, and of all of them at the end."""
@@ -220,20 +231,20 @@ class Pipeline:
             if sink.keeps:
                 self._run.note(f"{sink.name}: nothing was kept of {name_steps(steps)}")
 
-    def _attempt(self, sink: Sink, what: str, action: Callable[[], None], *, tell: bool = True) -> bool:
-        """Whether `action` went well; if not, the user is told unless they know."""
+    def _attempt(self, sink: Sink, what: str, action: Callable[[], None], *, tell: bool = True) -> Exception | None:
+        """What `action` raised, if anything; the user is told of it unless they know."""
         self._doing = sink.name
         try:
             action()
         except Exception as error:
             log.debug("%s %s", sink.name, what, exc_info=True)
             if tell:
-                self._run.note(f"{sink.name} {what}: {describe(error)}")
-            return False
-        return True
+                self._run.note(f"{sink.name} {what}: {describe(error.__cause__ or error)}")
+            return error
+        return None
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """An exception in one line, for people."""
     return f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
 

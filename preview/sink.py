@@ -26,7 +26,18 @@ class Sink(ABC):
 
     @abstractmethod
     def show(self, picture: Picture) -> None:
-        """Takes one picture."""
+        """Takes one picture.
+
+        Raises:
+            StepError: an earlier one, that was still under way, is lost.
+        """
+
+    def flush(self) -> None:  # noqa: B027, most have nothing to finish
+        """Finishes the pictures that are still under way.
+
+        Raises:
+            StepError: one of them was lost; the others are finished by asking again.
+        """
 
     @abstractmethod
     def close(self, state: State) -> None:

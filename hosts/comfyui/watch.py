@@ -24,7 +24,7 @@ from ...decoders.spaces import LatentSpace
 from ...preview.cadence import Cadence
 from ...preview.develop import Developer
 from ...preview.encode import Encoding, Enlarge, FileFormat
-from ...preview.files import Files
+from ...preview.files import ENCODERS, Files
 from ...preview.folder import RunFolder
 from ...preview.live import LiveRuns
 from ...preview.pipeline import Outlet, Pipeline
@@ -235,7 +235,7 @@ class Watch:
         )
         metadata = not cli.disable_metadata
         texts = partial(_texts, prompt) if metadata else dict
-        return [kept, Files(kept, encoding, texts=texts, facts=metadata)]
+        return [kept, Files(kept, encoding, texts=texts, facts=metadata, encoders=ENCODERS)]
 
 
 def _candidates(run: Run, space: LatentSpace, wanted: str, evidence: Evidence, accelerated: bool) -> list[Candidate]:

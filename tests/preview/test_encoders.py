@@ -1,0 +1,107 @@
+"""Files that several threads encode: in order, every one there or named as missing."""
+
+import threading
+
+import pytest
+from PIL import Image
+from safelight.decoders.errors import StepError
+from safelight.preview.encode import Encoding
+from safelight.preview.files import Files
+from safelight.preview.folder import RunFolder
+from safelight.preview.run import Run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunFolder(tmp_path / "run", Run(space="sd1"))
+    folder.open()
+    return folder
+
+
+@pytest.fixture
+def files(folder):
+    files = Files(folder, Encoding(), encoders=3)
+    files.open()
+    yield files
+    files.close("finished")
+
+
+def written(folder):
+    return [step["files"][0] for step in folder.manifest()["steps"]]
+
+
+def test_files_are_written_in_order_whichever_is_encoded_first(folder, files, picture, monkeypatch, wait_s):
+    third, order, write = threading.Event(), [], folder.write
+
+    def encode(pixels, shown, texts, plain=Encoding.encode):
+        step = int(pixels[0, 0, 0]) // 20
+        if step == 3:
+            third.set()
+        if step == 1:
+            assert third.wait(wait_s)
+        return plain(files.encoding, pixels, shown, texts)
+
+    monkeypatch.setattr(Encoding, "encode", lambda _, *args: encode(*args))
+    monkeypatch.setattr(folder, "write", lambda name, content: (order.append(name), write(name, content)))
+    for index in range(1, 11):
+        files.show(picture(index=index))
+    files.flush()
+    assert order == [f"step_{index:04d}.png" for index in range(1, 11)] == written(folder)
+    for index, name in enumerate(order, 1):
+        with Image.open(folder.path / name) as image:
+            assert image.getpixel((0, 0)) == (index * 20,) * 3
+
+
+def test_no_more_pictures_wait_than_encoders_can_use(folder, files, picture):
+    for index in range(1, 30):
+        files.show(picture(index=index, total=100))
+        assert index - len(written(folder)) <= 6
+
+
+def test_a_step_that_is_lost_is_named_when_a_later_one_is_taken(folder, files, picture, monkeypatch):
+    write = folder.write
+
+    def full_at_2(name, content):
+        if "0002" in name:
+            raise OSError("disk full")
+        write(name, content)
+
+    monkeypatch.setattr(folder, "write", full_at_2)
+    lost = []
+    for index in range(1, 12):
+        try:
+            files.show(picture(index=index, total=11))
+        except StepError as error:
+            lost.append((error.step, index, "disk full" in str(error)))
+    files.flush()
+    assert lost == [(2, 8, True)]
+    assert written(folder) == [f"step_{index:04d}.png" for index in range(1, 12) if index != 2]
+
+
+def test_through_a_pipeline_every_lost_step_is_told_by_its_number(tmp_path, pipeline, step, monkeypatch):
+    run = Run()
+    folder = RunFolder(tmp_path / "run", run)
+    write = folder.write
+
+    def full_from_5(name, content):
+        if name.startswith("step_") and int(name[5:9]) >= 5:
+            raise OSError("disk full")
+        write(name, content)
+
+    monkeypatch.setattr(folder, "write", full_from_5)
+    with pipeline(folder, Files(folder, Encoding(), encoders=2), run=run) as pipe:
+        for index in range(1, 11):
+            pipe.offer(step(index))
+    assert written(folder) == [f"step_{index:04d}.png" for index in range(1, 5)]
+    assert "files: nothing was kept of steps 5-10" in run.notes
+    assert sum("disk full" in note for note in run.notes) == 1
+
+
+def test_when_a_run_is_closed_all_its_files_are_there_and_no_thread_is_left(tmp_path, pipeline, step):
+    folder = RunFolder(tmp_path / "run", Run())
+    before = set(threading.enumerate())
+    with pipeline(folder, Files(folder, Encoding(enlarge="lanczos"), encoders=4)) as pipe:
+        for index in range(1, 51):
+            pipe.offer(step(index, 50))
+    assert len(written(folder)) == 50
+    assert set(threading.enumerate()) == before
