@@ -268,14 +268,14 @@ class Killer(Sink):
     name = "killer"
     def open(self): pass
     def show(self, picture):
-        if picture.index == 5:
+        if picture.index == 12:
             folder.save()
             os._exit(9)
     def close(self, state): pass
 
 with recording(Path(sys.argv[1]), SPACES["sd1"], sinks=[Killer()]) as (pipeline, folder):
-    for index in range(1, 11):
-        pipeline.offer(Step(index=index, total=10, sigma=1.0, denoised=torch.zeros(1, 4, 8, 8)))
+    for index in range(1, 21):
+        pipeline.offer(Step(index=index, total=20, sigma=1.0, denoised=torch.zeros(1, 4, 8, 8)))
     threading.Event().wait(30)
 """
 
@@ -287,5 +287,6 @@ def test_a_killed_process_leaves_a_readable_manifest_that_lists_only_what_is_the
     manifest = read_manifest(path)
     assert manifest["state"] == "running"
     listed = [name for step in manifest["steps"] for name in step["files"]]
-    assert listed == [f"step_{index:04d}.png" for index in range(1, 6)]
+    assert 3 <= len(listed) <= 12  # a few are still being encoded
+    assert listed == [f"step_{index:04d}.png" for index in range(1, len(listed) + 1)]
     assert {path.name for path in path.iterdir()} == {NAME, *listed}
