@@ -1,8 +1,9 @@
 """The decoders that can be fitted, from the cheapest to the most truthful."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -12,7 +13,7 @@ from ..decoders.net import Net
 from .closed import Form, Sums, choose_ridge, weights
 from .judge import at_size, psnr_db, ssim
 from .pairs import Pairs
-from .train import CHUNK, Recipe, Report, train
+from .train import CHUNK, Progress, Recipe, Report, train
 
 SUBPIXEL_MOST = 8  # sub-pixels a side; a VAE that enlarges more is decoded at a part of its scale
 
@@ -82,6 +83,13 @@ LADDER: Mapping[str, Rung] = {
 }
 
 
+class Fitted(NamedTuple):
+    """A net, with the dB it had on the pairs held back when nothing of it had been fitted on them."""
+
+    net: Net
+    held_db: float
+
+
 def fit(rung: Rung, pairs: Pairs, held: Pairs, recipe: Recipe | None = None, report: Report = lambda _: None) -> Net:
     """A net of this rung, fitted on `pairs`; what there is to choose is chosen on `held`.
 
@@ -90,25 +98,36 @@ def fit(rung: Rung, pairs: Pairs, held: Pairs, recipe: Recipe | None = None, rep
         pairs: to fit on.
         held: to choose by; none of `pairs`.
         recipe: instead of the rung's own.
-        report: is told how a training goes.
+        report: is told how it goes; of a closed form, how much of the pictures was taken in.
 
     Raises:
         FitError: the rung is too large for the channels, or the pictures are too few.
     """
+    return attempt(rung, pairs, held, recipe, report).net
+
+
+def attempt(
+    rung: Rung, pairs: Pairs, held: Pairs, recipe: Recipe | None = None, report: Report = lambda _: None
+) -> Fitted:
+    """As `fit`, with what a choice between rungs needs; dB compare between closed forms, or between trained ones."""
     settings = rung.settings(pairs.channels, pairs.downscale)
     with torch.inference_mode(False):  # a host's: what is made in it can neither be trained nor changed later
         if rung.recipe is None:
             form = Form(**settings)
-            fitted, chosen = _sums(form, pairs), _sums(form, held)
+            fitted, chosen = Sums(form), Sums(form)
+            parts = [(fitted, pairs, i) for i in _chunks(pairs)] + [(chosen, held, i) for i in _chunks(held)]
+            for step, (sums, some, at) in enumerate(parts, 1):
+                sums.add(some.latents[at].float(), some.rgb(form.subpixel, at))
+                report(Progress(step, len(parts), math.nan, math.nan))
             ridge = choose_ridge(fitted, chosen)
-            return (
-                build(rung.kind, settings, weights((fitted + chosen).solve(ridge), form)).eval().requires_grad_(False)
-            )
-        with torch.device("meta"):  # nothing is drawn from the global random state; `train` draws the first weights
-            net = KINDS[rung.kind](**settings)
-        net.to_empty(device="cpu")
-        train(net, pairs, held, recipe or rung.recipe, report)
-    return net.eval().requires_grad_(False)
+            held_db = -10 * math.log10(max(chosen.mse(fitted.solve(ridge)), 1e-12))
+            net = build(rung.kind, settings, weights((fitted + chosen).solve(ridge), form))
+        else:
+            with torch.device("meta"):  # nothing is drawn from the global random state; `train` draws first weights
+                net = KINDS[rung.kind](**settings)
+            net.to_empty(device="cpu")
+            held_db = train(net, pairs, held, recipe or rung.recipe, report)
+    return Fitted(net.eval().requires_grad_(False), held_db)
 
 
 @torch.no_grad()
@@ -120,8 +139,7 @@ def measure(net: Net, pairs: Pairs) -> dict[str, float]:
         pictures, after bicubic enlargement where the net's own scale is less.
     """
     scores: dict[str, list[torch.Tensor]] = {"psnr_latent_db": [], "psnr_full_db": [], "ssim_full": []}
-    for i in range(0, len(pairs), CHUNK):
-        at = slice(i, i + CHUNK)
+    for at in _chunks(pairs):
         latents, truth = pairs.latents[at].float(), pairs.rgb(pairs.downscale, at)
         rgb = net(latents).clamp(0, 1)
         full = at_size(rgb, *truth.shape[2:])
@@ -131,9 +149,5 @@ def measure(net: Net, pairs: Pairs) -> dict[str, float]:
     return {name: round(float(torch.cat(values).mean()), 4) for name, values in scores.items()}
 
 
-def _sums(form: Form, pairs: Pairs) -> Sums:
-    sums = Sums(form)
-    for i in range(0, len(pairs), CHUNK):
-        at = slice(i, i + CHUNK)
-        sums.add(pairs.latents[at].float(), pairs.rgb(form.subpixel, at))
-    return sums
+def _chunks(pairs: Pairs) -> list[slice]:
+    return [slice(i, i + CHUNK) for i in range(0, len(pairs), CHUNK)]

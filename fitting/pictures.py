@@ -58,10 +58,15 @@ def crops(paths: Iterable[Path], size_px: int, per_picture: int, seed: int) -> I
         except UNREADABLE as error:
             log.warning("%s is left out: %s", path, error)
             continue
-        for i in range(per_picture):
-            crop = np.asarray(_crop(image, size_px, choose, closest=i > 0))
-            if crop.std(axis=(0, 1)).max() >= MIN_SPREAD:
-                yield crop
+        yield from cut(image, size_px, per_picture, choose)
+
+
+def cut(image: Image.Image, size_px: int, count: int, choose: random.Random) -> Iterator[np.ndarray]:
+    """Crops of one picture, at most `count`, as `crops` makes them."""
+    for i in range(count):
+        crop = np.asarray(_crop(image, size_px, choose, closest=i > 0))
+        if crop.std(axis=(0, 1)).max() >= MIN_SPREAD:
+            yield crop
 
 
 def _crop(image: Image.Image, size_px: int, choose: random.Random, *, closest: bool) -> Image.Image:

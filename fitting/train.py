@@ -17,6 +17,7 @@ from .pairs import Pairs
 
 EVERY = 250  # steps between looks at the pictures held back
 CHUNK = 16  # pictures judged at once
+WARM_UP = 100  # steps until the learning rate is at its highest; of a short training a tenth of it
 FLOOR = 1e-5  # of a picture's squared error: 50 dB, better than anything small gets
 
 
@@ -50,7 +51,9 @@ class Recipe:
 
 
 class Progress(NamedTuple):
-    """Of a training: the step done, of `steps`; its loss, and the dB when pictures held back were last looked at."""
+    """Of a fit: the step done, of `steps`; of a training also its loss, and the dB when pictures held back were last
+    looked at, else NaN.
+    """
 
     step: int
     steps: int
@@ -132,7 +135,8 @@ def _initialise(net: Net, fit: Pairs) -> None:
             nn.init.zeros_(parameter)
 
 
-def _rate(step: int, steps: int, warm_up: int = 100) -> float:
+def _rate(step: int, steps: int) -> float:
+    warm_up = max(1, min(WARM_UP, steps // 10))
     return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
 
 

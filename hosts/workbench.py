@@ -1,44 +1,57 @@
 """The command line's `pairs`, `fit` and `compare`."""
 
 import argparse
+import json
+import math
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple, final
 
+import numpy as np
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ..decoders.catalogue import Catalogue
-from ..decoders.decoder import Card, Decoder
+from ..decoders.catalogue import AUTO, Catalogue
+from ..decoders.decoder import Decoder
 from ..decoders.errors import FitError
-from ..decoders.files import read_decoder, write_decoder
-from ..decoders.space_table import SPACES
+from ..decoders.files import read_decoder
 from ..decoders.spaces import LatentSpace
 from ..decoders.tensors import SAFE
 from ..fitting.encoders import read_encoder
 from ..fitting.halfway import halfway_pairs, judge_halfway, vary
-from ..fitting.ladder import LADDER, fit
+from ..fitting.ladder import LADDER
+from ..fitting.make import AtHand, Material, make, split
 from ..fitting.pairs import Encode, Pairs, encode_pairs
 from ..fitting.pictures import crops, find
 from ..fitting.report import chart, judge, sheet, table
 from ..fitting.train import Progress
 
-LICENCE = "MIT"
 SHOWN = 6  # pictures on the sheet of a comparison
+PROCEDURAL = 96  # pictures, where none are given
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `pairs`, `fit` and `compare`."""
     fitting = commands.add_parser("fit", help="make a decoder from pictures and the encoder of a VAE")
     _add_pairs(fitting)
-    fitting.add_argument("--kind", choices=LADDER, default="conv", help="%(default)s if not said")
-    fitting.add_argument("--choose", type=Path, help="pairs to choose by (every eighth of those to fit on)")
-    fitting.add_argument("--judge", type=Path, help="pairs that nothing is fitted on or chosen by, for the scores")
+    fitting.add_argument(
+        "--kind",
+        choices=(AUTO, *LADDER),
+        default="conv",
+        help="%(default)s if not said; auto: the best closed form, one in sub-pixels, and small convolutions",
+    )
+    fitting.add_argument("--choose", type=Path, help="pairs to choose by (a sixth of the pictures to fit on)")
+    fitting.add_argument("--judge", type=Path, help="pairs to judge by (a sixth of the pictures to fit on)")
     fitting.add_argument("--steps", type=int, help="of a training, instead of the kind's own number")
     fitting.add_argument("--lr", type=float, help="of a training, instead of the kind's own")
-    fitting.add_argument("--out", type=Path, help="the decoder file (<space>-<kind>.safetensors)")
+    fitting.add_argument(
+        "--out", type=Path, help="the decoder file (<space>-<kind>.safetensors), or a folder; nothing is overwritten"
+    )
+    fitting.add_argument("--report", type=Path, help="folder for table.md, sheet.png and chart.png")
     fitting.set_defaults(run=_fit)
 
     pairs = commands.add_parser("pairs", help="encode pictures once, to fit on them again and again")
@@ -49,17 +62,23 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     compare = commands.add_parser("compare", help="judge all decoders of a space on the same pictures")
     _add_pairs(compare)
     compare.add_argument("--decoder", type=Path, action="append", default=[], help="decoder file to judge as well")
-    compare.add_argument("--out", type=Path, help="folder for a sheet of pictures and a chart")
+    compare.add_argument("--out", type=Path, help="folder for table.md, sheet.png and chart.png")
     compare.set_defaults(run=_compare)
 
 
 def _add_pairs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--space", required=True, help="a name that `safelight spaces` lists")
+    parser.add_argument(
+        "--folder", type=Path, action="append", default=[], help="of your decoders: they are judged as well"
+    )
     parser.add_argument("--pairs", type=Path, help="safetensors with `latents` in model space and `pixels`, or:")
     parser.add_argument(
-        "--encoder", type=Path, help="TAESD-like encoder file, or a folder with diffusers' AutoencoderKL"
+        "--encoder", type=Path, help="TAESD-like encoder file, or a folder with diffusers' AutoencoderKL or -Tiny"
     )
-    parser.add_argument("--images", type=Path, nargs="+", default=[], help="folders of pictures")
+    parser.add_argument("--images", type=Path, nargs="+", default=[], help="folders of pictures (procedural ones)")
+    parser.add_argument(
+        "--procedural", type=int, default=PROCEDURAL, metavar="N", help="pictures, without --images (%(default)s)"
+    )
     parser.add_argument("--size", type=int, default=256, help="of the crops, in pixels (%(default)s)")
     parser.add_argument("--crops", type=int, default=2, help="of each picture (%(default)s)")
     parser.add_argument("--teacher", type=Path, help="decoder to imitate on half-way latents (none without it)")
@@ -67,20 +86,56 @@ def _add_pairs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of crops and training (%(default)s)")
 
 
-def _get_pairs(arguments: argparse.Namespace, space: LatentSpace) -> tuple[Pairs, str]:
-    """The pairs asked for, with what they are."""
+class Cut(NamedTuple):
+    """Pairs, what they are, and for each the number of the picture it was cut from."""
+
+    pairs: Pairs
+    described: str
+    pictures: Sequence[int]
+
+
+def _space(arguments: argparse.Namespace) -> LatentSpace:
+    return Catalogue(arguments.folder).spaces()[arguments.space]
+
+
+def _get_pairs(arguments: argparse.Namespace, space: LatentSpace) -> Cut:
+    """The pairs asked for."""
     if arguments.pairs:
         pairs = _load(arguments.pairs, space)
-        described = f"{len(pairs)} pairs of {arguments.pairs.name}"
-    elif arguments.encoder and arguments.images:
-        paths = tqdm(find(arguments.images), unit="picture", file=sys.stderr)
-        stream = crops(paths, arguments.size, arguments.crops, arguments.seed)
-        pairs = encode_pairs(_encoder(arguments.encoder, space), stream, space.channels)
-        folders = ", ".join(path.name for path in arguments.images)
-        described = f"{len(pairs)} crops of {arguments.size} px from {folders}"
-    else:
-        raise FitError("say what to fit on: --encoder FILE --images DIR, or --pairs FILE")
-    return pairs, described
+        numbers = [i // max(1, arguments.crops) for i in range(len(pairs))]
+        return Cut(pairs, f"{len(pairs)} pairs of {arguments.pairs.name}", numbers)
+    if not arguments.encoder:
+        raise FitError("say what to fit on: --encoder FILE [--images DIR], or --pairs FILE")
+    if not arguments.images:
+        return _procedural(arguments, space)
+    numbers: list[int] = []
+    pairs = encode_pairs(_encoder(arguments.encoder, space), _crops(arguments, numbers), space.channels)
+    folders = ", ".join(path.name for path in arguments.images)
+    return Cut(pairs, f"{len(pairs)} crops of {arguments.size} px from {folders}", numbers)
+
+
+def _crops(arguments: argparse.Namespace, numbers: list[int]) -> Iterator[np.ndarray]:
+    """Crops; `numbers` is told of which picture each is: those of one colour are left out, so counting would not do."""
+    current = 0
+
+    def paths() -> Iterator[Path]:
+        nonlocal current
+        for path in tqdm(find(arguments.images), unit="picture", file=sys.stderr):
+            current += 1
+            yield path
+
+    for crop in crops(paths(), arguments.size, arguments.crops, arguments.seed):
+        numbers.append(current)
+        yield crop
+
+
+def _procedural(arguments: argparse.Namespace, space: LatentSpace) -> Cut:
+    from ..fitting.procedural import pictures
+
+    count, size = arguments.procedural, arguments.size
+    stream = tqdm(pictures(count, size, arguments.seed), total=count, unit="picture", file=sys.stderr)
+    pairs = encode_pairs(_encoder(arguments.encoder, space), stream, space.channels)
+    return Cut(pairs, f"{len(pairs)} procedural pictures of {size} px, seed {arguments.seed}", range(len(pairs)))
 
 
 def _with_halfway(pairs: Pairs, described: str, arguments: argparse.Namespace) -> tuple[Pairs, str]:
@@ -103,77 +158,120 @@ def _encoder(path: Path, space: LatentSpace) -> Encode:
     if not path.is_dir():
         return read_encoder(path)
     try:
-        from diffusers import AutoencoderKL
+        import diffusers
     except ImportError:
         raise FitError("a folder as --encoder needs diffusers: pip install diffusers") from None
-    vae = AutoencoderKL.from_pretrained(path, local_files_only=True).eval()
+    encodings = {
+        "AutoencoderKL": lambda vae, rgb: space.to_model(vae.encode(rgb * 2 - 1).latent_dist.mode()),
+        # Its latents are model space already.
+        "AutoencoderTiny": lambda vae, rgb: vae.encode(rgb * 2 - 1).latents * vae.config.scaling_factor,
+    }
+    try:
+        name = json.loads((path / "config.json").read_text(encoding="utf-8"))["_class_name"]
+        encode = encodings[name]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FitError(
+            f"{path}: expected a folder with diffusers' {' or '.join(encodings)}, told by its config.json; "
+            f"got {error!r}"
+        ) from None
+    vae = getattr(diffusers, name).from_pretrained(path, local_files_only=True).eval()
 
-    def encode(rgb: Tensor) -> Tensor:
-        return space.to_model(vae.encode(rgb * 2 - 1).latent_dist.mode())
+    def model_space(rgb: Tensor) -> Tensor:
+        return encode(vae, rgb)
 
-    return encode
+    return model_space
 
 
 def _pairs(arguments: argparse.Namespace) -> int:
-    pairs, described = _with_halfway(*_get_pairs(arguments, SPACES[arguments.space]), arguments)
-    pairs.save(arguments.out)
+    pairs, described, _ = _get_pairs(arguments, _space(arguments))
+    pairs, described = _with_halfway(pairs, described, arguments)
+    try:
+        pairs.save(arguments.out)
+    except OSError as error:
+        raise FitError(f"{arguments.out}: the pairs cannot be written there: {error.strerror or error}") from None
     print(f"{arguments.out}: {described}")
     return 0
 
 
 def _fit(arguments: argparse.Namespace) -> int:
-    space, rung = SPACES[arguments.space], LADDER[arguments.kind]
-    out = arguments.out or Path(f"{space.name}-{arguments.kind}.safetensors")
-    if out.suffix not in SAFE:
-        raise FitError(f"{out}: expected a name that ends in {' or '.join(SAFE)}")
-    pairs, described = _get_pairs(arguments, space)
-    fitted, held = (
-        (pairs, _load(arguments.choose, space)) if arguments.choose else pairs.split(together=arguments.crops)
-    )
-    # Only now: half-way latents are made of several pictures, and none of those held back may be among them.
-    fitted, described = _with_halfway(fitted, described, arguments)
-    recipe = rung.recipe and replace(rung.recipe, seed=arguments.seed, **_given(arguments, "steps", "lr"))
-    with tqdm(total=recipe.steps if recipe else 0, unit="step", file=sys.stderr, disable=recipe is None) as bar:
-        net = fit(rung, fitted, held, recipe, _showing(bar))
-    judged = _load(arguments.judge, space) if arguments.judge else held
-    on = (
-        f"{len(judged)} pairs of {arguments.judge.name}"
-        if arguments.judge
-        else f"the {len(held)} pairs it was chosen by"
-    )
-    card = Card(
-        name=out.stem,
-        space=space.name,
-        kind=rung.kind,
-        settings=rung.settings(pairs.channels, pairs.downscale),
-        source=f"Safelight: {_command()}",
-        fitted_on=described,
-        licence=LICENCE,
-    )
-    in_use, new = judge([Catalogue().candidates(space)[0].open(), Decoder(card, net)], judged)
-    write_decoder(out, replace(card, metrics={**new.scores, "judged_on": on}), net.state_dict())
-    print(f"on {on}, what `auto` takes now and the new one:\n")
-    print(table([in_use, new]))
+    folder, name = _place(arguments)
+    space = _space(arguments)
+    material = _material(arguments, space)
+    changes = {"seed": arguments.seed, **_given(arguments, "steps", "lr")}
+    with Bars() as bars:
+        made = make(
+            arguments.kind,
+            space,
+            material,
+            AtHand.of(Catalogue(arguments.folder), space),
+            folder,
+            source=f"Safelight: {_command()}",
+            name=name,
+            changes=changes,
+            tell=bars.show,
+        )
+    print(f"on {material.judged_on}; the first is what `auto` takes now:\n")
+    print(made.table())
+    for path in made.save(folder):
+        print(f"\n{path}", end="")
+    print("\n\n" + "\n".join((*made.verdicts(), *made.notes)))
+    if arguments.report:
+        _write_report(arguments.report, made.table(), made.sheet(), made.chart())
     return 0
 
 
+def _place(arguments: argparse.Namespace) -> tuple[Path, str | None]:
+    """The folder for what is made, and its name if one was given."""
+    out = arguments.out or Path()
+    if not out.suffix:
+        return out, None
+    if out.suffix not in SAFE:
+        raise FitError(f"{out}: expected a folder, or a name that ends in {' or '.join(SAFE)}")
+    return out.parent, out.stem
+
+
+def _material(arguments: argparse.Namespace, space: LatentSpace) -> Material:
+    pairs, described, pictures = _get_pairs(arguments, space)
+    material = split(
+        pairs,
+        described,
+        pictures,
+        choose=_load(arguments.choose, space) if arguments.choose else None,
+        judge=_load(arguments.judge, space) if arguments.judge else None,
+        judged_on=f"of {arguments.judge.name}" if arguments.judge else None,
+    )
+    # Only now: half-way latents are made of several pictures, and none of those held back may be among them.
+    fit, described = _with_halfway(material.fit, described, arguments)
+    return replace(material, fit=fit, fitted_on=described)
+
+
 def _compare(arguments: argparse.Namespace) -> int:
-    space = SPACES[arguments.space]
-    pairs, described = _get_pairs(arguments, space)
-    decoders = [*(candidate.open() for candidate in Catalogue().of(space)), *map(read_decoder, arguments.decoder)]
+    space = _space(arguments)
+    pairs, described, _ = _get_pairs(arguments, space)
+    at_hand = Catalogue(arguments.folder).of(space)
+    decoders = [*(candidate.open() for candidate in at_hand), *map(read_decoder, arguments.decoder)]
     judged = judge(decoders, pairs)
     print(f"on {described}:\n")
     print(table(judged))
     if arguments.teacher:
         _print_halfway(decoders, pairs, read_decoder(arguments.teacher))
     if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
         some = slice(0, SHOWN)
         pictures = {decoder.name: decoder.decode(pairs.latents[some].float()) for decoder in decoders}
-        sheet(pairs.rgb(pairs.downscale, some), pictures).save(arguments.out / "sheet.png")
-        chart(judged).save(arguments.out / "chart.png")
-        print(f"\n{arguments.out}: sheet.png, chart.png")
+        _write_report(arguments.out, table(judged), sheet(pairs.rgb(pairs.downscale, some), pictures), chart(judged))
     return 0
+
+
+def _write_report(folder: Path, text: str, *pictures: Image.Image) -> None:
+    names = ("sheet.png", "chart.png")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "table.md").write_text(text + "\n", encoding="utf-8")
+        for name, picture in zip(names, pictures, strict=True):
+            picture.save(folder / name)
+    except OSError as error:
+        raise FitError(f"{folder}: the report cannot be written there: {error.strerror or error}") from None
+    print(f"\n{folder}: table.md, {', '.join(names)}")
 
 
 def _print_halfway(decoders: Sequence[Decoder], pairs: Pairs, teacher: Decoder) -> None:
@@ -184,12 +282,28 @@ def _print_halfway(decoders: Sequence[Decoder], pairs: Pairs, teacher: Decoder) 
         print(f"{title:14}", *(f"{number:6.2f}" for number in numbers))
 
 
-def _showing(bar: "tqdm[object]") -> Callable[[Progress], None]:
-    def show(progress: Progress) -> None:
-        bar.update(progress.step - bar.n)
-        bar.set_postfix(loss=f"{progress.loss:.3f}", dB=f"{progress.held_db:.2f}", refresh=False)
+@final
+class Bars:
+    """A progress bar for each rung."""
 
-    return show
+    def __init__(self) -> None:
+        self._name, self._bar = "", None
+
+    def __enter__(self) -> "Bars":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, name: str, progress: Progress) -> None:
+        """Shows how far the rung of this name is."""
+        if name != self._name or self._bar is None:
+            self.__exit__()
+            self._name, self._bar = name, tqdm(total=progress.steps, desc=name, unit="step", file=sys.stderr)
+        self._bar.update(progress.step - self._bar.n)
+        if not math.isnan(progress.held_db):
+            self._bar.set_postfix(loss=f"{progress.loss:.3f}", dB=f"{progress.held_db:.2f}", refresh=False)
 
 
 def _given(arguments: argparse.Namespace, *names: str) -> dict[str, float]:

@@ -19,7 +19,9 @@ const FORMAT = "safelight.run/1";
  * @property {number} started milliseconds by the server's clock; Infinity until it has said so
  * @property {number} told counts up with each run that this page hears of
  * @property {boolean} gone the server has it no more
- * @property {object | null} manifest as last read
+ * @property {object | null} manifest as last read, with the steps that were told since
+ * @property {boolean} stale the server has more of it than `manifest` says
+ * @property {{file: string, at: null} | null} thumbnail
  */
 
 export class Store {
@@ -44,10 +46,37 @@ export class Store {
   tell(facts) {
     if (facts?.v !== 1 || !facts.run || !facts.node) return;
     const run = this.#run(facts.run, facts.workflow, facts.node);
-    settle(run, facts.state);
+    const ended = settle(run, facts.state);
     run.index = Math.max(run.index ?? 0, facts.index ?? 0) || null;
     run.total = facts.total ?? run.total;
+    if (facts.index != null && facts.files) {
+      const { index, sigma = null, at = null, files, decode_ms = null } = facts;
+      run.news.push({ index, sigma, at, files, decode_ms });
+      run.manifest &&= withSteps(run.manifest, run.news);
+    }
+    run.stale ||= ended || (facts.index != null && !facts.files) || (facts.notes ?? 0) > (run.manifest?.notes.length ?? 0);
     this.#changed();
+  }
+
+  /**
+   * What a viewer sees of some places. A workflow that is saved under another name has a new id; its node keeps the
+   * runs that it had.
+   *
+   * @param {() => Place[]} places where the node is now
+   * @param {(path: string) => string} address of a path on the server
+   * @returns {import("./viewer.mjs").Source}
+   */
+  source(places, address) {
+    const had = new Set();
+    return {
+      runs: () => {
+        this.of(places()).forEach(({ id }) => had.add(id));
+        return [...had].map((id) => this.#runs.get(id)).filter(Boolean).sort(newestFirst);
+      },
+      manifest: (id) => this.manifest(id),
+      picture: (id, file, at) => address(pictureAddress(id, file, at)),
+      onChange: (listener) => this.onChange(listener),
+    };
   }
 
   /** The runs of these places, newest first. @param {Place[]} places @returns {Run[]} */
@@ -71,6 +100,8 @@ export class Store {
       const run = this.#run(summary.id, place.workflow, place.node);
       settle(run, summary.state);
       learnStart(run, summary.started);
+      run.thumbnail = summary.thumbnail ? { file: summary.thumbnail, at: null } : run.thumbnail;
+      run.stale ||= run.manifest !== null && differs(run.manifest, summary);
     }
     const there = new Set(listed.map(({ id }) => id));
     before.filter(({ id }) => !there.has(id)).forEach(lose);
@@ -94,11 +125,15 @@ export class Store {
       this.#changed();
     }
     if (manifest?.format !== FORMAT) return null;
-    run.manifest = manifest;
+    run.news = run.news.filter((step) => !manifest.steps.some(({ index, at }) => index === step.index && at >= step.at));
+    run.manifest = withSteps(manifest, run.news);
+    run.stale = false;
     settle(run, manifest.state);
     learnStart(run, manifest.started);
     run.total ??= manifest.sampler?.steps ?? null;
-    return manifest;
+    run.index = Math.max(run.index ?? 0, manifest.steps.at(-1)?.index ?? 0) || null;
+    this.#changed();
+    return run.manifest;
   }
 
   /** What the server answers: undefined if there is no such thing, null if it cannot be reached or understood. */
@@ -116,7 +151,8 @@ export class Store {
     if (!this.#runs.has(id)) {
       this.#forget();
       const unknown = { state: RUNNING, index: null, total: null, started: Infinity, gone: false, manifest: null };
-      this.#runs.set(id, { id, workflow: workflow ?? null, node, ...unknown, told: ++this.#told });
+      const empty = { stale: false, thumbnail: null, news: [] };
+      this.#runs.set(id, { id, workflow: workflow ?? null, node, ...unknown, ...empty, told: ++this.#told });
     }
     return this.#runs.get(id);
   }
@@ -133,19 +169,26 @@ export class Store {
 }
 
 /** Where a picture of a run is. A step that is written twice has the same name twice, so its time goes along. */
-export function pictureAddress(run, step) {
-  const [file] = step.files;
-  return `/safelight/runs/${encodeURIComponent(run.id)}/${encodeURIComponent(file)}?at=${step.at}`;
+export function pictureAddress(id, file, at) {
+  return `/safelight/runs/${encodeURIComponent(id)}/${encodeURIComponent(file)}${at == null ? "" : `?at=${at}`}`;
 }
 
-/** The newest step of a manifest that has a picture, or null. */
-export function newestStep(manifest) {
-  return manifest.steps.findLast((step) => step.files.length > 0) ?? null;
+function withSteps(manifest, news) {
+  const steps = new Map(manifest.steps.map((step) => [step.index, step]));
+  for (const step of news) steps.set(step.index, step);
+  return { ...manifest, steps: [...steps.values()].sort((a, b) => a.index - b.index) };
 }
 
-/** An end is final: what is read later may have been written before it. */
+/** Whether the server's summary of a run tells of more than what was read. */
+function differs(manifest, summary) {
+  return manifest.state !== summary.state || manifest.steps.filter(({ files }) => files.length).length < summary.steps;
+}
+
+/** An end is final: what is read later may have been written before it. Whether this is the end. */
 function settle(run, state) {
+  const before = run.state;
   if (run.state === RUNNING && state) run.state = state;
+  return run.state !== before;
 }
 
 function lose(run) {

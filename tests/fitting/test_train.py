@@ -178,6 +178,13 @@ def test_too_few_pixels_for_the_linear_path_are_told(toy_pairs):
         train(conv(), toy_pairs(1), toy_pairs(1, seed=1), SHORT)
 
 
+@pytest.mark.parametrize("steps", [1, 20, 3000])
+def test_the_learning_rate_is_at_its_highest_within_a_tenth_of_the_steps(steps):
+    rates = [training._rate(step, steps) for step in range(steps)]
+    assert rates.index(max(rates)) <= steps / 10
+    assert max(rates) > 0.9
+
+
 @pytest.mark.parametrize("setting", [{"steps": 0}, {"batch": 0}, {"lr": 0.0}, {"lr": float("nan")}], ids=str)
 def test_a_recipe_that_trains_nothing_is_refused(setting):
     with pytest.raises(FitError, match="steps and pictures a step from 1 up and a learning rate above 0"):

@@ -82,9 +82,9 @@ def test_compare_judges_every_decoder_on_the_same_pictures(pairs, capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "say what to fit on: --encoder FILE --images DIR, or --pairs FILE"),
+        ([], "say what to fit on: --encoder FILE [--images DIR], or --pairs FILE"),
         (["--pairs", "missing.safetensors"], "cannot be read"),
-        (["--out", "mine.pth", "--pairs", "missing.safetensors"], "expected a name that ends in .safetensors"),
+        (["--out", "mine.pth", "--pairs", "missing.safetensors"], "expected a folder, or a name that ends in .safetensors"),
     ],
 )
 def test_what_is_missing_is_told(capsys, arguments, told):
