@@ -2,21 +2,24 @@
 
 import json
 import logging
+import os
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from safelight.decoders import shipped
+from safelight.decoders import files, kept, shipped
 from safelight.decoders.catalogue import AUTO, WITHOUT_WEIGHTS, Catalogue
 from safelight.decoders.decoder import Card
-from safelight.decoders.errors import DecoderFileError, UnknownDecoderError
+from safelight.decoders.errors import AlteredFileError, ContradictionError, DecoderFileError, UnknownDecoderError
 from safelight.decoders.files import write_decoder
-from safelight.decoders.identify import Evidence, unknown
+from safelight.decoders.identify import Evidence, identify, unknown
 from safelight.decoders.kinds import KINDS
+from safelight.decoders.merit import LIGHT
 from safelight.decoders.space_table import SPACES
-from safelight.decoders.spaces import AUDIO
+from safelight.decoders.spaces import AUDIO, LatentSpace
 from safelight.decoders.tiny import Tiny
 from safetensors.torch import save_file
 
@@ -397,3 +400,311 @@ def test_one_altered_file_costs_only_itself(tmp_path, installed):
     chosen = names(Catalogue().candidates(SPACES["sd1"]))
     assert default not in chosen
     assert chosen[0].startswith("sd1-")
+
+
+# What was measured
+
+
+def measured(folder, name, db, beside=(), *, space="flux2", channels=32, kind="polynomial", row=None, **settings):
+    """A user's decoder that scored `db`, and `beside` it what others did; nothing measured if `db` is None."""
+    settings = {"channels": channels} | settings
+    metrics = {} if db is None else {"psnr_full_db": db}
+    metrics |= {"beside": {other: {"psnr_full_db": theirs} for other, theirs in dict(beside).items()}}
+    card = Card(
+        name=name, space=space, kind=kind, settings=settings, metrics=metrics, latent_space=row, source="a test"
+    )
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in KINDS[kind](**settings).state_dict().items()}
+    write_decoder(folder / f"{name}.safetensors", card, {key: torch.zeros(shape) for key, shape in shapes.items()})
+
+
+def chosen(*folders, space=SPACES["flux2"], **kwargs):
+    return Catalogue(folders).candidates(space, **kwargs)[0].name
+
+
+FLUX2 = DEFAULTS["flux2"]["decoder"]
+HEAVY = {"kind": "conv", "widths": [96, 96, 96]}
+
+
+def test_a_user_s_fit_that_was_measured_better_beside_the_default_is_taken(tmp_path):
+    measured(tmp_path, "mine", 22.0, {FLUX2: 20.5})
+    assert names(Catalogue([tmp_path]).candidates(SPACES["flux2"])) == ["mine", "flux2-conv-full", "principal"]
+
+
+@pytest.mark.parametrize(("db", "beside"), [(20.0, {FLUX2: 20.5}), (20.5, {FLUX2: 20.5}), (99.0, {}), (None, {})])
+def test_one_that_was_not_is_not(tmp_path, db, beside):
+    measured(tmp_path, "mine", db, beside)
+    assert chosen(tmp_path) == FLUX2
+
+
+def test_the_better_of_two_fits_is_taken_if_it_was_measured_beside_the_other(tmp_path):
+    measured(tmp_path, "first", 22.0, {FLUX2: 20.5})
+    measured(tmp_path, "second", 23.0, {"first": 22.4})
+    assert chosen(tmp_path) == "second"
+    measured(tmp_path, "second", 22.0, {"first": 22.4})
+    assert chosen(tmp_path) == "first"
+
+
+def test_of_two_fits_for_a_space_that_nothing_ships_for_the_better_is_taken(tmp_path):
+    space = {"space": "cogvideox", "channels": 16}
+    measured(tmp_path, "a", 18.0, **space)
+    assert chosen(tmp_path, space=SPACES["cogvideox"]) == "a"
+    measured(tmp_path, "b", 19.0, {"a": 18.0}, **space)
+    assert chosen(tmp_path, space=SPACES["cogvideox"]) == "b"
+
+
+def test_a_heavy_fit_is_for_what_is_faster_than_a_cpu(tmp_path):
+    measured(tmp_path, "mine", 30.0, {FLUX2: 20.5, "flux2-conv-full": 24.0}, **HEAVY)
+    assert Catalogue([tmp_path]).all()[-1].cost > LIGHT
+    assert chosen(tmp_path) == FLUX2
+    assert chosen(tmp_path, accelerated=True) == "mine"
+
+
+def test_a_heavy_file_that_was_measured_to_be_worse_is_not_taken_for_its_weight(tmp_path):
+    measured(tmp_path, "mine", 19.0, {FLUX2: 20.5, "flux2-conv-full": 24.0}, **{**HEAVY, "widths": [400, 400]})
+    assert chosen(tmp_path, accelerated=True) == "flux2-conv-full"
+    sd1 = DEFAULTS["sd1"]["decoder"]
+    measured(tmp_path, "other", 19.0, {sd1: 20.5}, space="sd1", channels=4, **HEAVY)
+    assert Catalogue([tmp_path]).candidates(SPACES["sd1"], "other")[0].card.cost > LIGHT
+    assert names(Catalogue([tmp_path]).candidates(SPACES["sd1"], accelerated=True)) == [sd1, "principal"]
+
+
+def host_table():
+    return Evidence(host="comfyui", format_name="CogVideoX", channels=16, factors=[[0.1, 0.2, 0.3]] * 16)
+
+
+@pytest.mark.parametrize(
+    ("db", "beside", "expected"),
+    [(20.0, {"comfyui-table": 15.0}, "mine"), (14.0, {"comfyui-table": 15.0}, "comfyui-table"), (None, {}, "mine")],
+)
+def test_the_host_s_own_table_stands_until_a_fit_is_measured_better(tmp_path, db, beside, expected):
+    measured(tmp_path, "mine", db, beside, space="cogvideox", channels=16)
+    candidates = Catalogue([tmp_path]).candidates(SPACES["cogvideox"], evidence=host_table())
+    assert candidates[0].name == expected
+
+
+@pytest.mark.parametrize("metrics", [{"psnr_full_db": "99"}, {"psnr_full_db": [99]}, {"beside": 7}, {"judged_on": 7}])
+def test_metrics_that_are_none_cost_nobody_a_choice(tmp_path, metrics):
+    card = Card(
+        name="mine", space="flux2", kind="polynomial", settings={"channels": 32}, metrics=metrics, source="a test"
+    )
+    write_decoder(tmp_path / "mine.safetensors", card, {"weight": torch.zeros(3, 32, 1, 1), "bias": torch.zeros(3)})
+    for accelerated in (False, True):
+        assert Catalogue([tmp_path]).candidates(SPACES["flux2"], accelerated=accelerated)[0].card.name != "mine"
+
+
+def test_a_file_that_calls_itself_as_one_of_ours_does_not_take_its_place(tmp_path):
+    measured(tmp_path, FLUX2, 10.0)
+    (candidate,) = (c for c in Catalogue([tmp_path]).candidates(SPACES["flux2"]) if c.name == FLUX2)
+    assert candidate.card.source != "a test"
+
+
+def test_a_fit_is_had_by_the_name_it_has_in_itself_and_by_its_file_s(tmp_path):
+    measured(tmp_path, "mine", None)
+    (tmp_path / "mine.safetensors").rename(tmp_path / "renamed.safetensors")
+    for wanted in ("mine", "renamed.safetensors"):
+        assert chosen(tmp_path, wanted=wanted) == "mine"
+
+
+def test_a_file_of_a_space_s_name_but_not_its_channels_is_passed_over(tmp_path):
+    measured(tmp_path, "mine", 99.0, {FLUX2: 1.0}, channels=4)
+    assert chosen(tmp_path) == FLUX2
+
+
+@pytest.mark.parametrize("channels", [4, 5])
+def test_nothing_is_a_decoder_of_whatever_is_unknown(tmp_path, channels):
+    measured(tmp_path, "mine", 99.0, space="unknown", channels=channels)
+    space = unknown(Evidence(host="comfyui", channels=4))
+    assert names(Catalogue([tmp_path]).candidates(space)) == ["principal"]
+
+
+# Why
+
+
+def test_of_each_decoder_it_is_said_whether_it_is_taken_and_why(tmp_path):
+    measured(tmp_path, "better", 22.0, {FLUX2: 20.5})
+    measured(tmp_path, "worse", 19.0, {"better": 22.0})
+    measured(tmp_path, "unmeasured", None)
+    measured(tmp_path, "heavy", None, **HEAVY)
+    measured(tmp_path, "stray", None, space="nowhere")
+    put(tmp_path, "my-favourite.safetensors", tiny_state())
+    choices = {choice.card.name: choice for choice in Catalogue([tmp_path]).choices()}
+    assert choices.keys() == {card.name for card in Catalogue([tmp_path]).all()}
+    assert choices["better"][1:3] == (True, False)
+    assert choices["better"].why == f"1.5 dB more than {FLUX2} on the same pictures (22.0 and 20.5 at full size)"
+    assert choices[FLUX2].why == "1.5 dB less than better on the same pictures (20.5 and 22.0 at full size)"
+    assert choices["worse"].why.startswith("3.0 dB less than better")
+    assert choices["unmeasured"].why == "not measured beside better"
+    assert choices["heavy"].why.startswith("heavier than a CPU does in passing; not measured beside flux2-conv-full")
+    assert choices["flux2-conv-full"].auto_accelerated
+    assert "3.4 dB more than flux2-conv-small" in choices["flux2-conv-full"].why
+    assert "'nowhere'" in choices["stray"].why
+    assert "fits several latent spaces" in choices["my-favourite.safetensors"].why
+    assert choices[DEFAULTS["sd1"]["decoder"]].why == DEFAULTS["sd1"]["why"]
+
+
+@pytest.mark.parametrize("accelerated", [False, True])
+def test_what_is_said_to_be_taken_is_taken(tmp_path, accelerated):
+    measured(tmp_path, "better", 22.0, {FLUX2: 20.5})
+    put(tmp_path, "taesd_decoder.pth", tiny_state())
+    catalogue = Catalogue([tmp_path])
+    said = {c.card.space or "sd1": c.card.name for c in catalogue.choices() if c[1 + accelerated]}
+    taken = {
+        space.name: card.name
+        for space in SPACES
+        if (card := catalogue.candidates(space, accelerated=accelerated)[0].card).parameters
+    }
+    assert said == taken
+
+
+# Latent spaces that files bring
+
+
+def row(**changes):
+    facts = {"name": "mine", "title": "Mine", "channels": 5, "scale": 0.7, "comfyui": ("MyFormat",), "source": "here"}
+    return LatentSpace(**facts | changes)
+
+
+def evidence(**changes):
+    return Evidence(**{"host": "comfyui", "format_name": "MyFormat", "channels": 5, "scale": 0.7} | changes)
+
+
+def bring(folder, file="fit", **changes):
+    space = row(**changes)
+    measured(folder, file, None, space=space.name, channels=space.channels, row=space)
+    return space
+
+
+def test_a_space_that_a_file_brings_is_found_by_its_evidence_and_decoded_by_the_file(tmp_path):
+    space = bring(tmp_path, mean=(0.0, 0.1, 0.2, 0.3, 0.4))
+    catalogue = Catalogue([tmp_path])
+    found = identify(evidence(), catalogue.spaces())
+    assert found == space
+    assert names(catalogue.candidates(found)) == ["fit", "principal"]
+    assert {known.name for known in catalogue.spaces()} == {known.name for known in SPACES} | {"mine"}
+    assert identify(evidence(), Catalogue().spaces()).name == "unknown"
+
+
+def test_a_row_that_contradicts_the_host_is_told(tmp_path):
+    bring(tmp_path)
+    with pytest.raises(ContradictionError, match=r"scale 0\.5 instead of 0\.7"):
+        identify(evidence(scale=0.5), Catalogue([tmp_path]).spaces())
+
+
+def test_a_row_does_not_take_the_name_of_one_of_ours(tmp_path):
+    measured(tmp_path, "false", None, space="sd1", channels=4, row=row(name="sd1", channels=4))
+    catalogue = Catalogue([tmp_path])
+    assert catalogue.spaces()["sd1"] is SPACES["sd1"]
+    assert "false" not in names(catalogue.of(SPACES["sd1"])), "its numbers are of other latents"
+    assert {c.card.name: c.why for c in catalogue.choices()}["false"].startswith("its numbers are not those")
+
+
+CLAIMS = [
+    {"comfyui": ("Flux",), "channels": 16, "scale": 0.3611, "shift": 0.1159},
+    {"comfyui": ("SD15", "MyFormat"), "channels": 4, "scale": 0.18215},
+    {"comfyui": ("SD15",), "channels": 4, "scale": 0.18215, "shift": 0.5},  # SD15 says no shift: it could be either
+    {"comfyui": ("Flux2",), "channels": 32, "scale": 1.0},
+    {"comfyui": ("Flux2",), "channels": 128, "scale": 1.0},
+    {"comfyui": (), "invokeai": ("flux2",), "channels": 32, "scale": 0.5},
+    {"comfyui": (), "diffusers": ("AutoencoderKLWan",), "channels": 16, "scale": 0.5},
+]
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=str)
+def test_a_row_that_could_be_taken_for_one_of_ours_is_left_out(tmp_path, claim):
+    bring(tmp_path, **claim)
+    assert "mine" not in Catalogue([tmp_path]).spaces()
+
+
+def test_whatever_rows_are_brought_the_host_s_own_formats_are_found_as_before(tmp_path):
+    for i, claim in enumerate(CLAIMS):
+        bring(tmp_path, f"fit{i}", **{**claim, "name": f"mine{i}"})
+    spaces = Catalogue([tmp_path]).spaces()
+    for space in SPACES:
+        for name in space.comfyui:
+            for channels in {space.channels, space.packed_channels}:
+                told = Evidence(host="comfyui", format_name=name, channels=channels, scale=space.scale)
+                for shift in {space.shift, space.shift or None}:
+                    assert identify(replace(told, shift=shift), spaces) is space
+
+
+def test_a_format_of_ours_with_other_numbers_is_another_space(tmp_path):
+    space = bring(tmp_path, comfyui=("SD15",), channels=4, scale=0.5)
+    spaces = Catalogue([tmp_path]).spaces()
+    told = Evidence(host="comfyui", format_name="SD15", channels=4, scale=0.5)
+    assert identify(told, spaces) == space
+    assert identify(replace(told, scale=0.18215), spaces) is SPACES["sd1"]
+
+
+def test_of_two_rows_for_one_format_the_first_is_taken(tmp_path):
+    bring(tmp_path, "a", name="first")
+    bring(tmp_path, "b", name="second")
+    catalogue = Catalogue([tmp_path])
+    assert identify(evidence(), catalogue.spaces()).name == "first"
+    assert "second" not in catalogue.spaces()
+
+
+def test_of_two_rows_of_one_name_the_first_is_taken_and_the_other_s_decoder_is_not(tmp_path):
+    bring(tmp_path, "a", scale=0.7)
+    bring(tmp_path, "b", scale=0.9)
+    catalogue = Catalogue([tmp_path])
+    assert catalogue.spaces()["mine"].scale == 0.7
+    assert names(catalogue.of(catalogue.spaces()["mine"])) == ["a"]
+
+
+def test_the_unknown_is_not_a_space_that_a_file_may_bring(tmp_path):
+    measured(tmp_path, "u", None, space="unknown", channels=5, row=row(name="unknown"))
+    assert "unknown" not in Catalogue([tmp_path]).spaces()
+
+
+# Quick
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Counts what is opened, long after whatever a test writes."""
+    seen = []
+    real_ns, real_open = kept.time_ns, files.open_tensors
+    monkeypatch.setattr(kept, "time_ns", lambda: real_ns() + 10 * kept.SETTLED_NS)
+    for module in (files, shipped):
+        monkeypatch.setattr(
+            module, "open_tensors", lambda path, *args, **kwargs: seen.append(path) or real_open(path, *args, **kwargs)
+        )
+    return seen
+
+
+def test_a_second_question_opens_no_file(tmp_path, reads):
+    put(tmp_path, "taesd_decoder.pth", tiny_state())
+    (tmp_path / "broken.pth").write_bytes(b"PK\x03\x04" + bytes(100))
+    bring(tmp_path)
+    for ask in (lambda c: c.candidates(SPACES["sd1"]), Catalogue.spaces, Catalogue.all, Catalogue.choices):
+        ask(Catalogue([tmp_path]))
+        del reads[:]
+        ask(Catalogue([tmp_path]))
+        assert reads == []
+
+
+def test_a_file_that_changes_is_seen_at_the_next_question(tmp_path):
+    measured(tmp_path, "mine", 22.0, {FLUX2: 20.5})
+    assert chosen(tmp_path) == "mine"
+    measured(tmp_path, "mine", 19.0, {FLUX2: 20.5})
+    assert chosen(tmp_path) == FLUX2
+    measured(tmp_path, "mine", 22.0, {FLUX2: 20.5})
+    assert chosen(tmp_path) == "mine"
+    (tmp_path / "mine.safetensors").unlink()
+    assert chosen(tmp_path) == FLUX2
+
+
+def test_a_shipped_file_that_is_altered_after_it_was_listed_is_not_opened(tmp_path, installed):
+    folder = tmp_path / "weights"
+    shutil.copytree(shipped.WEIGHTS, folder)
+    installed(folder)
+    candidate = Catalogue().candidates(SPACES["flux2"])[0]
+    path = folder / f"{candidate.name}.safetensors"
+    facts = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    with pytest.raises(AlteredFileError):
+        candidate.open()

@@ -1,0 +1,66 @@
+"""A decoder's cost against PyTorch's own count of what it computes."""
+
+import pytest
+import torch
+from safelight.decoders.files import build
+from safelight.decoders.kinds import KINDS
+from torch.utils.flop_counter import FlopCounterMode
+
+SIDE = 8
+
+EXACT = [
+    ("polynomial", {"channels": 16}),
+    ("polynomial", {"channels": 4, "constant": False}),
+    ("polynomial", {"channels": 32, "kernel": 7}),
+    ("polynomial", {"channels": 16, "subpixel": 8}),
+    ("polynomial", {"channels": 4, "degree": 3}),
+    ("polynomial", {"channels": 4, "degree": 2, "kernel": 3, "subpixel": 2}),
+    ("mlp", {"widths": [4, 12, 12, 3]}),
+    ("conv", {"channels": 32, "widths": [32, 32]}),
+    ("conv", {"channels": 4, "widths": [8, 16, 16], "kernel": 5, "subpixel": 4}),
+    ("tiny", {"architecture": "taesd", "channels": 4}),
+    ("tiny", {"architecture": "taef2", "channels": 32}),
+    ("tiny", {"architecture": "taesana", "channels": 32}),
+    ("principal", {}),
+    ("pixels", {}),
+    ("timeline", {}),
+]
+
+
+def made(kind, settings):
+    """The net, and what PyTorch counts for each pixel of latents of `SIDE`."""
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in KINDS[kind](**settings).state_dict().items()}
+    net = build(kind, settings, {key: torch.zeros(shape) for key, shape in shapes.items()})
+    height = 1 if kind == "timeline" else SIDE
+    latents = torch.randn(1, net.channels or 5, height, SIDE, generator=torch.Generator().manual_seed(0))
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        net(latents)
+    convolutions = sum(
+        flops for op, flops in counter.get_flop_counts().get("Global", {}).items() if "convolution" in str(op)
+    )
+    return net, convolutions / 2 / (height * SIDE)
+
+
+@pytest.mark.parametrize(("kind", "settings"), EXACT, ids=str)
+def test_the_cost_is_what_its_convolutions_multiply(kind, settings):
+    net, counted = made(kind, settings)
+    assert net.cost == counted
+
+
+def test_a_quadratic_of_each_pixel_costs_what_its_formula_does_though_it_is_computed_otherwise():
+    net, counted = made("polynomial", {"channels": 32, "degree": 2})
+    assert net.cost == 3 * (32 + 32 * 33 // 2)
+    assert net.cost <= counted + 3 * 32 <= 2 * net.cost
+
+
+def test_the_margins_of_approx_are_not_counted():
+    net, counted = made("approx", {"channels": 4})
+    assert net.cost < counted  # it also computes around the picture
+    large = SIDE * 2 + 2 * 11
+    assert counted < net.cost * (large / (SIDE * 2)) ** 2
+
+
+def test_every_kind_is_counted():
+    assert {kind for kind, _ in EXACT} | {"approx"} == KINDS.keys()
