@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import final
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,22 +16,28 @@ from .net import Net
 from .polynomial import MAX_SUBPIXEL
 
 LINEAR_KERNEL = 5
+EPSILON = 1e-4  # of a variance, so that the root of nothing has a slope
 
 
 @final
 class Conv(Net):
     """`linear(x) + out(silu(conv(...silu(conv(x)))))`, the border repeated.
 
-    A hidden layer after the first that is as wide as what it is given adds to it, instead of taking its place.
+    A hidden layer after the first that is as wide as what it is given adds to it, instead of taking its place. With
+    `overall`, each also sees the mean and spread of what it is given over the whole picture: VAEs normalise over all of
+    it, so what a latent pixel stands for depends on the others. It is worth more than any number of layers.
 
     Args:
         channels: C, of the latents.
         widths: of the hidden layers, such as `(32, 32)`.
         kernel: of the hidden layers and the last, odd.
         subpixel: r, at most `MAX_SUBPIXEL`; every latent pixel becomes r x r picture pixels.
+        overall: whether hidden layers see the whole picture.
     """
 
-    def __init__(self, channels: int, widths: Sequence[int], *, kernel: int = 3, subpixel: int = 1) -> None:
+    def __init__(
+        self, channels: int, widths: Sequence[int], *, kernel: int = 3, subpixel: int = 1, overall: bool = False
+    ) -> None:
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:
             raise ValueError(f"expected an odd kernel, so that it has a middle, got {kernel}")
@@ -44,14 +51,26 @@ class Conv(Net):
         sizes = (channels, *widths)
         self.hidden = nn.ModuleList(_conv(n_in, n_out, kernel) for n_in, n_out in pairwise(sizes))
         self.out = _conv(sizes[-1], outputs, kernel)
+        self.overall = nn.ModuleList(
+            nn.Linear(2 * n_in, n_out, bias=False) for n_in, n_out in pairwise(sizes) if overall
+        )
 
     def forward(self, latents: Tensor) -> Tensor:
         x = latents
         for i, conv in enumerate(self.hidden):
-            y = F.silu(conv(x))
+            y = conv(x)
+            if self.overall:
+                y = y + self.overall[i](_mean_and_spread(x))[:, :, None, None]
+            y = F.silu(y)
             x = x + y if i > 0 and x.shape == y.shape else y
         rgb = self.linear(latents) + self.out(x)
         return F.pixel_shuffle(rgb, self.scale) if self.scale > 1 else rgb
+
+
+def _mean_and_spread(x: Tensor) -> Tensor:
+    """Of each channel over the picture, `[B, 2C]`."""
+    var, mean = torch.var_mean(x, (2, 3), correction=0)
+    return torch.cat([mean, torch.sqrt(var + EPSILON)], dim=1)
 
 
 def _conv(n_in: int, n_out: int, kernel: int) -> nn.Conv2d:

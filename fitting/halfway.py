@@ -167,7 +167,7 @@ def _shown(net: Net, latents: Tensor) -> Tensor:
 
 
 def vary(latents: Tensor, seed: int) -> Tensor:
-    """Latents `[N, C, h, w]` each changed in a way of its own, to fit on: blends and noise of all strengths, blurs."""
+    """Latents `[N, C, h, w]` each changed in a way of its own, to fit on: blends, noise, blurs, exact estimates."""
     generator = torch.Generator().manual_seed(seed)
     count = len(latents)
     latents = latents.float()
@@ -178,12 +178,23 @@ def vary(latents: Tensor, seed: int) -> Tensor:
     partner = torch.randperm(count, generator=generator)
     noise = torch.randn(latents.shape, generator=generator)
     sigma = weights * MAX_SIGMA
+    early = torch.lerp(torch.tensor(min(SIGMAS)), torch.tensor(max(SIGMAS)), weights)
     ways: tuple[Callable[[Tensor], Tensor], ...] = (
         lambda at: torch.lerp(latents[at], latents[partner[at]], weights[at] / 2),
         lambda at: torch.stack([latents[others[i, : most[i] + 1]].mean(0) for i in at]),
         lambda at: (1 - sigma[at]) * latents[at] + sigma[at] * noise[at],
         lambda at: blurred(3)(latents[at], generator),
         lambda at: blurred(5)(latents[at], generator),
+        lambda at: torch.stack(
+            [
+                _posterior_mean(
+                    torch.lerp(latents[i], noise[i], early[i]),
+                    torch.stack([latents[i], *latents[others[i, : PRIOR - 1]]]),
+                    float(early[i]),
+                )
+                for i in at
+            ]
+        ),
     )
     chosen = torch.randint(len(ways), (count,), generator=generator)
     varied = torch.empty_like(latents)

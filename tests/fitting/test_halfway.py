@@ -237,16 +237,17 @@ def constant_pictures(count):
     return numbers[:, None, None, None].expand(count, 1, 6, 6).clone()
 
 
-def test_each_way_is_taken_for_a_fifth_of_the_pictures():
+def test_each_way_is_taken_for_a_sixth_of_the_pictures():
     count = 1000
     x = constant_pictures(count)
     varied = vary(x, 0)
     spread = varied.std((1, 2, 3))
     centre = varied.mean((1, 2, 3))
-    blurred_ones = (spread < 1e-3) & ((centre - torch.arange(count)).abs() < 1e-3)  # two of the five
+    # Numbers this far apart are told in any noise that an exact estimate has.
+    as_before = (spread < 1e-3) & ((centre - torch.arange(count)).abs() < 1e-3)  # blurs and such estimates: three
     noise = spread > 1e-2
-    rest = ~blurred_ones & ~noise  # blends and means: flat, of another number
-    for found, share in [(blurred_ones, 0.4), (noise, 0.2), (rest, 0.4)]:
+    rest = ~as_before & ~noise  # blends and means: flat, of another number
+    for found, share in [(as_before, 3 / 6), (noise, 1 / 6), (rest, 2 / 6)]:
         assert float(found.float().mean()) == pytest.approx(share, abs=0.04)
 
 
@@ -254,7 +255,7 @@ def test_noise_is_of_all_strengths_up_to_the_highest():
     x = torch.zeros(1000, 1, 8, 8)  # only noise can be seen on nothing
     sigma = vary(x, 0).std((1, 2, 3))
     sigma = sigma[sigma > 0]
-    assert len(sigma) == pytest.approx(200, abs=40)
+    assert len(sigma) == pytest.approx(1000 / 6, abs=40)
     assert float(sigma.mean()) == pytest.approx(MAX_SIGMA / 2, abs=0.05)
     assert MAX_SIGMA * 0.9 < float(sigma.max()) < MAX_SIGMA * 1.25
 
@@ -266,8 +267,8 @@ def test_means_are_of_one_to_eight_pictures_and_blends_keep_at_least_half():
     parts = (varied.abs() > 1e-6).sum(1)
     own = varied.diagonal()
     blends = (parts == 2) & (own >= 0.5 - 1e-6) & (own < 1)
-    assert 0.15 * count < int(blends.sum()) < 0.25 * count
+    assert 0.12 * count < int(blends.sum()) < 0.25 * count
     means = (own == 0) & (parts <= MEAN_OF)
-    assert 0.16 * count < int(means.sum()) < 0.24 * count
+    assert 0.13 * count < int(means.sum()) < 0.2 * count
     assert set(parts[means].tolist()) == set(range(1, MEAN_OF + 1))
     assert varied[means].sum(1).sub(1).abs().max() < 1e-5
