@@ -125,7 +125,10 @@ class LatentSpace:
         """
         if not isinstance(facts, Mapping):
             raise TypeError(f"expected the facts of a latent space by name, got {type(facts).__name__}")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
+        rows: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()
+        }
+        return cls(**rows)
 
     def unpack(self, latents: Tensor) -> Tensor:
         """The sampler's tensor as plain latents `[B, C, T, H, W]`; a view where possible, never a write.

@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
 
-from ..decoders.catalogue import AUTO, Catalogue
-from ..decoders.decoder import Card, to_bytes
+from ..decoders.catalogue import AUTO, Catalogue, Choice
+from ..decoders.decoder import Decoder, to_bytes
 from ..decoders.errors import LatentsError, SafelightError
 from ..decoders.shipped import default_for
 from ..decoders.space_table import SPACES
@@ -58,21 +58,44 @@ def _parser() -> argparse.ArgumentParser:
 
     spaces = commands.add_parser("spaces", help="list the latent spaces")
     spaces.add_argument("--json", action="store_true", help="for programs")
+    _add_folder(spaces)
     spaces.set_defaults(run=_spaces)
 
     decoders = commands.add_parser("decoders", help="list the decoders")
-    decoders.add_argument("--json", action="store_true", help="for programs")
+    decoders.add_argument(
+        "--json", action="store_true", help="for programs: also what each scored, and why it is taken"
+    )
+    _add_folder(decoders)
     decoders.set_defaults(run=_decoders)
 
     decode = commands.add_parser("decode", help="decode saved latents to PNGs")
-    decode.add_argument("file", type=Path, help="safetensors with `latents` in model space, or ComfyUI's .latent")
+    decode.add_argument(
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="safetensors with `latents` in model space, or ComfyUI's .latent",
+    )
     decode.add_argument("--space", required=True, help="a name that `safelight spaces` lists")
     decode.add_argument("--decoder", default=AUTO, help="a name that `safelight decoders` lists, a kind, or a file")
     decode.add_argument("--out", type=Path, default=Path(), help="folder for the PNGs (this one)")
+    _add_folder(decode)
     decode.set_defaults(run=_decode)
 
     add_commands(commands)
     return parser
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"expected a folder of decoder files, there is none at {text!r}")
+    return Path(text)
+
+
+def _add_folder(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--folder", type=_folder, action="append", default=[], help="of decoder files of your own; may be said again"
+    )
 
 
 def _positive(text: str) -> int:
@@ -81,10 +104,10 @@ def _positive(text: str) -> int:
     return number
 
 
-def _catalogue(decoder: str) -> tuple[Catalogue, str]:
+def _catalogue(decoder: str, folders: Sequence[Path] = ()) -> tuple[Catalogue, str]:
     """The decoders at hand, and what to ask them for: a decoder named by its file is at hand with its folder."""
     path = Path(decoder)
-    return (Catalogue([path.parent]), path.name) if path.is_file() else (Catalogue(), decoder)
+    return (Catalogue([path.parent, *folders]), path.name) if path.is_file() else (Catalogue(folders), decoder)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -135,8 +158,8 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _spaces(arguments: argparse.Namespace) -> int:
-    catalogue = Catalogue()
-    rows = [_space_row(space, catalogue) for space in SPACES]
+    catalogue = Catalogue(arguments.folder)
+    rows = [_space_row(space, catalogue) for space in catalogue.spaces()]
     if arguments.json:
         print(json.dumps(rows, indent=1))
     else:
@@ -152,37 +175,55 @@ def _space_row(space: LatentSpace, catalogue: Catalogue) -> dict[str, Any]:
 
 
 def _decoders(arguments: argparse.Namespace) -> int:
-    rows = [_decoder_row(card) for card in Catalogue().all()]
+    rows = [_decoder_row(choice) for choice in Catalogue(arguments.folder).choices()]
     if arguments.json:
         print(json.dumps(rows, indent=1))
     else:
-        columns = ("name", "space", "kind", "scale", "parameters", "default", "source")
-        _table(columns, ([row[column] for column in columns] for row in rows))
+        columns = ("name", "space", "kind", "scale", "parameters", "cost", "auto", "source")
+        _table(columns, ([{**row, "auto": _where(row)}[column] for column in columns] for row in rows))
     return 0
 
 
-def _decoder_row(card: Card) -> dict[str, Any]:
-    facts = ("name", "space", "kind", "scale", "parameters", "source", "fitted_on", "licence", "notes")
-    name, why = (card.space and default_for(card.space)) or (None, None)
-    chosen = {"default": "yes" if name == card.name else "", "why": why if name == card.name else None}
-    return {fact: getattr(card, fact) for fact in facts} | {"metrics": dict(card.metrics)} | chosen
+def _decoder_row(choice: Choice) -> dict[str, Any]:
+    card = choice.card
+    facts = ("name", "space", "kind", "scale", "parameters", "cost", "source", "fitted_on", "licence", "notes")
+    name, _ = (card.space and default_for(card.space)) or (None, None)
+    # Somebody's file may hold what JSON has no word for.
+    metrics = json.loads(json.dumps(dict(card.metrics)), parse_constant=lambda _: None)
+    chosen = {"default": "yes" if name == card.name else "", "auto": choice.auto}
+    chosen |= {"auto_accelerated": choice.auto_accelerated, "why": choice.why}
+    return {fact: getattr(card, fact) for fact in facts} | {"metrics": metrics} | chosen
+
+
+def _where(row: Mapping[str, Any]) -> str:
+    return " ".join(place for key, place in (("auto", "cpu"), ("auto_accelerated", "gpu")) if row[key])
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    space = SPACES[arguments.space]
-    latents = _read_latents(arguments.file, space)
-    catalogue, wanted = _catalogue(arguments.decoder)
-    decoder = catalogue.candidates(space, wanted)[0].open()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    catalogue, wanted = _catalogue(arguments.decoder, arguments.folder)
+    space = catalogue.spaces()[arguments.space]
+    stems = [path.stem for path in arguments.files]
+    if again := sorted({stem for stem in stems if stems.count(stem) > 1}):
+        raise LatentsError(
+            f"several files are called {', '.join(again)}: their pictures would be, too; decode one by one"
+        )
+    candidate = catalogue.candidates(space, wanted)[0]
+    for path in arguments.files:
+        latents = _read_latents(path, space)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        _write_pictures(latents, candidate.open(), arguments.out, path.stem)
+    return 0
+
+
+def _write_pictures(latents: Tensor, decoder: Decoder, out: Path, stem: str) -> None:
+    """A PNG for each item and frame of `latents` `[B, C, T, H, W]`."""
     frames = latents.shape[2]
     for item, clip in enumerate(tqdm(latents, unit="item", file=sys.stderr, disable=len(latents) == 1), 1):
         for frame in range(frames):
             pixels = to_bytes(decoder.decode(clip[None, :, frame]))[0].numpy()
-            name = f"{arguments.file.stem}_{item:02d}" + (f"_frame_{frame + 1:03d}" if frames > 1 else "") + ".png"
-            path = arguments.out / name
-            path.write_bytes(Encoding().encode(pixels, pixels.shape[1::-1]))
-            print(f"{path}  {pixels.shape[1]}x{pixels.shape[0]}  {decoder.name}")
-    return 0
+            name = f"{stem}_{item:02d}" + (f"_frame_{frame + 1:03d}" if frames > 1 else "") + ".png"
+            (out / name).write_bytes(Encoding().encode(pixels, pixels.shape[1::-1]))
+            print(f"{out / name}  {pixels.shape[1]}x{pixels.shape[0]}  {decoder.name}")
 
 
 def _read_latents(path: Path, space: LatentSpace) -> Tensor:
@@ -211,9 +252,15 @@ def _read_latents(path: Path, space: LatentSpace) -> Tensor:
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Prints rows under their columns, numbers to the right."""
-    cells = [list(columns), *([("" if cell is None else str(cell)) for cell in row] for row in rows)]
+    cells = [list(columns), *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     numeric = [all(row[i].replace(".", "").isdigit() for row in cells[1:]) for i in range(len(columns))]
     for row in cells:
         line = (c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True))
         print("  ".join(line).rstrip())
+
+
+def _cell(value: Any) -> str:
+    """A text that moves no cursor: a name may come from somebody's file."""
+    text = "" if value is None else str(value)
+    return text if text.isprintable() else repr(text)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safelight.decoders.decoder import to_bytes
-from safelight.decoders.shipped import open_shipped
+from safelight.decoders.decoder import Card, to_bytes
+from safelight.decoders.files import read_decoder, write_decoder
+from safelight.decoders.shipped import default_for, open_shipped
 from safelight.decoders.space_table import SPACES
+from safelight.decoders.spaces import LatentSpace
 from safelight.hosts.cli import main
 from safelight.preview.manifest import read_manifest
 from safetensors.torch import save_file
@@ -179,6 +181,121 @@ def test_the_lists_are_for_people_too(capsys):
     printed = capsys.readouterr().out
     assert "FLUX.2" in printed
     assert "flux2-affine-comfyui" in printed
+
+
+ROW = LatentSpace(name="mine", title="My own", channels=5, scale=0.5, comfyui=("MyFormat",), source="a test")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A user's folder: a fit for FLUX.2 that beats the default, and one for a space of its own."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    metrics = {"psnr_full_db": 99.0, "beside": {"flux2-conv-small": {"psnr_full_db": 20.5}}, "odd": float("nan")}
+    for name, space, channels, facts in (
+        ("better", "flux2", 32, {"metrics": metrics}),
+        ("first", "mine", 5, {"latent_space": ROW}),
+    ):
+        card = Card(
+            name=name, space=space, kind="polynomial", settings={"channels": channels}, source="a\ttest", **facts
+        )
+        generator = torch.Generator().manual_seed(channels)
+        state = {"weight": torch.randn(3, channels, 1, 1, generator=generator) * 0.2, "bias": torch.full((3,), 0.5)}
+        write_decoder(folder / f"{name}.safetensors", card, state)
+    return folder
+
+
+def told(capsys, *arguments):
+    def strict(constant):
+        pytest.fail(f"{constant} is no JSON")
+
+    assert main(list(map(str, arguments))) == 0
+    return {row["name"]: row for row in json.loads(capsys.readouterr().out, parse_constant=strict)}
+
+
+def test_of_each_decoder_it_is_said_what_it_costs_and_why_it_is_taken(capsys):
+    rows = told(capsys, "decoders", "--json")
+    assert (
+        rows["flux2-conv-small"] | {"cost": 28050, "auto": True, "auto_accelerated": False} == rows["flux2-conv-small"]
+    )
+    assert rows["flux2-conv-small"]["why"] == default_for("flux2")[1]
+    assert rows["flux2-conv-full"]["auto_accelerated"]
+    assert "1.2 dB less than flux2-conv-small on the same pictures" in rows["flux2-affine-7x7"]["why"]
+    assert rows["flux2-affine-comfyui"]["why"].startswith("not measured beside")
+    assert all(row["why"] for row in rows.values())
+
+
+def test_a_folder_of_one_s_own_is_among_the_lists(folder, capsys):
+    rows = told(capsys, "decoders", "--json", "--folder", folder)
+    assert rows["better"]["auto"]
+    assert not rows["flux2-conv-small"]["auto"]
+    assert rows["better"]["metrics"]["odd"] is None
+    assert rows["first"]["why"] == "the only one at hand"
+    spaces = told(capsys, "spaces", "--json", "--folder", folder)
+    assert spaces["flux2"]["decoder"] == "better"
+    assert spaces["mine"]["decoder"] == "first"
+    assert "mine" not in told(capsys, "spaces", "--json")
+
+
+def test_the_table_says_where_a_decoder_is_taken(folder, capsys):
+    assert main(["decoders", "--folder", str(folder)]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert {"cost", "auto"} <= set(lines["name"].split())
+    assert " cpu gpu " in lines["sd1-affine-sdcpp"]
+    assert " gpu " in lines["flux2-conv-full"]
+    assert " cpu " not in lines["flux2-conv-full"]
+    assert "'a\\ttest'" in lines["better"], "a name moves no cursor"
+
+
+def test_a_space_that_a_file_brings_is_decoded_by_the_file(folder, tmp_path, capsys):
+    latents = torch.randn(1, 5, 4, 6, generator=torch.Generator().manual_seed(0))
+    save_file({"latents": latents}, tmp_path / "x.safetensors")
+    save_file(
+        {"latent_tensor": ROW.to_vae(latents), "latent_format_version_0": torch.tensor([])}, tmp_path / "y.latent"
+    )
+    arguments = ["decode", str(tmp_path / "x.safetensors"), str(tmp_path / "y.latent"), "--space", "mine"]
+    assert main([*arguments, "--folder", str(folder), "--out", str(tmp_path)]) == 0
+    expected = to_bytes(read_decoder(folder / "first.safetensors").decode(latents)).numpy()[0]
+    assert (opened(tmp_path / "x_01.png") == expected).all()
+    assert np.abs(opened(tmp_path / "y_01.png").astype(int) - expected).max() <= 1
+    assert main(arguments) == 2
+    assert "no latent space is named 'mine'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wanted", ["better", "better.safetensors", "auto"])
+def test_a_decoder_of_one_s_own_is_had_by_name(folder, tmp_path, latents, wanted):
+    save_file({"latents": latents}, tmp_path / "x.safetensors")
+    arguments = ["decode", tmp_path / "x.safetensors", "--space", "flux2", "--folder", folder, "--out", tmp_path]
+    assert main([*map(str, arguments), "--decoder", wanted]) == 0
+    expected = to_bytes(read_decoder(folder / "better.safetensors").decode(latents)).numpy()
+    assert (opened(tmp_path / "x_02.png") == expected[1]).all()
+
+
+def test_several_files_are_decoded_each_with_a_fresh_decoder(tmp_path, latents):
+    for name in ("a", "b"):
+        save_file({"latents": latents if name == "a" else latents * 2}, tmp_path / f"{name}.safetensors")
+    files = [str(tmp_path / f"{name}.safetensors") for name in "ab"]
+    for out, names in (("both", files), ("alone", files[1:])):
+        arguments = ["decode", *names, "--space", "flux2", "--decoder", "principal", "--out", str(tmp_path / out)]
+        assert main(arguments) == 0
+    assert len(list((tmp_path / "both").iterdir())) == 4
+    assert (opened(tmp_path / "both/b_01.png") == opened(tmp_path / "alone/b_01.png")).all()
+
+
+def test_files_whose_pictures_would_have_one_name_are_refused(tmp_path, latents, capsys):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        save_file({"latents": latents}, tmp_path / folder / "x.safetensors")
+    files = [str(tmp_path / folder / "x.safetensors") for folder in "ab"]
+    assert main(["decode", *files, "--space", "flux2", "--out", str(tmp_path)]) == 2
+    assert "several files are called x" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_a_folder_that_is_none_is_told(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["decoders", "--folder", str(tmp_path / "nowhere")])
+    assert "expected a folder of decoder files" in capsys.readouterr().err
 
 
 def test_it_runs_as_a_module():
