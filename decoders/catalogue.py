@@ -12,7 +12,7 @@ from .decoder import Card, Decoder
 from .errors import DecoderFileError, UnknownDecoderError
 from .files import build, read_card, read_decoder
 from .identify import UNKNOWN, Evidence, contradictions
-from .kept import read_once
+from .kept import Stamp, read_once
 from .kinds import KINDS
 from .merit import LIGHT, compared, gain_db
 from .shipped import default_for, open_shipped, shipped_cards
@@ -65,6 +65,12 @@ class Catalogue:
     def all(self) -> list[Card]:
         """Every decoder that has weights; a user's file that cannot be read is left out."""
         return [c.card for c in (*_shipped(), *self._users())]
+
+    def fingerprint(self, wanted: str) -> str:
+        """Another one whenever `wanted` may mean another decoder: a user's file came, went, or changed."""
+        if any(c.name == wanted for c in _shipped()):
+            return wanted
+        return repr((wanted, [Stamp.of(path) for path in self._files().values()]))
 
     def candidates(
         self,

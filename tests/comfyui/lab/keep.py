@@ -1,0 +1,56 @@
+"""Nodes that bring tensors into a graph and out of it, to the last bit."""
+
+from pathlib import Path
+
+import folder_paths
+from safetensors.torch import load_file, save_file
+
+
+class Nested:
+    """Several latents in one, as the host's own for pictures with sound; older hosts have none."""
+
+    is_nested = True
+
+    def __init__(self, tensors):
+        self.tensors = tensors
+
+    def unbind(self):
+        return self.tensors
+
+
+class LabLatent:
+    """The tensor `samples` of a safetensors file in the output folder as LATENT, with `sound` beside it if it has one."""
+
+    RETURN_TYPES = ("LATENT",)
+    FUNCTION, CATEGORY = "read", "lab"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:  # noqa: N802 - the host's name
+        return {"required": {"file": ("STRING", {})}}
+
+    def read(self, file):
+        tensors = load_file(Path(folder_paths.get_output_directory(), file))
+        samples = tensors["samples"]
+        return ({"samples": Nested([samples, tensors["sound"]]) if "sound" in tensors else samples},)
+
+
+class LabKeep:
+    """Writes an IMAGE, and the LATENT it was made of if there is one, to `<output>/<file>`."""
+
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION, CATEGORY = "keep", "lab"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:  # noqa: N802
+        return {
+            "required": {"file": ("STRING", {}), "image": ("IMAGE",)},
+            "optional": {"samples": ("LATENT",)},
+        }
+
+    def keep(self, file, image, samples=None):
+        tensors = {"image": image.contiguous()}
+        if samples is not None:
+            tensors["samples"] = samples["samples"].contiguous()
+        save_file(tensors, Path(folder_paths.get_output_directory(), file))
+        return {}
