@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import final
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,7 +15,6 @@ from .net import Net
 from .polynomial import MAX_SUBPIXEL
 
 LINEAR_KERNEL = 5
-EPSILON = 1e-4  # of a variance, so that the root of nothing has a slope
 
 
 @final
@@ -24,8 +22,8 @@ class Conv(Net):
     """`linear(x) + out(silu(conv(...silu(conv(x)))))`, the border repeated.
 
     A hidden layer after the first that is as wide as what it is given adds to it, instead of taking its place. With
-    `overall`, each also sees the mean and spread of what it is given over the whole picture: VAEs normalise over all of
-    it, so what a latent pixel stands for depends on the others. It is worth more than any number of layers.
+    `overall`, each also sees the mean of what it is given over the whole picture: VAEs normalise over all of it, so
+    what a latent pixel stands for depends on the others. It is worth more than many times the parameters.
 
     Args:
         channels: C, of the latents.
@@ -51,26 +49,18 @@ class Conv(Net):
         sizes = (channels, *widths)
         self.hidden = nn.ModuleList(_conv(n_in, n_out, kernel) for n_in, n_out in pairwise(sizes))
         self.out = _conv(sizes[-1], outputs, kernel)
-        self.overall = nn.ModuleList(
-            nn.Linear(2 * n_in, n_out, bias=False) for n_in, n_out in pairwise(sizes) if overall
-        )
+        self.overall = nn.ModuleList(nn.Linear(n_in, n_out, bias=False) for n_in, n_out in pairwise(sizes) if overall)
 
     def forward(self, latents: Tensor) -> Tensor:
         x = latents
         for i, conv in enumerate(self.hidden):
             y = conv(x)
             if self.overall:
-                y = y + self.overall[i](_mean_and_spread(x))[:, :, None, None]
+                y = y + self.overall[i](x.mean((2, 3)))[:, :, None, None]
             y = F.silu(y)
             x = x + y if i > 0 and x.shape == y.shape else y
         rgb = self.linear(latents) + self.out(x)
         return F.pixel_shuffle(rgb, self.scale) if self.scale > 1 else rgb
-
-
-def _mean_and_spread(x: Tensor) -> Tensor:
-    """Of each channel over the picture, `[B, 2C]`."""
-    var, mean = torch.var_mean(x, (2, 3), correction=0)
-    return torch.cat([mean, torch.sqrt(var + EPSILON)], dim=1)
 
 
 def _conv(n_in: int, n_out: int, kernel: int) -> nn.Conv2d:

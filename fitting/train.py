@@ -13,11 +13,13 @@ from ..decoders.errors import FitError
 from ..decoders.net import Net
 from .closed import Form, Sums, weights
 from .judge import psnr_db
+from .muon import Muon
 from .pairs import Pairs
 
 EVERY = 250  # steps between looks at the pictures held back
 CHUNK = 16  # pictures judged at once
 WARM_UP = 100  # steps until the learning rate is at its highest; of a short training a tenth of it
+MUON_LR = 10.0  # times that of AdamW
 FIRST = 256  # pictures at least that the linear path begins with, of more
 BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # names of such instructions
 FLOOR = 1e-5  # of a picture's squared error: 50 dB, better than anything small gets
@@ -31,7 +33,7 @@ class Recipe:
         steps: of the optimiser.
         batch: pictures a step.
         lr: at its highest, after a short warm-up; it falls to nothing along a cosine.
-        weight_decay: of AdamW.
+        weight_decay: of AdamW, which learns all but the insides of convolutions.
         seed: for the first weights and the order of pictures.
 
     Raises:
@@ -89,8 +91,11 @@ def train(net: Net, fit: Pairs, held: Pairs, recipe: Recipe, report: Report = la
             _initialise(net, fit)
         net.to(memory_format=torch.channels_last)
         order = torch.Generator().manual_seed(recipe.seed)
-        optimiser = torch.optim.AdamW(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, recipe.steps))
+        optimisers = _optimisers(net, recipe)
+        schedules = [
+            torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, recipe.steps))
+            for optimiser in optimisers
+        ]
         truth, faster = _truth(fit, net.scale), _multiplies_bfloat16()
         now = best = evaluate(net, held)
         best_state = _copy(net)
@@ -101,11 +106,12 @@ def train(net: Net, fit: Pairs, held: Pairs, recipe: Recipe, report: Report = la
                     rgb = net(fit.latents[at].float().contiguous(memory_format=torch.channels_last))
                 error = (rgb.float() - truth(at)).square().mean((1, 2, 3))
                 loss = torch.log(error + FLOOR).mean()
-                optimiser.zero_grad(set_to_none=True)
+                net.zero_grad(set_to_none=True)
                 loss.backward()
                 nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-                optimiser.step()
-                schedule.step()
+                for optimiser, schedule in zip(optimisers, schedules, strict=True):
+                    optimiser.step()
+                    schedule.step()
                 if (step % EVERY == 0 or step == recipe.steps) and (now := evaluate(net, held)) > best:
                     best, best_state = now, _copy(net)
                 report(Progress(step, recipe.steps, float(loss.detach()), now))
@@ -121,6 +127,14 @@ def evaluate(net: Net, pairs: Pairs) -> float:
     """The mean PSNR in dB at the net's own size."""
     scores = [psnr_db(net(pairs.latents[at].float()), pairs.rgb(net.scale, at)) for at in _chunks(pairs)]
     return float(torch.cat(scores).mean())
+
+
+def _optimisers(net: Net, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    inside = [conv.weight for conv in net.hidden] if isinstance(net, Conv) else []
+    among = {id(weight) for weight in inside}
+    rest = [parameter for parameter in net.parameters() if id(parameter) not in among]
+    adam = torch.optim.AdamW(rest, recipe.lr, weight_decay=recipe.weight_decay)
+    return [adam, Muon(inside, MUON_LR * recipe.lr)] if inside else [adam]
 
 
 def _truth(fit: Pairs, scale: int) -> Callable[[Tensor], Tensor]:

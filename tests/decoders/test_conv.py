@@ -37,6 +37,9 @@ def reference(state, latents, layers, subpixel):
     for i in range(layers):
         weight, bias = state[f"hidden.{i}.weight"], state[f"hidden.{i}.bias"]
         y = plain(x, weight, bias)
+        if f"overall.{i}.weight" in state:
+            means = x.flatten(2).sum(2) / (x.shape[2] * x.shape[3])
+            y = y + torch.einsum("bc,oc->bo", means, state[f"overall.{i}.weight"])[:, :, None, None]
         y = y / (1 + torch.exp(-y))
         x = x + y if i > 0 and weight.shape[0] == weight.shape[1] else y
     z = plain(latents, state["linear.weight"], state["linear.bias"]) + plain(x, state["out.weight"], state["out.bias"])
@@ -46,19 +49,20 @@ def reference(state, latents, layers, subpixel):
 
 
 @pytest.mark.parametrize(
-    ("channels", "widths", "kernel", "subpixel"),
+    ("channels", "widths", "kernel", "subpixel", "overall"),
     [
-        (4, (6,), 3, 1),
-        (4, (6, 6, 6), 3, 1),
-        (4, (6, 8, 8), 3, 1),
-        (4, (4, 4), 3, 2),
-        (3, (), 3, 1),
-        (16, (5, 5), 1, 1),
-        (4, (6, 6), 5, 4),
+        (4, (6,), 3, 1, False),
+        (4, (6, 6, 6), 3, 1, False),
+        (4, (6, 6, 6), 3, 1, True),
+        (4, (6, 8, 8), 3, 1, True),
+        (4, (4, 4), 3, 2, False),
+        (3, (), 3, 1, True),
+        (16, (5, 5), 1, 1, False),
+        (4, (6, 6), 5, 4, True),
     ],
 )
-def test_it_is_its_sentence(channels, widths, kernel, subpixel):
-    net = drawn(channels, widths, kernel=kernel, subpixel=subpixel)
+def test_it_is_its_sentence(channels, widths, kernel, subpixel, overall):
+    net = drawn(channels, widths, kernel=kernel, subpixel=subpixel, overall=overall)
     latents = latents_of(channels)
     with torch.no_grad():
         torch.testing.assert_close(
@@ -99,6 +103,22 @@ def test_latents_smaller_than_its_kernel_are_decoded(size):
 def test_one_colour_all_over_stays_one_colour_up_to_the_border():
     rgb = drawn(4, (6, 6))(torch.full((1, 4, 9, 9), 0.7)).detach()
     torch.testing.assert_close(rgb, rgb[:, :, :1, :1].expand_as(rgb))
+
+
+def test_a_file_from_before_there_was_an_overall_view_is_read_as_ever():
+    assert not [key for key in drawn(4, (6, 6)).state_dict() if "overall" in key]
+    assert drawn(4, (6, 6), overall=True).cost == drawn(4, (6, 6)).cost  # it is paid once for a picture
+
+
+@pytest.mark.parametrize("overall", [False, True])
+def test_far_away_latents_matter_only_to_an_overall_view(overall):
+    net = drawn(4, (6, 6), overall=overall)
+    near = latents_of(4, size=(8, 40))
+    far = near.clone()
+    far[..., 30:] += 1
+    with torch.no_grad():
+        same = torch.allclose(net(near)[..., :20], net(far)[..., :20], atol=1e-6)
+    assert same is not overall
 
 
 @pytest.mark.parametrize(
