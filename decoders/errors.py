@@ -14,6 +14,7 @@
     ├── FitError                    pictures or latents that no decoder can be fitted on
     └── RunError
         ├── ManifestError           a `run.json` that cannot be read
+        ├── PageError               the viewer's page that cannot be made, or a folder without a run to serve
         └── SinkError               a place for pictures that cannot be opened or written
             └── StepError           one step that is lost, told when a later one was taken
 
@@ -75,6 +76,10 @@ class RunError(SafelightError):
 
 class ManifestError(RunError):
     """A `run.json` cannot be read."""
+
+
+class PageError(RunError):
+    """A page with the viewer cannot be made or served."""
 
 
 class SinkError(RunError):
