@@ -5,9 +5,10 @@ from server import PromptServer
 
 from ...hosts.comfyui.routes import register
 from ...hosts.comfyui.watch import RUNS
+from .decode import SafelightDecode
 from .preview import SafelightPreview
 
-NODES: list[type[io.ComfyNode]] = [SafelightPreview]
+NODES: list[type[io.ComfyNode]] = [SafelightPreview, SafelightDecode]
 
 
 class SafelightExtension(ComfyExtension):

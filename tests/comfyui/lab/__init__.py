@@ -18,6 +18,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .keep import LabKeep, LabLatent
+
 FORMATS = {
     name: format_class
     for name, format_class in vars(comfy.latent_formats).items()
@@ -219,4 +221,4 @@ class LabDigest:
         return {"ui": {"digest": [hashlib.sha256(latents.numpy().tobytes()).hexdigest()], "held": [held]}}
 
 
-NODE_CLASS_MAPPINGS = {node.__name__: node for node in (LabModel, LabSpy, LabDigest)}
+NODE_CLASS_MAPPINGS = {node.__name__: node for node in (LabModel, LabSpy, LabDigest, LabKeep, LabLatent)}

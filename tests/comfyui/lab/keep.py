@@ -19,7 +19,7 @@ class Nested:
 
 
 class LabLatent:
-    """The tensor `samples` of a safetensors file in the output folder as LATENT, with `sound` beside it if it has one."""
+    """`samples` of a safetensors file in the output folder as LATENT, with `sound` beside it if it has that."""
 
     RETURN_TYPES = ("LATENT",)
     FUNCTION, CATEGORY = "read", "lab"
