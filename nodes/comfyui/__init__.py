@@ -6,9 +6,10 @@ from server import PromptServer
 from ...hosts.comfyui.routes import register
 from ...hosts.comfyui.watch import RUNS
 from .decode import SafelightDecode
+from .fit import SafelightFit
 from .preview import SafelightPreview
 
-NODES: list[type[io.ComfyNode]] = [SafelightPreview, SafelightDecode]
+NODES: list[type[io.ComfyNode]] = [SafelightPreview, SafelightDecode, SafelightFit]
 
 
 class SafelightExtension(ComfyExtension):

@@ -365,6 +365,13 @@ def quiet_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the module's own, for tests that leave decoders behind."""
+    with serving(tmp_path_factory.mktemp("comfyui"), FOLDER) as server:
+        yield server
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without a host, one test is skipped for all: the reason is told once."""
     ours = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]

@@ -20,13 +20,22 @@ from torch import Tensor, nn
 
 from .keep import LabKeep, LabLatent
 
+
+class NeverSeen(comfy.latent_formats.LatentFormat):
+    """A format that nobody has a row for, with no table of its own."""
+
+    latent_channels = 6
+    scale_factor = 0.7
+    spacial_downscale_ratio = 8
+
+
 FORMATS = {
     name: format_class
     for name, format_class in vars(comfy.latent_formats).items()
     if isinstance(format_class, type)
     and issubclass(format_class, comfy.latent_formats.LatentFormat)
     and format_class is not comfy.latent_formats.LatentFormat
-}
+} | {"NeverSeen": NeverSeen}
 
 
 GRAIN = 0.1
@@ -153,6 +162,120 @@ class LabModel:
         return patcher, [[torch.zeros(1, 77, 768), {}]], {"samples": torch.zeros((batch, *targets.shape[1:]))}
 
 
+class Encoder:
+    """A VAE as far as the host's VAE Encode uses one: each latent pixel a bent mixture of its colours and of how they
+    change, the same every time.
+
+    Args:
+        latent_format: of what it gives.
+        step: picture pixels per pixel of that.
+        broken: whether it gives NaN, as some do in half precision.
+        encode_ms: how long a picture takes at least.
+    """
+
+    def __init__(self, latent_format: comfy.latent_formats.LatentFormat, step: int, broken: bool, encode_ms: float):
+        self.latent_format, self.step, self.broken, self.encode_ms = latent_format, step, broken, encode_ms
+        self.latent_dim = latent_format.latent_dimensions
+        generator = torch.Generator().manual_seed(5)
+        self.mix = torch.randn(latent_format.latent_channels, 9, generator=generator) / 3
+
+    def spacial_compression_encode(self) -> int:
+        return self.step
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        assert pixels.ndim == 4
+        assert pixels.shape[-1] == 3
+        time.sleep(self.encode_ms / 1000 * len(pixels))
+        rgb = pixels.movedim(-1, 1) * 2 - 1
+        tiles = rgb.unflatten(3, (-1, self.step)).unflatten(2, (-1, self.step))  # [B, 3, h, step, w, step]
+        ramp = torch.linspace(-1, 1, self.step)
+        x = torch.cat(
+            [
+                tiles.mean((3, 5)),
+                (tiles * ramp[:, None, None]).mean((3, 5)) * 4,
+                (tiles * ramp).mean((3, 5)) * 4,
+            ],
+            dim=1,
+        )
+        latents = torch.einsum("bfhw,cf->bchw", x, self.mix)
+        latents = latents + 0.3 * torch.tanh(2 * latents)
+        if self.broken:
+            latents = latents * float("nan")
+        if self.latent_dim == 3:  # a batch of pictures is one video
+            latents = latents.movedim(0, 1)[None]
+        return self.latent_format.process_out(latents)
+
+
+class LabVae:
+    """A VAE for any latent format."""
+
+    RETURN_TYPES = ("VAE",)
+    FUNCTION, CATEGORY = "make", "lab"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:  # noqa: N802
+        return {
+            "required": {
+                "latent_format": (list(FORMATS),),
+                "step": ("INT", {"default": 8}),
+                "broken": ("BOOLEAN", {"default": False}),
+                "encode_ms": ("FLOAT", {"default": 0.0}),
+            }
+        }
+
+    def make(self, latent_format, step, broken, encode_ms):
+        return (Encoder(FORMATS[latent_format](), step, broken, encode_ms),)
+
+
+class LabPictures:
+    """Pictures to fit on: the drawings, each with waves of its own over it; or as bad as asked for."""
+
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION, CATEGORY = "make", "lab"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:  # noqa: N802
+        count = {"min": 0, "max": 4096}
+        return {
+            "required": {
+                "count": ("INT", {"default": 12, **count}),
+                "height": ("INT", {"default": 256, **count}),
+                "width": ("INT", {"default": 256, **count}),
+                "are": (["good", "grey", "flat", "broken"],),
+            }
+        }
+
+    def make(self, count, height, width, are):
+        generator = torch.Generator().manual_seed(11)
+        coarse = torch.randn((count, 3, 9, 9), generator=generator)
+        waves = nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")
+        fine = torch.randn((count, 3, height // 4, width // 4), generator=generator)
+        fine = nn.functional.interpolate(fine, size=(height, width), mode="bilinear")
+        rgb = (draw(count, height, width) * 0.3 + waves * 0.2 + fine * 0.1 + 0.5).clamp(0, 1)
+        worse = {
+            "good": lambda: rgb,
+            "grey": lambda: rgb.mean(1, keepdim=True).expand(-1, 3, -1, -1),
+            "flat": lambda: torch.full_like(rgb, 0.5),
+            "broken": lambda: rgb * float("nan"),
+        }
+        return (worse[are]().movedim(1, -1),)
+
+
+class LabTell:
+    """Shows a text to whoever asks the history."""
+
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION, CATEGORY = "tell", "lab"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:  # noqa: N802
+        return {"required": {"text": ("STRING", {"forceInput": True})}}
+
+    def tell(self, text):
+        return {"ui": {"told": [text]}}
+
+
 class LabSpy:
     """Writes down what a sampler tells its callback: `<output>/<file>_<n>.safetensors`, one file for each call of it.
 
@@ -221,4 +344,4 @@ class LabDigest:
         return {"ui": {"digest": [hashlib.sha256(latents.numpy().tobytes()).hexdigest()], "held": [held]}}
 
 
-NODE_CLASS_MAPPINGS = {node.__name__: node for node in (LabModel, LabSpy, LabDigest, LabKeep, LabLatent)}
+NODE_CLASS_MAPPINGS = {node.__name__: node for node in (LabModel, LabVae, LabPictures, LabTell, LabSpy, LabDigest, LabKeep, LabLatent)}

@@ -1,0 +1,273 @@
+"""Fitting a decoder on a real server: what comes of it, what the next run shows, and what is refused."""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safelight.decoders.files import read_card, read_decoder
+from safelight.decoders.space_table import SPACES
+from safetensors import safe_open
+
+FIT, VAE, PICTURES, MODEL = "20", "21", "22", "1"
+GOOD = {"count": 12, "height": 256, "width": 256, "are": "good"}
+
+
+@pytest.fixture(scope="module")
+def server(own_server):
+    own_server.inputs_of("SafelightFit")
+    return own_server
+
+
+@pytest.fixture
+def folder(server):
+    """The user's decoders, none to begin with."""
+    folder = server.models / "safelight"
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+@pytest.fixture
+def graph(wire, folder):
+    """Makes graphs that fit; each has a seed of its own, so that none is answered from the host's cache."""
+    seeds = iter(range(1000))
+
+    def make(latent_format="SD15", *, pictures=GOOD, model=True, vae=None, wired=None, **choices):
+        inputs = {"vae": [VAE, 0], "space": "from model", "kind": "affine", "name": "", "seed": next(seeds)}
+        made = {
+            VAE: {
+                "class_type": "LabVae",
+                "inputs": {"latent_format": latent_format, "step": 8, "broken": False, "encode_ms": 0.0, **(vae or {})},
+            },
+            FIT: {"class_type": "SafelightFit", "inputs": {**inputs, **choices}},
+            "23": {"class_type": "LabTell", "inputs": {"text": [FIT, 1]}},
+            "24": {"class_type": "SaveImage", "inputs": {"images": [FIT, 0], "filename_prefix": "fit/report"}},
+        }
+        if pictures:
+            made[PICTURES] = {"class_type": "LabPictures", "inputs": {**GOOD, **pictures}}
+            made[FIT]["inputs"]["images"] = [PICTURES, 0]
+        if model:
+            made[MODEL] = wire(latent_format, **(wired or {}))[MODEL]
+            made[FIT]["inputs"]["model"] = [MODEL, 0]
+        return made
+
+    return make
+
+
+def summary(played):
+    assert played.ends == ["execution_success"], played.named("execution_error")
+    return played.histories[0]["outputs"]["23"]["told"][0]
+
+
+def refusal(played):
+    assert played.ends == ["execution_error"]
+    [error] = played.named("execution_error")
+    assert error.data["node_id"] == FIT
+    return error.data["exception_message"]
+
+
+def shown(server, wire, latent_format, **model):
+    """The decoder that Preview Steps shows a run with, and the run."""
+    before = set((server.output / "fit").glob("run_*"))
+    preview = {"write_intermediates": True, "filename_prefix": "fit/run"}
+    played = server.play(wire(latent_format, preview=preview, **model))
+    assert played.ends == ["execution_success"]
+    [folder] = set((server.output / "fit").glob("run_*")) - before
+    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+
+
+def test_the_nodes_inputs_are_those_promised_in_order(server):
+    inputs = server.inputs_of("SafelightFit")
+    assert set(inputs) == {"vae", "images", "model", "space", "kind", "name", "seed"}
+    info = server.get("/object_info/SafelightFit").json()["SafelightFit"]
+    assert (info["display_name"], info["category"]) == ("Fit Preview Decoder", "Safelight")
+    assert (info["output"], info["output_name"], info["output_node"]) == (
+        ["IMAGE", "STRING"],
+        ["report", "summary"],
+        True,
+    )
+    assert [name for name, (_, options) in inputs.items() if not options.get("tooltip")] == []
+
+
+def test_a_fit_of_a_known_space_is_what_the_next_run_is_shown_with(server, wire, graph, folder):
+    before = shown(server, wire, "SD15")
+    played = server.play(graph(kind="neighbourhood"))
+    told = summary(played)
+    [path] = folder.iterdir()
+    card = read_card(path)
+    assert (path.name, card.name, card.space, card.latent_space) == (
+        "sd1-neighbourhood.safetensors",
+        "sd1-neighbourhood",
+        "sd1",
+        None,
+    )
+    assert "held back" in card.metrics["judged_on"]
+    assert card.metrics["psnr_full_db"] > card.metrics["beside"][before["decoder"]["name"]]["psnr_full_db"] + 3
+    assert "48 crops" not in card.fitted_on
+    assert card.fitted_on.startswith("12 crops of 256 px from 12 pictures")
+    assert "auto takes it from the next run on" in told
+    assert str(path) in told
+    assert shown(server, wire, "SD15")["decoder"]["name"] == "sd1-neighbourhood"
+
+
+def test_the_report_is_a_picture(server, graph):
+    played = server.play(graph(kind="affine"))
+    outputs = played.histories[0]["outputs"]
+    [saved] = outputs["24"]["images"]
+    report = np.asarray(Image.open(io.BytesIO((server.output / saved["subfolder"] / saved["filename"]).read_bytes())))
+    assert report.shape[0] > 600
+    assert report.shape[1] > 600
+    assert report.std() > 20
+    [on_node] = outputs[FIT]["images"]
+    assert on_node["type"] == "temp"
+    assert np.array_equal(report, np.asarray(Image.open(server.temp / on_node["subfolder"] / on_node["filename"])))
+
+
+def test_what_was_fitted_decodes_what_the_sampler_holds(server, graph, folder):
+    """Latents of the encoder as the model's own format brings them in, at their true colours."""
+    summary(server.play(graph("Flux", kind="affine")))
+    [path] = folder.iterdir()
+    assert read_card(path).metrics["psnr_latent_db"] > 25
+    summary(server.play(graph("Flux", kind="affine", model=False, space="flux1")))
+    both = [read_decoder(path).net.state_dict() for path in sorted(folder.iterdir())]
+    assert len(both) == 2
+    for key, tensor in both[0].items():
+        assert torch.allclose(tensor, both[1][key], rtol=0.05, atol=0.01), key  # the space's numbers are the host's
+
+
+def test_a_video_vae_encodes_pictures_one_by_one(server, graph, folder):
+    summary(server.play(graph("Wan21", kind="affine")))
+    [path] = folder.iterdir()
+    assert read_card(path).metrics["psnr_latent_db"] > 20
+
+
+def test_packed_latents_are_unpacked(server, graph, folder):
+    if "Flux2" not in server.inputs_of("LabModel")["latent_format"][0]:
+        pytest.skip("this ComfyUI has no FLUX.2")
+    told = summary(server.play(graph("Flux2", kind="affine", vae={"step": 16})))
+    [path] = folder.iterdir()
+    assert read_card(path).channels == SPACES["flux2"].channels == 32
+    assert "flux2-affine-2" in path.name  # one of that name ships
+    assert "flux2-conv-small" in told
+
+
+def test_a_format_never_seen_is_found_again_by_its_evidence(server, wire, graph, folder):
+    before = shown(server, wire, "NeverSeen")
+    assert before["space"] == "unknown"
+    summary(server.play(graph("NeverSeen", kind="neighbourhood")))
+    [path] = folder.iterdir()
+    row = read_card(path).latent_space
+    assert (row.name, row.channels, row.scale, row.downscale, row.comfyui) == ("neverseen", 6, 0.7, 8, ("NeverSeen",))
+    after = shown(server, wire, "NeverSeen")
+    assert (after["space"], after["decoder"]["name"]) == ("neverseen", "neverseen-neighbourhood")
+    summary(server.play(graph("NeverSeen", kind="neighbourhood")))
+    assert {path.name for path in folder.iterdir()} == {
+        "neverseen-neighbourhood.safetensors",
+        "neverseen-neighbourhood-2.safetensors",
+    }
+
+
+def test_a_name_of_ones_own_for_a_format_never_seen(server, wire, graph, folder):
+    summary(server.play(graph("NeverSeen", name="mine")))
+    assert [path.name for path in folder.iterdir()] == ["mine-affine.safetensors"]
+    assert shown(server, wire, "NeverSeen")["space"] == "mine"
+
+
+def test_auto_keeps_the_best_of_each_class(server, wire, graph, folder):
+    told = summary(server.play(graph("NeverSeen", kind="auto", pictures={"count": 18})))
+    kinds = sorted(path.stem.removeprefix("neverseen-") for path in folder.iterdir())
+    assert len(kinds) == 3
+    assert {"conv", "subpixel"} < set(kinds)
+    taken = shown(server, wire, "NeverSeen")["decoder"]["name"]
+    assert f"{taken}: auto takes it" in told
+    assert told.count("auto takes it") == 1
+    for path in folder.iterdir():
+        assert set(read_card(path).metrics["beside"]) >= {f"neverseen-{kind}" for kind in kinds} - {path.stem}
+
+
+def test_without_pictures_some_are_drawn(server, graph, folder):
+    pytest.importorskip("safelight.fitting.procedural")
+    summary(server.play(graph(pictures=None)))
+    [path] = folder.iterdir()
+    assert "procedural pictures" in read_card(path).fitted_on
+
+
+def test_the_bar_moves_over_encoding_and_training(server, graph):
+    played = server.play(graph("NeverSeen", kind="conv", vae={"encode_ms": 20.0}))
+    values = [event.data["value"] for event in played.named("progress") if event.data["node"] == FIT]
+    assert values == sorted(values)
+    assert len([value for value in values if value < 300]) >= 2
+    assert len([value for value in values if value > 300]) >= 5
+    assert values[-1] == 1000
+
+
+@pytest.mark.parametrize("at", [1, 500])
+def test_a_fit_that_is_cancelled_leaves_nothing_behind(server, graph, folder, at):
+    def cancel(event):
+        if event.name == "progress" and event.data["node"] == FIT and event.data["value"] >= at:
+            server.post("/interrupt", {})
+
+    played = server.play(graph("NeverSeen", kind="conv"), on_event=cancel)
+    assert played.ends == ["execution_interrupted"]
+    assert not folder.exists()
+    assert [event.data["value"] for event in played.named("progress") if event.data["node"] == FIT][-1] < 1000
+    summary(server.play(graph("NeverSeen")))  # the server still fits
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"pictures": {"are": "grey"}}, "expected pictures in colour"),
+        ({"pictures": {"are": "flat"}}, "at least one picture with something in it"),
+        ({"pictures": {"are": "broken"}}, "NaN or infinity among them"),
+        ({"pictures": {"count": 1}}, "at least 3 pictures"),
+        ({"pictures": {"height": 24, "width": 80}}, "at least 32 pixels a side"),
+        ({"pictures": {"count": 3, "height": 64, "width": 64}, "kind": "neighbourhood"}, "too few"),
+        ({"vae": {"broken": True}}, "the encoder gave NaN"),
+        ({"vae": {"latent_format": "Flux"}}, "C = 4"),
+        ({"vae": {"step": 16}}, "is it the VAE of this model"),
+        ({"model": False}, "connect the model"),
+        ({"model": False, "space": "nothing"}, "no latent space is named 'nothing'"),
+        ({"space": "flux1"}, "space says flux1"),
+        ({"latent_format": "StableAudio1"}, "are no pictures"),
+        ({"latent_format": "NeverSeen", "name": "sd1"}, "give them another name"),
+        ({"latent_format": "NeverSeen", "name": "My Space"}, "lower case letters, digits and _"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_fitted_is_refused_and_nothing_written(server, graph, folder, asked, told):
+    assert told in refusal(server.play(graph(**asked)))
+    assert not folder.exists()
+
+
+def test_a_full_disk_is_told(server, graph, folder):
+    folder.write_text("no folder")  # what a full disk, or one that is write-protected, comes to
+    try:
+        assert "expected to write the decoder there" in refusal(server.play(graph()))
+    finally:
+        folder.unlink()
+
+
+def test_the_hosts_own_vae_is_fitted(server, graph, folder):
+    """A file that the stock Load VAE takes: TAESD's shapes with weights drawn here, so the host's whole encode runs."""
+    from safelight.decoders.tiny import Tiny
+    from safelight.fitting.encoders import Encoder
+    from safetensors.torch import save_file
+
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        encoder = Encoder("taesd", 4)
+    tensors = {f"taesd_encoder.{key.removeprefix('layers.')}": t for key, t in encoder.state_dict().items()}
+    assert Tiny
+    (server.models / "vae").mkdir(exist_ok=True)
+    save_file(tensors, server.models / "vae" / "drawn.safetensors")
+    with safe_open(server.models / "vae" / "drawn.safetensors", framework="pt") as file:
+        assert file.keys()
+    made = graph(kind="affine", pictures={"count": 6, "height": 128, "width": 128})
+    made[VAE] = {"class_type": "VAELoader", "inputs": {"vae_name": "drawn.safetensors"}}
+    summary(server.play(made))
+    [path] = folder.iterdir()
+    assert "encoded by TAESD" in read_card(path).fitted_on
