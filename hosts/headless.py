@@ -15,6 +15,7 @@ from ..preview.develop import Developer
 from ..preview.encode import Encoding
 from ..preview.files import ENCODERS, Files
 from ..preview.folder import RunFolder
+from ..preview.page import Page
 from ..preview.pipeline import Outlet, Pipeline
 from ..preview.run import Run, State
 from ..preview.sheet import Sheet
@@ -37,7 +38,7 @@ def recording(
     sampler: Mapping[str, Any] | None = None,
     sinks: Sequence[Sink] = (),
 ) -> Iterator[tuple[Pipeline, RunFolder]]:
-    """Records a run into `folder`: a picture for each step, `run.json`, a contact sheet, an animation.
+    """Records a run into `folder`: a picture for each step, `run.json`, a contact sheet, an animation, a page.
 
         with recording(Path("runs/one"), SPACES["flux2"]) as (pipeline, folder):
             for index, sigma in ...:
@@ -65,7 +66,8 @@ def recording(
     _make_empty(folder)
     run = Run(host=HOST, space=space.name, sampler=sampler or {})
     kept = RunFolder(folder, run)
-    recorders = [kept, Files(kept, encoding or Encoding(), encoders=ENCODERS), Sheet(kept), Animation(kept), *sinks]
+    files = Files(kept, encoding or Encoding(), encoders=ENCODERS)
+    recorders = [kept, Page(kept), files, Sheet(kept), Animation(kept), *sinks]
     outlets = [Outlet(sink, Cadence(every_n_steps)) for sink in recorders]
     pipeline = Pipeline(run, Developer(space, lambda: candidates, run.note), outlets, show=show)
     state: State = "failed"

@@ -27,6 +27,7 @@ from ...preview.encode import Encoding, Enlarge, FileFormat
 from ...preview.files import ENCODERS, Files
 from ...preview.folder import RunFolder
 from ...preview.live import LiveRuns
+from ...preview.page import Page
 from ...preview.pipeline import Outlet, Pipeline
 from ...preview.run import Run, State
 from ...preview.screen import Screen
@@ -235,7 +236,7 @@ class Watch:
         )
         metadata = not cli.disable_metadata
         texts = partial(_texts, prompt) if metadata else dict
-        return [kept, Files(kept, encoding, texts=texts, facts=metadata, encoders=ENCODERS)]
+        return [kept, Page(kept), Files(kept, encoding, texts=texts, facts=metadata, encoders=ENCODERS)]
 
 
 def _candidates(run: Run, space: LatentSpace, wanted: str, evidence: Evidence, accelerated: bool) -> list[Candidate]:

@@ -1,0 +1,214 @@
+/** The page around the viewer: of one run in its folder, or of the runs that `safelight view` serves. */
+
+import { newestStep } from "./manifest.mjs";
+import { Viewer } from "./viewer.mjs";
+
+const WHILE_RUNNING_MS = 1000;
+const WHILE_QUIET_MS = 4000;
+const ABOUT_A_RUN = [["Contact sheet", "sheet"], ["Animation", "animation"]];
+
+/**
+ * A source with one run, whose manifest is in the page and whose pictures lie beside it.
+ *
+ * @param {import("./viewer.mjs").Manifest} manifest
+ * @returns {import("./viewer.mjs").Source}
+ */
+export function embedded(manifest) {
+  const run = {
+    id: manifest.id,
+    state: manifest.state,
+    index: newestStep(manifest)?.index ?? null,
+    total: manifest.sampler?.steps ?? null,
+    started: startOf(manifest),
+    gone: false,
+    manifest,
+  };
+  return {
+    runs: () => [run],
+    manifest: async () => manifest,
+    picture: (id, file) => beside(file),
+    onChange: () => () => {},
+  };
+}
+
+/** The address of a file in the folder of the page. */
+function beside(file) {
+  return `./${encodeURIComponent(file)}`;
+}
+
+/** Runs that a server tells of when it is asked; it is asked again and again, and more often while a run goes on. */
+export class Polled {
+  #ask;
+  #runs = new Map();
+  #listeners = new Set();
+
+  /** Whether the server answered when it was asked last. */
+  reached = true;
+
+  /** @param {(path: string) => Promise<Response>} ask fetches a path next to the page, never from a cache */
+  constructor(ask) {
+    this.#ask = ask;
+  }
+
+  runs() {
+    return [...this.#runs.values()].sort((a, b) => b.started - a.started);
+  }
+
+  picture(id, file, at) {
+    return `runs/${encodeURIComponent(id)}/${encodeURIComponent(file)}${at == null ? "" : `?at=${at}`}`;
+  }
+
+  onChange(listener) {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Asks which runs there are. @returns {Promise<number>} milliseconds after which to ask again */
+  async look() {
+    const listed = await this.#json("runs");
+    const reached = Array.isArray(listed);
+    let changed = reached !== this.reached;
+    this.reached = reached;
+    if (reached) changed = this.#take(listed) || changed;
+    if (changed) this.#tell();
+    return this.runs().some(({ state, gone }) => state === "running" && !gone) ? WHILE_RUNNING_MS : WHILE_QUIET_MS;
+  }
+
+  async manifest(id) {
+    const run = this.#runs.get(id);
+    const version = run?.version;
+    const manifest = run && (await this.#json(`runs/${encodeURIComponent(id)}`));
+    if (!manifest) return null;
+    Object.assign(run, { manifest, read: version, stale: run.version !== version });
+    learn(run, manifest.state, newestStep(manifest)?.index, manifest.sampler?.steps);
+    this.#tell();
+    return manifest;
+  }
+
+  #take(listed) {
+    let changed = false;
+    const there = new Set(listed.map(({ id }) => id));
+    for (const run of this.#runs.values()) {
+      const gone = !there.has(run.id);
+      changed ||= gone !== run.gone;
+      run.gone = gone;
+    }
+    for (const summary of listed) {
+      const known = this.#runs.get(summary.id);
+      if (known?.version === summary.version) continue;
+      const run = known ?? { id: summary.id, gone: false, manifest: null, stale: false, read: null };
+      const { version, file = null, at = null } = summary;
+      Object.assign(run, { version, started: startOf(summary), stale: run.manifest !== null && run.read !== version });
+      run.thumbnail = file === null ? null : { file, at };
+      learn(run, summary.state, summary.index, summary.total);
+      this.#runs.set(run.id, run);
+      changed = true;
+    }
+    return changed;
+  }
+
+  /** What the server answers, or null. */
+  async #json(path) {
+    try {
+      const reply = await this.#ask(path);
+      return reply.ok ? await reply.json() : null;
+    } catch {
+      return null;
+    }
+  }
+
+  #tell() {
+    for (const listener of [...this.#listeners]) listener();
+  }
+}
+
+function learn(run, state, index, total) {
+  Object.assign(run, { state, index: index ?? null, total: total ?? null });
+}
+
+function startOf({ started }) {
+  const at = Date.parse(started);
+  return Number.isNaN(at) ? 0 : at;
+}
+
+/** What a person would want to know of a run first, in one line. */
+export function facts(manifest) {
+  const { steps, name, scheduler, seed, cfg } = manifest.sampler ?? {};
+  const when = startOf(manifest);
+  const parts = [
+    when ? new Date(when).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : null,
+    steps == null ? null : `${steps} steps`,
+    [name, scheduler].filter(Boolean).join(", "),
+    seed == null ? null : `seed ${seed}`,
+    cfg == null ? null : `cfg ${cfg}`,
+  ];
+  return parts.filter(Boolean).join(" · ");
+}
+
+/** What a page says that was written before its run had ended. */
+export function asOf(manifest) {
+  if (manifest.state !== "running") return "";
+  const step = newestStep(manifest)?.index;
+  const total = manifest.sampler?.steps;
+  const at = step == null ? "before its first step" : `at step ${step}${total == null ? "" : ` of ${total}`}`;
+  return `Written while the run was going on, ${at}. Reload for what came since; if nothing has, it was broken off here.`;
+}
+
+/** Begins: the page says within itself what it is about. @param {Document} document */
+export function start(document) {
+  const data = JSON.parse(document.getElementById("safelight").textContent);
+  if (data.format) showRun(document, data);
+  else showRuns(document, data);
+}
+
+function showRun(document, manifest) {
+  const folder = nameOfFolder(document.location.pathname);
+  const links = ABOUT_A_RUN.filter(([, key]) => manifest[key]).map(([text, key]) => [text, manifest[key]]);
+  const page = layOut(document, folder, [...links, ["run.json", "run.json"]]);
+  page.say(facts(manifest));
+  page.note(asOf(manifest), ...(manifest.notes ?? []));
+  page.put(new Viewer(document, embedded(manifest)));
+}
+
+function showRuns(document, { folder }) {
+  const page = layOut(document, folder, []);
+  const source = new Polled((path) => fetch(path, { cache: "no-store" }));
+  source.onChange(() => {
+    const count = source.runs().filter(({ gone }) => !gone).length;
+    page.say(source.reached ? `${count} ${count === 1 ? "run" : "runs"}` : "safelight view has ended; what was loaded stays");
+  });
+  page.put(new Viewer(document, source, { idle: "Runs appear here as they are written." }));
+  const again = async () => {
+    const pause = document.hidden ? WHILE_QUIET_MS : await source.look();
+    setTimeout(again, pause);
+  };
+  again();
+}
+
+/** The last folder of a path, for people. */
+export function nameOfFolder(path) {
+  const name = path.split("/").at(-2) ?? "";
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}
+
+function layOut(document, title, links) {
+  const make = (tag, text = "") => Object.assign(document.createElement(tag), { textContent: text });
+  const [header, said, nav, main, footer] = ["header", "p", "nav", "main", "footer"].map((tag) => make(tag));
+  for (const [text, file] of links) nav.append(Object.assign(make("a", text), { href: beside(file) }));
+  header.append(make("h1", title || "Safelight"), said, nav);
+  document.body.append(header, main, footer);
+  document.title = title ? `${title} · Safelight` : "Safelight";
+  return {
+    say: (text) => (said.textContent = text),
+    note: (...texts) => footer.replaceChildren(...texts.filter(Boolean).map((text) => make("p", text))),
+    put(viewer) {
+      main.append(viewer.element);
+      new ResizeObserver(() => (viewer.visible = main.clientWidth > 0)).observe(main);
+      viewer.element.focus();
+    },
+  };
+}
