@@ -67,7 +67,7 @@ LADDER: Mapping[str, Rung] = {
     "conv": Rung(
         title="small convolutions",
         kind="conv",
-        settings=lambda channels, _: {"channels": channels, "widths": (30, 30, 30)},
+        settings=lambda channels, _: {"channels": channels, "widths": (29, 29, 29), "overall": True},
         recipe=Recipe(steps=1500),
     ),
     "conv-full": Rung(
@@ -75,8 +75,9 @@ LADDER: Mapping[str, Rung] = {
         kind="conv",
         settings=lambda channels, downscale: {
             "channels": channels,
-            "widths": (64, 64, 64, 64),
+            "widths": (64, 64, 64, 64, 64),
             "subpixel": _subpixels(downscale),
+            "overall": True,
         },
         recipe=Recipe(steps=3000, batch=8, lr=1e-3),
     ),
