@@ -120,8 +120,10 @@ class Pipeline:
 
     def _offer(self, step: Step) -> bool:
         wanting = [sink for sink, cadence in self._outlets if cadence.wants(step.index, step.total)]
+        if not wanting:
+            return False
         latents, gain, show = step.latents(self._show)
-        if not wanting or latents is None:
+        if latents is None:
             return False
         letter = Letter(
             index=step.index,

@@ -1,0 +1,1 @@
+"""What a preview costs the sampler: `python -m safelight.benchmarks`."""

@@ -1,0 +1,90 @@
+"""The command line of the benchmarks."""
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from . import measure
+from .cases import CASES
+from .ways import WAYS
+
+RUNS = ("SDXL 128x128", "FLUX.2 128x128", "Wan 2.1, 21 frames")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures, prints tables."""
+    parser = argparse.ArgumentParser(prog="python -m safelight.benchmarks", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="%(default)s")
+    parser.add_argument("--only", choices=("callback", "decoding", "runs", "memory"), help="one table")
+    arguments = parser.parse_args(argv)
+    tables = {
+        "callback": lambda: [
+            {"case": name} | measure.in_callback(case, arguments.device) for name, case in CASES.items()
+        ],
+        "decoding": lambda: measure.decoding("flux2", arguments.device),
+        "runs": _runs,
+        "memory": lambda: [
+            {"case": name, "steps": steps, "grows_mb": measure.peak_growth_mb(name, steps)}
+            for name, steps in (("SDXL 128x128", 1000), ("Wan 2.1, 81 frames", 100))
+        ],
+    }
+    wanted = [arguments.only] if arguments.only else list(tables)
+    machine = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": arguments.device}
+    machine |= {"machine": platform.machine(), "python": platform.python_version()}
+    found: dict[str, Any] = {"machine": machine}
+    for name in wanted:
+        found[name] = tables[name]()
+        if not arguments.json:
+            print(f"\n{TITLES[name]}\n\n{_markdown(found[name])}", flush=True)
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print(f"\n{', '.join(f'{key} {value}' for key, value in machine.items())}")
+    return 0
+
+
+TITLES = {
+    "callback": f"Time on the sampler's thread, microseconds a step: {', '.join(WAYS)}",
+    "decoding": "Decoding 128 x 128 latent pixels of FLUX.2 to bytes",
+    "runs": "How much longer a whole run takes with screen and files",
+    "memory": "How much the process grows over a long run with screen and files",
+}
+
+
+def _runs() -> list[dict[str, Any]]:
+    return [
+        {
+            "case": name,
+            "step_ms": step_ms,
+            "step waits for a device": f"{measure.whole_run(CASES[name], step_ms, busy=False):+.1%}",
+            "step keeps the CPU": f"{measure.whole_run(CASES[name], step_ms, busy=True):+.1%}",
+        }
+        for name in RUNS
+        for step_ms in (20, 50, 200)
+    ]
+
+
+def _markdown(rows: Sequence[dict[str, Any]]) -> str:
+    columns = list(rows[0])
+    cells = [columns, *([_cell(row[column]) for column in columns] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return "" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

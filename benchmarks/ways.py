@@ -1,0 +1,102 @@
+"""Ways to show a step: nobody's, the textbook's, ours."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..decoders.catalogue import Catalogue
+from ..decoders.shipped import open_shipped
+from ..preview.cadence import Cadence
+from ..preview.develop import Developer
+from ..preview.encode import Encoding
+from ..preview.files import ENCODERS, Files
+from ..preview.folder import RunFolder
+from ..preview.pipeline import Outlet, Pipeline
+from ..preview.run import Run
+from ..preview.screen import Screen
+from ..preview.sink import Sink
+from ..preview.step import Step
+from .cases import Case
+
+Callback = Callable[[int, int, Tensor], object]
+
+
+@contextmanager
+def nothing(_: Case) -> Iterator[Callback]:
+    """No preview."""
+    yield lambda *_: None
+
+
+@contextmanager
+def textbook(case: Case) -> Iterator[Callback]:
+    """Multiply with the table, to the CPU, a picture: while the sampler waits, as hosts do it.
+
+    Hosts show the first picture, of a video the first frame; of FLUX.2's 2x2, the unpacked one.
+    """
+    tensors = open_shipped(case.textbook).net.state_dict()
+    table, bias = tensors["weight"][:, :, 0, 0], tensors.get("bias")
+
+    def show(*step: Any) -> None:
+        x0: Tensor = step[-1]
+        first = case.row.unpack(x0[:1])[0, :, 0]
+        rgb = torch.nn.functional.linear(first.movedim(0, -1).float(), table.to(x0.device), bias)
+        pixels = rgb.clamp(0, 1).mul(255).to(torch.uint8).cpu()
+        Image.fromarray(pixels.numpy())
+
+    yield show
+
+
+@contextmanager
+def ours(case: Case, *, screen: bool, files: bool) -> Iterator[Callback]:
+    """Safelight, with the sinks that ComfyUI's node has."""
+    with tempfile.TemporaryDirectory() as temp:
+        run = Run(space=case.space)
+        sinks: list[Sink] = []
+        if screen:
+            live = RunFolder(Path(temp) / "live", run)
+            sinks.append(Screen(Files(live, Encoding(file_format="jpg", max_side_px=1024)), lambda *_: None, {}))
+        if files:
+            kept = RunFolder(Path(temp) / "kept", run)
+            sinks += [kept, Files(kept, Encoding(), encoders=ENCODERS)]
+        candidates = Catalogue().candidates(case.row)
+        pipeline = Pipeline(run, Developer(case.row, lambda: candidates), [Outlet(sink, Cadence()) for sink in sinks])
+        try:
+            yield lambda index, total, x0: pipeline.offer(Step(index=index, total=total, sigma=1.0, denoised=x0))
+        finally:
+            pipeline.close("finished")
+
+
+@contextmanager
+def idle(case: Case) -> Iterator[Callback]:
+    """Safelight with nobody watching and nothing written."""
+    with ours(case, screen=False, files=False) as callback:
+        yield callback
+
+
+@contextmanager
+def to_screen(case: Case) -> Iterator[Callback]:
+    """Safelight on the node."""
+    with ours(case, screen=True, files=False) as callback:
+        yield callback
+
+
+@contextmanager
+def to_screen_and_files(case: Case) -> Iterator[Callback]:
+    """Safelight on the node, and a PNG for every step."""
+    with ours(case, screen=True, files=True) as callback:
+        yield callback
+
+
+WAYS: Mapping[str, Callable[[Case], AbstractContextManager[Callback]]] = {
+    "nothing": nothing,
+    "textbook": textbook,
+    "idle": idle,
+    "screen": to_screen,
+    "screen and files": to_screen_and_files,
+}
