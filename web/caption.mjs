@@ -1,33 +1,61 @@
-/** The words below a picture. */
+/** What the viewer says in words. */
 
-const AT_STEP = { running: "step", finished: "step", interrupted: "stopped at step", failed: "failed at step" };
+import { newestStep, secondsPerStep, shape } from "./manifest.mjs";
+
+const STOPPED = { interrupted: "stopped at step", failed: "failed at step" };
+const ENDS = { finished: "finished", interrupted: "stopped", failed: "failed", running: "running" };
+const IDLE = "Each step appears here. Connect model to a sampler and run.";
 
 const WITHOUT_A_PICTURE = {
-  idle: "Each step appears here. Connect model to a sampler and run.",
   running: "Waiting for the first step",
   finished: "Finished without a picture",
   interrupted: "Stopped before the first picture",
   failed: "Failed before the first picture",
 };
 
-/** What stands in the place of a picture that is not there. */
-export function inPlaceOfPicture(state) {
-  return WITHOUT_A_PICTURE[state] ?? "";
+/**
+ * What stands in the place of a picture that is not there.
+ *
+ * @param {import("./viewer.mjs").Run | null} run
+ * @param {string} [idle] while there is no run
+ */
+export function inPlaceOfPicture(run, idle = IDLE) {
+  if (!run) return idle;
+  const known = newestStep(run.manifest) !== null;
+  if (run.gone && (known || !run.manifest)) return "The pictures of this run made room for newer ones";
+  if (!run.manifest && run.state !== "running") return "Opening the run";
+  return known ? "" : (WITHOUT_A_PICTURE[run.state] ?? "");
 }
 
 /**
- * @param {import("./store.mjs").Run} run
- * @param {object | null} step of the manifest: the one that is shown
- * @returns {{step: string, sigma: string, maker: string}} parts of one line, empty where nothing is known
+ * Parts of one line, the most important first; empty where nothing is known.
+ *
+ * @param {import("./viewer.mjs").Run} run
+ * @param {import("./viewer.mjs").ManifestStep | null} step the one that is shown
+ * @param {boolean} end whether it is shown as where the run has come to, rather than for its own sake
  */
-export function caption(run, step) {
-  const index = run.state === "interrupted" || run.state === "failed" ? (run.index ?? step?.index) : step?.index;
-  const total = run.total ?? run.manifest?.sampler?.steps;
+export function caption(run, step, end) {
+  const { manifest } = run;
+  const stopped = end && run.state in STOPPED;
+  const index = stopped ? (run.index ?? step?.index) : step?.index;
+  const total = run.total ?? manifest?.sampler?.steps;
+  const rate = secondsPerStep(manifest);
+  const size = shape(manifest);
   return {
-    step: index == null ? "" : `${AT_STEP[run.state] ?? "step"} ${index}${total == null ? "" : ` / ${total}`}`,
+    step: index == null ? "" : `${stopped ? STOPPED[run.state] : "step"} ${index}${total == null ? "" : ` / ${total}`}`,
     sigma: step?.sigma == null ? "" : `σ ${shortSigma(step.sigma)}`,
-    maker: maker(run.manifest),
+    time: time(run, rate, total),
+    maker: maker(manifest),
+    rate: rate ? pace(rate) : "",
+    size: size ? `${size.width}×${size.height}` : "",
+    decode: step?.decode_ms == null ? "" : `decoded in ${step.decode_ms < 10 ? step.decode_ms.toFixed(1) : Math.round(step.decode_ms)} ms`,
   };
+}
+
+function time(run, rate, total) {
+  if (run.state !== "running") return run.manifest?.seconds == null ? "" : duration(run.manifest.seconds);
+  if (rate === null || total == null || run.index == null) return "";
+  return `${duration(rate * Math.max(0, total - run.index))} left`;
 }
 
 /** The latent space, and the decoder without the space that most of their names begin with: `flux2 · conv small`. */
@@ -45,7 +73,31 @@ export function shortSigma(sigma) {
   return sigma.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 3);
 }
 
+/** 0.4 s, 12 s, 3:05, 1:02:09. */
+export function duration(seconds) {
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const two = (number) => String(number).padStart(2, "0");
+  return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
+}
+
+/** 0.9 s/step, or the other way round for fast ones: 31 steps/s. */
+export function pace(seconds) {
+  if (seconds >= 0.1) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s/step`;
+  return `${(1 / seconds).toFixed(0)} steps/s`;
+}
+
 /** The last thing that the user should be told, or nothing. */
 export function lastNote(manifest) {
   return manifest?.notes?.at(-1) ?? "";
+}
+
+/** A run in a few words, for its thumbnail. */
+export function nameRun(run) {
+  const when = Number.isFinite(run.started) ? new Date(run.started).toLocaleTimeString([], { timeStyle: "medium" }) : "";
+  const { seed, steps } = run.manifest?.sampler ?? {};
+  const facts = [when, steps == null ? "" : `${steps} steps`, seed == null ? "" : `seed ${seed}`];
+  return [...facts, run.gone ? "pictures gone" : (ENDS[run.state] ?? "")].filter(Boolean).join(", ");
 }

@@ -1,4 +1,4 @@
-/** Puts the stage on ComfyUI's node, in LiteGraph as in Vue nodes. */
+/** Puts the viewer on ComfyUI's node, in LiteGraph as in Vue nodes. */
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
@@ -6,85 +6,145 @@ import { api } from "../../scripts/api.js";
 const NODE = "SafelightPreview";
 const EXTENSION = "safelight.preview";
 const WIDGET = "safelight_stage";
+const PROPERTY = "safelight_view"; // in the workflow, not in the prompt
 const NAMELESS = "00000000-0000-0000-0000-000000000000";
 const WIDTH_PX = 340;
 const MARGIN_PX = 10; // that the host leaves around a widget
+const ASK_MS = 3000;
 
 // The host forbids keeping `.js`, but not `.mjs`: after an update a browser may hold on to old ones for days.
-const MODULES = ["store", "follow", "stage", "caption", "places"];
+const MODULES = [
+  ...["store", "viewer", "places", "style"],
+  ...["caption", "compare", "elements", "manifest", "pictures", "projector", "runs", "stage", "strip", "travel", "zoom"],
+];
 
 /** What all nodes of the page share. It outlives them: switching tabs of workflows makes all nodes anew. */
 async function start() {
   const parts = MODULES.map((name) => new URL(`./${name}.mjs`, import.meta.url));
   await Promise.all(parts.map((part) => fetch(part, { cache: "no-cache" })));
-  const [{ Store }, { Follower }, { Stage, loadPicture, LINE_HEIGHT_PX, MIN_HEIGHT_PX }, , { places }] = await Promise.all(
-    parts.map((part) => import(part)),
+  const [{ Store }, { Viewer, VIEW, SPEEDS }, { places }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }] = await Promise.all(
+    parts.slice(0, 4).map((part) => import(part)),
   );
 
   const store = new Store((path) => api.fetchApi(path, { cache: "no-store" }));
-  const load = (path) => loadPicture(api.apiURL(path), document);
-  const followers = new Map(); // by node, while it is in a graph
+  const viewers = new Map(); // by node, while it is in a graph
+  const defaults = { speed: VIEW.speed, follow: VIEW.follow };
 
   for (const event of ["safelight.run", "safelight.step"]) {
     api.addEventListener(event, ({ detail }) => store.tell(detail));
   }
   // What the server told while nobody was connected is lost; the first status says that somebody is.
-  const askAll = () => [...followers.keys()].forEach(ask);
+  const askAll = () => [...viewers.keys()].forEach(ask);
   api.addEventListener("status", askAll, { once: true });
   api.addEventListener("reconnected", askAll);
-  store.onChange(() => followers.forEach((follower, node) => follower.look(places(node))));
+  store.onChange(() => viewers.forEach(({ changed }) => changed()));
+
+  // Events go to the client that queued the run. Others with the same workflow ask while something is being done.
+  let queued = 0;
+  api.addEventListener("status", ({ detail }) => {
+    const before = queued;
+    queued = detail?.exec_info?.queue_remaining ?? 0;
+    if (queued < before) askAll();
+  });
+  setInterval(() => {
+    if (!queued || document.hidden) return;
+    const unheard = (node) => store.of(places(node)).every(({ heard }) => Date.now() - heard > ASK_MS);
+    [...viewers.keys()].filter((node) => stageOf(node).offsetWidth && unheard(node)).forEach(ask);
+  }, ASK_MS);
 
   // The first Vue nodes (frontend 1.27) leave DOM widgets out; ours goes where it would have been.
   setInterval(() => {
     if (!window.LiteGraph?.vueNodesMode) return;
-    for (const node of followers.keys()) {
-      const { element } = node.widgets.find(({ name }) => name === WIDGET);
+    for (const node of viewers.keys()) {
+      const element = stageOf(node);
       if (element.isConnected || node.graph !== app.canvas.graph) continue;
       document.querySelector(`[data-node-id="${node.id}"] .lg-node-widgets`)?.append(element);
     }
   }, 500);
 
+  function stageOf(node) {
+    return node.widgets.find(({ name }) => name === WIDGET).element;
+  }
+
   function ask(node) {
-    followers.get(node)?.look(places(node));
     // Workflows without an id share the empty one: what the server has of it may be somebody else's.
     places(node)
       .filter(({ workflow }) => workflow !== NAMELESS)
       .forEach((place) => store.list(place));
   }
 
-  function addStage(node) {
-    const stage = new Stage(document);
-    const follower = new Follower(store, stage, load);
-    const widget = node.addDOMWidget(WIDGET, WIDGET, stage.element, {
+  function addViewer(node) {
+    let changed = () => {};
+    // A node that was removed must not be held by the store: only those in a graph hear of changes.
+    const onChange = (listener) => {
+      changed = listener;
+      return () => (changed = () => {});
+    };
+    const source = { ...store.source(() => places(node), (path) => api.apiURL(path)), onChange };
+    const viewer = new Viewer(document, source, {
+      view: defaults,
+      onView: (view) => (node.properties[PROPERTY] = { ...node.properties[PROPERTY], ...view }),
+      wheelNeedsFocus: true,
+    });
+    const { element } = viewer;
+    const widget = node.addDOMWidget(WIDGET, WIDGET, element, {
       serialize: false, // not in the prompt
       hideOnZoom: false,
       getMinHeight: () => MIN_HEIGHT_PX + 2 * MARGIN_PX,
     });
     widget.serialize = false; // not in the workflow
-    stage.element.style.setProperty("--comfy-widget-min-height", MIN_HEIGHT_PX);
-    forwardToCanvas(stage.element);
-    new ResizeObserver(([{ contentRect }]) => (follower.visible = contentRect.width > 0)).observe(stage.element);
+    element.style.setProperty("--comfy-widget-min-height", MIN_HEIGHT_PX);
+    element.dataset.captureWheel = "true"; // while it has the focus, say Vue nodes
+    forwardToCanvas(element);
 
     chain(node, "onAdded", () => {
-      followers.set(node, follower);
-      setTimeout(() => ask(node)); // when the graph around it is whole, and its place in it known
+      viewers.set(node, { viewer, changed: () => changed() });
+      setTimeout(() => (viewer.look(), ask(node))); // when the graph around it is whole, and its place in it known
     });
-    chain(node, "onRemoved", () => followers.delete(node));
+    chain(node, "onRemoved", () => viewers.delete(node));
+    chain(node, "onConfigure", () => viewer.prefer(node.properties[PROPERTY] ?? {}));
     // A new node has room for a square picture; one that is loaded is given its own size after this.
     const width = Math.max(node.computeSize()[0], WIDTH_PX);
-    const room = width - 2 * MARGIN_PX + LINE_HEIGHT_PX - MIN_HEIGHT_PX;
+    const room = width - 2 * MARGIN_PX + CHROME_HEIGHT_PX - MIN_HEIGHT_PX;
     node.setSize([width, node.computeSize()[1] + Math.max(0, room)]);
+  }
+
+  /** A setting was changed: it is what every node does that was not told otherwise. */
+  function prefer(view) {
+    Object.assign(defaults, view);
+    viewers.forEach(({ viewer }, node) => viewer.prefer({ ...view, ...node.properties[PROPERTY] }));
   }
 
   app.registerExtension({
     name: EXTENSION,
+    settings: [
+      {
+        id: "Safelight.Viewer.Speed",
+        category: ["Safelight", "Viewer", "Playback speed"],
+        name: "Playback speed",
+        tooltip: "Steps a second when the steps of a run are played. Each node may have its own.",
+        type: "combo",
+        options: SPEEDS.map((speed) => ({ text: `${speed} a second`, value: speed })),
+        defaultValue: VIEW.speed,
+        onChange: (speed) => Number(speed) && prefer({ speed: Number(speed) }),
+      },
+      {
+        id: "Safelight.Viewer.Follow",
+        category: ["Safelight", "Viewer", "Follow live"],
+        name: "Follow live",
+        tooltip: "A run that begins is shown, whatever was looked at before. A node that is locked (L) stays where it is.",
+        type: "boolean",
+        defaultValue: VIEW.follow,
+        onChange: (follow) => typeof follow === "boolean" && prefer({ follow }),
+      },
+    ],
     nodeCreated(node) {
-      if (node.comfyClass === NODE) addStage(node);
+      if (node.comfyClass === NODE) addViewer(node);
     },
   });
 }
 
-/** What the canvas would do with the wheel and the middle button, it does over the picture too. */
+/** What the canvas would do with the wheel and the middle button, it does over the viewer too, unless that took it. */
 function forwardToCanvas(element) {
   const forward = (event) => {
     event.preventDefault();

@@ -1,128 +1,192 @@
-/** The picture with a line below it. */
+/** The stage: one or two panes of pictures that are zoomed and panned together. */
 
-import { caption, inPlaceOfPicture, lastNote } from "./caption.mjs";
+import { density, make, onDrag, pointIn } from "./elements.mjs";
+import { columns, FIT, oneToOne, panned, placed, wheelFactor, zoomedAt } from "./zoom.mjs";
 
-export const MIN_HEIGHT_PX = 280;
-export const LINE_HEIGHT_PX = 28; // with the bar above it
+const GAP = 0.014; // between the pictures of a batch, of their longer side
+const CLICK_PX = 4;
+const NEAR_PX = 14;
+const KEY_STEP = 0.02;
 
-// A shadow root: the host's style sheets (Tailwind's `img { height: auto }`) stop at it, its variables do not.
-const STYLE = `
-  :host { display: block; box-sizing: border-box; width: 100%; height: 100%; min-height: ${MIN_HEIGHT_PX}px; }
-  .stage {
-    display: flex; flex-direction: column; height: 100%; min-height: inherit; overflow: hidden;
-    background: var(--safelight-ground, #17181a); border-radius: var(--safelight-radius, 8px);
-    color: var(--safelight-text, #d6d7d9); user-select: none;
-    font: 12px/26px var(--font-inter, Inter), system-ui, sans-serif; font-variant-numeric: tabular-nums;
+/** One grid of pictures; a single picture is a grid of one. */
+class Pane {
+  #document;
+  #cells = [];
+  #shape = { width: 1, height: 1 };
+
+  constructor(document) {
+    this.#document = document;
+    this.board = make(document, "div", { className: "board" });
+    this.element = make(document, "div", { className: "pane" }, this.board);
   }
-  .frame { position: relative; flex: 1; min-height: 0; }
-  .frame > * { position: absolute; inset: 0; }
-  img { width: 100%; height: 100%; object-fit: contain; }
-  .behind img { opacity: 0.35; transition: opacity 0.2s 0.3s; }
-  .words {
-    display: grid; place-content: center; padding: 0 24px; text-align: center; text-wrap: balance; line-height: 1.5;
-    color: var(--safelight-quiet, #8d9095); animation: appear 0.2s 0.4s backwards;
+
+  get size() {
+    return { width: this.element.clientWidth || 1, height: this.element.clientHeight || 1 };
   }
-  .words:empty { display: none; }
-  @keyframes appear { from { opacity: 0; } }
-  .note {
-    top: auto; padding: 5px 10px; line-height: 1.4; color: #ffd9a0; background: rgb(23 24 26 / 0.82);
-    display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden;
+
+  /** Of the grid, in pixels of the final images. */
+  get extent() {
+    const { width, height } = this.#shape;
+    const count = Math.max(1, this.#cells.length);
+    const gap = GAP * Math.max(width, height);
+    const across = columns(count, this.size, this.#shape);
+    const down = Math.ceil(count / across);
+    return { width: across * width + (across - 1) * gap, height: down * height + (down - 1) * gap, across, gap };
   }
-  .note:empty { display: none; }
-  .bar { height: 2px; flex: none; background: rgb(255 255 255 / 0.06); }
-  .bar > div { height: 100%; width: 100%; transform-origin: left; background: var(--safelight-lamp, #ff8a3d); }
-  .line { display: flex; flex: none; gap: 14px; height: 26px; padding: 0 10px; overflow: hidden; white-space: nowrap; }
-  .line > * { flex: none; }
-  .line > .maker { flex: 0 1 auto; min-width: 0; overflow: hidden; text-overflow: ellipsis; }
-  .line > :empty { display: none; }
-  .sigma, .maker { color: var(--safelight-quiet, #8d9095); }
-  .bar > div, .failed .step { transition: none; }
-  .finished .bar > div { opacity: 0; }
-  .interrupted .bar > div { opacity: 0.35; }
-  .failed .bar > div { background: var(--error-text, #ff5c5c); }
-  .failed .step { color: var(--error-text, #ff5c5c); }
-  @media (prefers-reduced-motion: no-preference) {
-    .bar > div { transition: transform 0.15s linear, opacity 0.6s; }
+
+  show(pictures, shape) {
+    this.#shape = shape;
+    while (this.#cells.length > pictures.length) this.#cells.pop().remove();
+    while (this.#cells.length < pictures.length) {
+      const cell = make(this.#document, "div", { className: "cell", data: { item: this.#cells.length } });
+      this.#cells.push(cell);
+      this.board.append(cell);
+    }
+    pictures.forEach((picture, i) => {
+      if (!picture) this.#cells[i].replaceChildren(); // rather nothing than the picture of another step
+      else if (this.#cells[i].firstChild !== picture) this.#cells[i].replaceChildren(picture);
+    });
   }
-  @media (prefers-reduced-motion: reduce) {
-    .behind img, .words { transition: none; animation: none; }
+
+  layout(zoom) {
+    const { width, height, across, gap } = this.extent;
+    const box = placed(zoom, this.size, { width, height });
+    for (const [side, value] of Object.entries(box)) this.board.style[side] = `${value}px`;
+    const percent = (of, whole) => `${(100 * of) / whole}%`;
+    this.#cells.forEach((cell, i) => {
+      const [column, row] = [i % across, Math.floor(i / across)];
+      cell.style.width = percent(this.#shape.width, width);
+      cell.style.height = percent(this.#shape.height, height);
+      cell.style.left = percent(column * (this.#shape.width + gap), width);
+      cell.style.top = percent(row * (this.#shape.height + gap), height);
+    });
   }
-`;
+}
 
 export class Stage {
-  #parts;
-  #picture = null;
-  #run = null;
-  #shown = null; // the run and the step in the picture
+  #panes;
+  #handle;
+  #told;
+  #zoom = FIT;
+  #mode = "one";
+  #wipe = 0.5;
 
-  /** @param {Document} document where `element` is going to be */
-  constructor(document) {
-    /** The one element to be put somewhere; it fills what it is given, at least `MIN_HEIGHT_PX` high. */
-    this.element = document.createElement("div");
-    const part = (name, ...children) => {
-      const element = document.createElement("div");
-      element.className = name;
-      element.append(...children);
-      return element;
-    };
-    const words = part("words");
-    const note = part("note");
-    const frame = part("frame", words, note);
-    const done = part("");
-    const [step, sigma, maker] = ["step", "sigma", "maker"].map((name) => part(name));
-    const stage = part("stage", frame, part("bar", done), part("line", step, sigma, maker));
-    stage.role = "group";
-    stage.ariaLabel = "Newest step";
-    const style = document.createElement("style");
-    style.textContent = STYLE;
-    this.element.attachShadow({ mode: "open" }).append(style, stage);
-    this.#parts = { stage, frame, words, note, done, step, sigma, maker };
-    this.#render();
+  /**
+   * @param {Document} document
+   * @param {{pick: (item: number) => void, zoomed: () => void}} told `pick`: one of several pictures was clicked
+   */
+  constructor(document, told) {
+    this.#told = told;
+    this.#panes = [new Pane(document), new Pane(document)];
+    this.#handle = make(document, "div", { className: "wipe", tabIndex: 0, role: "slider", ariaLabel: "Wipe" });
+    const gain = make(document, "div", { className: "gain" }, ...this.#panes.map(({ element }) => element));
+    this.element = make(document, "div", { className: "stage" }, gain, this.#handle);
+    this.#listen();
+    this.mode = "one";
   }
 
-  /** Says how a run is going; the picture stays until there is one of it. @param {import("./store.mjs").Run} run */
-  run(run) {
-    this.#run = run;
-    this.#render();
+  /** How the second pane is shown. @param {"one" | "wipe" | "side" | "difference"} mode */
+  set mode(mode) {
+    this.#mode = mode;
+    this.element.dataset.mode = mode;
+    this.#handle.hidden = mode !== "wipe";
+    this.layout();
   }
 
-  /** Shows a picture, which must be ready to be painted. @param {HTMLImageElement} picture of `step` of `run` */
-  show(picture, run, step) {
-    picture.alt = `Step ${step.index}`;
-    picture.draggable = false; // dropped on the canvas, it would be opened as a workflow
-    if (this.#picture) this.#picture.replaceWith(picture);
-    else this.#parts.frame.prepend(picture);
-    this.#picture = picture;
-    this.#shown = { run, step };
-    this.run(run);
+  set smooth(smooth) {
+    this.element.classList.toggle("nearest", !smooth);
   }
 
-  #render() {
-    const { stage, words, note, done, ...line } = this.#parts;
-    const run = this.#run;
-    const own = this.#shown?.run === run ? this.#shown?.step : null;
-    stage.className = `stage ${run?.state ?? "idle"}${run && !own ? " behind" : ""}`;
-    words.textContent = this.#picture ? "" : inPlaceOfPicture(run?.state ?? "idle");
-    note.textContent = note.title = lastNote(run?.manifest);
-    done.style.transform = `scaleX(${progress(run)})`;
-    const texts = run ? caption(run, own) : {};
-    for (const [name, element] of Object.entries(line)) {
-      if (name !== "frame") element.textContent = texts[name] ?? "";
-    }
-    line.maker.title = run?.manifest?.decoder?.name ?? "";
+  get zoomed() {
+    return this.#zoom.scale !== 1;
   }
-}
 
-/** How far a run is, 0..1: its own word, whichever picture is shown. */
-export function progress(run) {
-  if (!run) return 0;
-  return run.state === "finished" ? 1 : Math.min(1, (run.index ?? 0) / (run.total || Infinity));
-}
+  /** @param {{pictures: (HTMLImageElement | null)[], shape: import("./zoom.mjs").Size}[]} contents of each pane */
+  show(contents) {
+    contents.forEach(({ pictures, shape }, i) => this.#panes[i].show(pictures, shape));
+    this.layout();
+  }
 
-/** Loads a picture so that it can be shown without a flash. */
-export async function loadPicture(address, document) {
-  const picture = document.createElement("img");
-  picture.src = address;
-  await picture.decode();
-  return picture;
+  fit() {
+    this.#look(FIT);
+  }
+
+  /** A pixel of the final image on one of the screen; the second time, back. */
+  toggleOneToOne() {
+    const [pane] = this.#panes;
+    this.#look(this.zoomed ? FIT : oneToOne(this.#zoom, pane.size, pane.extent, density(this.element)));
+  }
+
+  /** To be called when there is another size for it. */
+  layout() {
+    for (const pane of this.#panes) pane.layout(this.#zoom);
+    this.element.style.setProperty("--wipe", `${this.#wipe * 100}%`);
+    this.element.classList.toggle("zoomed", this.zoomed);
+    this.#handle.ariaValueMin = "0";
+    this.#handle.ariaValueMax = "100";
+    this.#handle.ariaValueNow = String(Math.round(this.#wipe * 100));
+  }
+
+  #look(zoom) {
+    this.#zoom = zoom;
+    this.layout();
+    this.#told.zoomed();
+  }
+
+  /** The pane under the pointer; of two that lie on each other, the first. */
+  #under(event) {
+    const second = this.#mode === "side" && pointIn(this.element, event).x > this.element.offsetWidth / 2;
+    return this.#panes[second ? 1 : 0];
+  }
+
+  /** Zooms as the wheel says. */
+  wheel(event) {
+    const pane = this.#under(event);
+    this.#look(zoomedAt(this.#zoom, pane.size, pane.extent, pointIn(pane.element, event), wheelFactor(event)));
+  }
+
+  #listen() {
+    const { element } = this;
+    let from, last, wiping, picked;
+    onDrag(
+      element,
+      (event) => {
+        if (event.target.closest(".over")) return false;
+        from = last = pointIn(element, event);
+        const near = Math.abs(from.x - this.#wipe * element.offsetWidth) < NEAR_PX;
+        wiping = this.#mode === "wipe" && (near || !this.zoomed);
+        picked = event.target.closest(".cell");
+        element.classList.add("dragging");
+      },
+      (event) => {
+        const at = pointIn(element, event);
+        if (wiping) this.#wipeTo(at.x / element.offsetWidth);
+        else if (this.zoomed) {
+          const pane = this.#under(event);
+          this.#look(panned(this.#zoom, pane.size, pane.extent, { x: at.x - last.x, y: at.y - last.y }));
+        }
+        last = at;
+      },
+      (event) => {
+        element.classList.remove("dragging");
+        const at = pointIn(element, event);
+        const moved = Math.hypot(at.x - from.x, at.y - from.y) > CLICK_PX;
+        if (!moved && wiping && event.type === "pointerup") this.#wipeTo(at.x / element.offsetWidth);
+        else if (!moved && picked && picked.parentNode.childElementCount > 1) this.#told.pick(Number(picked.dataset.item));
+      },
+    );
+    element.addEventListener("dblclick", (event) => event.target.closest(".over") || this.fit());
+    this.#handle.addEventListener("keydown", (event) => {
+      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!by) return;
+      event.preventDefault();
+      event.stopPropagation();
+      this.#wipeTo(this.#wipe + by * KEY_STEP);
+    });
+  }
+
+  #wipeTo(at) {
+    this.#wipe = Math.min(Math.max(at, 0), 1);
+    this.layout();
+  }
 }

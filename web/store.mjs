@@ -22,6 +22,7 @@ const FORMAT = "safelight.run/1";
  * @property {object | null} manifest as last read, with the steps that were told since
  * @property {boolean} stale the server has more of it than `manifest` says
  * @property {{file: string, at: null} | null} thumbnail
+ * @property {number} heard when the last event of it came, by this page's clock
  */
 
 export class Store {
@@ -54,7 +55,9 @@ export class Store {
       run.news.push({ index, sigma, at, files, decode_ms });
       run.manifest &&= withSteps(run.manifest, run.news);
     }
-    run.stale ||= ended || (facts.index != null && !facts.files) || (facts.notes ?? 0) > (run.manifest?.notes.length ?? 0);
+    const unread = facts.index != null && (!facts.files || !run.manifest?.picture);
+    run.stale ||= ended || unread || (facts.notes ?? 0) > (run.manifest?.notes?.length ?? 0);
+    run.heard = Date.now();
     this.#changed();
   }
 
@@ -151,7 +154,7 @@ export class Store {
     if (!this.#runs.has(id)) {
       this.#forget();
       const unknown = { state: RUNNING, index: null, total: null, started: Infinity, gone: false, manifest: null };
-      const empty = { stale: false, thumbnail: null, news: [] };
+      const empty = { stale: false, thumbnail: null, news: [], heard: 0 };
       this.#runs.set(id, { id, workflow: workflow ?? null, node, ...unknown, ...empty, told: ++this.#told });
     }
     return this.#runs.get(id);

@@ -28,8 +28,8 @@ export function placed(zoom, pane, picture) {
 }
 
 /** The nearest view that is neither too close nor shows the ground where there could be picture. */
-export function kept(zoom, pane, picture) {
-  const scale = Math.min(Math.max(zoom.scale, 1), Math.max(1, MAX_PX / fitScale(pane, picture)));
+export function kept(zoom, pane, picture, least = 1) {
+  const scale = Math.min(Math.max(zoom.scale, least), Math.max(least, MAX_PX / fitScale(pane, picture)));
   const { width, height } = placed({ ...zoom, scale }, pane, picture);
   const within = (at, room, size) => {
     const margin = room / 2 / Math.max(size, EMPTY);
@@ -57,7 +57,8 @@ export function panned(zoom, pane, picture, by) {
 
 /** The view in which a pixel of the final image is one of the screen. @param {number} density screen pixels per pane's */
 export function oneToOne(zoom, pane, picture, density) {
-  return kept({ ...zoom, scale: 1 / density / fitScale(pane, picture) }, pane, picture);
+  const scale = 1 / density / fitScale(pane, picture);
+  return kept({ ...zoom, scale }, pane, picture, Math.min(1, scale));
 }
 
 /** A factor for a turn of the wheel, whatever unit the browser counts it in. */
@@ -66,11 +67,8 @@ export function wheelFactor({ deltaY, deltaMode }) {
 }
 
 /** The columns of a grid in which `count` pictures are largest. @param {Size} pane @param {Size} picture */
-export function columns(count, pane, picture, gap = 0) {
-  const size = (n) => {
-    const rows = Math.ceil(count / n);
-    return Math.min((pane.width - gap * (n - 1)) / n / picture.width, (pane.height - gap * (rows - 1)) / rows / picture.height);
-  };
+export function columns(count, pane, picture) {
+  const size = (n) => Math.min(pane.width / n / picture.width, pane.height / Math.ceil(count / n) / picture.height);
   const all = Array.from({ length: count }, (_, i) => i + 1);
   return all.reduce((best, n) => (size(n) > size(best) + EMPTY ? n : best), 1);
 }

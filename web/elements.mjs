@@ -1,0 +1,104 @@
+/** Small parts that the viewer is put together from. */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element with properties and children. */
+export function make(document, tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  const { data, style, ...rest } = properties;
+  Object.assign(element, rest);
+  Object.assign(element.dataset, data);
+  Object.assign(element.style, style);
+  element.append(...children);
+  return element;
+}
+
+/** An element of a drawing. */
+export function draw(document, tag, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+/** Of 16 by 16. */
+const ICONS = {
+  play: "M5 3.2v9.6l8-4.8z",
+  pause: "M5 3.5v9M11 3.5v9",
+  full: "M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10",
+  window: "M6 2.5V6H2.5M13.5 6H10V2.5M10 13.5V10h3.5M2.5 10H6v3.5",
+  pixels: "M2.5 13.5v-3.7h3.7V6.2h3.6V2.5h3.7",
+  smooth: "M2.5 13.5C9 13 7 3 13.5 2.5",
+  save: "M8 2.5v7.7M4.8 7.2 8 10.4l3.2-3.2M2.5 13.5h11",
+  copy: "M5.5 5.5h8v8h-8zM3.5 10.5h-1v-8h8v1",
+  tab: "M9.5 2.5h4V6.5M13.5 2.5 7.5 8.5M12.5 9.5v4h-10v-10h4",
+  lock: "M3.5 7.5h9v6h-9zM5.5 7.5V5a2.5 2.5 0 0 1 5 0v2.5",
+  compare: "M2.5 5.2h10M10 2.7l2.5 2.5L10 7.7M13.5 10.8h-10M6 8.3l-2.5 2.5L6 13.3",
+  wipe: "M2.5 3.5h11v9h-11zM8 1.5v13",
+  side: "M2.5 3.5h4.3v9H2.5zM9.2 3.5h4.3v9H9.2z",
+  difference: "M9.5 8a3.6 3.6 0 1 1-7.2 0 3.6 3.6 0 0 1 7.2 0M13.7 8a3.6 3.6 0 1 1-7.2 0 3.6 3.6 0 0 1 7.2 0",
+  grid: "M2.5 2.5h4.3v4.3H2.5zM9.2 2.5h4.3v4.3H9.2zM2.5 9.2h4.3v4.3H2.5zM9.2 9.2h4.3v4.3H9.2z",
+  close: "M4.5 4.5l7 7M11.5 4.5l-7 7",
+};
+
+/** @param {keyof typeof ICONS} name */
+export function icon(document, name) {
+  const path = draw(document, "path", { d: ICONS[name] });
+  return draw(document, "svg", { class: `icon icon-${name}`, viewBox: "0 0 16 16", "aria-hidden": "true" }, path);
+}
+
+/** A button with an icon or a short text. `say` is what it does, in words, and what is shown when pointed at. */
+export function button(document, what, say, onClick, className = "") {
+  const face = what in ICONS ? icon(document, what) : what;
+  const made = make(document, "button", { type: "button", className, title: say, ariaLabel: say }, face);
+  made.addEventListener("click", onClick);
+  return made;
+}
+
+/** Another icon on a button, another word for what it does. */
+export function reface(document, button, what, say) {
+  if (button.dataset.face !== what) {
+    button.dataset.face = what;
+    button.replaceChildren(what in ICONS ? icon(document, what) : what);
+  }
+  button.title = button.ariaLabel = say;
+}
+
+/** Where a pointer is in an element, in the element's own pixels: a canvas around it may be zoomed. */
+export function pointIn(element, event) {
+  const { left, top, width, height } = element.getBoundingClientRect();
+  return {
+    x: ((event.clientX - left) * element.offsetWidth) / (width || 1),
+    y: ((event.clientY - top) * element.offsetHeight) / (height || 1),
+  };
+}
+
+/** Screen pixels for each of the element's own. */
+export function density(element) {
+  const zoomed = element.getBoundingClientRect().width / (element.offsetWidth || 1);
+  return (zoomed || 1) * (element.ownerDocument.defaultView?.devicePixelRatio ?? 1);
+}
+
+/**
+ * Follows a pointer from where it is pressed until it is let go. `start` may refuse by returning false.
+ *
+ * @param {(event: PointerEvent) => boolean | void} start
+ * @param {(event: PointerEvent) => void} move
+ * @param {(event: PointerEvent) => void} [end]
+ */
+export function onDrag(element, start, move, end = () => {}) {
+  let dragging = null;
+  element.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0 || dragging !== null || start(event) === false) return;
+    dragging = event.pointerId;
+    element.setPointerCapture(dragging);
+  });
+  element.addEventListener("pointermove", (event) => event.pointerId === dragging && move(event));
+  const stop = (event) => {
+    if (event.pointerId !== dragging) return;
+    dragging = null;
+    end(event);
+  };
+  element.addEventListener("pointerup", stop);
+  element.addEventListener("pointercancel", stop);
+}

@@ -1,0 +1,179 @@
+/** How the viewer looks. A shadow root: the host's style sheets stop at it, its variables do not. */
+
+export const MIN_HEIGHT_PX = 280;
+export const CHROME_HEIGHT_PX = 28 + 26 + 52; // strip, caption, runs
+
+export const STYLE = `
+:host {
+  display: block; box-sizing: border-box; width: 100%; height: 100%; min-height: ${MIN_HEIGHT_PX}px;
+  --ground: var(--safelight-ground, var(--comfy-input-bg, #17181a));
+  --text: var(--safelight-text, var(--input-text, #dcddde));
+  --quiet: var(--safelight-quiet, var(--descrip-text, #8d9095));
+  --lamp: var(--safelight-lamp, #ff8a3d);
+  --bad: var(--error-text, #ff5c5c);
+  --line: color-mix(in srgb, var(--text) 13%, transparent);
+  --veil: rgb(18 18 20 / 0.72);
+}
+* { box-sizing: border-box; margin: 0; padding: 0; }
+[hidden] { display: none !important; }
+button {
+  all: unset; box-sizing: border-box; display: grid; place-content: center; flex: none; cursor: pointer;
+  min-width: 24px; height: 24px; border-radius: 6px; font-size: 11px; text-align: center; color: inherit;
+}
+button:disabled { opacity: 0.3; cursor: default; }
+:focus-visible { outline: 2px solid var(--lamp); outline-offset: -2px; }
+.icon { width: 16px; height: 16px; fill: none; stroke: currentColor; stroke-width: 1.4; stroke-linejoin: round; stroke-linecap: round; }
+.icon-play { fill: currentColor; }
+.icon-pause { stroke-width: 2.4; }
+
+.viewer {
+  position: relative; display: flex; flex-direction: column; height: 100%; min-height: inherit; overflow: hidden;
+  background: var(--ground); border-radius: var(--safelight-radius, 8px); color: var(--text);
+  font: 12px/26px var(--font-inter, Inter), system-ui, sans-serif; font-variant-numeric: tabular-nums;
+  user-select: none; -webkit-user-select: none; container: viewer / size; pointer-events: auto;
+}
+dialog {
+  position: fixed; inset: 0; width: 100vw; height: 100vh; max-width: none; max-height: none; border: 0; background: none;
+  overflow: hidden; pointer-events: auto;
+}
+.viewer:focus-visible { outline: 1px solid color-mix(in srgb, var(--lamp) 70%, transparent); outline-offset: -1px; }
+dialog .viewer { border-radius: 0; height: 100%; outline: none !important; }
+dialog::backdrop { background: var(--ground, #17181a); }
+
+/* The stage */
+.stage { position: relative; flex: 1; min-height: 0; overflow: hidden; touch-action: none; isolation: isolate; }
+.pane { position: absolute; inset: 0; overflow: hidden; }
+.board, .cell { position: absolute; }
+.cell { overflow: hidden; }
+.cell img { display: block; width: 100%; height: 100%; object-fit: contain; -webkit-user-drag: none; }
+.cell:not(:only-child) { cursor: zoom-in; }
+.nearest img { image-rendering: pixelated; }
+.behind .board { opacity: 0.22; }
+.zoomed { cursor: grab; }
+.zoomed.dragging { cursor: grabbing; }
+.stage[data-mode="one"] .pane + .pane { display: none; }
+.stage[data-mode="wipe"] { cursor: ew-resize; }
+.stage[data-mode="wipe"] .pane + .pane { clip-path: inset(0 0 0 var(--wipe)); }
+.stage[data-mode="wipe"] .pane + .pane .board { background: var(--ground); }
+.stage[data-mode="side"] .pane { right: calc(50% + 1px); }
+.stage[data-mode="side"] .pane + .pane { left: calc(50% + 1px); right: 0; }
+.stage[data-mode="difference"] .pane + .pane { mix-blend-mode: difference; }
+.stage[data-mode="difference"] .pane { background: #000; }
+.gain { position: absolute; inset: 0; isolation: isolate; }
+[data-mode="difference"] .gain { filter: brightness(4); }
+.wipe { position: absolute; top: 0; bottom: 0; left: var(--wipe); width: 2px; margin-left: -1px; background: rgb(255 255 255 / 0.9); box-shadow: 0 0 4px rgb(0 0 0 / 0.6); }
+.wipe::after {
+  content: ""; position: absolute; top: 50%; left: -9px; width: 20px; height: 20px; margin-top: -10px; border-radius: 50%;
+  background: rgb(255 255 255 / 0.95); box-shadow: 0 1px 5px rgb(0 0 0 / 0.5);
+}
+.words {
+  position: absolute; inset: 0; display: grid; place-content: center; padding: 0 24px; text-align: center; text-wrap: balance;
+  line-height: 1.5; color: var(--quiet); pointer-events: none; animation: appear 0.2s 0.4s backwards;
+}
+.words:empty { display: none; }
+@keyframes appear { from { opacity: 0; } }
+
+/* What lies over the picture */
+.over { position: absolute; left: 0; right: 0; display: flex; gap: 6px; padding: 6px; pointer-events: none; color: #ececed; line-height: 20px; }
+.over > * { pointer-events: auto; }
+.over.top { top: 0; flex-direction: column; align-items: stretch; }
+.over.bottom { bottom: 0; align-items: flex-end; justify-content: flex-end; flex-wrap: wrap-reverse; }
+.note { display: flex; gap: 6px; padding: 4px 4px 4px 9px; border-radius: 7px; background: var(--veil); color: #ffd9a0; line-height: 1.45; }
+.note:not(:has(span:not(:empty))) { display: none; }
+.note span { flex: 1; align-self: center; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; overflow-wrap: anywhere; }
+.note.failed { color: #ffb3ad; }
+.tools { display: flex; background: var(--veil); border-radius: 7px; }
+.tools button:hover, .live:hover, .choice button:hover, .note button:hover { color: #fff; background: rgb(255 255 255 / 0.14); }
+.fading { opacity: 0; transition: opacity 0.15s; }
+.viewer:hover .fading, .viewer:focus-within .fading, dialog .fading { opacity: 1; }
+@media (hover: none) { .fading { opacity: 1; } }
+.empty .tools, .empty .live { display: none; }
+.live { display: flex; align-items: center; gap: 6px; padding: 0 9px; background: var(--veil); border-radius: 7px; color: #b9babd; }
+.live::before { content: ""; width: 7px; height: 7px; border-radius: 50%; box-shadow: inset 0 0 0 1.4px currentColor; }
+.live[data-is="live"] { color: #fff; }
+.live[data-is="live"]::before { background: var(--lamp); box-shadow: 0 0 6px var(--lamp); }
+.live[data-is="newest"]::before { background: currentColor; }
+.live[data-is="locked"]::before { content: none; }
+.live .icon { width: 13px; height: 13px; margin-left: -2px; }
+.toast { margin-right: auto; padding: 2px 9px; border-radius: 7px; background: var(--veil); opacity: 0; transition: opacity 0.2s; pointer-events: none; }
+.toast.shown { opacity: 1; }
+.comparing { display: flex; gap: 6px; align-items: center; justify-content: center; flex-wrap: wrap; }
+.tag { padding: 2px 8px; border-radius: 7px; background: var(--veil); white-space: nowrap; }
+.tag.A { margin-right: auto; }
+.tag.B { margin-left: auto; }
+.choice { display: flex; border-radius: 7px; background: var(--veil); }
+.choice button { padding: 0 4px; color: #b9babd; }
+.choice [aria-pressed="true"] { color: var(--lamp); }
+.differences { align-self: flex-start; max-width: 100%; padding: 2px 9px; border-radius: 7px; background: var(--veil); line-height: 20px; overflow: hidden; }
+.differences summary { cursor: pointer; color: #b9babd; border-radius: 4px; }
+.differences dl { display: grid; grid-template-columns: auto auto auto; gap: 0 12px; max-height: 8em; overflow-y: auto; padding-bottom: 3px; }
+.differences dt { color: #b9babd; }
+.differences dd { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: 22ch; min-width: 0; }
+dialog .differences dd { max-width: 48ch; white-space: normal; }
+.frames { display: flex; flex: 1 0 100%; align-items: center; gap: 8px; height: 24px; padding-right: 9px; border-radius: 7px; background: var(--veil); touch-action: none; }
+.frames .rail { position: relative; flex: 1; height: 24px; cursor: pointer; }
+.frames .rail::before, .frames .rail::after { content: ""; position: absolute; left: 0; top: 11px; height: 2px; border-radius: 1px; width: 100%; background: rgb(255 255 255 / 0.25); }
+.frames .rail::after { width: calc(var(--frame) * 100%); background: var(--lamp); }
+.frames.whole .rail { cursor: default; }
+
+/* The strip */
+.strip { position: relative; flex: none; height: 28px; cursor: ew-resize; touch-action: none; }
+.strip svg { display: block; position: absolute; inset: 0; fill: none; stroke: none; }
+.strip .area, .strip .done-area { fill: color-mix(in srgb, var(--text) 4%, transparent); }
+.strip .lit-area { fill: url(#lit); }
+.strip stop { stop-color: var(--lamp); stop-opacity: 0.3; }
+.strip stop + stop { stop-opacity: 0.06; }
+.strip .line { stroke: color-mix(in srgb, var(--text) 20%, transparent); stroke-dasharray: 1 3; stroke-linecap: round; }
+.strip .done-line { stroke: color-mix(in srgb, var(--text) 38%, transparent); }
+.strip .lit-line { stroke: var(--lamp); stroke-width: 1.5; }
+.strip .ticks { stroke: color-mix(in srgb, var(--text) 45%, transparent); }
+.strip .lit-ticks { stroke: var(--lamp); }
+.strip .hover { stroke: color-mix(in srgb, var(--text) 45%, transparent); }
+.strip .scrubber { stroke: var(--lamp); stroke-width: 1.5; }
+.strip .dot { fill: var(--lamp); stroke: var(--ground); stroke-width: 2; }
+.strip.failed .scrubber { stroke: var(--bad); }
+.strip.failed .dot { fill: var(--bad); }
+.bubble {
+  position: absolute; bottom: calc(100% - var(--strip-top) + 4px); width: 108px; padding: 4px; border-radius: 8px; pointer-events: none;
+  background: #1b1b1d; color: #ececed; line-height: 18px; text-align: center; font-size: 11px; box-shadow: 0 2px 10px rgb(0 0 0 / 0.35);
+}
+.bubble canvas { display: block; width: 100px; border-radius: 5px; background: rgb(255 255 255 / 0.06); }
+
+/* The caption */
+.line { display: flex; flex: none; height: 26px; padding: 0 6px 0 4px; gap: 4px; align-items: center; }
+.parts { display: flex; flex: 1; flex-wrap: wrap; column-gap: 14px; min-width: 0; height: 26px; overflow: hidden; white-space: nowrap; }
+.parts > :empty { display: none; }
+.parts > * { color: var(--quiet); max-width: 100%; overflow: hidden; text-overflow: ellipsis; }
+.parts > .step { color: var(--text); }
+.failed .parts > .step { color: var(--bad); }
+.line button { color: var(--quiet); }
+.line button:hover:not(:disabled), .runs button.compare:hover:not(:disabled) { color: var(--text); background: var(--line); }
+.line .play.playing { color: var(--lamp); }
+.speed { padding: 0 5px; }
+
+/* The runs */
+.runs { display: flex; flex: none; height: 52px; padding: 2px 6px 8px 8px; gap: 6px; align-items: center; }
+.thumbs { position: relative; display: flex; flex: 1; min-width: 0; gap: 6px; overflow-x: auto; scrollbar-width: none; height: 100%; align-items: center; padding: 0 1px; mask-image: linear-gradient(90deg, #000 calc(100% - 14px), transparent); }
+.thumb { position: relative; width: 40px; height: 40px; border-radius: 6px; overflow: hidden; background: var(--line); }
+.thumb img { display: block; width: 40px; height: 40px; object-fit: cover; -webkit-user-drag: none; opacity: 0.72; transition: opacity 0.15s; }
+.thumb:hover img, .thumb[aria-pressed="true"] img { opacity: 1; }
+.thumb::after {
+  content: attr(data-mark); position: absolute; inset: 0; border-radius: 6px; padding: 1px 5px; font-size: 10px; line-height: 15px; font-weight: 600;
+  color: #fff; text-shadow: 0 0 3px #000, 0 0 3px #000; box-shadow: inset 0 0 0 1px rgb(255 255 255 / 0.07);
+}
+.thumb[aria-pressed="true"]::after { box-shadow: inset 0 0 0 2px var(--lamp); }
+.thumb[data-mark="B"]::after { box-shadow: inset 0 0 0 2px #e9e9ea; }
+.thumb::before { content: ""; position: absolute; z-index: 1; left: 0; bottom: 0; height: 3px; width: calc(var(--done) * 100%); background: var(--lamp); }
+.thumb.interrupted::before, .thumb.failed::before { left: auto; right: 4px; bottom: 4px; width: 7px; height: 7px; border-radius: 1.5px; background: #e9e9ea; box-shadow: 0 0 3px #000; }
+.thumb.failed::before { border-radius: 50%; background: var(--bad); }
+.thumb.gone img { opacity: 0.3; }
+.compare { width: 30px; height: 30px; color: var(--quiet); }
+.compare[aria-pressed="true"] { color: var(--lamp); }
+.spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+
+@container viewer (max-height: 250px) { .runs { display: none; } }
+@container viewer (max-width: 460px) { .tag span { display: none; } .comparing { gap: 4px; } }
+@container viewer (max-width: 330px) { .speed, .tools .rare { display: none; } .tag { padding: 2px 6px; } }
+@media (prefers-reduced-motion: reduce) { .fading, .toast, .thumb img { transition: none; } .words { animation: none; } }
+@media (prefers-reduced-motion: no-preference) { .behind .board { transition: opacity 0.2s 0.3s; } }
+`;
