@@ -1,7 +1,7 @@
 """The viewer's modules as one script, for pages that can load no other file.
 
-From `file://` a browser loads neither modules nor data. So every module becomes a function that returns what it exports,
-called once, after those it imports:
+From `file://` a browser loads neither modules nor data. So every module becomes a function that returns what it
+exports, called once, after those it imports:
 
     const $zoom = (() => { ... return { kept, placed }; })();
     const $stage = (() => { const { kept } = $zoom; ... return { Stage }; })();

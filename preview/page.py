@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple, final
 
@@ -23,7 +22,9 @@ STYLE = """
   --safelight-ground: #151617; --safelight-text: #dcddde; --safelight-quiet: #94979c; --safelight-radius: 0px;
 }
 @media (prefers-color-scheme: light) {
-  :root { --safelight-ground: #eeeeec; --safelight-text: #1d1e20; --safelight-quiet: #5d6066; --safelight-lamp: #c8500a; }
+  :root {
+    --safelight-ground: #eeeeec; --safelight-text: #1d1e20; --safelight-quiet: #5d6066; --safelight-lamp: #c8500a;
+  }
 }
 * { box-sizing: border-box; }
 html, body { height: 100%; margin: 0; }
@@ -114,8 +115,8 @@ def harmless(data: Any) -> str:
 class Page(Sink):
     """Writes `index.html`: when the run begins, now and then while it goes on, and when it ends.
 
-    A run that is killed leaves the last one. Put it right after the run's folder: closed after all others, it knows what
-    they made.
+    A run that is killed leaves the last one. Put it right after the run's folder: closed after all others, it knows
+    what they made.
 
     Args:
         folder: of the run.
@@ -127,11 +128,11 @@ class Page(Sink):
 
     def __init__(self, folder: RunFolder, clock: Callable[[], float] = monotonic) -> None:
         self._folder, self._clock = folder, clock
-        self._compose: Callable[[Any], Document] = partial(document)
+        self._script = ""
         self._written_s = float("-inf")
 
     def open(self) -> None:
-        self._compose = partial(document, script=bundle("page"))
+        self._script = bundle("page")
         self._write(self._folder.manifest())
         self._folder.announce(page=NAME)
         self._folder.save()
@@ -145,4 +146,4 @@ class Page(Sink):
 
     def _write(self, manifest: Mapping[str, Any]) -> None:
         self._written_s = self._clock()
-        self._folder.write(NAME, self._compose({**manifest, "page": NAME}).html.encode())
+        self._folder.write(NAME, document({**manifest, "page": NAME}, self._script).html.encode())

@@ -140,7 +140,7 @@ def test_nothing_of_the_sampler_is_left_to_the_garbage_collector(pair):
 
 
 def test_there_is_a_picture_for_each_step_and_nothing_half_written(pair):
-    expected = {f"step_{n:04d}.png" for n in range(1, STEPS + 1)} | {"run.json"}
+    expected = {f"step_{n:04d}.png" for n in range(1, STEPS + 1)} | {"run.json", "index.html"}
     assert {path.name for path in pair.folder.iterdir()} == expected
     assert numbers(pair.folder) == spied(pair.spied)
 

@@ -32,7 +32,7 @@ def manifest_of(folder):
     for name in listed:
         with Image.open(folder / name) as picture:
             picture.load()
-    assert not [path for path in folder.iterdir() if path.name not in listed | {"run.json"}]
+    assert not [path for path in folder.iterdir() if path.name not in listed | {"run.json", "index.html"}]
     return manifest
 
 

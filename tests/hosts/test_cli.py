@@ -37,7 +37,7 @@ def test_the_demo_records_every_step(tmp_path, capsys, sampler):
     assert [step["index"] for step in manifest["steps"]] == [1, 2, 3, 4, 5]
     named = {file for step in manifest["steps"] for file in step["files"]}
     assert named == {f"step_000{i}.png" for i in range(1, 6)}
-    assert {path.name for path in folder.iterdir()} == named | {"run.json", "sheet.png", "steps.webp"}
+    assert {path.name for path in folder.iterdir()} == named | {"run.json", "index.html", "sheet.png", "steps.webp"}
     assert opened(folder / "step_0005.png").shape[:2] == tuple(
         manifest["picture"][side] for side in ("shown_height", "shown_width")
     )

@@ -45,7 +45,7 @@ def test_when_the_block_ends_everything_is_there(tmp_path):
         for index in range(1, 6):
             assert pipeline.offer(step_of(index, 5))
     steps = [f"step_{index:04d}.png" for index in range(1, 6)]
-    assert names(path) == {"run.json", "sheet.png", "steps.webp", *steps}
+    assert names(path) == {"run.json", "index.html", "sheet.png", "steps.webp", *steps}
     manifest = read_manifest(path)
     assert manifest == json.loads(json.dumps(folder.manifest()))
     assert manifest["state"] == "finished"
@@ -105,7 +105,14 @@ def test_a_run_that_is_broken_off_says_so_and_has_its_files(tmp_path, error, sta
         sample(pipeline)
     manifest = read_manifest(tmp_path / "run")
     assert (manifest["state"], len(manifest["steps"])) == (state, 2)
-    assert names(tmp_path / "run") == {"run.json", "sheet.png", "steps.webp", "step_0001.png", "step_0002.png"}
+    assert names(tmp_path / "run") == {
+        "run.json",
+        "index.html",
+        "sheet.png",
+        "steps.webp",
+        "step_0001.png",
+        "step_0002.png",
+    }
 
 
 def test_a_run_without_a_step_is_a_run(tmp_path):
@@ -113,7 +120,7 @@ def test_a_run_without_a_step_is_a_run(tmp_path):
         pass
     manifest = read_manifest(tmp_path / "run")
     assert (manifest["state"], manifest["steps"], manifest["decoder"]) == ("finished", [], None)
-    assert names(tmp_path / "run") == {"run.json"}
+    assert names(tmp_path / "run") == {"run.json", "index.html"}
 
 
 def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path):
@@ -126,7 +133,7 @@ def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path):
 def test_an_empty_folder_will_do(tmp_path):
     with recording(tmp_path, SPACE):
         pass
-    assert names(tmp_path) == {"run.json"}
+    assert names(tmp_path) == {"run.json", "index.html"}
 
 
 def test_what_cannot_be_a_folder_is_refused(tmp_path):

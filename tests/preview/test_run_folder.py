@@ -289,4 +289,4 @@ def test_a_killed_process_leaves_a_readable_manifest_that_lists_only_what_is_the
     listed = [name for step in manifest["steps"] for name in step["files"]]
     assert 3 <= len(listed) <= 12  # a few are still being encoded
     assert listed == [f"step_{index:04d}.png" for index in range(1, len(listed) + 1)]
-    assert {path.name for path in path.iterdir()} == {NAME, *listed}
+    assert {path.name for path in path.iterdir()} == {NAME, "index.html", *listed}
