@@ -35,7 +35,7 @@ class LabLatent:
 
 
 class LabKeep:
-    """Writes an IMAGE, and the LATENT it was made of if there is one, to `<output>/<file>`."""
+    """Writes an IMAGE to `<output>/<file>`, beside it as `processed` what a model would sample of a LATENT."""
 
     RETURN_TYPES = ()
     OUTPUT_NODE = True
@@ -45,12 +45,12 @@ class LabKeep:
     def INPUT_TYPES(cls) -> dict:  # noqa: N802
         return {
             "required": {"file": ("STRING", {}), "image": ("IMAGE",)},
-            "optional": {"samples": ("LATENT",)},
+            "optional": {"samples": ("LATENT",), "model": ("MODEL",)},
         }
 
-    def keep(self, file, image, samples=None):
+    def keep(self, file, image, samples=None, model=None):
         tensors = {"image": image.contiguous()}
-        if samples is not None:
-            tensors["samples"] = samples["samples"].contiguous()
+        if model is not None:
+            tensors["processed"] = model.model.process_latent_in(samples["samples"]).contiguous()
         save_file(tensors, Path(folder_paths.get_output_directory(), file))
         return {}
