@@ -7,9 +7,10 @@ from ...hosts.comfyui.routes import register
 from ...hosts.comfyui.watch import RUNS
 from .decode import SafelightDecode
 from .fit import SafelightFit
+from .learn import SafelightLearn
 from .preview import SafelightPreview
 
-NODES: list[type[io.ComfyNode]] = [SafelightPreview, SafelightDecode, SafelightFit]
+NODES: list[type[io.ComfyNode]] = [SafelightPreview, SafelightDecode, SafelightFit, SafelightLearn]
 
 
 class SafelightExtension(ComfyExtension):

@@ -11,7 +11,7 @@ import struct
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -370,6 +370,19 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of the module's own, for tests that leave decoders behind."""
     with serving(tmp_path_factory.mktemp("comfyui"), FOLDER) as server:
         yield server
+
+
+@pytest.fixture
+def restarted(tmp_path: Path) -> Iterator[Callable[[Server], Server]]:
+    """Makes a server that finds another one's models as that one left them."""
+    with ExitStack() as servers:
+
+        def restart(before: Server) -> Server:
+            server = servers.enter_context(serving(tmp_path / "comfyui", FOLDER))
+            shutil.copytree(before.models, server.models, dirs_exist_ok=True)
+            return server
+
+        yield restart
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

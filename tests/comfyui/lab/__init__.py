@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .decoding import LabDecoder, LabLearned
 from .keep import LabKeep, LabLatent
 
 
@@ -344,4 +345,11 @@ class LabDigest:
         return {"ui": {"digest": [hashlib.sha256(latents.numpy().tobytes()).hexdigest()], "held": [held]}}
 
 
-NODE_CLASS_MAPPINGS = {node.__name__: node for node in (LabModel, LabVae, LabPictures, LabTell, LabSpy, LabDigest, LabKeep, LabLatent)}
+NODE_CLASS_MAPPINGS = {
+    node.__name__: node
+    for node in (
+        *(LabModel, LabVae, LabPictures, LabTell, LabSpy, LabDigest),
+        *(LabKeep, LabLatent),
+        *(LabDecoder, LabLearned),
+    )
+}

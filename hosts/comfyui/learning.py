@@ -1,0 +1,253 @@
+"""Learning from what ComfyUI decodes anyway, on a thread that no decode waits for."""
+
+import atexit
+import logging
+import queue
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...decoders.catalogue import PIXELS
+from ...decoders.errors import FitError, SafelightError
+from ...decoders.identify import UNKNOWN, Evidence, identify
+from ...decoders.space_table import SPACES
+from ...decoders.spaces import AUDIO, NAME, VIDEO, LatentSpace, Spaces
+from ...fitting.knowledge import Lesson
+from ...fitting.learned import learn
+from ...preview.snapshot import Snapshots, to_host
+
+FROM_MODEL = "from model"
+WAITING = 4  # decodes; when the worker is behind, the next ones teach nothing
+MOST_PICTURES = 8  # of one decode
+MOST_FRAMES = 4  # of one video
+SIDE = 128  # latent pixels in the middle of a picture that are looked at; more would tell little more
+END_S = 5.0  # that the end of the process waits for the decode that is being learned from
+MOST_TOLD = 256  # different messages
+
+Task = Callable[[], str | None]
+
+log = logging.getLogger("safelight.comfyui")
+
+
+@final
+class Learner:
+    """One thread that works through what it is offered, in order. What there is no room for is dropped.
+
+    Args:
+        waiting: how much room there is.
+    """
+
+    def __init__(self, waiting: int = WAITING) -> None:
+        self._tasks: queue.Queue[Task | None] = queue.Queue(waiting)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._told: set[str] = set()
+
+    def offer(self, task: Task) -> bool:
+        """Has `task` done later; False where there is no room. What it returns is told, what it raises as well."""
+        with self._lock:
+            if self._closed:
+                return False
+            if self._thread is None:
+                # A daemon: a host that ends must not wait for a disk that does not answer.
+                self._thread = threading.Thread(target=self._work, name="safelight learning", daemon=True)
+                self._thread.start()
+                atexit.register(self.close)
+            try:
+                self._tasks.put_nowait(task)
+            except queue.Full:
+                log.debug("learning is behind: this decode teaches nothing")
+                return False
+        return True
+
+    def wait(self) -> None:
+        """Returns when everything that was offered is done."""
+        self._tasks.join()
+
+    def close(self) -> None:
+        """Ends the thread after what it is doing; waits for that, for a bounded time."""
+        with self._lock:
+            self._closed = True
+            while self._drop():
+                pass
+            if self._thread is None:
+                return
+            self._tasks.put_nowait(None)
+        self._thread.join(END_S)
+        atexit.unregister(self.close)
+
+    def tell(self, text: str, level: int = logging.INFO) -> None:
+        """Logs a sentence once: what is wrong with one decode is wrong with the next."""
+        if len(self._told) >= MOST_TOLD:
+            self._told.clear()
+        if text not in self._told:
+            self._told.add(text)
+            log.log(level, "learning while decoding: %s", text)
+
+    def _drop(self) -> bool:
+        try:
+            self._tasks.get_nowait()
+        except queue.Empty:
+            return False
+        self._tasks.task_done()
+        return True
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                if told := task():
+                    self.tell(told)
+            except (SafelightError, OSError) as error:
+                self.tell(str(error), logging.WARNING)
+            except Exception as error:
+                self.tell(f"{type(error).__name__}: {error}", logging.ERROR)
+                log.debug("this decode teaches nothing", exc_info=True)
+            finally:
+                del task  # it holds pictures, which would wait here with the thread
+                self._tasks.task_done()
+        self._tasks.task_done()
+
+
+class Target(NamedTuple):
+    """Latents in model space `[B, C, T, h, w]`, with what is known of them."""
+
+    space: LatentSpace
+    latents: Tensor
+    evidence: Evidence | None
+
+
+def teach(learner: Learner, samples: Mapping[str, Any], images: Tensor, model: Any | None, space: str) -> None:
+    """Offers a decode to `learner`. Never raises, waits for nothing, changes nothing that it is given.
+
+    Args:
+        learner: whose thread learns.
+        samples: the host's LATENT.
+        images: `[N, H, W, 3]`, what the host made of it.
+        model: the host's ModelPatcher whose latents they are, or None.
+        space: their latent space by name, or `FROM_MODEL`.
+    """
+    try:
+        from .library import catalogue, own_folder
+
+        at_hand = catalogue()
+        target = _target(samples, model, space, at_hand.spaces())
+        copy, downscale = copied(target.latents, images)
+        of = target.space if target.space.name in SPACES else replace(target.space, downscale=downscale)
+        folder = own_folder()
+        learner.offer(lambda: learn(folder, of, copy(), at_hand, target.evidence))
+    except SafelightError as error:
+        learner.tell(str(error))
+    except Exception as error:
+        learner.tell(f"{type(error).__name__}: {error}", logging.ERROR)
+        log.debug("this decode teaches nothing", exc_info=True)
+
+
+def copied(latents: Tensor, images: Tensor) -> tuple[Callable[[], Lesson], int]:
+    """A copy of some of the pictures of a decode, averaged to the latents' size, with their latents.
+
+    Args:
+        latents: `[B, C, T, h, w]`, model space.
+        images: `[B*F, H, W, 3]`, the F frames that come of T one item after the other.
+
+    Returns:
+        What reads the copy, on any thread, once; and the picture pixels per latent pixel, along one side.
+
+    Raises:
+        FitError: they do not go together.
+    """
+    items, _, times, height, width = latents.shape
+    if images.ndim != 4 or images.shape[-1] != 3:
+        raise FitError(f"expected pictures [N, H, W, 3], got {list(images.shape)}: nothing is learned of these")
+    frames, downscale = len(images) // items, images.shape[1] // height
+    stride = (frames - 1) // (times - 1) if times > 1 else 1
+    told = [items * (1 + (times - 1) * stride), height * downscale, width * downscale]
+    if downscale < 2 or list(images.shape[:3]) != told:
+        raise FitError(
+            f"expected pictures a whole number of times the size of latents {list(latents.shape)}, and a first frame "
+            f"with equally many for each latent frame after it, got {list(images.shape)}: nothing is learned of these"
+        )
+    some = _spread(items, MOST_PICTURES)
+    moments = _spread(times, min(MOST_FRAMES, max(1, MOST_PICTURES // len(some))))
+    top, left = (max(0, (side - SIDE) // 2) for side in (height, width))
+    chosen, means = [], []
+    for item in some:
+        for moment in moments:
+            chosen.append(latents[item, :, moment, top : top + SIDE, left : left + SIDE])
+            # The first latent frame of a video is one picture, each later one as many as the VAE's stride.
+            begin, end = (0, 1) if moment == 0 else (1 + (moment - 1) * stride, 1 + moment * stride)
+            part = images[item * frames + begin : item * frames + end]
+            part = part[:, top * downscale :, left * downscale :][:, : SIDE * downscale, : SIDE * downscale]
+            means.append(F.avg_pool2d(part.movedim(-1, 1).float(), downscale).mean(0))
+    snapshots = Snapshots()
+    kept = [snapshots.take(torch.stack(tensors).float()) for tensors in (chosen, means)]
+
+    def read() -> Lesson:
+        tensors = []
+        for snapshot in kept:
+            with snapshots.reading(snapshot) as copy:
+                tensors.append(torch.from_numpy(to_host(copy)))
+        return Lesson(*tensors)
+
+    return read, downscale
+
+
+def _target(samples: Mapping[str, Any], model: Any | None, name: str, spaces: Spaces) -> Target:
+    """What a LATENT holds, which is what the VAE takes, as model space.
+
+    Raises:
+        SafelightError: nobody said what space it is of, or it is not, or nothing is to be learned of that one.
+    """
+    latents = samples["samples"]
+    if getattr(latents, "is_nested", False):  # picture and sound: the host decodes the first
+        latents = latents.unbind()[0]
+    if name != FROM_MODEL:
+        target = Target(spaces[name], latents, None)
+        _expect_pictures(target.space)
+        return target._replace(latents=target.space.to_model(target.space.unpack(latents.float())))
+    if model is None:
+        raise FitError(f"space is {FROM_MODEL!r}, but no model is connected: connect one, or choose the space")
+    from .facts import latent_evidence
+
+    evidence = latent_evidence(model)
+    space = identify(evidence, spaces)
+    _expect_pictures(space)
+    if space.name == UNKNOWN:
+        space = _row(evidence, space, spaces)
+    latent_format = model.get_model_object("latent_format")
+    if latent_format.latent_dimensions == VIDEO and latents.ndim == 4:  # a picture is a video of one frame to them
+        latents = latents.unsqueeze(2)
+    return Target(space, space.unpack(latent_format.process_in(latents)), evidence)
+
+
+def _expect_pictures(space: LatentSpace) -> None:
+    if space.dims == AUDIO or space.name == PIXELS:
+        what = "are pictures already" if space.name == PIXELS else "show no pictures"
+        raise FitError(f"latents of {space.title} {what}: nothing is to be learned")
+
+
+def _row(evidence: Evidence, space: LatentSpace, spaces: Spaces) -> LatentSpace:
+    """A row for a format that has none, which is found again by what the host says of it.
+
+    Raises:
+        FitError: it could not be, or its name is another's.
+    """
+    told = evidence.format_name or ""
+    name = re.sub("[^a-z0-9]+", "_", told.lower()).strip("_")[:64]
+    if not NAME.fullmatch(name) or name == UNKNOWN or name in spaces:
+        raise FitError(f"latents of {told or 'a format without a name'} cannot be told from others: nothing is learned")
+    row = replace(space, name=name, title=told, comfyui=(told,), source=f"what ComfyUI says of its format {told}")
+    if identify(evidence, Spaces((*spaces, row))) != row:
+        raise FitError(f"what ComfyUI says of {told} fits several latent spaces: nothing is learned")
+    return row
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most so many of the numbers below `count`, evenly."""
+    return list(range(count)) if count <= most else [i * count // most for i in range(most)]
