@@ -1,0 +1,191 @@
+"""The thread that learns from decodes, and what it is handed; nothing of this needs a host."""
+
+import logging
+import threading
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safelight.decoders.errors import FitError
+from safelight.hosts.comfyui.learning import MOST_PICTURES, SIDE, Learner, copied
+
+
+@pytest.fixture
+def learner():
+    learner = Learner(waiting=2)
+    yield learner
+    learner.close()
+
+
+class Gate:
+    """A task that waits until it is let through."""
+
+    def __init__(self):
+        self.begun, self.open, self.done = threading.Event(), threading.Event(), False
+
+    def __call__(self):
+        self.begun.set()
+        assert self.open.wait(10)
+        self.done = True
+
+
+# The thread
+
+
+def test_what_is_offered_is_done_in_order_by_another_thread(learner):
+    done = []
+    for number in range(6):
+        learner.offer(lambda number=number: done.append((number, threading.get_ident())))
+        learner.wait()
+    assert [number for number, _ in done] == list(range(6))
+    assert {thread for _, thread in done} != {threading.get_ident()}
+    assert len({thread for _, thread in done}) == 1
+
+
+def test_what_there_is_no_room_for_is_dropped_at_once(learner):
+    gate, done = Gate(), []
+    assert learner.offer(gate)
+    assert gate.begun.wait(10)
+    assert [learner.offer(lambda: done.append(1)) for _ in range(4)] == [True, True, False, False]
+    gate.open.set()
+    learner.wait()
+    assert done == [1, 1]
+
+
+def test_a_task_that_fails_costs_one_line_and_not_the_thread(learner, caplog):
+    def fail(error):
+        raise error
+
+    for error in (FitError("no pictures"), OSError(28, "No space left on device"), ZeroDivisionError("ours")) * 2:
+        learner.offer(lambda error=error: fail(error))
+        learner.wait()
+    with caplog.at_level(logging.INFO):
+        learner.offer(lambda: "it is better")
+        learner.wait()
+    assert [record.message.removeprefix("learning while decoding: ") for record in caplog.records] == [
+        "no pictures",
+        "[Errno 28] No space left on device",
+        "ZeroDivisionError: ours",
+        "it is better",
+    ]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "ERROR", "INFO"]
+
+
+def test_nothing_holds_on_to_what_was_learned_from(learner):
+    class Picture:
+        pass
+
+    import weakref
+
+    picture = Picture()
+    seen = weakref.ref(picture)
+    learner.offer(lambda picture=picture: None)
+    del picture
+    learner.wait()
+    assert seen() is None
+
+
+def test_closing_ends_what_is_being_done_and_drops_the_rest():
+    learner, gate, done = Learner(), Gate(), []
+    learner.offer(gate)
+    assert gate.begun.wait(10)
+    learner.offer(lambda: done.append(1))
+    closing = threading.Thread(target=learner.close)
+    closing.start()
+    gate.open.set()
+    closing.join(10)
+    assert gate.done
+    assert done == []
+    assert not learner.offer(lambda: done.append(2))
+
+
+def test_no_thread_is_begun_for_nothing():
+    before = threading.active_count()
+    Learner().close()
+    assert threading.active_count() == before
+
+
+# What it is handed
+
+
+def pair(items=1, times=1, height=6, width=9, downscale=8, stride=4):
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(items, 4, times, height, width, generator=generator)
+    frames = 1 + (times - 1) * stride
+    return latents, torch.rand(items * frames, height * downscale, width * downscale, 3, generator=generator)
+
+
+def test_pictures_are_averaged_to_the_latents_size():
+    latents, images = pair(items=3)
+    read, downscale = copied(latents, images)
+    lesson = read()
+    assert downscale == 8
+    assert torch.equal(lesson.latents, latents[:, :, 0])
+    for y, x in ((0, 0), (5, 8), (2, 3)):
+        block = images[1, 8 * y : 8 * y + 8, 8 * x : 8 * x + 8].double().mean((0, 1))
+        assert torch.allclose(lesson.rgb[1, :, y, x].double(), block, atol=1e-6)
+
+
+def test_it_is_a_copy(monkeypatch):
+    latents, images = pair()
+    read, _ = copied(latents, images)
+    before = [tensor.clone() for tensor in (latents, images)]
+    latents.zero_(), images.zero_()
+    lesson = read()
+    assert torch.equal(lesson.latents, before[0][:, :, 0])
+    assert lesson.rgb.mean() == pytest.approx(float(before[1].mean()), abs=1e-4)
+
+
+def test_what_was_made_in_inference_mode_can_be_learned_from():
+    with torch.inference_mode():
+        latents, images = pair()
+        read, _ = copied(latents, images)
+    lesson = read()
+    assert not lesson.latents.is_inference()
+    assert not lesson.rgb.is_inference()
+
+
+def test_the_first_frame_of_a_video_is_one_picture_each_later_one_four():
+    latents, images = pair(items=2, times=4)
+    read, _ = copied(latents, images)
+    lesson = read()
+    assert len(lesson.latents) == MOST_PICTURES
+    small = F.avg_pool2d(images.movedim(-1, 1), 8)
+    assert torch.allclose(lesson.rgb[0], small[0])
+    assert torch.allclose(lesson.rgb[2], small[5:9].mean(0))
+    assert torch.equal(lesson.latents[6], latents[1, :, 2])
+    assert torch.allclose(lesson.rgb[6], small[13 + 5 : 13 + 9].mean(0))
+
+
+def test_of_many_and_of_large_pictures_some_are_looked_at():
+    latents, images = pair(items=20, height=2, width=2)
+    assert len(copied(latents, images)[0]().latents) == MOST_PICTURES
+    latents, images = pair(height=SIDE + 20, width=SIDE + 4, downscale=2)
+    lesson = copied(latents, images)[0]()
+    assert torch.equal(lesson.latents, latents[:, :, 0, 10:-10, 2:-2])
+    assert torch.allclose(lesson.rgb[0, :, 0, 0], images[0, 20:22, 4:6].mean((0, 1)))
+
+
+def test_a_long_video_is_looked_at_here_and_there():
+    latents, images = pair(times=21, height=2, width=2)
+    lesson = copied(latents, images)[0]()
+    assert torch.equal(lesson.latents, latents[0, :, [0, 5, 10, 15]].movedim(1, 0))
+
+
+@pytest.mark.parametrize(
+    ("latents", "images"),
+    [
+        ((1, 4, 1, 6, 9), (1, 48, 73, 3)),
+        ((1, 4, 1, 6, 9), (2, 48, 72, 3)),
+        ((2, 4, 1, 6, 9), (1, 48, 72, 3)),
+        ((1, 4, 3, 6, 9), (8, 48, 72, 3)),
+        ((1, 4, 1, 6, 9), (1, 48, 72, 4)),
+        ((1, 4, 1, 6, 9), (1, 5, 48, 72, 3)),
+        ((1, 4, 1, 6, 9), (1, 6, 9, 3)),
+        ((1, 4, 1, 6, 9), (1, 3, 4, 3)),
+        ((1, 4, 1, 6, 9), (0, 48, 72, 3)),
+    ],
+)
+def test_what_does_not_go_together_is_refused(latents, images):
+    with pytest.raises(FitError, match="nothing is learned of these"):
+        copied(torch.zeros(latents), torch.zeros(images))
