@@ -21,7 +21,7 @@ button {
   min-width: 24px; height: 24px; border-radius: 6px; font-size: 11px; text-align: center; color: inherit;
 }
 button:disabled { opacity: 0.3; cursor: default; }
-:focus-visible { outline: 2px solid var(--lamp); outline-offset: -2px; }
+:focus-visible { outline: 1.5px solid color-mix(in srgb, var(--lamp) 80%, transparent); outline-offset: -1.5px; }
 .icon { width: 16px; height: 16px; fill: none; stroke: currentColor; stroke-width: 1.4; stroke-linejoin: round; stroke-linecap: round; }
 .icon-play { fill: currentColor; }
 .icon-pause { stroke-width: 2.4; }

@@ -371,7 +371,7 @@ export class Viewer {
     const { words, said, note, spoken, ...parts } = this.#parts;
     const [first] = pair;
     const run = first?.run ?? null;
-    const own = this.#painted?.panes[0].run.id === run?.id;
+    const own = run !== null && this.#painted?.panes[0].run.id === run.id;
     const shown = own ? this.#painted.panes[0].step : null;
     const behind = run !== null && this.#painted !== null && this.#painted.scene !== pair.map(({ run }) => run.id).join();
     words.textContent = own ? "" : inPlaceOfPicture(run, this.#options.idle);

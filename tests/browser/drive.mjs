@@ -7,7 +7,7 @@
 import { mkdtempSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { FIND_NODE, look, lookUntil, openBrowser, openTab, openWorkflow, queue, ready } from "./page.mjs";
+import { boxOf, clickOn, FIND_NODE, look, lookUntil, openBrowser, openTab, openWorkflow, queue, ready } from "./page.mjs";
 
 const asked = JSON.parse(readFileSync(0, "utf8"));
 const model = { latent_format: asked.latent_format, flow: true, height: 24, width: 36, step_ms: 250 };
@@ -31,7 +31,7 @@ async function watch(page, test) {
 const SCENES = {
   async live({ page }) {
     const workflow = await openWorkflow(page, { name: "live", model, sampler });
-    const prompt = page.waitForRequest((request) => request.url().endsWith("/prompt") && request.method() === "POST");
+    const prompt = page.waitForRequest((request) => request.url().endsWith("/prompt") && request.method() === "POST").catch(() => null);
     const idle = await lookUntil(page, (seen) => seen.onScreen);
     await shot(page, "idle");
     await queue(page, ++seed);
@@ -44,6 +44,99 @@ const SCENES = {
     const inputs = Object.keys(Object.values(body.prompt).find(isOurs).inputs);
     const values = body.extra_data.extra_pnginfo.workflow.nodes.find(isOurs).widgets_values;
     return { workflow, idle, seen, inputs, values };
+  },
+
+  async scrub({ page }) {
+    const seen = {};
+    const at = async (name, step) => (seen[name] = await lookUntil(page, (now) => now.step === `step ${step} / 8` && now.painted));
+    const { x, y, width, height } = await boxOf(page, ".strip");
+    await page.mouse.move(x + width / 2, y + height / 2);
+    await page.waitForTimeout(300);
+    seen.bubble = (await boxOf(page, ".bubble")).width > 0;
+    await shot(page, "pointed");
+    await page.mouse.down();
+    await page.mouse.move(x + 4, y + height / 2, { steps: 8 });
+    await page.mouse.up();
+    await at("dragged", 1);
+    for (const [key, step] of [["ArrowRight", 2], ["Shift+ArrowRight", 7], ["ArrowLeft", 6], ["Home", 1], ["End", 8]]) {
+      await page.keyboard.press(key);
+      await at(key, step);
+    }
+    await page.keyboard.press("Home");
+    await page.keyboard.press("Space");
+    seen.played = await watch(page, (now) => now.step === "step 8 / 8" && now.live === "newest");
+    await clickOn(page, ".tools [aria-label^='Full']");
+    seen.full = await lookUntil(page, (now) => now.full);
+    await page.waitForTimeout(300);
+    await shot(page, "full");
+    await page.keyboard.press("Escape");
+    seen.back = await lookUntil(page, (now) => !now.full);
+    return seen;
+  },
+
+  async wheel({ page }) {
+    const stage = await boxOf(page, ".stage");
+    const center = [stage.x + stage.width / 2, stage.y + stage.height / 2];
+    await page.mouse.click(5, 500); // the canvas: the viewer loses the focus
+    const settled = await look(page);
+    await page.mouse.move(...center);
+    await page.mouse.wheel(0, -120);
+    const unfocused = await lookUntil(page, (now) => now.scale !== settled.scale);
+    await page.mouse.wheel(0, 120);
+    await page.waitForTimeout(300);
+    const before = await look(page);
+    await page.mouse.click(...center);
+    await page.mouse.wheel(0, -120);
+    const focused = await lookUntil(page, (now) => now.zoomed);
+    const zoomed = await boxOf(page, ".board");
+    await page.mouse.down();
+    await page.mouse.move(center[0] + 20, center[1], { steps: 4 });
+    await page.mouse.up();
+    const panned = await boxOf(page, ".board");
+    await page.mouse.dblclick(...center);
+    const fitted = await lookUntil(page, (now) => !now.zoomed);
+    return { settled, unfocused, before, focused, zoomed, panned, fitted };
+  },
+
+  async compare({ page }) {
+    await queue(page, ++seed);
+    await lookUntil(page, (now) => now.runs.length > 1 && now.state.includes("running"));
+    await lookUntil(page, finished);
+    await clickOn(page, ".stage");
+    await page.keyboard.press("c");
+    const wiped = await lookUntil(page, (now) => now.other && now.mode !== "one" && now.differences.length);
+    await page.waitForTimeout(300);
+    await shot(page, "compared");
+    await clickOn(page, ".comparing [aria-label^='Difference']");
+    const difference = await lookUntil(page, (now) => now.mode === "difference");
+    await page.keyboard.press("ArrowLeft");
+    const together = await lookUntil(page, (now) => now.step === "step 7 / 8" && now.other.includes("step_0007"));
+    const kept = await page.evaluate((find) => ({ ...eval(find).properties.safelight_view }), FIND_NODE);
+    await page.keyboard.press("Escape");
+    const after = await lookUntil(page, (now) => now.mode === "one");
+    await page.keyboard.press("End");
+    return { wiped, difference, together, kept, after };
+  },
+
+  async locked({ page }) {
+    await clickOn(page, ".strip", 0.4);
+    await page.keyboard.press("l");
+    const before = await lookUntil(page, (now) => now.live === "locked" && now.painted);
+    await queue(page, ++seed);
+    const during = await lookUntil(page, (now) => now.runs.length > before.runs.length);
+    await page.keyboard.press("l");
+    const after = await lookUntil(page, finished);
+    return { before, during, after };
+  },
+
+  async settings({ page }) {
+    await page.evaluate(async () => {
+      const { setting } = window.app.extensionManager;
+      await setting.set("Safelight.Viewer.Speed", 16);
+    });
+    const speed = () => page.evaluate((find) => eval(find).widgets.at(-1).element.shadowRoot.querySelector(".speed").textContent, FIND_NODE);
+    await page.waitForTimeout(200);
+    return { speed: await speed() };
   },
 
   async tabs({ page }) {
@@ -88,9 +181,10 @@ const SCENES = {
       const before = await lookUntil(other.page, (seen) => seen.painted);
       await queue(page, ++seed);
       const ours = await lookUntil(page, (seen) => seen.state.includes("running") && seen.step.startsWith("step 5"));
-      const theirs = await look(other.page);
       await lookUntil(page, finished);
-      return { before, ours, theirs, after: await look(other.page), told: told.filter((text) => text.includes("safelight.")) };
+      // It asks for itself, for it has the same workflow.
+      const after = await lookUntil(other.page, (seen) => finished(seen) && seen.picture !== before.picture);
+      return { before, ours, after, told: told.filter((text) => text.includes("safelight.")) };
     } finally {
       await browser.close();
     }
@@ -167,7 +261,9 @@ const browser = await openBrowser(asked.chromium, newProfile());
 const told = {};
 try {
   const tab = await openTab(browser, asked.url);
+  const wanted = process.env.SCENES?.split(" ").filter(Boolean) ?? []; // for whoever works at one of them
   for (const [name, scene] of Object.entries(SCENES)) {
+    if (wanted.length && !wanted.includes(name)) continue;
     told[name] = await scene(tab).catch((error) => ({ error: String(error.stack) }));
   }
   told.troubles = tab.troubles;

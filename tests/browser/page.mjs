@@ -103,22 +103,50 @@ export function look(page) {
     const widget = node?.widgets?.at(-1);
     const root = widget?.element?.shadowRoot;
     if (!root) return null;
-    const text = (name) => root.querySelector(`.${name}`).textContent;
-    const img = root.querySelector("img");
-    const frame = root.querySelector(".frame");
+    const text = (name) => root.querySelector(`.parts .${name}`).textContent;
+    const imgs = [...root.querySelectorAll(".pane:first-child img")];
+    const address = (img) => new URL(img.src).pathname + new URL(img.src).search;
+    const stage = root.querySelector(".stage");
     return {
-      state: root.querySelector(".stage").className,
-      picture: img && new URL(img.src).pathname + new URL(img.src).search,
-      painted: Boolean(img?.complete && img.naturalWidth),
+      state: root.querySelector(".viewer").className,
+      picture: imgs.length ? address(imgs[0]) : null,
+      other: [...root.querySelectorAll(".pane:last-child img")].map(address)[0] ?? null,
+      mode: stage.dataset.mode,
+      painted: imgs.length > 0 && imgs.every((img) => img.complete && img.naturalWidth > 0),
+      live: root.querySelector(".live").dataset.is,
       step: text("step"),
       sigma: text("sigma"),
       maker: text("maker"),
-      words: text("words"),
-      note: text("note"),
-      size: [frame.offsetWidth, frame.offsetHeight], // whatever the canvas's zoom
-      onScreen: widget.element.isConnected && frame.offsetWidth > 0,
+      strip: root.querySelector(".strip").ariaValueText,
+      differences: [...root.querySelectorAll(".differences dt")].map((name) => name.textContent),
+      runs: [...root.querySelectorAll(".thumb")].map((thumb) => Boolean(thumb.querySelector("img"))),
+      words: root.querySelector(".words").textContent,
+      note: root.querySelector(".said").textContent,
+      focused: document.activeElement === widget.element,
+      zoomed: stage.classList.contains("zoomed"),
+      full: root.querySelector("dialog").open,
+      size: [stage.offsetWidth, stage.offsetHeight], // whatever the canvas's zoom
+      scale: window.app.canvas.ds.scale,
+      onScreen: widget.element.isConnected && stage.offsetWidth > 0,
     };
   }, FIND_NODE);
+}
+
+/** Where a part of the viewer is on the screen. @param {string} selector in its shadow root */
+export function boxOf(page, selector) {
+  return page.evaluate(
+    ({ find, selector }) => {
+      const { x, y, width, height } = eval(find).widgets.at(-1).element.shadowRoot.querySelector(selector).getBoundingClientRect();
+      return { x, y, width, height };
+    },
+    { find: FIND_NODE, selector },
+  );
+}
+
+/** Presses the mouse in the middle of a part of the viewer, or at a fraction of its width. */
+export async function clickOn(page, selector, across = 0.5) {
+  const { x, y, width, height } = await boxOf(page, selector);
+  await page.mouse.click(x + width * across, y + height / 2);
 }
 
 /** Waits until what the node shows is as `test` wants it; the last thing seen if that never happens. */
