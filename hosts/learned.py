@@ -94,8 +94,8 @@ def _facts(row: Row) -> dict[str, Any]:
 def _print(rows: list[dict[str, Any]]) -> None:
     told = [list(COLUMNS.values())]
     for row in rows:
-        row = {**row, "taken": "a decoder was learned" if row["decoder"] else "no decoder yet"}
-        told.append([_text(row[column]) for column in COLUMNS])
+        taken = "a decoder was learned" if row["decoder"] else "no decoder yet"
+        told.append([_text({**row, "taken": taken}[column]) for column in COLUMNS])
     widths = [max(len(line[i]) for line in told) for i in range(len(COLUMNS))]
     for line in told:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
