@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, final
@@ -18,7 +19,7 @@ from .merit import LIGHT, compared, gain_db
 from .shipped import default_for, open_shipped, shipped_cards
 from .space_table import SPACES
 from .spaces import AUDIO, LatentSpace, Spaces
-from .tensors import SUFFIXES
+from .tensors import SAFE, SUFFIXES
 
 AUTO = "auto"
 PIXELS = "pixels"
@@ -70,7 +71,11 @@ class Catalogue:
         """Another one whenever `wanted` may mean another decoder: a user's file came, went, or changed."""
         if any(c.name == wanted for c in _shipped()):
             return wanted
-        return repr((wanted, [Stamp.of(path) for path in self._files().values()]))
+        stamps: list[Stamp] = []
+        for path in self._files().values():
+            with suppress(OSError):  # it went while we looked
+                stamps.append(Stamp.of(path))
+        return repr((wanted, stamps))
 
     def candidates(
         self,
@@ -145,7 +150,7 @@ class Catalogue:
         A row of a file is left out where one of ours has its name, or could not be told from it by what a host says.
         """
         rows = {space.name: space for space in SPACES}
-        for candidate in self._users():
+        for candidate in self._users(SAFE):  # no other file has room for a row, and some are read whole to be told
             row = candidate.card.latent_space
             if row is None or row.name in (*rows, UNKNOWN):
                 continue
@@ -155,8 +160,10 @@ class Catalogue:
                 rows[row.name] = row
         return Spaces(tuple(rows.values()))
 
-    def _users(self) -> Iterator[Candidate]:
+    def _users(self, suffixes: Sequence[str] = SUFFIXES) -> Iterator[Candidate]:
         for path in self._files().values():
+            if path.suffix.lower() not in suffixes:
+                continue
             try:
                 yield _user(path)
             except DecoderFileError as error:

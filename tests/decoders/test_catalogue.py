@@ -684,6 +684,26 @@ def test_a_second_question_opens_no_file(tmp_path, reads):
         assert reads == []
 
 
+def test_a_pickled_file_is_not_loaded_to_look_for_a_row_in_it(tmp_path, reads):
+    put(tmp_path, "taesd_decoder.pth", tiny_state())
+    bring(tmp_path)
+    assert "mine" in Catalogue([tmp_path]).spaces()
+    assert [path.suffix for path in reads] == [".safetensors"]
+
+
+def test_a_choice_has_another_fingerprint_once_a_user_s_file_came_changed_or_went(tmp_path):
+    catalogue = Catalogue([tmp_path])
+    seen = [catalogue.fingerprint(AUTO)]
+    for value in (None, 1.0):
+        measured(tmp_path, "mine", value)
+        seen.append(catalogue.fingerprint(AUTO))
+    assert seen[-1] == catalogue.fingerprint(AUTO)
+    assert len(set(seen)) == 3
+    (tmp_path / "mine.safetensors").unlink()
+    assert catalogue.fingerprint(AUTO) == seen[0]
+    assert catalogue.fingerprint(FLUX2) == Catalogue().fingerprint(FLUX2)
+
+
 def test_a_file_that_changes_is_seen_at_the_next_question(tmp_path):
     measured(tmp_path, "mine", 22.0, {FLUX2: 20.5})
     assert chosen(tmp_path) == "mine"
