@@ -22,6 +22,8 @@ from ..preview.encode import ENLARGING, Encoding
 from ..preview.step import Step
 from .demo import SAMPLERS, SPACE, sample, schedule
 from .headless import numbered, recording
+from .learned import add_commands as add_learned
+from .view import add_command as add_view
 from .workbench import add_commands
 
 FAILED = 2  # the exit code of argparse, too
@@ -82,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_folder(decode)
     decode.set_defaults(run=_decode)
 
+    add_view(commands)
     add_commands(commands)
+    add_learned(commands)
     return parser
 
 
