@@ -207,8 +207,7 @@ function layOut(document, title, links) {
     note: (...texts) => footer.replaceChildren(...texts.filter(Boolean).map((text) => make("p", text))),
     put(viewer) {
       main.append(viewer.element);
-      new ResizeObserver(() => (viewer.visible = main.clientWidth > 0)).observe(main);
-      viewer.element.focus();
+      viewer.focus();
     },
   };
 }

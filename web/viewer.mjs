@@ -172,6 +172,11 @@ export class Viewer {
     this.#render();
   }
 
+  /** So that keys are for the viewer. */
+  focus() {
+    this.#root.focus({ preventScroll: true });
+  }
+
   /** Stops listening and playing. */
   destroy() {
     this.visible = false;
