@@ -193,3 +193,37 @@ def test_a_recipe_that_trains_nothing_is_refused(setting):
 
 def test_progress_says_how_far_it_is():
     assert Progress(3, 10, -4.5, 20.0)._asdict() == {"step": 3, "steps": 10, "loss": -4.5, "held_db": 20.0}
+
+
+def test_the_overall_view_begins_as_nothing_and_is_learnt(toy_pairs):
+    with torch.random.fork_rng():
+        net = Conv(4, (8, 8), overall=True)
+    training._initialise(net, toy_pairs(12))
+    assert not any(float(weight.detach().abs().max()) for weight in net.overall.parameters())
+    train(net, toy_pairs(12), toy_pairs(4, seed=1), SHORT)
+    assert all(float(weight.detach().abs().max()) for weight in net.overall.parameters())
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_pictures_averaged_once_are_those_that_were_asked_for(toy_pairs, scale):
+    pairs, at = toy_pairs(CHUNK + 3), torch.tensor([CHUNK + 2, 0, 5, 5])
+    assert pairs.downscale == 2
+    torch.testing.assert_close(training._truth(pairs, scale)(at), pairs.rgb(scale, at), atol=5e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"), [({}, False), ({"avx2": True, "avx512_bf16": False}, False), ({"amx_bf16": True}, True)]
+)
+def test_bfloat16_is_for_processors_that_have_it(monkeypatch, known, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    assert training._multiplies_bfloat16() is expected
+
+
+def test_without_such_a_processor_training_ends_about_as_well(toy_pairs, monkeypatch):
+    pairs, held = toy_pairs(12), toy_pairs(4, seed=1)
+    scores = []
+    for has in (False, True):
+        monkeypatch.setattr(training, "_multiplies_bfloat16", lambda has=has: has)
+        scores.append(train(conv(), pairs, held, SHORT))
+    assert scores[0] == pytest.approx(scores[1], abs=0.3)
+    assert scores[0] != scores[1]
