@@ -26,7 +26,7 @@ FROM_MODEL = "from model"
 WAITING = 4  # decodes; when the worker is behind, the next ones teach nothing
 MOST_PICTURES = 8  # of one decode
 MOST_FRAMES = 4  # of one video
-SIDE = 128  # latent pixels in the middle of a picture that are looked at; more would tell little more
+MOST_PIXELS = 128 * 128  # latent pixels of one decode; taking them in costs a CPU about a second
 END_S = 5.0  # that the end of the process waits for the decode that is being learned from
 MOST_TOLD = 256  # different messages
 
@@ -150,7 +150,7 @@ def teach(learner: Learner, samples: Mapping[str, Any], images: Tensor, model: A
 
 
 def copied(latents: Tensor, images: Tensor) -> tuple[Callable[[], Lesson], int]:
-    """A copy of some of the pictures of a decode, averaged to the latents' size, with their latents.
+    """A copy of the middle of some pictures of a decode, averaged to the latents' size, with their latents.
 
     Args:
         latents: `[B, C, T, h, w]`, model space.
@@ -175,15 +175,16 @@ def copied(latents: Tensor, images: Tensor) -> tuple[Callable[[], Lesson], int]:
         )
     some = _spread(items, MOST_PICTURES)
     moments = _spread(times, min(MOST_FRAMES, max(1, MOST_PICTURES // len(some))))
-    top, left = (max(0, (side - SIDE) // 2) for side in (height, width))
+    side = int((MOST_PIXELS / (len(some) * len(moments))) ** 0.5)
+    top, left = (max(0, (whole - side) // 2) for whole in (height, width))
     chosen, means = [], []
     for item in some:
         for moment in moments:
-            chosen.append(latents[item, :, moment, top : top + SIDE, left : left + SIDE])
+            chosen.append(latents[item, :, moment, top : top + side, left : left + side])
             # The first latent frame of a video is one picture, each later one as many as the VAE's stride.
             begin, end = (0, 1) if moment == 0 else (1 + (moment - 1) * stride, 1 + moment * stride)
             part = images[item * frames + begin : item * frames + end]
-            part = part[:, top * downscale :, left * downscale :][:, : SIDE * downscale, : SIDE * downscale]
+            part = part[:, top * downscale :, left * downscale :][:, : side * downscale, : side * downscale]
             means.append(F.avg_pool2d(part.movedim(-1, 1).float(), downscale).mean(0))
     snapshots = Snapshots()
     kept = [snapshots.take(torch.stack(tensors).float()) for tensors in (chosen, means)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safelight.decoders.errors import FitError
-from safelight.hosts.comfyui.learning import MOST_PICTURES, SIDE, Learner, copied
+from safelight.hosts.comfyui.learning import MOST_PICTURES, MOST_PIXELS, Learner, copied
 
 
 @pytest.fixture
@@ -160,7 +160,10 @@ def test_the_first_frame_of_a_video_is_one_picture_each_later_one_four():
 def test_of_many_and_of_large_pictures_some_are_looked_at():
     latents, images = pair(items=20, height=2, width=2)
     assert len(copied(latents, images)[0]().latents) == MOST_PICTURES
-    latents, images = pair(height=SIDE + 20, width=SIDE + 4, downscale=2)
+    latents, images = pair(items=5, height=90, width=80, downscale=2)
+    assert copied(latents, images)[0]().latents.shape[-2:] == (57, 57)
+    assert 5 * 57**2 <= MOST_PIXELS
+    latents, images = pair(height=148, width=132, downscale=2)
     lesson = copied(latents, images)[0]()
     assert torch.equal(lesson.latents, latents[:, :, 0, 10:-10, 2:-2])
     assert torch.allclose(lesson.rgb[0, :, 0, 0], images[0, 20:22, 4:6].mean((0, 1)))
