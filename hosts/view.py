@@ -46,6 +46,9 @@ SHAPES: Mapping[str, type | tuple[type, ...]] = {
     "notes": list,
 }
 
+# Where a system knows them; a pipe that nobody writes to would be waited for.
+LINKS_REFUSED = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
 NOTHING = "default-src 'none'; frame-ancestors 'none'"
 NOT_AT_ALL = "no-store"
 FOR_GOOD = "private, max-age=31536000, immutable"  # an id is never used twice, and a picture's time is in its address
@@ -217,19 +220,16 @@ def _started_s(kept: Kept) -> float:
 
 
 def _open_plain(path: Path) -> tuple[BinaryIO, int] | None:
-    """The file, unless it is a link, a pipe or anything else that is no plain file."""
-    if path.is_symlink():
-        return None
+    """The file with its size, unless it is a link, a pipe, a folder or anything else that is no plain file."""
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        handle = os.open(path, os.O_RDONLY | LINKS_REFUSED | getattr(os, "O_BINARY", 0))
+        told = os.fstat(handle)
     except OSError:
         return None
-    file = os.fdopen(handle, "rb")
-    told = os.fstat(handle)
-    if not stat.S_ISREG(told.st_mode):
-        file.close()
+    if not stat.S_ISREG(told.st_mode) or path.is_symlink():
+        os.close(handle)
         return None
-    return file, told.st_size
+    return os.fdopen(handle, "rb"), told.st_size
 
 
 @final
@@ -366,7 +366,8 @@ def _port(text: str) -> int:
 def _view(arguments: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s")
     with serve(arguments.folder, arguments.port) as server:
-        print(f"{len(server.shelf.runs())} runs in {arguments.folder}: {server.url} (Ctrl-C ends it)", flush=True)
+        count = len(server.shelf.runs())
+        print(f"{count} run{'s' * (count != 1)} in {arguments.folder}: {server.url} (Ctrl-C ends it)", flush=True)
         if sys.stdout.isatty() if arguments.open is None else arguments.open:
             webbrowser.open(server.url)
         try:
