@@ -102,15 +102,15 @@ export function differences(a, b) {
 
 /** Two texts without the words that they begin and end with alike. */
 export function whereTheyPart(a, b) {
-  const [first, second] = [a.split(/(?<=\s)/), b.split(/(?<=\s)/)];
+  const [first, second] = [a, b].map((text) => text.trim().split(/\s+/));
   const shorter = Math.min(first.length, second.length);
   let before = 0;
   while (before < shorter && first[before] === second[before]) before++;
   let after = 0;
-  while (after < shorter - before && first.at(-1 - after).trim() === second.at(-1 - after).trim()) after++;
+  while (after < shorter - before && first.at(-1 - after) === second.at(-1 - after)) after++;
   const cut = (words) => {
-    const middle = words.slice(before, words.length - after).join("").trim();
-    return `${before > 1 ? "… " : first.slice(0, before).join("")}${middle}${after > 1 ? " …" : after ? ` ${words.at(-1)}` : ""}`;
+    const middle = words.slice(before, words.length - after).join(" ") || "–";
+    return `${before ? "… " : ""}${middle}${after ? " …" : ""}`;
   };
-  return { a: cut(first).trim() || "–", b: cut(second).trim() || "–" };
+  return { a: cut(first), b: cut(second) };
 }

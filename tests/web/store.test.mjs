@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { newestStep, pictureAddress, Store } from "../../web/store.mjs";
+import { pictureAddress, Store } from "../../web/store.mjs";
 
 const HERE = { workflow: "w1", node: "6:2" };
 const EARLY = "2026-01-01T10:00:00.000+00:00";
@@ -143,15 +143,80 @@ test("listeners hear of changes until they leave", () => {
   assert.equal(heard, 1);
 });
 
-test("the newest step is the last one with a picture", () => {
-  const steps = [{ index: 1, files: ["one.jpg"] }, { index: 2, files: ["two.jpg"] }, { index: 3, files: [] }];
-  assert.equal(newestStep({ steps }).index, 2);
-  assert.equal(newestStep({ steps: [] }), null);
+test("a step that is written again has another address, and no name breaks out of it", () => {
+  const address = (file, at) => pictureAddress("a", file, at);
+  assert.equal(address("step_0001.jpg", 0.5), "/safelight/runs/a/step_0001.jpg?at=0.5");
+  assert.equal(address("step_0001.jpg", null), "/safelight/runs/a/step_0001.jpg");
+  assert.equal(address("../x?y.jpg", 1), "/safelight/runs/a/..%2Fx%3Fy.jpg?at=1");
 });
 
-test("a step that is written again has another address, and no name breaks out of it", () => {
-  const address = (file, at) => pictureAddress({ id: "a" }, { files: [file], at });
-  assert.equal(address("step_0001.jpg", 0.5), "/safelight/runs/a/step_0001.jpg?at=0.5");
-  assert.notEqual(address("step_0001.jpg", 0.5), address("step_0001.jpg", 0.7));
-  assert.equal(address("../x?y.jpg", 1), "/safelight/runs/a/..%2Fx%3Fy.jpg?at=1");
+// What spares the manifest
+
+const PICTURE = { width: 8, height: 8, items: 1, frames: 1 };
+const told = (index, more = {}) => step("a", index, { files: [`${index}.jpg`], at: index, decode_ms: 1, notes: 0, ...more });
+
+test("a manifest is read once; the steps that are told later are put into it", async () => {
+  const { ask, asked } = server({ "/safelight/runs/a": manifest("a", { picture: PICTURE, steps: [{ index: 1, files: ["1.jpg"], at: 1 }] }) });
+  const store = new Store(ask);
+  store.tell(told(1));
+  const run = store.newest([HERE]);
+  assert.ok(run.stale); // nobody knows yet how large it is
+  await store.manifest("a");
+  store.tell(told(2));
+  store.tell(told(3));
+  assert.deepEqual([run.stale, run.manifest.steps.map(({ files }) => files[0])], [false, ["1.jpg", "2.jpg", "3.jpg"]]);
+  assert.deepEqual(asked, ["/safelight/runs/a"]);
+});
+
+test("a step that is told while the manifest is on its way is not lost, one that is written again counts", async () => {
+  const store = new Store(async () => {
+    store.tell(told(2));
+    store.tell(told(1, { files: ["again.jpg"], at: 7 }));
+    return Response.json(manifest("a", { picture: PICTURE, steps: [{ index: 1, files: ["1.jpg"], at: 1 }] }));
+  });
+  store.tell(told(1));
+  await store.manifest("a");
+  assert.deepEqual(store.newest([HERE]).manifest.steps.map(({ files }) => files[0]), ["again.jpg", "2.jpg"]);
+});
+
+test("the manifest is old when a step comes without files, with a new note, or when the run has ended", async () => {
+  const { ask } = server({ "/safelight/runs/a": manifest("a", { picture: PICTURE }) });
+  for (const facts of [step("a", 2), told(2, { notes: 1 }), { v: 1, run: "a", ...HERE, state: "finished" }]) {
+    const store = new Store(ask);
+    store.tell(told(1));
+    await store.manifest("a");
+    assert.equal(store.newest([HERE]).stale, false);
+    store.tell(facts);
+    assert.equal(store.newest([HERE]).stale, true);
+  }
+});
+
+test("who is told nothing hears from the list that there is more", async () => {
+  const summary = { id: "a", state: "running", started: EARLY, steps: 1, thumbnail: "1.jpg" };
+  const answers = {
+    "/safelight/runs": [summary],
+    "/safelight/runs/a": manifest("a", { picture: PICTURE, steps: [{ index: 1, files: ["1.jpg"], at: 1 }] }),
+  };
+  const store = new Store(server(answers).ask);
+  await store.list(HERE);
+  await store.manifest("a");
+  await store.list(HERE);
+  const run = store.newest([HERE]);
+  assert.deepEqual([run.stale, run.thumbnail], [false, { file: "1.jpg", at: null }]);
+  answers["/safelight/runs"] = [{ ...summary, steps: 2 }];
+  await store.list(HERE);
+  assert.equal(run.stale, true);
+});
+
+test("a node keeps its runs when its workflow gets another id, and has those of the other one too", () => {
+  const store = new Store(server({}).ask);
+  let here = [HERE];
+  const source = store.source(() => here, (path) => `/api${path}`);
+  store.tell(step("a", 1));
+  store.tell(step("x", 1, { workflow: "w9" }));
+  assert.deepEqual(source.runs().map(({ id }) => id), ["a"]);
+  here = [{ ...HERE, workflow: "w2" }];
+  store.tell(step("b", 1, { workflow: "w2" }));
+  assert.deepEqual(source.runs().map(({ id }) => id), ["b", "a"]);
+  assert.equal(source.picture("a", "1.jpg", 2), "/api/safelight/runs/a/1.jpg?at=2");
 });
