@@ -104,13 +104,14 @@ def _layer(rng: np.random.Generator, palette: Array, noises: Array, *, ground: b
     colour = np.ones((count, 4), np.float32)
     colour[:, :3] = palette[rng.integers(len(palette), size=count)] + _colours(rng, LEAVES, count)
     colour[0, 3] = ground
-    light = colour[leaf].reshape(size, 2, size, 2, 4).mean((1, 3))
+    light = np.mean([colour[leaf[i::2, j::2]] for i in (0, 1) for j in (0, 1)], axis=0)
 
     leaf = leaf[::2, ::2]
-    which, down, right = (part[leaf] for part in rng.integers(0, (len(noises), size, size), (count, 3)).T)
+    offsets = rng.integers(0, (len(noises), size, size), (count, 3), dtype=np.int32)
+    which, down, right = (part[leaf] for part in offsets.T)
     rough = rng.gamma(0.6, 0.75, count).astype(np.float32) * rng.choice((-1, 1), count)  # a few much, most hardly
     tilt_x, tilt_y = rng.normal(0, 0.4, (2, count)).astype(np.float32)
-    pixel = np.arange(size)
+    pixel = np.arange(size, dtype=np.int32)
     x, y = grid(size)
     light[..., 0] += rough[leaf] * noises[which, (pixel[:, None] + down) % size, (pixel + right) % size]
     light[..., 0] += tilt_x[leaf] * x + tilt_y[leaf] * y
