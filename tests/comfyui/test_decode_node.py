@@ -88,7 +88,7 @@ def desk(server):
 
 CASES = {
     # format: shape of what the VAE takes, space, decoder
-    "SD15": ((1, 4, 12, 20), "sd1", "sd1-affine-sdcpp"),
+    "SD15": ((1, 4, 12, 20), "sd1", "sd1-conv-small"),
     "SDXL": ((3, 4, 6, 8), "sdxl", "sdxl-affine-comfyui"),
     "Flux": ((2, 16, 6, 8), "flux1", "flux1-affine-comfyui"),
     "Flux2": ((2, 128, 4, 6), "flux2", "flux2-conv-full"),
@@ -289,7 +289,7 @@ def test_and_so_are_the_steps_of_its_sampler(server, wire, brought):
 
 
 def test_a_better_decoder_is_taken_at_the_next_run_and_nothing_is_done_twice(desk):
-    metrics = {"psnr_full_db": 40.0, "beside": {"sd1-affine-sdcpp": {"psnr_full_db": 20.0}}}
+    metrics = {"psnr_full_db": 40.0, "beside": {"sd1-conv-small": {"psnr_full_db": 20.0}}}
     graph, out = desk.graph(drawn(1, 4, 4, 6), space="sd1")
     played = [desk.server.play(graph)]
     before = load_file(out)["image"]

@@ -137,7 +137,7 @@ def test_every_shipped_decoder_opens_and_says_where_it_came_from(name):
     assert card.licence
     assert card.kind in KINDS
     assert card.parameters > 0
-    assert card.settings["channels"] == SPACES[card.space].channels
+    assert card.channels == SPACES[card.space].channels
 
 
 @pytest.mark.parametrize("name", TABLES)

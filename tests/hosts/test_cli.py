@@ -241,7 +241,7 @@ def test_the_table_says_where_a_decoder_is_taken(folder, capsys):
     assert main(["decoders", "--folder", str(folder)]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert {"cost", "auto"} <= set(lines["name"].split())
-    assert " cpu gpu " in lines["sd1-affine-sdcpp"]
+    assert " cpu gpu " in lines["sd1-conv-small"]
     assert " gpu " in lines["flux2-conv-full"]
     assert " cpu " not in lines["flux2-conv-full"]
     assert "'a\\ttest'" in lines["better"], "a name moves no cursor"
