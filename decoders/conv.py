@@ -31,21 +31,29 @@ class Conv(Net):
         kernel: of the hidden layers and the last, odd.
         subpixel: r, at most `MAX_SUBPIXEL`; every latent pixel becomes r x r picture pixels.
         overall: whether hidden layers see the whole picture.
+        linear_kernel: of the linear path, odd.
     """
 
     def __init__(
-        self, channels: int, widths: Sequence[int], *, kernel: int = 3, subpixel: int = 1, overall: bool = False
+        self,
+        channels: int,
+        widths: Sequence[int],
+        *,
+        kernel: int = 3,
+        subpixel: int = 1,
+        overall: bool = False,
+        linear_kernel: int = LINEAR_KERNEL,
     ) -> None:
         super().__init__()
-        if kernel < 1 or kernel % 2 == 0:
-            raise ValueError(f"expected an odd kernel, so that it has a middle, got {kernel}")
+        if any(k < 1 or k % 2 == 0 for k in (kernel, linear_kernel)):
+            raise ValueError(f"expected odd kernels, so that they have a middle, got {kernel} and {linear_kernel}")
         if not 1 <= subpixel <= MAX_SUBPIXEL:
             raise ValueError(f"expected a subpixel of 1 to {MAX_SUBPIXEL}, got {subpixel}")
         if any(width < 1 for width in (channels, *widths)):
             raise ValueError(f"expected channels and widths from 1 up, got {channels} and {widths}")
         self.channels, self.scale = channels, subpixel
         outputs = 3 * subpixel**2
-        self.linear = _conv(channels, outputs, LINEAR_KERNEL)
+        self.linear = _conv(channels, outputs, linear_kernel)
         sizes = (channels, *widths)
         self.hidden = nn.ModuleList(_conv(n_in, n_out, kernel) for n_in, n_out in pairwise(sizes))
         self.out = _conv(sizes[-1], outputs, kernel)

@@ -39,8 +39,8 @@ def _polynomial(title: str, **settings: Any) -> Rung:
     return Rung(title=title, kind="polynomial", settings=lambda channels, _: {"channels": channels, **settings})
 
 
-def _subpixels(downscale: int) -> int:
-    return max(scale for scale in range(1, SUBPIXEL_MOST + 1) if downscale % scale == 0)
+def _subpixels(downscale: int, most: int = SUBPIXEL_MOST) -> int:
+    return max(scale for scale in range(1, most + 1) if downscale % scale == 0)
 
 
 LADDER: Mapping[str, Rung] = {
@@ -67,7 +67,13 @@ LADDER: Mapping[str, Rung] = {
     "conv": Rung(
         title="small convolutions",
         kind="conv",
-        settings=lambda channels, _: {"channels": channels, "widths": (29, 29, 29), "overall": True},
+        settings=lambda channels, downscale: {
+            "channels": channels,
+            "widths": (27, 27, 27),
+            "subpixel": _subpixels(downscale, 2),  # at latent size even a perfect picture is a blur
+            "overall": True,
+            "linear_kernel": 3,
+        },
         recipe=Recipe(steps=1500),
     ),
     "conv-full": Rung(

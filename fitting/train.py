@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..decoders.conv import LINEAR_KERNEL, Conv
+from ..decoders.conv import Conv
 from ..decoders.errors import FitError
 from ..decoders.net import Net
 from .closed import Form, Sums, weights
@@ -161,7 +161,7 @@ def _initialise(net: Net, fit: Pairs) -> None:
             module.reset_parameters()
     if isinstance(net, Conv):
         # The linear path begins as the best closed form, the other one as nothing.
-        form = Form(channels=fit.channels, kernel=LINEAR_KERNEL, subpixel=net.scale)
+        form = Form(channels=fit.channels, kernel=net.linear.kernel_size[0], subpixel=net.scale)
         sums = Sums(form)
         for at in _chunks(fit)[:: max(1, len(fit) // FIRST)]:
             sums.add(fit.latents[at].float(), fit.rgb(net.scale, at))

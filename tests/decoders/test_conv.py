@@ -83,6 +83,16 @@ def test_without_the_other_path_it_is_an_affine_map_of_the_neighbourhood():
         torch.testing.assert_close(net(latents), affine(latents), rtol=1e-5, atol=1e-6)
 
 
+def test_the_linear_path_may_reach_less_far():
+    net = drawn(4, (6, 6), linear_kernel=1, overall=True)
+    torch.nn.init.zeros_(net.out.weight)
+    latents = latents_of(4)
+    with torch.no_grad():
+        expected = torch.einsum("bchw,oc->bohw", latents, net.linear.weight[:, :, 0, 0])
+        expected = expected + (net.linear.bias + net.out.bias)[:, None, None]
+        torch.testing.assert_close(net(latents), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_the_first_layer_takes_the_latents_place_even_where_it_is_as_wide():
     net = drawn(4, (4,))
     for parameters in (net.hidden.parameters(), net.linear.parameters()):
@@ -124,9 +134,11 @@ def test_far_away_latents_matter_only_to_an_overall_view(overall):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kernel": 2}, "odd kernel, .* got 2"),
-        ({"kernel": 0}, "odd kernel, .* got 0"),
-        ({"kernel": -3}, "odd kernel, .* got -3"),
+        ({"kernel": 2}, "odd kernels, .* got 2 and 5"),
+        ({"kernel": 0}, "odd kernels, .* got 0 and 5"),
+        ({"kernel": -3}, "odd kernels, .* got -3 and 5"),
+        ({"linear_kernel": 4}, "odd kernels, .* got 3 and 4"),
+        ({"linear_kernel": -1}, "odd kernels, .* got 3 and -1"),
         ({"subpixel": 0}, "subpixel of 1 to 64, got 0"),
         ({"subpixel": -2}, "subpixel of 1 to 64, got -2"),
         ({"subpixel": MAX_SUBPIXEL + 1}, "subpixel of 1 to 64, got 65"),
