@@ -494,7 +494,7 @@ def test_metrics_that_are_none_cost_nobody_a_choice(tmp_path, metrics):
 
 
 def test_a_file_that_calls_itself_as_one_of_ours_does_not_take_its_place(tmp_path):
-    measured(tmp_path, FLUX2, 10.0)
+    measured(tmp_path, FLUX2, None, kind="conv", widths=[400, 400])
     (candidate,) = (c for c in Catalogue([tmp_path]).candidates(SPACES["flux2"]) if c.name == FLUX2)
     assert candidate.card.source != "a test"
 
