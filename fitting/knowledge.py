@@ -25,6 +25,7 @@ FAMILY = "safelight.learned/"
 FORMAT = f"{FAMILY}1"
 SOURCE = "Safelight: learned while decoding"  # nothing else writes it, and no file without it is touched
 MAX_BYTES = 1 << 27
+MOST_CHANNELS = 256  # the pictures held back then take 50 MB; at 16, 4 MB
 
 KERNELS = (7, 5, 3, 1)
 MOST_FEATURES = 1200  # their products take 12 MB, solving them a tenth of a second
@@ -93,8 +94,8 @@ class Knowledge:
     """
 
     def __init__(self, space: LatentSpace) -> None:
-        if space.channels > MOST_FEATURES:
-            raise FitError(f"{space.title}: {space.channels:,} channels; more than {MOST_FEATURES:,} are not learned")
+        if space.channels > MOST_CHANNELS:
+            raise FitError(f"{space.title}: {space.channels:,} channels; more than {MOST_CHANNELS} are not learned")
         self.space = space
         kernel = next(k for k in KERNELS if k * k * space.channels <= MOST_FEATURES)
         # A pixel alone is soon known; its neighbourhood tells more, once there are enough of them.

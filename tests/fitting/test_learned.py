@@ -190,6 +190,15 @@ def test_five_hundred_decodes_take_no_more_room_than_the_bound(tmp_path, monkeyp
     assert one.pixels == 375 * 70 * 8
 
 
+def test_the_largest_that_is_written_can_be_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(knowing, "EVERY", 1)
+    monkeypatch.setattr(knowing, "SECOND", 0)
+    one = Knowledge(LatentSpace(name="wide", title="Wide", channels=256, source="a test"))
+    one.add(Lesson(torch.randn(24, 256, 64, 64), torch.rand(24, 3, 64, 64)))
+    one.save(tmp_path / "a.safetensors")
+    assert len(Knowledge.load(tmp_path / "a.safetensors").held) == 24
+
+
 def test_what_is_held_back_is_a_fair_choice_of_all():
     """Each of 200 pictures is among the 24 about as often, early or late."""
     early = 0
@@ -310,7 +319,7 @@ def test_a_space_without_a_name_and_one_of_too_many_channels_are_refused(tmp_pat
     with pytest.raises(FitError, match="without a name"):
         teach(tmp_path, [0], unknown(Evidence(host="comfyui", channels=4)))
     with pytest.raises(FitError, match="channels"):
-        Knowledge(LatentSpace(name="wide", title="Wide", channels=1201, source="a test"))
+        Knowledge(LatentSpace(name="wide", title="Wide", channels=257, source="a test"))
 
 
 @pytest.mark.parametrize(("channels", "kernel"), [(4, 7), (16, 7), (24, 7), (32, 5), (48, 5), (128, 3), (256, 1)])
