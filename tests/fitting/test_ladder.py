@@ -35,7 +35,7 @@ def test_a_rung_becomes_a_file_that_decodes_as_the_net_does(toy_pairs, tmp_path,
     decoder = read_decoder(tmp_path / "a.safetensors")
     latents = toy_pairs(2, seed=2).latents
     assert torch.equal(decoder.decode(latents), net(latents).clamp(0, 1))
-    assert decoder.scale == (2 if name in ("subpixel", "conv-full") else 1)
+    assert decoder.scale == (2 if name in ("subpixel", "conv", "conv-full") else 1)
 
 
 @pytest.mark.parametrize("name", LADDER)
