@@ -6,6 +6,8 @@ const STOPPED = { interrupted: "stopped at step", failed: "failed at step" };
 const ENDS = { finished: "finished", interrupted: "stopped", failed: "failed", running: "running" };
 const IDLE = "Each step appears here. Connect model to a sampler and run.";
 
+const GONE = "The pictures of this run made room for newer ones";
+
 const WITHOUT_A_PICTURE = {
   running: "Waiting for the first step",
   finished: "Finished without a picture",
@@ -22,7 +24,7 @@ const WITHOUT_A_PICTURE = {
 export function inPlaceOfPicture(run, idle = IDLE) {
   if (!run) return idle;
   const known = newestStep(run.manifest) !== null;
-  if (run.gone && (known || !run.manifest)) return "The pictures of this run made room for newer ones";
+  if (run.gone && (known || !run.manifest)) return GONE;
   if (!run.manifest && run.state !== "running") return "Opening the run";
   return known ? "" : (WITHOUT_A_PICTURE[run.state] ?? "");
 }
@@ -89,9 +91,9 @@ export function pace(seconds) {
   return `${(1 / seconds).toFixed(0)} steps/s`;
 }
 
-/** The last thing that the user should be told, or nothing. */
-export function lastNote(manifest) {
-  return manifest?.notes?.at(-1) ?? "";
+/** The last thing that the user should be told of a run, or nothing. */
+export function lastNote(run) {
+  return run?.gone ? GONE : (run?.manifest?.notes?.at(-1) ?? "");
 }
 
 /** A run in a few words, for its thumbnail. */

@@ -166,7 +166,7 @@ function showRun(document, manifest) {
   const links = ABOUT_A_RUN.filter(([, key]) => manifest[key]).map(([text, key]) => [text, manifest[key]]);
   const page = layOut(document, folder, [...links, ["run.json", "run.json"]]);
   page.say(facts(manifest));
-  page.note(asOf(manifest), ...(manifest.notes ?? []));
+  page.note(asOf(manifest), ...(manifest.notes.length > 1 ? manifest.notes : [])); // a single one is in the viewer
   page.put(new Viewer(document, embedded(manifest)));
 }
 

@@ -95,7 +95,7 @@ dialog::backdrop { background: var(--ground, #17181a); }
 .live[data-is="newest"]::before { background: currentColor; }
 .live[data-is="locked"]::before { content: none; }
 .live .icon { width: 13px; height: 13px; margin-left: -2px; }
-.toast { margin-right: auto; padding: 2px 9px; border-radius: 7px; background: var(--veil); opacity: 0; transition: opacity 0.2s; pointer-events: none; }
+.toast { position: absolute; left: 6px; bottom: 36px; max-width: calc(100% - 12px); padding: 2px 9px; border-radius: 7px; background: var(--veil); opacity: 0; transition: opacity 0.2s; pointer-events: none; }
 .toast.shown { opacity: 1; }
 .comparing { display: flex; gap: 6px; align-items: center; justify-content: center; flex-wrap: wrap; }
 .tag { padding: 2px 8px; border-radius: 7px; background: var(--veil); white-space: nowrap; }
@@ -140,15 +140,15 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .bubble canvas { display: block; width: 100px; border-radius: 5px; background: rgb(255 255 255 / 0.06); }
 
 /* The caption */
-.line { display: flex; flex: none; height: 26px; padding: 0 6px 0 4px; gap: 4px; align-items: center; }
+.caption { display: flex; flex: none; height: 26px; padding: 0 6px 0 4px; gap: 4px; align-items: center; }
 .parts { display: flex; flex: 1; flex-wrap: wrap; column-gap: 14px; min-width: 0; height: 26px; overflow: hidden; white-space: nowrap; }
 .parts > :empty { display: none; }
 .parts > * { color: var(--quiet); max-width: 100%; overflow: hidden; text-overflow: ellipsis; }
 .parts > .step { color: var(--text); }
 .failed .parts > .step { color: var(--bad); }
-.line button { color: var(--quiet); }
-.line button:hover:not(:disabled), .runs button.compare:hover:not(:disabled) { color: var(--text); background: var(--line); }
-.line .play.playing { color: var(--lamp); }
+.caption button { color: var(--quiet); }
+.caption button:hover:not(:disabled), .runs button.compare:hover:not(:disabled) { color: var(--text); background: var(--line); }
+.caption .play.playing { color: var(--lamp); }
 .speed { padding: 0 5px; }
 
 /* The runs */

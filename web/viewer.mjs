@@ -208,7 +208,7 @@ export class Viewer {
       make(document, "div", { className: "over top" }, note, this.#compare.element, this.#compare.list),
       make(document, "div", { className: "over bottom" }, frames, part("div", "toast"), tools, live),
     );
-    const line = part("div", "line", {}, tool("play", "play", "Play (Space)", () => this.#togglePlay(), "play"));
+    const line = part("div", "caption", {}, tool("play", "play", "Play (Space)", () => this.#togglePlay(), "play"));
     const parts = make(document, "div", { className: "parts" });
     for (const name of ["step", "sigma", "time", "maker", "rate", "size", "decode"]) parts.append(part("span", name));
     line.append(parts, tool("speed", "8/s", "", (event) => this.#faster(event.shiftKey ? -1 : 1), "speed fading"));
@@ -381,7 +381,7 @@ export class Viewer {
     const behind = run !== null && this.#painted !== null && this.#painted.scene !== pair.map(({ run }) => run.id).join();
     words.textContent = own ? "" : inPlaceOfPicture(run, this.#options.idle);
     this.#stage.element.classList.toggle("behind", behind);
-    const told = lastNote(run?.manifest);
+    const told = own ? lastNote(run) : lastNote(run?.gone ? null : run);
     said.textContent = said.title = told && told !== this.#parts.dismissed ? told : "";
     note.classList.toggle("failed", run?.state === "failed");
     this.#root.className = `viewer ${run?.state ?? "idle"}${behind ? " behind" : ""}${this.#painted ? "" : " empty"}`;
@@ -541,7 +541,7 @@ export class Viewer {
   }
 
   #dismiss() {
-    this.#act(() => (this.#parts.dismissed = lastNote(this.#manifest)));
+    this.#act(() => (this.#parts.dismissed = lastNote(this.#pair[0]?.run)));
   }
 
   #key(event) {

@@ -28,12 +28,11 @@ def _chromium() -> str | None:
     return os.environ.get("SAFELIGHT_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-def _missing() -> str | None:
-    """What stands in the way of these tests, in one line."""
+def _missing(*, host: bool) -> str | None:
+    """What stands in the way of these tests, in one line. `host`: whether they need a ComfyUI."""
     wanted = {
-        "a ComfyUI (SAFELIGHT_COMFYUI, SAFELIGHT_COMFYUI_PYTHON)": all(
-            os.environ.get(name) for name in ("SAFELIGHT_COMFYUI", "SAFELIGHT_COMFYUI_PYTHON")
-        ),
+        "a ComfyUI (SAFELIGHT_COMFYUI, SAFELIGHT_COMFYUI_PYTHON)": not host
+        or all(os.environ.get(name) for name in ("SAFELIGHT_COMFYUI", "SAFELIGHT_COMFYUI_PYTHON")),
         "playwright-core (SAFELIGHT_PLAYWRIGHT: a folder with node_modules)": (
             Path(os.environ.get("SAFELIGHT_PLAYWRIGHT", "/nowhere")) / "node_modules/playwright-core"
         ).is_dir(),
@@ -41,7 +40,23 @@ def _missing() -> str | None:
         "Node": shutil.which("node") is not None,
     }
     absent = [what for what, found in wanted.items() if not found]
-    return f"no browser tests without {', '.join(absent)}" if absent else None
+    return f"no browser tests{' of the node' if host else ''} without {', '.join(absent)}" if absent else None
+
+
+def _drive(script: str, **asked: Any) -> Any:
+    """What a driver has seen."""
+    drive = ["node", str(HERE / script)]
+    asked = json.dumps({"chromium": _chromium(), **asked})
+    ran = subprocess.run(drive, check=False, input=asked, capture_output=True, text=True, timeout=LIMIT_S)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+@pytest.fixture(scope="session")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What was seen of runs that are made up, on a bare page, scene by scene."""
+    folder = tmp_path_factory.mktemp("made_up")
+    return _drive("made_up.mjs", profile=str(folder / "profile"), shots=str(folder), web=str(HERE.parents[1] / "web"))
 
 
 @pytest.fixture(scope="session")
@@ -51,33 +66,58 @@ def browsed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield server
 
 
+class Browser:
+    """A tab that does as it is told, see `tab.mjs`."""
+
+    def __init__(self, profile: Path) -> None:
+        drive = ["node", str(HERE / "tab.mjs"), _chromium() or "", str(profile)]
+        self._driver = subprocess.Popen(drive, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __call__(self, **wish: Any) -> Any:
+        self._driver.stdin.write(json.dumps(wish) + "\n")
+        self._driver.stdin.flush()
+        answer = json.loads(self._driver.stdout.readline())
+        assert "error" not in answer, answer["error"]
+        return answer["told"]
+
+    def close(self) -> None:
+        self._driver.stdin.close()
+        self._driver.wait(30)
+        self._driver.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
 @pytest.fixture(scope="session", params=["litegraph", "vue"])
 def told(request: pytest.FixtureRequest, browsed_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What the driver saw, scene by scene, in one of the two renderers."""
     folder = tmp_path_factory.mktemp(request.param)
-    asked = {
-        "url": f"http://127.0.0.1:{browsed_server.port}",
-        "chromium": _chromium(),
-        "profiles": str(folder),
-        "shots": str(folder),
-        "vue": request.param == "vue",
-        "latent_format": "Flux",
-        "example": str(EXAMPLE),
-    }
-    drive = ["node", str(HERE / "drive.mjs")]
-    ran = subprocess.run(drive, check=False, input=json.dumps(asked), capture_output=True, text=True, timeout=LIMIT_S)
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout)
+    return _drive(
+        "drive.mjs",
+        url=f"http://127.0.0.1:{browsed_server.port}",
+        profiles=str(folder),
+        shots=str(folder),
+        vue=request.param == "vue",
+        latent_format="Flux",
+        example=str(EXAMPLE),
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is missing is told once."""
+    """What is missing is told once for the tests that need the same things."""
     ours = [item for item in items if item.path.is_relative_to(HERE)]
-    reason = _missing()
     for item in ours:
         item.add_marker(pytest.mark.timeout(LIMIT_S + 150))
-    if not ours or reason is None:
-        return
-    ours[0].add_marker(pytest.mark.skip(reason=reason))
-    config.hook.pytest_deselected(items=ours[1:])
-    items[:] = [item for item in items if item not in ours[1:]]
+    for host in (True, False):
+        alike = [item for item in ours if ("browsed_server" in item.fixturenames) == host]
+        reason = _missing(host=host)
+        if not alike or reason is None:
+            continue
+        alike[0].add_marker(pytest.mark.skip(reason=reason))
+        config.hook.pytest_deselected(items=alike[1:])
+        items[:] = [item for item in items if item not in alike[1:]]

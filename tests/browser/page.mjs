@@ -24,8 +24,8 @@ export function openBrowser(executablePath, profile) {
   return chromium.launchPersistentContext(profile, { executablePath, args: FLAGS, viewport: SIZE });
 }
 
-/** A tab that shows ComfyUI, with everything that went wrong in it collected in `troubles`. */
-export async function openTab(browser, url) {
+/** A tab, with everything that goes wrong in it collected in `troubles`. */
+export async function pageOf(browser) {
   const page = await browser.newPage();
   page.setDefaultTimeout(LIMIT_MS);
   const troubles = [];
@@ -38,9 +38,15 @@ export async function openTab(browser, url) {
   page.on("response", (answer) => {
     if (answer.status() >= 400) troubles.push({ from: answer.url(), text: `status ${answer.status()}` });
   });
-  await page.goto(url);
-  await ready(page);
   return { page, troubles };
+}
+
+/** A tab that shows ComfyUI. */
+export async function openTab(browser, url) {
+  const tab = await pageOf(browser);
+  await tab.page.goto(url);
+  await ready(tab.page);
+  return tab;
 }
 
 /** Waits until the host has loaded its extensions and its first workflow. */

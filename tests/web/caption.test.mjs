@@ -75,10 +75,11 @@ test("every state has words for when there is no picture", () => {
   assert.equal(inPlaceOfPicture(run("finished")), "");
 });
 
-test("the note is the last one", () => {
-  assert.equal(lastNote({ notes: ["first", "last"] }), "last");
-  assert.equal(lastNote({ notes: [] }), "");
+test("the note is the last one, or that there is nothing left to see", () => {
+  assert.equal(lastNote(run("running", { manifest: manifest({ notes: ["first", "last"] }) })), "last");
+  assert.equal(lastNote(run("running")), "");
   assert.equal(lastNote(null), "");
+  assert.match(lastNote(run("finished", { gone: true })), /made room/);
 });
 
 test("a run is named by what tells it from others", () => {

@@ -1,0 +1,303 @@
+/**
+ * Does with the viewer on a bare page, on runs that are made up, what a person does; tells what was to be seen.
+ *
+ * Reads `{chromium, profile, shots, web}` as JSON from stdin, writes JSON to stdout.
+ */
+
+import { existsSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { join } from "node:path";
+
+import { openBrowser, pageOf } from "./page.mjs";
+
+const asked = JSON.parse(readFileSync(0, "utf8"));
+const PAGE = `<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
+<body style="margin: 0; background: #2a2a2d"><div id="here" style="width: 360px; height: 480px; margin: 20px"></div>
+<script type="module">
+import { Viewer } from "/web/viewer.mjs";
+
+const listeners = new Set();
+window.runs = [];
+window.tell = () => listeners.forEach((listener) => listener());
+window.slow = 0;
+window.makeRun = ({ id, state = "finished", steps = 20, total = 20, items = 1, frames = 1, files = items * frames, ...more }) => ({
+  id, state, index: steps, total, started: 1e12 + runs.length * 1000, gone: false, ...more,
+  manifest: {
+    id, state, space: "sdxl", decoder: { name: "taesdxl" }, seconds: 12.5, notes: more.notes ?? [],
+    sampler: { steps: total, seed: runs.length, cfg: 7, sigmas: Array.from({ length: total + 1 }, (_, i) => 14.6 * (1 - i / total) ** 3) },
+    picture: { width: 96, height: 64, shown_width: 768, shown_height: 512, items, frames, fps: 20 },
+    steps: Array.from({ length: steps }, (_, i) => ({
+      index: i + 1, sigma: 14.6 * (1 - i / total) ** 3, at: i * 0.5, decode_ms: 2,
+      files: Array.from({ length: files }, (_, n) => "step_" + (i + 1) + "_" + n + ".svg"),
+    })),
+  },
+});
+window.viewed = [];
+window.viewer = new Viewer(document, {
+  runs: () => window.runs,
+  manifest: async (id) => window.runs.find((run) => run.id === id)?.manifest ?? null,
+  picture: (id, file, at) => "/pictures/" + id + "/" + file + "?at=" + at,
+  onChange: (listener) => (listeners.add(listener), () => listeners.delete(listener)),
+}, { onView: (view) => viewed.push(view) });
+document.querySelector("#here").append(viewer.element);
+window.begin = (...runs) => { window.runs = runs.map((run, i) => ({ ...window.makeRun(run), started: 1e12 - i * 1000 })); tell(); };
+window.ready = true;
+</script>`;
+
+/** Of each step and item another colour, with its name in it. */
+function picture(id, name) {
+  const [, step, n] = /step_(\d+)_(\d+)/.exec(name);
+  const hue = ([...id].reduce((sum, letter) => sum + letter.charCodeAt(0), 0) * 37 + n * 24) % 360;
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="96" height="64"><rect width="96" height="64" fill="hsl(${hue} 40% ${15 + step * 2}%)"/>
+    <circle cx="${16 + (n * 9) % 70}" cy="36" r="${3 + step / 2}" fill="#fffa"/><text x="5" y="14" font-size="11" fill="#fff">${step}.${n}</text></svg>`;
+}
+
+const pictures = [];
+let delay_ms = 0;
+const server = createServer((request, answer) => {
+  const { pathname } = new URL(request.url, "http://here");
+  const file = pathname.startsWith("/web/") && join(asked.web, pathname.slice("/web/".length));
+  const send = (type, body) => answer.writeHead(200, { "Content-Type": type }).end(body);
+  if (pathname === "/") send("text/html", PAGE);
+  else if (file && existsSync(file)) send("text/javascript", readFileSync(file));
+  else if (pathname.startsWith("/pictures/lost")) answer.writeHead(404).end();
+  else if (pathname.startsWith("/pictures/")) {
+    const [, , id, name] = pathname.split("/");
+    pictures.push(`${id} ${name}`);
+    setTimeout(() => send("image/svg+xml", picture(id, name)), delay_ms);
+  } else answer.writeHead(404).end();
+});
+await new Promise((done) => server.listen(0, "127.0.0.1", done));
+const url = `http://127.0.0.1:${server.address().port}/`;
+
+const browser = await openBrowser(asked.chromium, asked.profile);
+const { page, troubles } = await pageOf(browser);
+const shot = (name) => page.screenshot({ path: join(asked.shots, `${name}.png`) });
+
+const look = () =>
+  page.evaluate(() => {
+    const root = viewer.element.shadowRoot;
+    const text = (selector) => root.querySelector(selector).textContent;
+    const names = (selector) => [...root.querySelectorAll(selector)].map((img) => img.src.split("/pictures/")[1].split("?")[0].replace("/", " "));
+    const shown = (selector) => {
+      const box = root.querySelector(selector)?.getBoundingClientRect();
+      return Boolean(box?.width);
+    };
+    const box = ({ x, y, width, height }) => [x, y, width, height].map(Math.round);
+    return {
+      state: root.querySelector(".viewer").className,
+      a: names(".pane:first-child img"),
+      b: shown(".pane:last-child") ? names(".pane:last-child img") : [],
+      mode: root.querySelector(".stage").dataset.mode,
+      step: text(".parts .step"),
+      caption: root.querySelector(".parts").title,
+      words: text(".words"),
+      note: text(".said"),
+      live: root.querySelector(".live").dataset.is,
+      frame: shown(".frames") ? text(".frames .frame") : null,
+      back: shown(".tools button:first-child"),
+      parts: ["stage", "strip", "caption", "runs"].map((name) => box(root.querySelector(`.${name}`).getBoundingClientRect())),
+      board: box(root.querySelector(".board").getBoundingClientRect()),
+      thumbs: [...root.querySelectorAll(".thumb")].map((thumb) => `${thumb.dataset.mark}${thumb.querySelector("img") ? "" : " empty"}`),
+      tags: [...root.querySelectorAll(".tag")].map((tag) => tag.textContent),
+      differences: text(".differences"),
+      full: root.querySelector("dialog").open,
+    };
+  });
+
+async function lookUntil(test) {
+  const end = Date.now() + 10_000;
+  for (;;) {
+    const seen = await look();
+    if (test(seen)) return seen;
+    if (Date.now() > end) throw new Error(`never came to be: ${JSON.stringify(seen)}`);
+    await page.waitForTimeout(20);
+  }
+}
+
+const begin = (...runs) => page.evaluate((runs) => begin(...runs), runs);
+const focus = () => page.evaluate(() => viewer.element.shadowRoot.querySelector(".viewer").focus());
+const press = async (...keys) => {
+  await focus();
+  for (const key of keys) await page.keyboard.press(key);
+};
+const center = async (selector) => {
+  const [x, y, width, height] = await page.evaluate((selector) => {
+    const box = viewer.element.shadowRoot.querySelector(selector).getBoundingClientRect();
+    return [box.x, box.y, box.width, box.height];
+  }, selector);
+  return [x + width / 2, y + height / 2];
+};
+
+const SCENES = {
+  async states() {
+    const seen = { idle: await look() };
+    await page.evaluate(() => begin({ id: "waits", state: "running", steps: 0 }));
+    seen.waiting = await look();
+    await page.evaluate(() => begin({ id: "runs", state: "running", steps: 7 }, { id: "before" }));
+    seen.running = await lookUntil((now) => now.a[0] === "runs step_7_0.svg");
+    await page.evaluate(() => begin({ id: "fails", state: "failed", steps: 5, notes: ["RuntimeError: shapes"] }, { id: "before" }));
+    seen.failed = await lookUntil((now) => now.a[0] === "fails step_5_0.svg");
+    await shot("failed");
+    await page.evaluate(() => begin({ id: "stops", state: "interrupted", steps: 3 }, { id: "before" }));
+    seen.interrupted = await lookUntil((now) => now.a[0] === "stops step_3_0.svg");
+    await page.evaluate(() => ((runs[0].gone = true), tell()));
+    seen.gone = await look();
+    await press("2");
+    await lookUntil((now) => now.a[0]?.startsWith("before"));
+    await page.evaluate(() => begin({ id: "lost", gone: true }, { id: "before" }));
+    seen.lost = await lookUntil((now) => now.state.includes("behind"));
+    return seen;
+  },
+
+  async slow() {
+    pictures.length = 0;
+    delay_ms = 150;
+    for (let steps = 1; steps <= 20; steps++) {
+      await begin({ id: "slow", state: steps < 20 ? "running" : "finished", steps });
+      await page.waitForTimeout(20);
+    }
+    const seen = await lookUntil((now) => now.a[0] === "slow step_20_0.svg");
+    delay_ms = 0;
+    return { seen, asked: pictures.filter((name) => name.startsWith("slow ")) };
+  },
+
+  async ahead() {
+    await begin({ id: "ahead" });
+    await lookUntil((now) => now.a[0] === "ahead step_20_0.svg");
+    pictures.length = 0;
+    await press("Home");
+    await lookUntil((now) => now.a[0] === "ahead step_1_0.svg");
+    await page.waitForTimeout(150);
+    return { asked: [...pictures] };
+  },
+
+  async batch() {
+    await begin({ id: "batch", items: 4 });
+    const grid = await lookUntil((now) => now.a.length === 4);
+    await shot("batch");
+    await page.mouse.click(...(await center(".cell:nth-child(3)")));
+    const one = await lookUntil((now) => now.a.length === 1);
+    await press("ArrowLeft");
+    const before = await lookUntil((now) => now.a[0] === "batch step_19_2.svg");
+    await press("Escape");
+    return { grid, one, before, again: await lookUntil((now) => now.a.length === 4) };
+  },
+
+  async video() {
+    await begin({ id: "video", frames: 12 });
+    const frames = new Set();
+    await lookUntil((now) => frames.add(now.frame) && frames.size > 8);
+    await shot("video");
+    await page.mouse.click(...(await center(".frames button")));
+    await page.waitForTimeout(200);
+    const held = await look();
+    await page.waitForTimeout(200);
+    const still = await look();
+    await page.mouse.click(...(await center(".rail")));
+    const middle = await lookUntil((now) => now.frame === "7 / 12");
+    await page.keyboard.press("ArrowRight");
+    const next = await lookUntil((now) => now.frame === "8 / 12");
+    await press("ArrowLeft");
+    const before = await lookUntil((now) => now.a[0] === "video step_19_7.svg");
+    await begin({ id: "webp", frames: 12, files: 1 });
+    const animated = await lookUntil((now) => now.a[0] === "webp step_20_0.svg");
+    return { held, still, middle, next, before, animated };
+  },
+
+  async compare() {
+    await begin({ id: "a", steps: 20 }, { id: "b", steps: 10, total: 10 }, { id: "c" });
+    await lookUntil((now) => now.a[0] === "a step_20_0.svg");
+    await page.keyboard.down("Shift");
+    await page.mouse.click(...(await center(".thumb:nth-child(2)")));
+    await page.keyboard.up("Shift");
+    const seen = { wipe: await lookUntil((now) => now.b[0] === "b step_10_0.svg") };
+    await page.mouse.click(...(await center(".strip")));
+    seen.step = await lookUntil((now) => now.a[0] === "a step_11_0.svg" && now.b[0] === "b step_10_0.svg");
+    await page.mouse.click(...(await center("[aria-label^='Both at the same noise']")));
+    seen.sigma = await lookUntil((now) => now.b[0] === "b step_6_0.svg");
+    await page.mouse.click(...(await center("[aria-label^='Side']")));
+    seen.side = await lookUntil((now) => now.mode === "side");
+    await page.mouse.move(...(await center(".pane:last-child")));
+    await page.mouse.wheel(0, -300);
+    await page.waitForTimeout(50);
+    seen.boards = await page.evaluate(() => [...viewer.element.shadowRoot.querySelectorAll(".board")].map((board) => board.style.cssText));
+    await shot("side");
+    await press("3");
+    seen.third = await lookUntil((now) => now.b[0]?.startsWith("c "));
+    await press("Escape", "Escape");
+    seen.after = await lookUntil((now) => now.mode === "one");
+    seen.viewed = await page.evaluate(() => viewed);
+    return seen;
+  },
+
+  async moved() {
+    await begin({ id: "zoom" });
+    await lookUntil((now) => now.a[0] === "zoom step_20_0.svg");
+    const fit = await look();
+    const [x, y] = await center(".stage");
+    await page.mouse.move(x, y);
+    await page.mouse.wheel(0, -300);
+    const close = await look();
+    await press("ArrowLeft");
+    const kept = await lookUntil((now) => now.a[0] === "zoom step_19_0.svg");
+    await page.mouse.dblclick(x, y);
+    const again = await look();
+    await press("z");
+    const one = await look();
+    await press("z");
+    const [download] = await Promise.all([page.waitForEvent("download"), press("s")]);
+    await press("f");
+    const full = await lookUntil((now) => now.full);
+    await press("Escape");
+    return { fit, close, kept, again, one, saved: download.suggestedFilename(), full, back: await lookUntil((now) => !now.full) };
+  },
+
+  /** By Tab alone, with the names that a screen reader would say. */
+  async order() {
+    await begin({ id: "a" }, { id: "b" });
+    await lookUntil((now) => now.a[0] === "a step_20_0.svg");
+    await page.evaluate(() => {
+      const before = document.createElement("button");
+      document.body.prepend(before);
+      before.focus();
+    });
+    const names = [];
+    for (let i = 0; i < 20; i++) {
+      await page.keyboard.press("Tab");
+      const name = await page.evaluate(() => {
+        const { activeElement } = viewer.element.shadowRoot;
+        return activeElement && `${activeElement.role ?? activeElement.localName} ${activeElement.ariaLabel ?? ""}`;
+      });
+      if (!name) break;
+      names.push(name);
+    }
+    return { names };
+  },
+
+  async small() {
+    const sizes = {};
+    for (const [width, height] of [[280, 280], [280, 400], [1200, 700]]) {
+      await page.evaluate(([width, height]) => Object.assign(document.querySelector("#here").style, { width: `${width}px`, height: `${height}px` }), [width, height]);
+      await page.waitForTimeout(100);
+      await shot(`${width}x${height}`);
+      sizes[`${width}x${height}`] = await page.evaluate(() => {
+        const root = viewer.element.shadowRoot.querySelector(".viewer");
+        return { overflow: root.scrollWidth > root.clientWidth || root.scrollHeight > root.clientHeight, height: root.offsetHeight };
+      });
+    }
+    return sizes;
+  },
+};
+
+const told = {};
+try {
+  await page.goto(url);
+  await page.waitForFunction(() => window.ready);
+  for (const [name, scene] of Object.entries(SCENES)) told[name] = await scene().catch((error) => ({ error: String(error.stack) }));
+  told.troubles = troubles.filter(({ from }) => !from.includes("/pictures/lost"));
+} finally {
+  await browser.close();
+  server.close();
+}
+process.stdout.write(JSON.stringify(told));

@@ -1,0 +1,262 @@
+"""A run's own page, opened from the disk, and the page that `safelight view` serves, in a real browser."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from safelight.decoders.space_table import SPACES
+from safelight.hosts.headless import recording
+from safelight.hosts.view import serve
+from safelight.preview.encode import Encoding
+from safelight.preview.step import Step
+
+HOSTILE = """</script><script>alert(1)</script><img src=x onerror="alert(2)"><!-- '"&lt;\u2028"""
+STEPS = 6
+
+
+def record(folder, *, steps=STEPS, sampler=None, state="finished", notes=()):
+    with recording(
+        folder,
+        SPACES["sd1"],
+        encoding=Encoding(enlarge="nearest"),
+        sampler={"steps": STEPS, "seed": 7, "sigmas": [14.0 / 2**i for i in range(STEPS + 1)]} | (sampler or {}),
+    ) as (pipeline, kept):
+        offer(pipeline, range(1, steps + 1))
+        for note in notes:
+            kept.run.note(note)
+        pipeline.close(state)
+    return folder
+
+
+def offer(pipeline, indices):
+    for index in indices:
+        latents = torch.randn(1, 4, 12, 16, generator=torch.Generator().manual_seed(index))
+        pipeline.offer(Step(index=index, total=STEPS, sigma=14.0 / 2**index, denoised=latents))
+
+
+def at(folder):
+    return (folder / "index.html").as_uri()
+
+
+@pytest.fixture
+def heard(browser):
+    """Nothing but what a test allows goes wrong, and nothing is asked for outside of the folder."""
+
+    def heard(folder, *allowed):
+        told = browser(do="heard")
+        outside = [
+            url for url in told["requests"] if not url.startswith((folder.as_uri() + "/", "data:", "blob:file:"))
+        ]
+        assert outside == []
+        assert [trouble for trouble in told["troubles"] if not any(text in trouble for text in allowed)] == []
+        return told
+
+    return heard
+
+
+@pytest.fixture(scope="session")
+def shots(tmp_path_factory):
+    return tmp_path_factory.mktemp("offline")
+
+
+# From the disk
+
+
+def test_a_run_opens_at_its_last_step_and_keys_go_through_it(tmp_path, browser, heard, shots):
+    folder = record(tmp_path / "my run")
+    browser(do="open", url=at(folder))
+    seen = browser(do="until", want={"painted": True, "step": f"step {STEPS} / {STEPS}"})
+    browser(do="shot", path=str(shots / "offline.png"))
+    assert seen["picture"] == (folder / f"step_{STEPS:04d}.png").as_uri()
+    assert (seen["state"], seen["heading"], seen["title"]) == ("finished", "my run", "my run · Safelight")
+    assert f"{STEPS} steps" in seen["said"]
+    assert "sd1" in seen["maker"]
+    assert seen["notes"] == []
+    assert seen["width"] == 0
+    for key, step in {"ArrowLeft": 5, "Home": 1, "ArrowRight": 2, "End": 6}.items():
+        browser(do="press", keys=[key])
+        assert browser(do="until", want={"step": f"step {step} / {STEPS}", "painted": True})["picture"].endswith(
+            f"step_{step:04d}.png"
+        )
+    heard(folder)
+
+
+def test_the_mouse_scrubs(tmp_path, browser, heard):
+    folder = record(tmp_path / "run")
+    browser(do="open", url=at(folder))
+    browser(do="until", want={"painted": True})
+    browser(do="scrub", to=0.0)
+    browser(do="until", want={"step": f"step 1 / {STEPS}"})
+    heard(folder)
+
+
+def test_its_links_lead_to_what_was_made_of_the_run(tmp_path, browser):
+    folder = record(tmp_path / "run")
+    browser(do="open", url=at(folder))
+    links = browser(do="until", want={"painted": True})["links"]
+    names = {"Contact sheet": "sheet.png", "Animation": "steps.webp", "run.json": "run.json"}
+    assert links == [[text, (folder / name).as_uri()] for text, name in names.items()]
+    assert all((folder / name).is_file() for name in names.values())
+
+
+@pytest.mark.parametrize("name", ["a#b?c%20d&e;f", "ünï 日本", "it's <b>bold</b>"[:8] + "bold", "100%"])
+def test_a_folder_may_have_any_name(tmp_path, browser, heard, name):
+    folder = record(tmp_path / name, steps=2)
+    browser(do="open", url=at(folder))
+    assert browser(do="until", want={"painted": True})["heading"] == name
+    heard(folder)
+
+
+def test_a_folder_may_be_moved(tmp_path, browser, heard):
+    folder = record(tmp_path / "one", steps=2)
+    (tmp_path / "elsewhere").mkdir()
+    folder = folder.rename(tmp_path / "elsewhere" / "two")
+    browser(do="open", url=at(folder))
+    assert browser(do="until", want={"painted": True})["heading"] == "two"
+    heard(folder)
+
+
+@pytest.mark.parametrize("state", ["interrupted", "failed"])
+def test_a_run_that_was_broken_off_says_so_and_shows_what_there_is(tmp_path, browser, heard, shots, state):
+    folder = record(tmp_path / "run", steps=3, state=state, notes=["step 2: one thing", "step 3: another"])
+    browser(do="open", url=at(folder), width=420, height=640, light=True)
+    seen = browser(do="until", want={"painted": True, "state": state})
+    browser(do="shot", path=str(shots / f"{state}.png"))
+    assert seen["step"].endswith(f"at step 3 / {STEPS}")
+    assert seen["notes"] == ["step 2: one thing", "step 3: another"]
+    assert seen["width"] == 0
+    heard(folder)
+
+
+def test_a_run_that_was_killed_shows_what_its_page_knows_and_says_of_when_it_is(tmp_path, browser, heard, shots):
+    with recording(tmp_path / "run", SPACES["sd1"], sampler={"steps": STEPS, "seed": 7}) as (pipeline, kept):
+        pipeline.offer(Step(index=1, total=STEPS, sigma=1.0, denoised=torch.zeros(1, 4, 8, 8)))
+        page = wait_for(kept.path / "index.html")
+    (kept.path / "index.html").write_bytes(page)  # as it was when the run had begun
+    browser(do="open", url=at(kept.path))
+    seen = browser(do="until", want={"state": "running"})
+    browser(do="shot", path=str(shots / "killed.png"))
+    assert len(seen["notes"]) == 1
+    assert seen["notes"][0].startswith("Written while the run was going on")
+    assert seen["words"]
+    heard(kept.path)
+
+
+def wait_for(path: Path) -> bytes:
+    """The file's content as soon as it is there."""
+    waited = threading.Event()
+    for _ in range(400):
+        if path.is_file():
+            return path.read_bytes()
+        waited.wait(0.02)
+    return pytest.fail(f"{path} was never written")
+
+
+def test_pictures_that_were_deleted_leave_the_rest_usable(tmp_path, browser, heard):
+    folder = record(tmp_path / "run")
+    (folder / f"step_{STEPS:04d}.png").unlink()
+    browser(do="open", url=at(folder))
+    browser(do="until", want={"state": "finished"})
+    browser(do="press", keys=["Home"])
+    browser(do="until", want={"painted": True, "step": f"step 1 / {STEPS}"})
+    heard(folder, "ERR_FILE_NOT_FOUND")
+
+
+def test_nothing_in_a_run_becomes_markup_or_script(tmp_path, browser, heard, shots):
+    plain = record(tmp_path / "plain", notes=["one", "two"])
+    browser(do="open", url=at(plain))
+    expected = browser(do="until", want={"painted": True})["elements"]
+    sampler = {"name": HOSTILE, "scheduler": HOSTILE, "seed": HOSTILE, "cfg": HOSTILE, "prompt": HOSTILE}
+    folder = record(tmp_path / "run", sampler=sampler, notes=[HOSTILE, f"two {HOSTILE}"])
+    browser(do="open", url=at(folder))
+    seen = browser(do="until", want={"painted": True})
+    browser(do="shot", path=str(shots / "hostile.png"))
+    assert seen["elements"] == expected
+    assert HOSTILE in seen["said"]
+    assert seen["notes"] == [HOSTILE, f"two {HOSTILE}"]
+    assert seen["note"] == f"two {HOSTILE}"
+    heard(folder)
+
+
+def test_saving_and_copying_a_picture_leave_the_page_as_it_is(tmp_path, browser):
+    folder = record(tmp_path / "run")
+    browser(do="open", url=at(folder))
+    browser(do="until", want={"painted": True})
+    browser(do="press", keys=["s", "Home"])
+    browser(do="until", want={"step": f"step 1 / {STEPS}", "heading": "run"})
+
+
+# Served
+
+
+@pytest.fixture
+def served(tmp_path):
+    servers = []
+
+    def served():
+        server = serve(tmp_path, 0)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        servers.append((server, thread))
+        return server.url
+
+    yield served
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_folder_of_runs_is_looked_at_and_compared(tmp_path, browser, served, shots):
+    record(tmp_path / "a", sampler={"seed": 1, "cfg": 3.0})
+    record(tmp_path / "b", sampler={"seed": 2, "cfg": 3.0})
+    url = served()
+    browser(do="open", url=url)
+    seen = browser(do="until", want={"painted": True, "thumbs": 2, "said": "2 runs"})
+    assert seen["step"] == f"step {STEPS} / {STEPS}"
+    browser(do="press", keys=["c"])
+    seen = browser(do="until", want={"differences": ["seed"]})
+    browser(do="shot", path=str(shots / "compare.png"))
+    told = browser(do="heard")
+    assert told["troubles"] == []
+    assert [asked for asked in told["requests"] if not asked.startswith((url, "data:", "blob:http"))] == []
+
+
+def test_a_run_that_is_still_being_written_is_followed(tmp_path, browser, served):
+    record(tmp_path / "a", steps=2)
+    browser(do="open", url=served())
+    browser(do="until", want={"painted": True, "thumbs": 1})
+    with recording(tmp_path / "b", SPACES["sd1"], sampler={"steps": STEPS}) as (pipeline, kept):
+        offer(pipeline, range(1, 3))
+        seen = browser(do="until", want={"thumbs": 2, "state": "running"})
+        kept_until_saved(kept)
+        browser(do="until", want={"painted": True, "step": f"step 2 / {STEPS}"})
+        offer(pipeline, range(3, STEPS + 1))
+    seen = browser(do="until", want={"state": "finished", "step": f"step {STEPS} / {STEPS}"})
+    assert seen["said"] == "2 runs"
+    assert browser(do="heard")["troubles"] == []
+
+
+def kept_until_saved(kept):
+    """The manifest is saved once a second at most, when a step comes; here none comes for a while."""
+    waited = threading.Event()
+    for _ in range(400):
+        if len(kept.files()) >= 3:  # with the page
+            kept.save()
+            return
+        waited.wait(0.02)
+    pytest.fail("the steps were never written")
+
+
+def test_what_was_loaded_stays_when_the_server_has_ended(tmp_path, browser):
+    record(tmp_path / "a", steps=3)
+    with serve(tmp_path, 0) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        browser(do="open", url=server.url)
+        browser(do="until", want={"painted": True})
+        server.shutdown()
+        thread.join()
+    seen = browser(do="until", want={"said": "safelight view has ended; what was loaded stays"})
+    assert seen["painted"]
