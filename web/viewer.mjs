@@ -642,8 +642,9 @@ export class Viewer {
     if (!current) return;
     const type = /\.(\w+)(?:\?|$)/.exec(current.address)?.[1] ?? "png";
     const download = `${current.run.id.slice(0, 8)}_step_${String(current.step.index).padStart(4, "0")}.${type}`;
-    make(this.#document, "a", { href: current.address, download }).click();
-    this.#toast(`Saved ${download}`);
+    // To a page from the disk a browser gives no download: there, what is asked for is opened, and not in place of the page.
+    make(this.#document, "a", { href: current.address, download, target: "_blank", rel: "noopener" }).click();
+    this.#toast(this.#document.location?.protocol === "file:" ? "Opened in a tab" : `Saved ${download}`);
   }
 
   async #copy() {
