@@ -27,6 +27,7 @@ from ..fitting.ladder import LADDER
 from ..fitting.make import AtHand, Material, make, split
 from ..fitting.pairs import Encode, Pairs, encode_pairs
 from ..fitting.pictures import crops, find
+from ..fitting.procedural import pictures
 from ..fitting.report import chart, judge, sheet, table
 from ..fitting.train import Progress
 
@@ -130,8 +131,6 @@ def _crops(arguments: argparse.Namespace, numbers: list[int]) -> Iterator[np.nda
 
 
 def _procedural(arguments: argparse.Namespace, space: LatentSpace) -> Cut:
-    from ..fitting.procedural import pictures
-
     count, size = arguments.procedural, arguments.size
     stream = tqdm(pictures(count, size, arguments.seed), total=count, unit="picture", file=sys.stderr)
     pairs = encode_pairs(_encoder(arguments.encoder, space), stream, space.channels)
@@ -231,11 +230,11 @@ def _place(arguments: argparse.Namespace) -> tuple[Path, str | None]:
 
 
 def _material(arguments: argparse.Namespace, space: LatentSpace) -> Material:
-    pairs, described, pictures = _get_pairs(arguments, space)
+    pairs, described, numbers = _get_pairs(arguments, space)
     material = split(
         pairs,
         described,
-        pictures,
+        numbers,
         choose=_load(arguments.choose, space) if arguments.choose else None,
         judge=_load(arguments.judge, space) if arguments.judge else None,
         judged_on=f"of {arguments.judge.name}" if arguments.judge else None,
@@ -257,18 +256,18 @@ def _compare(arguments: argparse.Namespace) -> int:
         _print_halfway(decoders, pairs, read_decoder(arguments.teacher))
     if arguments.out:
         some = slice(0, SHOWN)
-        pictures = {decoder.name: decoder.decode(pairs.latents[some].float()) for decoder in decoders}
-        _write_report(arguments.out, table(judged), sheet(pairs.rgb(pairs.downscale, some), pictures), chart(judged))
+        decoded = {decoder.name: decoder.decode(pairs.latents[some].float()) for decoder in decoders}
+        _write_report(arguments.out, table(judged), sheet(pairs.rgb(pairs.downscale, some), decoded), chart(judged))
     return 0
 
 
-def _write_report(folder: Path, text: str, *pictures: Image.Image) -> None:
+def _write_report(folder: Path, text: str, *images: Image.Image) -> None:
     names = ("sheet.png", "chart.png")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "table.md").write_text(text + "\n", encoding="utf-8")
-        for name, picture in zip(names, pictures, strict=True):
-            picture.save(folder / name)
+        for name, image in zip(names, images, strict=True):
+            image.save(folder / name)
     except OSError as error:
         raise FitError(f"{folder}: the report cannot be written there: {error.strerror or error}") from None
     print(f"\n{folder}: table.md, {', '.join(names)}")

@@ -21,6 +21,7 @@ from ...decoders.decoder import to_bytes
 from ...decoders.errors import ContradictionError, FitError
 from ...decoders.identify import UNKNOWN, Evidence, identify, unknown
 from ...decoders.spaces import AUDIO, NAME, LatentSpace, Spaces
+from ...fitting import procedural
 from ...fitting.ladder import LADDER
 from ...fitting.make import CLASSES, AtHand, Made, Material, make, split
 from ...fitting.pairs import encode_pairs
@@ -186,7 +187,7 @@ def _material(vae: Any, images: Tensor | None, target: Target, seed: int, bar: B
     step = _downscale(vae, target.space)
     if images is None:
         count, side = PROCEDURAL, _side(step, None)
-        stream = enumerate(_procedural(count, side, seed))
+        stream = enumerate(procedural.pictures(count, side, seed))
         what = f"procedural pictures of {side} px, seed {seed}"
     else:
         _expect_pictures(images)
@@ -266,12 +267,6 @@ def _crops(images: Tensor, side: int, per_picture: int, seed: int) -> Iterator[t
         pixels = to_bytes(image[None, :, :, :3].movedim(-1, 1).float().clamp(0, 1).cpu())[0].numpy()
         for crop in cut(Image.fromarray(pixels), side, per_picture, choose):
             yield number, crop
-
-
-def _procedural(count: int, side: int, seed: int) -> Iterator[np.ndarray]:
-    from ...fitting.procedural import pictures
-
-    yield from pictures(count, side, seed)
 
 
 def _row(target: Target, material: Material, name: str, spaces: Spaces) -> LatentSpace:

@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safelight.decoders.files import read_decoder
+from safelight.decoders.catalogue import Catalogue
+from safelight.decoders.files import read_card, read_decoder
 from safelight.decoders.space_table import SPACES
+from safelight.decoders.spaces import LatentSpace
+from safelight.fitting.make import AtHand, make, split
 from safelight.fitting.pairs import Pairs
+from safelight.hosts import workbench
 from safelight.hosts.cli import main
 from safetensors.torch import save_file
 
@@ -72,6 +76,116 @@ def test_pairs_are_encoded_from_pictures(tmp_path):
     assert torch.allclose(pairs.latents.float(), expected, atol=2e-3)
 
 
+@pytest.fixture
+def tiny_vae(tmp_path):
+    """diffusers' AutoencoderTiny with weights drawn here."""
+    diffusers = pytest.importorskip("diffusers")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vae = diffusers.AutoencoderTiny(
+            encoder_block_out_channels=(8, 8),
+            decoder_block_out_channels=(8, 8),
+            num_encoder_blocks=(1, 1),
+            num_decoder_blocks=(1, 1),
+        )
+    vae.save_pretrained(tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def test_the_latents_of_a_tiny_autoencoder_are_model_space_already(tmp_path, tiny_vae):
+    diffusers = pytest.importorskip("diffusers")
+    out = tmp_path / "pairs.safetensors"
+    arguments = ["pairs", "--space", "sd1", "--encoder", str(tiny_vae), "--procedural", "3", "--size", "32"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    pairs = Pairs.load(out)
+    assert pairs.pixels.shape == (3, 3, 32, 32)
+    vae = diffusers.AutoencoderTiny.from_pretrained(tiny_vae).eval()
+    expected = vae.encode(pairs.rgb(pairs.downscale) * 2 - 1).latents
+    assert torch.allclose(pairs.latents.float(), expected, atol=2e-3)
+
+
+def test_without_pictures_some_are_drawn(tmp_path, tiny_vae):
+    out = tmp_path / "mine.safetensors"
+    arguments = ["fit", "--space", "sd1", "--encoder", str(tiny_vae), "--procedural", "12", "--size", "32"]
+    assert main([*arguments, "--kind", "affine", "--out", str(out)]) == 0
+    card = read_card(out)
+    assert card.fitted_on == "12 procedural pictures of 32 px, seed 0"
+    assert card.metrics["judged_on"].startswith("2 pairs held back")
+
+
+@pytest.mark.parametrize("content", [None, "{}", '{"_class_name": "AutoencoderDC"}', "no json", "[]"])
+def test_a_folder_that_is_no_autoencoder_is_refused(tmp_path, capsys, content):
+    pytest.importorskip("diffusers")
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    assert main(["fit", "--space", "sd1", "--encoder", str(tmp_path), "--images", str(tmp_path)]) == 2
+    assert "expected a folder with diffusers' AutoencoderKL or AutoencoderTiny" in capsys.readouterr().err
+
+
+def test_auto_writes_the_best_of_each_class_and_a_report(tmp_path, pairs, capsys):
+    made, report = tmp_path / "made", tmp_path / "report"
+    arguments = ["fit", "--space", "flux2", "--pairs", str(pairs), "--kind", "auto", "--steps", "5", "--crops", "1"]
+    assert main([*arguments, "--out", str(made), "--report", str(report)]) == 0
+    names = {path.stem for path in made.iterdir()}
+    assert "flux2-conv" in names
+    assert {"table.md", "sheet.png", "chart.png"} == {path.name for path in report.iterdir()}
+    printed = capsys.readouterr().out
+    assert (report / "table.md").read_text(encoding="utf-8").strip() in printed
+    for name in names:
+        assert f"{name}: " in printed
+    assert "cubic: a polynomial of degree 3 in 32 channels" in printed
+
+
+def test_nothing_is_overwritten(tmp_path, pairs):
+    out = tmp_path / "mine.safetensors"
+    arguments = ["fit", "--space", "flux2", "--pairs", str(pairs), "--kind", "affine", "--out", str(out)]
+    assert main(arguments) == 0
+    content = out.read_bytes()
+    assert main(arguments) == 0
+    assert out.read_bytes() == content
+    assert read_card(tmp_path / "mine-2.safetensors").name == "mine-2"
+
+
+def test_decoders_in_a_folder_are_judged_as_well_and_bring_their_space(tmp_path, capsys):
+    row = LatentSpace(name="mine", title="Mine", channels=4, downscale=2, comfyui=("Mine",), source="a test")
+    generator = torch.Generator().manual_seed(0)
+    rgb = torch.rand((24, 3, 16, 16), generator=generator)
+    small = torch.nn.functional.avg_pool2d(rgb, 2)
+    toys = Pairs(torch.cat([small.sqrt(), small[:, :1]], 1), rgb.mul(255).byte())
+    at_hand = AtHand.of(Catalogue(), row)
+    folder = tmp_path / "decoders"
+    make("affine", row, split(toys, "toys", range(24)), at_hand, folder, source="a test").save(folder)
+    toys.save(tmp_path / "toys.safetensors")
+    arguments = ["--space", "mine", "--folder", str(folder), "--pairs", str(tmp_path / "toys.safetensors")]
+    assert main(["fit", *arguments, "--kind", "quadratic", "--out", str(folder)]) == 0
+    card = read_card(folder / "mine-quadratic.safetensors")
+    assert card.latent_space == row
+    assert "mine-affine" in card.metrics["beside"]
+    assert "auto takes it" in capsys.readouterr().out
+    assert main(["compare", *arguments]) == 0
+    assert "mine-quadratic" in capsys.readouterr().out
+
+
+def test_an_interrupted_training_leaves_a_decoder_that_says_so(tmp_path, pairs, capsys, monkeypatch):
+    def stop(bars, name, progress):
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(workbench.Bars, "show", stop)
+    out = tmp_path / "mine.safetensors"
+    assert main(["fit", "--space", "flux2", "--pairs", str(pairs), "--steps", "9", "--out", str(out)]) == 0
+    assert read_card(out).notes == "interrupted after 3 of 9 steps; the best until then"
+    assert "interrupted after 3 of 9 steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--out", "--report"])
+def test_a_place_where_nothing_can_be_written_is_told(tmp_path, pairs, capsys, option):
+    (tmp_path / "file").write_text("no folder")
+    arguments = ["fit", "--space", "flux2", "--pairs", str(pairs), "--kind", "affine", "--out", str(tmp_path)]
+    assert main([*arguments, option, str(tmp_path / "file" / "deeper")]) == 2
+    assert "file" in capsys.readouterr().err
+
+
 def test_compare_judges_every_decoder_on_the_same_pictures(pairs, capsys):
     assert main(["compare", "--space", "flux2", "--pairs", str(pairs)]) == 0
     printed = capsys.readouterr().out
@@ -84,7 +198,10 @@ def test_compare_judges_every_decoder_on_the_same_pictures(pairs, capsys):
     [
         ([], "say what to fit on: --encoder FILE [--images DIR], or --pairs FILE"),
         (["--pairs", "missing.safetensors"], "cannot be read"),
-        (["--out", "mine.pth", "--pairs", "missing.safetensors"], "expected a folder, or a name that ends in .safetensors"),
+        (
+            ["--out", "mine.pth", "--pairs", "missing.safetensors"],
+            "expected a folder, or a name that ends in .safetensors",
+        ),
     ],
 )
 def test_what_is_missing_is_told(capsys, arguments, told):
