@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safelight.decoders.decoder import Card
 from safelight.decoders.files import write_decoder
+from safelight.decoders.shipped import default_for
 from safelight.decoders.space_table import SPACES
 from safelight.decoders.spaces import LatentSpace
 from safetensors.torch import load_file, save_file
@@ -88,7 +89,7 @@ def desk(server):
 
 CASES = {
     # format: shape of what the VAE takes, space, decoder
-    "SD15": ((1, 4, 12, 20), "sd1", "sd1-conv-small"),
+    "SD15": ((1, 4, 12, 20), "sd1", default_for("sd1")[0]),
     "SDXL": ((3, 4, 6, 8), "sdxl", "sdxl-affine-comfyui"),
     "Flux": ((2, 16, 6, 8), "flux1", "flux1-affine-comfyui"),
     "Flux2": ((2, 128, 4, 6), "flux2", "flux2-conv-full"),
@@ -126,7 +127,7 @@ def test_it_is_the_decoder_s_picture_of_what_the_model_would_sample_bit_for_bit(
 def test_auto_takes_what_the_catalogue_does(desk):
     samples = drawn(1, 128, 3, 4)
     auto = desk.decode(samples, space="flux2")
-    assert torch.equal(auto, desk.decode(samples, space="flux2", decoder="flux2-conv-small"))
+    assert torch.equal(auto, desk.decode(samples, space="flux2", decoder=default_for("flux2")[0]))
 
 
 @pytest.mark.parametrize("latent_format", CASES)
@@ -213,7 +214,7 @@ def test_without_a_model_and_a_name_the_space_is_asked_for(desk):
     ("inputs", "expected"),
     [
         ({"decoder": "gone.safetensors"}, "no decoder is called 'gone.safetensors'"),
-        ({"decoder": "flux2-conv-small"}, "decodes flux2 of 32 channels"),
+        ({"decoder": "flux2-affine"}, "decodes flux2 of 32 channels"),
         ({"decoder": "tiny"}, "no tiny decoder"),
         ({"space": "gone"}, "no latent space is named 'gone'; there are: sd1"),
     ],
@@ -289,7 +290,7 @@ def test_and_so_are_the_steps_of_its_sampler(server, wire, brought):
 
 
 def test_a_better_decoder_is_taken_at_the_next_run_and_nothing_is_done_twice(desk):
-    metrics = {"psnr_full_db": 40.0, "beside": {"sd1-conv-small": {"psnr_full_db": 20.0}}}
+    metrics = {"psnr_full_db": 40.0, "beside": {default_for("sd1")[0]: {"psnr_full_db": 20.0}}}
     graph, out = desk.graph(drawn(1, 4, 4, 6), space="sd1")
     played = [desk.server.play(graph)]
     before = load_file(out)["image"]

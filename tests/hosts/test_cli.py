@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.decoder import Card, to_bytes
 from safelight.decoders.files import read_decoder, write_decoder
 from safelight.decoders.shipped import default_for, open_shipped
@@ -191,7 +192,7 @@ def folder(tmp_path):
     """A user's folder: a fit for FLUX.2 that beats the default, and one for a space of its own."""
     folder = tmp_path / "own"
     folder.mkdir()
-    metrics = {"psnr_full_db": 99.0, "beside": {"flux2-conv-small": {"psnr_full_db": 20.5}}, "odd": float("nan")}
+    metrics = {"psnr_full_db": 99.0, "beside": {default_for("flux2")[0]: {"psnr_full_db": 20.5}}, "odd": float("nan")}
     for name, space, channels, facts in (
         ("better", "flux2", 32, {"metrics": metrics}),
         ("first", "mine", 5, {"latent_space": ROW}),
@@ -215,12 +216,11 @@ def told(capsys, *arguments):
 
 def test_of_each_decoder_it_is_said_what_it_costs_and_why_it_is_taken(capsys):
     rows = told(capsys, "decoders", "--json")
-    assert (
-        rows["flux2-conv-small"] | {"cost": 28050, "auto": True, "auto_accelerated": False} == rows["flux2-conv-small"]
-    )
-    assert rows["flux2-conv-small"]["why"] == default_for("flux2")[1]
-    assert rows["flux2-conv-full"]["auto_accelerated"]
-    assert "1.2 dB less than flux2-conv-small on the same pictures" in rows["flux2-affine-7x7"]["why"]
+    default, why = default_for("flux2")
+    assert (rows[default]["auto"], rows[default]["why"]) == (True, why)
+    assert rows[default]["cost"] == open_shipped(default).net.cost
+    assert sum(row["auto_accelerated"] for row in rows.values() if row["space"] == "flux2") == 1
+    assert f"dB less than {default} on the same pictures" in rows["flux2-affine-7x7"]["why"]
     assert rows["flux2-affine-comfyui"]["why"].startswith("not measured beside")
     assert all(row["why"] for row in rows.values())
 
@@ -228,7 +228,7 @@ def test_of_each_decoder_it_is_said_what_it_costs_and_why_it_is_taken(capsys):
 def test_a_folder_of_one_s_own_is_among_the_lists(folder, capsys):
     rows = told(capsys, "decoders", "--json", "--folder", folder)
     assert rows["better"]["auto"]
-    assert not rows["flux2-conv-small"]["auto"]
+    assert not rows[default_for("flux2")[0]]["auto"]
     assert rows["better"]["metrics"]["odd"] is None
     assert rows["first"]["why"] == "the only one at hand"
     spaces = told(capsys, "spaces", "--json", "--folder", folder)
@@ -241,9 +241,10 @@ def test_the_table_says_where_a_decoder_is_taken(folder, capsys):
     assert main(["decoders", "--folder", str(folder)]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert {"cost", "auto"} <= set(lines["name"].split())
-    assert " cpu gpu " in lines["sd1-conv-small"]
-    assert " gpu " in lines["flux2-conv-full"]
-    assert " cpu " not in lines["flux2-conv-full"]
+    assert " cpu gpu " in lines[default_for("sdxl")[0]]
+    fast = Catalogue([folder]).candidates(SPACES["flux2"], accelerated=True)[0].name
+    assert " gpu " in lines[fast]
+    assert " cpu " not in lines[fast]
     assert "'a\\ttest'" in lines["better"], "a name moves no cursor"
 
 
