@@ -14,7 +14,7 @@ from .run import State
 from .sink import Sink
 
 NAME = "index.html"
-MIN_WRITE_INTERVAL_S = 10.0
+MIN_WRITE_INTERVAL_S = 2.0
 
 STYLE = """
 :root {

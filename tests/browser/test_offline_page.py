@@ -1,5 +1,9 @@
 """A run's own page, opened from the disk, and the page that `safelight view` serves, in a real browser."""
 
+import re
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -100,7 +104,7 @@ def test_its_links_lead_to_what_was_made_of_the_run(tmp_path, browser):
     assert all((folder / name).is_file() for name in names.values())
 
 
-@pytest.mark.parametrize("name", ["a#b?c%20d&e;f", "ünï 日本", "it's <b>bold</b>"[:8] + "bold", "100%"])
+@pytest.mark.parametrize("name", ["a#b?c%20d&e;f", "ünï 日本", "it's <b>bold", "100%"])
 def test_a_folder_may_have_any_name(tmp_path, browser, heard, name):
     folder = record(tmp_path / name, steps=2)
     browser(do="open", url=at(folder))
@@ -223,40 +227,28 @@ def test_a_folder_of_runs_is_looked_at_and_compared(tmp_path, browser, served, s
     assert [asked for asked in told["requests"] if not asked.startswith((url, "data:", "blob:http"))] == []
 
 
-def test_a_run_that_is_still_being_written_is_followed(tmp_path, browser, served):
+def test_a_run_that_is_still_being_written_is_followed(tmp_path, browser, served, monkeypatch):
+    monkeypatch.setattr("safelight.preview.folder.MIN_SAVE_INTERVAL_S", 0.0)
     record(tmp_path / "a", steps=2)
     browser(do="open", url=served())
     browser(do="until", want={"painted": True, "thumbs": 1})
-    with recording(tmp_path / "b", SPACES["sd1"], sampler={"steps": STEPS}) as (pipeline, kept):
-        offer(pipeline, range(1, 3))
-        seen = browser(do="until", want={"thumbs": 2, "state": "running"})
-        kept_until_saved(kept)
-        browser(do="until", want={"painted": True, "step": f"step 2 / {STEPS}"})
-        offer(pipeline, range(3, STEPS + 1))
-    seen = browser(do="until", want={"state": "finished", "step": f"step {STEPS} / {STEPS}"})
+    with recording(tmp_path / "b", SPACES["sd1"], sampler={"steps": STEPS}) as (pipeline, _):
+        offer(pipeline, range(1, STEPS))
+        seen = browser(do="until", want={"thumbs": 2, "state": "running", "painted": True})
+        assert "/runs/" in seen["picture"]
+        offer(pipeline, [STEPS])
+    seen = browser(do="until", want={"state": "finished", "step": f"step {STEPS} / {STEPS}", "painted": True})
     assert seen["said"] == "2 runs"
     assert browser(do="heard")["troubles"] == []
 
 
-def kept_until_saved(kept):
-    """The manifest is saved once a second at most, when a step comes; here none comes for a while."""
-    waited = threading.Event()
-    for _ in range(400):
-        if len(kept.files()) >= 3:  # with the page
-            kept.save()
-            return
-        waited.wait(0.02)
-    pytest.fail("the steps were never written")
-
-
 def test_what_was_loaded_stays_when_the_server_has_ended(tmp_path, browser):
     record(tmp_path / "a", steps=3)
-    with serve(tmp_path, 0) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        browser(do="open", url=server.url)
+    script = "import sys; from safelight.hosts.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", script, "view", str(tmp_path), "--port", "0", "--no-open"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as viewing:
+        browser(do="open", url=re.search(r"http://\S+", viewing.stdout.readline())[0])
         browser(do="until", want={"painted": True})
-        server.shutdown()
-        thread.join()
+        viewing.send_signal(signal.SIGINT)
     seen = browser(do="until", want={"said": "safelight view has ended; what was loaded stays"})
     assert seen["painted"]
