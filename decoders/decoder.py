@@ -1,6 +1,7 @@
 """A decoder: latents in, RGB out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -84,16 +85,40 @@ class Decoder:
         Raises:
             LatentsError: `latents` is not `[B, C, H, W]` with the decoder's channel count.
         """
+        self._expect(latents, "[B, {}, H, W]")
+        with _in_full_precision(latents):
+            return _visible(self.net(latents.float()))
+
+    @torch.no_grad()
+    def frames(self, latents: Tensor) -> Iterator[Tensor]:
+        """Decodes a video, `[B, C, T, H, W]`: one frame as `decode` gives it after the other, in bounded memory.
+
+        A decoder that knows time makes more than T of them.
+
+        Raises:
+            LatentsError: `latents` is not `[B, C, T, H, W]` with the decoder's channel count.
+        """
+        self._expect(latents, "[B, {}, T, H, W]")
+        with _in_full_precision(latents):
+            for rgb in self.net.frames(latents.float()):
+                yield _visible(rgb)
+
+    def _expect(self, latents: Tensor, shape: str) -> None:
         channels = self.net.channels
-        if latents.ndim != 4 or channels not in (None, latents.shape[1]):
+        if latents.ndim != shape.count(",") + 1 or channels not in (None, latents.shape[1]):
             raise LatentsError(
-                f"decoder {self.name} expects latents [B, {channels or 'C'}, H, W], got {list(latents.shape)}; "
+                f"decoder {self.name} expects latents {shape.format(channels or 'C')}, got {list(latents.shape)}; "
                 "unpack them with their latent space first, or choose a decoder of that space"
             )
-        # Somebody's autocast would round the picture to bfloat16.
-        with torch.autocast("cuda" if latents.is_cuda else "cpu", enabled=False):
-            rgb = self.net(latents.float())
-        return torch.nan_to_num(rgb.float(), nan=0.0, posinf=1.0, neginf=0.0).clamp_(0.0, 1.0)
+
+
+def _in_full_precision(latents: Tensor) -> AbstractContextManager[None]:
+    """Somebody's autocast would round the picture to bfloat16."""
+    return torch.autocast("cuda" if latents.is_cuda else "cpu", enabled=False)
+
+
+def _visible(rgb: Tensor) -> Tensor:
+    return torch.nan_to_num(rgb.float(), nan=0.0, posinf=1.0, neginf=0.0).clamp_(0.0, 1.0)
 
 
 def to_bytes(rgb: Tensor) -> Tensor:

@@ -173,7 +173,7 @@ def _theirs(path: Path, _: Metadata, tensors: Tensors) -> tuple[Card, Tensors]:
         name=path.name,
         space=foreign.space,
         kind=foreign.kind,
-        settings=foreign.settings(shapes),
+        settings=foreign.settings_of(path.name, shapes),
         source=f"user's file, recognised as {foreign.title}",
     )
     return card, {

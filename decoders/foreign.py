@@ -1,8 +1,9 @@
 """Decoder files that others publish, recognised by their keys and shapes, never by their file name."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +23,7 @@ class Foreign:
         keys: which of the file's keys is which of the kind's; keys left out are not needed.
         reshape: the file's tensor as the kind's.
         space: the latent space, where the layout was published for one only.
+        by_name: settings that the content leaves open, by how the name of a published file begins.
     """
 
     title: str
@@ -31,6 +33,14 @@ class Foreign:
     keys: Callable[[Shapes], dict[str, str]]
     reshape: Callable[[Tensor], Tensor] = lambda tensor: tensor
     space: str | None = None
+    by_name: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def settings_of(self, name: str, shapes: Shapes) -> dict[str, Any]:
+        """The kind's settings for a file of this name with these tensors."""
+        settings = self.settings(shapes)
+        for beginning, more in self.by_name.items():
+            settings |= more if name.lower().startswith(beginning) else {}
+        return settings
 
     def matches(self, shapes: Shapes) -> bool:
         """Whether a file with these tensors is of this layout."""
@@ -62,6 +72,37 @@ def _tiny(title: str, architecture: str, last: int, prefix: str, behind: int, *,
     )
 
 
+def _tiny_video(title: str, grows: tuple[int, ...], first: str, mark: str) -> Foreign:
+    """One of `tiny_video`, beside its encoder; `grows` are the places in its `Sequential` where time grows."""
+    last, widths = "decoder.22.bias", [f"decoder.{place}.conv.weight" for place in grows]
+
+    def settings(shapes: Shapes) -> dict[str, Any]:
+        wide = "decoder.3.conv.3.weight" in shapes
+        outer, channels = shapes[first][:2]
+        strides = tuple(shapes[key][0] // max(1, shapes[key][1]) for key in widths)
+        inner = [shapes[key][1] for key in widths[:2]] if wide else [shapes[key][1] for key in widths[1:]]
+        found = {
+            "channels": channels,
+            "widths": (outer, *inner, shapes["decoder.22.weight"][1]),
+            "strides": strides,
+            "patch": max(1, math.isqrt(shapes[last][0] // 3)),
+        }
+        # MiniMax H3 encodes five latent frames at a time: nothing else has 24 channels.
+        return found | ({"wide": True} if wide else {}) | ({"chunk": 5} if channels == 24 else {})
+
+    return Foreign(
+        title=title,
+        kind="tiny_video",
+        marks={first: 4, mark: 4, **dict.fromkeys(widths, 4), "decoder.22.weight": 4, last: 1},
+        settings=settings,
+        keys=lambda shapes: {
+            key: key.replace("decoder.", "layers.", 1) for key in shapes if re.match(r"decoder\.\d{1,3}\.", key)
+        },
+        # Source: ComfyUI 0.33, comfy/taesd/taehv.py.
+        by_name={"lighttaehy1_5": {"slope": 0.2}},
+    )
+
+
 def _mlp_layers(shapes: Shapes) -> list[str]:
     hidden = [key.removesuffix(".weight") for key in shapes if re.fullmatch(r"hidden_layers\.\d{1,3}\.weight", key)]
     return ["in_proj", *sorted(hidden, key=lambda key: int(key.split(".")[1])), "out_proj"]
@@ -72,6 +113,8 @@ def _mlp_layers(shapes: Shapes) -> list[str]:
 _TINY_LAYOUTS = (("", 0), ("decoder.", 0), ("taesd_decoder.", 0), ("decoder.layers.", 1))
 
 FOREIGN: tuple[Foreign, ...] = (
+    _tiny_video("TAEHV", (7, 13, 19), "decoder.1.weight", "decoder.3.conv.4.weight"),
+    _tiny_video("TAEHV super", (7, 14, 21), "decoder.0.weight", "decoder.3.conv.3.weight"),
     *(_tiny("TAESANA", "taesana", 29, *layout, space="sana") for layout in _TINY_LAYOUTS),
     *(_tiny("TAEF2", "taef2", 19, *layout, space="flux2") for layout in _TINY_LAYOUTS),
     *(_tiny("TAESD", "taesd", 19, *layout) for layout in _TINY_LAYOUTS),

@@ -1,6 +1,6 @@
 """The kinds of decoder, each a module of its own.
 
-`tiny_video` and `full` join this table when they exist.
+`full` joins this table when it exists.
 """
 
 from .approx import Approx
@@ -12,12 +12,14 @@ from .polynomial import Polynomial
 from .principal import Principal
 from .timeline import Timeline
 from .tiny import Tiny
+from .tiny_video import TinyVideo
 
 KINDS: dict[str, type[Net]] = {
     "polynomial": Polynomial,
     "mlp": Mlp,
     "conv": Conv,
     "tiny": Tiny,
+    "tiny_video": TinyVideo,
     "approx": Approx,
     "principal": Principal,
     "pixels": Pixels,

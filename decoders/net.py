@@ -1,8 +1,12 @@
 """What a decoder runs."""
 
 from abc import ABC
+from collections.abc import Iterator
+from math import prod
 
-from torch import nn
+from torch import Tensor, nn
+
+FRAME_PIXELS = 1 << 22  # that are decoded at once; a video of many frames would take all memory
 
 
 class Net(nn.Module, ABC):
@@ -18,6 +22,17 @@ class Net(nn.Module, ABC):
 
     channels: int | None = None
     scale: int = 1
+
+    def frames(self, latents: Tensor) -> Iterator[Tensor]:
+        """Model space `latents` of a video `[B, C, T, H, W]`, one frame `[B, 3, H*scale, W*scale]` after the other.
+
+        A net that knows no time gives one for each of T; one that does, as many as the video has.
+        """
+        items, _, frames, *size = latents.shape
+        most = max(1, FRAME_PIXELS // (items * prod(size) * self.scale**2))
+        for i in range(0, frames, most):
+            some = latents[:, :, i : i + most]
+            yield from self(some.transpose(1, 2).flatten(0, 1)).unflatten(0, (items, -1)).unbind(1)
 
     @property
     def cost(self) -> int:

@@ -279,6 +279,7 @@ SPACES = Spaces(
             std=MOCHI_STD,
             comfyui=("Mochi",),
             diffusers=("AutoencoderKLMochi",),
+            files=("taem1",),
             source=COMFYUI,
         ),
         LatentSpace(
@@ -301,6 +302,7 @@ SPACES = Spaces(
             frame_stride=8,
             comfyui=("LTXAV",),
             diffusers=("AutoencoderKLLTX2Video", "LTX2VideoDiffusionDecoderModel"),
+            files=("taeltx",),
             source=COMFYUI,
         ),
         LatentSpace(
@@ -313,6 +315,7 @@ SPACES = Spaces(
             packed=32,  # MiniMaxH3AV names the larger of its two streams: 24 channels of video, 32 of audio
             comfyui=("MiniMaxH3Video", "MiniMaxH3AV"),
             diffusers=("AutoencoderKLMiniMaxH3",),
+            files=("taeh3",),
             source=COMFYUI,
         ),
         LatentSpace(
@@ -324,6 +327,7 @@ SPACES = Spaces(
             scale=0.476986,
             comfyui=("HunyuanVideo",),
             diffusers=("AutoencoderKLHunyuanVideo",),
+            files=("taehv.",),
             source=COMFYUI,
         ),
         LatentSpace(
@@ -336,6 +340,7 @@ SPACES = Spaces(
             scale=1.03682,
             comfyui=("HunyuanVideo15",),
             diffusers=("AutoencoderKLHunyuanVideo15",),
+            files=("taehv1_5", "lighttaehy1_5"),
             source=COMFYUI,
         ),
         LatentSpace(
@@ -359,6 +364,7 @@ SPACES = Spaces(
             comfyui=("Wan21",),
             invokeai=("wan", "qwen-image", "anima", "krea-2"),
             diffusers=("AutoencoderKLWan", "AutoencoderKLQwenImage"),
+            files=("taew2_1", "lighttaew2_1"),
             source=COMFYUI,
         ),
         LatentSpace(
@@ -373,6 +379,7 @@ SPACES = Spaces(
             comfyui=("Wan22",),
             invokeai=("wan",),
             diffusers=("AutoencoderKLWan",),
+            files=("taew2_2", "lighttaew2_2"),
             source=COMFYUI,
         ),
         LatentSpace(
@@ -384,6 +391,7 @@ SPACES = Spaces(
             scale=1.15258426,
             comfyui=("CogVideoX",),
             diffusers=("AutoencoderKLCogVideoX",),
+            files=("taecvx",),
             source=COMFYUI,
         ),
         LatentSpace(

@@ -89,8 +89,7 @@ class Developer:
                 raise
             self._leave_alone(latents.device)
             pixels = self._decode(latents)
-        items, _, frames, height, width = latents.shape
-        pixels = pixels.reshape(items, frames, *pixels.shape[1:])
+        height, width = latents.shape[3:]
         scale = self._space.downscale
         shown = (pixels.shape[3], pixels.shape[2]) if self._space.dims == AUDIO else (width * scale, height * scale)
         return Developed(pixels, shown)
@@ -99,7 +98,7 @@ class Developer:
         if self._rest:
             latents = latents.cpu()
         decoder = self.decoder().to(latents.device)
-        return to_host(to_bytes(decoder.decode(latents.transpose(1, 2).flatten(0, 1))))
+        return np.stack([to_host(to_bytes(rgb)) for rgb in decoder.frames(latents)], axis=1)
 
     def _in_use(self) -> Candidate:
         if self._candidates is None:

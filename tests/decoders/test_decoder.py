@@ -16,6 +16,7 @@ SETTINGS = {
     "polynomial": {"channels": 4, "degree": 3, "kernel": 3, "subpixel": 2, "constant": False, "output_range": (-1, 1)},
     "mlp": {"widths": (4, 12, 3), "output_range": (-1, 1)},
     "tiny": {"architecture": "taesd", "channels": 4},
+    "tiny_video": {"channels": 4, "widths": (8, 8, 4, 4)},
     "approx": {"channels": 4},
     "principal": {"channels": 4},
     "pixels": {},

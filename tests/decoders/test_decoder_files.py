@@ -327,7 +327,7 @@ def test_weights_of_another_type_are_refused(tmp_path, dtype):
 def test_a_file_of_something_else_says_what_was_found(read, tmp_path):
     save_file({f"lora.{i}": torch.zeros(1) for i in range(9)}, tmp_path / "a.safetensors")
     with pytest.raises(
-        DecoderFileError, match=r"Expected one of its own, or TAESANA, .*found tensors 'lora\.0', .*choose"
+        DecoderFileError, match=r"Expected one of its own, or TAEHV, .*TAESANA, .*found tensors 'lora\.0', .*choose"
     ):
         read(tmp_path / "a.safetensors")
 
@@ -428,6 +428,22 @@ ABSURD = {
         {"channels": 4, "widths": [8], "output_range": [-1, 1]},
     ],
     "tiny": [{"architecture": "taexl", "channels": 4}, {"architecture": "taesd", "channels": "4"}, {"channels": 4}],
+    "tiny_video": [
+        {"channels": "4"},
+        {"channels": -4},
+        {"channels": 4, "widths": [8, 8, 8]},
+        {"channels": 4, "widths": [8, 8, 8, 0]},
+        {"channels": 4, "widths": "abcd"},
+        {"channels": 4, "widths": [10**12] * 4},
+        {"channels": 4, "strides": [1, 2]},
+        {"channels": 4, "strides": [1, 2, 10**12]},
+        {"channels": 4, "patch": 1000},
+        {"channels": 4, "patch": "2"},
+        {"channels": 4, "slope": "steep"},
+        {"channels": 4, "chunk": -1},
+        {"channels": 4, "chunk": "5"},
+        {"channels": 4, "output_range": [-1, 1]},
+    ],
     "approx": [{"channels": -1}, {"channels": 10**12}, {"channels": 4, "output_range": [0, 1]}],
     "principal": [{"channels": 0}, {"channels": -1}, {"channels": "4"}, {"channels": 4.5}, {"channels": True}],
     "timeline": [{"channels": 0}, {"channels": "4"}, {"channels": 2.5}],
