@@ -2,11 +2,14 @@
 
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import final
 
 from .folder import RunFolder
-from .run import Run
+from .picture import Picture
+from .run import Run, State
+from .sink import Sink
 
 DEFAULT_BUDGET_BYTES = 512 << 20
 MAX_RUNS = 500  # tiny runs may be many: their manifests are in memory
@@ -14,29 +17,36 @@ MAX_RUNS = 500  # tiny runs may be many: their manifests are in memory
 
 @final
 class LiveRuns:
-    """Runs in a temporary folder, newest last; when they grow too large the oldest finished ones go.
+    """Runs in a temporary folder, newest last; when they grow too large the oldest ones go.
 
     Args:
-        budget_bytes: for all pictures together. A run that is still going is never taken away.
         max_runs: however small they are.
     """
 
-    def __init__(self, budget_bytes: int = DEFAULT_BUDGET_BYTES, max_runs: int = MAX_RUNS) -> None:
-        self._budget_bytes, self._max_runs = budget_bytes, max_runs
+    def __init__(self, max_runs: int = MAX_RUNS) -> None:
+        self._max_runs = max_runs
         self._folders: dict[str, RunFolder] = {}
         self._changing = threading.Lock()
 
     def new(self, run: Run, root: Path) -> RunFolder:
-        """A folder for a run, in `root`; older runs make room."""
+        """A folder for a run, in `root`. Nothing is written or removed: this is for the sampler's thread."""
         folder = RunFolder(root / run.id, run)
         with self._changing:
             self._folders[run.id] = folder
-            gone = self._over_budget()
+        return folder
+
+    def make_room(self, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
+        """Takes away the oldest runs until the rest is within the budget; never one that is still going.
+
+        Args:
+            budget_bytes: for all pictures together.
+        """
+        with self._changing:
+            gone = self._over_budget(budget_bytes)
             for old in gone:
                 del self._folders[old.run.id]
         for old in gone:
             shutil.rmtree(old.path, ignore_errors=True)
-        return folder
 
     def of(self, **host: str | None) -> list[RunFolder]:
         """The folders of all runs with these host facts, newest first."""
@@ -54,13 +64,38 @@ class LiveRuns:
         folder = self.folder(run_id)
         return folder.path / name if folder is not None and name in folder.files() else None
 
-    def _over_budget(self) -> list[RunFolder]:
+    def _over_budget(self, budget_bytes: int) -> list[RunFolder]:
         total = sum(folder.size_bytes for folder in self._folders.values())
         gone: list[RunFolder] = []
         for folder in self._folders.values():
-            if total <= self._budget_bytes and len(self._folders) - len(gone) <= self._max_runs:
+            if total <= budget_bytes and len(self._folders) - len(gone) <= self._max_runs:
                 break
             if folder.state != "running":
                 total -= folder.size_bytes
                 gone.append(folder)
         return gone
+
+
+@final
+class MakeRoom(Sink):
+    """Takes older runs away when a run begins, on the worker's time.
+
+    Args:
+        runs: all of them.
+        budget_bytes: asked for when it is needed: a person may have changed it.
+    """
+
+    name = "room for the run"
+    keeps = False
+
+    def __init__(self, runs: LiveRuns, budget_bytes: Callable[[], int]) -> None:
+        self._runs, self._budget_bytes = runs, budget_bytes
+
+    def open(self) -> None:
+        self._runs.make_room(self._budget_bytes())
+
+    def show(self, picture: Picture) -> None:
+        pass
+
+    def close(self, state: State) -> None:
+        pass

@@ -33,6 +33,7 @@ class Run:
         decoder: `name`, `kind`, `scale`, `source` of what made the pictures; known once it is loaded.
         picture: sizes, items and frames; known once there is a picture.
         notes: what the user should be told, in the order it happened.
+        prompt: the words that the model is guided by. Viewers may be told; it is never written into `run.json`.
         clock: seconds, monotonic.
     """
 
@@ -44,6 +45,7 @@ class Run:
     decoder: Mapping[str, Any] | None = None
     picture: Mapping[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
+    prompt: str | None = None
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:

@@ -58,6 +58,7 @@ async function start() {
     for (const node of viewers.keys()) {
       const element = stageOf(node);
       if (element.isConnected || node.graph !== app.canvas.graph) continue;
+      element.style.minHeight = `${WIDTH_PX + CHROME_HEIGHT_PX}px`; // there it has no height but its own
       document.querySelector(`[data-node-id="${node.id}"] .lg-node-widgets`)?.append(element);
     }
   }, 500);
@@ -137,6 +138,24 @@ async function start() {
         defaultValue: VIEW.follow,
         onChange: (follow) => typeof follow === "boolean" && prefer({ follow }),
       },
+      // The server reads these two where ComfyUI saves them.
+      {
+        id: "Safelight.Decoder",
+        category: ["Safelight", "Server", "Decoder"],
+        name: "What decoder auto takes",
+        tooltip: "A kind, such as tiny, or a decoder by name, for the latent spaces that it is there for; auto: the best at hand.",
+        type: "text",
+        defaultValue: "auto",
+      },
+      {
+        id: "Safelight.BudgetMB",
+        category: ["Safelight", "Server", "Space for runs"],
+        name: "Disk space for runs to look back at (MB)",
+        tooltip: "In ComfyUI's temporary folder. When it is used up, the oldest runs go. What is written to disk on request stays.",
+        type: "number",
+        attrs: { min: 16, max: 1048576, step: 1 },
+        defaultValue: 512,
+      },
     ],
     nodeCreated(node) {
       if (node.comfyClass === NODE) addViewer(node);
@@ -156,6 +175,10 @@ function forwardToCanvas(element) {
   element.addEventListener("pointerdown", (event) => event.button === 1 && forward(event));
   element.addEventListener("pointermove", (event) => event.buttons & 4 && forward(event));
   element.addEventListener("pointerup", (event) => event.button === 1 && forward(event));
+  // The first Vue nodes would be dragged by what is dragged in the viewer.
+  for (const name of ["pointerdown", "pointermove", "pointerup"]) {
+    element.addEventListener(name, (event) => element.closest("[data-node-id]") && event.stopPropagation());
+  }
 }
 
 function chain(node, name, then) {

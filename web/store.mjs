@@ -21,7 +21,7 @@ const FORMAT = "safelight.run/1";
  * @property {boolean} gone the server has it no more
  * @property {object | null} manifest as last read, with the steps that were told since
  * @property {boolean} stale the server has more of it than `manifest` says
- * @property {{file: string, at: null} | null} thumbnail
+ * @property {{file: string, at: number | null} | null} thumbnail
  * @property {number} heard when the last event of it came, by this page's clock
  */
 
@@ -103,7 +103,8 @@ export class Store {
       const run = this.#run(summary.id, place.workflow, place.node);
       settle(run, summary.state);
       learnStart(run, summary.started);
-      run.thumbnail = summary.thumbnail ? { file: summary.thumbnail, at: null } : run.thumbnail;
+      run.thumbnail = summary.thumbnail ? { file: summary.thumbnail, at: summary.at ?? null } : run.thumbnail;
+      run.total ??= summary.total ?? null;
       run.stale ||= run.manifest !== null && differs(run.manifest, summary);
     }
     const there = new Set(listed.map(({ id }) => id));

@@ -1,5 +1,6 @@
 """The pages that a viewer in the browser asks for."""
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -35,23 +36,48 @@ def register(routes: web.RouteTableDef, runs: LiveRuns) -> None:
         folder = runs.folder(request.match_info["run"])
         if folder is None:
             return _missing("no such run, or it made room for newer ones")
-        return web.json_response(folder.manifest(), headers=NOT_AT_ALL)
+        return web.json_response(_manifest(folder), headers=NOT_AT_ALL)
 
     @routes.get("/safelight/runs/{run}/{file}")
     async def get_file(request: web.Request) -> web.StreamResponse:
         """A picture of a run."""
         path = runs.file(request.match_info["run"], request.match_info["file"])
-        if path is None or not path.is_file():
+        try:
+            picture = await asyncio.to_thread(path.read_bytes) if path is not None else None
+        except OSError:  # it made room for another run between the question and the answer
+            picture = None
+        if path is None or picture is None:
             return _missing("no such picture")
         kind = TYPES.get(path.suffix.removeprefix("."), "application/octet-stream")
-        return web.FileResponse(path, headers={**FOR_GOOD, "Content-Type": kind})
+        return web.Response(body=picture, headers={**FOR_GOOD, "Content-Type": kind})
+
+    # The host lets a browser keep for an hour that there is no such image.
+    @routes.get("/safelight/runs/{rest:.*}")
+    async def nothing(_: web.Request) -> web.Response:
+        """Whatever else is asked for below."""
+        return _missing("no such thing")
+
+
+def _manifest(folder: RunFolder) -> dict[str, Any]:
+    """A run's manifest, with what is told to viewers and written to no file."""
+    manifest = folder.manifest()
+    return manifest | {"sampler": manifest["sampler"] | {"prompt": folder.run.prompt}}
 
 
 def _summary(folder: RunFolder) -> dict[str, Any]:
+    """What a list of runs shows of one: its newest picture, how far it is, and what it may differ in from others."""
     manifest = folder.manifest()
-    pictures = [file for step in manifest["steps"] for file in step["files"][:1]]
-    facts = ("id", "state", "started", "space", "decoder", "picture")
-    return {key: manifest[key] for key in facts} | {"steps": len(pictures), "thumbnail": (pictures or [None])[-1]}
+    pictured = [step for step in manifest["steps"] if step["files"]]
+    newest = pictured[-1] if pictured else {"index": None, "files": [None], "at": None}
+    sampler = {key: manifest["sampler"][key] for key in ("steps", "seed", "cfg", "name", "scheduler")}
+    return {key: manifest[key] for key in ("id", "state", "started", "space", "decoder", "picture")} | {
+        "steps": len(pictured),
+        "index": newest["index"],
+        "total": sampler["steps"],
+        "sampler": sampler,
+        "thumbnail": newest["files"][0],
+        "at": newest["at"],
+    }
 
 
 def _missing(why: str) -> web.Response:

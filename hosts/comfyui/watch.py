@@ -26,7 +26,7 @@ from ...preview.develop import Developer
 from ...preview.encode import Encoding, Enlarge, FileFormat
 from ...preview.files import ENCODERS, Files
 from ...preview.folder import RunFolder
-from ...preview.live import LiveRuns
+from ...preview.live import LiveRuns, MakeRoom
 from ...preview.page import Page
 from ...preview.pipeline import Outlet, Pipeline
 from ...preview.run import Run, State
@@ -36,6 +36,8 @@ from ...preview.snapshot import first_picture
 from ...preview.step import Show, Step
 from .facts import Prompt, latent_evidence, noisy_gains, sampler_facts
 from .library import catalogue
+from .preferences import Preferences
+from .words import guiding_words
 
 KEY = "safelight"
 PARAMETERS = (  # of the host's `CFGGuider.outer_sample`; newer hosts pass `latent_shapes` by name
@@ -149,6 +151,7 @@ class Watch:
         self._run = Run(
             host=prompt.host(node),
             sampler=sampler_facts(prompt, guider, named["sampler"], sigmas, named.get("seed")),
+            prompt=guiding_words(prompt.graph, prompt.node),
         )
         accelerated = model.load_device.type != "cpu"
         space = self._identify(evidence)
@@ -220,7 +223,7 @@ class Watch:
             tell = partial(_tell, prompt.client)
             files = Files(live, replace(LIVE, max_side_px=settings.max_side_px), facts=False)
             place = {"workflow": prompt.workflow_id, "node": self._run.host["node"]}
-            sinks.append(Screen(files, tell, place))
+            sinks += [Screen(files, tell, place), MakeRoom(RUNS, lambda: Preferences.current().budget_bytes)]
         if settings.write_intermediates:
             sinks += self._kept(settings, prompt, size)
         return [Outlet(sink, Cadence(settings.every_n_steps)) for sink in sinks]
@@ -242,9 +245,10 @@ class Watch:
 def _candidates(run: Run, space: LatentSpace, wanted: str, evidence: Evidence, accelerated: bool) -> list[Candidate]:
     choose = partial(catalogue().candidates, space, evidence=evidence, accelerated=accelerated)
     try:
-        return choose(wanted)
+        return choose(wanted if wanted != AUTO else Preferences.current().decoder)
     except SafelightError as error:
-        run.note(f"{error} Chosen automatically instead.")
+        if wanted != AUTO:  # what a person always prefers need not be there for every space
+            run.note(f"{error} Chosen automatically instead.")
         return choose()
 
 

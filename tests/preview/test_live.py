@@ -7,9 +7,10 @@ from safelight.preview.run import Run
 
 @pytest.fixture
 def begin(tmp_path):
-    def begin(live, *, size=0, state=None, **host):
+    def begin(live, *, size=0, state=None, budget=1 << 30, **host):
         folder = live.new(Run(host=host), tmp_path)
         folder.open()
+        live.make_room(budget)
         if size:
             folder.write("step_0001.jpg", bytes(size))
         if state:
@@ -40,9 +41,9 @@ def test_a_run_is_found_by_its_id(begin):
 
 
 def test_the_oldest_finished_runs_make_room(begin):
-    live = LiveRuns(budget_bytes=250_000)
-    oldest, middle, newest = (begin(live, size=100_000, state="finished") for _ in range(3))
-    following = begin(live)
+    live = LiveRuns()
+    oldest, middle, newest = (begin(live, budget=250_000, size=100_000, state="finished") for _ in range(3))
+    following = begin(live, budget=250_000)
     assert live.of() == [following, newest, middle]
     assert not oldest.path.exists()
     assert middle.path.exists()
@@ -50,19 +51,19 @@ def test_the_oldest_finished_runs_make_room(begin):
 
 
 def test_a_run_that_is_still_going_is_never_taken_away(begin):
-    live = LiveRuns(budget_bytes=1)
-    going = begin(live, size=100_000)
-    over = begin(live, size=100_000, state="failed")
-    newest = begin(live)
+    live = LiveRuns()
+    going = begin(live, budget=1, size=100_000)
+    over = begin(live, budget=1, size=100_000, state="failed")
+    newest = begin(live, budget=1)
     assert live.of() == [newest, going]
     assert going.path.exists()
     assert not over.path.exists()
 
 
 def test_as_few_runs_as_needed_make_room(begin):
-    live = LiveRuns(budget_bytes=310_000)
-    folders = [begin(live, size=100_000, state="interrupted") for _ in range(3)]
-    newest = begin(live)
+    live = LiveRuns()
+    folders = [begin(live, budget=310_000, size=100_000, state="interrupted") for _ in range(3)]
+    newest = begin(live, budget=310_000)
     assert live.of() == [newest, *reversed(folders)]
 
 
@@ -75,12 +76,12 @@ def test_small_runs_make_room_too_when_they_are_many(begin):
 
 
 def test_a_manifest_that_is_saved_again_and_again_is_no_larger_for_it(begin):
-    live = LiveRuns(budget_bytes=50_000)
-    folder = begin(live)
+    live = LiveRuns()
+    folder = begin(live, budget=50_000)
     for _ in range(300):
         folder.save()
     folder.close("finished")
-    begin(live)
+    begin(live, budget=50_000)
     assert folder.path.exists()
 
 
@@ -121,10 +122,10 @@ def test_no_other_name_is_served(begin, picture, name):
 
 
 def test_a_run_whose_folder_is_gone_already_makes_no_trouble(begin, tmp_path):
-    live = LiveRuns(budget_bytes=1)
-    folder = begin(live, size=10, state="finished")
+    live = LiveRuns()
+    folder = begin(live, budget=1, size=10, state="finished")
     for path in folder.path.iterdir():
         path.unlink()
     folder.path.rmdir()
-    newest = begin(live)
+    newest = begin(live, budget=1)
     assert live.of() == [newest]

@@ -1,0 +1,60 @@
+"""What a person chose for Safelight in ComfyUI's settings panel."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy.cli_args import args as cli
+
+from ...decoders.catalogue import AUTO
+from ...preview.live import DEFAULT_BUDGET_BYTES
+
+BUDGET, DECODER = "Safelight.BudgetMB", "Safelight.Decoder"
+MAX_BYTES = 4 << 20  # of the file of all settings
+MB = 1 << 20
+LEAST_MB, MOST_MB = 16, 1 << 20
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """Settings of the whole host.
+
+    Args:
+        budget_bytes: for the pictures of all runs that can be looked at.
+        decoder: what `auto` means.
+    """
+
+    budget_bytes: int = DEFAULT_BUDGET_BYTES
+    decoder: str = AUTO
+
+    @classmethod
+    def current(cls) -> "Preferences":
+        """As last saved; never raises. Reads a file, so not for the sampler's thread.
+
+        With `--multi-user` nothing says whose prompt is running: then all have the defaults.
+        """
+        return cls() if cli.multi_user else cls.of(_saved())
+
+    @classmethod
+    def of(cls, settings: Any) -> "Preferences":
+        """Those among all settings of a user; what makes no sense is as if it was not there."""
+        if not isinstance(settings, dict):
+            return cls()
+        budget, decoder = settings.get(BUDGET), settings.get(DECODER)
+        known = isinstance(budget, int | float) and not isinstance(budget, bool) and math.isfinite(budget)
+        return cls(
+            int(min(max(budget, LEAST_MB), MOST_MB) * MB) if known else DEFAULT_BUDGET_BYTES,
+            decoder.strip() or AUTO if isinstance(decoder, str) else AUTO,
+        )
+
+
+def _saved() -> Any:
+    """Source: ComfyUI 0.33 `app/app_settings.py`, `app/user_manager.py`."""
+    path = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
+    try:
+        return json.loads(path.read_text("utf-8")) if path.stat().st_size <= MAX_BYTES else None
+    except (OSError, ValueError, RecursionError):  # none were ever saved, or they are being saved right now
+        return None
