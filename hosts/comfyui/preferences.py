@@ -15,7 +15,7 @@ from ...preview.live import DEFAULT_BUDGET_BYTES
 BUDGET, DECODER = "Safelight.BudgetMB", "Safelight.Decoder"
 MAX_BYTES = 4 << 20  # of the file of all settings
 MB = 1 << 20
-LEAST_MB, MOST_MB = 16, 1 << 20
+LEAST_MB, MOST_MB = 1, 1 << 20
 
 
 @dataclass(frozen=True)

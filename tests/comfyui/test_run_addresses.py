@@ -119,6 +119,8 @@ def test_a_kept_run_can_be_fetched_as_well(server, wire):
     kept = json.loads((server.output / "addresses/kept_00001/run.json").read_text())
     assert played.named("safelight.run")[-1].data["run"] == kept["id"]
     manifest = server.get(f"/safelight/runs/{kept['id']}").json()
+    assert "prompt" not in kept["sampler"], "words are for viewers, not for the record"
+    del manifest["sampler"]["prompt"]
     assert {key: manifest[key] for key in ("id", "state", "space", "sampler")} == {
         key: kept[key] for key in ("id", "state", "space", "sampler")
     }
@@ -160,6 +162,110 @@ def test_a_missing_picture_is_asked_for_again(server, live, path):
     """ComfyUI would let a browser keep a 404 for an image for an hour."""
     reply = server.get(path.format(run=live[0], other=uuid.uuid4()))
     assert (reply.status, reply.headers["cache-control"]) == (404, "no-store")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/safelight/runs/{run}/a/b.png",
+        "/safelight/runs/{run}/../{run}/a.jpg",
+        "/safelight/runs/a/b/c/d.webp",
+        "/api/safelight/runs/{run}/a/b.png",
+    ],
+)
+def test_a_picture_below_no_run_is_asked_for_again_too(server, live, path):
+    reply = server.get(path.format(run=live[0]))
+    assert (reply.status, reply.headers["cache-control"]) == (404, "no-store")
+
+
+def test_a_picture_that_made_room_for_others_is_asked_for_again(server, live):
+    """It may go between the question and the answer: the run is still there, the file is not."""
+    run, _ = live
+    file = server.get(f"/safelight/runs/{run}").json()["steps"][0]["files"][0]
+    path = server.temp / "safelight" / run / file
+    content = path.read_bytes()
+    path.unlink()
+    try:
+        reply = server.get(f"/safelight/runs/{run}/{file}")
+        assert (reply.status, reply.headers["cache-control"]) == (404, "no-store")
+    finally:
+        path.write_bytes(content)
+
+
+def test_a_listed_run_says_what_it_may_differ_in_from_others(server, wire):
+    workflow = {"id": str(uuid.uuid4()), "nodes": [], "links": []}
+    server.play(wire(preview={}, seed=77, steps=3, sampler="heun"), workflow=workflow)
+    [told] = listed(server, workflow=workflow["id"], node=PREVIEW)
+    assert told["sampler"] == {"steps": 3, "seed": 77, "cfg": 1.0, "name": "heun", "scheduler": "normal"}
+    assert (told["state"], told["index"], told["total"]) == ("finished", 3, 3)
+    last = server.get(f"/safelight/runs/{told['id']}").json()["steps"][-1]
+    assert (told["thumbnail"], told["at"]) == (last["files"][0], last["at"])
+
+
+# Settings
+
+
+@pytest.fixture
+def settle(server):
+    """Saves settings as the panel does, and takes them back."""
+    before = server.get("/api/settings").json()
+
+    def settle(**settings):
+        chosen = {f"Safelight.{name}": value for name, value in settings.items()}
+        assert server.post("/api/settings", chosen).status == 200
+
+    yield settle
+    neutral = {"Safelight.BudgetMB": 512, "Safelight.Decoder": "auto"}
+    server.post("/api/settings", neutral | before)
+
+
+def test_older_runs_go_when_the_budget_is_used_up(server, wire, settle):
+    workflow = {"id": str(uuid.uuid4()), "nodes": [], "links": []}
+
+    def play(**settings):
+        played = server.play(wire(preview={"show": "noisy"}, **settings), workflow=workflow)
+        return played.named("safelight.run")[-1].data["run"]
+
+    large = play(height=200, width=200, steps=50)
+    small = play()
+    assert sum(path.stat().st_size for path in (server.temp / "safelight" / large).iterdir()) > 1 << 20
+    assert server.get(f"/safelight/runs/{large}").status == 200
+    settle(BudgetMB=1)
+    newest = play()
+    assert [run["id"] for run in listed(server, workflow=workflow["id"], node=PREVIEW)] == [newest, small]
+    assert not (server.temp / "safelight" / large).exists()
+    gone = server.get(f"/safelight/runs/{large}/step_0001.jpg")
+    assert (gone.status, gone.headers["cache-control"]) == (404, "no-store")
+
+
+@pytest.mark.parametrize("value", ["flux2-affine", 5, None, "", {"a": 1}])
+def test_a_preferred_decoder_that_is_not_for_this_space_is_passed_over_without_a_word(server, wire, settle, value):
+    settle(Decoder=value)
+    run = server.play(wire("SD15", preview={})).named("safelight.run")[-1].data["run"]
+    manifest = server.get(f"/safelight/runs/{run}").json()
+    assert manifest["space"] == "sd1"
+    assert manifest["decoder"]["name"].startswith("sd1-")
+    assert manifest["notes"] == []
+
+
+def test_auto_is_what_was_chosen_and_a_choice_on_the_node_comes_first(server, wire, settle):
+    def made_by(**preview):
+        run = server.play(wire("SD15", preview=preview)).named("safelight.run")[-1].data["run"]
+        return server.get(f"/safelight/runs/{run}").json()["decoder"]["name"]
+
+    settle(Decoder="sd1-linear-comfyui")
+    assert made_by() == "sd1-linear-comfyui"
+    assert made_by(decoder="principal") == "principal"
+    settle(Decoder="auto")
+    assert made_by() != "sd1-linear-comfyui"
+
+
+@pytest.mark.parametrize("budget", ["much", -1, True, None])
+def test_a_budget_that_makes_no_sense_takes_no_run_away(server, wire, settle, budget):
+    settle(BudgetMB=budget)
+    workflow = {"id": str(uuid.uuid4()), "nodes": [], "links": []}
+    server.play(wire(preview={}), wire(preview={}), workflow=workflow)
+    assert len(listed(server, workflow=workflow["id"], node=PREVIEW)) == 2
 
 
 def test_the_viewers_scripts_are_served(server):
