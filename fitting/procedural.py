@@ -23,7 +23,7 @@ AXES = np.array([[1, 1, 1], [-(1.5**0.5), 0, 1.5**0.5], [0.5**0.5, -(2**0.5), 0.
 # a picture, near and far, as they do in photographs.
 MEAN = (-0.28, -0.14, -0.03)
 PICTURES = (0.62, 0.26, 0.14)  # standard deviations: of pictures' means
-PALETTE = (1.10, 0.30, 0.15)  # of the colours in a picture
+PALETTE = (1.20, 0.32, 0.16)  # of the colours in a picture
 LEAVES = (0.40, 0.06, 0.04)  # of leaves of one colour
 SKY = (0.20, 0.08, 0.0)  # how much brighter and bluer the upper edge is than the middle; with standard deviations:
 UP = (0.50, 0.13, 0.06)
@@ -32,9 +32,9 @@ HAZE = (0.35, 0.09, 0.045)  # in clouds
 
 PALETTE_SIZES = (2, 8)
 LAYERS = (1, 3)
-LEAVES_PER_LAYER = (20, 900)  # in a picture of 256 px; as many to a pixel in others
-SMALLEST_RADIUS_PX = (1.5, 14.0)
-SLOPES = (0.5, 1.0, 1.5)  # of textures: amplitude falls with frequency to this power
+LEAVES_PER_LAYER = (40, 900)  # in a picture of 256 px; as many to a pixel in others
+SMALLEST_RADIUS_PX = (1.2, 9.0)
+SLOPES = (0.75, 1.0, 1.5)  # of textures: amplitude falls with frequency to this power
 SOFTNESS_PX = (0.0, 0.0, 0.0, 0.6, 2.0, 5.0)  # of a layer that is out of focus
 GRAIN = (0.0, 0.005, 0.01, 0.02)  # of the whole range
 CLIPPED = 0.03  # of the curve, at either end: some of a photograph is plain black or white
@@ -109,7 +109,7 @@ def _layer(rng: np.random.Generator, palette: Array, noises: Array, *, ground: b
     leaf = leaf[::2, ::2]
     offsets = rng.integers(0, (len(noises), size, size), (count, 3), dtype=np.int32)
     which, down, right = (part[leaf] for part in offsets.T)
-    rough = rng.gamma(0.6, 0.75, count).astype(np.float32) * rng.choice((-1, 1), count)  # a few much, most hardly
+    rough = rng.gamma(0.6, 0.5, count).astype(np.float32) * rng.choice((-1, 1), count)  # a few much, most hardly
     tilt_x, tilt_y = rng.normal(0, 0.4, (2, count)).astype(np.float32)
     pixel = np.arange(size, dtype=np.int32)
     x, y = grid(size)
