@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from ..decoders.catalogue import AUTO, WITHOUT_WEIGHTS, Candidate, Catalogue
 from ..decoders.decoder import Card, Decoder
@@ -21,12 +21,13 @@ from ..decoders.space_table import SPACES
 from ..decoders.spaces import LatentSpace
 from .ladder import LADDER, Fitted, attempt
 from .pairs import Pairs
-from .report import PAPER, Judged, chart, judge, sheet, table
+from .report import INK, PAPER, Judged, chart, judge, sheet, table
 from .train import Progress
 
 LICENCE = "MIT"
 BESIDE_MOST = 12  # decoders that a new one is judged beside
 SHOWN = 4  # pictures on the sheet
+CHART_WIDTH = 960
 SHARE = 6  # one picture of so many is chosen by, another one is judged on
 GREY = 1.5  # mean difference between the colours of a pixel, in 1/255, below which pictures show none
 
@@ -238,8 +239,8 @@ class Made:
         return chart(self.judged)
 
     def picture(self) -> Image.Image:
-        """Sheet and chart, one above the other."""
-        parts = (self.sheet(), self.chart())
+        """Verdicts, sheet and chart, one above the other."""
+        parts = (_written(self.verdicts(), CHART_WIDTH), self.sheet(), chart(self.judged, CHART_WIDTH))
         whole = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), PAPER)
         top = 0
         for part in parts:
@@ -424,6 +425,22 @@ def _opened(candidates: Iterable[Candidate], space: LatentSpace) -> Iterable[Dec
             continue
         if decoder.net.channels in (None, space.channels):
             yield decoder
+
+
+def _written(sentences: Iterable[str], width: int) -> Image.Image:
+    """Sentences on paper, each beginning a line."""
+    font, margin, height = ImageFont.load_default(14), 12, 20
+    lines = [""]
+    for sentence in sentences:
+        for i, word in enumerate(sentence.split()):
+            longer = f"{lines[-1]} {word}".strip()
+            fits = font.getlength(longer) <= width - 2 * margin
+            lines = [*lines[:-1], longer] if fits and i else [*lines, word]
+    image = Image.new("RGB", (width, height * len(lines)), PAPER)
+    draw = ImageDraw.Draw(image)
+    for i, line in enumerate(lines[1:]):
+        draw.text((margin, height * (i + 0.5)), line, INK, font)
+    return image
 
 
 def _is_grey(pairs: Pairs) -> bool:

@@ -67,6 +67,7 @@ class SafelightFit(io.ComfyNode):
                     default=0,
                     min=0,
                     max=2**32 - 1,
+                    control_after_generate=False,  # else frontends draw another after each run, and each run fits anew
                     tooltip="Of the crops, the drawn pictures and the training. Another one gives another decoder.",
                 ),
             ],
