@@ -140,8 +140,8 @@ def teach(learner: Learner, samples: Mapping[str, Any], images: Tensor, model: A
         target = _target(samples, model, space, at_hand.spaces())
         copy, downscale = copied(target.latents, images)
         of = target.space if target.space.name in SPACES else replace(target.space, downscale=downscale)
-        folder = own_folder()
-        learner.offer(lambda: learn(folder, of, copy(), at_hand, target.evidence))
+        folder, evidence = own_folder(), target.evidence  # not the target itself: its latents would wait, too
+        learner.offer(lambda: learn(folder, of, copy(), at_hand, evidence))
     except SafelightError as error:
         learner.tell(str(error))
     except Exception as error:
