@@ -21,6 +21,9 @@ EXACT = [
     ("tiny", {"architecture": "taesd", "channels": 4}),
     ("tiny", {"architecture": "taef2", "channels": 32}),
     ("tiny", {"architecture": "taesana", "channels": 32}),
+    ("tiny_video", {"channels": 16}),
+    ("tiny_video", {"channels": 128, "widths": [64, 32, 16, 16], "strides": [2, 2, 2], "patch": 4}),
+    ("tiny_video", {"channels": 32, "widths": [64, 32, 16, 16], "patch": 2, "wide": True}),
     ("principal", {}),
     ("pixels", {}),
     ("timeline", {}),
@@ -36,7 +39,7 @@ def made(kind, settings):
     latents = torch.randn(1, net.channels or 5, height, SIDE, generator=torch.Generator().manual_seed(0))
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        net(latents)
+        list(net.frames(latents[:, :, None]))
     convolutions = sum(
         flops for op, flops in counter.get_flop_counts().get("Global", {}).items() if "convolution" in str(op)
     )
@@ -62,5 +65,16 @@ def test_the_margins_of_approx_are_not_counted():
     assert counted < net.cost * (large / (SIDE * 2)) ** 2
 
 
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_decoder_that_knows_time_is_counted_for_each_latent_frame(wide):
+    settings = {"channels": 4, "widths": [8, 8, 6, 4], "strides": [1, 2, 2], "patch": 1, "wide": wide}
+    net, _ = made("tiny_video", settings)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        list(net.frames(torch.zeros(1, 4, 3, SIDE, SIDE)))
+    convolutions = counter.get_total_flops() / 2 / (3 * SIDE * SIDE)
+    assert convolutions == net.cost
+
+
 def test_every_kind_is_counted():
-    assert {kind for kind, _ in EXACT} | {"approx"} == KINDS.keys()
+    assert {kind for kind, _ in EXACT} | {"approx", "tiny_video"} == KINDS.keys()
