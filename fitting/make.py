@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -416,7 +416,7 @@ def _free(name: str, taken: Collection[str]) -> str:
     return free
 
 
-def _opened(candidates: Iterable[Candidate], space: LatentSpace) -> Iterable[Decoder]:
+def _opened(candidates: Iterable[Candidate], space: LatentSpace) -> Iterator[Decoder]:
     """Those that open; a broken file is told of where it is used, not here."""
     for candidate in candidates:
         try:
