@@ -153,7 +153,7 @@ async function start() {
         name: "Disk space for runs to look back at (MB)",
         tooltip: "In ComfyUI's temporary folder. When it is used up, the oldest runs go. What is written to disk on request stays.",
         type: "number",
-        attrs: { min: 1, max: 1048576, step: 1 },
+        attrs: { min: 0, max: 1048576, step: 1 },
         defaultValue: 512,
       },
     ],

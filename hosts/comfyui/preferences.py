@@ -15,7 +15,7 @@ from ...preview.live import DEFAULT_BUDGET_BYTES
 BUDGET, DECODER = "Safelight.BudgetMB", "Safelight.Decoder"
 MAX_BYTES = 4 << 20  # of the file of all settings
 MB = 1 << 20
-LEAST_MB, MOST_MB = 1, 1 << 20
+MOST_MB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Preferences:
     """Settings of the whole host.
 
     Args:
-        budget_bytes: for the pictures of all runs that can be looked at.
+        budget_bytes: for the pictures of all runs that can be looked at; with none, only the newest run can.
         decoder: what `auto` means.
     """
 
@@ -44,9 +44,9 @@ class Preferences:
         if not isinstance(settings, dict):
             return cls()
         budget, decoder = settings.get(BUDGET), settings.get(DECODER)
-        known = isinstance(budget, int | float) and not isinstance(budget, bool) and math.isfinite(budget)
+        known = isinstance(budget, int | float) and not isinstance(budget, bool) and 0 <= budget < math.inf
         return cls(
-            int(min(max(budget, LEAST_MB), MOST_MB) * MB) if known else DEFAULT_BUDGET_BYTES,
+            int(min(budget, MOST_MB) * MB) if known else DEFAULT_BUDGET_BYTES,
             decoder.strip() or AUTO if isinstance(decoder, str) else AUTO,
         )
 
