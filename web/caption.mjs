@@ -55,7 +55,9 @@ export function caption(run, step, end) {
 }
 
 function time(run, rate, total) {
-  if (run.state !== "running") return run.manifest?.seconds == null ? "" : duration(run.manifest.seconds);
+  // A manifest that was read before the end knows how long it took until then.
+  const { seconds = null, state } = run.manifest ?? {};
+  if (run.state !== "running") return seconds === null || state !== run.state ? "" : duration(seconds);
   if (rate === null || total == null || run.index == null) return "";
   return `${duration(rate * Math.max(0, total - run.index))} left`;
 }

@@ -30,7 +30,7 @@ button:disabled { opacity: 0.3; cursor: default; }
   position: relative; display: flex; flex-direction: column; height: 100%; min-height: inherit; overflow: hidden;
   background: var(--ground); border-radius: var(--safelight-radius, 8px); color: var(--text);
   font: 12px/26px var(--font-inter, Inter), system-ui, sans-serif; font-variant-numeric: tabular-nums;
-  user-select: none; -webkit-user-select: none; container: viewer / size; pointer-events: auto;
+  user-select: none; -webkit-user-select: none; container: viewer / inline-size; pointer-events: auto;
 }
 dialog {
   position: fixed; inset: 0; width: 100vw; height: 100vh; max-width: none; max-height: none; border: 0; background: none;
@@ -171,7 +171,6 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .compare[aria-pressed="true"] { color: var(--lamp); }
 .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 
-@container viewer (max-height: 250px) { .runs { display: none; } }
 @container viewer (max-width: 460px) { .tag span { display: none; } .comparing { gap: 4px; } }
 @container viewer (max-width: 330px) { .speed, .tools .rare { display: none; } .tag { padding: 2px 6px; } }
 @media (prefers-reduced-motion: reduce) { .fading, .toast, .thumb img { transition: none; } .words { animation: none; } }

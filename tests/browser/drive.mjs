@@ -12,7 +12,7 @@ import { boxOf, clickOn, FIND_NODE, look, lookUntil, openBrowser, openTab, openW
 const asked = JSON.parse(readFileSync(0, "utf8"));
 const model = { latent_format: asked.latent_format, flow: true, height: 24, width: 36, step_ms: 250 };
 const sampler = { steps: 8, cfg: 1 };
-const finished = (seen) => seen.state.includes("finished") && seen.step.startsWith("step 8");
+const finished = (seen) => seen.state.includes("finished") && /^step (\d+) \/ \1$/.test(seen.step);
 const stepOf = (seen) => Number(/step\s+(\d+)/.exec(seen.step)?.[1] ?? 0);
 const running = (seen, step) => seen.state.includes("running") && stepOf(seen) >= step; // a busy machine leaves steps out
 const newProfile = () => mkdtempSync(join(asked.profiles, "profile-"));
@@ -80,7 +80,7 @@ const SCENES = {
   async wheel({ page }) {
     const stage = await boxOf(page, ".stage");
     const center = [stage.x + stage.width / 2, stage.y + stage.height / 2];
-    await page.mouse.click(5, 500); // the canvas: the viewer loses the focus
+    await page.evaluate(() => document.activeElement.blur());
     const settled = await look(page);
     await page.mouse.move(...center);
     await page.mouse.wheel(0, -120);
@@ -125,9 +125,9 @@ const SCENES = {
     await clickOn(page, ".strip", 0.4);
     await page.keyboard.press("l");
     const before = await lookUntil(page, (now) => now.live === "locked" && now.painted);
-    await queue(page, ++seed);
+    await queue(page, ++seed, 40);
     const during = await lookUntil(page, (now) => now.runs.length > before.runs.length);
-    await page.keyboard.press("l");
+    await clickOn(page, ".live");
     const after = await lookUntil(page, finished);
     return { before, during, after };
   },
@@ -163,11 +163,11 @@ const SCENES = {
   },
 
   async reload_while_running({ page }) {
-    await queue(page, ++seed, 60);
+    await queue(page, ++seed, 80);
     const before = await lookUntil(page, (seen) => running(seen, 2));
     await page.reload();
     await ready(page);
-    const after = await watch(page, (seen) => seen.state.includes("finished") && seen.step === "step 60 / 60");
+    const after = await watch(page, finished);
     return { before, after };
   },
 
@@ -182,7 +182,7 @@ const SCENES = {
       await ready(other.page);
       await other.page.evaluate((drawing) => window.app.loadGraphData(drawing, true, true, "same"), drawing);
       const before = await lookUntil(other.page, (seen) => seen.painted);
-      await queue(page, ++seed);
+      await queue(page, ++seed, 40);
       const ours = await lookUntil(page, (seen) => running(seen, 3));
       await lookUntil(page, finished);
       // It asks for itself, for it has the same workflow.

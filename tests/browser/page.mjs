@@ -17,7 +17,7 @@ const FLAGS = [
   "--disable-sync",
 ];
 const SIZE = { width: 1500, height: 1000 };
-const LIMIT_MS = 20_000;
+const LIMIT_MS = 30_000;
 
 /** A browser with a profile of its own in the empty folder `profile`. */
 export function openBrowser(executablePath, profile) {

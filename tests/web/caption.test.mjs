@@ -31,7 +31,8 @@ test("a line says where the run is, how long it takes and what made the picture"
 });
 
 test("when it has ended, the line says how long it took", () => {
-  assert.equal(caption(run("finished"), { index: 20 }, true).time, "12 s");
+  const told = (state) => caption(run("finished", { manifest: manifest({ state }) }), { index: 20 }, true).time;
+  assert.deepEqual([told("finished"), told("running")], ["12 s", ""]);
 });
 
 test("a run that was stopped says at which step, but a step that is looked at for its own sake is just a step", () => {
