@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 FIT, VAE, PICTURES, MODEL = "20", "21", "22", "1"
-SMALL = {"height": 128, "width": 128}
+SMALL = {"height": 64, "width": 64}
 GOOD = {"count": 12, "height": 256, "width": 256, "are": "good"}
 
 
