@@ -120,24 +120,22 @@ def _decode(
 def _pictures(
     candidate: Candidate, plain: Tensor, space: LatentSpace, device: torch.device, enlarge: Enlarge
 ) -> Tensor:
-    """One picture at a time is on `device`: a long video costs no more memory there than its first frame."""
+    """What is on `device` is bounded, however long a video is."""
     items, _, frames, height, width = plain.shape
     size = (width * space.downscale, height * space.downscale)
-    progress = comfy.utils.ProgressBar(items * frames)
-    pictures = torch.empty(0)
-    for i, item in enumerate(plain):
+    progress = comfy.utils.ProgressBar(items * frames)  # a decoder that knows time makes more: it stays at the end
+    pictures: list[Tensor] = []
+    for item in plain:
         decoder = candidate.open().to(device)  # anew for each: one without weights remembers what it saw
-        for j, frame in enumerate(item.unbind(1)):
+        for rgb in decoder.frames(item[None].to(device)):
             throw_exception_if_processing_interrupted()
-            rgb = decoder.decode(frame[None].to(device))[0].cpu()
+            picture = rgb[0].cpu()
             if enlarge != "off" and space.dims != AUDIO:
-                rgb = enlarged(rgb, size, enlarge)
-            if not pictures.numel():
-                pictures = torch.empty((items * frames, *rgb.shape[1:], 3), device=intermediate_device())
-            pictures[i * frames + j] = rgb.movedim(0, -1)
+                picture = enlarged(picture, size, enlarge)
+            pictures.append(picture.movedim(0, -1).to(intermediate_device()))
             progress.update(1)
     log.info("latents of %s decoded by %s", space.title, candidate.name)
-    return pictures
+    return torch.stack(pictures)
 
 
 def enlarged(rgb: Tensor, size: tuple[int, int], method: Enlarge) -> Tensor:
