@@ -1,7 +1,9 @@
 """Runs that a viewer can look at: found by their host's facts, served by name only, gone when they grow too large."""
 
+import threading
+
 import pytest
-from safelight.preview.live import LiveRuns
+from safelight.preview.live import LiveRuns, MakeRoom
 from safelight.preview.run import Run
 
 
@@ -129,3 +131,27 @@ def test_a_run_whose_folder_is_gone_already_makes_no_trouble(begin, tmp_path):
     folder.path.rmdir()
     newest = begin(live, budget=1)
     assert live.of() == [newest]
+
+
+def test_a_new_run_takes_nothing_away_by_itself(begin, tmp_path):
+    live = LiveRuns()
+    folder = begin(live, size=100_000, state="finished")
+    live.new(Run(), tmp_path)
+    assert folder.path.exists()
+
+
+def test_older_runs_are_taken_away_by_the_worker_not_by_the_sampler(begin, pipeline, tmp_path):
+    live = LiveRuns()
+    old = begin(live, size=100_000, state="finished")
+    asked_by = []
+
+    def budget():
+        asked_by.append(threading.current_thread())
+        return 1
+
+    run = Run()
+    with pipeline(live.new(run, tmp_path), MakeRoom(live, budget), run=run):
+        pass
+    assert not old.path.exists()
+    assert asked_by != [threading.current_thread()]
+    assert len(asked_by) == 1
