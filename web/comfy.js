@@ -142,7 +142,7 @@ async function start() {
       {
         id: "Safelight.Decoder",
         category: ["Safelight", "Server", "Decoder"],
-        name: "What decoder auto takes",
+        name: "Default decoder (what auto takes)",
         tooltip: "A kind, such as tiny, or a decoder by name, for the latent spaces that it is there for; auto: the best at hand.",
         type: "text",
         defaultValue: "auto",
