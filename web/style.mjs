@@ -10,9 +10,13 @@ export const STYLE = `
   --text: var(--safelight-text, var(--input-text, #dcddde));
   --quiet: var(--safelight-quiet, var(--descrip-text, #8d9095));
   --lamp: var(--safelight-lamp, #ff8a3d);
+  --glow: #ff8a3d; /* on a veil, which is dark in every palette */
   --bad: var(--error-text, #ff5c5c);
   --line: color-mix(in srgb, var(--text) 13%, transparent);
   --veil: rgb(18 18 20 / 0.72);
+}
+@supports (color: oklch(from red l c h)) { /* on a light ground the lamp is darker */
+  :host { --lamp: var(--safelight-lamp, oklch(from var(--ground) clamp(0.6, 0.745 + (0.6 - l) * 9, 0.745) 0.165 52)); }
 }
 * { box-sizing: border-box; margin: 0; padding: 0; }
 [hidden] { display: none !important; }
@@ -91,7 +95,7 @@ dialog::backdrop { background: var(--ground, #17181a); }
 .live { display: flex; align-items: center; gap: 6px; padding: 0 9px; background: var(--veil); border-radius: 7px; color: #b9babd; }
 .live::before { content: ""; width: 7px; height: 7px; border-radius: 50%; box-shadow: inset 0 0 0 1.4px currentColor; }
 .live[data-is="live"] { color: #fff; }
-.live[data-is="live"]::before { background: var(--lamp); box-shadow: 0 0 6px var(--lamp); }
+.live[data-is="live"]::before { background: var(--glow); box-shadow: 0 0 6px var(--glow); }
 .live[data-is="newest"]::before { background: currentColor; }
 .live[data-is="locked"]::before { content: none; }
 .live .icon { width: 13px; height: 13px; margin-left: -2px; }
@@ -103,7 +107,7 @@ dialog::backdrop { background: var(--ground, #17181a); }
 .tag.B { margin-left: auto; }
 .choice { display: flex; border-radius: 7px; background: var(--veil); }
 .choice button { padding: 0 4px; color: #b9babd; }
-.choice [aria-pressed="true"] { color: var(--lamp); }
+.choice [aria-pressed="true"] { color: var(--glow); }
 .differences { align-self: flex-start; max-width: 100%; padding: 2px 9px; border-radius: 7px; background: var(--veil); line-height: 20px; overflow: hidden; }
 .differences summary { cursor: pointer; color: #b9babd; border-radius: 4px; }
 .differences dl { display: grid; grid-template-columns: auto auto auto; gap: 0 12px; max-height: 8em; overflow-y: auto; padding-bottom: 3px; }
@@ -113,7 +117,7 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .frames { display: flex; flex: 1 0 100%; align-items: center; gap: 8px; height: 24px; padding-right: 9px; border-radius: 7px; background: var(--veil); touch-action: none; }
 .frames .rail { position: relative; flex: 1; height: 24px; cursor: pointer; }
 .frames .rail::before, .frames .rail::after { content: ""; position: absolute; left: 0; top: 11px; height: 2px; border-radius: 1px; width: 100%; background: rgb(255 255 255 / 0.25); }
-.frames .rail::after { width: calc(var(--frame) * 100%); background: var(--lamp); }
+.frames .rail::after { width: calc(var(--frame) * 100%); background: var(--glow); }
 .frames.whole .rail { cursor: default; }
 
 /* The strip */

@@ -1,0 +1,35 @@
+/** The modules as files: what ComfyUI must be told of, and what keeps them fit for a page of their own. */
+
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { test } from "node:test";
+
+const WEB = new URL("../../web/", import.meta.url);
+const read = (name) => readFileSync(new URL(name, WEB), "utf8");
+const modules = readdirSync(WEB).filter((name) => name.endsWith(".mjs"));
+const importsOf = (name) => [...read(name).matchAll(/^import .* from "\.\/(\w+\.mjs)";$/gm)].map(([, from]) => from);
+
+function needed(name, found = new Set()) {
+  if (found.has(name)) return found;
+  found.add(name);
+  importsOf(name).forEach((from) => needed(from, found));
+  return found;
+}
+
+test("ComfyUI's glue asks anew for every module that it uses, after an update", () => {
+  const listed = [...read("comfy.js").match(/const MODULES = \[[^;]*;/s)[0].matchAll(/"(\w+)"/g)].map(([, name]) => `${name}.mjs`);
+  const used = new Set(["store.mjs", "places.mjs", ...needed("viewer.mjs")]);
+  assert.deepEqual(new Set(listed), used);
+  assert.deepEqual(listed.slice(0, 4), ["store.mjs", "viewer.mjs", "places.mjs", "style.mjs"]);
+});
+
+test("every import is static, named and of a file beside it", () => {
+  for (const name of modules) {
+    const statements = read(name).match(/^import\b.*$|(?:await|=|return) import\(|^export \* |^export default/gm) ?? [];
+    for (const statement of statements) assert.match(statement, /^import \{( \w+,?)+ \} from "\.\/\w+\.mjs";$/, `${name}: ${statement}`);
+  }
+});
+
+test("no module knows ComfyUI", () => {
+  for (const name of modules) assert.doesNotMatch(read(name), /scripts\/(app|api)\.js|window\.app|LiteGraph\./, name);
+});
