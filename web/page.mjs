@@ -10,10 +10,13 @@ const ABOUT_A_RUN = [["Contact sheet", "sheet"], ["Animation", "animation"]];
 /**
  * A source with one run, whose manifest is in the page and whose pictures lie beside it.
  *
- * @param {import("./viewer.mjs").Manifest} manifest
+ * @param {import("./viewer.mjs").Manifest} told
  * @returns {import("./viewer.mjs").Source}
  */
-export function embedded(manifest) {
+export function embedded(told) {
+  // As of a moment that is long gone: how much longer it takes is not to be reckoned from it.
+  const timeless = (step) => ({ ...step, at: null });
+  const manifest = told.state === "running" ? { ...told, steps: told.steps.map(timeless) } : told;
   const run = {
     id: manifest.id,
     state: manifest.state,

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 
+import { secondsPerStep } from "../../web/manifest.mjs";
 import { asOf, embedded, facts, nameOfFolder, Polled } from "../../web/page.mjs";
 
 const manifest = (more = {}) => ({
@@ -45,6 +46,13 @@ test("the addresses of pictures stay beside the page, whatever their names", () 
 test("a run of which next to nothing is known is a run", () => {
   const [run] = embedded(manifest({ steps: [], sampler: {}, started: "", state: "running" })).runs();
   assert.deepEqual([run.index, run.total, run.started], [null, null, 0]);
+});
+
+test("a page that was written while the run went on makes no promise of when it ends", async () => {
+  const [run] = embedded(manifest({ state: "running" })).runs();
+  assert.deepEqual([run.state, run.index], ["running", 3]);
+  assert.equal(secondsPerStep(run.manifest), null);
+  assert.notEqual(secondsPerStep(manifest()), null);
 });
 
 // Runs that a server tells of
