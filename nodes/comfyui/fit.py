@@ -72,8 +72,16 @@ class SafelightFit(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output("report", tooltip="Truth, what was in use, and the new decoders; and a chart of them."),
-                io.String.Output("summary", tooltip="What each decoder scored, whether auto takes it, and its file."),
+                io.Image.Output(
+                    "report",
+                    display_name="report",
+                    tooltip="Truth, what was in use, and the new decoders; and a chart of them.",
+                ),
+                io.String.Output(
+                    "summary",
+                    display_name="summary",
+                    tooltip="What each decoder scored, whether auto takes it, and its file.",
+                ),
             ],
         )
 
