@@ -71,6 +71,11 @@ class Decoder:
     def scale(self) -> int:
         return self.card.scale
 
+    @property
+    def stride(self) -> int:
+        """Frames per latent frame; 1 for a decoder that knows no time."""
+        return self.net.stride
+
     def to(self, device: torch.device | str) -> "Decoder":
         """The same decoder with its weights on `device`."""
         self.net.to(device)

@@ -18,10 +18,12 @@ class Net(nn.Module, ABC):
     Attributes:
         channels: C; None for any number.
         scale: picture pixels per latent pixel, along one side.
+        stride: frames it makes of one latent frame in the midst of a video; 1 for a net that knows no time.
     """
 
     channels: int | None = None
     scale: int = 1
+    stride: int = 1
 
     def frames(self, latents: Tensor) -> Iterator[Tensor]:
         """Model space `latents` of a video `[B, C, T, H, W]`, one frame `[B, 3, H*scale, W*scale]` after the other.

@@ -20,6 +20,7 @@ NAME = re.compile("[a-z0-9][a-z0-9_]{0,63}")  # it becomes part of file names
 # Of any VAE; a row may come with somebody's file, and pictures are made as large as it says.
 MAX_CHANNELS = 4096
 MAX_STRIDE = 128
+MAX_FPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class LatentSpace:
         dims: 1 audio or tokens, 2 image, 3 video.
         downscale: picture pixels per latent pixel, along one side.
         frame_stride: frames per latent frame; 1 for images.
+        fps: frames per second of the videos that its models make; None where there is no such number.
         layout: a name in `LAYOUTS`: how the sampler's tensor is laid out.
         packed: channels of the sampler's tensor, where the layout makes them differ from `channels`.
         comfyui: names of the latent format classes of ComfyUI that are this space.
@@ -53,6 +55,7 @@ class LatentSpace:
     dims: int = IMAGE
     downscale: int = 8
     frame_stride: int = 1
+    fps: float | None = None
     layout: str = "plain"
     packed: int = 0
     scale: float = 1.0
@@ -87,6 +90,8 @@ class LatentSpace:
             count = getattr(self, name)
             if type(count) is not int or not 1 <= count <= most:
                 raise ValueError(f"latent space {self.name!r}: expected {name} of 1 to {most}, got {count!r}")
+        if self.fps is not None and not (_finite(self.fps) and 0 < self.fps <= MAX_FPS):
+            raise ValueError(f"latent space {self.name!r}: expected fps above 0 up to {MAX_FPS}, got {self.fps!r}")
         if not (_finite(self.scale) and self.scale and _finite(self.shift)):
             raise ValueError(
                 f"latent space {self.name!r}: expected a scale and a shift, got {self.scale!r}, {self.shift!r}"
