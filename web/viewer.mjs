@@ -314,7 +314,7 @@ export class Viewer {
     this.#renderWords(pair);
     this.#renderStrip(pair);
     this.#renderTools();
-    this.#runs.show(this.#visible ? this.#source.runs() : [], this.#travel.run, this.#travel.other);
+    if (this.#visible) this.#runs.show(this.#source.runs(), this.#travel.run, this.#travel.other);
     this.#keepTime();
   }
 

@@ -28,7 +28,7 @@ from ...preview.files import ENCODERS, Files
 from ...preview.folder import RunFolder
 from ...preview.live import LiveRuns, MakeRoom
 from ...preview.page import Page
-from ...preview.pipeline import Outlet, Pipeline
+from ...preview.pipeline import Outlet, Pipeline, describe
 from ...preview.run import Run, State
 from ...preview.screen import Screen
 from ...preview.sink import Sink
@@ -124,6 +124,9 @@ class Watcher:
         except InterruptProcessingException:
             state = "interrupted"
             raise
+        except Exception as error:
+            watch.blame(error)
+            raise
         finally:
             watch.close(state)
 
@@ -178,6 +181,10 @@ class Watch:
             self._pipeline.offer(Step(index=index, total=index, sigma=self._sigmas[-1], denoised=latents))
         except Exception as error:
             self._run.note(f"the last step was not taken: {error}")
+
+    def blame(self, error: Exception) -> None:
+        """Says in the record of the run why the sampler failed."""
+        self._run.note(f"the sampler failed: {describe(error)}")
 
     def close(self, state: State) -> None:
         """Ends the run; waits, for a bounded time, until its files are there."""

@@ -33,6 +33,11 @@ async function watch(page, test) {
 const SCENES = {
   async live({ page }) {
     const workflow = await openWorkflow(page, { name: "live", model, sampler });
+    const reads = [];
+    page.on("request", (request) => {
+      const [, run, file] = /\/safelight\/runs\/([\w-]{36})(\/\w+)?/.exec(request.url()) ?? [];
+      if (run) reads.push(file ? "picture" : "manifest");
+    });
     const prompt = page.waitForRequest((request) => request.url().endsWith("/prompt") && request.method() === "POST").catch(() => null);
     const idle = await lookUntil(page, (seen) => seen.onScreen);
     await page.waitForTimeout(700);
@@ -46,7 +51,7 @@ const SCENES = {
     const isOurs = (node) => (node.class_type ?? node.type) === "SafelightPreview";
     const inputs = Object.keys(Object.values(body.prompt).find(isOurs).inputs);
     const values = body.extra_data.extra_pnginfo.workflow.nodes.find(isOurs).widgets_values;
-    return { workflow, idle, seen, inputs, values };
+    return { workflow, idle, seen, inputs, values, reads: [...reads] };
   },
 
   async scrub({ page }) {

@@ -39,6 +39,12 @@ def test_the_picture_changes_while_the_sampler_runs(told):
     assert live["seen"][-1]["maker"].startswith("flux1 · ")
 
 
+def test_the_manifest_is_read_a_few_times_for_a_run_and_each_picture_once(told):
+    reads = scene(told, "live")["reads"]
+    assert reads.count("manifest") <= 4
+    assert reads.count("picture") <= 8
+
+
 def test_a_caption_is_that_of_the_picture_above_it(told):
     for seen in scene(told, "live")["seen"]:
         if seen["painted"]:
@@ -128,6 +134,7 @@ def test_a_run_that_was_stopped_or_failed_says_where(told):
     stopped, failed = scene(told, "stopped")["seen"], scene(told, "failed")["seen"]
     assert stopped["step"].startswith("stopped at step ")
     assert failed["step"] == "failed at step 3 / 8"
+    assert failed["note"].startswith("the sampler failed: RuntimeError")
     assert stopped["painted"]
     assert failed["painted"]
 

@@ -69,6 +69,7 @@ def test_a_model_that_raises_leaves_a_failed_run_with_its_pictures(trouble):
     manifest = manifest_of(folder)
     assert manifest["state"] == "failed"
     assert [step["index"] for step in manifest["steps"]] == [1, 2, 3]
+    assert manifest["notes"] == ["the sampler failed: RuntimeError: the lab's model fails here, as it was asked to"]
 
 
 def test_a_model_that_raises_before_the_first_step_is_no_trouble(trouble):
