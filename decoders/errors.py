@@ -14,6 +14,7 @@
     ├── FitError                    pictures or latents that no decoder can be fitted on
     └── RunError
         ├── ManifestError           a `run.json` that cannot be read
+        ├── GoneError               a run, a step or a file that is asked for and not there (any more)
         ├── PageError               the viewer's page that cannot be made, or a folder without a run to serve
         └── SinkError               a place for pictures that cannot be opened or written
             └── StepError           one step that is lost, told when a later one was taken
@@ -76,6 +77,10 @@ class RunError(SafelightError):
 
 class ManifestError(RunError):
     """A `run.json` cannot be read."""
+
+
+class GoneError(RunError):
+    """What is asked of a run is not there, or no longer."""
 
 
 class PageError(RunError):

@@ -36,6 +36,7 @@ class RunFolder(Sink):
         self.state: State = "running"
         self._seconds: float | None = None
         self._steps: dict[int, dict[str, Any]] = {}
+        self._latents: dict[int, str] = {}
         self._products: dict[str, str] = {}
         self._saved_s = float("-inf")
         self._sizes: dict[str, int] = {}
@@ -63,12 +64,22 @@ class RunFolder(Sink):
             "at": round(picture.at_s, 4),
             "show": picture.show,
             "files": list(files),
-            "latent": None,
+            "latent": self._latents.get(picture.index),
             "decode_ms": round(picture.decode_ms, 3),
             "write_ms": write_ms,
         }
+        self._enter(entry)
+
+    def record_latent(self, index: int, sigma: float | None, at_s: float, file: str) -> None:
+        """Enters in the manifest that a step's latents are in `file`; there may be a picture of it, before or after."""
+        self._latents[index] = file
+        unseen = {"show": None, "files": [], "decode_ms": None, "write_ms": None}
+        entry = {"index": index, "sigma": sigma, "at": round(at_s, 4), **unseen} | self._steps.get(index, {})
+        self._enter({**entry, "latent": file})
+
+    def _enter(self, entry: dict[str, Any]) -> None:
         # Replaced, never changed in place: the thread of a web server may be reading it.
-        self._steps = self._steps | {picture.index: entry}
+        self._steps = self._steps | {entry["index"]: entry}
         if self._elapsed_s() - self._saved_s >= MIN_SAVE_INTERVAL_S:
             self.save()
 

@@ -7,8 +7,9 @@ worker                  develop once, hand the picture to every sink
 import logging
 import math
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 from typing import NamedTuple, final
@@ -19,6 +20,7 @@ from torch import Tensor
 from ..decoders.errors import StepError
 from .cadence import Cadence
 from .develop import Developer
+from .latents import LatentFiles
 from .mailbox import Mailbox
 from .picture import Picture
 from .run import Run, State
@@ -40,7 +42,7 @@ class Outlet(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Letter:
-    """A step on its way to the worker."""
+    """A step on its way to the worker; `whole` are all its latents, where somebody keeps them."""
 
     index: int
     total: int
@@ -51,6 +53,7 @@ class Letter:
     show: Show
     sinks: tuple[Sink, ...]
     keep: bool
+    whole: Mapping[str, Snapshot] = field(default_factory=dict)
 
 
 @final
@@ -81,7 +84,7 @@ class Pipeline:
         self._run, self._developer, self._outlets = run, developer, tuple(outlets)
         self._show: Show = show
         self._select = select
-        self._snapshots = Snapshots()
+        self._snapshots, self._wholes = Snapshots(), Snapshots()
         self._mailbox: Mailbox[Letter] = mailbox or Mailbox()
         self._state: State = "running"
         self._missing: dict[Sink, list[int]] = {}  # steps that a sink failed to take
@@ -136,6 +139,7 @@ class Pipeline:
             # A picture that is made for one sink costs a screen next to nothing: screens get every one.
             sinks=tuple(sink for sink, _ in self._outlets if sink in wanting or not sink.keeps),
             keep=any(sink.keeps for sink in wanting),
+            whole=self._take_whole(step, wanting),
         )
         if not self._mailbox.put(letter) and letter.keep:
             self._lose(step.index, "not kept: writing could not keep up with the sampler")
@@ -143,6 +147,12 @@ class Pipeline:
                 screens = tuple(sink for sink in letter.sinks if not sink.keeps)
                 self._mailbox.put(replace(letter, sinks=screens, keep=False))
         return True
+
+    def _take_whole(self, step: Step, wanting: Sequence[Sink]) -> dict[str, Snapshot]:
+        if not any(isinstance(sink, LatentFiles) and not sink.refused for sink in wanting):
+            return {}
+        latents = {"denoised": step.denoised, "noisy": step.noisy}
+        return {name: self._wholes.take(values) for name, values in latents.items() if values is not None}
 
     def _work(self) -> None:
         try:
@@ -161,6 +171,8 @@ class Pipeline:
             while (letter := self._mailbox.get()) is not None:
                 if (picture := self._develop(letter)) is not None:
                     self._hand_out(picture, [sink for sink in letter.sinks if sink in opened])
+                if letter.whole:
+                    self._keep_latents(letter, [sink for sink in letter.sinks if sink in opened])
             for sink in opened:
                 self._flush(sink)
             self._tell_what_is_missing()
@@ -211,6 +223,18 @@ class Pipeline:
                 continue  # a screen that failed once stays dark
             if error := self._attempt(sink, "failed", partial(sink.show, picture), tell=not failed_before):
                 self._missing.setdefault(sink, []).append(getattr(error, "step", picture.index))
+
+    def _keep_latents(self, letter: Letter, sinks: Sequence[Sink]) -> None:
+        with ExitStack() as reading:
+            latents = {
+                name: reading.enter_context(self._wholes.reading(snapshot)) for name, snapshot in letter.whole.items()
+            }
+            for sink in sinks:
+                if not isinstance(sink, LatentFiles):
+                    continue
+                keep = partial(sink.keep, letter.index, letter.sigma, letter.at_s, latents)
+                if self._attempt(sink, "failed", keep, tell=sink not in self._missing):
+                    self._missing.setdefault(sink, []).append(letter.index)
 
     def _flush(self, sink: Sink) -> None:
         while error := self._attempt(sink, "failed", sink.flush, tell=sink not in self._missing):
