@@ -117,7 +117,7 @@ class Decoder:
             )
 
 
-def _in_full_precision(latents: Tensor) -> AbstractContextManager[None]:
+def _in_full_precision(latents: Tensor) -> AbstractContextManager[object]:
     """Somebody's autocast would round the picture to bfloat16."""
     return torch.autocast("cuda" if latents.is_cuda else "cpu", enabled=False)
 

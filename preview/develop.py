@@ -14,13 +14,17 @@ from ..decoders.spaces import AUDIO, LatentSpace
 from .snapshot import to_host
 
 REST_STEPS = 10  # that a device is left alone once its memory ran out
+MAX_BYTES = 512 << 20  # of a step's pixels: five seconds of 720p are half of it
 
 
 class Developed(NamedTuple):
-    """`pixels` `[B, T, H, W, 3]` uint8, and the width and height of the final image they stand for."""
+    """`pixels` `[B, T, H, W, 3]` uint8, the width and height of the final image they stand for, and the frames a second
+    they are to be played at; None for a still, or where nobody knows.
+    """
 
     pixels: np.ndarray
     shown: tuple[int, int]
+    fps: float | None
 
 
 @final
@@ -33,7 +37,8 @@ class Developer:
     Args:
         space: of the latents.
         candidates: gives the decoders to try, best first.
-        tell: is told, once, that memory ran out.
+        tell: is told, once, that memory ran out; so it is that frames were left out.
+        max_bytes: of a step's pixels; of a video that has more, every other frame is left out, as often as needed.
     """
 
     def __init__(
@@ -41,10 +46,14 @@ class Developer:
         space: LatentSpace,
         candidates: Callable[[], Sequence[Candidate]],
         tell: Callable[[str], None] = lambda _: None,
+        *,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self._space = space
         self._ask = candidates
         self._tell: Callable[[str], None] | None = tell
+        self._tell_of_frames: Callable[[str], None] | None = tell
+        self._max_bytes = max_bytes
         self._candidates: list[Candidate] | None = None
         self._open: dict[str, Decoder] = {}
         self._rest = 0
@@ -82,23 +91,43 @@ class Developer:
         """Pixels of `latents` `[B, C, T, H, W]`."""
         self._rest = max(0, self._rest - 1)
         try:
-            pixels = self._decode(latents)
+            pixels, every = self._decode(latents)
         except RuntimeError as error:
             as_little_as_can_be = latents.device.type == "cpu" and self._in_use().card.cost <= LIGHT
             if as_little_as_can_be or self._rest or not _is_out_of_memory(error):
                 raise
             self._leave_alone(latents.device)
-            pixels = self._decode(latents)
+            pixels, every = self._decode(latents)
         height, width = latents.shape[3:]
         scale = self._space.downscale
         shown = (pixels.shape[3], pixels.shape[2]) if self._space.dims == AUDIO else (width * scale, height * scale)
-        return Developed(pixels, shown)
+        return Developed(pixels, shown, self._fps(every) if pixels.shape[1] > 1 else None)
 
-    def _decode(self, latents: Tensor) -> np.ndarray:
+    def _decode(self, latents: Tensor) -> tuple[np.ndarray, int]:
+        """The pixels, and of how many frames they hold one."""
         if self._rest:
             latents = latents.cpu()
         decoder = self.decoder().to(latents.device)
-        return np.stack([to_host(to_bytes(rgb)) for rgb in decoder.frames(latents)], axis=1)
+        frames: list[np.ndarray] = []
+        every = 1
+        for i, rgb in enumerate(decoder.frames(latents)):
+            if i % every:
+                continue
+            frames.append(to_host(to_bytes(rgb)))
+            if len(frames) > 1 and len(frames) * frames[0].nbytes > self._max_bytes:
+                frames, every = frames[::2], every * 2
+        if every > 1 and self._tell_of_frames:
+            self._tell_of_frames(
+                f"of this long video one frame of {every} is shown; the others would take too much memory"
+            )
+            self._tell_of_frames = None
+        return np.stack(frames, axis=1), every
+
+    def _fps(self, every: int) -> float | None:
+        """A decoder that knows no time makes one frame of what will be `frame_stride` of them."""
+        if self._space.fps is None:
+            return None
+        return self._space.fps * self.decoder().stride / self._space.frame_stride / every
 
     def _in_use(self) -> Candidate:
         if self._candidates is None:

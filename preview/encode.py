@@ -1,8 +1,9 @@
 """Pixels become the bytes of a picture file."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,11 @@ SAVING: Mapping[str, dict[str, Any]] = {
     "webp": {"format": "WEBP", "quality": 90, "method": 2},
     "jpg": {"format": "JPEG", "quality": 92, "subsampling": 0},
 }
+# 21 frames of 480x832 take 0.27 s and 270 kB, half the time of method 4 for a tenth more bytes; of 60x104, 11 ms and
+# 25 kB. MP4 (x264, veryfast): 0.15 s and 55 kB for the large ones, but as long for the small ones, of whose colours
+# it keeps a quarter; and no <img> plays it.
+MOVING: Mapping[str, Any] = {"format": "WEBP", "quality": 85, "method": 0, "save_all": True, "loop": 0}
+UNKNOWN_FPS = 16.0  # a video whose rate nobody tells is played at this one
 # Where ComfyUI looks for a graph in a picture that has no text chunks, each value with its name before it.
 EXIF_TAGS = {"prompt": 0x0110, "workflow": 0x010F, "safelight": 0x010E}
 MAX_JPEG_EXIF_BYTES = 65_000  # one JPEG segment holds 65,533
@@ -34,7 +40,7 @@ class Encoding:
     """How pictures are written.
 
     Args:
-        file_format: `png`, `webp` or `jpg`.
+        file_format: `png`, `webp` or `jpg`; of still pictures, what moves is WebP.
         enlarge: `off` for the decoder's own size, else how to bring a picture to the size of the final image.
         max_side_px: a decoded picture whose longer side is more is made smaller first; 0 for no limit.
     """
@@ -51,9 +57,23 @@ class Encoding:
             shown: width and height of the final image.
             texts: `prompt`, `workflow` and `safelight`, each JSON: text chunks in a PNG, EXIF in the others.
         """
-        file = io.BytesIO()
-        self.fit(pixels, shown).save(file, **SAVING[self.file_format], **self._texts(texts or {}))
+        return self.save([self.fit(pixels, shown)], texts)
+
+    def save(
+        self, frames: Sequence[Image.Image], texts: Mapping[str, str] | None = None, fps: float | None = None
+    ) -> bytes:
+        """A picture file of pictures that have their size: of one, or moving, of several at `fps` frames a second."""
+        file, texts = io.BytesIO(), texts or {}
+        if len(frames) == 1:
+            frames[0].save(file, **SAVING[self.file_format], **self._texts(texts))
+        else:
+            told: dict[str, Any] = {"exif": _exif(texts)} if texts else {}
+            frames[0].save(file, append_images=frames[1:], duration=durations_ms(len(frames), fps), **MOVING, **told)
         return file.getvalue()
+
+    def ending(self, frames: int) -> str:
+        """Of the name of a file with so many frames."""
+        return self.file_format if frames == 1 else "webp"
 
     def fit(self, pixels: np.ndarray, shown: tuple[int, int]) -> Image.Image:
         """The picture `[H, W, 3]` at the size it is to have."""
@@ -73,6 +93,12 @@ class Encoding:
                 info.add_text(key, text)
             return {"pnginfo": info}
         return {"exif": _exif(texts)} if texts and self.holds(texts) else {}
+
+
+def durations_ms(frames: int, fps: float | None) -> list[int]:
+    """How long each frame is seen, in whole milliseconds that add up."""
+    ends = [round(1000 * i / (fps or UNKNOWN_FPS)) for i in range(frames + 1)]
+    return [max(1, end - start) for start, end in pairwise(ends)]
 
 
 def _exif(texts: Mapping[str, str]) -> bytes:

@@ -1,33 +1,55 @@
 """A picture file for each step."""
 
 import json
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
-from typing import NamedTuple, final
+from typing import Any, Literal, NamedTuple, final
+
+import numpy as np
 
 from ..decoders.errors import StepError
 from .encode import Encoding
 from .folder import RunFolder
+from .grid import laid_size, lay
 from .picture import Picture
 from .run import State
 from .sink import Sink
 
+Batch = Literal["grid", "first", "all files"]
+
 ENCODERS = max(1, min(4, (os.cpu_count() or 1) // 2))  # what a machine has to spare beside a sampler
+MIN_FRAMES = 8  # fewer would show no movement
+RGB = 3
+
+
+class Part(NamedTuple):
+    """What goes into one file: how its name ends, `pixels` `[T, N, H, W, 3]` of N pictures side by side, and which item
+    of the batch it is, counted from 1, if it is one of several.
+    """
+
+    name: str
+    pixels: np.ndarray
+    item: int | None
 
 
 class Encoded(NamedTuple):
-    """A picture file's bytes, with the seconds they took."""
+    """Picture files by name, the facts of the manifest on them, and the seconds they took."""
 
-    content: bytes
+    files: Mapping[str, bytes]
+    picture: Mapping[str, Any]
     seconds: float
 
 
 @final
 class Files(Sink):
     """Writes `step_0001.png` and so on into a run's folder, numbered by sampler step from 1.
+
+    What has several frames becomes an animated WebP. A batch becomes what `batch` says: `first` its first picture,
+    `grid` one picture with all of them, `all files` `step_0001_item_01.png` and so on.
 
     Args:
         folder: of the run.
@@ -36,6 +58,9 @@ class Files(Sink):
         facts: whether a picture also says which step of which run it is, as `safelight`.
         encoders: threads that encode, each of them a picture ahead; files are written and listed in order all the
             same. With none, a picture is there when `show` returns.
+        batch: what becomes of a batch.
+        max_items: of a batch, the first ones; None for all.
+        max_pixels: of all frames of a step together; of a video that has more, frames are left out. None for no limit.
     """
 
     name = "files"
@@ -48,11 +73,16 @@ class Files(Sink):
         texts: Callable[[], Mapping[str, str]] = dict,
         facts: bool = True,
         encoders: int = 0,
+        batch: Batch = "first",
+        max_items: int | None = None,
+        max_pixels: int | None = None,
     ) -> None:
         self.folder, self.encoding = folder, encoding
         self._ask_texts, self._facts = texts, facts
         self._texts: Mapping[str, str] = {}
         self._encoders = encoders
+        self._batch: Batch = batch
+        self._max_items, self._max_pixels = max_items, max_pixels
         self._pool: ThreadPoolExecutor | None = None
         self._under_way: deque[tuple[Picture, Future[Encoded]]] = deque()
 
@@ -68,7 +98,8 @@ class Files(Sink):
             self._write(picture, self._encode(picture))
             return
         self._under_way.append((picture, self._pool.submit(self._encode, picture)))
-        if len(self._under_way) > 2 * self._encoders:
+        # Videos are large, and larger still while they are encoded.
+        while len(self._under_way) > (1 if picture.pixels.shape[1] > 1 else 2 * self._encoders):
             self._write_oldest()
 
     def flush(self) -> None:
@@ -79,11 +110,38 @@ class Files(Sink):
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _encode(self, picture: Picture) -> "Encoded":
+    def _encode(self, picture: Picture) -> Encoded:
         began = perf_counter()
-        texts = {**self._texts, "safelight": json.dumps(self._describe(picture))} if self._facts else self._texts
-        content = self.encoding.encode(picture.first, picture.shown, texts)
-        return Encoded(content, perf_counter() - began)
+        pixels, fps = self._thinned(picture)
+        items, frames = pixels.shape[:2]
+        files = {}
+        for part in self._split(pixels):
+            whole = [lay([self.encoding.fit(one, picture.shown) for one in frame]) for frame in part.pixels]
+            facts = {"safelight": json.dumps(self._describe(picture, part.item))} if self._facts else {}
+            name = f"step_{picture.index:04d}{part.name}.{self.encoding.ending(frames)}"
+            files[name] = self.encoding.save(whole, {**self._texts, **facts}, fps)
+        together = items // len(files)
+        width, height = laid_size(together, (pixels.shape[3], pixels.shape[2]))
+        shown_width, shown_height = laid_size(together, picture.shown)
+        shape = {"width": width, "height": height, "shown_width": shown_width, "shown_height": shown_height}
+        return Encoded(files, {**shape, "items": len(files), "frames": frames, "fps": fps}, perf_counter() - began)
+
+    def _thinned(self, picture: Picture) -> tuple[np.ndarray, float | None]:
+        """The pixels that are written, and their frames a second."""
+        pixels = picture.pixels[: 1 if self._batch == "first" else self._max_items]
+        frames = pixels.shape[1]
+        most = frames if self._max_pixels is None else self._max_pixels * frames * RGB // pixels.size
+        every = math.ceil(frames / max(most, MIN_FRAMES))
+        if every > 1:
+            self.folder.run.note(f"one frame of {every} is shown while it samples: this video is long")
+        return pixels[:, ::every], picture.fps and picture.fps / every
+
+    def _split(self, pixels: np.ndarray) -> list[Part]:
+        """What goes into each file of a step's `pixels` `[B, T, H, W, 3]`."""
+        frames = pixels.swapaxes(0, 1)
+        if self._batch != "all files" or len(pixels) == 1:
+            return [Part("", frames, None)]
+        return [Part(f"_item_{i + 1:02d}", frames[:, i : i + 1], i + 1) for i in range(len(pixels))]
 
     def _write_oldest(self) -> None:
         picture, encoded = self._under_way.popleft()
@@ -92,14 +150,15 @@ class Files(Sink):
         except Exception as error:
             raise StepError(picture.index, str(error)) from error
 
-    def _write(self, picture: Picture, encoded: "Encoded") -> None:
+    def _write(self, picture: Picture, encoded: Encoded) -> None:
         began = perf_counter()
-        name = f"step_{picture.index:04d}.{self.encoding.file_format}"
-        self.folder.write(name, encoded.content)
+        for name, content in encoded.files.items():
+            self.folder.write(name, content)
         seconds = encoded.seconds + perf_counter() - began
-        self.folder.record(picture, name, write_ms=round(seconds * 1000, 3))
+        self.folder.picture = encoded.picture
+        self.folder.record(picture, *encoded.files, write_ms=round(seconds * 1000, 3))
 
-    def _describe(self, picture: Picture) -> dict[str, object]:
+    def _describe(self, picture: Picture, item: int | None) -> dict[str, object]:
         run = self.folder.run
         return {
             "run": run.id,
@@ -109,4 +168,5 @@ class Files(Sink):
             "show": picture.show,
             "space": run.space,
             "decoder": picture.decoder,
+            **({"item": item} if item else {}),
         }

@@ -24,6 +24,7 @@ class RunFolder(Sink):
     Attributes:
         size_bytes: of all files in it.
         state: of the run.
+        picture: sizes, items and frames of its files, as the manifest has them; None: as decoded.
     """
 
     name = "run.json"
@@ -34,6 +35,7 @@ class RunFolder(Sink):
         self.run = run
         self.size_bytes = 0
         self.state: State = "running"
+        self.picture: Mapping[str, Any] | None = None
         self._seconds: float | None = None
         self._steps: dict[int, dict[str, Any]] = {}
         self._latents: dict[int, str] = {}
@@ -112,7 +114,8 @@ class RunFolder(Sink):
     def manifest(self) -> dict[str, Any]:
         """The manifest as of now. Any thread may ask."""
         steps = sorted(self._steps.values(), key=lambda entry: entry["index"])
-        return compose(self.run, self.state, self._elapsed_s(), steps, self._products)
+        made = compose(self.run, self.state, self._elapsed_s(), steps, self._products)
+        return made | {"picture": self.picture or self.run.picture}
 
     def save(self) -> None:
         """Writes the manifest."""

@@ -19,6 +19,7 @@ class Picture:
         shown: width and height of the final image.
         decoder: the name of what made it.
         decode_ms: what making it took.
+        fps: frames a second at which `pixels` are to be played; None for a still, or where nobody knows.
     """
 
     index: int
@@ -30,6 +31,7 @@ class Picture:
     shown: tuple[int, int]
     decoder: str
     decode_ms: float
+    fps: float | None = None
 
     @property
     def first(self) -> np.ndarray:

@@ -25,10 +25,11 @@ from .mailbox import Mailbox
 from .picture import Picture
 from .run import Run, State
 from .sink import Sink
-from .snapshot import Snapshot, Snapshots, first_picture
+from .snapshot import Selection, Snapshot, Snapshots
 from .step import Show, Step
 
 CLOSE_TIMEOUT_S = 60.0
+FIRST = Selection()
 
 log = logging.getLogger("safelight.preview")
 
@@ -78,7 +79,7 @@ class Pipeline:
         outlets: Sequence[Outlet],
         *,
         show: Show = "denoised",
-        select: Callable[[Tensor], Tensor] = first_picture,
+        select: Callable[[Tensor], Tensor] = FIRST,
         mailbox: "Mailbox[Letter] | None" = None,
     ) -> None:
         self._run, self._developer, self._outlets = run, developer, tuple(outlets)
@@ -195,7 +196,7 @@ class Pipeline:
         while self._developer.has_decoder:
             began = perf_counter()
             try:
-                pixels, shown = self._developer.develop(latents if letter.gain == 1.0 else latents * letter.gain)
+                pixels, shown, fps = self._developer.develop(latents if letter.gain == 1.0 else latents * letter.gain)
             except Exception as error:
                 log.debug("decoder given up", exc_info=True)
                 self._run.note(f"step {letter.index}: {self._developer.give_up()} was given up: {describe(error)}")
@@ -210,6 +211,7 @@ class Pipeline:
                 shown=shown,
                 decoder=self._developer.decoder().name,
                 decode_ms=(perf_counter() - began) * 1000,
+                fps=fps,
             )
             self._run.learn(picture, self._developer.decoder().card)
             return picture

@@ -76,5 +76,5 @@ class Run:
             "shown_height": shown_height,
             "items": items,
             "frames": frames,
-            "fps": None,
+            "fps": picture.fps,
         }

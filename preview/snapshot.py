@@ -2,11 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, final
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, final
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Frames = Literal["first", "middle", "animated"]
+
+MIN_BATCH_NDIM, VIDEO_NDIM = 3, 5  # [B, C, L] and [B, C, T, H, W]
 
 
 class Snapshot(NamedTuple):
@@ -84,7 +89,23 @@ def to_host(pixels: Tensor) -> np.ndarray:
     return host.numpy()
 
 
-def first_picture(latents: Tensor) -> Tensor:
-    """The part of a sampler's tensor `[B, ...]` that holds the first picture: item 0, of a video its first frame."""
-    first = latents[:1]
-    return first[:, :, :1] if first.ndim == 5 else first
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The part of a sampler's tensor `[B, ...]` that is looked at: a view, of which alone a copy is taken.
+
+    Args:
+        items: of the batch at most, the first ones; None for all.
+        frames: of a video's latents: the first, the one in the middle, or all of them.
+    """
+
+    items: int | None = 1
+    frames: Frames = "first"
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        if latents.ndim < MIN_BATCH_NDIM:  # a set of points without a batch
+            return latents
+        some = latents[: self.items]
+        if some.ndim != VIDEO_NDIM or self.frames == "animated":
+            return some
+        at = some.shape[2] // 2 if self.frames == "middle" else 0
+        return some[:, :, at : at + 1]

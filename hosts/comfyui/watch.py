@@ -20,11 +20,11 @@ from torch import Tensor
 from ...decoders.catalogue import AUTO, Candidate
 from ...decoders.errors import SafelightError, SinkError
 from ...decoders.identify import Evidence, identify, unknown
-from ...decoders.spaces import LatentSpace
+from ...decoders.spaces import AUDIO, LatentSpace
 from ...preview.cadence import Cadence
 from ...preview.develop import Developer
 from ...preview.encode import Encoding, Enlarge, FileFormat
-from ...preview.files import ENCODERS, Files
+from ...preview.files import ENCODERS, Batch, Files
 from ...preview.folder import RunFolder
 from ...preview.live import LiveRuns, MakeRoom
 from ...preview.page import Page
@@ -32,7 +32,7 @@ from ...preview.pipeline import Outlet, Pipeline, describe
 from ...preview.run import Run, State
 from ...preview.screen import Screen
 from ...preview.sink import Sink
-from ...preview.snapshot import first_picture
+from ...preview.snapshot import Frames, Selection
 from ...preview.step import Show, Step
 from .facts import Prompt, latent_evidence, noisy_gains, sampler_facts
 from .library import catalogue
@@ -54,6 +54,8 @@ PARAMETERS = (  # of the host's `CFGGuider.outer_sample`; newer hosts pass `late
     ),
 )
 LIVE = Encoding(file_format="jpg")
+LIVE_ITEMS = 16  # of a batch: more would be stamps on the node
+LIVE_PIXELS = 20_000_000  # of a step's frames together: half a second of one core, for 49 frames of 480x832
 
 # On the server and not in this module: of two copies of this pack one answers the viewer, for the runs of both.
 RUNS: LiveRuns = vars(PromptServer.instance).setdefault("safelight_runs", LiveRuns())
@@ -73,6 +75,8 @@ class Settings:
     filename_prefix: str = "safelight/steps"
     file_format: FileFormat = "png"
     enlarge: Enlarge = "off"
+    batch: Batch = "grid"
+    frames: Frames = "first"
 
 
 def attach(model: Any, settings: Settings, node: str | None) -> Any:
@@ -160,14 +164,15 @@ class Watch:
         space = self._identify(evidence)
         self._run.space = space.name
         shapes = named.get("latent_shapes") or [named["noise"].shape]
+        select = _selection(settings, space)
         self._pipeline = Pipeline(
             self._run,
             Developer(
                 space, partial(_candidates, self._run, space, settings.decoder, evidence, accelerated), self._run.note
             ),
-            self._outlets(settings, prompt, _final_size(space, shapes[0])),
+            self._outlets(settings, prompt, _final_size(space, shapes[0]), shapes[0][0]),
             show=settings.show,
-            select=first_picture if len(shapes) == 1 else partial(_first_picture_of_pack, shapes[0]),
+            select=select if len(shapes) == 1 else partial(_select_of_pack, select, shapes[0]),
         )
         self._last: tuple[int, bool] = (0, True)
 
@@ -223,12 +228,21 @@ class Watch:
             self._run.note(str(error))
             return unknown(evidence)
 
-    def _outlets(self, settings: Settings, prompt: Prompt, size: tuple[int, int]) -> list[Outlet]:
+    def _outlets(self, settings: Settings, prompt: Prompt, size: tuple[int, int], items: int) -> list[Outlet]:
         sinks: list[Sink] = []
         if prompt.client is not None:
             live = RUNS.new(self._run, Path(folder_paths.get_temp_directory()) / "safelight")
             tell = partial(_tell, prompt.client)
-            files = Files(live, replace(LIVE, max_side_px=settings.max_side_px), facts=False)
+            files = Files(
+                live,
+                replace(LIVE, max_side_px=settings.max_side_px),
+                facts=False,
+                batch="first" if settings.batch == "first" else "all files",
+                max_items=LIVE_ITEMS,
+                max_pixels=LIVE_PIXELS,
+            )
+            if items > LIVE_ITEMS and settings.batch != "first":
+                self._run.note(f"the first {LIVE_ITEMS} of the batch's {items} pictures are shown while it samples")
             place = {"workflow": prompt.workflow_id, "node": self._run.host["node"]}
             sinks += [Screen(files, tell, place), MakeRoom(RUNS, lambda: Preferences.current().budget_bytes)]
         if settings.write_intermediates:
@@ -246,7 +260,8 @@ class Watch:
         )
         metadata = not cli.disable_metadata
         texts = partial(_texts, prompt) if metadata else dict
-        return [kept, Page(kept), Files(kept, encoding, texts=texts, facts=metadata, encoders=ENCODERS)]
+        files = Files(kept, encoding, texts=texts, facts=metadata, encoders=ENCODERS, batch=settings.batch)
+        return [kept, Page(kept), files]
 
 
 def _candidates(run: Run, space: LatentSpace, wanted: str, evidence: Evidence, accelerated: bool) -> list[Candidate]:
@@ -269,13 +284,19 @@ def _with_callback(
     return args, {**kwargs, "callback": chain(kwargs.get("callback"))}
 
 
-def _first_picture_of_pack(shape: Sequence[int], packed: Tensor) -> Tensor:
-    """The first picture of `[B, 1, N]`, which holds several latents flat, one after the other, video first.
+def _selection(settings: Settings, space: LatentSpace) -> Selection:
+    """What is looked at: no more than what is shown or written."""
+    some = LIVE_ITEMS if not settings.write_intermediates else None
+    frames = "first" if space.dims == AUDIO else settings.frames
+    return Selection(items=1 if settings.batch == "first" else some, frames=frames)
+
+
+def _select_of_pack(select: Selection, shape: Sequence[int], packed: Tensor) -> Tensor:
+    """What is looked at of `[B, 1, N]`, which holds several latents flat, one after the other, video first.
 
     Source: ComfyUI 0.33 `comfy/utils.py`, `unpack_latents`.
     """
-    video = packed[:1, 0, : math.prod(shape[1:])]
-    return first_picture(video.reshape(1, *shape[1:]))
+    return select(packed[:, 0, : math.prod(shape[1:])].unflatten(1, tuple(shape[1:])))
 
 
 def _final_size(space: LatentSpace, shape: Sequence[int]) -> tuple[int, int]:

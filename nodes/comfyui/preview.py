@@ -88,6 +88,27 @@ class SafelightPreview(io.ComfyNode):
                     default="off",
                     tooltip="off: files are as large as the decoder makes them. Else: as large as the final image.",
                 ),
+                # Optional: prompts that were saved before there were these inputs go on working.
+                io.Combo.Input(
+                    "batch",
+                    options=["grid", "first", "all files"],
+                    default="grid",
+                    optional=True,
+                    tooltip=(
+                        "grid: all pictures of the batch, in files side by side. all files: each in a file of its own, "
+                        "step_0001_item_01.png and so on. first: only the first, the cheapest."
+                    ),
+                ),
+                io.Combo.Input(
+                    "frames",
+                    options=["first", "middle", "animated"],
+                    default="first",
+                    optional=True,
+                    tooltip=(
+                        "Of a video. first or middle: one frame, as cheap as an image. animated: all of them, "
+                        "as an animated WebP for each step that plays at the model's speed."
+                    ),
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The same model, watched.")],
             hidden=[io.Hidden.unique_id],

@@ -33,15 +33,15 @@ def written(folder):
 def test_files_are_written_in_order_whichever_is_encoded_first(folder, files, picture, monkeypatch, wait_s):
     third, order, write = threading.Event(), [], folder.write
 
-    def encode(pixels, shown, texts, plain=Encoding.encode):
-        step = int(pixels[0, 0, 0]) // 20
+    def save(frames, *args, plain=Encoding.save):
+        step = frames[0].getpixel((0, 0))[0] // 20
         if step == 3:
             third.set()
         if step == 1:
             assert third.wait(wait_s)
-        return plain(files.encoding, pixels, shown, texts)
+        return plain(files.encoding, frames, *args)
 
-    monkeypatch.setattr(Encoding, "encode", lambda _, *args: encode(*args))
+    monkeypatch.setattr(Encoding, "save", lambda _, *args: save(*args))
     monkeypatch.setattr(folder, "write", lambda name, content: (order.append(name), write(name, content)))
     for index in range(1, 11):
         files.show(picture(index=index))

@@ -58,7 +58,7 @@ def test_files_are_named_by_sampler_step_with_four_digits_or_more(folder, pictur
 
 
 def test_a_file_holds_the_first_picture_and_its_facts(folder, picture):
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 6, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 1, 4, 6, 3), np.uint8)
     files = Files(folder, Encoding(), texts=lambda: {"prompt": "{}"})
     files.open()
     files.show(picture(index=3, total=9, sigma=0.25, show="noisy", pixels=pixels))

@@ -5,8 +5,9 @@ import weakref
 
 import pytest
 import torch
-from safelight.preview.snapshot import Snapshots, first_picture, to_host
+from safelight.preview.snapshot import Selection, Snapshots, to_host
 
+FIRST = Selection()
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -31,12 +32,12 @@ def test_the_copy_shares_no_memory_with_the_sampler():
 
 def test_only_the_part_that_is_looked_at_is_copied():
     latents = torch.zeros(64, 4, 2, 2)
-    assert Snapshots().take(first_picture(latents)).copy.untyped_storage().nbytes() == 4 * 2 * 2 * 4
+    assert Snapshots().take(FIRST(latents)).copy.untyped_storage().nbytes() == 4 * 2 * 2 * 4
 
 
 def test_the_sampler_s_tensor_is_let_go():
     latents = torch.zeros(1, 4, 2, 2)
-    snapshot, gone = Snapshots().take(first_picture(latents)), weakref.ref(latents)
+    snapshot, gone = Snapshots().take(FIRST(latents)), weakref.ref(latents)
     del latents
     gc.collect()
     assert gone() is None
@@ -54,14 +55,14 @@ def test_no_graph_is_kept():
 def test_memory_of_inference_mode_is_used_again_outside_of_it():
     snapshots = Snapshots()
     with torch.inference_mode():
-        read(snapshots, snapshots.take(first_picture(torch.ones(1, 4, 2, 2))))
+        read(snapshots, snapshots.take(FIRST(torch.ones(1, 4, 2, 2))))
     assert torch.equal(read(snapshots, snapshots.take(torch.full((1, 4, 2, 2), 2.0))), torch.full((1, 4, 2, 2), 2.0))
 
 
 def test_tensors_of_inference_mode_are_copied_outside_of_it():
     with torch.inference_mode():
         latents = torch.ones(1, 4, 2, 2)
-    assert torch.equal(Snapshots().take(first_picture(latents)).copy, torch.ones(1, 4, 2, 2))
+    assert torch.equal(Snapshots().take(FIRST(latents)).copy, torch.ones(1, 4, 2, 2))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn])
@@ -113,21 +114,22 @@ def test_pixels_come_to_the_host_as_they_are(device):
     assert (to_host(pixels.to(device)) == pixels.numpy()).all()
 
 
-@pytest.mark.parametrize(
-    ("shape", "expected"),
-    [
-        ((3, 4, 5, 6), (1, 4, 5, 6)),
-        ((3, 16, 7, 5, 6), (1, 16, 1, 5, 6)),
-        ((3, 8, 100), (1, 8, 100)),
-        ((3, 8), (1, 8)),
-    ],
-)
-def test_the_first_picture_is_item_0_and_of_a_video_frame_0(shape, expected):
+@pytest.mark.parametrize("items", [1, 2, 16, None])
+@pytest.mark.parametrize("frames", ["first", "middle", "animated"])
+@pytest.mark.parametrize("shape", [(3, 4, 5, 6), (3, 16, 7, 5, 6), (3, 16, 1, 5, 6), (3, 16, 4, 5, 6), (3, 8, 100)])
+def test_what_is_looked_at_is_what_was_chosen(shape, frames, items):
     latents = torch.arange(torch.Size(shape).numel()).view(shape)
-    first = first_picture(latents)
-    assert first.shape == expected
-    assert first.flatten()[0] == latents.flatten()[0]
-    assert torch.equal(first[0].flatten(), (latents[0] if len(shape) != 5 else latents[0, :, :1]).flatten())
+    some = Selection(items=items, frames=frames)(latents)
+    expected = [latents[i] for i in range(3) if items is None or i < items]
+    if len(shape) == 5 and frames != "animated":
+        at = {1: 0, 4: 2, 7: 3}[shape[2]] if frames == "middle" else 0
+        expected = [torch.stack([item[:, at]], dim=1) for item in expected]
+    assert torch.equal(some, torch.stack(expected))
+    assert some.untyped_storage().data_ptr() == latents.untyped_storage().data_ptr(), "it is not a view"
+
+
+def test_points_without_a_batch_are_looked_at_as_a_whole():
+    assert FIRST(torch.zeros(3, 8)).shape == (3, 8)
 
 
 @needs_gpu
@@ -138,7 +140,7 @@ def test_on_a_gpu_taking_a_copy_waits_for_nothing():
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        snapshot = snapshots.take(first_picture(latents))
+        snapshot = snapshots.take(FIRST(latents))
         latents.fill_(9.0)
     finally:
         torch.cuda.set_sync_debug_mode("default")
