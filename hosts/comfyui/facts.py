@@ -74,7 +74,11 @@ class Prompt:
 
 def latent_evidence(model: Any) -> Evidence:
     """What a ModelPatcher says of its latents."""
-    latent_format = model.get_model_object("latent_format")
+    return format_evidence(model.get_model_object("latent_format"))
+
+
+def format_evidence(latent_format: Any) -> Evidence:
+    """What a latent format says of itself."""
     return Evidence(
         host="comfyui",
         format_name=type(latent_format).__name__,

@@ -12,7 +12,7 @@ from comfy.cli_args import args as cli
 from ...decoders.catalogue import AUTO
 from ...preview.live import DEFAULT_BUDGET_BYTES
 
-BUDGET, DECODER = "Safelight.BudgetMB", "Safelight.Decoder"
+BUDGET, DECODER, EVERYWHERE = "Safelight.BudgetMB", "Safelight.Decoder", "Safelight.Everywhere"
 MAX_BYTES = 4 << 20  # of the file of all settings
 MB = 1 << 20
 MOST_MB = 1 << 20
@@ -25,10 +25,12 @@ class Preferences:
     Args:
         budget_bytes: for the pictures of all runs that can be looked at; with none, only the newest run can.
         decoder: what `auto` means.
+        everywhere: whether every sampler's ordinary preview is to be ours.
     """
 
     budget_bytes: int = DEFAULT_BUDGET_BYTES
     decoder: str = AUTO
+    everywhere: bool = False
 
     @classmethod
     def current(cls) -> "Preferences":
@@ -48,6 +50,7 @@ class Preferences:
         return cls(
             int(min(budget, MOST_MB) * MB) if known else DEFAULT_BUDGET_BYTES,
             decoder.strip() or AUTO if isinstance(decoder, str) else AUTO,
+            settings.get(EVERYWHERE) is True,
         )
 
 

@@ -11,8 +11,8 @@ Function = Callable[..., Any]
 class Replacement:
     """Puts a function in the place of another one and takes it out again. Others may do the same, before and after.
 
-    What was there before is the `__wrapped__` of ours. Whoever replaced ours in turn may go on calling it after `remove`:
-    it is then what was there before.
+    What was there before is the `__wrapped__` of ours. Whoever replaced ours in turn may go on calling it after
+    `remove`: it then does what was done before.
 
     Args:
         module: whose function it is.

@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 from server import PromptServer
 
+from ...hosts.comfyui import everywhere
 from ...hosts.comfyui.routes import register
 from ...hosts.comfyui.watch import RUNS
 from .decode import SafelightDecode
@@ -19,6 +20,7 @@ class SafelightExtension(ComfyExtension):
     def __init__(self) -> None:
         # Not in `on_load`: 0.3.64 never calls it.
         register(PromptServer.instance.routes, RUNS)
+        everywhere.register(PromptServer.instance)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return list(NODES)

@@ -112,14 +112,16 @@ def test_whoever_puts_the_hosts_own_back_has_put_ours_out(module, replacement):
 
 def test_functions_that_wrap_each_other_in_a_ring_are_no_trouble(module, replacement):
     replacement.install()
-    wrap_politely(module)
-    hosts_own.__wrapped__ = module.get_previewer
-    try:
-        module.get_previewer.__wrapped__ = hosts_own
-        replacement.install()
-        assert module.get_previewer.__name__ == "hosts_own"
-    finally:
-        del hosts_own.__wrapped__
+    def other():
+        pass
+
+    def ring():
+        pass
+
+    ring.__wrapped__, other.__wrapped__ = other, ring
+    module.get_previewer = ring
+    replacement.install()
+    assert module.get_previewer.__wrapped__ is ring
 
 
 def test_on_and_off_again_and_again_leaves_no_layers_behind(module, replacement):

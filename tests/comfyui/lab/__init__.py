@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from .decoding import LabDecoder, LabLearned
 from .keep import LabKeep, LabLatent
+from .previews import LabOwnLoop, LabPreviewers, LabWrapPreviewers
 
 
 class NeverSeen(comfy.latent_formats.LatentFormat):
@@ -350,6 +351,7 @@ NODE_CLASS_MAPPINGS = {
     for node in (
         *(LabModel, LabVae, LabPictures, LabTell, LabSpy, LabDigest),
         *(LabKeep, LabLatent),
+        *(LabPreviewers, LabWrapPreviewers, LabOwnLoop),
         *(LabDecoder, LabLearned),
     )
 }

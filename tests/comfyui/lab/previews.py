@@ -1,0 +1,100 @@
+"""Nodes that look at what the host's previews are made of."""
+
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+
+import folder_paths
+import latent_preview
+import torch
+from comfy.cli_args import LatentPreviewMethod, args
+from safetensors.torch import load_file
+
+METHODS = [method.value for method in LatentPreviewMethod]
+
+
+@contextmanager
+def method_of(name):
+    before, args.preview_method = args.preview_method, LatentPreviewMethod.from_string(name)
+    try:
+        yield
+    finally:
+        args.preview_method = before
+
+
+def layers():
+    """The files of the functions that make previewers, from the outside in."""
+    function = latent_preview.get_previewer
+    while function is not None:
+        yield Path(function.__code__.co_filename).name
+        function = getattr(function, "__wrapped__", None)
+
+
+class LabPreviewers:
+    """Tells which functions make previewers, and what they make for a model."""
+
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION, CATEGORY = "tell", "lab"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:  # noqa: N802 - the host's name
+        return {
+            "required": {
+                "model": ("MODEL",),
+                "method": (METHODS,),
+                "again": ("INT", {"default": 0}),
+            }
+        }
+
+    def tell(self, model, method, again):
+        with method_of(method):
+            previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        return {"ui": {"layers": list(layers()), "previewer": [type(previewer).__name__]}}
+
+
+class LabWrapPreviewers:
+    """Replaces the function that makes previewers, as other packs do."""
+
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION, CATEGORY = "wrap", "lab"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:  # noqa: N802
+        return {"required": {"again": ("INT", {"default": 0})}}
+
+    def wrap(self, again):
+        before = latent_preview.get_previewer
+
+        @wraps(before)
+        def wrapped(device, latent_format):
+            return before(device, latent_format)
+
+        latent_preview.get_previewer = wrapped
+        return {"ui": {"layers": list(layers())}}
+
+
+class LabOwnLoop:
+    """A sampler with a loop of its own: hands the host's callback what a file holds, as `x0`, without `x`.
+
+    `latents` of the file is `[steps, ...]`. WanVideoWrapper does so, with a video's frames as `[T, C, H, W]`.
+    """
+
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION, CATEGORY = "loop", "lab"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:  # noqa: N802
+        return {"required": {"model": ("MODEL",), "file": ("STRING", {})}}
+
+    def loop(self, model, file):
+        steps = load_file(Path(folder_paths.get_output_directory(), file))["latents"]
+        callback = latent_preview.prepare_callback(model, len(steps))
+        with torch.inference_mode():
+            for index, x0 in enumerate(steps):
+                handed = x0.clone()
+                callback(index, handed, None, len(steps))
+                handed.fill_(1e4)  # a sampler uses its memory again
+        return {}
