@@ -1,10 +1,11 @@
 """Which latent space a host's latents are in, from what the host says of them."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .errors import ContradictionError
-from .spaces import AUDIO, LatentSpace, Spaces
+from .errors import ContradictionError, SpaceError
+from .spaces import AUDIO, NAME, LatentSpace, Spaces
 
 UNKNOWN = "unknown"
 
@@ -89,3 +90,48 @@ def unknown(evidence: Evidence) -> LatentSpace:
         shift=evidence.shift or 0.0,
         source=f"what {evidence.host} says of it",
     )
+
+
+def new_row(evidence: Evidence, spaces: Spaces, name: str = "", downscale: int | None = None) -> LatentSpace:
+    """A row for latents that none of `spaces` describes, which `identify` finds again by the same evidence.
+
+    Args:
+        evidence: of the host, with the name it has for them.
+        spaces: all that are known.
+        name: for the row; if empty, the host's own in lower case.
+        downscale: picture pixels per latent pixel, along one side, where that is known better than the host says it.
+
+    Raises:
+        SpaceError: there can be no such row, and why.
+    """
+    title = evidence.format_name or "unnamed latents"
+    name = name.strip() or re.sub("[^a-z0-9]+", "_", title.lower()).strip("_")[:64]
+    if not NAME.fullmatch(name):
+        raise SpaceError(
+            f"expected a name in lower case letters, digits and _ for the latents of {title}, got {name!r}"
+        )
+    if name == UNKNOWN or name in spaces:
+        whose = f" ({spaces[name].title})" if name in spaces else ""
+        raise SpaceError(
+            f"the latents of {title} are none that is known, but {name!r} is the name of others{whose}; "
+            "give them another name"
+        )
+    row = unknown(evidence)
+    row = replace(
+        row,
+        name=name,
+        title=title,
+        downscale=downscale or row.downscale,
+        source=f"what {evidence.host} says of its {title}",
+        **{evidence.host: (title,)},
+    )
+    try:
+        found = identify(evidence, Spaces((*spaces, row)))
+    except ContradictionError:
+        found = None
+    if found != row:
+        raise SpaceError(
+            f"what {evidence.host} says of the latents of {title} fits several spaces, so a new one would not be found "
+            "again: choose the space that they are of by its name"
+        )
+    return row

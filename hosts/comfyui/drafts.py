@@ -14,13 +14,10 @@ from torch import Tensor
 
 from ...decoders.catalogue import AUTO, Candidate
 from ...decoders.errors import LatentsError, SafelightError
-from ...decoders.identify import Evidence, identify
 from ...decoders.spaces import AUDIO, LatentSpace
 from ...preview.encode import ENLARGING, Enlarge
-from .facts import latent_evidence
+from .latents import FROM_MODEL, fitting_spaces, origin
 from .library import catalogue
-
-FROM_MODEL = "from model"
 
 log = logging.getLogger("safelight.comfyui")
 
@@ -50,58 +47,21 @@ def draft(latent: Mapping[str, Any], model: Any | None, settings: Settings) -> T
     Raises:
         SafelightError: no such space or decoder, or the latents are not of that space.
     """
-    samples = latent["samples"]
-    if getattr(samples, "is_nested", False):  # picture and sound: the picture comes first
-        samples = samples.unbind()[0]
-    space, plain, evidence = _plain(samples, model, settings.space)
-    device = torch.device("cpu") if model is None else model.load_device
-    candidates = catalogue().candidates(space, settings.decoder, accelerated=device.type != "cpu", evidence=evidence)
+    spaces = catalogue().spaces()
+    try:
+        source = origin(model, settings.space, spaces)
+        plain = source.plain(latent["samples"])
+    except LatentsError as error:
+        fitting = ", ".join(fitting_spaces(latent["samples"], spaces)) or "none that is known"
+        raise LatentsError(
+            f"{error} Spaces that latents {list(latent['samples'].shape)} could be of: {fitting}."
+        ) from None
+    candidates = catalogue().candidates(
+        source.space, settings.decoder, accelerated=source.accelerated, evidence=source.evidence
+    )
     if settings.decoder != AUTO:
         candidates = candidates[:1]
-    return _decode(candidates, plain, space, device, settings.enlarge)
-
-
-def _plain(samples: Tensor, model: Any | None, name: str) -> tuple[LatentSpace, Tensor, Evidence | None]:
-    """The space, the latents as model space `[B, C, T, H, W]`, and what the model says of them if it was asked."""
-    try:
-        if name != FROM_MODEL:
-            space = catalogue().spaces()[name]
-            return space, space.to_model(space.unpack(samples.float())), None
-        if model is None:
-            raise LatentsError("space is `from model`, but no model is connected: connect one, or choose the space")
-        evidence = latent_evidence(model)
-        space = identify(evidence, catalogue().spaces())
-        return space, space.unpack(_process_in(model, samples)), evidence
-    except LatentsError as error:
-        raise LatentsError(f"{error} {_advice(samples)}") from None
-
-
-def _process_in(model: Any, samples: Tensor) -> Tensor:
-    """The host's own way from the VAE's values to the sampler's.
-
-    Its formats for video take pictures as videos of one frame. Source: ComfyUI 0.33 `comfy/sample.py`,
-    `fix_empty_latent_channels`.
-    """
-    latent_format = model.get_model_object("latent_format")
-    if latent_format.latent_dimensions == 3 and samples.ndim == 4:
-        samples = samples.unsqueeze(2)
-    try:
-        return latent_format.process_in(samples)
-    except RuntimeError as error:  # channels that its means do not have
-        name = type(latent_format).__name__
-        raise LatentsError(f"{name} does not take latents {list(samples.shape)}: {error}.") from None
-
-
-def _advice(samples: Tensor) -> str:
-    shape = torch.empty(tuple(samples.shape), device="meta")
-    fitting = []
-    for space in catalogue().spaces():
-        try:
-            space.unpack(shape)
-        except SafelightError:
-            continue
-        fitting.append(space.name)
-    return f"Spaces that latents {list(samples.shape)} could be of: {', '.join(fitting) or 'none that is known'}."
+    return _decode(candidates, plain, source.space, source.device, settings.enlarge)
 
 
 def _decode(

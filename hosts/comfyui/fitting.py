@@ -2,8 +2,7 @@
 
 import math
 import random
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, final
@@ -18,19 +17,18 @@ from torch import Tensor
 
 from ...decoders.catalogue import AUTO, PIXELS
 from ...decoders.decoder import to_bytes
-from ...decoders.errors import ContradictionError, FitError
-from ...decoders.identify import UNKNOWN, Evidence, identify, unknown
-from ...decoders.spaces import AUDIO, NAME, LatentSpace, Spaces
+from ...decoders.errors import FitError
+from ...decoders.identify import UNKNOWN, new_row
+from ...decoders.spaces import AUDIO, LatentSpace, Spaces
 from ...fitting import procedural
 from ...fitting.ladder import LADDER
 from ...fitting.make import CLASSES, AtHand, Made, Material, make, split
 from ...fitting.pairs import encode_pairs
 from ...fitting.pictures import cut
 from ...fitting.train import Progress
-from .facts import latent_evidence
+from .latents import FROM_MODEL, Origin, origin
 from .library import catalogue, own_folder
 
-FROM_MODEL = "from model"
 CROP_PX = (256, 512)  # a side of a crop, at least and at most
 LATENT_SIDE = 32  # of a crop that gets by with it: a neighbourhood of 7x7 still has a middle
 LEAST_SIDE = 4  # latent pixels a side, below which a picture says nothing
@@ -50,23 +48,6 @@ class Choices:
     kind: str = AUTO
     name: str = ""
     seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """The latents that are to be decoded.
-
-    Args:
-        space: of them; one of `Catalogue.spaces()`, or what the host says of a format that has none there.
-        to_model: from what a LATENT holds to what a sampler holds.
-        evidence: of the model; None without one.
-        accelerated: whether the model runs on something faster than a CPU.
-    """
-
-    space: LatentSpace
-    to_model: Callable[[Tensor], Tensor]
-    evidence: Evidence | None
-    accelerated: bool
 
 
 def fit_decoder(vae: Any, images: Tensor | None, model: Any, choices: Choices) -> tuple[Tensor, str]:
@@ -90,14 +71,16 @@ def fit_decoder(vae: Any, images: Tensor | None, model: Any, choices: Choices) -
     bar = Bar(choices.kind)
     at_hand = catalogue()
     spaces = at_hand.spaces()
-    target = _target(model, choices, spaces)
-    material = _material(vae, images, target, choices.seed, bar)
-    target = replace(target, space=_row(target, material, choices.name, spaces))
+    source = _source(model, choices, spaces)
+    material = _material(vae, images, source, choices.seed, bar)
+    space = source.space
+    if space.name == UNKNOWN and source.evidence is not None:
+        space = new_row(source.evidence, spaces, choices.name, material.fit.downscale)
     made = make(
         choices.kind,
-        target.space,
+        space,
         material,
-        AtHand.of(at_hand, target.space, accelerated=target.accelerated, evidence=target.evidence),
+        AtHand.of(at_hand, space, accelerated=source.accelerated, evidence=source.evidence),
         own_folder(),
         source=f"Safelight: Fit Preview Decoder in ComfyUI {__version__}, kind {choices.kind}, seed {choices.seed}",
         changes={"seed": choices.seed},
@@ -107,7 +90,7 @@ def fit_decoder(vae: Any, images: Tensor | None, model: Any, choices: Choices) -
     bar.check()
     paths = made.save(own_folder())
     bar.end()
-    return picture, _summary(made, target.space, [str(path) for path in paths])
+    return picture, _summary(made, space, [str(path) for path in paths])
 
 
 @final
@@ -151,40 +134,28 @@ class Bar:
             self._bar.update_absolute(ticks, TICKS)
 
 
-def _target(model: Any, choices: Choices, spaces: Spaces) -> Target:
-    named = None if choices.space == FROM_MODEL else spaces[choices.space]
+def _source(model: Any, choices: Choices, spaces: Spaces) -> Origin:
+    """Where the latents come from; a model and a space that are both given must agree."""
     if model is None:
-        if named is None:
-            raise FitError(
-                "expected a model, or the name of its latent space, got neither; "
-                "connect the model that the previews are for, or choose a space"
-            )
-        accelerated = comfy.model_management.get_torch_device().type != "cpu"
-        target = Target(space=named, to_model=named.to_model, evidence=None, accelerated=accelerated)
+        source = replace(origin(None, choices.space, spaces), device=comfy.model_management.get_torch_device())
     else:
-        evidence = latent_evidence(model)
-        try:
-            space = identify(evidence, spaces)
-        except ContradictionError:  # a known name with numbers of its own: a space of its own
-            space = unknown(evidence)
-        if named is not None and named != space:
+        source = origin(model, FROM_MODEL, spaces)
+        if choices.space != FROM_MODEL and spaces[choices.space] != source.space:
             raise FitError(
-                f"the model's latents are {space.title} ({space.name}), but space says {named.name}; "
+                f"the model's latents are {source.space.title} ({source.space.name}), but space says {choices.space}; "
                 f"choose {FROM_MODEL!r}, or disconnect the model"
             )
-        process_in = model.get_model_object("latent_format").process_in
-        accelerated = model.load_device.type != "cpu"
-        target = Target(space=space, to_model=process_in, evidence=evidence, accelerated=accelerated)
-    if target.space.dims == AUDIO or target.space.name == PIXELS:
-        what = "already pictures" if target.space.name == PIXELS else "no pictures"
+    space = source.space
+    if space.dims == AUDIO or space.name == PIXELS:
+        what = "already pictures" if space.name == PIXELS else "no pictures"
         raise FitError(
-            f"expected latents of pictures or video, those of {target.space.title} are {what}; nothing is to be fitted"
+            f"expected latents of pictures or video, those of {space.title} are {what}; nothing is to be fitted"
         )
-    return target
+    return source
 
 
-def _material(vae: Any, images: Tensor | None, target: Target, seed: int, bar: Bar) -> Material:
-    step = _downscale(vae, target.space)
+def _material(vae: Any, images: Tensor | None, source: Origin, seed: int, bar: Bar) -> Material:
+    step = _downscale(vae, source.space)
     if images is None:
         count, side = PROCEDURAL, _side(step, None)
         stream = enumerate(procedural.pictures(count, side, seed))
@@ -210,25 +181,24 @@ def _material(vae: Any, images: Tensor | None, target: Target, seed: int, bar: B
     devices = [device] if isinstance(device, torch.device) and device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)
-        pairs = encode_pairs(partial(_encode, vae, target, bar), pictures(), target.space.channels)
-    if target.space.name != UNKNOWN and pairs.downscale != target.space.downscale:
+        pairs = encode_pairs(partial(_encode, vae, source, bar), pictures(), source.space.channels)
+    if source.space.name != UNKNOWN and pairs.downscale != source.space.downscale:
         raise FitError(
-            f"expected a VAE that makes latents of 1/{target.space.downscale} of the picture, as {target.space.title} "
-            f"({target.space.name}) has them, got 1/{pairs.downscale}; is it the VAE of this model?"
+            f"expected a VAE that makes latents of 1/{source.space.downscale} of the picture, as {source.space.title} "
+            f"({source.space.name}) has them, got 1/{pairs.downscale}; is it the VAE of this model?"
         )
     network = type(getattr(vae, "first_stage_model", vae)).__name__
     return split(pairs, f"{len(pairs)} {what}, encoded by {network}", numbers)
 
 
-def _encode(vae: Any, target: Target, bar: Bar, rgb: Tensor) -> Tensor:
+def _encode(vae: Any, source: Origin, bar: Bar, rgb: Tensor) -> Tensor:
     """Model space latents of some pictures. To a video VAE of the host's a batch of them is one video: one by one."""
     pixels = rgb.movedim(1, -1)
     batches = pixels.split(1) if getattr(vae, "latent_dim", 2) > 2 else [pixels]
     encoded = []
     for batch in batches:
         bar.check()
-        latents = target.to_model(vae.encode(batch))
-        encoded.append(target.space.unpack(latents)[:, :, 0].float().cpu())
+        encoded.append(source.plain(vae.encode(batch))[:, :, 0].float().cpu())
     return torch.cat(encoded)
 
 
@@ -267,42 +237,6 @@ def _crops(images: Tensor, side: int, per_picture: int, seed: int) -> Iterator[t
         pixels = to_bytes(image[None, :, :, :3].movedim(-1, 1).float().clamp(0, 1).cpu())[0].numpy()
         for crop in cut(Image.fromarray(pixels), side, per_picture, choose):
             yield number, crop
-
-
-def _row(target: Target, material: Material, name: str, spaces: Spaces) -> LatentSpace:
-    """The space itself, or a row of its own for one never seen before: found again by what the host says of it."""
-    if target.space.name != UNKNOWN or target.evidence is None:
-        return target.space
-    evidence = target.evidence
-    format_name = evidence.format_name or "unnamed"
-    name = name.strip() or re.sub("[^a-z0-9]+", "_", format_name.lower()).strip("_")[:64]
-    if not NAME.fullmatch(name):
-        raise FitError(
-            f"expected a name in lower case letters, digits and _ for the latents of {format_name}, got {name!r}"
-        )
-    if name in (UNKNOWN, FROM_MODEL) or name in spaces:
-        raise FitError(
-            f"the latents of {format_name} are none that is known, but {name!r} is the name of others"
-            f"{f' ({spaces[name].title})' if name in spaces else ''}; give them another name"
-        )
-    row = replace(
-        unknown(evidence),
-        name=name,
-        title=format_name,
-        downscale=material.fit.downscale,
-        comfyui=(format_name,),
-        source=f"what ComfyUI {__version__} says of its latent format {format_name}",
-    )
-    try:
-        found = identify(evidence, Spaces((*spaces, row)))
-    except ContradictionError:
-        found = None
-    if found != row:
-        raise FitError(
-            f"what ComfyUI says of the latents of {format_name} fits several spaces, so a new one would not be found "
-            "again; disconnect the model, and choose the space that they are of"
-        )
-    return row
 
 
 def _summary(made: Made, space: LatentSpace, paths: list[str]) -> str:

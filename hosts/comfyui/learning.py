@@ -3,11 +3,9 @@
 import atexit
 import logging
 import queue
-import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
@@ -15,14 +13,12 @@ from torch import Tensor
 
 from ...decoders.catalogue import PIXELS
 from ...decoders.errors import FitError, SafelightError
-from ...decoders.identify import UNKNOWN, Evidence, identify
-from ...decoders.space_table import SPACES
-from ...decoders.spaces import AUDIO, NAME, VIDEO, LatentSpace, Spaces
+from ...decoders.identify import UNKNOWN, new_row
+from ...decoders.spaces import AUDIO, LatentSpace
 from ...fitting.knowledge import Lesson
 from ...fitting.learned import learn
 from ...preview.snapshot import Snapshots, to_host
 
-FROM_MODEL = "from model"
 WAITING = 4  # decodes; when the worker is behind, the next ones teach nothing
 MOST_PICTURES = 8  # of one decode
 MOST_FRAMES = 4  # of one video
@@ -115,14 +111,6 @@ class Learner:
         self._tasks.task_done()
 
 
-class Target(NamedTuple):
-    """Latents in model space `[B, C, T, h, w]`, with what is known of them."""
-
-    space: LatentSpace
-    latents: Tensor
-    evidence: Evidence | None
-
-
 def teach(learner: Learner, samples: Mapping[str, Any], images: Tensor, model: Any | None, space: str) -> None:
     """Offers a decode to `learner`. Never raises, waits for nothing, changes nothing that it is given.
 
@@ -134,13 +122,19 @@ def teach(learner: Learner, samples: Mapping[str, Any], images: Tensor, model: A
         space: their latent space by name, or `FROM_MODEL`.
     """
     try:
+        # Here, not above: they ask the host, and what learns is tried without one.
+        from .latents import origin
         from .library import catalogue, own_folder
 
         at_hand = catalogue()
-        target = _target(samples, model, space, at_hand.spaces())
-        copy, downscale = copied(target.latents, images)
-        of = target.space if target.space.name in SPACES else replace(target.space, downscale=downscale)
-        folder, evidence = own_folder(), target.evidence  # not the target itself: its latents would wait, too
+        spaces = at_hand.spaces()
+        source = origin(model, space, spaces)
+        evidence, of = source.evidence, source.space
+        _expect_pictures(of)
+        copy, downscale = copied(source.plain(samples["samples"]), images)
+        if of.name == UNKNOWN and evidence is not None:
+            of = new_row(evidence, spaces, downscale=downscale)
+        folder = own_folder()
         learner.offer(lambda: learn(folder, of, copy(), at_hand, evidence))
     except SafelightError as error:
         learner.tell(str(error))
@@ -199,54 +193,10 @@ def copied(latents: Tensor, images: Tensor) -> tuple[Callable[[], Lesson], int]:
     return read, downscale
 
 
-def _target(samples: Mapping[str, Any], model: Any | None, name: str, spaces: Spaces) -> Target:
-    """What a LATENT holds, which is what the VAE takes, as model space.
-
-    Raises:
-        SafelightError: nobody said what space it is of, or it is not, or nothing is to be learned of that one.
-    """
-    latents = samples["samples"]
-    if getattr(latents, "is_nested", False):  # picture and sound: the host decodes the first
-        latents = latents.unbind()[0]
-    if name != FROM_MODEL:
-        target = Target(spaces[name], latents, None)
-        _expect_pictures(target.space)
-        return target._replace(latents=target.space.to_model(target.space.unpack(latents.float())))
-    if model is None:
-        raise FitError(f"space is {FROM_MODEL!r}, but no model is connected: connect one, or choose the space")
-    from .facts import latent_evidence
-
-    evidence = latent_evidence(model)
-    space = identify(evidence, spaces)
-    _expect_pictures(space)
-    if space.name == UNKNOWN:
-        space = _row(evidence, space, spaces)
-    latent_format = model.get_model_object("latent_format")
-    if latent_format.latent_dimensions == VIDEO and latents.ndim == 4:  # a picture is a video of one frame to them
-        latents = latents.unsqueeze(2)
-    return Target(space, space.unpack(latent_format.process_in(latents)), evidence)
-
-
 def _expect_pictures(space: LatentSpace) -> None:
     if space.dims == AUDIO or space.name == PIXELS:
         what = "are pictures already" if space.name == PIXELS else "show no pictures"
         raise FitError(f"latents of {space.title} {what}: nothing is to be learned")
-
-
-def _row(evidence: Evidence, space: LatentSpace, spaces: Spaces) -> LatentSpace:
-    """A row for a format that has none, which is found again by what the host says of it.
-
-    Raises:
-        FitError: it could not be, or its name is another's.
-    """
-    told = evidence.format_name or ""
-    name = re.sub("[^a-z0-9]+", "_", told.lower()).strip("_")[:64]
-    if not NAME.fullmatch(name) or name == UNKNOWN or name in spaces:
-        raise FitError(f"latents of {told or 'a format without a name'} cannot be told from others: nothing is learned")
-    row = replace(space, name=name, title=told, comfyui=(told,), source=f"what ComfyUI says of its format {told}")
-    if identify(evidence, Spaces((*spaces, row))) != row:
-        raise FitError(f"what ComfyUI says of {told} fits several latent spaces: nothing is learned")
-    return row
 
 
 def _spread(count: int, most: int) -> list[int]:

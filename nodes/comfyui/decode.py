@@ -6,7 +6,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...decoders.catalogue import AUTO
-from ...hosts.comfyui.drafts import FROM_MODEL, Settings, draft, space_names
+from ...hosts.comfyui.drafts import Settings, draft, space_names
+from ...hosts.comfyui.latents import FROM_MODEL
 from ...hosts.comfyui.library import catalogue
 from .schema import schema
 

@@ -6,7 +6,8 @@ from comfy_api.latest import io, ui
 
 from ...decoders.catalogue import AUTO
 from ...fitting.ladder import LADDER
-from ...hosts.comfyui.fitting import FROM_MODEL, Choices, fit_decoder
+from ...hosts.comfyui.fitting import Choices, fit_decoder
+from ...hosts.comfyui.latents import FROM_MODEL
 from ...hosts.comfyui.library import catalogue
 from .schema import schema
 

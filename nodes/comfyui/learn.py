@@ -9,7 +9,8 @@ from server import PromptServer
 from nodes import VAEDecode
 
 from ...decoders.spaces import AUDIO
-from ...hosts.comfyui.learning import FROM_MODEL, Learner, teach
+from ...hosts.comfyui.latents import FROM_MODEL
+from ...hosts.comfyui.learning import Learner, teach
 from ...hosts.comfyui.library import catalogue
 from .schema import schema
 
