@@ -41,13 +41,14 @@ from ...preview.picture import Picture
 from ...preview.pipeline import Letter, Outlet, Pipeline
 from ...preview.run import Run, State
 from ...preview.sink import Sink
-from ...preview.snapshot import first_picture
+from ...preview.snapshot import Selection
 from ...preview.step import Step
 from .facts import Prompt, format_evidence
 from .library import catalogue
 from .preferences import Preferences
 from .replacement import Replacement
 
+FIRST = Selection(items=1, frames="first")
 LAST_S = 0.5  # that the end of a sampler waits for its last picture
 # A workflow that VideoHelperSuite is to animate: by itself, from what is in the host's own previewers.
 ANIMATED, ANIMATOR = "VHS_latentpreview", "VHS_VideoCombine"
@@ -226,7 +227,7 @@ def _first_picture(x0: Any) -> Tensor:
 
     A video comes as `[B, C, T, H, W]`, or as its frames `[T, C, H, W]` from a sampler with a loop of its own.
     """
-    return first_picture(x0.tensors[0] if getattr(x0, "is_nested", False) else x0)
+    return FIRST(x0.tensors[0] if getattr(x0, "is_nested", False) else x0)
 
 
 def _end(mailbox: Mailbox[Letter], ended: threading.Event, sampler: int) -> None:
