@@ -10,6 +10,7 @@ from torch import Tensor
 from ..decoders.catalogue import Candidate
 from ..decoders.decoder import Decoder, to_bytes
 from ..decoders.merit import LIGHT
+from ..decoders.net import FRAME_PIXELS
 from ..decoders.spaces import AUDIO, LatentSpace
 from .snapshot import to_host
 
@@ -108,19 +109,26 @@ class Developer:
         if self._rest:
             latents = latents.cpu()
         decoder = self.decoder().to(latents.device)
+        height, width = latents.shape[3:]
+        # Of large pictures one after the other, as of frames.
+        some = max(1, FRAME_PIXELS // (height * width * decoder.scale**2))
+        parts = [self._frames(decoder, part, self._max_bytes // len(latents)) for part in latents.split(some)]
+        every = parts[0][1]
+        if every > 1 and self._tell_of_frames:
+            self._tell_of_frames(f"this video is long: one frame of {every} is shown; all would take too much memory")
+            self._tell_of_frames = None
+        return np.concatenate([pixels for pixels, _ in parts]), every
+
+    def _frames(self, decoder: Decoder, latents: Tensor, max_bytes: int) -> tuple[np.ndarray, int]:
+        """Pixels, at most `max_bytes` of each item, and of how many frames they hold one."""
         frames: list[np.ndarray] = []
         every = 1
         for i, rgb in enumerate(decoder.frames(latents)):
             if i % every:
                 continue
             frames.append(to_host(to_bytes(rgb)))
-            if len(frames) > 1 and len(frames) * frames[0].nbytes > self._max_bytes:
+            if len(frames) > 1 and len(frames) * frames[0].nbytes > max_bytes * len(latents):
                 frames, every = frames[::2], every * 2
-        if every > 1 and self._tell_of_frames:
-            self._tell_of_frames(
-                f"of this long video one frame of {every} is shown; the others would take too much memory"
-            )
-            self._tell_of_frames = None
         return np.stack(frames, axis=1), every
 
     def _fps(self, every: int) -> float | None:

@@ -22,6 +22,7 @@ from .sink import Sink
 Batch = Literal["grid", "first", "all files"]
 
 ENCODERS = max(1, min(4, (os.cpu_count() or 1) // 2))  # what a machine has to spare beside a sampler
+WAITING_BYTES = 256 << 20  # of pictures, where one is a large batch or a video
 MIN_FRAMES = 8  # fewer would show no movement
 RGB = 3
 
@@ -98,8 +99,8 @@ class Files(Sink):
             self._write(picture, self._encode(picture))
             return
         self._under_way.append((picture, self._pool.submit(self._encode, picture)))
-        # Videos are large, and larger still while they are encoded.
-        while len(self._under_way) > (1 if picture.pixels.shape[1] > 1 else 2 * self._encoders):
+        most = min(2 * self._encoders, max(1, WAITING_BYTES // picture.pixels.nbytes))
+        while len(self._under_way) > most:
             self._write_oldest()
 
     def flush(self) -> None:

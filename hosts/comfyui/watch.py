@@ -27,6 +27,7 @@ from ...preview.encode import Encoding, Enlarge, FileFormat
 from ...preview.files import ENCODERS, Batch, Files
 from ...preview.folder import RunFolder
 from ...preview.live import LiveRuns, MakeRoom
+from ...preview.mailbox import Mailbox
 from ...preview.page import Page
 from ...preview.pipeline import Outlet, Pipeline, describe
 from ...preview.run import Run, State
@@ -54,6 +55,7 @@ PARAMETERS = (  # of the host's `CFGGuider.outer_sample`; newer hosts pass `late
     ),
 )
 LIVE = Encoding(file_format="jpg")
+MAX_WAITING, WAITING_BYTES = 32, 512 << 20  # steps that wait to be developed
 LIVE_ITEMS = 16  # of a batch: more would be stamps on the node
 LIVE_PIXELS = 20_000_000  # of a step's frames together: half a second of one core, for 49 frames of 480x832
 
@@ -173,6 +175,7 @@ class Watch:
             self._outlets(settings, prompt, _final_size(space, shapes[0]), shapes[0][0]),
             show=settings.show,
             select=select if len(shapes) == 1 else partial(_select_of_pack, select, shapes[0]),
+            mailbox=Mailbox(capacity=_capacity(select, shapes[0])),
         )
         self._last: tuple[int, bool] = (0, True)
 
@@ -289,6 +292,12 @@ def _selection(settings: Settings, space: LatentSpace) -> Selection:
     some = LIVE_ITEMS if not settings.write_intermediates else None
     frames = "first" if space.dims == AUDIO else settings.frames
     return Selection(items=1 if settings.batch == "first" else some, frames=frames)
+
+
+def _capacity(select: Selection, shape: Sequence[int]) -> int:
+    """How many steps may wait: each has a copy of its latents, of a large batch or a video a large one."""
+    step_bytes = select(torch.empty(tuple(shape), device="meta")).numel() * torch.float32.itemsize
+    return min(MAX_WAITING, max(2, WAITING_BYTES // max(1, step_bytes)))
 
 
 def _select_of_pack(select: Selection, shape: Sequence[int], packed: Tensor) -> Tensor:
