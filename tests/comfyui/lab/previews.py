@@ -15,7 +15,7 @@ METHODS = [method.value for method in LatentPreviewMethod]
 
 @contextmanager
 def method_of(name):
-    before, args.preview_method = args.preview_method, LatentPreviewMethod.from_string(name)
+    before, args.preview_method = args.preview_method, LatentPreviewMethod(name)
     try:
         yield
     finally:
