@@ -144,7 +144,11 @@ const SCENES = {
     });
     const speed = () => page.evaluate((find) => eval(find).widgets.at(-1).element.shadowRoot.querySelector(".speed").textContent, FIND_NODE);
     await page.waitForTimeout(200);
-    return { speed: await speed() };
+    const set = await speed();
+    await page.reload();
+    await ready(page);
+    await lookUntil(page, (seen) => seen.painted && seen.onScreen);
+    return { set, after: await speed() };
   },
 
   async tabs({ page }) {
@@ -210,7 +214,7 @@ const SCENES = {
   async failed({ page }) {
     await openWorkflow(page, { name: "failing", model: { ...model, fail_at: 4 }, sampler });
     await queue(page, ++seed);
-    const seen = await lookUntil(page, (seen) => seen.state.includes("failed") && seen.painted);
+    const seen = await lookUntil(page, (seen) => seen.state.includes("failed") && seen.painted && seen.note);
     await page.keyboard.press("Escape");
     await shot(page, "failed");
     return { seen };

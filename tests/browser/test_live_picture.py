@@ -78,7 +78,9 @@ def test_a_person_travels_by_mouse_and_keys(told):
     assert seen["back"]["size"][0] < 700
 
 
-def test_the_wheel_is_the_canvas_s_until_somebody_clicked_into_the_viewer(told):
+def test_the_wheel_is_the_canvas_s_until_somebody_clicked_into_the_viewer(told, browsed_server, request):
+    if "vue" in request.node.callspec.id and browsed_server.version.startswith("0.3."):
+        pytest.skip("the first Vue nodes of ComfyUI 0.3 keep the wheel for the canvas")
     seen = scene(told, "wheel")
     assert not seen["unfocused"]["zoomed"]
     assert seen["focused"]["scale"] == seen["before"]["scale"]
@@ -100,8 +102,8 @@ def test_a_locked_step_stays_while_another_run_begins(told):
     assert run_of(seen["after"]) != run_of(seen["before"])
 
 
-def test_the_settings_panel_has_the_speed(told):
-    assert scene(told, "settings")["speed"] == "16/s"
+def test_the_settings_panel_has_the_speed_and_keeps_it(told):
+    assert scene(told, "settings") == {"set": "16/s", "after": "16/s"}
 
 
 def test_another_workflow_with_the_same_node_ids_shows_nothing_of_it_and_the_way_back_everything(told):
