@@ -36,6 +36,7 @@ MODEL_DEFAULTS: Mapping[str, Any] = {
     "fail_at": 0,
     "targets_file": "",
     "again": 0,
+    "sound": 0,
 }
 PREVIEW_DEFAULTS: Mapping[str, Any] = {
     "decoder": "auto",
@@ -46,6 +47,8 @@ PREVIEW_DEFAULTS: Mapping[str, Any] = {
     "filename_prefix": "safelight/steps",
     "file_format": "png",
     "enlarge": "off",
+    "batch": "grid",
+    "frames": "first",
 }
 MODEL, PREVIEW, SPY, SAMPLER, DIGEST = "1", "2", "3", "4", "5"  # node ids in a graph that `wire` makes
 

@@ -75,7 +75,7 @@ def pair(request, server, wire):
     if case.name not in server.inputs_of("LabModel")["latent_format"][0]:
         pytest.skip(f"ComfyUI {server.version} has no latent format {case.name}")
     server.inputs_of("SafelightPreview")
-    kept = {"write_intermediates": True, "filename_prefix": f"safelight/{case.name}"}
+    kept = {"write_intermediates": True, "filename_prefix": f"safelight/{case.name}", "batch": "first"}
     graph = wire(case.name, preview=kept, steps=STEPS, spy=f"spied/{case.name}", **case.model)
     watched = server.play(graph, workflow=WORKFLOW)
     bare = server.play(wire.without_preview(graph), workflow=WORKFLOW)
@@ -292,7 +292,7 @@ def test_the_nodes_inputs_are_those_promised_in_order(server):
     inputs = server.inputs_of("SafelightPreview")
     assert list(inputs) == [
         *("model", "decoder", "show", "every_n_steps", "max_side_px", "write_intermediates"),
-        *("filename_prefix", "file_format", "enlarge"),
+        *("filename_prefix", "file_format", "enlarge", "batch", "frames"),
     ]
     info = server.get("/object_info/SafelightPreview").json()["SafelightPreview"]
     assert (info["display_name"], info["category"], info["output"]) == ("Preview Steps", "Safelight", ["MODEL"])
@@ -467,8 +467,9 @@ def test_two_nodes_on_one_line_each_keep_the_run(kept, server, wire):
     assert server.play(bare).digest == played.digest
 
 
-def test_a_batch_shows_its_first_picture(kept):
-    _, _, [folder] = kept("ChromaRadiance", flow=True, width=96, height=64, batch=3)
+def test_of_a_batch_the_first_picture_can_be_all_that_is_kept(kept):
+    preview = {"batch": "first"}
+    _, _, [folder] = kept("ChromaRadiance", flow=True, preview=preview, width=96, height=64, batch=3)
     with safe_open(kept.spied(), framework="pt") as file:
         first = file.get_tensor("x0")[-1, 0]
     expected = ((first / 2 + 0.5).clamp(0, 1) * 255).movedim(0, -1).numpy()

@@ -45,6 +45,17 @@ def test_a_row_whose_means_do_not_match_its_channels_does_not_construct(name):
         row(**{name: (1.0, 2.0, 3.0)})
 
 
+@pytest.mark.parametrize("fps", [0, -24, math.inf, math.nan, 1e9, "24"])
+def test_a_row_with_a_frame_rate_that_is_none_does_not_construct(fps):
+    with pytest.raises(ValueError, match="expected fps above 0 up to 1000"):
+        row(fps=fps)
+
+
+def test_only_videos_have_a_frame_rate():
+    assert {space.dims for space in SPACES if space.fps is not None} == {VIDEO}
+    assert row(fps=12.5).facts()["fps"] == 12.5
+
+
 def test_a_row_cannot_be_changed():
     with pytest.raises(AttributeError):
         row().scale = 2.0

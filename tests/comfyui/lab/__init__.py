@@ -13,6 +13,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.patcher_extension
 import comfy.supported_models_base
+import comfy.utils
 import folder_paths
 import torch
 from safetensors.torch import load_file, save_file
@@ -135,10 +136,12 @@ class LabModel:
                 "fail_at": ("INT", {"default": 0, **count}),
                 "targets_file": ("STRING", {"default": ""}),
                 "again": ("INT", {"default": 0, **count}),  # another number, and the host's cache is passed by
-            }
+            },
+            # Frames of sound beside the video: both are sampled in one flat pack, as the host does it where it can.
+            "optional": {"sound": ("INT", {"default": 0, **count})},
         }
 
-    def make(self, latent_format, flow, height, width, frames, batch, step_ms, fail_at, targets_file, again):
+    def make(self, latent_format, flow, height, width, frames, batch, step_ms, fail_at, targets_file, again, sound=0):
         class Config(comfy.supported_models_base.BASE):
             unet_config = {"disable_unet_model_creation": True}  # noqa: RUF012 - the host's attribute
             unet_extra_config = {}  # noqa: RUF012
@@ -151,6 +154,13 @@ class LabModel:
             targets = load_file(targets_file)["latents"].float()
         else:
             targets = targets_of(config.latent_format, frames, height, width)
+        latents = torch.zeros((batch, *targets.shape[1:]))
+        if sound:
+            from comfy.nested_tensor import NestedTensor
+
+            heard = torch.randn(len(targets), 8, sound, 16, generator=torch.Generator().manual_seed(13))
+            latents = NestedTensor([latents, torch.zeros((batch, *heard.shape[1:]))])
+            targets, _ = comfy.utils.pack_latents([targets, heard])
         kind = comfy.model_base.ModelType.FLOW if flow else comfy.model_base.ModelType.EPS
         model = comfy.model_base.BaseModel(config, kind)
         denoiser = ExactDenoiser(targets, flow=flow, step_ms=step_ms, fail_at=fail_at)
@@ -161,7 +171,7 @@ class LabModel:
             load_device=comfy.model_management.get_torch_device(),
             offload_device=torch.device("cpu"),
         )
-        return patcher, [[torch.zeros(1, 77, 768), {}]], {"samples": torch.zeros((batch, *targets.shape[1:]))}
+        return patcher, [[torch.zeros(1, 77, 768), {}]], {"samples": latents}
 
 
 class Encoder:
@@ -340,10 +350,12 @@ class LabDigest:
         return {"required": {"samples": ("LATENT",)}}
 
     def digest(self, samples):
-        latents = samples["samples"].detach().cpu().contiguous()
+        latents = samples["samples"]
+        parts = latents.unbind() if getattr(latents, "is_nested", False) else [latents]
         held = any(noise() is not None for noise in SAMPLED)
         gc.enable()
-        return {"ui": {"digest": [hashlib.sha256(latents.numpy().tobytes()).hexdigest()], "held": [held]}}
+        digest = hashlib.sha256(b"".join(part.detach().cpu().numpy().tobytes() for part in parts))
+        return {"ui": {"digest": [digest.hexdigest()], "held": [held]}}
 
 
 NODE_CLASS_MAPPINGS = {
