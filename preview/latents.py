@@ -70,18 +70,18 @@ class LatentFiles(Sink):
         sigmas: Tensor | None = None,
         facts: Mapping[str, str] | None = None,
     ) -> None:
-        self._folder, self._need, self._room = folder, need, room
+        self._folder, self.need, self._room = folder, need, room
         self._sigmas = {} if sigmas is None else {"sigmas": sigmas.detach().cpu().contiguous()}
         self._facts = dict(facts or {})
         self.refused = False
 
     def open(self) -> None:
         free, place = self._room()
-        if self._need.total_bytes > free:
+        if self.need.total_bytes > free:
             self.refused = True
             self._folder.run.note(
-                f"no latents are kept: {self._need.files} steps of {_mb(self._need.bytes_each)} are "
-                f"{_mb(self._need.total_bytes)}, {place} has room for {_mb(max(0, free))}; "
+                f"no latents are kept: {self.need.files} steps of {_mb(self.need.bytes_each)} are "
+                f"{_mb(self.need.total_bytes)}, {place} has room for {_mb(max(0, free))}; "
                 "keep fewer with every_n_steps"
             )
 

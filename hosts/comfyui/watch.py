@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +27,7 @@ from ...preview.develop import Developer
 from ...preview.encode import Encoding, Enlarge, FileFormat
 from ...preview.files import ENCODERS, Batch, Files
 from ...preview.folder import RunFolder
+from ...preview.latents import MB, LatentFiles, Need, Room
 from ...preview.live import LiveRuns, MakeRoom
 from ...preview.mailbox import Mailbox
 from ...preview.page import Page
@@ -38,6 +40,7 @@ from ...preview.step import Show, Step
 from .facts import Prompt, latent_evidence, noisy_gains, sampler_facts
 from .library import catalogue
 from .preferences import Preferences
+from .steps import Record, Steps, is_wired
 from .words import guiding_words
 
 KEY = "safelight"
@@ -59,6 +62,9 @@ MAX_WAITING, WAITING_BYTES = 32, 512 << 20  # steps that wait to be developed
 LIVE_ITEMS = 16  # of a batch: more would be stamps on the node
 LIVE_PIXELS = 20_000_000  # of a step's frames together: half a second of one core, for 49 frames of 480x832
 
+STEPS_OUTPUT = 1  # of the node that attaches the preview
+DISK_RESERVE_BYTES = 500 * MB  # that latents leave free on the disk
+
 # On the server and not in this module: of two copies of this pack one answers the viewer, for the runs of both.
 RUNS: LiveRuns = vars(PromptServer.instance).setdefault("safelight_runs", LiveRuns())
 
@@ -77,12 +83,15 @@ class Settings:
     filename_prefix: str = "safelight/steps"
     file_format: FileFormat = "png"
     enlarge: Enlarge = "off"
+    keep_latents: bool = False
     batch: Batch = "grid"
     frames: Frames = "first"
 
 
-def attach(model: Any, settings: Settings, node: str | None) -> Any:
+def attach(model: Any, settings: Settings, node: str | None, steps: Steps | None = None) -> Any:
     """A clone of the ModelPatcher `model` whose sampling is watched for the node with id `node`.
+
+    `steps` is told of every run.
 
     Raises:
         SinkError: the prefix leads to where no folder can be.
@@ -97,7 +106,7 @@ def attach(model: Any, settings: Settings, node: str | None) -> Any:
                 "choose another place in the output folder"
             ) from None
     watched = model.clone()
-    watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, Watcher(settings, node))
+    watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, Watcher(settings, node, steps))
     return watched
 
 
@@ -108,15 +117,16 @@ class Watcher:
     Args:
         settings: the user's.
         node: id of the node that shows the run.
+        steps: is told of every run.
     """
 
-    def __init__(self, settings: Settings, node: str | None) -> None:
-        self._settings, self._node = settings, node
+    def __init__(self, settings: Settings, node: str | None, steps: Steps | None = None) -> None:
+        self._settings, self._node, self._steps = settings, node, steps
 
     def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             named = dict(zip(PARAMETERS, args, strict=False)) | kwargs
-            watch = Watch(self._settings, self._node, executor.class_obj, named)
+            watch = Watch(self._settings, self._node, executor.class_obj, named, self._steps)
             watched_args, watched_kwargs = _with_callback(args, kwargs, watch.chain)
         except Exception:
             log.exception("this run goes on without previews")
@@ -149,9 +159,17 @@ class Watch:
         node: id of the node that shows the run.
         guider: the host's `CFGGuider`.
         named: the arguments of its `outer_sample` by name.
+        steps: is told of the run.
     """
 
-    def __init__(self, settings: Settings, node: str | None, guider: Any, named: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        node: str | None,
+        guider: Any,
+        named: Mapping[str, Any],
+        steps: Steps | None = None,
+    ) -> None:
         model = self._model = guider.model_patcher
         sigmas: list[float] = named["sigmas"].detach().float().cpu().tolist()
         self._sigmas, self._gains = sigmas, noisy_gains(model, named["sigmas"])
@@ -167,15 +185,25 @@ class Watch:
         self._run.space = space.name
         shapes = named.get("latent_shapes") or [named["noise"].shape]
         select = _selection(settings, space)
+        folders, outlets = self._outlets(settings, prompt, _final_size(space, shapes[0]), shapes[0][0])
+        latents = folders[0] if settings.keep_latents and folders else None
+        record = Record.of(self._run, folders, latents, prompt, model, named["sigmas"], shapes)
+        whole_bytes = 0
+        if latents is not None:
+            files = _latent_files(settings, latents, named, record.facts())
+            whole_bytes = files.need.bytes_each
+            outlets.append(Outlet(files, Cadence(settings.every_n_steps)))
+        if steps is not None:
+            steps.add(record)
         self._pipeline = Pipeline(
             self._run,
             Developer(
                 space, partial(_candidates, self._run, space, settings.decoder, evidence, accelerated), self._run.note
             ),
-            self._outlets(settings, prompt, _final_size(space, shapes[0]), shapes[0][0]),
+            outlets,
             show=settings.show,
             select=select if len(shapes) == 1 else partial(_select_of_pack, select, shapes[0]),
-            mailbox=Mailbox(capacity=_capacity(select, shapes[0])),
+            mailbox=Mailbox(capacity=_capacity(select, shapes[0], whole_bytes)),
         )
         self._last: tuple[int, bool] = (0, True)
 
@@ -231,11 +259,14 @@ class Watch:
             self._run.note(str(error))
             return unknown(evidence)
 
-    def _outlets(self, settings: Settings, prompt: Prompt, size: tuple[int, int], items: int) -> list[Outlet]:
+    def _outlets(
+        self, settings: Settings, prompt: Prompt, size: tuple[int, int], items: int
+    ) -> tuple[list[RunFolder], list[Outlet]]:
+        """The folders of the run, the best pictures first, and where the pictures go."""
         sinks: list[Sink] = []
-        if prompt.client is not None:
+        if prompt.client is not None or _has_readers(settings, prompt, self._run):
             live = RUNS.new(self._run, Path(folder_paths.get_temp_directory()) / "safelight")
-            tell = partial(_tell, prompt.client)
+            tell = partial(_tell, prompt.client) if prompt.client is not None else _tell_nobody
             files = Files(
                 live,
                 replace(LIVE, max_side_px=settings.max_side_px),
@@ -248,9 +279,13 @@ class Watch:
                 self._run.note(f"the first {LIVE_ITEMS} of the batch's {items} pictures are shown while it samples")
             place = {"workflow": prompt.workflow_id, "node": self._run.host["node"]}
             sinks += [Screen(files, tell, place), MakeRoom(RUNS, lambda: Preferences.current().budget_bytes)]
-        if settings.write_intermediates:
-            sinks += self._kept(settings, prompt, size)
-        return [Outlet(sink, Cadence(settings.every_n_steps)) for sink in sinks]
+            folders = [live]
+        else:
+            folders = []
+        if settings.write_intermediates and (kept := self._kept(settings, prompt, size)):
+            sinks += kept
+            folders = [*(sink for sink in kept if isinstance(sink, RunFolder)), *folders]
+        return folders, [Outlet(sink, Cadence(settings.every_n_steps)) for sink in sinks]
 
     def _kept(self, settings: Settings, prompt: Prompt, size: tuple[int, int]) -> list[Sink]:
         try:
@@ -294,9 +329,40 @@ def _selection(settings: Settings, space: LatentSpace) -> Selection:
     return Selection(items=1 if settings.batch == "first" else some, frames=frames)
 
 
-def _capacity(select: Selection, shape: Sequence[int]) -> int:
-    """How many steps may wait: each has a copy of its latents, of a large batch or a video a large one."""
-    step_bytes = select(torch.empty(tuple(shape), device="meta")).numel() * torch.float32.itemsize
+def _has_readers(settings: Settings, prompt: Prompt, run: Run) -> bool:
+    """Whether a node will ask for the steps, though no client looks on."""
+    return settings.keep_latents or is_wired(prompt.graph, run.host["node"], STEPS_OUTPUT)
+
+
+def _latent_files(
+    settings: Settings, folder: RunFolder, named: Mapping[str, Any], facts: Mapping[str, str]
+) -> LatentFiles:
+    """What keeps the latents in a run's folder: two tensors a step, for as many steps as the user wants."""
+    noise, sigmas, total = named["noise"], named["sigmas"], len(named["sigmas"]) - 1
+    steps = sum(i % settings.every_n_steps == 0 or i == total - 1 for i in range(total))
+    need = Need(steps, 2 * noise.numel() * max(noise.element_size(), torch.float32.itemsize))
+    return LatentFiles(folder, need, partial(_room, settings.write_intermediates), sigmas=sigmas, facts=facts)
+
+
+def _room(writes: bool) -> Room:
+    """What is left for latents where they go: with the user's files, or with what the viewer shows."""
+    place = Path(folder_paths.get_output_directory() if writes else folder_paths.get_temp_directory())
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    disk = Room(shutil.disk_usage(place).free - DISK_RESERVE_BYTES, "the disk")
+    budget = Room(Preferences.current().budget_bytes, "the budget for live runs in Safelight's settings")
+    return disk if writes or disk.free_bytes < budget.free_bytes else budget
+
+
+def _capacity(select: Selection, shape: Sequence[int], whole_bytes: int) -> int:
+    """How many steps may wait: each has a copy of its latents, of a large batch or a video a large one.
+
+    Args:
+        select: what is looked at of latents
+        shape: of this shape.
+        whole_bytes: of what else is copied at a step.
+    """
+    step_bytes = select(torch.empty(tuple(shape), device="meta")).numel() * torch.float32.itemsize + whole_bytes
     return min(MAX_WAITING, max(2, WAITING_BYTES // max(1, step_bytes)))
 
 
@@ -337,6 +403,10 @@ def _texts(prompt: Prompt) -> dict[str, str]:
     """What the host stores in the pictures it saves, so that dropping one on the canvas restores the graph."""
     texts = {"prompt": json.dumps(prompt.graph)} if prompt.graph else {}
     return texts | ({"workflow": json.dumps(prompt.workflow)} if prompt.workflow else {})
+
+
+def _tell_nobody(event: str, facts: Mapping[str, Any]) -> None:
+    pass
 
 
 def _tell(client: str, event: str, facts: Mapping[str, Any]) -> None:

@@ -9,9 +9,15 @@ from ...hosts.comfyui.watch import RUNS
 from .decode import SafelightDecode
 from .fit import SafelightFit
 from .learn import SafelightLearn
+from .load_run import SafelightLoadRun
+from .pick_step import SafelightPickStep
 from .preview import SafelightPreview
+from .steps import SafelightSteps
 
-NODES: list[type[io.ComfyNode]] = [SafelightPreview, SafelightDecode, SafelightFit, SafelightLearn]
+NODES: list[type[io.ComfyNode]] = [
+    *(SafelightPreview, SafelightSteps, SafelightPickStep, SafelightLoadRun),
+    *(SafelightDecode, SafelightFit, SafelightLearn),
+]
 
 
 class SafelightExtension(ComfyExtension):

@@ -6,8 +6,9 @@ from comfy_api.latest import io
 
 from ...decoders.catalogue import AUTO
 from ...hosts.comfyui.library import catalogue
+from ...hosts.comfyui.steps import Steps
 from ...hosts.comfyui.watch import Settings, attach
-from .schema import schema
+from .schema import STEPS, schema
 
 
 class SafelightPreview(io.ComfyNode):
@@ -109,8 +110,23 @@ class SafelightPreview(io.ComfyNode):
                         "as an animated WebP for each step that plays at the model's speed."
                     ),
                 ),
+                io.Boolean.Input(
+                    "keep_latents",
+                    default=False,
+                    optional=True,
+                    tooltip=(
+                        "Keeps each step's latents as a safetensors file beside its picture, as the sampler had them, "
+                        "so that Continue from Step can go on from any of them."
+                    ),
+                ),
             ],
-            outputs=[io.Model.Output(tooltip="The same model, watched.")],
+            outputs=[
+                io.Model.Output(tooltip="The same model, watched."),
+                STEPS.Output(
+                    display_name="steps",
+                    tooltip="The steps of the samplers that this model goes to, for the nodes that work with them.",
+                ),
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -121,4 +137,5 @@ class SafelightPreview(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, **settings: Any) -> io.NodeOutput:
-        return io.NodeOutput(attach(model, Settings(**settings), cls.hidden.unique_id))
+        steps = Steps(model)
+        return io.NodeOutput(attach(model, Settings(**settings), cls.hidden.unique_id, steps), steps)

@@ -5,6 +5,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
+STEPS = io.Custom("SAFELIGHT_STEPS")  # a handle to the runs that a watched model made
+
 
 def schema(**facts: Any) -> io.Schema:
     """A schema with what this version of the host knows of it: older ones refuse newer fields."""

@@ -1,0 +1,295 @@
+"""The steps of watched samplers, for the nodes that go on working with them."""
+
+import json
+import weakref
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from comfy.utils import unpack_latents
+from torch import Tensor
+
+from ...decoders.errors import GoneError, LatentsError
+from ...preview.folder import RunFolder
+from ...preview.gather import Kept
+from ...preview.latents import SavedLatents
+from ...preview.run import Run
+from ...preview.saved import SavedRun, evenly
+from ...preview.sheet import lay_out
+from .facts import Prompt
+from .resume import resuming
+
+MAX_RECORDS = 64  # of one node: an upscaler samples every tile
+MOST_ON_SHEET = 48
+# What these hand to the callback is not what the next sampler would begin with.
+# Source: ComfyUI 0.33 `comfy/k_diffusion/sampling.py`, `comfy/extra_samplers/uni_pc.py`.
+OWN_STEPS = ("uni_pc", "uni_pc_bh2", "dpm_fast", "dpm_adaptive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Where the first step of a run stands in the schedule that a KSampler (Advanced) counts in.
+
+    Args:
+        start: steps before it.
+        steps: of the whole schedule.
+    """
+
+    start: int
+    steps: int
+
+    @classmethod
+    def of(cls, prompt: Prompt, steps: int) -> "Schedule":
+        """As the node says that samples `steps` steps; from 0 where it does not say.
+
+        Source: ComfyUI 0.33 `comfy/samplers.py`, `KSampler.set_steps` and `KSampler.sample`.
+        """
+        asked, start, denoise = (prompt.sampler_input(name) for name in ("steps", "start_at_step", "denoise"))
+        whole = asked if _is_count(asked) else None
+        if _is_count(start):
+            return cls(start=start, steps=max(whole or 0, start + steps))
+        if whole and isinstance(denoise, int | float) and 0 < denoise <= 0.9999:
+            longer = int(whole / denoise)
+            return cls(start=max(0, longer - steps), steps=longer)
+        return cls(start=0, steps=steps)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Record:
+    """One run of a watched sampler.
+
+    Args:
+        run: it.
+        folders: with its pictures, the best first.
+        latents: the folder with its latents; None where none are kept.
+        schedule: where its steps stand.
+        shapes: of the latents; several, where they are packed into one tensor.
+        model: that was sampled with, as long as somebody else keeps it.
+        sampling: the host's `model_sampling` of it.
+        latent_format: the host's.
+    """
+
+    run: Run
+    folders: Sequence[RunFolder]
+    latents: RunFolder | None
+    schedule: Schedule
+    shapes: Sequence[Sequence[int]]
+    model: "weakref.ref[Any]"
+    sampling: Any
+    latent_format: Any
+
+    @classmethod
+    def of(
+        cls,
+        run: Run,
+        folders: Sequence[RunFolder],
+        latents: RunFolder | None,
+        prompt: Prompt,
+        model: Any,
+        sigmas: Tensor,
+        shapes: Sequence[Sequence[int]],
+    ) -> "Record":
+        """A record of the run that begins; `model` is the ModelPatcher that is sampled with."""
+        return cls(
+            run=run,
+            folders=folders,
+            latents=latents,
+            schedule=Schedule.of(prompt, len(sigmas) - 1),
+            shapes=tuple(tuple(shape) for shape in shapes),
+            model=weakref.ref(model),
+            sampling=model.get_model_object("model_sampling"),
+            latent_format=model.get_model_object("latent_format"),
+        )
+
+    def facts(self) -> dict[str, str]:
+        """What a file with its latents should say of them."""
+        told = {"format_name": type(self.latent_format).__name__, "start_at_step": str(self.schedule.start)}
+        return told | {"schedule_steps": str(self.schedule.steps), "shapes": json.dumps(self.shapes)}
+
+
+@final
+class Steps:
+    """A handle to the runs that a watched model made: what the output `steps` of Preview Steps holds.
+
+    It lives as long as the host's cache keeps the watched model. Pictures and latents stay on disk.
+
+    Args:
+        model: the ModelPatcher that is watched.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._records: deque[Record] = deque(maxlen=MAX_RECORDS)
+
+    def add(self, record: Record) -> None:
+        """Takes down a run that begins."""
+        self._records.append(record)
+
+    def after(self, prompt: Prompt) -> Record:
+        """The newest run of the sampler that the executing node's `after_sampling` comes from, directly or not.
+
+        That sampler may be cached, its run of an earlier prompt. Where it is not to be told, the newest run of all.
+
+        Raises:
+            GoneError: no run is known.
+        """
+        if not self._records:
+            raise GoneError(
+                "no sampler has sampled yet with the model of this Preview Steps: put it on a sampler's model line "
+                "and connect the sampler's LATENT to after_sampling; if the sampler's result came from the cache, "
+                "change its seed"
+            )
+        newest = {record.run.host["sampler_node"]: record for record in self._records}
+        for node in _upstream(prompt.graph, prompt.node):
+            if node in newest:
+                return newest[node]
+        return self._records[-1]
+
+    def pictures(self, record: Record, most: int) -> list[Kept]:
+        """At most `most` pictures of a run, evenly spread.
+
+        Raises:
+            GoneError: they are no longer there.
+        """
+        for folder in record.folders:
+            saved = SavedRun(folder.path, folder.manifest())
+            if folder.path.is_dir() and (pictures := saved.pictures(most)):
+                return pictures
+        if any(folder.path.is_dir() for folder in record.folders):
+            raise GoneError("there is no picture of this run: its notes on the Preview Steps node say why")
+        raise GoneError(
+            "the pictures of this run are gone: they made room for newer runs, or their folder was deleted; "
+            "sample again with another seed, or switch on write_intermediates"
+        )
+
+    def continuing(self, record: Record, step: int) -> "Continuation":
+        """What a sampler needs to go on where step `step` of a run began.
+
+        Raises:
+            GoneError: there is no such step, no latents of it, or they are no longer there.
+            LatentsError: another sampler cannot go on from what this one was working on.
+        """
+        saved = self._latents(record, step)
+        sigmas, at = saved.sigmas, step - 1
+        name = record.run.sampler.get("name")
+        if saved.noisy is None or sigmas is None or name in OWN_STEPS or at >= len(sigmas) - 1:
+            raise LatentsError(
+                f"the sampler {name or 'used'} does not tell what it works on at a step of the schedule, so no other "
+                "can go on from it; sample with euler, heun, dpmpp_2m or another that goes from sigma to sigma"
+            )
+        model = record.model() or self._model
+        noisy = _begun_with(record.sampling, saved.noisy, sigmas[at])
+        given = _process_out(model, record.latent_format, noisy)
+        expected = _process_in(model, record.latent_format, given)
+        return Continuation(
+            noisy={"samples": _unpacked(given, record.shapes)},
+            denoised={"samples": _unpacked(self._denoised(model, record, saved), record.shapes)},
+            sigmas=sigmas[at:].clone(),
+            start_at_step=record.schedule.start + at,
+            steps=record.schedule.steps,
+            model=resuming(model, saved.noisy, float(sigmas[at]), expected),
+        )
+
+    def _latents(self, record: Record, step: int) -> SavedLatents:
+        folder = record.latents
+        if folder is None:
+            raise GoneError("no latents were kept of this run: switch on keep_latents in Preview Steps")
+        if not folder.path.is_dir():
+            raise GoneError(
+                f"the latents of this run are gone: its folder {folder.path.name} was deleted or made room for newer "
+                "runs; sample again with another seed, or switch on write_intermediates"
+            )
+        saved = SavedRun(folder.path, folder.manifest())
+        if not any(entry.latent for entry in saved.steps) and folder.run.notes:
+            raise GoneError(f"no latents were kept of this run: {'; '.join(folder.run.notes)}")
+        return saved.latents(step)
+
+    @staticmethod
+    def _denoised(model: Any, record: Record, saved: SavedLatents) -> Tensor:
+        if saved.denoised is None:
+            raise LatentsError(f"step {saved.index}: the sampler did not say what the model believed")
+        return _process_out(model, record.latent_format, saved.denoised.float())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Continuation:
+    """What a sampler needs to go on where a step began.
+
+    Args:
+        noisy: LATENT that the step began with; what a KSampler (Advanced) that ended here would have given.
+        denoised: LATENT, what the model believed then.
+        sigmas: that are left, from the step's own on.
+        start_at_step: of `steps`, for a KSampler (Advanced).
+        steps: of the whole schedule.
+        model: a MODEL that begins with the very bits the step began with, where it is given `noisy` and no noise.
+    """
+
+    noisy: Mapping[str, Any]
+    denoised: Mapping[str, Any]
+    sigmas: Tensor
+    start_at_step: int
+    steps: int
+    model: Any
+
+
+def images(pictures: Sequence[Kept]) -> Tensor:
+    """IMAGE `[N, H, W, 3]`, 0..1, of pictures of a run, all as large as the last one."""
+    size = pictures[-1].image.size
+    same = (one.image if one.image.size == size else one.image.resize(size) for one in pictures)
+    return torch.stack([torch.from_numpy(np.array(image)).float() / 255 for image in same])
+
+
+def sheet(pictures: Sequence[Kept]) -> Tensor:
+    """IMAGE `[1, H, W, 3]`: a contact sheet of pictures of a run."""
+    few = evenly(pictures, MOST_ON_SHEET)
+    return torch.from_numpy(np.array(lay_out(few)))[None].float() / 255
+
+
+def is_wired(graph: Mapping[str, Any], node: str | None, output: int) -> bool:
+    """Whether any node of a prompt takes this output of a node."""
+    return any(value == [node, output] for other in graph.values() for value in other.get("inputs", {}).values())
+
+
+def _upstream(graph: Mapping[str, Any], node: str | None) -> Iterator[str]:
+    """The nodes that `after_sampling` of a node comes from, nearest first."""
+    waiting: deque[Any] = deque([graph.get(node or "", {}).get("inputs", {}).get("after_sampling")])
+    seen = set[str]()
+    while waiting:
+        match waiting.popleft():
+            case [str() as source, int()] if source not in seen:
+                seen.add(source)
+                yield source
+                waiting.extend(graph.get(source, {}).get("inputs", {}).values())
+
+
+def _begun_with(sampling: Any, noisy: Tensor, sigma: Tensor) -> Tensor:
+    """What a sampler leaves that ends at `sigma`; at the very first step of a flow model, the noise itself."""
+    left = sampling.inverse_noise_scaling(sigma, noisy.float())
+    return left if bool(left.isfinite().all()) else noisy.float()
+
+
+def _process_out(model: Any, latent_format: Any, latents: Tensor) -> Tensor:
+    """Source: ComfyUI 0.33 `comfy/samplers.py`, `CFGGuider.inner_sample`; a patched format is not the model's own."""
+    of_model = latent_format is model.model.latent_format
+    return (model.model.process_latent_out if of_model else latent_format.process_out)(latents)
+
+
+def _process_in(model: Any, latent_format: Any, latents: Tensor) -> Tensor:
+    of_model = latent_format is model.model.latent_format
+    return (model.model.process_latent_in if of_model else latent_format.process_in)(latents)
+
+
+def _unpacked(latents: Tensor, shapes: Sequence[Sequence[int]]) -> Any:
+    """Latents as the LATENT of a sampler holds them: several in one, where they were packed."""
+    if len(shapes) == 1:
+        return latents
+    from comfy.nested_tensor import NestedTensor  # older hosts have neither this nor packed latents
+
+    return NestedTensor(unpack_latents(latents, shapes))
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
