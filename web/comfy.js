@@ -138,7 +138,8 @@ async function start() {
         defaultValue: VIEW.follow,
         onChange: (follow) => typeof follow === "boolean" && prefer({ follow }),
       },
-      // The server reads these two where ComfyUI saves them.
+      // The server reads these where ComfyUI saves them.
+      { id: "Safelight.Everywhere", category: ["Safelight", "Server", "Everywhere"], name: "Previews of all samplers by Safelight", tooltip: "Every sampler shows its ordinary preview as Safelight decodes it, without a node, where Safelight has a decoder for its latents. From the next prompt on that is queued.", type: "boolean", defaultValue: false },
       {
         id: "Safelight.Decoder",
         category: ["Safelight", "Server", "Decoder"],
