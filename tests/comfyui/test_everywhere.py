@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import struct
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -26,21 +27,29 @@ AGAIN = itertools.count(1)
 
 @pytest.fixture
 def everywhere(own_server):
-    """A server with the setting on until the end of the test, and its neighbour told that it is off again."""
+    """A server with the setting on, until the end of the test."""
     own_server.post("/api/settings", OFF | {SETTING: True})
     yield own_server
     own_server.post("/api/settings", OFF)
 
 
+class Told(NamedTuple):
+    """Which functions make previewers, by their files; what they make for a format; the workers there are."""
+
+    layers: list[str]
+    previewer: str
+    threads: list[str]
+
+
 def told(server, wire, latent_format="SD15", method="latent2rgb", workflow=None):
-    """Which functions make previewers, by their files, and what they make for a format."""
+    """What a LabPreviewers tells."""
     graph = {key: node for key, node in wire(latent_format, flow=False).items() if key == "1"}
     inputs = {"model": ["1", 0], "method": method, "again": next(AGAIN)}
     graph["6"] = {"class_type": "LabPreviewers", "inputs": inputs}
     played = server.play(graph, workflow=workflow)
     assert played.ends == ["execution_success"], played.named("execution_error")
     output = played.histories[0]["outputs"]["6"]
-    return output["layers"], output["previewer"][0]
+    return Told(output["layers"], output["previewer"][0], output["threads"])
 
 
 def previews_of(played):
@@ -86,9 +95,7 @@ SD15 = [[0.3512, 0.2297, 0.3227], [0.3250, 0.4974, 0.2350], [-0.2829, 0.1762, 0.
 
 
 def test_while_it_is_off_nothing_of_the_host_is_replaced(own_server, wire):
-    layers, previewer = told(own_server, wire)
-    assert layers == ["latent_preview.py"]
-    assert previewer == "Latent2RGBPreviewer"
+    assert told(own_server, wire)[:2] == (["latent_preview.py"], "Latent2RGBPreviewer")
     played = own_server.play(wire(steps=3, spy="spied/off"))
     pictures = [pixels for _, _, pixels in previews_of(played)]
     for x0, pixels in zip(x0_of(own_server, "spied/off"), pictures, strict=True):
@@ -103,11 +110,15 @@ def test_every_step_is_shown_by_our_decoder_where_the_host_shows_it(everywhere, 
     assert played.ends == ["execution_success"]
     previews = previews_of(played)
     x0s = x0_of(everywhere, spied)
-    for x0, (event, ids, pixels) in zip(x0s, previews, strict=True):
+    expected = [by_ours("sd1", x0.unsqueeze(2)) for x0 in x0s]
+    steps = []
+    for event, ids, pixels in previews:
         assert event == kind
         assert max(pixels.shape) == SIDE_PX
-        assert differ(pixels, by_ours("sd1", x0.unsqueeze(2))) < 3
-        assert differ(pixels, by_host(x0, SD15)) > 6
+        differences = [differ(pixels, picture) for picture in expected]
+        assert min(differences) < 3
+        assert min(differ(pixels, by_host(x0, SD15)) for x0 in x0s) > 6
+        steps.append(np.argmin(differences) + 1)
         if kind == JPEG_WITH_IDS:
             assert ids == {
                 "node_id": SAMPLER,
@@ -117,6 +128,10 @@ def test_every_step_is_shown_by_our_decoder_where_the_host_shows_it(everywhere, 
                 "prompt_id": played.prompt_ids[0],
                 "image_type": "image/jpeg",
             }
+    # On a busy machine a step may be replaced by the next one before it is decoded; the last one never is.
+    assert steps == sorted(set(steps))
+    assert steps[-1] == len(expected) == 4
+    assert len(steps) > 1
     names = [event.name for event in played.events]
     done = next(i for i, e in enumerate(played.events) if e.name == "executing" and e.data["node"] == "5")
     assert max(i for i, name in enumerate(names) if name == kind) < done, "a preview came after its sampler was done"
@@ -131,6 +146,12 @@ def test_the_result_is_the_same_to_the_last_bit(everywhere, wire):
     assert everywhere.play(graph).digest == with_ours
 
 
+def test_a_sampler_that_is_done_leaves_no_thread_behind(everywhere, wire):
+    for _ in range(3):
+        everywhere.play(wire())
+    assert told(everywhere, wire).threads == []
+
+
 def test_the_last_step_is_shown_however_fast_the_sampler_is(everywhere, wire):
     played = everywhere.play(wire(steps=30, spy="spied/fast"))
     previews = previews_of(played)
@@ -139,10 +160,9 @@ def test_the_last_step_is_shown_however_fast_the_sampler_is(everywhere, wire):
 
 
 def test_switched_off_again_it_leaves_the_hosts_own_function(everywhere, wire):
-    layers, previewer = told(everywhere, wire)
-    assert (layers, previewer) == ([OURS, "latent_preview.py"], "Previewer")
+    assert told(everywhere, wire)[:2] == ([OURS, "latent_preview.py"], "Previewer")
     everywhere.post("/api/settings", OFF)
-    assert told(everywhere, wire) == (["latent_preview.py"], "Latent2RGBPreviewer")
+    assert told(everywhere, wire)[:2] == (["latent_preview.py"], "Latent2RGBPreviewer")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +178,7 @@ def test_switched_off_again_it_leaves_the_hosts_own_function(everywhere, wire):
 def test_it_steps_aside_where_it_has_nothing_better(everywhere, wire, latent_format, method, previewer):
     if latent_format not in everywhere.inputs_of("LabModel")["latent_format"][0]:
         pytest.skip(f"ComfyUI {everywhere.version} has no latent format {latent_format}")
-    assert told(everywhere, wire, latent_format, method)[1] == previewer
+    assert told(everywhere, wire, latent_format, method).previewer == previewer
 
 
 def test_a_sampler_with_a_loop_of_its_own_shows_the_first_of_its_frames(everywhere, wire):
@@ -177,7 +197,7 @@ def test_a_sampler_that_preview_steps_watches_as_well_is_seen_in_both_places(eve
     graph = wire(preview={"write_intermediates": True, "filename_prefix": "both"}, steps=4, step_ms=STEP_MS)
     played = everywhere.play(graph)
     assert played.ends == ["execution_success"]
-    assert len(previews_of(played)) == 4
+    assert 1 < len(previews_of(played)) <= 4
     assert len(list((everywhere.output / "both_00001").glob("step_*"))) == 4
     assert "Traceback" not in everywhere.log.rpartition("got prompt")[2]
     everywhere.post("/api/settings", OFF)
@@ -205,9 +225,9 @@ def test_a_preview_that_fails_leaves_the_rest_of_the_run_to_the_host(everywhere,
     everywhere.post("/api/settings", {DECODER: "lab_not_numbers.safetensors"})
     played = everywhere.play(wire(steps=4, spy="spied/failing", step_ms=STEP_MS))
     assert played.ends == ["execution_success"]
-    x0s, previews = x0_of(everywhere, "spied/failing"), previews_of(played)
-    for x0, (_, _, pixels) in list(zip(x0s, previews, strict=True))[1:]:
-        assert differ(pixels, by_host(x0, SD15)) < 3
+    *_, (_, ids, pixels) = previews_of(played)
+    assert ids["node_id"] == SAMPLER
+    assert differ(pixels, by_host(x0_of(everywhere, "spied/failing")[-1], SD15)) < 3
     told_of = [line for line in everywhere.log.rpartition("got prompt")[2].splitlines() if "lab_not_numbers" in line]
     assert len(told_of) == 1, told_of
 
@@ -216,6 +236,6 @@ def test_beneath_somebody_elses_it_works_and_does_nothing_once_switched_off(ever
     """The last test of the server: what the other one replaced stays replaced."""
     told(everywhere, wire)
     everywhere.play({"7": {"class_type": "LabWrapPreviewers", "inputs": {"again": next(AGAIN)}}})
-    assert told(everywhere, wire) == (["previews.py", OURS, "latent_preview.py"], "Previewer")
+    assert told(everywhere, wire)[:2] == (["previews.py", OURS, "latent_preview.py"], "Previewer")
     everywhere.post("/api/settings", OFF)
-    assert told(everywhere, wire) == (["previews.py", OURS, "latent_preview.py"], "Latent2RGBPreviewer")
+    assert told(everywhere, wire)[:2] == (["previews.py", OURS, "latent_preview.py"], "Latent2RGBPreviewer")

@@ -1,5 +1,6 @@
 """Nodes that look at what the host's previews are made of."""
 
+import threading
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -31,7 +32,7 @@ def layers():
 
 
 class LabPreviewers:
-    """Tells which functions make previewers, and what they make for a model."""
+    """Tells which functions make previewers, and what they make for a model, and what threads there are."""
 
     RETURN_TYPES = ()
     OUTPUT_NODE = True
@@ -48,9 +49,10 @@ class LabPreviewers:
         }
 
     def tell(self, model, method, again):
+        threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("safelight-")]
         with method_of(method):
             previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
-        return {"ui": {"layers": list(layers()), "previewer": [type(previewer).__name__]}}
+        return {"ui": {"layers": list(layers()), "previewer": [type(previewer).__name__], "threads": threads}}
 
 
 class LabWrapPreviewers:
