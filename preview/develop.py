@@ -39,6 +39,7 @@ class Developer:
         space: of the latents.
         candidates: gives the decoders to try, best first.
         tell: is told, once, that memory ran out; so it is that frames were left out.
+        fps: frames per second of the run's video, where the host says so; None: as the space's models make them.
         max_bytes: of a step's pixels; of a video that has more, every other frame is left out, as often as needed.
     """
 
@@ -48,9 +49,11 @@ class Developer:
         candidates: Callable[[], Sequence[Candidate]],
         tell: Callable[[str], None] = lambda _: None,
         *,
+        fps: float | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._space = space
+        self._video_fps = fps or space.fps
         self._ask = candidates
         self._tell: Callable[[str], None] | None = tell
         self._tell_of_frames: Callable[[str], None] | None = tell
@@ -133,9 +136,9 @@ class Developer:
 
     def _fps(self, every: int) -> float | None:
         """A decoder that knows no time makes one frame of what will be `frame_stride` of them."""
-        if self._space.fps is None:
+        if self._video_fps is None:
             return None
-        return self._space.fps * self.decoder().stride / self._space.frame_stride / every
+        return self._video_fps * self.decoder().stride / self._space.frame_stride / every
 
     def _in_use(self) -> Candidate:
         if self._candidates is None:

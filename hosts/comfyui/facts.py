@@ -11,6 +11,7 @@ from server import PromptServer
 from torch import Tensor
 
 from ...decoders.identify import Evidence
+from ...decoders.spaces import MAX_FPS
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,16 @@ def format_evidence(latent_format: Any) -> Evidence:
         factors=latent_format.latent_rgb_factors,
         bias=latent_format.latent_rgb_factors_bias,
     )
+
+
+def frame_rate(guider: Any) -> float | None:
+    """Frames per second that the model is told of, where it is: a model of LTX is.
+
+    Source: ComfyUI 0.33 `comfy_extras/nodes_lt.py`, `LTXVConditioning`.
+    """
+    conds = getattr(guider, "conds", None)
+    told = (cond.get("frame_rate") for some in (conds or {}).values() for cond in some if isinstance(cond, Mapping))
+    return next((float(rate) for rate in told if isinstance(rate, int | float) and 0 < rate <= MAX_FPS), None)
 
 
 def noisy_gains(model: Any, sigmas: Tensor) -> list[float]:

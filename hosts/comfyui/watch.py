@@ -37,7 +37,7 @@ from ...preview.screen import Screen
 from ...preview.sink import Sink
 from ...preview.snapshot import Frames, Selection
 from ...preview.step import Show, Step
-from .facts import Prompt, latent_evidence, noisy_gains, sampler_facts
+from .facts import Prompt, frame_rate, latent_evidence, noisy_gains, sampler_facts
 from .library import catalogue
 from .preferences import Preferences
 from .steps import Record, Steps, is_wired
@@ -198,7 +198,10 @@ class Watch:
         self._pipeline = Pipeline(
             self._run,
             Developer(
-                space, partial(_candidates, self._run, space, settings.decoder, evidence, accelerated), self._run.note
+                space,
+                partial(_candidates, self._run, space, settings.decoder, evidence, accelerated),
+                self._run.note,
+                fps=frame_rate(guider),
             ),
             outlets,
             show=settings.show,

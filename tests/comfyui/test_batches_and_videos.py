@@ -12,7 +12,6 @@ from PIL import Image, ImageSequence
 from safetensors import safe_open
 
 STEPS = 3
-FORMATS = "LabModel"
 
 
 @pytest.fixture
@@ -20,11 +19,13 @@ def kept(request, server, wire):
     """Plays a job with the node, which writes its steps, and without; gives what came of it and its folder."""
     name = re.sub(r"\W+", "_", request.node.name)
 
-    def play(latent_format, *, preview, **settings):
-        if latent_format not in server.inputs_of(FORMATS)["latent_format"][0]:
+    def play(latent_format, *, preview, more=None, **settings):
+        if latent_format not in server.inputs_of("LabModel")["latent_format"][0]:
             pytest.skip(f"ComfyUI {server.version} has no latent format {latent_format}")
         inputs = {"write_intermediates": True, "filename_prefix": f"more/{name}", **preview}
         graph = wire(latent_format, preview=inputs, steps=STEPS, spy=f"spied/{name}", **settings)
+        if more is not None:
+            more(graph)
         watched, bare = server.play(graph), server.play(wire.without_preview(graph))
         assert watched.ends == bare.ends == ["execution_success"], watched.named("execution_error")
         assert watched.digest == bare.digest, "the sampler's result is another one"
@@ -147,6 +148,16 @@ def test_an_animated_video_plays_at_the_models_speed(kept, server, latent_format
         assert duration == round(7000 / fps)
         assert (told["picture"]["frames"], told["picture"]["fps"]) == (7, fps)
         assert np.abs(frames[0].astype(int) - frames[3]).mean() > 5, "nothing moves"
+
+
+def test_a_frame_rate_that_the_model_is_told_of_is_the_speed(kept, server):
+    def conditioned(graph):
+        inputs = {"positive": ["1", 1], "negative": ["1", 1], "frame_rate": 12.0}
+        graph["20"] = {"class_type": "LTXVConditioning", "inputs": inputs}
+        graph["4"]["inputs"] |= {"positive": ["20", 0], "negative": ["20", 1]}
+
+    _, folder = kept("LTXV", preview={"frames": "animated"}, more=conditioned, flow=True, frames=5)
+    assert manifest_of(folder)["picture"]["fps"] == 12 / 8
 
 
 def test_another_program_plays_it(kept):
