@@ -11,17 +11,13 @@ from typing import Any, NamedTuple
 from .decoder import Card
 
 LIGHT = 100_000  # multiplications per latent pixel that a CPU does beside a sampler without anybody noticing
-SCORES = {  # the first that both have decides: what is seen is full size
-    "psnr_full_db": "at full size",
-    "psnr_latent_db": "at latent size",
-}
+SCORES = ("psnr_full_db", "psnr_latent_db")
 MOST_DB = 1000  # no PSNR of anything is more: a file may say any number
 
 
 class Comparison(NamedTuple):
-    """What two decoders scored on the same pictures, by the score named."""
+    """What two decoders scored on the same pictures."""
 
-    score: str
     mine_db: float
     theirs_db: float
 
@@ -33,12 +29,15 @@ class Comparison(NamedTuple):
         """In words, `name` being the other's."""
         return (
             f"{abs(self.gain_db):.1f} dB {'more' if self.gain_db > 0 else 'less'} than {name} on the same pictures "
-            f"({self.mine_db:.1f} and {self.theirs_db:.1f} {SCORES[self.score]})"
+            f"({self.mine_db:.1f} and {self.theirs_db:.1f})"
         )
 
 
 def compared(card: Card, other: Card) -> Comparison | None:
-    """How `card` scored beside `other`; None where nobody has compared them."""
+    """How `card` scored beside `other`: the mean of the scores that both have. None where nobody has compared them.
+
+    At full size all that do not enlarge are blurred alike, at latent size detail counts for nothing; people see both.
+    """
     mine, theirs = card.metrics, other.metrics
     pictures = mine.get("judged_on")
     same_pictures = isinstance(pictures, str) and pictures and pictures == theirs.get("judged_on")
@@ -47,9 +46,8 @@ def compared(card: Card, other: Card) -> Comparison | None:
         (_beside(theirs, card.name), theirs),
         (mine, theirs if same_pictures else {}),
     ):
-        for score in SCORES:
-            if _is_score(ours.get(score)) and _is_score(its.get(score)):
-                return Comparison(score, ours[score], its[score])
+        if both := [score for score in SCORES if _is_score(ours.get(score)) and _is_score(its.get(score))]:
+            return Comparison(*(sum(scores[score] for score in both) / len(both) for scores in (ours, its)))
     return None
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...decoders.catalogue import AUTO, Candidate
-from ...decoders.errors import LatentsError, SafelightError
+from ...decoders.errors import LatentsError, SafelightError, SpaceError
 from ...decoders.spaces import AUDIO, LatentSpace
 from ...preview.encode import ENLARGING, Enlarge
 from .latents import FROM_MODEL, fitting_spaces, origin
@@ -51,9 +51,9 @@ def draft(latent: Mapping[str, Any], model: Any | None, settings: Settings) -> T
     try:
         source = origin(model, settings.space, spaces)
         plain = source.plain(latent["samples"])
-    except LatentsError as error:
+    except (LatentsError, SpaceError) as error:
         fitting = ", ".join(fitting_spaces(latent["samples"], spaces)) or "none that is known"
-        raise LatentsError(
+        raise type(error)(
             f"{error} Spaces that latents {list(latent['samples'].shape)} could be of: {fitting}."
         ) from None
     candidates = catalogue().candidates(

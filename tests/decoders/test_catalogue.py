@@ -532,8 +532,8 @@ def test_of_each_decoder_it_is_said_whether_it_is_taken_and_why(tmp_path):
     choices = {choice.card.name: choice for choice in Catalogue([tmp_path]).choices()}
     assert choices.keys() == {card.name for card in Catalogue([tmp_path]).all()}
     assert choices["better"][1:3] == (True, False)
-    assert choices["better"].why == f"1.5 dB more than {FLUX2} on the same pictures (22.0 and 20.5 at full size)"
-    assert choices[FLUX2].why == "1.5 dB less than better on the same pictures (20.5 and 22.0 at full size)"
+    assert choices["better"].why == f"1.5 dB more than {FLUX2} on the same pictures (22.0 and 20.5)"
+    assert choices[FLUX2].why == "1.5 dB less than better on the same pictures (20.5 and 22.0)"
     assert choices["worse"].why.startswith("3.0 dB less than better")
     assert choices["unmeasured"].why == "not measured beside better"
     assert choices["heavy"].why.startswith(f"heavier than a CPU does in passing; not measured beside {FAST}")
