@@ -20,7 +20,7 @@ from safelight.decoders.tensors import open_tensors, write_tensors
 from safelight.fitting import knowledge as knowing
 from safelight.fitting import learned as learning
 from safelight.fitting.closed import Form, features
-from safelight.fitting.judge import psnr_db
+from safelight.fitting.judge import at_size, psnr_db
 from safelight.fitting.knowledge import Knowledge, Lesson, NewerError
 from safelight.fitting.learned import inspect, learn, reset
 
@@ -92,7 +92,7 @@ def test_where_what_ships_is_better_nothing_is_offered(tmp_path):
 
     def flux2(seed):
         latents = lesson(seed, channels=32, size=(16, 16)).latents
-        return Lesson(latents, shipped.decode(latents))
+        return Lesson(latents, at_size(shipped.decode(latents), 16, 16))
 
     for seed in range(10):
         learn(tmp_path, space, flux2(seed), Catalogue([tmp_path]))
