@@ -9,6 +9,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from comfy.samplers import KSampler
 from comfy.utils import unpack_latents
 from torch import Tensor
 
@@ -24,6 +25,8 @@ from .resume import resuming
 
 MAX_RECORDS = 64  # of one node: an upscaler samples every tile
 MOST_ON_SHEET = 48
+FULL_DENOISE = 0.9999  # and the host begins at the first step; its own number
+MOST_BEFORE = 300  # steps before a run, that are looked for
 # What these hand to the callback is not what the next sampler would begin with.
 # Source: ComfyUI 0.33 `comfy/k_diffusion/sampling.py`, `comfy/extra_samplers/uni_pc.py`.
 OWN_STEPS = ("uni_pc", "uni_pc_bh2", "dpm_fast", "dpm_adaptive")
@@ -42,18 +45,32 @@ class Schedule:
     steps: int
 
     @classmethod
-    def of(cls, prompt: Prompt, steps: int) -> "Schedule":
-        """As the node says that samples `steps` steps; from 0 where it does not say.
+    def of(cls, prompt: Prompt, steps: int) -> "Schedule | None":
+        """As the node says that samples `steps` steps; None where what it says comes from other nodes.
 
         Source: ComfyUI 0.33 `comfy/samplers.py`, `KSampler.set_steps` and `KSampler.sample`.
         """
-        asked, start, denoise = (prompt.sampler_input(name) for name in ("steps", "start_at_step", "denoise"))
-        whole = asked if _is_count(asked) else None
-        if _is_count(start):
-            return cls(start=start, steps=max(whole or 0, start + steps))
-        if whole and isinstance(denoise, int | float) and 0 < denoise <= 0.9999:
-            longer = int(whole / denoise)
-            return cls(start=max(0, longer - steps), steps=longer)
+        inputs = prompt.graph.get(prompt.node or "", {}).get("inputs", {})
+        whole, start, denoise = (inputs.get(name) for name in ("steps", "start_at_step", "denoise"))
+        match whole, start, denoise:
+            case int(), int(), None:
+                return cls(start=start, steps=whole)
+            case int(), None, float() | int() if 0 < denoise <= FULL_DENOISE:
+                longer = int(whole / denoise)
+                return cls(start=max(0, longer - steps), steps=longer)
+            case _, None, None | float() | int():
+                return cls(start=0, steps=steps)
+        return None
+
+    @classmethod
+    def found(cls, model: Any, sampler: Mapping[str, Any], sigmas: Tensor) -> "Schedule":
+        """The shortest one that ends in `sigmas`; themselves if none does."""
+        steps = len(sigmas) - 1
+        name, scheduler = sampler.get("name"), sampler.get("scheduler")
+        for longer in range(steps, steps + MOST_BEFORE if scheduler else steps):
+            whole = KSampler(model, longer, "cpu", name, scheduler, None, model.model_options).sigmas
+            if len(whole) == longer + 1 and torch.equal(whole[-(steps + 1) :], sigmas):
+                return cls(start=longer - steps, steps=longer)
         return cls(start=0, steps=steps)
 
 
@@ -65,7 +82,7 @@ class Record:
         run: it.
         folders: with its pictures, the best first.
         latents: the folder with its latents; None where none are kept.
-        schedule: where its steps stand.
+        schedule: where its steps stand; None where that is still to be found.
         shapes: of the latents; several, where they are packed into one tensor.
         model: that was sampled with, as long as somebody else keeps it.
         sampling: the host's `model_sampling` of it.
@@ -75,7 +92,7 @@ class Record:
     run: Run
     folders: Sequence[RunFolder]
     latents: RunFolder | None
-    schedule: Schedule
+    schedule: Schedule | None
     shapes: Sequence[Sequence[int]]
     model: "weakref.ref[Any]"
     sampling: Any
@@ -106,8 +123,7 @@ class Record:
 
     def facts(self) -> dict[str, str]:
         """What a file with its latents should say of them."""
-        told = {"format_name": type(self.latent_format).__name__, "start_at_step": str(self.schedule.start)}
-        return told | {"schedule_steps": str(self.schedule.steps), "shapes": json.dumps(self.shapes)}
+        return {"format_name": type(self.latent_format).__name__, "shapes": json.dumps(self.shapes)}
 
 
 @final
@@ -181,6 +197,7 @@ class Steps:
                 "can go on from it; sample with euler, heun, dpmpp_2m or another that goes from sigma to sigma"
             )
         model = record.model() or self._model
+        schedule = record.schedule or Schedule.found(model, record.run.sampler, sigmas)
         noisy = _begun_with(record.sampling, saved.noisy, sigmas[at])
         given = _process_out(model, record.latent_format, noisy)
         expected = _process_in(model, record.latent_format, given)
@@ -188,8 +205,8 @@ class Steps:
             noisy={"samples": _unpacked(given, record.shapes)},
             denoised={"samples": _unpacked(self._denoised(model, record, saved), record.shapes)},
             sigmas=sigmas[at:].clone(),
-            start_at_step=record.schedule.start + at,
-            steps=record.schedule.steps,
+            start_at_step=schedule.start + at,
+            steps=schedule.steps,
             model=resuming(model, saved.noisy, float(sigmas[at]), expected),
         )
 
@@ -289,7 +306,3 @@ def _unpacked(latents: Tensor, shapes: Sequence[Sequence[int]]) -> Any:
     from comfy.nested_tensor import NestedTensor  # older hosts have neither this nor packed latents
 
     return NestedTensor(unpack_latents(latents, shapes))
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
