@@ -25,8 +25,8 @@ export function inPlaceOfPicture(run, idle = IDLE) {
   if (!run) return idle;
   const known = newestStep(run.manifest) !== null;
   if (run.gone && (known || !run.manifest)) return GONE;
-  if (!run.manifest && run.state !== "running") return "Opening the run";
-  return known ? "" : (WITHOUT_A_PICTURE[run.state] ?? "");
+  if (run.state !== "running" && (known || !run.manifest)) return "Opening the run"; // its picture is on the way
+  return WITHOUT_A_PICTURE[run.state] ?? "";
 }
 
 /**

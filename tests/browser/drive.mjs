@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { boxOf, clickOn, FIND_NODE, look, lookUntil, openBrowser, openTab, openWorkflow, queue, ready } from "./page.mjs";
 
 const asked = JSON.parse(readFileSync(0, "utf8"));
-const model = { latent_format: asked.latent_format, flow: true, height: 24, width: 36, step_ms: 250 };
+const model = { latent_format: asked.latent_format, flow: true, height: 24, width: 36, step_ms: 450 };
 const sampler = { steps: 8, cfg: 1 };
 const finished = (seen) => seen.state.includes("finished") && /^step (\d+) \/ \1$/.test(seen.step);
 const stepOf = (seen) => Number(/step\s+(\d+)/.exec(seen.step)?.[1] ?? 0);
@@ -130,7 +130,7 @@ const SCENES = {
     await clickOn(page, ".strip", 0.4);
     await page.keyboard.press("l");
     const before = await lookUntil(page, (now) => now.live === "locked" && now.painted);
-    await queue(page, ++seed, 40);
+    await queue(page, ++seed, 30);
     const during = await lookUntil(page, (now) => now.runs.length > before.runs.length);
     await clickOn(page, ".live");
     const after = await lookUntil(page, finished);
@@ -172,7 +172,7 @@ const SCENES = {
   },
 
   async reload_while_running({ page }) {
-    await queue(page, ++seed, 80);
+    await queue(page, ++seed, 50);
     const before = await lookUntil(page, (seen) => running(seen, 2));
     await page.reload();
     await ready(page);
@@ -191,7 +191,7 @@ const SCENES = {
       await ready(other.page);
       await other.page.evaluate((drawing) => window.app.loadGraphData(drawing, true, true, "same"), drawing);
       const before = await lookUntil(other.page, (seen) => seen.painted);
-      await queue(page, ++seed, 40);
+      await queue(page, ++seed, 30);
       const ours = await lookUntil(page, (seen) => running(seen, 3));
       await lookUntil(page, finished);
       // It asks for itself, for it has the same workflow.

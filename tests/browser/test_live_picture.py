@@ -6,17 +6,6 @@ from pathlib import Path
 import pytest
 
 OURS = "comfy-safelight-preview"
-PREVIEW_INPUTS = {
-    "model",
-    "decoder",
-    "show",
-    "every_n_steps",
-    "max_side_px",
-    "write_intermediates",
-    "filename_prefix",
-    "file_format",
-    "enlarge",
-}
 
 
 def scene(told, name: str):
@@ -60,10 +49,10 @@ def test_a_node_that_waits_says_how_to_begin(told):
     assert "Connect model to a sampler" in scene(told, "live")["idle"]["words"]
 
 
-def test_nothing_of_the_view_is_in_the_prompt_or_the_workflow(told):
-    live = scene(told, "live")
-    assert set(live["inputs"]) == PREVIEW_INPUTS
-    assert len(live["values"]) == len(PREVIEW_INPUTS) - 1
+def test_nothing_of_the_view_is_in_the_prompt_or_the_workflow(told, browsed_server):
+    live, inputs = scene(told, "live"), browsed_server.inputs_of("SafelightPreview")
+    assert set(live["inputs"]) == set(inputs)
+    assert len(live["values"]) == len(inputs) - 1  # the model comes by a link
 
 
 def test_a_person_travels_by_mouse_and_keys(told):

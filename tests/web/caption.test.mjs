@@ -73,7 +73,9 @@ test("every state has words for when there is no picture", () => {
   assert.equal(inPlaceOfPicture(null, "Nothing here"), "Nothing here");
   assert.match(inPlaceOfPicture(run("finished", { gone: true })), /made room/);
   assert.match(inPlaceOfPicture(run("finished", { manifest: null })), /Opening/);
-  assert.equal(inPlaceOfPicture(run("finished")), "");
+  assert.match(inPlaceOfPicture(run("finished")), /Opening/);
+  assert.match(inPlaceOfPicture(run("running")), /Waiting/);
+  assert.equal(inPlaceOfPicture(run("of a newer kind", { manifest: empty })), "");
 });
 
 test("the note is the last one, or that there is nothing left to see", () => {
