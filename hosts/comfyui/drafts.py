@@ -16,7 +16,7 @@ from ...decoders.catalogue import AUTO, Candidate
 from ...decoders.errors import LatentsError, SafelightError, SpaceError
 from ...decoders.spaces import AUDIO, LatentSpace
 from ...preview.encode import ENLARGING, Enlarge
-from .latents import FROM_MODEL, fitting_spaces, origin
+from .latents import FROM_MODEL, fitting_spaces, origin, picture_of
 from .library import catalogue
 
 log = logging.getLogger("safelight.comfyui")
@@ -47,15 +47,13 @@ def draft(latent: Mapping[str, Any], model: Any | None, settings: Settings) -> T
     Raises:
         SafelightError: no such space or decoder, or the latents are not of that space.
     """
-    spaces = catalogue().spaces()
+    samples, spaces = picture_of(latent), catalogue().spaces()
     try:
         source = origin(model, settings.space, spaces)
-        plain = source.plain(latent["samples"])
+        plain = source.plain(samples)
     except (LatentsError, SpaceError) as error:
-        fitting = ", ".join(fitting_spaces(latent["samples"], spaces)) or "none that is known"
-        raise type(error)(
-            f"{error} Spaces that latents {list(latent['samples'].shape)} could be of: {fitting}."
-        ) from None
+        fitting = ", ".join(fitting_spaces(samples, spaces)) or "none that is known"
+        raise type(error)(f"{error} Spaces that latents {list(samples.shape)} could be of: {fitting}.") from None
     candidates = catalogue().candidates(
         source.space, settings.decoder, accelerated=source.accelerated, evidence=source.evidence
     )

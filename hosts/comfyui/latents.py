@@ -1,5 +1,6 @@
 """What a LATENT holds, which is what the VAE takes, as what a sampler holds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,14 +36,12 @@ class Origin:
         """Whether the model runs on something faster than a CPU."""
         return self.device.type != "cpu"
 
-    def plain(self, samples: Any) -> Tensor:
-        """The samples of a LATENT as model space `[B, C, T, H, W]`; of picture and sound, the picture.
+    def plain(self, samples: Tensor) -> Tensor:
+        """The samples of a LATENT as model space `[B, C, T, H, W]`.
 
         Raises:
             LatentsError: they are not of the space.
         """
-        if getattr(samples, "is_nested", False):
-            samples = samples.unbind()[0]
         if self.latent_format is None:
             return self.space.to_model(self.space.unpack(samples.float()))
         if self.latent_format.latent_dimensions == VIDEO and samples.ndim == 4:
@@ -56,6 +55,12 @@ class Origin:
             raise LatentsError(f"{name} does not take latents {list(samples.shape)}: {error}.") from None
 
 
+def picture_of(latent: Mapping[str, Any]) -> Tensor:
+    """The samples of a LATENT; of picture and sound, the picture."""
+    samples = latent["samples"]
+    return samples.unbind()[0] if getattr(samples, "is_nested", False) else samples
+
+
 def origin(model: Any, name: str, spaces: Spaces) -> Origin:
     """Where latents come from: a space by its `name`, or what the ModelPatcher `model` says if that is `FROM_MODEL`.
 
@@ -67,7 +72,7 @@ def origin(model: Any, name: str, spaces: Spaces) -> Origin:
     if name != FROM_MODEL:
         return Origin(space=spaces[name])
     if model is None:
-        raise SpaceError(f"space is `{FROM_MODEL}`, but none is connected: connect the model, or choose the space")
+        raise SpaceError(f"space is `{FROM_MODEL}`, but none is connected: connect the model, or choose the space.")
     evidence = latent_evidence(model)
     try:
         space = identify(evidence, spaces)

@@ -123,7 +123,7 @@ def teach(learner: Learner, samples: Mapping[str, Any], images: Tensor, model: A
     """
     try:
         # Here, not above: they ask the host, and what learns is tried without one.
-        from .latents import origin
+        from .latents import origin, picture_of
         from .library import catalogue, own_folder
 
         at_hand = catalogue()
@@ -131,7 +131,7 @@ def teach(learner: Learner, samples: Mapping[str, Any], images: Tensor, model: A
         source = origin(model, space, spaces)
         evidence, of = source.evidence, source.space
         _expect_pictures(of)
-        copy, downscale = copied(source.plain(samples["samples"]), images)
+        copy, downscale = copied(source.plain(picture_of(samples)), images)
         if of.name == UNKNOWN and evidence is not None:
             of = new_row(evidence, spaces, downscale=downscale)
         folder = own_folder()

@@ -206,7 +206,7 @@ def test_so_are_those_of_another_model(desk, latent_format):
 
 def test_without_a_model_and_a_name_the_space_is_asked_for(desk):
     told = desk.refusal(drawn(1, 16, 4, 6))
-    assert "no model is connected: connect one, or choose the space" in told
+    assert "connect the model, or choose the space" in told
     assert "flux1" in told
 
 
