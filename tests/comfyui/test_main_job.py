@@ -292,7 +292,7 @@ def test_the_nodes_inputs_are_those_promised_in_order(server):
     inputs = server.inputs_of("SafelightPreview")
     assert list(inputs) == [
         *("model", "decoder", "show", "every_n_steps", "max_side_px", "write_intermediates"),
-        *("filename_prefix", "file_format", "enlarge", "batch", "frames"),
+        *("filename_prefix", "file_format", "enlarge", "batch", "frames", "keep_latents"),
     ]
     info = server.get("/object_info/SafelightPreview").json()["SafelightPreview"]
     assert (info["display_name"], info["category"], info["output"]) == ("Preview Steps", "Safelight", ["MODEL"])
