@@ -276,7 +276,8 @@ def _write_report(folder: Path, text: str, *images: Image.Image) -> None:
 def _print_halfway(decoders: Sequence[Decoder], pairs: Pairs, teacher: Decoder) -> None:
     nets = [decoder.net for decoder in decoders]
     print(f"\nagainst {teacher.name} on the same half-way latents: PSNR at latent size, dB; between steps of a run,")
-    print("flicker; on plain latents the colour cast, both of 255 levels; on soft ones detail, 1 is the teacher's")
+    print("flicker; on plain latents the colour cast, both of 255 levels; on soft ones detail, 1 is the teacher's.")
+    print("Columns are the decoders, in the order above")
     for title, numbers in judge_halfway(nets, pairs.latents, teacher.decode):
         print(f"{title:14}", *(f"{number:6.2f}" for number in numbers))
 
