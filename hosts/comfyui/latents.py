@@ -72,7 +72,7 @@ def origin(model: Any, name: str, spaces: Spaces) -> Origin:
     if name != FROM_MODEL:
         return Origin(space=spaces[name])
     if model is None:
-        raise SpaceError(f"space is `{FROM_MODEL}`, but none is connected: connect the model, or choose the space.")
+        raise SpaceError(f"space is `{FROM_MODEL}`, but no model is connected: connect the model, or choose the space.")
     evidence = latent_evidence(model)
     try:
         space = identify(evidence, spaces)
