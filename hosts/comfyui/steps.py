@@ -29,7 +29,10 @@ FULL_DENOISE = 0.9999  # and the host begins at the first step; its own number
 MOST_BEFORE = 300  # steps before a run, that are looked for
 # What these hand to the callback is not what the next sampler would begin with.
 # Source: ComfyUI 0.33 `comfy/k_diffusion/sampling.py`, `comfy/extra_samplers/uni_pc.py`.
-OWN_STEPS = ("uni_pc", "uni_pc_bh2", "dpm_fast", "dpm_adaptive")
+OWN_STEPS = (
+    *("uni_pc", "uni_pc_bh2", "dpm_fast", "dpm_adaptive", "ipndm", "ipndm_v", "deis"),
+    *("unipc", "unipc_bh2", "dpm_fast_function", "dpm_adaptive_function"),  # where a node has no name for them
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +224,7 @@ class Steps:
             )
         saved = SavedRun(folder.path, folder.manifest())
         if not any(entry.latent for entry in saved.steps) and folder.run.notes:
-            raise GoneError(f"no latents were kept of this run: {'; '.join(folder.run.notes)}")
+            raise GoneError(f"this run has no latents: {'; '.join(folder.run.notes)}")
         return saved.latents(step)
 
     @staticmethod

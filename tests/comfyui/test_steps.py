@@ -1,7 +1,9 @@
 """The steps of a run as data, on a real server: images, a sampler that goes on from one of them, a run loaded again."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -178,3 +180,284 @@ def test_keeping_latents_changes_no_bit(server, wire):
     graph = wire("Flux", flow=True, preview={"keep_latents": True}, seed=77)
     bare = wire("Flux", flow=True, seed=77, again=1)
     assert server.play(graph).digest == server.play(bare).digest
+
+
+@pytest.mark.parametrize("sampler", ["uni_pc", "ipndm", "dpm_adaptive"])
+def test_a_sampler_that_does_not_tell_what_it_works_on_cannot_be_gone_on_from(server, wire, sampler):
+    graph = wire(preview={"keep_latents": True}, steps=STEPS, sampler=sampler)
+    go_on(graph, pick(graph, 3), CONTINUED)
+    assert f"the sampler {sampler} does not tell what it works on" in refusal(server.play(graph))
+
+
+def test_a_step_that_there_is_not_is_told_with_those_that_there_are(server, wire):
+    graph = wire(preview={"keep_latents": True, "every_n_steps": 3}, steps=STEPS)
+    go_on(graph, pick(graph, STEPS + 1), CONTINUED)
+    assert "this run has no step 9; there are latents of steps 1, 4, 7-8" in refusal(server.play(graph))
+
+
+def test_without_kept_latents_it_says_where_to_switch_them_on(server, wire):
+    graph = wire(preview={}, steps=STEPS)
+    go_on(graph, pick(graph, 3), CONTINUED)
+    assert "no latents were kept of this run: switch on keep_latents" in refusal(server.play(graph))
+
+
+def test_without_a_sampler_it_says_what_to_connect(server, wire):
+    graph = wire(preview={"keep_latents": True}, steps=STEPS)
+    go_on(graph, pick(graph, 3, after=MODEL), CONTINUED)
+    graph[PICK]["inputs"]["after_sampling"] = [MODEL, 2]
+    del graph[SAMPLER], graph[DIGEST]
+    graph[f"{CONTINUED} sampler"]["inputs"] |= {"positive": [MODEL, 1], "negative": [MODEL, 1], "cfg": 1.0}
+    graph[f"{CONTINUED} sampler"]["inputs"]["scheduler"] = "normal"
+    assert "connect the sampler's LATENT to after_sampling" in refusal(server.play(graph))
+
+
+def test_a_run_whose_folder_is_gone_is_told(server, wire):
+    preview = {"keep_latents": True, "write_intermediates": True, "filename_prefix": "steps/gone"}
+    graph = wire(preview=preview, steps=STEPS)
+    server.play(graph)
+    shutil.rmtree(server.output / "steps/gone_00001")
+    go_on(graph, pick(graph, 3), CONTINUED)
+    assert "its folder gone_00001 was deleted or made room for newer runs" in refusal(server.play(graph))
+
+
+# Files
+
+
+def test_latents_are_kept_as_the_sampler_had_them(server, wire):
+    preview = {"keep_latents": True, "write_intermediates": True, "filename_prefix": "steps/kept"}
+    graph = wire("Flux", flow=True, batch=2, preview=preview, spy="steps_spy", steps=5)
+    assert server.play(graph).ends == ["execution_success"]
+    folder = server.output / "steps/kept_00001"
+    spied = load_file(server.output / "steps_spy_1.safetensors")
+    with safe_open(server.output / "steps_spy_1.safetensors", framework="pt") as file:
+        sigmas = torch.tensor(json.loads(file.metadata()["sigmas"]))
+    manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert [step["latent"] for step in manifest["steps"]] == [f"step_{i:04d}.safetensors" for i in range(1, 6)]
+    assert [step["files"] for step in manifest["steps"]] == [[f"step_{i:04d}.png"] for i in range(1, 6)]
+    for i, step in enumerate(manifest["steps"]):
+        kept = load_file(folder / step["latent"])
+        assert set(kept) == {"noisy", "denoised", "sigmas"}
+        assert torch.equal(kept["noisy"], spied["x"][i])
+        assert torch.equal(kept["denoised"], spied["x0"][i])
+        assert torch.equal(kept["sigmas"], sigmas)
+
+
+def test_latents_of_a_run_that_writes_nothing_are_beside_its_live_pictures(server, wire):
+    graph = wire(preview={"keep_latents": True}, steps=3)
+    played = server.play(graph)
+    run = played.named("safelight.run")[0].data["run"]
+    assert {path.name for path in (server.temp / "safelight" / run).glob("*.safetensors")} == {
+        f"step_{i:04d}.safetensors" for i in (1, 2, 3)
+    }
+    assert server.get(f"/safelight/runs/{run}/step_0001.safetensors").status == 404, "only pictures are served"
+
+
+def test_more_latents_than_there_is_room_for_are_refused_with_the_numbers_while_the_run_goes_on(server, wire):
+    server.post("/settings", {"Safelight.BudgetMB": 1})
+    try:
+        graph = wire("Wan21", flow=True, frames=21, height=60, width=104, steps=2, preview={"keep_latents": True})
+        played = server.play(graph)
+        assert played.ends == ["execution_success"]
+        run = played.named("safelight.run")[0].data["run"]
+        notes = server.get(f"/safelight/runs/{run}").json()["notes"]
+        assert any("2 steps of 16.8 MB are 33.5 MB, the budget for live runs" in note for note in notes), notes
+        assert not list((server.temp / "safelight" / run).glob("*.safetensors"))
+        go_on(graph, pick(graph, 2), CONTINUED)
+        assert "no latents are kept: 2 steps of 16.8 MB" in refusal(server.play(graph))
+    finally:
+        server.post("/settings", {"Safelight.BudgetMB": 512})
+
+
+# Images
+
+
+def steps_to_images(graph, **inputs):
+    graph["images"] = {
+        "class_type": "SafelightSteps",
+        "inputs": {"steps": [PREVIEW, 1], "after_sampling": [SAMPLER, 0], **inputs},
+    }
+    for output, name in enumerate(("images", "sheet")):
+        graph[f"keep {name}"] = {
+            "class_type": "LabKeep",
+            "inputs": {"file": f"steps_{name}.safetensors", "image": ["images", output]},
+        }
+
+
+def kept_image(server, name):
+    return load_file(server.output / f"steps_{name}.safetensors")["image"]
+
+
+def test_steps_become_images_as_they_were_written(server, wire):
+    preview = {"write_intermediates": True, "filename_prefix": "steps/images", "enlarge": "bicubic"}
+    graph = wire(preview=preview, steps=6)
+    steps_to_images(graph)
+    assert server.play(graph).ends == ["execution_success"]
+    found = kept_image(server, "images")
+    for i, image in enumerate(found):
+        with Image.open(server.output / f"steps/images_00001/step_{i + 1:04d}.png") as written:
+            assert torch.equal(image, torch.from_numpy(np.array(written)).float() / 255)
+    assert len(found) == 6
+    sheet = kept_image(server, "sheet")
+    assert len(sheet) == 1
+    assert sheet.shape[2] > 2 * 256
+    assert sheet.max() <= 1
+
+
+def test_the_steps_of_a_run_that_writes_nothing_are_images_too(server, wire):
+    graph = wire(preview={"every_n_steps": 2}, steps=7)
+    steps_to_images(graph, max_images=3)
+    assert server.play(graph).ends == ["execution_success"]
+    assert len(kept_image(server, "images")) == 3
+
+
+# Loading
+
+
+@pytest.fixture
+def loaded(server, wire, request):
+    """Plays a run that is written with its latents, changes its folder, and loads it: what was played."""
+    name = "".join(letter if letter.isalnum() else "_" for letter in request.node.name)
+
+    def play(change=lambda folder: None, folder=None, **inputs):
+        preview = {"write_intermediates": True, "keep_latents": True, "filename_prefix": f"loaded/{name}"}
+        graph = wire("Flux", flow=True, preview=preview, steps=5)
+        graph["latent"] = {"class_type": "SaveLatent", "inputs": {"samples": [SAMPLER, 0], "filename_prefix": name}}
+        assert server.play(graph).ends == ["execution_success"]
+        path = server.output / f"loaded/{name}_00001"
+        change(path)
+        run = {"run": "none", "folder": folder or f"loaded/{name}_00001", "step": 0, "max_images": 200}
+        return server.play(
+            {
+                "load": {"class_type": "SafelightLoadRun", "inputs": {**run, **inputs}},
+                "images": {"class_type": "LabKeep", "inputs": {"file": "loaded.safetensors", "image": ["load", 0]}},
+                "digest": {"class_type": "LabDigest", "inputs": {"samples": ["load", 1]}},
+                "tell": {"class_type": "LabTell", "inputs": {"text": ["load", 2]}},
+                "latent": {
+                    "class_type": "SaveLatent",
+                    "inputs": {"samples": ["load", 1], "filename_prefix": f"{name}_again"},
+                },
+            }
+        ), path
+
+    return play
+
+
+def test_a_run_is_loaded_with_its_pictures_its_latents_and_what_it_was(server, loaded):
+    played, folder = loaded(step=3)
+    assert played.ends == ["execution_success"], played.named("execution_error")
+    assert len(load_file(server.output / "loaded.safetensors")["image"]) == 5
+    told = played.histories[0]["outputs"]["tell"]["told"][0]
+    assert f"{folder.name}: finished, 5 steps, name euler, scheduler normal" in told
+    assert "latents of steps 1-5" in told
+    [saved] = server.output.glob("test_a_run_is_loaded_with_its_pictures*_again_*.latent")
+    denoised = load_file(folder / "step_0003.safetensors")["denoised"]
+    expected = denoised / 0.3611 + 0.1159  # of FLUX.1's VAE
+    torch.testing.assert_close(load_file(saved)["latent_tensor"], expected)
+    listed = server.inputs_of("SafelightLoadRun")["run"]
+    options = listed[1]["options"] if listed[0] == "COMBO" else listed[0]
+    assert options[0] == f"loaded/{folder.name}"
+
+
+def without_a_picture(folder):
+    (folder / "step_0002.png").unlink()
+
+
+def without_latents(folder):
+    (folder / "step_0005.safetensors").unlink()
+
+
+def of_a_newer_version(folder):
+    edit(folder, format="safelight.run/2")
+
+
+def with_a_way_out(folder):
+    edit_step(folder, files=["../../secret.png"])
+
+
+def with_a_link_out(folder):
+    (folder.parent / "elsewhere.png").write_bytes((folder / "step_0001.png").read_bytes())
+    (folder / "step_0001.png").unlink()
+    (folder / "step_0001.png").symlink_to(folder.parent / "elsewhere.png")
+
+
+def with_latents_of_another_step(folder):
+    (folder / "step_0005.safetensors").write_bytes((folder / "step_0002.safetensors").read_bytes())
+
+
+def with_latents_of_another_space(folder):
+    path = folder / "step_0005.safetensors"
+    with safe_open(path, framework="pt") as file:
+        facts = file.metadata()
+    tensors = load_file(path)
+    save_file(tensors | {"denoised": tensors["denoised"][:, :7].contiguous()}, path, facts)
+
+
+def with_no_picture_in_a_file(folder):
+    (folder / "step_0001.png").write_bytes(b"this is no picture")
+
+
+def with_broken_latents(folder):
+    (folder / "step_0005.safetensors").write_bytes(b"this is no safetensors file")
+
+
+def without_a_record(folder):
+    (folder / "run.json").unlink()
+
+
+def edit(folder, **facts):
+    path = folder / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | facts))
+
+
+def edit_step(folder, **facts):
+    steps = json.loads((folder / "run.json").read_text(encoding="utf-8"))["steps"]
+    edit(folder, steps=[steps[0] | facts, *steps[1:]])
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (without_a_picture, "step_0002.png is listed in run.json and missing"),
+        (without_latents, "it is gone or was moved"),
+        (of_a_newer_version, "expected format safelight.run/1, found 'safelight.run/2'; a newer run needs a newer"),
+        (with_a_way_out, "'../../secret.png' is not the name of a file in the folder"),
+        (with_a_link_out, "step_0001.png: leads out of the folder"),
+        (with_latents_of_another_step, "expected latents of step '5', found '2'; the folder was edited"),
+        (with_latents_of_another_space, "step 5: latents of FLUX.1"),
+        (with_no_picture_in_a_file, "step_0001.png: expected a picture"),
+        (with_broken_latents, "step_0005.safetensors: is not a safetensors file"),
+        (without_a_record, "expected the folder of a run"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_folder_that_was_edited_is_told_by_what_is_wrong_with_it(loaded, change, expected):
+    played, _ = loaded(change)
+    assert expected in refusal(played)
+
+
+@pytest.mark.parametrize("folder", ["../input", "/", "loaded/../../models", "loaded/nothing", "loaded/\0"])
+def test_only_folders_in_the_output_folder_are_loaded(loaded, folder):
+    played, _ = loaded(folder=folder)
+    assert "the output folder" in refusal(played) or "is no path" in refusal(played)
+
+
+def test_a_step_that_a_run_does_not_have_is_told(loaded):
+    played, _ = loaded(step=9)
+    assert "this run has no step 9; there are latents of steps 1-5" in refusal(played)
+
+
+def test_a_run_without_latents_gives_its_pictures_and_blocks_only_what_asks_for_latents(server, wire):
+    preview = {"write_intermediates": True, "filename_prefix": "loaded/bare"}
+    server.play(wire(preview=preview, steps=3))
+    load = {"run": "loaded/bare_00001", "folder": "", "step": 0, "max_images": 200}
+    played = server.play(
+        {
+            "load": {"class_type": "SafelightLoadRun", "inputs": load},
+            "images": {"class_type": "LabKeep", "inputs": {"file": "bare.safetensors", "image": ["load", 0]}},
+        }
+    )
+    assert played.ends == ["execution_success"]
+    assert len(load_file(server.output / "bare.safetensors")["image"]) == 3
+    digest = {"class_type": "LabDigest", "inputs": {"samples": ["load", 1]}}
+    played = server.play({"load": {"class_type": "SafelightLoadRun", "inputs": load}, "digest": digest})
+    assert "no latents were kept of this run" in played.named("execution_error")[0].data["exception_message"]
