@@ -10,7 +10,6 @@ from typing import Any
 import comfy.latent_formats
 import folder_paths
 import torch
-from comfy.utils import unpack_latents
 from torch import Tensor
 
 from ...decoders.errors import GoneError, LatentsError, ManifestError, SafelightError
@@ -149,6 +148,7 @@ def _unpacked(saved: SavedLatents, latents: Tensor) -> Any:
         raise LatentsError(f"step {saved.index}: expected latents packed of {shapes}, found {list(latents.shape)}")
     try:
         from comfy.nested_tensor import NestedTensor
+        from comfy.utils import unpack_latents
     except ImportError:
         raise LatentsError("picture and sound in one: this version of ComfyUI does not know such latents") from None
     return NestedTensor(unpack_latents(latents, shapes))

@@ -10,7 +10,6 @@ from typing import Any, final
 import numpy as np
 import torch
 from comfy.samplers import KSampler
-from comfy.utils import unpack_latents
 from torch import Tensor
 
 from ...decoders.errors import GoneError, LatentsError
@@ -307,5 +306,6 @@ def _unpacked(latents: Tensor, shapes: Sequence[Sequence[int]]) -> Any:
     if len(shapes) == 1:
         return latents
     from comfy.nested_tensor import NestedTensor  # older hosts have neither this nor packed latents
+    from comfy.utils import unpack_latents
 
     return NestedTensor(unpack_latents(latents, shapes))
