@@ -25,12 +25,21 @@ SIDE_PX = 512
 AGAIN = itertools.count(1)
 
 
-@pytest.fixture
-def everywhere(own_server):
-    """A server with the setting on, until the end of the test."""
+@pytest.fixture(scope="module")
+def warm_server(own_server, wire):
+    """A server whose first picture, which on a busy machine takes seconds, is behind it."""
     own_server.post("/api/settings", OFF | {SETTING: True})
-    yield own_server
+    own_server.play(wire(step_ms=500.0))
     own_server.post("/api/settings", OFF)
+    return own_server
+
+
+@pytest.fixture
+def everywhere(warm_server):
+    """A server with the setting on, until the end of the test."""
+    warm_server.post("/api/settings", OFF | {SETTING: True})
+    yield warm_server
+    warm_server.post("/api/settings", OFF)
 
 
 class Told(NamedTuple):
