@@ -33,7 +33,7 @@ PORT = 8765
 DEPTH = 2  # of folders in folders
 IDLE_LIMIT_S = 60
 
-TYPES = {".png": "image/png", ".webp": "image/webp", ".jpg": "image/jpeg"}
+TYPES = {".png": "image/png", ".webp": "image/webp", ".jpg": "image/jpeg", ".gif": "image/gif", ".mp4": "video/mp4"}
 STATES = ("running", "finished", "interrupted", "failed")
 SHAPES: Mapping[str, type | tuple[type, ...]] = {
     "started": str,

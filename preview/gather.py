@@ -6,6 +6,7 @@ from typing import final
 from PIL import Image
 
 from .encode import shrink
+from .grid import laid_size, lay
 from .picture import Picture
 
 
@@ -23,6 +24,8 @@ class Kept:
 class Gathering:
     """Keeps at most `limit` pictures of a run of any length: when full, every other one goes. The last one stays.
 
+    Of a batch all pictures are kept, side by side in one; of a video the first frame.
+
     Args:
         limit: at least 2.
         max_side_px: of the copies.
@@ -32,11 +35,13 @@ class Gathering:
         self._limit, self._max_side_px = limit, max_side_px
         self._kept: list[Kept] = []
         self._last: Kept | None = None
-        self._stride, self._seen = 1, 0
+        self._stride, self._seen, self._items = 1, 0, 1
 
     def add(self, picture: Picture) -> None:
         """Keeps a small copy, or only until the next one comes."""
-        image = shrink(Image.fromarray(picture.first), self._max_side_px)
+        self._items = len(picture.pixels)
+        images = [shrink(Image.fromarray(frames[0]), self._max_side_px) for frames in picture.pixels]
+        image = shrink(lay(images), self._max_side_px)
         self._last = Kept(picture.index, picture.total, picture.sigma, image)
         if self._seen % self._stride == 0:
             self._kept.append(self._last)
@@ -44,6 +49,10 @@ class Gathering:
         if len(self.all()) > self._limit:
             self._kept = self._kept[::2]
             self._stride *= 2
+
+    def laid(self, shown: tuple[int, int]) -> tuple[int, int]:
+        """Width and height of what stands for a batch of final images of the width and height `shown`."""
+        return laid_size(self._items, shown)
 
     def all(self) -> list[Kept]:
         """What was kept, in order, the newest picture among them."""

@@ -7,7 +7,8 @@ from unittest.mock import ANY
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
-from safelight.preview.animation import Animation
+from safelight.decoders.errors import SinkError
+from safelight.preview.animation import Animation, Pace
 from safelight.preview.encode import Encoding
 from safelight.preview.files import Files
 from safelight.preview.folder import RunFolder
@@ -197,7 +198,7 @@ def test_a_gathering_keeps_small_copies(picture):
 
 
 def test_an_animation_has_a_frame_for_each_step_and_holds_the_last(folder, show):
-    show(Animation(folder, step_ms=100, hold_ms=900), 5)
+    show(Animation(folder, Pace(fps=10, hold_s=0.9)), 5)
     with Image.open(folder.path / "steps.webp") as image:
         assert (image.format, image.n_frames, image.info["loop"]) == ("WEBP", 5, 0)
         durations = []
@@ -230,6 +231,71 @@ def test_an_animation_of_a_thousand_steps_is_thinned(folder, picture):
     frames = images(folder, "steps.webp")
     assert 10 < len(frames) <= 20
     assert abs(frames[-1].getpixel((1, 1))[0] - 250) <= 3
+
+
+def played(path):
+    """Of a moving picture: its format, the red of each frame, how long each is seen."""
+    with Image.open(path) as image:
+        reds, lasting = [], []
+        for frame in ImageSequence.Iterator(image):
+            frame.load()
+            lasting.append(frame.info["duration"])
+            reds.append(frame.convert("RGB").getpixel((10, 10))[0])
+        return image.format, reds, lasting
+
+
+def test_a_gif_is_as_long_as_it_should_be_though_it_counts_in_hundredths(folder, show):
+    show(Animation(folder, Pace(fps=12, hold_s=0.5), file_format="gif"), 7)
+    kind, reds, lasting = played(folder.path / "steps.gif")
+    assert kind == "GIF"
+    assert reds == pytest.approx([20 * n for n in range(1, 8)], abs=3)
+    assert lasting == [80, 90, 80, 80, 90, 80, 500]
+    assert folder.manifest()["animation"] == "steps.gif"
+
+
+def test_the_last_step_is_never_seen_for_less_than_the_others(folder, show):
+    show(Animation(folder, Pace(fps=2, hold_s=0)), 3)
+    assert played(folder.path / "steps.webp")[2] == [500, 500, 500]
+
+
+@pytest.mark.parametrize(("span", "steps"), [((0, 0), [1, 5]), ((2, 0), [2, 5]), ((0, 3), [1, 3]), ((4, 4), [4, 4])])
+def test_an_animation_goes_from_one_step_to_another(folder, show, span, steps):
+    show(Animation(folder, from_step=span[0], to_step=span[1]), 5)
+    reds = [frame.getpixel((10, 10))[0] for frame in images(folder, "steps.webp")]
+    assert [reds[0], reds[-1]] == pytest.approx([20 * step for step in steps], abs=3)
+    assert len(reds) == steps[1] - steps[0] + 1
+
+
+def test_an_animation_of_steps_that_never_came_is_a_note(folder, show):
+    show(Animation(folder, from_step=30, to_step=40), 5)
+    assert folder.run.notes == ["no animation: of steps 30 to 40 there is no picture; the last is 5"]
+    assert folder.manifest()["animation"] is None
+
+
+def test_an_animation_that_can_have_no_frames_is_refused(folder):
+    with pytest.raises(SinkError, match="from step 9 to step 3 has no frames; let it end at a later step, or at 0"):
+        Animation(folder, from_step=9, to_step=3)
+
+
+def test_an_animation_that_nobody_can_encode_is_refused(folder):
+    with pytest.raises(SinkError, match="as mp4 cannot be made here; choose webp or gif"):
+        Animation(folder, file_format="mp4")
+
+
+def test_of_a_batch_all_pictures_are_in_the_animation_and_on_the_sheet(folder, picture):
+    pixels = np.stack([np.full((1, 20, 30, 3), value, np.uint8) for value in (50, 100, 150, 200)])
+    sinks = Animation(folder), Sheet(folder)
+    for sink in sinks:
+        for index in (1, 2):
+            sink.show(picture(index=index, pixels=pixels - 20 * index, shown=(30, 20)))
+        sink.close("finished")
+    image = images(folder, "steps.webp")[1]
+    assert image.size == (61, 41)
+    assert [image.getpixel(at)[0] for at in ((15, 10), (45, 10), (15, 30), (45, 30))] == pytest.approx(
+        [10, 60, 110, 160], abs=3
+    )
+    sheet = images(folder, "sheet.png")[0]
+    assert {30, 180} <= {colour[0] for _, colour in sheet.getcolors(100_000)}
 
 
 # Memory, screen
