@@ -1,0 +1,197 @@
+"""Latents of each step: to the last bit, by the worker, never more than there is room for."""
+
+import json
+
+import pytest
+import torch
+from safelight.decoders.errors import GoneError, LatentsError
+from safelight.preview.folder import RunFolder
+from safelight.preview.latents import LatentFiles, Need, Room, read_latents
+from safelight.preview.run import Run
+from safelight.preview.step import Step
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+SIGMAS = torch.tensor([3.0, 1.0, 0.3, 0.0])
+PLENTY = Room(1 << 40, "the disk")
+
+
+def kept(tmp_path, *, need=Need(3, 1000), room=PLENTY):  # noqa: B008, both are frozen
+    run = Run(space="sd1")
+    folder = RunFolder(tmp_path / "run", run)
+    return folder, LatentFiles(folder, need, lambda: room, sigmas=SIGMAS, facts={"format_name": "SD15"})
+
+
+def values_of(index, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(index)
+    return {name: torch.randn(1, 4, 2, 3, generator=generator).to(dtype) for name in ("noisy", "denoised")}
+
+
+def manifest(folder):
+    return json.loads((folder.path / "run.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_each_step_is_kept_to_the_last_bit_in_its_own_dtype(tmp_path, pipeline, dtype):
+    folder, files = kept(tmp_path)
+    with pipeline(folder, files, run=folder.run) as worker:
+        for index in (1, 2, 3):
+            worker.offer(Step(index=index, total=3, sigma=float(SIGMAS[index - 1]), **values_of(index, dtype)))
+    entries = manifest(folder)["steps"]
+    assert [entry["latent"] for entry in entries] == [f"step_000{i}.safetensors" for i in (1, 2, 3)]
+    for index in (1, 2, 3):
+        found = load_file(folder.path / f"step_000{index}.safetensors")
+        expected = values_of(index, dtype) | {"sigmas": SIGMAS}
+        assert set(found) == set(expected)
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+        assert all(found[name].dtype == value.dtype for name, value in expected.items())
+
+
+def test_what_the_sampler_does_to_its_tensors_afterwards_is_not_kept(tmp_path, pipeline, first_channels):
+    folder, files = kept(tmp_path)
+    net = first_channels()
+    net.gate.shut()
+    with pipeline(folder, files, net=net, run=folder.run) as worker:
+        values = values_of(1)
+        worker.offer(Step(index=1, total=2, **values))
+        for tensor in values.values():
+            tensor.zero_()
+        net.gate.open()
+    found = load_file(folder.path / "step_0001.safetensors")
+    assert torch.equal(found["noisy"], values_of(1)["noisy"])
+
+
+def test_latents_are_kept_though_no_decoder_can_show_them(tmp_path, pipeline, first_channels):
+    folder, files = kept(tmp_path)
+    with pipeline(folder, files, net=first_channels("always"), run=folder.run) as worker:
+        worker.offer(Step(index=1, total=1, **values_of(1)))
+    [entry] = manifest(folder)["steps"]
+    assert entry["latent"] == "step_0001.safetensors"
+    assert entry["files"] == []
+    assert (folder.path / entry["latent"]).is_file()
+
+
+def test_a_batch_is_kept_whole_though_its_first_picture_is_shown(tmp_path, pipeline):
+    folder, files = kept(tmp_path)
+    batch = torch.randn(3, 4, 2, 3)
+    with pipeline(folder, files, run=folder.run) as worker:
+        worker.offer(Step(index=1, total=1, denoised=batch, noisy=batch + 1))
+    assert torch.equal(load_file(folder.path / "step_0001.safetensors")["noisy"], batch + 1)
+
+
+def test_what_does_not_fit_is_refused_with_the_numbers_and_nothing_is_written(tmp_path, pipeline, recorder):
+    need = Need(81, 400_000_000)
+    folder, files = kept(tmp_path, need=need, room=Room(2_000_000_000, "the disk"))
+    shown = recorder()
+    with pipeline(folder, shown, files, run=folder.run) as worker:
+        for index in (1, 2, 3):
+            worker.offer(Step(index=index, total=3, **values_of(index)))
+    assert shown.steps == [1, 2, 3]
+    assert {path.name for path in folder.path.iterdir()} == {"run.json"}
+    [note] = manifest(folder)["notes"]
+    assert "81 steps of 400.0 MB are 32,400.0 MB, the disk has room for 2,000.0 MB" in note
+
+
+def test_a_run_that_was_refused_copies_nothing_any_more(tmp_path, pipeline, monkeypatch):
+    folder, files = kept(tmp_path, room=Room(0, "the disk"))
+    with pipeline(folder, files, run=folder.run) as worker:
+        files.refused = True
+        monkeypatch.setattr(worker._wholes, "take", lambda _: pytest.fail("a copy was taken"))
+        worker.offer(Step(index=1, total=1, **values_of(1)))
+    assert not [note for note in folder.run.notes if "not taken" in note]
+
+
+def test_a_step_that_could_not_be_written_is_told_and_the_others_are_kept(tmp_path, pipeline, monkeypatch):
+    folder, files = kept(tmp_path)
+    write = folder.write
+
+    def full_at_2(name, content):
+        if name == "step_0002.safetensors":
+            raise OSError(28, "No space left on device")
+        write(name, content)
+
+    monkeypatch.setattr(folder, "write", full_at_2)
+    with pipeline(folder, files, run=folder.run) as worker:
+        for index in (1, 2, 3):
+            worker.offer(Step(index=index, total=3, **values_of(index)))
+    assert [entry["latent"] for entry in manifest(folder)["steps"]] == [
+        "step_0001.safetensors",
+        "step_0003.safetensors",
+    ]
+    assert "latents: nothing was kept of step 2" in manifest(folder)["notes"]
+
+
+# Reading
+
+
+@pytest.fixture
+def written(tmp_path):
+    folder, files = kept(tmp_path)
+    folder.open()
+    files.open()
+    files.keep(7, 0.5, 0.1, values_of(7))
+    return folder, folder.path / "step_0007.safetensors"
+
+
+def read(written, **changed):
+    folder, path = written
+    return read_latents(path, **({"run": folder.run.id, "index": 7, "space": "sd1"} | changed))
+
+
+def rewritten(path, tensors=None, **facts):
+    with safe_open(path, framework="pt") as file:
+        told = file.metadata()
+    save_file(load_file(path) if tensors is None else tensors, path, told | facts)
+
+
+def test_what_was_kept_is_read_again(written):
+    found = read(written)
+    assert torch.equal(found.noisy, values_of(7)["noisy"])
+    assert torch.equal(found.denoised, values_of(7)["denoised"])
+    assert torch.equal(found.sigmas, SIGMAS)
+    assert found.facts["format_name"] == "SD15"
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"index": 6}, "expected latents of step '6', found '7'"),
+        ({"run": "another"}, "expected latents of run 'another'"),
+        ({"space": "flux1"}, "expected latents of space 'flux1', found 'sd1'"),
+    ],
+)
+def test_latents_of_another_step_run_or_space_are_refused(written, changed, expected):
+    with pytest.raises(LatentsError, match=expected):
+        read(written, **changed)
+
+
+def test_a_file_that_is_gone_is_told(written):
+    written[1].unlink()
+    with pytest.raises(GoneError, match=r"step_0007.safetensors: cannot be read"):
+        read(written)
+
+
+def test_a_newer_format_is_refused(written):
+    rewritten(written[1], format="safelight.latents/2")
+    with pytest.raises(LatentsError, match=r"expected latents of format 'safelight\.latents/1'"):
+        read(written)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "expected"),
+    [
+        ({"else": torch.zeros(1)}, "expected tensors noisy or denoised, found else"),
+        ({"noisy": torch.zeros(1, dtype=torch.int64)}, "expected floating point numbers"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_refused(written, tensors, expected):
+    rewritten(written[1], tensors)
+    with pytest.raises(LatentsError, match=expected):
+        read(written)
+
+
+def test_a_torn_file_is_refused(written):
+    path = written[1]
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(LatentsError, match="is not a safetensors file"):
+        read(written)
