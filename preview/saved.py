@@ -52,10 +52,9 @@ class SavedRun:
         self.id: str = manifest["id"]
         self.space: str | None = _text(manifest.get("space"))
         self.steps = _entries(folder, manifest.get("steps"))
-        sampler = manifest.get("sampler")
-        total = sampler.get("steps") if isinstance(sampler, dict) else None
         last = self.steps[-1].index if self.steps else 0
-        self.total: int = max(total, last) if _is_count(total) else last
+        total = _facts(manifest, "sampler").get("steps")
+        self.total: int = max(total, last) if type(total) is int else last
 
     @classmethod
     def open(cls, folder: Path) -> "SavedRun":
@@ -99,20 +98,18 @@ class SavedRun:
     def summary(self) -> str:
         """The run in a few lines, for people."""
         manifest = self.manifest
-        sampler = manifest.get("sampler") if isinstance(manifest.get("sampler"), dict) else {}
+        sampler, decoder, notes = _facts(manifest, "sampler"), _facts(manifest, "decoder"), manifest.get("notes")
         settings = ", ".join(
             f"{key} {sampler[key]}" for key in ("name", "scheduler", "cfg", "seed") if _said(sampler, key)
         )
         pictures = [step.index for step in self.steps if step.files]
         latents = [step.index for step in self.steps if step.latent]
-        decoder = manifest.get("decoder") if isinstance(manifest.get("decoder"), dict) else {}
-        notes = manifest.get("notes") if isinstance(manifest.get("notes"), list) else []
         lines = [
             f"{self.folder.name}: {manifest['state']}, {self.total} steps" + (f", {settings}" if settings else ""),
             f"space {self.space or 'unknown'}, decoder {decoder.get('name') or 'unknown'}",
             f"pictures of {name_steps(pictures)}" if pictures else "no pictures",
             f"latents of {name_steps(latents)}" if latents else "no latents",
-            *(str(note) for note in notes),
+            *(str(note) for note in (notes if isinstance(notes, list) else [])),
         ]
         return "\n".join(lines)
 
@@ -154,17 +151,19 @@ def _entries(folder: Path, steps: Any) -> list[StepEntry]:
 
 def _entry(folder: Path, step: dict[str, Any]) -> StepEntry:
     index, sigma, files, latent = (step.get(key) for key in ("index", "sigma", "files", "latent"))
-    if not _is_count(index) or not isinstance(files, list):
+    if type(index) is not int or index < 0 or not isinstance(files, list):
         raise ManifestError(f"{folder / NAME}: expected an index and files of each step, found {index!r} and {files!r}")
     for name in (*files, *([] if latent is None else [latent])):
         if not isinstance(name, str) or not FILE.match(name):
             raise ManifestError(f"{folder / NAME}: {name!r} is not the name of a file in the folder")
-    number = isinstance(sigma, int | float) and not isinstance(sigma, bool)
-    return StepEntry(index=index, sigma=float(sigma) if number else None, files=tuple(files), latent=latent)
+    if not isinstance(sigma, int | float):
+        sigma = None
+    return StepEntry(index=index, sigma=sigma, files=tuple(files), latent=latent)
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+def _facts(manifest: Mapping[str, Any], key: str) -> dict[str, Any]:
+    facts = manifest.get(key)
+    return facts if isinstance(facts, dict) else {}
 
 
 def _text(value: Any) -> str | None:

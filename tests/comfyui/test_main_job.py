@@ -288,14 +288,18 @@ def kept(request, server, wire):
     return play
 
 
+OUTPUTS = ["MODEL", "SAFELIGHT_STEPS"]
+
+
 def test_the_nodes_inputs_are_those_promised_in_order(server):
     inputs = server.inputs_of("SafelightPreview")
     assert list(inputs) == [
         *("model", "decoder", "show", "every_n_steps", "max_side_px", "write_intermediates"),
         *("filename_prefix", "file_format", "enlarge", "batch", "frames", "keep_latents"),
+        *("sheet", "animation", "animation_fps", "animation_hold_s", "animation_from_step", "animation_to_step"),
     ]
     info = server.get("/object_info/SafelightPreview").json()["SafelightPreview"]
-    assert (info["display_name"], info["category"], info["output"]) == ("Preview Steps", "Safelight", ["MODEL"])
+    assert (info["display_name"], info["category"], info["output"]) == ("Preview Steps", "Safelight", OUTPUTS)
     assert [name for name, (_, options) in inputs.items() if not options.get("tooltip")] == []
 
 
