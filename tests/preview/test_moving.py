@@ -10,6 +10,7 @@ from safelight.decoders.catalogue import Candidate
 from safelight.decoders.decoder import Card, Decoder
 from safelight.decoders.net import Net
 from safelight.decoders.space_table import SPACES
+from safelight.decoders.tiny_video import TinyVideo
 from safelight.preview import develop
 from safelight.preview.develop import Developer
 from safelight.preview.encode import UNKNOWN_FPS, Encoding, durations_ms
@@ -80,6 +81,14 @@ def played(path):
 def test_a_video_takes_as_long_whichever_decoder_makes_it(net, frames, fps):
     developed = developer_of(net).develop(video())
     assert (developed.pixels.shape, developed.fps) == ((1, frames, 2, 3, 3), fps)
+
+
+@pytest.mark.parametrize("items", [1, 2])
+def test_a_decoder_that_knows_time_is_shown_with_all_its_frames(items):
+    net = TinyVideo(16, (8, 8, 8, 8))
+    developed = developer_of(net).develop(torch.randn(items, 16, 3, 2, 3, generator=torch.Generator().manual_seed(0)))
+    assert developed.pixels.shape == (items, 9, 16, 24, 3)
+    assert (developed.fps, developed.shown) == (16.0, (24, 16))
 
 
 @pytest.mark.parametrize("net", [Levels(), Levels(4)])
