@@ -6,9 +6,10 @@ import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import folder_paths
 import torch
@@ -22,6 +23,7 @@ from ...decoders.catalogue import AUTO, Candidate
 from ...decoders.errors import SafelightError, SinkError
 from ...decoders.identify import Evidence, identify, unknown
 from ...decoders.spaces import AUDIO, LatentSpace
+from ...preview.animation import ENCODES, Animation, Pace, check
 from ...preview.cadence import Cadence
 from ...preview.develop import Developer
 from ...preview.encode import Encoding, Enlarge, FileFormat
@@ -34,11 +36,14 @@ from ...preview.page import Page
 from ...preview.pipeline import Outlet, Pipeline, describe
 from ...preview.run import Run, State
 from ...preview.screen import Screen
+from ...preview.sheet import Sheet
 from ...preview.sink import Sink
 from ...preview.snapshot import Frames, Selection
 from ...preview.step import Show, Step
 from .facts import Prompt, frame_rate, latent_evidence, noisy_gains, sampler_facts
 from .library import catalogue
+from .movie import as_mp4
+from .names import expand
 from .preferences import Preferences
 from .steps import Record, Steps, is_wired
 from .words import guiding_words
@@ -65,6 +70,9 @@ LIVE_PIXELS = 20_000_000  # of a step's frames together: half a second of one co
 STEPS_OUTPUT = 1  # of the node that attaches the preview
 DISK_RESERVE_BYTES = 500 * MB  # that latents leave free on the disk
 
+Animated = Literal["off", "webp", "gif", "mp4"]
+ANIMATIONS = {**ENCODES, "mp4": as_mp4}
+
 # On the server and not in this module: of two copies of this pack one answers the viewer, for the runs of both.
 RUNS: LiveRuns = vars(PromptServer.instance).setdefault("safelight_runs", LiveRuns())
 
@@ -86,6 +94,16 @@ class Settings:
     keep_latents: bool = False
     batch: Batch = "grid"
     frames: Frames = "first"
+    sheet: bool = False
+    animation: Animated = "off"
+    animation_fps: float = 8.0
+    animation_hold_s: float = 1.5
+    animation_from_step: int = 0
+    animation_to_step: int = 0
+
+    @property
+    def animates(self) -> bool:
+        return self.write_intermediates and self.animation != "off"
 
 
 def attach(model: Any, settings: Settings, node: str | None, steps: Steps | None = None) -> Any:
@@ -94,7 +112,7 @@ def attach(model: Any, settings: Settings, node: str | None, steps: Steps | None
     `steps` is told of every run.
 
     Raises:
-        SinkError: the prefix leads to where no folder can be.
+        SinkError: the prefix leads to where no folder can be, or the animation would have no frames.
         Exception: the host's own, for one that leads out of its output folder.
     """
     if settings.write_intermediates:
@@ -105,6 +123,8 @@ def attach(model: Any, settings: Settings, node: str | None, steps: Steps | None
                 f"filename_prefix {settings.filename_prefix!r}: no folder can be made there ({error.strerror}); "
                 "choose another place in the output folder"
             ) from None
+    if settings.animates:
+        check(settings.animation, settings.animation_from_step, settings.animation_to_step, ANIMATIONS)
     watched = model.clone()
     watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, Watcher(settings, node, steps))
     return watched
@@ -292,7 +312,8 @@ class Watch:
 
     def _kept(self, settings: Settings, prompt: Prompt, size: tuple[int, int]) -> list[Sink]:
         try:
-            kept = RunFolder(_numbered(settings.filename_prefix, size), self._run)
+            prefix = expand(settings.filename_prefix, prompt.graph, prompt.workflow, datetime.now().astimezone())
+            kept = RunFolder(_numbered(prefix, size), self._run)
         except OSError as error:  # a full or read-only disk: the screen can still be served
             self._run.note(f"no step is written to disk: {error}")
             return []
@@ -302,7 +323,23 @@ class Watch:
         metadata = not cli.disable_metadata
         texts = partial(_texts, prompt) if metadata else dict
         files = Files(kept, encoding, texts=texts, facts=metadata, encoders=ENCODERS, batch=settings.batch)
-        return [kept, Page(kept), files]
+        return [kept, Page(kept), files, *_products(settings, kept)]
+
+
+def _products(settings: Settings, folder: RunFolder) -> list[Sink]:
+    """What is made of the whole run."""
+    products: list[Sink] = [Sheet(folder)] if settings.sheet else []
+    if settings.animates:
+        animation = Animation(
+            folder,
+            Pace(settings.animation_fps, settings.animation_hold_s),
+            file_format=settings.animation,
+            encodes=ANIMATIONS,
+            from_step=settings.animation_from_step,
+            to_step=settings.animation_to_step,
+        )
+        products.append(animation)
+    return products
 
 
 def _candidates(run: Run, space: LatentSpace, wanted: str, evidence: Evidence, accelerated: bool) -> list[Candidate]:

@@ -8,7 +8,8 @@ from ...decoders.catalogue import AUTO
 from ...hosts.comfyui.library import catalogue
 from ...hosts.comfyui.steps import Steps
 from ...hosts.comfyui.watch import Settings, attach
-from .schema import STEPS, schema
+from ...preview.animation import MAX_FPS
+from .schema import STEPS, advanced, schema
 
 
 class SafelightPreview(io.ComfyNode):
@@ -74,7 +75,7 @@ class SafelightPreview(io.ComfyNode):
                     default="safelight/steps",
                     tooltip=(
                         "Where in the output folder: safelight/steps becomes safelight/steps_00001/step_0001.png "
-                        "and so on. Tokens such as %date:yyyy-MM-dd% work as in Save Image."
+                        "and so on. Tokens work as in Save Image: %date:yyyy-MM-dd%, %KSampler.seed%, %width%."
                     ),
                 ),
                 io.Combo.Input(
@@ -118,6 +119,63 @@ class SafelightPreview(io.ComfyNode):
                         "Keeps each step's latents as a safetensors file beside its picture, as the sampler had them, "
                         "so that Continue from Step can go on from any of them."
                     ),
+                ),
+                io.Boolean.Input(
+                    "sheet",
+                    default=False,
+                    optional=True,
+                    tooltip=(
+                        "With write_intermediates: a contact sheet of the run, sheet.png, each step with its number "
+                        "and sigma below. Of more than 48 steps every other one, as often as needed."
+                    ),
+                ),
+                io.Combo.Input(
+                    "animation",
+                    options=["off", "webp", "gif", "mp4"],
+                    default="off",
+                    optional=True,
+                    tooltip=(
+                        "With write_intermediates: the run as a moving picture, steps.webp and so on, a frame for each "
+                        "step. webp has all colours, gif 256 and plays anywhere, mp4 is for video programs."
+                    ),
+                ),
+                advanced(
+                    io.Float.Input,
+                    "animation_fps",
+                    default=8.0,
+                    min=0.1,
+                    max=MAX_FPS,
+                    step=0.1,
+                    optional=True,
+                    tooltip="Steps a second in the animation.",
+                ),
+                advanced(
+                    io.Float.Input,
+                    "animation_hold_s",
+                    default=1.5,
+                    min=0.0,
+                    max=60.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip="Seconds that the last frame of the animation is held.",
+                ),
+                advanced(
+                    io.Int.Input,
+                    "animation_from_step",
+                    default=0,
+                    min=0,
+                    max=10000,
+                    optional=True,
+                    tooltip="The first step in the animation. 0: the run's first.",
+                ),
+                advanced(
+                    io.Int.Input,
+                    "animation_to_step",
+                    default=0,
+                    min=0,
+                    max=10000,
+                    optional=True,
+                    tooltip="The last step in the animation. 0: the run's last.",
                 ),
             ],
             outputs=[

@@ -1,6 +1,7 @@
 """The host's node schema, in all the versions of it."""
 
 from dataclasses import fields
+from inspect import signature
 from typing import Any
 
 from comfy_api.latest import io
@@ -12,3 +13,9 @@ def schema(**facts: Any) -> io.Schema:
     """A schema with what this version of the host knows of it: older ones refuse newer fields."""
     known = {field.name for field in fields(io.Schema)}
     return io.Schema(**{name: fact for name, fact in facts.items() if name in known})
+
+
+def advanced(make: Any, *args: Any, **facts: Any) -> Any:
+    """An input that is folded away until it is asked for, where this version of the host can do that."""
+    folded = {"advanced": True} if "advanced" in signature(make).parameters else {}
+    return make(*args, **facts, **folded)

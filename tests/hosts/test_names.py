@@ -1,0 +1,74 @@
+"""Tokens in a name are what ComfyUI's own page would put there for its own nodes."""
+
+from datetime import datetime
+
+import pytest
+from safelight.hosts.comfyui.names import expand
+
+NOW = datetime(2026, 3, 7, 5, 9, 2)
+GRAPH = {
+    "4": {
+        "class_type": "KSampler",
+        "inputs": {
+            "seed": 42,
+            "cfg": 1.5,
+            "sampler_name": "euler",
+            "steps": ["9", 0],
+            "add": True,
+            "up": "..",
+            "to": 1,
+        },
+        "_meta": {"title": "Second pass"},
+    },
+    "5": {"class_type": "KSampler", "inputs": {"seed": 43, "title": "a/b:c\\d*\n"}},
+    "6:2": {"class_type": "Text", "inputs": {"text": ""}, "_meta": {"title": "Words"}},
+}
+WORKFLOW = {
+    "nodes": [
+        {"id": 4, "title": "First", "properties": {}},
+        {"id": 5, "title": "KSampler", "properties": {"Node name for S&R": "main"}},
+        None,
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [
+        ("plain/name", "plain/name"),
+        ("%date:yyyy-MM-dd%/%date:hhmmss%", "2026-03-07/050902"),
+        ("%date:yy.M.d h_m_s%", "26.3.7 5_9_2"),
+        ("%date:yyy of%", "yyy of"),
+        ("%KSampler.seed%_%KSampler.cfg%_%KSampler.sampler_name%", "42_1.5_euler"),
+        ("%KSampler.add%", "true"),
+        ("%Second pass.seed%", "42"),
+        ("%main.seed%", "43"),
+        ("%First.seed%", "42"),
+        ("%main.title%", "a_b_c_d__"),
+        ("x%Words.text%x", "xx"),
+        ("%KSampler.up%/a", "__/a"),
+    ],
+)
+def test_a_token_is_replaced(prefix, expected):
+    assert expand(prefix, GRAPH, WORKFLOW, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "%width%x%height%",
+        "%year%",
+        "%Nobody.seed%",
+        "%KSampler.nothing%",
+        "%KSampler.steps%",
+        "%a.b.c%",
+        "50% and",
+        "%%",
+    ],
+)
+def test_what_means_nothing_stays_as_it_is(prefix):
+    assert expand(prefix, GRAPH, WORKFLOW, NOW) == prefix
+
+
+def test_without_a_prompt_the_date_is_known():
+    assert expand("%date:yyyy%_%KSampler.seed%", {}, None, NOW) == "2026_%KSampler.seed%"
