@@ -135,6 +135,15 @@ def test_a_run_that_began_in_the_middle_of_its_schedule_goes_on_there(server, wi
     assert found[continued] == found[DIGEST]
 
 
+def test_video_and_sound_in_one_pack_are_gone_on_with_both(server, wire):
+    if tuple(map(int, server.version.split(".")[:2])) < (0, 4):
+        pytest.skip("this host samples no packs")
+    graph = wire("LTXV", flow=True, frames=3, sound=5, preview={"keep_latents": True}, steps=STEPS)
+    continued = go_on(graph, pick(graph, 3), CONTINUED)
+    found = digests(server.play(graph))
+    assert found[continued] == found[DIGEST]
+
+
 def test_a_step_of_a_continued_run_can_be_continued(server, wire):
     graph = wire(preview={"keep_latents": True}, steps=STEPS)
     first = pick(graph, 3)
