@@ -64,8 +64,9 @@ def ours(case: Case, *, screen: bool, files: bool) -> Iterator[Callback]:
         if files:
             kept = RunFolder(Path(temp) / "kept", run)
             sinks += [kept, Files(kept, Encoding(), encoders=ENCODERS)]
+        cadence = Cadence()
         candidates = Catalogue().candidates(case.row)
-        pipeline = Pipeline(run, Developer(case.row, lambda: candidates), [Outlet(sink, Cadence()) for sink in sinks])
+        pipeline = Pipeline(run, Developer(case.row, lambda: candidates), [Outlet(sink, cadence) for sink in sinks])
         try:
             yield lambda index, total, x0: pipeline.offer(Step(index=index, total=total, sigma=1.0, denoised=x0))
         finally:

@@ -38,42 +38,55 @@ class Mailbox(Generic[L]):
         self._capacity, self._patience_s, self._clock = capacity, patience_s, clock
         self._waiting: deque[L] = deque()
         self._open = True
-        self._changed = threading.Condition()
+        self._changing = threading.Lock()
+        self._room = threading.Condition(self._changing)
+        # Ringing a bell costs the sampler half of what notifying a condition does, and a worker at work needs neither.
+        self._bell, self._asleep = threading.Lock(), False
+        self._bell.acquire()
 
     def put(self, letter: L) -> bool:
         """Leaves a letter. False if it was not taken: the mailbox is closed, or stayed full."""
-        with self._changed:
+        with self._changing:
             if not self._open or (letter.keep and not self._wait_for_room()):
                 return False
-            if self._newest_may_go():
+            if self._waiting and not self._waiting[-1].keep:
                 self._waiting.pop()
             self._waiting.append(letter)
-            self._changed.notify_all()
+            self._wake()
             return True
 
     def get(self) -> L | None:
-        """Takes the next letter, waiting for one; None once the mailbox is closed and empty."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or not self._open)
-            if not self._waiting:
-                return None
-            letter = self._waiting.popleft()
-            self._changed.notify_all()
-            return letter
+        """Takes the next letter, waiting for one; None once the mailbox is closed and empty. For the one worker."""
+        while True:
+            with self._changing:
+                if self._waiting:
+                    letter = self._waiting.popleft()
+                    self._room.notify_all()
+                    return letter
+                if not self._open:
+                    return None
+                self._asleep = True
+            self._bell.acquire()
 
     def close(self) -> None:
         """No more letters are taken; those that wait are still delivered."""
-        with self._changed:
+        with self._changing:
             self._open = False
-            self._changed.notify_all()
+            self._room.notify_all()
+            self._wake()
 
     def empty(self) -> list[L]:
         """Takes out all letters that wait, undelivered."""
-        with self._changed:
+        with self._changing:
             undelivered = list(self._waiting)
             self._waiting.clear()
-            self._changed.notify_all()
+            self._room.notify_all()
             return undelivered
+
+    def _wake(self) -> None:
+        if self._asleep:
+            self._asleep = False
+            self._bell.release()
 
     def _newest_may_go(self) -> bool:
         return bool(self._waiting) and not self._waiting[-1].keep
@@ -85,6 +98,6 @@ class Mailbox(Generic[L]):
         """Whether there is room now, and somebody to use it: the mailbox may be closed meanwhile."""
         if not self._has_room():
             began = self._clock()
-            self._changed.wait_for(lambda: self._has_room() or not self._open, timeout=self._patience_s)
+            self._room.wait_for(lambda: self._has_room() or not self._open, timeout=self._patience_s)
             self._patience_s = max(0.0, self._patience_s - (self._clock() - began))
         return self._open and self._has_room()

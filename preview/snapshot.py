@@ -1,5 +1,6 @@
 """The only code that copies from a device: a step's latents before the sampler goes on with them, finished pixels."""
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,15 @@ from torch import Tensor
 Frames = Literal["first", "middle", "animated"]
 
 MIN_BATCH_NDIM, VIDEO_NDIM = 3, 5  # [B, C, L] and [B, C, T, H, W]
+
+# `memmove` that keeps the interpreter's lock: given away for the few microseconds of a small copy, as torch does it, it
+# comes back when the worker lets go of it, which may take milliseconds. Nor does it wait for a second core, as torch
+# does from 32,768 numbers on: where the worker or the model has that one, for milliseconds again.
+MEMMOVE = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(
+    ctypes.cast(ctypes.memmove, ctypes.c_void_p).value or 0
+)
+SMALL_BYTES = 1 << 20
+PLAIN = frozenset((torch.float32, torch.float16, torch.bfloat16, torch.float64))
 
 
 class Snapshot(NamedTuple):
@@ -39,6 +49,10 @@ class Snapshots:
     def take(self, latents: Tensor) -> Snapshot:
         """A copy of the sampler's tensor, or of the part of it that will be looked at; by the sampler's thread."""
         copy = self._memory(latents)
+        size = copy.nbytes
+        if size <= SMALL_BYTES and _is_plain(latents):
+            MEMMOVE(copy.data_ptr(), latents.data_ptr(), size)
+            return Snapshot(copy, None)
         copy.copy_(latents.detach(), non_blocking=True)
         if not latents.is_cuda:
             return Snapshot(copy, None)
@@ -76,6 +90,11 @@ class Snapshots:
         return self._stream
 
 
+def _is_plain(latents: Tensor) -> bool:
+    """Whether the CPU's memory holds nothing but the numbers, one after the other."""
+    return type(latents) is Tensor and latents.is_cpu and latents.dtype in PLAIN and latents.is_contiguous()
+
+
 def to_host(pixels: Tensor) -> np.ndarray:
     """Finished pixels in the CPU's memory; the calling thread sleeps until they are there, the device goes on."""
     if not pixels.is_cuda:
@@ -104,7 +123,7 @@ class Selection:
     def __call__(self, latents: Tensor) -> Tensor:
         if latents.ndim < MIN_BATCH_NDIM:  # a set of points without a batch
             return latents
-        some = latents[: self.items]
+        some = latents if self.items is None or len(latents) <= self.items else latents[: self.items]
         if some.ndim != VIDEO_NDIM or self.frames == "animated":
             return some
         at = some.shape[2] // 2 if self.frames == "middle" else 0

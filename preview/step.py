@@ -30,9 +30,9 @@ class Step:
 
     def latents(self, show: Show) -> "Latents":
         """What to look at: what is asked for, or the other one where the sampler does not hand that over."""
-        noisy, denoised = Latents(self.noisy, self.noisy_gain, "noisy"), Latents(self.denoised, 1.0, "denoised")
-        first, second = (noisy, denoised) if show == "noisy" else (denoised, noisy)
-        return first if first.values is not None else second
+        if self.denoised is None or (show == "noisy" and self.noisy is not None):
+            return Latents(self.noisy, self.noisy_gain, "noisy")
+        return Latents(self.denoised, 1.0, "denoised")
 
 
 class Latents(NamedTuple):
