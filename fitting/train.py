@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -89,7 +90,7 @@ def train(net: Net, fit: Pairs, held: Pairs, recipe: Recipe, report: Report = la
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(recipe.seed)  # `torch.manual_seed` would seed every accelerator too
             _initialise(net, fit)
-        net.to(memory_format=torch.channels_last)
+        net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         order = torch.Generator().manual_seed(recipe.seed)
         optimisers = _optimisers(net, recipe)
         schedules = [
@@ -116,36 +117,42 @@ def train(net: Net, fit: Pairs, held: Pairs, recipe: Recipe, report: Report = la
                     best, best_state = now, _copy(net)
                 report(Progress(step, recipe.steps, float(loss.detach()), now))
         except KeyboardInterrupt:
-            pass
+            # Up to `EVERY` steps have not been looked at; a second interrupt does without them.
+            with suppress(KeyboardInterrupt):
+                if (now := evaluate(net, held)) > best:
+                    best, best_state = now, _copy(net)
         net.load_state_dict(best_state)
-        net.to(memory_format=torch.contiguous_format)
+        net.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     return best
 
 
 @torch.no_grad()
 def evaluate(net: Net, pairs: Pairs) -> float:
     """The mean PSNR in dB at the net's own size."""
-    scores = [psnr_db(net(pairs.latents[at].float()), pairs.rgb(net.scale, at)) for at in _chunks(pairs)]
+    scores = [psnr_db(net(pairs.latents[at].float()), pairs.rgb(net.scale, at)) for at in chunks(pairs)]
     return float(torch.cat(scores).mean())
 
 
 def _optimisers(net: Net, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    inside = [conv.weight for conv in net.hidden] if isinstance(net, Conv) else []
+    layers = net.hidden.modules() if isinstance(net, Conv) else ()
+    inside = [layer.weight for layer in layers if isinstance(layer, nn.Conv2d)]
     among = {id(weight) for weight in inside}
     rest = [parameter for parameter in net.parameters() if id(parameter) not in among]
     adam = torch.optim.AdamW(rest, recipe.lr, weight_decay=recipe.weight_decay)
-    return [adam, Muon(inside, MUON_LR * recipe.lr)] if inside else [adam]
+    muon = [Muon(inside, MUON_LR * recipe.lr)] if inside else []
+    return [adam, *muon]
 
 
 def _truth(fit: Pairs, scale: int) -> Callable[[Tensor], Tensor]:
     """The pictures of some pairs at `scale`, averaged once rather than at every step where that is what takes long."""
     if scale == fit.downscale:
         return lambda at: fit.rgb(scale, at)
-    averaged = torch.cat([fit.rgb(scale, at).half() for at in _chunks(fit)])
+    averaged = torch.cat([fit.rgb(scale, at).half() for at in chunks(fit)])
     return lambda at: averaged[at].float()
 
 
-def _chunks(pairs: Pairs) -> list[slice]:
+def chunks(pairs: Pairs) -> list[slice]:
+    """Where pairs are in bounded numbers: what is made of all of them at once may not fit into memory."""
     return [slice(i, i + CHUNK) for i in range(0, len(pairs), CHUNK)]
 
 
@@ -163,7 +170,7 @@ def _initialise(net: Net, fit: Pairs) -> None:
         # The linear path begins as the best closed form, the other one as nothing.
         form = Form(channels=fit.channels, kernel=net.linear.kernel_size[0], subpixel=net.scale)
         sums = Sums(form)
-        for at in _chunks(fit)[:: max(1, len(fit) // FIRST)]:
+        for at in chunks(fit)[:: max(1, len(fit) // FIRST)]:
             sums.add(fit.latents[at].float(), fit.rgb(net.scale, at))
         net.linear.load_state_dict(weights(sums.solve(1e-4), form))
         for parameter in (*net.out.parameters(), *net.overall.parameters()):
