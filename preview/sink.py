@@ -45,6 +45,22 @@ class Sink(ABC):
 
 
 @final
+class EveryStep(Sink):
+    """Shows nothing, and has every step come: for those who will look at what the screen was shown when the run ended."""
+
+    name = "steps"
+
+    def open(self) -> None:
+        pass
+
+    def show(self, picture: Picture) -> None:
+        pass
+
+    def close(self, state: State) -> None:
+        pass
+
+
+@final
 class NoSink(Sink):
     """Shows pictures to nobody."""
 

@@ -37,7 +37,7 @@ from ...preview.pipeline import Outlet, Pipeline, describe
 from ...preview.run import Run, State
 from ...preview.screen import Screen
 from ...preview.sheet import Sheet
-from ...preview.sink import Sink
+from ...preview.sink import EveryStep, Sink
 from ...preview.snapshot import Frames, Selection
 from ...preview.step import Show, Step
 from .facts import Prompt, frame_rate, latent_evidence, noisy_gains, sampler_facts
@@ -287,7 +287,8 @@ class Watch:
     ) -> tuple[list[RunFolder], list[Outlet]]:
         """The folders of the run, the best pictures first, and where the pictures go."""
         sinks: list[Sink] = []
-        if prompt.client is not None or _has_readers(settings, prompt, self._run):
+        has_readers = is_wired(prompt.graph, self._run.host["node"], STEPS_OUTPUT)
+        if prompt.client is not None or has_readers or settings.keep_latents:
             live = RUNS.new(self._run, Path(folder_paths.get_temp_directory()) / "safelight")
             tell = partial(_tell, prompt.client) if prompt.client is not None else _tell_nobody
             files = Files(
@@ -302,6 +303,7 @@ class Watch:
                 self._run.note(f"the first {LIVE_ITEMS} of the batch's {items} pictures are shown while it samples")
             place = {"workflow": prompt.workflow_id, "node": self._run.host["node"]}
             sinks += [Screen(files, tell, place), MakeRoom(RUNS, lambda: Preferences.current().budget_bytes)]
+            sinks += [EveryStep()] if has_readers else []
             folders = [live]
         else:
             folders = []
@@ -367,11 +369,6 @@ def _selection(settings: Settings, space: LatentSpace) -> Selection:
     some = LIVE_ITEMS if not settings.write_intermediates else None
     frames = "first" if space.dims == AUDIO else settings.frames
     return Selection(items=1 if settings.batch == "first" else some, frames=frames)
-
-
-def _has_readers(settings: Settings, prompt: Prompt, run: Run) -> bool:
-    """Whether a node will ask for the steps, though no client looks on."""
-    return settings.keep_latents or is_wired(prompt.graph, run.host["node"], STEPS_OUTPUT)
 
 
 def _latent_files(
