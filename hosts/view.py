@@ -32,6 +32,7 @@ OUR_NAMES = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE
 PORT = 8765
 DEPTH = 2  # of folders in folders
 IDLE_LIMIT_S = 60
+LONGEST_RUN_S = 1e9  # what says more does not know
 
 TYPES = {".png": "image/png", ".webp": "image/webp", ".jpg": "image/jpeg", ".gif": "image/gif", ".mp4": "video/mp4"}
 STATES = ("running", "finished", "interrupted", "failed")
@@ -74,6 +75,12 @@ class Kept:
     manifest: Mapping[str, Any]
     files: frozenset[str]
 
+    def written_ms(self) -> int | None:
+        """When its record was written, by what it says of itself: a copy of a folder may be younger."""
+        started_s, seconds = _started_s(self), self.manifest.get("seconds")
+        known = started_s > 0 and isinstance(seconds, int | float) and 0 <= seconds < LONGEST_RUN_S
+        return round((started_s + seconds) * 1000) if known else None
+
     def summary(self) -> dict[str, Any]:
         """What a list of runs says of it."""
         last = next((step for step in reversed(self.manifest["steps"]) if step["files"]), {"files": [None]})
@@ -86,6 +93,7 @@ class Kept:
             "total": self.manifest["sampler"].get("steps"),
             "file": last["files"][0],
             "at": last.get("at"),
+            "written": self.written_ms(),
         }
 
 
@@ -367,10 +375,10 @@ def _view(arguments: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s")
     with serve(arguments.folder, arguments.port) as server:
         count = len(server.shelf.runs())
-        print(f"{count} run{'s' * (count != 1)} in {arguments.folder}: {server.url} (Ctrl-C ends it)", flush=True)
-        if sys.stdout.isatty() if arguments.open is None else arguments.open:
-            webbrowser.open(server.url)
         try:
+            print(f"{count} run{'s' * (count != 1)} in {arguments.folder}: {server.url} (Ctrl-C ends it)", flush=True)
+            if sys.stdout.isatty() if arguments.open is None else arguments.open:
+                webbrowser.open(server.url)
             server.serve_forever()
         except KeyboardInterrupt:
             print()

@@ -1,6 +1,6 @@
 /** What the viewer says in words. */
 
-import { newestStep, secondsPerStep, shape } from "./manifest.mjs";
+import { isSilent, newestStep, secondsPerStep, shape } from "./manifest.mjs";
 
 const STOPPED = { interrupted: "stopped at step", failed: "failed at step" };
 const ENDS = { finished: "finished", interrupted: "stopped", failed: "failed", running: "running" };
@@ -20,12 +20,14 @@ const WITHOUT_A_PICTURE = {
  *
  * @param {import("./viewer.mjs").Run | null} run
  * @param {string} [idle] while there is no run
+ * @param {number} [now] milliseconds since 1970
  */
-export function inPlaceOfPicture(run, idle = IDLE) {
+export function inPlaceOfPicture(run, idle = IDLE, now = Date.now()) {
   if (!run) return idle;
   const known = newestStep(run.manifest) !== null;
   if (run.gone && (known || !run.manifest)) return GONE;
   if (run.state !== "running" && (known || !run.manifest)) return "Opening the run"; // its picture is on the way
+  if (isSilent(run, now) && !known) return `No picture, and ${noNews(run, now)}`;
   return WITHOUT_A_PICTURE[run.state] ?? "";
 }
 
@@ -35,8 +37,9 @@ export function inPlaceOfPicture(run, idle = IDLE) {
  * @param {import("./viewer.mjs").Run} run
  * @param {import("./viewer.mjs").ManifestStep | null} step the one that is shown
  * @param {boolean} end whether it is shown as where the run has come to, rather than for its own sake
+ * @param {number} [now] milliseconds since 1970
  */
-export function caption(run, step, end) {
+export function caption(run, step, end, now = Date.now()) {
   const { manifest } = run;
   const stopped = end && run.state in STOPPED;
   const index = stopped ? (run.index ?? step?.index) : step?.index;
@@ -46,7 +49,7 @@ export function caption(run, step, end) {
   return {
     step: index == null ? "" : `${stopped ? STOPPED[run.state] : "step"} ${index}${total == null ? "" : ` / ${total}`}`,
     sigma: step?.sigma == null ? "" : `σ ${shortSigma(step.sigma)}`,
-    time: time(run, rate, total),
+    time: isSilent(run, now) ? noNews(run, now) : time(run, rate, total),
     maker: maker(manifest),
     rate: rate ? pace(rate) : "",
     size: size ? `${size.width}×${size.height}` : "",
@@ -60,6 +63,13 @@ function time(run, rate, total) {
   if (run.state !== "running") return seconds === null || state !== run.state ? "" : duration(seconds);
   if (rate === null || total == null || run.index == null) return "";
   return `${duration(rate * Math.max(0, total - run.index))} left`;
+}
+
+/** Since when there is nothing new of a run: the time of a day, before today the day as well. */
+function noNews({ written }, now) {
+  const today = new Date(written).toDateString() === new Date(now).toDateString();
+  const when = new Date(written).toLocaleString([], { timeStyle: "short", ...(today ? {} : { dateStyle: "medium" }) });
+  return `no news since ${when}`;
 }
 
 /** The latent space, and the decoder without the space that most of their names begin with: `flux2 · conv small`. */
@@ -99,9 +109,10 @@ export function lastNote(run) {
 }
 
 /** A run in a few words, for its thumbnail. */
-export function nameRun(run) {
+export function nameRun(run, now = Date.now()) {
   const when = Number.isFinite(run.started) ? new Date(run.started).toLocaleTimeString([], { timeStyle: "medium" }) : "";
   const { seed, steps } = run.manifest?.sampler ?? {};
   const facts = [when, steps == null ? "" : `${steps} steps`, seed == null ? "" : `seed ${seed}`];
-  return [...facts, run.gone ? "pictures gone" : (ENDS[run.state] ?? "")].filter(Boolean).join(", ");
+  const end = run.gone ? "pictures gone" : isSilent(run, now) ? noNews(run, now) : ENDS[run.state];
+  return [...facts, end].filter(Boolean).join(", ");
 }

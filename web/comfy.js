@@ -9,13 +9,14 @@ const WIDGET = "safelight_stage";
 const PROPERTY = "safelight_view"; // in the workflow, not in the prompt
 const NAMELESS = "00000000-0000-0000-0000-000000000000";
 const WIDTH_PX = 340;
+const VUE_WIDGET_PX = 5; // by which a Vue node's widget is taller than LiteGraph reckons
 const MARGIN_PX = 10; // that the host leaves around a widget
 const ASK_MS = 3000;
 
 // The host forbids keeping `.js`, but not `.mjs`: after an update a browser may hold on to old ones for days.
 const MODULES = [
   ...["store", "viewer", "places", "style"],
-  ...["caption", "compare", "elements", "manifest", "pictures", "projector", "runs", "stage", "strip", "travel", "zoom"],
+  ...["caption", "compare", "elements", "frames", "keys", "manifest", "pictures", "projector", "runs", "stage", "strip", "travel", "zoom"],
 ];
 
 /** What all nodes of the page share. It outlives them: switching tabs of workflows makes all nodes anew. */
@@ -107,7 +108,8 @@ async function start() {
     // A new node has room for a square picture; one that is loaded is given its own size after this.
     const width = Math.max(node.computeSize()[0], WIDTH_PX);
     const room = width - 2 * MARGIN_PX + CHROME_HEIGHT_PX - MIN_HEIGHT_PX;
-    node.setSize([width, node.computeSize()[1] + Math.max(0, room)]);
+    const taller = window.LiteGraph?.vueNodesMode ? VUE_WIDGET_PX * node.widgets.length : 0;
+    node.setSize([width, node.computeSize()[1] + Math.max(0, room) + taller]);
   }
 
   /** A setting was changed: it is what every node does that was not told otherwise. */
@@ -144,8 +146,9 @@ async function start() {
         id: "Safelight.Decoder",
         category: ["Safelight", "Server", "Decoder"],
         name: "Default decoder (what auto takes)",
-        tooltip: "A kind, such as tiny, or a decoder by name, for the latent spaces that it is there for; auto: the best at hand.",
-        type: "text",
+        tooltip: "A kind, such as tiny, or a decoder by name, for the latent spaces that it is there for; auto: the best at hand. Another one for one node is chosen there.",
+        type: "combo",
+        options: decoders,
         defaultValue: "auto",
       },
       {
@@ -162,6 +165,13 @@ async function start() {
       if (node.comfyClass === NODE) addViewer(node);
     },
   });
+}
+
+/** The decoders that the server has told of, and the one that was chosen, should it be gone. */
+function decoders(chosen) {
+  const [listed, more] = window.LiteGraph?.registered_node_types[NODE]?.nodeData?.input?.required?.decoder ?? [];
+  const names = more?.options ?? (Array.isArray(listed) ? listed : ["auto"]);
+  return [...new Set([...names, ...(chosen ? [chosen] : [])])];
 }
 
 /** What the canvas would do with the wheel and the middle button, it does over the viewer too, unless that took it. */

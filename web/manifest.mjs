@@ -3,6 +3,8 @@
 /** @typedef {import("./viewer.mjs").Manifest} Manifest @typedef {import("./viewer.mjs").ManifestStep} ManifestStep */
 
 const RATE_OVER_STEPS = 8; // the newest ones: a run may be slow to begin, or slow down
+const SILENT_MS = 60_000; // loading a model takes its time
+const SILENT_STEPS = 10; // that could have been done since
 
 /** The steps that have a picture, in order. @param {Manifest | null} manifest @returns {ManifestStep[]} */
 export function pictured(manifest) {
@@ -72,6 +74,18 @@ export function secondsPerStep(manifest) {
   const [first, last] = [timed[0], timed.at(-1)];
   if (!first || last.index <= first.index) return null;
   return Math.max(0, (last.at - first.at) / (last.index - first.index));
+}
+
+/**
+ * Whether a run that never said that it ended has not said anything for so long that nobody should count on it. A
+ * process that was killed writes no last word.
+ *
+ * @param {import("./viewer.mjs").Run} run
+ * @param {number} now milliseconds since 1970
+ */
+export function isSilent(run, now) {
+  if (run.state !== "running" || run.written == null) return false;
+  return now - run.written > Math.max(SILENT_MS, SILENT_STEPS * 1000 * (secondsPerStep(run.manifest) ?? 0));
 }
 
 /** What a person would look at to know why two runs differ. */

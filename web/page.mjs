@@ -1,6 +1,6 @@
 /** The page around the viewer: of one run in its folder, or of the runs that `safelight view` serves. */
 
-import { newestStep } from "./manifest.mjs";
+import { isSilent, newestStep } from "./manifest.mjs";
 import { Viewer } from "./viewer.mjs";
 
 const WHILE_RUNNING_MS = 1000;
@@ -23,6 +23,7 @@ export function embedded(told) {
     index: newestStep(manifest)?.index ?? null,
     total: manifest.sampler?.steps ?? null,
     started: startOf(manifest),
+    written: startOf(manifest) ? startOf(manifest) + 1000 * (manifest.seconds ?? 0) : null,
     gone: false,
     manifest,
   };
@@ -74,7 +75,8 @@ export class Polled {
     this.reached = reached;
     if (reached) changed = this.#take(listed) || changed;
     if (changed) this.#tell();
-    return this.runs().some(({ state, gone }) => state === "running" && !gone) ? WHILE_RUNNING_MS : WHILE_QUIET_MS;
+    const goesOn = (run) => run.state === "running" && !run.gone && !isSilent(run, Date.now());
+    return this.runs().some(goesOn) ? WHILE_RUNNING_MS : WHILE_QUIET_MS;
   }
 
   async manifest(id) {
@@ -101,7 +103,7 @@ export class Polled {
       if (known?.version === summary.version) continue;
       const run = known ?? { id: summary.id, gone: false, manifest: null, stale: false, read: null };
       const { version, file = null, at = null } = summary;
-      Object.assign(run, { version, started: startOf(summary), stale: run.manifest !== null && run.read !== version });
+      Object.assign(run, { version, started: startOf(summary), written: summary.written ?? null, stale: run.manifest !== null && run.read !== version });
       run.thumbnail = file === null ? null : { file, at };
       learn(run, summary.state, summary.index, summary.total);
       this.#runs.set(run.id, run);
@@ -170,7 +172,7 @@ function showRun(document, manifest) {
   const page = layOut(document, folder, [...links, ["run.json", "run.json"]]);
   page.say(facts(manifest));
   page.note(asOf(manifest), ...(manifest.notes.length > 1 ? manifest.notes : [])); // a single one is in the viewer
-  page.put(new Viewer(document, embedded(manifest)));
+  page.put(new Viewer(document, embedded(manifest), { still: true }));
 }
 
 function showRuns(document, { folder }) {

@@ -2,7 +2,7 @@
 
 import { nameRun } from "./caption.mjs";
 import { button, make, reface } from "./elements.mjs";
-import { newestStep } from "./manifest.mjs";
+import { isSilent, newestStep } from "./manifest.mjs";
 
 const MOST = 60; // thumbnails; older runs are there, but nobody looks for them by thumbnail
 const EDGE_PX = 16; // that fade out
@@ -54,13 +54,14 @@ export class Runs {
       const { element } = thumb;
       if (element.previousSibling !== before || !element.parentNode) this.#list.insertBefore(element, before?.nextSibling ?? this.#list.firstChild);
       before = element;
-      element.className = `thumb ${run.state}${run.gone ? " gone" : ""}`;
+      const silent = isSilent(run, Date.now());
+      element.className = `thumb ${silent ? "silent" : run.state}${run.gone ? " gone" : ""}`;
       element.dataset.mark = other === null ? "" : run.id === chosen ? "A" : run.id === other ? "B" : "";
       element.dataset.key = i < 9 ? i + 1 : "";
       element.ariaPressed = String(run.id === chosen || run.id === other);
       element.title = nameRun(run);
       element.ariaLabel = `Run ${i + 1}: ${element.title}`;
-      element.style.setProperty("--done", run.state === "running" ? Math.min(1, (run.index ?? 0) / (run.total || Infinity)) : 0);
+      element.style.setProperty("--done", run.state === "running" && !silent ? Math.min(1, (run.index ?? 0) / (run.total || Infinity)) : 0);
       if (run.state !== "running" || !thumb.address) this.#want(thumb, run, newestOf(run));
     });
     this.#bringToSight(other ?? chosen);

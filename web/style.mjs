@@ -40,8 +40,14 @@ dialog {
   position: fixed; inset: 0; width: 100vw; height: 100vh; max-width: none; max-height: none; border: 0; background: none;
   overflow: hidden; pointer-events: auto;
 }
-.viewer:focus-visible { outline: 1px solid color-mix(in srgb, var(--lamp) 70%, transparent); outline-offset: -1px; }
-dialog .viewer { border-radius: 0; height: 100%; outline: none !important; }
+/* Not only for those who came by keyboard: that the keys are the viewer's now is to be seen. */
+.viewer:focus { outline: none; }
+.viewer:focus::after {
+  content: ""; position: absolute; inset: 0; border: 1px solid color-mix(in srgb, var(--lamp) 75%, transparent); border-radius: inherit;
+  pointer-events: none;
+}
+dialog .viewer { border-radius: 0; height: 100%; }
+dialog .viewer:focus::after { content: none; }
 dialog::backdrop { background: var(--ground, #17181a); }
 
 /* The stage */
@@ -49,9 +55,9 @@ dialog::backdrop { background: var(--ground, #17181a); }
 .pane { position: absolute; inset: 0; overflow: hidden; }
 .board, .cell { position: absolute; }
 .cell { overflow: hidden; }
-.cell img { display: block; width: 100%; height: 100%; object-fit: contain; -webkit-user-drag: none; }
+.cell :is(img, canvas) { display: block; width: 100%; height: 100%; object-fit: contain; -webkit-user-drag: none; }
 .cell:not(:only-child) { cursor: zoom-in; }
-.nearest img { image-rendering: pixelated; }
+.nearest :is(img, canvas) { image-rendering: pixelated; }
 .behind .board { opacity: 0.22; }
 .zoomed { cursor: grab; }
 .zoomed.dragging { cursor: grabbing; }
@@ -86,7 +92,10 @@ dialog::backdrop { background: var(--ground, #17181a); }
 .note:not(:has(span:not(:empty))) { display: none; }
 .note span { flex: 1; align-self: center; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; overflow-wrap: anywhere; }
 .note.failed { color: #ffb3ad; }
-.tools { display: flex; background: var(--veil); border-radius: 7px; }
+.tools { display: flex; background: var(--veil); border-radius: 7px; margin-left: auto; }
+.tools [data-of]:not([data-of=""]) { display: flex; align-items: center; gap: 5px; padding: 0 6px 0 4px; }
+.tools [data-of]::after { content: attr(data-of); }
+.tools [aria-pressed="true"], .tools [aria-expanded="true"] { color: var(--glow); }
 .tools button:hover, .live:hover, .choice button:hover, .note button:hover { color: #fff; background: rgb(255 255 255 / 0.14); }
 .fading { opacity: 0; transition: opacity 0.15s; }
 .viewer:hover .fading, .viewer:focus-within .fading, dialog .fading { opacity: 1; }
@@ -96,10 +105,13 @@ dialog::backdrop { background: var(--ground, #17181a); }
 .live::before { content: ""; width: 7px; height: 7px; border-radius: 50%; box-shadow: inset 0 0 0 1.4px currentColor; }
 .live[data-is="live"] { color: #fff; }
 .live[data-is="live"]::before { background: var(--glow); box-shadow: 0 0 6px var(--glow); }
-.live[data-is="newest"]::before { background: currentColor; }
-.live[data-is="locked"]::before { content: none; }
-.live .icon { width: 13px; height: 13px; margin-left: -2px; }
-.toast { position: absolute; left: 6px; bottom: 36px; max-width: calc(100% - 12px); padding: 2px 9px; border-radius: 7px; background: var(--veil); opacity: 0; transition: opacity 0.2s; pointer-events: none; }
+.live[data-is="locked"] { color: #fff; }
+.live[data-is="locked"]::before { border-radius: 1.5px; background: var(--glow); box-shadow: none; }
+.keys { inset: 0; padding: 10px 12px; overflow-y: auto; pointer-events: auto; background: rgb(18 18 20 / 0.88); cursor: pointer; line-height: 18px; }
+.keys dl { display: grid; grid-template-columns: auto 1fr; gap: 1px 12px; margin: auto; }
+.keys dt { color: #fff; font-weight: 600; white-space: nowrap; }
+.keys dd { color: #c9cacd; }
+.toast { position: absolute; left: 6px; bottom: 38px; max-width: calc(100% - 12px); padding: 2px 9px; border-radius: 7px; background: var(--veil); opacity: 0; transition: opacity 0.2s; pointer-events: none; }
 .toast.shown { opacity: 1; }
 .comparing { display: flex; gap: 6px; align-items: center; justify-content: center; flex-wrap: wrap; }
 .tag { padding: 2px 8px; border-radius: 7px; background: var(--veil); white-space: nowrap; }
@@ -166,15 +178,22 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
   color: #fff; text-shadow: 0 0 3px #000, 0 0 3px #000; box-shadow: inset 0 0 0 1px rgb(255 255 255 / 0.07);
 }
 .thumb[aria-pressed="true"]::after { box-shadow: inset 0 0 0 2px var(--lamp); }
-.thumb[data-mark="B"]::after { box-shadow: inset 0 0 0 2px #e9e9ea; }
+.thumb[data-mark="B"]::after { box-shadow: inset 0 0 0 2px var(--text); }
 .thumb::before { content: ""; position: absolute; z-index: 1; left: 0; bottom: 0; height: 3px; width: calc(var(--done) * 100%); background: var(--lamp); }
-.thumb.interrupted::before, .thumb.failed::before { left: auto; right: 4px; bottom: 4px; width: 7px; height: 7px; border-radius: 1.5px; background: #e9e9ea; box-shadow: 0 0 3px #000; }
+.thumb.interrupted::before, .thumb.failed::before, .thumb.silent::before { left: auto; right: 4px; bottom: 4px; width: 7px; height: 7px; border-radius: 1.5px; background: #e9e9ea; box-shadow: 0 0 3px #000; }
 .thumb.failed::before { border-radius: 50%; background: var(--bad); }
+.thumb.silent::before { opacity: 0.6; }
 .thumb.gone img { opacity: 0.3; }
 .compare { width: 30px; height: 30px; color: var(--quiet); }
 .compare[aria-pressed="true"] { color: var(--lamp); }
 .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 
+@container viewer (max-width: 460px) {
+  .parts { flex-wrap: nowrap; column-gap: 12px; } /* what matters least goes; the last of the rest is cut short */
+  .parts > * { flex: none; }
+  .parts > .maker { flex: 0 1 auto; min-width: 0; }
+  .parts > :is(.rate, .size, .decode) { display: none; }
+}
 @container viewer (max-width: 460px) { .tag span { display: none; } .comparing { gap: 4px; } }
 @container viewer (max-width: 330px) { .speed, .tools .rare { display: none; } .tag { padding: 2px 6px; } }
 @media (prefers-reduced-motion: reduce) { .fading, .toast, .thumb img { transition: none; } .words { animation: none; } }

@@ -3,7 +3,9 @@
 import { caption, inPlaceOfPicture, lastNote, shortSigma } from "./caption.mjs";
 import { Compare } from "./compare.mjs";
 import { button, make, onDrag, pointIn, reface } from "./elements.mjs";
-import { extent, fileOf, pictured, shape, sigmas } from "./manifest.mjs";
+import { canTakeApart, frameAddress, frameOf, Frames } from "./frames.mjs";
+import { keysCard } from "./keys.mjs";
+import { extent, fileOf, isSilent, pictured, shape, sigmas } from "./manifest.mjs";
 import { loadPicture, Pictures } from "./pictures.mjs";
 import { Projector } from "./projector.mjs";
 import { Runs } from "./runs.mjs";
@@ -31,6 +33,8 @@ import { Travel } from "./travel.mjs";
  * @property {number | null} index the newest step that is known to exist, counted from 1
  * @property {number | null} total how many steps there will be
  * @property {number} started milliseconds since 1970; Infinity until it is known
+ * @property {number | null} [written] when what is known of it was written, milliseconds since 1970; left out where its
+ *   end would be told
  * @property {boolean} gone its pictures can be had no more; what was loaded stays
  * @property {Manifest | null} manifest as last read
  * @property {boolean} [stale] there is more than `manifest` says; a source that cannot know leaves it out
@@ -77,6 +81,7 @@ import { Travel } from "./travel.mjs";
  * @property {(changed: Partial<View>) => void} [onView] called with what the person has changed of it
  * @property {boolean} [wheelNeedsFocus] leave the wheel to the page around until somebody has clicked into the viewer
  * @property {string} [idle] what to say, and how to begin, while there is no run
+ * @property {boolean} [still] no other run can come
  */
 
 /** @type {View} */
@@ -87,6 +92,8 @@ const AHEAD = 2; // pictures that are loaded before they are asked for
 const FAR = 5;
 const TOAST_MS = 1600;
 const FPS = 16; // of a video that does not say
+const FRAMES_AHEAD = 8; // of an animated picture that is taken apart
+const LISTEN_MS = 10_000; // how often it is looked whether a run has gone silent
 
 /**
  * Imports of `web/*.mjs` are static, named and relative, so that a page can carry all of it within itself. Colours come
@@ -112,6 +119,8 @@ export class Viewer {
   #painted = null; // the slide on the screen
   #hovered = null;
   #framing = null; // whether a video plays; null: as the person likes motion
+  #frames = null; // takes animated pictures apart; null: this browser cannot
+  #paintedAt = 0;
   #timers = {};
   #leave = [];
 
@@ -125,8 +134,10 @@ export class Viewer {
     this.#source = source;
     this.#options = options;
     this.#view = { ...VIEW, ...options.view };
+    const window = document.defaultView;
+    if (canTakeApart(window)) this.#frames = new Frames(window);
     const load = (address) => loadPicture(address, document);
-    this.#pictures = new Pictures(load);
+    this.#pictures = new Pictures((address) => this.#load(address, load));
     this.#projector = new Projector(this.#pictures, (slide, pictures) => this.#paint(slide, pictures));
     this.#peek = new Projector(this.#pictures, (slide, [picture]) => this.#bubble(slide, picture));
     this.#stage = new Stage(document, { pick: (item) => this.#act(() => (this.#travel.item = item)), zoomed: () => this.#renderTools() });
@@ -197,16 +208,21 @@ export class Viewer {
       tool("save", "save", "Save this picture (S)", () => this.#save()),
       tool("copy", "copy", "Copy this picture", () => this.#copy(), "rare"),
       tool("tab", "tab", "Open this picture in a tab", () => this.#openTab(), "rare"),
+      tool("hold", "lock", "", () => this.#act(() => this.#travel.toggleLock(this.#manifest))),
+      tool("help", "?", "Keys (?)", () => this.#toggleKeys()),
       tool("full", "full", "Full window (F)", () => this.#toggleFull()),
     );
     const live = tool("live", "live", "", () => this.#act(() => this.#followOrHold()), "live");
+    this.#parts.keys = keysCard(document);
+    this.#parts.keys.addEventListener("click", () => this.#toggleKeys());
     const note = part("div", "note", {}, part("span", "said"), button(document, "close", "Put this note away", () => this.#dismiss()));
     const rail = part("div", "rail", { tabIndex: 0, role: "slider", ariaLabel: "Frame" });
     const frames = part("div", "frames", {}, tool("roll", "pause", "", () => this.#toggleFrames()), rail, part("span", "frame"));
     this.#stage.element.append(
       part("div", "words"),
       make(document, "div", { className: "over top" }, note, this.#compare.element, this.#compare.list),
-      make(document, "div", { className: "over bottom" }, frames, part("div", "toast"), tools, live),
+      make(document, "div", { className: "over bottom" }, frames, part("div", "toast"), live, tools),
+      this.#parts.keys,
     );
     const line = part("div", "caption", {}, tool("play", "play", "Play (Space)", () => this.#togglePlay(), "play"));
     const parts = make(document, "div", { className: "parts" });
@@ -284,17 +300,31 @@ export class Viewer {
   }
 
   #addresses(run, step, frame) {
-    const { items } = extent(run.manifest, step);
+    const { items, animated } = extent(run.manifest, step);
+    const whole = !animated || this.#rolling || !this.#frames;
     const { item } = this.#travel;
     const wanted = item === null || item >= items ? Array.from({ length: items }, (_, i) => i) : [item];
     const files = wanted.map((item) => fileOf(run.manifest, step, item, frame)).filter(Boolean);
-    return files.map((file) => this.#source.picture(run.id, file, step.at));
+    const addresses = files.map((file) => this.#source.picture(run.id, file, step.at));
+    return whole ? addresses : addresses.map((address) => frameAddress(address, frame));
   }
 
-  /** Of the first picture that is looked at. */
+  /** Of the first picture that is looked at. `apart`: its frames can be had one by one, although they are in one file. */
   #extent() {
     const [first] = this.#pair;
-    return first?.step ? extent(first.run.manifest, first.step) : { items: 1, frames: 1, animated: false };
+    if (!first?.step) return { items: 1, frames: 1, animated: false, apart: false };
+    const found = extent(first.run.manifest, first.step);
+    const apart = found.animated && this.#frames !== null;
+    return apart && !this.#rolling ? { ...found, frames: framesOf(first), animated: false, apart } : { ...found, apart };
+  }
+
+  async #load(address, load) {
+    const one = frameOf(address);
+    if (!one) return load(address);
+    return (this.#frames ?? new Frames(this.#document.defaultView)).get(one.file, one.frame).catch(() => {
+      this.#frames = null; // a browser that takes this kind of picture apart no more than others do: it plays as a whole
+      return load(one.file);
+    });
   }
 
   get #manifest() {
@@ -337,13 +367,14 @@ export class Viewer {
       if (!run.gone) this.#source.manifest(run.id);
       return;
     }
+    if (this.#painted?.addresses.join() !== slide.addresses.join()) this.#paintedAt = Date.now();
     this.#painted = slide;
     let at = 0;
     const contents = slide.panes.map(({ run, step, addresses }) => {
       const own = pictures.slice(at, (at += addresses.length));
-      own.forEach((picture, i) => picture && (picture.alt = `Step ${step.index}${own.length > 1 ? `, picture ${i + 1}` : ""}`));
+      own.forEach((picture, i) => picture && describe(picture, `Step ${step.index}${own.length > 1 ? `, picture ${i + 1}` : ""}`));
       const first = own.find(Boolean);
-      return { pictures: own, shape: shape(run.manifest) ?? { width: first?.naturalWidth || 1, height: first?.naturalHeight || 1 } };
+      return { pictures: own, shape: shape(run.manifest) ?? sizeOf(first) };
     });
     this.#stage.show(contents);
     for (const { run, step } of slide.panes) this.#runs.saw(run, step);
@@ -356,9 +387,9 @@ export class Viewer {
     const steps = pictured(pair[0]?.run.manifest);
     const at = steps.indexOf(pair[0]?.step);
     if (at < 0) return;
-    const { frames } = this.#extent();
+    const { frames, apart } = this.#extent();
     const addresses = [];
-    for (let frame = 1; frame < frames; frame++) addresses.push(...(this.#slide(pair, (this.#travel.frame + frame) % frames)?.addresses ?? []));
+    for (let frame = 1; frame < (apart ? Math.min(frames, FRAMES_AHEAD) : frames); frame++) addresses.push(...(this.#slide(pair, (this.#travel.frame + frame) % frames)?.addresses ?? []));
     if (this.#travel.index !== null) {
       for (let ahead = 1; ahead <= AHEAD; ahead++) {
         const step = steps[at + ahead * this.#travel.direction];
@@ -415,14 +446,20 @@ export class Viewer {
 
   #renderTools() {
     const document = this.#document;
-    const { live, pixels, one, play, speed, back, full, frames, rail, frame, roll } = this.#parts;
+    const { live, hold, pixels, one, play, speed, back, full, frames, rail, frame, roll } = this.#parts;
     const travel = this.#travel;
     const [first] = this.#pair;
-    const is = travel.locked ? "locked" : !travel.live ? "held" : first?.run.state === "running" ? "live" : "newest";
-    const say = { locked: "Held at this step; back to live (L)", held: "To the newest step (End)", live: "The newest step is shown; hold it (L)", newest: "The newest step is shown; hold it (L)" };
+    const runs = this.#source.runs();
+    const goesOn = runs[0]?.state === "running" && !runs[0].gone && !isSilent(runs[0], Date.now());
+    const is = travel.locked ? "locked" : !travel.live ? "held" : goesOn ? "live" : "newest";
+    const say = { locked: "Held, whatever comes; let go (L)", held: goesOn ? "To the newest step" : "To the newest run", live: "The newest step is shown; hold it (L)", newest: "" };
     live.dataset.is = is;
-    reface(document, live, travel.locked ? "lock" : "live", say[is]);
-    live.hidden = !first;
+    reface(document, live, travel.locked ? "held" : goesOn ? "live" : "newest", say[is]);
+    // Where nothing comes there is nothing to go back to that the strip does not have.
+    live.hidden = !first || is === "newest" || (is === "held" && !goesOn && travel.run === runs[0]?.id);
+    reface(document, hold, "lock", travel.locked ? "Let go of this step (L)" : "Hold this step, whatever comes (L)");
+    hold.ariaPressed = String(travel.locked);
+    hold.hidden = this.#options.still === true;
     reface(document, pixels, this.#view.smooth ? "pixels" : "smooth", this.#view.smooth ? "Show pixels" : "Enlarge smoothly");
     reface(document, one, this.#stage.zoomed ? "fit" : "1:1", this.#stage.zoomed ? "Fit (Z)" : "One to one (Z)");
     reface(document, play, travel.playing ? "pause" : "play", travel.playing ? "Pause (Space)" : "Play (Space)");
@@ -430,17 +467,17 @@ export class Viewer {
     play.disabled = pictured(first?.run.manifest).length < 2;
     reface(document, speed, `${this.#view.speed}/s`, `${this.#view.speed} steps a second; click for another speed`);
     reface(document, full, this.#full ? "window" : "full", this.#full ? "Back to the window (F)" : "Full window (F)");
-    const { items, frames: count, animated } = this.#extent();
+    const { items, frames: count, animated, apart } = this.#extent();
     back.hidden = travel.item === null || items < 2;
+    back.dataset.of = back.hidden ? "" : `${travel.item + 1} / ${items}`;
     frames.hidden = count < 2 && !animated;
-    frames.classList.toggle("whole", animated);
+    frames.classList.toggle("whole", animated && !apart);
     const shown = this.#painted?.frame ?? 0;
     frames.style.setProperty("--frame", animated || count < 2 ? 1 : shown / (count - 1));
-    const of = first?.step?.frames ?? first?.run.manifest?.picture?.frames ?? 1;
-    frame.textContent = animated ? `${of} frames` : `${shown + 1} / ${count}`;
-    roll.hidden = animated;
+    frame.textContent = animated ? `${framesOf(first)} frames` : `${shown + 1} / ${count}`;
+    roll.hidden = animated && !apart;
     reface(document, roll, this.#rolling ? "pause" : "play", this.#rolling ? "Hold this frame" : "Play the frames");
-    rail.tabIndex = animated ? -1 : 0;
+    rail.tabIndex = animated && !apart ? -1 : 0;
     Object.assign(rail, { ariaValueMin: "1", ariaValueMax: String(count), ariaValueNow: String(shown + 1) });
   }
 
@@ -455,11 +492,13 @@ export class Viewer {
   #keepTime() {
     const { fps } = this.#manifest?.picture ?? {};
     const shown = this.#painted && this.#projector.idle;
+    const awaited = this.#source.runs().some((run) => run.state === "running" && run.written != null);
+    this.#timer("silence", this.#visible && awaited, true, LISTEN_MS, () => this.#render());
     this.#timer("play", this.#visible && this.#travel.playing, shown, 1000 / this.#view.speed, () => {
       this.#travel.tick(this.#manifest);
       this.#render();
     });
-    this.#timer("roll", this.#visible && this.#rolling && this.#extent().frames > 1, shown, 1000 / (fps || FPS), () => {
+    this.#timer("roll", this.#visible && this.#rolling && !this.#extent().apart && this.#extent().frames > 1, shown, 1000 / (fps || FPS), () => {
       const { frames } = this.#extent();
       const next = this.#slide(this.#pair, (this.#travel.frame + 1) % frames);
       if (next?.addresses.every((address) => this.#pictures.ready(address))) this.#toFrame((this.#travel.frame + 1) % frames);
@@ -487,8 +526,21 @@ export class Viewer {
   }
 
   #toggleFrames() {
+    if (this.#rolling && this.#extent().apart) this.#travel.frame = this.#guessFrame();
     this.#framing = !this.#rolling;
     this.#render();
+  }
+
+  /** No browser tells which frame of an animated picture it shows; it has been playing since it was put up. */
+  #guessFrame() {
+    const [first] = this.#pair;
+    const passed = ((Date.now() - this.#paintedAt) / 1000) * (first.run.manifest.picture?.fps || FPS);
+    return Math.floor(passed) % framesOf(first);
+  }
+
+  #toggleKeys() {
+    this.#parts.keys.hidden = !this.#parts.keys.hidden;
+    this.#parts.help.ariaExpanded = String(!this.#parts.keys.hidden);
   }
 
   // What a person does
@@ -557,6 +609,7 @@ export class Viewer {
       f: () => this.#toggleFull(),
       z: () => this.#stage.toggleOneToOne(),
       s: () => this.#save(),
+      "?": () => this.#toggleKeys(),
       Escape: () => this.#back(),
     };
     const run = this.#source.runs()[Number(key) - 1];
@@ -570,7 +623,8 @@ export class Viewer {
 
   /** One thing at a time; false if there is nothing to come back from. */
   #back() {
-    if (this.#stage.zoomed) this.#stage.fit();
+    if (!this.#parts.keys.hidden) this.#toggleKeys();
+    else if (this.#stage.zoomed) this.#stage.fit();
     else if (this.#travel.item !== null) this.#act(() => (this.#travel.item = null));
     else if (this.#travel.other !== null) this.#act(() => (this.#travel.other = null));
     else if (this.#full) this.#toggleFull();
@@ -679,8 +733,23 @@ function isWhole(run) {
   return run.manifest.picture !== null || !run.stale;
 }
 
+/** How many frames a step's pictures have. @param {{run: Run, step: ManifestStep}} shown */
+function framesOf({ run, step }) {
+  return step.frames ?? run.manifest.picture?.frames ?? 1;
+}
+
+/** Of a picture, or of a frame that is drawn on a canvas. */
+function sizeOf(picture) {
+  return { width: picture?.naturalWidth || picture?.width || 1, height: picture?.naturalHeight || picture?.height || 1 };
+}
+
+function describe(picture, words) {
+  if ("alt" in picture) picture.alt = words;
+  else Object.assign(picture, { role: "img", ariaLabel: words });
+}
+
 function toPng(document, picture) {
-  const canvas = make(document, "canvas", { width: picture.naturalWidth, height: picture.naturalHeight });
+  const canvas = make(document, "canvas", sizeOf(picture));
   canvas.getContext("2d").drawImage(picture, 0, 0);
   return new Promise((done, fail) => canvas.toBlob((blob) => (blob ? done(blob) : fail(new Error("no picture"))), "image/png"));
 }

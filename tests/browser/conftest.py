@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[1] / "example_workflows/preview_steps.json"
@@ -56,7 +57,9 @@ def _drive(script: str, **asked: Any) -> Any:
 def made_up(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What was seen of runs that are made up, on a bare page, scene by scene."""
     folder = tmp_path_factory.mktemp("made_up")
-    return _drive("made_up.mjs", profile=str(folder / "profile"), shots=str(folder), web=str(HERE.parents[1] / "web"))
+    shades = [Image.new("RGB", (96, 64), (20 * i, 0, 90)) for i in range(12)]
+    shades[0].save(folder / "animation.webp", save_all=True, append_images=shades[1:], duration=50, lossless=True)
+    return _drive("made_up.mjs", animation=str(folder / "animation.webp"), profile=str(folder / "profile"), shots=str(folder), web=str(HERE.parents[1] / "web"))
 
 
 @pytest.fixture(scope="session")

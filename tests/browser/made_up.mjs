@@ -1,7 +1,7 @@
 /**
  * Does with the viewer on a bare page, on runs that are made up, what a person does; tells what was to be seen.
  *
- * Reads `{chromium, profile, shots, web}` as JSON from stdin, writes JSON to stdout.
+ * Reads `{chromium, profile, shots, web, animation}` as JSON from stdin, writes JSON to stdout.
  */
 
 import { existsSync, readFileSync } from "node:fs";
@@ -64,7 +64,8 @@ const server = createServer((request, answer) => {
   else if (pathname.startsWith("/pictures/")) {
     const [, , id, name] = pathname.split("/");
     pictures.push(`${id} ${name}`);
-    setTimeout(() => send("image/svg+xml", picture(id, name)), delay_ms);
+    const animation = id === "webp" && readFileSync(asked.animation);
+    setTimeout(() => (animation ? send("image/webp", animation) : send("image/svg+xml", picture(id, name))), delay_ms);
   } else answer.writeHead(404).end();
 });
 await new Promise((done) => server.listen(0, "127.0.0.1", done));
@@ -88,6 +89,7 @@ const look = () =>
       state: root.querySelector(".viewer").className,
       a: names(".pane:first-child img"),
       b: shown(".pane:last-child") ? names(".pane:last-child img") : [],
+      drawn: [...root.querySelectorAll(".pane:first-child canvas")].map((canvas) => [...canvas.getContext("2d").getImageData(9, 9, 1, 1).data].join()),
       mode: root.querySelector(".stage").dataset.mode,
       step: text(".parts .step"),
       caption: root.querySelector(".parts").title,
@@ -201,8 +203,14 @@ const SCENES = {
     await press("ArrowLeft");
     const before = await lookUntil((now) => now.a[0] === "video step_19_7.svg");
     await begin({ id: "webp", frames: 12, files: 1 });
+    await page.mouse.click(...(await center(".frames button"))); // what came before was held
     const animated = await lookUntil((now) => now.a[0] === "webp step_20_0.svg");
-    return { held, still, middle, next, before, animated };
+    await page.mouse.click(...(await center(".rail")));
+    await lookUntil((now) => now.frame === "7 / 12" && now.drawn.length);
+    const apart = await look();
+    await page.keyboard.press("ArrowRight");
+    const further = await lookUntil((now) => now.drawn[0] !== apart.drawn[0]);
+    return { held, still, middle, next, before, animated, apart, further };
   },
 
   async compare() {
@@ -250,7 +258,7 @@ const SCENES = {
     await press("f");
     const full = await lookUntil((now) => now.full);
     await press("Escape");
-    return { fit, close, kept, again, one, saved: download.suggestedFilename(), full, back: await lookUntil((now) => !now.full) };
+    return { fit, close, kept, again, one, saved: download.suggestedFilename(), full, back: await lookUntil((now) => !now.full && String(now.board) === String(fit.board)) };
   },
 
   /** By Tab alone, with the names that a screen reader would say. */

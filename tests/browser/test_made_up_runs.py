@@ -56,6 +56,8 @@ def test_a_video_plays_and_its_frames_are_a_bar_of_their_own(made_up):
     assert video["next"]["a"] == ["video step_20_7.svg"]
     assert video["before"]["frame"] == "8 / 12"
     assert video["animated"]["frame"] == "12 frames"
+    assert (video["apart"]["a"], video["apart"]["drawn"]) == ([], ["120,0,90,255"])
+    assert (video["further"]["frame"], video["further"]["drawn"]) == ("8 / 12", ["140,0,90,255"])
 
 
 def test_two_runs_are_locked_by_step_or_by_noise(made_up):

@@ -116,9 +116,18 @@ def test_a_listed_run_says_what_its_thumbnail_needs(tmp_path, served):
         "total": 4,
         "file": "step_0003.png",
         "at": 0.75,
+        "written": 1_767_225_601_000,
     }
     assert client.ask(f"/runs/{run}/{told['file']}?at=0.75")[2] == PICTURE
     assert client.json("/runs")[0]["version"] == version
+
+
+def test_it_is_told_when_a_run_was_heard_of_last_where_its_record_says_so(tmp_path, served):
+    start, unknown = "2026-01-01T00:00:00+00:00", [None, 1e300, "long"]
+    for i, (started, seconds) in enumerate([(start, 2.5), ("", 2.5), *((start, seconds) for seconds in unknown)]):
+        write_run(tmp_path / str(i), started=started, seconds=seconds)
+    told = sorted(run["written"] or 0 for run in served().json("/runs"))
+    assert told == [0, 0, 0, 0, 1_767_225_602_500]
 
 
 def test_a_run_that_is_still_being_written_is_read_anew(tmp_path, served):

@@ -85,6 +85,18 @@ test("the note is the last one, or that there is nothing left to see", () => {
   assert.match(lastNote(run("finished", { gone: true })), /made room/);
 });
 
+test("a run that goes on by its own account, and says nothing, is said to be silent", () => {
+  const now = new Date(2026, 0, 2, 15, 30).getTime();
+  const silent = (minutes, more = {}) => run("running", { written: now - minutes * 60_000, ...more });
+  const said = (run) => caption(run, null, true, now).time;
+  assert.equal(said(silent(0.5)), "5.4 s left");
+  assert.match(said(silent(20)), /^no news since \D*0?3?1?5?:?10/);
+  assert.match(said(silent(60 * 24)), /^no news since .*2026/);
+  assert.match(nameRun(silent(20), now), /no news since/);
+  assert.match(inPlaceOfPicture(silent(20, { index: null, manifest: manifest({ steps: [] }) }), "", now), /no news since/);
+  assert.equal(said(run("finished", { written: 0 })), "");
+});
+
 test("a run is named by what tells it from others", () => {
   assert.equal(nameRun(run("interrupted")), "20 steps, seed 42, stopped");
   assert.match(nameRun(run("finished", { started: Date.now(), gone: true })), /\d.*, 20 steps, seed 42, pictures gone/);

@@ -7,6 +7,7 @@ import {
   differences,
   extent,
   fileOf,
+  isSilent,
   nearestStep,
   newestStep,
   pictured,
@@ -91,4 +92,14 @@ test("settings that differ are listed; what is unknown to one of them is not a d
 test("of two texts what they have in common at the ends is left out", () => {
   assert.deepEqual(whereTheyPart("a fox", "a fox at night, stars"), { a: "… –", b: "… at night, stars" });
   assert.deepEqual(whereTheyPart("fox", "cat"), { a: "fox", b: "cat" });
+});
+
+test("a run is silent after a minute, or after the time of ten of its steps; one whose end would be told never", () => {
+  const slow = { steps: [step(1, { at: 0 }), step(2, { at: 30 })] };
+  const silent = (passed_s, manifest, more = {}) => isSilent({ state: "running", written: 1000, manifest, ...more }, 1000 + passed_s * 1000);
+  assert.deepEqual([59, 61].map((passed) => silent(passed, null)), [false, true]);
+  assert.deepEqual([61, 299, 301].map((passed) => silent(passed, slow)), [false, false, true]);
+  assert.equal(silent(1e6, null, { state: "finished" }), false);
+  assert.equal(silent(1e6, null, { written: null }), false);
+  assert.equal(silent(1e6, null, { written: undefined }), false);
 });

@@ -26,6 +26,7 @@ test("a run within the page is the one that its manifest says", async () => {
   assert.deepEqual({ ...run, manifest: null }, {
     ...{ id: "a", state: "finished", index: 3, total: 3, gone: false, manifest: null },
     started: Date.parse("2026-01-02T03:04:05Z"),
+    written: Date.parse("2026-01-02T03:04:05Z") + 1000 * (told.seconds ?? 0),
   });
   assert.equal(run.manifest, told);
   assert.equal(await source.manifest("a"), told);
@@ -84,6 +85,15 @@ test("runs are newest first, with what their thumbnails need", async () => {
     { id: "b", state: "running", index: null, total: 3, thumbnail: null },
     { id: "a", state: "finished", index: 3, total: 3, thumbnail: { file: "step_0003.png", at: 3 } },
   ]);
+});
+
+test("a run that was killed is asked for no more often than one that has ended", async () => {
+  const told = (written) => [summary("a", String(written), { state: "running", written })];
+  server.runs = told(Date.now());
+  const going = await source.look();
+  server.runs = told(Date.now() - 3_600_000);
+  const killed = await source.look();
+  assert.ok(killed > going, `${killed} ms, ${going} ms`);
 });
 
 test("listeners are told of changes and of nothing else", async () => {
