@@ -59,7 +59,13 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("made_up")
     shades = [Image.new("RGB", (96, 64), (20 * i, 0, 90)) for i in range(12)]
     shades[0].save(folder / "animation.webp", save_all=True, append_images=shades[1:], duration=50, lossless=True)
-    return _drive("made_up.mjs", animation=str(folder / "animation.webp"), profile=str(folder / "profile"), shots=str(folder), web=str(HERE.parents[1] / "web"))
+    return _drive(
+        "made_up.mjs",
+        animation=str(folder / "animation.webp"),
+        profile=str(folder / "profile"),
+        shots=str(folder),
+        web=str(HERE.parents[1] / "web"),
+    )
 
 
 @pytest.fixture(scope="session")
