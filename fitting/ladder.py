@@ -13,7 +13,7 @@ from ..decoders.net import Net
 from .closed import Form, Sums, choose_ridge, weights
 from .judge import at_size, psnr_db, ssim
 from .pairs import Pairs
-from .train import CHUNK, Progress, Recipe, Report, train
+from .train import Progress, Recipe, Report, chunks, train
 
 SUBPIXEL_MOST = 8  # sub-pixels a side; a VAE that enlarges more is decoded at a part of its scale
 
@@ -97,8 +97,10 @@ class Fitted(NamedTuple):
     held_db: float
 
 
-def fit(rung: Rung, pairs: Pairs, held: Pairs, recipe: Recipe | None = None, report: Report = lambda _: None) -> Net:
+def fit(rung: Rung, pairs: Pairs, held: Pairs, recipe: Recipe | None = None, report: Report = lambda _: None) -> Fitted:
     """A net of this rung, fitted on `pairs`; what there is to choose is chosen on `held`.
+
+    Its dB compare between closed forms, or between trained ones.
 
     Args:
         rung: one of `LADDER`.
@@ -110,19 +112,12 @@ def fit(rung: Rung, pairs: Pairs, held: Pairs, recipe: Recipe | None = None, rep
     Raises:
         FitError: the rung is too large for the channels, or the pictures are too few.
     """
-    return attempt(rung, pairs, held, recipe, report).net
-
-
-def attempt(
-    rung: Rung, pairs: Pairs, held: Pairs, recipe: Recipe | None = None, report: Report = lambda _: None
-) -> Fitted:
-    """As `fit`, with what a choice between rungs needs; dB compare between closed forms, or between trained ones."""
     settings = rung.settings(pairs.channels, pairs.downscale)
     with torch.inference_mode(False):  # a host's: what is made in it can neither be trained nor changed later
         if rung.recipe is None:
             form = Form(**settings)
             fitted, chosen = Sums(form), Sums(form)
-            parts = [(fitted, pairs, i) for i in _chunks(pairs)] + [(chosen, held, i) for i in _chunks(held)]
+            parts = [(fitted, pairs, i) for i in chunks(pairs)] + [(chosen, held, i) for i in chunks(held)]
             for step, (sums, some, at) in enumerate(parts, 1):
                 sums.add(some.latents[at].float(), some.rgb(form.subpixel, at))
                 report(Progress(step, len(parts), math.nan, math.nan))
@@ -146,7 +141,7 @@ def measure(net: Net, pairs: Pairs) -> dict[str, float]:
         pictures, after bicubic enlargement where the net's own scale is less.
     """
     scores: dict[str, list[torch.Tensor]] = {"psnr_latent_db": [], "psnr_full_db": [], "ssim_full": []}
-    for at in _chunks(pairs):
+    for at in chunks(pairs):
         latents, truth = pairs.latents[at].float(), pairs.rgb(pairs.downscale, at)
         rgb = net(latents).clamp(0, 1)
         full = at_size(rgb, *truth.shape[2:])
@@ -154,7 +149,3 @@ def measure(net: Net, pairs: Pairs) -> dict[str, float]:
         scores["psnr_full_db"].append(psnr_db(full, truth))
         scores["ssim_full"].append(ssim(full, truth))
     return {name: round(float(torch.cat(values).mean()), 4) for name, values in scores.items()}
-
-
-def _chunks(pairs: Pairs) -> list[slice]:
-    return [slice(i, i + CHUNK) for i in range(0, len(pairs), CHUNK)]

@@ -19,7 +19,7 @@ from ..decoders.merit import LIGHT, SCORES, compared
 from ..decoders.net import Net
 from ..decoders.space_table import SPACES
 from ..decoders.spaces import LatentSpace
-from .ladder import LADDER, Fitted, attempt
+from .ladder import LADDER, Fitted, fit
 from .pairs import Pairs
 from .report import INK, PAPER, Judged, chart, judge, sheet, table
 from .train import Progress
@@ -350,7 +350,7 @@ def _best(
             tell(name, progress)
 
         try:
-            result = attempt(rung, material.fit, material.choose, recipe, report)
+            result = fit(rung, material.fit, material.choose, recipe, report)
         except FitError as error:
             if len(rungs) == 1 and not notes:
                 raise

@@ -49,7 +49,8 @@ class Pairs:
         (h, w), (height, width) = self.latents.shape[2:], self.pixels.shape[2:]
         if not height or height % h or width % w or height // h != width // w:
             raise FitError(
-                f"expected pictures a whole number of times the size of the latents, got {width}x{height} for {w}x{h}"
+                f"expected pictures a whole number of times the size of the latents, got {width}x{height} for {w}x{h}; "
+                "take sides that what the VAE shrinks by divides: multiples of 64 suit every one that is known"
             )
         if not torch.isfinite(self.latents).all():
             raise FitError("expected finite latents, got NaN or infinity among them")
@@ -84,23 +85,6 @@ class Pairs:
             raise FitError(f"expected a scale that {self.downscale} can be divided by, got {scale}")
         rgb = self.pixels[at].float().div_(255.0)
         return F.avg_pool2d(rgb, self.downscale // scale) if scale < self.downscale else rgb
-
-    def split(self, every: int = 8, together: int = 1) -> tuple["Pairs", "Pairs"]:
-        """All but every n-th, and every n-th, which is held back to choose by.
-
-        Args:
-            every: n.
-            together: neighbours that are crops of one picture; they stay on the same side.
-
-        Raises:
-            FitError: there are fewer than two.
-        """
-        if len(self) < 2:
-            raise FitError("expected at least two pictures, one to fit on and one to judge by, got one")
-        held = torch.arange(len(self)) // together % every == every - 1
-        if not held.any():
-            held[-1] = True
-        return Pairs(self.latents[~held], self.pixels[~held]), Pairs(self.latents[held], self.pixels[held])
 
     def save(self, path: Path) -> None:
         """Writes the pairs as safetensors, whole or not at all.
@@ -142,7 +126,8 @@ def encode_pairs(encode: Encode, crops: Iterable[np.ndarray], space_channels: in
         FitError: there is no picture, they differ in size, or the encoder gives values that are not finite or of
             another shape.
     """
-    latents, pixels, first = [], [], []
+    batches: list[Pairs] = []
+    first: list[np.ndarray] = []
     stream = iter(crops)
     while batch := list(islice(stream, BATCH)):
         if len(sizes := {crop.shape for crop in (*batch, *first)}) > 1:
@@ -155,8 +140,7 @@ def encode_pairs(encode: Encode, crops: Iterable[np.ndarray], space_channels: in
         encoded = encoded.cpu().half()
         if not torch.isfinite(encoded).all():
             raise FitError("the encoder gave NaN, infinity or numbers beyond float16; try it in float32")
-        latents.append(encoded)
-        pixels.append(chosen)
-    if not latents:
+        batches.append(Pairs(encoded, chosen))  # what does not fit is told of now, not after an hour of encoding
+    if not batches:
         raise FitError("expected at least one picture with something in it, got none")
-    return Pairs(torch.cat(latents), torch.cat(pixels))
+    return Pairs(torch.cat([some.latents for some in batches]), torch.cat([some.pixels for some in batches]))

@@ -21,7 +21,7 @@ SHORT = Recipe(steps=20, batch=4, lr=1e-2)
 
 def fitted(name, toy_pairs, **kwargs):
     rung = LADDER[name]
-    return fit(rung, toy_pairs(24), toy_pairs(6, seed=1), rung.recipe and SHORT, **kwargs)
+    return fit(rung, toy_pairs(24), toy_pairs(6, seed=1), rung.recipe and SHORT, **kwargs).net
 
 
 @pytest.mark.parametrize("name", LADDER)
@@ -41,7 +41,7 @@ def test_a_rung_becomes_a_file_that_decodes_as_the_net_does(toy_pairs, tmp_path,
 @pytest.mark.parametrize("name", LADDER)
 def test_a_rung_shows_the_picture(toy_pairs, name):
     rung = LADDER[name]
-    net = fit(rung, toy_pairs(24), toy_pairs(6, seed=1), rung.recipe and replace(SHORT, steps=100))
+    net = fit(rung, toy_pairs(24), toy_pairs(6, seed=1), rung.recipe and replace(SHORT, steps=100)).net
     assert measure(net, toy_pairs(6, seed=2))["psnr_latent_db"] > 20
 
 
@@ -58,7 +58,7 @@ def test_a_closed_form_is_solved_on_all_pairs_with_the_ridge_chosen_on_those_hel
     x = torch.cat([x, torch.ones(len(x), 1)], 1)
     y = both.rgb(1).permute(0, 2, 3, 1).reshape(-1, 3).double()
     expected = torch.linalg.lstsq(x, y).solution
-    net = fit(LADDER["affine"], pairs, held)
+    net = fit(LADDER["affine"], pairs, held).net
     torch.testing.assert_close(net.weight[:, :, 0, 0].double(), expected[:4].T, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(net.bias.double(), expected[4], rtol=1e-3, atol=1e-4)
 

@@ -119,20 +119,6 @@ def test_pairs_of_another_size_are_not_added():
         pairs_of() + pairs_of(channels=16)
 
 
-@pytest.mark.parametrize(("count", "held"), [(2, [1]), (7, [6]), (8, [7]), (17, [7, 15])])
-def test_every_eighth_pair_is_held_back_and_never_none(count, held):
-    pairs = pairs_of(count)
-    fit, chosen = pairs.split()
-    assert torch.equal(chosen.latents, pairs.latents[held])
-    assert torch.equal(chosen.pixels, pairs.pixels[held])
-    assert torch.equal(fit.pixels, pairs.pixels[[i for i in range(count) if i not in held]])
-
-
-def test_one_pair_cannot_be_split():
-    with pytest.raises(FitError, match="at least two pictures, one to fit on and one to judge by"):
-        pairs_of(1).split()
-
-
 # Files.
 
 
@@ -228,9 +214,13 @@ def test_pictures_of_several_sizes_are_refused(at):
         encode_pairs(encode, crops, 4)
 
 
-def test_crops_of_one_picture_stay_on_one_side():
-    latents = torch.arange(40.0).view(20, 2, 1, 1)
-    pairs = Pairs(latents, torch.zeros(20, 3, 8, 8, dtype=torch.uint8))
-    kept, held = pairs.split(every=3, together=2)
-    assert held.latents[:, 0, 0, 0].tolist() == [8.0, 10.0, 20.0, 22.0, 32.0, 34.0]
-    assert len(kept) + len(held) == 20
+def test_pictures_that_the_encoder_does_not_divide_are_refused_at_once():
+    asked = []
+
+    def rounding_up(rgb):
+        asked.append(len(rgb))
+        return torch.zeros(len(rgb), 4, *(-(-side // 8) for side in rgb.shape[2:]))
+
+    with pytest.raises(FitError, match=r"whole number of times .*, got 20x20 for 3x3; take sides that"):
+        encode_pairs(rounding_up, crops_of(5 * BATCH, size=20), 4)
+    assert asked == [BATCH]
