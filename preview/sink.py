@@ -46,7 +46,7 @@ class Sink(ABC):
 
 @final
 class EveryStep(Sink):
-    """Shows nothing, and has every step come: for those who will look at what the screen was shown when the run ended."""
+    """Shows nothing, and has every step come: for those who look afterwards at what the screen was shown."""
 
     name = "steps"
 
