@@ -378,14 +378,15 @@ def _latent_files(
     noise, sigmas, total = named["noise"], named["sigmas"], len(named["sigmas"]) - 1
     steps = sum(i % settings.every_n_steps == 0 or i == total - 1 for i in range(total))
     need = Need(steps, 2 * noise.numel() * max(noise.element_size(), torch.float32.itemsize))
-    return LatentFiles(folder, need, partial(_room, settings.write_intermediates), sigmas=sigmas, facts=facts)
+    return LatentFiles(folder, need, partial(_room, folder.path), sigmas=sigmas, facts=facts)
 
 
-def _room(writes: bool) -> Room:
-    """What is left for latents where they go: with the user's files, or with what the viewer shows."""
-    place = Path(folder_paths.get_output_directory() if writes else folder_paths.get_temp_directory())
+def _room(folder: Path) -> Room:
+    """What is left for latents in a run's folder: one of the user's, or one that the viewer shows."""
+    place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
+    writes = not folder.is_relative_to(folder_paths.get_temp_directory())
     disk = Room(shutil.disk_usage(place).free - DISK_RESERVE_BYTES, "the disk")
     budget = Room(Preferences.current().budget_bytes, "the budget for live runs in Safelight's settings")
     return disk if writes or disk.free_bytes < budget.free_bytes else budget
