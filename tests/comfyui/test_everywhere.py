@@ -190,6 +190,11 @@ def test_it_steps_aside_where_it_has_nothing_better(everywhere, wire, latent_for
     assert told(everywhere, wire, latent_format, method).previewer == previewer
 
 
+def test_a_workflow_that_another_pack_is_to_animate_is_ours_where_that_pack_is_not_installed(everywhere, wire):
+    workflow = {"id": "a", "nodes": [], "extra": {"VHS_latentpreview": True}}
+    assert told(everywhere, wire, workflow=workflow).previewer == "Previewer"
+
+
 def test_a_sampler_with_a_loop_of_its_own_shows_the_first_of_its_frames(everywhere, wire):
     latents = torch.randn((3, 5, 16, 8, 12), generator=torch.Generator().manual_seed(3))  # [steps, T, C, H, W]
     save_file({"latents": latents}, everywhere.output / "own_loop.safetensors")
