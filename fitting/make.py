@@ -15,10 +15,11 @@ from ..decoders.decoder import Card, Decoder
 from ..decoders.errors import DecoderFileError, FitError
 from ..decoders.files import write_decoder
 from ..decoders.identify import Evidence
-from ..decoders.merit import LIGHT, SCORES, compared
+from ..decoders.merit import LIGHT, compared
 from ..decoders.net import Net
 from ..decoders.space_table import SPACES
 from ..decoders.spaces import LatentSpace
+from ..decoders.tensors import SUFFIXES
 from .ladder import LADDER, Fitted, fit
 from .pairs import Pairs
 from .report import INK, PAPER, Judged, chart, judge, sheet, table
@@ -89,7 +90,7 @@ def split(
 
     Args:
         pairs: to fit on, all but what is held back.
-        fitted_on: what they are.
+        fitted_on: what they are; of how many of them a decoder is then fitted is added.
         pictures: for each pair the number of the picture it was cut from; crops of one stay on the same side.
         choose: instead of some of `pairs`.
         judge: instead of some of `pairs`.
@@ -114,12 +115,12 @@ def split(
         at = torch.tensor([inside(number) for number in pictures])
         return Pairs(pairs.latents[at], pairs.pixels[at])
 
-    judge = judge or part(judging.__contains__)
+    fit, judge = part(lambda number: number not in judging | choosing), judge or part(judging.__contains__)
     return Material(
-        fit=part(lambda number: number not in judging | choosing),
+        fit=fit,
         choose=choose or part(choosing.__contains__),
         judge=judge,
-        fitted_on=fitted_on,
+        fitted_on=fitted_on if len(fit) == len(pairs) else f"{len(fit)} of {fitted_on}",
         judged_on=described(judge, judged_on or "held back"),
     )
 
@@ -223,7 +224,7 @@ class Made:
         return decoder.card.cost > LIGHT and not self.at_hand.accelerated
 
     def table(self) -> str:
-        """Everything that was judged, in Markdown; times in those of what is in use."""
+        """Everything that was judged, in Markdown."""
         return table(self.judged)
 
     def sheet(self) -> Image.Image:
@@ -288,7 +289,7 @@ def make(
         space: of the latents; one that Safelight has no row for travels with the decoder.
         material: what to fit, choose and judge on.
         at_hand: what to judge beside.
-        folder: where they are to be saved; a name that a file there has gets a number.
+        folder: where they are to be saved; a name that a decoder file there has gets a number.
         source: what makes them: the command, or the node.
         name: of the decoder (`<space>-<kind>`); with several, their kind is added.
         changes: to the recipe of trained kinds.
@@ -303,7 +304,8 @@ def make(
             f"got {material.fit.channels}; name the space they are really of"
         )
     classes = tuple(CLASSES.values()) if kind == AUTO else ((kind,),)
-    taken = {*at_hand.taken, at_hand.in_use.name, *(path.stem for path in folder.glob("*"))}
+    there = (path.stem for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    taken = {*at_hand.taken, at_hand.in_use.name, *there}
     new, notes = [], []
     for rungs in classes:
         best = _best(rungs, material, changes or {}, tell, notes)
@@ -370,8 +372,7 @@ def _best(
 
 def _judged(new: Sequence[Decoder], at_hand: AtHand, material: Material, notes: Sequence[str]) -> Made:
     judged = judge([at_hand.in_use, *new, *at_hand.others], material.judge)
-    in_use = judged[0]
-    known = {row.name: {score: row.scores[score] for score in SCORES} for row in judged if _is_finite(row)}
+    known = {row.name: {**row.scores, "decode_ms": row.decode_ms} for row in judged if _is_finite(row)}
     scored = {row.name: row for row in judged}
     finished = []
     for decoder in new:
@@ -379,10 +380,9 @@ def _judged(new: Sequence[Decoder], at_hand: AtHand, material: Material, notes: 
         if not _is_finite(row):
             raise FitError(f"{decoder.name} gives values that are no numbers; fit on other pictures")
         metrics = {
-            **row.scores,
+            **known[decoder.name],
             "judged_on": material.judged_on,
             "beside": {name: scores for name, scores in known.items() if name != decoder.name},
-            "decode_time_beside": {in_use.name: round(row.seconds / max(in_use.seconds, 1e-12), 2)},
         }
         finished.append(Decoder(replace(decoder.card, metrics=metrics), decoder.net))
     if _first_of_its_space(at_hand.in_use) and all(_gain_db(decoder, at_hand.in_use) <= 0 for decoder in finished):

@@ -34,7 +34,7 @@ class Judged:
         parameters: how many numbers it holds.
         weight_bytes: that they take.
         scores: `psnr_latent_db`, `psnr_full_db` and `ssim_full`, as `ladder.measure` gives them.
-        seconds: that it takes for one batch, the same for all that are told together.
+        decode_ms: that a picture takes, in the same run as all that are told together.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Judged:
     parameters: int
     weight_bytes: int
     scores: Mapping[str, float]
-    seconds: float
+    decode_ms: float
 
 
 def judge(decoders: Sequence[Decoder], pairs: Pairs, clock: Callable[[], float] = time.perf_counter) -> list[Judged]:
@@ -64,16 +64,16 @@ def judge(decoders: Sequence[Decoder], pairs: Pairs, clock: Callable[[], float] 
             parameters=sum(tensor.numel() for tensor in decoder.net.state_dict().values()),
             weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in decoder.net.state_dict().values()),
             scores=measure(decoder.net, pairs),
-            seconds=taken,
+            decode_ms=round(1000 * taken / len(batch), 4),
         )
         for decoder, taken in zip(decoders, seconds, strict=True)
     ]
 
 
 def table(judged: Sequence[Judged]) -> str:
-    """A Markdown table that also reads well as text; times are told in those of the first row."""
+    """A Markdown table that also reads well as text."""
     _expect_some(judged)
-    head = ("decoder", "parameters", "bytes", "latent size, dB", "full size, dB", "SSIM", "time")
+    head = ("decoder", "parameters", "bytes", "latent size, dB", "full size, dB", "SSIM", "ms a picture")
     rows = [
         (
             row.name.replace("|", "\\|"),
@@ -82,7 +82,7 @@ def table(judged: Sequence[Judged]) -> str:
             f"{row.scores['psnr_latent_db']:.2f}",
             f"{row.scores['psnr_full_db']:.2f}",
             f"{row.scores['ssim_full']:.3f}",
-            f"{row.seconds / max(judged[0].seconds, 1e-12):.1f} x",
+            f"{row.decode_ms:.2f}",
         )
         for row in judged
     ]

@@ -24,7 +24,7 @@ from .demo import SAMPLERS, SPACE, sample, schedule
 from .headless import numbered, recording
 from .learned import add_commands as add_learned
 from .view import add_command as add_view
-from .workbench import add_commands
+from .workbench import add_commands, positive
 
 FAILED = 2  # the exit code of argparse, too
 
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="sample without a model, and record every step")
     demo.add_argument("--out", type=Path, default=Path("runs"), help="folder for the run's own folder (%(default)s)")
-    demo.add_argument("--steps", type=_positive, default=20, help="of the sampler (%(default)s)")
+    demo.add_argument("--steps", type=positive, default=20, help="of the sampler (%(default)s)")
     demo.add_argument("--sampler", choices=SAMPLERS, default="euler", help="%(default)s, or of second order")
     demo.add_argument("--decoder", default=AUTO, help="a name that `safelight decoders` lists, a kind, or a file")
     demo.add_argument("--show", choices=("denoised", "noisy"), default="denoised", help="what to look at")
@@ -100,12 +100,6 @@ def _add_folder(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--folder", type=_folder, action="append", default=[], help="of decoder files of your own; may be said again"
     )
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
 
 
 def _catalogue(decoder: str, folders: Sequence[Path] = ()) -> tuple[Catalogue, str]:

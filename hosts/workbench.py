@@ -5,6 +5,7 @@ import json
 import math
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from ..fitting.train import Progress
 
 SHOWN = 6  # pictures on the sheet of a comparison
 PROCEDURAL = 96  # pictures, where none are given
+ROOM_BYTES = 1 << 20  # that a decoder, or a report, may need
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -47,7 +49,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     fitting.add_argument("--choose", type=Path, help="pairs to choose by (a sixth of the pictures to fit on)")
     fitting.add_argument("--judge", type=Path, help="pairs to judge by (a sixth of the pictures to fit on)")
-    fitting.add_argument("--steps", type=int, help="of a training, instead of the kind's own number")
+    fitting.add_argument("--steps", type=positive, help="of a training, instead of the kind's own number")
     fitting.add_argument("--lr", type=float, help="of a training, instead of the kind's own")
     fitting.add_argument(
         "--out", type=Path, help="the decoder file (<space>-<kind>.safetensors), or a folder; nothing is overwritten"
@@ -78,13 +80,24 @@ def _add_pairs(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--images", type=Path, nargs="+", default=[], help="folders of pictures (procedural ones)")
     parser.add_argument(
-        "--procedural", type=int, default=PROCEDURAL, metavar="N", help="pictures, without --images (%(default)s)"
+        "--procedural", type=positive, default=PROCEDURAL, metavar="N", help="pictures, without --images (%(default)s)"
     )
-    parser.add_argument("--size", type=int, default=256, help="of the crops, in pixels (%(default)s)")
-    parser.add_argument("--crops", type=int, default=2, help="of each picture (%(default)s)")
+    parser.add_argument("--size", type=positive, default=256, help="of the crops, in pixels (%(default)s)")
+    parser.add_argument("--crops", type=positive, default=2, help="of each picture (%(default)s)")
     parser.add_argument("--teacher", type=Path, help="decoder to imitate on half-way latents (none without it)")
     parser.add_argument("--halfway", type=int, default=256, help="of them, with --teacher (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of crops and training (%(default)s)")
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not text.isdecimal() or (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text!r}")
+    return number
 
 
 class Cut(NamedTuple):
@@ -182,6 +195,7 @@ def _encoder(path: Path, space: LatentSpace) -> Encode:
 
 
 def _pairs(arguments: argparse.Namespace) -> int:
+    _expect_room(arguments.out.parent)
     pairs, described, _ = _get_pairs(arguments, _space(arguments))
     pairs, described = _with_halfway(pairs, described, arguments)
     try:
@@ -195,6 +209,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
 def _fit(arguments: argparse.Namespace) -> int:
     folder, name = _place(arguments)
     space = _space(arguments)
+    _expect_room(folder, arguments.report)
     material = _material(arguments, space)
     changes = {"seed": arguments.seed, **_given(arguments, "steps", "lr")}
     with Bars() as bars:
@@ -229,6 +244,21 @@ def _place(arguments: argparse.Namespace) -> tuple[Path, str | None]:
     return out.parent, out.stem
 
 
+def _expect_room(*folders: Path | None) -> None:
+    """Raises `FitError` where nothing can be written: before the work, for afterwards it would be lost."""
+    for folder in folders:
+        if folder is None:
+            continue
+        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+        try:
+            with tempfile.TemporaryFile(dir=there) as file:
+                file.write(bytes(ROOM_BYTES))
+        except OSError as error:
+            raise FitError(
+                f"{folder}: cannot be written to: {error.strerror or error}; make room, or choose another folder"
+            ) from None
+
+
 def _material(arguments: argparse.Namespace, space: LatentSpace) -> Material:
     pairs, described, numbers = _get_pairs(arguments, space)
     material = split(
@@ -240,12 +270,13 @@ def _material(arguments: argparse.Namespace, space: LatentSpace) -> Material:
         judged_on=f"of {arguments.judge.name}" if arguments.judge else None,
     )
     # Only now: half-way latents are made of several pictures, and none of those held back may be among them.
-    fit, described = _with_halfway(material.fit, described, arguments)
+    fit, described = _with_halfway(material.fit, material.fitted_on, arguments)
     return replace(material, fit=fit, fitted_on=described)
 
 
 def _compare(arguments: argparse.Namespace) -> int:
     space = _space(arguments)
+    _expect_room(arguments.out)
     pairs, described, _ = _get_pairs(arguments, space)
     at_hand = Catalogue(arguments.folder).of(space)
     decoders = [*(candidate.open() for candidate in at_hand), *map(read_decoder, arguments.decoder)]

@@ -111,7 +111,7 @@ def test_a_fit_of_a_known_space_is_what_the_next_run_is_shown_with(server, wire,
     assert "held back" in card.metrics["judged_on"]
     assert card.metrics["psnr_full_db"] > card.metrics["beside"][before["decoder"]["name"]]["psnr_full_db"] + 3
     assert "48 crops" not in card.fitted_on
-    assert card.fitted_on.startswith("12 crops of 256 px from 12 pictures")
+    assert card.fitted_on.startswith("8 of 12 crops of 256 px from 12 pictures")
     assert "auto takes it from the next run on" in told
     assert str(path) in told
     assert shown(server, wire, "SD15")["decoder"]["name"] == "sd1-neighbourhood"

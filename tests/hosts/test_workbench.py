@@ -1,5 +1,8 @@
 """`pairs`, `fit` and `compare`, as typed."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -34,7 +37,7 @@ def test_fit_writes_a_decoder_that_says_where_it_came_from(tmp_path, pairs, caps
     assert main(["fit", "--space", "flux2", "--pairs", str(pairs), "--kind", "affine", "--out", str(out)]) == 0
     decoder = read_decoder(out)
     assert (decoder.card.name, decoder.card.space, decoder.card.kind) == ("mine", "flux2", "polynomial")
-    assert decoder.card.fitted_on == "10 pairs of pairs.safetensors"
+    assert decoder.card.fitted_on == "6 of 10 pairs of pairs.safetensors"
     assert str(tmp_path) not in decoder.card.source
     assert decoder.card.metrics["psnr_latent_db"] > 30
     loaded = Pairs.load(pairs)
@@ -109,7 +112,7 @@ def test_without_pictures_some_are_drawn(tmp_path, tiny_vae):
     arguments = ["fit", "--space", "sd1", "--encoder", str(tiny_vae), "--procedural", "12", "--size", "32"]
     assert main([*arguments, "--kind", "affine", "--out", str(out)]) == 0
     card = read_card(out)
-    assert card.fitted_on == "12 procedural pictures of 32 px, seed 0"
+    assert card.fitted_on == "8 of 12 procedural pictures of 32 px, seed 0"
     assert card.metrics["judged_on"].startswith("2 pairs held back")
 
 
@@ -219,3 +222,29 @@ def test_pairs_that_are_none_are_refused(tmp_path, capsys):
     save_file({"latents": torch.zeros(1, 4, 2, 2)}, tmp_path / "half.safetensors")
     assert main(["fit", "--space", "sd1", "--pairs", str(tmp_path / "half.safetensors")]) == 2
     assert "pixels missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--size", "--crops", "--steps", "--procedural"])
+@pytest.mark.parametrize("number", ["0", "-1", "many"])
+def test_a_number_that_makes_no_sense_is_refused_by_the_name_of_its_option(capsys, option, number):
+    with pytest.raises(SystemExit):
+        main(["fit", "--space", "flux2", option, number])
+    assert f"argument {option}: expected a whole number from 1 up, got '{number}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [("fit", "--out"), ("fit", "--report"), ("compare", "--out"), ("pairs", "--out")])
+def test_a_place_that_cannot_be_written_to_is_told_of_before_the_work(tmp_path, pairs, capsys, monkeypatch, arguments):
+    monkeypatch.setattr(workbench, "_get_pairs", lambda *_: pytest.fail("pictures were looked at"))
+    (tmp_path / "file").touch()
+    command, option = arguments
+    where = str(tmp_path / "file" / "within" / "name.safetensors")
+    assert main([command, "--space", "flux2", "--pairs", str(pairs), "--out", str(tmp_path), option, where]) == 2
+    assert re.search(r"cannot be written to: .*; make room, or choose another folder", capsys.readouterr().err)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is full")
+def test_a_full_disk_is_told_of_before_the_work(tmp_path, pairs, capsys, monkeypatch):
+    monkeypatch.setattr(workbench.tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("wb"))  # noqa: SIM115
+    monkeypatch.setattr(workbench, "_get_pairs", lambda *_: pytest.fail("pictures were looked at"))
+    assert main(["fit", "--space", "flux2", "--pairs", str(pairs), "--out", str(tmp_path)]) == 2
+    assert "No space left on device; make room" in capsys.readouterr().err
