@@ -221,13 +221,16 @@ def test_a_sampler_that_preview_steps_watches_as_well_is_seen_in_both_places(eve
 
 
 def test_a_run_can_be_cancelled(everywhere, wire):
+    asked = []
+
     def cancel(event):
-        if event.name == "progress" and event.data["value"] == 4:
-            everywhere.post("/interrupt", {})
+        # Newer hosts leave out some of the progress of a fast sampler that brings no picture along.
+        if event.name == "progress" and event.data["value"] >= 4 and not asked:
+            asked.append(everywhere.post("/interrupt", {}))
 
     played = everywhere.play(wire(steps=60, step_ms=40.0), on_event=cancel)
     assert played.ends == ["execution_interrupted"]
-    assert 1 <= len(previews_of(played)) < 20
+    assert 1 <= len(previews_of(played)) < 40
     assert everywhere.play(wire()).ends == ["execution_success"], "the server no longer samples"
 
 
