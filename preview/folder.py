@@ -7,7 +7,7 @@ from typing import Any, final
 
 from .manifest import NAME, compose
 from .picture import Picture
-from .run import Run, State
+from .run import FULL, Run, State
 from .sink import Sink
 
 MIN_SAVE_INTERVAL_S = 1.0
@@ -58,7 +58,8 @@ class RunFolder(Sink):
     def record(self, picture: Picture, *files: str, write_ms: float | None = None) -> None:
         """Enters a step in the manifest, with the files that now exist of it; saved once a second.
 
-        A step that the sampler reports twice is one step, the later picture the one that counts.
+        A step that the sampler reports twice is one step, the later picture the one that counts. One whose picture
+        a VAE made, where a decoder made the others, says so.
         """
         entry = {
             "index": picture.index,
@@ -70,7 +71,8 @@ class RunFolder(Sink):
             "decode_ms": round(picture.decode_ms, 3),
             "write_ms": write_ms,
         }
-        self._enter(entry)
+        by_vae = picture.decoder == FULL and (self.run.decoder or {}).get("name") != FULL
+        self._enter({**entry, "decoder": FULL} if by_vae else entry)
 
     def record_latent(self, index: int, sigma: float | None, at_s: float, file: str) -> None:
         """Enters in the manifest that a step's latents are in `file`; there may be a picture of it, before or after."""

@@ -21,6 +21,7 @@ from ..decoders.errors import StepError
 from .cadence import Cadence
 from .develop import Developer
 from .latents import LatentFiles
+from .made import Made, Promise
 from .mailbox import Mailbox
 from .picture import Picture
 from .run import Run, State
@@ -43,7 +44,10 @@ class Outlet(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Letter:
-    """A step on its way to the worker; `whole` are all its latents, where somebody keeps them."""
+    """A step on its way to the worker.
+
+    `whole` are all its latents, where somebody keeps them, `promise` is a picture of it that somebody else makes.
+    """
 
     index: int
     total: int
@@ -55,6 +59,7 @@ class Letter:
     sinks: tuple[Sink, ...]
     keep: bool
     whole: Mapping[str, Snapshot] = field(default_factory=dict)
+    promise: Promise | None = None
 
 
 @final
@@ -95,8 +100,13 @@ class Pipeline:
         self._worker = threading.Thread(target=self._work, name=f"safelight-{run.id[:8]}", daemon=True)
         self._worker.start()
 
-    def offer(self, step: Step) -> bool:
+    def offer(self, step: Step, promise: Promise | None = None) -> bool:
         """Takes a step from the sampler's thread: a comparison if nobody wants it, else a copy.
+
+        Args:
+            step: it.
+            promise: of a picture of it, which is shown in place of one developed here. The worker waits for it: it must
+                be kept, if only with None, before the pipeline is closed.
 
         Returns:
             Whether a sink wanted it.
@@ -104,7 +114,7 @@ class Pipeline:
         if self._state != "running":
             return False
         try:
-            return self._offer(step)
+            return self._offer(step, promise)
         except Exception as error:
             self._lose(step.index, f"not taken: {describe(error)}")
             log.debug("step not taken", exc_info=True)
@@ -122,7 +132,7 @@ class Pipeline:
         steps = f"; {name_steps(undelivered)} given up" if undelivered else ""
         self._run.note(f"{self._doing} was not finished {timeout_s:g} s after the run ended{steps}")
 
-    def _offer(self, step: Step) -> bool:
+    def _offer(self, step: Step, promise: Promise | None) -> bool:
         wanting = [sink for sink, cadence in self._outlets if cadence.wants(step.index, step.total)]
         if not wanting:
             return False
@@ -139,8 +149,9 @@ class Pipeline:
             show=show,
             # A picture that is made for one sink costs a screen next to nothing: screens get every one.
             sinks=tuple(sink for sink, _ in self._outlets if sink in wanting or not sink.keeps),
-            keep=any(sink.keeps for sink in wanting),
+            keep=promise is not None or any(sink.keeps for sink in wanting),
             whole=self._take_whole(step, wanting),
+            promise=promise,
         )
         if not self._mailbox.put(letter) and letter.keep:
             self._lose(step.index, "not kept: writing could not keep up with the sampler")
@@ -185,6 +196,8 @@ class Pipeline:
         """The letter's picture, by the first decoder that can make it; None if none can."""
         self._doing = "developing"
         with self._snapshots.reading(letter.snapshot) as latents:
+            if letter.promise is not None and (made := letter.promise.result()) is not None:
+                return self._picture(letter, made)
             return self._develop_latents(letter, latents)
 
     def _develop_latents(self, letter: Letter, latents: Tensor) -> Picture | None:
@@ -201,22 +214,26 @@ class Pipeline:
                 log.debug("decoder given up", exc_info=True)
                 self._run.note(f"step {letter.index}: {self._developer.give_up()} was given up: {describe(error)}")
                 continue
-            picture = Picture(
-                index=letter.index,
-                total=letter.total,
-                sigma=letter.sigma,
-                show=letter.show,
-                at_s=letter.at_s,
-                pixels=pixels,
-                shown=shown,
-                decoder=self._developer.decoder().name,
-                decode_ms=(perf_counter() - began) * 1000,
-                fps=fps,
-            )
-            self._run.learn(picture, self._developer.decoder().card)
-            return picture
+            card = self._developer.decoder().card
+            return self._picture(letter, Made(pixels, shown, fps, card, (perf_counter() - began) * 1000))
         self._run.note("no decoder is left that could show these latents")
         return None
+
+    def _picture(self, letter: Letter, made: Made) -> Picture:
+        picture = Picture(
+            index=letter.index,
+            total=letter.total,
+            sigma=letter.sigma,
+            show=letter.show,
+            at_s=letter.at_s,
+            pixels=made.pixels,
+            shown=made.shown,
+            decoder=made.card.name,
+            decode_ms=made.decode_ms,
+            fps=made.fps,
+        )
+        self._run.learn(picture, made.card)
+        return picture
 
     def _hand_out(self, picture: Picture, sinks: Sequence[Sink]) -> None:
         for sink in sinks:

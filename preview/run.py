@@ -13,6 +13,7 @@ from ..decoders.decoder import Card
 from .picture import Picture
 
 MAX_NOTES = 50
+FULL = "full"  # the kind of a host's own VAE
 
 log = logging.getLogger("safelight.preview")
 
@@ -68,7 +69,8 @@ class Run:
         """Takes down what is known once there is a picture: what made it, and its size."""
         items, frames, height, width = picture.pixels.shape[:4]
         shown_width, shown_height = picture.shown
-        self.decoder = {"name": card.name, "kind": card.kind, "scale": card.scale, "source": card.source}
+        if card.kind != FULL or self.decoder is None:  # of most steps: a VAE makes a picture now and then
+            self.decoder = {"name": card.name, "kind": card.kind, "scale": card.scale, "source": card.source}
         self.picture = {
             "width": width,
             "height": height,

@@ -31,15 +31,17 @@ from ...preview.files import ENCODERS, Batch, Files
 from ...preview.folder import RunFolder
 from ...preview.latents import MB, LatentFiles, Need, Room
 from ...preview.live import LiveRuns, MakeRoom
+from ...preview.made import kept_promise
 from ...preview.mailbox import Mailbox
 from ...preview.page import Page
 from ...preview.pipeline import Outlet, Pipeline, describe
-from ...preview.run import Run, State
+from ...preview.run import FULL, Run, State
 from ...preview.screen import Screen
 from ...preview.sheet import Sheet
 from ...preview.sink import EveryStep, Sink
-from ...preview.snapshot import Frames, Selection
+from ...preview.snapshot import VIDEO_NDIM, Frames, Selection
 from ...preview.step import Show, Step
+from . import full
 from .facts import Prompt, frame_rate, latent_evidence, noisy_gains, sampler_facts
 from .library import catalogue
 from .movie import as_mp4
@@ -100,6 +102,13 @@ class Settings:
     animation_hold_s: float = 1.5
     animation_from_step: int = 0
     animation_to_step: int = 0
+    full_every_n_steps: int = 0
+    vae: Any = None
+
+    @property
+    def cheap(self) -> str:
+        """The decoder of the steps that are not for the VAE."""
+        return AUTO if self.decoder == FULL else self.decoder
 
     @property
     def animates(self) -> bool:
@@ -113,8 +122,11 @@ def attach(model: Any, settings: Settings, node: str | None, steps: Steps | None
 
     Raises:
         SinkError: the prefix leads to where no folder can be, or the animation would have no frames.
+        UnknownDecoderError: decoder full has no VAE, or is to show noise.
         Exception: the host's own, for one that leads out of its output folder.
     """
+    if settings.decoder == FULL:
+        full.check(settings.vae, settings.show)
     if settings.write_intermediates:
         try:
             folder_paths.get_save_image_path(settings.filename_prefix, folder_paths.get_output_directory())
@@ -213,13 +225,26 @@ class Watch:
             files = _latent_files(settings, latents, named, record.facts())
             whole_bytes = files.need.bytes_each
             outlets.append(Outlet(files, Cadence(settings.every_n_steps)))
+        self._cadence, self._full = Cadence(settings.every_n_steps), None
+        if settings.decoder == FULL and outlets:
+            self._full = full.Full(
+                settings.vae,
+                model,
+                space,
+                settings.full_every_n_steps,
+                select,
+                shapes,
+                self._run.note,
+                frame_rate(guider),
+            )
+            whole_bytes += _picture_bytes(space, select, shapes[0])
         if steps is not None:
             steps.add(record)
         self._pipeline = Pipeline(
             self._run,
             Developer(
                 space,
-                partial(_candidates, self._run, space, settings.decoder, evidence, accelerated),
+                partial(_candidates, self._run, space, settings.cheap, evidence, accelerated),
                 self._run.note,
                 fps=frame_rate(guider),
             ),
@@ -233,11 +258,15 @@ class Watch:
     def finish(self, samples: Tensor) -> None:
         """Sees to it that the last step is shown: some samplers end before or after the step they call the last."""
         index, taken = self._last
+        made = self._full.finish(samples, index) if self._full and (self._full.owes or not taken) else None
         if taken:
+            if self._full and not self._full.answered:
+                self._run.note("the VAE was left out: the sampler ended before the step that it calls its last")
             return
         try:
             latents = self._model.model.process_latent_in(samples)
-            self._pipeline.offer(Step(index=index, total=index, sigma=self._sigmas[-1], denoised=latents))
+            last = Step(index=index, total=index, sigma=self._sigmas[-1], denoised=latents)
+            self._pipeline.offer(last, made and kept_promise(made))
         except Exception as error:
             self._run.note(f"the last step was not taken: {error}")
 
@@ -247,10 +276,12 @@ class Watch:
 
     def close(self, state: State) -> None:
         """Ends the run; waits, for a bounded time, until its files are there."""
+        if self._full:
+            self._full.close()
         self._pipeline.close(state)
 
     def chain(self, callback: Callable[..., None] | None) -> Callable[..., None]:
-        """The host's own callback first, always; then ours, which never raises."""
+        """The host's own callback first, always; then ours, which never raises but for the host: for its Cancel."""
 
         def watched(step: int, denoised: Tensor, noisy: Tensor, total: int) -> None:
             if callback is not None:
@@ -273,7 +304,10 @@ class Watch:
         except Exception as error:  # a sampler from elsewhere may call anything a step
             self._run.note(f"the sampler's step {step!r} was not taken: {error}")
         else:
-            self._last = offered.index, self._pipeline.offer(offered)
+            promise = None
+            if self._full and self._cadence.wants(offered.index, offered.total):
+                promise = self._full.promise(offered)
+            self._last = offered.index, self._pipeline.offer(offered, promise)
 
     def _identify(self, evidence: Evidence) -> LatentSpace:
         try:
@@ -402,6 +436,14 @@ def _capacity(select: Selection, shape: Sequence[int], whole_bytes: int) -> int:
     """
     step_bytes = select(torch.empty(tuple(shape), device="meta")).numel() * torch.float32.itemsize + whole_bytes
     return min(MAX_WAITING, max(2, WAITING_BYTES // max(1, step_bytes)))
+
+
+def _picture_bytes(space: LatentSpace, select: Selection, shape: Sequence[int]) -> int:
+    """How much a step's picture takes that a VAE makes."""
+    looked_at = select(torch.empty(tuple(shape), device="meta"))
+    width, height = _final_size(space, looked_at.shape)
+    frames = looked_at.shape[2] * space.frame_stride if looked_at.ndim == VIDEO_NDIM else 1
+    return 3 * len(looked_at) * frames * width * height
 
 
 def _select_of_pack(select: Selection, shape: Sequence[int], packed: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from ...hosts.comfyui.library import catalogue
 from ...hosts.comfyui.steps import Steps
 from ...hosts.comfyui.watch import Settings, attach
 from ...preview.animation import MAX_FPS
+from ...preview.run import FULL
 from .schema import STEPS, advanced, schema
 
 
@@ -34,12 +35,12 @@ class SafelightPreview(io.ComfyNode):
                 io.Model.Input("model", tooltip="Put this node on the model line of any sampler."),
                 io.Combo.Input(
                     "decoder",
-                    options=catalogue().names(),
+                    options=[*catalogue().names(), FULL],
                     default=AUTO,
                     tooltip=(
                         "What turns latents into pictures. auto takes the best at hand for the model's latent space; "
-                        "a kind, such as tiny, the best of its kind. Decoder files in models/vae_approx and "
-                        "models/safelight are found by their content."
+                        "a kind, such as tiny, the best of its kind; full the VAE connected to vae. Decoder files in "
+                        "models/vae_approx and models/safelight are found by their content."
                     ),
                 ),
                 io.Combo.Input(
@@ -176,6 +177,27 @@ class SafelightPreview(io.ComfyNode):
                     max=10000,
                     optional=True,
                     tooltip="The last step in the animation. 0: the run's last.",
+                ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip=(
+                        "For decoder full: the model's own VAE. It decodes the last step, if it fits into memory with "
+                        "the model where it is; auto makes the other steps, and this one if it does not."
+                    ),
+                ),
+                advanced(
+                    io.Int.Input,
+                    "full_every_n_steps",
+                    default=0,
+                    min=0,
+                    max=10000,
+                    optional=True,
+                    tooltip=(
+                        "For decoder full: the VAE makes every n-th picture too, and the sampler waits for each. Only "
+                        "while it is loaded beside the model: on a GPU once something was decoded with it. 0: the last "
+                        "step only."
+                    ),
                 ),
             ],
             outputs=[

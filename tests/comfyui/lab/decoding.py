@@ -34,22 +34,33 @@ class MadeUp:
 
 
 class LabDecoder:
-    """A made-up VAE, or with `tiny` the host's own of a tiny autoencoder with random weights."""
+    """A made-up VAE, or with `tiny` the host's own of a tiny autoencoder with random weights.
+
+    The host's own may say that it needs `need_mb` to decode, whatever it is; with `fails` it cannot.
+    """
 
     RETURN_TYPES = ("VAE",)
     FUNCTION, CATEGORY = "make", "lab"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:  # noqa: N802 - the host's name
-        return {"required": {"tiny": ("BOOLEAN", {"default": False}), "broken": ("BOOLEAN", {"default": False})}}
+        return {
+            "required": {"tiny": ("BOOLEAN", {"default": False}), "broken": ("BOOLEAN", {"default": False})},
+            "optional": {"need_mb": ("INT", {"default": 0, "max": 1 << 40}), "fails": ("BOOLEAN", {"default": False})},
+        }
 
-    def make(self, tiny, broken):
+    def make(self, tiny, broken, need_mb=0, fails=False):
         if not tiny:
             return (MadeUp(broken=broken),)
         generator = torch.Generator().manual_seed(3)
         state = TAESD().state_dict()  # the host leaves its weights as they were in memory
         drawn = {key: torch.randn(value.shape, generator=generator) * 0.05 for key, value in state.items()}
-        return (comfy.sd.VAE(sd=drawn | {key: value for key, value in state.items() if value.numel() == 1}),)
+        vae = comfy.sd.VAE(sd=drawn | {key: value for key, value in state.items() if value.numel() == 1})
+        if need_mb:
+            vae.memory_used_decode = lambda shape, dtype: need_mb * 1_000_000
+        if fails:
+            del vae.first_stage_model.taesd_decoder
+        return (vae,)
 
 
 class LabLearned:

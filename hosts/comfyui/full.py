@@ -1,0 +1,240 @@
+"""Pictures by ComfyUI's own VAE, made on the sampler's thread where that moves no model about."""
+
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any, final
+
+import comfy.model_management as management
+import torch
+from comfy.model_management import InterruptProcessingException
+from torch import Tensor
+
+from ...decoders.decoder import Card, to_bytes
+from ...decoders.errors import SafelightError, UnknownDecoderError
+from ...decoders.spaces import AUDIO, LatentSpace
+from ...preview.made import Made, Promise, kept_promise
+from ...preview.pipeline import describe
+from ...preview.run import FULL
+from ...preview.snapshot import Selection
+from ...preview.step import Show, Step
+
+MB = 1_000_000
+SPARE = 1.1  # of the weights, as the host reckons when it loads them
+VIDEO_NDIM = 5
+
+
+class NotNowError(SafelightError):
+    """This step is not for the VAE; the words say why."""
+
+
+def check(vae: Any, show: Show) -> None:
+    """Refuses in words what could never be done.
+
+    Raises:
+        UnknownDecoderError: there is no VAE, or it would be given noise.
+    """
+    if vae is None:
+        raise UnknownDecoderError("decoder full decodes with a VAE: connect one to the input vae, or choose auto")
+    if show != "denoised":
+        raise UnknownDecoderError(
+            "decoder full decodes what the model believes, a VAE makes nothing of noise: set show to denoised"
+        )
+
+
+@final
+class Full:
+    """A run's pictures by the VAE: the last step's when the sampler is done, others while it waits.
+
+    Nothing of this is done on another thread: the host's layers look for the user's Cancel, and whoever finds it takes
+    it away. So nothing here catches it either.
+
+    After the sampler the VAE decodes as the host's VAE Decode does, if it fits beside what is loaded. Before, the host
+    must not be asked to load anything, it might unload the sampler's model: then the VAE's own net is run, if it
+    happens to be where it computes.
+
+    Args:
+        vae: the host's.
+        model: the ModelPatcher that samples.
+        space: of its latents.
+        every: of how many pictures the VAE makes one; 0 for the last step alone.
+        select: what is looked at of latents
+        shapes: of these shapes; several, where they are packed.
+        note: is told what was refused.
+        fps: frames a second of the run's video, where it is known.
+    """
+
+    def __init__(
+        self,
+        vae: Any,
+        model: Any,
+        space: LatentSpace,
+        every: int,
+        select: Selection,
+        shapes: Sequence[Sequence[int]],
+        note: Callable[[str], None],
+        fps: float | None,
+    ) -> None:
+        self._vae, self._model, self._space, self._every, self._select = vae, model, space, every, select
+        self._shapes, self._note, self._fps = shapes, note, fps
+        self._pictures = 0
+        self._last: Promise | None = None
+        self._given_up = False
+        self.answered = False  # whether there was a last step for it
+
+    def promise(self, step: Step) -> Promise | None:
+        """A picture of a step that will have one, where the VAE is to make it.
+
+        Raises:
+            InterruptProcessingException: the user cancels.
+        """
+        self.close()  # some samplers go on after the step they call the last
+        self._pictures += 1
+        if step.index == step.total:
+            self._last = Promise()
+            return self._last
+        if not self._every or self._pictures % self._every or step.denoised is None:
+            return None
+        made = self._attempt(step.index, lambda: self._beside(_process_out(self._model, step.denoised)))
+        return made and kept_promise(made)
+
+    def finish(self, samples: Tensor, index: int) -> Made | None:
+        """The picture of what the sampler returns, as the one of the last step that was promised, or for whoever asks.
+
+        Raises:
+            InterruptProcessingException: the user cancels.
+        """
+        self.answered = True
+        self._given_up = False  # it may have been refused for want of memory that is free by now
+        made = self._attempt(index, lambda: self._after(samples))
+        if self._last is not None:
+            self._last.set_result(made)
+            self._last = None
+        return made
+
+    @property
+    def owes(self) -> bool:
+        """Whether the last step waits for its picture."""
+        return self._last is not None
+
+    def close(self) -> None:
+        """Who still waits for a picture need not wait any longer."""
+        if self._last is not None:
+            self._last.set_result(None)
+            self._last = None
+
+    def _attempt(self, index: int, decode: Callable[[], Made]) -> Made | None:
+        if self._given_up:
+            return None
+        devices = [self._vae.device] if getattr(getattr(self._vae, "device", None), "type", "cpu") == "cuda" else []
+        try:
+            # Some VAEs draw random numbers: those the sampler is about to draw must not change.
+            with torch.inference_mode(), torch.random.fork_rng(devices):
+                return decode()
+        except InterruptProcessingException:
+            raise
+        except NotNowError as error:
+            self._note(str(error))
+        except Exception as error:
+            self._given_up = True
+            self._note(f"step {index}: the VAE was given up: {describe(error)}")
+        return None
+
+    def _after(self, samples: Tensor) -> Made:
+        latents = self._checked(samples)
+        self._must_fit(latents, loads=True)
+        began = perf_counter()
+        return self._made(self._vae.decode(latents), began)
+
+    def _beside(self, whole: Tensor) -> Made:
+        latents = self._checked(whole)
+        self._must_be_there()
+        self._must_fit(latents[:1], loads=False)
+        vae, began = self._vae, perf_counter()
+        pictures = []
+        for one in latents.split(1):
+            rgb = vae.first_stage_model.decode(one.to(device=vae.device, dtype=vae.vae_dtype))
+            pictures.append(vae.process_output(rgb.float().cpu()).movedim(1, -1))
+        return self._made(torch.cat(pictures), began)
+
+    def _checked(self, latents: Tensor) -> Tensor:
+        """The part of the latents that is looked at, if the VAE can decode it."""
+        if len(self._shapes) > 1:
+            raise NotNowError("the VAE was left out: of a video with sound it is not told which part is whose")
+        if self._space.dims == AUDIO:
+            raise NotNowError("the VAE was left out: of sound it makes sound, no picture")
+        moves = latents.ndim == VIDEO_NDIM and latents.shape[2] > 1
+        if moves and self._select.frames == "middle":
+            raise NotNowError(
+                "the VAE was left out: it decodes no frame in the middle; set frames to first or animated"
+            )
+        if (channels := getattr(self._vae, "latent_channels", None)) not in (None, latents.shape[1]):
+            raise NotNowError(
+                f"the VAE was left out: it decodes latents of {channels} channels, those of this model have "
+                f"{latents.shape[1]}; connect the model's own VAE"
+            )
+        return self._select(latents)
+
+    def _must_be_there(self) -> None:
+        """Refuses a VAE whose net cannot be run as it stands."""
+        vae = self._vae
+        net, patcher = getattr(vae, "first_stage_model", None), getattr(vae, "patcher", None)
+        if net is None or patcher is None:
+            raise NotNowError("the VAE decodes the last step only: it is not one of ComfyUI's own")
+        if _is_dynamic(patcher) or getattr(net, "comfy_has_chunked_io", False) or patcher.patches:
+            raise NotNowError("the VAE decodes the last step only: ComfyUI loads its weights while it decodes")
+        elsewhere = {weight.device for weight in net.parameters()} - {vae.device}
+        if elsewhere:
+            raise NotNowError(
+                f"the VAE decodes the last step only: it is on {elsewhere.pop()}, not on {vae.device}, and to load it "
+                "might unload the model; once something was decoded with it, and if both fit, it is there"
+            )
+
+    def _must_fit(self, latents: Tensor, *, loads: bool) -> None:
+        """Refuses what the host would have to make room for.
+
+        Source: ComfyUI 0.33 `comfy/model_management.py`, `load_models_gpu`.
+        """
+        vae = self._vae
+        device, patcher = getattr(vae, "device", None), getattr(vae, "patcher", None)
+        if device is None or patcher is None or not hasattr(vae, "memory_used_decode"):
+            return  # somebody else's, with ways of its own
+        if loads and device.type != "cpu" and management.DISABLE_SMART_MEMORY:
+            raise NotNowError("the VAE was left out: ComfyUI was told (--disable-smart-memory) to unload what it can")
+        need = vae.memory_used_decode(latents.shape, vae.vae_dtype)
+        if loads and device.type != "cpu":
+            need = max(need + management.extra_reserved_memory(), management.minimum_inference_memory())
+            need += SPARE * max(0, patcher.model_size() - patcher.loaded_size())
+        free = (patcher if _is_dynamic(patcher) else management).get_free_memory(device)
+        if need > free:
+            # Without the free ones, which change from step to step: the same words are told once.
+            raise NotNowError(
+                f"the VAE was left out: it needs {need / MB:,.0f} MB on {device}, more than are free with the model "
+                "where it is"
+            )
+
+    def _made(self, images: Tensor, began: float) -> Made:
+        """`images` `[B, H, W, 3]`, or of a video `[B, T, H, W, 3]`, in 0..1."""
+        if images.ndim == VIDEO_NDIM - 1:
+            images = images[:, None]
+        rgb = torch.nan_to_num(images.float(), nan=0.0).clamp(0, 1)[..., :3]
+        pixels = torch.stack([to_bytes(frame.movedim(-1, 1)) for frame in rgb.unbind(1)], 1).cpu().numpy()
+        height, width = pixels.shape[2:4]
+        card = Card(
+            name=FULL,
+            space=self._space.name,
+            kind=FULL,
+            scale=self._space.downscale,
+            source="the VAE connected to Preview Steps",
+        )
+        fps = (self._fps or self._space.fps) if pixels.shape[1] > 1 else None
+        return Made(pixels, (width, height), fps, card, (perf_counter() - began) * 1000)
+
+
+def _is_dynamic(patcher: Any) -> bool:
+    """Whether the host loads its weights layer by layer, as newer ones may."""
+    return bool(getattr(patcher, "is_dynamic", bool)())
+
+
+def _process_out(model: Any, denoised: Tensor) -> Tensor:
+    """Model space to a VAE's. Source: ComfyUI 0.33 `comfy/samplers.py`, `CFGGuider.inner_sample`."""
+    return model.model.process_latent_out(denoised.float())

@@ -1,0 +1,174 @@
+"""Decoder full on a real server: the host's VAE makes the last picture or some, and the sampler does not notice."""
+
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+STEPS = 5
+VAE, DECODE, SAVE, PICK = "30", "31", "32", "33"
+SIZE, CHEAP = (192, 128), (24, 16)
+
+
+@pytest.fixture
+def kept(request, server, wire):
+    """Plays a job with decoder full and the same without the node; gives what came of it, its record and pictures."""
+    name = re.sub(r"\W+", "_", request.node.name)
+
+    def play(latent_format="SD15", *, preview=None, vae=None, more=None, ends="execution_success", **settings):
+        told = {"decoder": "full", "vae": [VAE, 0], "write_intermediates": True, "filename_prefix": f"full/{name}"}
+        on_event = settings.pop("on_event", None)
+        graph = wire(latent_format, preview=told | (preview or {}), spy=f"spied/{name}", **{"steps": STEPS, **settings})
+        graph[VAE] = {"class_type": "LabDecoder", "inputs": {"tiny": True, "broken": False, **(vae or {})}}
+        if more is not None:
+            more(graph)
+        watched = server.play(graph, on_event=on_event)
+        assert watched.ends == [ends], watched.named("execution_error")
+        if ends == "execution_success":
+            bare = server.play(wire.without_preview(graph))
+            assert watched.digest == bare.digest, "the sampler's result is another one"
+            assert not watched.held
+        folder = server.output / f"full/{name}_00001"
+        manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        play.played = watched
+        return manifest, {step["index"]: picture(folder / step["files"][0]) for step in manifest["steps"]}
+
+    play.name = name
+    return play
+
+
+def picture(path):
+    return Image.open(io.BytesIO(path.read_bytes())).convert("RGB")
+
+
+def by_vae(manifest, pictures):
+    """The steps that say the VAE made them, which are as large as it makes them; the others are not."""
+    told = [step["index"] for step in manifest["steps"] if step.get("decoder") == "full"]
+    assert [index for index, image in pictures.items() if image.size == SIZE] == told
+    return told
+
+
+def decoding(name, *, step=None):
+    """Has the host decode what the sampler returns, or what the model believed at a step, and save it."""
+
+    def add(graph):
+        source = ["4", 0]
+        if step is not None:
+            graph["2"]["inputs"]["keep_latents"] = True
+            inputs = {"steps": ["2", 1], "after_sampling": ["4", 0], "step": step}
+            graph[PICK] = {"class_type": "SafelightPickStep", "inputs": inputs}
+            source = [PICK, 1]
+        graph[DECODE] = {"class_type": "VAEDecode", "inputs": {"samples": source, "vae": [VAE, 0]}}
+        saved = {"images": [DECODE, 0], "filename_prefix": f"full/host_{name}"}
+        graph[SAVE] = {"class_type": "SaveImage", "inputs": saved}
+
+    return add
+
+
+def hosts(server, name):
+    return picture(next((server.output / "full").glob(f"host_{name}_*.png")))
+
+
+def assert_same(ours, theirs):
+    """The host cuts off what is left of a byte, where Safelight rounds."""
+    apart = np.abs(np.asarray(ours).astype(int) - np.asarray(theirs))
+    assert apart.max() <= 1
+
+
+def test_the_last_step_is_what_the_hosts_vae_decode_makes_of_the_result(kept, server):
+    manifest, pictures = kept(more=decoding(kept.name))
+    assert by_vae(manifest, pictures) == [STEPS]
+    assert manifest["notes"] == []
+    assert manifest["decoder"]["name"] != "full"
+    assert_same(pictures[STEPS], hosts(server, kept.name))
+    assert np.asarray(pictures[STEPS]).std() > 5
+
+
+@pytest.mark.parametrize(("every", "steps"), [(2, [2, 4, 5]), (4, [4, 5])])
+def test_every_nth_step_is_the_vaes_too(kept, every, steps):
+    manifest, pictures = kept(preview={"full_every_n_steps": every}, sampler="euler_ancestral")
+    assert by_vae(manifest, pictures) == steps
+    assert manifest["notes"] == []
+
+
+def test_a_run_of_the_vae_alone_says_so(kept):
+    manifest, pictures = kept(preview={"full_every_n_steps": 1})
+    assert (manifest["decoder"]["name"], manifest["decoder"]["scale"]) == ("full", 8)
+    assert {image.size for image in pictures.values()} == {SIZE}
+
+
+def test_a_step_in_between_is_what_the_hosts_vae_decode_makes_of_its_latents(kept, server):
+    _, pictures = kept(preview={"full_every_n_steps": 3}, more=decoding(kept.name, step=3))
+    assert_same(pictures[3], hosts(server, kept.name))
+
+
+def test_of_the_steps_that_are_shown_every_nth(kept):
+    manifest, pictures = kept(preview={"every_n_steps": 2, "full_every_n_steps": 2}, steps=8)
+    assert list(pictures) == [1, 3, 5, 7, 8]
+    assert by_vae(manifest, pictures) == [3, 7, 8]
+
+
+def test_the_node_shows_it_too(kept, server):
+    kept(preview={"batch": "all files"}, batch=2)
+    run = kept.played.named("safelight.step")[-1].data["run"]
+    step = server.get(f"/safelight/runs/{run}").json()["steps"][-1]
+    assert (step["index"], step["decoder"], len(step["files"])) == (STEPS, "full", 2)
+    for name in step["files"]:
+        assert Image.open(io.BytesIO(server.get(f"/safelight/runs/{run}/{name}").body)).size == SIZE
+
+
+def test_a_vae_that_does_not_fit_is_left_out_in_words(kept):
+    manifest, pictures = kept(preview={"full_every_n_steps": 2}, vae={"need_mb": 10**9})
+    assert {image.size for image in pictures.values()} == {CHEAP}
+    [note] = manifest["notes"]
+    assert "it needs 1,000,000,000 MB on cpu, more than are free with the model where it is" in note
+
+
+def test_a_vae_that_fails_costs_a_note(kept):
+    manifest, pictures = kept(preview={"full_every_n_steps": 2}, vae={"fails": True})
+    assert {image.size for image in pictures.values()} == {CHEAP}
+    assert [note.split(": Attr")[0] for note in manifest["notes"]] == [
+        f"step {n}: the VAE was given up" for n in (2, 5)
+    ]
+
+
+def test_the_vae_of_another_model_is_refused_in_words(kept):
+    manifest, pictures = kept("Flux", flow=True)
+    assert {image.size for image in pictures.values()} == {CHEAP}
+    [note] = manifest["notes"]
+    assert "it decodes latents of 4 channels, those of this model have 16; connect the model's own VAE" in note
+
+
+def test_somebody_elses_vae_makes_the_last_step(kept):
+    manifest, pictures = kept(preview={"full_every_n_steps": 2}, vae={"tiny": False})
+    assert by_vae(manifest, pictures) == [STEPS]
+    assert manifest["notes"] == ["the VAE decodes the last step only: it is not one of ComfyUI's own"]
+
+
+def test_cancel_while_the_vae_decodes_cancels(kept, server):
+    def stop(event):
+        if event.name == "safelight.step" and event.data["index"] == 2:
+            server.post("/interrupt", {})
+
+    preview = {"full_every_n_steps": 1}
+    more = {"steps": 200, "height": 64, "width": 64, "step_ms": 1.0}
+    manifest, _ = kept(preview=preview, ends="execution_interrupted", on_event=stop, **more)
+    assert manifest["state"] == "interrupted"
+    assert len(manifest["steps"]) < 200
+    assert manifest["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"vae": None}, "connect one to the input vae"), ({"show": "noisy"}, "set show to denoised")],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_sampled(server, wire, change, words):
+    inputs = {"decoder": "full", "vae": [VAE, 0], **change}
+    graph = wire(preview={key: value for key, value in inputs.items() if value is not None})
+    graph[VAE] = {"class_type": "LabDecoder", "inputs": {"tiny": True, "broken": False}}
+    played = server.play(graph)
+    assert played.ends == ["execution_error"]
+    assert words in played.named("execution_error")[0].data["exception_message"]
