@@ -1,0 +1,1 @@
+"""How InvokeAI says it."""

@@ -1,0 +1,335 @@
+"""Watching a denoise node of InvokeAI: it runs on a context whose step callbacks are ours, nothing patched."""
+
+import copy
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, final
+
+from torch import Tensor
+
+from ...decoders.catalogue import AUTO, Candidate, Catalogue
+from ...decoders.errors import SafelightError, SinkError
+from ...decoders.identify import Evidence, identify, unknown
+from ...decoders.spaces import LatentSpace
+from ...preview.animation import Animation
+from ...preview.cadence import Cadence
+from ...preview.develop import Developer
+from ...preview.encode import Encoding, Enlarge, FileFormat
+from ...preview.files import ENCODERS, Files
+from ...preview.folder import RunFolder
+from ...preview.page import Page
+from ...preview.pipeline import Outlet, Pipeline, describe
+from ...preview.run import Run, State
+from ...preview.sheet import Sheet
+from ...preview.sink import Sink
+from ...preview.snapshot import Selection
+from ...preview.step import Step
+from ..headless import numbered
+from .beliefs import Beliefs, caller, stands_for, with_batch
+from .screen import Gallery, Progress
+
+CALLBACK = "_step_callback"  # how the names of the host's step callbacks end: `flux_step_callback` and so on
+DECODERS = "safelight"  # folder in InvokeAI's root for decoder files; its models folder is its own to tidy
+
+log = logging.getLogger("safelight.invokeai")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the user chose on the node; see its descriptions."""
+
+    decoder: str = AUTO
+    every_n_steps: int = 1
+    write_intermediates: bool = False
+    filename_prefix: str = "safelight/steps"
+    file_format: FileFormat = "png"
+    enlarge: Enlarge = "off"
+    sheet: bool = False
+    animation: bool = False
+    to_gallery: bool = False
+
+
+def catalogue(root: Path) -> Catalogue:
+    """The decoders that ship, and the files in InvokeAI's root folder `root`."""
+    return Catalogue([root / DECODERS])
+
+
+def watched(invoke: Callable[[Any], Any], context: Any, node: Any, settings: Settings, *, denoised: bool) -> Any:
+    """`invoke(context)`, its steps shown and kept; what it returns or raises is what it returns or raises.
+
+    Args:
+        invoke: the core node's, bound.
+        context: the host's `InvocationContext`; not changed.
+        node: the invocation.
+        settings: the user's.
+        denoised: whether its step callbacks report x0.
+
+    Raises:
+        SinkError: the prefix leads to where no folder can be.
+    """
+    if settings.write_intermediates or settings.sheet or settings.animation:
+        folder_for(Path(context.config.get().outputs_path), settings.filename_prefix)
+    watch = Watch(settings, context, node, denoised=denoised)
+    ours = copy.copy(context)
+    ours.util = Util(context.util, watch)
+    state: State = "failed"
+    try:
+        output = invoke(ours)
+        watch.finish()
+        state = "finished"
+        return output
+    except Exception as error:
+        watch.blame(error)
+        raise
+    finally:
+        watch.close("interrupted" if state == "failed" and context.util.is_canceled() else state)
+
+
+@final
+class Util:
+    """The host's `UtilInterface` with step callbacks that are watched.
+
+    Args:
+        util: the host's.
+        watch: is told of each step.
+    """
+
+    def __init__(self, util: Any, watch: "Watch") -> None:
+        self._util, self._watch = util, watch
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._util, name)
+        if not name.endswith(CALLBACK):
+            return value
+        return partial(self._watch.tap, value, name.removesuffix(CALLBACK))
+
+
+@final
+class Watch:
+    """One run being watched.
+
+    Args:
+        settings: the user's.
+        context: the host's, as it is.
+        node: the invocation.
+        denoised: whether its step callbacks report x0.
+    """
+
+    def __init__(self, settings: Settings, context: Any, node: Any, *, denoised: bool) -> None:
+        self._settings, self._context, self._node = settings, context, node
+        self._beliefs = Beliefs(denoised=denoised)
+        self._run = Run(host=host_facts(context, node), sampler=sampler_facts(node))
+        self._screen = Progress(context.util.signal_progress)
+        self._developer: Developer | None = None
+        self._pipeline: Pipeline | None = None
+        self._broken = False
+        self._last: Step | None = None
+
+    def tap(self, callback: Callable[..., None], kind: str, state: Any, *args: Any, **kwargs: Any) -> None:
+        """In place of the host's `callback(state, ...)`, which is called where we have nothing to show.
+
+        Args:
+            callback: the host's.
+            kind: `sd`, `flux` and so on.
+            state: the host's `PipelineIntermediateState`.
+            args: and
+            kwargs: the base model of `sd`.
+        """
+        if self._context.util.is_canceled():
+            callback(state, *args, **kwargs)  # raises what the host ends a node with
+            return
+        try:
+            taken = self._take(state, base_name(kind, args, kwargs))
+        except Exception as error:
+            self._broken, taken = True, False
+            self._run.note(f"this run goes on with the host's own previews: {describe(error)}")
+            log.debug("not watched", exc_info=True)
+        if not taken:
+            callback(state, *args, **kwargs)
+
+    def finish(self) -> None:
+        """Sees to it that the last step is kept: some nodes take fewer steps than they said."""
+        last = self._last
+        if (
+            last is None
+            or self._pipeline is None
+            or Cadence(self._settings.every_n_steps).wants(last.index, last.total)
+        ):
+            return
+        self._pipeline.offer(
+            Step(index=last.index, total=last.index, sigma=last.sigma, denoised=last.denoised, noisy=last.noisy)
+        )
+
+    def blame(self, error: Exception) -> None:
+        """Says in the record of the run why the node failed."""
+        if not self._context.util.is_canceled():
+            self._run.note(f"the node failed: {describe(error)}")
+
+    def close(self, state: State) -> None:
+        """Ends the run; waits, for a bounded time, until its files are there."""
+        try:
+            self._beliefs.close()
+        except Exception:
+            log.debug("the scheduler stays watched", exc_info=True)
+        if self._pipeline is not None:
+            self._pipeline.close(state)
+
+    def _take(self, state: Any, base: str) -> bool:
+        """Whether this step will be shown by us."""
+        if self._broken or self._screen.failed or (self._developer is not None and not self._developer.has_decoder):
+            return False
+        believed = self._beliefs.of(state, caller(2))
+        if state.step == 0:  # nothing has been denoised yet: progress, but no picture of noise
+            self._context.util.signal_progress("Denoising", 0.0)
+            return True
+        latents = with_batch(state.latents)
+        denoised = None if believed.x0 is None else with_batch(believed.x0)
+        pipeline = self._pipeline or self._open(base, latents)
+        self._last = Step(
+            index=state.step, total=state.total_steps, sigma=believed.sigma, denoised=denoised, noisy=latents
+        )
+        return pipeline.offer(self._last)
+
+    def _open(self, base: str, latents: Tensor) -> Pipeline:
+        decoders = catalogue(Path(self._context.config.get().root_path))
+        evidence = Evidence(host="invokeai", format_name=base, channels=latents.shape[1], dims=2)
+        space = self._identify(evidence, decoders)
+        space.unpack(stands_for(latents.shape))  # if they are of another shape the host's preview is the better one
+        self._run.space = space.name
+        accelerated = latents.device.type != "cpu"
+        self._developer = Developer(
+            space,
+            partial(candidates, decoders, self._run, space, self._settings.decoder, evidence, accelerated),
+            self._run.note,
+        )
+        some = None if self._settings.write_intermediates or self._settings.to_gallery else 1
+        self._pipeline = Pipeline(self._run, self._developer, self._outlets(), select=Selection(items=some))
+        return self._pipeline
+
+    def _identify(self, evidence: Evidence, decoders: Catalogue) -> LatentSpace:
+        try:
+            return identify(evidence, decoders.spaces())
+        except SafelightError as error:
+            self._run.note(str(error))
+            return unknown(evidence)
+
+    def _outlets(self) -> list[Outlet]:
+        """Where the pictures go; to the screen last, since saving an image tells the UI of something else."""
+        some = Cadence(self._settings.every_n_steps)
+        return [*(Outlet(sink, some) for sink in self._keepers()), Outlet(self._screen, Cadence())]
+
+    def _keepers(self) -> list[Sink]:
+        settings, sinks = self._settings, list[Sink]()
+        encoding = Encoding(file_format=settings.file_format, enlarge=settings.enlarge)
+        if settings.write_intermediates or settings.sheet or settings.animation:
+            folder = RunFolder(self._numbered(), self._run)
+            sinks.append(folder)
+            if settings.write_intermediates:
+                texts = partial(graph_texts, self._context) if settings.file_format == "png" else dict
+                sinks += [Page(folder), Files(folder, encoding, texts=texts, encoders=ENCODERS, batch="all files")]
+            sinks += [Sheet(folder)] if settings.sheet else []
+            sinks += [Animation(folder)] if settings.animation else []
+        if settings.to_gallery:
+            sinks.append(Gallery(partial(save_image, self._context), encoding.fit))
+        return sinks
+
+    def _numbered(self) -> Path:
+        """The next free folder, made at once: another run may ask now."""
+        place = folder_for(Path(self._context.config.get().outputs_path), self._settings.filename_prefix)
+        while True:
+            folder = numbered(place.parent, place.name)
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            except OSError:
+                pass  # whoever opens the folder tells the user why it cannot be made
+            return folder
+
+
+def folder_for(outputs: Path, prefix: str) -> Path:
+    """Where `prefix` leads, in the host's `outputs`; a counter is added to its last part.
+
+    Raises:
+        SinkError: not into that folder.
+    """
+    place = (outputs / prefix).resolve()
+    if not prefix.strip() or outputs.resolve() not in place.parents:
+        raise SinkError(
+            f"filename_prefix {prefix!r}: expected a place inside the outputs folder, such as safelight/steps"
+        )
+    blocking = next((part for part in place.parents if part.exists() and not part.is_dir()), None)
+    if blocking is not None:
+        raise SinkError(f"filename_prefix {prefix!r}: {blocking.name} is a file; choose another place")
+    return place
+
+
+def candidates(
+    decoders: Catalogue, run: Run, space: LatentSpace, wanted: str, evidence: Evidence, accelerated: bool
+) -> list[Candidate]:
+    """The decoders to try; if what is `wanted` is not there the user is told, and it is chosen automatically."""
+    try:
+        return decoders.candidates(space, wanted, evidence=evidence, accelerated=accelerated)
+    except SafelightError as error:
+        run.note(f"{error} Chosen automatically instead.")
+        return decoders.candidates(space, evidence=evidence, accelerated=accelerated)
+
+
+def base_name(kind: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """The value of the host's `BaseModelType`, told to `sd_step_callback`; the others have it in their names."""
+    base = args[0] if args else kwargs.get("base_model", kind)
+    return str(getattr(base, "value", base))
+
+
+def host_facts(context: Any, node: Any) -> dict[str, Any]:
+    """The host's facts for `run.json`."""
+    item = getattr(getattr(context, "_data", None), "queue_item", None)
+    session = getattr(item, "session_id", None)
+    try:
+        version = metadata.version("invokeai")
+    except metadata.PackageNotFoundError:
+        version = None
+    return {
+        "name": "invokeai",
+        "version": version,
+        "prompt_id": session if isinstance(session, str) else None,
+        "node": node.id,
+        "sampler_node": node.id,
+    }
+
+
+def sampler_facts(node: Any) -> dict[str, Any]:
+    """The sampler's facts for `run.json`, as far as the node has them."""
+    seed = getattr(node, "seed", None)
+    if seed is None:
+        seed = getattr(getattr(node, "noise", None), "seed", None)
+    cfg = next(
+        (getattr(node, name) for name in ("cfg_scale", "guidance_scale", "guidance") if hasattr(node, name)), None
+    )
+    return {
+        "steps": getattr(node, "steps", getattr(node, "num_steps", None)),
+        "seed": seed,
+        "cfg": cfg if isinstance(cfg, int | float) else None,
+        "name": getattr(node, "scheduler", None),
+    }
+
+
+def graph_texts(context: Any) -> dict[str, str]:
+    """What the host stores in the images that it saves, under its own names."""
+    item = getattr(getattr(context, "_data", None), "queue_item", None)
+    found = {
+        "invokeai_workflow": getattr(item, "workflow", None),
+        "invokeai_graph": getattr(getattr(item, "session", None), "graph", None),
+    }
+    return {name: text for name, one in found.items() if one and isinstance(text := one.model_dump_json(), str)}
+
+
+def save_image(context: Any, image: Any) -> None:
+    """Saves an image that the gallery does not show among the results."""
+    from invokeai.app.services.image_records.image_records_common import ImageCategory
+
+    context.images.save(image=image, image_category=ImageCategory.OTHER)

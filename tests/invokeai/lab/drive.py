@@ -1,0 +1,242 @@
+"""Asks a real InvokeAI as its UI does: `python drive.py PACK WORKPLACE`, by the Python that has InvokeAI.
+
+What it saw is written to `seen.json` in the workplace.
+"""
+
+import base64
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import requests
+import socketio
+from PIL import Image
+
+PACK, PLACE = Path(sys.argv[1]), Path(sys.argv[2])
+ROOT = PLACE / "root"
+STEPS, SIZE = 4, 128
+SHIM = Path(__file__).parent
+ENDS = ("completed", "failed", "canceled")
+
+
+class Server:
+    """A running InvokeAI, and what it told a client."""
+
+    def __init__(self) -> None:
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            port = listening.getsockname()[1]
+        settings = {
+            "HOST": "127.0.0.1",
+            "PORT": str(port),
+            "DEVICE": "cpu",
+            "PRECISION": "float32",
+            "PATCHMATCH": "false",
+            "USE_MEMORY_DB": "true",
+            "HASHING_ALGORITHM": "random",
+        }
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("INVOKEAI_")}
+        env = kept | {f"INVOKEAI_{name}": value for name, value in settings.items()} | {"HF_HUB_OFFLINE": "1"}
+        self.log = PLACE / "server.log"
+        web = Path(sys.executable).parent / "invokeai-web"
+        self.process = subprocess.Popen(
+            [web, "--root", ROOT], env=env, stdout=self.log.open("w"), stderr=subprocess.STDOUT
+        )
+        self.at = f"http://127.0.0.1:{port}"
+        while True:
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            try:
+                self.version = requests.get(f"{self.at}/api/v1/app/version", timeout=5).json()["version"]
+                break
+            except requests.RequestException:
+                time.sleep(0.3)
+        self.events: list[tuple[str, dict]] = []
+        self.client = socketio.Client()
+        self.client.on("*", lambda name, data: self.events.append((name, data)))
+        self.client.connect(self.at, socketio_path="/ws/socket.io", transports=["websocket"])
+        self.client.emit("subscribe_queue", {"queue_id": "default"})
+
+    def get(self, path: str) -> dict:
+        return requests.get(f"{self.at}/api/{path}", timeout=60).json()
+
+    def stop(self) -> None:
+        self.client.disconnect()
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def install(self, folder: Path) -> dict:
+        job = requests.post(
+            f"{self.at}/api/v2/models/install", params={"source": str(folder), "inplace": "true"}, json={}, timeout=60
+        ).json()
+        while job["status"] not in ("completed", "error", "cancelled"):
+            time.sleep(0.2)
+            job = self.get(f"v2/models/install/{job['id']}")
+        return self.get("v2/models/")["models"][0]
+
+    def queue(self, graph: dict) -> int:
+        answer = requests.post(
+            f"{self.at}/api/v1/queue/default/enqueue_batch", json={"batch": {"graph": graph, "runs": 1}}, timeout=60
+        )
+        assert answer.ok, answer.text[:2000]
+        return answer.json()["item_ids"][0]
+
+    def wait(self, item: int) -> dict:
+        while (found := self.get(f"v1/queue/default/i/{item}"))["status"] not in ENDS:
+            time.sleep(0.05)
+        return found
+
+    def previews(self, item: int, kind: str) -> list[dict]:
+        """The progress events of a node type, each with the size of its picture, if it had one."""
+        found = []
+        for name, data in list(self.events):
+            if name != "invocation_progress" or data.get("item_id") != item or data["invocation"]["type"] != kind:
+                continue
+            image = data.get("image")
+            told = {"message": data["message"], "percentage": data["percentage"], "size": None, "shown": None}
+            if image:
+                raw = base64.b64decode(image["dataURL"].split(",")[1])
+                opened = Image.open(io.BytesIO(raw))
+                told |= {"size": opened.size, "shown": [image["width"], image["height"]], "format": opened.format}
+            found.append(told)
+        return found
+
+    def image(self, item: dict, node: str) -> bytes:
+        """Pixels of what a node made."""
+        name = next(
+            item["session"]["results"][made]["image"]["image_name"]
+            for made in item["session"]["source_prepared_mapping"][node]
+        )
+        raw = requests.get(f"{self.at}/api/v1/images/i/{name}/full", timeout=60).content
+        return Image.open(io.BytesIO(raw)).convert("RGB").tobytes()
+
+
+def graph_of(model: dict, denoise: str, **settings) -> dict:
+    def edge(source: str, field: str, target: str, its: str) -> dict:
+        return {"source": {"node_id": source, "field": field}, "destination": {"node_id": target, "field": its}}
+
+    identity = {name: model[name] for name in ("key", "hash", "name", "base", "type")}
+    nodes = {
+        "model": {"type": "main_model_loader", "model": identity},
+        "words": {"type": "compel", "prompt": "a cat"},
+        "none": {"type": "compel", "prompt": ""},
+        "noise": {"type": "noise", "seed": 7, "width": SIZE, "height": SIZE},
+        "denoise": {"type": denoise, "steps": STEPS, "cfg_scale": 5.0, "scheduler": "dpmpp_2m", **settings},
+        "vae": {"type": "l2i", "fp32": True},
+        "draft": {"type": "safelight_quick_decode", "enlarge": "off"},
+    }
+    edges = [
+        edge("model", "unet", "denoise", "unet"),
+        edge("model", "unet", "draft", "unet"),
+        edge("model", "clip", "words", "clip"),
+        edge("model", "clip", "none", "clip"),
+        edge("model", "vae", "vae", "vae"),
+        edge("words", "conditioning", "denoise", "positive_conditioning"),
+        edge("none", "conditioning", "denoise", "negative_conditioning"),
+        edge("noise", "noise", "denoise", "noise"),
+        edge("denoise", "latents", "vae", "latents"),
+        edge("denoise", "latents", "draft", "latents"),
+    ]
+    return {"id": "graph", "nodes": {name: {"id": name, **node} for name, node in nodes.items()}, "edges": edges}
+
+
+def play(server: Server, model: dict, denoise: str, **settings) -> dict:
+    item = server.wait(server.queue(graph_of(model, denoise, **settings)))
+    if item["status"] != "completed":
+        return {"status": item["status"], "error": item.get("error_message"), "traceback": item.get("error_traceback")}
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and not any(
+        name == "queue_item_status_changed" and data["item_id"] == item["item_id"] and data["status"] == "completed"
+        for name, data in list(server.events)
+    ):
+        time.sleep(0.02)
+    return {
+        "status": item["status"],
+        "final": server.image(item, "vae").hex(),
+        "draft": server.image(item, "draft").hex(),
+        "previews": server.previews(item["item_id"], denoise),
+    }
+
+
+def cancel(server: Server, model: dict) -> dict:
+    item = server.queue(
+        graph_of(
+            model,
+            "safelight_denoise_latents",
+            steps=900,
+            scheduler="ddim",
+            write_intermediates=True,
+            filename_prefix="cancelled/run",
+            every_n_steps=50,
+        )
+    )
+    while len(server.previews(item, "safelight_denoise_latents")) < 3:
+        assert server.get(f"v1/queue/default/i/{item}")["status"] not in ENDS
+        time.sleep(0.02)
+    began = time.monotonic()
+    requests.put(f"{server.at}/api/v1/queue/default/i/{item}/cancel", timeout=60)
+    # Another item runs only once the node has really ended.
+    after = play(server, model, "denoise_latents", steps=1)
+    return {"status": server.wait(item)["status"], "seconds": time.monotonic() - began, "after": after["status"]}
+
+
+def main() -> None:
+    (ROOT / "nodes").mkdir(parents=True)
+    (ROOT / "nodes" / "comfy-safelight-preview").symlink_to(PACK)
+    subprocess.run([sys.executable, SHIM / "tiny_sd1.py", ROOT / "tiny-sd1"], check=True, capture_output=True)
+    server = Server()
+    seen: dict = {"version": server.version}
+    try:
+        model = server.install(ROOT / "tiny-sd1")
+        seen["core"] = play(server, model, "denoise_latents")
+        seen["twin"] = play(
+            server,
+            model,
+            "safelight_denoise_latents",
+            write_intermediates=True,
+            sheet=True,
+            animation=True,
+            to_gallery=True,
+            filename_prefix="twin/run",
+        )
+        schema = server.get("../openapi.json")["components"]["schemas"]
+        names = schema["DenoiseLatentsInvocation"]["properties"]["scheduler"]["enum"]
+        seen["schedulers"] = {
+            name: {
+                "core": play(server, model, "denoise_latents", scheduler=name),
+                "twin": play(
+                    server,
+                    model,
+                    "safelight_denoise_latents",
+                    scheduler=name,
+                    write_intermediates=True,
+                    filename_prefix=f"schedulers/{name}",
+                ),
+            }
+            for name in names
+        }
+        seen["unknown_decoder"] = play(server, model, "safelight_denoise_latents", preview_decoder="gone.safetensors")
+        seen["outside"] = play(
+            server, model, "safelight_denoise_latents", write_intermediates=True, filename_prefix="../x"
+        )
+        others = requests.get(f"{server.at}/api/v1/images/", params={"categories": "other", "limit": 100}, timeout=60)
+        seen["others"] = len(others.json()["items"])
+        seen["cancel"] = cancel(server, model)
+        seen["reload"] = requests.post(f"{server.at}/api/v2/custom_nodes/reload", timeout=60).status_code
+        seen["after_reload"] = play(server, model, "safelight_denoise_latents")["status"]
+    finally:
+        server.stop()
+        (PLACE / "seen.json").write_text(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main()
