@@ -112,6 +112,7 @@ def test_whoever_puts_the_hosts_own_back_has_put_ours_out(module, replacement):
 
 def test_functions_that_wrap_each_other_in_a_ring_are_no_trouble(module, replacement):
     replacement.install()
+
     def other():
         pass
 
