@@ -2,14 +2,17 @@
 
 import argparse
 import json
+import os
 import platform
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from . import measure
+from . import comfyui, measure
 from .cases import CASES
 from .ways import WAYS
 
@@ -21,8 +24,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m safelight.benchmarks", description=__doc__)
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="%(default)s")
-    parser.add_argument("--only", choices=("callback", "decoding", "runs", "memory"), help="one table")
+    parser.add_argument("--only", choices=tuple(TITLES), help="one table")
+    host = parser.add_argument_group("a real host", "Two more tables: ComfyUI's own preview beside Safelight's.")
+    host.add_argument(
+        "--comfyui", type=Path, metavar="DIR", help="a checkout; its server is started, watched and ended"
+    )
+    host.add_argument("--comfyui-python", type=Path, metavar="PY", help="the Python that has what it requires")
+    host.add_argument(
+        "--rival", type=Path, action="append", default=[], metavar="DIR", help="KJNodes: its override too"
+    )
     arguments = parser.parse_args(argv)
+    if (arguments.comfyui is None) != (arguments.comfyui_python is None):
+        parser.error("--comfyui needs --comfyui-python, and the other way round")
+    if arguments.only in IN_HOST and arguments.comfyui is None:
+        parser.error(f"--only {arguments.only} needs --comfyui")
+    with ExitStack() as servers:
+        return _measure(arguments, servers)
+
+
+def _measure(arguments: argparse.Namespace, servers: ExitStack) -> int:
     tables = {
         "callback": lambda: [
             {"case": name} | measure.in_callback(case, arguments.device) for name, case in CASES.items()
@@ -34,8 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, steps in (("SDXL 128x128", 1000), ("Wan 2.1, 81 frames", 100))
         ],
     }
+    if arguments.comfyui is not None and (arguments.only in IN_HOST or not arguments.only):
+        host = servers.enter_context(comfyui.serving(arguments.comfyui, arguments.comfyui_python, arguments.rival))
+        tables |= {"host": lambda: comfyui.in_callback(host), "host-runs": lambda: comfyui.whole_runs(host)}
     wanted = [arguments.only] if arguments.only else list(tables)
     machine = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": arguments.device}
+    machine["cores"] = os.cpu_count()
     machine |= {"machine": platform.machine(), "python": platform.python_version()}
     found: dict[str, Any] = {"machine": machine}
     for name in wanted:
@@ -54,7 +78,10 @@ TITLES = {
     "decoding": "Decoding 128 x 128 latent pixels of FLUX.2 to bytes",
     "runs": "How much longer a whole run takes with screen and files",
     "memory": "How much the process grows over a long run with screen and files",
+    "host": "A real ComfyUI: time on the sampler's thread",
+    "host-runs": "A real ComfyUI: how much longer a whole run takes than one that shows nothing",
 }
+IN_HOST = ("host", "host-runs")
 
 
 def _runs() -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from .decoding import LabDecoder, LabLearned
 from .keep import LabKeep, LabLatent
 from .previews import LabOwnLoop, LabPreviewers, LabWrapPreviewers
+from .timing import LabInside, LabOutside, LabTimes, LabWork
 
 
 class NeverSeen(comfy.latent_formats.LatentFormat):
@@ -365,5 +366,6 @@ NODE_CLASS_MAPPINGS = {
         *(LabKeep, LabLatent),
         *(LabPreviewers, LabWrapPreviewers, LabOwnLoop),
         *(LabDecoder, LabLearned),
+        *(LabWork, LabOutside, LabInside, LabTimes),
     )
 }
