@@ -1,5 +1,6 @@
 """Pictures by ComfyUI's own VAE, made on the sampler's thread where that moves no model about."""
 
+import traceback
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, final
@@ -137,6 +138,8 @@ class Full:
         except Exception as error:
             self._given_up = True
             self._note(f"step {index}: the VAE was given up: {describe(error)}")
+            # The host's frames refer to the error, and it to them and to the sampler's.
+            traceback.clear_frames(error.__traceback__)
         return None
 
     def _after(self, samples: Tensor) -> Made:
