@@ -6,6 +6,7 @@ evening. They also give the error of any solution on the pictures they were made
 pictures that were held back.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from ..decoders.errors import DecoderFileError, FitError
 from ..decoders.polynomial import Polynomial, count_features
-from ..decoders.tensors import open_tensors, write_tensors
+from ..decoders.tensors import Tensors, open_tensors, write_tensors
 
 FORMAT = "safelight.statistics/1"
 MAX_FEATURES = 5000  # X'X of as many takes 200 MB
@@ -162,7 +163,8 @@ class Sums:
             OSError: they cannot be written.
         """
         tensors = {"xx": self.xx, "xy": self.xy, "yy": self.yy}
-        write_tensors(path, tensors, {"format": FORMAT, "form": json.dumps(asdict(self.form))})
+        form = json.dumps(asdict(self.form))
+        write_tensors(path, tensors, {"format": FORMAT, "form": form, "sha256": digest(form, tensors)})
 
     @classmethod
     def load(cls, path: Path) -> "Sums":
@@ -178,6 +180,8 @@ class Sums:
         try:
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"expected format {FORMAT}, got {metadata.get('format')!r}")
+            if metadata["sha256"] != digest(metadata["form"], tensors):
+                raise ValueError("it is not as it was written")
             sums = cls(Form(**json.loads(metadata["form"])))
             for name in ("xx", "xy", "yy"):
                 if tensors[name].shape != getattr(sums, name).shape or not torch.isfinite(tensors[name]).all():
@@ -231,6 +235,16 @@ def weights(coefficients: Tensor, form: Form) -> Mapping[str, Tensor]:
     """The tensors of a `polynomial` decoder with these coefficients."""
     kernel = coefficients[:-1].T.reshape(form.outputs, -1, form.kernel, form.kernel)
     return {"weight": kernel.float().contiguous(), "bias": coefficients[-1].float()}
+
+
+def digest(facts: str, tensors: Tensors) -> str:
+    """The sha256 of what a file says in words and in numbers: a number that changed on a disk is still a number."""
+    told = hashlib.sha256(facts.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        told.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        told.update(tensor.contiguous().numpy().tobytes())
+    return told.hexdigest()
 
 
 def expect_pairs(latents: Tensor, rgb: Tensor, channels: int, scale: int) -> None:

@@ -17,7 +17,7 @@ from ..decoders.files import build
 from ..decoders.space_table import SPACES
 from ..decoders.spaces import LatentSpace
 from ..decoders.tensors import Tensors, open_tensors, write_tensors
-from .closed import Form, Sums, expect_pairs, weights
+from .closed import Form, Sums, digest, expect_pairs, weights
 from .judge import at_size, psnr_db
 from .pairs import Pairs
 
@@ -223,7 +223,7 @@ class Knowledge:
             "verdict": self.verdict and asdict(self.verdict),
         }
         told = json.dumps(facts, sort_keys=True)
-        write_tensors(path, tensors, {"format": FORMAT, "facts": told, "sha256": _digest(told, tensors)})
+        write_tensors(path, tensors, {"format": FORMAT, "facts": told, "sha256": digest(told, tensors)})
 
     @classmethod
     def load(cls, path: Path) -> "Knowledge":
@@ -245,7 +245,7 @@ class Knowledge:
         if written.startswith(FAMILY) and written != FORMAT:
             raise NewerError(f"{path}: expected format {FORMAT}, got {written!r}: update Safelight")
         try:
-            if written != FORMAT or metadata["sha256"] != _digest(metadata["facts"], tensors):
+            if written != FORMAT or metadata["sha256"] != digest(metadata["facts"], tensors):
                 raise ValueError("it is not as it was written")
             return cls._restored(json.loads(metadata["facts"]), tensors)
         except (SafelightError, KeyError, TypeError, ValueError, RecursionError) as error:
@@ -294,12 +294,3 @@ def _as_bytes(keys: Iterable[bytes]) -> Tensor:
 
 def _from_bytes(keys: Tensor) -> Sequence[bytes]:
     return [bytes(row) for row in keys.tolist()]
-
-
-def _digest(facts: str, tensors: Tensors) -> str:
-    digest = hashlib.sha256(facts.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()

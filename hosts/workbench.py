@@ -8,6 +8,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -74,7 +76,9 @@ def _add_pairs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folder", type=Path, action="append", default=[], help="of your decoders: they are judged as well"
     )
-    parser.add_argument("--pairs", type=Path, help="safetensors with `latents` in model space and `pixels`, or:")
+    parser.add_argument(
+        "--pairs", type=Path, nargs="+", default=[], help="safetensors with `latents` in model space and `pixels`, or:"
+    )
     parser.add_argument(
         "--encoder", type=Path, help="TAESD-like encoder file, or a folder with diffusers' AutoencoderKL or -Tiny"
     )
@@ -115,9 +119,12 @@ def _space(arguments: argparse.Namespace) -> LatentSpace:
 def _get_pairs(arguments: argparse.Namespace, space: LatentSpace) -> Cut:
     """The pairs asked for."""
     if arguments.pairs:
-        pairs = _load(arguments.pairs, space)
-        numbers = [i // max(1, arguments.crops) for i in range(len(pairs))]
-        return Cut(pairs, f"{len(pairs)} pairs of {arguments.pairs.name}", numbers)
+        files = [_load(path, space) for path in arguments.pairs]
+        pictures = [(file, i // arguments.crops) for file, some in enumerate(files) for i in range(len(some))]
+        numbers = {picture: number for number, picture in enumerate(dict.fromkeys(pictures))}
+        pairs = reduce(add, files)
+        names = ", ".join(path.name for path in arguments.pairs)
+        return Cut(pairs, f"{len(pairs)} pairs of {names}", [numbers[picture] for picture in pictures])
     if not arguments.encoder:
         raise FitError("say what to fit on: --encoder FILE [--images DIR], or --pairs FILE")
     if not arguments.images:

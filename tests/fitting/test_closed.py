@@ -11,7 +11,7 @@ import torch
 from safelight.decoders.errors import FitError
 from safelight.decoders.files import build
 from safelight.fitting import closed
-from safelight.fitting.closed import FORMAT, MAX_FEATURES, RIDGES, Form, Sums, choose_ridge, weights
+from safelight.fitting.closed import FORMAT, MAX_FEATURES, RIDGES, Form, Sums, choose_ridge, digest, weights
 from safetensors.torch import save_file
 
 FORMS = [
@@ -402,6 +402,12 @@ def content(**changes):
     return {name: tensor for name, tensor in whole.items() if tensor is not None}
 
 
+def write(path, tensors, metadata):
+    """A file that is whole by its own account."""
+    facts = metadata and metadata | {"sha256": digest(metadata.get("form", ""), tensors)}
+    save_file(tensors, path, facts)
+
+
 @pytest.mark.parametrize(
     ("tensors", "metadata", "message"),
     [
@@ -426,19 +432,31 @@ def content(**changes):
     ids=range(17),
 )
 def test_a_damaged_or_foreign_file_is_refused(tmp_path, tensors, metadata, message):
-    save_file(tensors, tmp_path / "a.safetensors", metadata)
+    write(tmp_path / "a.safetensors", tensors, metadata)
     with pytest.raises(FitError, match=f"a.safetensors: not the statistics of a fit: .*{message}.* to begin anew"):
         Sums.load(tmp_path / "a.safetensors")
 
 
 def test_a_sound_file_of_that_shape_is_taken(tmp_path):
-    save_file(content(), tmp_path / "a.safetensors", header())
+    write(tmp_path / "a.safetensors", content(), header())
     assert Sums.load(tmp_path / "a.safetensors").rows == 1
+
+
+def test_a_number_that_changed_on_the_disk_is_no_other_statistic(tmp_path):
+    path, form = tmp_path / "a.safetensors", Form(channels=4)
+    sums_of(form, pictures(2, form)).save(path)
+    whole = path.read_bytes()
+    for at in (-1, -9, -40):  # of the numbers, which are last
+        altered = bytearray(whole)
+        altered[at] ^= 0x01
+        path.write_bytes(altered)
+        with pytest.raises(FitError, match="it is not as it was written; remove the file to begin anew"):
+            Sums.load(path)
 
 
 def test_a_file_cut_short_is_refused(tmp_path):
     path = tmp_path / "a.safetensors"
-    save_file(content(), path, header())
+    write(path, content(), header())
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(FitError, match=r"not a whole safetensors file.*expected the statistics of a fit"):
         Sums.load(path)

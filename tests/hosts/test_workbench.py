@@ -248,3 +248,13 @@ def test_a_full_disk_is_told_of_before_the_work(tmp_path, pairs, capsys, monkeyp
     monkeypatch.setattr(workbench, "_get_pairs", lambda *_: pytest.fail("pictures were looked at"))
     assert main(["fit", "--space", "flux2", "--pairs", str(pairs), "--out", str(tmp_path)]) == 2
     assert "No space left on device; make room" in capsys.readouterr().err
+
+
+def test_pairs_of_two_evenings_are_fitted_on_together(tmp_path, pairs):
+    loaded, out = Pairs.load(pairs), tmp_path / "mine.safetensors"
+    for name, part in {"one": slice(0, 3), "two": slice(3, 10)}.items():
+        Pairs(loaded.latents[part], loaded.pixels[part]).save(tmp_path / f"{name}.safetensors")
+    files = [str(tmp_path / f"{name}.safetensors") for name in ("one", "two")]
+    assert main(["fit", "--space", "flux2", "--pairs", *files, "--kind", "affine", "--out", str(out)]) == 0
+    # Two crops of each picture, as `pairs` makes them; each file begins with another one.
+    assert re.fullmatch(r"[67] of 10 pairs of one.safetensors, two.safetensors", read_card(out).fitted_on)
