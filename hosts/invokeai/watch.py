@@ -289,6 +289,8 @@ def host_facts(context: Any, node: Any) -> dict[str, Any]:
     """The host's facts for `run.json`."""
     item = getattr(getattr(context, "_data", None), "queue_item", None)
     session = getattr(item, "session_id", None)
+    # What runs is a copy of the node on the canvas, with an id of its own.
+    canvas = getattr(getattr(item, "session", None), "prepared_source_mapping", {}).get(node.id, node.id)
     try:
         version = metadata.version("invokeai")
     except metadata.PackageNotFoundError:
@@ -297,8 +299,8 @@ def host_facts(context: Any, node: Any) -> dict[str, Any]:
         "name": "invokeai",
         "version": version,
         "prompt_id": session if isinstance(session, str) else None,
-        "node": node.id,
-        "sampler_node": node.id,
+        "node": canvas,
+        "sampler_node": canvas,
     }
 
 

@@ -20,8 +20,8 @@ from PIL import Image
 
 PACK, PLACE = Path(sys.argv[1]), Path(sys.argv[2])
 ROOT = PLACE / "root"
-STEPS, SIZE = 4, 128
-SHIM = Path(__file__).parent
+STEPS, SIZE = 4, 64
+HERE = Path(__file__).parent
 ENDS = ("completed", "failed", "canceled")
 
 
@@ -120,7 +120,7 @@ class Server:
         return Image.open(io.BytesIO(raw)).convert("RGB").tobytes()
 
 
-def graph_of(model: dict, denoise: str, **settings) -> dict:
+def graph_of(model: dict, denoise: str, *, vae: bool = False, **settings) -> dict:
     def edge(source: str, field: str, target: str, its: str) -> dict:
         return {"source": {"node_id": source, "field": field}, "destination": {"node_id": target, "field": its}}
 
@@ -146,11 +146,14 @@ def graph_of(model: dict, denoise: str, **settings) -> dict:
         edge("denoise", "latents", "vae", "latents"),
         edge("denoise", "latents", "draft", "latents"),
     ]
+    if not vae:
+        del nodes["vae"]
+        edges = [one for one in edges if one["destination"]["node_id"] != "vae"]
     return {"id": "graph", "nodes": {name: {"id": name, **node} for name, node in nodes.items()}, "edges": edges}
 
 
-def play(server: Server, model: dict, denoise: str, **settings) -> dict:
-    item = server.wait(server.queue(graph_of(model, denoise, **settings)))
+def play(server: Server, model: dict, denoise: str, *, vae: bool = False, **settings) -> dict:
+    item = server.wait(server.queue(graph_of(model, denoise, vae=vae, **settings)))
     if item["status"] != "completed":
         return {"status": item["status"], "error": item.get("error_message"), "traceback": item.get("error_traceback")}
     deadline = time.monotonic() + 5
@@ -161,7 +164,7 @@ def play(server: Server, model: dict, denoise: str, **settings) -> dict:
         time.sleep(0.02)
     return {
         "status": item["status"],
-        "final": server.image(item, "vae").hex(),
+        "final": server.image(item, "vae").hex() if vae else None,
         "draft": server.image(item, "draft").hex(),
         "previews": server.previews(item["item_id"], denoise),
     }
@@ -192,22 +195,32 @@ def cancel(server: Server, model: dict) -> dict:
 def main() -> None:
     (ROOT / "nodes").mkdir(parents=True)
     (ROOT / "nodes" / "comfy-safelight-preview").symlink_to(PACK)
-    subprocess.run([sys.executable, SHIM / "tiny_sd1.py", ROOT / "tiny-sd1"], check=True, capture_output=True)
+    subprocess.run([sys.executable, HERE / "tiny_sd1.py", ROOT / "tiny-sd1"], check=True, capture_output=True)
     server = Server()
     seen: dict = {"version": server.version}
     try:
         model = server.install(ROOT / "tiny-sd1")
-        seen["core"] = play(server, model, "denoise_latents")
+        seen["core"] = play(server, model, "denoise_latents", vae=True)
         seen["twin"] = play(
             server,
             model,
             "safelight_denoise_latents",
+            vae=True,
             write_intermediates=True,
             sheet=True,
             animation=True,
             to_gallery=True,
             filename_prefix="twin/run",
         )
+        seen["unknown_decoder"] = play(server, model, "safelight_denoise_latents", preview_decoder="gone.safetensors")
+        seen["outside"] = play(
+            server, model, "safelight_denoise_latents", write_intermediates=True, filename_prefix="../x"
+        )
+        others = requests.get(f"{server.at}/api/v1/images/", params={"categories": "other", "limit": 100}, timeout=60)
+        seen["others"] = len(others.json()["items"])
+        seen["cancel"] = cancel(server, model)
+        seen["reload"] = requests.post(f"{server.at}/api/v2/custom_nodes/reload", timeout=60).status_code
+        seen["after_reload"] = play(server, model, "safelight_denoise_latents")["status"]
         schema = server.get("../openapi.json")["components"]["schemas"]
         names = schema["DenoiseLatentsInvocation"]["properties"]["scheduler"]["enum"]
         seen["schedulers"] = {
@@ -224,15 +237,6 @@ def main() -> None:
             }
             for name in names
         }
-        seen["unknown_decoder"] = play(server, model, "safelight_denoise_latents", preview_decoder="gone.safetensors")
-        seen["outside"] = play(
-            server, model, "safelight_denoise_latents", write_intermediates=True, filename_prefix="../x"
-        )
-        others = requests.get(f"{server.at}/api/v1/images/", params={"categories": "other", "limit": 100}, timeout=60)
-        seen["others"] = len(others.json()["items"])
-        seen["cancel"] = cancel(server, model)
-        seen["reload"] = requests.post(f"{server.at}/api/v2/custom_nodes/reload", timeout=60).status_code
-        seen["after_reload"] = play(server, model, "safelight_denoise_latents")["status"]
     finally:
         server.stop()
         (PLACE / "seen.json").write_text(json.dumps(seen))

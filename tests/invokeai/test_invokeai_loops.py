@@ -1,0 +1,49 @@
+"""The denoise loops of a real InvokeAI, on tiny random transformers."""
+
+import pytest
+from safelight.preview.manifest import read_manifest
+
+pytestmark = pytest.mark.timeout(1600)
+
+
+@pytest.fixture(scope="session")
+def loops(lab):
+    return lab("loops")
+
+
+@pytest.fixture(scope="session")
+def seen(loops):
+    return loops[0]
+
+
+def test_sd3_makes_what_the_core_node_makes(seen):
+    assert seen["sd3"]["same"]
+
+
+def test_x0_of_sd3_is_the_models_own(seen):
+    assert max(seen["sd3"]["errors"]) < 1e-5
+    assert seen["sd3"]["sigmas"] == pytest.approx([1.0, 0.75, 0.5, 0.25])
+
+
+def test_sd3_shows_every_step_and_not_the_noise(seen):
+    assert seen["sd3"]["percentages"] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert seen["sd3"]["shown"] == [None, *[[64, 64]] * 4]
+
+
+@pytest.mark.parametrize(("scheduler", "steps"), [("euler", 4), ("heun", 3), ("lcm", 4)])
+def test_flux_makes_what_the_core_node_makes_with_every_step_shown(loops, scheduler, steps):
+    found = loops[0]["flux"][scheduler]
+    assert found["same"]
+    assert found["shown"] == [[64, 96]] * steps
+
+
+@pytest.mark.parametrize(("kind", "space", "run", "steps"), [("sd3", "sd3", 1, 4), ("flux", "flux1", 2, 3)])
+def test_each_step_is_on_disk(loops, kind, space, run, steps):
+    manifest = read_manifest(loops[1] / "root" / "outputs" / f"{kind}_denoise" / f"run_{run:05d}")
+    assert (manifest["state"], manifest["space"], manifest["notes"]) == ("finished", space, [])
+    assert [step["show"] for step in manifest["steps"]] == ["denoised"] * steps
+
+
+def test_a_twin_of_each_family_is_registered(seen):
+    assert {"safelight_denoise_latents", "safelight_flux_denoise", "safelight_sd3_denoise"} <= set(seen["twins"])
+    assert "safelight_quick_decode" in seen["twins"]

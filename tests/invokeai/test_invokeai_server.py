@@ -1,0 +1,100 @@
+"""What a real InvokeAI shows, keeps and makes; runs for minutes."""
+
+import json
+
+import pytest
+from PIL import Image
+from safelight.preview.manifest import read_manifest
+
+pytestmark = pytest.mark.timeout(1600)
+
+STEPS = 4
+
+
+@pytest.fixture(scope="session")
+def drive(lab):
+    return lab("drive")
+
+
+@pytest.fixture(scope="session")
+def seen(drive):
+    return drive[0]
+
+
+@pytest.fixture(scope="session")
+def outputs(drive):
+    return drive[1] / "root" / "outputs"
+
+
+def test_the_final_image_is_the_core_nodes(seen):
+    assert seen["core"]["status"] == seen["twin"]["status"] == "completed", seen["twin"]
+    assert seen["twin"]["final"] == seen["core"]["final"]
+    assert seen["twin"]["draft"] == seen["core"]["draft"]
+
+
+def test_the_ui_is_sent_a_picture_of_every_step_and_none_of_the_noise(seen):
+    first, *steps = [one for one in seen["twin"]["previews"] if one["message"] == "Denoising"]
+    assert (first["percentage"], first["size"]) == (0.0, None)
+    assert [one["percentage"] for one in steps] == [0.25, 0.5, 0.75, 1.0]
+    assert {tuple(one["shown"]) for one in steps} == {(64, 64)}
+    assert {one["format"] for one in steps} == {"JPEG"}
+
+
+def test_files_are_in_the_outputs_folder(outputs, seen):
+    folder = outputs / "twin" / "run_00001"
+    manifest = read_manifest(folder)
+    assert (manifest["state"], manifest["space"], manifest["notes"]) == ("finished", "sd1", [])
+    assert (manifest["host"]["version"], manifest["host"]["node"]) == (seen["version"], "denoise")
+    assert manifest["sampler"] | {"steps": STEPS, "seed": 7, "cfg": 5.0, "name": "dpmpp_2m"} == manifest["sampler"]
+    assert [step["show"] for step in manifest["steps"]] == ["denoised"] * STEPS
+    there = {path.name for path in folder.iterdir()}
+    assert {"run.json", "index.html", "sheet.png", "steps.webp", "step_0001.png", "step_0004.png"} <= there
+
+
+def test_a_file_has_the_graph_inside(outputs):
+    picture = Image.open(outputs / "twin" / "run_00001" / "step_0002.png")
+    graph = json.loads(picture.text["invokeai_graph"])
+    assert graph["nodes"]["denoise"]["type"] == "safelight_denoise_latents"
+    assert json.loads(picture.text["safelight"])["step"] == 2
+
+
+def test_the_last_step_is_what_the_latents_are(outputs, seen):
+    picture = Image.open(outputs / "twin" / "run_00001" / "step_0004.png").convert("RGB")
+    assert picture.tobytes().hex() == seen["twin"]["draft"]
+
+
+def test_the_gallery_has_the_steps_where_it_was_asked_to(seen):
+    assert seen["others"] == STEPS
+
+
+def test_every_scheduler_has_the_core_nodes_image_and_an_x0_for_every_step(outputs, seen):
+    assert len(seen["schedulers"]) >= 30
+    for name, both in seen["schedulers"].items():
+        assert both["core"]["status"] == both["twin"]["status"] == "completed", (name, both)
+        assert both["twin"]["draft"] == both["core"]["draft"], name
+        manifest = read_manifest(outputs / "schedulers" / f"{name}_00001")
+        shown = {step["index"]: step["show"] for step in manifest["steps"]}
+        assert set(shown.values()) == {"denoised"}, name
+        assert len(shown) >= STEPS, name
+        assert manifest["notes"] == [], name
+
+
+def test_cancel_works_at_once(outputs, seen):
+    assert (seen["cancel"]["status"], seen["cancel"]["after"]) == ("canceled", "completed")
+    manifest = read_manifest(outputs / "cancelled" / "run_00001")
+    assert manifest["state"] == "interrupted"
+    assert manifest["steps"][-1]["index"] < 900
+
+
+def test_a_decoder_that_is_gone_does_not_stop_a_workflow(seen):
+    assert seen["unknown_decoder"]["status"] == "completed", seen["unknown_decoder"]
+    assert seen["unknown_decoder"]["draft"] == seen["core"]["draft"]
+
+
+def test_a_prefix_that_leads_out_is_told_in_words(seen):
+    assert seen["outside"]["status"] == "failed"
+    assert "expected a place inside the outputs folder" in json.dumps(seen["outside"])
+
+
+def test_it_goes_on_after_a_reload_of_packs(seen):
+    assert (seen["reload"], seen["after_reload"]) == (200, "completed")
