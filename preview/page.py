@@ -20,6 +20,7 @@ STYLE = """
 :root {
   color-scheme: dark light;
   --safelight-ground: #151617; --safelight-text: #dcddde; --safelight-quiet: #94979c; --safelight-radius: 0px;
+  --safelight-ring: transparent; /* there is nothing else that could have the keys */
 }
 @media (prefers-color-scheme: light) {
   :root {
@@ -44,6 +45,7 @@ footer { flex: none; max-height: 30vh; overflow: auto; padding: 8px 14px; color:
 footer p { margin: 0; overflow-wrap: anywhere; }
 footer:empty { display: none; }
 @media (max-width: 640px) { header p { display: none; } h1 { flex: 1; } }
+@media (max-width: 420px) { header { flex-wrap: wrap; row-gap: 0; } h1 { flex-basis: 100%; } }
 """
 
 # Whatever a manifest or a prompt holds, nothing runs but the one script that is named by its hash.

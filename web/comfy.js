@@ -16,7 +16,7 @@ const ASK_MS = 3000;
 // The host forbids keeping `.js`, but not `.mjs`: after an update a browser may hold on to old ones for days.
 const MODULES = [
   ...["store", "viewer", "places", "style"],
-  ...["caption", "compare", "elements", "frames", "keys", "manifest", "pictures", "projector", "runs", "stage", "strip", "travel", "zoom"],
+  ...["caption", "compare", "elements", "frames", "keys", "manifest", "pictures", "projector", "runs", "stage", "strip", "taking", "travel", "zoom"],
 ];
 
 /** What all nodes of the page share. It outlives them: switching tabs of workflows makes all nodes anew. */
@@ -95,6 +95,7 @@ async function start() {
       getMinHeight: () => MIN_HEIGHT_PX + 2 * MARGIN_PX,
     });
     widget.serialize = false; // not in the workflow
+    widget.label = "Steps"; // where App mode shows it
     element.style.setProperty("--comfy-widget-min-height", MIN_HEIGHT_PX);
     element.dataset.captureWheel = "true"; // while it has the focus, say Vue nodes
     forwardToCanvas(element);

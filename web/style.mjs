@@ -43,7 +43,8 @@ dialog {
 /* Not only for those who came by keyboard: that the keys are the viewer's now is to be seen. */
 .viewer:focus { outline: none; }
 .viewer:focus::after {
-  content: ""; position: absolute; inset: 0; border: 1px solid color-mix(in srgb, var(--lamp) 75%, transparent); border-radius: inherit;
+  content: ""; position: absolute; inset: 0; border-radius: inherit;
+  border: 1px solid var(--safelight-ring, color-mix(in srgb, var(--lamp) 75%, transparent));
   pointer-events: none;
 }
 dialog .viewer { border-radius: 0; height: 100%; }
@@ -160,6 +161,7 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .parts { display: flex; flex: 1; flex-wrap: wrap; column-gap: 14px; min-width: 0; height: 26px; overflow: hidden; white-space: nowrap; }
 .parts > :empty { display: none; }
 .parts > * { color: var(--quiet); max-width: 100%; overflow: hidden; text-overflow: ellipsis; }
+.parts > .maker { max-width: 36ch; }
 .parts > .step { color: var(--text); }
 .failed .parts > .step { color: var(--bad); }
 .caption button { color: var(--quiet); }
@@ -184,6 +186,7 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .thumb.failed::before { border-radius: 50%; background: var(--bad); }
 .thumb.silent::before { opacity: 0.6; }
 .thumb.gone img { opacity: 0.3; }
+.still .runs { display: none; }
 .compare { width: 30px; height: 30px; color: var(--quiet); }
 .compare[aria-pressed="true"] { color: var(--lamp); }
 .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
@@ -191,7 +194,7 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 @container viewer (max-width: 460px) {
   .parts { flex-wrap: nowrap; column-gap: 12px; } /* what matters least goes; the last of the rest is cut short */
   .parts > * { flex: none; }
-  .parts > .maker { flex: 0 1 auto; min-width: 0; }
+  .parts > .maker, .silent .parts > .time { flex: 0 1 auto; min-width: 0; }
   .parts > :is(.rate, .size, .decode) { display: none; }
 }
 @container viewer (max-width: 460px) { .tag span { display: none; } .comparing { gap: 4px; } }

@@ -12,6 +12,7 @@ import { Runs } from "./runs.mjs";
 import { Stage } from "./stage.mjs";
 import { Strip } from "./strip.mjs";
 import { STYLE } from "./style.mjs";
+import { sizeOf, Taking } from "./taking.mjs";
 import { Travel } from "./travel.mjs";
 
 /**
@@ -81,7 +82,7 @@ import { Travel } from "./travel.mjs";
  * @property {(changed: Partial<View>) => void} [onView] called with what the person has changed of it
  * @property {boolean} [wheelNeedsFocus] leave the wheel to the page around until somebody has clicked into the viewer
  * @property {string} [idle] what to say, and how to begin, while there is no run
- * @property {boolean} [still] no other run can come
+ * @property {boolean} [still] there is one run, and nothing comes: neither steps nor runs
  */
 
 /** @type {View} */
@@ -97,7 +98,7 @@ const LISTEN_MS = 10_000; // how often it is looked whether a run has gone silen
 
 /**
  * Imports of `web/*.mjs` are static, named and relative, so that a page can carry all of it within itself. Colours come
- * from `--safelight-ground`, `-text`, `-quiet` and `-lamp` if the page sets them, else from ComfyUI's variables.
+ * from `--safelight-ground`, `-text`, `-quiet`, `-lamp` and `-ring` if the page sets them, else from ComfyUI's variables.
  */
 export class Viewer {
   #document;
@@ -108,6 +109,7 @@ export class Viewer {
   #pictures;
   #projector;
   #peek; // for what is pointed at
+  #taking;
   #stage;
   #strip;
   #runs;
@@ -138,6 +140,7 @@ export class Viewer {
     if (canTakeApart(window)) this.#frames = new Frames(window);
     const load = (address) => loadPicture(address, document);
     this.#pictures = new Pictures((address) => this.#load(address, load));
+    this.#taking = new Taking(document, this.#pictures, (text) => this.#toast(text));
     this.#projector = new Projector(this.#pictures, (slide, pictures) => this.#paint(slide, pictures));
     this.#peek = new Projector(this.#pictures, (slide, [picture]) => this.#bubble(slide, picture));
     this.#stage = new Stage(document, { pick: (item) => this.#act(() => (this.#travel.item = item)), zoomed: () => this.#renderTools() });
@@ -205,9 +208,9 @@ export class Viewer {
       tool("back", "grid", "All pictures of the batch (Esc)", () => this.#act(() => (this.#travel.item = null))),
       tool("one", "1:1", "One to one (Z)", () => this.#stage.toggleOneToOne()),
       tool("pixels", "pixels", "", () => this.#prefer({ smooth: !this.#view.smooth })),
-      tool("save", "save", "Save this picture (S)", () => this.#save()),
-      tool("copy", "copy", "Copy this picture", () => this.#copy(), "rare"),
-      tool("tab", "tab", "Open this picture in a tab", () => this.#openTab(), "rare"),
+      tool("save", "save", "Save this picture (S)", () => this.#take("save")),
+      tool("copy", "copy", "Copy this picture", () => this.#take("copy"), "rare"),
+      tool("tab", "tab", "Open this picture in a tab", () => this.#take("openTab"), "rare"),
       tool("hold", "lock", "", () => this.#act(() => this.#travel.toggleLock(this.#manifest))),
       tool("help", "?", "Keys (?)", () => this.#toggleKeys()),
       tool("full", "full", "Full window (F)", () => this.#toggleFull()),
@@ -415,7 +418,8 @@ export class Viewer {
     const told = own ? lastNote(run) : lastNote(run?.gone ? null : run);
     said.textContent = said.title = told && told !== this.#parts.dismissed ? told : "";
     note.classList.toggle("failed", run?.state === "failed");
-    this.#root.className = `viewer ${run?.state ?? "idle"}${behind ? " behind" : ""}${this.#painted ? "" : " empty"}`;
+    const is = { behind, empty: !this.#painted, silent: run !== null && isSilent(run, Date.now()), still: this.#options.still };
+    this.#root.className = ["viewer", run?.state ?? "idle", ...Object.keys(is).filter((name) => is[name])].join(" ");
     const texts = run ? caption(run, shown ?? first.step, this.#travel.index === null) : {};
     const names = ["step", "sigma", "time", "maker", "rate", "size", "decode"];
     for (const name of names) parts[name].textContent = texts[name] ?? "";
@@ -450,7 +454,7 @@ export class Viewer {
     const travel = this.#travel;
     const [first] = this.#pair;
     const runs = this.#source.runs();
-    const goesOn = runs[0]?.state === "running" && !runs[0].gone && !isSilent(runs[0], Date.now());
+    const goesOn = !this.#options.still && runs[0]?.state === "running" && !runs[0].gone && !isSilent(runs[0], Date.now());
     const is = travel.locked ? "locked" : !travel.live ? "held" : goesOn ? "live" : "newest";
     const say = { locked: "Held, whatever comes; let go (L)", held: goesOn ? "To the newest step" : "To the newest run", live: "The newest step is shown; hold it (L)", newest: "" };
     live.dataset.is = is;
@@ -608,7 +612,7 @@ export class Viewer {
       c: () => this.#toggleCompare(),
       f: () => this.#toggleFull(),
       z: () => this.#stage.toggleOneToOne(),
-      s: () => this.#save(),
+      s: () => this.#take("save"),
       "?": () => this.#toggleKeys(),
       Escape: () => this.#back(),
     };
@@ -686,37 +690,10 @@ export class Viewer {
     this.#render();
   }
 
-  #current() {
+  /** @param {"save" | "copy" | "openTab"} what is done with the picture on the screen */
+  #take(what) {
     const pane = this.#painted?.panes[0];
-    return pane ? { ...pane, address: pane.addresses[0] } : null;
-  }
-
-  #save() {
-    const current = this.#current();
-    if (!current) return;
-    const type = /\.(\w+)(?:\?|$)/.exec(current.address)?.[1] ?? "png";
-    const download = `${current.run.id.slice(0, 8)}_step_${String(current.step.index).padStart(4, "0")}.${type}`;
-    // To a page from the disk a browser gives no download: there, what is asked for is opened, and not in place of the page.
-    make(this.#document, "a", { href: current.address, download, target: "_blank", rel: "noopener" }).click();
-    this.#toast(this.#document.location?.protocol === "file:" ? "Opened in a tab" : `Saved ${download}`);
-  }
-
-  async #copy() {
-    const current = this.#current();
-    if (!current) return;
-    const { ClipboardItem, navigator } = this.#document.defaultView;
-    try {
-      const png = this.#pictures.get(current.address).then((picture) => toPng(this.#document, picture));
-      await navigator.clipboard.write([new ClipboardItem({ "image/png": png })]);
-      this.#toast("Copied");
-    } catch {
-      this.#toast("This browser does not let this page copy pictures");
-    }
-  }
-
-  #openTab() {
-    const current = this.#current();
-    if (current) this.#document.defaultView.open(current.address, "_blank", "noopener");
+    if (pane) this.#taking[what]({ ...pane, address: pane.addresses[0] });
   }
 
   #toast(text) {
@@ -738,18 +715,7 @@ function framesOf({ run, step }) {
   return step.frames ?? run.manifest.picture?.frames ?? 1;
 }
 
-/** Of a picture, or of a frame that is drawn on a canvas. */
-function sizeOf(picture) {
-  return { width: picture?.naturalWidth || picture?.width || 1, height: picture?.naturalHeight || picture?.height || 1 };
-}
-
 function describe(picture, words) {
   if ("alt" in picture) picture.alt = words;
   else Object.assign(picture, { role: "img", ariaLabel: words });
-}
-
-function toPng(document, picture) {
-  const canvas = make(document, "canvas", sizeOf(picture));
-  canvas.getContext("2d").drawImage(picture, 0, 0);
-  return new Promise((done, fail) => canvas.toBlob((blob) => (blob ? done(blob) : fail(new Error("no picture"))), "image/png"));
 }
