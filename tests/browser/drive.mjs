@@ -263,6 +263,40 @@ const SCENES = {
       { seen, expected: drawing.nodes.map((node) => node.type) },
     );
   },
+
+  /** A batch in files of its own, then a video whose steps are animated pictures. */
+  async several({ page }) {
+    await openWorkflow(page, { name: "batch", model: { ...model, step_ms: 50, batch: 3 }, preview: { batch: "all files" }, sampler });
+    await queue(page, ++seed);
+    const grid = await lookUntil(page, (seen) => finished(seen) && seen.pictures.length === 3);
+    await clickOn(page, ".cell:nth-child(2)");
+    const one = await lookUntil(page, (seen) => seen.pictures.length === 1);
+    const video = { ...model, latent_format: "Wan21", step_ms: 50, frames: 3 };
+    await openWorkflow(page, { name: "video", model: video, preview: { frames: "animated" }, sampler });
+    await queue(page, ++seed);
+    const plays = await lookUntil(page, (seen) => finished(seen) && seen.painted);
+    await clickOn(page, ".rail", 0.1);
+    const first = await lookUntil(page, (seen) => seen.drawn === 1);
+    await page.keyboard.press("ArrowRight");
+    const second = await lookUntil(page, (seen) => seen.frame.startsWith("2 / "));
+    return { grid, one, plays, first, second };
+  },
+
+  /** Where the graph is hidden: the viewer as one of the chosen widgets. */
+  async app_mode({ page }) {
+    await openWorkflow(page, { name: "app", model: { ...model, step_ms: 50 }, sampler });
+    await page.evaluate(async () => {
+      const drawing = JSON.parse(JSON.stringify(window.app.graph.serialize()));
+      const id = (type) => drawing.nodes.find((node) => node.type === type).id;
+      const inputs = [[id("KSampler"), "seed"], [id("SafelightPreview"), "safelight_stage"]];
+      Object.assign(drawing.extra, { linearMode: true, linearData: { inputs, outputs: [id("LabDigest")] } });
+      await window.app.loadGraphData(drawing, true, true, "an app");
+    });
+    await queue(page, ++seed);
+    const seen = await lookUntil(page, (seen) => finished(seen) && seen.painted && seen.onScreen);
+    await shot(page, "app");
+    return { seen };
+  },
 };
 
 for (const [name, value] of Object.entries({ "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": asked.vue })) {

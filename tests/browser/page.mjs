@@ -116,6 +116,9 @@ export function look(page) {
     return {
       state: root.querySelector(".viewer").className,
       picture: imgs.length ? address(imgs[0]) : null,
+      pictures: imgs.map(address),
+      drawn: root.querySelectorAll(".pane:first-child canvas").length,
+      frame: root.querySelector(".frame").textContent,
       other: [...root.querySelectorAll(".pane:last-child img")].map(address)[0] ?? null,
       mode: stage.dataset.mode,
       painted: imgs.length > 0 && imgs.every((img) => img.complete && img.naturalWidth > 0),

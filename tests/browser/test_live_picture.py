@@ -139,6 +139,23 @@ def test_a_node_in_a_subgraph_shows_its_run_when_the_subgraph_is_opened(told, br
     assert nested["node"].count(":") == 1
 
 
+def test_the_pictures_of_a_batch_and_the_frames_of_a_video_are_looked_at_one_by_one(told):
+    seen = scene(told, "several")
+    endings = [name.split("step_0008")[1].split(".")[0] for name in seen["grid"]["pictures"]]
+    assert endings == ["_item_01", "_item_02", "_item_03"]
+    assert "_item_02." in seen["one"]["picture"]
+    assert ".webp" in seen["plays"]["picture"]
+    assert seen["plays"]["frame"].endswith(" frames")
+    assert seen["first"]["frame"].startswith("1 / ")
+    assert seen["second"]["drawn"] == 1
+
+
+def test_in_app_mode_the_viewer_is_a_widget_like_others(told, browsed_server):
+    if browsed_server.version.startswith("0.3."):
+        pytest.skip("ComfyUI 0.3 has no App mode")
+    assert scene(told, "app_mode")["seen"]["size"][0] >= 200
+
+
 def test_a_second_copy_of_the_pack_adds_nothing(told):
     copies = scene(told, "two_copies")
     assert copies["widgets"].count("safelight_stage") == 1
