@@ -9,7 +9,6 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 from typing import NamedTuple, final
@@ -31,6 +30,7 @@ from .step import Show, Step
 
 CLOSE_TIMEOUT_S = 60.0
 FIRST = Selection()
+NOTHING: Mapping[str, Snapshot] = {}
 
 log = logging.getLogger("safelight.preview")
 
@@ -42,8 +42,7 @@ class Outlet(NamedTuple):
     cadence: Cadence
 
 
-@dataclass(frozen=True, kw_only=True)
-class Letter:
+class Letter(NamedTuple):
     """A step on its way to the worker.
 
     `whole` are all its latents, where somebody keeps them, `promise` is a picture of it that somebody else makes.
@@ -58,8 +57,22 @@ class Letter:
     show: Show
     sinks: tuple[Sink, ...]
     keep: bool
-    whole: Mapping[str, Snapshot] = field(default_factory=dict)
-    promise: Promise | None = None
+    whole: Mapping[str, Snapshot]
+    promise: Promise | None
+
+
+class Group(NamedTuple):
+    """Sinks that want the same steps; whether one of them keeps what it wants, and which of them keep latents."""
+
+    cadence: Cadence
+    sinks: tuple[Sink, ...]
+    keeps: bool
+    latents: tuple[LatentFiles, ...]
+
+    @classmethod
+    def of(cls, cadence: Cadence, sinks: Sequence[Sink]) -> "Group":
+        latents = tuple(sink for sink in sinks if isinstance(sink, LatentFiles))
+        return cls(cadence, tuple(sinks), any(sink.keeps for sink in sinks), latents)
 
 
 @final
@@ -71,7 +84,7 @@ class Pipeline:
     Args:
         run: is told what goes wrong.
         developer: makes the pictures.
-        outlets: where they go, and how often.
+        outlets: where they go, and how often; those that share a cadence are asked about together.
         show: what of a step is looked at.
         select: the part of the sampler's tensor that is looked at; only this is copied.
         mailbox: between the sampler and the worker.
@@ -90,6 +103,13 @@ class Pipeline:
         self._run, self._developer, self._outlets = run, developer, tuple(outlets)
         self._show: Show = show
         self._select = select
+        sharing: dict[Cadence, list[Sink]] = {}
+        for sink, cadence in self._outlets:
+            sharing.setdefault(cadence, []).append(sink)
+        # Thought out here, once: after a step of the model nothing of ours is left in the processor's caches, and each
+        # object that is touched then costs the sampler microseconds.
+        self._groups = tuple(Group.of(cadence, sinks) for cadence, sinks in sharing.items())
+        self._all = tuple(sink for sink, _ in self._outlets)
         self._snapshots, self._wholes = Snapshots(), Snapshots()
         self._mailbox: Mailbox[Letter] = mailbox or Mailbox()
         self._state: State = "running"
@@ -133,7 +153,7 @@ class Pipeline:
         self._run.note(f"{self._doing} was not finished {timeout_s:g} s after the run ended{steps}")
 
     def _offer(self, step: Step, promise: Promise | None) -> bool:
-        wanting = [sink for sink, cadence in self._outlets if cadence.wants(step.index, step.total)]
+        wanting = [group for group in self._groups if group.cadence.wants(step.index, step.total)]
         if not wanting:
             return False
         latents, gain, show = step.latents(self._show)
@@ -147,9 +167,8 @@ class Pipeline:
             snapshot=self._snapshots.take(self._select(latents)),
             gain=gain,
             show=show,
-            # A picture that is made for one sink costs a screen next to nothing: screens get every one.
-            sinks=tuple(sink for sink, _ in self._outlets if sink in wanting or not sink.keeps),
-            keep=promise is not None or any(sink.keeps for sink in wanting),
+            sinks=self._all if len(wanting) == len(self._groups) else self._going_to(wanting),
+            keep=promise is not None or any([group.keeps for group in wanting]),  # noqa: C419 - quicker for one or two
             whole=self._take_whole(step, wanting),
             promise=promise,
         )
@@ -157,12 +176,17 @@ class Pipeline:
             self._lose(step.index, "not kept: writing could not keep up with the sampler")
             if step.index == step.total:  # the last step is always shown, at least
                 screens = tuple(sink for sink in letter.sinks if not sink.keeps)
-                self._mailbox.put(replace(letter, sinks=screens, keep=False))
+                self._mailbox.put(letter._replace(sinks=screens, keep=False))
         return True
 
-    def _take_whole(self, step: Step, wanting: Sequence[Sink]) -> dict[str, Snapshot]:
-        if not any(isinstance(sink, LatentFiles) and not sink.refused for sink in wanting):
-            return {}
+    def _going_to(self, wanting: Sequence[Group]) -> tuple[Sink, ...]:
+        """A picture that is made for one sink costs a screen next to nothing: screens get every one."""
+        wanted = {sink for group in wanting for sink in group.sinks}
+        return tuple(sink for sink in self._all if sink in wanted or not sink.keeps)
+
+    def _take_whole(self, step: Step, wanting: Sequence[Group]) -> Mapping[str, Snapshot]:
+        if not any([not sink.refused for group in wanting for sink in group.latents]):  # noqa: C419
+            return NOTHING
         latents = {"denoised": step.denoised, "noisy": step.noisy}
         return {name: self._wholes.take(values) for name, values in latents.items() if values is not None}
 

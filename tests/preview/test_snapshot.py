@@ -108,6 +108,28 @@ def test_a_tensor_with_gaps_is_copied_as_it_reads():
     assert torch.equal(Snapshots().take(latents).copy, latents)
 
 
+WHOLE = torch.arange(2 * 6 * 5 * 8 * 4.0).view(2, 6, 5, 8, 4)
+
+
+@pytest.mark.parametrize(
+    "latents",
+    [
+        *(WHOLE, WHOLE[:1], WHOLE[:, :, 2:3], WHOLE[:1, :, :1], WHOLE[..., 1:3], WHOLE[..., ::2], WHOLE[:, 1:4, 1:3]),
+        *(WHOLE.transpose(1, 2), WHOLE.flip(4), WHOLE[0, 0, 0].T, WHOLE[:1].expand(3, -1, -1, -1, -1), WHOLE[:0]),
+        *(WHOLE.to(torch.bfloat16)[:, :, 1], WHOLE.bool()[:, :, 1], torch.tensor(3.0), torch.ones(1, 16, 512, 512)),
+        *(WHOLE.to(torch.complex64).conj(), WHOLE.to(torch.complex64).mul(1j).conj().imag),
+        torch.ones(1, 70, 3, 2)[..., :1],
+    ],
+    ids=lambda latents: f"{list(latents.shape)}",
+)
+def test_whatever_way_a_tensor_lies_in_memory_its_copy_reads_the_same(latents):
+    snapshots = Snapshots()
+    for _ in range(2):
+        copy = read(snapshots, snapshots.take(latents))
+        assert copy.is_contiguous()
+        assert torch.equal(copy, latents)
+
+
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
 def test_pixels_come_to_the_host_as_they_are(device):
     pixels = torch.arange(24, dtype=torch.uint8).view(1, 2, 4, 3)
