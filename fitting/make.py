@@ -207,13 +207,13 @@ class Made:
             against = scored.against(in_use.name) if scored else f"not compared with {in_use.name}"
             if decoder is best:
                 why = f"auto takes it from the next run on: {against}"
+            elif scored and scored.gain_db <= 0 and not _first_of_its_space(in_use):
+                why = f"kept out of auto: {against}"
             elif self._is_too_heavy(decoder):
                 why = (
-                    f"auto takes it on a GPU only, {decoder.card.cost:,} multiplications for each latent pixel are too "
-                    f"many for a CPU beside a sampler; {against}"
+                    f"auto considers it on a GPU only, {decoder.card.cost:,} multiplications for each latent pixel are "
+                    f"too many for a CPU beside a sampler; {against}"
                 )
-            elif scored and scored.gain_db <= 0:
-                why = f"kept out of auto: {against}"
             else:
                 scored = compared(decoder.card, best.card)
                 why = f"kept out of auto: {scored.against(best.name) if scored else f'{best.name} is ahead'}"

@@ -180,6 +180,14 @@ def test_what_a_cpu_cannot_do_in_passing_is_for_accelerators(fitted, poor, monke
     assert fitted(at_hand=AtHand(in_use=poor, accelerated=True)).best.name == "sd1-affine"
 
 
+def test_what_is_heavy_and_worse_is_not_said_to_be_taken_anywhere(fitted, monkeypatch):
+    good = fitted("quadratic").new[0]
+    monkeypatch.setattr(making, "LIGHT", 10)
+    [verdict] = fitted(at_hand=AtHand(in_use=good)).verdicts()
+    assert verdict.startswith("sd1-affine: kept out of auto: ")
+    assert "GPU" not in verdict
+
+
 def test_auto_keeps_the_best_of_each_class(fitted, monkeypatch):
     seen = []
     made = fitted("auto", tell=lambda name, progress: seen.append((name, progress)))
