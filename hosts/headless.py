@@ -68,7 +68,8 @@ def recording(
     kept = RunFolder(folder, run)
     files = Files(kept, encoding or Encoding(), encoders=ENCODERS)
     recorders = [kept, Page(kept), files, Sheet(kept), Animation(kept), *sinks]
-    outlets = [Outlet(sink, Cadence(every_n_steps)) for sink in recorders]
+    cadence = Cadence(every_n_steps)
+    outlets = [Outlet(sink, cadence) for sink in recorders]
     pipeline = Pipeline(run, Developer(space, lambda: candidates, run.note), outlets, show=show)
     state: State = "failed"
     try:

@@ -344,7 +344,8 @@ class Watch:
         if settings.write_intermediates and (kept := self._kept(settings, prompt, size)):
             sinks += kept
             folders = [*(sink for sink in kept if isinstance(sink, RunFolder)), *folders]
-        return folders, [Outlet(sink, Cadence(settings.every_n_steps)) for sink in sinks]
+        cadence = Cadence(settings.every_n_steps)  # one for all: the sampler asks it once
+        return folders, [Outlet(sink, cadence) for sink in sinks]
 
     def _kept(self, settings: Settings, prompt: Prompt, size: tuple[int, int]) -> list[Sink]:
         try:
