@@ -95,7 +95,7 @@ class Full:
             return self._last
         if not self._every or self._pictures % self._every or step.denoised is None:
             return None
-        made = self._attempt(step.index, lambda: self._beside(_process_out(self._model, step.denoised)))
+        made = self._attempt(step.index, lambda: self._beside(step.denoised))
         return made and kept_promise(made)
 
     def finish(self, samples: Tensor, index: int) -> Made | None:
@@ -137,10 +137,17 @@ class Full:
             self._note(str(error))
         except Exception as error:
             self._given_up = True
-            self._note(f"step {index}: the VAE was given up: {describe(error)}")
+            self._note(f"step {index}: the VAE was given up: {describe(error)}{self._advice()}")
             # The host's frames refer to the error, and it to them and to the sampler's.
             traceback.clear_frames(error.__traceback__)
         return None
+
+    def _advice(self) -> str:
+        """Why it may have failed. Not asked before: what the host's VAEs say of themselves is not always so."""
+        theirs, ours = getattr(self._vae, "latent_channels", None), self._shapes[0][1]
+        if theirs in (None, ours, self._space.channels):
+            return ""
+        return f"; it decodes latents of {theirs} channels, this model's have {ours}: connect the model's own VAE"
 
     def _after(self, samples: Tensor) -> Made:
         latents = self._checked(samples)
@@ -148,8 +155,8 @@ class Full:
         began = perf_counter()
         return self._made(self._vae.decode(latents), began)
 
-    def _beside(self, whole: Tensor) -> Made:
-        latents = self._checked(whole)
+    def _beside(self, denoised: Tensor) -> Made:
+        latents = _process_out(self._model, self._checked(denoised))
         self._must_be_there()
         self._must_fit(latents[:1], loads=False)
         vae, began = self._vae, perf_counter()
@@ -169,11 +176,6 @@ class Full:
         if moves and self._select.frames == "middle":
             raise NotNowError(
                 "the VAE was left out: it decodes no frame in the middle; set frames to first or animated"
-            )
-        if (channels := getattr(self._vae, "latent_channels", None)) not in (None, latents.shape[1]):
-            raise NotNowError(
-                f"the VAE was left out: it decodes latents of {channels} channels, those of this model have "
-                f"{latents.shape[1]}; connect the model's own VAE"
             )
         return self._select(latents)
 

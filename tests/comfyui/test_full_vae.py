@@ -139,7 +139,7 @@ def test_the_vae_of_another_model_is_refused_in_words(kept):
     manifest, pictures = kept("Flux", flow=True)
     assert {image.size for image in pictures.values()} == {CHEAP}
     [note] = manifest["notes"]
-    assert "it decodes latents of 4 channels, those of this model have 16; connect the model's own VAE" in note
+    assert "it decodes latents of 4 channels, this model's have 16: connect the model's own VAE" in note
 
 
 def test_somebody_elses_vae_makes_the_last_step(kept):
