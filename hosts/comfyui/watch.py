@@ -1,118 +1,51 @@
 """Watching a sampler of ComfyUI: a wrapper on a cloned MODEL, nothing patched."""
 
-import json
 import logging
-import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, final
 
 import folder_paths
-import torch
-from comfy.cli_args import args as cli
 from comfy.model_management import InterruptProcessingException
 from comfy.patcher_extension import WrappersMP
-from server import PromptServer
 from torch import Tensor
 
 from ...decoders.catalogue import AUTO, Candidate
 from ...decoders.errors import SafelightError, SinkError
 from ...decoders.identify import Evidence, identify, unknown
-from ...decoders.spaces import AUDIO, LatentSpace
-from ...preview.animation import ENCODES, Animation, Pace, check
+from ...decoders.spaces import LatentSpace
+from ...preview.animation import check
 from ...preview.cadence import Cadence
 from ...preview.develop import Developer
-from ...preview.encode import Encoding, Enlarge, FileFormat
-from ...preview.files import ENCODERS, Batch, Files
-from ...preview.folder import RunFolder
-from ...preview.latents import MB, LatentFiles, Need, Room
-from ...preview.live import LiveRuns, MakeRoom
 from ...preview.made import kept_promise
 from ...preview.mailbox import Mailbox
-from ...preview.page import Page
 from ...preview.pipeline import Outlet, Pipeline, describe
 from ...preview.run import FULL, Run, State
-from ...preview.screen import Screen
-from ...preview.sheet import Sheet
-from ...preview.sink import EveryStep, Sink
-from ...preview.snapshot import VIDEO_NDIM, Frames, Selection
-from ...preview.step import Show, Step
+from ...preview.step import Step
 from . import full
+from .extent import capacity, final_size, picture_bytes, select_of_pack, selection
 from .facts import Prompt, frame_rate, latent_evidence, noisy_gains, sampler_facts
 from .library import catalogue
-from .movie import as_mp4
-from .names import expand
+from .places import latent_files, places
 from .preferences import Preferences
-from .steps import Record, Steps, is_wired
+from .settings import ANIMATIONS, Settings
+from .steps import Record, Steps
 from .words import guiding_words
 
 KEY = "safelight"
 PARAMETERS = (  # of the host's `CFGGuider.outer_sample`; newer hosts pass `latent_shapes` by name
-    *(
-        "noise",
-        "latent_image",
-        "sampler",
-        "sigmas",
-        "denoise_mask",
-        "callback",
-        "disable_pbar",
-        "seed",
-        "latent_shapes",
-    ),
+    "noise",
+    "latent_image",
+    "sampler",
+    "sigmas",
+    "denoise_mask",
+    "callback",
+    "disable_pbar",
+    "seed",
+    "latent_shapes",
 )
-LIVE = Encoding(file_format="jpg")
-MAX_WAITING, WAITING_BYTES = 32, 512 << 20  # steps that wait to be developed
-LIVE_ITEMS = 16  # of a batch: more would be stamps on the node
-LIVE_PIXELS = 20_000_000  # of a step's frames together: half a second of one core, for 49 frames of 480x832
-
-STEPS_OUTPUT = 1  # of the node that attaches the preview
-DISK_RESERVE_BYTES = 500 * MB  # that latents leave free on the disk
-
-Animated = Literal["off", "webp", "gif", "mp4"]
-ANIMATIONS = {**ENCODES, "mp4": as_mp4}
-
-# On the server and not in this module: of two copies of this pack one answers the viewer, for the runs of both.
-RUNS: LiveRuns = vars(PromptServer.instance).setdefault("safelight_runs", LiveRuns())
 
 log = logging.getLogger("safelight.comfyui")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What the user chose on the node; see its tooltips."""
-
-    decoder: str = AUTO
-    show: Show = "denoised"
-    every_n_steps: int = 1
-    max_side_px: int = 1024
-    write_intermediates: bool = False
-    filename_prefix: str = "safelight/steps"
-    file_format: FileFormat = "png"
-    enlarge: Enlarge = "off"
-    keep_latents: bool = False
-    batch: Batch = "grid"
-    frames: Frames = "first"
-    sheet: bool = False
-    animation: Animated = "off"
-    animation_fps: float = 8.0
-    animation_hold_s: float = 1.5
-    animation_from_step: int = 0
-    animation_to_step: int = 0
-    full_every_n_steps: int = 0
-    vae: Any = None
-
-    @property
-    def cheap(self) -> str:
-        """The decoder of the steps that are not for the VAE."""
-        return AUTO if self.decoder == FULL else self.decoder
-
-    @property
-    def animates(self) -> bool:
-        return self.write_intermediates and self.animation != "off"
 
 
 def attach(model: Any, settings: Settings, node: str | None, steps: Steps | None = None) -> Any:
@@ -216,13 +149,13 @@ class Watch:
         space = self._identify(evidence)
         self._run.space = space.name
         shapes = named.get("latent_shapes") or [named["noise"].shape]
-        select = _selection(settings, space)
-        folders, outlets = self._outlets(settings, prompt, _final_size(space, shapes[0]), shapes[0][0])
+        select = selection(settings, space)
+        folders, outlets = places(self._run, settings, prompt, final_size(space, shapes[0]), shapes[0][0])
         latents = folders[0] if settings.keep_latents and folders else None
         record = Record.of(self._run, folders, latents, prompt, model, named["sigmas"], shapes)
         whole_bytes = 0
         if latents is not None:
-            files = _latent_files(settings, latents, named, record.facts())
+            files = latent_files(settings, latents, named, record.facts())
             whole_bytes = files.need.bytes_each
             outlets.append(Outlet(files, Cadence(settings.every_n_steps)))
         self._cadence, self._full = Cadence(settings.every_n_steps), None
@@ -237,7 +170,7 @@ class Watch:
                 self._run.note,
                 frame_rate(guider),
             )
-            whole_bytes += _picture_bytes(space, select, shapes[0])
+            whole_bytes += picture_bytes(space, select, shapes[0])
         if steps is not None:
             steps.add(record)
         self._pipeline = Pipeline(
@@ -250,8 +183,8 @@ class Watch:
             ),
             outlets,
             show=settings.show,
-            select=select if len(shapes) == 1 else partial(_select_of_pack, select, shapes[0]),
-            mailbox=Mailbox(capacity=_capacity(select, shapes[0], whole_bytes)),
+            select=select if len(shapes) == 1 else partial(select_of_pack, select, shapes[0]),
+            mailbox=Mailbox(capacity=capacity(select, shapes[0], whole_bytes)),
         )
         self._last: tuple[int, bool] = (0, True)
 
@@ -316,68 +249,6 @@ class Watch:
             self._run.note(str(error))
             return unknown(evidence)
 
-    def _outlets(
-        self, settings: Settings, prompt: Prompt, size: tuple[int, int], items: int
-    ) -> tuple[list[RunFolder], list[Outlet]]:
-        """The folders of the run, the best pictures first, and where the pictures go."""
-        sinks: list[Sink] = []
-        has_readers = is_wired(prompt.graph, self._run.host["node"], STEPS_OUTPUT)
-        if prompt.client is not None or has_readers or settings.keep_latents:
-            live = RUNS.new(self._run, Path(folder_paths.get_temp_directory()) / "safelight")
-            tell = partial(_tell, prompt.client) if prompt.client is not None else _tell_nobody
-            files = Files(
-                live,
-                replace(LIVE, max_side_px=settings.max_side_px),
-                facts=False,
-                batch="first" if settings.batch == "first" else "all files",
-                max_items=LIVE_ITEMS,
-                max_pixels=LIVE_PIXELS,
-            )
-            if items > LIVE_ITEMS and settings.batch != "first":
-                self._run.note(f"the first {LIVE_ITEMS} of the batch's {items} pictures are shown while it samples")
-            place = {"workflow": prompt.workflow_id, "node": self._run.host["node"]}
-            sinks += [Screen(files, tell, place), MakeRoom(RUNS, lambda: Preferences.current().budget_bytes)]
-            sinks += [EveryStep()] if has_readers else []
-            folders = [live]
-        else:
-            folders = []
-        if settings.write_intermediates and (kept := self._kept(settings, prompt, size)):
-            sinks += kept
-            folders = [*(sink for sink in kept if isinstance(sink, RunFolder)), *folders]
-        cadence = Cadence(settings.every_n_steps)  # one for all: the sampler asks it once
-        return folders, [Outlet(sink, cadence) for sink in sinks]
-
-    def _kept(self, settings: Settings, prompt: Prompt, size: tuple[int, int]) -> list[Sink]:
-        try:
-            prefix = expand(settings.filename_prefix, prompt.graph, prompt.workflow, datetime.now().astimezone())
-            kept = RunFolder(_numbered(prefix, size), self._run)
-        except OSError as error:  # a full or read-only disk: the screen can still be served
-            self._run.note(f"no step is written to disk: {error}")
-            return []
-        encoding = Encoding(
-            file_format=settings.file_format, enlarge=settings.enlarge, max_side_px=settings.max_side_px
-        )
-        metadata = not cli.disable_metadata
-        texts = partial(_texts, prompt) if metadata else dict
-        files = Files(kept, encoding, texts=texts, facts=metadata, encoders=ENCODERS, batch=settings.batch)
-        return [kept, Page(kept), files, *_products(settings, kept)]
-
-
-def _products(settings: Settings, folder: RunFolder) -> list[Sink]:
-    """What is made of the whole run."""
-    products: list[Sink] = [Sheet(folder)] if settings.sheet else []
-    if settings.animates:
-        animation = Animation(
-            folder,
-            Pace(settings.animation_fps, settings.animation_hold_s),
-            file_format=settings.animation,
-            encodes=ANIMATIONS,
-            from_step=settings.animation_from_step,
-            to_step=settings.animation_to_step,
-        )
-        products.append(animation)
-    return products
-
 
 def _candidates(run: Run, space: LatentSpace, wanted: str, evidence: Evidence, accelerated: bool) -> list[Candidate]:
     choose = partial(catalogue().candidates, space, evidence=evidence, accelerated=accelerated)
@@ -397,98 +268,3 @@ def _with_callback(
     if len(args) > at:
         return (*args[:at], chain(args[at]), *args[at + 1 :]), kwargs
     return args, {**kwargs, "callback": chain(kwargs.get("callback"))}
-
-
-def _selection(settings: Settings, space: LatentSpace) -> Selection:
-    """What is looked at: no more than what is shown or written."""
-    some = LIVE_ITEMS if not settings.write_intermediates else None
-    frames = "first" if space.dims == AUDIO else settings.frames
-    return Selection(items=1 if settings.batch == "first" else some, frames=frames)
-
-
-def _latent_files(
-    settings: Settings, folder: RunFolder, named: Mapping[str, Any], facts: Mapping[str, str]
-) -> LatentFiles:
-    """What keeps the latents in a run's folder: two tensors a step, for as many steps as the user wants."""
-    noise, sigmas, total = named["noise"], named["sigmas"], len(named["sigmas"]) - 1
-    steps = sum(i % settings.every_n_steps == 0 or i == total - 1 for i in range(total))
-    need = Need(steps, 2 * noise.numel() * max(noise.element_size(), torch.float32.itemsize))
-    return LatentFiles(folder, need, partial(_room, folder.path), sigmas=sigmas, facts=facts)
-
-
-def _room(folder: Path) -> Room:
-    """What is left for latents in a run's folder: one of the user's, or one that the viewer shows."""
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    writes = not folder.is_relative_to(folder_paths.get_temp_directory())
-    disk = Room(shutil.disk_usage(place).free - DISK_RESERVE_BYTES, "the disk")
-    budget = Room(Preferences.current().budget_bytes, "the budget for live runs in Safelight's settings")
-    return disk if writes or disk.free_bytes < budget.free_bytes else budget
-
-
-def _capacity(select: Selection, shape: Sequence[int], whole_bytes: int) -> int:
-    """How many steps may wait: each has a copy of its latents, of a large batch or a video a large one.
-
-    Args:
-        select: what is looked at of latents
-        shape: of this shape.
-        whole_bytes: of what else is copied at a step.
-    """
-    step_bytes = select(torch.empty(tuple(shape), device="meta")).numel() * torch.float32.itemsize + whole_bytes
-    return min(MAX_WAITING, max(2, WAITING_BYTES // max(1, step_bytes)))
-
-
-def _picture_bytes(space: LatentSpace, select: Selection, shape: Sequence[int]) -> int:
-    """How much a step's picture takes that a VAE makes."""
-    looked_at = select(torch.empty(tuple(shape), device="meta"))
-    width, height = _final_size(space, looked_at.shape)
-    frames = looked_at.shape[2] * space.frame_stride if looked_at.ndim == VIDEO_NDIM else 1
-    return 3 * len(looked_at) * frames * width * height
-
-
-def _select_of_pack(select: Selection, shape: Sequence[int], packed: Tensor) -> Tensor:
-    """What is looked at of `[B, 1, N]`, which holds several latents flat, one after the other, video first.
-
-    Source: ComfyUI 0.33 `comfy/utils.py`, `unpack_latents`.
-    """
-    return select(packed[:, 0, : math.prod(shape[1:])].unflatten(1, tuple(shape[1:])))
-
-
-def _final_size(space: LatentSpace, shape: Sequence[int]) -> tuple[int, int]:
-    """Width and height of the final image of latents of this shape; zeros where the shape is not the space's."""
-    try:
-        height, width = space.unpack(torch.empty(tuple(shape), device="meta")).shape[-2:]
-    except SafelightError:
-        return 0, 0
-    return width * space.downscale, height * space.downscale
-
-
-def _numbered(prefix: str, size: tuple[int, int]) -> Path:
-    """The next free `<prefix>_<5-digit counter>` in the host's output folder, made at once: another run may ask now."""
-    output = folder_paths.get_output_directory()
-    parent, name, counter, *_ = folder_paths.get_save_image_path(prefix, output, *size)
-    while True:
-        place = Path(parent) / f"{name}_{counter:05d}"
-        try:
-            place.mkdir()
-        except FileExistsError:
-            counter += 1
-        except OSError:
-            return place  # whoever opens the folder tells the user why it cannot be made
-        else:
-            return place
-
-
-def _texts(prompt: Prompt) -> dict[str, str]:
-    """What the host stores in the pictures it saves, so that dropping one on the canvas restores the graph."""
-    texts = {"prompt": json.dumps(prompt.graph)} if prompt.graph else {}
-    return texts | ({"workflow": json.dumps(prompt.workflow)} if prompt.workflow else {})
-
-
-def _tell_nobody(event: str, facts: Mapping[str, Any]) -> None:
-    pass
-
-
-def _tell(client: str, event: str, facts: Mapping[str, Any]) -> None:
-    PromptServer.instance.send_sync(event, dict(facts), client)

@@ -4,8 +4,8 @@ from comfy_api.latest import ComfyExtension, io
 from server import PromptServer
 
 from ...hosts.comfyui import everywhere
+from ...hosts.comfyui.places import RUNS
 from ...hosts.comfyui.routes import register
-from ...hosts.comfyui.watch import RUNS
 from .decode import SafelightDecode
 from .fit import SafelightFit
 from .learn import SafelightLearn

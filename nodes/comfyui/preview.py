@@ -6,8 +6,9 @@ from comfy_api.latest import io
 
 from ...decoders.catalogue import AUTO
 from ...hosts.comfyui.library import catalogue
+from ...hosts.comfyui.settings import Settings
 from ...hosts.comfyui.steps import Steps
-from ...hosts.comfyui.watch import Settings, attach
+from ...hosts.comfyui.watch import attach
 from ...preview.animation import MAX_FPS
 from ...preview.run import FULL
 from .schema import STEPS, advanced, schema
