@@ -21,7 +21,8 @@ from ..x0 import Believed, between, watch
 # Where InvokeAI 5.0 to 6.14 keep a flow model's noise levels, the one in use first.
 LEVELS = ("sigmas_sched", "sigmas", "timesteps")
 VELOCITY = "noise_pred"  # of the step that was just taken
-MAX_FRAMES = 16  # from a callback up to the node that denoises
+MAX_FRAMES = 16  # from a callback up to the loop that samples
+NODE = "invoke"  # what calls that loop, and knows nothing of it
 VIDEO_NDIM = 5
 
 log = logging.getLogger("safelight.invokeai")
@@ -103,21 +104,21 @@ def look_around(frame: FrameType | None, total: int) -> Surroundings:
     """What `frame` and its callers know of a run of `total` steps."""
     scheduler, levels, velocity = None, None, None
     for known in _variables(frame):
-        if scheduler is None:
-            scheduler = _scheduler(known)
-        if levels is None:
-            candidates = (*(known.get(name) for name in LEVELS), getattr(known.get("scheduler"), "sigmas", None))
-            levels = next((found for one in candidates if (found := _levels(one, total))), None)
-            if levels is not None and isinstance(known.get(VELOCITY), Tensor):
-                velocity = known[VELOCITY]
+        scheduler = _scheduler(known)
+        candidates = (*(known.get(name) for name in LEVELS), getattr(known.get("scheduler"), "sigmas", None))
+        levels = next((found for one in candidates if (found := _levels(one, total))), None)
+        if scheduler is not None or levels is not None:
+            velocity = known[VELOCITY] if isinstance(known.get(VELOCITY), Tensor) else None
+            break
     if type(scheduler).__name__ == "FlowMatchLCMScheduler":
         velocity = None  # it adds noise of its own, so a state does not lie on the way from the one before
     return Surroundings(scheduler=scheduler, levels=levels, velocity=velocity)
 
 
 def _variables(frame: FrameType | None) -> Iterator[Mapping[str, Any]]:
+    # No further than need be: before Python 3.13 a frame that was asked for its variables keeps them all alive.
     for _ in range(MAX_FRAMES):
-        if frame is None:
+        if frame is None or frame.f_code.co_name == NODE:
             return
         yield frame.f_locals
         frame = frame.f_back

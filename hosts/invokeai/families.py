@@ -9,18 +9,20 @@ log = logging.getLogger("safelight.invokeai")
 
 
 class Family(NamedTuple):
-    """A core denoise node: where its class is, and whether its step callbacks report x0 or the noisy latents."""
+    """A core denoise node: where its class is."""
 
     module: str
     name: str
-    denoised: bool = False
 
+
+# Base models whose nodes report x0 to their step callbacks; of the others it is the noisy latents.
+DENOISED = {"flux", "flux2", "anima", "ernie-image"}
 
 FAMILIES = (
     Family("denoise_latents", "DenoiseLatentsInvocation"),
     Family("tiled_multi_diffusion_denoise_latents", "TiledMultiDiffusionDenoiseLatents"),
-    Family("flux_denoise", "FluxDenoiseInvocation", denoised=True),
-    Family("flux2_denoise", "Flux2DenoiseInvocation", denoised=True),
+    Family("flux_denoise", "FluxDenoiseInvocation"),
+    Family("flux2_denoise", "Flux2DenoiseInvocation"),
     Family("sd3_denoise", "SD3DenoiseInvocation"),
     Family("cogview4_denoise", "CogView4DenoiseInvocation"),
     Family("z_image_denoise", "ZImageDenoiseInvocation"),
@@ -28,8 +30,8 @@ FAMILIES = (
     Family("krea2_denoise", "Krea2DenoiseInvocation"),
     Family("wan_denoise", "WanDenoiseInvocation"),
     Family("wan_video_denoise", "WanVideoDenoiseInvocation"),
-    Family("anima_denoise", "AnimaDenoiseInvocation", denoised=True),
-    Family("ernie_image_denoise", "ErnieImageDenoiseInvocation", denoised=True),
+    Family("anima_denoise", "AnimaDenoiseInvocation"),
+    Family("ernie_image_denoise", "ErnieImageDenoiseInvocation"),
 )
 
 

@@ -22,7 +22,7 @@ from ...preview.encode import Encoding, Enlarge, FileFormat
 from ...preview.files import ENCODERS, Files
 from ...preview.folder import RunFolder
 from ...preview.page import Page
-from ...preview.pipeline import Outlet, Pipeline, describe
+from ...preview.pipeline import CLOSE_TIMEOUT_S, Outlet, Pipeline, describe
 from ...preview.run import Run, State
 from ...preview.sheet import Sheet
 from ...preview.sink import Sink
@@ -30,9 +30,11 @@ from ...preview.snapshot import Selection
 from ...preview.step import Step
 from ..headless import numbered
 from .beliefs import Beliefs, caller, stands_for, with_batch
+from .families import DENOISED
 from .screen import Gallery, Progress
 
 CALLBACK = "_step_callback"  # how the names of the host's step callbacks end: `flux_step_callback` and so on
+ORIGINAL = "safelight_original"  # what a step callback of whole-host previews has in place of
 DECODERS = "safelight"  # folder in InvokeAI's root for decoder files; its models folder is its own to tidy
 
 log = logging.getLogger("safelight.invokeai")
@@ -58,7 +60,7 @@ def catalogue(root: Path) -> Catalogue:
     return Catalogue([root / DECODERS])
 
 
-def watched(invoke: Callable[[Any], Any], context: Any, node: Any, settings: Settings, *, denoised: bool) -> Any:
+def watched(invoke: Callable[[Any], Any], context: Any, node: Any, settings: Settings) -> Any:
     """`invoke(context)`, its steps shown and kept; what it returns or raises is what it returns or raises.
 
     Args:
@@ -66,14 +68,13 @@ def watched(invoke: Callable[[Any], Any], context: Any, node: Any, settings: Set
         context: the host's `InvocationContext`; not changed.
         node: the invocation.
         settings: the user's.
-        denoised: whether its step callbacks report x0.
 
     Raises:
         SinkError: the prefix leads to where no folder can be.
     """
     if settings.write_intermediates or settings.sheet or settings.animation:
         folder_for(Path(context.config.get().outputs_path), settings.filename_prefix)
-    watch = Watch(settings, context, node, denoised=denoised)
+    watch = Watch(settings, context, node)
     ours = copy.copy(context)
     ours.util = Util(context.util, watch)
     state: State = "failed"
@@ -105,6 +106,8 @@ class Util:
         value = getattr(self._util, name)
         if not name.endswith(CALLBACK):
             return value
+        if original := getattr(value, ORIGINAL, None):  # whole-host previews are on: one watch is enough
+            value = partial(original, self._util)
         return partial(self._watch.tap, value, name.removesuffix(CALLBACK))
 
 
@@ -116,12 +119,11 @@ class Watch:
         settings: the user's.
         context: the host's, as it is.
         node: the invocation.
-        denoised: whether its step callbacks report x0.
     """
 
-    def __init__(self, settings: Settings, context: Any, node: Any, *, denoised: bool) -> None:
+    def __init__(self, settings: Settings, context: Any, node: Any) -> None:
         self._settings, self._context, self._node = settings, context, node
-        self._beliefs = Beliefs(denoised=denoised)
+        self._beliefs: Beliefs | None = None
         self._run = Run(host=host_facts(context, node), sampler=sampler_facts(node))
         self._screen = Progress(context.util.signal_progress)
         self._developer: Developer | None = None
@@ -169,19 +171,19 @@ class Watch:
         if not self._context.util.is_canceled():
             self._run.note(f"the node failed: {describe(error)}")
 
-    def close(self, state: State) -> None:
-        """Ends the run; waits, for a bounded time, until its files are there."""
-        try:
+    def close(self, state: State, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Ends the run; waits, for at most `timeout_s` seconds, until its files are there."""
+        if self._beliefs is not None:
             self._beliefs.close()
-        except Exception:
-            log.debug("the scheduler stays watched", exc_info=True)
         if self._pipeline is not None:
-            self._pipeline.close(state)
+            self._pipeline.close(state, timeout_s)
 
     def _take(self, state: Any, base: str) -> bool:
         """Whether this step will be shown by us."""
         if self._broken or self._screen.failed or (self._developer is not None and not self._developer.has_decoder):
             return False
+        if self._beliefs is None:
+            self._beliefs = Beliefs(denoised=base in DENOISED)
         believed = self._beliefs.of(state, caller(2))
         if state.step == 0:  # nothing has been denoised yet: progress, but no picture of noise
             self._context.util.signal_progress("Denoising", 0.0)

@@ -1,6 +1,17 @@
 """The nodes of InvokeAI: importing this registers them."""
 
+from pathlib import Path
+
+from invokeai.app.services.config.config_default import get_config
+from invokeai.app.services.shared.invocation_context import UtilInterface
+
+from ...hosts.invokeai import everywhere
 from .decode import SafelightQuickDecode
 from .twins import TWINS
 
 NODES = [*TWINS, SafelightQuickDecode]
+
+if everywhere.is_wanted(Path(get_config().root_path)):
+    everywhere.install(UtilInterface, get_config)
+else:
+    everywhere.remove(UtilInterface)

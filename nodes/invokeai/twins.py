@@ -16,7 +16,7 @@ from invokeai.app.services.shared.invocation_context import InvocationContext
 from pydantic import BaseModel, field_validator
 
 from ...decoders.catalogue import AUTO
-from ...hosts.invokeai.families import Family, present
+from ...hosts.invokeai.families import present
 from ...hosts.invokeai.watch import Settings, catalogue, watched
 
 PREFIX = "safelight_"
@@ -81,13 +81,12 @@ def settings_of(node: Any) -> Settings:
     )
 
 
-def make_twin(family: Family, core: type[BaseInvocation]) -> type[BaseInvocation]:
+def make_twin(core: type[BaseInvocation]) -> type[BaseInvocation]:
     """Registers the twin of `core`: the same inputs, the same outputs, the same result."""
 
     class Twin(core, PreviewFields):  # type: ignore[valid-type, misc]
         def invoke(self, context: InvocationContext) -> core.get_output_annotation():  # type: ignore[valid-type]
-            run = partial(core.invoke, self)
-            return watched(run, context, self, settings_of(self), denoised=family.denoised)
+            return watched(partial(core.invoke, self), context, self, settings_of(self))
 
     Twin.__name__ = Twin.__qualname__ = f"Safelight{core.__name__}"
     Twin.__doc__ = f"{(core.__doc__ or '').strip()} Every step is shown by Safelight, and on request written to disk."
@@ -108,7 +107,7 @@ def make_twins() -> list[type[BaseInvocation]]:
     twins = []
     for family, core in present():
         try:
-            twins.append(make_twin(family, core))
+            twins.append(make_twin(core))
         except Exception as error:
             log.warning("no node of ours for %s: %s", family.name, error)
     return twins

@@ -96,5 +96,15 @@ def test_a_prefix_that_leads_out_is_told_in_words(seen):
     assert "expected a place inside the outputs folder" in json.dumps(seen["outside"])
 
 
+def test_whole_host_previews_show_the_core_node_too(seen):
+    found = seen["everywhere"]
+    assert found["final"] == seen["core"]["final"]
+    first, *steps = [one for one in found["previews"] if one["message"] == "Denoising"]
+    assert (first["percentage"], first["size"]) == (0.0, None)  # of noise, the host itself would show a picture
+    assert steps[-1]["percentage"] == 1.0
+    assert all(one["size"] for one in steps)
+    assert seen["everywhere_twin"]["final"] == seen["core"]["final"]
+
+
 def test_it_goes_on_after_a_reload_of_packs(seen):
     assert (seen["reload"], seen["after_reload"]) == (200, "completed")

@@ -225,12 +225,12 @@ def test_a_loop_that_tells_nothing_has_no_x0(noise):
 def test_the_result_is_the_same(host, node, noise, settings):
     context = host()
     plain = euler(host(), noise)
-    assert torch.equal(watched(lambda c: euler(c, noise), context, node, settings, denoised=False), plain)
+    assert torch.equal(watched(lambda c: euler(c, noise), context, node, settings), plain)
 
 
 def test_every_step_but_the_noise_is_shown_in_order_by_us(host, node, noise):
     context = host()
-    watched(lambda c: euler(c, noise), context, node, Settings(write_intermediates=True), denoised=False)
+    watched(lambda c: euler(c, noise), context, node, Settings(write_intermediates=True))
     assert context.util.own == []  # the host's picture would be of noise
     assert context.util.signals[0] == ("Denoising", 0.0, None, None)
     shown = context.util.pictures
@@ -241,7 +241,7 @@ def test_every_step_but_the_noise_is_shown_in_order_by_us(host, node, noise):
 
 def test_files_are_as_in_other_hosts(host, node, noise, tmp_path):
     settings = Settings(write_intermediates=True, filename_prefix="a/b", every_n_steps=4, sheet=True, animation=True)
-    watched(lambda c: euler(c, noise), host(), node, settings, denoised=False)
+    watched(lambda c: euler(c, noise), host(), node, settings)
     folder = tmp_path / "outputs" / "a" / "b_00001"
     manifest = read_manifest(folder)
     assert [step["index"] for step in manifest["steps"]] == [1, 5, 6]
@@ -256,13 +256,13 @@ def test_files_are_as_in_other_hosts(host, node, noise, tmp_path):
 
 def test_the_next_run_gets_a_folder_of_its_own(host, node, noise, tmp_path):
     for _ in range(2):
-        watched(lambda c: euler(c, noise), host(), node, KEPT, denoised=False)
+        watched(lambda c: euler(c, noise), host(), node, KEPT)
     assert sorted(path.name for path in (tmp_path / "outputs" / "kept").iterdir()) == ["run_00001", "run_00002"]
 
 
 def test_flux_without_a_batch_is_shown(host, node, noise):
     context = host()
-    watched(lambda c: flux(c, noise), context, node, Settings(write_intermediates=True), denoised=True)
+    watched(lambda c: flux(c, noise), context, node, Settings(write_intermediates=True))
     assert [signal[3] for signal in context.util.pictures] == [(64, 48)] * 6
 
 
@@ -271,7 +271,7 @@ def test_a_node_that_takes_fewer_steps_than_it_said_has_its_last_one_kept(host, 
         for step in (1, 2, 3):
             context.util.sd_step_callback(State(step, 2, 10, 0, noise, noise), "sd-3")
 
-    watched(short, host(), node, Settings(write_intermediates=True, every_n_steps=2), denoised=False)
+    watched(short, host(), node, Settings(write_intermediates=True, every_n_steps=2))
     manifest = read_manifest(tmp_path / "outputs" / "safelight" / "steps_00001")
     assert [step["index"] for step in manifest["steps"]] == [1, 3]
 
@@ -285,7 +285,7 @@ def test_when_cancelled_the_hosts_callback_ends_the_node(host, node, noise, tmp_
             ours.util.sd_step_callback(State(i, 1, 9, 0, noise, noise), "sd-3")
 
     with pytest.raises(CancelledError):
-        watched(invoke, context, node, KEPT, denoised=False)
+        watched(invoke, context, node, KEPT)
     manifest = read_manifest(tmp_path / "outputs" / "kept" / "run_00001")
     assert manifest["state"] == "interrupted"
     assert [step["index"] for step in manifest["steps"]] == [1, 2, 3]
@@ -297,7 +297,7 @@ def test_a_node_that_fails_fails_as_it_would(host, node, noise, tmp_path):
         raise ValueError("of the core node")
 
     with pytest.raises(ValueError, match="of the core node"):
-        watched(invoke, host(), node, KEPT, denoised=False)
+        watched(invoke, host(), node, KEPT)
     manifest = read_manifest(tmp_path / "outputs" / "kept" / "run_00001")
     assert manifest["state"] == "failed"
     assert "the node failed: ValueError: of the core node" in manifest["notes"]
@@ -311,7 +311,6 @@ def test_latents_that_are_not_the_models_leave_the_hosts_own_preview(host, node)
         context,
         node,
         Settings(),
-        denoised=False,
     )
     assert context.util.own == [(1, "sd-3")]
     assert context.util.pictures == []
@@ -327,18 +326,18 @@ def test_a_screen_that_fails_leaves_the_hosts_own_preview(host, node, noise):
                 return "done"
         return "never"
 
-    result = watched(invoke, context, node, Settings(write_intermediates=True), denoised=False)
+    result = watched(invoke, context, node, Settings(write_intermediates=True))
     assert result == "done"
 
 
 def test_what_is_no_callback_is_the_hosts(host, node):
-    assert watched(lambda c: c.util.something_else(), host(), node, Settings(), denoised=False) == "the host's"
+    assert watched(lambda c: c.util.something_else(), host(), node, Settings()) == "the host's"
 
 
 def test_the_hosts_context_is_not_changed(host, node):
     context = host()
     util = context.util
-    watched(lambda c: None, context, node, Settings(), denoised=False)
+    watched(lambda c: None, context, node, Settings())
     assert context.util is util
 
 
@@ -346,7 +345,7 @@ def test_the_hosts_context_is_not_changed(host, node):
 def test_a_prefix_that_leads_out_of_the_outputs_folder_is_refused_before_the_node_runs(host, node, prefix):
     settings = Settings(write_intermediates=True, filename_prefix=prefix)
     with pytest.raises(SinkError, match="inside the outputs folder"):
-        watched(lambda _: pytest.fail("it ran"), host(), node, settings, denoised=False)
+        watched(lambda _: pytest.fail("it ran"), host(), node, settings)
 
 
 def test_a_prefix_below_a_file_is_refused(host, node, tmp_path):
@@ -354,12 +353,12 @@ def test_a_prefix_below_a_file_is_refused(host, node, tmp_path):
     (tmp_path / "outputs" / "taken").write_text("")
     settings = Settings(write_intermediates=True, filename_prefix="taken/x")
     with pytest.raises(SinkError, match="is a file"):
-        watched(lambda _: pytest.fail("it ran"), host(), node, settings, denoised=False)
+        watched(lambda _: pytest.fail("it ran"), host(), node, settings)
 
 
 def test_a_decoder_that_is_gone_costs_a_note(host, node, noise, tmp_path):
     settings = Settings(write_intermediates=True, decoder="gone.safetensors")
-    watched(lambda c: euler(c, noise), host(), node, settings, denoised=False)
+    watched(lambda c: euler(c, noise), host(), node, settings)
     manifest = read_manifest(tmp_path / "outputs" / "safelight" / "steps_00001")
     assert "gone.safetensors" in manifest["notes"][0]
     assert len(manifest["steps"]) == 6
@@ -370,7 +369,7 @@ def test_a_png_has_the_graph_inside_as_the_hosts_own_images_have(host, node, noi
     graph = SimpleNamespace(model_dump_json=lambda: json.dumps({"nodes": {}}))
     item = SimpleNamespace(session_id="s-1", session=SimpleNamespace(graph=graph), workflow=None)
     context._data = SimpleNamespace(queue_item=item)
-    watched(lambda c: euler(c, noise), context, node, KEPT, denoised=False)
+    watched(lambda c: euler(c, noise), context, node, KEPT)
     folder = tmp_path / "outputs" / "kept" / "run_00001"
     picture = Image.open(folder / "step_0003.png")
     assert json.loads(picture.text["invokeai_graph"]) == {"nodes": {}}

@@ -28,7 +28,7 @@ ENDS = ("completed", "failed", "canceled")
 class Server:
     """A running InvokeAI, and what it told a client."""
 
-    def __init__(self) -> None:
+    def __init__(self, **more: str) -> None:
         with socket.socket() as listening:
             listening.bind(("127.0.0.1", 0))
             port = listening.getsockname()[1]
@@ -42,7 +42,7 @@ class Server:
             "HASHING_ALGORITHM": "random",
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith("INVOKEAI_")}
-        env = kept | {f"INVOKEAI_{name}": value for name, value in settings.items()} | {"HF_HUB_OFFLINE": "1"}
+        env = kept | {f"INVOKEAI_{name}": value for name, value in settings.items()} | {"HF_HUB_OFFLINE": "1"} | more
         self.log = PLACE / "server.log"
         web = Path(sys.executable).parent / "invokeai-web"
         self.process = subprocess.Popen(
@@ -237,6 +237,14 @@ def main() -> None:
             }
             for name in names
         }
+    finally:
+        server.stop()
+        (PLACE / "seen.json").write_text(json.dumps(seen))
+    server = Server(SAFELIGHT_INVOKEAI_EVERYWHERE="1")
+    try:
+        model = server.install(ROOT / "tiny-sd1")
+        seen["everywhere"] = play(server, model, "denoise_latents", vae=True)
+        seen["everywhere_twin"] = play(server, model, "safelight_denoise_latents", vae=True)
     finally:
         server.stop()
         (PLACE / "seen.json").write_text(json.dumps(seen))

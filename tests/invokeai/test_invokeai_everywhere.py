@@ -1,0 +1,148 @@
+"""Whole-host previews of InvokeAI, on a class that looks like the host's."""
+
+import gc
+import json
+import threading
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safelight.hosts.invokeai import everywhere
+from safelight.hosts.invokeai.watch import Settings, watched
+
+
+@dataclass
+class State:
+    step: int
+    order: int
+    total_steps: int
+    timestep: int
+    latents: torch.Tensor
+    predicted_original: torch.Tensor | None = None
+
+
+@pytest.fixture
+def interface(tmp_path):
+    """The host's class, anew; its settings."""
+
+    class UtilInterface:
+        def __init__(self):
+            self.told = told  # of all: a copy tells the same
+            self._data = SimpleNamespace(invocation=SimpleNamespace(id="d", steps=3))
+
+        def is_canceled(self):
+            return False
+
+        def signal_progress(self, message, percentage=None, image=None, image_size=None):
+            self.told.append((percentage, image and image.size, image_size))
+
+        def sd_step_callback(self, intermediate_state, base_model):
+            self.told.append("the host's own")
+
+        def flux_step_callback(self, intermediate_state):
+            self.told.append("the host's own")
+
+    told = []
+    UtilInterface.told = told
+    config = SimpleNamespace(outputs_path=tmp_path / "outputs", root_path=tmp_path)
+    return UtilInterface, lambda: config
+
+
+def invoke(util, steps=3, total=3, base="sd-3"):
+    x = torch.randn(1, 16, 4, 6, generator=torch.Generator().manual_seed(1))
+    for i in range(1, steps + 1):
+        util.sd_step_callback(State(i, 1, total, 0, x * i, x), base)
+
+
+def test_every_node_is_shown_by_us(interface):
+    kind, config = interface
+    everywhere.install(kind, config)
+    invoke(kind())
+    assert [one[0] for one in kind.told][-1] == 1.0
+    assert "the host's own" not in kind.told
+    assert {one[2] for one in kind.told} == {(48, 32)}
+
+
+def test_installing_again_never_wraps_twice(interface):
+    kind, config = interface
+    originals = dict(vars(kind))
+    for _ in range(3):
+        everywhere.install(kind, config)
+    everywhere.remove(kind)
+    assert vars(kind)["sd_step_callback"] is originals["sd_step_callback"]
+    assert vars(kind)["flux_step_callback"] is originals["flux_step_callback"]
+    invoke(kind())
+    assert kind.told == ["the host's own"] * 3
+
+
+def test_removing_what_was_never_installed_changes_nothing(interface):
+    kind, _ = interface
+    original = vars(kind)["sd_step_callback"]
+    everywhere.remove(kind)
+    assert vars(kind)["sd_step_callback"] is original
+
+
+def test_a_node_that_ends_early_leaves_no_thread_behind(interface):
+    kind, config = interface
+    everywhere.install(kind, config)
+    before = set(threading.enumerate())
+    util = kind()
+    invoke(util, steps=2, total=50)
+    (worker,) = set(threading.enumerate()) - before
+    del util
+    gc.collect()
+    worker.join(20)
+    assert not worker.is_alive()
+
+
+def test_latents_that_nobody_can_read_are_the_hosts_own(interface):
+    kind, config = interface
+    everywhere.install(kind, config)
+    kind().sd_step_callback(State(1, 1, 2, 0, torch.zeros(1, 16, 2, 2, 2, 2)), "sd-3")
+    assert kind.told == ["the host's own"]
+
+
+def test_a_host_whose_settings_are_gone_shows_its_own(interface):
+    kind, _ = interface
+    everywhere.install(kind, lambda: SimpleNamespace())
+    invoke(kind())
+    assert kind.told == ["the host's own"] * 3
+
+
+def test_a_node_of_ours_is_shown_once(interface):
+    kind, config = interface
+    everywhere.install(kind, config)
+    util = kind()
+    context = SimpleNamespace(util=util, config=SimpleNamespace(get=config))
+    watched(lambda c: invoke(c.util), context, SimpleNamespace(id="d", steps=3), Settings())
+    assert everywhere.WATCH not in vars(util)
+    odd = torch.zeros(1, 16, 2, 2, 2, 2)
+    kind.told.clear()
+    watched(
+        lambda c: c.util.sd_step_callback(State(1, 1, 2, 0, odd), "sd-3"), context, SimpleNamespace(id="d"), Settings()
+    )
+    assert kind.told == ["the host's own"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "settings", "wanted"),
+    [
+        (None, None, False),
+        ("1", None, True),
+        ("On", None, True),
+        ("0", {"everywhere": True}, False),
+        (None, {"everywhere": True}, True),
+        (None, {"everywhere": "yes"}, False),
+        (None, {}, False),
+        (None, [], False),
+    ],
+)
+def test_it_is_off_unless_asked_for(tmp_path, monkeypatch, variable, settings, wanted):
+    monkeypatch.delenv(everywhere.VARIABLE, raising=False)
+    if variable is not None:
+        monkeypatch.setenv(everywhere.VARIABLE, variable)
+    if settings is not None:
+        (tmp_path / "safelight").mkdir()
+        (tmp_path / "safelight" / "settings.json").write_text(json.dumps(settings))
+    assert everywhere.is_wanted(tmp_path) is wanted
