@@ -86,7 +86,7 @@ class Pipeline:
         developer: makes the pictures.
         outlets: where they go, and how often; those that share a cadence are asked about together.
         show: what of a step is looked at.
-        select: the part of the sampler's tensor that is looked at; only this is copied.
+        select: the part of the sampler's tensor that is looked at, a view that its shape decides; only this is copied.
         mailbox: between the sampler and the worker.
     """
 
@@ -102,7 +102,6 @@ class Pipeline:
     ) -> None:
         self._run, self._developer, self._outlets = run, developer, tuple(outlets)
         self._show: Show = show
-        self._select = select
         sharing: dict[Cadence, list[Sink]] = {}
         for sink, cadence in self._outlets:
             sharing.setdefault(cadence, []).append(sink)
@@ -110,7 +109,7 @@ class Pipeline:
         # object that is touched then costs the sampler microseconds.
         self._groups = tuple(Group.of(cadence, sinks) for cadence, sinks in sharing.items())
         self._all = tuple(sink for sink, _ in self._outlets)
-        self._snapshots, self._wholes = Snapshots(), Snapshots()
+        self._snapshots, self._wholes = Snapshots(select), Snapshots()
         self._mailbox: Mailbox[Letter] = mailbox or Mailbox()
         self._state: State = "running"
         self._missing: dict[Sink, list[int]] = {}  # steps that a sink failed to take
@@ -164,7 +163,7 @@ class Pipeline:
             total=step.total,
             sigma=finite(step.sigma),
             at_s=self._run.elapsed_s(),
-            snapshot=self._snapshots.take(self._select(latents)),
+            snapshot=self._snapshots.take(latents),
             gain=gain,
             show=show,
             sinks=self._all if len(wanting) == len(self._groups) else self._going_to(wanting),

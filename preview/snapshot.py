@@ -2,7 +2,7 @@
 
 import ctypes
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, final
@@ -26,32 +26,37 @@ PLAIN = frozenset((torch.float32, torch.float16, torch.bfloat16, torch.float64))
 
 
 class Pieces(NamedTuple):
-    """Where a tensor's numbers lie in the CPU's memory: in how many pieces of `size` bytes, each so far from the first.
+    """Where the part of a tensor that is looked at lies in the CPU's memory: pieces of `size` bytes, `at` so many bytes
+    from the tensor's first number; and what the copy is to be.
 
     A video's first frame is one piece for each channel.
     """
 
     size: int
     at: tuple[int, ...]
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
 
     @classmethod
-    def of(cls, latents: Tensor) -> "Pieces | None":
-        """None for what is better copied by torch: much, in many pieces, or of no plain numbers."""
-        item = latents.element_size()
-        if type(latents) is not Tensor or latents.dtype not in PLAIN or latents.numel() * item > SMALL_BYTES:
+    def of(cls, whole: Tensor, part: Tensor) -> "Pieces | None":
+        """None for what is better copied by torch: much, in many pieces, no view, or of no plain numbers."""
+        item = part.element_size()
+        if not whole.is_cpu or type(part) is not Tensor or part.dtype not in PLAIN or part.nbytes > SMALL_BYTES:
             return None
-        size, outer = item, list(zip(latents.shape, latents.stride(), strict=True))
+        size, outer = item, list(zip(part.shape, part.stride(), strict=True))
         while outer and (outer[-1][0] == 1 or outer[-1][1] * item == size):
             size *= outer.pop()[0]
-        if size == item or math.prod(length for length, _ in outer) > MAX_PIECES:
+        is_view = whole.untyped_storage().data_ptr() == part.untyped_storage().data_ptr()
+        if not is_view or size == item or math.prod(length for length, _ in outer) > MAX_PIECES:
             return None
-        at = [0]
+        at = [part.data_ptr() - whole.data_ptr()]
         for length, stride in outer:
             at = [start + i * stride * item for start in at for i in range(length)]
-        return cls(size, tuple(at))
+        return cls(size, tuple(at), part.shape, part.dtype, part.device)
 
     def copy(self, source: int, target: int) -> None:
-        """From one address to another, where they lie without gaps."""
+        """From the address of the tensor to another, without gaps."""
         for start in self.at:
             MEMMOVE(target, source + start, self.size)
             target += self.size
@@ -73,31 +78,39 @@ class Snapshots:
     when its stream is done: so the sampler's next copy into it needs no event, the allocator is not asked for memory in
     the sampler's time after the first steps, and nothing grows, as it would with `record_stream`, when the reader lags.
     Elsewhere the copy is complete, or ordered before whatever reads it, when `copy_` returns.
+
+    Args:
+        select: the part of a tensor that will be looked at, a view; which part depends on the tensor's shape alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, select: Callable[[Tensor], Tensor] = lambda whole: whole) -> None:
+        self._select = select
         self._spare: list[Tensor] = []
         self._layouts: dict[object, Pieces | None] = {}
         self._stream: torch.cuda.Stream | None = None
 
     def take(self, latents: Tensor) -> Snapshot:
-        """A copy of the sampler's tensor, or of the part of it that will be looked at; by the sampler's thread."""
-        copy = self._memory(latents)
-        if latents.is_cpu and (pieces := self._pieces(latents)) is not None:
+        """A copy of what will be looked at of the sampler's tensor; by the sampler's thread."""
+        # A view of its part costs the sampler as much as half the copy: where that lies is thought out once.
+        layout = (latents.shape, latents.stride(), latents.dtype, type(latents))
+        pieces = self._layouts.get(layout) if latents.is_cpu else None
+        if pieces is not None:
+            copy = self._memory(pieces.shape, pieces.dtype, pieces.device)
             pieces.copy(latents.data_ptr(), copy.data_ptr())
             return Snapshot(copy, None)
+        part = self._select(latents)
+        if layout not in self._layouts:
+            self._layouts[layout] = Pieces.of(latents, part)
+        return self._take_part(part)
+
+    def _take_part(self, latents: Tensor) -> Snapshot:
+        copy = self._memory(latents.shape, latents.dtype, latents.device)
         copy.copy_(latents.detach(), non_blocking=True)
         if not latents.is_cuda:
             return Snapshot(copy, None)
         whole = torch.cuda.Event()
         whole.record(torch.cuda.current_stream(latents.device))
         return Snapshot(copy, whole)
-
-    def _pieces(self, latents: Tensor) -> "Pieces | None":
-        layout = (latents.shape, latents.stride(), latents.dtype, type(latents))
-        if layout not in self._layouts:
-            self._layouts[layout] = Pieces.of(latents)
-        return self._layouts[layout]
 
     @contextmanager
     def reading(self, snapshot: Snapshot) -> Iterator[Tensor]:
@@ -111,14 +124,14 @@ class Snapshots:
                     stream.synchronize()
                 self._spare.append(snapshot.copy)
 
-    def _memory(self, latents: Tensor) -> Tensor:
+    def _memory(self, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
         while self._spare:
             spare = self._spare.pop()
-            if (spare.shape, spare.dtype, spare.device) == (latents.shape, latents.dtype, latents.device):
+            if (spare.shape, spare.dtype, spare.device) == (shape, dtype, device):
                 return spare
         # In inference mode the memory could not be written to outside of it.
         with torch.inference_mode(False):
-            return torch.empty(latents.shape, dtype=latents.dtype, device=latents.device)
+            return torch.empty(shape, dtype=dtype, device=device)
 
     def _reader(self, snapshot: Snapshot) -> "torch.cuda.Stream | None":
         if snapshot.whole is None:

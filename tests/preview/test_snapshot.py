@@ -130,6 +130,23 @@ def test_whatever_way_a_tensor_lies_in_memory_its_copy_reads_the_same(latents):
         assert torch.equal(copy, latents)
 
 
+@pytest.mark.parametrize("frames", ["first", "middle", "animated"])
+@pytest.mark.parametrize("whole", [WHOLE, WHOLE[1:], WHOLE.transpose(3, 4), WHOLE[:, :, ::2], WHOLE[:, 0]])
+def test_of_the_sampler_s_tensors_the_part_that_is_looked_at_now_is_copied(whole, frames):
+    select = Selection(frames=frames)
+    snapshots = Snapshots(select)
+    for step in range(3):
+        latents = torch.empty_strided(whole.shape, whole.stride()).copy_(whole + step)
+        assert torch.equal(read(snapshots, snapshots.take(latents)), select(latents))
+
+
+def test_a_part_that_is_no_view_is_made_anew_for_every_step():
+    snapshots = Snapshots(lambda whole: whole * 2)
+    for step in range(3):
+        latents = torch.full((1, 4, 8, 8), float(step))
+        assert torch.equal(read(snapshots, snapshots.take(latents)), latents * 2)
+
+
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
 def test_pixels_come_to_the_host_as_they_are(device):
     pixels = torch.arange(24, dtype=torch.uint8).view(1, 2, 4, 3)
