@@ -9,7 +9,6 @@ const WIDGET = "safelight_stage";
 const PROPERTY = "safelight_view"; // in the workflow, not in the prompt
 const NAMELESS = "00000000-0000-0000-0000-000000000000";
 const WIDTH_PX = 340;
-const VUE_WIDGET_PX = 5; // by which a Vue node's widget is taller than LiteGraph reckons
 const MARGIN_PX = 10; // that the host leaves around a widget
 const ASK_MS = 3000;
 
@@ -109,8 +108,7 @@ async function start() {
     // A new node has room for a square picture; one that is loaded is given its own size after this.
     const width = Math.max(node.computeSize()[0], WIDTH_PX);
     const room = width - 2 * MARGIN_PX + CHROME_HEIGHT_PX - MIN_HEIGHT_PX;
-    const taller = window.LiteGraph?.vueNodesMode ? VUE_WIDGET_PX * node.widgets.length : 0;
-    node.setSize([width, node.computeSize()[1] + Math.max(0, room) + taller]);
+    node.setSize([width, node.computeSize()[1] + Math.max(0, room)]);
   }
 
   /** A setting was changed: it is what every node does that was not told otherwise. */
