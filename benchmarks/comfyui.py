@@ -233,7 +233,7 @@ class Client:
     def _listen(self) -> None:
         pictures = http.client.HTTPConnection("127.0.0.1", self._port)
         ended = None
-        for message in self._messages():
+        for message in messages(self._socket):
             told = json.loads(message)
             data = told.get("data", {})
             if told["type"] == "safelight.step":
@@ -246,17 +246,19 @@ class Client:
                 self._ended.put(ended)
                 ended = None
 
-    def _messages(self) -> Iterator[bytes]:
-        stream = self._socket.makefile("rb")
-        while stream.readline().strip():
-            pass  # what the server answers to the request
-        while head := stream.read(2):
-            kind, size = head[0] & 0x0F, head[1] & 0x7F
-            if size in (EXTENDED, LONG):
-                size = int.from_bytes(stream.read(2 if size == EXTENDED else 8), "big")
-            content = stream.read(size)
-            if kind == TEXT:
-                yield content
+
+def messages(connection: socket.socket) -> Iterator[bytes]:
+    """The text messages of a websocket that was asked for, until its other end closes."""
+    stream = connection.makefile("rb")
+    while stream.readline().strip():
+        pass  # what the server answers to the request
+    while head := stream.read(2):
+        kind, size = head[0] & 0x0F, head[1] & 0x7F
+        if size in (EXTENDED, LONG):
+            size = int.from_bytes(stream.read(2 if size == EXTENDED else 8), "big")
+        content = stream.read(size)
+        if kind == TEXT:
+            yield content
 
 
 @contextmanager
