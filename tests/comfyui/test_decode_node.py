@@ -223,18 +223,6 @@ def test_what_is_gone_since_the_workflow_was_saved_is_told(desk, inputs, expecte
     assert expected in desk.refusal(drawn(1, 4, 4, 6), **{"space": "sd1", **inputs})
 
 
-def test_the_example_has_a_value_for_each_of_its_inputs(server):
-    drawing = json.loads((REPOSITORY / "example_workflows/quick_decode.json").read_text())
-    (node,) = (node for node in drawing["nodes"] if node["type"] == "SafelightDecode")
-    asked = server.inputs_of("SafelightDecode")
-    widgets = [name for name, kind in asked.items() if kind[0] not in ("LATENT", "MODEL")]
-    assert [slot["name"] for slot in node["inputs"] if "widget" in slot] == widgets
-    for name, value in zip(widgets, node["widgets_values"], strict=True):
-        kind, facts = asked[name]
-        assert value in (facts["options"] if kind == "COMBO" else kind)
-    assert (REPOSITORY / "example_workflows/quick_decode.jpg").stat().st_size < 200_000
-
-
 # Files of one's own
 
 NEVER_SEEN = LatentSpace(

@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from safelight.decoders.space_table import SPACES
 from safelight.fitting.encoders import Encoder
 from safetensors.torch import save_file
 
-ROOT = Path(__file__).resolve().parents[2]
 FIT, VAE, PICTURES, MODEL = "20", "21", "22", "1"
 SMALL = {"height": 64, "width": 64}
 GOOD = {"count": 12, "height": 256, "width": 256, "are": "good"}
@@ -178,30 +176,6 @@ def test_a_name_of_ones_own_for_a_format_never_seen(server, wire, graph, folder)
     summary(server.play(graph("NeverSeen", name="mine")))
     assert [path.name for path in folder.iterdir()] == ["mine-affine.safetensors"]
     assert shown(server, wire, "NeverSeen")["space"] == "mine"
-
-
-def test_its_words_are_those_of_the_translation(server):
-    words = json.loads((ROOT / "locales/en/nodeDefs.json").read_text(encoding="utf-8"))["SafelightFit"]
-    told = server.get("/object_info/SafelightFit").json()["SafelightFit"]
-    assert (words["display_name"], words["description"]) == (told["display_name"], told["description"])
-    tips = {name: kind[1]["tooltip"] for name, kind in server.inputs_of("SafelightFit").items()}
-    assert {name: entry["tooltip"] for name, entry in words["inputs"].items()} == tips
-    assert [entry["tooltip"] for entry in words["outputs"].values()] == told["output_tooltips"]
-
-
-def test_the_example_has_a_value_for_each_of_its_inputs(server):
-    drawing = json.loads((ROOT / "example_workflows/fit_decoder.json").read_text())
-    (node,) = (node for node in drawing["nodes"] if node["type"] == "SafelightFit")
-    slots = {slot["name"]: slot for slot in node["inputs"]}
-    assert set(slots) == set(server.inputs_of("SafelightFit"))
-    widgets = dict(zip([name for name, slot in slots.items() if "widget" in slot], node["widgets_values"], strict=True))
-    assert widgets == {"space": "from model", "kind": "auto", "name": "", "seed": 0}
-    links = {link[0]: link for link in drawing["links"]}
-    for one in drawing["nodes"]:
-        for slot, there in enumerate(one["inputs"]):
-            if there["link"] is not None:
-                assert links[there["link"]][3:5] == [one["id"], slot]
-    assert (ROOT / "example_workflows/fit_decoder.jpg").stat().st_size < 200_000
 
 
 def test_a_fit_is_not_made_anew_at_every_run(server, graph, folder):

@@ -3,7 +3,6 @@
 import itertools
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ import torch.nn.functional as F
 from safelight.fitting.knowledge import Knowledge
 from safetensors.torch import load_file, save_file
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 COUNT = itertools.count(1)
 SCALE = {"SDXL": 0.13025, "NeverSeen": 0.7}
 CHANNELS = {"SDXL": 4, "NeverSeen": 6}
@@ -162,26 +160,3 @@ def test_what_cannot_be_learned_of_is_decoded_and_costs_one_line_in_the_log(desk
     lines = [line for line in desk.server.log.splitlines() if "learning while decoding" in line and told in line]
     assert len(lines) == 1
     assert not (desk.folder / "learned" / "sdxl.safetensors").exists()
-
-
-def test_its_words_are_those_of_the_translation(desk):
-    words = json.loads((REPOSITORY / "locales/en/nodeDefs.json").read_text(encoding="utf-8"))["SafelightLearn"]
-    told = desk.server.get("/object_info/SafelightLearn").json()["SafelightLearn"]
-    assert (words["display_name"], words["description"]) == (told["display_name"], told["description"])
-    tips = {name: kind[1]["tooltip"] for name, kind in desk.server.inputs_of("SafelightLearn").items()}
-    assert {name: entry["tooltip"] for name, entry in words["inputs"].items()} == tips
-    assert [entry["tooltip"] for entry in words["outputs"].values()] == told["output_tooltips"]
-
-
-def test_the_example_has_a_value_for_each_of_its_inputs(desk):
-    drawing = json.loads((REPOSITORY / "example_workflows/learn_while_decoding.json").read_text())
-    (node,) = (node for node in drawing["nodes"] if node["type"] == "SafelightLearn")
-    slots = {slot["name"]: slot for slot in node["inputs"]}
-    assert set(slots) == set(desk.server.inputs_of("SafelightLearn"))
-    assert [name for name, slot in slots.items() if "widget" in slot] == ["space"]
-    assert node["widgets_values"] == ["from model"]
-    links = {link[0]: link for link in drawing["links"]}
-    for slot, there in enumerate(node["inputs"]):
-        if there["link"] is not None:
-            assert links[there["link"]][3:] == [node["id"], slot, there["type"]]
-    assert (REPOSITORY / "example_workflows/learn_while_decoding.jpg").stat().st_size < 200_000

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 MODEL, PREVIEW, SAMPLER, DIGEST = "1", "2", "4", "5"
 PICK, CONTINUED = "pick", "continued"
 STEPS = 8
@@ -472,51 +470,3 @@ def test_a_run_without_latents_gives_its_pictures_and_blocks_only_what_asks_for_
     digest = {"class_type": "LabDigest", "inputs": {"samples": ["load", 1]}}
     played = server.play({"load": {"class_type": "SafelightLoadRun", "inputs": load}, "digest": digest})
     assert "no latents were kept of this run" in played.named("execution_error")[0].data["exception_message"]
-
-
-# What a person sees
-
-
-NODES = ("SafelightSteps", "SafelightPickStep", "SafelightLoadRun")
-
-
-@pytest.mark.parametrize("node", NODES)
-def test_its_words_are_those_of_the_translation(server, node):
-    words = json.loads((REPOSITORY / "locales/en/nodeDefs.json").read_text(encoding="utf-8"))[node]
-    told = server.get(f"/object_info/{node}").json()[node]
-    assert (words["display_name"], words["description"]) == (told["display_name"], told["description"])
-    tips = {name: kind[1]["tooltip"] for name, kind in server.inputs_of(node).items()}
-    assert {name: entry["tooltip"] for name, entry in words["inputs"].items()} == tips
-    assert [entry["name"] for entry in words["outputs"].values()] == told["output_name"]
-    assert [entry["tooltip"] for entry in words["outputs"].values()] == told["output_tooltips"]
-    assert told["category"] == "Safelight"
-    page = (REPOSITORY / f"web/docs/{node}.md").read_text(encoding="utf-8")
-    assert page.startswith(f"# {told['display_name']}\n")
-    assert [name for name in (*tips, *told["output_name"]) if f"`{name}`" not in page] == []
-
-
-def test_the_example_can_be_queued(server):
-    drawing = json.loads((REPOSITORY / "example_workflows/continue_from_step.json").read_text())
-    links = {link[0]: link for link in drawing["links"]}
-    graph = {}
-    for node in drawing["nodes"]:
-        asked = server.inputs_of(node["type"])
-        values = iter(node.get("widgets_values", []))
-        given = graph.setdefault(str(node["id"]), {"class_type": node["type"], "inputs": {}})["inputs"]
-        for slot in node["inputs"]:
-            if "widget" in slot:
-                given[slot["name"]] = next(values)
-                if slot["name"] in ("seed", "noise_seed"):
-                    next(values)  # what becomes of it after queueing
-            if slot["link"] is not None:
-                _, source, output, target, at, _ = links[slot["link"]]
-                assert (node["id"], node["inputs"].index(slot)) == (target, at)
-                given[slot["name"]] = [str(source), output]
-        assert list(values) == []
-        assert set(given) <= set(asked)
-    graph["1"]["inputs"]["ckpt_name"] = "none.safetensors"
-    answer = server.post("/prompt", {"prompt": graph, "client_id": "example"}).json()
-    wrong = {node: error["errors"] for node, error in answer["node_errors"].items()}
-    assert set(wrong) == {"1"}, "more is missing than a checkpoint"
-    assert [error["type"] for error in wrong["1"]] == ["value_not_in_list"]
-    assert (REPOSITORY / "example_workflows/continue_from_step.jpg").stat().st_size < 200_000
