@@ -96,6 +96,7 @@ const look = () =>
       words: text(".words"),
       note: text(".said"),
       live: root.querySelector(".live").dataset.is,
+      promised: shown(".live") ? text(".live") : null,
       frame: shown(".frames") ? text(".frames .frame") : null,
       back: shown(".tools button:first-child"),
       parts: ["stage", "strip", "caption", "runs"].map((name) => box(root.querySelector(`.${name}`).getBoundingClientRect())),
@@ -138,6 +139,8 @@ const SCENES = {
     seen.waiting = await look();
     await page.evaluate(() => begin({ id: "runs", state: "running", steps: 7 }, { id: "before" }));
     seen.running = await lookUntil((now) => now.a[0] === "runs step_7_0.svg");
+    await page.evaluate(() => begin({ id: "killed", state: "running", steps: 7, written: 1e12 }, { id: "before" }));
+    seen.killed = await lookUntil((now) => now.a[0] === "killed step_7_0.svg");
     await page.evaluate(() => begin({ id: "fails", state: "failed", steps: 5, notes: ["RuntimeError: shapes"] }, { id: "before" }));
     seen.failed = await lookUntil((now) => now.a[0] === "fails step_5_0.svg");
     await shot("failed");

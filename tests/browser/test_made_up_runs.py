@@ -24,6 +24,12 @@ def test_no_state_is_blank(made_up):
     assert "made room" in states["lost"]["words"]
 
 
+def test_live_is_promised_only_where_something_comes(made_up):
+    states = scene(made_up, "states")
+    assert {name: seen["promised"] for name, seen in states.items() if seen["promised"]} == {"running": "live"}
+    assert "no news since" in states["killed"]["caption"]
+
+
 def test_nothing_moves_from_state_to_state(made_up):
     states = scene(made_up, "states")
     assert len({str(seen["parts"]) for seen in states.values()}) == 1
