@@ -142,8 +142,11 @@ class Developer:
 
     def _in_use(self) -> Candidate:
         if self._candidates is None:
-            self._candidates = []  # whatever comes of asking: once
-            self._candidates = list(self._ask())
+            found: list[Candidate] = []
+            try:
+                found = list(self._ask())
+            finally:  # whatever comes of asking: once; and only then, since other threads look whether one is left
+                self._candidates = found
         light = (candidate for candidate in self._candidates if candidate.card.cost <= LIGHT)
         return next(light, self._candidates[0]) if self._rest else self._candidates[0]
 

@@ -97,3 +97,15 @@ def test_on_a_gpu_that_is_full_the_cpu_takes_over(told):
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert (pixels == 128).all()
+
+
+def test_while_decoders_are_looked_up_there_may_be_one():
+    there = []
+
+    def ask():
+        there.append(developer.has_decoder)
+        return [candidate("grey", Level(0.5), 1)]
+
+    developer = Developer(SPACES["sd1"], ask)
+    developer.decoder()
+    assert (there, developer.has_decoder) == ([True], True)
