@@ -84,7 +84,7 @@ def settings_of(node: Any) -> Settings:
 def make_twin(core: type[BaseInvocation]) -> type[BaseInvocation]:
     """Registers the twin of `core`: the same inputs, the same outputs, the same result."""
 
-    class Twin(core, PreviewFields):  # type: ignore[valid-type, misc]
+    class Twin(PreviewFields, core):  # type: ignore[valid-type, misc]  # in this order core's inputs come first
         def invoke(self, context: InvocationContext) -> core.get_output_annotation():  # type: ignore[valid-type]
             return watched(partial(core.invoke, self), context, self, settings_of(self))
 

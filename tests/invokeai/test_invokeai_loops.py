@@ -32,13 +32,17 @@ def test_sd3_shows_every_step_and_not_the_noise(seen):
 
 @pytest.mark.parametrize(("scheduler", "steps"), [("euler", 4), ("heun", 3), ("lcm", 4)])
 def test_flux_makes_what_the_core_node_makes_with_every_step_shown(loops, scheduler, steps):
+    if scheduler not in loops[0]["flux"]:
+        pytest.skip("this InvokeAI samples FLUX in one way only")
     found = loops[0]["flux"][scheduler]
     assert found["same"]
-    assert found["shown"] == [[64, 96]] * steps
+    assert [size for size in found["shown"] if size] == [[64, 96]] * steps  # older ones have a step 0
 
 
 @pytest.mark.parametrize(("kind", "space", "run", "steps"), [("sd3", "sd3", 1, 4), ("flux", "flux1", 2, 3)])
 def test_each_step_is_on_disk(loops, kind, space, run, steps):
+    if run > 1 and len(loops[0]["flux"]) == 1:
+        pytest.skip("this InvokeAI samples FLUX in one way only")
     manifest = read_manifest(loops[1] / "root" / "outputs" / f"{kind}_denoise" / f"run_{run:05d}")
     assert (manifest["state"], manifest["space"], manifest["notes"]) == ("finished", space, [])
     assert [step["show"] for step in manifest["steps"]] == ["denoised"] * steps

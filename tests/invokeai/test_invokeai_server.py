@@ -106,5 +106,10 @@ def test_whole_host_previews_show_the_core_node_too(seen):
     assert seen["everywhere_twin"]["final"] == seen["core"]["final"]
 
 
+def test_the_workflow_that_ships_is_taken_and_runs(seen, outputs):
+    assert seen["workflow"] == {"taken": 200, "status": "completed", "error": None}
+    assert read_manifest(outputs / "safelight" / "steps_00001")["state"] == "finished"
+
+
 def test_it_goes_on_after_a_reload_of_packs(seen):
     assert (seen["reload"], seen["after_reload"]) == (200, "completed")

@@ -170,6 +170,35 @@ def play(server: Server, model: dict, denoise: str, *, vae: bool = False, **sett
     }
 
 
+def workflow(server: Server, model: dict) -> dict:
+    """The workflow that ships, taken by the server as a workflow, and run, smaller than it is."""
+    drawn = json.loads((PACK / "example_workflows" / "invokeai" / "preview_steps.json").read_text())
+    taken = requests.post(f"{server.at}/api/v1/workflows/", json={"workflow": drawn}, timeout=60)
+    nodes, known = {}, {}
+    schemas = server.get("../openapi.json")["components"]["schemas"].values()
+    for schema in schemas:
+        if schema.get("class") == "invocation":
+            known[schema["properties"]["type"]["default"]] = schema
+    for node in (one["data"] for one in drawn["nodes"]):
+        schema = known[node["type"]]
+        assert node["version"] == schema["version"], (node["type"], schema["version"])
+        assert set(node["inputs"]) <= set(schema["properties"]), node["type"]
+        values = {name: one["value"] for name, one in node["inputs"].items() if "value" in one}
+        nodes[node["id"]] = {"id": node["id"], "type": node["type"], **values}
+    nodes["model"]["model"] = {name: model[name] for name in ("key", "hash", "name", "base", "type")}
+    nodes["noise"] |= {"width": SIZE, "height": SIZE}
+    nodes["denoise"]["steps"] = STEPS
+    edges = [
+        {
+            "source": {"node_id": one["source"], "field": one["sourceHandle"]},
+            "destination": {"node_id": one["target"], "field": one["targetHandle"]},
+        }
+        for one in drawn["edges"]
+    ]
+    item = server.wait(server.queue({"id": "drawn", "nodes": nodes, "edges": edges}))
+    return {"taken": taken.status_code, "status": item["status"], "error": item.get("error_message")}
+
+
 def cancel(server: Server, model: dict) -> dict:
     item = server.queue(
         graph_of(
@@ -196,8 +225,16 @@ def main() -> None:
     (ROOT / "nodes").mkdir(parents=True)
     (ROOT / "nodes" / "comfy-safelight-preview").symlink_to(PACK)
     subprocess.run([sys.executable, HERE / "tiny_sd1.py", ROOT / "tiny-sd1"], check=True, capture_output=True)
+    seen: dict = {}
+    server = Server(SAFELIGHT_INVOKEAI_EVERYWHERE="1")
+    try:
+        model = server.install(ROOT / "tiny-sd1")
+        seen["everywhere"] = play(server, model, "denoise_latents", vae=True)
+        seen["everywhere_twin"] = play(server, model, "safelight_denoise_latents", vae=True)
+    finally:
+        server.stop()
     server = Server()
-    seen: dict = {"version": server.version}
+    seen["version"] = server.version
     try:
         model = server.install(ROOT / "tiny-sd1")
         seen["core"] = play(server, model, "denoise_latents", vae=True)
@@ -212,6 +249,7 @@ def main() -> None:
             to_gallery=True,
             filename_prefix="twin/run",
         )
+        seen["workflow"] = workflow(server, model)
         seen["unknown_decoder"] = play(server, model, "safelight_denoise_latents", preview_decoder="gone.safetensors")
         seen["outside"] = play(
             server, model, "safelight_denoise_latents", write_intermediates=True, filename_prefix="../x"
@@ -237,14 +275,6 @@ def main() -> None:
             }
             for name in names
         }
-    finally:
-        server.stop()
-        (PLACE / "seen.json").write_text(json.dumps(seen))
-    server = Server(SAFELIGHT_INVOKEAI_EVERYWHERE="1")
-    try:
-        model = server.install(ROOT / "tiny-sd1")
-        seen["everywhere"] = play(server, model, "denoise_latents", vae=True)
-        seen["everywhere_twin"] = play(server, model, "safelight_denoise_latents", vae=True)
     finally:
         server.stop()
         (PLACE / "seen.json").write_text(json.dumps(seen))

@@ -157,7 +157,13 @@ def sd3():
 
 
 def flux():
-    from invokeai.backend.model_manager.taxonomy import FluxVariantType
+    try:
+        from invokeai.backend.model_manager.taxonomy import FluxVariantType
+
+        variant = FluxVariantType.Dev
+    except ImportError:  # InvokeAI 5
+        variant = None
+    has_schedulers = "scheduler" in InvocationRegistry.get_invocation_for_type("flux_denoise").model_fields
 
     torch.manual_seed(0)
     parameters = FluxParams(
@@ -178,7 +184,11 @@ def flux():
     generator = torch.Generator().manual_seed(1)
     clip, t5 = torch.randn(1, 16, generator=generator), torch.randn(1, 5, 32, generator=generator)
     config = SimpleNamespace(
-        base=BaseModelType.Flux, type=ModelType.Main, format=ModelFormat.Checkpoint, variant=FluxVariantType.Dev
+        base=BaseModelType.Flux,
+        type=ModelType.Main,
+        format=ModelFormat.Checkpoint,
+        variant=variant,
+        config_path="flux-dev",
     )
     return {
         scheduler: both(
@@ -192,9 +202,9 @@ def flux():
             height=96,
             num_steps=STEPS,
             seed=1,
-            scheduler=scheduler,
+            **({"scheduler": scheduler} if has_schedulers else {}),
         )
-        for scheduler in ("euler", "heun", "lcm")
+        for scheduler in (("euler", "heun", "lcm") if has_schedulers else ("euler",))
     }
 
 
