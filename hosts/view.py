@@ -78,8 +78,9 @@ class Kept:
     def written_ms(self) -> int | None:
         """When its record was written, by what it says of itself: a copy of a folder may be younger."""
         started_s, seconds = _started_s(self), self.manifest.get("seconds")
-        known = started_s > 0 and isinstance(seconds, int | float) and 0 <= seconds < LONGEST_RUN_S
-        return round((started_s + seconds) * 1000) if known else None
+        if started_s > 0 and isinstance(seconds, int | float) and 0 <= seconds < LONGEST_RUN_S:
+            return round((started_s + seconds) * 1000)
+        return None
 
     def summary(self) -> dict[str, Any]:
         """What a list of runs says of it."""

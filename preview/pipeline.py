@@ -48,7 +48,7 @@ class Letter(NamedTuple):
     `whole` are all its latents, where somebody keeps them, `promise` is a picture of it that somebody else makes.
     """
 
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]
     total: int
     sigma: float | None
     at_s: float
