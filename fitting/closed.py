@@ -106,7 +106,7 @@ class Sums:
 
     def __add__(self, other: "Sums") -> "Sums":
         if self.form != other.form:
-            raise FitError(f"expected sums for the same form, got {self.form} and {other.form}")
+            raise FitError(f"expected sums for the same form, {self.form}, got {other.form}")
         both = Sums(self.form)
         both.xx, both.xy, both.yy = self.xx + other.xx, self.xy + other.xy, self.yy + other.yy
         return both
@@ -156,15 +156,20 @@ class Sums:
         explained = 2 * (coefficients * self.xy).sum() - (coefficients * (self.xx @ coefficients)).sum()
         return max(0.0, float((self.yy.sum() - explained) / (self.rows * self.form.outputs)))
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, note: str = "") -> None:
         """Writes the sums as safetensors, whole or not at all.
+
+        Args:
+            path: of the file.
+            note: what else there is to know of them.
 
         Raises:
             OSError: they cannot be written.
         """
         tensors = {"xx": self.xx, "xy": self.xy, "yy": self.yy}
         form = json.dumps(asdict(self.form))
-        write_tensors(path, tensors, {"format": FORMAT, "form": form, "sha256": digest(form, tensors)})
+        told = {"format": FORMAT, "form": form, "note": note, "sha256": digest(form + note, tensors)}
+        write_tensors(path, tensors, told)
 
     @classmethod
     def load(cls, path: Path) -> "Sums":
@@ -173,6 +178,11 @@ class Sums:
         Raises:
             FitError: there is no such file, it holds none, or damaged ones.
         """
+        return cls.load_noted(path)[0]
+
+    @classmethod
+    def load_noted(cls, path: Path) -> tuple["Sums", str]:
+        """Reads sums with the note that was saved with them; errors as of `load`."""
         try:
             metadata, tensors = open_tensors(path)
         except DecoderFileError as error:
@@ -180,18 +190,20 @@ class Sums:
         try:
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"expected format {FORMAT}, got {metadata.get('format')!r}")
-            if metadata["sha256"] != digest(metadata["form"], tensors):
+            note = metadata.get("note", "")
+            if metadata["sha256"] != digest(metadata["form"] + note, tensors):
                 raise ValueError("it is not as it was written")
             sums = cls(Form(**json.loads(metadata["form"])))
             for name in ("xx", "xy", "yy"):
                 if tensors[name].shape != getattr(sums, name).shape or not torch.isfinite(tensors[name]).all():
                     raise ValueError(f"{name} is damaged")
-                setattr(sums, name, tensors[name].double())
+                # A copy: on Windows a file that is mapped into memory could not be replaced.
+                setattr(sums, name, tensors[name].to(torch.float64, copy=True))
             if (sums.xx.diagonal() < 0).any() or (sums.yy < 0).any() or sums.xx[-1, -1] % 1:
                 raise ValueError("sums of squares are negative, or pixels not whole")
         except (FitError, KeyError, TypeError, ValueError, RecursionError, RuntimeError) as error:
             raise FitError(f"{path}: not the statistics of a fit: {error}; remove the file to begin anew") from None
-        return sums
+        return sums, note
 
 
 def features(latents: Tensor, form: Form) -> Tensor:

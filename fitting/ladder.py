@@ -91,13 +91,25 @@ LADDER: Mapping[str, Rung] = {
 
 
 class Fitted(NamedTuple):
-    """A net, with the dB it had on the pairs held back when nothing of it had been fitted on them."""
+    """A net, with the dB it had on the pairs held back when nothing of it had been fitted on them.
+
+    Of a closed form also the sums it is made from, those of the pairs held back aside.
+    """
 
     net: Net
     held_db: float
+    sums: Sums | None
 
 
-def fit(rung: Rung, pairs: Pairs, held: Pairs, recipe: Recipe | None = None, report: Report = lambda _: None) -> Fitted:
+def fit(
+    rung: Rung,
+    pairs: Pairs,
+    held: Pairs,
+    recipe: Recipe | None = None,
+    report: Report = lambda _: None,
+    *,
+    earlier: Sums | None = None,
+) -> Fitted:
     """A net of this rung, fitted on `pairs`; what there is to choose is chosen on `held`.
 
     Its dB compare between closed forms, or between trained ones.
@@ -108,15 +120,18 @@ def fit(rung: Rung, pairs: Pairs, held: Pairs, recipe: Recipe | None = None, rep
         held: to choose by; none of `pairs`.
         recipe: instead of the rung's own.
         report: is told how it goes; of a closed form, how much of the pictures was taken in.
+        earlier: sums of what a closed form is fitted on besides `pairs`; left as they are.
 
     Raises:
-        FitError: the rung is too large for the channels, or the pictures are too few.
+        FitError: the rung is too large for the channels, the pictures are too few, or `earlier` is of another form.
     """
     settings = rung.settings(pairs.channels, pairs.downscale)
     with torch.inference_mode(False):  # a host's: what is made in it can neither be trained nor changed later
         if rung.recipe is None:
             form = Form(**settings)
             fitted, chosen = Sums(form), Sums(form)
+            if earlier is not None:
+                fitted += earlier
             parts = [(fitted, pairs, i) for i in chunks(pairs)] + [(chosen, held, i) for i in chunks(held)]
             for step, (sums, some, at) in enumerate(parts, 1):
                 sums.add(some.latents[at].float(), some.rgb(form.subpixel, at))
@@ -128,8 +143,8 @@ def fit(rung: Rung, pairs: Pairs, held: Pairs, recipe: Recipe | None = None, rep
             with torch.device("meta"):  # nothing is drawn from the global random state; `train` draws first weights
                 net = KINDS[rung.kind](**settings)
             net.to_empty(device="cpu")
-            held_db = train(net, pairs, held, recipe or rung.recipe, report)
-    return Fitted(net.eval().requires_grad_(False), held_db)
+            fitted, held_db = None, train(net, pairs, held, recipe or rung.recipe, report)
+    return Fitted(net.eval().requires_grad_(False), held_db, fitted)
 
 
 @torch.no_grad()

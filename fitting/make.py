@@ -16,13 +16,14 @@ from ..decoders.errors import DecoderFileError, FitError
 from ..decoders.files import write_decoder
 from ..decoders.identify import Evidence
 from ..decoders.merit import LIGHT, compared
-from ..decoders.net import Net
 from ..decoders.space_table import SPACES
 from ..decoders.spaces import LatentSpace
 from ..decoders.tensors import SUFFIXES
+from .closed import Sums
 from .ladder import LADDER, Fitted, fit
 from .pairs import Pairs
 from .report import INK, PAPER, Judged, chart, judge, sheet, table
+from .sittings import Sittings
 from .train import Progress
 
 LICENCE = "MIT"
@@ -180,6 +181,7 @@ class Made:
         judged: all of them: what is in use, the new ones, the others.
         material: what they were fitted and judged on.
         notes: what the user should know of how they were made.
+        sittings: all that the one closed form was fitted on, to be kept; None where that was not asked for.
     """
 
     new: Sequence[Decoder]
@@ -187,6 +189,7 @@ class Made:
     judged: Sequence[Judged]
     material: Material
     notes: Sequence[str] = field(default=())
+    sittings: Sittings | None = None
 
     @property
     def best(self) -> Decoder:
@@ -281,6 +284,7 @@ def make(
     name: str | None = None,
     changes: Mapping[str, Any] | None = None,
     tell: Tell = lambda _name, _progress: None,
+    sittings: Sittings | None = None,
 ) -> Made:
     """Fits decoders, judges them beside what is at hand, and writes nothing.
 
@@ -294,10 +298,13 @@ def make(
         name: of the decoder (`<space>-<kind>`); with several, their kind is added.
         changes: to the recipe of trained kinds.
         tell: is told the rung and how far it is; what it raises, `KeyboardInterrupt` in a training aside, ends the fit.
+        sittings: what was fitted on before, of this kind and space, to go on with.
 
     Raises:
         FitError: nothing can be fitted, or what was is worse than no decoder at all.
     """
+    if sittings is not None:
+        sittings.expect_new({"fit on": material.fit, "choose by": material.choose, "judge by": material.judge})
     if material.fit.channels != space.channels:
         raise FitError(
             f"expected latents of {space.title} ({space.name}) with {space.channels} channels, "
@@ -308,10 +315,12 @@ def make(
     taken = {*at_hand.taken, at_hand.in_use.name, *there}
     new, notes = [], []
     for rungs in classes:
-        best = _best(rungs, material, changes or {}, tell, notes)
+        best = _best(rungs, material, changes or {}, tell, notes, sittings and sittings.sums)
         if best is None:
             continue
-        rung_name, net, interrupted = best
+        rung_name, (net, _, sums), interrupted = best
+        if sittings is not None and sums is not None:
+            sittings = sittings.grown(sums, material.fit)
         rung = LADDER[rung_name]
         wanted = f"{name or space.name}-{rung_name}" if kind == AUTO or not name else name
         card = Card(
@@ -325,7 +334,7 @@ def make(
             cost=net.cost,
             latent_space=None if space.name in SPACES else space,
             source=source,
-            fitted_on=material.fitted_on,
+            fitted_on=f"{material.fitted_on}; {sittings}" if sittings else material.fitted_on,
             licence=LICENCE,
             notes=interrupted,
         )
@@ -333,13 +342,18 @@ def make(
         new.append(Decoder(card, net))
     if not new:
         raise FitError("nothing could be fitted: " + "; ".join(notes))
-    return _judged(new, at_hand, material, notes)
+    return replace(_judged(new, at_hand, material, notes), sittings=sittings)
 
 
 def _best(
-    rungs: Iterable[str], material: Material, changes: Mapping[str, Any], tell: Tell, notes: list[str]
-) -> tuple[str, Net, str | None] | None:
-    """The rung that did best on the pairs to choose by, its net, and a sentence if its training was interrupted."""
+    rungs: Iterable[str],
+    material: Material,
+    changes: Mapping[str, Any],
+    tell: Tell,
+    notes: list[str],
+    earlier: Sums | None,
+) -> tuple[str, Fitted, str | None] | None:
+    """The rung that did best on the pairs to choose by, what it is, and a sentence if its training was interrupted."""
     rungs = tuple(rungs)
     fitted: dict[str, tuple[Fitted, str | None]] = {}
     for name in rungs:
@@ -352,7 +366,7 @@ def _best(
             tell(name, progress)
 
         try:
-            result = fit(rung, material.fit, material.choose, recipe, report)
+            result = fit(rung, material.fit, material.choose, recipe, report, earlier=earlier)
         except FitError as error:
             if len(rungs) == 1 and not notes:
                 raise
@@ -366,8 +380,7 @@ def _best(
     if not fitted:
         return None
     best = max(fitted, key=lambda name: fitted[name][0].held_db)
-    result, interrupted = fitted[best]
-    return best, result.net, interrupted
+    return best, *fitted[best]
 
 
 def _judged(new: Sequence[Decoder], at_hand: AtHand, material: Material, notes: Sequence[str]) -> Made:

@@ -32,6 +32,7 @@ from ..fitting.pairs import Encode, Pairs, encode_pairs
 from ..fitting.pictures import crops, find
 from ..fitting.procedural import pictures
 from ..fitting.report import chart, judge, sheet, table
+from ..fitting.sittings import Sittings
 from ..fitting.train import Progress
 
 SHOWN = 6  # pictures on the sheet of a comparison
@@ -55,6 +56,13 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     fitting.add_argument("--lr", type=float, help="of a training, instead of the kind's own")
     fitting.add_argument(
         "--out", type=Path, help="the decoder file (<space>-<kind>.safetensors), or a folder; nothing is overwritten"
+    )
+    fitting.add_argument(
+        "--statistics",
+        type=Path,
+        action="append",
+        default=[],
+        help="of a closed form: a file of sums to go on with and to keep them in; said again: others to add to it",
     )
     fitting.add_argument("--report", type=Path, help="folder for table.md, sheet.png and chart.png")
     fitting.set_defaults(run=_fit)
@@ -121,10 +129,10 @@ def _get_pairs(arguments: argparse.Namespace, space: LatentSpace) -> Cut:
     if arguments.pairs:
         files = [_load(path, space) for path in arguments.pairs]
         pictures = [(file, i // arguments.crops) for file, some in enumerate(files) for i in range(len(some))]
-        numbers = {picture: number for number, picture in enumerate(dict.fromkeys(pictures))}
+        known = {picture: number for number, picture in enumerate(dict.fromkeys(pictures))}
         pairs = reduce(add, files)
         names = ", ".join(path.name for path in arguments.pairs)
-        return Cut(pairs, f"{len(pairs)} pairs of {names}", [numbers[picture] for picture in pictures])
+        return Cut(pairs, f"{len(pairs)} pairs of {names}", [known[picture] for picture in pictures])
     if not arguments.encoder:
         raise FitError("say what to fit on: --encoder FILE [--images DIR], or --pairs FILE")
     if not arguments.images:
@@ -216,7 +224,8 @@ def _pairs(arguments: argparse.Namespace) -> int:
 def _fit(arguments: argparse.Namespace) -> int:
     folder, name = _place(arguments)
     space = _space(arguments)
-    _expect_room(folder, arguments.report)
+    _expect_room(folder, arguments.report, *(path.parent for path in arguments.statistics[:1]))
+    sittings = Sittings.gathered(arguments.kind, space.name, arguments.statistics) if arguments.statistics else None
     material = _material(arguments, space)
     changes = {"seed": arguments.seed, **_given(arguments, "steps", "lr")}
     with Bars() as bars:
@@ -230,11 +239,15 @@ def _fit(arguments: argparse.Namespace) -> int:
             name=name,
             changes=changes,
             tell=bars.show,
+            sittings=sittings,
         )
     print(f"on {material.judged_on}; the first is what `auto` takes now:\n")
     print(made.table())
     for path in made.save(folder):
         print(f"\n{path}", end="")
+    if made.sittings is not None:
+        made.sittings.save(arguments.statistics[0])
+        print(f"\n{arguments.statistics[0]}: {made.sittings}", end="")
     print("\n\n" + "\n".join((*made.verdicts(), *made.notes)))
     if arguments.report:
         _write_report(arguments.report, made.table(), made.sheet(), made.chart())

@@ -134,7 +134,7 @@ def test_adding_leaves_both_parts_as_they_were():
 
 
 def test_sums_of_different_forms_are_not_added():
-    with pytest.raises(FitError, match=r"expected sums for the same form, got .*degree=1.* and .*degree=2"):
+    with pytest.raises(FitError, match=r"expected sums for the same form, .*degree=1.*, got .*degree=2"):
         Sums(Form(channels=4)) + Sums(Form(channels=4, degree=2))
 
 

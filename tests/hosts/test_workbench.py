@@ -13,6 +13,7 @@ from safelight.decoders.space_table import SPACES
 from safelight.decoders.spaces import LatentSpace
 from safelight.fitting.make import AtHand, make, split
 from safelight.fitting.pairs import Pairs
+from safelight.fitting.sittings import Sittings
 from safelight.hosts import workbench
 from safelight.hosts.cli import main
 from safetensors.torch import save_file
@@ -258,3 +259,99 @@ def test_pairs_of_two_evenings_are_fitted_on_together(tmp_path, pairs):
     assert main(["fit", "--space", "flux2", "--pairs", *files, "--kind", "affine", "--out", str(out)]) == 0
     # Two crops of each picture, as `pairs` makes them; each file begins with another one.
     assert re.fullmatch(r"[67] of 10 pairs of one.safetensors, two.safetensors", read_card(out).fitted_on)
+
+
+@pytest.fixture
+def evenings(tmp_path, pairs):
+    """Options that fit on pictures 0-3, on 4-6 and on 0-6, all with 7 to choose by and 8 and 9 to judge by."""
+    loaded = Pairs.load(pairs)
+    parts = {"one": slice(0, 4), "two": slice(4, 7), "all": slice(0, 7), "choose": slice(7, 8), "judge": slice(8, 10)}
+    for name, part in parts.items():
+        Pairs(loaded.latents[part], loaded.pixels[part]).save(tmp_path / f"{name}.safetensors")
+    held_back = [f"--{name}={tmp_path / name}.safetensors" for name in ("choose", "judge")]
+
+    def options(name, out, *statistics, kind="affine"):
+        files = [f"--statistics={tmp_path / file}" for file in statistics]
+        chosen = [
+            "--space=flux2",
+            f"--pairs={tmp_path / name}.safetensors",
+            f"--kind={kind}",
+            f"--out={tmp_path / out}",
+        ]
+        return ["fit", *chosen, *held_back, *files]
+
+    return options
+
+
+def test_what_was_fitted_in_two_sittings_is_what_one_would_have_given(tmp_path, evenings, capsys):
+    sums = tmp_path / "sums.safetensors"
+    assert main(evenings("one", "first.safetensors", sums.name)) == 0
+    assert "sums.safetensors: 576 latent pixels in 1 sitting\n" in capsys.readouterr().out
+    assert main(evenings("two", "second.safetensors", sums.name)) == 0
+    assert "sums.safetensors: 1,008 latent pixels in 2 sittings\n" in capsys.readouterr().out
+    assert main(evenings("all", "at-once.safetensors")) == 0
+    apart, at_once = (read_decoder(tmp_path / f"{name}.safetensors") for name in ("second", "at-once"))
+    assert apart.card.fitted_on == "3 pairs of two.safetensors; 1,008 latent pixels in 2 sittings"
+    assert at_once.card.fitted_on == "7 pairs of all.safetensors"
+    for name, tensor in at_once.net.state_dict().items():
+        assert torch.equal(apart.net.state_dict()[name], tensor)
+
+
+def test_statistics_of_another_machine_are_added(tmp_path, evenings):
+    assert main(evenings("one", "first.safetensors", "here.safetensors")) == 0
+    there = (tmp_path / "here.safetensors").rename(tmp_path / "there.safetensors")
+    content = there.read_bytes()
+    assert main(evenings("two", "both.safetensors", "here.safetensors", "there.safetensors")) == 0
+    assert there.read_bytes() == content
+    assert read_card(tmp_path / "both.safetensors").fitted_on.endswith("; 1,008 latent pixels in 2 sittings")
+    assert Sittings.load(tmp_path / "here.safetensors").count == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "told"),
+    [
+        ("two", "quadratic", "expected the statistics of quadratic for flux2, got those of affine for flux2"),
+        ("two", "conv", "got conv: a training needs the pictures themselves"),
+        ("two", "auto", "got auto: a training needs the pictures themselves"),
+        ("one", "affine", "4 of the 4 pictures to fit on are in the statistics already"),
+    ],
+)
+def test_statistics_that_cannot_be_gone_on_with_are_left_as_they_are(tmp_path, evenings, capsys, name, kind, told):
+    sums = tmp_path / "sums.safetensors"
+    assert main(evenings("one", "first.safetensors", sums.name)) == 0
+    content = sums.read_bytes()
+    assert main(evenings(name, "second.safetensors", sums.name, kind=kind)) == 2
+    assert told in capsys.readouterr().err
+    assert sums.read_bytes() == content
+    assert not (tmp_path / "second.safetensors").exists()
+
+
+def test_damaged_statistics_are_refused_before_the_work_and_left_as_they_are(tmp_path, evenings, capsys, monkeypatch):
+    sums = tmp_path / "sums.safetensors"
+    assert main(evenings("one", "first.safetensors", sums.name)) == 0
+    damaged = bytearray(sums.read_bytes())
+    damaged[-1] ^= 1
+    sums.write_bytes(damaged)
+    monkeypatch.setattr(workbench, "_get_pairs", lambda *_: pytest.fail("pictures were looked at"))
+    assert main(evenings("two", "second.safetensors", sums.name)) == 2
+    assert "it is not as it was written; remove the file to begin anew" in capsys.readouterr().err
+    assert sums.read_bytes() == damaged
+
+
+def test_an_interrupted_write_leaves_the_statistics_that_were_there(tmp_path, evenings, monkeypatch):
+    sums = tmp_path / "sums.safetensors"
+    assert main(evenings("one", "first.safetensors", sums.name)) == 0
+    content, replace = sums.read_bytes(), Path.replace
+
+    def interrupted(beside, path):
+        if path == sums:
+            raise KeyboardInterrupt
+        return replace(beside, path)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    assert main(evenings("two", "second.safetensors", sums.name)) == 130
+    assert sums.read_bytes() == content
+    assert not list(tmp_path.glob(".*"))
+    monkeypatch.undo()
+    assert main(evenings("two", "second.safetensors", sums.name)) == 0
+    assert Sittings.load(sums).count == 2
