@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import sys
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -422,6 +423,23 @@ def test_only_the_rooms_of_invokeai_import_it():
 
 def test_no_family_is_named_twice():
     assert len({family.name for family in FAMILIES}) == len(FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("there", "is_invokeai"),
+    [
+        ([], False),
+        (["invokeai.app.invocations"], True),
+        (["comfy", "folder_paths"], False),
+        (["comfy", "folder_paths", "invokeai.app.invocations"], False),  # installed beside ComfyUI, and imported
+    ],
+)
+def test_whose_import_it_is(monkeypatch, there, is_invokeai):
+    for name in ("comfy", "folder_paths"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in there:
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace())
+    assert safelight._is_in_invokeai() is is_invokeai
 
 
 def test_importing_the_package_where_there_is_no_host_registers_nothing():
