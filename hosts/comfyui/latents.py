@@ -1,6 +1,6 @@
 """What a LATENT holds, which is what the VAE takes, as what a sampler holds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,22 @@ def picture_of(latent: Mapping[str, Any]) -> Tensor:
     """The samples of a LATENT; of picture and sound, the picture."""
     samples = latent["samples"]
     return samples.unbind()[0] if getattr(samples, "is_nested", False) else samples
+
+
+def unpacked(latents: Tensor, shapes: Sequence[Sequence[int]]) -> Any:
+    """Latents as the LATENT of a sampler holds them: several in one, where the sampler had them flat in one pack.
+
+    Raises:
+        LatentsError: this version of ComfyUI has no such latents.
+    """
+    if len(shapes) < 2:
+        return latents
+    try:
+        from comfy.nested_tensor import NestedTensor
+        from comfy.utils import unpack_latents
+    except ImportError:
+        raise LatentsError("picture and sound in one: this version of ComfyUI does not know such latents") from None
+    return NestedTensor(unpack_latents(latents, shapes))
 
 
 def origin(model: Any, name: str, spaces: Spaces) -> Origin:

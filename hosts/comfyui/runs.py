@@ -17,6 +17,7 @@ from ...preview.gather import Kept
 from ...preview.latents import SavedLatents
 from ...preview.manifest import NAME
 from ...preview.saved import SavedRun
+from .latents import unpacked
 from .library import catalogue
 
 MOST_LISTED, MOST_SEEN, DEEPEST = 200, 20_000, 6
@@ -142,16 +143,9 @@ def _expect_space(saved: SavedLatents, latents: Tensor) -> None:
 
 def _unpacked(saved: SavedLatents, latents: Tensor) -> Any:
     shapes = _shapes(saved)
-    if len(shapes) < 2:
-        return latents
-    if latents.ndim != 3 or latents.shape[2] != sum(math.prod(shape[1:]) for shape in shapes):
+    if len(shapes) > 1 and (latents.ndim != 3 or latents.shape[2] != sum(math.prod(shape[1:]) for shape in shapes)):
         raise LatentsError(f"step {saved.index}: expected latents packed of {shapes}, found {list(latents.shape)}")
-    try:
-        from comfy.nested_tensor import NestedTensor
-        from comfy.utils import unpack_latents
-    except ImportError:
-        raise LatentsError("picture and sound in one: this version of ComfyUI does not know such latents") from None
-    return NestedTensor(unpack_latents(latents, shapes))
+    return unpacked(latents, shapes)
 
 
 def _shapes(saved: SavedLatents) -> list[list[int]]:

@@ -20,6 +20,7 @@ from ...preview.run import Run
 from ...preview.saved import SavedRun, evenly
 from ...preview.sheet import lay_out
 from .facts import Prompt
+from .latents import unpacked
 from .resume import resuming
 
 MAX_RECORDS = 64  # of one node: an upscaler samples every tile
@@ -204,8 +205,8 @@ class Steps:
         given = _process_out(model, record.latent_format, noisy)
         expected = _process_in(model, record.latent_format, given)
         return Continuation(
-            noisy={"samples": _unpacked(given, record.shapes)},
-            denoised={"samples": _unpacked(self._denoised(model, record, saved), record.shapes)},
+            noisy={"samples": unpacked(given, record.shapes)},
+            denoised={"samples": unpacked(self._denoised(model, record, saved), record.shapes)},
             sigmas=sigmas[at:].clone(),
             start_at_step=schedule.start + at,
             steps=schedule.steps,
@@ -299,13 +300,3 @@ def _process_out(model: Any, latent_format: Any, latents: Tensor) -> Tensor:
 def _process_in(model: Any, latent_format: Any, latents: Tensor) -> Tensor:
     of_model = latent_format is model.model.latent_format
     return (model.model.process_latent_in if of_model else latent_format.process_in)(latents)
-
-
-def _unpacked(latents: Tensor, shapes: Sequence[Sequence[int]]) -> Any:
-    """Latents as the LATENT of a sampler holds them: several in one, where they were packed."""
-    if len(shapes) == 1:
-        return latents
-    from comfy.nested_tensor import NestedTensor  # older hosts have neither this nor packed latents
-    from comfy.utils import unpack_latents
-
-    return NestedTensor(unpack_latents(latents, shapes))
