@@ -27,7 +27,9 @@ from ..decoders.tensors import SAFE
 from ..fitting.encoders import read_encoder
 from ..fitting.halfway import halfway_pairs, judge_halfway, vary
 from ..fitting.ladder import LADDER
-from ..fitting.make import AtHand, Material, make, split
+from ..fitting.made import AtHand
+from ..fitting.make import make
+from ..fitting.material import Material, split
 from ..fitting.pairs import Encode, Pairs, encode_pairs
 from ..fitting.pictures import crops, find
 from ..fitting.procedural import pictures

@@ -22,7 +22,9 @@ from ...decoders.identify import UNKNOWN, new_row
 from ...decoders.spaces import AUDIO, LatentSpace, Spaces
 from ...fitting import procedural
 from ...fitting.ladder import LADDER
-from ...fitting.make import CLASSES, AtHand, Made, Material, make, split
+from ...fitting.made import AtHand, Made
+from ...fitting.make import CLASSES, make
+from ...fitting.material import Material, split
 from ...fitting.pairs import encode_pairs
 from ...fitting.pictures import cut
 from ...fitting.train import Progress

@@ -14,10 +14,12 @@ from safelight.decoders.merit import LIGHT, gain_db
 from safelight.decoders.polynomial import Polynomial
 from safelight.decoders.space_table import SPACES
 from safelight.decoders.spaces import LatentSpace
-from safelight.fitting import make as making
+from safelight.fitting import made as telling
 from safelight.fitting import train as training
 from safelight.fitting.ladder import measure
-from safelight.fitting.make import BESIDE_MOST, CLASSES, AtHand, described, make, split
+from safelight.fitting.made import BESIDE_MOST, AtHand
+from safelight.fitting.make import CLASSES, make
+from safelight.fitting.material import described, split
 from safelight.fitting.pairs import Pairs
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
@@ -173,7 +175,7 @@ def test_what_another_at_hand_is_ahead_of_is_kept_out_as_well(fitted, poor):
 
 
 def test_what_a_cpu_cannot_do_in_passing_is_for_accelerators(fitted, poor, monkeypatch):
-    monkeypatch.setattr(making, "LIGHT", 10)
+    monkeypatch.setattr(telling, "LIGHT", 10)
     made = fitted()
     assert made.best is poor
     assert "on a GPU only, 12 multiplications for each latent pixel" in made.verdicts()[0]
@@ -182,7 +184,7 @@ def test_what_a_cpu_cannot_do_in_passing_is_for_accelerators(fitted, poor, monke
 
 def test_what_is_heavy_and_worse_is_not_said_to_be_taken_anywhere(fitted, monkeypatch):
     good = fitted("quadratic").new[0]
-    monkeypatch.setattr(making, "LIGHT", 10)
+    monkeypatch.setattr(telling, "LIGHT", 10)
     [verdict] = fitted(at_hand=AtHand(in_use=good)).verdicts()
     assert verdict.startswith("sd1-affine: kept out of auto: ")
     assert "GPU" not in verdict
@@ -286,7 +288,7 @@ def test_a_disk_that_takes_no_file_is_told(fitted, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(making, "write_decoder", full)
+    monkeypatch.setattr(telling, "write_decoder", full)
     with pytest.raises(FitError, match=r"sd1-affine\.safetensors: expected to write .* No space left on device"):
         made.save(tmp_path)
     assert not list(tmp_path.iterdir())

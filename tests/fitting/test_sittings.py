@@ -9,7 +9,9 @@ from safelight.decoders.errors import FitError
 from safelight.decoders.space_table import SPACES
 from safelight.fitting.closed import Form, Sums
 from safelight.fitting.ladder import LADDER, fit
-from safelight.fitting.make import AtHand, make, split
+from safelight.fitting.made import AtHand
+from safelight.fitting.make import make
+from safelight.fitting.material import split
 from safelight.fitting.pairs import Pairs
 from safelight.fitting.sittings import Sittings, keys
 

@@ -11,7 +11,9 @@ from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.files import read_card, read_decoder
 from safelight.decoders.space_table import SPACES
 from safelight.decoders.spaces import LatentSpace
-from safelight.fitting.make import AtHand, make, split
+from safelight.fitting.made import AtHand
+from safelight.fitting.make import make
+from safelight.fitting.material import split
 from safelight.fitting.pairs import Pairs
 from safelight.fitting.sittings import Sittings
 from safelight.hosts import workbench
