@@ -30,10 +30,8 @@ from torch import Tensor
 
 import nodes
 
-from ...decoders.catalogue import Candidate
 from ...decoders.errors import SafelightError
-from ...decoders.identify import Evidence, identify
-from ...decoders.spaces import LatentSpace
+from ...decoders.identify import identify
 from ...preview.cadence import Cadence
 from ...preview.develop import Developer
 from ...preview.mailbox import Mailbox
@@ -44,7 +42,7 @@ from ...preview.sink import Sink
 from ...preview.snapshot import Selection
 from ...preview.step import Step
 from .facts import Prompt, format_evidence
-from .library import catalogue
+from .library import candidates, catalogue
 from .preferences import Preferences
 from .replacement import Replacement
 
@@ -201,7 +199,7 @@ def _better(own: Any, device: torch.device, latent_format: Any) -> Previewer | N
     sink = Ordinary(Place.current(prompt, prompt.client))
     pipeline = Pipeline(
         run,
-        Developer(space, partial(_candidates, space, evidence, accelerated), log.info),
+        Developer(space, partial(candidates, space, evidence, accelerated), log.info),
         [Outlet(sink, Cadence())],
         select=_first_picture,
         mailbox=mailbox,
@@ -212,14 +210,6 @@ def _better(own: Any, device: torch.device, latent_format: Any) -> Previewer | N
 def _is_animated(prompt: Prompt) -> bool:
     extra = (prompt.workflow or {}).get("extra")
     return isinstance(extra, Mapping) and bool(extra.get(ANIMATED)) and ANIMATOR in nodes.NODE_CLASS_MAPPINGS
-
-
-def _candidates(space: LatentSpace, evidence: Evidence, accelerated: bool) -> list[Candidate]:
-    choose = partial(catalogue().candidates, space, evidence=evidence, accelerated=accelerated)
-    try:
-        return choose(Preferences.current().decoder)
-    except SafelightError:  # what a person always prefers need not be there for every space
-        return choose()
 
 
 def _first_picture(x0: Any) -> Tensor:

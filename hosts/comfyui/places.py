@@ -14,6 +14,7 @@ import torch
 from comfy.cli_args import args as cli
 from server import PromptServer
 
+from ...decoders.errors import SinkError
 from ...preview.animation import Animation, Pace
 from ...preview.cadence import Cadence
 from ...preview.encode import Encoding
@@ -106,8 +107,7 @@ def _room(folder: Path) -> Room:
 
 def _kept(run: Run, settings: Settings, prompt: Prompt, size: tuple[int, int]) -> list[Sink]:
     try:
-        prefix = expand(settings.filename_prefix, prompt.graph, prompt.workflow, datetime.now().astimezone())
-        kept = RunFolder(_numbered(prefix, size), run)
+        kept = RunFolder(_numbered(_expanded(settings.filename_prefix, prompt), size), run)
     except OSError as error:  # a full or read-only disk: the screen can still be served
         run.note(f"no step is written to disk: {error}")
         return []
@@ -132,6 +132,26 @@ def _products(settings: Settings, folder: RunFolder) -> list[Sink]:
         )
         products.append(animation)
     return products
+
+
+def check_prefix(prefix: str, prompt: Prompt) -> None:
+    """Raises what is wrong with the place that `prefix` leads to, before anything is sampled.
+
+    Raises:
+        SinkError: no folder can be made there.
+        Exception: the host's own, where it is not in the output folder.
+    """
+    try:
+        folder_paths.get_save_image_path(_expanded(prefix, prompt), folder_paths.get_output_directory())
+    except OSError as error:
+        raise SinkError(
+            f"filename_prefix {prefix!r}: no folder can be made there ({error.strerror}); "
+            "choose another place in the output folder"
+        ) from None
+
+
+def _expanded(prefix: str, prompt: Prompt) -> str:
+    return expand(prefix, prompt.graph, prompt.workflow, datetime.now().astimezone())
 
 
 def _numbered(prefix: str, size: tuple[int, int]) -> Path:

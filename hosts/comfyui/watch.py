@@ -5,13 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, final
 
-import folder_paths
 from comfy.model_management import InterruptProcessingException
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...decoders.catalogue import AUTO, Candidate
-from ...decoders.errors import SafelightError, SinkError
+from ...decoders.errors import SafelightError
 from ...decoders.identify import Evidence, identify, unknown
 from ...decoders.spaces import LatentSpace
 from ...preview.animation import check
@@ -25,9 +23,8 @@ from ...preview.step import Step
 from . import full
 from .extent import capacity, final_size, picture_bytes, select_of_pack, selection
 from .facts import Prompt, frame_rate, latent_evidence, noisy_gains, sampler_facts
-from .library import catalogue
-from .places import latent_files, places
-from .preferences import Preferences
+from .library import candidates, catalogue
+from .places import check_prefix, latent_files, places
 from .settings import ANIMATIONS, Settings
 from .steps import Record, Steps
 from .words import guiding_words
@@ -61,13 +58,7 @@ def attach(model: Any, settings: Settings, node: str | None, steps: Steps | None
     if settings.decoder == FULL:
         full.check(settings.vae, settings.show)
     if settings.write_intermediates:
-        try:
-            folder_paths.get_save_image_path(settings.filename_prefix, folder_paths.get_output_directory())
-        except OSError as error:
-            raise SinkError(
-                f"filename_prefix {settings.filename_prefix!r}: no folder can be made there ({error.strerror}); "
-                "choose another place in the output folder"
-            ) from None
+        check_prefix(settings.filename_prefix, Prompt.current())
     if settings.animates:
         check(settings.animation, settings.animation_from_step, settings.animation_to_step, ANIMATIONS)
     watched = model.clone()
@@ -177,7 +168,7 @@ class Watch:
             self._run,
             Developer(
                 space,
-                partial(_candidates, self._run, space, settings.cheap, evidence, accelerated),
+                partial(candidates, space, evidence, accelerated, settings.cheap, self._run.note),
                 self._run.note,
                 fps=frame_rate(guider),
             ),
@@ -248,16 +239,6 @@ class Watch:
         except SafelightError as error:
             self._run.note(str(error))
             return unknown(evidence)
-
-
-def _candidates(run: Run, space: LatentSpace, wanted: str, evidence: Evidence, accelerated: bool) -> list[Candidate]:
-    choose = partial(catalogue().candidates, space, evidence=evidence, accelerated=accelerated)
-    try:
-        return choose(wanted if wanted != AUTO else Preferences.current().decoder)
-    except SafelightError as error:
-        if wanted != AUTO:  # what a person always prefers need not be there for every space
-            run.note(f"{error} Chosen automatically instead.")
-        return choose()
 
 
 def _with_callback(
