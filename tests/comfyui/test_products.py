@@ -179,6 +179,12 @@ def test_a_folder_is_named_with_what_the_prompt_says(kept, server):
     assert any((server.output / f"products/{year}_31337_euler_50x33_00001/run.json").exists() for year in years)
 
 
+def test_no_folder_is_made_of_a_token_itself(kept, server):
+    kept(preview={"filename_prefix": "products/%date:yyyy%/%KSampler.seed%/run"}, seed=777)
+    assert list(server.output.glob("products/2*/777/run_00001/run.json"))
+    assert not [path.name for path in server.output.rglob("*%*")]
+
+
 def test_the_seed_in_a_name_is_that_of_the_run_though_the_node_is_cached(kept, server):
     for seed in (501, 502):
         kept(preview={"filename_prefix": "products/seed_%KSampler.seed%"}, seed=seed)
