@@ -79,7 +79,9 @@ def latent_evidence(model: Any) -> Evidence:
 
 
 def format_evidence(latent_format: Any) -> Evidence:
-    """What a latent format says of itself."""
+    """What a latent format says of itself; some packs hand over its class."""
+    if isinstance(latent_format, type):
+        latent_format = latent_format()
     return Evidence(
         host="comfyui",
         format_name=type(latent_format).__name__,

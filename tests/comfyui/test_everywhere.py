@@ -195,16 +195,16 @@ def test_a_workflow_that_another_pack_is_to_animate_is_ours_where_that_pack_is_n
     assert told(everywhere, wire, workflow=workflow).previewer == "Previewer"
 
 
-def test_a_sampler_with_a_loop_of_its_own_shows_the_first_of_its_frames(everywhere, wire):
-    latents = torch.randn((3, 5, 16, 8, 12), generator=torch.Generator().manual_seed(3))  # [steps, T, C, H, W]
-    save_file({"latents": latents}, everywhere.output / "own_loop.safetensors")
-    graph = {key: node for key, node in wire("Wan21", flow=True).items() if key == "1"}
-    graph["8"] = {"class_type": "LabOwnLoop", "inputs": {"model": ["1", 0], "file": "own_loop.safetensors"}}
-    played = everywhere.play(graph)
+@pytest.mark.parametrize(("latent_format", "space", "channels"), [("Wan21", "wan21", 16), ("Wan22", "wan22", 48)])
+def test_a_sampler_with_a_loop_of_its_own_shows_the_first_of_its_frames(everywhere, latent_format, space, channels):
+    latents = torch.randn((3, 5, channels, 8, 12), generator=torch.Generator().manual_seed(3))  # [steps, T, C, H, W]
+    save_file({"latents": latents}, everywhere.output / f"own_loop_{latent_format}.safetensors")
+    inputs = {"latent_format": latent_format, "file": f"own_loop_{latent_format}.safetensors"}
+    played = everywhere.play({"8": {"class_type": "LabOwnLoop", "inputs": inputs}})
     assert played.ends == ["execution_success"], played.named("execution_error")
     _, ids, pixels = previews_of(played)[-1]
     assert ids["node_id"] == "8"
-    assert differ(pixels, by_ours("wan21", latents[-1, :1].movedim(0, 1)[None])) < 4
+    assert differ(pixels, by_ours(space, latents[-1, :1].movedim(0, 1)[None])) < 4
 
 
 def test_a_sampler_that_preview_steps_watches_as_well_is_seen_in_both_places(everywhere, wire):

@@ -4,7 +4,9 @@ import threading
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from types import SimpleNamespace
 
+import comfy.latent_formats
 import folder_paths
 import latent_preview
 import torch
@@ -80,7 +82,8 @@ class LabWrapPreviewers:
 class LabOwnLoop:
     """A sampler with a loop of its own: hands the host's callback what a file holds, as `x0`, without `x`.
 
-    `latents` of the file is `[steps, ...]`. WanVideoWrapper does so, with a video's frames as `[T, C, H, W]`.
+    `latents` of the file is `[steps, ...]`. WanVideoWrapper does so, with a video's frames as `[T, C, H, W]`, a model
+    that is none of the host's, and the class of its latent format.
     """
 
     RETURN_TYPES = ()
@@ -89,11 +92,13 @@ class LabOwnLoop:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:  # noqa: N802
-        return {"required": {"model": ("MODEL",), "file": ("STRING", {})}}
+        return {"required": {"latent_format": ("STRING", {}), "file": ("STRING", {})}}
 
-    def loop(self, model, file):
+    def loop(self, latent_format, file):
         steps = load_file(Path(folder_paths.get_output_directory(), file))["latents"]
-        callback = latent_preview.prepare_callback(model, len(steps))
+        model = SimpleNamespace(latent_format=getattr(comfy.latent_formats, latent_format))
+        patcher = SimpleNamespace(model=model, load_device=torch.device("cpu"))
+        callback = latent_preview.prepare_callback(patcher, len(steps))
         with torch.inference_mode():
             for index, x0 in enumerate(steps):
                 handed = x0.clone()
