@@ -18,7 +18,7 @@ const WITHOUT_A_PICTURE = {
 /**
  * What stands in the place of a picture that is not there.
  *
- * @param {import("./viewer.mjs").Run | null} run
+ * @param {import("./types.mjs").Run | null} run
  * @param {string} [idle] while there is no run
  * @param {number} [now] milliseconds since 1970
  */
@@ -34,8 +34,8 @@ export function inPlaceOfPicture(run, idle = IDLE, now = Date.now()) {
 /**
  * Parts of one line, the most important first; empty where nothing is known.
  *
- * @param {import("./viewer.mjs").Run} run
- * @param {import("./viewer.mjs").ManifestStep | null} step the one that is shown
+ * @param {import("./types.mjs").Run} run
+ * @param {import("./types.mjs").ManifestStep | null} step the one that is shown
  * @param {boolean} end whether it is shown as where the run has come to, rather than for its own sake
  * @param {number} [now] milliseconds since 1970
  */

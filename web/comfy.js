@@ -15,7 +15,8 @@ const ASK_MS = 3000;
 // The host forbids keeping `.js`, but not `.mjs`: after an update a browser may hold on to old ones for days.
 const MODULES = [
   ...["store", "viewer", "places", "style"],
-  ...["caption", "compare", "elements", "frames", "keys", "manifest", "pictures", "projector", "runs", "stage", "strip", "taking", "travel", "zoom"],
+  ...["caption", "compare", "elements", "film", "frames", "full", "glance", "keys", "line", "manifest", "pictures", "projector"],
+  ...["runs", "sight", "stage", "strip", "taking", "telling", "timers", "tools", "travel", "zoom"],
 ];
 
 /** What all nodes of the page share. It outlives them: switching tabs of workflows makes all nodes anew. */

@@ -45,8 +45,8 @@ export class Compare {
   }
 
   /**
-   * @param {import("./viewer.mjs").View} view
-   * @param {{run: import("./viewer.mjs").Run, step: object | null}[]} pair
+   * @param {import("./types.mjs").View} view
+   * @param {import("./types.mjs").Shown[]} pair
    */
   show(view, pair) {
     for (const [key, made] of this.#buttons) {

@@ -22,12 +22,25 @@ export function frameOf(address) {
 }
 
 export class Frames {
+  /** Whether this browser takes pictures apart, as far as is known. */
+  able;
   #window;
   #open = new Map(); // by address, the one used last is the last
 
   /** @param {Window} window */
   constructor(window) {
     this.#window = window;
+    this.able = canTakeApart(window);
+  }
+
+  /** What an address means: a picture as `load` loads it, or a frame of it; the whole where it cannot be taken apart. */
+  async load(address, load) {
+    const one = frameOf(address);
+    if (!one) return load(address);
+    return this.get(one.file, one.frame).catch(() => {
+      this.able = false; // of this kind of picture, no more than other browsers do
+      return load(one.file);
+    });
   }
 
   /** A frame, counted from 0, or the last one if there are fewer: equal frames may have been written as one. */

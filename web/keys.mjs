@@ -1,8 +1,26 @@
-/** What keys and mouse do, for those who ask. */
+/** What the keys are for. */
 
 import { make } from "./elements.mjs";
 
-const KEYS = [
+const FAR = 5; // steps
+
+/** What a key asks for, by name; with a number where there are several of a kind. */
+const WISHES = new Map([
+  ["ArrowLeft", ["travel", -1]],
+  ["ArrowRight", ["travel", 1]],
+  ["Home", ["first"]],
+  ["End", ["end"]],
+  [" ", ["play"]],
+  ["l", ["hold"]],
+  ["c", ["compare"]],
+  ["f", ["full"]],
+  ["z", ["oneToOne"]],
+  ["s", ["save"]],
+  ["?", ["keys"]],
+  ["Escape", ["back"]],
+]);
+
+const SAID = [
   ["← →", "a step back, a step on; with Shift five"],
   ["Home End", "the first step, the newest"],
   ["Space", "play or pause"],
@@ -16,9 +34,20 @@ const KEYS = [
   ["Esc", "back"],
 ];
 
+/** What a key asks for: a name and perhaps a number. @param {KeyboardEvent} event @returns {[string, number?] | null} */
+export function wishOf(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return null;
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (key === " " && event.target.closest?.("button, summary")) return null; // it is theirs
+  if (/^[1-9]$/.test(key)) return ["run", Number(key)];
+  const [name, by] = WISHES.get(key) ?? [];
+  if (by !== undefined) return [name, event.shiftKey ? by * FAR : by];
+  return name ? [name] : null;
+}
+
 /** A list that lies over the picture; put away it is hidden. @param {Document} document */
 export function keysCard(document) {
-  const rows = KEYS.flatMap(([key, does]) => [
+  const rows = SAID.flatMap(([key, does]) => [
     make(document, "dt", { textContent: key }),
     make(document, "dd", { textContent: does }),
   ]);

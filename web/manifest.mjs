@@ -1,6 +1,6 @@
-/** What a manifest says, put so that a picture can be shown of it; `run.json`, see the types in `viewer.mjs`. */
+/** What a manifest says, put so that a picture can be shown of it; `run.json`, see `types.mjs`. */
 
-/** @typedef {import("./viewer.mjs").Manifest} Manifest @typedef {import("./viewer.mjs").ManifestStep} ManifestStep */
+/** @typedef {import("./types.mjs").Manifest} Manifest @typedef {import("./types.mjs").ManifestStep} ManifestStep */
 
 const RATE_OVER_STEPS = 8; // the newest ones: a run may be slow to begin, or slow down
 const SILENT_MS = 60_000; // loading a model takes its time
@@ -48,6 +48,11 @@ export function extent(manifest, step) {
   };
 }
 
+/** How many frames a step's pictures have, in however many files. @param {import("./types.mjs").Shown} shown */
+export function framesOf({ run, step }) {
+  return step.frames ?? run.manifest.picture?.frames ?? 1;
+}
+
 /** The file of one item at one frame, or undefined. */
 export function fileOf(manifest, step, item, frame) {
   const { frames } = extent(manifest, step);
@@ -80,7 +85,7 @@ export function secondsPerStep(manifest) {
  * Whether a run that never said that it ended has not said anything for so long that nobody should count on it. A
  * process that was killed writes no last word.
  *
- * @param {import("./viewer.mjs").Run} run
+ * @param {import("./types.mjs").Run} run
  * @param {number} now milliseconds since 1970
  */
 export function isSilent(run, now) {

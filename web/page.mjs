@@ -10,8 +10,8 @@ const ABOUT_A_RUN = [["Contact sheet", "sheet"], ["Animation", "animation"]];
 /**
  * A source with one run, whose manifest is in the page and whose pictures lie beside it.
  *
- * @param {import("./viewer.mjs").Manifest} told
- * @returns {import("./viewer.mjs").Source}
+ * @param {import("./types.mjs").Manifest} told
+ * @returns {import("./types.mjs").Source}
  */
 export function embedded(told) {
   // As of a moment that is long gone: how much longer it takes is not to be reckoned from it.

@@ -36,7 +36,7 @@ export class Runs {
   }
 
   /**
-   * @param {import("./viewer.mjs").Run[]} runs newest first
+   * @param {import("./types.mjs").Run[]} runs newest first
    * @param {string | null} chosen
    * @param {string | null} other that it is compared with
    */

@@ -67,7 +67,7 @@ export class Store {
    *
    * @param {() => Place[]} places where the node is now
    * @param {(path: string) => string} address of a path on the server
-   * @returns {import("./viewer.mjs").Source}
+   * @returns {import("./types.mjs").Source}
    */
   source(places, address) {
     const had = new Set();

@@ -2,7 +2,7 @@
 
 import { nearestStep, newestStep, pictured, stepAtSigma } from "./manifest.mjs";
 
-/** @typedef {import("./viewer.mjs").Run} Run */
+/** @typedef {import("./types.mjs").Run} Run */
 
 /**
  * Holds no run, only names: what there is it is told each time. `index` null is the end of a run, however far that is.
