@@ -87,6 +87,19 @@ def numbered(parent: Path, name: str) -> Path:
     return next(path for i in count(1) if not (path := parent / f"{name}_{i:05d}").exists())
 
 
+def next_folder(parent: Path, name: str) -> Path:
+    """The same, made at once: another run may ask now."""
+    while True:
+        folder = numbered(parent, name)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError:
+            pass  # whoever opens the folder tells the user why it cannot be made
+        return folder
+
+
 def _make_empty(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
