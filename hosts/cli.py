@@ -23,6 +23,7 @@ from ..preview.step import Step
 from .demo import SAMPLERS, SPACE, sample, schedule
 from .headless import numbered, recording
 from .learned import add_commands as add_learned
+from .terminal import terminal
 from .view import add_command as add_view
 from .workbench import add_commands, positive
 
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--show", choices=("denoised", "noisy"), default="denoised", help="what to look at")
     demo.add_argument("--enlarge", choices=("off", *ENLARGING), default="lanczos", help="of step files (%(default)s)")
     demo.add_argument("--seed", type=int, default=7, help="of the noise (%(default)s)")
+    demo.add_argument("--live", action="store_true", help="draw the steps in this terminal while they are made")
     demo.set_defaults(run=_demo)
 
     spaces = commands.add_parser("spaces", help="list the latent spaces")
@@ -126,9 +128,10 @@ def _demo(arguments: argparse.Namespace) -> int:
         show=arguments.show,
         encoding=Encoding(enlarge=arguments.enlarge),
         sampler=sampler,
+        sinks=[terminal()] if arguments.live else [],
     ) as (pipeline, record):
         steps = sample(arguments.steps, arguments.seed, arguments.sampler)
-        for step in tqdm(steps, total=arguments.steps, unit="step", file=sys.stderr):
+        for step in tqdm(steps, total=arguments.steps, unit="step", file=sys.stderr, disable=arguments.live):
             pipeline.offer(
                 Step(
                     index=step.index,

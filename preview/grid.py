@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from .encode import shrink
+from .picture import Picture
 
 GROUND = (18, 18, 20)
 GAP = 1 / 128  # of a picture's longer side
@@ -26,6 +27,11 @@ def lay(images: Sequence[Image.Image]) -> Image.Image:
         space = gap(image.size)
         whole.paste(image, (i % columns * (width + space), i // columns * (height + space)))
     return whole
+
+
+def still(picture: Picture) -> Image.Image:
+    """A step in one picture that does not move: all of a batch, of a video the frame in the middle."""
+    return lay([Image.fromarray(frames[len(frames) // 2]) for frames in picture.pixels])
 
 
 def laid_size(count: int, one: tuple[int, int]) -> tuple[int, int]:

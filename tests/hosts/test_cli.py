@@ -303,3 +303,11 @@ def test_a_folder_that_is_none_is_told(tmp_path, capsys):
 def test_it_runs_as_a_module():
     finished = subprocess.run([sys.executable, "-m", "safelight", "--help"], capture_output=True, text=True, check=True)
     assert "demo" in finished.stdout
+
+
+def test_the_demo_is_drawn_in_the_terminal_when_asked(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SAFELIGHT_TERMINAL", "blocks")
+    assert main(["demo", "--out", str(tmp_path), "--steps", "2", "--live"]) == 0
+    drawn = capsys.readouterr().err
+    assert "▀" in drawn
+    assert "step 2 / 2" in drawn

@@ -1,0 +1,390 @@
+"""The terminal: its environment tells what it can, pictures stay in their place, and it is left as it was."""
+
+import io
+import re
+import sys
+import types
+from itertools import count
+
+import numpy as np
+import pytest
+from safelight.decoders.space_table import SPACES
+from safelight.hosts import screens
+from safelight.hosts.graphics import Cells
+from safelight.hosts.headless import recording
+from safelight.hosts.screens import in_notebook, screen_here
+from safelight.hosts.terminal import DRAW, ProgressLine, TerminalScreen, caption, graphics_here, terminal
+from safelight.preview.picture import Picture
+from safelight.preview.sink import NoSink
+from safelight.preview.step import Step
+from tqdm import tqdm
+
+SIZE = Cells(80, 24)  # what a terminal is taken for that does not tell
+
+
+class Terminal(io.StringIO):
+    """A terminal of 80 by 24 that keeps its lines, those that scrolled out as well, and where the cursor is."""
+
+    def __init__(self, tty=True, encoding="utf-8"):
+        super().__init__()
+        self.lines, self.y, self.x, self.saved, self.hidden = [""], 0, 0, (0, 0), False
+        self.writes, self.tty, self.told = [], tty, encoding
+
+    @property
+    def encoding(self):
+        return self.told
+
+    def isatty(self):
+        return self.tty
+
+    def write(self, text):
+        self.writes.append(text)
+        token = (
+            r"\x1b\[(\??)([\d;]*)([A-Za-z])|\x1b_G[^\x1b]*\x1b\\|\x1bP[^\x1b]*\x1b\\|\x1b\][^\x07]*\x07|\x1b([78])|."
+        )
+        for match in re.finditer(token, text, re.DOTALL):
+            self._do(match)
+        return len(text)
+
+    def _do(self, match):
+        private, number, command, cursor = match.groups()
+        if command:
+            self._command(private + command, int(number) if number.isdigit() else 0)
+        elif cursor:
+            self.saved, (self.y, self.x) = ((self.y, self.x), (self.y, self.x)) if cursor == "7" else (self.saved,) * 2
+        elif match[0] == "\n":
+            self.y += 1
+            self.lines += [""] * (self.y + 1 - len(self.lines))
+        elif match[0] == "\r":
+            self.x = 0
+        elif len(match[0]) == 1:
+            line = self.lines[self.y].ljust(self.x)
+            self.lines[self.y] = line[: self.x] + match[0] + line[self.x + 1 :]
+            self.x += 1
+
+    def _command(self, command, number):
+        top = max(0, len(self.lines) - SIZE.rows)
+        if command in "AB":
+            self.y = min(max(self.y + (number if command == "B" else -number), top), len(self.lines) - 1)
+        elif command == "K":
+            assert number == 2
+            self.lines[self.y] = ""
+        elif command in ("?h", "?l") and number == 25:
+            self.hidden = command == "?l"
+        else:
+            assert command in ("m", "?h", "?l"), command
+
+    @property
+    def text(self):
+        return [line.rstrip() for line in self.lines]
+
+
+@pytest.fixture(autouse=True)
+def window(monkeypatch):
+    """The size of this machine's own terminal, if it has one, is no part of these tests."""
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: SIZE)
+
+
+def picture_of(index, total=6, **fields):
+    pixels = np.random.default_rng(index).integers(0, 256, (1, 1, 8, 12, 3), np.uint8)
+    facts = {"sigma": 0.5, "show": "denoised", "at_s": 0.2 * index, "shown": (96, 64), "decode_ms": 1.0, "decoder": "d"}
+    return Picture(**{"index": index, "total": total, "pixels": pixels, **facts, **fields})
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def unhurried():
+    """A clock by which there is always ten times as long until the next step as everything so far has taken."""
+    return (10.0**i for i in count()).__next__
+
+
+def screen_on(stream, graphics="blocks", clock=None):
+    return TerminalScreen(graphics, stream, room=Cells(30, 10), clock=clock or unhurried())
+
+
+@pytest.mark.parametrize(
+    ("graphics", "environment"),
+    [
+        ("kitty", {"TERM": "xterm-kitty", "COLORTERM": "truecolor"}),
+        ("kitty", {"TERM": "xterm-kitty"}),  # over ssh
+        ("kitty", {"TERM": "xterm-256color", "KITTY_WINDOW_ID": "1"}),
+        ("kitty", {"TERM": "xterm-ghostty"}),
+        ("kitty", {"TERM": "xterm-256color", "TERM_PROGRAM": "ghostty"}),
+        ("iterm", {"TERM": "xterm-256color", "TERM_PROGRAM": "iTerm.app", "COLORTERM": "truecolor"}),
+        ("iterm", {"TERM": "xterm-256color", "LC_TERMINAL": "iTerm2"}),  # over ssh
+        ("iterm", {"TERM": "xterm-256color", "TERM_PROGRAM": "WezTerm"}),
+        ("sixel", {"TERM": "foot"}),
+        ("sixel", {"TERM": "foot-extra", "COLORTERM": "truecolor"}),
+        ("sixel", {"TERM": "mlterm-256color"}),
+        ("blocks", {"TERM": "xterm-256color", "COLORTERM": "truecolor"}),
+        ("blocks", {"TERM": "xterm-256color", "COLORTERM": "truecolor", "TERM_PROGRAM": "vscode"}),
+        ("blocks", {"TERM": "xterm-direct"}),
+        ("blocks", {"WT_SESSION": "an id"}),
+        ("blocks-256", {"TERM": "xterm-256color"}),
+        ("blocks-256", {"TERM": "xterm-256color", "TERM_PROGRAM": "Apple_Terminal"}),
+        # Within a multiplexer, whatever is around it.
+        ("blocks", {"TERM": "tmux-256color", "COLORTERM": "truecolor", "KITTY_WINDOW_ID": "1", "TMUX": "/tmp/tmux"}),
+        ("blocks-256", {"TERM": "screen-256color", "LC_TERMINAL": "iTerm2", "STY": "1.pts"}),
+        ("line", {"TERM": "screen"}),
+        # Where colours are not wanted or not there.
+        ("line", {"TERM": "xterm-kitty", "NO_COLOR": "1"}),
+        ("line", {"TERM": "dumb"}),
+        ("line", {"TERM": "linux"}),
+        ("line", {"TERM": "xterm"}),
+        ("line", {}),
+        # What the user says goes; what means nothing does not.
+        ("sixel", {"TERM": "dumb", "SAFELIGHT_TERMINAL": "sixel"}),
+        ("line", {"TERM": "xterm-kitty", "SAFELIGHT_TERMINAL": "line"}),
+        ("kitty", {"TERM": "xterm-kitty", "SAFELIGHT_TERMINAL": "hologram"}),
+    ],
+)
+def test_what_a_terminal_can_is_told_by_its_environment(graphics, environment):
+    assert graphics_here(environment, Terminal()) == graphics
+
+
+def test_what_is_no_terminal_gets_no_pictures():
+    assert graphics_here({"TERM": "xterm-kitty"}, Terminal(tty=False)) == "line"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "no such", None])
+def test_where_a_half_block_cannot_be_written_there_are_no_pictures(encoding):
+    assert graphics_here({"TERM": "xterm-256color"}, Terminal(encoding=encoding)) == "line"
+
+
+def test_the_screen_is_what_the_terminal_can_be():
+    assert isinstance(terminal(Terminal(), {"TERM": "xterm-256color"}), TerminalScreen)
+    assert isinstance(terminal(Terminal(), {"TERM": "dumb"}), ProgressLine)
+
+
+@pytest.mark.parametrize("graphics", DRAW)
+def test_steps_are_drawn_in_one_place_and_the_cursor_ends_below(graphics):
+    stream = Terminal()
+    stream.write("$ python script.py\n")
+    screen = screen_on(stream, graphics)
+    screen.open()
+    for index in range(1, 7):
+        screen.show(picture_of(index))
+        assert not stream.hidden
+        place = 10
+        assert (stream.y, stream.x) == (1 + place + 1, 0)
+    screen.close("finished")
+    assert (stream.y, stream.x) == (12, 0)
+    assert len(stream.lines) == 13
+    assert stream.text[0] == "$ python script.py"
+    assert "step 6 / 6   σ 0.5   d   1.2 s" in stream.text[11]
+    assert stream.text[12] == ""
+
+
+def test_each_drawing_leaves_the_terminal_as_it_was():
+    stream = Terminal()
+    screen = screen_on(stream)
+    screen.open()
+    stream.writes.clear()
+    screen.show(picture_of(1))
+    (drawn,) = (text for text in stream.writes if text)
+    assert drawn.startswith("\x1b[?2026h\x1b[?25l")
+    assert drawn.endswith("\x1b[?25h\x1b[?2026l")
+    assert drawn.rindex("\x1b[0m") > drawn.rindex("\x1b[2m"), "a colour is left on"
+
+
+def test_pictures_come_no_more_often_than_the_line_can_take_them_and_the_last_one_always():
+    stream, clock = Terminal(), Clock()
+    screen = screen_on(stream, clock=clock)
+    screen.open()
+
+    def drawn():
+        return sum("?2026h" in text for text in stream.writes)
+
+    write = stream.write
+
+    def slow(text):
+        clock.now += 0.5 * ("?2026h" in text)
+        return write(text)
+
+    stream.write = slow
+    screen.show(picture_of(1))
+    clock.now += 1.4  # after half a second of writing, one and a half of rest
+    screen.show(picture_of(2))
+    assert drawn() == 1
+    clock.now += 0.2
+    screen.show(picture_of(3))
+    assert drawn() == 2
+    screen.show(picture_of(4))
+    assert drawn() == 2
+    screen.close("finished")
+    assert drawn() == 3
+    assert any("step 4 / 6" in line for line in stream.text)
+
+
+@pytest.mark.parametrize("state", ["interrupted", "failed"])
+def test_a_run_that_was_cut_short_says_so(state):
+    stream = Terminal()
+    screen = screen_on(stream)
+    screen.open()
+    screen.show(picture_of(2))
+    screen.close(state)
+    assert f"{state}   step 2 / 6" in stream.text[10]
+
+
+def test_without_a_picture_nothing_is_written():
+    stream = Terminal()
+    screen = screen_on(stream)
+    screen.open()
+    screen.close("failed")
+    assert stream.writes == []
+
+
+def test_a_second_run_is_drawn_below_the_first():
+    stream = Terminal()
+    screen = screen_on(stream)
+    for _ in range(2):
+        screen.open()
+        screen.show(picture_of(1))
+        screen.show(picture_of(2, 2))
+        screen.close("finished")
+    assert [i for i, line in enumerate(stream.text) if "step 2 / 2" in line] == [10, 21]
+
+
+def test_a_progress_bar_of_others_goes_on_below_the_picture_and_stays_when_it_ends():
+    stream = Terminal()
+    screen = screen_on(stream)
+    screen.open()
+    with tqdm(total=3, file=stream, ascii=True, mininterval=0) as bar:
+        for index in range(1, 4):
+            screen.show(picture_of(index, 3))
+            bar.update()
+            assert f"{index}/3" in stream.text[11]
+    assert stream.y == 12
+    stream.write("a word\n")
+    screen.show(picture_of(3, 3))
+    screen.close("finished")
+    assert "step 3 / 3" in stream.text[10] or "step 3 / 3" in stream.text[11]
+
+
+def test_after_a_bar_has_ended_the_last_picture_is_still_drawn_over_the_one_before():
+    stream = Terminal()
+    screen = screen_on(stream)
+    screen.open()
+    with tqdm(total=2, file=stream, ascii=True, mininterval=0) as bar:
+        screen.show(picture_of(1, 2))
+        bar.update(2)
+    for _ in range(2):  # a line that was left is still there the second time
+        screen.show(picture_of(2, 2))
+        assert "step 2 / 2" in stream.text[10]
+        assert "2/2" in stream.text[11]
+        assert (stream.y, stream.x) == (12, 0)
+    screen.close("finished")
+    assert sum("step" in line for line in stream.text) == 1
+
+
+def test_a_window_that_changes_its_size_gets_a_place_anew(monkeypatch):
+    stream = Terminal()
+    screen = screen_on(stream)
+    screen.open()
+    screen.show(picture_of(1))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: (20, 24))
+    screen.show(picture_of(2))
+    assert ["step 1" in stream.text[10], "step 2" in "".join(stream.text[11:])] == [True, True]
+
+
+def test_a_window_without_room_for_a_picture_is_left_alone(monkeypatch):
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: (80, 3))
+    stream = Terminal()
+    screen = screen_on(stream)
+    screen.open()
+    screen.show(picture_of(1))
+    screen.close("finished")
+    assert "".join(stream.writes) == ""
+
+
+def test_a_batch_is_drawn_side_by_side_and_of_a_video_the_frame_in_the_middle():
+    pixels = np.zeros((2, 3, 8, 8, 3), np.uint8)
+    pixels[0, 1], pixels[1, 1] = (255, 0, 0), (0, 255, 0)
+    stream = Terminal()
+    screen = screen_on(stream)
+    screen.show(picture_of(1, pixels=pixels, shown=(128, 64)))
+    drawn = "".join(stream.writes)
+    assert "38;2;255;0;0" in drawn
+    assert "38;2;0;255;0" in drawn
+
+
+@pytest.mark.parametrize("columns", [10, 25, 40, 55, 79])
+def test_a_caption_is_never_longer_than_the_line(columns):
+    seen = re.sub(r"\x1b\[[\d;]*m", "", caption(picture_of(3, decoder="flux2-conv-small"), "failed", columns, ""))
+    assert len(seen) <= columns
+    assert seen.strip("━─ ").startswith("failed")
+
+
+def test_a_name_moves_no_cursor():
+    assert "\x1b[2J" not in caption(picture_of(1, decoder="\x1b[2J"), "", 79, "")
+
+
+def test_a_progress_line_says_how_far_it_is():
+    stream = Terminal(tty=False)
+    line = ProgressLine(stream)
+    line.open()
+    for index in (1, 3, 6):
+        line.show(picture_of(index))
+    line.close("finished")
+    assert "6/6" in stream.text[0]
+    assert "\x1b" not in "".join(stream.writes)
+
+
+def test_a_terminal_that_is_gone_costs_a_note_and_no_picture(tmp_path):
+    stream = Terminal()
+
+    def gone(text):
+        raise BrokenPipeError("gone")
+
+    stream.write = gone
+    with recording(tmp_path / "run", SPACES["sd1"], sinks=[screen_on(stream)]) as (pipeline, folder):
+        for index in (1, 2):
+            pipeline.offer(Step(index=index, total=2, denoised=latents(index)))
+    assert len(folder.manifest()["steps"]) == 2
+    assert folder.manifest()["notes"][0] == "terminal failed: BrokenPipeError: gone"
+
+
+def latents(index):
+    import torch
+
+    return torch.randn(1, 4, 6, 8, generator=torch.Generator().manual_seed(index))
+
+
+def test_a_real_run_is_seen_on_a_terminal(tmp_path):
+    stream = Terminal()
+    with recording(tmp_path / "run", SPACES["sd1"], sinks=[screen_on(stream)]) as (pipeline, _):
+        for index in (1, 2, 3):
+            pipeline.offer(Step(index=index, total=3, sigma=1 / index, denoised=latents(index)))
+    assert any("step 3 / 3   σ 0.333" in line for line in stream.text)
+    assert not stream.hidden
+
+
+# The screen for wherever a script runs.
+
+
+def test_a_terminal_that_draws_is_the_screen_and_one_that_does_not_is_left_to_the_host():
+    assert isinstance(screen_here(Terminal(), {"TERM": "xterm-kitty"}), TerminalScreen)
+    assert isinstance(screen_here(Terminal(), {"TERM": "dumb"}), NoSink)
+    assert isinstance(screen_here(Terminal(tty=False), {"TERM": "xterm-kitty"}), NoSink)
+
+
+@pytest.mark.parametrize(
+    ("shell", "is_one"),
+    [(None, False), (types.SimpleNamespace(), False), (types.SimpleNamespace(kernel=object()), True)],
+    ids=["no shell", "IPython in a terminal", "a kernel"],
+)
+def test_a_notebook_is_an_ipython_that_has_a_kernel(shell, is_one):
+    assert in_notebook({"IPython": types.SimpleNamespace(get_ipython=lambda: shell)}) is is_one
+
+
+def test_ipython_is_not_imported_to_find_out():
+    assert not in_notebook({})
+    assert screens.in_notebook.__defaults__ == (sys.modules,)
