@@ -75,24 +75,33 @@ export class Sight {
   /**
    * What a projector is to put on the screen; null while there is a run of which it is not known.
    *
-   * @returns {import("./projector.mjs").Slide & {panes: object[], frame: number} | null}
+   * @returns {import("./projector.mjs").Slide & {panes: import("./taking.mjs").Shown[], frame: number} | null}
    */
   slide(frame = this.travel.frame) {
     const { pair } = this;
-    const panes = pair.map(({ run, step }) => ({ run, step, addresses: step && isWhole(run) ? this.addresses(run, step, frame) : [] }));
+    const panes = pair.map(({ run, step }) => {
+      if (!step || !isWhole(run)) return { run, step, addresses: [], item: null };
+      const items = this.#items(run, step);
+      const item = items.length < extent(run.manifest, step).items ? items[0] : null;
+      return { run, step, addresses: this.addresses(run, step, frame), item };
+    });
     if (!panes.length || panes.some(({ addresses }) => !addresses.length)) return null;
     return { scene: sceneOf(pair), addresses: panes.flatMap(({ addresses }) => addresses), panes, frame };
   }
 
   /** Of the pictures of a step: of the whole batch, or of the one that was chosen. @returns {string[]} */
   addresses(run, step, frame = this.travel.frame) {
-    const { items, animated } = extent(run.manifest, step);
-    const { item } = this.travel;
-    const wanted = item === null || item >= items ? Array.from({ length: items }, (_, i) => i) : [item];
-    const files = wanted.map((item) => fileOf(run.manifest, step, item, frame)).filter(Boolean);
+    const files = this.#items(run, step).map((item) => fileOf(run.manifest, step, item, frame)).filter(Boolean);
     const addresses = files.map((file) => this.#source.picture(run.id, file, step.at));
-    const whole = !animated || this.rolling || !this.#frames.able;
+    const whole = !extent(run.manifest, step).animated || this.rolling || !this.#frames.able;
     return whole ? addresses : addresses.map((address) => frameAddress(address, frame));
+  }
+
+  /** All pictures of a batch, or the one of them that was chosen, as long as there is that one. */
+  #items(run, step) {
+    const { items } = extent(run.manifest, step);
+    const { item } = this.travel;
+    return item === null || item >= items ? Array.from({ length: items }, (_, i) => i) : [item];
   }
 
   /** Of what will soon be looked at: the next frames, and the next steps in the direction of travel. @returns {string[]} */

@@ -72,9 +72,9 @@ dialog::backdrop { background: var(--ground, #17181a); }
 .stage[data-mode="difference"] .pane { background: #000; }
 .gain { position: absolute; inset: 0; isolation: isolate; }
 [data-mode="difference"] .gain { filter: brightness(4); }
-.wipe { position: absolute; top: 0; bottom: 0; left: var(--wipe); width: 2px; margin-left: -1px; background: rgb(255 255 255 / 0.9); box-shadow: 0 0 4px rgb(0 0 0 / 0.6); }
+.wipe { position: absolute; top: 36px; bottom: 0; left: var(--wipe); width: 2px; margin-left: -1px; background: rgb(255 255 255 / 0.9); box-shadow: 0 0 4px rgb(0 0 0 / 0.6); }
 .wipe::after {
-  content: ""; position: absolute; top: 50%; left: -9px; width: 20px; height: 20px; margin-top: -10px; border-radius: 50%;
+  content: ""; position: absolute; top: calc(50% - 18px); left: -9px; width: 20px; height: 20px; margin-top: -10px; border-radius: 50%;
   background: rgb(255 255 255 / 0.95); box-shadow: 0 1px 5px rgb(0 0 0 / 0.5);
 }
 .words {
@@ -198,7 +198,13 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
   .parts > :is(.rate, .size, .decode) { display: none; }
 }
 @container viewer (max-width: 460px) { .tag span { display: none; } .comparing { gap: 4px; } }
-@container viewer (max-width: 330px) { .speed, .tools .rare { display: none; } .tag { padding: 2px 6px; } }
+@container viewer (max-width: 330px) {
+  .tag { padding: 2px 6px; }
+  .tools button { min-width: 22px; }
+  .caption { position: relative; }
+  .speed { position: absolute; right: 6px; background: var(--ground); box-shadow: -6px 0 6px var(--ground); } /* where the line ends, while it is wanted */
+}
+@container viewer (max-width: 290px) { .tools button { min-width: 20px; } }
 @media (prefers-reduced-motion: reduce) { .fading, .toast, .thumb img { transition: none; } .words { animation: none; } }
 @media (prefers-reduced-motion: no-preference) { .behind .board { transition: opacity 0.2s 0.3s; } }
 `;

@@ -2,6 +2,9 @@
 
 import { button, make, reface } from "./elements.mjs";
 
+/** For one picture. */
+const FOR_ONE = { copy: "Copy this picture", openTab: "Open this picture in a tab" };
+
 export class Tools {
   #document;
   #buttons = {};
@@ -18,9 +21,9 @@ export class Tools {
       tool("allOfBatch", "grid", "All pictures of the batch (Esc)"),
       tool("oneToOne", "1:1"),
       tool("smooth", "pixels"),
-      tool("save", "save", "Save this picture (S)"),
-      tool("copy", "copy", "Copy this picture"),
-      tool("openTab", "tab", "Open this picture in a tab"),
+      tool("save", "save"),
+      tool("copy", "copy"),
+      tool("openTab", "openTab"),
       tool("hold", "lock"),
       tool("keys", "?", "Keys (?)"),
       tool("full", "full"),
@@ -32,6 +35,7 @@ export class Tools {
   /**
    * @param {object} facts
    * @param {string} facts.which of a batch's pictures is looked at by itself, `2 / 4`; empty: all of them
+   * @param {number} facts.count of pictures that are looked at
    * @param {boolean} facts.zoomed
    * @param {boolean} facts.smooth
    * @param {boolean} facts.locked
@@ -39,13 +43,18 @@ export class Tools {
    * @param {boolean} facts.full
    * @param {boolean} facts.keys whether the list of them is shown
    */
-  show({ which, zoomed, smooth, locked, still, full, keys }) {
+  show({ which, count, zoomed, smooth, locked, still, full, keys }) {
     const { allOfBatch, hold, keys: help } = this.#buttons;
     const face = (name, ...faced) => reface(this.#document, this.#buttons[name], ...faced);
     allOfBatch.hidden = !which;
     allOfBatch.dataset.of = which;
     face("oneToOne", zoomed ? "fit" : "1:1", zoomed ? "Fit (Z)" : "One to one (Z)");
     face("smooth", smooth ? "pixels" : "smooth", smooth ? "Show pixels" : "Enlarge smoothly");
+    face("save", "save", count > 1 ? `Save these ${count} pictures (S)` : "Save this picture (S)");
+    for (const [name, say] of Object.entries(FOR_ONE)) {
+      face(name, name, count > 1 ? `${say}: click one first` : say);
+      this.#buttons[name].disabled = count > 1;
+    }
     face("hold", "lock", locked ? "Let go of this step (L)" : "Hold this step, whatever comes (L)");
     hold.ariaPressed = String(locked);
     hold.hidden = still;

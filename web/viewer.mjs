@@ -296,6 +296,7 @@ export class Viewer {
     const goesOn = !this.#options.still && newest?.state === "running" && !newest.gone && !isSilent(newest, Date.now());
     this.#tools.show({
       which: travel.item === null || extent.items < 2 ? "" : `${travel.item + 1} / ${extent.items}`,
+      count: this.#painted?.panes[0].addresses.length ?? 0,
       zoomed: this.#stage.zoomed,
       smooth: this.#view.smooth,
       locked: travel.locked,
@@ -456,10 +457,10 @@ export class Viewer {
     else return false;
   }
 
-  /** @param {"save" | "copy" | "openTab"} what is done with the picture on the screen */
+  /** @param {"save" | "copy" | "openTab"} what is done with what is on the screen; of two runs, with the first one's */
   #take(what) {
     const pane = this.#painted?.panes[0];
-    if (pane) this.#taking[what]({ ...pane, address: pane.addresses[0] });
+    if (pane) this.#taking[what](pane);
   }
 }
 

@@ -189,6 +189,17 @@ const SCENES = {
     return { grid, one, before, again: await lookUntil((now) => now.a.length === 4) };
   },
 
+  /** For who likes no motion, and has not said otherwise. */
+  async calm() {
+    await page.emulateMedia({ reducedMotion: "reduce" });
+    await begin({ id: "calm", frames: 12 });
+    await lookUntil((now) => now.a[0] === "calm step_20_0.svg");
+    await page.waitForTimeout(300);
+    const held = await look();
+    await page.emulateMedia({ reducedMotion: "no-preference" });
+    return { held };
+  },
+
   async video() {
     await begin({ id: "video", frames: 12 });
     const frames = new Set();
@@ -264,6 +275,37 @@ const SCENES = {
     return { fit, close, kept, again, one, saved: download.suggestedFilename(), full, back: await lookUntil((now) => !now.full && String(now.board) === String(fit.board)) };
   },
 
+  /** What leaves the viewer: to the clipboard, to a tab, as files. */
+  async taken() {
+    const button = async (name) => page.mouse.click(...(await center(`.tools [aria-label^='${name}']`)));
+    const toast = () => page.evaluate(() => viewer.element.shadowRoot.querySelector(".toast").textContent);
+    await browser.grantPermissions(["clipboard-read", "clipboard-write"]);
+    await begin({ id: "taken" });
+    await lookUntil((now) => now.a[0] === "taken step_20_0.svg");
+    await button("Copy");
+    await page.waitForFunction(() => viewer.element.shadowRoot.querySelector(".toast").textContent === "Copied");
+    const copied = await page.evaluate(async () => {
+      const [item] = await navigator.clipboard.read();
+      const { width, height } = await createImageBitmap(await item.getType("image/png"));
+      return [width, height];
+    });
+    const [tab] = await Promise.all([browser.waitForEvent("page"), button("Open")]);
+    const opened = new URL(tab.url() === "about:blank" ? await tab.waitForURL("**/pictures/**").then(() => tab.url()) : tab.url()).pathname;
+    await tab.close();
+    await page.evaluate(() => Object.defineProperty(navigator, "clipboard", { value: undefined, configurable: true }));
+    await button("Copy");
+    await page.waitForFunction(() => !viewer.element.shadowRoot.querySelector(".toast").textContent.startsWith("Copied"));
+    const refused = await toast();
+    await begin({ id: "batch", items: 3 });
+    await lookUntil((now) => now.a.length === 3);
+    const disabled = await page.evaluate(() => [...viewer.element.shadowRoot.querySelectorAll(".tools :disabled")].map(({ ariaLabel }) => ariaLabel));
+    const saved = [];
+    page.on("download", (download) => saved.push(download.suggestedFilename()));
+    await press("s");
+    for (let waited = 0; saved.length < 3 && waited < 100; waited++) await page.waitForTimeout(50);
+    return { copied, opened, refused, disabled, saved };
+  },
+
   /** By Tab alone, with the names that a screen reader would say. */
   async order() {
     await begin({ id: "a" }, { id: "b" });
@@ -288,13 +330,22 @@ const SCENES = {
 
   async small() {
     const sizes = {};
+    await begin({ id: "small", state: "running", steps: 14, items: 4 }, { id: "before" });
+    await lookUntil((now) => now.a.length === 4);
     for (const [width, height] of [[280, 280], [280, 400], [1200, 700]]) {
       await page.evaluate(([width, height]) => Object.assign(document.querySelector("#here").style, { width: `${width}px`, height: `${height}px` }), [width, height]);
       await page.waitForTimeout(100);
       await shot(`${width}x${height}`);
       sizes[`${width}x${height}`] = await page.evaluate(() => {
         const root = viewer.element.shadowRoot.querySelector(".viewer");
-        return { overflow: root.scrollWidth > root.clientWidth || root.scrollHeight > root.clientHeight, height: root.offsetHeight };
+        const inside = (element) => element.offsetWidth > 0 && element.getBoundingClientRect().right <= root.getBoundingClientRect().right;
+        const buttons = [...root.querySelectorAll(".tools button:not([hidden]), .caption button, .live:not([hidden])")];
+        return {
+          overflow: root.scrollWidth > root.clientWidth || root.scrollHeight > root.clientHeight,
+          height: root.offsetHeight,
+          out: buttons.filter((button) => !inside(button)).map(({ ariaLabel }) => ariaLabel),
+          rows: new Set([...root.querySelectorAll(".tools, .live:not([hidden])")].map((element) => element.offsetTop)).size,
+        };
       });
     }
     return sizes;

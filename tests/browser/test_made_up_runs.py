@@ -89,6 +89,24 @@ def test_a_zoom_is_kept_from_step_to_step_and_fits_again(made_up):
     assert moved["back"]["board"] == moved["fit"]["board"]
 
 
+def test_a_picture_is_copied_and_opened_in_a_tab(made_up):
+    taken = scene(made_up, "taken")
+    assert taken["copied"] == [96, 64]
+    assert taken["opened"] == "/pictures/taken/step_20_0.svg"
+    assert "right-click" in taken["refused"]
+
+
+def test_of_a_batch_all_pictures_are_saved_each_under_a_name_of_its_own(made_up):
+    taken = scene(made_up, "taken")
+    assert taken["saved"] == [f"batch_step_0020_item_{item:02d}.svg" for item in (1, 2, 3)]
+    assert all("click one first" in name for name in taken["disabled"])
+    assert len(taken["disabled"]) == 2
+
+
+def test_who_likes_no_motion_sees_a_video_held(made_up):
+    assert scene(made_up, "calm")["held"]["frame"] == "1 / 12"
+
+
 def test_everything_is_reached_by_the_keyboard_and_has_a_name(made_up):
     names = scene(made_up, "order")["names"]
     assert names[0] == "group Steps of a run"
@@ -101,6 +119,8 @@ def test_nothing_is_cut_off_where_there_is_little_room(made_up):
     small = scene(made_up, "small")
     assert not any(seen["overflow"] for seen in small.values())
     assert small["280x280"]["height"] == 280
+    assert all(seen["out"] == [] for seen in small.values()), "every button is there at any width"
+    assert all(seen["rows"] == 1 for seen in small.values())
 
 
 def test_no_error_comes_from_the_viewer(made_up):
