@@ -78,24 +78,26 @@ class LiveRuns:
 
 @final
 class MakeRoom(Sink):
-    """Takes older runs away when a run begins, on the worker's time.
+    """Takes older runs away when a run begins, and as it grows, on the worker's time. Comes after what writes.
 
     Args:
         runs: all of them.
-        budget_bytes: asked for when it is needed: a person may have changed it.
+        budget_bytes: asked for when the run begins: a person may have changed it.
     """
 
     name = "room for the run"
     keeps = False
 
     def __init__(self, runs: LiveRuns, budget_bytes: Callable[[], int]) -> None:
-        self._runs, self._budget_bytes = runs, budget_bytes
+        self._runs, self._ask = runs, budget_bytes
+        self._budget_bytes = DEFAULT_BUDGET_BYTES
 
     def open(self) -> None:
-        self._runs.make_room(self._budget_bytes())
+        self._budget_bytes = self._ask()
+        self._runs.make_room(self._budget_bytes)
 
     def show(self, picture: Picture) -> None:
-        pass
+        self._runs.make_room(self._budget_bytes)
 
     def close(self, state: State) -> None:
         pass

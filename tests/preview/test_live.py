@@ -140,6 +140,19 @@ def test_a_new_run_takes_nothing_away_by_itself(begin, tmp_path):
     assert folder.path.exists()
 
 
+def test_a_run_that_grows_takes_older_ones_away_not_only_the_next_one(begin, picture):
+    live = LiveRuns()
+    old = begin(live, size=60_000, state="finished")
+    growing = begin(live)
+    room = MakeRoom(live, lambda: 100_000)
+    room.open()
+    assert old.path.exists()
+    growing.write("step_0001.jpg", bytes(60_000))
+    room.show(picture())
+    assert not old.path.exists()
+    assert live.of() == [growing]
+
+
 def test_older_runs_are_taken_away_by_the_worker_not_by_the_sampler(begin, pipeline, tmp_path):
     live = LiveRuns()
     old = begin(live, size=100_000, state="finished")
