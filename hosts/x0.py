@@ -9,26 +9,47 @@ come from, and what the model predicts:
     sample         x0 = out
 """
 
-import functools
+import inspect
 import logging
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, final
 
+import torch
 from torch import Tensor
+
+from .hook import Hook
 
 # How a scheduler's numbers are to be read: "cumulative" ones have alphas_cumprod[timestep], the others sigmas[index] of
 # samples that explode (x0 + s * noise, so x / sqrt(s^2 + 1) is what the model sees), preserve their variance, or go
-# straight from noise to picture. By name: a host may have schedulers of its own, and none is imported here.
+# straight from noise to picture; "rising" do so too, with models that point the other way, "turning" along a circle.
+# "kept" ones keep what they believed in. By name: a host may have schedulers of its own, and none is imported here.
 FORMS = {
     **dict.fromkeys(("DDIM", "DDIMParallel", "DDPM", "DDPMParallel", "PNDM", "LCM", "TCD"), "cumulative"),
-    **dict.fromkeys(("EulerDiscrete", "EulerAncestralDiscrete", "LMSDiscrete"), "exploding"),
+    **dict.fromkeys(("CogVideoXDDIM", "CogVideoXDPM"), "cumulative"),
+    **dict.fromkeys(("EulerDiscrete", "EulerAncestralDiscrete", "LMSDiscrete", "EDMEuler"), "exploding"),
     **dict.fromkeys(("HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE"), "exploding"),
     **dict.fromkeys(("DPMSolverMultistep", "DPMSolverSinglestep", "DEISMultistep"), "preserving"),
     **dict.fromkeys(("UniPCMultistep", "SASolver", "ERSDE"), "preserving"),
     **dict.fromkeys(("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete", "FlowMatchLCM"), "straight"),
+    **dict.fromkeys(("FlowMapEulerDiscrete", "LTXEulerAncestralRF", "Helios"), "straight"),
+    "MiniMaxH3": "rising",
+    "IPNDM": "turning",
+    **dict.fromkeys(("EDMDPMSolverMultistep", "CosineDPMSolverMultistep"), "kept"),
+    "DDPMWuerstchen": "wuerstchen",
 }
+# These do not say what their models predict.
+PREDICTIONS = {"straight": "flow_prediction", "rising": "flow_prediction", "turning": "v_prediction"}
+PREDICTIONS |= {"wuerstchen": "epsilon"}
 # Where one step is several looks at the model, only the scheduler knows at which noise level the last one was.
 BETWEEN = {"KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE"}
+# Asked for a plain tuple, they say x0 second. Source: diffusers 0.42, `schedulers`. TCD's second is something else.
+SECOND = {
+    *("DDIM", "DDIMParallel", "DDIMInverse", "DDPM", "DDPMParallel", "CogVideoXDDIM", "CogVideoXDPM", "EDMEuler"),
+    *("EulerDiscrete", "EulerAncestralDiscrete", "LMSDiscrete", "HeunDiscrete", "SCM", "RePaint", "UnCLIP"),
+    *("KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE"),
+}
+
+GIVEN = ("model_output", "timestep", "sample", "per_token_timesteps")  # what a step may be given, by name
 
 log = logging.getLogger("safelight.hosts")
 
@@ -45,44 +66,97 @@ class Level(NamedTuple):
 class Believed(NamedTuple):
     """What a step of a scheduler tells: `x0` of the shape of its sample, and the sigma that the sample was of.
 
-    Either is None where it is not known.
+    Either is None where it is not known. `gain` brings the sample to the spread of clean latents.
     """
 
     x0: Tensor | None
     sigma: float | None
+    gain: float = 1.0
 
 
-def watch(scheduler: Any, tell: Callable[[Believed], None]) -> Callable[[], None]:
-    """Tells after each step of `scheduler`, a diffusers scheduler or one made like it, what it believes in.
+class Taken(NamedTuple):
+    """A step that a scheduler took: what it was given, and its result.
 
-    Only this object is touched, and its results are handed on as they are.
+    `tokens` are timesteps `[B, N]` of a sample `[B, N, C]` whose tokens have noise levels of their own.
+    """
+
+    model_output: Any
+    timestep: Any
+    sample: Any
+    result: Any
+    tokens: Tensor | None = None
+
+
+@final
+class Sigmas:
+    """A scheduler's sigmas as numbers, read from its device once for each schedule and not at every step."""
+
+    def __init__(self) -> None:
+        self._seen: Any = None
+        self._numbers: list[float] = []
+
+    def of(self, scheduler: Any) -> Sequence[float]:
+        """`[steps + 1]`, as the scheduler has them."""
+        sigmas = scheduler.sigmas
+        if sigmas is not self._seen:
+            self._numbers = [float(sigma) for sigma in (sigmas.tolist() if isinstance(sigmas, Tensor) else sigmas)]
+            self._seen = sigmas
+        return self._numbers
+
+
+def listen(scheduler: Any, hear: Callable[[Taken], None]) -> Callable[[], None]:
+    """Tells of each step of `scheduler`, a diffusers scheduler or one made like it, after it was taken.
+
+    Only this object is touched, and its results are handed on as they are. `hear` must not raise.
 
     Returns:
         Ends it.
     """
-    step = scheduler.step
+    names = tuple(inspect.signature(scheduler.step).parameters)
 
-    @functools.wraps(step)
-    def watched(model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
-        result = step(model_output, timestep, sample, *args, **kwargs)
-        try:
-            believed = recover(scheduler, model_output, timestep, sample, result)
-        except Exception:  # never the sampler's trouble
-            log.debug("no x0 from %s", type(scheduler).__name__, exc_info=True)
-            believed = Believed(None, None)
-        tell(believed)
+    def watched(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = step(*args, **kwargs)
+        given = dict(zip(names, args, strict=False)) | kwargs
+        model_output, timestep, sample, tokens = (given.get(name) for name in GIVEN)
+        hear(Taken(model_output, timestep, sample, result, tokens))
         return result
 
-    scheduler.step = watched
-
-    def end() -> None:
-        if vars(scheduler).get("step") is watched:
-            del scheduler.step
-
-    return end
+    return Hook(scheduler, "step", watched).end
 
 
-def recover(scheduler: Any, model_output: Tensor, timestep: Any, sample: Tensor, result: Any = None) -> Believed:
+def watch(scheduler: Any, tell: Callable[[Believed], None]) -> Callable[[], None]:
+    """Tells after each step of `scheduler` what it believes in; as `listen` does.
+
+    Returns:
+        Ends it.
+    """
+    sigmas = Sigmas()
+
+    def hear(taken: Taken) -> None:
+        tell(believed(scheduler, taken, sigmas))
+
+    return listen(scheduler, hear)
+
+
+def believed(scheduler: Any, taken: Taken, sigmas: Sigmas) -> Believed:
+    """What `scheduler` believed in, right after a step; nothing, where that cannot be told."""
+    try:
+        model_output, timestep, sample, result, tokens = taken
+        return recover(scheduler, model_output, timestep, sample, result, tokens, sigmas)
+    except Exception:  # never the sampler's trouble
+        log.debug("no x0 from %s", type(scheduler).__name__, exc_info=True)
+        return Believed(None, None)
+
+
+def recover(
+    scheduler: Any,
+    model_output: Tensor,
+    timestep: Any,
+    sample: Tensor,
+    result: Any = None,
+    tokens: Tensor | None = None,
+    sigmas: Sigmas | None = None,
+) -> Believed:
     """What `scheduler` believed in, right after `result = scheduler.step(model_output, timestep, sample)`.
 
     Args:
@@ -91,28 +165,65 @@ def recover(scheduler: Any, model_output: Tensor, timestep: Any, sample: Tensor,
         timestep: as it was given to the step.
         sample: `[B, C, ...]`.
         result: of the step; what it reports itself is taken as it is, never worked out.
+        tokens: the timesteps of each token, where they have their own.
+        sigmas: of the scheduler, where they have been read before.
     """
-    name = type(scheduler).__name__.removesuffix("Scheduler")
-    reported = getattr(result, "pred_original_sample", None)
+    name = name_of(scheduler)
+    reported = reported_by(scheduler, result)
     if name not in FORMS:
-        return Believed(reported, None)
-    level = level_of(scheduler, timestep)
+        return Believed(reported, None, 1 / _spread(scheduler))
+    if FORMS[name] == "kept":
+        told = (sigmas or Sigmas()).of(scheduler)[scheduler.step_index - 1]
+        return Believed(scheduler.model_outputs[-1], told, (told**2 + 1) ** -0.5)
+    level = level_of(scheduler, timestep, sigmas)
     if reported is not None or name in BETWEEN:
-        return Believed(reported, level.told)
-    return Believed(from_prediction(prediction_of(scheduler), level, model_output, sample), level.told)
+        return Believed(reported, level.told, level.gain)
+    if tokens is not None:  # of which the model's output points to the picture
+        each = (tokens / scheduler.config.num_train_timesteps)[..., None].float()
+        return Believed((sample.float() + each * model_output.float()).to(sample.dtype), level.told)
+    x0 = from_prediction(prediction_of(scheduler), level, model_output, sample)
+    return Believed(x0, level.told, level.gain)
 
 
-def level_of(scheduler: Any, timestep: Any) -> Level:
+def name_of(scheduler: Any) -> str:
+    """Its class, without what all of them end with."""
+    return type(scheduler).__name__.removesuffix("Scheduler")
+
+
+def reported_by(scheduler: Any, result: Any) -> Tensor | None:
+    """The x0 that the result of a step holds; None where it holds none."""
+    reported = getattr(result, "pred_original_sample", None)
+    if reported is None and type(result) is tuple and len(result) > 1 and name_of(scheduler) in SECOND:
+        reported = result[1]
+    return None if reported is None else reported / spread if (spread := _spread(scheduler)) != 1 else reported
+
+
+def _spread(scheduler: Any) -> float:
+    """Of the data, by which a consistency model's are scaled. Source: https://arxiv.org/abs/2410.11081."""
+    return scheduler.config.sigma_data if name_of(scheduler) == "SCM" else 1.0
+
+
+def level_of(scheduler: Any, timestep: Any, sigmas: Sigmas | None = None) -> Level:
     """The noise level of the sample that `scheduler` has just stepped from.
 
     Raises:
         KeyError: nobody knows this scheduler.
     """
-    form = FORMS[type(scheduler).__name__.removesuffix("Scheduler")]
+    form = FORMS[name_of(scheduler)]
     if form == "cumulative":
-        kept = float(scheduler.alphas_cumprod[int(timestep)])
-        return Level(kept**0.5, (1 - kept) ** 0.5, 1.0, ((1 - kept) / kept) ** 0.5)
-    told = float(scheduler.sigmas[scheduler.step_index - 1])
+        return _cumulative(float(scheduler.alphas_cumprod[int(timestep)]))
+    if form == "wuerstchen":
+        first = torch.as_tensor(timestep).flatten()[:1].cpu()
+        return _cumulative(float(scheduler._alpha_cumprod(first, first.device)))  # noqa: SLF001, it has no other name
+    at = scheduler.step_index - 1
+    if form == "turning":
+        alpha, sigma = float(scheduler.alphas[at]), float(scheduler.betas[at])
+        return Level(alpha, sigma, 1.0, sigma / alpha if alpha > 0 else None)
+    told = (sigmas or Sigmas()).of(scheduler)[at]
+    if form == "rising":
+        return Level(1 - told, -told, 1.0, told)
+    if form == "straight" and getattr(scheduler.config, "invert_sigmas", False):
+        return Level(told, told - 1, 1.0, 1 - told)
     if form == "straight" or prediction_of(scheduler) == "flow_prediction":
         return Level(1 - told, told, 1.0, told)
     if getattr(scheduler.config, "use_flow_sigmas", False):
@@ -121,11 +232,13 @@ def level_of(scheduler: Any, timestep: Any) -> Level:
     return Level(alpha, told * alpha, alpha if form == "exploding" else 1.0, told)
 
 
+def _cumulative(kept: float) -> Level:
+    return Level(kept**0.5, (1 - kept) ** 0.5, 1.0, ((1 - kept) / kept) ** 0.5)
+
+
 def prediction_of(scheduler: Any) -> str:
     """What its model predicts: `epsilon`, `v_prediction`, `sample` or `flow_prediction`."""
-    if FORMS[type(scheduler).__name__.removesuffix("Scheduler")] == "straight":
-        return "flow_prediction"  # these do not say
-    return scheduler.config.prediction_type
+    return PREDICTIONS.get(FORMS[name_of(scheduler)]) or scheduler.config.prediction_type
 
 
 def from_prediction(prediction: str, level: Level, model_output: Tensor, sample: Tensor) -> Tensor:

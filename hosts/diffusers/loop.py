@@ -1,0 +1,120 @@
+"""A pipeline's sampling loop: the steps of its scheduler, counted."""
+
+import logging
+from collections.abc import Callable
+from typing import Any, final
+
+from torch import Tensor
+
+from ...preview.run import Run, State
+from ..x0 import Sigmas, Taken, believed, listen
+from .call import Call
+from .facts import host_facts, order_of, sampler_facts
+from .options import Options
+from .sampling import Moment, Sampling
+
+NO_INTERRUPT = object()
+
+log = logging.getLogger("safelight.diffusers")
+
+
+@final
+class Loop:
+    """One loop. Its scheduler is listened to until it ends; without a step in it nothing comes of it.
+
+    Args:
+        pipeline: of diffusers.
+        options: the user's.
+        call: what it was asked for.
+        length: of what the loop goes through, where the bar is that; else None.
+        steps: that the bar counts, if it says so.
+        begun: is told of the sampler call, once there is one.
+        waits: whether a step is shown only when `confirm` comes after it.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        options: Options,
+        call: Call,
+        length: int | None,
+        steps: int | None,
+        begun: Callable[[Sampling], None],
+        *,
+        waits: bool = False,
+    ) -> None:
+        self._pipeline, self._options, self._call = pipeline, options, call
+        self._scheduler = pipeline.scheduler
+        looks = length or call.timesteps
+        self._order = order_of(self._scheduler)
+        self._total = -(-looks // self._order) if looks else steps
+        self._begun, self._waits = begun, waits
+        self._sigmas = Sigmas()
+        self._heard, self._first_at = 0, 0
+        self._pending: Moment | None = None
+        self._sampling: Sampling | None = None
+        self.stopped = self.ended = False
+        self._end_listening = listen(self._scheduler, self._hear)
+
+    def confirm(self) -> None:
+        """The step that was heard last is one to be shown."""
+        moment, self._pending = self._pending, None
+        if moment is not None:
+            self._show(moment)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Leaves the scheduler as it was; only the first call counts."""
+        if self.ended:
+            return
+        self.ended = True
+        self._end_listening()
+        self._pending = None
+        if self._sampling is not None:
+            self._sampling.end(self._state(error), error)
+
+    def _state(self, error: BaseException | None) -> State:
+        if self.stopped or isinstance(error, KeyboardInterrupt | GeneratorExit):
+            return "interrupted"
+        if error is not None:
+            return "failed"
+        return "interrupted" if getattr(self._pipeline, "interrupt", False) is True else "finished"
+
+    def _hear(self, taken: Taken) -> None:
+        try:
+            moment = self._moment(taken)
+            if moment is None:
+                return
+            if self._waits:
+                self._pending = moment
+            else:
+                self._show(moment)
+        except Exception:  # never the sampler's trouble
+            log.warning("a step was not taken", exc_info=True)
+
+    def _moment(self, taken: Taken) -> Moment | None:
+        """The step; None where it is one of several looks at the model in one, and not the first."""
+        at = self._position()
+        if at % self._order or not isinstance(taken.sample, Tensor) or not taken.sample.is_floating_point():
+            return None
+        index = at // self._order + 1
+        return Moment(
+            index, max(index, self._total or index), believed(self._scheduler, taken, self._sigmas), taken.sample
+        )
+
+    def _position(self) -> int:
+        """How many looks came before the one that was heard. Some pipelines ask for a step twice, and take it back."""
+        self._heard += 1
+        counted = getattr(self._scheduler, "step_index", None)  # of the next one
+        if not isinstance(counted, int):
+            return self._heard - 1
+        if self._heard == 1:
+            self._first_at = counted
+        return max(0, counted - self._first_at)
+
+    def _show(self, moment: Moment) -> None:
+        if self._sampling is None:
+            facts = sampler_facts(self._scheduler, self._call, self._total, self._sigmas)
+            run = Run(host=host_facts(self._pipeline), sampler=facts, prompt=self._call.prompt)
+            self._sampling = Sampling(self._pipeline, self._options, self._call, run)
+            self._begun(self._sampling)
+        self._sampling.offer(moment)

@@ -1,0 +1,258 @@
+"""One sampler call of a pipeline: watched while it runs, and afterwards what came of it."""
+
+import logging
+import shutil
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from ...decoders.catalogue import Candidate, Catalogue
+from ...decoders.errors import SafelightError
+from ...decoders.identify import Evidence, unknown
+from ...decoders.spaces import AUDIO, LatentSpace
+from ...preview.cadence import Cadence
+from ...preview.develop import Developer
+from ...preview.files import ENCODERS, Files
+from ...preview.folder import RunFolder
+from ...preview.latents import MB, LatentFiles, Need, Room
+from ...preview.mailbox import Mailbox
+from ...preview.memory import Memory
+from ...preview.page import Page
+from ...preview.picture import Picture
+from ...preview.pipeline import CLOSE_TIMEOUT_S, Outlet, Pipeline, describe
+from ...preview.run import Run, State
+from ...preview.sheet import Sheet
+from ...preview.sink import Sink
+from ...preview.snapshot import Selection
+from ...preview.step import Step
+from ..headless import next_folder
+from ..x0 import Believed
+from .call import Call
+from .facts import evidence_of, space_or_unknown
+from .families import family_of
+from .layout import Layout
+from .options import Options
+
+DISK_RESERVE_BYTES = 500 * MB  # that latents leave free on the disk
+MAX_WAITING, WAITING_BYTES = 32, 512 << 20  # steps that wait to be developed
+
+log = logging.getLogger("safelight.diffusers")
+
+
+class Moment(NamedTuple):
+    """A step as the scheduler took it; `index` counts from 1."""
+
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]
+    total: int
+    believed: Believed
+    noisy: Tensor
+
+
+@final
+class Sampling:
+    """One sampler call.
+
+    Args:
+        pipeline: of diffusers.
+        options: the user's.
+        call: what it was asked for.
+        run: is made of it.
+
+    Attributes:
+        run: what is known of it.
+    """
+
+    def __init__(self, pipeline: Any, options: Options, call: Call, run: Run) -> None:
+        self._options, self.run = options, run
+        self._memory = Memory(options.memory)
+        self._cadence = Cadence(options.every_n_steps)
+        self._folder: RunFolder | None = None
+        self._layout: Layout | None = None
+        self._pipeline: Pipeline | None = None
+        self._last: Moment | None = None
+        self._state: State = "running"
+        self._closing: threading.Thread | None = None
+        self._open = partial(self._begin, pipeline, call)
+        self._broken = False
+
+    @property
+    def state(self) -> State:
+        """`running`, or how it ended."""
+        return self._state
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its files are; None where none are written."""
+        return None if self._folder is None else self._folder.path
+
+    @property
+    def pictures(self) -> Sequence[Picture]:
+        """Its newest pictures, in order. Once it has ended, what was under way is waited for."""
+        self.settle()
+        return list(self._memory.pictures)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of it."""
+        self.settle()
+        return list(self.run.notes)
+
+    def manifest(self) -> dict[str, Any] | None:
+        """Its `run.json`; None where no files are written. Once it has ended, its files are waited for."""
+        self.settle()
+        return None if self._folder is None else self._folder.manifest()
+
+    def offer(self, moment: Moment) -> None:
+        """Takes a step, on the sampler's thread. Never raises."""
+        if self._broken:
+            return
+        try:
+            self._offer(moment)
+        except Exception as error:
+            self._broken = True
+            self.run.note(f"this run goes on without previews: {describe(error)}")
+            log.debug("not watched", exc_info=True)
+
+    def end(self, state: State, error: BaseException | None = None) -> None:
+        """The sampler has ended: what is under way is finished on a thread of its own."""
+        if self._state != "running":
+            return
+        self._state = state
+        if error is not None and state == "failed":
+            self.run.note(f"the pipeline failed: {describe(error)}")
+        if self._pipeline is None:
+            return
+        last, self._last = self._last, None
+        if last is not None and not self._cadence.wants(last.index, last.total):
+            self.offer(last._replace(total=last.index))  # it was to be the last one
+        # Not a daemon: a script that ends here still has its files.
+        self._closing = threading.Thread(
+            target=self._pipeline.close, args=(state,), name=f"safelight-{self.run.id[:8]}"
+        )
+        self._closing.start()
+
+    def settle(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Once the sampler has ended, waits until all files are there; before, does nothing."""
+        closing = self._closing
+        if closing is not None and closing is not threading.current_thread():
+            closing.join(timeout_s)
+
+    def forget_pictures(self) -> None:
+        """Lets go of what is in memory; files stay."""
+        self._memory.pictures.clear()
+
+    def _offer(self, moment: Moment) -> None:
+        if self._pipeline is None:
+            self._pipeline = self._open(moment)
+        x0, sigma, gain = moment.believed
+        step = Step(
+            index=moment.index,
+            total=moment.total,
+            sigma=sigma,
+            denoised=None if x0 is None else self._plain(x0),
+            noisy=self._plain(moment.noisy),
+            noisy_gain=gain,
+        )
+        self._last = moment
+        self._pipeline.offer(step)
+
+    def _plain(self, latents: Tensor) -> Tensor:
+        return latents if self._layout is None else self._layout.plain(latents)
+
+    def _begin(self, pipeline: Any, call: Call, moment: Moment) -> Pipeline:
+        options, run = self._options, self.run
+        decoders = options.catalogue()
+        space, evidence = self._place(pipeline, call, decoders, moment.noisy)
+        run.space = space.name
+        latents = self._plain(moment.noisy)
+        select = options.selection()
+        accelerated = latents.device.type != "cpu"
+        outlets = [Outlet(sink, self._cadence) for sink in self._sinks(latents, moment.total)]
+        return Pipeline(
+            run,
+            Developer(
+                space, partial(candidates, decoders, run, space, options.decoder, evidence, accelerated), run.note
+            ),
+            outlets,
+            show=options.show,
+            select=select,
+            mailbox=Mailbox(capacity=capacity(select, latents, options.keep_latents)),
+        )
+
+    def _place(self, pipeline: Any, call: Call, decoders: Catalogue, noisy: Tensor) -> tuple[LatentSpace, Evidence]:
+        """The latent space, and how it lies in what the scheduler steps."""
+        spaces = decoders.spaces()
+        family = family_of(type(pipeline).__name__)
+        channels = noisy.shape[1] if noisy.ndim == 4 else None
+        evidence = evidence_of(pipeline, spaces, channels)
+        if self._options.space is not None:
+            wanted = self._options.space
+            space = wanted if isinstance(wanted, LatentSpace) else spaces[wanted]
+        else:
+            space, told = space_or_unknown(pipeline, family, evidence, spaces)
+            if told is not None:
+                self.run.note(told)
+        if space.dims == AUDIO:
+            return space, evidence
+        self._layout = Layout(family, call, space.channels, space.frame_stride, self.run.note)
+        plain = self._layout.plain(noisy)
+        try:
+            space.unpack(torch.empty(plain.shape, device="meta"))
+        except SafelightError as error:
+            self.run.note(str(error))
+            evidence = Evidence(host="diffusers", channels=plain.shape[1], dims=plain.ndim - 2)
+            space = unknown(evidence)
+        return space, evidence
+
+    def _sinks(self, latents: Tensor, total: int) -> list[Sink]:
+        sinks: list[Sink] = [*self._keepers(latents, total), self._memory]
+        try:
+            screen = self._options.new_screen()
+        except Exception as error:
+            self.run.note(f"nothing is shown on a screen: {describe(error)}")
+            screen = None
+        return [*sinks, screen] if screen is not None else sinks
+
+    def _keepers(self, latents: Tensor, total: int) -> list[Sink]:
+        options = self._options
+        if options.place is None:
+            return []
+        folder = self._folder = RunFolder(next_folder(options.place.parent, options.place.name), self.run)
+        files = Files(folder, options.encoding(), encoders=ENCODERS, batch=options.batch)
+        sinks: list[Sink] = [folder, Page(folder), files]
+        sinks += [Sheet(folder)] if options.sheet else []
+        sinks += [moving] if (moving := options.moving(folder)) is not None else []
+        if options.keep_latents:
+            steps = sum(self._cadence.wants(index, total) for index in range(1, total + 1))
+            need = Need(steps, 2 * latents.numel() * max(latents.element_size(), torch.float32.itemsize))
+            sinks.append(LatentFiles(folder, need, partial(_room, folder.path)))
+        return sinks
+
+
+def candidates(
+    decoders: Catalogue, run: Run, space: LatentSpace, wanted: str, evidence: Evidence, accelerated: bool
+) -> list[Candidate]:
+    """The decoders to try; if what is `wanted` is not there the user is told, and it is chosen automatically."""
+    try:
+        return decoders.candidates(space, wanted, evidence=evidence, accelerated=accelerated)
+    except SafelightError as error:
+        run.note(f"{error} Chosen automatically instead.")
+        return decoders.candidates(space, evidence=evidence, accelerated=accelerated)
+
+
+def capacity(select: Selection, latents: Tensor, whole: bool) -> int:
+    """How many steps may wait: each has a copy of what is looked at of `latents`, and of all where all is kept."""
+    numbers = select(torch.empty(latents.shape, device="meta")).numel() + (2 * latents.numel() if whole else 0)
+    return min(MAX_WAITING, max(2, WAITING_BYTES // max(1, numbers * torch.float32.itemsize)))
+
+
+def _room(folder: Path) -> Room:
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return Room(shutil.disk_usage(place).free - DISK_RESERVE_BYTES, "the disk")
