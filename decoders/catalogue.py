@@ -120,6 +120,11 @@ class Catalogue:
         if candidate is None:
             raise UnknownDecoderError(f"no decoder is called {wanted!r}. {self._advice(space)}")
         card = candidate.card
+        if card.scale > space.downscale:
+            raise UnknownDecoderError(
+                f"decoder {wanted} enlarges {card.scale} times, the VAE of {space.title} ({space.name}) "
+                f"{space.downscale}: it is no decoder of these latents. {self._advice(space)}"
+            )
         if card.space not in (None, space.name) or card.channels not in (None, space.channels):
             raise UnknownDecoderError(
                 f"decoder {wanted} decodes {card.space or 'latents'} of {card.channels} channels, "
@@ -215,7 +220,7 @@ def _of(space: LatentSpace, shipped: Iterable[Candidate], users: Iterable[Candid
 
 def _is_of(card: Card, space: LatentSpace) -> bool:
     """Whether a user's file is a decoder of `space`; only where its content leaves that open, its name says so."""
-    if card.channels not in (None, space.channels) or space.name == UNKNOWN:
+    if card.channels not in (None, space.channels) or space.name == UNKNOWN or card.scale > space.downscale:
         return False
     if card.space is not None:
         # Two files may bring different rows of one name: a decoder of the other's numbers would lie.
@@ -283,6 +288,8 @@ def _why_not(card: Card, slow: Card, fast: Card) -> str:
 def _never(card: Card, spaces: Spaces) -> Choice:
     if card.space is None:
         why = "its content fits several latent spaces and its name tells none: only when it is asked for by name"
+    elif card.space in spaces and card.scale > spaces[card.space].downscale:
+        why = f"it enlarges {card.scale} times, the VAE of {card.space} {spaces[card.space].downscale}"
     elif card.space not in spaces:
         why = f"no latent space is known as {card.space!r}, and the file brings no row of it that can be taken"
     else:

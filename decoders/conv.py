@@ -11,7 +11,8 @@ from typing import final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .net import Net
+from .errors import brief
+from .net import MAX_LAYERS, Net
 from .polynomial import MAX_SUBPIXEL
 
 LINEAR_KERNEL = 5
@@ -50,7 +51,9 @@ class Conv(Net):
         if not 1 <= subpixel <= MAX_SUBPIXEL:
             raise ValueError(f"expected a subpixel of 1 to {MAX_SUBPIXEL}, got {subpixel}")
         if any(width < 1 for width in (channels, *widths)):
-            raise ValueError(f"expected channels and widths from 1 up, got {channels} and {widths}")
+            raise ValueError(f"expected channels and widths from 1 up, got {channels} and {brief(widths)}")
+        if len(widths) > MAX_LAYERS:
+            raise ValueError(f"expected at most {MAX_LAYERS} hidden layers, got {len(widths):,}")
         self.channels, self.scale = channels, subpixel
         outputs = 3 * subpixel**2
         self.linear = _conv(channels, outputs, linear_kernel)

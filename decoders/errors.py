@@ -102,3 +102,9 @@ class StepError(SinkError):
     def __init__(self, step: int, why: str) -> None:
         super().__init__(f"step {step}: {why}")
         self.step = step
+
+
+def brief(value: object, most: int = 120) -> str:
+    """`value` for a message: an exception's own words, anything else as Python writes it; `most` characters at most."""
+    text = str(value) if isinstance(value, Exception) else repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from .decoder import Card, Decoder
-from .errors import DecoderFileError, MisshapenFileError
+from .errors import DecoderFileError, MisshapenFileError, brief
 from .foreign import FOREIGN, recognise
 from .kinds import KINDS
 from .net import Net
@@ -28,6 +28,7 @@ TEXTS = ("name", "space", "kind", "source", "fitted_on", "licence", "notes")
 REQUIRED = ("name", "kind", "source")
 STRUCTURES = ("settings", "metrics")
 ROW = "latent_space"
+MAX_NAME, MAX_TEXT = 200, 20_000  # characters: a name stands in lists and captions, of the others pages are written
 MAX_NESTING = 8  # of a structure: whoever compares, copies or prints it need not fear for the stack
 
 
@@ -54,10 +55,11 @@ def read_decoder(path: Path, content: bytes | None = None) -> Decoder:
     for key, tensor in state.items():
         if not tensor.is_floating_point():
             raise MisshapenFileError(
-                f"{path}: tensor {key!r} should hold floating point numbers, holds {tensor.dtype}; get the file anew"
+                f"{path}: tensor {brief(key)} should hold floating point numbers, holds {tensor.dtype}; "
+                "get the file anew"
             )
         if not torch.isfinite(tensor.float()).all():
-            raise MisshapenFileError(f"{path}: tensor {key!r} holds values that are not finite; get the file anew")
+            raise MisshapenFileError(f"{path}: tensor {brief(key)} holds values that are not finite; get the file anew")
     return Decoder(card, build(card.kind, card.settings, state))
 
 
@@ -92,16 +94,18 @@ def build(kind: str, settings: Mapping[str, Any], state: Tensors) -> Net:
 
 def _blank(kind: str, settings: Mapping[str, Any]) -> Net:
     if kind not in KINDS:
-        raise ValueError(f"expected a kind among {', '.join(KINDS)}, got {kind!r}; a newer Safelight may have it")
+        raise ValueError(f"expected a kind among {', '.join(KINDS)}, got {brief(kind)}; a newer Safelight may have it")
     # On "meta" nothing is drawn: initialising weights would move the global random state of somebody's run.
     with torch.device("meta"):
         net = KINDS[kind](**{key: value for key, value in settings.items() if key != "output_range"})
     if net.channels is not None and (type(net.channels) is not int or net.channels < 1):
-        raise ValueError(f"expected channels to be a whole number from 1 up, got {net.channels!r}")
+        raise ValueError(f"expected channels to be a whole number from 1 up, got {brief(net.channels)}")
     if "output_range" in settings:
         black, white = settings["output_range"]
         if type(net).rescale is Net.rescale or not 0 < abs(white - black) < math.inf:
-            raise ValueError(f"expected no output_range, or two different numbers, got {settings['output_range']}")
+            raise ValueError(
+                f"expected no output_range, or two different numbers, got {brief(settings['output_range'])}"
+            )
     return net
 
 
@@ -114,7 +118,8 @@ def _read(path: Path, content: bytes | None, *, values: bool) -> tuple[Card, Ten
         net = _blank(card.kind, card.settings)
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise DecoderFileError(
-            f"{path}: no decoder can be made of kind {card.kind!r} with settings {card.settings}: {error}"
+            f"{path}: no decoder can be made of kind {brief(card.kind)} with settings {brief(dict(card.settings))}: "
+            f"{brief(error, 300)}"
         ) from None
     row = card.latent_space
     if row and net.channels not in (None, row.channels):
@@ -129,11 +134,13 @@ def _read(path: Path, content: bytes | None, *, values: bool) -> tuple[Card, Ten
 def _ours(path: Path, metadata: Metadata, tensors: Tensors) -> tuple[Card, Tensors]:
     if metadata["format"] != FORMAT:
         raise DecoderFileError(
-            f"{path}: expected format {FORMAT}, got {metadata['format']!r}; it was made by a newer Safelight: update"
+            f"{path}: expected format {FORMAT}, got {brief(metadata['format'])}; it was made by a newer Safelight: "
+            "update"
         )
     try:
         fields: dict[str, Any] = {key: metadata.get(key) for key in TEXTS}
         fields |= {key: metadata[key] for key in REQUIRED}
+        _expect_texts(fields)
         fields |= {key: _structure(metadata[key]) for key in STRUCTURES}
         if ROW in metadata:
             fields[ROW] = LatentSpace.from_facts(json.loads(metadata[ROW]))
@@ -141,7 +148,18 @@ def _ours(path: Path, metadata: Metadata, tensors: Tensors) -> tuple[Card, Tenso
                 raise ValueError(f"it is of {fields['space']}, but brings the row of {fields[ROW].name}")
         return Card(**fields), tensors
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DecoderFileError(f"{path}: the card in its metadata cannot be read: {error!r}") from None
+        raise DecoderFileError(f"{path}: the card in its metadata cannot be read: {repr(error)[:300]}") from None
+
+
+def _expect_texts(fields: Mapping[str, str | None]) -> None:
+    """Raises `ValueError` for a text that nobody could have written to be read: it may come from anywhere."""
+    for key, text in fields.items():
+        if text is not None and len(text) > MAX_TEXT:
+            raise ValueError(f"expected {key} of at most {MAX_TEXT:,} characters, got {len(text):,}")
+    for key in ("name", "space"):
+        text = fields[key]
+        if text is not None and not (text.isprintable() and 0 < len(text) <= MAX_NAME):
+            raise ValueError(f"expected {key} as one line of 1 to {MAX_NAME} characters, got {brief(text)}")
 
 
 def _structure(text: str) -> dict[str, Any]:
@@ -164,7 +182,7 @@ def _theirs(path: Path, _: Metadata, tensors: Tensors) -> tuple[Card, Tensors]:
     foreign = recognise(shapes)
     if foreign is None:
         known = ", ".join(dict.fromkeys(row.title for row in FOREIGN))
-        found = ", ".join(map(repr, list(tensors)[:4])) or "none at all"
+        found = ", ".join(map(brief, list(tensors)[:4])) or "none at all"
         raise DecoderFileError(
             f"{path}: not a decoder that Safelight knows. Expected one of its own, or {known}; found tensors {found}; "
             "choose another file (an encoder will not do)"
@@ -186,6 +204,6 @@ def _expect_shapes(path: Path, expected: Mapping[str, tuple[int, ...]], state: T
     if shapes != expected:
         wrong = sorted(key for key in shapes.keys() | expected.keys() if shapes.get(key) != expected.get(key))
         raise MisshapenFileError(
-            f"{path}: tensor {wrong[0]!r} should have shape {expected.get(wrong[0], 'none: it is not needed')}, "
+            f"{path}: tensor {brief(wrong[0])} should have shape {expected.get(wrong[0], 'none: it is not needed')}, "
             f"has {shapes.get(wrong[0], 'none: it is missing')} (and {len(wrong) - 1} more like it); get the file anew"
         )

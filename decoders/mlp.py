@@ -10,7 +10,8 @@ from typing import final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .net import Net
+from .errors import brief
+from .net import MAX_LAYERS, Net
 
 
 @final
@@ -24,7 +25,11 @@ class Mlp(Net):
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
         if len(widths) < 2 or widths[-1] != 3:
-            raise ValueError(f"expected the latents' channels, any hidden widths and 3 for the colours, got {widths}")
+            raise ValueError(
+                f"expected the latents' channels, any hidden widths and 3 for the colours, got {brief(widths)}"
+            )
+        if len(widths) > MAX_LAYERS + 2:
+            raise ValueError(f"expected at most {MAX_LAYERS} hidden widths, got {len(widths) - 2:,}")
         self.channels = widths[0]
         self.layers = nn.ModuleList(nn.Conv2d(n_in, n_out, 1) for n_in, n_out in pairwise(widths))
 

@@ -6,6 +6,7 @@ from math import prod
 
 from torch import Tensor, nn
 
+MAX_LAYERS = 64  # that a file may ask for: each is made before its numbers are looked for
 FRAME_PIXELS = 1 << 22  # that are decoded at once; a video of many frames would take all memory
 
 

@@ -1,30 +1,54 @@
-"""The tensors of a file, had without running any code that is in it."""
+"""The tensors of a file, had without running any code that is in it.
 
+What is read is read once, into memory: a file that is mapped and then cut short ends the whole process, and one that
+is written over changes the numbers that somebody works with.
+"""
+
+import io
 import json
-import pickle
+import os
+import stat
 import uuid
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from .errors import DecoderFileError, MisshapenFileError, PickledFileError
+from .errors import DecoderFileError, MisshapenFileError, PickledFileError, brief
+from .pickled import MAX_NDIM, PICKLE, ZIP, BeyondTensorsError, read_pickled
 
 MAX_BYTES = 1 << 30  # twenty times the largest published tiny decoder
+MAX_HEADER_BYTES = 4 << 20  # of safetensors: thirty thousand tensors
 DECODER = "a decoder for previews"
 SAFE = (".safetensors", ".sft")
 PICKLED = (".pt", ".pth")
 SUFFIXES = (*SAFE, *PICKLED)
+LENGTH_BYTES = 8  # of the length of a safetensors header, which comes first
+
+# Where a system knows it: a pipe that nobody writes to would be waited for.
+AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+# Bytes of a number. Source: https://docs.rs/safetensors/latest/safetensors/tensor/enum.Dtype.html
+SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+SIZES |= {"C64": 8, **dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1)}
 
 Tensors = Mapping[str, Tensor]
 Metadata = Mapping[str, str]
 
 
 def open_tensors(
-    path: Path, content: bytes | None = None, *, values: bool = True, what: str = DECODER, max_bytes: int = MAX_BYTES
+    path: Path,
+    content: bytes | None = None,
+    *,
+    values: bool = True,
+    what: str = DECODER,
+    max_bytes: int = MAX_BYTES,
+    max_header_bytes: int = MAX_HEADER_BYTES,
 ) -> tuple[Metadata, Tensors]:
     """Metadata and tensors of a file, on the CPU.
 
@@ -33,17 +57,24 @@ def open_tensors(
         content: the bytes of a safetensors file that were read already; `path` is then only told.
         values: without them tensors may have a shape only; of a safetensors file only the header is read.
         what: the file should be, as an error says it.
-        max_bytes: that it may have.
+        max_bytes: that it may have; a safetensors file that may have more than `MAX_BYTES` is mapped, not read.
+        max_header_bytes: of them, what a safetensors file says of itself.
 
     Raises:
         DecoderFileError: the file is missing, broken, too large, or holds no tensors; with a subclass for each.
     """
     if content is not None:
-        metadata, tensors = _parse_safe(path, content)
+        metadata, tensors = _parse_safe(path, content, max_header_bytes)
+    elif path.suffix.lower() in PICKLED:
+        metadata, tensors = {}, _parse_pickled(path, read_plain(path, what, max_bytes))
+    elif path.suffix.lower() not in SAFE:
+        raise DecoderFileError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}")
+    elif not values:
+        metadata, tensors = _read_header(path, what, max_bytes, max_header_bytes)
+    elif max_bytes > MAX_BYTES:
+        metadata, tensors = _map_safe(path, what, max_bytes, max_header_bytes)
     else:
-        _expect_file(path, what, max_bytes)
-        pickled = path.suffix.lower() in PICKLED
-        metadata, tensors = ({}, _load_pickled(path)) if pickled else _open_safe(path, values=values)
+        metadata, tensors = _parse_safe(path, read_plain(path, what, max_bytes), max_header_bytes)
     # A shape can promise far more than the file holds: a .pth may say that one number stands for a trillion.
     if (size := 4 * sum(tensor.numel() for tensor in tensors.values())) > max_bytes:
         raise MisshapenFileError(f"{path}: tensors of {size:,} bytes; {what} has at most {max_bytes:,}")
@@ -65,70 +96,138 @@ def write_tensors(path: Path, tensors: Tensors, metadata: Metadata) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _expect_file(path: Path, what: str, max_bytes: int) -> None:
-    if path.suffix.lower() not in SUFFIXES:
-        raise DecoderFileError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}")
+def read_plain(path: Path, what: str, max_bytes: int) -> bytes:
+    """All of a file, however it changes meanwhile.
+
+    Raises:
+        DecoderFileError: it is missing, no plain file, or has more than `max_bytes`.
+    """
+    with open_plain(path, what, max_bytes) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise DecoderFileError(f"{path}: grows while it is read; {what} has at most {max_bytes:,} bytes")
+    return content
+
+
+def open_plain(path: Path, what: str, max_bytes: int) -> BinaryIO:
+    """A file, open for reading: a plain one, since a pipe may never end and a device has no end.
+
+    Raises:
+        DecoderFileError: it is missing, no plain file, or has more than `max_bytes`.
+    """
     try:
-        size = path.stat().st_size
+        handle = os.open(path, os.O_RDONLY | AT_ONCE)
+        told = os.fstat(handle)
     except OSError as error:
-        raise DecoderFileError(f"{path}: cannot be read: {error.strerror}") from None
-    if not path.is_file():
+        raise DecoderFileError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:  # no system has a NUL in a path
+        raise DecoderFileError(f"{brief(str(path))}: cannot be read: {error}") from None
+    if not stat.S_ISREG(told.st_mode):
+        os.close(handle)
         raise DecoderFileError(f"{path}: expected a file, got a folder or a device; choose the file in it")
-    if size > max_bytes:
-        raise DecoderFileError(f"{path}: {size:,} bytes; {what} has at most {max_bytes:,}")
+    if told.st_size > max_bytes:
+        os.close(handle)
+        raise DecoderFileError(f"{path}: {told.st_size:,} bytes; {what} has at most {max_bytes:,}")
+    return os.fdopen(handle, "rb")
 
 
-def _open_safe(path: Path, *, values: bool) -> tuple[Metadata, Tensors]:
+def _read_header(path: Path, what: str, max_bytes: int, max_header_bytes: int) -> tuple[Metadata, Tensors]:
+    with open_plain(path, what, max_bytes) as file:
+        header = _header(path, file, max_header_bytes)
+        held = os.fstat(file.fileno()).st_size - file.tell()
     try:
-        with safe_open(path, framework="pt") as file:
-            keys = list(file.keys())
-            shapes = {key: file.get_slice(key).get_shape() for key in keys}
-            tensors = {
-                key: file.get_tensor(key) if values else torch.empty(shape, device="meta")
-                for key, shape in shapes.items()
-            }
-            return file.metadata() or {}, tensors
+        shapes = _shapes(header, held)
+        tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise DecoderFileError(f"{path}: not a whole safetensors file: {brief(error, 200)}") from None
+    return _metadata(path, header), tensors
+
+
+def _map_safe(path: Path, what: str, max_bytes: int, max_header_bytes: int) -> tuple[Metadata, Tensors]:
+    with open_plain(path, what, max_bytes) as file:
+        header = _header(path, file, max_header_bytes)
+    try:
+        with safe_open(path, framework="pt") as mapped:
+            return _metadata(path, header), {key: mapped.get_tensor(key) for key in mapped.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise DecoderFileError(f"{path}: not a whole safetensors file: {error}") from None
+        raise DecoderFileError(f"{path}: not a whole safetensors file: {brief(error, 200)}") from None
 
 
-def _parse_safe(path: Path, content: bytes) -> tuple[Metadata, Tensors]:
+def _parse_safe(path: Path, content: bytes, max_header_bytes: int) -> tuple[Metadata, Tensors]:
+    """The library gives tensors but no metadata for bytes in memory, so that is read here."""
+    header = _header(path, io.BytesIO(content), max_header_bytes)
+    try:
+        tensors = load(content)
+        return _metadata(path, header), {key: tensors[key] for key in header if key in tensors}
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise DecoderFileError(f"{path}: not a whole safetensors file: {brief(error, 200)}") from None
+
+
+def _header(path: Path, file: BinaryIO, max_header_bytes: int) -> Mapping[str, Any]:
     """Eight bytes, little-endian, give the length of the JSON behind them; the numbers follow.
-
-    The library gives tensors but no metadata for bytes in memory, so that is read here.
 
     Source: https://huggingface.co/docs/safetensors/index#format
     """
+    length = int.from_bytes(told := file.read(LENGTH_BYTES), "little")
     try:
-        tensors = load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        return header.get("__metadata__", {}), tensors
-    except (SafetensorError, ValueError) as error:
-        raise DecoderFileError(f"{path}: not a whole safetensors file: {error}") from None
+        if len(told) < LENGTH_BYTES:
+            raise ValueError("it ends before its header begins")
+        if length > max_header_bytes:
+            raise ValueError(f"a header of {length:,} bytes, expected {max_header_bytes:,} at most")
+        if len(text := file.read(length)) < length:
+            raise ValueError("it ends within its header")
+        header = json.loads(text)
+        if not isinstance(header, dict) or not text.startswith(b"{"):
+            raise ValueError("its header is no object")
+    except (ValueError, RecursionError) as error:
+        raise DecoderFileError(f"{path}: not a whole safetensors file: {brief(error, 200)}") from None
+    return header
 
 
-def _load_pickled(path: Path) -> Tensors:
+def _metadata(path: Path, header: Mapping[str, Any]) -> Metadata:
+    metadata = header.get("__metadata__") or {}
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise DecoderFileError(f"{path}: not a whole safetensors file: its metadata should be texts by name")
+    return metadata
+
+
+def _shapes(header: Mapping[str, Any], held: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of tensors that fill `held` bytes without a gap, as the library checks it on opening the file."""
+    tensors = {key: facts for key, facts in header.items() if key != "__metadata__"}
+    end = 0
+    for key, facts in sorted(tensors.items(), key=lambda item: item[1]["data_offsets"]):
+        shape, (first, last) = facts["shape"], facts["data_offsets"]
+        if not isinstance(shape, list) or len(shape) > MAX_NDIM:
+            raise ValueError(f"tensor {key[:80]!r} has no possible shape")
+        if any(type(number) is not int or not 0 <= number < 1 << 62 for number in (*shape, first, last)):
+            raise ValueError(f"tensor {key[:80]!r} has no possible shape")
+        if first != end or last - first != prod(shape) * SIZES[facts["dtype"]]:
+            raise ValueError(f"tensor {key[:80]!r} is not where, or not as long, as its header says")
+        end = last
+    if end != held:
+        raise ValueError(f"its header tells of {end:,} bytes, it has {held:,}")
+    return {key: tuple(facts["shape"]) for key, facts in tensors.items()}
+
+
+def _parse_pickled(path: Path, content: bytes) -> Tensors:
+    # A web page or a pointer to a large file, saved under this name, is no reason to warn of code.
+    if not content.startswith((ZIP, PICKLE)):
+        raise DecoderFileError(f"{path}: not a whole PyTorch file: it begins like something else; get the file anew")
     try:
-        with path.open("rb") as file:
-            # A web page or a pointer to a large file, saved under this name, is no reason to warn of code.
-            if not file.read(4).startswith((b"PK\x03\x04", b"\x80")):
-                raise ValueError("it begins like something else; get the file anew")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+        state = read_pickled(content)
+    except BeyondTensorsError as error:
         raise PickledFileError(
-            f"{path}: holds Python objects besides tensors, and opening them would run code; "
+            f"{path}: holds Python objects besides tensors ({brief(str(error))}), and opening them would run code; "
             "ask for a safetensors file, or save its state dict alone"
         ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DecoderFileError(f"{path}: not a whole PyTorch file: {error}") from None
-    if not isinstance(content, Mapping):
-        raise DecoderFileError(f"{path}: expected a state dict of tensors, got a {type(content).__name__}")
-    for key, value in content.items():
-        if not (isinstance(key, str) and isinstance(value, Tensor) and value.layout is torch.strided):
+    except ValueError as error:
+        raise DecoderFileError(f"{path}: not a whole PyTorch file: {brief(str(error), 200)}") from None
+    if not isinstance(state, Mapping):
+        raise DecoderFileError(f"{path}: expected a state dict of tensors, got a {type(state).__name__}")
+    for key, value in state.items():
+        if not (isinstance(key, str) and isinstance(value, Tensor)):
             raise DecoderFileError(
-                f"{path}: expected a state dict of tensors, got {key!r}: {type(value).__name__} in it; "
+                f"{path}: expected a state dict of tensors, got {brief(key)}: {type(value).__name__} in it; "
                 "save the decoder's state dict alone"
             )
-        if value.is_meta:
-            raise DecoderFileError(f"{path}: expected numbers, tensor {key!r} has none; get the file anew")
-    return content
+    return state

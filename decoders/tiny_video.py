@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .errors import brief
 from .net import Net
+from .spaces import MAX_STRIDE
 from .tiny import Clamp, conv
 
 
@@ -102,7 +104,11 @@ class TinyVideo(Net):
     ) -> None:
         super().__init__()
         if len(strides) != 3 or len(widths) != 4 or any(type(n) is not int or n < 1 for n in (*widths, *strides)):
-            raise ValueError(f"expected four widths and three strides from 1 up, got {widths} and {strides}")
+            raise ValueError(
+                f"expected four widths and three strides from 1 up, got {brief(widths)} and {brief(strides)}"
+            )
+        if prod(strides) > MAX_STRIDE:  # a file of some kB could ask for a million frames of each
+            raise ValueError(f"expected at most {MAX_STRIDE} frames of one, got {prod(strides):,}")
         if type(patch) is not int or not 1 <= patch <= 8:
             raise ValueError(f"expected a patch of 1 to 8, got {patch!r}")
         if type(chunk) is not int or chunk < 0 or not isinstance(slope, float | int):

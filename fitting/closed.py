@@ -22,6 +22,7 @@ from ..decoders.polynomial import Polynomial, count_features
 from ..decoders.tensors import Tensors, open_tensors, write_tensors
 
 FORMAT = "safelight.statistics/1"
+MAX_HEADER_BYTES = 64 << 20  # of a file: with the keys of a million pictures
 MAX_FEATURES = 5000  # X'X of as many takes 200 MB
 RIDGES = tuple(10.0**exponent for exponent in range(-8, 3))
 ROWS = 4096  # of features at a time, so that memory does not grow with the picture
@@ -184,7 +185,7 @@ class Sums:
     def load_noted(cls, path: Path) -> tuple["Sums", str]:
         """Reads sums with the note that was saved with them; errors as of `load`."""
         try:
-            metadata, tensors = open_tensors(path)
+            metadata, tensors = open_tensors(path, max_header_bytes=MAX_HEADER_BYTES)
         except DecoderFileError as error:
             raise FitError(f"{error}; expected the statistics of a fit") from None
         try:
