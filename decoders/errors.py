@@ -22,6 +22,8 @@
 Every message says what was expected, what came, and what to do next.
 """
 
+from pathlib import PurePath
+
 
 class SafelightError(Exception):
     """Anything Safelight refuses to do."""
@@ -105,6 +107,6 @@ class StepError(SinkError):
 
 
 def brief(value: object, most: int = 120) -> str:
-    """`value` for a message: an exception's own words, anything else as Python writes it; `most` characters at most."""
-    text = str(value) if isinstance(value, Exception) else repr(value)
+    """`value` for a message: paths and exceptions in their own words, anything else as Python writes it, cut short."""
+    text = str(value) if isinstance(value, Exception | PurePath) else repr(value)
     return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -7,9 +7,9 @@ is written over changes the numbers that somebody works with.
 import io
 import json
 import os
-import stat
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .errors import DecoderFileError, MisshapenFileError, PickledFileError, brief
 from .pickled import MAX_NDIM, PICKLE, ZIP, BeyondTensorsError, read_pickled
+from .plain import NotPlainError, TooLargeError, open_plain, read_plain
 
 MAX_BYTES = 1 << 30  # twenty times the largest published tiny decoder
 MAX_HEADER_BYTES = 4 << 20  # of safetensors: thirty thousand tensors
@@ -29,9 +30,6 @@ SAFE = (".safetensors", ".sft")
 PICKLED = (".pt", ".pth")
 SUFFIXES = (*SAFE, *PICKLED)
 LENGTH_BYTES = 8  # of the length of a safetensors header, which comes first
-
-# Where a system knows it: a pipe that nobody writes to would be waited for.
-AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 # Bytes of a number. Source: https://docs.rs/safetensors/latest/safetensors/tensor/enum.Dtype.html
 SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
@@ -49,6 +47,7 @@ def open_tensors(
     what: str = DECODER,
     max_bytes: int = MAX_BYTES,
     max_header_bytes: int = MAX_HEADER_BYTES,
+    mapped: bool = False,
 ) -> tuple[Metadata, Tensors]:
     """Metadata and tensors of a file, on the CPU.
 
@@ -57,8 +56,10 @@ def open_tensors(
         content: the bytes of a safetensors file that were read already; `path` is then only told.
         values: without them tensors may have a shape only; of a safetensors file only the header is read.
         what: the file should be, as an error says it.
-        max_bytes: that it may have; a safetensors file that may have more than `MAX_BYTES` is mapped, not read.
+        max_bytes: that it may have.
         max_header_bytes: of them, what a safetensors file says of itself.
+        mapped: whether its numbers are read only when somebody looks at them: for files that no memory would hold, and
+            that nobody writes to meanwhile.
 
     Raises:
         DecoderFileError: the file is missing, broken, too large, or holds no tensors; with a subclass for each.
@@ -66,15 +67,15 @@ def open_tensors(
     if content is not None:
         metadata, tensors = _parse_safe(path, content, max_header_bytes)
     elif path.suffix.lower() in PICKLED:
-        metadata, tensors = {}, _parse_pickled(path, read_plain(path, what, max_bytes))
+        metadata, tensors = {}, _parse_pickled(path, _read(path, what, max_bytes))
     elif path.suffix.lower() not in SAFE:
         raise DecoderFileError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}")
     elif not values:
         metadata, tensors = _read_header(path, what, max_bytes, max_header_bytes)
-    elif max_bytes > MAX_BYTES:
+    elif mapped:
         metadata, tensors = _map_safe(path, what, max_bytes, max_header_bytes)
     else:
-        metadata, tensors = _parse_safe(path, read_plain(path, what, max_bytes), max_header_bytes)
+        metadata, tensors = _parse_safe(path, _read(path, what, max_bytes), max_header_bytes)
     # A shape can promise far more than the file holds: a .pth may say that one number stands for a trillion.
     if (size := 4 * sum(tensor.numel() for tensor in tensors.values())) > max_bytes:
         raise MisshapenFileError(f"{path}: tensors of {size:,} bytes; {what} has at most {max_bytes:,}")
@@ -96,45 +97,30 @@ def write_tensors(path: Path, tensors: Tensors, metadata: Metadata) -> None:
         beside.unlink(missing_ok=True)
 
 
-def read_plain(path: Path, what: str, max_bytes: int) -> bytes:
-    """All of a file, however it changes meanwhile.
-
-    Raises:
-        DecoderFileError: it is missing, no plain file, or has more than `max_bytes`.
-    """
-    with open_plain(path, what, max_bytes) as file:
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise DecoderFileError(f"{path}: grows while it is read; {what} has at most {max_bytes:,} bytes")
-    return content
-
-
-def open_plain(path: Path, what: str, max_bytes: int) -> BinaryIO:
-    """A file, open for reading: a plain one, since a pipe may never end and a device has no end.
-
-    Raises:
-        DecoderFileError: it is missing, no plain file, or has more than `max_bytes`.
-    """
+@contextmanager
+def _opening(path: Path, what: str, max_bytes: int) -> Iterator[None]:
+    """Puts in words why a file cannot be read."""
     try:
-        handle = os.open(path, os.O_RDONLY | AT_ONCE)
-        told = os.fstat(handle)
+        yield
+    except TooLargeError as error:
+        raise DecoderFileError(f"{path}: {error.strerror}; {what} has at most {max_bytes:,}") from None
+    except NotPlainError:
+        raise DecoderFileError(f"{path}: expected a file, got a folder or a device; choose the file in it") from None
     except OSError as error:
-        raise DecoderFileError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except ValueError as error:  # no system has a NUL in a path
-        raise DecoderFileError(f"{brief(str(path))}: cannot be read: {error}") from None
-    if not stat.S_ISREG(told.st_mode):
-        os.close(handle)
-        raise DecoderFileError(f"{path}: expected a file, got a folder or a device; choose the file in it")
-    if told.st_size > max_bytes:
-        os.close(handle)
-        raise DecoderFileError(f"{path}: {told.st_size:,} bytes; {what} has at most {max_bytes:,}")
-    return os.fdopen(handle, "rb")
+        raise DecoderFileError(f"{brief(path)}: cannot be read: {error.strerror or error}") from None
+
+
+def _read(path: Path, what: str, max_bytes: int) -> bytes:
+    with _opening(path, what, max_bytes):
+        return read_plain(path, max_bytes)
 
 
 def _read_header(path: Path, what: str, max_bytes: int, max_header_bytes: int) -> tuple[Metadata, Tensors]:
-    with open_plain(path, what, max_bytes) as file:
+    with _opening(path, what, max_bytes), open_plain(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > max_bytes:
+            raise TooLargeError(0, f"{size:,} bytes")
         header = _header(path, file, max_header_bytes)
-        held = os.fstat(file.fileno()).st_size - file.tell()
+        held = size - file.tell()
     try:
         shapes = _shapes(header, held)
         tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
@@ -144,7 +130,7 @@ def _read_header(path: Path, what: str, max_bytes: int, max_header_bytes: int) -
 
 
 def _map_safe(path: Path, what: str, max_bytes: int, max_header_bytes: int) -> tuple[Metadata, Tensors]:
-    with open_plain(path, what, max_bytes) as file:
+    with _opening(path, what, max_bytes), open_plain(path) as file:
         header = _header(path, file, max_header_bytes)
     try:
         with safe_open(path, framework="pt") as mapped:

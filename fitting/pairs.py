@@ -102,7 +102,7 @@ class Pairs:
             FitError: there is no such file, it has none, or they do not belong together.
         """
         try:
-            _, tensors = open_tensors(path, what="a file of pairs", max_bytes=MAX_BYTES)
+            _, tensors = open_tensors(path, what="a file of pairs", max_bytes=MAX_BYTES, mapped=True)
         except DecoderFileError as error:
             raise FitError(f"{error}; expected pairs") from None
         if missing := {"latents", "pixels"} - tensors.keys():
