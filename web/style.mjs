@@ -8,10 +8,11 @@ export const STYLE = `
   display: block; box-sizing: border-box; width: 100%; height: 100%; min-height: ${MIN_HEIGHT_PX}px;
   --ground: var(--safelight-ground, var(--comfy-input-bg, #17181a));
   --text: var(--safelight-text, var(--input-text, #dcddde));
-  --quiet: var(--safelight-quiet, var(--descrip-text, #8d9095));
+  /* Palettes there are whose quiet text nobody can read, and an error's on a light ground. */
+  --quiet: var(--safelight-quiet, color-mix(in srgb, var(--descrip-text, #75787d) 55%, var(--text)));
   --lamp: var(--safelight-lamp, #ff8a3d);
   --glow: #ff8a3d; /* on a veil, which is dark in every palette */
-  --bad: var(--error-text, #ff5c5c);
+  --bad: color-mix(in srgb, var(--error-text, #ff5050) 75%, var(--text));
   --line: color-mix(in srgb, var(--text) 13%, transparent);
   --veil: rgb(18 18 20 / 0.72);
 }
