@@ -8,7 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from .errors import LatentsError
+from .errors import DecoderError, LatentsError
 from .net import Net
 from .spaces import LatentSpace
 
@@ -89,10 +89,11 @@ class Decoder:
 
         Raises:
             LatentsError: `latents` is not `[B, C, H, W]` with the decoder's channel count.
+            DecoderError: what the net made is no picture.
         """
         self._expect(latents, "[B, {}, H, W]")
         with _in_full_precision(latents):
-            return _visible(self.net(latents.float()))
+            return self._visible(self.net(latents.float()), latents)
 
     @torch.no_grad()
     def frames(self, latents: Tensor) -> Iterator[Tensor]:
@@ -106,7 +107,7 @@ class Decoder:
         self._expect(latents, "[B, {}, T, H, W]")
         with _in_full_precision(latents):
             for rgb in self.net.frames(latents.float()):
-                yield _visible(rgb)
+                yield self._visible(rgb, latents)
 
     def _expect(self, latents: Tensor, shape: str) -> None:
         channels = self.net.channels
@@ -116,14 +117,18 @@ class Decoder:
                 "unpack them with their latent space first, or choose a decoder of that space"
             )
 
+    def _visible(self, rgb: Tensor, latents: Tensor) -> Tensor:
+        if rgb.ndim != 4 or rgb.shape[:2] != (len(latents), 3):
+            raise DecoderError(
+                f"decoder {self.name} made {list(rgb.shape)} of latents {list(latents.shape)}, "
+                f"expected [{len(latents)}, 3, H, W]; choose another"
+            )
+        return torch.nan_to_num(rgb.float(), nan=0.0, posinf=1.0, neginf=0.0).clamp_(0.0, 1.0)
+
 
 def _in_full_precision(latents: Tensor) -> AbstractContextManager[object]:
     """Somebody's autocast would round the picture to bfloat16."""
     return torch.autocast("cuda" if latents.is_cuda else "cpu", enabled=False)
-
-
-def _visible(rgb: Tensor) -> Tensor:
-    return torch.nan_to_num(rgb.float(), nan=0.0, posinf=1.0, neginf=0.0).clamp_(0.0, 1.0)
 
 
 def to_bytes(rgb: Tensor) -> Tensor:

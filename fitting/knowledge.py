@@ -14,6 +14,7 @@ from torch import Tensor
 from ..decoders.decoder import Card, Decoder
 from ..decoders.errors import DecoderFileError, FitError, SafelightError
 from ..decoders.files import build
+from ..decoders.plain import read_plain
 from ..decoders.space_table import SPACES
 from ..decoders.spaces import LatentSpace
 from ..decoders.tensors import Tensors, open_tensors, write_tensors
@@ -238,7 +239,7 @@ class Knowledge:
             if path.stat().st_size > MAX_BYTES:
                 raise FitError(f"{path}: more than {MAX_BYTES:,} bytes; what is learned of a space has less")
             # As bytes: on Windows a file that is mapped into memory could not be replaced.
-            metadata, tensors = open_tensors(path, path.read_bytes())
+            metadata, tensors = open_tensors(path, read_plain(path, MAX_BYTES))
         except DecoderFileError as error:
             raise FitError(str(error)) from None
         written = metadata.get("format", "")

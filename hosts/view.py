@@ -17,13 +17,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast, final
 from urllib.parse import unquote
 
 from ..decoders.errors import ManifestError, PageError
+from ..decoders.plain import open_plain
 from ..preview.bundle import bundle
 from ..preview.manifest import NAME, read_manifest
+from ..preview.names import why_not
 from ..preview.page import Document, document
 
 LOOPBACK = "127.0.0.1"
@@ -31,6 +34,7 @@ LOOPBACK = "127.0.0.1"
 OUR_NAMES = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
 PORT = 8765
 DEPTH = 2  # of folders in folders
+MOST_FOLDERS = 20_000  # that are looked into
 IDLE_LIMIT_S = 60
 LONGEST_RUN_S = 1e9  # what says more does not know
 
@@ -47,8 +51,7 @@ SHAPES: Mapping[str, type | tuple[type, ...]] = {
     "notes": list,
 }
 
-# Where a system knows them; a pipe that nobody writes to would be waited for.
-LINKS_REFUSED = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+MADE = ("sheet", "animation")  # of a whole run
 
 NOTHING = "default-src 'none'; frame-ancestors 'none'"
 NOT_AT_ALL = "no-store"
@@ -119,7 +122,10 @@ class Shelf:
     def runs(self) -> dict[str, Kept]:
         """All runs by id, newest first, read again where something has changed."""
         with self._reading:
-            found = [kept for folder in _folders(self._root, DEPTH) if (kept := self._kept(folder)) is not None]
+            folders = list(islice(_folders(self._root, DEPTH), MOST_FOLDERS))
+            found = [kept for folder in folders if (kept := self._kept(folder)) is not None]
+            there = set(folders)
+            self._read = {folder: read for folder, read in self._read.items() if folder in there}
         runs: dict[str, Kept] = {}
         for kept in found:
             one = kept if kept.id not in runs else _renamed(kept, self._root)
@@ -135,7 +141,7 @@ class Shelf:
         for runs in (lambda: self._runs, self.runs):  # as last seen, which spares a look at every folder; then anew
             kept = runs().get(run_id)
             if kept is not None and name in kept.files:
-                return _open_plain(kept.folder / name)
+                return _open(kept.folder / name)
         return None
 
     def _kept(self, folder: Path) -> Kept | None:
@@ -181,10 +187,12 @@ def _check(folder: Path, version: str, manifest: dict[str, Any], root: Path) -> 
         wrong.append("a number")
     if wrong:
         raise ManifestError(f"{folder / NAME}: {', '.join(wrong)}: not as in the record of a run")
-    listed = [name for step in manifest["steps"] for name in step["files"]]
-    listed += [manifest[key] for key in ("sheet", "animation") if isinstance(manifest.get(key), str)]
-    plain = frozenset(name for name in listed if _is_plain(name))
-    kept = Kept(str(manifest.get("id")), folder, version, manifest, plain)
+    # Nobody is told of files that nobody can have.
+    steps = [{**step, "files": [name for name in step["files"] if _is_plain(name)]} for step in manifest["steps"]]
+    made = {key: name for key in MADE if isinstance(name := manifest.get(key), str) and _is_plain(name)}
+    manifest = manifest | {"steps": steps} | dict.fromkeys(MADE) | made
+    listed = frozenset([*(name for step in steps for name in step["files"]), *made.values()])
+    kept = Kept(str(manifest.get("id")), folder, version, manifest, listed)
     return kept if _is_uuid(kept.id) else _renamed(kept, root)
 
 
@@ -204,7 +212,8 @@ def _is_number(value: Any) -> bool:
 
 def _is_plain(name: str) -> bool:
     """Whether this is a picture's name and no path, on any system."""
-    return not set(name) & set("/\\:\0") and not name.startswith(".") and Path(name).suffix in TYPES
+    picture = not set(name) & set("/\\:") and not name.startswith(".") and Path(name).suffix in TYPES
+    return picture and why_not(name) is None
 
 
 def _is_uuid(text: str) -> bool:
@@ -217,7 +226,7 @@ def _is_uuid(text: str) -> bool:
 def _renamed(kept: Kept, root: Path) -> Kept:
     """The run with an id made of its place, and its time: another run in this place is not taken for it."""
     place = f"{kept.folder.relative_to(root).as_posix()} {kept.manifest['started']}"
-    name = str(uuid.uuid5(uuid.NAMESPACE_URL, place))
+    name = str(uuid.uuid5(uuid.NAMESPACE_URL, place.encode(errors="backslashreplace").decode()))
     return replace(kept, id=name, manifest={**kept.manifest, "id": name})
 
 
@@ -228,17 +237,13 @@ def _started_s(kept: Kept) -> float:
         return 0.0
 
 
-def _open_plain(path: Path) -> tuple[BinaryIO, int] | None:
+def _open(path: Path) -> tuple[BinaryIO, int] | None:
     """The file with its size, unless it is a link, a pipe, a folder or anything else that is no plain file."""
     try:
-        handle = os.open(path, os.O_RDONLY | LINKS_REFUSED | getattr(os, "O_BINARY", 0))
-        told = os.fstat(handle)
+        file = open_plain(path, links=False)
     except OSError:
         return None
-    if not stat.S_ISREG(told.st_mode) or path.is_symlink():
-        os.close(handle)
-        return None
-    return os.fdopen(handle, "rb"), told.st_size
+    return file, os.fstat(file.fileno()).st_size
 
 
 @final
@@ -292,8 +297,14 @@ class Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def _is_for_us(self) -> bool:
-        hosts = self.headers.get_all("Host", [])
-        ours = len(hosts) == 1 and OUR_NAMES.fullmatch(hosts[0].strip()) is not None
+        """Whether whoever asks means this server, and no page of somebody else's had the browser ask."""
+        hosts, origins = self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
+        named = len(hosts) == 1 and OUR_NAMES.fullmatch(hosts[0].strip()) is not None
+        within = self.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
+        followed = self.path == "/" and self.headers.get("Sec-Fetch-Mode") == "navigate"  # a link to the page
+        ours = named and (within or followed) and all(origin == f"http://{hosts[0].strip()}" for origin in origins)
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # what it brings along is no second question
         if not ours:
             self._refuse(HTTPStatus.FORBIDDEN, f"ask for {self._ours.url}")
         return ours

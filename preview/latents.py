@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..decoders.errors import GoneError, LatentsError
+from ..decoders.errors import DecoderFileError, GoneError, LatentsError, brief
+from ..decoders.tensors import open_tensors
 from .folder import RunFolder
 from .picture import Picture
 from .run import State
@@ -134,27 +134,23 @@ def read_latents(path: Path, *, run: str, index: int, space: str | None) -> Save
         LatentsError: it holds no latents, or those of another run, step or space.
     """
     expected = {"format": FORMAT, "run": run, "space": space or "", "step": str(index)}
+    if not path.exists():
+        raise GoneError(f"{path}: is gone or was moved")
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise LatentsError(f"{path.name}: larger than {_mb(MAX_BYTES)}; not the latents of a step")
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-            for key, value in expected.items():
-                if facts.get(key) != value:
-                    raise LatentsError(
-                        f"{path.name}: expected latents of {key} {value!r}, found {facts.get(key)!r}; "
-                        "the folder was edited"
-                    )
-            names = set(file.keys())
-            tensors = {name: file.get_tensor(name) if name in names else None for name in TENSORS}
-    except OSError as error:
-        raise GoneError(f"{path}: cannot be read: {error.strerror or error}; it is gone or was moved") from None
-    except SafetensorError as error:
-        raise LatentsError(f"{path.name}: is not a safetensors file: {error}") from None
+        facts, held = open_tensors(path, what="a file with the latents of a step", max_bytes=MAX_BYTES)
+    except DecoderFileError as error:
+        raise LatentsError(str(error)) from None
+    for key, value in expected.items():
+        if facts.get(key) != value:
+            raise LatentsError(
+                f"{path.name}: expected latents of {key} {brief(value)}, found {brief(facts.get(key))}; "
+                "the folder was edited"
+            )
+    names = set(held)
+    tensors = {name: held.get(name) for name in TENSORS}
     if all(tensors[name] is None for name in ("noisy", "denoised")):
-        raise LatentsError(
-            f"{path.name}: expected tensors noisy or denoised, found {', '.join(sorted(names)) or 'none'}"
-        )
+        found = ", ".join(map(brief, sorted(names)[:4])) or "none"
+        raise LatentsError(f"{path.name}: expected tensors noisy or denoised, found {found}")
     if any(values is not None and not torch.is_floating_point(values) for values in tensors.values()):
         raise LatentsError(f"{path.name}: expected floating point numbers; the file was edited")
     return SavedLatents(index=index, **tensors, facts=facts)

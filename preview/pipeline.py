@@ -115,6 +115,7 @@ class Pipeline:
         self._missing: dict[Sink, list[int]] = {}  # steps that a sink failed to take
         self._lost: dict[str, list[int]] = {}  # steps that came to no sink, by the reason
         self._doing = "the pipeline"
+        self._delivering = True
         self._ended = threading.Event()
         self._worker = threading.Thread(target=self._work, name=f"safelight-{run.id[:8]}", daemon=True)
         self._worker.start()
@@ -130,7 +131,7 @@ class Pipeline:
         Returns:
             Whether a sink wanted it.
         """
-        if self._state != "running":
+        if self._state != "running" or not self._delivering:
             return False
         try:
             return self._offer(step, promise)
@@ -171,7 +172,7 @@ class Pipeline:
             whole=self._take_whole(step, wanting),
             promise=promise,
         )
-        if not self._mailbox.put(letter) and letter.keep:
+        if not self._mailbox.put(letter) and letter.keep and self._delivering:
             self._lose(step.index, "not kept: writing could not keep up with the sampler")
             if step.index == step.total:  # the last step is always shown, at least
                 screens = tuple(sink for sink in letter.sinks if not sink.keeps)
@@ -190,6 +191,7 @@ class Pipeline:
         return {name: self._wholes.take(values) for name, values in latents.items() if values is not None}
 
     def _work(self) -> None:
+        # Whatever is thrown at this thread: what asks the interpreter to exit, in a host's own code, ends no host here.
         try:
             with torch.inference_mode():
                 opened = [
@@ -210,10 +212,13 @@ class Pipeline:
                     self._keep_latents(letter, [sink for sink in letter.sinks if sink in opened])
             for sink in opened:
                 self._flush(sink)
-            self._tell_what_is_missing()
-        except Exception as error:  # a fault of our own: the sinks are closed all the same
+        except BaseException as error:  # a fault of our own: the sinks are closed all the same
+            self._delivering = False
             log.exception("run %s: the worker stopped", self._run.id[:8])
             self._run.note(f"the rest of this run was not shown: {describe(error)}")
+            self._mailbox.close()
+            self._mailbox.empty()
+        self._tell_what_is_missing()
 
     def _develop(self, letter: Letter) -> Picture | None:
         """The letter's picture, by the first decoder that can make it; None if none can."""
@@ -233,7 +238,7 @@ class Pipeline:
             began = perf_counter()
             try:
                 pixels, shown, fps = self._developer.develop(latents if letter.gain == 1.0 else latents * letter.gain)
-            except Exception as error:
+            except BaseException as error:
                 log.debug("decoder given up", exc_info=True)
                 self._run.note(f"step {letter.index}: {self._developer.give_up()} was given up: {describe(error)}")
                 continue
@@ -299,12 +304,12 @@ class Pipeline:
             if sink.keeps:
                 self._run.note(f"{sink.name}: nothing was kept of {name_steps(steps)}")
 
-    def _attempt(self, sink: Sink, what: str, action: Callable[[], None], *, tell: bool = True) -> Exception | None:
+    def _attempt(self, sink: Sink, what: str, action: Callable[[], None], *, tell: bool = True) -> BaseException | None:
         """What `action` raised, if anything; the user is told of it unless they know."""
         self._doing = sink.name
         try:
             action()
-        except Exception as error:
+        except BaseException as error:
             log.debug("%s %s", sink.name, what, exc_info=True)
             if tell:
                 self._run.note(f"{sink.name} {what}: {describe(error.__cause__ or error)}")
@@ -314,7 +319,11 @@ class Pipeline:
 
 def describe(error: BaseException) -> str:
     """An exception in one line, for people."""
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+    try:
+        said = str(error)
+    except Exception:  # whoever wrote it never tried it
+        said = ""
+    return f"{type(error).__name__}: {said}".strip().splitlines()[0][:300]
 
 
 def name_steps(steps: Sequence[int]) -> str:

@@ -33,9 +33,13 @@ class Screen(Sink):
         self._facts = {"v": 1, "run": files.folder.run.id, **place}
 
     def open(self) -> None:
-        self._folder.open()
-        self._files.open()
-        self._tell("safelight.run", {**self._facts, "state": "running"})
+        try:
+            self._folder.open()
+            self._files.open()
+            self._tell("safelight.run", {**self._facts, "state": "running"})
+        except Exception:
+            self._folder.state = "failed"  # nothing comes any more: it may make room for other runs
+            raise
 
     def show(self, picture: Picture) -> None:
         self._files.show(picture)

@@ -167,7 +167,7 @@ def test_latents_of_another_step_run_or_space_are_refused(written, changed, expe
 
 def test_a_file_that_is_gone_is_told(written):
     written[1].unlink()
-    with pytest.raises(GoneError, match=r"step_0007.safetensors: cannot be read"):
+    with pytest.raises(GoneError, match=r"step_0007.safetensors: is gone or was moved"):
         read(written)
 
 
@@ -180,7 +180,7 @@ def test_a_newer_format_is_refused(written):
 @pytest.mark.parametrize(
     ("tensors", "expected"),
     [
-        ({"else": torch.zeros(1)}, "expected tensors noisy or denoised, found else"),
+        ({"else": torch.zeros(1)}, "expected tensors noisy or denoised, found 'else'"),
         ({"noisy": torch.zeros(1, dtype=torch.int64)}, "expected floating point numbers"),
     ],
 )
@@ -193,5 +193,5 @@ def test_a_file_that_holds_something_else_is_refused(written, tensors, expected)
 def test_a_torn_file_is_refused(written):
     path = written[1]
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(LatentsError, match="is not a safetensors file"):
+    with pytest.raises(LatentsError, match="not a whole safetensors file"):
         read(written)

@@ -242,8 +242,8 @@ def test_garbage_is_refused(tmp_path, content, sentence):
 def test_what_is_too_large_is_refused_unread(tmp_path, monkeypatch):
     with (tmp_path / NAME).open("wb") as file:
         file.truncate(MAX_BYTES + 1)
-    monkeypatch.setattr(Path, "read_text", None)
-    with pytest.raises(ManifestError, match="larger than 67,108,864 bytes"):
+    monkeypatch.setattr("safelight.preview.manifest.json.loads", None)
+    with pytest.raises(ManifestError, match="larger than 33,554,432 bytes"):
         read_manifest(tmp_path)
 
 
