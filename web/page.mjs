@@ -1,6 +1,7 @@
 /** The page around the viewer: of one run in its folder, or of the runs that `safelight view` serves. */
 
 import { isSilent, newestStep } from "./manifest.mjs";
+import { countOf, readManifest } from "./told.mjs";
 import { Viewer } from "./viewer.mjs";
 
 const WHILE_RUNNING_MS = 1000;
@@ -82,7 +83,7 @@ export class Polled {
   async manifest(id) {
     const run = this.#runs.get(id);
     const version = run?.version;
-    const manifest = run && (await this.#json(`runs/${encodeURIComponent(id)}`));
+    const manifest = run && readManifest(await this.#json(`runs/${encodeURIComponent(id)}`));
     if (!manifest) return null;
     Object.assign(run, { manifest, read: version, stale: run.version !== version });
     learn(run, manifest.state, newestStep(manifest)?.index, manifest.sampler?.steps);
@@ -128,7 +129,7 @@ export class Polled {
 }
 
 function learn(run, state, index, total) {
-  Object.assign(run, { state, index: index ?? null, total: total ?? null });
+  Object.assign(run, { state, index: countOf(index), total: countOf(total) });
 }
 
 function startOf({ started }) {
@@ -162,7 +163,7 @@ export function asOf(manifest) {
 /** Begins: the page says within itself what it is about. @param {Document} document */
 export function start(document) {
   const data = JSON.parse(document.getElementById("safelight").textContent);
-  if (data.format) showRun(document, data);
+  if (data.format) showRun(document, readManifest(data));
   else showRuns(document, data);
 }
 
