@@ -15,7 +15,7 @@ const ASK_MS = 3000;
 // The host forbids keeping `.js`, but not `.mjs`: after an update a browser may hold on to old ones for days.
 const MODULES = [
   ...["store", "viewer", "places", "style"],
-  ...["caption", "compare", "elements", "film", "frames", "full", "glance", "keys", "line", "manifest", "pictures", "projector"],
+  ...["caption", "compare", "elements", "film", "frames", "full", "glance", "keys", "line", "manifest", "panel", "pictures", "projector"],
   ...["runs", "sight", "stage", "strip", "taking", "telling", "timers", "tools", "travel", "zoom"],
 ];
 

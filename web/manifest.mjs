@@ -59,6 +59,12 @@ export function fileOf(manifest, step, item, frame) {
   return step.files[item * frames + Math.min(frame, frames - 1)];
 }
 
+/** When a run began, in milliseconds since 1970; 0 where it does not say. @param {{started?: string}} told */
+export function startOf({ started }) {
+  const at = Date.parse(started);
+  return Number.isNaN(at) ? 0 : at;
+}
+
 /** The size of the final image, which is the aspect of everything before it. */
 export function shape(manifest) {
   const { shown_width, shown_height, width, height } = manifest?.picture ?? {};

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 
 import { secondsPerStep } from "../../web/manifest.mjs";
-import { asOf, embedded, facts, nameOfFolder, Polled } from "../../web/page.mjs";
+import { asOf, embedded, facts, nameOfFolder } from "../../web/page.mjs";
+import { Polled } from "../../web/polled.mjs";
 
 const manifest = (more = {}) => ({
   format: "safelight.run/1",

@@ -5,7 +5,8 @@ import { test } from "node:test";
 
 import { caption, maker, nameRun } from "../../web/caption.mjs";
 import { differences, extent, fileOf, isSilent, newestStep, pictured, secondsPerStep, shape, sigmas, stepAtSigma } from "../../web/manifest.mjs";
-import { asOf, embedded, facts, Polled } from "../../web/page.mjs";
+import { asOf, embedded, facts } from "../../web/page.mjs";
+import { Polled } from "../../web/polled.mjs";
 import { heights } from "../../web/strip.mjs";
 import { MOST_STEPS, readManifest } from "../../web/told.mjs";
 
