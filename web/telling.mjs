@@ -16,7 +16,7 @@ export class Telling {
     this.#said = make(document, "span", { className: "said" });
     const close = button(document, "close", "Put this note away", () => this.#dismiss());
     this.note = make(document, "div", { className: "note" }, this.#said, close);
-    this.toast = make(document, "div", { className: "toast" });
+    this.toast = make(document, "div", { className: "toast", role: "status" });
     this.spoken = make(document, "div", { className: "spoken", role: "status" });
   }
 
