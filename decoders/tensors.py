@@ -203,11 +203,11 @@ def _parse_pickled(path: Path, content: bytes) -> Tensors:
         state = read_pickled(content)
     except BeyondTensorsError as error:
         raise PickledFileError(
-            f"{path}: holds Python objects besides tensors ({brief(str(error))}), and opening them would run code; "
+            f"{path}: holds Python objects besides tensors ({brief(error)}), and opening them would run code; "
             "ask for a safetensors file, or save its state dict alone"
         ) from None
     except ValueError as error:
-        raise DecoderFileError(f"{path}: not a whole PyTorch file: {brief(str(error), 200)}") from None
+        raise DecoderFileError(f"{path}: not a whole PyTorch file: {brief(error, 200)}") from None
     if not isinstance(state, Mapping):
         raise DecoderFileError(f"{path}: expected a state dict of tensors, got a {type(state).__name__}")
     for key, value in state.items():

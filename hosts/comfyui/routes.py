@@ -5,9 +5,11 @@ from typing import Any
 
 from aiohttp import web
 
+from ...decoders.plain import read_plain
 from ...preview.folder import RunFolder
 from ...preview.live import LiveRuns
 
+MAX_BYTES = 1 << 30  # of a picture
 TYPES = {"jpg": "image/jpeg", "webp": "image/webp", "png": "image/png"}
 
 # A run's id is the only key to its pictures. A picture may be kept for good: a step that is reported twice has the same
@@ -43,8 +45,8 @@ def register(routes: web.RouteTableDef, runs: LiveRuns) -> None:
         """A picture of a run."""
         path = runs.file(request.match_info["run"], request.match_info["file"])
         try:
-            picture = await asyncio.to_thread(path.read_bytes) if path is not None else None
-        except OSError:  # it made room for another run between the question and the answer
+            picture = await asyncio.to_thread(read_plain, path, MAX_BYTES, links=False) if path is not None else None
+        except OSError:  # it is no file of ours, or it made room for another run between the question and the answer
             picture = None
         if path is None or picture is None:
             return _missing("no such picture")

@@ -3,7 +3,7 @@
 import copy
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, final
 from torch import Tensor
 
 from ...decoders.catalogue import AUTO, Candidate, Catalogue
-from ...decoders.errors import SafelightError, SinkError
+from ...decoders.errors import SafelightError, SinkError, brief
 from ...decoders.identify import Evidence, identify, unknown
 from ...decoders.spaces import LatentSpace
 from ...preview.animation import Animation
@@ -21,6 +21,7 @@ from ...preview.develop import Developer
 from ...preview.encode import Encoding, Enlarge, FileFormat
 from ...preview.files import ENCODERS, Files
 from ...preview.folder import RunFolder
+from ...preview.names import why_not
 from ...preview.page import Page
 from ...preview.pipeline import CLOSE_TIMEOUT_S, Outlet, Pipeline, describe
 from ...preview.run import Run, State
@@ -28,9 +29,10 @@ from ...preview.sheet import Sheet
 from ...preview.sink import Sink
 from ...preview.snapshot import Selection
 from ...preview.step import Step
-from ..headless import numbered
+from ..headless import next_folder
 from .beliefs import Beliefs, caller, stands_for, with_batch
 from .families import DENOISED
+from .graph import leads_to_sheet
 from .screen import Gallery, Progress
 
 CALLBACK = "_step_callback"  # how the names of the host's step callbacks end: `flux_step_callback` and so on
@@ -72,6 +74,7 @@ def watched(invoke: Callable[[Any], Any], context: Any, node: Any, settings: Set
     Raises:
         SinkError: the prefix leads to where no folder can be.
     """
+    settings = with_sheet(settings, context, node)
     if settings.write_intermediates or settings.sheet or settings.animation:
         folder_for(Path(context.config.get().outputs_path), settings.filename_prefix)
     watch = Watch(settings, context, node)
@@ -88,6 +91,15 @@ def watched(invoke: Callable[[Any], Any], context: Any, node: Any, settings: Set
         raise
     finally:
         watch.close("interrupted" if state == "failed" and context.util.is_canceled() else state)
+
+
+def with_sheet(settings: Settings, context: Any, node: Any) -> Settings:
+    """What the user chose; where a node makes a contact sheet of this run, the run keeps one."""
+    try:
+        return replace(settings, sheet=settings.sheet or leads_to_sheet(context, node))
+    except Exception:
+        log.debug("a graph that nobody can read", exc_info=True)
+        return settings
 
 
 @final
@@ -240,17 +252,8 @@ class Watch:
         return sinks
 
     def _numbered(self) -> Path:
-        """The next free folder, made at once: another run may ask now."""
         place = folder_for(Path(self._context.config.get().outputs_path), self._settings.filename_prefix)
-        while True:
-            folder = numbered(place.parent, place.name)
-            try:
-                folder.mkdir(parents=True)
-            except FileExistsError:
-                continue
-            except OSError:
-                pass  # whoever opens the folder tells the user why it cannot be made
-            return folder
+        return next_folder(place.parent, place.name)
 
 
 def folder_for(outputs: Path, prefix: str) -> Path:
@@ -259,6 +262,8 @@ def folder_for(outputs: Path, prefix: str) -> Path:
     Raises:
         SinkError: not into that folder.
     """
+    if why := why_not(prefix):
+        raise SinkError(f"filename_prefix {brief(prefix)}: {why}; choose another place in the outputs folder")
     place = (outputs / prefix).resolve()
     if not prefix.strip() or outputs.resolve() not in place.parents:
         raise SinkError(
@@ -287,22 +292,27 @@ def base_name(kind: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> st
     return str(getattr(base, "value", base))
 
 
+def host_version() -> str | None:
+    """Of the InvokeAI that is installed."""
+    try:
+        return metadata.version("invokeai")
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def host_facts(context: Any, node: Any) -> dict[str, Any]:
     """The host's facts for `run.json`."""
     item = getattr(getattr(context, "_data", None), "queue_item", None)
     session = getattr(item, "session_id", None)
     # What runs is a copy of the node on the canvas, with an id of its own.
     canvas = getattr(getattr(item, "session", None), "prepared_source_mapping", {}).get(node.id, node.id)
-    try:
-        version = metadata.version("invokeai")
-    except metadata.PackageNotFoundError:
-        version = None
     return {
         "name": "invokeai",
-        "version": version,
+        "version": host_version(),
         "prompt_id": session if isinstance(session, str) else None,
         "node": canvas,
         "sampler_node": canvas,
+        "invocation": node.id,
     }
 
 

@@ -248,8 +248,8 @@ def test_a_whole_pickled_module_is_refused(read, tmp_path):
         (torch.zeros(3), "expected a state dict of tensors, got a Tensor"),
         ({"state_dict": {"weight": torch.zeros(3)}, "epoch": 3}, "got 'state_dict': dict in it; save the decoder's"),
         ({3: torch.zeros(3)}, "got 3: Tensor in it"),
-        ({"weight": torch.zeros(3).to_sparse()}, "objects besides tensors .'torch._utils _rebuild_sparse_tensor'.*"),
-        ({"weight": torch.zeros(3, device="meta")}, "besides tensors .'torch._utils _rebuild_meta_tensor_no_storage'."),
+        ({"weight": torch.zeros(3).to_sparse()}, "objects besides tensors .torch._utils _rebuild_sparse_tensor"),
+        ({"weight": torch.zeros(3, device="meta")}, "besides tensors .torch._utils _rebuild_meta_tensor_no_storage"),
     ],
     ids=["list", "tensor", "nested", "number as key", "sparse", "without numbers"],
 )
