@@ -11,6 +11,7 @@ come from, and what the model predicts:
 
 import inspect
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, final
 
@@ -233,7 +234,8 @@ def level_of(scheduler: Any, timestep: Any, sigmas: Sigmas | None = None) -> Lev
 
 
 def _cumulative(kept: float) -> Level:
-    return Level(kept**0.5, (1 - kept) ** 0.5, 1.0, ((1 - kept) / kept) ** 0.5)
+    told = ((1 - kept) / kept) ** 0.5 if kept > 0 else math.inf  # nothing but noise, with zero terminal SNR
+    return Level(kept**0.5, (1 - kept) ** 0.5, 1.0, told)
 
 
 def prediction_of(scheduler: Any) -> str:

@@ -12,15 +12,11 @@ class Bar:
     Args:
         bar: the pipeline's own.
         end: is told once the loop has ended, and by which exception if there was one; more than once, at times.
-        stopped: whether the loop is to end at its next step, where the bar is what it goes through.
-
-    Attributes:
-        iterated: whether it is.
+        stopped: whether the loop is to end before its next step, where the bar is what it goes through.
     """
 
     def __init__(self, bar: Any, end: Callable[[BaseException | None], None], stopped: Callable[[], bool]) -> None:
         self._bar, self._end, self._stopped = bar, end, stopped
-        self.iterated = False
 
     def __enter__(self) -> Any:
         return self._bar.__enter__()
@@ -32,7 +28,6 @@ class Bar:
         return self._bar.__exit__(kind, error, trace)
 
     def __iter__(self) -> Iterator[Any]:
-        self.iterated = True
         try:
             for one in self._bar:
                 if self._stopped():

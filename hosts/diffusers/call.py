@@ -9,6 +9,7 @@ import torch
 
 MAX_FRAMES = 6  # from a progress bar up to the call that shows it
 GUIDANCE = ("guidance_scale", "true_cfg_scale", "cfg_scale")
+FPS = ("frame_rate", "fps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,7 @@ class Call:
     Args:
         height, width: of the final image, in pixels.
         frames: of the final video.
+        fps: of it, frames a second.
         latent_height, latent_width, latent_frames: of the latents, in tokens, where the pipeline has them.
         layers: of an image in layers.
         timesteps: that the loop goes through.
@@ -29,6 +31,7 @@ class Call:
     height: int | None = None
     width: int | None = None
     frames: int | None = None
+    fps: float | None = None
     latent_height: int | None = None
     latent_width: int | None = None
     latent_frames: int | None = None
@@ -69,6 +72,7 @@ def _read(known: Mapping[str, Any]) -> Call:
     cfg = next((known[name] for name in GUIDANCE if isinstance(known.get(name), int | float)), None)
     return Call(
         **{name: value for name, value in whole.items() if type(value) is int and value > 0},
+        fps=next((float(known[name]) for name in FPS if isinstance(known.get(name), int | float)), None),
         timesteps=len(timesteps) if isinstance(timesteps, Sequence | torch.Tensor) else None,
         seed=_seed(known.get("generator")),
         cfg=cfg,

@@ -103,7 +103,8 @@ def levels_of(scheduler: Any, total: int | None, sigmas: Sigmas) -> list[float] 
     every = sigmas.of(scheduler)
     if getattr(scheduler.config, "invert_sigmas", False):
         every = [1 - sigma for sigma in every]
-    levels = [*every[:-1][:: order_of(scheduler)], every[-1]]
+    order, looks = order_of(scheduler), len(scheduler.timesteps)
+    levels = [*every[:looks:order], every[-1]]
     return levels[-total - 1 :] if len(levels) > total else None
 
 

@@ -6,6 +6,7 @@ from typing import Any, final
 
 from torch import Tensor
 
+from ...decoders.errors import RunError
 from ...preview.run import Run, State
 from ..x0 import Sigmas, Taken, believed, listen
 from .call import Call
@@ -13,7 +14,7 @@ from .facts import host_facts, order_of, sampler_facts
 from .options import Options
 from .sampling import Moment, Sampling
 
-NO_INTERRUPT = object()
+INTERRUPT = "_interrupt"  # what the loops of most pipelines look at before each step
 
 log = logging.getLogger("safelight.diffusers")
 
@@ -30,6 +31,10 @@ class Loop:
         steps: that the bar counts, if it says so.
         begun: is told of the sampler call, once there is one.
         waits: whether a step is shown only when `confirm` comes after it.
+
+    Attributes:
+        stopped: whether it is to end before its next step.
+        ended: whether it has.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class Loop:
     ) -> None:
         self._pipeline, self._options, self._call = pipeline, options, call
         self._scheduler = pipeline.scheduler
+        self._goes_through_bar = length is not None
         looks = length or call.timesteps
         self._order = order_of(self._scheduler)
         self._total = -(-looks // self._order) if looks else steps
@@ -61,6 +67,29 @@ class Loop:
         moment, self._pending = self._pending, None
         if moment is not None:
             self._show(moment)
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether the pipeline looks, before each step, at something that ends the loop."""
+        return self._goes_through_bar or hasattr(self._pipeline, INTERRUPT)
+
+    def stop(self) -> bool:
+        """Ends it before its next step; the pipeline goes on with what is there.
+
+        Raises:
+            RunError: this pipeline cannot be stopped.
+        """
+        if self.ended:
+            return False
+        if not self.can_stop:
+            raise RunError(
+                f"{type(self._pipeline).__name__} cannot be stopped: expected a pipeline whose loop looks at "
+                f"`{INTERRUPT}`, this one does not; wait for it, or press Ctrl+C: the pictures so far stay"
+            )
+        self.stopped = True
+        if hasattr(self._pipeline, INTERRUPT):
+            setattr(self._pipeline, INTERRUPT, True)
+        return True
 
     def end(self, error: BaseException | None = None) -> None:
         """Leaves the scheduler as it was; only the first call counts."""
@@ -115,6 +144,7 @@ class Loop:
         if self._sampling is None:
             facts = sampler_facts(self._scheduler, self._call, self._total, self._sigmas)
             run = Run(host=host_facts(self._pipeline), sampler=facts, prompt=self._call.prompt)
-            self._sampling = Sampling(self._pipeline, self._options, self._call, run)
+            stop = self.stop if self.can_stop else None
+            self._sampling = Sampling(self._pipeline, self._options, self._call, run, stop)
             self._begun(self._sampling)
         self._sampling.offer(moment)

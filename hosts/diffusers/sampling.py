@@ -3,7 +3,7 @@
 import logging
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -62,13 +62,16 @@ class Sampling:
         options: the user's.
         call: what it was asked for.
         run: is made of it.
+        stop: ends it early; None where the pipeline has no way to be stopped.
 
     Attributes:
         run: what is known of it.
     """
 
-    def __init__(self, pipeline: Any, options: Options, call: Call, run: Run) -> None:
-        self._options, self.run = options, run
+    def __init__(
+        self, pipeline: Any, options: Options, call: Call, run: Run, stop: Callable[[], object] | None = None
+    ) -> None:
+        self._options, self.run, self._stop = options, run, stop
         self._memory = Memory(options.memory)
         self._cadence = Cadence(options.every_n_steps)
         self._folder: RunFolder | None = None
@@ -176,7 +179,10 @@ class Sampling:
         return Pipeline(
             run,
             Developer(
-                space, partial(candidates, decoders, run, space, options.decoder, evidence, accelerated), run.note
+                space,
+                partial(candidates, decoders, run, space, options.decoder, evidence, accelerated),
+                run.note,
+                fps=call.fps,
             ),
             outlets,
             show=options.show,
@@ -213,6 +219,8 @@ class Sampling:
         sinks: list[Sink] = [*self._keepers(latents, total), self._memory]
         try:
             screen = self._options.new_screen()
+            if (follow := getattr(screen, "follow", None)) is not None:  # it tells whose pictures these are
+                follow(self.run, self._stop)
         except Exception as error:
             self.run.note(f"nothing is shown on a screen: {describe(error)}")
             screen = None

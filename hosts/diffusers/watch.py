@@ -6,19 +6,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
-from ...decoders.errors import RunError
 from ...preview.picture import Picture
 from ..hook import Hook
 from .bar import Bar
 from .call import call_of
 from .facts import evidence_of, space_or_unknown
 from .families import family_of
-from .loop import Loop
+from .loop import INTERRUPT, Loop
 from .options import Options, Path_
 from .sampling import Sampling
 
 KEPT_IN_MEMORY = 8  # sampler calls whose pictures stay
-INTERRUPT = "_interrupt"  # what the loops of pipelines look at before each step
 
 log = logging.getLogger("safelight.diffusers")
 
@@ -75,7 +73,6 @@ class Watching:
         self.runs: list[Sampling] = []
         self._hook: Hook | None = None
         self._loop: Loop | None = None
-        self._bar: Bar | None = None
         self._stopped = False
 
     @property
@@ -111,19 +108,7 @@ class Watching:
         Raises:
             RunError: this pipeline cannot be stopped.
         """
-        loop, bar = self._loop, self._bar
-        if loop is None or loop.ended:
-            return False
-        if not hasattr(self._pipeline, INTERRUPT) and not (bar is not None and bar.iterated):
-            raise RunError(
-                f"{type(self._pipeline).__name__} cannot be stopped: expected a pipeline whose loop looks at "
-                f"`{INTERRUPT}`, this one does not; wait for it, or press Ctrl+C: the pictures so far stay"
-            )
-        loop.stopped = True
-        if hasattr(self._pipeline, INTERRUPT):
-            self._stopped = True
-            setattr(self._pipeline, INTERRUPT, True)
-        return True
+        return self._loop is not None and self._loop.stop()
 
     def open(self) -> None:
         """Begins to watch."""
@@ -142,6 +127,7 @@ class Watching:
             hook.end()
         if self._loop is not None:
             self._loop.end(error)
+            self._stopped |= self._loop.stopped
         if self._stopped and getattr(self._pipeline, INTERRUPT, None) is True:
             setattr(self._pipeline, INTERRUPT, False)
         self._stopped = False
@@ -160,6 +146,7 @@ class Watching:
     def _watch_loop(self, bar: Any) -> Any:
         if self._loop is not None:
             self._loop.end()  # of a bar that nobody closed
+            self._stopped |= self._loop.stopped
         gone_through = getattr(bar, "iterable", None)
         length = len(gone_through) if gone_through is not None and hasattr(gone_through, "__len__") else None
         loop = self._loop = Loop(
@@ -171,8 +158,7 @@ class Watching:
             self._begun,
             waits=self._waits,
         )
-        self._bar = Bar(bar, loop.end, lambda: loop.stopped)
-        return self._bar
+        return Bar(bar, loop.end, lambda: loop.stopped)
 
     def _begun(self, sampling: Sampling) -> None:
         self.runs.append(sampling)

@@ -227,3 +227,154 @@ def test_a_watched_step_still_says_what_it_takes():
     before = inspect.signature(scheduler.step)
     x0.watch(scheduler, lambda _: None)
     assert inspect.signature(scheduler.step) == before
+
+
+# Schedulers of single families: each with a model that knows the picture, by the scheduler's own numbers.
+
+
+def straight(scheduler, x, picture, at):
+    return (x - picture) / scheduler.sigmas[at]
+
+
+def rising(scheduler, x, picture, at):
+    return (picture - x) / scheduler.sigmas[at]
+
+
+def inverted(scheduler, x, picture, at):
+    return (picture - x) / (1 - scheduler.sigmas[at])
+
+
+def turning(scheduler, x, picture, at):
+    return (scheduler.alphas[at] * x - picture) / scheduler.betas[at]
+
+
+def conditioned(scheduler, x, picture, at):
+    """https://arxiv.org/abs/2206.00364, table 1."""
+    sigma, spread = scheduler.sigmas[at], scheduler.config.sigma_data
+    skip, out = spread**2 / (sigma**2 + spread**2), sigma * spread / (sigma**2 + spread**2) ** 0.5
+    return (picture - skip * x) / (out if scheduler.config.prediction_type == "epsilon" else -out)
+
+
+def around(scheduler, x, picture, at):
+    angle, spread = scheduler.timesteps[at], scheduler.config.sigma_data
+    return (torch.cos(angle) * x - spread * picture) / torch.sin(angle)
+
+
+def wuerstchen(scheduler, x, picture, at):
+    kept = scheduler._alpha_cumprod(scheduler.timesteps[at : at + 1], x.device)
+    return (x - kept**0.5 * picture) / (1 - kept) ** 0.5
+
+
+def cumulative(scheduler, x, picture, at):
+    kept = scheduler.alphas_cumprod[int(scheduler.timesteps[at])]
+    noise = (x - kept**0.5 * picture) / (1 - kept) ** 0.5
+    return kept**0.5 * noise - (1 - kept) ** 0.5 * picture
+
+
+OF_FAMILIES = {
+    "FlowMapEulerDiscreteScheduler": ({}, straight),
+    "LTXEulerAncestralRFScheduler": ({}, straight),
+    "HeliosScheduler": ({"scheduler_type": "euler", "stages": 1}, straight),
+    "FlowMatchEulerDiscreteScheduler": ({"invert_sigmas": True}, inverted),
+    "MiniMaxH3Scheduler": ({}, rising),
+    "IPNDMScheduler": ({}, turning),
+    "EDMEulerScheduler": ({}, conditioned),
+    "EDMDPMSolverMultistepScheduler": ({}, conditioned),
+    "CosineDPMSolverMultistepScheduler": ({"sigma_data": 1.0}, conditioned),
+    "SCMScheduler": ({}, around),
+    "DDPMWuerstchenScheduler": ({}, wuerstchen),
+    "CogVideoXDDIMScheduler": ({"prediction_type": "v_prediction", "clip_sample": False}, cumulative),
+    "CogVideoXDPMScheduler": ({"prediction_type": "v_prediction", "clip_sample": False}, cumulative),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("name", OF_FAMILIES)
+def test_the_scheduler_of_a_family_tells_the_picture_that_its_model_knows(name, plain, picture):
+    if not hasattr(diffusers, name):
+        pytest.skip(f"diffusers {diffusers.__version__} has no {name}")
+    if name == "CosineDPMSolverMultistepScheduler":
+        pytest.importorskip("torchsde")
+    config, predict = OF_FAMILIES[name]
+    scheduler, told = getattr(diffusers, name)(**config), []
+    end = x0.watch(scheduler, told.append)
+    scheduler.set_timesteps(STEPS, **({"intermediate_timesteps": None} if name == "SCMScheduler" else {}))
+    x = torch.randn(picture.shape, generator=torch.Generator().manual_seed(1))
+    kwargs = {"return_dict": not plain}
+    looks = scheduler.timesteps[:STEPS]
+    old, before = None, None
+    for at, timestep in enumerate(looks):
+        output = predict(scheduler, x, picture, at)
+        if name == "CogVideoXDPMScheduler":
+            result = scheduler.step(output, old, timestep, before, x, **kwargs)
+            old, before = (result[1] if type(result) is tuple else result.pred_original_sample), timestep
+        else:
+            t = timestep.expand(len(x)) if name == "DDPMWuerstchenScheduler" else timestep
+            result = scheduler.step(output, t, x, **kwargs)
+        x = result[0] if type(result) is tuple else result.prev_sample
+    end()
+    assert len(told) == len(looks) > 2
+    for step in told:
+        torch.testing.assert_close(step.x0, picture, rtol=1e-3, atol=2e-3)
+    assert "step" not in vars(scheduler)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", sorted(x0.SECOND - {"CogVideoXDPM"}))  # has nothing but tuples at first
+def test_what_a_scheduler_says_in_a_plain_tuple_is_what_it_says_by_name(name):
+    kind = f"{name}Scheduler"
+    if not hasattr(diffusers, kind):
+        pytest.skip(f"diffusers {diffusers.__version__} has no {kind}")
+    if kind in NEEDS:
+        pytest.importorskip(NEEDS[kind])
+    x, output = torch.ones(1, 4, 2, 2) * 0.5, torch.full((1, 4, 2, 2), 0.25)
+
+    def said(**kwargs):
+        scheduler = getattr(diffusers, kind)()
+        scheduler.set_timesteps(4, **({"intermediate_timesteps": None} if name == "SCM" else {}))
+        at = scheduler.timesteps[0]
+        args = (output, at, x, x, x) if name == "RePaint" else (output, at, x)
+        torch.manual_seed(0)
+        return scheduler.step(*args, **kwargs), scheduler
+
+    by_name, scheduler = said(return_dict=True)
+    in_tuple, _ = said(return_dict=False)
+    assert type(in_tuple) is tuple
+    expected = by_name.pred_original_sample / (scheduler.config.sigma_data if name == "SCM" else 1)
+    torch.testing.assert_close(x0.reported_by(scheduler, in_tuple), expected)
+    torch.testing.assert_close(x0.reported_by(scheduler, by_name), expected)
+
+
+def test_tokens_with_noise_levels_of_their_own_tell_the_picture_too():
+    """As LTX-Video's conditions do: what is known already has less noise, and the output points to the picture."""
+    scheduler, told = diffusers.FlowMatchEulerDiscreteScheduler(), []
+    scheduler.set_timesteps(4)
+    x0.watch(scheduler, told.append)
+    generator = torch.Generator().manual_seed(1)
+    picture, noise = (torch.randn(1, 6, 8, generator=generator) for _ in range(2))
+    timestep = scheduler.timesteps[1]
+    each = torch.minimum(timestep, torch.tensor([[0.0, 100.0, 300.0, 1000.0, 1000.0, 1000.0]]))
+    level = (each / 1000)[..., None]
+    x = (1 - level) * picture + level * noise
+    scheduler.step(picture - noise, timestep, x, per_token_timesteps=each, return_dict=False)
+    torch.testing.assert_close(told[0].x0, picture, rtol=1e-5, atol=1e-5)
+
+
+def test_sigmas_are_read_once_for_each_schedule(picture):
+    class Counted(torch.Tensor):
+        read = 0
+
+        def tolist(self):
+            Counted.read += 1
+            return super().tolist()
+
+    scheduler, told = diffusers.FlowMatchEulerDiscreteScheduler(), []
+    x0.watch(scheduler, told.append)
+    for _ in range(2):
+        scheduler.set_timesteps(STEPS)
+        scheduler.sigmas = scheduler.sigmas.as_subclass(Counted)
+        for timestep in scheduler.timesteps:
+            scheduler.step(picture, timestep, picture)
+    assert Counted.read == 2
+    assert [round(step.sigma, 4) for step in told[:STEPS]] == [round(float(s), 4) for s in scheduler.sigmas[:-1]]
