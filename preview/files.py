@@ -4,12 +4,13 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
+from PIL import Image
 
 from ..decoders.errors import StepError
 from .encode import Encoding
@@ -38,9 +39,10 @@ class Part(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """Picture files by name, the facts of the manifest on them, and the seconds they took."""
+    """Picture files by name, those of single frames besides, the facts of the manifest, and the seconds they took."""
 
     files: Mapping[str, bytes]
+    frames: Mapping[str, bytes]
     picture: Mapping[str, Any]
     seconds: float
 
@@ -62,6 +64,7 @@ class Files(Sink):
         batch: what becomes of a batch.
         max_items: of a batch, the first ones; None for all.
         max_pixels: of all frames of a step together; of a video that has more, frames are left out. None for no limit.
+        frames_apart: whether of what has several frames each is written on its own too, as `step_0001/frame_0001.png`.
     """
 
     name = "files"
@@ -77,13 +80,14 @@ class Files(Sink):
         batch: Batch = "first",
         max_items: int | None = None,
         max_pixels: int | None = None,
+        frames_apart: bool = False,
     ) -> None:
         self.folder, self.encoding = folder, encoding
         self._ask_texts, self._facts = texts, facts
         self._texts: Mapping[str, str] = {}
         self._encoders = encoders
         self._batch: Batch = batch
-        self._max_items, self._max_pixels = max_items, max_pixels
+        self._max_items, self._max_pixels, self._frames_apart = max_items, max_pixels, frames_apart
         self._pool: ThreadPoolExecutor | None = None
         self._under_way: deque[tuple[Picture, Future[Encoded]]] = deque()
 
@@ -115,17 +119,26 @@ class Files(Sink):
         began = perf_counter()
         pixels, fps = self._thinned(picture)
         items, frames = pixels.shape[:2]
-        files = {}
+        files: dict[str, bytes] = {}
+        apart: dict[str, bytes] = {}
         for part in self._split(pixels):
             whole = [lay([self.encoding.fit(one, picture.shown) for one in frame]) for frame in part.pixels]
             facts = {"safelight": json.dumps(self._describe(picture, part.item))} if self._facts else {}
-            name = f"step_{picture.index:04d}{part.name}.{self.encoding.ending(frames)}"
-            files[name] = self.encoding.save(whole, {**self._texts, **facts}, fps)
+            name = f"step_{picture.index:04d}{part.name}"
+            files[f"{name}.{self.encoding.ending(frames)}"] = self.encoding.save(whole, {**self._texts, **facts}, fps)
+            if self._frames_apart and frames > 1:
+                apart |= self._single(name, whole)
         together = items // len(files)
         width, height = laid_size(together, (pixels.shape[3], pixels.shape[2]))
         shown_width, shown_height = laid_size(together, picture.shown)
         shape = {"width": width, "height": height, "shown_width": shown_width, "shown_height": shown_height}
-        return Encoded(files, {**shape, "items": len(files), "frames": frames, "fps": fps}, perf_counter() - began)
+        facts = {**shape, "items": len(files), "frames": frames, "fps": fps}
+        return Encoded(files, apart, facts, perf_counter() - began)
+
+    def _single(self, folder: str, frames: Sequence[Image.Image]) -> dict[str, bytes]:
+        """A file for each frame. The workflow is in the moving picture alone: here it would be there many times."""
+        ending = self.encoding.ending(1)
+        return {f"{folder}/frame_{i:04d}.{ending}": self.encoding.save([frame]) for i, frame in enumerate(frames, 1)}
 
     def _thinned(self, picture: Picture) -> tuple[np.ndarray, float | None]:
         """The pixels that are written, and their frames a second."""
@@ -153,11 +166,12 @@ class Files(Sink):
 
     def _write(self, picture: Picture, encoded: Encoded) -> None:
         began = perf_counter()
-        for name, content in encoded.files.items():
+        for name, content in {**encoded.frames, **encoded.files}.items():
             self.folder.write(name, content)
         seconds = encoded.seconds + perf_counter() - began
         self.folder.picture = encoded.picture
-        self.folder.record(picture, *encoded.files, write_ms=round(seconds * 1000, 3))
+        apart = list(dict.fromkeys(name.partition("/")[0] for name in encoded.frames))
+        self.folder.record(picture, *encoded.files, frames=apart, write_ms=round(seconds * 1000, 3))
 
     def _describe(self, picture: Picture, item: int | None) -> dict[str, object]:
         run = self.folder.run

@@ -1,7 +1,7 @@
 """A run's folder: its files and the manifest that lists them, each written beside its place and renamed into it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -55,11 +55,11 @@ class RunFolder(Sink):
         self.state = state
         self.save()
 
-    def record(self, picture: Picture, *files: str, write_ms: float | None = None) -> None:
+    def record(self, picture: Picture, *files: str, frames: Sequence[str] = (), write_ms: float | None = None) -> None:
         """Enters a step in the manifest, with the files that now exist of it; saved once a second.
 
         A step that the sampler reports twice is one step, the later picture the one that counts. One whose picture
-        a VAE made, where a decoder made the others, says so.
+        a VAE made, where a decoder made the others, says so, and one with `frames` in folders of their own names these.
         """
         entry = {
             "index": picture.index,
@@ -71,8 +71,11 @@ class RunFolder(Sink):
             "decode_ms": round(picture.decode_ms, 3),
             "write_ms": write_ms,
         }
-        by_vae = picture.decoder == FULL and (self.run.decoder or {}).get("name") != FULL
-        self._enter({**entry, "decoder": FULL} if by_vae else entry)
+        if picture.decoder == FULL and (self.run.decoder or {}).get("name") != FULL:
+            entry["decoder"] = FULL
+        if frames:
+            entry["frames"] = list(frames)
+        self._enter(entry)
 
     def record_latent(self, index: int, sigma: float | None, at_s: float, file: str) -> None:
         """Enters in the manifest that a step's latents are in `file`; there may be a picture of it, before or after."""
@@ -92,11 +95,14 @@ class RunFolder(Sink):
         return self._steps.get(index)
 
     def write(self, name: str, content: bytes) -> None:
-        """Puts a file in the folder. It has its name once it is whole, or never."""
-        beside = self.path / f".{name}.part"
+        """Puts a file in the folder, or in one below it. It has its name once it is whole, or never."""
+        place = self.path / name
+        if place.parent != self.path:
+            place.parent.mkdir(exist_ok=True)
+        beside = place.with_name(f".{place.name}.part")
         try:
             beside.write_bytes(content)
-            beside.replace(self.path / name)
+            beside.replace(place)
         except OSError:
             beside.unlink(missing_ok=True)
             raise

@@ -18,7 +18,7 @@ MAX_WAITING, WAITING_BYTES = 32, 512 << 20  # steps that wait to be developed
 def selection(settings: Settings, space: LatentSpace) -> Selection:
     """What is looked at: no more than what is shown or written."""
     some = LIVE_ITEMS if not settings.write_intermediates else None
-    frames = "first" if space.dims == AUDIO else settings.frames
+    frames = "first" if space.dims == AUDIO else settings.looked_at
     return Selection(items=1 if settings.batch == "first" else some, frames=frames)
 
 

@@ -114,7 +114,15 @@ def _kept(run: Run, settings: Settings, prompt: Prompt, size: tuple[int, int]) -
     encoding = Encoding(file_format=settings.file_format, enlarge=settings.enlarge, max_side_px=settings.max_side_px)
     metadata = not cli.disable_metadata
     texts = partial(_texts, prompt) if metadata else dict
-    files = Files(kept, encoding, texts=texts, facts=metadata, encoders=ENCODERS, batch=settings.batch)
+    files = Files(
+        kept,
+        encoding,
+        texts=texts,
+        facts=metadata,
+        encoders=ENCODERS,
+        batch=settings.batch,
+        frames_apart=settings.frames == "all files",
+    )
     return [kept, Page(kept), files, *_products(settings, kept)]
 
 

@@ -13,6 +13,7 @@ from ...preview.step import Show
 from .movie import as_mp4
 
 Animated = Literal["off", "webp", "gif", "mp4"]
+Shown = Literal["first", "middle", "animated", "all files"]
 ANIMATIONS = {**ENCODES, "mp4": as_mp4}
 
 
@@ -30,7 +31,7 @@ class Settings:
     enlarge: Enlarge = "off"
     keep_latents: bool = False
     batch: Batch = "grid"
-    frames: Frames = "first"
+    frames: Shown = "first"
     sheet: bool = False
     animation: Animated = "off"
     animation_fps: float = 8.0
@@ -44,6 +45,11 @@ class Settings:
     def cheap(self) -> str:
         """The decoder of the steps that are not for the VAE."""
         return AUTO if self.decoder == FULL else self.decoder
+
+    @property
+    def looked_at(self) -> Frames:
+        """The frames of a video that are copied and shown."""
+        return "animated" if self.frames == "all files" else self.frames
 
     @property
     def animates(self) -> bool:

@@ -105,12 +105,13 @@ class SafelightPreview(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "frames",
-                    options=["first", "middle", "animated"],
+                    options=["first", "middle", "animated", "all files"],
                     default="first",
                     optional=True,
                     tooltip=(
                         "Of a video. first or middle: one frame, as cheap as an image. animated: all of them, "
-                        "as an animated WebP for each step that plays at the model's speed."
+                        "as an animated WebP for each step that plays at the model's speed. all files: the same, and "
+                        "in files each frame on its own besides, step_0001/frame_0001.png and so on."
                     ),
                 ),
                 io.Boolean.Input(

@@ -150,6 +150,22 @@ def test_an_animated_video_plays_at_the_models_speed(kept, server, latent_format
         assert np.abs(frames[0].astype(int) - frames[3]).mean() > 5, "nothing moves"
 
 
+def test_each_frame_of_each_step_is_a_file_besides(kept, server):
+    played, folder = kept("Wan21", preview={"frames": "all files"}, flow=True, frames=7)
+    manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    shown, _ = live(server, played)
+    assert "frames" not in shown["steps"][0], "the node shows what moves"
+    for step in manifest["steps"]:
+        assert step["frames"] == [f"step_000{step['index']}"]
+        moving, _ = frames_of((folder / step["files"][0]).read_bytes())
+        apart = sorted((folder / step["frames"][0]).iterdir())
+        assert [path.name for path in apart] == [f"frame_000{i}.png" for i in range(1, 8)]
+        stills = np.concatenate([frames_of(path.read_bytes())[0] for path in apart])
+        assert stills.shape == moving.shape
+        distances = np.abs(stills[:, None].astype(int) - moving[None]).mean((2, 3, 4))
+        assert distances.argmin(1).tolist() == list(range(7)), "a frame is another one than that of the moving picture"
+
+
 def test_a_frame_rate_that_the_model_is_told_of_is_the_speed(kept, server):
     def conditioned(graph):
         inputs = {"positive": ["1", 1], "negative": ["1", 1], "frame_rate": 12.0}

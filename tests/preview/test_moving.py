@@ -177,6 +177,34 @@ def test_of_a_batch_of_videos_each_moves(folder, picture, batch, names, size):
         assert frames.shape == (5, size[1], size[0] * 2 + 1 if batch == "grid" else size[0], 3)
 
 
+@pytest.mark.parametrize("encoders", [0, 2])
+@pytest.mark.parametrize(("file_format", "batch"), [("png", "all files"), ("jpg", "grid")])
+def test_frames_are_in_files_of_their_own_besides(folder, picture, file_format, batch, encoders):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 24, 3), np.uint8)
+    files = Files(folder, Encoding(file_format=file_format), batch=batch, encoders=encoders, frames_apart=True)
+    files.open()
+    files.show(picture(index=7, pixels=pixels, fps=8.0))
+    files.show(picture(index=8, pixels=pixels[:, :1]))
+    files.flush()
+    files.close("finished")
+    names = ["step_0007_item_01", "step_0007_item_02"] if batch == "all files" else ["step_0007"]
+    moving, still = folder.manifest()["steps"]
+    assert (moving["files"], moving["frames"]) == ([f"{name}.webp" for name in names], names)
+    assert "frames" not in still, "one frame is the picture itself"
+    assert {place.name for place in folder.path.iterdir() if place.is_dir()} == set(names)
+    for item, name in enumerate(names):
+        found = sorted((folder.path / name).iterdir())
+        assert [path.name for path in found] == [f"frame_{i:04d}.{file_format}" for i in (1, 2, 3)]
+        for frame, path in enumerate(found):
+            with Image.open(path) as image:
+                assert image.size == ((24, 16) if batch == "all files" else (49, 16))
+                if file_format == "png":
+                    assert np.array_equal(image, pixels[item, frame])
+    files_there = [path for path in folder.path.rglob("*") if path.is_file() and path.name != "run.json"]
+    folder.save()
+    assert folder.size_bytes == sum(path.stat().st_size for path in [*files_there, folder.path / "run.json"])
+
+
 def test_a_long_video_is_shorter_on_the_screen_and_takes_as_long(folder, picture):
     pixels = np.random.default_rng(0).integers(0, 256, (1, 81, 10, 10, 3), np.uint8)
     files = Files(folder, Encoding(file_format="jpg"), max_pixels=3000)
