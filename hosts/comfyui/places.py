@@ -30,10 +30,10 @@ from ...preview.sheet import Sheet
 from ...preview.sink import EveryStep, Sink
 from .extent import LIVE_ITEMS
 from .facts import Prompt
+from .graph import is_wired
 from .names import expand
 from .preferences import Preferences
 from .settings import ANIMATIONS, Settings
-from .steps import is_wired
 
 LIVE = Encoding(file_format="jpg")
 LIVE_PIXELS = 20_000_000  # of a step's frames together: half a second of one core, for 49 frames of 480x832

@@ -3,13 +3,10 @@
 import json
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-import numpy as np
-import torch
-from comfy.samplers import KSampler
 from torch import Tensor
 
 from ...decoders.errors import GoneError, LatentsError
@@ -17,64 +14,20 @@ from ...preview.folder import RunFolder
 from ...preview.gather import Kept
 from ...preview.latents import SavedLatents
 from ...preview.run import Run
-from ...preview.saved import SavedRun, evenly
-from ...preview.sheet import lay_out
+from ...preview.saved import SavedRun
 from .facts import Prompt
+from .graph import upstream
 from .latents import unpacked
 from .resume import resuming
+from .schedule import Schedule
 
 MAX_RECORDS = 64  # of one node: an upscaler samples every tile
-MOST_ON_SHEET = 48
-FULL_DENOISE = 0.9999  # and the host begins at the first step; its own number
-MOST_BEFORE = 300  # steps before a run, that are looked for
 # What these hand to the callback is not what the next sampler would begin with.
 # Source: ComfyUI 0.33 `comfy/k_diffusion/sampling.py`, `comfy/extra_samplers/uni_pc.py`.
 OWN_STEPS = (
     *("uni_pc", "uni_pc_bh2", "dpm_fast", "dpm_adaptive", "ipndm", "ipndm_v", "deis"),
     *("unipc", "unipc_bh2", "dpm_fast_function", "dpm_adaptive_function"),  # where a node has no name for them
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """Where the first step of a run stands in the schedule that a KSampler (Advanced) counts in.
-
-    Args:
-        start: steps before it.
-        steps: of the whole schedule.
-    """
-
-    start: int
-    steps: int
-
-    @classmethod
-    def of(cls, prompt: Prompt, steps: int) -> "Schedule | None":
-        """As the node says that samples `steps` steps; None where what it says comes from other nodes.
-
-        Source: ComfyUI 0.33 `comfy/samplers.py`, `KSampler.set_steps` and `KSampler.sample`.
-        """
-        inputs = prompt.graph.get(prompt.node or "", {}).get("inputs", {})
-        whole, start, denoise = (inputs.get(name) for name in ("steps", "start_at_step", "denoise"))
-        match whole, start, denoise:
-            case int(), int(), None:
-                return cls(start=start, steps=whole)
-            case int(), None, float() | int() if 0 < denoise <= FULL_DENOISE:
-                longer = int(whole / denoise)
-                return cls(start=max(0, longer - steps), steps=longer)
-            case _, None, None | float() | int():
-                return cls(start=0, steps=steps)
-        return None
-
-    @classmethod
-    def found(cls, model: Any, sampler: Mapping[str, Any], sigmas: Tensor) -> "Schedule":
-        """The shortest one that ends in `sigmas`; themselves if none does."""
-        steps = len(sigmas) - 1
-        name, scheduler = sampler.get("name"), sampler.get("scheduler")
-        for longer in range(steps, steps + MOST_BEFORE if scheduler else steps):
-            whole = KSampler(model, longer, "cpu", name, scheduler, None, model.model_options).sigmas
-            if len(whole) == longer + 1 and torch.equal(whole[-(steps + 1) :], sigmas):
-                return cls(start=longer - steps, steps=longer)
-        return cls(start=0, steps=steps)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -162,7 +115,7 @@ class Steps:
                 "change its seed"
             )
         newest = {record.run.host["sampler_node"]: record for record in self._records}
-        for node in _upstream(prompt.graph, prompt.node):
+        for node in upstream(prompt.graph, prompt.node, "after_sampling"):
             if node in newest:
                 return newest[node]
         return self._records[-1]
@@ -253,36 +206,6 @@ class Continuation:
     start_at_step: int
     steps: int
     model: Any
-
-
-def images(pictures: Sequence[Kept]) -> Tensor:
-    """IMAGE `[N, H, W, 3]`, 0..1, of pictures of a run, all as large as the last one."""
-    size = pictures[-1].image.size
-    same = (one.image if one.image.size == size else one.image.resize(size) for one in pictures)
-    return torch.stack([torch.from_numpy(np.array(image)).float() / 255 for image in same])
-
-
-def sheet(pictures: Sequence[Kept]) -> Tensor:
-    """IMAGE `[1, H, W, 3]`: a contact sheet of pictures of a run."""
-    few = evenly(pictures, MOST_ON_SHEET)
-    return torch.from_numpy(np.array(lay_out(few)))[None].float() / 255
-
-
-def is_wired(graph: Mapping[str, Any], node: str | None, output: int) -> bool:
-    """Whether any node of a prompt takes this output of a node."""
-    return any(value == [node, output] for other in graph.values() for value in other.get("inputs", {}).values())
-
-
-def _upstream(graph: Mapping[str, Any], node: str | None) -> Iterator[str]:
-    """The nodes that `after_sampling` of a node comes from, nearest first."""
-    waiting: deque[Any] = deque([graph.get(node or "", {}).get("inputs", {}).get("after_sampling")])
-    seen = set[str]()
-    while waiting:
-        match waiting.popleft():
-            case [str() as source, int()] if source not in seen:
-                seen.add(source)
-                yield source
-                waiting.extend(graph.get(source, {}).get("inputs", {}).values())
 
 
 def _begun_with(sampling: Any, noisy: Tensor, sigma: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...decoders.errors import SafelightError
+from ...hosts.comfyui.images import images
 from ...hosts.comfyui.runs import NONE, fingerprint, folder_of, found, load
-from ...hosts.comfyui.steps import images
 from .schema import schema
 
 

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ...hosts.comfyui.facts import Prompt
 from ...hosts.comfyui.steps import Steps
-from .schema import STEPS, schema
+from .schema import STEPS, after_sampling, schema
 
 
 class SafelightPickStep(io.ComfyNode):
@@ -25,10 +25,7 @@ class SafelightPickStep(io.ComfyNode):
             search_aliases=["continue", "resume", "pick step", "branch", "split sampling", "steps", "safelight"],
             inputs=[
                 STEPS.Input("steps", tooltip="From Preview Steps on the sampler's model line, keep_latents on."),
-                io.AnyType.Input(
-                    "after_sampling",
-                    tooltip="The sampler's LATENT, or anything made of it: so this node comes after the sampler.",
-                ),
+                after_sampling(),
                 io.Int.Input(
                     "step",
                     default=1,

@@ -5,8 +5,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...hosts.comfyui.facts import Prompt
-from ...hosts.comfyui.steps import Steps, images, sheet
-from .schema import STEPS, schema
+from ...hosts.comfyui.images import images, sheet
+from ...hosts.comfyui.steps import Steps
+from .schema import STEPS, after_sampling, schema
 
 
 class SafelightSteps(io.ComfyNode):
@@ -22,10 +23,7 @@ class SafelightSteps(io.ComfyNode):
             search_aliases=["steps", "intermediates", "contact sheet", "timelapse", "step images", "safelight"],
             inputs=[
                 STEPS.Input("steps", tooltip="From Preview Steps on the sampler's model line."),
-                io.AnyType.Input(
-                    "after_sampling",
-                    tooltip="The sampler's LATENT, or anything made of it: so this node comes after the sampler.",
-                ),
+                after_sampling(),
                 io.Int.Input(
                     "max_images",
                     default=200,
