@@ -8,14 +8,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from pathlib import Path
 from typing import NamedTuple, final
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 from tqdm import tqdm
 
 from ..decoders.catalogue import AUTO, Catalogue
@@ -36,10 +35,12 @@ from ..fitting.procedural import pictures
 from ..fitting.report import chart, judge, sheet, table
 from ..fitting.sittings import Sittings
 from ..fitting.train import Progress
+from .encoding import encode
 
 SHOWN = 6  # pictures on the sheet of a comparison
 PROCEDURAL = 96  # pictures, where none are given
 ROOM_BYTES = 1 << 20  # that a decoder, or a report, may need
+FOLDERS = ("AutoencoderKL", "AutoencoderTiny")  # of diffusers, that are taken as an encoder
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -190,25 +191,14 @@ def _encoder(path: Path, space: LatentSpace) -> Encode:
         import diffusers
     except ImportError:
         raise FitError("a folder as --encoder needs diffusers: pip install diffusers") from None
-    encodings = {
-        "AutoencoderKL": lambda vae, rgb: space.to_model(vae.encode(rgb * 2 - 1).latent_dist.mode()),
-        # Its latents are model space already.
-        "AutoencoderTiny": lambda vae, rgb: vae.encode(rgb * 2 - 1).latents * vae.config.scaling_factor,
-    }
     try:
         name = json.loads((path / "config.json").read_text(encoding="utf-8"))["_class_name"]
-        encode = encodings[name]
+        kind = {known: getattr(diffusers, known) for known in FOLDERS}[name]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FitError(
-            f"{path}: expected a folder with diffusers' {' or '.join(encodings)}, told by its config.json; "
-            f"got {error!r}"
+            f"{path}: expected a folder with diffusers' {' or '.join(FOLDERS)}, told by its config.json; got {error!r}"
         ) from None
-    vae = getattr(diffusers, name).from_pretrained(path, local_files_only=True).eval()
-
-    def model_space(rgb: Tensor) -> Tensor:
-        return encode(vae, rgb)
-
-    return model_space
+    return partial(encode, kind.from_pretrained(path, local_files_only=True).eval(), space)
 
 
 def _pairs(arguments: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 """A run that was kept, read back from its folder."""
 
+import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -9,13 +10,17 @@ from typing import Any, TypeVar, final
 
 from PIL import Image
 
-from ..decoders.errors import GoneError, ManifestError
+from ..decoders.errors import GoneError, ManifestError, brief
+from ..decoders.plain import read_plain
 from .gather import Kept
 from .latents import SavedLatents, read_latents
 from .manifest import NAME, read_manifest
+from .names import why_not
 from .pipeline import name_steps
 
-MAX_PIXELS = 100_000_000  # of a picture that is read
+MAX_PIXELS, MAX_BYTES = 100_000_000, 1 << 28  # of a picture that is read
+MAX_PIXELS_TOGETHER = 1_000_000_000  # of all that are asked for at once: they are held in memory
+FORMATS = ("PNG", "WEBP", "JPEG", "GIF")  # that a run's pictures may have: of the others some start programs
 T = TypeVar("T")
 # `step_0001.png`, `step_0001_item_02.webp`: letters, digits and three signs, so never a way out of the folder.
 FILE = re.compile(r"(?!\.)[\w.\-]+\Z")
@@ -48,7 +53,7 @@ class SavedRun:
         self.folder, self.manifest = folder, manifest
         for key, kind in TEXTS.items():
             if not isinstance(manifest.get(key), kind):
-                raise ManifestError(f"{folder / NAME}: expected {key} as a text, found {manifest.get(key)!r}")
+                raise ManifestError(f"{folder / NAME}: expected {key} as a text, found {brief(manifest.get(key))}")
         self.id: str = manifest["id"]
         self.space: str | None = _text(manifest.get("space"))
         self.steps = _entries(folder, manifest.get("steps"))
@@ -73,10 +78,30 @@ class SavedRun:
             GoneError: a picture that the manifest lists is missing.
             ManifestError: it is no picture, or far too large.
         """
-        pictured = [step for step in self.steps if step.files]
-        return [
-            Kept(step.index, self.total, step.sigma, self._picture(step.files[0])) for step in evenly(pictured, most)
-        ]
+        kept: list[Kept] = []
+        room = MAX_PIXELS_TOGETHER
+        for step in evenly([step for step in self.steps if step.files], most):
+            image = self._picture(step.files[0])
+            room -= math.prod(image.size)
+            if room < 0:
+                raise ManifestError(
+                    f"{self.folder.name}: {len(kept) + 1} of its pictures have more than {MAX_PIXELS_TOGETHER:,} "
+                    "pixels together; ask for fewer"
+                )
+            kept.append(Kept(step.index, self.total, step.sigma, image))
+        return kept
+
+    def sheet(self) -> Image.Image | None:
+        """The contact sheet that was written with the run; None if none was.
+
+        Raises:
+            GoneError: it is missing.
+            ManifestError: it is no picture, far too large, or elsewhere.
+        """
+        name = self.manifest.get("sheet")
+        if name is None:
+            return None
+        return self._picture(_expect_name(self.folder, name))
 
     def latents(self, index: int | None = None) -> SavedLatents:
         """The latents of a step; of the last one that has any, if it is None.
@@ -116,7 +141,8 @@ class SavedRun:
     def _picture(self, name: str) -> Image.Image:
         path = self._path(name)
         try:
-            with Image.open(path) as image:
+            content = io.BytesIO(read_plain(path, MAX_BYTES, links=False))
+            with Image.open(content, formats=FORMATS) as image:
                 if math.prod(image.size) > MAX_PIXELS:
                     raise ManifestError(
                         f"{name}: {image.size[0]}x{image.size[1]} is too large for the picture of a step"
@@ -152,13 +178,20 @@ def _entries(folder: Path, steps: Any) -> list[StepEntry]:
 def _entry(folder: Path, step: dict[str, Any]) -> StepEntry:
     index, sigma, files, latent = (step.get(key) for key in ("index", "sigma", "files", "latent"))
     if type(index) is not int or index < 0 or not isinstance(files, list):
-        raise ManifestError(f"{folder / NAME}: expected an index and files of each step, found {index!r} and {files!r}")
+        raise ManifestError(
+            f"{folder / NAME}: expected an index and files of each step, found {brief(index)} and {brief(files)}"
+        )
     for name in (*files, *([] if latent is None else [latent])):
-        if not isinstance(name, str) or not FILE.match(name):
-            raise ManifestError(f"{folder / NAME}: {name!r} is not the name of a file in the folder")
+        _expect_name(folder, name)
     if not isinstance(sigma, int | float):
         sigma = None
     return StepEntry(index=index, sigma=sigma, files=tuple(files), latent=latent)
+
+
+def _expect_name(folder: Path, name: Any) -> str:
+    if not isinstance(name, str) or not FILE.match(name) or why_not(name):
+        raise ManifestError(f"{folder / NAME}: {brief(name)} is not the name of a file in the folder")
+    return name
 
 
 def _facts(manifest: Mapping[str, Any], key: str) -> dict[str, Any]:

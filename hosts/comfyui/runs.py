@@ -17,6 +17,7 @@ from ...preview.gather import Kept
 from ...preview.latents import SavedLatents
 from ...preview.manifest import NAME
 from ...preview.saved import SavedRun
+from ..outputs import folder_in
 from .latents import unpacked
 from .library import catalogue
 
@@ -65,17 +66,7 @@ def folder_of(run: str, folder: str) -> Path:
     wanted = folder.strip() or run
     if not wanted or (wanted == NONE and not folder.strip()):
         raise GoneError("no run to load: choose one, or type the path of its folder in the output folder")
-    output = Path(folder_paths.get_output_directory()).resolve()
-    try:
-        path = (output / wanted).resolve()
-        inside, there = path.is_relative_to(output), path.is_dir()
-    except (OSError, ValueError) as error:
-        raise GoneError(f"{wanted!r}: is no path: {error}") from None
-    if not inside:
-        raise GoneError(f"{wanted!r}: leads out of the output folder; runs are loaded from in there alone")
-    if not there:
-        raise GoneError(f"{wanted!r}: there is no such folder in the output folder (any more)")
-    return path
+    return folder_in(Path(folder_paths.get_output_directory()), wanted)
 
 
 def load(folder: Path, step: int, most: int) -> Loaded:
