@@ -1,0 +1,267 @@
+"""Paths and names from anywhere: nothing is read or written outside, whatever they say."""
+
+import json
+import os
+import uuid
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safelight.decoders.errors import GoneError, ManifestError, SinkError
+from safelight.decoders.space_table import SPACES
+from safelight.hosts.comfyui.names import expand
+from safelight.hosts.headless import recording
+from safelight.hosts.invokeai.watch import folder_for
+from safelight.hosts.outputs import folder_in
+from safelight.hosts.view import Shelf
+from safelight.preview.folder import RunFolder
+from safelight.preview.manifest import read_manifest
+from safelight.preview.names import why_not
+from safelight.preview.run import Run
+from safelight.preview.saved import SavedRun
+from safelight.preview.step import Step
+
+OUTSIDE = ["../x", "../../x", "a/../../x", "/etc/x", "/tmp/x", "..", ".", "", "   ", "a/../..", "./..", "//x"]
+NO_PLACE = ["a\0b", "a\nb", "a\x1b[2J", "\x7f", "\ud800", "x" * 10_000, "a/" * 600, "con/x", "a/NUL/x", "aux.txt/x"]
+NO_PLACE += ["COM1/x", "lpt9 .y/x", "x/" + "é" * 200, "Conin$/x"]
+PLACES = [
+    "safelight/steps",
+    "a",
+    "a/b/c",
+    "ünï/日本",
+    "a b/c.d",
+    "..a",
+    "a..b",
+    "console/x",
+    "nullify",
+    "a.con/b",
+    "com/x",
+]
+
+
+@pytest.mark.parametrize("prefix", OUTSIDE + NO_PLACE)
+def test_a_prefix_that_leads_out_or_nowhere_is_refused_before_anything_is_written(tmp_path, prefix):
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    (tmp_path / "x").write_text("somebody's")
+    with pytest.raises(SinkError, match="filename_prefix") as caught:
+        folder_for(outputs, prefix)
+    assert len(str(caught.value)) < 600
+    assert list(outputs.iterdir()) == []
+
+
+@pytest.mark.parametrize("prefix", PLACES)
+def test_a_prefix_that_is_a_place_is_one(tmp_path, prefix):
+    assert folder_for(tmp_path, prefix).is_relative_to(tmp_path)
+    assert why_not(prefix) is None
+
+
+def test_a_prefix_does_not_follow_a_link_out(tmp_path):
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "outputs" / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SinkError, match="expected a place inside the outputs folder"):
+        folder_for(tmp_path / "outputs", "link/steps")
+
+
+@pytest.mark.parametrize("value", ["../../x", "/etc/x", "..", "....", "a/b\\c", "\0", "\n", "con"])
+def test_what_a_prompt_says_becomes_no_path(value):
+    graph = {"1": {"class_type": "N", "inputs": {"v": value}}}
+    place = expand("safelight/%N.v%/steps", graph, None, datetime.now(timezone.utc))
+    assert place.count("/") == 2
+    assert not {".", ".."} & set(place.split("/"))
+    assert not set(place) & set("\0\n\\")
+
+
+@pytest.mark.parametrize(
+    "wanted", [*OUTSIDE, "a\0b", "x" * 10_000, "\ud800", "loop", "out", "file", "nowhere", "a/../.."]
+)
+def test_a_run_is_loaded_from_the_output_folder_or_not_at_all(tmp_path, wanted):
+    output = tmp_path / "output"
+    output.mkdir()
+    (tmp_path / "x").mkdir()
+    (output / "loop").symlink_to(output / "loop")
+    (output / "out").symlink_to(tmp_path / "x")
+    (output / "file").write_text("no folder")
+    if wanted in (".", "", "   "):  # the folder itself, and there is no run in it
+        with pytest.raises((GoneError, ManifestError)):
+            SavedRun.open(folder_in(output, wanted))
+        return
+    with pytest.raises(GoneError) as caught:
+        folder_in(output, wanted)
+    assert len(str(caught.value)) < 600
+
+
+# What a manifest may name.
+
+
+def manifest(**facts):
+    return {
+        "format": "safelight.run/1",
+        "id": str(uuid.uuid4()),
+        "state": "finished",
+        "started": "2026-01-01T00:00:00+00:00",
+        "seconds": 1.0,
+        "host": {},
+        "space": "sd1",
+        "decoder": None,
+        "sampler": {"steps": 1},
+        "picture": None,
+        "steps": [],
+        "notes": [],
+    } | facts
+
+
+def write(folder, told):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_bytes(told if isinstance(told, bytes) else json.dumps(told).encode())
+    return folder
+
+
+def step(*files, **fields):
+    return {"index": 1, "sigma": 1.0, "at": 0.1, "files": list(files), "latent": None, "decode_ms": 1.0} | fields
+
+
+BAD_NAMES = ["../secret.png", "/etc/passwd", "a/b.png", "a\\b.png", "..", ".", "", ".hidden.png", "a\0.png", "a\n.png"]
+BAD_NAMES += ["con.png", "NUL.png", "a:b.png", "\ud800.png", "x" * 10_000 + ".png", "C:secret.png"]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize("key", ["files", "latent", "sheet"])
+def test_a_manifest_that_names_files_elsewhere_is_not_followed(tmp_path, name, key):
+    (tmp_path / "secret.png").write_bytes(b"nobody's business")
+    told = {"files": manifest(steps=[step(name)]), "latent": manifest(steps=[step(latent=name)])}
+    folder = write(tmp_path / "run", told.get(key) or manifest(sheet=name))
+    with pytest.raises(ManifestError, match="is not the name of a file in the folder") as caught:
+        SavedRun.open(folder).sheet()
+    assert len(str(caught.value)) < len(str(folder)) + 300
+    shelf = Shelf(tmp_path)
+    [kept] = shelf.runs().values()
+    assert kept.files == frozenset()
+    assert shelf.open(kept.id, name) is None
+    assert [step["files"] for step in kept.manifest["steps"]] in ([], [[]])
+    assert kept.manifest["sheet"] is None
+
+
+@pytest.mark.parametrize(
+    "what", ["a link out", "a link within", "a pipe", "a folder", "a bomb", "no picture", "another kind"]
+)
+def test_a_file_that_is_not_what_the_manifest_says_is_told(tmp_path, what):
+    (tmp_path / "secret.png").write_bytes(b"nobody's business")
+    folder = write(tmp_path / "run", manifest(steps=[step("a.png", latent="a.safetensors")]))
+    path = folder / "a.png"
+    Image.new("RGB", (8, 8)).save(folder / "b.png")
+    {
+        "a link out": lambda: path.symlink_to(tmp_path / "secret.png"),
+        "a link within": lambda: path.symlink_to(folder / "b.png"),
+        "a pipe": lambda: os.mkfifo(path),
+        "a folder": path.mkdir,
+        "a bomb": lambda: Image.new("1", (20_000, 20_000)).save(path),
+        "no picture": lambda: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100)),
+        "another kind": lambda: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+    }[what]()
+    with pytest.raises(ManifestError):
+        SavedRun.open(folder).pictures(9)
+
+
+def test_pictures_that_no_memory_would_hold_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("safelight.preview.saved.MAX_PIXELS_TOGETHER", 200)
+    folder = write(tmp_path / "run", manifest(steps=[step("a.png", index=i) for i in range(1, 9)]))
+    Image.new("RGB", (8, 8)).save(folder / "a.png")
+    assert len(SavedRun.open(folder).pictures(3)) == 3
+    with pytest.raises(ManifestError, match="4 of its pictures have more than 200 pixels together; ask for fewer"):
+        SavedRun.open(folder).pictures(8)
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a link", "a device", "a folder"])
+def test_a_record_that_is_no_plain_file_is_not_waited_for(tmp_path, what):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    path = folder / "run.json"
+    {
+        "a pipe": lambda: os.mkfifo(path),
+        "a link": lambda: path.symlink_to(write(tmp_path / "other", manifest()) / "run.json"),
+        "a device": lambda: path.symlink_to("/dev/zero"),
+        "a folder": path.mkdir,
+    }[what]()
+    with pytest.raises(ManifestError, match="cannot be read"):
+        read_manifest(folder)
+
+
+TROUBLE = {
+    "a number of 400 digits": manifest(steps=[step(sigma=10**400)]),
+    "an index of 400 digits": manifest(steps=[step(index=10**400)]),
+    "half a character": manifest(id="no id", started="\ud800"),
+    "nested": json.dumps(manifest()).encode()[:-1] + b', "x": ' + b"[" * 900 + b"]" * 900 + b"}",
+    "not utf-8": b'{"format": "\xff"}',
+    "infinite": json.dumps(manifest(seconds=float("inf"))).encode(),
+    "a list": b"[]",
+    "a format of a megabyte": json.dumps({"format": "x" * 1_000_000}).encode(),
+    "long": manifest(id="x" * 100_000, notes=["x" * 100_000] * 20),
+}
+
+
+@pytest.mark.parametrize("what", TROUBLE)
+def test_one_odd_run_keeps_nobody_from_the_others(tmp_path, what, caplog):
+    good = write(tmp_path / "good", manifest())
+    write(tmp_path / "odd", TROUBLE[what])
+    os.mkdir(os.fsencode(tmp_path) + b"/\xff")  # noqa: PTH102 - no text is that name
+    with open(os.fsencode(tmp_path) + b"/\xff/run.json", "wb") as file:  # noqa: PTH123
+        file.write(json.dumps(manifest(id="no id")).encode())
+    runs = Shelf(tmp_path).runs()
+    assert read_manifest(good)["id"] in runs
+    for kept in runs.values():
+        json.dumps([kept.summary(), kept.manifest], allow_nan=False)
+        assert str(uuid.UUID(kept.id)) == kept.id
+    assert all(len(record.getMessage()) < 600 for record in caplog.records)
+
+
+def test_more_folders_than_anybody_has_are_not_looked_into(tmp_path, monkeypatch):
+    monkeypatch.setattr("safelight.hosts.view.MOST_FOLDERS", 5)
+    for i in range(9):
+        write(tmp_path / f"{i}", manifest())
+    assert len(Shelf(tmp_path).runs()) == 4
+
+
+# What we write.
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\udcff/x", "\u2028", "</script>", "\x00", "🦊"])
+def test_a_record_can_be_read_whatever_a_host_says(tmp_path, text):
+    run = Run(
+        host={"name": text, "workflow_id": text},
+        sampler={"name": text, "cfg": float("nan"), "sigmas": [float("inf"), 1.0]},
+    )
+    folder = RunFolder(tmp_path / "run", run)
+    folder.open()
+    run.note(f"a note {text}")
+    folder.close("finished")
+    written = json.loads((tmp_path / "run" / "run.json").read_bytes(), parse_constant=lambda name: pytest.fail(name))
+    assert written["host"]["workflow_id"] == text
+    assert written["notes"] == [f"a note {text}"]
+    assert (written["sampler"]["cfg"], written["sampler"]["sigmas"]) == (None, [None, 1.0])
+    assert SavedRun.open(tmp_path / "run").summary()
+    assert len(Shelf(tmp_path).runs()) == 1
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a/" * 3000, "file/x"])
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_sampled(tmp_path, name):
+    (tmp_path / "file").write_text("somebody's")
+    with (
+        pytest.raises(SinkError, match="expected a folder to write a run into"),
+        recording(tmp_path / name, SPACES["sd1"]),
+    ):
+        pass
+    assert (tmp_path / "file").read_text() == "somebody's"
+
+
+def test_a_run_is_never_written_over_another(tmp_path):
+    with recording(tmp_path / "run", SPACES["sd1"]) as (pipeline, _):
+        pipeline.offer(Step(index=1, total=1, denoised=torch.zeros(1, 4, 4, 4)))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(SinkError, match="expected an empty folder"), recording(tmp_path / "run", SPACES["sd1"]):
+        pass
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    assert Path(tmp_path / "run" / "step_0001.png").is_file()

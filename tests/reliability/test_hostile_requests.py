@@ -1,0 +1,372 @@
+"""Requests from anywhere: nothing can be had that was not meant to be, and nothing is said that was not asked."""
+
+import asyncio
+import http.client
+import json
+import socket
+import threading
+import uuid
+from urllib.parse import quote
+
+import pytest
+from aiohttp import web
+from hypothesis import example, given
+from hypothesis import strategies as st
+from safelight.hosts.comfyui.routes import register
+from safelight.hosts.view import serve
+from safelight.preview.folder import RunFolder
+from safelight.preview.live import LiveRuns
+from safelight.preview.picture import Picture
+from safelight.preview.run import Run
+
+PICTURE = b"\x89PNG picture"
+SECRET = b"nobody's business"
+RUN, OTHER = (str(uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name in ("run", "other"))
+
+
+def fill(folder):
+    """A run's folder, with files in it that no manifest lists."""
+    folder.mkdir(parents=True)
+    for name in ("unlisted.png", ".x.png", "index.html", "step_0001.safetensors"):
+        (folder / name).write_bytes(SECRET)
+    (folder / "step_0001.png").write_bytes(PICTURE)
+
+
+class Server:
+    """Where to ask, and how."""
+
+    def __init__(self, port, root, run):
+        self.port, self.root, self.run = port, root, run
+
+    def send(self, raw, *, ends=False):
+        """The answer to bytes as they stand, head and body; `ends`: the server is told that no more will come."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as wire:
+            wire.sendall(raw)
+            if ends:
+                wire.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: wire.recv(65536), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return head, body
+
+    def ask(self, path, method="GET", **headers):
+        told = {"Host": f"127.0.0.1:{self.port}", "Connection": "close"} | {
+            k.replace("_", "-"): v for k, v in headers.items()
+        }
+        lines = [f"{method} {path} HTTP/1.1", *(f"{key}: {value}" for key, value in told.items()), "", ""]
+        head, body = self.send("\r\n".join(lines).encode("utf-8", "surrogateescape"))
+        return int(head.split()[1]) if head else None, head, body
+
+
+@pytest.fixture(scope="module")
+def viewer(tmp_path_factory):
+    """`safelight view` of a folder beside a secret."""
+    root = tmp_path_factory.mktemp("viewed")
+    (root / "secret.png").write_bytes(SECRET)
+    fill(root / "runs" / "a")
+    entry = {"index": 1, "sigma": 1.0, "at": 0.5, "files": ["step_0001.png", "../../secret.png"], "decode_ms": 1.0}
+    facts = {
+        "format": "safelight.run/1",
+        "id": RUN,
+        "state": "finished",
+        "started": "2026-01-01T00:00:00+00:00",
+        "seconds": 1,
+    }
+    facts |= {"host": {}, "space": None, "decoder": None, "sampler": {}, "picture": None, "steps": [entry], "notes": []}
+    (root / "runs" / "a" / "run.json").write_text(json.dumps(facts))
+    server = serve(root / "runs", 0)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield Server(server.server_port, "", RUN)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def routes(tmp_path_factory):
+    """The pages of the node, in a server of aiohttp's as ComfyUI's is."""
+    root = tmp_path_factory.mktemp("live")
+    (root / "secret.png").write_bytes(SECRET)
+    runs = LiveRuns()
+    for run, node in ((RUN, "4"), (OTHER, "5")):
+        folder = runs.new(Run(id=run, host={"workflow_id": "w", "node": node}, prompt="words"), root / "runs")
+        fill(folder.path)
+        look = {
+            "total": 1,
+            "sigma": 1.0,
+            "show": "denoised",
+            "at_s": 0.5,
+            "pixels": None,
+            "shown": (8, 8),
+            "decoder": "d",
+        }
+        folder.record(Picture(index=1, decode_ms=1.0, **look), "step_0001.png")
+        assert isinstance(folder, RunFolder)
+    table = web.RouteTableDef()
+    register(table, runs)
+    loop, ready = asyncio.new_event_loop(), threading.Event()
+    port = []
+
+    async def start():
+        app = web.Application()
+        app.add_routes(table)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port.append(site._server.sockets[0].getsockname()[1])
+        ready.set()
+        return runner
+
+    def work():
+        asyncio.set_event_loop(loop)
+        runner = loop.run_until_complete(start())
+        loop.run_forever()
+        loop.run_until_complete(runner.cleanup())
+        loop.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert ready.wait(20)
+    yield Server(port[0], "/safelight", RUN)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+
+
+@pytest.fixture(scope="module", params=["view", "comfyui"])
+def server(request):
+    return request.getfixturevalue("viewer" if request.param == "view" else "routes")
+
+
+WAYS_UP = [
+    "..",
+    ".",
+    "%2e%2e",
+    "%2E%2E",
+    "%252e%252e",
+    "..%2f..",
+    "..%252f..",
+    "..%5c..",
+    "..\\..",
+    "..%c0%af..",
+    "%00",
+    "..%00",
+]
+WAYS_UP += [
+    "\uff0e\uff0e",
+    "%ef%bc%8e%ef%bc%8e",
+    "..;",
+    "%2e%2e%2f",
+    "....//",
+    "~",
+    "C:",
+    "file:",
+    "%0d%0aX-Injected:1",
+    "%u002e",
+]
+
+
+@pytest.mark.parametrize("way", WAYS_UP)
+@pytest.mark.parametrize(
+    "path", ["/runs/{run}/{way}/secret.png", "/runs/{way}/secret.png", "/{way}/secret.png", "/runs/{run}/{way}"]
+)
+def test_no_way_leads_out_from_any_place_in_an_address(server, path, way):
+    status, head, body = server.ask(server.root + path.format(run=server.run, way=way))
+    assert status in (400, 403, 404)
+    assert SECRET not in body
+    assert b"x-injected" not in head.lower()
+
+
+NAMES = [
+    "unlisted.png",
+    ".x.png",
+    "index.html",
+    "run.json",
+    "step_0001.safetensors",
+    "STEP_0001.PNG",
+    "step_0001.png%00",
+    "step_0001.png%20",
+]
+NAMES += [
+    "step_0001.png.",
+    "step_0001.png::$DATA",
+    "..%2f..%2fsecret.png",
+    "%2fetc%2fpasswd",
+    "x" * 7000,
+    "%0d%0aA:%20b",
+    "step_0001.png%0a",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_file_can_be_had_that_the_run_does_not_list(server, name):
+    status, _, body = server.ask(f"{server.root}/runs/{server.run}/{name}")
+    assert status in (400, 404)
+    assert SECRET not in body
+
+
+IDS = [
+    str(uuid.uuid4()),
+    str(uuid.UUID(int=0)),
+    RUN.upper(),
+    RUN.replace("-", ""),
+    RUN[:-1],
+    RUN + "0",
+    "{" + RUN + "}",
+    "*",
+    "%25",
+    "null",
+]
+IDS += [
+    "undefined",
+    "__proto__",
+    "-1",
+    "0",
+    "' OR 1=1",
+    "x" * 7000,
+    f"{RUN}%00",
+    f"%20{RUN}",
+    f"{RUN}%0a",
+    "%F0%9F%A6%8A",
+]
+
+
+@pytest.mark.parametrize("run", IDS)
+def test_a_guessed_id_is_the_key_to_nothing(server, run):
+    for path in (f"/runs/{quote(run, safe='%')}", f"/runs/{quote(run, safe='%')}/step_0001.png"):
+        status, head, body = server.ask(server.root + path)
+        assert status in (400, 404)
+        assert PICTURE not in body
+        assert status == 400 or b"no-store" in head
+
+
+def test_a_run_is_there_for_who_has_its_id(server):
+    assert server.ask(f"{server.root}/runs/{server.run}/step_0001.png?at=0.5")[2].endswith(PICTURE)
+    status, _, body = server.ask(f"{server.root}/runs/{server.run}")
+    assert status == 200
+    assert json.loads(body)["id"] == server.run
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "?node=", "?workflow=w", "?node=4&workflow=", "?node=4", "?node=*&workflow=w", "?node=4%00&workflow=w"],
+)
+def test_the_runs_of_others_are_not_listed(routes, query):
+    status, _, body = routes.ask(f"/safelight/runs{query}")
+    assert status in (200, 404)
+    assert RUN.encode() not in body
+    assert OTHER.encode() not in body
+
+
+def test_the_runs_of_a_node_are_its_own(routes):
+    [told] = json.loads(routes.ask("/safelight/runs?workflow=w&node=4")[2])
+    assert told["id"] == RUN
+    assert "words" not in json.dumps(told)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "get", "X" * 900])
+def test_no_other_method_does_anything(server, method):
+    for path in ("/runs", f"/runs/{server.run}", f"/runs/{server.run}/step_0001.png"):
+        status, _, body = server.ask(server.root + path, method)
+        assert status in (400, 404, 405)
+        assert PICTURE not in body
+    assert server.ask(f"{server.root}/runs/{server.run}")[0] == 200
+
+
+@pytest.mark.parametrize("size", [9_000, 70_000, 2_000_000])
+@pytest.mark.parametrize("where", ["query", "header", "headers", "path"])
+def test_a_request_of_any_size_costs_nobody_else_anything(server, where, size):
+    try:
+        if where == "query":
+            server.ask(f"{server.root}/runs/{server.run}?{'x' * size}")
+        elif where == "header":
+            server.ask(f"{server.root}/runs/{server.run}", X="y" * size)
+        elif where == "headers":
+            server.ask(f"{server.root}/runs/{server.run}", **{f"X{i}": "y" for i in range(size // 100)})
+        else:
+            server.ask(f"{server.root}/runs/{'x' * size}")
+    except (ConnectionError, http.client.HTTPException):
+        pass  # it was shown the door while it still talked
+    assert server.ask(f"{server.root}/runs/{server.run}")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "127.0.0.1.evil.example"},
+        {"Host": "localhost\r\nHost: evil.example"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:1"},
+        {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "no-cors"},
+        {"Sec_Fetch_Site": "same-site"},
+        {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"},
+        {"Sec_Fetch_Site": "nonsense"},
+    ],
+)
+def test_a_page_of_another_site_gets_nothing_from_the_viewer(viewer, headers):
+    for path in ("/runs", f"/runs/{RUN}", f"/runs/{RUN}/step_0001.png"):
+        status, head, body = viewer.ask(path, **headers)
+        assert status == 403
+        assert RUN.encode() not in body
+        assert PICTURE not in body
+        assert b"access-control" not in head.lower()
+
+
+def test_the_viewer_is_still_what_a_link_leads_to_and_its_own_page_may_ask(viewer):
+    linked = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+    assert viewer.ask("/", **linked)[0] == 200
+    assert viewer.ask("/runs", **linked)[0] == 403
+    own = f"http://127.0.0.1:{viewer.port}"
+    assert viewer.ask("/runs", Sec_Fetch_Site="same-origin", Origin=own)[0] == 200
+    assert viewer.ask("/runs", Sec_Fetch_Site="none")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "told", ["Content-Length: 99", "Transfer-Encoding: chunked", "Content-Length: -1", "Content-Length: x"]
+)
+def test_what_a_request_brings_along_is_no_second_request(viewer, told):
+    smuggled = f"GET /runs/{RUN} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head, body = viewer.send(
+        f"GET /nothing HTTP/1.1\r\nHost: localhost\r\n{told}\r\n\r\n{smuggled}".encode(), ends=True
+    )
+    assert (head + body).count(b"HTTP/1.1 ") == 1
+    assert RUN.encode() not in body
+
+
+PIECES = st.one_of(
+    st.sampled_from(["", *WAYS_UP, *NAMES, "runs", RUN, OTHER, "safelight", "step_0001.png", "secret.png", "a"]),
+    st.text(max_size=12).map(lambda text: quote(text, safe="")),
+    st.binary(max_size=8).map(quote),
+    st.text(st.characters(min_codepoint=33, max_codepoint=255, exclude_characters="\r\n "), max_size=8),
+)
+ALLOWED = {"/", "/runs", f"/runs/{RUN}", f"/runs/{OTHER}", f"/runs/{RUN}/step_0001.png", f"/runs/{OTHER}/step_0001.png"}
+
+
+@given(
+    pieces=st.lists(PIECES, max_size=6), query=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=20)
+)
+@example(pieces=["runs", RUN, "step_0001.png"], query="")
+def test_whatever_is_asked_for_nothing_is_had_but_what_is_listed(server, pieces, query):
+    path = "/".join([server.root, *pieces]) or "/"
+    status, head, body = server.ask(f"{path}?{query}")
+    assert SECRET not in body
+    assert b"Traceback" not in body
+    assert status in (200, 400, 403, 404)
+    if PICTURE in body:
+        assert RUN in path or OTHER in path
+    assert {line.split(b":")[0].lower() for line in head.split(b"\r\n")[1:]} <= {
+        *(b"content-type", b"content-length", b"cache-control", b"content-security-policy", b"referrer-policy"),
+        *(b"cross-origin-resource-policy", b"x-content-type-options", b"connection", b"allow", b"server", b"date"),
+    }
+
+
+@given(raw=st.binary(max_size=300))
+@example(raw=b"GET /runs\r\n\r\n")
+@example(raw=b"\x16\x03\x01\x02\x00")
+@example(raw=b"GET http://evil.example/runs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+def test_bytes_that_are_no_request_get_nothing(server, raw):
+    _, body = server.send(raw, ends=True)
+    assert SECRET not in body
+    assert RUN.encode() not in body
