@@ -181,7 +181,8 @@ def recover(
         return Believed(reported, level.told, level.gain)
     if tokens is not None:  # of which the model's output points to the picture
         each = (tokens / scheduler.config.num_train_timesteps)[..., None].float()
-        return Believed((sample.float() + each * model_output.float()).to(sample.dtype), level.told)
+        x0 = torch.addcmul(sample.float(), each, model_output.float())
+        return Believed(x0.to(sample.dtype), level.told)
     x0 = from_prediction(prediction_of(scheduler), level, model_output, sample)
     return Believed(x0, level.told, level.gain)
 
@@ -251,14 +252,16 @@ def from_prediction(prediction: str, level: Level, model_output: Tensor, sample:
     """
     if model_output.shape[1] == 2 * sample.shape[1]:  # a learned variance comes with it
         model_output = model_output[:, : sample.shape[1]]
-    x, out = sample.float() * level.gain, model_output.float()
-    match prediction:
+    x, out = sample.float(), model_output.float()
+    if level.gain != 1:
+        x = x * level.gain
+    match prediction:  # in as few passes as there can be: the sampler waits for them
         case "epsilon":
-            x0 = (x - level.sigma * out) / level.alpha
+            x0 = torch.sub(x, out, alpha=level.sigma).div_(level.alpha)
         case "v_prediction":
-            x0 = level.alpha * x - level.sigma * out
+            x0 = torch.sub(level.alpha * x, out, alpha=level.sigma)
         case "flow_prediction":
-            x0 = x - level.sigma * out
+            x0 = torch.sub(x, out, alpha=level.sigma)
         case "sample" | "original_sample":
             x0 = out
         case _:

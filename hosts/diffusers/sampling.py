@@ -153,12 +153,16 @@ class Sampling:
         if self._pipeline is None:
             self._pipeline = self._open(moment)
         x0, sigma, gain = moment.believed
+        options = self._options
+        # Tokens are copied to be laid out: not for nothing.
+        needs_noisy = x0 is None or options.show == "noisy" or options.keep_latents
+        needs_x0 = options.show == "denoised" or options.keep_latents
         step = Step(
             index=moment.index,
             total=moment.total,
             sigma=sigma,
-            denoised=None if x0 is None else self._plain(x0),
-            noisy=self._plain(moment.noisy),
+            denoised=self._plain(x0) if x0 is not None and needs_x0 else None,
+            noisy=self._plain(moment.noisy) if needs_noisy else None,
             noisy_gain=gain,
         )
         self._last = moment

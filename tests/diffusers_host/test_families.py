@@ -10,7 +10,7 @@ import torch
 from safelight.decoders.space_table import SPACES
 from safelight.hosts.diffusers import watch
 from safelight.preview.saved import SavedRun
-from tiny import FAMILIES, STEPS
+from tiny_pipelines import FAMILIES, STEPS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -17,7 +17,7 @@ from safelight.decoders.errors import RunError, UnknownDecoderError, UnknownSpac
 from safelight.hosts.diffusers import Options, Previews, watch
 from safelight.preview.manifest import read_manifest
 from safelight.preview.sink import Sink
-from tiny import FAMILIES, OLD, STEPS, kl, noise, wan_transformer
+from tiny_pipelines import FAMILIES, OLD, STEPS, cogvideox, kl, noise, wan_transformer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SD1 = FAMILIES["StableDiffusion"]
@@ -284,10 +284,8 @@ def test_a_flow_of_second_order_is_shown_once_a_step(make):
 
 
 def test_the_multistep_scheduler_of_cogvideox_is_understood(make):
-    import tiny
-
     family, _ = make("CogVideoX")
-    pipe = tiny.cogvideox("CogVideoXDPMScheduler")
+    pipe = cogvideox("CogVideoXDPMScheduler")
     pipe.set_progress_bar_config(disable=True)
     plain = family.run(pipe)
     with watch(pipe, screen="off") as run:

@@ -1,0 +1,61 @@
+"""The example script, as its first lines say it is called."""
+
+import json
+import runpy
+import string
+from pathlib import Path
+
+import diffusers
+import pytest
+import safelight
+import torch
+from PIL import Image
+
+SCRIPT = Path(safelight.__file__).parent / "example_scripts" / "watch_a_pipeline.py"
+
+
+@pytest.fixture
+def saved(sd1, tmp_path):
+    """A folder with a tiny pipeline that reads words: letters, to be exact."""
+    transformers = pytest.importorskip("transformers")
+    letters = [*string.ascii_lowercase, *(f"{letter}</w>" for letter in string.ascii_lowercase)]
+    words = {word: i for i, word in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
+    (tmp_path / "vocab.json").write_text(json.dumps(words))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    torch.manual_seed(0)
+    config = transformers.CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        projection_dim=8,
+        bos_token_id=words["<|startoftext|>"],
+        eos_token_id=words["<|endoftext|>"],
+    )
+    parts = {
+        "text_encoder": transformers.CLIPTextModel(config),
+        "tokenizer": transformers.CLIPTokenizer(
+            vocab=str(tmp_path / "vocab.json"), merges=str(tmp_path / "merges.txt"), model_max_length=16
+        ),
+    }
+    pipe = diffusers.StableDiffusionPipeline(**{**sd1.components, **parts}, requires_safety_checker=False)
+    pipe.save_pretrained(tmp_path / "pipeline")
+    return tmp_path / "pipeline"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_script_watches_a_pipeline_from_its_folder(saved, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "sys.argv",
+        [str(SCRIPT), str(saved), "a lighthouse", "--out", str(tmp_path / "runs"), "--steps", "3", "--device", "cpu"],
+    )
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    folder = tmp_path / "runs" / "steps_00001"
+    assert f"3 steps in {folder}" in capsys.readouterr().out
+    manifest = json.loads((folder / "run.json").read_text())
+    assert [step["index"] for step in manifest["steps"]] == [1, 2, 3]
+    assert manifest["sampler"]["seed"] == 0
+    with Image.open(folder / "final.png") as image:
+        assert image.mode == "RGB"
