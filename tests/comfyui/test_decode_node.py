@@ -32,7 +32,7 @@ for kept, space, name in zip(*[iter(sys.argv[1:])] * 3):
     tensors = load_file(kept)
     plain = SPACES[space].unpack(tensors["processed"])
     decoder = open_shipped(name)
-    frames = [decoder.decode(item[None, :, frame])[0] for item in plain for frame in range(plain.shape[2])]
+    frames = [rgb[0] for item in plain for rgb in decoder.frames(item[None])]
     print(int(torch.equal(torch.stack(frames).movedim(1, -1), tensors["image"])))
 """
 

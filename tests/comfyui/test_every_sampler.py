@@ -2,8 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 STEPS = 4
 SAMPLER = "4"
@@ -90,3 +94,33 @@ def test_each_way_to_ask_for_a_sampler_is_watched(server, wire, watching, way, c
         nodes[SAMPLER] = ("SamplerCustomAdvanced", {**inputs, "noise": ["10", 0], "guider": ["11", 0]})
     graph |= {key: {"class_type": name, "inputs": inputs} for key, (name, inputs) in nodes.items()}
     assert what_is_wrong(server, wire, f"{way}_{chosen}", graph) == []
+
+
+def test_each_tile_of_an_upscaler_is_a_run_and_all_change_no_bit(server, wire):
+    preview = {"write_intermediates": True, "filename_prefix": "every/tile"}
+    graph = wire(preview=preview, height=8, width=8)  # of the latents, twice as large, a tile is a quarter
+    stock = graph[SAMPLER]["inputs"]
+    tiled = {key: stock[key] for key in ("model", "positive", "negative", "seed", "steps")} | {"denoise": 0.5}
+    graph["9"] = {
+        "class_type": "LatentUpscaleBy",
+        "inputs": {"samples": ["1", 2], "upscale_method": "bicubic", "scale_by": 2},
+    }
+    graph[SAMPLER] = {"class_type": "LabTiles", "inputs": {**tiled, "latent_image": ["9", 0]}}
+    graph["10"] = {"class_type": "SafelightSteps", "inputs": {"steps": ["2", 1], "after_sampling": [SAMPLER, 0]}}
+    graph["11"] = {"class_type": "LabKeep", "inputs": {"file": "tile.safetensors", "image": ["10", 0]}}
+    watched = server.play(graph)
+    assert watched.ends == ["execution_success"], watched.named("execution_error")
+    told = [event.data for event in watched.named("safelight.run")]
+    ids = list(dict.fromkeys(event["run"] for event in told))
+    assert len(ids) == 4
+    assert [event["state"] for event in told if event["state"] != "running"] == ["finished"] * 4
+    folders = sorted((server.output / "every").glob("tile_*"))
+    manifests = [json.loads((folder / "run.json").read_text()) for folder in folders]
+    assert [manifest["id"] for manifest in manifests] == ids
+    assert [len(manifest["steps"]) for manifest in manifests] == [4] * 4
+    assert {manifest["host"]["sampler_node"] for manifest in manifests} == {SAMPLER}
+    [last] = load_file(server.output / "tile.safetensors")["image"][-1:]
+    with Image.open(folders[-1] / "step_0004.png") as picture:
+        assert torch.equal(last, torch.from_numpy(np.array(picture.convert("RGB"))) / 255)
+    bare = wire.without_preview({key: node for key, node in graph.items() if key not in ("10", "11")})
+    assert server.play(bare).digest == watched.digest

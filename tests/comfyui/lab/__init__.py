@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from .decoding import LabDecoder, LabLearned
 from .keep import LabKeep, LabLatent
 from .previews import LabOwnLoop, LabPreviewers, LabWrapPreviewers
+from .tiles import LabTiles
 from .timing import LabInside, LabOutside, LabTimes, LabWork
 
 
@@ -365,7 +366,7 @@ NODE_CLASS_MAPPINGS = {
         *(LabModel, LabVae, LabPictures, LabTell, LabSpy, LabDigest),
         *(LabKeep, LabLatent),
         *(LabPreviewers, LabWrapPreviewers, LabOwnLoop),
-        *(LabDecoder, LabLearned),
+        *(LabDecoder, LabLearned, LabTiles),
         *(LabWork, LabOutside, LabInside, LabTimes),
     )
 }
