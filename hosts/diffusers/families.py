@@ -35,7 +35,7 @@ FAMILIES = (
     ANY,
     Family(pipelines=("StableDiffusion", "LatentConsistencyModel", "AnimateDiff", "PixArtAlpha"), space="sd1"),
     Family(pipelines=("StableDiffusionXL", "AnimateDiffSDXL", "PixArtSigma", "Kolors"), space="sdxl"),
-    Family(pipelines=("AuraFlow", "HunyuanDiT", "LuminaPipeline", "LuminaText2Img", "OmniGen"), space="sdxl"),
+    Family(pipelines=("AuraFlow", "HunyuanDiT", "LuminaPipeline", "OmniGen"), space="sdxl"),
     Family(pipelines=("StableDiffusion3",), space="sd3"),
     Family(pipelines=("Flux", "Chroma", "ZImage", "HiDream", "Lumina2", "LongCatImage"), space="flux1"),
     Family(pipelines=("Flux2", "ErnieImage"), space="flux2"),
