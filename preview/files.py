@@ -115,6 +115,9 @@ class Files(Sink):
         if self._pool is not None:
             self._pool.shutdown()
 
+    def unfinished(self) -> list[int]:
+        return [picture.index for picture, _ in list(self._under_way)]
+
     def _encode(self, picture: Picture) -> Encoded:
         began = perf_counter()
         pixels, fps = self._thinned(picture)
@@ -158,11 +161,13 @@ class Files(Sink):
         return [Part(f"_item_{i + 1:02d}", frames[:, i : i + 1], i + 1) for i in range(len(pixels))]
 
     def _write_oldest(self) -> None:
-        picture, encoded = self._under_way.popleft()
+        picture, encoded = self._under_way[0]
         try:
             self._write(picture, encoded.result())
         except Exception as error:
             raise StepError(picture.index, str(error)) from error
+        finally:
+            self._under_way.popleft()
 
     def _write(self, picture: Picture, encoded: Encoded) -> None:
         began = perf_counter()

@@ -51,9 +51,12 @@ class RunFolder(Sink):
         pass
 
     def close(self, state: State) -> None:
+        self.leave(state)
+        self.save()
+
+    def leave(self, state: State) -> None:
         self._seconds = self._elapsed_s()
         self.state = state
-        self.save()
 
     def record(self, picture: Picture, *files: str, frames: Sequence[str] = (), write_ms: float | None = None) -> None:
         """Enters a step in the manifest, with the files that now exist of it; saved once a second.

@@ -115,6 +115,7 @@ class Pipeline:
         self._missing: dict[Sink, list[int]] = {}  # steps that a sink failed to take
         self._lost: dict[str, list[int]] = {}  # steps that came to no sink, by the reason
         self._doing = "the pipeline"
+        self._in_hand: Letter | None = None
         self._delivering = True
         self._ended = threading.Event()
         self._worker = threading.Thread(target=self._work, name=f"safelight-{run.id[:8]}", daemon=True)
@@ -148,9 +149,21 @@ class Pipeline:
         if self._ended.wait(timeout_s):
             self._worker.join()
             return
-        undelivered = [letter.index for letter in self._mailbox.empty() if letter.keep]
-        steps = f"; {name_steps(undelivered)} given up" if undelivered else ""
+        self._give_up_worker(timeout_s)
+
+    def _give_up_worker(self, timeout_s: float) -> None:
+        """Says what is left undone, and has those who look told that the run is over: the worker may never do it."""
+        undone = [letter.index for letter in self._mailbox.empty() if letter.keep]
+        in_hand = self._in_hand
+        under_way = [in_hand.index] if in_hand is not None and in_hand.keep else []
+        for sink, _ in self._outlets:
+            under_way += sink.unfinished() if sink.keeps else []
+        steps = f"; {name_steps(under_way)} may be missing" if under_way else ""
+        steps += f"; {name_steps(undone)} given up" if undone else ""
         self._run.note(f"{self._doing} was not finished {timeout_s:g} s after the run ended{steps}")
+        self._tell_what_is_lost()
+        for sink, _ in reversed(self._outlets):
+            self._attempt(sink, "could not be left", partial(sink.leave, self._state))
 
     def _offer(self, step: Step, promise: Promise | None) -> bool:
         wanting = [group for group in self._groups if group.cadence.wants(step.index, step.total)]
@@ -206,10 +219,12 @@ class Pipeline:
     def _deliver(self, opened: Sequence[Sink]) -> None:
         try:
             while (letter := self._mailbox.get()) is not None:
+                self._in_hand = letter
                 if (picture := self._develop(letter)) is not None:
                     self._hand_out(picture, [sink for sink in letter.sinks if sink in opened])
                 if letter.whole:
                     self._keep_latents(letter, [sink for sink in letter.sinks if sink in opened])
+                self._in_hand = None
             for sink in opened:
                 self._flush(sink)
         except BaseException as error:  # a fault of our own: the sinks are closed all the same
@@ -244,7 +259,7 @@ class Pipeline:
                 continue
             card = self._developer.decoder().card
             return self._picture(letter, Made(pixels, shown, fps, card, (perf_counter() - began) * 1000))
-        self._run.note("no decoder is left that could show these latents")
+        self._lose(letter.index, "not shown: no decoder is left that could show these latents")
         return None
 
     def _picture(self, letter: Letter, made: Made) -> Picture:
@@ -296,10 +311,13 @@ class Pipeline:
             self._run.note(f"step {index} {why}")
         steps.append(index)
 
-    def _tell_what_is_missing(self) -> None:
-        for why, steps in self._lost.items():
+    def _tell_what_is_lost(self) -> None:
+        for why, steps in list(self._lost.items()):
             if len(steps) > 1:
                 self._run.note(f"{name_steps(steps)} {why}")
+
+    def _tell_what_is_missing(self) -> None:
+        self._tell_what_is_lost()
         for sink, steps in self._missing.items():
             if sink.keeps:
                 self._run.note(f"{sink.name}: nothing was kept of {name_steps(steps)}")

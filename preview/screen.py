@@ -52,6 +52,10 @@ class Screen(Sink):
         self._folder.close(state)
         self._tell("safelight.run", {**self._facts, "state": state})
 
+    def leave(self, state: State) -> None:
+        self._folder.leave(state)
+        self._tell("safelight.run", {**self._facts, "state": state})
+
     def _entry(self, picture: Picture) -> Mapping[str, Any]:
         """What spares the viewer a look into the manifest: where the picture is."""
         entry = self._folder.step(picture.index)

@@ -10,7 +10,7 @@ from .run import State
 class Sink(ABC):
     """A place for the pictures of one run: opened once, shown pictures in order, closed once.
 
-    All by one thread, the worker of the pipeline.
+    All by one thread, the worker of the pipeline, but for what says otherwise.
 
     Attributes:
         name: what the user calls it.
@@ -42,6 +42,16 @@ class Sink(ABC):
     @abstractmethod
     def close(self, state: State) -> None:
         """Finishes; `state` says how the run ended."""
+
+    def unfinished(self) -> list[int]:
+        """The steps that were shown and are still under way. Any thread may ask."""
+        return []
+
+    def leave(self, state: State) -> None:  # noqa: B027, most have nobody who looks
+        """Says to whoever looks that the run ended, where the worker does not come back to close it; waits for nothing.
+
+        By the sampler's thread. Should the worker come back after all, `close` is called as always.
+        """
 
 
 @final

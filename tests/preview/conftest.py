@@ -56,6 +56,7 @@ class Recorder(Sink):
         self.pictures = []
         self.seen = []
         self.states = []
+        self.left = []
         self.opened = 0
         self._fails_at, self._fails_to_open, self._fails_to_close = fails_at, fails_to_open, fails_to_close
 
@@ -79,6 +80,9 @@ class Recorder(Sink):
         self.states.append(state)
         if self._fails_to_close:
             raise OSError("no way out")
+
+    def leave(self, state):
+        self.left.append(state)
 
 
 class FirstChannels(Net):

@@ -275,7 +275,10 @@ def test_a_sink_that_hangs_is_given_up_after_the_time_limit_by_name(recorder, fi
             pipe.offer(step(index, 9))
         files.gate.wait_until_reached()
         pipe.close("finished", timeout_s=0.01)
-        assert run.notes == ["files was not finished 0.01 s after the run ended; steps 2-4 given up"]
+        assert run.notes == [
+            "files was not finished 0.01 s after the run ended; step 1 may be missing; steps 2-4 given up"
+        ]
+        assert files.left == ["finished"], "who looks is told for ever that it is running"
     assert files.steps == [1]
     assert files.states == ["finished"]
 
@@ -380,7 +383,8 @@ def test_when_all_decoders_fail_the_run_goes_on_without_pictures(pipeline, recor
     assert run.notes == [
         "step 1: decoder one was given up: RuntimeError: out of memory",
         "step 1: decoder two was given up: RuntimeError: out of memory",
-        "no decoder is left that could show these latents",
+        "step 1 not shown: no decoder is left that could show these latents",
+        "steps 1-5 not shown: no decoder is left that could show these latents",
     ]
     assert (sink.pictures, sink.states) == ([], ["finished"])
 
@@ -397,7 +401,8 @@ def test_when_decoders_cannot_even_be_looked_up_the_run_goes_on_and_they_are_ask
             pipe.offer(step(index, 3))
     assert run.notes == [
         "step 1: looking for a decoder was given up: OSError: no folder",
-        "no decoder is left that could show these latents",
+        "step 1 not shown: no decoder is left that could show these latents",
+        "steps 1-3 not shown: no decoder is left that could show these latents",
     ]
     assert len(asked) == 1
     assert asked[0].startswith("safelight-"), "the sampler's thread reads no files"
