@@ -7,9 +7,11 @@ from invokeai.app.services.shared.invocation_context import UtilInterface
 
 from ...hosts.invokeai import everywhere
 from .decode import SafelightQuickDecode
+from .fit import SafelightFit
+from .sheet import SafelightStepsSheet
 from .twins import TWINS
 
-NODES = [*TWINS, SafelightQuickDecode]
+NODES = [*TWINS, SafelightQuickDecode, SafelightFit, SafelightStepsSheet]
 
 if everywhere.is_wanted(Path(get_config().root_path)):
     everywhere.install(UtilInterface, get_config)

@@ -211,7 +211,7 @@ def cancel(server: Server, model: dict) -> dict:
             every_n_steps=50,
         )
     )
-    while len(server.previews(item, "safelight_denoise_latents")) < 3:
+    while sum(one["size"] is not None for one in server.previews(item, "safelight_denoise_latents")) < 3:
         assert server.get(f"v1/queue/default/i/{item}")["status"] not in ENDS
         time.sleep(0.02)
     began = time.monotonic()
