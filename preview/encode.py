@@ -32,6 +32,7 @@ MOVING: Mapping[str, Any] = {"format": "WEBP", "quality": 85, "method": 0, "save
 UNKNOWN_FPS = 16.0  # a video whose rate nobody tells is played at this one
 # Where ComfyUI looks for a graph in a picture that has no text chunks, each value with its name before it.
 EXIF_TAGS = {"prompt": 0x0110, "workflow": 0x010F, "safelight": 0x010E}
+JPEG_EXIF = b"Exif\0\0"
 MAX_JPEG_EXIF_BYTES = 65_000  # one JPEG segment holds 65,533
 
 
@@ -67,7 +68,8 @@ class Encoding:
         if len(frames) == 1:
             frames[0].save(file, **SAVING[self.file_format], **self._texts(texts))
         else:
-            told: dict[str, Any] = {"exif": _exif(texts)} if texts else {}
+            # Only of stills does Pillow itself leave out what is for JPEG, and other programs then find no TIFF.
+            told: dict[str, Any] = {"exif": _exif(texts).removeprefix(JPEG_EXIF)} if texts else {}
             frames[0].save(file, append_images=frames[1:], duration=durations_ms(len(frames), fps), **MOVING, **told)
         return file.getvalue()
 

@@ -182,6 +182,7 @@ def test_another_program_plays_it(kept):
     _, folder = kept("Wan21", preview={"frames": "animated"}, flow=True, frames=7)
     command = ["ffprobe", "-v", "error", "-show_entries", "stream=codec_name,width,height", "-of", "json"]
     done = subprocess.run([*command, folder / "step_0001.webp"], capture_output=True, text=True, check=True)
+    assert "Exif" not in done.stderr, "it finds no graph in the file"
     [stream] = json.loads(done.stdout)["streams"]
     assert stream["codec_name"] == "webp"
 

@@ -11,7 +11,7 @@ from safelight.decoders.decoder import Card, Decoder
 from safelight.decoders.net import Net
 from safelight.decoders.space_table import SPACES
 from safelight.decoders.tiny_video import TinyVideo
-from safelight.preview import develop
+from safelight.preview import plan
 from safelight.preview.develop import Developer
 from safelight.preview.encode import UNKNOWN_FPS, Encoding, durations_ms
 from safelight.preview.files import Files
@@ -126,7 +126,7 @@ def test_of_a_video_that_is_too_large_every_other_frame_is_left_out_and_it_takes
 
 @pytest.mark.parametrize(("most", "batches"), [(1 << 22, [5]), (2 * 6 * 64, [2, 2, 1]), (1, [1] * 5)])
 def test_large_pictures_of_a_batch_are_decoded_few_at_once(monkeypatch, most, batches):
-    monkeypatch.setattr(develop, "FRAME_PIXELS", most)
+    monkeypatch.setattr(plan, "FRAME_PIXELS", most)
     net = Levels(scale=8)
     pixels = developer_of(net).develop(video(items=2, frames=1).repeat(3, 1, 1, 1, 1)[:5]).pixels
     assert net.batches == batches
@@ -153,6 +153,9 @@ def test_a_video_is_an_animation_that_plays_at_its_speed(folder, picture, fps):
     with Image.open(folder.path / "step_0003.webp") as image:
         exif = image.getexif()
     assert exif[0x010F] == "workflow:{}"
+    content = (folder.path / "step_0003.webp").read_bytes()
+    at = content.rindex(b"EXIF") + 8
+    assert content[at : at + 4] in (b"II*\0", b"MM\0*"), "other programs expect a TIFF there"
     assert json.loads(exif[0x010E].removeprefix("safelight:"))["step"] == 3
 
 
