@@ -16,7 +16,7 @@ from .identify import UNKNOWN, Evidence, contradictions
 from .kept import Stamp, read_once
 from .kinds import KINDS
 from .merit import LIGHT, compared, gain_db
-from .shipped import default_for, open_shipped, shipped_cards
+from .shipped import default_for, open_shipped, shipped_cards, shipped_file
 from .space_table import SPACES
 from .spaces import AUDIO, LatentSpace, Spaces
 from .tensors import SAFE, SUFFIXES
@@ -29,10 +29,14 @@ log = logging.getLogger("safelight.decoders")
 
 
 class Candidate(NamedTuple):
-    """A decoder that may be used, opened only if it is."""
+    """A decoder that may be used, opened only if it is.
+
+    `file` is what it is opened from; None for one that is made anew, and that may remember what it was shown.
+    """
 
     card: Card
     open: Callable[[], Decoder]
+    file: Path | None = None
 
     @property
     def name(self) -> str:
@@ -101,7 +105,7 @@ class Catalogue:
         if wanted != AUTO:
             asked = self._asked_for(space, wanted)
             best = [asked, *(c for c in best if c.name != asked.name)]
-        return [*best, _without_weights(_generic_kind(space), space)]
+        return [*best, last_resort(space)]
 
     def _asked_for(self, space: LatentSpace, wanted: str) -> Candidate:
         if wanted in WITHOUT_WEIGHTS:
@@ -190,7 +194,7 @@ class Catalogue:
 
 
 def _user(path: Path) -> Candidate:
-    return Candidate(read_once(read_card, path), partial(read_decoder, path))
+    return Candidate(read_once(read_card, path), partial(read_decoder, path), path)
 
 
 def _shipped() -> list[Candidate]:
@@ -200,7 +204,7 @@ def _shipped() -> list[Candidate]:
     except DecoderFileError as error:
         log.warning("%s", error)
         return []
-    return [Candidate(card, partial(open_shipped, card.name)) for card in cards]
+    return [Candidate(card, partial(open_shipped, card.name), shipped_file(card.name)) for card in cards]
 
 
 def _default(space: LatentSpace) -> tuple[str, str] | None:
@@ -339,6 +343,11 @@ def _generic_kind(space: LatentSpace) -> str:
     if space.dims == AUDIO:
         return "timeline"
     return PIXELS if space.name == PIXELS else "principal"
+
+
+def last_resort(space: LatentSpace) -> Candidate:
+    """What shows latents of `space` where nothing else does: it needs no file."""
+    return _without_weights(_generic_kind(space), space)
 
 
 def _without_weights(kind: str, space: LatentSpace) -> Candidate:

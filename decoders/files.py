@@ -85,14 +85,19 @@ def build(kind: str, settings: Mapping[str, Any], state: Tensors) -> Net:
 
     `settings` are the kind's own, and for numbers that give something other than 0..1, `output_range`.
     """
-    net = _blank(kind, settings)
+    net = blank(kind, settings)
     net.load_state_dict({key: tensor.float().clone() for key, tensor in state.items()}, assign=True)
     if "output_range" in settings:
         net.rescale(*settings["output_range"])
     return net
 
 
-def _blank(kind: str, settings: Mapping[str, Any]) -> Net:
+def blank(kind: str, settings: Mapping[str, Any]) -> Net:
+    """A net of this kind with shapes, and no numbers in them.
+
+    Raises:
+        ValueError: there is no such kind, or no such net of it.
+    """
     if kind not in KINDS:
         raise ValueError(f"expected a kind among {', '.join(KINDS)}, got {brief(kind)}; a newer Safelight may have it")
     # On "meta" nothing is drawn: initialising weights would move the global random state of somebody's run.
@@ -115,7 +120,7 @@ def _read(path: Path, content: bytes | None, *, values: bool) -> tuple[Card, Ten
     ours = metadata.get("format", "").startswith(FAMILY)
     card, state = (_ours if ours else _theirs)(path, metadata, tensors)
     try:
-        net = _blank(card.kind, card.settings)
+        net = blank(card.kind, card.settings)
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise DecoderFileError(
             f"{path}: no decoder can be made of kind {brief(card.kind)} with settings {brief(dict(card.settings))}: "

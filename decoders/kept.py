@@ -33,6 +33,11 @@ class Stamp(NamedTuple):
         facts = path.stat()
         return cls(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the file cannot change any more without its stamp showing it."""
+        return abs(time_ns() - max(self.mtime_ns, self.ctime_ns)) >= SETTLED_NS
+
 
 class Refusal(NamedTuple):
     """An error without what it holds on to: its frames, and in them the file's content."""
@@ -51,8 +56,7 @@ def read_once(read: Callable[..., T], path: Path, *rest: Hashable) -> T:
         stamp = Stamp.of(path)
     except (OSError, ValueError):  # not there, or no path at all: `read` says it better
         return read(path, *rest)
-    fresh = abs(time_ns() - max(stamp.mtime_ns, stamp.ctime_ns)) < SETTLED_NS
-    outcome = (_outcome if fresh else _kept_outcome)(read, stamp, *rest)
+    outcome = (_kept_outcome if stamp.is_settled else _outcome)(read, stamp, *rest)
     if isinstance(outcome, Refusal):
         raise outcome.kind(outcome.text)
     return outcome

@@ -54,7 +54,12 @@ def open_shipped(name: str, folder: Path = WEIGHTS) -> Decoder:
         UnknownDecoderError: none does.
         DecoderFileError: as `shipped_bytes`.
     """
-    return read_decoder(folder / f"{name}{SUFFIX}", shipped_bytes(f"{name}{SUFFIX}", folder))
+    return read_decoder(shipped_file(name, folder), shipped_bytes(f"{name}{SUFFIX}", folder))
+
+
+def shipped_file(name: str, folder: Path = WEIGHTS) -> Path:
+    """Where the decoder lies that ships under this name, if one does."""
+    return folder / f"{name}{SUFFIX}"
 
 
 def shipped_bytes(name: str, folder: Path = WEIGHTS) -> bytes:

@@ -1,0 +1,104 @@
+"""What a decode is said to take, against what PyTorch makes."""
+
+import weakref
+
+import pytest
+import torch
+from safelight.decoders.catalogue import Catalogue
+from safelight.decoders.decoder import Card, Decoder, to_bytes
+from safelight.decoders.files import build
+from safelight.decoders.footprint import footprint
+from safelight.decoders.kinds import KINDS
+from safelight.decoders.space_table import SPACES
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+SIDE = 32
+TINY = [
+    ("tiny", {"architecture": "taesd", "channels": 4}, 4, 1),
+    ("tiny", {"architecture": "taef2", "channels": 32}, 32, 1),
+    ("tiny_video", {"channels": 16, "widths": [32, 16, 8, 8]}, 16, 9),
+]
+
+
+class Made(TorchDispatchMode):
+    """The oracle: every tensor that any operation makes, inside others too."""
+
+    def __init__(self):
+        super().__init__()
+        self.peak = self.now = 0
+        self.known = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = {id(t.untyped_storage()) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
+            if storage is not None and id(storage) not in given and storage not in self.known:
+                self.known.add(storage)
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self.gone, storage.nbytes())
+        return made
+
+    def gone(self, size):
+        self.now -= size
+
+
+def taken(decoder, channels, frames, side=SIDE):
+    latents = torch.randn(1, channels, frames, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode(), Made() as made:
+        for rgb in decoder.frames(latents):
+            to_bytes(rgb)
+            del rgb
+    return made.peak
+
+
+def decoder_of(kind, settings):
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in KINDS[kind](**settings).state_dict().items()}
+    net = build(kind, settings, {key: torch.zeros(shape) for key, shape in shapes.items()})
+    return Decoder(Card(name=kind, space=None, kind=kind, settings=settings, scale=net.scale, cost=net.cost), net)
+
+
+@pytest.mark.parametrize(
+    "candidate", Catalogue().of(SPACES["flux2"]) + Catalogue().of(SPACES["sd1"]), ids=lambda c: c.name
+)
+def test_what_ships_takes_what_it_is_said_to_take(candidate):
+    said = footprint(candidate.card, (1, candidate.card.channels, 1, SIDE, SIDE)).work
+    assert said == pytest.approx(taken(candidate.open(), candidate.card.channels, 1), rel=0.15)
+
+
+@pytest.mark.parametrize(("kind", "settings", "channels", "frames"), TINY)
+def test_decoders_of_others_take_what_they_are_said_to_take(kind, settings, channels, frames):
+    decoder = decoder_of(kind, settings)
+    said = footprint(decoder.card, (1, channels, frames, SIDE, SIDE)).work
+    assert said == pytest.approx(taken(decoder, channels, frames), rel=0.15)
+
+
+@pytest.mark.parametrize("kind", ["principal", "timeline"])
+def test_what_depends_on_what_it_is_shown_is_said_to_take_more_than_it_does(kind):
+    height = 1 if kind == "timeline" else SIDE
+    decoder = Decoder(Card(name=kind, space=None, kind=kind), build(kind, {}, {}))
+    latents = torch.randn(1, 16, 1, height, SIDE, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode(), Made() as made:
+        for rgb in decoder.frames(latents):
+            to_bytes(rgb)
+    assert made.peak < max(1 << 20, footprint(decoder.card, latents.shape).work)
+
+
+def test_weights_are_counted():
+    card = Catalogue().of(SPACES["flux2"])[0].card
+    assert footprint(card, (1, 32, 1, 8, 8)).weights == 4 * card.parameters
+
+
+def test_it_grows_with_the_picture_and_not_with_the_batch():
+    card = Catalogue().of(SPACES["flux2"])[0].card
+    small, large = (footprint(card, (batch, 32, 1, side, side)).work for batch, side in ((1, 16), (8, 64)))
+    assert large == pytest.approx(16 * small, rel=1e-6)
+
+
+def test_counting_moves_no_random_number():
+    before = torch.random.get_rng_state()
+    footprint(decoder_of("mlp", {"widths": [4, 8, 3]}).card, (1, 4, 1, 8, 8))
+    assert torch.equal(torch.random.get_rng_state(), before)
