@@ -4,9 +4,11 @@ import functools
 import inspect
 import itertools
 
+import diffusers
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safelight.decoders.space_table import SPACES
 from safelight.hosts.diffusers import watch
 from safelight.preview.saved import SavedRun
@@ -128,3 +130,68 @@ def test_a_watched_run_is_the_run(watched):
         z = z + SPACES[tiny.space].shift
     last = latents_of(run)[-1].denoised
     torch.testing.assert_close(last, SPACES[tiny.space].to_model(z).view(last.shape), rtol=2e-3, atol=2e-3)
+
+
+# Pipelines of these families with ways of their own.
+
+
+def of_parts(kind, family, **more):
+    """A pipeline of another class from a family's parts."""
+
+    def make(parts):
+        given = inspect.signature(getattr(diffusers, kind).__init__).parameters
+        return getattr(diffusers, kind)(**{name: part for name, part in {**parts, **more}.items() if name in given})
+
+    return kind, family, make
+
+
+def picture_of(height, width):
+    return Image.fromarray(np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+HALF = {"strength": 0.5}
+RELATIVES = {
+    "image to image, packed": (*of_parts("FluxImg2ImgPipeline", "Flux"), {"image": picture_of(32, 48), **HALF}, 2),
+    "image to image, packed, Qwen": (
+        *of_parts("QwenImageImg2ImgPipeline", "QwenImage"),
+        {"image": picture_of(32, 48), **HALF},
+        2,
+    ),
+    "video to video": (*of_parts("WanVideoToVideoPipeline", "Wan"), {"video": [picture_of(32, 48)] * 9, **HALF}, 2),
+    "image to video, the first frame given": (
+        *of_parts("LTXImageToVideoPipeline", "LTX"),
+        {"image": picture_of(64, 96)},
+        4,
+    ),
+    "tokens besides those of the video": (
+        *of_parts("LTXConditionPipeline", "LTX"),
+        {"image": picture_of(64, 96), "frame_index": 8},
+        4,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_a_relative_of_a_family_is_watched_as_well(make, name):
+    kind, family, build, more, steps = RELATIVES[name]
+    tiny, pipe = make(family)
+    if not hasattr(diffusers, kind):
+        pytest.skip(f"diffusers {diffusers.__version__} has no {kind}")
+    relative = build(pipe.components)
+    relative.set_progress_bar_config(disable=True)
+    takes = inspect.signature(relative.__call__).parameters
+    asked = {key: value for key, value in {**tiny.call(), **more}.items() if key in takes}
+
+    def sample():
+        made = relative(
+            num_inference_steps=STEPS, generator=torch.Generator().manual_seed(3), output_type="np", **asked
+        )
+        return np.asarray(getattr(made, tiny.output))
+
+    plain = sample()
+    with watch(relative, screen="off") as run:
+        result = sample()
+    assert np.array_equal(plain, result)
+    assert [(p.index, p.total, p.show) for p in run.pictures] == [(i + 1, steps, "denoised") for i in range(steps)]
+    assert {picture.shown[0] / picture.shown[1] for picture in run.pictures} == {1.5}
+    assert run.notes == []
