@@ -199,7 +199,12 @@ def _better(own: Any, device: torch.device, latent_format: Any) -> Previewer | N
     sink = Ordinary(Place.current(prompt, prompt.client))
     pipeline = Pipeline(
         run,
-        Developer(space, partial(candidates, space, evidence, accelerated), log.info),
+        Developer(
+            space,
+            partial(candidates, space, evidence, accelerated),
+            log.info,
+            room=lambda: Preferences.current().device_bytes,
+        ),
         [Outlet(sink, Cadence())],
         select=_first_picture,
         mailbox=mailbox,

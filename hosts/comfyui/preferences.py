@@ -11,8 +11,10 @@ from comfy.cli_args import args as cli
 
 from ...decoders.catalogue import AUTO
 from ...preview.live import DEFAULT_BUDGET_BYTES
+from ...preview.plan import ROOM_BYTES
 
 BUDGET, DECODER, EVERYWHERE = "Safelight.BudgetMB", "Safelight.Decoder", "Safelight.Everywhere"
+DEVICE = "Safelight.DeviceMB"
 MAX_BYTES = 4 << 20  # of the file of all settings
 MB = 1 << 20
 MOST_MB = 1 << 20
@@ -26,11 +28,13 @@ class Preferences:
         budget_bytes: for the pictures of all runs that can be looked at; with none, only the newest run can.
         decoder: what `auto` means.
         everywhere: whether every sampler's ordinary preview is to be ours.
+        device_bytes: of a device's memory that the preview of a run may take.
     """
 
     budget_bytes: int = DEFAULT_BUDGET_BYTES
     decoder: str = AUTO
     everywhere: bool = False
+    device_bytes: int = ROOM_BYTES
 
     @classmethod
     def current(cls) -> "Preferences":
@@ -45,13 +49,18 @@ class Preferences:
         """Those among all settings of a user; what makes no sense is as if it was not there."""
         if not isinstance(settings, dict):
             return cls()
-        budget, decoder = settings.get(BUDGET), settings.get(DECODER)
-        known = isinstance(budget, int | float) and not isinstance(budget, bool) and 0 <= budget < math.inf
+        decoder = settings.get(DECODER)
         return cls(
-            int(min(budget, MOST_MB) * MB) if known else DEFAULT_BUDGET_BYTES,
+            _bytes(settings.get(BUDGET), DEFAULT_BUDGET_BYTES),
             decoder.strip() or AUTO if isinstance(decoder, str) else AUTO,
             settings.get(EVERYWHERE) is True,
+            _bytes(settings.get(DEVICE), ROOM_BYTES),
         )
+
+
+def _bytes(megabytes: Any, default: int) -> int:
+    known = isinstance(megabytes, int | float) and not isinstance(megabytes, bool) and 0 <= megabytes < math.inf
+    return int(min(megabytes, MOST_MB) * MB) if known else default
 
 
 def _saved() -> Any:

@@ -21,10 +21,19 @@ from ...preview.pipeline import Outlet, Pipeline, describe
 from ...preview.run import FULL, Run, State
 from ...preview.step import Step
 from . import full
-from .extent import capacity, final_size, picture_bytes, select_of_pack, selection
+from .extent import (
+    WAITING_BYTES,
+    WAITING_SHARE,
+    capacity,
+    final_size,
+    picture_bytes,
+    select_of_pack,
+    selection,
+)
 from .facts import Prompt, frame_rate, latent_evidence, noisy_gains, sampler_facts
 from .library import candidates, catalogue
 from .places import check_prefix, latent_files, places
+from .preferences import Preferences
 from .settings import ANIMATIONS, Settings
 from .steps import Record, Steps
 from .words import guiding_words
@@ -137,6 +146,8 @@ class Watch:
             prompt=guiding_words(prompt.graph, prompt.node),
         )
         accelerated = model.load_device.type != "cpu"
+        room = Preferences.current().device_bytes
+        waiting = min(WAITING_BYTES, room // WAITING_SHARE) if accelerated else WAITING_BYTES
         space = self._identify(evidence)
         self._run.space = space.name
         shapes = named.get("latent_shapes") or [named["noise"].shape]
@@ -171,11 +182,12 @@ class Watch:
                 partial(candidates, space, evidence, accelerated, settings.cheap, self._run.note),
                 self._run.note,
                 fps=frame_rate(guider),
+                room=lambda: room - room // WAITING_SHARE,
             ),
             outlets,
             show=settings.show,
             select=select if len(shapes) == 1 else partial(select_of_pack, select, shapes[0]),
-            mailbox=Mailbox(capacity=capacity(select, shapes[0], whole_bytes)),
+            mailbox=Mailbox(capacity=capacity(select, shapes[0], whole_bytes, waiting)),
         )
         self._last: tuple[int, bool] = (0, True)
 
