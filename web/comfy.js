@@ -6,15 +6,18 @@ import { api } from "../../scripts/api.js";
 const NODE = "SafelightPreview";
 const EXTENSION = "safelight.preview";
 const WIDGET = "safelight_stage";
-const PROPERTY = "safelight_view"; // in the workflow, not in the prompt
+// In the workflow, not in the prompt.
+const PROPERTY = "safelight_view";
+const STAYS = "safelight_runs";
 const NAMELESS = "00000000-0000-0000-0000-000000000000";
 const WIDTH_PX = 340;
+const VUE_ROW_PX = 6; // that an input is higher in Vue nodes
 const MARGIN_PX = 10; // that the host leaves around a widget
 const ASK_MS = 3000;
 
 // The host forbids keeping `.js`, but not `.mjs`: after an update a browser may hold on to old ones for days.
 const MODULES = [
-  ...["store", "viewer", "places", "style"],
+  ...["store", "viewer", "places", "style", "fold"],
   ...["caption", "compare", "elements", "film", "frames", "full", "glance", "keys", "line", "manifest", "panel", "pictures", "projector"],
   ...["runs", "sight", "stage", "strip", "taking", "telling", "timers", "tools", "travel", "zoom"],
 ];
@@ -23,9 +26,8 @@ const MODULES = [
 async function start() {
   const parts = MODULES.map((name) => new URL(`./${name}.mjs`, import.meta.url));
   await Promise.all(parts.map((part) => fetch(part, { cache: "no-cache" })));
-  const [{ Store }, { Viewer, VIEW, SPEEDS }, { places }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }] = await Promise.all(
-    parts.slice(0, 4).map((part) => import(part)),
-  );
+  const [{ Store }, { Viewer, VIEW, SPEEDS }, { places, formerPlaces, readStays, withStay }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { idleInputs }] =
+    await Promise.all(parts.slice(0, 5).map((part) => import(part)));
 
   const store = new Store((path) => api.fetchApi(path, { cache: "no-store" }));
   const viewers = new Map(); // by node, while it is in a graph
@@ -38,7 +40,7 @@ async function start() {
   const askAll = () => [...viewers.keys()].forEach(ask);
   api.addEventListener("status", askAll, { once: true });
   api.addEventListener("reconnected", askAll);
-  store.onChange(() => viewers.forEach(({ changed }) => changed()));
+  store.onChange(() => viewers.forEach(({ changed }, node) => (remember(node), changed())));
 
   // Events go to the client that queued the run. Others with the same workflow ask while something is being done.
   let queued = 0;
@@ -68,11 +70,27 @@ async function start() {
     return node.widgets.find(({ name }) => name === WIDGET).element;
   }
 
+  /** Where the runs of a node are to be found. */
+  function haunts(node) {
+    const now = places(node);
+    return [...now, ...formerPlaces(readStays(node.properties[STAYS]), now)];
+  }
+
+  /** Workflows without an id share the empty one: what the server has of it may be somebody else's. */
+  const hasName = ({ workflow }) => workflow !== NAMELESS;
+
   function ask(node) {
-    // Workflows without an id share the empty one: what the server has of it may be somebody else's.
-    places(node)
-      .filter(({ workflow }) => workflow !== NAMELESS)
-      .forEach((place) => store.list(place));
+    haunts(node).filter(hasName).forEach((place) => store.list(place));
+  }
+
+  /** A workflow that is saved under another name is made anew, under another id: the node brings along where it was. */
+  function remember(node) {
+    for (const place of places(node).filter(hasName)) {
+      const newest = store.of([place]).find(({ started }) => Number.isFinite(started));
+      const stays = readStays(node.properties[STAYS]);
+      const more = newest ? withStay(stays, place, newest.started) : stays;
+      if (more !== stays) node.properties[STAYS] = more;
+    }
   }
 
   function addViewer(node) {
@@ -82,7 +100,7 @@ async function start() {
       changed = listener;
       return () => (changed = () => {});
     };
-    const source = { ...store.source(() => places(node), (path) => api.apiURL(path)), onChange };
+    const source = { ...store.source(() => haunts(node), (path) => api.apiURL(path)), onChange };
     const viewer = new Viewer(document, source, {
       view: defaults,
       onView: (view) => (node.properties[PROPERTY] = { ...node.properties[PROPERTY], ...view }),
@@ -105,11 +123,32 @@ async function start() {
       setTimeout(() => (viewer.look(), ask(node))); // when the graph around it is whole, and its place in it known
     });
     chain(node, "onRemoved", () => viewers.delete(node));
-    chain(node, "onConfigure", () => viewer.prefer(node.properties[PROPERTY] ?? {}));
+    chain(node, "onConfigure", () => {
+      viewer.prefer(node.properties[PROPERTY] ?? {});
+      fold(node);
+    });
+    for (const input of node.widgets) {
+      chain(input, "callback", () => {
+        const before = node.computeSize()[1];
+        fold(node);
+        node.setSize([node.size[0], node.size[1] + node.computeSize()[1] - before]); // the viewer keeps its own
+      });
+    }
+    chain(node, "onConnectionsChange", () => fold(node));
+    fold(node);
     // A new node has room for a square picture; one that is loaded is given its own size after this.
     const width = Math.max(node.computeSize()[0], WIDTH_PX);
-    const room = width - 2 * MARGIN_PX + CHROME_HEIGHT_PX - MIN_HEIGHT_PX;
+    const taller = window.LiteGraph?.vueNodesMode ? VUE_ROW_PX * node.widgets.filter(({ hidden }) => !hidden).length : 0;
+    const room = width - 2 * MARGIN_PX + CHROME_HEIGHT_PX - MIN_HEIGHT_PX + taller;
     node.setSize([width, node.computeSize()[1] + Math.max(0, room)]);
+  }
+
+  /** Hides the inputs that do nothing as things stand, but none that a link leads to. */
+  function fold(node) {
+    const isFed = (name) => node.inputs?.some(({ widget, link }) => widget?.name === name && link != null);
+    const valueOf = (name) => (isFed(name) ? undefined : node.widgets.find((one) => one.name === name)?.value);
+    const idle = idleInputs(valueOf);
+    for (const one of node.widgets) one.hidden = one.options.hidden = idle.has(one.name) && !isFed(one.name);
   }
 
   /** A setting was changed: it is what every node does that was not told otherwise. */
@@ -159,6 +198,15 @@ async function start() {
         type: "number",
         attrs: { min: 0, max: 1048576, step: 1 },
         defaultValue: 512,
+      },
+      {
+        id: "Safelight.DeviceMB",
+        category: ["Safelight", "Server", "Device memory"],
+        name: "Device memory that previews may take (MB)",
+        tooltip: "Of the memory of a GPU, for each run. A decoder that would take more gives way to a lighter one, and the run says so. TAESD takes about 800 MB for 1024 x 1024 pixels, Safelight's own less than 60.",
+        type: "number",
+        attrs: { min: 0, max: 1048576, step: 1 },
+        defaultValue: 1024,
       },
     ],
     nodeCreated(node) {

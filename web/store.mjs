@@ -8,6 +8,7 @@ const FORMAT = "safelight.run/1";
  * @typedef {object} Place
  * @property {string} workflow id of the workflow
  * @property {string} node execution id of the node, `6:2` in a subgraph
+ * @property {number} [until] only runs that began until then, in milliseconds by the server's clock
  *
  * @typedef {object} Run
  * @property {string} id
@@ -84,7 +85,8 @@ export class Store {
 
   /** The runs of these places, newest first. @param {Place[]} places @returns {Run[]} */
   of(places) {
-    const here = (run) => places.some(({ workflow, node }) => run.workflow === workflow && run.node === node);
+    const isAt = (run, { workflow, node, until = Infinity }) => run.workflow === workflow && run.node === node && run.started <= until;
+    const here = (run) => places.some((place) => isAt(run, place));
     return [...this.#runs.values()].filter(here).sort(newestFirst);
   }
 

@@ -39,8 +39,9 @@ const SCENES = {
       if (run) reads.push(file ? "picture" : "manifest");
     });
     const prompt = page.waitForRequest((request) => request.url().endsWith("/prompt") && request.method() === "POST").catch(() => null);
-    const idle = await lookUntil(page, (seen) => seen.onScreen);
-    await page.waitForTimeout(700);
+    await lookUntil(page, (seen) => seen.onScreen);
+    await page.waitForTimeout(700); // Vue nodes find their size in more than one go
+    const idle = await look(page);
     await shot(page, "idle");
     await queue(page, ++seed);
     const seen = await watch(page, (now) => running(now, 3));
@@ -282,6 +283,73 @@ const SCENES = {
     return { grid, one, plays, first, second };
   },
 
+  /** Saved, saved under another name, which makes all nodes anew in a workflow of another id, and reloaded. */
+  async renamed({ page }) {
+    const told = [];
+    const tell = async () => {
+      const id = await page.evaluate(() => window.app.graph.id);
+      const { picture, runs } = await lookUntil(page, (seen) => seen.painted && seen.onScreen).catch(() => look(page));
+      told.push({ id, picture, runs: runs.length });
+    };
+    const save = async (command, name) => {
+      page.evaluate((command) => void window.app.extensionManager.command.execute(command), command);
+      const field = page.locator("[role=dialog] input").last();
+      await field.fill(name);
+      await field.press("Enter");
+      await page.waitForFunction((name) => window.app.extensionManager.workflow.activeWorkflow.path.includes(name), name);
+    };
+    await openWorkflow(page, { name: "unsaved", model: { ...model, step_ms: 50 }, sampler });
+    await queue(page, ++seed);
+    await lookUntil(page, (seen) => finished(seen) && seen.painted);
+    await tell();
+    await save("Comfy.SaveWorkflow", `one-${seed}`);
+    await tell();
+    await save("Comfy.SaveWorkflowAs", `two-${seed}`);
+    await page.waitForFunction((id) => window.app.graph.id !== id, told[0].id).catch(() => {});
+    await tell();
+    await page.reload();
+    await ready(page);
+    await tell();
+    await queue(page, ++seed);
+    await lookUntil(page, (seen) => finished(seen) && seen.runs.length > 1);
+    await tell();
+    return { told };
+  },
+
+  /** Another tab of the same browser. */
+  async second_tab({ page, browser }) {
+    const drawing = await page.evaluate(() => window.app.graph.serialize());
+    const before = await look(page);
+    const other = await openTab(browser, asked.url);
+    await other.page.evaluate((drawing) => window.app.loadGraphData(drawing, true, true, "beside"), drawing);
+    const after = await lookUntil(other.page, (seen) => seen.painted);
+    await other.page.close();
+    return { before, after, troubles: other.troubles };
+  },
+
+  /** Inputs that have nothing to do are not to be seen, and the viewer keeps its size when they come. */
+  async folded({ page }) {
+    await openWorkflow(page, { name: "folded", model, sampler });
+    await lookUntil(page, (seen) => seen.onScreen);
+    const tell = async (name, value) => {
+      await page.evaluate(({ find, name, value }) => {
+        const widget = eval(find).widgets.find((one) => one.name === name);
+        if (!widget) return;
+        widget.value = value;
+        widget.callback?.(value);
+      }, { find: FIND_NODE, name, value });
+      await page.waitForTimeout(500);
+      const { size } = await look(page);
+      return page.evaluate(({ find, size }) => {
+        const node = eval(find);
+        const inVue = document.querySelector(`[data-node-id="${node.id}"]`)?.innerText;
+        const names = ["decoder", "filename_prefix", "sheet"];
+        return { size, seen: names.filter((name) => (inVue ? inVue.includes(name) : !node.widgets.find((one) => one.name === name).hidden)) };
+      }, { find: FIND_NODE, size });
+    };
+    return { idle: await tell(), writes: await tell("write_intermediates", true), again: await tell("write_intermediates", false) };
+  },
+
   /** Where the graph is hidden: the viewer as one of the chosen widgets. */
   async app_mode({ page }) {
     await openWorkflow(page, { name: "app", model: { ...model, step_ms: 50 }, sampler });
@@ -310,7 +378,7 @@ try {
   const wanted = process.env.SCENES?.split(" ").filter(Boolean) ?? []; // for whoever works at one of them
   for (const [name, scene] of Object.entries(SCENES)) {
     if (wanted.length && !wanted.includes(name)) continue;
-    told[name] = await scene(tab).catch((error) => ({ error: String(error.stack) }));
+    told[name] = await scene({ ...tab, browser }).catch((error) => ({ error: String(error.stack) }));
   }
   told.troubles = tab.troubles;
 } finally {

@@ -18,9 +18,9 @@ function needed(name, found = new Set()) {
 
 test("ComfyUI's glue asks anew for every module that it uses, after an update", () => {
   const listed = [...read("comfy.js").match(/const MODULES = \[[^;]*;/s)[0].matchAll(/"(\w+)"/g)].map(([, name]) => `${name}.mjs`);
-  const used = new Set(["store.mjs", "places.mjs", ...needed("viewer.mjs")]);
+  const used = new Set(["store.mjs", "places.mjs", "fold.mjs", ...needed("viewer.mjs")]);
   assert.deepEqual(new Set(listed), used);
-  assert.deepEqual(listed.slice(0, 4), ["store.mjs", "viewer.mjs", "places.mjs", "style.mjs"]);
+  assert.deepEqual(listed.slice(0, 5), ["store.mjs", "viewer.mjs", "places.mjs", "style.mjs", "fold.mjs"]);
 });
 
 test("every import is static, named and of a file beside it", () => {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { executionIds, places } from "../../web/places.mjs";
+import { executionIds, formerPlaces, places, readStays, withStay } from "../../web/places.mjs";
 
 /** Graphs as LiteGraph has them: a root, and in it subgraphs that are held by nodes. */
 function graph(id, root = null) {
@@ -49,4 +49,27 @@ test("a graph that comes wrapped by Vue is the same graph", () => {
 test("a node that is in no graph, or in one that nothing holds, is nowhere", () => {
   assert.deepEqual(places({ id: -1, graph: null }), []);
   assert.deepEqual(places(put(graph("lost", graph("w")), 2)), []);
+});
+
+test("a node whose workflow has another id by now was where it had the id that it has", () => {
+  const stays = [{ workflow: "v", node: "2", until: 5 }, { workflow: "v", node: "3", until: 9 }, { workflow: "w", node: "2", until: 7 }];
+  assert.deepEqual(formerPlaces(stays, [{ workflow: "w", node: "2" }]), [stays[0]]);
+  assert.deepEqual(formerPlaces(stays, [{ workflow: "w", node: "8" }]), [], "a copy of the node within the workflow is another node");
+  assert.deepEqual(formerPlaces(stays, []), []);
+});
+
+test("a node remembers the newest run of where it is, of the last few places", () => {
+  const one = withStay([], { workflow: "v", node: "2" }, 5);
+  assert.deepEqual(one, [{ workflow: "v", node: "2", until: 5 }]);
+  assert.equal(withStay(one, { workflow: "v", node: "2" }, 5), one);
+  assert.deepEqual(withStay(one, { workflow: "v", node: "2", until: 9 }, 6), [{ workflow: "v", node: "2", until: 6 }]);
+  const many = ["a", "b", "c", "d"].reduce((stays, workflow) => withStay(stays, { workflow, node: "2" }, 7), one);
+  assert.deepEqual(many.map(({ workflow }) => workflow), ["a", "b", "c", "d"]);
+});
+
+test("what a workflow from elsewhere says in the place of what a node remembers is left out", () => {
+  for (const kept of [undefined, null, "v", 7, {}, [null, "v", {}, { workflow: "v", node: 2, until: 5 }, { workflow: "v", node: "2" }]]) {
+    assert.deepEqual(readStays(kept), []);
+  }
+  assert.deepEqual(readStays([7, { workflow: "v", node: "2", until: 5 }]), [{ workflow: "v", node: "2", until: 5 }]);
 });

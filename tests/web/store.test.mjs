@@ -220,3 +220,12 @@ test("a node keeps its runs when its workflow gets another id, and has those of 
   assert.deepEqual(source.runs().map(({ id }) => id), ["b", "a"]);
   assert.equal(source.picture("a", "1.jpg", 2), "/api/safelight/runs/a/1.jpg?at=2");
 });
+
+test("of a place that a node has left, the runs that began until then are its own", async () => {
+  const left = { ...HERE, until: Date.parse(EARLY) };
+  const store = new Store(server({ "/safelight/runs": [{ id: "after", state: "finished", started: LATER }, { id: "before", state: "finished", started: LATE }] }).ask);
+  await store.list(left);
+  store.tell(step("now", 1));
+  assert.deepEqual(store.of([left]).map(({ id }) => id), ["before"]);
+  assert.deepEqual(store.of([HERE]).map(({ id }) => id), ["now", "after", "before"]);
+});
