@@ -118,9 +118,9 @@ class Decoder:
             )
 
     def _visible(self, rgb: Tensor, latents: Tensor) -> Tensor:
-        if rgb.ndim != 4 or rgb.shape[:2] != (len(latents), 3):
+        if rgb.ndim != 4 or rgb.shape[:2] != (len(latents), 3) or not rgb.numel() or rgb.is_complex():
             raise DecoderError(
-                f"decoder {self.name} made {list(rgb.shape)} of latents {list(latents.shape)}, "
+                f"decoder {self.name} made {list(rgb.shape)} {rgb.dtype} of latents {list(latents.shape)}, "
                 f"expected [{len(latents)}, 3, H, W]; choose another"
             )
         return torch.nan_to_num(rgb.float(), nan=0.0, posinf=1.0, neginf=0.0).clamp_(0.0, 1.0)

@@ -35,7 +35,7 @@ class Net(nn.Module, ABC):
         most = max(1, FRAME_PIXELS // (items * prod(size) * self.scale**2))
         for i in range(0, frames, most):
             some = latents[:, :, i : i + most]
-            yield from self(some.transpose(1, 2).flatten(0, 1)).unflatten(0, (items, -1)).unbind(1)
+            yield from self(some.transpose(1, 2).flatten(0, 1)).unflatten(0, (items, some.shape[2])).unbind(1)
 
     @property
     def cost(self) -> int:

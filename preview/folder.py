@@ -45,7 +45,7 @@ class RunFolder(Sink):
 
     def open(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        self.save()
+        self._save_if_it_can_be()
 
     def show(self, picture: Picture) -> None:
         pass
@@ -91,7 +91,7 @@ class RunFolder(Sink):
         # Replaced, never changed in place: the thread of a web server may be reading it.
         self._steps = self._steps | {entry["index"]: entry}
         if self._elapsed_s() - self._saved_s >= MIN_SAVE_INTERVAL_S:
-            self.save()
+            self._save_if_it_can_be()
 
     def step(self, index: int) -> Mapping[str, Any] | None:
         """A step as the manifest has it, or None. Any thread may ask."""
@@ -106,7 +106,7 @@ class RunFolder(Sink):
         try:
             beside.write_bytes(content)
             beside.replace(place)
-        except OSError:
+        except BaseException:
             beside.unlink(missing_ok=True)
             raise
         # Counted here: the thread that asks must not find the table changing under it.
@@ -131,7 +131,15 @@ class RunFolder(Sink):
     def save(self) -> None:
         """Writes the manifest."""
         self._saved_s = self._elapsed_s()
-        self.write(NAME, json.dumps(self.manifest(), ensure_ascii=False).encode())
+        # Half a character, of a host's path or a client's id, is written as JSON writes it.
+        self.write(NAME, json.dumps(self.manifest(), ensure_ascii=False).encode(errors="backslashreplace"))
+
+    def _save_if_it_can_be(self) -> None:
+        """A disk that is full now may have room in a second; the picture that is there already is none the worse."""
+        try:
+            self.save()
+        except (OSError, MemoryError) as error:
+            self.run.note(f"{self.name} failed: {type(error).__name__}: {error}")
 
     def _elapsed_s(self) -> float:
         return self.run.elapsed_s() if self._seconds is None else self._seconds

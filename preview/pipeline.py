@@ -117,7 +117,6 @@ class Pipeline:
         self._doing = "the pipeline"
         self._in_hand: Letter | None = None
         self._delivering = True
-        self._ended = threading.Event()
         self._worker = threading.Thread(target=self._work, name=f"safelight-{run.id[:8]}", daemon=True)
         self._worker.start()
 
@@ -143,11 +142,12 @@ class Pipeline:
 
     def close(self, state: State, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Ends the run: what waits is still finished, for at most `timeout_s` seconds. Only the first call counts."""
-        if self._state == "running":
-            self._state = state
+        if self._state != "running":
+            return
+        self._state = state
         self._mailbox.close()
-        if self._ended.wait(timeout_s):
-            self._worker.join()
+        self._worker.join(timeout_s)
+        if not self._worker.is_alive():
             return
         self._give_up_worker(timeout_s)
 
@@ -204,35 +204,38 @@ class Pipeline:
         return {name: self._wholes.take(values) for name, values in latents.items() if values is not None}
 
     def _work(self) -> None:
-        # Whatever is thrown at this thread: what asks the interpreter to exit, in a host's own code, ends no host here.
-        try:
-            with torch.inference_mode():
-                opened = [
-                    sink for sink, _ in self._outlets if not self._attempt(sink, "could not be opened", sink.open)
-                ]
+        opened: list[Sink] = []
+        with torch.inference_mode():
+            try:
+                for sink, _ in self._outlets:
+                    if not self._attempt(sink, "could not be opened", sink.open):
+                        opened.append(sink)
                 self._deliver(opened)
-                for sink in reversed(opened):
-                    self._attempt(sink, "could not be finished", partial(sink.close, self._state))
-        finally:
-            self._ended.set()
+            except BaseException as error:  # whatever is thrown at a thread: a host's library may ask it to exit
+                self._stop(error)
+            while opened:
+                sink = opened.pop()
+                self._attempt(sink, "could not be finished", partial(sink.close, self._state))
+
+    def _stop(self, error: BaseException) -> None:
+        """A fault of our own: no more steps are taken, the sinks are closed all the same."""
+        self._delivering = False
+        self._mailbox.close()
+        self._mailbox.empty()
+        log.error("run %s: the worker stopped", self._run.id[:8], exc_info=error)
+        self._run.note(f"the rest of this run was not shown: {describe(error)}")
+        self._tell_what_is_missing()
 
     def _deliver(self, opened: Sequence[Sink]) -> None:
-        try:
-            while (letter := self._mailbox.get()) is not None:
-                self._in_hand = letter
-                if (picture := self._develop(letter)) is not None:
-                    self._hand_out(picture, [sink for sink in letter.sinks if sink in opened])
-                if letter.whole:
-                    self._keep_latents(letter, [sink for sink in letter.sinks if sink in opened])
-                self._in_hand = None
-            for sink in opened:
-                self._flush(sink)
-        except BaseException as error:  # a fault of our own: the sinks are closed all the same
-            self._delivering = False
-            log.exception("run %s: the worker stopped", self._run.id[:8])
-            self._run.note(f"the rest of this run was not shown: {describe(error)}")
-            self._mailbox.close()
-            self._mailbox.empty()
+        while (letter := self._mailbox.get()) is not None:
+            self._in_hand = letter
+            if (picture := self._develop(letter)) is not None:
+                self._hand_out(picture, [sink for sink in letter.sinks if sink in opened])
+            if letter.whole:
+                self._keep_latents(letter, [sink for sink in letter.sinks if sink in opened])
+            self._in_hand = None
+        for sink in opened:
+            self._flush(sink)
         self._tell_what_is_missing()
 
     def _develop(self, letter: Letter) -> Picture | None:
