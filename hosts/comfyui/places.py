@@ -1,5 +1,6 @@
 """Where the pictures and latents of a run go in ComfyUI: to the node, and to its output folder."""
 
+import errno
 import json
 import shutil
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import torch
 from comfy.cli_args import args as cli
 from server import PromptServer
 
-from ...decoders.errors import SinkError
+from ...decoders.errors import SinkError, brief
 from ...preview.animation import Animation, Pace
 from ...preview.cadence import Cadence
 from ...preview.encode import Encoding
@@ -22,6 +23,7 @@ from ...preview.files import ENCODERS, Files
 from ...preview.folder import RunFolder
 from ...preview.latents import MB, LatentFiles, Need, Room
 from ...preview.live import LiveRuns, MakeRoom
+from ...preview.names import why_not
 from ...preview.page import Page
 from ...preview.pipeline import Outlet
 from ...preview.run import Run
@@ -39,6 +41,8 @@ LIVE = Encoding(file_format="jpg")
 LIVE_PIXELS = 20_000_000  # of a step's frames together: half a second of one core, for 49 frames of 480x832
 STEPS_OUTPUT = 1  # of the node that attaches the preview
 DISK_RESERVE_BYTES = 500 * MB  # that latents leave free on the disk
+# What the system says of names where no folder can be; all else may be another in an hour.
+NEVER = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EILSEQ)
 
 # On the server and not in this module: of two copies of this pack one answers the viewer, for the runs of both.
 RUNS: LiveRuns = vars(PromptServer.instance).setdefault("safelight_runs", LiveRuns())
@@ -145,13 +149,20 @@ def _products(settings: Settings, folder: RunFolder) -> list[Sink]:
 def check_prefix(prefix: str, prompt: Prompt) -> None:
     """Raises what is wrong with the place that `prefix` leads to, before anything is sampled.
 
+    A disk that is full or read-only is not wrong with the place: it costs the files, not the run.
+
     Raises:
-        SinkError: no folder can be made there.
+        SinkError: no folder can ever be made there.
         Exception: the host's own, where it is not in the output folder.
     """
+    place = _expanded(prefix, prompt)
+    if why := why_not(place):
+        raise SinkError(f"filename_prefix {brief(prefix)}: {why}; choose another place in the output folder")
     try:
-        folder_paths.get_save_image_path(_expanded(prefix, prompt), folder_paths.get_output_directory())
+        folder_paths.get_save_image_path(place, folder_paths.get_output_directory())
     except OSError as error:
+        if error.errno not in NEVER:
+            return
         raise SinkError(
             f"filename_prefix {prefix!r}: no folder can be made there ({error.strerror}); "
             "choose another place in the output folder"
