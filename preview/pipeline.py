@@ -141,15 +141,14 @@ class Pipeline:
             return True
 
     def close(self, state: State, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Ends the run: what waits is still finished, for at most `timeout_s` seconds. Only the first call counts."""
-        if self._state != "running":
-            return
-        self._state = state
+        """Ends the run: what waits is still finished, for at most `timeout_s` seconds. A later call only waits."""
+        first = self._state == "running"
+        if first:
+            self._state = state
         self._mailbox.close()
         self._worker.join(timeout_s)
-        if not self._worker.is_alive():
-            return
-        self._give_up_worker(timeout_s)
+        if first and self._worker.is_alive():
+            self._give_up_worker(timeout_s)
 
     def _give_up_worker(self, timeout_s: float) -> None:
         """Says what is left undone, and has those who look told that the run is over: the worker may never do it."""

@@ -427,12 +427,11 @@ def test_a_sink_that_hangs_holds_up_the_end_for_its_time_and_lets_go_of_everythi
     with recording(tmp_path / "run", SPACES["sd1"], catalogue=Decoders(good()), sinks=[sink]) as (pipeline, kept):
         final = sample(pipeline.offer)
         pipeline.close("finished", timeout_s=0.1)
-    assert digest(final) == UNTOUCHED
+        assert digest(final) == UNTOUCHED
+        hung.set()
     assert any(
         re.match(r"awkward was not finished 0\.1 s after the run ended; steps? .* given up", n) for n in kept.run.notes
     )
-    hung.set()
-    pipeline._worker.join(WAIT_S)
     assert not pipeline._worker.is_alive()
     assert sink.closed == 1
     expect_all_there_or_named(kept)
