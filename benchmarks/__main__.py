@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from . import comfyui, measure
+from . import choices, comfyui, measure
 from .cases import CASES
 from .ways import WAYS
 
@@ -47,12 +47,15 @@ def _measure(arguments: argparse.Namespace, servers: ExitStack) -> int:
         "callback": lambda: [
             {"case": name} | measure.in_callback(case, arguments.device) for name, case in CASES.items()
         ],
-        "decoding": lambda: measure.decoding("flux2", arguments.device),
+        "decoding": lambda: measure.decoding(arguments.device),
         "runs": _runs,
         "memory": lambda: [
             {"case": name, "steps": steps, "grows_mb": measure.peak_growth_mb(name, steps)}
             for name, steps in (("SDXL 128x128", 1000), ("Wan 2.1, 81 frames", 100))
         ],
+        "running": lambda: choices.running(arguments.device),
+        "encoding": choices.encoding,
+        "writing": choices.writing,
     }
     if arguments.comfyui is not None and (arguments.only in IN_HOST or not arguments.only):
         host = servers.enter_context(comfyui.serving(arguments.comfyui, arguments.comfyui_python, arguments.rival))
@@ -60,6 +63,8 @@ def _measure(arguments: argparse.Namespace, servers: ExitStack) -> int:
     wanted = [arguments.only] if arguments.only else list(tables)
     machine = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": arguments.device}
     machine["cores"] = os.cpu_count()
+    if hasattr(os, "getloadavg"):  # what else the machine does; this command is one of it
+        machine["load"] = round(os.getloadavg()[0], 1)
     machine |= {"machine": platform.machine(), "python": platform.python_version()}
     found: dict[str, Any] = {"machine": machine}
     for name in wanted:
@@ -75,9 +80,12 @@ def _measure(arguments: argparse.Namespace, servers: ExitStack) -> int:
 
 TITLES = {
     "callback": f"Time on the sampler's thread, microseconds a step: {', '.join(WAYS)}",
-    "decoding": "Decoding 128 x 128 latent pixels of FLUX.2 to bytes",
+    "decoding": "Decoding 128 x 128 latent pixels to bytes",
     "runs": "How much longer a whole run takes with screen and files",
     "memory": "How much the process grows over a long run with screen and files",
+    "running": "Ways to run a decoder of FLUX.2, 128 x 128 latent pixels to bytes; empty: does not run so here",
+    "encoding": "Encoding a drawn picture of 1024 px",
+    "writing": "PNGs of 1024 px into a run's folder",
     "host": "A real ComfyUI: time on the sampler's thread",
     "host-runs": "A real ComfyUI: how much longer a whole run takes than one that shows nothing",
 }

@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -23,6 +23,12 @@ STEPS = 40
 PAUSE_S = 0.03  # of the sampler between two steps: a worker that cannot keep up would show in the queue
 ROUNDS = 5
 SLOW_MS = 1000  # what takes longer has two turns
+TEXTBOOK = "textbook"
+OTHERS: Mapping[str, tuple[tuple[str, dict[str, Any]], ...]] = {  # people's decoder files, by space
+    "flux2": (("tiny", {"architecture": "taef2", "channels": 32}),),
+    "sd1": (("tiny", {"architecture": "taesd", "channels": 4}), ("approx", {"channels": 4})),
+    "wan21": (("tiny_video", {"channels": 16}),),
+}
 
 
 @torch.inference_mode()
@@ -46,43 +52,50 @@ def _timed(callback: Callback, index: int, x0: Tensor) -> float:
 
 
 @torch.inference_mode()
-def decoding(space: str, device: str) -> list[dict[str, Any]]:
-    """Milliseconds to bytes for 128 x 128 latent pixels, each decoder of a space beside the textbook's table.
+def decoding(device: str) -> list[dict[str, Any]]:
+    """Milliseconds to bytes for 128 x 128 latent pixels, of each kind of decoder, beside the textbook's table.
 
-    Last a decoder of TAESD's kind, with no particular weights.
+    Of one space after the other; decoders of others have no particular weights here.
     """
+    return [row for space in OTHERS for row in _decoding(space, device)]
+
+
+def _decoding(space: str, device: str) -> Iterator[dict[str, Any]]:
     row = SPACES[space]
     latents = torch.randn(1, row.channels, 128, 128, generator=torch.Generator().manual_seed(0)).to(device)
-    decoders = [candidate.open().to(device) for candidate in Catalogue().of(row)]
-    if row.channels == 32:
-        decoders.append(_untrained_tiny("taef2", 32, device))
-    with textbook(
-        Case(space, tuple(latents.shape), next(d.name for d in decoders if d.name.endswith("comfyui")))
-    ) as show:
-        rivals: dict[str, Callable[[], object]] = {"textbook": lambda: show(1, 1, latents)}
+    catalogue = Catalogue()
+    decoders = [candidate.open().to(device) for candidate in (*catalogue.of(row), *catalogue.candidates(row)[-1:])]
+    decoders += [_untrained(kind, settings, device) for kind, settings in OTHERS[space]]
+    table = next(case.textbook for case in CASES.values() if case.space == space)
+    with textbook(Case(space, tuple(latents.shape), table)) as show:
+        rivals: dict[str, Callable[[], object]] = {TEXTBOOK: lambda: show(1, 1, latents)}
         rivals |= {d.name: lambda d=d: to_bytes(d.decode(latents)).cpu() for d in decoders}
-        taken = _best_of_rounds(rivals)
-    facts = {decoder.name: decoder.card for decoder in decoders}
-    return [
-        {
+        taken = best_of_rounds(rivals)
+    cards = {decoder.name: decoder.card for decoder in decoders}
+    for name, ms in taken.items():
+        card = cards.get(name)
+        made = 3 * (128 * (card.scale if card else 1)) ** 2
+        yield {
+            "space": space,
             "decoder": name,
+            "kind": card.kind if card else "",
             "ms": ms,
-            "of_textbook": ms / taken["textbook"],
-            "multiplications": facts[name].cost if name in facts else None,
+            "of the textbook's": ms / taken[TEXTBOOK],
+            "MB a second": made / ms / 1e3,
+            "multiplications": card.cost if card else None,
         }
-        for name, ms in taken.items()
-    ]
 
 
-def _untrained_tiny(architecture: str, channels: int, device: str) -> Decoder:
-    settings = {"architecture": architecture, "channels": channels}
-    with torch.random.fork_rng(devices=[]):
-        state = KINDS["tiny"](**settings).state_dict()
-    net = build("tiny", settings, state)
-    return Decoder(Card(name=f"{architecture} (untrained)", space=None, kind="tiny", cost=net.cost), net).to(device)
+def _untrained(kind: str, settings: Mapping[str, Any], device: str) -> Decoder:
+    with torch.device("meta"):
+        state = KINDS[kind](**settings).state_dict()
+    generator = torch.Generator().manual_seed(0)
+    net = build(kind, settings, {key: 0.02 * torch.randn(t.shape, generator=generator) for key, t in state.items()})
+    name = f"{settings.get('architecture', kind)} (untrained)"
+    return Decoder(Card(name=name, space=None, kind=kind, scale=net.scale, cost=net.cost), net).to(device)
 
 
-def _best_of_rounds(rivals: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+def best_of_rounds(rivals: Mapping[str, Callable[[], object]]) -> dict[str, float]:
     """Milliseconds of each one's best round; in every round each has its turn, so that all meet the same machine."""
     best = dict.fromkeys(rivals, float("inf"))
     for turn in range(2 * ROUNDS):

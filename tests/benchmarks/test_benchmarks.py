@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from safelight.benchmarks import measure
+from safelight.benchmarks import choices, measure
 from safelight.benchmarks.__main__ import main
 from safelight.benchmarks.cases import CASES, Case
 from safelight.benchmarks.ways import WAYS, textbook
@@ -47,3 +47,36 @@ def test_the_textbook_s_table_is_one_of_the_space(case):
     assert open_shipped(case.textbook).card.space == case.space
     with textbook(case) as show, torch.inference_mode():
         show(1, 1, case.latents("cpu"))
+
+
+def test_settings_of_pictures_are_timed_and_one_of_each_format_is_the_chosen_one(monkeypatch, capsys):
+    monkeypatch.setattr(choices, "SIDE_PX", 64)
+    assert main(["--json", "--only", "encoding"]) == 0
+    rows = json.loads(capsys.readouterr().out)["encoding"]
+    chosen = [row["setting"].partition(",")[0] for row in rows if row["chosen"]]
+    assert chosen == ["png", "webp", "jpg"]
+    assert all(row["ms"] > 0 and row["kB"] > 0 for row in rows)
+
+
+def test_threads_that_encode_are_timed(monkeypatch):
+    monkeypatch.setattr(choices, "SIDE_PX", 64)
+    monkeypatch.setattr(choices, "TURNS", 6)
+    rows = choices.writing()
+    assert sum(row["chosen"] == "yes" for row in rows) == 1
+    assert all(row["pictures a second"] > 0 for row in rows)
+
+
+def test_a_decoder_is_run_in_several_ways_and_left_as_it_was(monkeypatch):
+    monkeypatch.setattr(choices, "SIDE", 8)
+    monkeypatch.setattr(choices, "SOME", ("flux2-conv-small",))
+    monkeypatch.setattr(torch, "compile", lambda net, **_: net)
+    (row,) = choices.running("cpu")
+    assert row["CUDA graph, ms"] is None or torch.cuda.is_available()
+    assert all(row[f"{way}, ms"] > 0 for way in ("as it is", "channels last", "bfloat16", "compiled"))
+
+
+def test_every_kind_of_decoder_is_timed(monkeypatch):
+    monkeypatch.setattr(measure, "OTHERS", {"sd1": (("approx", {"channels": 4}),)})
+    rows = measure.decoding("cpu")
+    assert {row["kind"] for row in rows} == {"", "polynomial", "mlp", "conv", "approx", "principal"}
+    assert all(row["ms"] > 0 and row["MB a second"] > 0 for row in rows)

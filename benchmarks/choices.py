@@ -1,0 +1,153 @@
+"""What was chosen by measurement, measured again: how decoders run, how pictures are encoded and written."""
+
+import io
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..decoders.catalogue import Catalogue
+from ..decoders.decoder import Decoder, to_bytes
+from ..decoders.net import Net
+from ..decoders.space_table import SPACES
+from ..fitting.procedural import pictures
+from ..preview.encode import SAVING, Encoding
+from ..preview.files import ENCODERS, Files
+from ..preview.folder import RunFolder
+from ..preview.picture import Picture
+from ..preview.run import Run
+from .measure import best_of_rounds
+
+SIDE_PX = 1024
+SPACE, SIDE = "flux2", 128  # latent pixels
+SOME = ("flux2-affine", "flux2-affine-7x7", "flux2-conv-small", "flux2-conv-full")
+PICTURES, TURNS = 4, 24
+TRIED: Mapping[str, tuple[dict[str, Any], ...]] = {
+    "png": tuple({"compress_level": level} for level in (0, 1, 2, 4, 6, 9)),
+    "webp": tuple({"quality": 90, "method": method} for method in (0, 1, 2, 4, 6)),
+    "jpg": ({"quality": 92, "subsampling": 0}, {"quality": 92, "subsampling": 2}),
+}
+
+
+def running(device: str) -> list[dict[str, Any]]:
+    """Milliseconds to bytes of 128 x 128 latent pixels, each way to run a decoder; None where it does not run so."""
+    latents = torch.randn(1, SPACES[SPACE].channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(device)
+    found = {candidate.name: candidate for candidate in Catalogue().of(SPACES[SPACE])}
+    return [_running(found[name].open().to(device), latents) for name in SOME]
+
+
+def _running(decoder: Decoder, latents: Tensor) -> dict[str, Any]:
+    net = decoder.net
+    ways: dict[str, Callable[[], Callable[[], object]]] = {
+        "as it is": lambda: lambda: to_bytes(decoder.decode(latents)).cpu(),
+        "channels last": lambda: _with(net.to(memory_format=torch.channels_last), latents, torch.channels_last),  # pyright: ignore[reportCallIssue]
+        "bfloat16": lambda: _with(net.to(torch.bfloat16), latents.bfloat16()),
+        "half": lambda: _with(net.to(torch.float16), latents.half()),
+        "compiled": lambda: _with(torch.compile(net.float(), dynamic=False), latents),
+        "CUDA graph": lambda: _captured(net.float(), latents),
+    }
+    row: dict[str, Any] = {"decoder": decoder.name}
+    for name, begin in ways.items():
+        row[f"{name}, ms"] = None
+        # What a compiler that is missing, or a device without such numbers, raises is not one kind of error.
+        with suppress(Exception), torch.inference_mode():
+            row[f"{name}, ms"] = best_of_rounds({name: begin()})[name]
+        net.to(torch.float32, memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    return row
+
+
+def _with(
+    net: Callable[[Tensor], Tensor], latents: Tensor, layout: torch.memory_format = torch.contiguous_format
+) -> Callable[[], object]:
+    given = latents.contiguous(memory_format=layout)
+    return lambda: to_bytes(net(given).float().clamp(0, 1)).cpu()
+
+
+def _captured(net: Net, latents: Tensor) -> Callable[[], object]:
+    if not latents.is_cuda:
+        raise RuntimeError("expected a CUDA device")
+    to_bytes(net(latents).clamp(0, 1))  # whatever is set up once
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        pixels = to_bytes(net(latents).clamp(0, 1))
+
+    def replay() -> object:
+        graph.replay()
+        return pixels.cpu()
+
+    return replay
+
+
+def encoding() -> list[dict[str, Any]]:
+    """Milliseconds and bytes of a picture of 1024 px, each setting that was tried; the chosen ones are marked."""
+    images = [Image.fromarray(one) for one in pictures(PICTURES, SIDE_PX, seed=3)]
+    tried = {
+        f"{name}, {', '.join(f'{key} {value}' for key, value in settings.items())}": {**SAVING[name], **settings}
+        for name, some in TRIED.items()
+        for settings in some
+    }
+    ms = best_of_rounds({name: lambda settings=settings: _sizes(images, settings) for name, settings in tried.items()})
+    return [
+        {
+            "setting": name,
+            "ms": ms[name] / PICTURES,
+            "kB": sum(_sizes(images, settings)) / PICTURES / 1000,
+            "chosen": "yes" if settings in SAVING.values() else "",
+        }
+        for name, settings in tried.items()
+    ]
+
+
+def _sizes(images: list[Image.Image], settings: Mapping[str, Any]) -> list[int]:
+    files = [io.BytesIO() for _ in images]
+    for image, file in zip(images, files, strict=True):
+        image.save(file, **settings)
+    return [file.tell() for file in files]
+
+
+def writing() -> list[dict[str, Any]]:
+    """PNGs of 1024 px that are written in a second, by so many threads that encode."""
+    some = [one[None, None] for one in pictures(PICTURES, SIDE_PX, seed=3)]
+    counts = sorted({0, 1, 2, ENCODERS, os.cpu_count() or 1})
+    return [
+        {"encoders": count, "pictures a second": _rate(count, some), "chosen": "yes" if count == ENCODERS else ""}
+        for count in counts
+    ]
+
+
+def _rate(encoders: int, some: list[np.ndarray]) -> float:
+    with tempfile.TemporaryDirectory() as temp:
+        folder = RunFolder(Path(temp) / "run", Run())
+        folder.open()
+        files = Files(folder, Encoding(), encoders=encoders)
+        files.open()
+        began = time.perf_counter()
+        for index in range(1, TURNS + 1):
+            files.show(_picture(index, some[index % len(some)]))
+        files.flush()
+        seconds = time.perf_counter() - began
+        files.close("finished")
+        folder.close("finished")
+    return TURNS / seconds
+
+
+def _picture(index: int, pixels: np.ndarray) -> Picture:
+    return Picture(
+        index=index,
+        total=TURNS,
+        sigma=1.0,
+        show="denoised",
+        at_s=0.0,
+        pixels=pixels,
+        shown=(SIDE_PX, SIDE_PX),
+        decoder="none",
+        decode_ms=0.0,
+    )
