@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from ...decoders.catalogue import AUTO, Catalogue
 from ...decoders.spaces import LatentSpace
-from ...preview.animation import ENCODES, Animation, Pace
+from ...preview.animation import ENCODES, Animation, Pace, check
 from ...preview.cadence import Cadence
 from ...preview.encode import Encoding, Enlarge, FileFormat
 from ...preview.files import Batch
@@ -18,9 +18,10 @@ from ...preview.step import Show
 
 Animated = Literal["off", "webp", "gif"]
 Screen = Literal["auto", "off"]
+Shown = Literal["first", "middle", "animated", "all files"]
 Path_ = str | PathLike[str]
 
-CHOICES = {"show": Show, "file_format": FileFormat, "enlarge": Enlarge, "batch": Batch, "frames": Frames}
+CHOICES = {"show": Show, "file_format": FileFormat, "enlarge": Enlarge, "batch": Batch, "frames": Shown}
 CHOICES |= {"animation": Animated}
 
 
@@ -42,15 +43,17 @@ class Options:
         file_format: `png`, `webp` or `jpg`.
         enlarge: `off`: files at the decoder's size. Else how to bring them to the size of the final image.
         batch: `grid`: all pictures of a batch side by side. `all files`: each in its own. `first`: the first alone.
-        frames: of a video: `first`, `middle`, or `animated`.
+        frames: of a video: `first`, `middle`, `animated`, or `all files`, each in a file of its own besides.
         keep_latents: whether each step's latents are written too, in model space `[B, C, T, H, W]` or `[B, C, H, W]`.
         sheet: whether there is a contact sheet.
         animation: of the whole run: `webp`, `gif` or `off`.
         animation_fps: steps a second.
         animation_hold_s: seconds that the last step is held.
+        animation_from_step, animation_to_step: which steps are in it; 0 for the first and the last.
 
     Raises:
         ValueError: a choice that there is not.
+        SinkError: an animation that ends before it begins.
     """
 
     out: Path_ | None = None
@@ -65,12 +68,14 @@ class Options:
     file_format: FileFormat = "png"
     enlarge: Enlarge = "off"
     batch: Batch = "grid"
-    frames: Frames = "first"
+    frames: Shown = "first"
     keep_latents: bool = False
     sheet: bool = True
     animation: Animated = "webp"
     animation_fps: float = 8.0
     animation_hold_s: float = 1.5
+    animation_from_step: int = 0
+    animation_to_step: int = 0
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -86,6 +91,8 @@ class Options:
         if self.keep_latents and self.out is None:
             raise ValueError("keep_latents: expected a folder to keep them in; give out= as well")
         Cadence(self.every_n_steps)
+        if self.animation != "off":
+            check(self.animation, self.animation_from_step, self.animation_to_step, ENCODES)
 
     @property
     def place(self) -> Path | None:
@@ -104,14 +111,22 @@ class Options:
 
     def selection(self) -> Selection:
         """What is looked at of a step's latents."""
-        return Selection(items=1 if self.batch == "first" else None, frames=self.frames)
+        frames: Frames = "animated" if self.frames == "all files" else self.frames
+        return Selection(items=1 if self.batch == "first" else None, frames=frames)
 
     def moving(self, folder: Any) -> Animation | None:
         """The animation of a run in its folder."""
         if self.animation == "off":
             return None
         pace = Pace(self.animation_fps, self.animation_hold_s)
-        return Animation(folder, pace, file_format=self.animation, encodes=ENCODES)
+        return Animation(
+            folder,
+            pace,
+            file_format=self.animation,
+            encodes=ENCODES,
+            from_step=self.animation_from_step,
+            to_step=self.animation_to_step,
+        )
 
     def new_screen(self) -> Sink | None:
         """What shows a sampler call that begins; None for nothing."""

@@ -235,7 +235,8 @@ class Sampling:
         if options.place is None:
             return []
         folder = self._folder = RunFolder(next_folder(options.place.parent, options.place.name), self.run)
-        files = Files(folder, options.encoding(), encoders=ENCODERS, batch=options.batch)
+        apart = options.frames == "all files"
+        files = Files(folder, options.encoding(), encoders=ENCODERS, batch=options.batch, frames_apart=apart)
         sinks: list[Sink] = [folder, Page(folder), files]
         sinks += [Sheet(folder)] if options.sheet else []
         sinks += [moving] if (moving := options.moving(folder)) is not None else []

@@ -13,7 +13,10 @@ import pytest
 import torch
 from PIL import Image
 from safelight.decoders import shipped as shipped_module
-from safelight.decoders.errors import RunError, UnknownDecoderError, UnknownSpaceError
+from safelight.decoders.decoder import to_bytes
+from safelight.decoders.errors import RunError, SinkError, UnknownDecoderError, UnknownSpaceError
+from safelight.decoders.shipped import open_shipped
+from safelight.hosts import demo
 from safelight.hosts.diffusers import Options, Previews, watch
 from safelight.preview.manifest import read_manifest
 from safelight.preview.sink import Sink
@@ -161,6 +164,15 @@ def test_a_video_moves_at_the_speed_of_its_models(make, tmp_path):
     assert {picture.pixels.shape[1] for picture in run.pictures} == {3}
     with Image.open(run.folder / "step_0001.webp") as image:
         assert image.n_frames == 3
+
+
+def test_of_a_video_each_frame_can_be_a_file(make, tmp_path):
+    family, pipe = make("Wan")
+    with watch(pipe, tmp_path, screen="off", frames="all files", animation_from_step=2, animation_to_step=3) as run:
+        family.run(pipe)
+    assert names(run.folder / "step_0001") == ["frame_0001.png", "frame_0002.png", "frame_0003.png"]
+    with Image.open(run.folder / "steps.webp") as image:
+        assert image.n_frames == 2
 
 
 def test_a_pipeline_that_says_its_frame_rate_is_believed(make):
@@ -462,6 +474,37 @@ def test_a_screen_that_follows_a_run_is_told_whose_it_is_and_how_to_stop_it(sd1)
     assert len(run.pictures) == STEPS
 
 
+def test_a_real_picture_comes_out_of_the_noise_upright_and_in_its_colours(make, monkeypatch):
+    """FLUX.2's pipeline with the demo's exact denoiser in place of its model; wider than high."""
+    _, pipe = make("Flux2")
+    latents = demo.load_latents()
+    height, width = latents.shape[2] - 40, latents.shape[3] - 16
+    denoise = demo.ExactDenoiser(latents, (height, width))
+    final = []
+
+    def forward(hidden_states, timestep, **_):
+        x = pipe._unpatchify_latents(hidden_states.transpose(1, 2).reshape(1, 128, height // 2, width // 2))
+        final[:] = [denoise(x, float(timestep[0]))]
+        return (pipe._pack_latents(pipe._patchify_latents((x - final[0]) / timestep[0])),)
+
+    monkeypatch.setattr(pipe.transformer, "forward", forward)
+    monkeypatch.setattr(pipe, "scheduler", diffusers.FlowMatchEulerDiscreteScheduler(shift=1.0))
+    with watch(pipe, screen="off") as run:
+        pipe(
+            height=height * 2,
+            width=width * 2,
+            prompt_embeds=noise(1, 6, 8),
+            sigmas=demo.schedule(8)[:-1],
+            num_inference_steps=8,
+            generator=torch.Generator().manual_seed(7),
+            output_type="latent",
+        )
+    decoder = open_shipped(run.pictures[-1].decoder)
+    expected = to_bytes(decoder.decode(final[0])).numpy()[:, None]
+    assert np.abs(run.pictures[-1].pixels.astype(int) - expected).max() <= 1
+    assert run.pictures[-1].pixels.std() > 20 > run.pictures[0].pixels.std()
+
+
 # Stopping
 
 
@@ -720,6 +763,7 @@ def test_diffusers_several_callbacks_take_it(sd1):
         ({"memory": 0}, ValueError, "memory: expected at least 1 picture, got 0"),
         ({"keep_latents": True}, ValueError, "give out= as well"),
         ({"out": "x", "filename_prefix": " "}, ValueError, "filename_prefix: expected a name"),
+        ({"animation_from_step": 3, "animation_to_step": 2}, SinkError, "3"),
         ({"colour": "red"}, TypeError, "colour"),
     ],
 )
