@@ -1,6 +1,7 @@
 """The newest picture, for whoever is looking."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, final
 
 from .files import Files
@@ -39,6 +40,8 @@ class Screen(Sink):
             self._tell("safelight.run", {**self._facts, "state": "running"})
         except Exception:
             self._folder.state = "failed"  # nothing comes any more: it may make room for other runs
+            with suppress(Exception):  # whoever looks may at least read why
+                self._tell("safelight.run", {**self._facts, "state": "failed"})
             raise
 
     def show(self, picture: Picture) -> None:

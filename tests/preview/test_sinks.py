@@ -329,6 +329,26 @@ def test_a_screen_is_told_in_few_words_once_the_picture_is_there(folder, picture
     ]
 
 
+def test_who_looks_is_told_where_nothing_can_be_shown_them(folder, tmp_path):
+    told = []
+    folder.path = tmp_path / "taken"
+    folder.path.write_bytes(b"somebody else's")
+    screen = Screen(Files(folder, Encoding()), lambda event, facts: told.append((event, facts["state"])), {"node": "2"})
+    with pytest.raises(FileExistsError):
+        screen.open()
+    assert told == [("safelight.run", "failed")]
+    assert folder.manifest()["state"] == "failed"
+
+
+def test_who_looks_is_told_that_a_run_is_over_whose_worker_does_not_come_back(folder, picture):
+    told = []
+    screen = Screen(Files(folder, Encoding()), lambda event, facts: told.append((event, facts["state"])), {"node": "2"})
+    screen.open()
+    screen.leave("interrupted")
+    assert told[-1] == ("safelight.run", "interrupted")
+    assert folder.manifest()["state"] == "interrupted"
+
+
 def test_a_step_of_many_files_is_told_without_their_names(folder, picture):
     told = []
 
