@@ -38,3 +38,7 @@ class Cadence:
                 return False
             self._next_s = now + self._interval_s
         return True
+
+    def skips(self, index: int, total: int) -> bool:
+        """Whether the counter alone says no; asking starts no interval."""
+        return index != total and (index - 1) % self._every != 0

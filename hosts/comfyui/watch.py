@@ -228,6 +228,9 @@ class Watch:
 
     def _take(self, step: int, denoised: Tensor, noisy: Tensor, total: int) -> None:
         try:
+            if self._cadence.skips(step + 1, total):
+                self._last = step + 1, False
+                return
             at = min(step, len(self._sigmas) - 1)
             offered = Step(
                 index=step + 1,

@@ -22,6 +22,16 @@ def test_every_nth_step_from_the_first_is_wanted_with_the_last(every, total, exp
     assert wanted(Cadence(every), total) == expected
 
 
+@pytest.mark.parametrize("every", [1, 2, 3, 100])
+def test_what_the_counter_skips_is_what_would_not_be_wanted_and_asking_starts_no_interval(every):
+    def no_clock():
+        raise AssertionError("the clock was asked")
+
+    cadence = Cadence(every, min_interval_s=1.0, clock=no_clock)
+    skipped = [index for index in range(1, 11) if cadence.skips(index, 10)]
+    assert skipped == [index for index in range(1, 11) if not Cadence(every).wants(index, 10)]
+
+
 def test_steps_after_the_one_that_the_sampler_called_the_last_are_counted_on():
     assert wanted(Cadence(2), 4, last=8) == [1, 3, 4, 5, 7]
 
