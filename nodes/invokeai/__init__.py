@@ -6,6 +6,7 @@ from invokeai.app.services.config.config_default import get_config
 from invokeai.app.services.shared.invocation_context import UtilInterface
 
 from ...hosts.invokeai import everywhere
+from . import logs  # noqa: F401, first: the others may have something to tell
 from .decode import SafelightQuickDecode
 from .fit import SafelightFit
 from .sheet import SafelightStepsSheet

@@ -1,6 +1,7 @@
 """The denoise loops of a real InvokeAI, on tiny random transformers."""
 
 import pytest
+from safelight.decoders.files import read_card
 from safelight.preview.manifest import read_manifest
 
 pytestmark = pytest.mark.timeout(1600)
@@ -50,4 +51,26 @@ def test_each_step_is_on_disk(loops, kind, space, run, steps):
 
 def test_a_twin_of_each_family_is_registered(seen):
     assert {"safelight_denoise_latents", "safelight_flux_denoise", "safelight_sd3_denoise"} <= set(seen["twins"])
-    assert "safelight_quick_decode" in seen["twins"]
+    assert {"safelight_quick_decode", "safelight_fit", "safelight_steps_sheet"} <= set(seen["twins"])
+
+
+def test_a_decoder_for_the_hosts_own_autoencoder_of_flux_is_fitted(loops):
+    found = loops[0]["fit"]
+    assert "Latent space: FLUX.1 (flux1)" in found["summary"]
+    assert (found["image"], found["saved"]) == ("report", 1)
+    assert found["told"] == sorted(found["told"])
+    card = read_card(loops[1] / "root" / "safelight" / "flux1-affine.safetensors")
+    assert card.space == "flux1"
+    assert "encoded by AutoEncoder" in card.fitted_on
+
+
+def test_x0_of_er_sde_is_what_it_works_out_itself(seen):
+    if seen["er_sde"] is None:
+        pytest.skip("this InvokeAI has no er_sde")
+    assert seen["er_sde"] < 1e-4
+
+
+def test_latents_to_fit_on_are_those_of_the_hosts_own_node(seen):
+    if not seen["encodings"]:
+        pytest.skip("this InvokeAI has no node that encodes without drawing")
+    assert seen["encodings"]["wan21"] < 1e-5

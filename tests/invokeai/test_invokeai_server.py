@@ -1,6 +1,7 @@
 """What a real InvokeAI shows, keeps and makes; runs for minutes."""
 
 import json
+import math
 
 import pytest
 from PIL import Image
@@ -9,6 +10,10 @@ from safelight.preview.manifest import read_manifest
 pytestmark = pytest.mark.timeout(1600)
 
 STEPS = 4
+OURS = {
+    *("preview_decoder", "every_n_steps", "write_intermediates", "filename_prefix", "file_format"),
+    *("enlarge", "sheet", "animation", "to_gallery"),
+}
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +84,56 @@ def test_every_scheduler_has_the_core_nodes_image_and_an_x0_for_every_step(outpu
         assert manifest["notes"] == [], name
 
 
+def test_a_twin_has_the_inputs_of_its_core_node_and_ours(seen):
+    twins = [name for name in seen["inputs"] if name.startswith("safelight_")]
+    assert len(twins) >= 3
+    for name in twins:
+        assert set(seen["inputs"][name]) == set(seen["inputs"][name.removeprefix("safelight_")]) | OURS
+
+
+def test_a_connected_sheet_is_of_the_run_though_no_steps_were_written(seen, outputs):
+    assert seen["sheet"]["status"] == "completed", seen["sheet"]
+    assert {path.name for path in (outputs / "sheets" / "run_00001").iterdir()} == {"run.json", "sheet.png"}
+    assert tuple(seen["sheet"]["size"]) == Image.open(outputs / "sheets" / "run_00001" / "sheet.png").size
+
+
+def test_a_sheet_of_a_folder_has_as_many_steps_as_one_wants(seen, outputs):
+    assert seen["sheet_of"]["status"] == "completed", seen["sheet_of"]
+    width, height = seen["sheet_of"]["size"]
+    assert width * height < math.prod(Image.open(outputs / "twin" / "run_00001" / "sheet.png").size)
+
+
+def test_where_there_is_no_run_it_is_said(seen):
+    assert seen["no_sheet"]["status"] == "failed"
+    assert "there is no such folder in the output folder" in seen["no_sheet"]["error"]
+
+
+def test_a_fitted_decoder_is_what_the_next_run_shows(seen, outputs):
+    found = seen["fit"]
+    assert found["fit"]["status"] == "completed", found["fit"]
+    assert found["made"] == ["sd1-affine.safetensors", "sd1-neighbourhood.safetensors"]
+    shown = read_manifest(outputs / "fitted" / "run_00001")["decoder"]["name"]
+    assert f"{shown}.safetensors" in found["made"]
+    assert "Latent space: Stable Diffusion 1 and 2 (sd1)" in found["fit"]["summary"]
+
+
+def test_a_fit_tells_how_far_it_is(seen):
+    shares = [one["percentage"] for one in seen["fit"]["told"] if one["percentage"] is not None]
+    assert shares == sorted(shares)
+    assert shares[0] == 0.0
+    assert shares[-1] > 0.95
+
+
+def test_a_fit_that_is_cancelled_leaves_nothing(seen):
+    found = seen["fit"]
+    assert (found["cancelled"], found["after"], found["left"]) == ("canceled", "completed", [])
+
+
+def test_too_few_pictures_are_told_in_words(seen):
+    assert seen["fit"]["too_few"]["status"] == "failed"
+    assert "expected at least 3 pictures" in seen["fit"]["too_few"]["error"]
+
+
 def test_cancel_works_at_once(outputs, seen):
     assert (seen["cancel"]["status"], seen["cancel"]["after"]) == ("canceled", "completed")
     manifest = read_manifest(outputs / "cancelled" / "run_00001")
@@ -112,4 +167,6 @@ def test_the_workflow_that_ships_is_taken_and_runs(seen, outputs):
 
 
 def test_it_goes_on_after_a_reload_of_packs(seen):
+    if seen["reload"] == 404:
+        pytest.skip("this InvokeAI reloads no packs")
     assert (seen["reload"], seen["after_reload"]) == (200, "completed")

@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -88,7 +89,11 @@ class Server:
             f"{self.at}/api/v1/queue/default/enqueue_batch", json={"batch": {"graph": graph, "runs": 1}}, timeout=60
         )
         assert answer.ok, answer.text[:2000]
-        return answer.json()["item_ids"][0]
+        queued = answer.json()
+        if "item_ids" in queued:
+            return queued["item_ids"][0]
+        batch = queued["batch"]["batch_id"]  # InvokeAI 5
+        return next(one["item_id"] for one in self.get("v1/queue/default/list")["items"] if one["batch_id"] == batch)
 
     def wait(self, item: int) -> dict:
         while (found := self.get(f"v1/queue/default/i/{item}"))["status"] not in ENDS:
@@ -110,23 +115,51 @@ class Server:
             found.append(told)
         return found
 
+    def result(self, item: dict, node: str) -> dict:
+        """What a node gave."""
+        return next(item["session"]["results"][made] for made in item["session"]["source_prepared_mapping"][node])
+
+    def picture(self, item: dict, node: str) -> Image.Image:
+        """What a node made."""
+        name = self.result(item, node)["image"]["image_name"]
+        raw = requests.get(f"{self.at}/api/v1/images/i/{name}/full", timeout=60).content
+        return Image.open(io.BytesIO(raw)).convert("RGB")
+
     def image(self, item: dict, node: str) -> bytes:
         """Pixels of what a node made."""
-        name = next(
-            item["session"]["results"][made]["image"]["image_name"]
-            for made in item["session"]["source_prepared_mapping"][node]
+        return self.picture(item, node).tobytes()
+
+    def upload(self, image: Image.Image) -> dict:
+        """An image of the user's."""
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        answer = requests.post(
+            f"{self.at}/api/v1/images/upload",
+            params={"image_category": "user", "is_intermediate": "false"},
+            files={"file": ("photograph.png", file.getvalue(), "image/png")},
+            timeout=60,
         )
-        raw = requests.get(f"{self.at}/api/v1/images/i/{name}/full", timeout=60).content
-        return Image.open(io.BytesIO(raw)).convert("RGB").tobytes()
+        assert answer.ok, answer.text[:2000]
+        return {"image_name": answer.json()["image_name"]}
+
+    @property
+    def schemas(self) -> dict:
+        """Of all nodes, by their types."""
+        found = self.get("../openapi.json")["components"]["schemas"].values()
+        return {one["properties"]["type"]["default"]: one for one in found if one.get("class") == "invocation"}
+
+
+def edge(source: str, field: str, target: str, its: str) -> dict:
+    return {"source": {"node_id": source, "field": field}, "destination": {"node_id": target, "field": its}}
+
+
+def identity(model: dict) -> dict:
+    return {name: model[name] for name in ("key", "hash", "name", "base", "type")}
 
 
 def graph_of(model: dict, denoise: str, *, vae: bool = False, **settings) -> dict:
-    def edge(source: str, field: str, target: str, its: str) -> dict:
-        return {"source": {"node_id": source, "field": field}, "destination": {"node_id": target, "field": its}}
-
-    identity = {name: model[name] for name in ("key", "hash", "name", "base", "type")}
     nodes = {
-        "model": {"type": "main_model_loader", "model": identity},
+        "model": {"type": "main_model_loader", "model": identity(model)},
         "words": {"type": "compel", "prompt": "a cat"},
         "none": {"type": "compel", "prompt": ""},
         "noise": {"type": "noise", "seed": 7, "width": SIZE, "height": SIZE},
@@ -174,18 +207,15 @@ def workflow(server: Server, model: dict) -> dict:
     """The workflow that ships, taken by the server as a workflow, and run, smaller than it is."""
     drawn = json.loads((PACK / "example_workflows" / "invokeai" / "preview_steps.json").read_text())
     taken = requests.post(f"{server.at}/api/v1/workflows/", json={"workflow": drawn}, timeout=60)
-    nodes, known = {}, {}
-    schemas = server.get("../openapi.json")["components"]["schemas"].values()
-    for schema in schemas:
-        if schema.get("class") == "invocation":
-            known[schema["properties"]["type"]["default"]] = schema
+    nodes, known = {}, server.schemas
     for node in (one["data"] for one in drawn["nodes"]):
         schema = known[node["type"]]
-        assert node["version"] == schema["version"], (node["type"], schema["version"])
+        # Of another minor version the UI updates a node by itself.
+        assert node["version"].split(".")[0] == schema["version"].split(".")[0], (node["type"], schema["version"])
         assert set(node["inputs"]) <= set(schema["properties"]), node["type"]
         values = {name: one["value"] for name, one in node["inputs"].items() if "value" in one}
         nodes[node["id"]] = {"id": node["id"], "type": node["type"], **values}
-    nodes["model"]["model"] = {name: model[name] for name in ("key", "hash", "name", "base", "type")}
+    nodes["model"]["model"] = identity(model)
     nodes["noise"] |= {"width": SIZE, "height": SIZE}
     nodes["denoise"]["steps"] = STEPS
     edges = [
@@ -219,6 +249,72 @@ def cancel(server: Server, model: dict) -> dict:
     # Another item runs only once the node has really ended.
     after = play(server, model, "denoise_latents", steps=1)
     return {"status": server.wait(item)["status"], "seconds": time.monotonic() - began, "after": after["status"]}
+
+
+def sheet(server: Server, model: dict, **settings) -> dict:
+    """A contact sheet of a run that writes no steps."""
+    graph = graph_of(model, "safelight_denoise_latents", filename_prefix="sheets/run", **settings)
+    graph["nodes"]["sheet"] = {"id": "sheet", "type": "safelight_steps_sheet"}
+    graph["edges"].append(edge("denoise", "latents", "sheet", "latents"))
+    return shown(server, graph, "sheet")
+
+
+def sheet_of(server: Server, folder: str) -> dict:
+    """A contact sheet of a run in its folder."""
+    nodes = {"sheet": {"id": "sheet", "type": "safelight_steps_sheet", "folder": folder, "max_images": 3}}
+    return shown(server, {"id": "sheet", "nodes": nodes, "edges": []}, "sheet")
+
+
+def shown(server: Server, graph: dict, node: str) -> dict:
+    """What a node makes, kept as a picture in the workplace too."""
+    item = server.wait(server.queue(graph))
+    told = {"status": item["status"], "error": item.get("error_message")}
+    if item["status"] != "completed":
+        return told
+    picture = server.picture(item, node)
+    picture.save(PLACE / f"{graph['id']}_{node}.png")
+    return told | {"size": picture.size, "summary": server.result(item, node).get("summary")}
+
+
+def photographs(server: Server, count: int) -> list[dict]:
+    """Soft gradients in colour, each a picture of the user's."""
+    draw = random.Random(1)
+    small = (Image.frombytes("RGB", (6, 6), draw.randbytes(108)) for _ in range(count))
+    return [server.upload(one.resize((256, 256 + 32 * i), Image.Resampling.BICUBIC)) for i, one in enumerate(small)]
+
+
+def fit_graph(model: dict, images: list[dict], **choices) -> dict:
+    nodes = {
+        "model": {"id": "model", "type": "main_model_loader", "model": identity(model)},
+        "fit": {"id": "fit", "type": "safelight_fit", "images": images, **choices},
+    }
+    return {"id": "fit", "nodes": nodes, "edges": [edge("model", "vae", "fit", "vae")]}
+
+
+def fit(server: Server, model: dict) -> dict:
+    """A decoder for the VAE of the pipeline; what the next run shows; and one that is cancelled."""
+    images, made = photographs(server, 8), ROOT / "safelight"
+    cancelled = server.queue(fit_graph(model, images, kind="conv-full"))
+    while not any(one["message"].startswith("Fitting") for one in server.previews(cancelled, "safelight_fit")):
+        assert server.get(f"v1/queue/default/i/{cancelled}")["status"] not in ENDS
+        time.sleep(0.02)
+    requests.put(f"{server.at}/api/v1/queue/default/i/{cancelled}/cancel", timeout=60)
+    after = play(server, model, "denoise_latents", steps=1)["status"]
+    found = {"cancelled": server.wait(cancelled)["status"], "after": after, "left": names(made)}
+    item = server.queue(fit_graph(model, images, kind="neighbourhood"))
+    server.wait(item)
+    found["told"] = server.previews(item, "safelight_fit")
+    found["fit"] = shown(server, fit_graph(model, images, kind="affine", seed=1), "fit")
+    found["made"] = names(made)
+    found["next"] = play(
+        server, model, "safelight_denoise_latents", write_intermediates=True, filename_prefix="fitted/run"
+    )
+    found["too_few"] = shown(server, fit_graph(model, images[:2]), "fit")
+    return found
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*"))
 
 
 def main() -> None:
@@ -256,11 +352,15 @@ def main() -> None:
         )
         others = requests.get(f"{server.at}/api/v1/images/", params={"categories": "other", "limit": 100}, timeout=60)
         seen["others"] = len(others.json()["items"])
+        seen["sheet"], seen["sheet_of"] = sheet(server, model), sheet_of(server, "twin/run_00001")
+        seen["no_sheet"] = sheet_of(server, "twin/run_00002")
         seen["cancel"] = cancel(server, model)
         seen["reload"] = requests.post(f"{server.at}/api/v2/custom_nodes/reload", timeout=60).status_code
         seen["after_reload"] = play(server, model, "safelight_denoise_latents")["status"]
-        schema = server.get("../openapi.json")["components"]["schemas"]
-        names = schema["DenoiseLatentsInvocation"]["properties"]["scheduler"]["enum"]
+        schedulers = server.schemas["denoise_latents"]["properties"]["scheduler"]["enum"]
+        seen["inputs"] = {
+            name: sorted(schema["properties"]) for name, schema in server.schemas.items() if "denoise" in name
+        }
         seen["schedulers"] = {
             name: {
                 "core": play(server, model, "denoise_latents", scheduler=name),
@@ -273,8 +373,9 @@ def main() -> None:
                     filename_prefix=f"schedulers/{name}",
                 ),
             }
-            for name in names
+            for name in schedulers
         }
+        seen["fit"] = fit(server, model)
     finally:
         server.stop()
         (PLACE / "seen.json").write_text(json.dumps(seen))

@@ -34,6 +34,7 @@ from invokeai.backend.stable_diffusion.diffusion.conditioning_data import (  # n
     FLUXConditioningInfo,
     SD3ConditioningInfo,
 )
+from PIL import Image  # noqa: E402
 
 load_custom_nodes(PLACE / "root" / "nodes", logging.getLogger("loops"))
 STEPS, CFG = 4, 3.0
@@ -208,8 +209,92 @@ def flux():
     }
 
 
+def fit():
+    """A decoder for the host's own autoencoder of FLUX.1, from pictures."""
+    from invokeai.backend.flux.modules.autoencoder import AutoEncoder, AutoEncoderParams
+
+    torch.manual_seed(0)
+    parameters = AutoEncoderParams(
+        resolution=64,
+        in_channels=3,
+        ch=32,
+        out_ch=3,
+        ch_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        z_channels=16,
+        scale_factor=0.3611,
+        shift_factor=0.1159,
+    )
+    model = AutoEncoder(parameters).to(torch.bfloat16).eval()
+    generator = torch.Generator().manual_seed(2)
+    pixels = torch.rand(6, 3, 6, 6, generator=generator)
+    large = torch.nn.functional.interpolate(pixels, size=(96, 128), mode="bicubic").clamp(0, 1).mul(255).byte()
+    pictures = {f"{i}": Image.fromarray(one.movedim(0, -1).numpy()) for i, one in enumerate(large)}
+    saved = []
+
+    def save(image):
+        saved.append(image)
+        return SimpleNamespace(image_name="report", width=image.width, height=image.height)
+
+    node = InvocationRegistry.get_invocation_for_type("safelight_fit")(
+        id="fit",
+        vae={"vae": identity("flux", "vae")},
+        images=[{"image_name": name} for name in pictures],
+        kind="affine",
+    )
+    services = MagicMock()
+    services.configuration = get_config()
+    data = InvocationContextData(
+        queue_item=SimpleNamespace(session_id="session", workflow=None), invocation=node, source_invocation_id="fit"
+    )
+    context = build_invocation_context(services=services, data=data, is_canceled=lambda: False)
+    context.models = SimpleNamespace(load=lambda _: Loaded(model))
+    context.images = SimpleNamespace(get_dto=pictures.get, get_pil=pictures.get, save=save)
+    output = node.invoke(context)
+    told = [call.kwargs["percentage"] for call in services.events.emit_invocation_progress.call_args_list]
+    return {"summary": output.summary, "image": output.image.image_name, "saved": len(saved), "told": told}
+
+
+def encodings():
+    """How far our latents are from those of the host's own nodes, where these draw nothing."""
+    from safelight_pack.decoders.space_table import SPACES
+    from safelight_pack.hosts.encoding import encode
+
+    rgb = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(3))
+    found = {}
+    try:
+        from diffusers import AutoencoderKLQwenImage
+        from invokeai.app.invocations.qwen_image_image_to_latents import QwenImageImageToLatentsInvocation
+    except ImportError:  # InvokeAI 5
+        return found
+    torch.manual_seed(0)
+    vae = AutoencoderKLQwenImage(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1).eval()
+    theirs = QwenImageImageToLatentsInvocation.vae_encode(Loaded(vae), rgb * 2 - 1)[:, :, 0]
+    with torch.no_grad():
+        found["wan21"] = float((encode(vae, SPACES["wan21"], rgb) - theirs).abs().max())
+    return found
+
+
+def er_sde():
+    """How far x0 is from what the host's own scheduler works out for itself."""
+    try:
+        from invokeai.backend.rectified_flow.er_sde_scheduler import ERSDEScheduler
+    except ImportError:  # InvokeAI 5
+        return None
+    from safelight_pack.hosts import x0
+
+    scheduler, told, errors = ERSDEScheduler(), [], []
+    scheduler.set_timesteps(6)
+    x0.watch(scheduler, told.append)
+    latents = torch.randn(1, 4, 6, 8, generator=torch.Generator().manual_seed(6))
+    for timestep in scheduler.timesteps:
+        latents = scheduler.step((latents * 3).sin(), timestep, latents).prev_sample
+        errors.append(float((told[-1].x0 - scheduler.model_outputs[-1]).abs().max()))
+    return max(errors)
+
+
 if __name__ == "__main__":
-    seen = {"sd3": sd3(), "flux": flux()}
+    seen = {"sd3": sd3(), "flux": flux(), "fit": fit(), "encodings": encodings(), "er_sde": er_sde()}
     seen["twins"] = sorted(
         one.get_type() for one in InvocationRegistry.get_invocation_classes() if one.get_type().startswith("safelight_")
     )
