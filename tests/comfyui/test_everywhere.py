@@ -15,6 +15,8 @@ from safelight.decoders.decoder import to_bytes
 from safelight.decoders.space_table import SPACES
 from safetensors.torch import load_file, save_file
 
+from .conftest import FOLDER, serving
+
 SETTING, DECODER = "Safelight.Everywhere", "Safelight.Decoder"
 OFF = {SETTING: False, DECODER: "auto"}
 SAMPLER = "4"
@@ -166,6 +168,14 @@ def test_the_last_step_is_shown_however_fast_the_sampler_is(everywhere, wire):
     previews = previews_of(played)
     assert 1 <= len(previews) <= 30
     assert differ(previews[-1][2], by_ours("sd1", x0_of(everywhere, "spied/fast")[-1].unsqueeze(2))) < 3
+
+
+def test_where_nobody_says_whose_setting_counts_it_stays_off(tmp_path, wire):
+    with serving(tmp_path / "host", FOLDER, "--multi-user") as server:
+        settings = server.base / "user" / "default" / "comfy.settings.json"
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text(json.dumps({SETTING: True}))
+        assert told(server, wire)[:2] == (["latent_preview.py"], "Latent2RGBPreviewer")
 
 
 def test_switched_off_again_it_leaves_the_hosts_own_function(everywhere, wire):
