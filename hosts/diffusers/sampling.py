@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
-from ...decoders.catalogue import Candidate, Catalogue
+from ...decoders.catalogue import Catalogue
 from ...decoders.errors import SafelightError
 from ...decoders.identify import Evidence, unknown
 from ...decoders.spaces import AUDIO, LatentSpace
@@ -30,6 +30,7 @@ from ...preview.sheet import Sheet
 from ...preview.sink import Sink
 from ...preview.snapshot import Selection
 from ...preview.step import Step
+from ..choice import candidates
 from ..headless import next_folder
 from ..x0 import Believed
 from .call import Call
@@ -184,7 +185,7 @@ class Sampling:
             run,
             Developer(
                 space,
-                partial(candidates, decoders, run, space, options.decoder, evidence, accelerated),
+                partial(candidates, decoders, space, options.decoder, evidence, run.note, accelerated=accelerated),
                 run.note,
                 fps=call.fps,
             ),
@@ -245,17 +246,6 @@ class Sampling:
             need = Need(steps, 2 * latents.numel() * max(latents.element_size(), torch.float32.itemsize))
             sinks.append(LatentFiles(folder, need, partial(_room, folder.path)))
         return sinks
-
-
-def candidates(
-    decoders: Catalogue, run: Run, space: LatentSpace, wanted: str, evidence: Evidence, accelerated: bool
-) -> list[Candidate]:
-    """The decoders to try; if what is `wanted` is not there the user is told, and it is chosen automatically."""
-    try:
-        return decoders.candidates(space, wanted, evidence=evidence, accelerated=accelerated)
-    except SafelightError as error:
-        run.note(f"{error} Chosen automatically instead.")
-        return decoders.candidates(space, evidence=evidence, accelerated=accelerated)
 
 
 def capacity(select: Selection, latents: Tensor, whole: bool) -> int:

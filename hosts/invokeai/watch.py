@@ -11,7 +11,7 @@ from typing import Any, final
 
 from torch import Tensor
 
-from ...decoders.catalogue import AUTO, Candidate, Catalogue
+from ...decoders.catalogue import AUTO, Catalogue
 from ...decoders.errors import SafelightError, SinkError, brief
 from ...decoders.identify import Evidence, identify, unknown
 from ...decoders.spaces import LatentSpace
@@ -29,6 +29,7 @@ from ...preview.sheet import Sheet
 from ...preview.sink import Sink
 from ...preview.snapshot import Selection
 from ...preview.step import Step
+from ..choice import candidates
 from ..headless import next_folder
 from .beliefs import Beliefs, caller, stands_for, with_batch
 from .families import DENOISED
@@ -217,7 +218,9 @@ class Watch:
         accelerated = latents.device.type != "cpu"
         self._developer = Developer(
             space,
-            partial(candidates, decoders, self._run, space, self._settings.decoder, evidence, accelerated),
+            partial(
+                candidates, decoders, space, self._settings.decoder, evidence, self._run.note, accelerated=accelerated
+            ),
             self._run.note,
         )
         some = None if self._settings.write_intermediates or self._settings.to_gallery else 1
@@ -273,17 +276,6 @@ def folder_for(outputs: Path, prefix: str) -> Path:
     if blocking is not None:
         raise SinkError(f"filename_prefix {prefix!r}: {blocking.name} is a file; choose another place")
     return place
-
-
-def candidates(
-    decoders: Catalogue, run: Run, space: LatentSpace, wanted: str, evidence: Evidence, accelerated: bool
-) -> list[Candidate]:
-    """The decoders to try; if what is `wanted` is not there the user is told, and it is chosen automatically."""
-    try:
-        return decoders.candidates(space, wanted, evidence=evidence, accelerated=accelerated)
-    except SafelightError as error:
-        run.note(f"{error} Chosen automatically instead.")
-        return decoders.candidates(space, evidence=evidence, accelerated=accelerated)
 
 
 def base_name(kind: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
