@@ -24,8 +24,10 @@ def _is_in_invokeai() -> bool:
 
 
 def _register() -> None:
-    """Registers our nodes with InvokeAI, once, however often it imports this."""
-    from .nodes import invokeai  # noqa: F401, importing it is what registers them
+    """Registers our nodes with InvokeAI, once, however often it imports this; the user's settings are heeded anew."""
+    from .nodes.invokeai import heed_settings
+
+    heed_settings()
 
 
 if _is_in_invokeai():

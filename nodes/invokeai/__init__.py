@@ -14,7 +14,10 @@ from .twins import TWINS
 
 NODES = [*TWINS, SafelightQuickDecode, SafelightFit, SafelightStepsSheet]
 
-if everywhere.is_wanted(Path(get_config().root_path)):
-    everywhere.install(UtilInterface, get_config)
-else:
-    everywhere.remove(UtilInterface)
+
+def heed_settings() -> None:
+    """Makes every node's previews ours if the user asked for it, or else the host's own again."""
+    if everywhere.is_wanted(Path(get_config().root_path)):
+        everywhere.install(UtilInterface, get_config)
+    else:
+        everywhere.remove(UtilInterface)

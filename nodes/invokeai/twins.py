@@ -20,7 +20,7 @@ from ...hosts.invokeai.families import present
 from ...hosts.invokeai.watch import Settings, catalogue, watched
 
 PREFIX = "safelight_"
-VERSION = "1.0.0"
+REVISION = 0  # of our inputs; below 100, raised when they change
 
 log = logging.getLogger("safelight.invokeai")
 
@@ -81,6 +81,12 @@ def settings_of(node: Any) -> Settings:
     )
 
 
+def version_of(core: str | None) -> str:
+    """Another one when inputs of the core node change, or ours: so the UI updates a node in an old workflow."""
+    major, minor, patch = (core or "1.0.0").split(".")[:3]
+    return f"{major}.{minor}.{100 * int(patch) + REVISION}"
+
+
 def make_twin(core: type[BaseInvocation]) -> type[BaseInvocation]:
     """Registers the twin of `core`: the same inputs, the same outputs, the same result."""
 
@@ -96,7 +102,7 @@ def make_twin(core: type[BaseInvocation]) -> type[BaseInvocation]:
         title=f"{config.title} (Safelight)",
         tags=[*(config.tags or []), "safelight", "preview", "intermediates"],
         category=config.category,
-        version=VERSION,
+        version=version_of(config.version),
         use_cache=False,  # what is taken from the cache takes no steps
         classification=Classification.Beta,
     )(Twin)

@@ -313,6 +313,18 @@ def fit(server: Server, model: dict) -> dict:
     return found
 
 
+def switched(server: Server, model: dict, *, on: bool) -> dict:
+    """What the core node shows once whole-host previews were switched on or off and the packs loaded again."""
+    settings = ROOT / "safelight" / "settings.json"
+    settings.parent.mkdir(exist_ok=True)
+    settings.write_text(json.dumps({"everywhere": on}))
+    requests.post(f"{server.at}/api/v2/custom_nodes/reload", timeout=60)
+    # Of another length each time: a node whose result is cached shows nothing.
+    found = play(server, model, "denoise_latents", steps=STEPS + 1 + on)
+    settings.unlink()
+    return found
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*"))
 
@@ -357,6 +369,7 @@ def main() -> None:
         seen["cancel"] = cancel(server, model)
         seen["reload"] = requests.post(f"{server.at}/api/v2/custom_nodes/reload", timeout=60).status_code
         seen["after_reload"] = play(server, model, "safelight_denoise_latents")["status"]
+        seen["switched"] = [switched(server, model, on=True), switched(server, model, on=False)]
         schedulers = server.schemas["denoise_latents"]["properties"]["scheduler"]["enum"]
         seen["inputs"] = {
             name: sorted(schema["properties"]) for name, schema in server.schemas.items() if "denoise" in name
