@@ -161,8 +161,21 @@ def test_whole_host_previews_show_the_core_node_too(seen):
     assert seen["everywhere_twin"]["final"] == seen["core"]["final"]
 
 
-def test_the_workflow_that_ships_is_taken_and_runs(seen, outputs):
-    assert seen["workflow"] == {"taken": 200, "status": "completed", "error": None}
+@pytest.mark.parametrize("name", ["preview_steps", "contact_sheet"])
+def test_a_workflow_that_ships_is_taken_and_runs(seen, name):
+    found = seen["workflows"][name]
+    assert (found["taken"], found["status"], found["error"]) == (200, "completed", None)
+
+
+def test_a_workflow_that_ships_has_the_inputs_that_the_newest_host_has(seen):
+    workflows = [*seen["workflows"].values(), seen["fit"]["workflow"]]
+    assert {one["taken"] for one in workflows} == {200}
+    if any(one["older"] for one in workflows):
+        pytest.skip("the workflows are of another version of InvokeAI")
+    assert [one["unknown"] for one in workflows] == [[]] * 3
+
+
+def test_the_workflow_that_writes_steps_writes_them(seen, outputs):
     assert read_manifest(outputs / "safelight" / "steps_00001")["state"] == "finished"
 
 

@@ -203,30 +203,34 @@ def play(server: Server, model: dict, denoise: str, *, vae: bool = False, **sett
     }
 
 
-def workflow(server: Server, model: dict) -> dict:
-    """The workflow that ships, taken by the server as a workflow, and run, smaller than it is."""
-    drawn = json.loads((PACK / "example_workflows" / "invokeai" / "preview_steps.json").read_text())
+def example(server: Server, model: dict, name: str) -> tuple[dict, dict]:
+    """A workflow that ships, as a graph; how the server takes it as a workflow, and what it does not know of it."""
+    drawn = json.loads((PACK / "example_workflows" / "invokeai" / f"{name}.json").read_text())
     taken = requests.post(f"{server.at}/api/v1/workflows/", json={"workflow": drawn}, timeout=60)
-    nodes, known = {}, server.schemas
+    nodes, known, unknown, older = {}, server.schemas, [], []
     for node in (one["data"] for one in drawn["nodes"]):
         schema = known[node["type"]]
         # Of another minor version the UI updates a node by itself.
         assert node["version"].split(".")[0] == schema["version"].split(".")[0], (node["type"], schema["version"])
-        assert set(node["inputs"]) <= set(schema["properties"]), node["type"]
-        values = {name: one["value"] for name, one in node["inputs"].items() if "value" in one}
+        older += [node["type"]] if node["version"] != schema["version"] else []
+        inputs = {name: one for name, one in node["inputs"].items() if name in schema["properties"]}
+        unknown += sorted(set(node["inputs"]) - set(inputs))
+        values = {name: one["value"] for name, one in inputs.items() if "value" in one}
         nodes[node["id"]] = {"id": node["id"], "type": node["type"], **values}
     nodes["model"]["model"] = identity(model)
-    nodes["noise"] |= {"width": SIZE, "height": SIZE}
-    nodes["denoise"]["steps"] = STEPS
-    edges = [
-        {
-            "source": {"node_id": one["source"], "field": one["sourceHandle"]},
-            "destination": {"node_id": one["target"], "field": one["targetHandle"]},
-        }
-        for one in drawn["edges"]
-    ]
-    item = server.wait(server.queue({"id": "drawn", "nodes": nodes, "edges": edges}))
-    return {"taken": taken.status_code, "status": item["status"], "error": item.get("error_message")}
+    if "denoise" in nodes:
+        nodes["noise"] |= {"width": SIZE, "height": SIZE}
+        nodes["denoise"]["steps"] = STEPS
+    edges = [edge(one["source"], one["sourceHandle"], one["target"], one["targetHandle"]) for one in drawn["edges"]]
+    graph = {"id": name, "nodes": nodes, "edges": edges}
+    return graph, {"taken": taken.status_code, "unknown": unknown, "older": older}
+
+
+def workflow(server: Server, model: dict, name: str) -> dict:
+    """A workflow that ships, run, smaller than it is."""
+    graph, told = example(server, model, name)
+    item = server.wait(server.queue(graph))
+    return told | {"status": item["status"], "error": item.get("error_message")}
 
 
 def cancel(server: Server, model: dict) -> dict:
@@ -304,7 +308,9 @@ def fit(server: Server, model: dict) -> dict:
     item = server.queue(fit_graph(model, images, kind="neighbourhood"))
     server.wait(item)
     found["told"] = server.previews(item, "safelight_fit")
-    found["fit"] = shown(server, fit_graph(model, images, kind="affine", seed=1), "fit")
+    graph, found["workflow"] = example(server, model, "fit_decoder")
+    graph["nodes"]["fit"] |= {"images": images, "kind": "affine"}
+    found["fit"] = shown(server, graph, "fit")
     found["made"] = names(made)
     found["next"] = play(
         server, model, "safelight_denoise_latents", write_intermediates=True, filename_prefix="fitted/run"
@@ -357,7 +363,7 @@ def main() -> None:
             to_gallery=True,
             filename_prefix="twin/run",
         )
-        seen["workflow"] = workflow(server, model)
+        seen["workflows"] = {name: workflow(server, model, name) for name in ("preview_steps", "contact_sheet")}
         seen["unknown_decoder"] = play(server, model, "safelight_denoise_latents", preview_decoder="gone.safetensors")
         seen["outside"] = play(
             server, model, "safelight_denoise_latents", write_intermediates=True, filename_prefix="../x"
