@@ -73,9 +73,9 @@ dialog::backdrop { background: var(--ground, #17181a); }
 .stage[data-mode="difference"] .pane { background: #000; }
 .gain { position: absolute; inset: 0; isolation: isolate; }
 [data-mode="difference"] .gain { filter: brightness(4); }
-.wipe { position: absolute; top: 36px; bottom: 0; left: var(--wipe); width: 2px; margin-left: -1px; background: rgb(255 255 255 / 0.9); box-shadow: 0 0 4px rgb(0 0 0 / 0.6); }
+.wipe { position: absolute; top: 36px; bottom: 36px; left: var(--wipe); width: 2px; margin-left: -1px; background: rgb(255 255 255 / 0.9); box-shadow: 0 0 4px rgb(0 0 0 / 0.6); }
 .wipe::after {
-  content: ""; position: absolute; top: calc(50% - 18px); left: -9px; width: 20px; height: 20px; margin-top: -10px; border-radius: 50%;
+  content: ""; position: absolute; top: 50%; left: -9px; width: 20px; height: 20px; margin-top: -10px; border-radius: 50%;
   background: rgb(255 255 255 / 0.95); box-shadow: 0 1px 5px rgb(0 0 0 / 0.5);
 }
 .words {
