@@ -1,0 +1,198 @@
+"""The sampler's numbers and the process's settings are as they were, with every kind of decoder and every option."""
+
+import hashlib
+import random
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from safelight.decoders.approx import Approx
+from safelight.decoders.catalogue import Catalogue
+from safelight.decoders.conv import Conv
+from safelight.decoders.decoder import Card
+from safelight.decoders.files import write_decoder
+from safelight.decoders.mlp import Mlp
+from safelight.decoders.polynomial import Polynomial
+from safelight.decoders.space_table import SPACES
+from safelight.decoders.tiny import Tiny
+from safelight.decoders.tiny_video import TinyVideo
+from safelight.hosts.headless import recording
+from safelight.preview.encode import Encoding
+from safelight.preview.snapshot import Selection
+from safelight.preview.step import Step
+
+pytestmark = pytest.mark.usefixtures("leaves_nothing")
+STEPS = 4
+NETS = {
+    "polynomial": (Polynomial, {"channels": 16, "degree": 2}),
+    "mlp": (Mlp, {"widths": [16, 12, 3]}),
+    "conv": (Conv, {"channels": 16, "widths": [8, 8], "overall": True}),
+    "tiny": (Tiny, {"architecture": "taesd", "channels": 16}),
+    "tiny_video": (TinyVideo, {"channels": 16, "widths": [8, 8, 8, 8]}),
+    "approx": (Approx, {"channels": 16}),
+}
+
+
+@pytest.fixture(scope="module")
+def decoders(tmp_path_factory):
+    """A file of each kind that has numbers, which are random."""
+    folder = tmp_path_factory.mktemp("decoders")
+    for kind, (net, settings) in NETS.items():
+        with torch.device("meta"):
+            shapes = {key: value.shape for key, value in net(**settings).state_dict().items()}
+        generator = torch.Generator().manual_seed(1)
+        state = {key: torch.randn(shape, generator=generator) * 0.1 for key, shape in shapes.items()}
+        card = Card(name=kind, space="wan21", kind=kind, settings=settings, source="a test")
+        write_decoder(folder / f"{kind}.safetensors", card, state)
+    return Catalogue([folder])
+
+
+def state_of_the_process():
+    """What a sampler relies on and a preview has no business with."""
+    return {
+        "torch": hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest(),
+        "numpy": hashlib.sha256(np.random.get_state()[1].tobytes()).hexdigest(),
+        "numpy place": np.random.get_state()[2],
+        "random": hash(random.getstate()),
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "threads": torch.get_num_threads(),
+        "threads between": torch.get_num_interop_threads(),
+        "grad": torch.is_grad_enabled(),
+        "inference": torch.is_inference_mode_enabled(),
+        "autocast": (
+            torch.is_autocast_enabled("cpu"),
+            torch.get_autocast_dtype("cpu"),
+            torch.is_autocast_cache_enabled(),
+        ),
+        "deterministic": (torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()),
+        "mkldnn": torch.backends.mkldnn.enabled,
+        "anomaly": torch.is_anomaly_enabled(),
+        "printing": torch._tensor_str.PRINT_OPTS.precision,
+        "errors of numpy": tuple(np.geterr().items()),
+        "warnings": len(warnings.filters),
+        "switch interval": sys.getswitchinterval(),
+        "recursion": sys.getrecursionlimit(),
+        "profile": (sys.getprofile(), sys.gettrace() is None, threading.stack_size()),
+    }
+
+
+def sample(offer):
+    """A sampler that draws from the global generators, as some do."""
+    torch.manual_seed(5)
+    np.random.seed(5)
+    random.seed(5)
+    x = torch.randn(2, 16, 3, 4, 6, dtype=torch.float32, device="cpu")
+    states = []
+    for index in range(1, STEPS + 1):
+        x0 = torch.tanh(x)
+        before = x0.clone(), x.clone()
+        offer(Step(index=index, total=STEPS, sigma=1.0 / index, denoised=x0, noisy=x, noisy_gain=0.5))
+        assert torch.equal(x0, before[0])
+        assert torch.equal(x, before[1])
+        states.append(state_of_the_process())
+        x = x0 + torch.randn_like(x) * 0.1 + random.random() * 0.01 + float(np.random.rand()) * 0.01
+    return hashlib.sha256(x.detach().numpy().tobytes()).hexdigest(), states
+
+
+AROUND = {
+    "inference mode": torch.inference_mode,
+    "no gradients": torch.no_grad,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "another device": lambda: torch.device("meta"),
+    "anomalies": lambda: torch.autograd.set_detect_anomaly(True),
+}
+
+
+@pytest.fixture(autouse=True)
+def as_found():
+    """The global generators of this process are left alone by these tests, too."""
+    kept = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    yield
+    torch.set_rng_state(kept[0])
+    np.random.set_state(kept[1])
+    random.setstate(kept[2])
+
+
+def expect_unchanged(folder, decoders, decoder="auto", **options):
+    untouched = sample(lambda _: None)
+    with recording(folder, SPACES["wan21"], decoder=decoder, catalogue=decoders, **options) as (pipeline, kept):
+        watched = sample(pipeline.offer)
+        before = state_of_the_process()
+    assert watched == untouched
+    assert state_of_the_process() == before
+    assert [note for note in kept.run.notes if "given up" in note] == []
+    assert (folder / f"step_{STEPS:04d}.{options.get('encoding', Encoding()).file_format}").is_file()
+
+
+KINDS = ["auto", "principal", *(f"{kind}.safetensors" for kind in NETS)]
+
+
+@pytest.mark.parametrize("decoder", KINDS)
+def test_no_decoder_changes_a_bit_or_a_setting(tmp_path, decoders, decoder):
+    expect_unchanged(tmp_path / "run", decoders, decoder)
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
+@pytest.mark.parametrize("around", AROUND)
+def test_nothing_changes_whatever_is_around_the_sampler(tmp_path, decoders, around):
+    for i, decoder in enumerate(KINDS if around == "autocast" else KINDS[:1]):
+        with AROUND[around]():
+            expect_unchanged(tmp_path / f"{i}", decoders, decoder)
+
+
+OPTIONS = {
+    "noisy": {"show": "noisy"},
+    "every third": {"every_n_steps": 3},
+    "webp": {"encoding": Encoding(file_format="webp", enlarge="lanczos")},
+    "jpg": {"encoding": Encoding(file_format="jpg", enlarge="bicubic", max_side_px=4)},
+    "nearest": {"encoding": Encoding(enlarge="nearest")},
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_no_option_changes_a_bit_or_a_setting(tmp_path, decoders, option):
+    expect_unchanged(tmp_path / "run", decoders, **OPTIONS[option])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_another_default_type_is_left_as_it_is(tmp_path, decoders, dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        expect_unchanged(tmp_path / "run", decoders)
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_number_of_threads_is_left_as_it_is(tmp_path, decoders, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        expect_unchanged(tmp_path / "run", decoders)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_streams_and_generators_of_a_device_are_left_as_they_are(tmp_path):
+    torch.cuda.manual_seed(3)
+    before = torch.cuda.get_rng_state(), torch.cuda.current_stream(), torch.cuda.current_device()
+    with recording(tmp_path / "run", SPACES["sd1"]) as (pipeline, _):
+        for index in range(1, 9):
+            pipeline.offer(Step(index=index, total=8, denoised=torch.zeros(1, 4, 16, 16, device="cuda")))
+            assert (torch.cuda.current_stream(), torch.cuda.current_device()) == before[1:]
+    assert torch.equal(torch.cuda.get_rng_state(), before[0])
+
+
+def test_all_of_a_batch_and_a_video_leaves_the_sampler_s_tensors_alone():
+    latents = torch.randn(2, 16, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    before = latents.clone()
+    for select in (Selection(items=None, frames="animated"), Selection(frames="middle"), Selection()):
+        part = select(latents)
+        assert part.untyped_storage().data_ptr() == latents.untyped_storage().data_ptr()
+    assert torch.equal(latents, before)
