@@ -1,8 +1,10 @@
 """The finished latents that a denoise node of InvokeAI believes in, whatever it reports of a step.
 
 Some families report x0, of some the scheduler knows it, and the Euler flow models report only the noisy latents: there
-it follows from two states and their noise levels. Neither the scheduler nor the levels are handed to a step callback;
-both are local variables of the functions that call it. They are read once, at the first callback, and never written.
+it follows from two states and their noise levels. States are often of half precision, and what they were rounded by
+counts as many times as a step is smaller than the noise that is left: where the model's own prediction explains the
+step, x0 is taken from that. Neither scheduler nor levels nor prediction are handed to a step callback; they are local
+variables of the functions that call it, which are read and never written.
 """
 
 import logging
@@ -10,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, final
 
 import torch
@@ -21,9 +23,11 @@ from ..x0 import Believed, between, watch
 # Where InvokeAI 5.0 to 6.14 keep a flow model's noise levels, the one in use first.
 LEVELS = ("sigmas_sched", "sigmas", "timesteps")
 VELOCITY = "noise_pred"  # of the step that was just taken
+ROUNDING = 1e-5  # of sums in float32, beside their largest part, with room to spare
 MAX_FRAMES = 16  # from a callback up to the loop that samples
 NODE = "invoke"  # what calls that loop, and knows nothing of it
 VIDEO_NDIM = 5
+PACKED_NDIM = 3  # of Qwen-Image: patches of 2x2 in a row
 
 log = logging.getLogger("safelight.invokeai")
 
@@ -35,12 +39,12 @@ class Surroundings:
     Args:
         scheduler: that the node steps with, or only takes its noise levels from.
         levels: noise levels from 1 to 0, one more than there are steps.
-        velocity: what the model predicted at the step before, laid out as the node has it.
+        loop: the code that knows what the model predicted; its frame is not kept, it would keep everything alive.
     """
 
     scheduler: Any = None
     levels: list[float] | None = None
-    velocity: Tensor | None = None
+    loop: CodeType | None = None
 
 
 @final
@@ -63,7 +67,6 @@ class Beliefs:
         latents: Tensor = state.latents
         if self._denoised:
             return Believed(latents, None)
-        first = self._around is None
         around = self._around or self._look_around(frame, state.total_steps)
         told, self._told = self._told, None
         before, self._before = self._before, (state.step, latents)
@@ -74,12 +77,11 @@ class Beliefs:
         if around.levels is None or not 1 <= state.step < len(around.levels):
             return Believed(None, None)
         sigma, after = around.levels[state.step - 1 : state.step + 1]
+        velocity = _velocity(frame, around.loop, latents)
         if before is not None and before[0] == state.step - 1 and sigma > after:
-            return Believed(between(before[1], latents, sigma, after), sigma)
-        if first and around.velocity is not None and state.order == 1:
-            velocity = _as_shown(around.velocity, latents)
-            if velocity.shape == latents.shape:
-                return Believed((latents.float() - after * velocity.float()).to(latents.dtype), sigma)
+            return Believed(of_step(before[1], latents, velocity, sigma, after), sigma)
+        if before is None and velocity is not None and state.order == 1:
+            return Believed((latents.float() - after * velocity.float()).to(latents.dtype), sigma)
         return Believed(None, sigma)
 
     def close(self) -> None:
@@ -89,12 +91,10 @@ class Beliefs:
 
     def _look_around(self, frame: FrameType | None, total: int) -> Surroundings:
         self._around = Surroundings()  # whatever comes of looking: once
-        around = look_around(frame, total)
-        if around.scheduler is not None:
-            self._end = watch(around.scheduler, self._hear)
-        # A first prediction is of use at once or never: it is not kept.
-        self._around = Surroundings(scheduler=around.scheduler, levels=around.levels)
-        return around
+        self._around = look_around(frame, total)
+        if self._around.scheduler is not None:
+            self._end = watch(self._around.scheduler, self._hear)
+        return self._around
 
     def _hear(self, believed: Believed) -> None:
         self._told = believed
@@ -102,25 +102,59 @@ class Beliefs:
 
 def look_around(frame: FrameType | None, total: int) -> Surroundings:
     """What `frame` and its callers know of a run of `total` steps."""
-    scheduler, levels, velocity = None, None, None
-    for known in _variables(frame):
+    for one in _callers(frame):
+        known = one.f_locals
         scheduler = _scheduler(known)
         candidates = (*(known.get(name) for name in LEVELS), getattr(known.get("scheduler"), "sigmas", None))
-        levels = next((found for one in candidates if (found := _levels(one, total))), None)
+        levels = next((found for candidate in candidates if (found := _levels(candidate, total))), None)
         if scheduler is not None or levels is not None:
-            velocity = known[VELOCITY] if isinstance(known.get(VELOCITY), Tensor) else None
-            break
-    if type(scheduler).__name__ == "FlowMatchLCMScheduler":
-        velocity = None  # it adds noise of its own, so a state does not lie on the way from the one before
-    return Surroundings(scheduler=scheduler, levels=levels, velocity=velocity)
+            # This one adds noise of its own, so a state does not lie on the way from the one before.
+            straight = type(scheduler).__name__ != "FlowMatchLCMScheduler"
+            return Surroundings(scheduler=scheduler, levels=levels, loop=one.f_code if straight else None)
+    return Surroundings()
 
 
-def _variables(frame: FrameType | None) -> Iterator[Mapping[str, Any]]:
+def of_step(before: Tensor, after: Tensor, velocity: Tensor | None, sigma: float, sigma_after: float) -> Tensor:
+    """x0 of a step of an Euler sampler of a flow model.
+
+    Args:
+        before: the state that the step began with.
+        after: that it ended with, of the same shape.
+        velocity: what the model predicted, if that is known; taken wherever it leads from `before` to `after`, so not
+            where a picture is put over it, as inpainting does.
+        sigma: the noise level of `before`, in 0..1.
+        sigma_after: of `after`, smaller.
+    """
+    x0 = between(before, after, sigma, sigma_after)
+    if velocity is None:
+        return x0
+    x, y, v = before.float(), after.float(), velocity.float()
+    slack = torch.finfo(after.dtype).eps * y.abs() + ROUNDING * (x.abs() + v.abs())
+    explained = (y - x - (sigma_after - sigma) * v).abs() <= slack
+    return torch.where(explained, (y - sigma_after * v).to(after.dtype), x0)
+
+
+def _velocity(frame: FrameType | None, loop: CodeType | None, like: Tensor) -> Tensor | None:
+    """What the model predicted at the step that was just taken, laid out as `like`; None where nobody says."""
+    known = next((one.f_locals.get(VELOCITY) for one in _callers(frame) if one.f_code is loop), None)
+    if not isinstance(known, Tensor):
+        return None
+    velocity = _as_shown(known, like)
+    if velocity.ndim == PACKED_NDIM and like.ndim == PACKED_NDIM + 1:
+        batch, channels, height, width = like.shape
+        if velocity.shape != (batch, (height // 2) * (width // 2), 4 * channels) or height % 2 or width % 2:
+            return None
+        patches = velocity.reshape(batch, height // 2, width // 2, channels, 2, 2)
+        velocity = patches.permute(0, 3, 1, 4, 2, 5).reshape(like.shape)
+    return velocity if velocity.shape == like.shape else None
+
+
+def _callers(frame: FrameType | None) -> Iterator[FrameType]:
     # No further than need be: before Python 3.13 a frame that was asked for its variables keeps them all alive.
     for _ in range(MAX_FRAMES):
         if frame is None or frame.f_code.co_name == NODE:
             return
-        yield frame.f_locals
+        yield frame
         frame = frame.f_back
 
 

@@ -187,6 +187,65 @@ def test_it_is_exact_too_where_the_host_shows_no_step_0(noise):
         torch.testing.assert_close(one.x0, x0, rtol=1e-4, atol=1e-5)
 
 
+def halves(context, x, *, packed=False, picture=None, velocity_known=True, truth=None):
+    """As SD3, CogView4, Z-Image and Qwen-Image sample in half precision, in twenty steps."""
+    sigmas = [3 * s / (1 + 2 * s) for s in torch.linspace(1, 0, 21).tolist()]
+    latents = x.bfloat16()
+    mask = torch.zeros_like(latents)
+    mask[..., :4] = 1 if picture is not None else 0
+
+    def show(step):
+        context.util.sd_step_callback(State(step, 1, 20, 0, latents), "sd-3")
+
+    show(0)
+    for i, (sigma, after) in enumerate(pairwise(sigmas)):
+        predicted = velocity(latents.float(), sigma).bfloat16()
+        truth.append(latents.float() - sigma * predicted.float())
+        noise_pred = patched(predicted) if packed else predicted
+        if not velocity_known:
+            noise_pred = -noise_pred
+        latents = (latents.float() + (after - sigma) * predicted).bfloat16()
+        if picture is not None:
+            put_over = picture * (1 - after) + x * after
+            latents = (latents * (1 - mask) + put_over * mask).bfloat16()
+            truth[-1] = truth[-1] * (1 - mask) + picture * mask
+        show(i + 1)
+
+
+def patched(latents):
+    """As Qwen-Image packs."""
+    b, c, h, w = latents.shape
+    return latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h * w // 4, c * 4)
+
+
+def worst(truth, listening, part=slice(None)):
+    """The largest root mean square error of x0 at a step."""
+    believed = [one.x0.float() for step, one in listening.heard if step > 0]
+    errors = [(a - b)[..., part].pow(2).mean().sqrt() for a, b in zip(believed, truth, strict=True)]
+    return float(max(errors))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_states_of_half_precision_do_not_make_x0_grainy(noise, packed):
+    truth, listening = [], Listening(denoised=False)
+    halves(listening, noise, packed=packed, truth=truth)
+    assert worst(truth, listening) < 0.01
+
+
+def test_a_prediction_that_does_not_explain_the_step_is_not_believed(noise):
+    truth, listening = [], Listening(denoised=False)
+    halves(listening, noise, velocity_known=False, truth=truth)
+    assert 0.05 < worst(truth, listening) < 0.2  # what two states alone tell
+
+
+def test_where_inpainting_puts_a_picture_over_it_x0_is_that_picture(noise):
+    truth, listening = [], Listening(denoised=False)
+    picture = torch.rand(noise.shape, generator=torch.Generator().manual_seed(9))
+    halves(listening, noise, picture=picture, truth=truth)
+    assert worst(truth, listening, slice(4, None)) < 0.01
+    assert worst(truth, listening, slice(4)) < 0.2
+
+
 def test_of_a_video_the_x0_of_the_middle_frame_is_believed():
     scheduler = diffusers.UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
