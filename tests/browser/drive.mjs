@@ -311,7 +311,8 @@ const SCENES = {
     await ready(page);
     await tell();
     await queue(page, ++seed);
-    await lookUntil(page, (seen) => finished(seen) && seen.runs.length > 1);
+    const { picture } = told.at(-1);
+    await lookUntil(page, (seen) => finished(seen) && seen.picture !== picture);
     await tell();
     return { told };
   },
