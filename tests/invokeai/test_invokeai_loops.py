@@ -26,6 +26,12 @@ def test_x0_of_sd3_is_the_models_own(seen):
     assert seen["sd3"]["sigmas"] == pytest.approx([1.0, 0.75, 0.5, 0.25])
 
 
+def test_x0_of_cogview4_is_the_models_own_though_it_samples_in_half_precision(seen):
+    assert seen["cogview4"]["same"]
+    assert len(seen["cogview4"]["errors"]) == 20
+    assert max(seen["cogview4"]["errors"]) < 0.02  # two states alone would be off by ten times as much
+
+
 def test_sd3_shows_every_step_and_not_the_noise(seen):
     assert seen["sd3"]["percentages"] == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert seen["sd3"]["shown"] == [None, *[[64, 64]] * 4]

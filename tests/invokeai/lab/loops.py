@@ -131,11 +131,23 @@ def sd3():
     }
     found = both("sd3_denoise", model, conditioning, config, **fields)
 
-    # What the model says beside what is believed, at each step of the host's own loop.
+    said, states, believed = overheard("sd3_denoise", model, conditioning, config, **fields)
+    levels = torch.linspace(1, 0, STEPS + 1).tolist()
+    found["errors"] = []
+    for i, output in enumerate(said):
+        without, given = output.chunk(2)
+        truth = states[i] - levels[i] * (without + CFG * (given - without))
+        found["errors"].append(float((believed[i + 1].x0 - truth).abs().max()))
+    found["sigmas"] = [one.sigma for one in believed[1:]]
+    return found
+
+
+def overheard(kind, model, conditioning, config, **fields):
+    """What the model says, the states, and what is believed at each, in the host's own loop."""
     import safelight_pack.hosts.invokeai.watch as watching
 
-    said, believed, states = [], [], []
-    hook = model.register_forward_hook(lambda _, __, output: said.append(output[0]))
+    said, states, believed = [], [], []
+    hook = model.register_forward_hook(lambda _, __, output: said.append(output[0].clone()))
     real = watching.Beliefs.of
 
     def of(self, state, frame):
@@ -144,16 +156,47 @@ def sd3():
         return believed[-1]
 
     watching.Beliefs.of = of
-    run("safelight_sd3_denoise", model, conditioning, config, **fields)
+    run(f"safelight_{kind}", model, conditioning, config, **fields)
     watching.Beliefs.of = real
     hook.remove()
-    levels = torch.linspace(1, 0, STEPS + 1).tolist()
+    return said, states, believed
+
+
+def cogview4():
+    """It samples in half precision, whatever the host is set to."""
+    from diffusers import CogView4Transformer2DModel
+    from invokeai.backend.stable_diffusion.diffusion.conditioning_data import CogView4ConditioningInfo
+
+    torch.manual_seed(0)
+    model = CogView4Transformer2DModel(
+        num_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        text_embed_dim=32,
+        time_embed_dim=16,
+        condition_dim=8,
+    )
+    model = model.to(torch.bfloat16).eval()
+    embeds = torch.randn(1, 16, 32, generator=torch.Generator().manual_seed(1))
+    config = SimpleNamespace(base=BaseModelType.CogView4, type=ModelType.Main, format=ModelFormat.Diffusers)
+    fields = {
+        "transformer": {"transformer": identity("cogview4", "transformer"), "loras": []},
+        "positive_conditioning": {"conditioning_name": "p"},
+        "negative_conditioning": {"conditioning_name": "p"},
+        "width": 64,
+        "height": 64,
+        "steps": 20,
+        "seed": 1,
+        "cfg_scale": CFG,
+    }
+    arguments = (model, lambda: CogView4ConditioningInfo(glm_embeds=embeds), config)
+    found = both("cogview4_denoise", *arguments, **fields)
+    said, states, believed = overheard("cogview4_denoise", *arguments, **fields)
     found["errors"] = []
-    for i, output in enumerate(said):
-        without, given = output.chunk(2)
-        truth = states[i] - levels[i] * (without + CFG * (given - without))
-        found["errors"].append(float((believed[i + 1].x0 - truth).abs().max()))
-    found["sigmas"] = [one.sigma for one in believed[1:]]
+    for i, (given, without) in enumerate(zip(said[::2], said[1::2], strict=True)):
+        velocity = without + CFG * (given - without)
+        truth = states[i].float() - believed[i + 1].sigma * velocity.float()
+        found["errors"].append(float((believed[i + 1].x0.float() - truth).pow(2).mean().sqrt()))
     return found
 
 
@@ -294,7 +337,14 @@ def er_sde():
 
 
 if __name__ == "__main__":
-    seen = {"sd3": sd3(), "flux": flux(), "fit": fit(), "encodings": encodings(), "er_sde": er_sde()}
+    seen = {
+        "sd3": sd3(),
+        "cogview4": cogview4(),
+        "flux": flux(),
+        "fit": fit(),
+        "encodings": encodings(),
+        "er_sde": er_sde(),
+    }
     seen["twins"] = sorted(
         one.get_type() for one in InvocationRegistry.get_invocation_classes() if one.get_type().startswith("safelight_")
     )
