@@ -177,6 +177,37 @@ const SCENES = {
     return { asked: [...pictures] };
   },
 
+  /** What is pointed at on the strip, of one run and then of another whose pictures are slow to come. */
+  async glance() {
+    const peek = () =>
+      page.evaluate(() => {
+        const canvas = viewer.element.shadowRoot.querySelector(".peek");
+        return { drawn: canvas.getContext("2d").getImageData(9, 9, 1, 1).data[3] > 0, where: viewer.element.shadowRoot.querySelector(".where").textContent };
+      });
+    const point = async (dx) => {
+      const [x, y] = await center(".strip");
+      await page.mouse.move(x + dx, y);
+    };
+    const drawn = async () => {
+      for (let waited = 0; !(await peek()).drawn && waited < 100; waited++) await page.waitForTimeout(20);
+      return peek();
+    };
+    await begin({ id: "one" });
+    await lookUntil((now) => now.a[0] === "one step_20_0.svg");
+    await point(0);
+    const first = await drawn();
+    await page.mouse.move(2, 2);
+    await begin({ id: "two" }, { id: "one" });
+    await lookUntil((now) => now.a[0] === "two step_20_0.svg");
+    delay_ms = 400;
+    await point(-60);
+    const before = await peek();
+    const after = await drawn();
+    delay_ms = 0;
+    await page.mouse.move(2, 2);
+    return { first, before, after };
+  },
+
   async batch() {
     await begin({ id: "batch", items: 4 });
     const grid = await lookUntil((now) => now.a.length === 4);

@@ -46,6 +46,13 @@ def test_two_pictures_ahead_are_loaded_in_the_direction_of_travel(made_up):
     assert scene(made_up, "ahead")["asked"] == [f"ahead step_{step}_0.svg" for step in (1, 2, 3)]
 
 
+def test_a_glance_at_a_step_shows_no_picture_of_another_run(made_up):
+    glance = scene(made_up, "glance")
+    assert glance["first"]["drawn"]
+    assert not glance["before"]["drawn"]
+    assert glance["after"] == {"drawn": True, "where": glance["before"]["where"]}
+
+
 def test_a_batch_is_a_grid_and_a_click_enlarges_one_of_it(made_up):
     batch = scene(made_up, "batch")
     assert batch["grid"]["a"] == [f"batch step_20_{item}.svg" for item in range(4)]
