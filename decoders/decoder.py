@@ -12,6 +12,8 @@ from .errors import DecoderError, LatentsError
 from .net import Net
 from .spaces import LatentSpace
 
+PROBE = 16  # one pixel of so many, along each side
+
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
@@ -85,7 +87,8 @@ class Decoder:
     def decode(self, latents: Tensor) -> Tensor:
         """Decodes model space `latents` `[B, C, H, W]` to `rgb` `[B, 3, H*scale, W*scale]`.
 
-        The result is sRGB, float32 in 0..1, on the device of `latents`. Values that are not numbers come out black.
+        The result is sRGB, float32 in 0..1, on the device of `latents`. Values that are not numbers come out black; of
+        numbers that the net makes nothing but those of, no picture is made.
 
         Raises:
             LatentsError: `latents` is not `[B, C, H, W]` with the decoder's channel count.
@@ -123,6 +126,9 @@ class Decoder:
                 f"decoder {self.name} made {list(rgb.shape)} {rgb.dtype} of latents {list(latents.shape)}, "
                 f"expected [{len(latents)}, 3, H, W]; choose another"
             )
+        # A look at a few pixels says of nearly all pictures that they are some.
+        if not rgb[..., ::PROBE, ::PROBE].isfinite().any() and not rgb.isfinite().any() and latents.isfinite().all():
+            raise DecoderError(f"decoder {self.name} made no number of latents that are all numbers; choose another")
         return torch.nan_to_num(rgb.float(), nan=0.0, posinf=1.0, neginf=0.0).clamp_(0.0, 1.0)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safelight.decoders.decoder import Card, Decoder, to_bytes
-from safelight.decoders.errors import LatentsError
+from safelight.decoders.errors import DecoderError, LatentsError
 from safelight.decoders.files import build
 from safelight.decoders.kinds import KINDS
 
@@ -187,6 +187,20 @@ def test_values_outside_a_picture_are_clamped_and_those_that_are_no_numbers_defi
     values = torch.tensor([-0.5, 0.0, 0.25, 1.0, 1.5, float("nan"), float("inf"), -float("inf")])
     rgb = plain().decode(values.expand(1, 3, 1, 8))
     assert rgb[0, 0, 0].tolist() == [0.0, 0.0, 0.25, 1.0, 1.0, 0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")], ids=str)
+def test_a_net_that_makes_no_number_at_all_is_refused_unless_it_was_given_none(bad):
+    def broken(latents):
+        return latents * bad
+
+    decoder = plain()
+    decoder.net.forward = broken
+    with pytest.raises(DecoderError, match=r"decoder plain made no number of latents .*; choose another"):
+        decoder.decode(torch.ones(1, 3, 40, 40))
+    assert torch.isfinite(decoder.decode(torch.full((1, 3, 40, 40), bad))).all()
+    decoder.net.forward = lambda latents: torch.cat([broken(latents[..., :39]), latents[..., 39:]], -1)
+    assert torch.isfinite(decoder.decode(torch.ones(1, 3, 40, 40))).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 2, 2), (1, 2, 2, 2), (3, 2, 2), (1, 3, 1, 2, 2), (3,), ()], ids=str)

@@ -175,10 +175,12 @@ WRONG = {
     "makes nothing": lambda rgb: None,
     "makes complex numbers": lambda rgb: rgb + 1j,
     "makes an empty picture": lambda rgb: rgb[..., :0],
+    "makes not-a-numbers": lambda rgb: rgb * float("nan"),
+    "makes infinities": lambda rgb: rgb / 0.0,
 }
 HARMLESS = {
-    "makes not-a-numbers": lambda rgb: rgb * float("nan"),
-    "makes infinities": lambda rgb: rgb * float("inf"),
+    "makes some not-a-numbers": lambda rgb: torch.where(torch.arange(rgb.shape[-1]) % 2 == 1, float("nan"), rgb),
+    "makes some infinities": lambda rgb: torch.where(torch.arange(rgb.shape[-1]) % 2 == 1, float("inf"), rgb),
     "makes whole numbers": lambda rgb: rgb.long(),
     "makes doubles": lambda rgb: rgb.double() * 1e300,
     "makes another size": lambda rgb: rgb[..., :1, :3],
