@@ -91,6 +91,14 @@ def test_a_twin_has_the_inputs_of_its_core_node_and_ours(seen):
         assert set(seen["inputs"][name]) == set(seen["inputs"][name.removeprefix("safelight_")]) | OURS
 
 
+def test_a_twin_is_of_another_version_where_its_core_node_is(seen):
+    for name, version in seen["versions"].items():
+        if name.startswith("safelight_"):
+            major, minor, patch = map(int, seen["versions"][name.removeprefix("safelight_")].split("."))
+            ours = [int(part) for part in version.split(".")]
+            assert (ours[:2], ours[2] // 100) == ([major, minor], patch)
+
+
 def test_a_connected_sheet_is_of_the_run_though_no_steps_were_written(seen, outputs):
     assert seen["sheet"]["status"] == "completed", seen["sheet"]
     assert {path.name for path in (outputs / "sheets" / "run_00001").iterdir()} == {"run.json", "sheet.png"}

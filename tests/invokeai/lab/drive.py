@@ -377,9 +377,9 @@ def main() -> None:
         seen["after_reload"] = play(server, model, "safelight_denoise_latents")["status"]
         seen["switched"] = [switched(server, model, on=True), switched(server, model, on=False)]
         schedulers = server.schemas["denoise_latents"]["properties"]["scheduler"]["enum"]
-        seen["inputs"] = {
-            name: sorted(schema["properties"]) for name, schema in server.schemas.items() if "denoise" in name
-        }
+        known = {name: schema for name, schema in server.schemas.items() if "denoise" in name}
+        seen["inputs"] = {name: sorted(schema["properties"]) for name, schema in known.items()}
+        seen["versions"] = {name: schema["version"] for name, schema in known.items()}
         seen["schedulers"] = {
             name: {
                 "core": play(server, model, "denoise_latents", scheduler=name),
