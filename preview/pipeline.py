@@ -116,7 +116,6 @@ class Pipeline:
         self._lost: dict[str, list[int]] = {}  # steps that came to no sink, by the reason
         self._doing = "the pipeline"
         self._in_hand: Letter | None = None
-        self._delivering = True
         self._worker = threading.Thread(target=self._work, name=f"safelight-{run.id[:8]}", daemon=True)
         self._worker.start()
 
@@ -131,7 +130,7 @@ class Pipeline:
         Returns:
             Whether a sink wanted it.
         """
-        if self._state != "running" or not self._delivering:
+        if self._state != "running":
             return False
         try:
             return self._offer(step, promise)
@@ -184,7 +183,7 @@ class Pipeline:
             whole=self._take_whole(step, wanting),
             promise=promise,
         )
-        if not self._mailbox.put(letter) and letter.keep and self._delivering:
+        if not self._mailbox.put(letter) and letter.keep:
             self._lose(step.index, "not kept: writing could not keep up with the sampler")
             if step.index == step.total:  # the last step is always shown, at least
                 screens = tuple(sink for sink in letter.sinks if not sink.keeps)
@@ -205,27 +204,20 @@ class Pipeline:
     def _work(self) -> None:
         opened: list[Sink] = []
         with torch.inference_mode():
-            try:
-                for sink, _ in self._outlets:
-                    if not self._attempt(sink, "could not be opened", sink.open):
-                        opened.append(sink)
-                self._deliver(opened)
-            except BaseException as error:  # whatever is thrown at a thread: a host's library may ask it to exit
-                self._stop(error)
+            for part in (self._deliver, self._let_go, self._let_go):
+                try:
+                    part(opened)
+                    break
+                except BaseException as error:  # whatever is thrown at a thread: a host's library may ask it to exit
+                    self._stop(error)
             while opened:
                 sink = opened.pop()
                 self._attempt(sink, "could not be finished", partial(sink.close, self._state))
 
-    def _stop(self, error: BaseException) -> None:
-        """A fault of our own: no more steps are taken, the sinks are closed all the same."""
-        self._delivering = False
-        self._mailbox.close()
-        self._mailbox.empty()
-        log.error("run %s: the worker stopped", self._run.id[:8], exc_info=error)
-        self._run.note(f"the rest of this run was not shown: {describe(error)}")
-        self._tell_what_is_missing()
-
-    def _deliver(self, opened: Sequence[Sink]) -> None:
+    def _deliver(self, opened: list[Sink]) -> None:
+        for sink, _ in self._outlets:
+            if not self._attempt(sink, "could not be opened", sink.open):
+                opened.append(sink)
         while (letter := self._mailbox.get()) is not None:
             self._in_hand = letter
             if (picture := self._develop(letter)) is not None:
@@ -233,6 +225,24 @@ class Pipeline:
             if letter.whole:
                 self._keep_latents(letter, [sink for sink in letter.sinks if sink in opened])
             self._in_hand = None
+        self._finish(opened)
+
+    def _stop(self, error: BaseException) -> None:
+        """A fault of our own: no more steps are shown."""
+        log.error("run %s: the worker stopped", self._run.id[:8], exc_info=error)
+        self._run.note(f"the rest of this run was not shown: {describe(error)}")
+        if self._in_hand is not None and self._in_hand.keep:
+            self._lose(self._in_hand.index, "may be missing: the worker stopped at it")
+        self._in_hand = None
+
+    def _let_go(self, opened: Sequence[Sink]) -> None:
+        """Takes the steps until the run ends, and names them: only then do the sinks learn how it ended."""
+        while (letter := self._mailbox.get()) is not None:
+            if letter.keep:
+                self._lose(letter.index, "not shown: the worker had stopped")
+        self._finish(opened)
+
+    def _finish(self, opened: Sequence[Sink]) -> None:
         for sink in opened:
             self._flush(sink)
         self._tell_what_is_missing()

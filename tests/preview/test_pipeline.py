@@ -536,8 +536,34 @@ def test_a_fault_of_the_pipeline_s_own_is_noted_and_the_sinks_are_closed(pipelin
     run.learn = None
     with caplog.at_level(logging.CRITICAL), pipeline(sink, run=run) as pipe:
         pipe.offer(step(1, 1))
-    assert run.notes == ["the rest of this run was not shown: TypeError: 'NoneType' object is not callable"]
+    assert run.notes == [
+        "the rest of this run was not shown: TypeError: 'NoneType' object is not callable",
+        "step 1 may be missing: the worker stopped at it",
+    ]
     assert sink.states == ["finished"]
+
+
+def test_a_worker_that_stops_on_the_way_names_what_comes_and_learns_how_the_run_ends(pipeline, recorder, step, caplog):
+    files, screen, run = recorder(name="files"), recorder(keeps=False), Run()
+    learn = run.learn
+
+    def fail_at_the_third(picture, card):
+        learn(picture, card)
+        if picture.index == 3:
+            raise SystemExit
+
+    run.learn = fail_at_the_third
+    with caplog.at_level(logging.CRITICAL), pipeline(files, screen, run=run, state="interrupted") as pipe:
+        for index in range(1, 7):
+            assert pipe.offer(step(index, 9))
+    assert files.steps == [1, 2]
+    assert files.states == screen.states == ["interrupted"]
+    assert run.notes == [
+        "the rest of this run was not shown: SystemExit:",
+        "step 3 may be missing: the worker stopped at it",
+        "step 4 not shown: the worker had stopped",
+        "steps 4-6 not shown: the worker had stopped",
+    ]
 
 
 # What a run leaves alone
