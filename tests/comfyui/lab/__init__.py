@@ -34,13 +34,22 @@ class NeverSeen(comfy.latent_formats.LatentFormat):
     spacial_downscale_ratio = 8
 
 
+class TableOnly(comfy.latent_formats.LatentFormat):
+    """A format that nobody has a row for, with a table of its own."""
+
+    latent_channels = 5
+    scale_factor = 0.9
+    latent_rgb_factors = [[0.4, 0.1, 0.0], [0.1, 0.4, 0.1], [0.0, 0.1, 0.4], [0.2, 0.2, 0.2], [0.1, -0.1, 0.1]]  # noqa: RUF012
+    latent_rgb_factors_bias = [0.1, 0.0, -0.1]  # noqa: RUF012
+
+
 FORMATS = {
     name: format_class
     for name, format_class in vars(comfy.latent_formats).items()
     if isinstance(format_class, type)
     and issubclass(format_class, comfy.latent_formats.LatentFormat)
     and format_class is not comfy.latent_formats.LatentFormat
-} | {"NeverSeen": NeverSeen}
+} | {"NeverSeen": NeverSeen, "TableOnly": TableOnly}
 
 
 GRAIN = 0.1
