@@ -17,7 +17,6 @@ import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from math import prod
 from typing import Any, NamedTuple, final
 
@@ -29,7 +28,7 @@ ZIP, PICKLE = b"PK\x03\x04", b"\x80"
 ENTRY = b"PK\x01\x02"  # begins what a zip file says of one of the files in it
 MAX_FILES = 20_000
 MAX_PICKLE_BYTES, MAX_OPERATIONS = 4 << 20, 200_000  # a thousand tensors take 200 kB, 60,000 operations
-MAX_NDIM = 16
+MAX_NDIM, MAX_NAME = 16, 200
 # What the readers of zip files and of pickles raise where those are broken.
 UNREADABLE = (zipfile.BadZipFile, EOFError, LookupError, OverflowError, RuntimeError, struct.error)
 MAX_NUMBERS = 1 << 60
@@ -179,11 +178,16 @@ CALLS: Mapping[str, Callable[[tuple[Any, ...]], Any]] = {
 KNOWN = CALLS.keys() | {f"torch {name}" for name in DTYPES}
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 EMPTY: Mapping[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
-TEXTS = ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE", "SHORT_BINSTRING", "BINSTRING", "STRING")
-NUMBERS = ("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "BINFLOAT")
+TEXTS = ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "SHORT_BINSTRING", "BINSTRING")
+NUMBERS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT")
 VALUES = frozenset((*TEXTS, *NUMBERS))
+BY_CODE = {operation.code.encode("latin-1"): operation for operation in pickletools.opcodes}
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 MARK = object()
+
+
+def _argument(operation: pickletools.OpcodeInfo, stream: io.BytesIO) -> Any:
+    return operation.arg.reader(stream) if operation.arg else None
 
 
 @final
@@ -197,22 +201,27 @@ class _Reading:
 
     def run(self, stream: io.BytesIO) -> Any:
         """What the pickle at the stream's place comes to; the stream is left behind it."""
-        for operation, value, _ in islice(pickletools.genops(stream), MAX_OPERATIONS):
+        for _ in range(MAX_OPERATIONS):
+            operation = BY_CODE.get(stream.read(1))
+            if operation is None:
+                raise ValueError("it ends early, or is no pickle")
             name = operation.name
             if name in VALUES:
-                self.stack.append(value)
+                self.stack.append(_argument(operation, stream))
             elif name in CONSTANTS:
                 self.stack.append(CONSTANTS[name])
             elif name in EMPTY:
                 self.stack.append(EMPTY[name]())
             elif name in TUPLES:
                 self.stack.append(tuple(self.pop(TUPLES[name])))
+            elif name == "GLOBAL":  # read here: `pickletools` would take it for the text of a program
+                self.name(" ".join(stream.readline(MAX_NAME).decode().strip() for _ in range(2)))
             elif name == "STOP":
                 return self.stack.pop()
-            elif name not in ("PROTO", "FRAME"):
-                if name not in OPERATIONS:
-                    raise BeyondTensorsError(name)
-                OPERATIONS[name](self, value)
+            elif name in OPERATIONS:
+                OPERATIONS[name](self, _argument(operation, stream))
+            else:
+                raise BeyondTensorsError(name)
         raise ValueError("it goes on and on")
 
     def since_mark(self) -> list[Any]:
@@ -284,9 +293,9 @@ OPERATIONS: Mapping[str, Callable[[_Reading, Any], None]] = {
     "TUPLE": lambda reading, _: reading.stack.append(tuple(reading.since_mark())),
     "LIST": lambda reading, _: reading.stack.append(reading.since_mark()),
     "MEMOIZE": lambda reading, _: reading.put(len(reading.memo)),
-    **dict.fromkeys(("BINPUT", "LONG_BINPUT", "PUT"), lambda reading, at: reading.put(at)),
-    **dict.fromkeys(("BINGET", "LONG_BINGET", "GET"), lambda reading, at: reading.stack.append(reading.memo[at])),
-    "GLOBAL": lambda reading, path: reading.name(path),
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT"), lambda reading, at: reading.put(at)),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda reading, at: reading.stack.append(reading.memo[at])),
+    **dict.fromkeys(("PROTO", "FRAME"), lambda *_: None),
     "STACK_GLOBAL": lambda reading, _: reading.name_of_two(),
     "REDUCE": lambda reading, _: reading.call(),
     "BINPERSID": lambda reading, _: reading.find_storage(),
