@@ -21,6 +21,7 @@ from ..decoders.spaces import LatentSpace
 from ..preview.encode import ENLARGING, Encoding
 from ..preview.step import Step
 from .demo import SAMPLERS, SPACE, sample, schedule
+from .gradio import add_command as add_gradio
 from .headless import numbered, recording
 from .learned import add_commands as add_learned
 from .terminal import terminal
@@ -87,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     decode.set_defaults(run=_decode)
 
     add_view(commands)
+    add_gradio(commands)
     add_commands(commands)
     add_learned(commands)
     return parser
