@@ -165,15 +165,16 @@ class Server:
         workflow: Mapping[str, Any] | None = None,
         on_event: Callable[[Event], None] | None = None,
         metadata_previews: bool = True,
+        preview_method: str | None = None,
     ) -> Played:
         """Queues `graphs` one after the other, waits until all have ended, and tells what came of them.
 
-        `on_event` is called with each message of the client, as it comes.
+        `on_event` is called with each message of the client, as it comes; `preview_method` is of the host's own.
         """
-        return asyncio.run(_play(self, graphs, workflow, on_event, metadata_previews))
+        return asyncio.run(_play(self, graphs, workflow, on_event, metadata_previews, preview_method))
 
 
-async def _play(server: Server, graphs, workflow, on_event, metadata_previews) -> Played:
+async def _play(server: Server, graphs, workflow, on_event, metadata_previews, preview_method) -> Played:
     import aiohttp
 
     played = Played()
@@ -188,6 +189,7 @@ async def _play(server: Server, graphs, workflow, on_event, metadata_previews) -
             await ours.send_json({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
         for graph in graphs:
             extra = {"extra_pnginfo": {"workflow": workflow}} if workflow else {}
+            extra |= {"preview_method": preview_method} if preview_method else {}
             body = {"prompt": graph, "client_id": client_id, "extra_data": extra}
             async with session.post(f"http://127.0.0.1:{server.port}/prompt", json=body) as answer:
                 if answer.status != http.HTTPStatus.OK:

@@ -20,10 +20,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .decoding import LabDecoder, LabLearned
+from .faults import LabTrouble
 from .keep import LabKeep, LabLatent
 from .previews import LabOwnLoop, LabPreviewers, LabWrapPreviewers
+from .process import LabState
 from .tiles import LabTiles
 from .timing import LabInside, LabOutside, LabTimes, LabWork
+from .together import LabNested, LabTogether
+from .words import LabWords
 
 
 class NeverSeen(comfy.latent_formats.LatentFormat):
@@ -377,5 +381,6 @@ NODE_CLASS_MAPPINGS = {
         *(LabPreviewers, LabWrapPreviewers, LabOwnLoop),
         *(LabDecoder, LabLearned, LabTiles),
         *(LabWork, LabOutside, LabInside, LabTimes),
+        *(LabTrouble, LabState, LabNested, LabTogether, LabWords),
     )
 }
