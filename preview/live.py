@@ -36,7 +36,9 @@ class LiveRuns:
         return folder
 
     def make_room(self, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
-        """Takes away the oldest runs until the rest is within the budget; never one that is still going.
+        """Takes away the oldest runs until the rest is within the budget; none that is still going, as far as can be.
+
+        Of a run whose host failed before it began, nobody ever says that it has ended: it goes when there are too many.
 
         Args:
             budget_bytes: for all pictures together.
@@ -70,7 +72,7 @@ class LiveRuns:
         for folder in self._folders.values():
             if total <= budget_bytes and len(self._folders) - len(gone) <= self._max_runs:
                 break
-            if folder.state != "running":
+            if folder.state != "running" or len(self._folders) - len(gone) > 2 * self._max_runs:
                 total -= folder.size_bytes
                 gone.append(folder)
         return gone

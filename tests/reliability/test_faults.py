@@ -34,8 +34,12 @@ from safelight.decoders.space_table import SPACES
 from safelight.hosts.headless import recording
 from safelight.hosts.view import Shelf
 from safelight.preview.encode import Encoding
+from safelight.preview.files import Files
 from safelight.preview.folder import RunFolder
+from safelight.preview.live import LiveRuns
+from safelight.preview.run import Run
 from safelight.preview.saved import SavedRun
+from safelight.preview.screen import Screen
 from safelight.preview.sink import Sink
 from safelight.preview.snapshot import Snapshots
 from safelight.preview.step import Step
@@ -574,11 +578,6 @@ def test_a_process_that_is_killed_at_any_moment_leaves_whole_files_and_a_record_
 
 
 def test_a_live_run_that_could_not_be_opened_makes_room_for_others(tmp_path):
-    from safelight.preview.files import Files
-    from safelight.preview.live import LiveRuns
-    from safelight.preview.run import Run
-    from safelight.preview.screen import Screen
-
     (tmp_path / "temp").write_text("no folder")
     runs = LiveRuns(max_runs=2)
     for _ in range(20):
@@ -589,3 +588,12 @@ def test_a_live_run_that_could_not_be_opened_makes_room_for_others(tmp_path):
         runs.make_room()
     assert len(runs.of()) <= 2
     assert isinstance(folder, RunFolder)
+
+
+def test_runs_of_which_nobody_says_that_they_ended_are_not_kept_for_ever(tmp_path):
+    runs = LiveRuns(max_runs=3)
+    for _ in range(30):
+        newest = runs.new(Run(), tmp_path)
+        runs.make_room()
+    assert len(runs.of()) == 6
+    assert runs.folder(newest.run.id) is newest
