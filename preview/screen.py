@@ -38,7 +38,7 @@ class Screen(Sink):
             self._folder.open()
             self._files.open()
             self._tell("safelight.run", {**self._facts, "state": "running"})
-        except Exception:
+        except BaseException:
             self._folder.state = "failed"  # nothing comes any more: it may make room for other runs
             with suppress(Exception):  # whoever looks may at least read why
                 self._tell("safelight.run", {**self._facts, "state": "failed"})
