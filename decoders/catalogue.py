@@ -21,6 +21,8 @@ from .space_table import SPACES
 from .spaces import AUDIO, LatentSpace, Spaces
 from .tensors import SAFE, SUFFIXES
 
+Tell = Callable[[str], None]
+
 AUTO = "auto"
 PIXELS = "pixels"
 WITHOUT_WEIGHTS = ("principal", PIXELS, "timeline")
@@ -88,6 +90,7 @@ class Catalogue:
         *,
         accelerated: bool = False,
         evidence: Evidence | None = None,
+        tell: Tell = lambda _: None,
     ) -> list[Candidate]:
         """Decoders of `space`, best first; the last one always works.
 
@@ -96,12 +99,13 @@ class Catalogue:
             wanted: one of `names()`.
             accelerated: whether the latents are on something faster than a CPU, so that more than `LIGHT` work pays.
             evidence: what the host knows; its own table serves a space that nothing at hand decodes.
+            tell: is told where decoders that ship cannot be used, because they are no longer what shipped.
 
         Raises:
             UnknownDecoderError: there is no such decoder, or it is one of another space.
             DecoderFileError: the file that was asked for by name is not a decoder.
         """
-        best = _ranked([*self.of(space), *_host_table(space, evidence)], accelerated)
+        best = _ranked([*self.of(space, tell), *_host_table(space, evidence)], accelerated)
         if wanted != AUTO:
             asked = self._asked_for(space, wanted)
             best = [asked, *(c for c in best if c.name != asked.name)]
@@ -141,9 +145,9 @@ class Catalogue:
         folders = " or ".join(map(str, self._folders)) or "a decoder folder"
         return f"At hand for it: {names}. A decoder file put into {folders} is found by its content."
 
-    def of(self, space: LatentSpace) -> list[Candidate]:
-        """Decoders of `space`: its default, the others that ship, the user's."""
-        return _of(space, _shipped(), self._users())
+    def of(self, space: LatentSpace, tell: Tell = lambda _: None) -> list[Candidate]:
+        """Decoders of `space`: its default, the others that ship, the user's. `tell` as for `candidates`."""
+        return _of(space, _shipped(tell), self._users())
 
     def choices(self) -> list[Choice]:
         """Of every decoder that has weights: whether it is taken where nothing else is asked for, and why."""
@@ -197,13 +201,19 @@ def _user(path: Path) -> Candidate:
     return Candidate(read_once(read_card, path), partial(read_decoder, path), path)
 
 
-def _shipped() -> list[Candidate]:
+def _shipped(tell: Tell = lambda _: None) -> list[Candidate]:
     """What ships and is unaltered; a broken installation still has decoders without weights."""
+    refused: list[DecoderFileError] = []
     try:
-        cards = shipped_cards(refused=lambda error: log.warning("%s", error))
+        cards = shipped_cards(refused=refused.append)
     except DecoderFileError as error:
+        refused.append(error)
+        cards = []
+    for error in refused:
         log.warning("%s", error)
-        return []
+    if refused:
+        more = f" (and {len(refused) - 1} more like it)" if len(refused) > 1 else ""
+        tell(f"{refused[0]}{more}")
     return [Candidate(card, partial(open_shipped, card.name), shipped_file(card.name)) for card in cards]
 
 

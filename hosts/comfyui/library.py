@@ -37,9 +37,9 @@ def candidates(
         evidence: what the model says of them.
         accelerated: whether they are on something faster than a CPU.
         wanted: what the user chose.
-        tell: is told why it cannot be had; the best at hand takes its place.
+        tell: is told why it cannot be had; the best at hand takes its place. So it is where what ships is damaged.
     """
-    choose = partial(catalogue().candidates, space, evidence=evidence, accelerated=accelerated)
+    choose = partial(catalogue().candidates, space, evidence=evidence, accelerated=accelerated, tell=tell)
     try:
         return choose(wanted if wanted != AUTO else Preferences.current().decoder)
     except SafelightError as error:

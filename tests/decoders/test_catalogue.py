@@ -369,10 +369,13 @@ def test_a_broken_installation_still_shows_something_and_says_why(tmp_path, inst
     shutil.copytree(shipped.WEIGHTS, folder)
     damage(folder)
     installed(folder)
+    told = []
     with caplog.at_level(logging.WARNING, "safelight.decoders"):
         for space in (SPACES["sd1"], SPACES["wan21"]):
-            assert names(Catalogue().candidates(space)) == ["principal"]
+            assert names(Catalogue().candidates(space, tell=told.append)) == ["principal"]
     assert caplog.records
+    assert len(told) == 2, "whoever watches a run is told once"
+    assert len(told[0]) < 500
     assert Catalogue().names() == [AUTO, *KINDS]
     with pytest.raises(UnknownDecoderError, match="At hand for it: none"):
         Catalogue().candidates(SPACES["sd1"], DEFAULTS["sd1"]["decoder"])
@@ -397,7 +400,9 @@ def test_one_altered_file_costs_only_itself(tmp_path, installed):
     default = DEFAULTS["sd1"]["decoder"]
     (folder / f"{default}.safetensors").write_bytes(b"altered")
     installed(folder)
-    chosen = names(Catalogue().candidates(SPACES["sd1"]))
+    told = []
+    chosen = names(Catalogue().candidates(SPACES["sd1"], tell=told.append))
+    assert [default in note for note in told] == [True]
     assert default not in chosen
     assert chosen[0].startswith("sd1-")
 
