@@ -186,12 +186,17 @@ def graph_of(model: dict, denoise: str, *, vae: bool = False, **settings) -> dic
 
 
 def play(server: Server, model: dict, denoise: str, *, vae: bool = False, **settings) -> dict:
-    item = server.wait(server.queue(graph_of(model, denoise, vae=vae, **settings)))
+    return played(server, server.queue(graph_of(model, denoise, vae=vae, **settings)), denoise, vae=vae)
+
+
+def played(server: Server, queued: int, denoise: str, *, vae: bool = False) -> dict:
+    """What came of a graph with a denoise node of this type."""
+    item = server.wait(queued)
     if item["status"] != "completed":
         return {"status": item["status"], "error": item.get("error_message"), "traceback": item.get("error_traceback")}
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline and not any(
-        name == "queue_item_status_changed" and data["item_id"] == item["item_id"] and data["status"] == "completed"
+        name == "queue_item_status_changed" and data["item_id"] == queued and data["status"] == "completed"
         for name, data in list(server.events)
     ):
         time.sleep(0.02)
@@ -199,7 +204,25 @@ def play(server: Server, model: dict, denoise: str, *, vae: bool = False, **sett
         "status": item["status"],
         "final": server.image(item, "vae").hex() if vae else None,
         "draft": server.image(item, "draft").hex(),
-        "previews": server.previews(item["item_id"], denoise),
+        "previews": server.previews(queued, denoise),
+    }
+
+
+def both(server: Server, model: dict, schedulers: list[str]) -> dict:
+    """What the core node and its twin make with each of these schedulers; all are queued before any is waited for."""
+    core, twin = "denoise_latents", "safelight_denoise_latents"
+    queued = {
+        name: (
+            server.queue(graph_of(model, core, scheduler=name)),
+            server.queue(
+                graph_of(model, twin, scheduler=name, write_intermediates=True, filename_prefix=f"schedulers/{name}")
+            ),
+        )
+        for name in schedulers
+    }
+    return {
+        name: {"core": played(server, plain, core), "twin": played(server, ours, twin)}
+        for name, (plain, ours) in queued.items()
     }
 
 
@@ -380,20 +403,7 @@ def main() -> None:
         known = {name: schema for name, schema in server.schemas.items() if "denoise" in name}
         seen["inputs"] = {name: sorted(schema["properties"]) for name, schema in known.items()}
         seen["versions"] = {name: schema["version"] for name, schema in known.items()}
-        seen["schedulers"] = {
-            name: {
-                "core": play(server, model, "denoise_latents", scheduler=name),
-                "twin": play(
-                    server,
-                    model,
-                    "safelight_denoise_latents",
-                    scheduler=name,
-                    write_intermediates=True,
-                    filename_prefix=f"schedulers/{name}",
-                ),
-            }
-            for name in schedulers
-        }
+        seen["schedulers"] = both(server, model, schedulers)
         seen["fit"] = fit(server, model)
     finally:
         server.stop()
