@@ -44,5 +44,5 @@ def candidates(
         return choose(wanted if wanted != AUTO else Preferences.current().decoder)
     except SafelightError as error:
         if wanted != AUTO:  # what a person always prefers need not be there for every space
-            tell(f"{error} Chosen automatically instead.")
+            tell(f"{str(error).rstrip('.')}. Chosen automatically instead.")
         return choose()
