@@ -145,6 +145,7 @@ async function start() {
 
   /** Hides the inputs that do nothing as things stand, but none that a link leads to. */
   function fold(node) {
+    if (!node.getLayoutWidgets) return; // older hosts (frontend 1.27) leave a hole where an input was, or never show it again
     const isFed = (name) => node.inputs?.some(({ widget, link }) => widget?.name === name && link != null);
     const valueOf = (name) => (isFed(name) ? undefined : node.widgets.find((one) => one.name === name)?.value);
     const idle = idleInputs(valueOf);

@@ -292,6 +292,7 @@ const SCENES = {
       told.push({ id, picture, runs: runs.length });
     };
     const save = async (command, name) => {
+      await clickOn(page, ".stage"); // as whoever saves does somewhere: the host then looks what has changed
       page.evaluate((command) => void window.app.extensionManager.command.execute(command), command);
       const field = page.locator("[role=dialog] input").last();
       await field.fill(name);
