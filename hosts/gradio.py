@@ -10,6 +10,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -134,17 +135,17 @@ class Page:
         same, hidden = gr.skip(), gr.update(visible=False)
         busy = gr.update(interactive=False), gr.update(interactive=True)
         yield same, "preparing", hidden, hidden, hidden, [], *busy
-        with tempfile.TemporaryDirectory(prefix="safelight-") as place:
-            try:
-                number = None if seed is None else int(seed)
-                for seen in self._studio.make(who, number, said(self._fields, asked)):
+        run = self._studio.make(who, None if seed is None else int(seed), said(self._fields, asked))
+        try:
+            with tempfile.TemporaryDirectory(prefix="safelight-") as place, closing(run):
+                for seen in run:
                     if seen.steps is None:
                         yield seen.picture, seen.words, same, same, same, same, *busy
                     else:
                         yield seen.picture, seen.words, *self._afterwards(seen.steps, seen.folder, Path(place))
-            except Exception as error:
-                yield same, describe(error), hidden, hidden, hidden, [], *self._idle()
-                raise gr.Error(describe(error)) from error
+        except Exception as error:
+            yield same, describe(error), hidden, hidden, hidden, [], *self._idle()
+            raise gr.Error(describe(error)) from error
 
     def _afterwards(self, steps: list[tuple[str, str]], folder: Path | None, place: Path) -> tuple[Any, ...]:
         gr, count = self._gradio, len(steps)

@@ -4,7 +4,7 @@ import inspect
 import random
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -89,7 +89,7 @@ class Studio:
         self._one_by_one = threading.Lock()
         self._under_way: dict[str, Background] = {}
 
-    def make(self, who: str, seed: int | None, asked: Mapping[str, Any]) -> Iterator[Seen]:
+    def make(self, who: str, seed: int | None, asked: Mapping[str, Any]) -> Generator[Seen, None, None]:
         """Runs the pipeline, and tells what is to be seen, until it has ended.
 
         Args:

@@ -1,0 +1,52 @@
+"""A tab of a real browser on somebody else's page, see `hand.mjs`; and what stands in the way of one."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def chromium() -> str | None:
+    return os.environ.get("SAFELIGHT_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def absent(*modules: str) -> list[str]:
+    """Of these modules, playwright-core, a Chromium and Node, those that are not there."""
+    playwright = Path(os.environ.get("SAFELIGHT_PLAYWRIGHT", "/nowhere")) / "node_modules/playwright-core"
+    wanted = {
+        **{module: importlib.util.find_spec(module) is not None for module in modules},
+        "playwright-core (SAFELIGHT_PLAYWRIGHT: a folder with node_modules)": playwright.is_dir(),
+        "a Chromium (SAFELIGHT_CHROMIUM)": chromium() is not None,
+        "Node": shutil.which("node") is not None,
+    }
+    return [what for what, found in wanted.items() if not found]
+
+
+class Hand:
+    """Does in a tab what it is told, and tells what is to be seen there.
+
+    Args:
+        profile: an empty folder for the browser's own files.
+    """
+
+    def __init__(self, profile: Path) -> None:
+        drive = ["node", str(HERE / "hand.mjs"), chromium() or "", str(profile)]
+        self._driver = subprocess.Popen(drive, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __call__(self, do: str, at: str | None = None, **facts: Any) -> Any:
+        self._driver.stdin.write(json.dumps({"do": do, "at": at, **facts}) + "\n")
+        self._driver.stdin.flush()
+        answer = json.loads(self._driver.stdout.readline())
+        assert "error" not in answer, f"{do} {at}: {answer['error']}"
+        return answer["told"]
+
+    def close(self) -> None:
+        self._driver.stdin.close()
+        self._driver.wait(30)
+        self._driver.stdout.close()

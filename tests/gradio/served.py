@@ -1,0 +1,28 @@
+"""The app on a tiny pipeline whose model waits, before each step, for a line on stdin: `python served.py FOLDER`."""
+
+import sys
+import threading
+from pathlib import Path
+
+folder = Path(sys.argv[1])
+sys.path.insert(0, str(Path(__file__).parent))
+
+import tiny  # noqa: E402
+from safelight.hosts.gradio import launch  # noqa: E402
+
+pipeline = tiny.pipeline(folder / "words")
+pipeline.set_progress_bar_config(disable=True)
+pipeline.save_pretrained(folder / "pipeline")
+go_on = threading.Semaphore(0)
+
+
+def wait(*_) -> None:
+    go_on.acquire(timeout=60)
+
+
+pipeline.unet.register_forward_pre_hook(wait)
+page = launch(pipeline, folder / "runs")
+print(page.local_url, flush=True)
+for line in sys.stdin:
+    go_on.release(int(line))
+page.close()
