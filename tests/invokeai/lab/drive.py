@@ -93,7 +93,9 @@ class Server:
         if "item_ids" in queued:
             return queued["item_ids"][0]
         batch = queued["batch"]["batch_id"]  # InvokeAI 5
-        return next(one["item_id"] for one in self.get("v1/queue/default/list")["items"] if one["batch_id"] == batch)
+        return next(
+            one["item_id"] for one in self.get("v1/queue/default/list?limit=1000")["items"] if one["batch_id"] == batch
+        )
 
     def wait(self, item: int) -> dict:
         while (found := self.get(f"v1/queue/default/i/{item}"))["status"] not in ENDS:
