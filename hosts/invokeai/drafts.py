@@ -1,6 +1,8 @@
 """Finished latents of InvokeAI become a picture without a VAE."""
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from ...decoders.errors import SpaceError
 from ...decoders.identify import Evidence, identify
 from ...decoders.spaces import LatentSpace
 from ...preview.encode import Encoding, Enlarge
+from ..encoding import encoding_of
 from .beliefs import with_batch
 from .watch import catalogue
 
@@ -31,6 +34,7 @@ def draft(
     space: str = FROM_MODEL,
     wanted: str = AUTO,
     enlarge: Enlarge = "off",
+    vae: Callable[[], AbstractContextManager[Any]] | None = None,
 ) -> Image.Image:
     """The first picture of `latents` `[B, C, H, W]`; of a video's, `[B, C, T, H, W]`, the frame in the middle.
 
@@ -41,6 +45,7 @@ def draft(
         space: the name of a latent space, or `FROM_MODEL`.
         wanted: a decoder.
         enlarge: to the size of the final image, and how.
+        vae: opens the one that is connected; None if none is. Only asked where the host's node has undone its norm.
 
     Raises:
         SafelightError: nobody said which space, there is no such decoder, or the latents are not of that space.
@@ -48,6 +53,8 @@ def draft(
     decoders = catalogue(root)
     latents = with_batch(latents)
     row = _space(decoders, latents, base, space)
+    if space == FROM_MODEL and base in UNDONE:
+        latents = _normed(latents[:1], row, base, vae)
     plain = row.unpack(latents[:1])
     frame = plain[:, :, plain.shape[2] // 2]
     chosen = decoders.candidates(row, wanted, accelerated=latents.device.type != "cpu")[0]
@@ -62,11 +69,27 @@ def _space(decoders: Catalogue, latents: Tensor, base: str | None, name: str) ->
         return decoders.spaces()[name]
     if base is None:
         raise SpaceError(f"space is `{FROM_MODEL}`, but no model is connected: connect the model, or choose the space.")
-    if base in UNDONE:
-        raise SpaceError(
-            f"latents of {base} leave InvokeAI's denoise node in a form that only its VAE reads; decode them with that."
-        )
     return identify(Evidence(host="invokeai", format_name=base, channels=latents.shape[1]), decoders.spaces())
+
+
+def _normed(
+    latents: Tensor, row: LatentSpace, base: str, vae: Callable[[], AbstractContextManager[Any]] | None
+) -> Tensor:
+    """What the host's denoise node has undone, done again."""
+    if vae is None:
+        raise SpaceError(
+            f"latents of {base} leave InvokeAI's denoise node in a form that only its VAE knows: connect the VAE as "
+            "well. It only gives its numbers, nothing is decoded by it."
+        )
+    with vae() as module:
+        return encoding_of(module).model(module, row, latents.float())
+
+
+@contextmanager
+def opened(context: Any, vae: Any) -> Iterator[Any]:
+    """A VAE of the host's, by its `ModelIdentifierField`."""
+    with context.models.load(vae).model_on_device() as (_, module):
+        yield module
 
 
 def base_of(*fields: Any) -> str | None:

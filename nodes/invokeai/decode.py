@@ -1,17 +1,18 @@
 """The node that decodes latents without a VAE."""
 
+from functools import partial
 from pathlib import Path
 from typing import Literal, Optional
 
 from invokeai.app.invocations.baseinvocation import BaseInvocation, Classification, invocation
 from invokeai.app.invocations.fields import Input, InputField, LatentsField, WithBoard, WithMetadata
-from invokeai.app.invocations.model import TransformerField, UNetField
+from invokeai.app.invocations.model import TransformerField, UNetField, VAEField
 from invokeai.app.invocations.primitives import ImageOutput
 from invokeai.app.services.config.config_default import get_config
 from invokeai.app.services.shared.invocation_context import InvocationContext
 
 from ...decoders.catalogue import AUTO
-from ...hosts.invokeai.drafts import FROM_MODEL, base_of, draft
+from ...hosts.invokeai.drafts import FROM_MODEL, base_of, draft, opened
 from ...hosts.invokeai.watch import catalogue
 
 CATALOGUE = catalogue(Path(get_config().root_path))
@@ -39,6 +40,11 @@ class SafelightQuickDecode(BaseInvocation, WithMetadata, WithBoard):
     transformer: Optional[TransformerField] = InputField(  # noqa: UP045
         default=None, description="The model that made the latents: tells what they mean.", input=Input.Connection
     )
+    vae: Optional[VAEField] = InputField(  # noqa: UP045
+        default=None,
+        description="For FLUX.2 alone: its VAE has numbers without which its latents cannot be read.",
+        input=Input.Connection,
+    )
     space: Literal[SPACES] = InputField(  # type: ignore[valid-type]
         default=FROM_MODEL, description="What the latents mean, where no model is connected. Shapes do not tell."
     )
@@ -58,5 +64,6 @@ class SafelightQuickDecode(BaseInvocation, WithMetadata, WithBoard):
             space=self.space,
             wanted=self.decoder,
             enlarge=self.enlarge,
+            vae=partial(opened, context, self.vae.vae) if self.vae else None,
         )
         return ImageOutput.build(context.images.save(image=image))

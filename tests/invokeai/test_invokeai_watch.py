@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -449,6 +450,32 @@ def test_a_draft_is_what_the_decoder_makes(noise, tmp_path):
 def test_a_draft_of_nobodys_latents_asks_whose_they_are(noise, tmp_path):
     with pytest.raises(SpaceError, match="no model is connected"):
         drafts.draft(noise, tmp_path, base=None)
+
+
+def test_finished_latents_of_flux2_are_drafted_with_the_numbers_of_its_vae(tmp_path):
+    """InvokeAI's denoise node hands them on without the batch norm that they were sampled with."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vae = diffusers.AutoencoderKLFlux2(
+            latent_channels=32,
+            block_out_channels=(8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            layers_per_block=1,
+            norm_num_groups=8,
+        ).eval()
+    vae.bn.running_mean.copy_(torch.linspace(-1, 1, 128))
+    vae.bn.running_var.copy_(torch.linspace(1, 3, 128))
+    sampled = torch.randn((1, 32, 6, 8), generator=torch.Generator().manual_seed(8))
+    packed = diffusers.Flux2Pipeline._patchify_latents(sampled)
+    std = (vae.bn.running_var + vae.bn.eps).sqrt()
+    undone = packed * std.view(1, -1, 1, 1) + vae.bn.running_mean.view(1, -1, 1, 1)
+    handed_on = diffusers.Flux2Pipeline._unpatchify_latents(undone)
+    with pytest.raises(SpaceError, match="connect the VAE as well"):
+        drafts.draft(handed_on, tmp_path, base="flux2")
+    picture = drafts.draft(handed_on, tmp_path, base="flux2", vae=lambda: nullcontext(vae))
+    expected = drafts.draft(sampled, tmp_path, base=None, space="flux2")
+    assert np.abs(np.asarray(picture, np.int16) - np.asarray(expected, np.int16)).max() <= 1
 
 
 def test_the_base_is_of_what_is_connected():
