@@ -51,9 +51,11 @@ class Screen(Sink):
         self._tell("safelight.step", facts)
 
     def close(self, state: State) -> None:
-        self._files.close(state)
-        self._folder.close(state)
-        self._tell("safelight.run", {**self._facts, "state": state})
+        try:
+            self._files.close(state)
+            self._folder.close(state)
+        finally:  # where its record cannot be written the run is over all the same
+            self._tell("safelight.run", {**self._facts, "state": state})
 
     def leave(self, state: State) -> None:
         self._folder.leave(state)

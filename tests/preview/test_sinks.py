@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from unittest.mock import ANY
 
 import numpy as np
@@ -347,6 +348,17 @@ def test_who_looks_is_told_that_a_run_is_over_whose_worker_does_not_come_back(fo
     screen.leave("interrupted")
     assert told[-1] == ("safelight.run", "interrupted")
     assert folder.manifest()["state"] == "interrupted"
+
+
+def test_who_looks_is_told_that_a_run_is_over_whose_folder_was_wiped(folder):
+    told = []
+    screen = Screen(Files(folder, Encoding()), lambda event, facts: told.append((event, facts["state"])), {"node": "2"})
+    screen.open()
+    shutil.rmtree(folder.path)
+    with pytest.raises(FileNotFoundError):
+        screen.close("finished")
+    assert told[-1] == ("safelight.run", "finished")
+    assert folder.manifest()["state"] == "finished"
 
 
 def test_a_step_of_many_files_is_told_without_their_names(folder, picture):
