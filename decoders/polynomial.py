@@ -7,6 +7,8 @@
 
 where x² and x³ stand for all products of two and three channels. With `kernel` k every term also looks at the k x k
 latent pixels around it (the border is repeated); with `subpixel` r every latent pixel becomes r x r picture pixels.
+With `overall` the constant depends on the mean of the latents over the whole picture, C + M mean(x): VAEs normalise
+over all of it, so what a latent pixel stands for depends on the others. In FLUX.2's space that is worth 2 dB.
 
 Source: https://discuss.huggingface.co/t/decoding-latents-to-rgb-without-upscaling/23204
 """
@@ -46,10 +48,18 @@ class Polynomial(Net):
         constant: whether there is one.
         kernel: k, odd.
         subpixel: r, at most `MAX_SUBPIXEL`.
+        overall: whether the constant depends on the whole picture.
     """
 
     def __init__(
-        self, channels: int, *, degree: int = 1, constant: bool = True, kernel: int = 1, subpixel: int = 1
+        self,
+        channels: int,
+        *,
+        degree: int = 1,
+        constant: bool = True,
+        kernel: int = 1,
+        subpixel: int = 1,
+        overall: bool = False,
     ) -> None:
         super().__init__()
         if degree not in DEGREES:
@@ -62,21 +72,35 @@ class Polynomial(Net):
         outputs = 3 * subpixel**2
         self.weight = nn.Parameter(torch.zeros(outputs, count_features(channels, degree), kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs)) if constant else None
+        self.overall = nn.Parameter(torch.zeros(outputs, channels)) if overall else None
         self._indices: list[Tensor] = []
 
     def rescale(self, black: float, white: float) -> None:
         constant = self.weight.new_zeros(len(self.weight)) if self.bias is None else self.bias.data
         self.bias = nn.Parameter((constant - black) / (white - black))
         self.weight.data /= white - black
+        if self.overall is not None:
+            self.overall.data /= white - black
 
     def forward(self, latents: Tensor) -> Tensor:
-        if self.degree == 2 and len(self.weight) == 3 and self.weight.shape[-1] == 1:
-            return self._nest(latents)
-        x = self.products(latents)
-        if reach := self.weight.shape[-1] // 2:
-            x = F.pad(x, (reach,) * 4, mode="replicate")
-        rgb = F.conv2d(x, self.weight, self.bias)
+        constant = self._constant(latents)
+        if self.weight.shape[-1] > 1:
+            reach = self.weight.shape[-1] // 2
+            rgb = F.conv2d(F.pad(self.products(latents), (reach,) * 4, mode="replicate"), self.weight)
+            rgb = rgb if constant is None else rgb.add_(constant[..., None])
+        elif self.degree == 2 and len(self.weight) == 3:
+            rgb = self._nest(latents, constant)
+        else:
+            rgb = _mix(self.weight[:, :, 0, 0], self.products(latents), constant)
         return F.pixel_shuffle(rgb, self.scale) if self.scale > 1 else rgb
+
+    def _constant(self, latents: Tensor) -> Tensor | None:
+        """`[B or 1, outputs, 1]`."""
+        constant = None if self.bias is None else self.bias[None, :, None]
+        if self.overall is None:
+            return constant
+        told = F.linear(latents.mean((2, 3)), self.overall)[:, :, None]
+        return told if constant is None else told + constant
 
     def products(self, latents: Tensor) -> Tensor:
         """The products of `monomials`, `[B, F, H, W]`."""
@@ -91,13 +115,23 @@ class Polynomial(Net):
         higher = [reduce(torch.mul, (latents[:, channel] for channel in factors)) for factors in self._indices]
         return torch.cat([latents, *higher], dim=1)
 
-    def _nest(self, latents: Tensor) -> Tensor:
+    def _nest(self, latents: Tensor, constant: Tensor | None) -> Tensor:
         """`x (A x + B) + C` for `A x² + B x + C`: the products, 528 of 32 channels, are never made."""
         channels = latents.shape[1]
         weight = self.weight[:, :, 0, 0]
         upper = torch.triu_indices(channels, channels, device=weight.device)
         matrices = weight.new_zeros(3, channels, channels)
         matrices[:, upper[0], upper[1]] = weight[:, channels:]
-        factors = F.conv2d(latents, matrices.flatten(0, 1)[:, :, None, None], weight[:, :channels].flatten())
+        factors = _mix(matrices.flatten(0, 1), latents, weight[:, :channels].reshape(1, -1, 1))
         rgb = factors.unflatten(1, (3, channels)).mul_(latents[:, None]).sum(2)
-        return rgb if self.bias is None else rgb + self.bias[:, None, None]
+        return rgb if constant is None else rgb.add_(constant[..., None])
+
+
+def _mix(matrix: Tensor, x: Tensor, constant: Tensor | None) -> Tensor:
+    """`matrix` `[n, F]` times the features of each pixel of `x` `[B, F, H, W]`: `[B, n, H, W]`.
+
+    One product: a 1x1 convolution takes up to ten times as long, since it waits for a second core.
+    """
+    rows, many = x.flatten(2), matrix.expand(len(x), -1, -1)
+    mixed = many @ rows if constant is None else torch.baddbmm(constant, many, rows)
+    return mixed.unflatten(2, x.shape[2:])

@@ -7,6 +7,8 @@ from safelight.decoders.kinds import KINDS
 from torch.utils.flop_counter import FlopCounterMode
 
 SIDE = 8
+# What multiplies weights; other kinds have products of other things besides.
+PRODUCTS = dict.fromkeys(KINDS, ("convolution",)) | {"polynomial": ("convolution", "mm")}
 
 EXACT = [
     ("polynomial", {"channels": 16}),
@@ -40,10 +42,9 @@ def made(kind, settings):
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         list(net.frames(latents[:, :, None]))
-    convolutions = sum(
-        flops for op, flops in counter.get_flop_counts().get("Global", {}).items() if "convolution" in str(op)
-    )
-    return net, convolutions / 2 / (height * SIDE)
+    counts = counter.get_flop_counts().get("Global", {})
+    products = sum(flops for op, flops in counts.items() if any(name in str(op) for name in PRODUCTS[kind]))
+    return net, products / 2 / (height * SIDE)
 
 
 @pytest.mark.parametrize(("kind", "settings"), EXACT, ids=str)

@@ -63,6 +63,29 @@ def test_a_polynomial_gives_what_plain_loops_give(degree, constant, kernel, subp
         np.testing.assert_allclose(picture.numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("output_range", [None, (-1, 1)], ids=str)
+@pytest.mark.parametrize(("degree", "kernel", "subpixel"), [(1, 1, 1), (2, 1, 1), (2, 3, 2), (3, 1, 1)])
+@pytest.mark.parametrize("constant", [True, False], ids=["constant", "none"])
+def test_with_an_overall_view_the_constant_is_that_of_the_picture_s_mean(
+    degree, kernel, subpixel, constant, output_range
+):
+    rng = np.random.default_rng(degree)
+    outputs = 3 * subpixel**2
+    weight = rng.normal(size=(outputs, count_features(CHANNELS, degree), kernel, kernel))
+    bias, overall = rng.normal(size=outputs), rng.normal(size=(outputs, CHANNELS))
+    latents = rng.normal(size=(2, CHANNELS, HEIGHT, WIDTH))
+    settings = {"channels": CHANNELS, "degree": degree, "constant": constant, "kernel": kernel, "subpixel": subpixel}
+    settings |= {"overall": True} | ({"output_range": output_range} if output_range else {})
+    state = {"weight": torch.from_numpy(weight), "overall": torch.from_numpy(overall)}
+    net = build("polynomial", settings, state | ({"bias": torch.from_numpy(bias)} if constant else {}))
+    with torch.no_grad():
+        rgb = net(torch.from_numpy(latents).float())
+    for picture, one in zip(rgb, latents, strict=True):
+        own = overall @ one.mean((1, 2)) + (bias if constant else 0)
+        expected = polynomial_by_loops(one, weight, own, degree, kernel, subpixel, *(output_range or (0, 1)))
+        np.testing.assert_allclose(picture.numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("channels", "degree", "count"), [(4, 1, 4), (4, 2, 14), (4, 3, 34), (16, 3, 968), (32, 3, 6544)]
 )
