@@ -8,10 +8,11 @@ pictures that were held back.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ FORMAT = "safelight.statistics/1"
 MAX_HEADER_BYTES = 64 << 20  # of a file: with the keys of a million pictures
 MAX_FEATURES = 5000  # X'X of as many takes 200 MB
 RIDGES = tuple(10.0**exponent for exponent in range(-8, 3))
+OVERALL_RIDGES = (0.0, 1e-3, 1e-2, 1e-1, 1.0, math.inf)  # of ten pictures, say, the means tell nothing
 ROWS = 4096  # of features at a time, so that memory does not grow with the picture
 # A variance or a pivot below this share of what it was made from is rounding of float64, not news.
 ROUNDING = 1e-12
@@ -43,23 +45,29 @@ class Form:
     degree: int = 1
     kernel: int = 1
     subpixel: int = 1
+    overall: bool = False
 
     def __post_init__(self) -> None:
         if self.channels < 1:
             raise ValueError(f"expected channels from 1 up, got {self.channels}")
         with torch.device("meta"):  # nothing is allocated; what makes no sense is refused
             Polynomial(1, degree=self.degree, kernel=self.kernel, subpixel=self.subpixel)
-        if self.features > MAX_FEATURES:
+        if self.local > MAX_FEATURES:
             raise FitError(
                 f"a polynomial of degree {self.degree} in {self.channels} channels over {self.kernel} x {self.kernel} "
-                f"latent pixels has {self.features:,} features, and their products would take "
-                f"{8 * self.features**2 / 1e9:,.1f} GB; at most {MAX_FEATURES:,} are solved for: "
+                f"latent pixels has {self.local:,} features, and their products would take "
+                f"{8 * self.local**2 / 1e9:,.1f} GB; at most {MAX_FEATURES:,} are solved for: "
                 "choose a lower degree or a smaller kernel"
             )
 
     @property
     def features(self) -> int:
         """Per latent pixel, without the constant."""
+        return self.local + self.channels * self.overall
+
+    @property
+    def local(self) -> int:
+        """Those of the latent pixels around it; the others are the means over the whole picture."""
         return count_features(self.channels, self.degree) * self.kernel**2
 
     @property
@@ -112,10 +120,12 @@ class Sums:
         both.xx, both.xy, both.yy = self.xx + other.xx, self.xy + other.xy, self.yy + other.yy
         return both
 
-    def solve(self, ridge: float = 0.0) -> Tensor:
+    def solve(self, ridge: float = 0.0, overall_ridge: float = 0.0) -> Tensor:
         """The coefficients `[F + 1, outputs]` that err least, the constant last.
 
         Features are standardised first, so that one ridge suits powers of all sizes; the constant is not held back.
+        Means over whole pictures have another one besides: there are as many of them as pictures, not as pixels.
+        `inf` leaves them out.
 
         Raises:
             FitError: there are too few pixels to tell the features apart, or the pictures show nothing.
@@ -126,21 +136,26 @@ class Sums:
         covariance = self.xx[:-1, :-1] / self.rows - torch.outer(mean_x, mean_x)
         # A feature that never changes says nothing: its weight is 0.
         live = covariance.diagonal() > ROUNDING * self.xx.diagonal()[:-1] / self.rows
+        if overall_ridge == math.inf:
+            live[self.form.local :] = False
         if not live.any() or (self.yy / self.rows - mean_y.square() <= ROUNDING * self.yy / self.rows).all():
             what = "pictures" if live.any() else "latents"
             raise FitError(f"the {what} are of one colour all over; give pictures that show something")
-        if self.rows <= self.form.features:
+        if self.rows <= self.form.local:
             raise FitError(
-                f"{self.rows:,} latent pixels are too few for {self.form.features:,} features; "
+                f"{self.rows:,} latent pixels are too few for {self.form.local:,} features; "
                 "give more pictures, or choose a lower degree or a smaller kernel"
             )
         scale = torch.where(live, covariance.diagonal().clamp(min=1e-300).rsqrt(), 0.0)
-        system = covariance * scale[:, None] * scale + torch.diag(ridge + (~live).double())
+        held_back = ridge + (~live).double()
+        if overall_ridge != math.inf:
+            held_back[self.form.local :] += overall_ridge
+        system = covariance * scale[:, None] * scale + torch.diag(held_back)
         target = (self.xy[:-1] / self.rows - torch.outer(mean_x, mean_y)) * scale[:, None]
         factor, failed = torch.linalg.cholesky_ex(system)
         if failed or factor.diagonal().square().min() < ROUNDING:
             raise FitError(
-                f"{self.rows:,} latent pixels do not tell {self.form.features:,} features apart; "
+                f"{self.rows:,} latent pixels do not tell {self.form.local:,} features apart; "
                 "give more, and more varied, pictures, or a larger ridge"
             )
         weights = torch.cholesky_solve(target, factor) * scale[:, None]
@@ -208,7 +223,7 @@ class Sums:
 
 
 def features(latents: Tensor, form: Form) -> Tensor:
-    """Rows of features `[B*h*w, F]` in the order of the polynomial's weights.
+    """Rows of features of latent pixels `[B*h*w, local]` in the order of the polynomial's weights.
 
     Args:
         latents: `[B, C, h + k - 1, w + k - 1]`, the border of half a kernel around them, which gets no rows.
@@ -224,30 +239,47 @@ def _rows(latents: Tensor, rgb: Tensor, form: Form) -> Iterator[tuple[Tensor, Te
     padded = F.pad(latents, (border // 2,) * 4, mode="replicate")
     colours = F.pixel_unshuffle(rgb, form.subpixel)
     lines = max(1, ROWS // latents.shape[3])
-    for one, its_colours in zip(padded, colours, strict=True):
+    for one, its_colours, mean in zip(padded, colours, latents.mean((2, 3)), strict=True):
         for top in range(0, latents.shape[2], lines):
             x = features(one[None, :, top : top + lines + border], form)
+            if form.overall:
+                x = torch.cat([x, mean.expand(len(x), -1)], dim=1)
             yield F.pad(x, (0, 1), value=1.0), its_colours[:, top : top + lines].flatten(1).T
 
 
-def choose_ridge(fit: Sums, held_back: Sums, ridges: Sequence[float] = RIDGES) -> float:
-    """The ridge whose solution of `fit` errs least on `held_back`."""
+class Ridges(NamedTuple):
+    """How much weights are held back: all of them, and those of means over whole pictures besides."""
+
+    ridge: float
+    overall: float
+
+
+def choose_ridge(fit: Sums, held_back: Sums, ridges: Sequence[float] = RIDGES) -> Ridges:
+    """The ridges whose solution of `fit` errs least on `held_back`: that of all without the means, then theirs."""
+    ridge = _least({ridge: Ridges(ridge, math.inf) for ridge in ridges}, fit, held_back)
+    if not fit.form.overall:
+        return Ridges(ridge, 0.0)
+    return Ridges(ridge, _least({overall: Ridges(ridge, overall) for overall in OVERALL_RIDGES}, fit, held_back))
+
+
+def _least(tried: Mapping[float, Ridges], fit: Sums, held_back: Sums) -> float:
     errors: dict[float, float] = {}
-    for ridge in ridges:
+    for name, ridges in tried.items():
         try:
-            solution = fit.solve(ridge)
+            solution = fit.solve(*ridges)
         except FitError:  # too small a ridge for so few pictures
-            if ridge == max(ridges):
+            if name == max(tried):
                 raise
             continue
-        errors[ridge] = held_back.mse(solution)
+        errors[name] = held_back.mse(solution)
     return min(errors, key=errors.__getitem__)
 
 
 def weights(coefficients: Tensor, form: Form) -> Mapping[str, Tensor]:
     """The tensors of a `polynomial` decoder with these coefficients."""
-    kernel = coefficients[:-1].T.reshape(form.outputs, -1, form.kernel, form.kernel)
-    return {"weight": kernel.float().contiguous(), "bias": coefficients[-1].float()}
+    kernel = coefficients[: form.local].T.reshape(form.outputs, -1, form.kernel, form.kernel)
+    tensors = {"weight": kernel.float().contiguous(), "bias": coefficients[-1].float()}
+    return tensors | ({"overall": coefficients[form.local : -1].T.float().contiguous()} if form.overall else {})
 
 
 def digest(facts: str, tensors: Tensors) -> str:

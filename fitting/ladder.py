@@ -36,6 +36,8 @@ class Rung:
 
 
 def _polynomial(title: str, **settings: Any) -> Rung:
+    """Its constant depends on the whole picture, as far as that helps on what is held back."""
+    settings["overall"] = True
     return Rung(title=title, kind="polynomial", settings=lambda channels, _: {"channels": channels, **settings})
 
 
@@ -56,6 +58,7 @@ LADDER: Mapping[str, Rung] = {
             "degree": 1,
             "kernel": 5,
             "subpixel": _subpixels(downscale),
+            "overall": True,
         },
     ),
     "mlp": Rung(
@@ -136,9 +139,9 @@ def fit(
             for step, (sums, some, at) in enumerate(parts, 1):
                 sums.add(some.latents[at].float(), some.rgb(form.subpixel, at))
                 report(Progress(step, len(parts), math.nan, math.nan))
-            ridge = choose_ridge(fitted, chosen)
-            held_db = -10 * math.log10(max(chosen.mse(fitted.solve(ridge)), 1e-12))
-            net = build(rung.kind, settings, weights((fitted + chosen).solve(ridge), form))
+            ridges = choose_ridge(fitted, chosen)
+            held_db = -10 * math.log10(max(chosen.mse(fitted.solve(*ridges)), 1e-12))
+            net = build(rung.kind, settings, weights((fitted + chosen).solve(*ridges), form))
         else:
             with torch.device("meta"):  # nothing is drawn from the global random state; `train` draws first weights
                 net = KINDS[rung.kind](**settings)

@@ -11,7 +11,7 @@ import torch
 from safelight.decoders.errors import FitError
 from safelight.decoders.files import build
 from safelight.fitting import closed
-from safelight.fitting.closed import FORMAT, MAX_FEATURES, RIDGES, Form, Sums, choose_ridge, digest, weights
+from safelight.fitting.closed import FORMAT, MAX_FEATURES, RIDGES, Form, Ridges, Sums, choose_ridge, digest, weights
 from safetensors.torch import save_file
 
 FORMS = [
@@ -19,6 +19,7 @@ FORMS = [
     for channels, degree, kernel in [(4, 1, 1), (4, 1, 3), (4, 1, 5), (4, 2, 1), (3, 2, 3), (4, 3, 1), (2, 3, 3)]
     for subpixel in (1, 2)
 ]
+FORMS += [Form(channels=3, overall=True), Form(channels=3, degree=2, kernel=3, subpixel=2, overall=True)]
 
 
 def random(*shape, seed=0):
@@ -48,6 +49,7 @@ def table(latents, rgb, form):
     products = [m for d in range(1, form.degree + 1) for m in combinations_with_replacement(range(channels), d)]
     rows, colours = [], []
     for b in range(count):
+        means = list(latents[b].mean((1, 2))) if form.overall else []
         for i in range(h):
             for j in range(w):
                 around = [
@@ -55,7 +57,7 @@ def table(latents, rgb, form):
                     for di in range(-reach, reach + 1)
                     for dj in range(-reach, reach + 1)
                 ]
-                rows.append([math.prod(pixel[c] for c in m) for m in products for pixel in around] + [1.0])
+                rows.append([math.prod(pixel[c] for c in m) for m in products for pixel in around] + [*means, 1.0])
                 colours.append(rgb[b, :, i * r : i * r + r, j * r : j * r + r].ravel())
     return np.array(rows), np.array(colours)
 
@@ -173,7 +175,8 @@ def test_the_error_of_any_solution_is_told_from_sums_alone(form):
     fit, judge = pictures(5, form), pictures(2, form, seed=5)
     solution = sums_of(form, fit).solve(0.01)
     net = build("polynomial", asdict(form), weights(solution, form)).double()
-    net.load_state_dict({"weight": weights(solution, form)["weight"].double(), "bias": solution[-1]})
+    exact = {key: tensor.double() for key, tensor in weights(solution, form).items()}
+    net.load_state_dict(exact | {"bias": solution[-1]})
     with torch.no_grad():
         expected = (net(judge[0]) - judge[1]).square().mean()
     assert sums_of(form, judge).mse(solution) == pytest.approx(float(expected), rel=1e-6)
@@ -200,16 +203,50 @@ def test_few_noisy_pixels_get_a_larger_ridge_than_many_clean_ones():
     held = sums_of(form, noisy(8, form, 1.0, seed=99))
     few = choose_ridge(sums_of(form, noisy(2, form, 3.0, seed=1)), held)
     many = choose_ridge(sums_of(form, noisy(16, form, 0.0, seed=2)), sums_of(form, noisy(8, form, 0.0, seed=98)))
-    assert few >= 0.1
-    assert many == min(RIDGES)
+    assert few.ridge >= 0.1
+    assert many == Ridges(min(RIDGES), 0.0)
 
 
 def test_the_chosen_ridge_errs_least_on_what_was_held_back():
     form = Form(channels=4, kernel=3)
     fit, held = sums_of(form, noisy(2, form, 2.0, seed=1)), sums_of(form, noisy(4, form, 0.0, seed=2))
     chosen = choose_ridge(fit, held)
-    assert min(RIDGES) < chosen < max(RIDGES)
-    assert held.mse(fit.solve(chosen)) == min(held.mse(fit.solve(ridge)) for ridge in RIDGES)
+    assert min(RIDGES) < chosen.ridge < max(RIDGES)
+    assert held.mse(fit.solve(*chosen)) == min(held.mse(fit.solve(ridge)) for ridge in RIDGES)
+
+
+def brightness(count, form, told, seed):
+    """Pictures as bright as the mean of their own latents says, or says by chance."""
+    latents = random(count, form.channels, 8, 8, seed=seed) + random(count, form.channels, 1, 1, seed=seed + 1)
+    means = latents.mean((2, 3), keepdim=True) if told else random(count, form.channels, 1, 1, seed=seed + 2)
+    return latents, 0.5 + 0.02 * latents[:, :3] + 0.1 * means[:, :3]
+
+
+def test_what_the_whole_picture_tells_is_used_where_it_helps_on_what_was_held_back():
+    form, alone = Form(channels=4, overall=True), Form(channels=4)
+    pairs, held_pairs = brightness(40, form, True, 1), brightness(20, form, True, 9)
+    fit, held = sums_of(form, pairs), sums_of(form, held_pairs)
+    chosen = choose_ridge(fit, held)
+    assert chosen.overall < 0.1
+    assert held.mse(fit.solve(*chosen)) < 1e-6
+    assert sums_of(alone, held_pairs).mse(sums_of(alone, pairs).solve(chosen.ridge)) > 1e-3
+
+
+def test_what_few_pictures_only_seem_to_tell_is_left_out():
+    form, alone = Form(channels=4, overall=True), Form(channels=4)
+    pairs, held = brightness(4, form, False, 1), sums_of(form, brightness(20, form, False, 9))
+    fit = sums_of(form, pairs)
+    ridge, overall = choose_ridge(fit, held)
+    assert overall >= 1.0
+    left_out = fit.solve(ridge, math.inf)
+    assert not left_out[4:-1].any()
+    torch.testing.assert_close(left_out[[0, 1, 2, 3, -1]], sums_of(alone, pairs).solve(ridge))
+
+
+def test_one_picture_tells_nothing_of_others():
+    form = Form(channels=4, overall=True)
+    sums = sums_of(form, pictures(1, form))
+    assert not sums.solve(1e-6)[4:-1].any()
 
 
 def test_a_ridge_too_small_for_a_channel_made_of_others_is_passed_over():
@@ -219,7 +256,7 @@ def test_a_ridge_too_small_for_a_channel_made_of_others_is_passed_over():
     sums = sums_of(form, (latents, rgb))
     with pytest.raises(FitError, match=r"192 latent pixels do not tell 4 features apart; .* a larger ridge"):
         sums.solve()
-    assert choose_ridge(sums, sums, (0.0, 1e-4)) == 1e-4
+    assert choose_ridge(sums, sums, (0.0, 1e-4)).ridge == 1e-4
 
 
 def test_without_any_ridge_that_works_the_reason_is_told():

@@ -1,5 +1,6 @@
 """Every rung fitted on toy pairs, written, read back, and measured."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from safelight.decoders.errors import FitError
 from safelight.decoders.files import read_decoder, write_decoder
 from safelight.decoders.kinds import KINDS
 from safelight.decoders.polynomial import Polynomial
+from safelight.fitting import closed
 from safelight.fitting.judge import psnr_db, ssim
 from safelight.fitting.ladder import LADDER, SUBPIXEL_MOST, fit, measure
 from safelight.fitting.pairs import Pairs
@@ -51,16 +53,20 @@ def test_a_higher_degree_is_more_truthful(toy_pairs):
     assert quadratic > affine + 10  # the toy is bent by a square root
 
 
-def test_a_closed_form_is_solved_on_all_pairs_with_the_ridge_chosen_on_those_held(toy_pairs):
+@pytest.mark.parametrize("helps", [True, False])
+def test_a_closed_form_is_solved_on_all_pairs_with_the_ridge_chosen_on_those_held(toy_pairs, monkeypatch, helps):
+    monkeypatch.setattr(closed, "OVERALL_RIDGES", (0.0 if helps else math.inf,))
     pairs, held = toy_pairs(12), toy_pairs(4, seed=1)
     both = pairs + held
     x = both.latents.permute(0, 2, 3, 1).reshape(-1, 4).double()
-    x = torch.cat([x, torch.ones(len(x), 1)], 1)
+    means = both.latents.double().mean((2, 3)).repeat_interleave(both.latents[0, 0].numel(), 0)
+    x = torch.cat([x, helps * means, torch.ones(len(x), 1)], 1)
     y = both.rgb(1).permute(0, 2, 3, 1).reshape(-1, 3).double()
-    expected = torch.linalg.lstsq(x, y).solution
+    expected = torch.linalg.lstsq(x, y, driver="gelsd").solution
     net = fit(LADDER["affine"], pairs, held).net
     torch.testing.assert_close(net.weight[:, :, 0, 0].double(), expected[:4].T, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(net.bias.double(), expected[4], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(net.overall.double(), expected[4:8].T, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(net.bias.double(), expected[8], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["affine", "conv", "mlp"])
