@@ -22,8 +22,8 @@ from .sink import Sink
 
 Batch = Literal["grid", "first", "all files"]
 
-# What a machine has to spare beside a sampler. Two at least: one falls behind twenty PNGs of 1024 px a second, and where
-# the sampler has the cores itself it is no faster than that (`python -m safelight.benchmarks --only writing`).
+# What a machine has to spare beside a sampler. Two at least: one falls behind twenty PNGs of 1024 px a second, and if
+# the sampler has the cores itself that is no faster (`python -m safelight.benchmarks --only writing`).
 ENCODERS = max(2, min(4, (os.cpu_count() or 1) // 2))
 WAITING_BYTES = 256 << 20  # of pictures, where one is a large batch or a video
 MIN_FRAMES = 8  # fewer would show no movement
