@@ -165,10 +165,19 @@ def kill_worker(_: str) -> None:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
 
 
+def remove(path: str) -> None:
+    """A folder that somebody else is still writing into."""
+    for _ in range(1000):
+        shutil.rmtree(path, ignore_errors=True)
+        if not pathlib.Path(path).exists():
+            return
+    raise OSError(f"{path}: cannot be removed")
+
+
 ACTIONS: dict[str, Callable[[str], object]] = {
     "cancel": lambda _: comfy.model_management.interrupt_current_processing(),
     "worker is killed": kill_worker,
-    "folder is removed": shutil.rmtree,
+    "folder is removed": remove,
     "file is put there": lambda path: pathlib.Path(path).write_bytes(b"somebody else's"),
     "folder is put there": lambda path: pathlib.Path(path).mkdir(),
 }

@@ -18,9 +18,9 @@ SAMPLING = {
 
 
 class LabNested:
-    """Samples, and at step `at` of that samples with the same model from another seed, as a detailer in a callback.
+    """Samples, and at step `at` of that samples with another model from another seed, as a detailer in a callback.
 
-    Gives both results.
+    Gives both results. With the same model the host itself does not.
     """
 
     RETURN_TYPES = ("LATENT", "LATENT")
@@ -28,16 +28,16 @@ class LabNested:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:  # noqa: N802 - the host's name
-        return {"required": {**SAMPLING, "at": ("INT", {"default": 2})}}
+        return {"required": {**SAMPLING, "other": ("MODEL",), "at": ("INT", {"default": 2})}}
 
-    def sample(self, model, positive, negative, latent_image, seed, steps, at):
+    def sample(self, model, positive, negative, latent_image, seed, steps, other, at):
         told, inner = (1.0, "euler", "normal", positive, negative, latent_image), []
 
         def wrapper(executor, noise, latent, sampler, sigmas, denoise_mask, callback, *args, **kwargs):
             def watched(step, x0, x, total):
                 callback(step, x0, x, total)
                 if step + 1 == at:
-                    inner.extend(nodes.common_ksampler(model, seed + 1, steps, *told))
+                    inner.extend(nodes.common_ksampler(other, seed + 1, steps, *told))
 
             return executor(noise, latent, sampler, sigmas, denoise_mask, watched, *args, **kwargs)
 

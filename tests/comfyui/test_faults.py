@@ -1,0 +1,778 @@
+"""Whatever breaks while a real server samples: the result is what it would have been, the user is told, nothing stays.
+
+SAFELIGHT_TRIES=20            of each fault that has a random moment, instead of two
+SAFELIGHT_NIGHT=1             what hangs does so for longer than anybody waits, in real minutes
+"""
+
+import io
+import itertools
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import urllib.request
+import uuid
+
+import pytest
+import torch
+from PIL import Image
+from safelight.hosts.view import serve
+from safelight.preview.saved import SavedRun
+from safetensors.torch import save_file
+
+from .conftest import FOLDER, serving
+
+STEPS, STEP_MS = 8, 40.0
+SEED = 4242
+PREVIEW, SAMPLER, TROUBLE = "2", "4", "30"
+TRIES = int(os.environ.get("SAFELIGHT_TRIES", "2"))
+NIGHT = float(os.environ.get("SAFELIGHT_NIGHT", "0"))
+STEPS_NAMED = re.compile(r"\bsteps? (\d+(?:-\d+)?(?:, \d+(?:-\d+)?)*)")
+SETTLED_S = 10.0  # that what a run has left may take to go
+ALIKE_BYTES = 96 << 20  # that a server may have grown by, after some dozens of runs
+BEFORE, AFTER = "before the host's callback", "after the host's callback"
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def named(notes):
+    """All steps that notes speak of."""
+    found = set()
+    for span in STEPS_NAMED.findall("\n".join(notes)):
+        for part in span.split(", "):
+            first, _, last = part.partition("-")
+            found |= set(range(int(first), int(last or first) + 1))
+    return found
+
+
+class Ward:
+    """A server whose runs get into trouble, and what must hold afterwards."""
+
+    def __init__(self, server, wire):
+        self.server, self.wire = server, wire
+        self._again = itertools.count(1)
+        self._digests = {}
+        self.play(self.graph(preview={}))  # the first picture of a process takes its time
+        self.wait_until_quiet()
+        self.rss = self.process()["rss"]
+
+    def graph(self, what=None, *, at=3, times=0, path="", when=AFTER, close_s=0.0, name="runs", preview=None, **how):
+        """One whose sampler gets into trouble; it writes its steps to `<output>/faults/<name>_00001` and so on."""
+        how = {"steps": STEPS, "step_ms": STEP_MS, "seed": SEED, "again": next(self._again), **how}
+        kept = {"write_intermediates": True, "filename_prefix": f"faults/{name}"}
+        graph = self.wire(preview={**kept, **(preview or {})}, **how)
+        if what is not None:
+            trouble = {"model": ["1", 0], "what": what, "at": at, "times": times, "path": str(path), "when": when}
+            graph[TROUBLE] = {"class_type": "LabTrouble", "inputs": {**trouble, "close_s": close_s}}
+            graph[PREVIEW]["inputs"]["model"] = [TROUBLE, 0]
+        return graph
+
+    def play(self, *graphs, **how):
+        return self.server.play(*graphs, **how)
+
+    def digest(self, graph):
+        """What comes of it without our node, and without trouble."""
+        stock = {key: value for key, value in graph[SAMPLER]["inputs"].items() if key != "model"}
+        model = {key: value for key, value in graph["1"]["inputs"].items() if key not in ("again", "step_ms")}
+        key = json.dumps([stock, model], sort_keys=True)
+        if key not in self._digests:
+            bare = self.wire.without_preview(graph)
+            bare.pop(TROUBLE, None)
+            bare[SAMPLER]["inputs"]["model"] = ["1", 0]
+            bare["1"]["inputs"].update(again=next(self._again), step_ms=0.0)
+            self._digests[key] = self.play(bare).digest
+        return self._digests[key]
+
+    def process(self):
+        return self.server.get("/lab/process").json()
+
+    def wait_until_quiet(self):
+        """What is left of runs once everything has had time to go; fails if something stays."""
+        end = time.monotonic() + SETTLED_S
+        while True:
+            told = self.process()
+            threads = [name for name in told["threads"] if name.startswith("safelight-")]
+            places = str(self.server.output), str(self.server.temp), str(self.server.models)
+            open_files = [name for name in told["files"] if name.startswith(places)]
+            alive = {name: n for name, n in told["ours"].items() if name in OF_A_RUN}
+            if not threads and not alive and not open_files:
+                return
+            assert time.monotonic() < end, f"left behind: {threads}, {alive}, {open_files}"
+
+    def live(self, played):
+        """The manifest of a run as the viewer is told it."""
+        run = played.named("safelight.run")[-1].data["run"]
+        return self.server.get(f"/safelight/runs/{run}").json()
+
+    def goes_on_beside(self):
+        """Another run is kept to its last step while something hangs."""
+        graph = self.graph(name="beside", step_ms=0.0)
+        played = self.play(graph)
+        assert played.ends == ["execution_success"]
+        assert played.digest == self.digest(graph)
+        assert (self.live(played)["state"], self.live(played)["notes"]) == ("finished", [])
+
+    def goes_on(self):
+        """Another run, with nothing in its way, is kept to its last step."""
+        graph = self.graph(name="afterwards", step_ms=0.0)
+        played = self.play(graph)
+        assert played.ends == ["execution_success"], played.named("execution_error")
+        assert played.digest == self.digest(graph)
+        manifest = self.live(played)
+        assert (manifest["state"], manifest["notes"]) == ("finished", [])
+        folder = max((self.server.output / "faults").glob("afterwards_*"))
+        kept = json.loads((folder / "run.json").read_text())
+        assert [step["index"] for step in kept["steps"] if step["files"]] == list(range(1, STEPS + 1))
+        assert_whole(folder, kept)
+
+
+OF_A_RUN = ("Watch", "Pipeline", "Mailbox", "Letter", "Snapshots", "Snapshot", "Developer", "Full", "Files")
+
+
+def assert_whole(folder, manifest):
+    """Every file that is listed is there and can be opened, and none is there half written."""
+    listed = {name for step in manifest["steps"] for name in step["files"]}
+    for name in listed:
+        with Image.open(io.BytesIO((folder / name).read_bytes())) as picture:
+            picture.load()
+    assert not list(folder.glob(".*")), "something half written is left"
+    unlisted = (
+        {path.name for path in folder.glob("step_*.*")} - listed - {f"step_{i:04d}.safetensors" for i in range(99)}
+    )
+    assert not unlisted
+
+
+@pytest.fixture(scope="module")
+def ward(own_server, wire):
+    return Ward(own_server, wire)
+
+
+@pytest.fixture
+def name(request):
+    return re.sub(r"\W+", "_", request.node.name)
+
+
+def newest(ward, name):
+    return max((ward.server.output / "faults").glob(f"{name}_[0-9]*"))
+
+
+def stands(ward, graph, played, name, *, told, state="finished", folder=True):
+    """What must hold whatever went wrong; gives the live manifest and the kept one."""
+    ends = {"finished": "execution_success", "interrupted": "execution_interrupted", "failed": "execution_error"}
+    assert played.ends == [ends[state]], played.named("execution_error")
+    if state == "finished":
+        assert played.digest == ward.digest(graph)
+    live = ward.live(played)
+    assert live["state"] == state
+    assert [event.data["state"] for event in played.named("safelight.run")][-1] == state
+    assert bool(told) == bool(live["notes"]), live["notes"]
+    if told:
+        assert any(re.search(told, note) for note in live["notes"]), live["notes"]
+        assert len(live["notes"]) <= 6, "a flood of notes"
+    kept = None
+    if folder:
+        place = newest(ward, name)
+        kept = json.loads((place / "run.json").read_text())
+        assert kept["id"] == live["id"]
+        assert_whole(place, kept)
+        steps = {step["index"] for step in kept["steps"] if step["files"]}
+        if state == "finished":
+            assert set(range(1, STEPS + 1)) - steps <= named(live["notes"]), (steps, live["notes"])
+    ward.wait_until_quiet()
+    return live, kept
+
+
+DECODING = {
+    "decoder raises": "the lab's decoder fails",
+    "decoder raises what cannot be printed": "StrangeError",
+    "decoder asks the interpreter to exit": "SystemExit",
+    "decoder gives NaN": "made no number",
+    "decoder gives infinities": "made no number",
+    "decoder gives two colours": r"expected \[1, 3, H, W\]",
+    "decoder gives no pixels": "given up|not shown|failed",
+    "no memory to load": "out of memory",
+    "no memory to decode": "out of memory",
+    "no memory to copy": "not taken: .*out of memory",
+    "no memory for pixels": "out of memory",
+    "nothing can be looked up": "looking for a decoder was given up",
+    "encoder fails": "(files|screen) failed",
+    "viewer cannot be told": "screen failed",
+}
+
+
+@pytest.mark.parametrize("times", [1, 0], ids=["once", "from then on"])
+@pytest.mark.parametrize("at", [1, 3, STEPS])
+@pytest.mark.parametrize("what", DECODING)
+def test_what_fails_costs_a_note_and_names_what_is_missing(ward, name, what, at, times):
+    graph = ward.graph(what, at=at, times=times, name=name)
+    played = ward.play(graph)
+    happens = not (what in ("no memory to load", "nothing can be looked up") and at > 1)  # once in a run
+    _, kept = stands(ward, graph, played, name, told=happens and DECODING[what], folder=what != "disk fails" or at > 3)
+    if times and kept and happens:
+        assert len([step for step in kept["steps"] if step["files"]]) >= STEPS - 1
+
+
+@pytest.mark.parametrize(
+    "what", ["decoder gives some NaN", "decoder gives some infinities", "decoder gives another size"]
+)
+def test_what_a_decoder_makes_is_a_picture_whatever_numbers_it_holds(ward, name, what):
+    graph = ward.graph(what, at=3, times=2, name=name)
+    played = ward.play(graph)
+    _, kept = stands(ward, graph, played, name, told=None)
+    assert len(kept["steps"]) == STEPS
+
+
+# Weights on the disk
+
+
+def mlp(path, fill=0.1):
+    """A decoder of SD1's latents, of which each number is `fill`."""
+    layers = {"in_proj": (12, 4), "hidden_layers.0": (12, 12), "out_proj": (3, 12)}
+    state = {f"{name}.weight": torch.full(shape, fill) for name, shape in layers.items()}
+    save_file(state | {f"{name}.bias": torch.zeros(shape[0]) for name, shape in layers.items()}, path)
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def removed(path):
+    path.unlink()
+
+
+def made_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def made_a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def made_another(path):
+    path.with_suffix(".new").write_bytes(b"x" * 5000)
+    path.with_suffix(".new").replace(path)
+
+
+SPOILED = [truncated, emptied, removed, made_a_folder, made_a_pipe, made_another]
+
+
+@pytest.fixture(params=["vae_approx", "safelight"])
+def weights(request, ward, name):
+    """A decoder file of the user's; it goes with the test."""
+    path = ward.server.models / request.param / f"{name[-60:]}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    mlp(path)
+    yield path
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("spoil", SPOILED, ids=lambda spoil: spoil.__name__)
+def test_weights_that_are_spoiled_before_a_run_cost_a_note(ward, name, weights, spoil):
+    ward.server.inputs_of("SafelightPreview")  # it was offered
+    spoil(weights)
+    graph = ward.graph(name=name, preview={"decoder": weights.name})
+    played = ward.play(graph)
+    _, kept = stands(ward, graph, played, name, told=re.escape(weights.name))
+    assert [step["index"] for step in kept["steps"] if step["files"]] == list(range(1, STEPS + 1))
+
+
+@pytest.mark.parametrize("spoil", SPOILED, ids=lambda spoil: spoil.__name__)
+def test_weights_that_are_spoiled_while_they_are_in_use_are_used_to_the_end(ward, name, weights, spoil):
+    spoiled = []
+
+    def at_a_step(event):
+        if event.name == "safelight.step" and not spoiled:
+            spoil(weights)
+            spoiled.append(event)
+
+    graph = ward.graph(name=name, preview={"decoder": weights.name})
+    played = ward.play(graph, on_event=at_a_step)
+    assert spoiled
+    live, _ = stands(ward, graph, played, name, told=None)
+    assert weights.stem in live["decoder"]["name"]
+    again = ward.graph(name=name, preview={"decoder": weights.name})
+    played = ward.play(again)
+    stands(ward, again, played, name, told=re.escape(weights.name))
+
+
+def test_weights_that_are_replaced_while_in_use_are_those_of_the_next_run(ward, name, weights):
+    bright = {}
+
+    def replace(event):
+        if event.name == "safelight.step" and event.data["index"] == 2:
+            mlp(weights.with_suffix(".new"), fill=-0.3)
+            weights.with_suffix(".new").replace(weights)
+
+    for turn in ("before", "after"):
+        graph = ward.graph(name=name, preview={"decoder": weights.name})
+        played = ward.play(graph, on_event=replace if turn == "before" else None)
+        stands(ward, graph, played, name, told=None)
+        bright[turn] = [path.read_bytes() for path in sorted(newest(ward, name).glob("step_*.png"))]
+    with Image.open(io.BytesIO(bright["before"][-1])) as old, Image.open(io.BytesIO(bright["after"][-1])) as new:
+        assert old.tobytes() != new.tobytes()
+
+
+def test_a_pack_whose_own_weights_are_damaged_still_shows_something(ward, name):
+    ours = ward.server.base / "custom_nodes" / FOLDER / "weights"
+    shipped = {path: path.read_bytes() for path in ours.glob("sd1-*.safetensors")}
+    assert shipped
+    try:
+        for path in shipped:
+            truncated(path)
+        graph = ward.graph(name=name)
+        played = ward.play(graph)
+        live, kept = stands(ward, graph, played, name, told="is not the file that shipped.*and .* more like it")
+        assert len(kept["steps"]) == STEPS
+        assert live["decoder"]["name"]
+    finally:
+        for path, content in shipped.items():
+            path.write_bytes(content)
+
+
+# Places on the disk
+
+
+@pytest.fixture
+def mounted(ward):
+    """Puts a small disk of its own into the output folder."""
+    places = []
+
+    def mount(name, options):
+        place = ward.server.output / "faults" / name
+        place.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+        places.append(place)
+        return place
+
+    yield mount
+    for place in places:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.parametrize("below", ["", "a/b/"], ids=["in it", "below it"])
+def test_a_read_only_output_folder_costs_a_note(ward, name, mounted, below):
+    place = mounted(name, "ro,size=64k")
+    graph = ward.graph(preview={"filename_prefix": f"faults/{name}/{below}run"})
+    played = ward.play(graph)
+    stands(ward, graph, played, name, told="[Rr]ead-only", folder=False)
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("kilobytes", [4, 300, 400])
+def test_a_full_disk_costs_the_files_that_are_named(ward, name, mounted, kilobytes):
+    place = mounted(name, f"size={kilobytes}k")
+    how = {"height": 64, "width": 96, "seed": SEED + 1}
+    graph = ward.graph(preview={"filename_prefix": f"faults/{name}/run", "keep_latents": kilobytes == 400}, **how)
+    played = ward.play(graph)
+    live, _ = stands(ward, graph, played, name, told="No space left|has room for", folder=False)
+    for folder in place.glob("run_*"):
+        assert not list(folder.glob(".*")), "something half written is left"
+        if (folder / "run.json").exists():
+            kept = json.loads((folder / "run.json").read_text())
+            assert_whole(folder, kept)
+            there = {step["index"] for step in kept["steps"] if step["files"]}
+            assert set(range(1, STEPS + 1)) - there <= named(live["notes"])
+            assert SavedRun.open(folder).pictures(99) is not None
+
+
+def test_a_run_folder_that_is_removed_on_the_way_costs_the_rest_of_it(ward, name):
+    place = ward.server.output / "faults" / f"{name}_00001"
+    graph = ward.graph("folder is removed", at=4, path=place, name=name)
+    played = ward.play(graph)
+    live, _ = stands(ward, graph, played, name, told="No such file", folder=False)
+    assert {5, 6, 7, 8} <= named(live["notes"])
+
+
+def test_a_temporary_folder_that_is_wiped_leaves_what_is_kept_whole(ward, name):
+    graph = ward.graph("folder is removed", at=4, path=ward.server.temp / "safelight", name=name)
+    played = ward.play(graph)
+    _, kept = stands(ward, graph, played, name, told="screen failed")
+    assert [step["index"] for step in kept["steps"] if step["files"]] == list(range(1, STEPS + 1))
+
+
+@pytest.mark.parametrize("taken", ["step_0006.png", "run.json", "index.html"])
+def test_a_name_that_becomes_a_folder_on_the_way_costs_that_file(ward, name, taken):
+    place = ward.server.output / "faults" / f"{name}_00001" / taken
+    graph = ward.graph("folder is put there" if "step" in taken else "cancel", at=3, path=place, name=name)
+    if "step" not in taken:
+        del graph[TROUBLE]
+        graph[PREVIEW]["inputs"]["model"] = ["1", 0]
+
+    def swap(event):
+        if event.name == "safelight.step" and event.data["index"] == 3 and "step" not in taken:
+            place.unlink()
+            place.mkdir()
+
+    played = ward.play(graph, on_event=swap)
+    live, _ = stands(ward, graph, played, name, told="Is a directory|directory", folder=False)
+    if "step" in taken:
+        assert 6 in named(live["notes"])
+        assert len(list(place.parent.glob("step_*.png"))) == STEPS
+
+
+def test_a_name_that_is_taken_gets_the_next_number(ward, name):
+    (ward.server.output / "faults").mkdir(exist_ok=True)
+    (ward.server.output / "faults" / f"{name}_00001").write_bytes(b"somebody else's")
+    graph = ward.graph(name=name)
+    _, kept = stands(ward, graph, ward.play(graph), name, told=None)
+    assert newest(ward, name).name == f"{name}_00002"
+    assert len(kept["steps"]) == STEPS
+
+
+@pytest.mark.parametrize("prefix", ["x" * 400, "deep/" * 1500, "x/" + "y" * 300, "taken/steps"])
+def test_a_place_that_can_never_be_is_refused_before_anything_is_sampled(ward, name, prefix):
+    (ward.server.output / "taken").write_bytes(b"a file where a folder should be")
+    played = ward.play(ward.graph(preview={"filename_prefix": prefix}))
+    if played.refusal is None:
+        assert played.ends == ["execution_error"]
+        [error] = played.named("execution_error")
+        assert error.data["node_id"] == PREVIEW
+        assert "filename_prefix" in error.data["exception_message"]
+        assert len(error.data["exception_message"]) < 4000
+    ward.wait_until_quiet()
+
+
+# Threads and time
+
+
+@pytest.mark.parametrize("at", [1, 4, STEPS])
+def test_a_worker_that_is_killed_costs_what_was_not_shown(ward, name, at):
+    for _ in range(TRIES):
+        graph = ward.graph("worker is killed", at=at, name=name)
+        played = ward.play(graph)
+        assert played.ends == ["execution_success"]
+        assert played.digest == ward.digest(graph)
+        kept = json.loads((newest(ward, name) / "run.json").read_text())
+        live = ward.live(played) if played.named("safelight.run") else kept
+        assert kept["state"] == "finished"
+        assert live["state"] in ("finished", "failed")  # failed, where the screen was just being opened
+        there = {step["index"] for step in kept["steps"] if step["files"]}
+        assert set(range(1, STEPS + 1)) - there <= named(live["notes"]), (there, live["notes"])
+        assert_whole(newest(ward, name), kept)
+        ward.wait_until_quiet()
+
+
+@pytest.mark.parametrize("what", ["files hang", "decoder hangs"])
+def test_what_hangs_holds_nobody_up_for_long_and_is_named(ward, name, what):
+    close_s = 0.0 if NIGHT else 1.5
+    graph = ward.graph(what, at=4, name=name, close_s=close_s)
+    began = time.monotonic()
+    played = ward.play(graph)
+    took_s = time.monotonic() - began
+    assert played.ends == ["execution_success"]
+    assert played.digest == ward.digest(graph)
+    assert took_s < (60 + 10 if NIGHT else 2 * close_s) + 8
+    live = ward.live(played)
+    assert live["state"] == "finished", "who looks is told for ever that it is running"
+    assert [event.data["state"] for event in played.named("safelight.run")][-1] == "finished"
+    assert any("not finished" in note for note in live["notes"]), live["notes"]
+    folder = newest(ward, name)
+    there = {int(path.stem[5:]) for path in folder.glob("step_*.png")}
+    assert set(range(1, STEPS + 1)) - there <= named(live["notes"]), (there, live["notes"])
+    print(f"{what}: the run and its end took {took_s:.1f} s; {live['notes']}")
+    ward.goes_on_beside()
+    ward.server.post("/lab/release", {})
+    ward.wait_until_quiet()
+    assert_whole(folder, json.loads((folder / "run.json").read_text()))
+
+
+@pytest.mark.parametrize("when", [BEFORE, AFTER])
+def test_a_run_can_be_cancelled_at_every_step(ward, name, when):
+    for at in range(1, STEPS + 1):
+        # Newer hosts look whether they are to stop no oftener than ten times a second, where a model does not.
+        graph = ward.graph("cancel", at=at, name=name, when=when, step_ms=120.0)
+        played = ward.play(graph)
+        if (
+            at == STEPS and when == AFTER
+        ):  # too late for the sampler, which is done; the host stops what comes behind it
+            assert ward.live(played)["state"] == "finished"
+            ward.wait_until_quiet()
+            continue
+        _, kept = stands(ward, graph, played, name, told=None, state="interrupted")
+        shown = [step["index"] for step in kept["steps"] if step["files"]]
+        assert shown == list(range(1, at + (when == AFTER))), "what was sampled before is there"
+    ward.goes_on()
+
+
+# Clients
+
+
+def queue(server, graph, client_id=None, **extra):
+    body = {"prompt": graph, "extra_data": extra} | ({"client_id": client_id} if client_id else {})
+    reply = server.post("/prompt", body)
+    assert reply.status == 200, reply.body
+    return reply.json()["prompt_id"]
+
+
+def ended(server, prompt_id):
+    """The history of a prompt, once it has one; nobody listens."""
+    end = time.monotonic() + 60
+    while not (found := server.get(f"/history/{prompt_id}").json()):
+        assert time.monotonic() < end
+    return found[prompt_id]
+
+
+def digest_in(history):
+    [digest] = [output["digest"][0] for output in history["outputs"].values() if "digest" in output]
+    return digest
+
+
+@pytest.mark.parametrize("client", [None, "a client that never connects"])
+def test_a_run_whose_client_never_connects_is_kept_all_the_same(ward, name, client):
+    graph = ward.graph(name=name)
+    history = ended(ward.server, queue(ward.server, graph, client and uuid.uuid4().hex))
+    assert history["status"]["status_str"] == "success"
+    assert digest_in(history) == ward.digest(graph)
+    kept = json.loads((newest(ward, name) / "run.json").read_text())
+    assert (kept["state"], kept["notes"], len(kept["steps"])) == ("finished", [], STEPS)
+    assert_whole(newest(ward, name), kept)
+    ward.wait_until_quiet()
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["for good", "until it comes back"])
+def test_a_client_that_goes_away_on_the_way_changes_nothing(ward, name, back):
+    import asyncio
+
+    import aiohttp
+
+    graph, client = ward.graph(name=name, step_ms=120.0), uuid.uuid4().hex
+    address = f"http://127.0.0.1:{ward.server.port}/ws?clientId={client}"
+
+    async def until(socket, test):
+        while True:
+            message = await socket.receive(30)
+            if message.type == aiohttp.WSMsgType.TEXT and test(told := json.loads(message.data)):
+                return told
+
+    async def come_and_go():
+        async with aiohttp.ClientSession() as session:
+            async with session.ws_connect(address) as socket:
+                prompt_id = queue(ward.server, graph, client)
+                first = await until(socket, lambda told: told["type"] == "safelight.step")
+            if not back:
+                return prompt_id, first, None
+            async with session.ws_connect(address) as socket:
+                last = await until(socket, lambda told: told["type"] == "safelight.run")
+                return prompt_id, first, last
+
+    prompt_id, first, last = asyncio.run(come_and_go())
+    history = ended(ward.server, prompt_id)
+    assert digest_in(history) == ward.digest(graph)
+    manifest = ward.server.get(f"/safelight/runs/{first['data']['run']}").json()
+    assert (manifest["state"], manifest["notes"]) == ("finished", [])
+    assert last is None or (last["data"]["state"], last["data"]["run"]) == ("finished", manifest["id"])
+    ward.wait_until_quiet()
+
+
+def test_two_prompts_in_the_queue_are_two_runs(ward, name):
+    graphs = [ward.graph(name=name, seed=SEED + i) for i in range(2)]
+    played = ward.play(*graphs)
+    assert played.ends == ["execution_success"] * 2
+    runs = dict.fromkeys(event.data["run"] for event in played.named("safelight.run"))
+    assert len(runs) == 2
+    for graph, prompt_id, run in zip(graphs, played.prompt_ids, runs, strict=True):
+        assert digest_in(ward.server.get(f"/history/{prompt_id}").json()[prompt_id]) == ward.digest(graph)
+        manifest = ward.server.get(f"/safelight/runs/{run}").json()
+        assert (manifest["host"]["prompt_id"], manifest["notes"], len(manifest["steps"])) == (prompt_id, [], STEPS)
+
+
+def test_two_clients_are_each_told_of_their_own_run(ward, name):
+    heard = {}
+
+    graphs = [ward.graph(name=f"{name}_{who}", seed=SEED + who) for who in (0, 1)]
+    asked = [threading.Thread(target=lambda i=i: heard.update({i: ward.play(graphs[i])})) for i in (0, 1)]
+    for thread in asked:
+        thread.start()
+    for thread in asked:
+        thread.join()
+    runs = [{event.data["run"] for event in heard[i].events if event.name.startswith("safelight.")} for i in (0, 1)]
+    assert [len(some) for some in runs] == [1, 1]
+    assert runs[0] != runs[1]
+    for i in (0, 1):
+        assert heard[i].digest == ward.digest(graphs[i])
+        assert not [event for event in heard[i].overheard if event.name.startswith("safelight.")]
+    ward.wait_until_quiet()
+
+
+@pytest.mark.parametrize("way", ["LabNested", "LabTogether"])
+def test_two_runs_that_interleave_in_one_prompt_do_not_mix(ward, name, way):
+    def graph(preview):
+        made = ward.graph(name=name, step_ms=30.0)
+        stock = made[SAMPLER]["inputs"]
+        given = {key: stock[key] for key in ("positive", "negative", "latent_image", "seed", "steps")}
+        inputs = {**given, "model": stock["model"]}
+        # Each of the two has a model of its own: the host's are not made for more.
+        made["40"] = {"class_type": "LabModel", "inputs": {**made["1"]["inputs"], "step_ms": 45.0}}
+        second = {**made[PREVIEW]["inputs"], "model": ["40", 0], "filename_prefix": f"faults/{name}_second"}
+        made["41"] = {"class_type": "SafelightPreview", "inputs": second}
+        inputs["other"] = ["41", 0]
+        inputs |= {"at": 3} if way == "LabNested" else {}
+        made[SAMPLER] = {"class_type": way, "inputs": inputs}
+        made["42"] = {"class_type": "LabDigest", "inputs": {"samples": [SAMPLER, 1]}}
+        if not preview:
+            made = ward.wire.without_preview(made)
+            del made["41"]
+            made[SAMPLER]["inputs"]["other"] = ["40", 0]
+        return made
+
+    def digests(played):
+        return {key: told["digest"] for key, told in played.histories[0]["outputs"].items() if "digest" in told}
+
+    bare = ward.play(graph(preview=False))
+    if bare.ends != ["execution_success"]:
+        pytest.skip(f"the host itself does not: {bare.named('execution_error')[0].data['exception_message']}")
+    played = ward.play(graph(preview=True))
+    assert played.ends == ["execution_success"], played.named("execution_error")
+    assert len(digests(played)) == 2
+    assert digests(played) == digests(bare)
+    folders = sorted((ward.server.output / "faults").glob(f"{name}_*"))
+    manifests = [json.loads((folder / "run.json").read_text()) for folder in folders]
+    assert len({manifest["id"] for manifest in manifests}) == 2
+    for folder, manifest in zip(folders, manifests, strict=True):
+        assert (manifest["state"], manifest["notes"]) == ("finished", [])
+        assert [step["index"] for step in manifest["steps"] if step["files"]] == list(range(1, STEPS + 1))
+        assert_whole(folder, manifest)
+    seeds = {manifest["sampler"]["seed"] for manifest in manifests}
+    assert seeds == {SEED, SEED + 1}
+    ward.wait_until_quiet()
+
+
+# The end of the server
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
+def test_a_server_that_is_stopped_leaves_a_run_that_can_be_opened(tmp_path, wire, how):
+    with serving(tmp_path / "host", FOLDER) as server:
+        kept = {"write_intermediates": True, "filename_prefix": "stopped/run", "keep_latents": True}
+        graph = wire(preview={**kept, "sheet": True, "animation": "webp"}, steps=60, step_ms=100.0, height=32, width=48)
+        trouble = {"model": ["1", 0], "what": "half a file", "at": 25, "times": 0, "path": "", "when": AFTER}
+        if how is signal.SIGKILL:
+            graph[TROUBLE] = {"class_type": "LabTrouble", "inputs": {**trouble, "close_s": 0.0}}
+            graph[PREVIEW]["inputs"]["model"] = [TROUBLE, 0]
+        queue(server, graph, uuid.uuid4().hex)
+        folder, end = server.output / "stopped" / "run_00001", time.monotonic() + 60
+        wanted = folder / (".step_0025.png.part" if how is signal.SIGKILL else "step_0025.png")
+        while not wanted.exists():
+            assert time.monotonic() < end, server.log[-3000:]
+        server.process.send_signal(how)
+        server.process.wait(60)
+        half = list(folder.glob(".*.part"))
+        assert how is not signal.SIGKILL or half, "it was not in the middle of a file"
+    opened(folder, STATES[how])
+    if how is not signal.SIGKILL:
+        return
+    # Where it was stopped the next server goes on: the folder is not touched, the next number is free.
+    with serving(tmp_path / "next", FOLDER) as server:
+        shutil.copytree(folder, server.output / "stopped" / "run_00001")
+        before = (server.output / "stopped" / "run_00001" / "run.json").read_bytes()
+        played = server.play(wire(preview={**kept}))
+        assert played.ends == ["execution_success"]
+        assert (server.output / "stopped" / "run_00002" / "run.json").exists()
+        assert (server.output / "stopped" / "run_00001" / "run.json").read_bytes() == before
+
+
+# A server that is asked politely may see the run through, as far as its threads are let.
+STATES = {
+    signal.SIGKILL: ("running",),
+    signal.SIGTERM: ("running",),
+    signal.SIGINT: ("running", "interrupted", "failed", "finished"),
+}
+
+
+def opened(folder, states=("running",)):
+    """Whoever looks into the folder of a run that was cut short finds what it says."""
+    manifest = json.loads((folder / "run.json").read_text())
+    assert manifest["state"] in states
+    listed = {name for step in manifest["steps"] for name in step["files"]}
+    assert len(listed) >= 10
+    for path in folder.glob("step_*.png"):
+        with Image.open(io.BytesIO(path.read_bytes())) as picture:
+            picture.load()
+    assert listed <= {path.name for path in folder.glob("step_*.png")}
+    run = SavedRun.open(folder)
+    assert len(run.pictures(99)) == len(listed)
+    assert run.latents() is not None
+    page = (folder / "index.html").read_text()
+    assert manifest["id"] in page
+    assert "</html>" in page
+    with serve(folder.parent, 0) as viewer:
+        answering = threading.Thread(target=viewer.serve_forever)
+        answering.start()
+        try:
+            with urllib.request.urlopen(viewer.url) as answer:
+                assert answer.status == 200
+            runs = [kept for kept in viewer.shelf.runs().values() if kept.folder == folder.resolve()]
+            assert [kept.id for kept in runs] == [manifest["id"]]
+            for name in listed:
+                file, size = viewer.shelf.open(manifest["id"], name)
+                with file:
+                    assert len(file.read()) == size
+        finally:
+            viewer.shutdown()
+            answering.join()
+
+
+@pytest.mark.timeout(3000)
+def test_a_server_that_is_killed_at_any_moment_leaves_a_run_that_can_be_opened(tmp_path, wire):
+    moments = random.Random(7)
+    for turn in range(TRIES):
+        with serving(tmp_path / str(turn), FOLDER) as server:
+            kept = {"write_intermediates": True, "filename_prefix": "killed/run", "keep_latents": True}
+            graph = wire(preview={**kept, "max_side_px": 0}, steps=400, step_ms=30.0, height=64, width=64)
+            queue(server, graph, uuid.uuid4().hex)
+            folder, end = server.output / "killed" / "run_00001", time.monotonic() + 60
+            wanted = moments.randint(60, 120)
+            while not (folder / f"step_{wanted:04d}.png").exists():
+                assert time.monotonic() < end, server.log[-3000:]
+            server.process.kill()
+            server.process.wait(60)
+        opened(folder)
+
+
+@pytest.mark.parametrize("times", [1, 4, 0], ids=["once", "four times", "from then on"])
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 6, 9, 13, 18])
+def test_a_disk_that_fails_costs_the_files_that_are_named(ward, name, at, times):
+    """Each write of a run, of its records, its page and its pictures, is one that may go wrong."""
+    graph = ward.graph("disk fails", at=at, times=times, name=name)
+    played = ward.play(graph)
+    assert played.ends == ["execution_success"]
+    assert played.digest == ward.digest(graph)
+    live = ward.live(played)
+    assert any("Input/output error" in note for note in live["notes"]), live["notes"]
+    assert len(live["notes"]) <= 8
+    for folder in (ward.server.output / "faults").glob(f"{name}_*"):
+        assert not list(folder.glob(".*")), "something half written is left"
+        pictures = {int(path.stem[5:]) for path in folder.glob("step_*.png")}
+        assert set(range(1, STEPS + 1)) - pictures <= named(live["notes"]), (pictures, live["notes"])
+        if (folder / "run.json").exists():
+            kept = json.loads((folder / "run.json").read_text())
+            listed = {file for step in kept["steps"] for file in step["files"]}
+            assert all((folder / file).exists() for file in listed)
+            assert not times or kept["state"] == "finished", live["notes"]
+    ward.wait_until_quiet()
+
+
+def test_after_all_faults_the_server_samples_and_keeps_as_before(ward):
+    ward.goes_on()
+
+
+def test_the_memory_of_a_server_is_what_it_was_before_all_this(ward):
+    """Asked last."""
+    ward.wait_until_quiet()
+    grown = ward.process()["rss"] - ward.rss
+    print(f"grown by {grown / 2**20:.0f} MB since the first run")
+    assert grown < ALIKE_BYTES
