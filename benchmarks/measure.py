@@ -4,8 +4,10 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from ..decoders.files import build
 from ..decoders.kinds import KINDS
 from ..decoders.space_table import SPACES
 from .cases import CASES, Case
-from .ways import WAYS, Callback, nothing, textbook, to_screen_and_files
+from .ways import WAYS, Callback, Way, nothing, textbook, to_screen_and_files
 
 STEPS = 40
 PAUSE_S = 0.03  # of the sampler between two steps: a worker that cannot keep up would show in the queue
@@ -37,7 +39,7 @@ def in_callback(case: Case, device: str) -> dict[str, float]:
     x0 = case.latents(device)
     taken = {}
     for name, way in WAYS.items():
-        with way(case) as callback:
+        with tempfile.TemporaryDirectory() as place, way(case, Path(place)) as callback:
             for index in range(1, 4):  # whatever is set up once
                 callback(index, STEPS + 3, x0)
             taken[name] = statistics.median(_timed(callback, index, x0) for index in range(4, STEPS + 4)) * 1e6
@@ -67,7 +69,7 @@ def _decoding(space: str, device: str) -> Iterator[dict[str, Any]]:
     decoders = [candidate.open().to(device) for candidate in (*catalogue.of(row), *catalogue.candidates(row)[-1:])]
     decoders += [_untrained(kind, settings, device) for kind, settings in OTHERS[space]]
     table = next(case.textbook for case in CASES.values() if case.space == space)
-    with textbook(Case(space, tuple(latents.shape), table)) as show:
+    with textbook(Case(space, tuple(latents.shape), table), Path()) as show:
         rivals: dict[str, Callable[[], object]] = {TEXTBOOK: lambda: show(1, 1, latents)}
         rivals |= {d.name: lambda d=d: to_bytes(d.decode(latents)).cpu() for d in decoders}
         taken = best_of_rounds(rivals)
@@ -120,13 +122,14 @@ def whole_run(case: Case, step_ms: float, *, busy: bool, steps: int = 20) -> flo
     """
     x0, work = case.latents("cpu"), _busy_step(step_ms) if busy else lambda: time.sleep(step_ms / 1e3)
 
-    def run(way: Callable[[Case], Any]) -> float:
-        began = time.perf_counter()
-        with way(case) as callback:
-            for index in range(1, steps + 1):
-                work()
-                callback(index, steps, x0)
-        return time.perf_counter() - began
+    def run(way: Way) -> float:
+        with tempfile.TemporaryDirectory() as place:
+            began = time.perf_counter()
+            with way(case, Path(place)) as callback:
+                for index in range(1, steps + 1):
+                    work()
+                    callback(index, steps, x0)
+            return time.perf_counter() - began
 
     run(to_screen_and_files)  # whatever is set up once in a process
     return statistics.median(run(to_screen_and_files) / run(nothing) for _ in range(ROUNDS)) - 1
@@ -161,7 +164,7 @@ def grow(name: str, steps: int) -> float:
     x0 = case.latents("cpu")
     for count in (20, steps):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        with to_screen_and_files(case) as callback:
+        with tempfile.TemporaryDirectory() as place, to_screen_and_files(case, Path(place)) as callback:
             for index in range(1, count + 1):
                 callback(index, count, x0)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024

@@ -1,6 +1,5 @@
 """Ways to show a step: nobody's, the textbook's, ours."""
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -28,13 +27,13 @@ Callback = Callable[[int, int, Tensor], object]
 
 
 @contextmanager
-def nothing(_: Case) -> Iterator[Callback]:
+def nothing(_: Case, __: Path) -> Iterator[Callback]:
     """No preview."""
     yield lambda *_: None
 
 
 @contextmanager
-def textbook(case: Case) -> Iterator[Callback]:
+def textbook(case: Case, _: Path) -> Iterator[Callback]:
     """Multiply with the table, to the CPU, a picture: while the sampler waits, as hosts do it.
 
     Hosts show the first picture, of a video the first frame; of FLUX.2's 2x2, the unpacked one.
@@ -53,48 +52,48 @@ def textbook(case: Case) -> Iterator[Callback]:
 
 
 @contextmanager
-def ours(case: Case, *, screen: bool, files: bool) -> Iterator[Callback]:
-    """Safelight, with the sinks that ComfyUI's node has."""
-    with tempfile.TemporaryDirectory() as temp:
-        run = Run(space=case.space)
-        sinks: list[Sink] = []
-        if screen:
-            live = RunFolder(Path(temp) / "live", run)
-            sinks.append(Screen(Files(live, Encoding(file_format="jpg", max_side_px=1024)), lambda *_: None, {}))
-        if files:
-            kept = RunFolder(Path(temp) / "kept", run)
-            sinks += [kept, Files(kept, Encoding(), encoders=ENCODERS)]
-        cadence = Cadence()
-        candidates = Catalogue().candidates(case.row)
-        pipeline = Pipeline(run, Developer(case.row, lambda: candidates), [Outlet(sink, cadence) for sink in sinks])
-        try:
-            yield lambda index, total, x0: pipeline.offer(Step(index=index, total=total, sigma=1.0, denoised=x0))
-        finally:
-            pipeline.close("finished")
+def ours(case: Case, place: Path, *, screen: bool, files: bool) -> Iterator[Callback]:
+    """Safelight, with the sinks that ComfyUI's node has, in a folder of its own in `place`."""
+    run = Run(space=case.space)
+    sinks: list[Sink] = []
+    if screen:
+        live = RunFolder(place / run.id / "live", run)
+        sinks.append(Screen(Files(live, Encoding(file_format="jpg", max_side_px=1024)), lambda *_: None, {}))
+    if files:
+        kept = RunFolder(place / run.id / "kept", run)
+        sinks += [kept, Files(kept, Encoding(), encoders=ENCODERS)]
+    cadence, developer = Cadence(), Developer(case.row, lambda: Catalogue().candidates(case.row))
+    pipeline = Pipeline(run, developer, [Outlet(sink, cadence) for sink in sinks])
+    try:
+        yield lambda index, total, x0: pipeline.offer(Step(index=index, total=total, sigma=1.0, denoised=x0))
+    finally:
+        pipeline.close("finished")
 
 
 @contextmanager
-def idle(case: Case) -> Iterator[Callback]:
+def idle(case: Case, place: Path) -> Iterator[Callback]:
     """Safelight with nobody watching and nothing written."""
-    with ours(case, screen=False, files=False) as callback:
+    with ours(case, place, screen=False, files=False) as callback:
         yield callback
 
 
 @contextmanager
-def to_screen(case: Case) -> Iterator[Callback]:
+def to_screen(case: Case, place: Path) -> Iterator[Callback]:
     """Safelight on the node."""
-    with ours(case, screen=True, files=False) as callback:
+    with ours(case, place, screen=True, files=False) as callback:
         yield callback
 
 
 @contextmanager
-def to_screen_and_files(case: Case) -> Iterator[Callback]:
+def to_screen_and_files(case: Case, place: Path) -> Iterator[Callback]:
     """Safelight on the node, and a PNG for every step."""
-    with ours(case, screen=True, files=True) as callback:
+    with ours(case, place, screen=True, files=True) as callback:
         yield callback
 
 
-WAYS: Mapping[str, Callable[[Case], AbstractContextManager[Callback]]] = {
+Way = Callable[[Case, Path], AbstractContextManager[Callback]]
+
+WAYS: Mapping[str, Way] = {
     "nothing": nothing,
     "textbook": textbook,
     "idle": idle,

@@ -43,9 +43,9 @@ def test_growth_is_measured_in_megabytes():
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_the_textbook_s_table_is_one_of_the_space(case):
+def test_the_textbook_s_table_is_one_of_the_space(case, tmp_path):
     assert open_shipped(case.textbook).card.space == case.space
-    with textbook(case) as show, torch.inference_mode():
+    with textbook(case, tmp_path) as show, torch.inference_mode():
         show(1, 1, case.latents("cpu"))
 
 
