@@ -698,7 +698,7 @@ def opened(folder, states=("running",)):
     manifest = json.loads((folder / "run.json").read_text())
     assert manifest["state"] in states
     listed = {name for step in manifest["steps"] for name in step["files"]}
-    assert len(listed) >= 10
+    assert listed, "the record is written once a second"
     for path in folder.glob("step_*.png"):
         with Image.open(io.BytesIO(path.read_bytes())) as picture:
             picture.load()
