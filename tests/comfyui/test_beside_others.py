@@ -1,6 +1,7 @@
 """Whole-host previews beside other packs that replace or silence the host's, whichever of us is loaded first."""
 
 import itertools
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,20 +32,22 @@ class Rival:
 KJNODES = Rival("ComfyUI-KJNodes", "ModelPreviewOverrideKJ")
 BLEH = Rival("ComfyUI-bleh", "BlehEnsurePreviewer")
 VHS = Rival("ComfyUI-VideoHelperSuite", "VHS_VideoCombine")
+ALL = (KJNODES, BLEH, VHS)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["they come first", "ours comes first"])
 def beside(request, tmp_path_factory, wire):
-    """Starts a server with a rival beside; one at a time."""
-    servers: dict[Rival, Any] = {}
+    """Starts a server with rivals beside; each set of them once."""
+    servers: dict[tuple[Rival, ...], Any] = {}
     contexts = []
 
-    def start(rival: Rival):
-        if rival in servers:
-            return servers[rival]
+    def start(*rivals: Rival):
+        if rivals in servers:
+            return servers[rivals]
         base = tmp_path_factory.mktemp("beside")
         (base / "rivals").mkdir()
-        (base / "rivals" / rival.folder).symlink_to(Path(os.environ[RIVALS], rival.folder))
+        for rival in rivals:
+            (base / "rivals" / rival.folder).symlink_to(Path(os.environ[RIVALS], rival.folder))
         needs = base / "rivals" / "needs"
         needs.mkdir()
         (needs / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
@@ -55,17 +58,18 @@ def beside(request, tmp_path_factory, wire):
         paths.write_text(f"rivals:\n  base_path: {base / 'rivals'}\n  is_default: {first}\n  custom_nodes: .\n")
         context = serving(base / "host", FOLDER, "--extra-model-paths-config", str(paths))
         contexts.append(context)
-        server = servers[rival] = context.__enter__()
+        server = servers[rivals] = context.__enter__()
         server.post("/api/settings", {SETTING: True})
         server.play(wire(step_ms=400.0))  # the first picture of a process takes its time
         return server
 
-    def beside(rival: Rival):
-        server = start(rival)
+    def beside(*rivals: Rival):
+        server = start(*rivals)
         loaded = list(server.get("/object_info").json())  # in the order in which their packs were
-        if rival.node not in loaded:
-            pytest.skip(f"{rival.folder} does not run in ComfyUI {server.version}")
-        assert (loaded.index(rival.node) < loaded.index("SafelightPreview")) is request.param
+        for rival in rivals:
+            if rival.node not in loaded:
+                pytest.skip(f"{rival.folder} does not run in ComfyUI {server.version}")
+            assert (loaded.index(rival.node) < loaded.index("SafelightPreview")) is request.param
         server.post("/api/settings", {SETTING: True})
         return server
 
@@ -145,3 +149,93 @@ def test_bleh_has_its_way_in_the_prompt_that_says_so(beside, wire):
     [layers] = [output["layers"] for output in played.histories[0]["outputs"].values() if "layers" in output]
     assert OURS not in layers
     assert told(server, wire)[1] == OURS_MAKES
+
+
+# All of them together
+
+
+KJ_INPUTS = {"max_resolution": 512, "jpeg_quality": 80, "preview_frames": 1, "preview_fps": 12, "tiny_vae": "none"}
+
+
+@pytest.fixture
+def watching(wire):
+    """Makes a graph whose sampler is watched by our node; it writes its steps to `<output>/beside/<name>_00001`."""
+
+    def watching(name: str, latent_format: str = "SD15", **how):
+        preview = {"write_intermediates": True, "filename_prefix": f"beside/{name}"}
+        return wire(latent_format, preview=preview, steps=6, step_ms=150.0, again=next(AGAIN), **how)
+
+    return watching
+
+
+def without_ours(graph):
+    """The same graph with our node taken out of the line, to be sampled anew."""
+    bare = json.loads(json.dumps({key: node for key, node in graph.items() if key != "2"}))
+    for node in bare.values():
+        taken = {key: graph["2"]["inputs"]["model"] for key, value in node["inputs"].items() if value == ["2", 0]}
+        node["inputs"].update(taken)
+    bare["1"]["inputs"]["again"] = next(AGAIN)
+    return bare
+
+
+def why(played):
+    """What the host says of a prompt that failed."""
+    return played.named("execution_error")[0].data["exception_message"].strip()
+
+
+def ours_works(server, graph, played, name):
+    """Each step was told, shown and kept by our node, and the result is what it is without it."""
+    assert played.ends == ["execution_success"], played.named("execution_error")
+    assert played.named("safelight.step")[-1].data["index"] == 6
+    kept = json.loads((server.output / "beside" / f"{name}_00001" / "run.json").read_text())
+    assert (kept["state"], kept["notes"]) == ("finished", [])
+    assert [step["index"] for step in kept["steps"] if step["files"]] == [1, 2, 3, 4, 5, 6]
+    assert play(server, without_ours(graph)).digest == played.digest
+
+
+@pytest.mark.parametrize("everywhere", [False, True], ids=["the host's previews", "whole-host previews"])
+def test_all_of_them_and_we_show_what_we_show_in_one_server(beside, wire, watching, everywhere):
+    server = beside(*ALL)
+    assert "IMPORT FAILED" not in server.log
+    server.post("/api/settings", {SETTING: everywhere})
+    name = "everywhere" if everywhere else "own"
+
+    graph = watching(f"plain_{name}")
+    played = play(server, graph)
+    assert played.named(*PICTURES)
+    ours_works(server, graph, played, f"plain_{name}")
+
+    # Their node before ours on the model's line, and behind it.
+    for place in ("before", "behind"):
+        graph = watching(f"kj_{place}_{name}")
+        kj = {"class_type": KJNODES.node, "inputs": {**KJ_INPUTS, "suppress_default_preview": False}}
+        if place == "before":
+            graph["20"] = {**kj, "inputs": {**kj["inputs"], "model": graph["2"]["inputs"]["model"]}}
+            graph["2"]["inputs"]["model"] = ["20", 0]
+        else:
+            graph["20"] = {**kj, "inputs": {**kj["inputs"], "model": ["2", 0]}}
+            graph["4"]["inputs"]["model"] = ["20", 0]
+        played = play(server, graph)
+        assert played.named("kj_preview_override")
+        assert played.named(*PICTURES), "KJNodes was not to silence the sampler's own"
+        ours_works(server, graph, played, f"kj_{place}_{name}")
+
+    graph = watching(f"vhs_{name}", "Wan21", flow=True, frames=3)
+    played = server.play(graph, workflow=ANIMATED)
+    if played.ends == ["execution_success"]:
+        assert played.named("VHS_latentpreview")
+        ours_works(server, graph, played, f"vhs_{name}")
+    else:  # VideoHelperSuite fails the run where it finds bleh's previewer: it does so without us as well
+        server.post("/api/settings", {SETTING: False})
+        alone = server.play(without_ours(graph), workflow=ANIMATED)
+        server.post("/api/settings", {SETTING: everywhere})
+        assert [why(one) for one in (played, alone)] == ["Unsupported preview type for VHS animated previews"] * 2
+
+    graph = through(watching(f"bleh_{name}"), BLEH.node, "any_input")
+    played = play(server, graph)
+    assert played.named(*PICTURES)
+    ours_works(server, graph, played, f"bleh_{name}")
+
+    assert play(server, wire(step_ms=120.0)).named(*PICTURES), "what one of them did is still done in the next prompt"
+    assert "keeps its own preview" not in server.log
+    assert "goes on without previews" not in server.log

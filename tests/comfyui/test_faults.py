@@ -25,7 +25,7 @@ from safelight.hosts.view import serve
 from safelight.preview.saved import SavedRun
 from safetensors.torch import save_file
 
-from .conftest import FOLDER, serving
+from .conftest import ENDS, FOLDER, serving
 
 STEPS, STEP_MS = 8, 40.0
 SEED = 4242
@@ -591,20 +591,37 @@ def test_two_prompts_in_the_queue_are_two_runs(ward, name):
 
 
 def test_two_clients_are_each_told_of_their_own_run(ward, name):
-    heard = {}
+    import asyncio
+
+    import aiohttp
 
     graphs = [ward.graph(name=f"{name}_{who}", seed=SEED + who) for who in (0, 1)]
-    asked = [threading.Thread(target=lambda i=i: heard.update({i: ward.play(graphs[i])})) for i in (0, 1)]
-    for thread in asked:
-        thread.start()
-    for thread in asked:
-        thread.join()
-    runs = [{event.data["run"] for event in heard[i].events if event.name.startswith("safelight.")} for i in (0, 1)]
+    prompts = {}
+
+    async def one(session, who):
+        client = uuid.uuid4().hex
+        heard = []
+        async with session.ws_connect(f"http://127.0.0.1:{ward.server.port}/ws?clientId={client}") as socket:
+            prompts[who] = queue(ward.server, graphs[who], client)
+            while not heard or heard[-1]["type"] not in ENDS:
+                message = await socket.receive(60)
+                if message.type == aiohttp.WSMsgType.TEXT:
+                    heard.append(json.loads(message.data))
+        return heard
+
+    async def both():
+        async with aiohttp.ClientSession() as session:
+            return await asyncio.gather(one(session, 0), one(session, 1))
+
+    heard = asyncio.run(both())
+    runs = [{told["data"]["run"] for told in some if told["type"].startswith("safelight.")} for some in heard]
     assert [len(some) for some in runs] == [1, 1]
     assert runs[0] != runs[1]
-    for i in (0, 1):
-        assert heard[i].digest == ward.digest(graphs[i])
-        assert not [event for event in heard[i].overheard if event.name.startswith("safelight.")]
+    for who in (0, 1):
+        history = ended(ward.server, prompts[who])
+        assert digest_in(history) == ward.digest(graphs[who])
+        [run] = runs[who]
+        assert ward.server.get(f"/safelight/runs/{run}").json()["host"]["prompt_id"] == prompts[who]
     ward.wait_until_quiet()
 
 
@@ -704,7 +721,7 @@ def opened(folder, states=("running",)):
             picture.load()
     assert listed <= {path.name for path in folder.glob("step_*.png")}
     run = SavedRun.open(folder)
-    assert len(run.pictures(99)) == len(listed)
+    assert len(run.pictures(1000)) == len(listed)
     assert run.latents() is not None
     page = (folder / "index.html").read_text()
     assert manifest["id"] in page
