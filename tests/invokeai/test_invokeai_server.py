@@ -102,13 +102,14 @@ def test_a_twin_is_of_another_version_where_its_core_node_is(seen):
 def test_a_connected_sheet_is_of_the_run_though_no_steps_were_written(seen, outputs):
     assert seen["sheet"]["status"] == "completed", seen["sheet"]
     assert {path.name for path in (outputs / "sheets" / "run_00001").iterdir()} == {"run.json", "sheet.png"}
-    assert tuple(seen["sheet"]["size"]) == Image.open(outputs / "sheets" / "run_00001" / "sheet.png").size
+    with Image.open(outputs / "sheets" / "run_00001" / "sheet.png") as kept:
+        assert tuple(seen["sheet"]["size"]) == kept.size
 
 
 def test_a_sheet_of_a_folder_has_as_many_steps_as_one_wants(seen, outputs):
     assert seen["sheet_of"]["status"] == "completed", seen["sheet_of"]
-    width, height = seen["sheet_of"]["size"]
-    assert width * height < math.prod(Image.open(outputs / "twin" / "run_00001" / "sheet.png").size)
+    with Image.open(outputs / "twin" / "run_00001" / "sheet.png") as all_four:
+        assert math.prod(seen["sheet_of"]["size"]) < math.prod(all_four.size)
 
 
 def test_where_there_is_no_run_it_is_said(seen):
