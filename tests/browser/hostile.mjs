@@ -35,7 +35,7 @@ function say(hostile, again) {
         of("LabModel").connect(1, words, 0);
         words.connect(0, of("KSampler"), of("KSampler").inputs.findIndex((input) => input.name === "positive"));
       }
-      words.widgets.find((widget) => widget.name === "text").value = `${hostile} ${again}`;
+      words.widgets.find((widget) => widget.name === "text").value = again === 1 ? "plain words" : hostile;
       for (const node of graph.nodes) node.title = hostile;
       eval(find).properties["Node name for S&R"] = hostile;
     },
