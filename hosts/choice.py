@@ -23,5 +23,5 @@ def candidates(
     try:
         return decoders.candidates(space, wanted, evidence=evidence, accelerated=accelerated)
     except SafelightError as error:
-        tell(f"{error} Chosen automatically instead.")
+        tell(f"{str(error).rstrip('.')}. Chosen automatically instead.")
         return decoders.candidates(space, evidence=evidence, accelerated=accelerated)
