@@ -178,7 +178,7 @@ class Files(Sink):
         seconds = encoded.seconds + perf_counter() - began
         self.folder.picture = encoded.picture
         apart = list(dict.fromkeys(name.partition("/")[0] for name in encoded.frames))
-        self.folder.record(picture, *encoded.files, frames=apart, write_ms=round(seconds * 1000, 3))
+        self.folder.record(picture, *encoded.files, folders=apart, write_ms=round(seconds * 1000, 3))
 
     def _describe(self, picture: Picture, item: int | None) -> dict[str, object]:
         run = self.folder.run

@@ -58,11 +58,12 @@ class RunFolder(Sink):
         self._seconds = self._elapsed_s()
         self.state = state
 
-    def record(self, picture: Picture, *files: str, frames: Sequence[str] = (), write_ms: float | None = None) -> None:
+    def record(self, picture: Picture, *files: str, folders: Sequence[str] = (), write_ms: float | None = None) -> None:
         """Enters a step in the manifest, with the files that now exist of it; saved once a second.
 
         A step that the sampler reports twice is one step, the later picture the one that counts. One whose picture
-        a VAE made, where a decoder made the others, says so, and one with `frames` in folders of their own names these.
+        a VAE made, where a decoder made the others, says so; one that has each frame in a file besides names their
+        `folders`.
         """
         entry = {
             "index": picture.index,
@@ -76,8 +77,8 @@ class RunFolder(Sink):
         }
         if picture.decoder == FULL and (self.run.decoder or {}).get("name") != FULL:
             entry["decoder"] = FULL
-        if frames:
-            entry["frames"] = list(frames)
+        if folders:
+            entry["folders"] = list(folders)
         self._enter(entry)
 
     def record_latent(self, index: int, sigma: float | None, at_s: float, file: str) -> None:

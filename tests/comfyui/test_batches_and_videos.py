@@ -156,9 +156,9 @@ def test_each_frame_of_each_step_is_a_file_besides(kept, server):
     shown, _ = live(server, played)
     assert "frames" not in shown["steps"][0], "the node shows what moves"
     for step in manifest["steps"]:
-        assert step["frames"] == [f"step_000{step['index']}"]
+        assert step["folders"] == [f"step_000{step['index']}"]
         moving, _ = frames_of((folder / step["files"][0]).read_bytes())
-        apart = sorted((folder / step["frames"][0]).iterdir())
+        apart = sorted((folder / step["folders"][0]).iterdir())
         assert [path.name for path in apart] == [f"frame_000{i}.png" for i in range(1, 8)]
         stills = np.concatenate([frames_of(path.read_bytes())[0] for path in apart])
         assert stills.shape == moving.shape

@@ -192,8 +192,8 @@ def test_frames_are_in_files_of_their_own_besides(folder, picture, file_format, 
     files.close("finished")
     names = ["step_0007_item_01", "step_0007_item_02"] if batch == "all files" else ["step_0007"]
     moving, still = folder.manifest()["steps"]
-    assert (moving["files"], moving["frames"]) == ([f"{name}.webp" for name in names], names)
-    assert "frames" not in still, "one frame is the picture itself"
+    assert (moving["files"], moving["folders"]) == ([f"{name}.webp" for name in names], names)
+    assert "folders" not in still, "one frame is the picture itself"
     assert {place.name for place in folder.path.iterdir() if place.is_dir()} == set(names)
     for item, name in enumerate(names):
         found = sorted((folder.path / name).iterdir())
