@@ -151,6 +151,7 @@ class NotebookScreen(Sink):
             return bundle
         folder = self._files.folder
         manifest = folder.manifest() | {"state": state}
+        manifest["sampler"]["steps"] = manifest["sampler"]["steps"] or self._last.total
         pictures, every = kept_pictures(folder.path, manifest, self._max_bytes)
         if every > 1:
             most = f"{self._max_bytes / (1 << 20):g} MB"

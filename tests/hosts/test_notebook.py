@@ -143,6 +143,7 @@ def test_the_viewer_has_every_step_that_was_shown(cell):
         sent = picture_of(int(name[5:9])).first
         assert np.abs(seen - sent).mean() < 40, "noise, by JPEG; another step's is 85 away"
     assert album["manifest"]["state"] == "finished"
+    assert album["manifest"]["sampler"]["steps"] == 4, "by the pictures, where nobody said"
     assert album["manifest"]["picture"]["shown_width"] == 96
 
 
