@@ -150,8 +150,9 @@ class NotebookScreen(Sink):
         if self._files is None or self._last is None:
             return bundle
         folder = self._files.folder
-        manifest = folder.manifest() | {"state": state}
-        manifest["sampler"]["steps"] = manifest["sampler"]["steps"] or self._last.total
+        manifest: dict[str, Any] = folder.manifest()
+        sampler = manifest["sampler"]
+        manifest |= {"state": state, "sampler": sampler | {"steps": sampler["steps"] or self._last.total}}
         pictures, every = kept_pictures(folder.path, manifest, self._max_bytes)
         if every > 1:
             most = f"{self._max_bytes / (1 << 20):g} MB"

@@ -16,7 +16,7 @@ MIN_HEIGHT_PX = 320
 # Where a frame is taken out of somebody's notebook, a site that shows it perhaps, the last picture is what remains.
 FRAME = (
     '<div style="position: relative; max-width: {width}px; height: {height}px">'
-    '<img alt="{alt}" src="{still}" style="max-width: 100%; max-height: 100%">'
+    '<img alt="{alt}" src="{still}" width="{still_width}" style="max-width: 100%; max-height: 100%">'
     '<iframe title="{alt}" srcdoc="{page}" '
     'style="position: absolute; inset: 0; width: 100%; height: 100%; border: 0"></iframe></div>'
 )
@@ -64,7 +64,10 @@ def framed(page: str, shown: tuple[int, int], still: str, alt: str = "Steps of a
     """
     width = MAX_WIDTH_PX
     height = max(MIN_HEIGHT_PX, min(round(width * shown[1] / shown[0]), width) + STRIP_PX)
-    return FRAME.format(width=width, height=height, alt=escape(alt), still=escape(still), page=escape(page))
+    still_width = min(shown[0], width)
+    return FRAME.format(
+        width=width, height=height, still_width=still_width, alt=escape(alt), still=escape(still), page=escape(page)
+    )
 
 
 def _without(step: Mapping[str, Any], pictures: Mapping[str, bytes]) -> Mapping[str, Any]:
