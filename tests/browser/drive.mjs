@@ -345,7 +345,7 @@ const SCENES = {
       return page.evaluate(({ find, size }) => {
         const node = eval(find);
         const inVue = document.querySelector(`[data-node-id="${node.id}"]`)?.innerText;
-        const names = ["decoder", "filename_prefix", "sheet"];
+        const names = ["decoder", "file_format", "sheet"];
         return { size, seen: names.filter((name) => (inVue ? inVue.includes(name) : !node.widgets.find((one) => one.name === name).hidden)) };
       }, { find: FIND_NODE, size });
     };

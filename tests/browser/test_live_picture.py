@@ -167,7 +167,7 @@ def test_another_tab_shows_the_runs_of_the_same_workflow(told):
 
 def test_inputs_that_do_nothing_are_folded_away(told, browsed_server, request):
     folded = scene(told, "folded")
-    everything = ["decoder", "filename_prefix", "sheet"]
+    everything = ["decoder", "file_format", "sheet"]
     if browsed_server.version.startswith("0.3."):  # whose frontend cannot close the gap
         assert [seen["seen"] for seen in folded.values()] == [everything] * 3
         return
