@@ -16,13 +16,13 @@ VISIBLE = 8.0  # of 255: the spread of colours in a picture in which there is so
 def what_is_wrong(server, wire, name):
     """In words, of a run in latents of the format `name`."""
     flow = name not in ("SD15", "SDXL")
-    preview = {"write_intermediates": True, "filename_prefix": f"formats/{name}"}
+    preview = {"write_intermediates": True, "filename_prefix": f"formats/{name}/steps"}
     graph = wire(name, flow=flow, frames=3, sound=WITH_SOUND.get(name, 0), steps=STEPS, preview=preview)
     bare = server.play(wire.without_preview(graph))
     if bare.ends != ["execution_success"]:
         return [f"{name}: the host does not sample it: {bare.named('execution_error')[0].data['exception_message']}"]
     watched = server.play(graph)
-    folder = server.output / "formats" / f"{name}_00001"
+    folder = server.output / "formats" / name / "steps_00001"
     manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     kept = [folder / step["files"][0] for step in manifest["steps"]]
     pictures = [np.asarray(Image.open(path).convert("RGB"), dtype=float) for path in kept]
@@ -44,6 +44,6 @@ def test_each_format_is_shown_and_changes_no_bit(server, wire):
     names = server.inputs_of("LabModel")["latent_format"][0]
     assert {"SD15", "Flux2", "Wan21", "ACEAudio", *UNKNOWN} <= set(names) or server.version.startswith("0.3.")
     wrong = []
-    for name in set(names) - NEVER_SAMPLED:
+    for name in sorted(set(names) - NEVER_SAMPLED):
         wrong += what_is_wrong(server, wire, name)
     assert not wrong, "\n".join(wrong)
