@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from . import choices, comfyui, measure
+from . import choices, comfyui, gpu, measure
 from .cases import CASES
 from .ways import WAYS
 
@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--comfyui needs --comfyui-python, and the other way round")
     if arguments.only in IN_HOST and arguments.comfyui is None:
         parser.error(f"--only {arguments.only} needs --comfyui")
+    if arguments.only == "gpu" and not torch.cuda.is_available():
+        parser.error("--only gpu needs a CUDA device, and torch finds none")
     with ExitStack() as servers:
         return _measure(arguments, servers)
 
@@ -57,6 +59,8 @@ def _measure(arguments: argparse.Namespace, servers: ExitStack) -> int:
         "encoding": choices.encoding,
         "writing": choices.writing,
     }
+    if torch.cuda.is_available():
+        tables["gpu"] = lambda: gpu.table(CASES)
     if arguments.comfyui is not None and (arguments.only in IN_HOST or not arguments.only):
         host = servers.enter_context(comfyui.serving(arguments.comfyui, arguments.comfyui_python, arguments.rival))
         tables |= {"host": lambda: comfyui.in_callback(host), "host-runs": lambda: comfyui.whole_runs(host)}
@@ -86,6 +90,7 @@ TITLES = {
     "running": "Ways to run a decoder of FLUX.2, 128 x 128 latent pixels to bytes; empty: does not run so here",
     "encoding": "Encoding a drawn picture of 1024 px",
     "writing": "PNGs of 1024 px into a run's folder",
+    "gpu": "A sampler on a GPU: how often a step makes it wait in all, its thread and its stream, median of steps",
     "host": "A real ComfyUI: time on the sampler's thread",
     "host-runs": "A real ComfyUI: how much longer a whole run takes than one that shows nothing",
 }

@@ -80,3 +80,19 @@ def test_every_kind_of_decoder_is_timed(monkeypatch):
     rows = measure.decoding("cpu")
     assert {row["kind"] for row in rows} == {"", "polynomial", "mlp", "conv", "approx", "principal"}
     assert all(row["ms"] > 0 and row["MB a second"] > 0 for row in rows)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_the_table_of_a_gpu_needs_one(capsys):
+    with pytest.raises(SystemExit):
+        main(["--only", "gpu"])
+    assert "needs a CUDA device" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_our_ways_never_wait_and_the_textbook_s_does(capsys):
+    assert main(["--json", "--only", "gpu"]) == 0
+    waits = {(row["case"], row["way"]): row["waits"] for row in json.loads(capsys.readouterr().out)["gpu"]}
+    for case in CASES:
+        assert waits[case, "textbook"] > 0
+        assert [waits[case, way] for way in ("idle", "screen", "screen and files")] == [0, 0, 0]
