@@ -57,9 +57,10 @@ class Watched:
         self.rss_mb.append(next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024)
         self.handles.append(sum(1 for _ in (self.path / "fd").iterdir()))
         size = 0
-        for path in self.server.temp.rglob("*"):
-            with contextlib.suppress(OSError):  # it made room
-                size += path.stat().st_size if path.is_file() else 0
+        for folder, _, names in os.walk(self.server.temp):  # passes over a folder that goes meanwhile
+            for name in names:
+                with contextlib.suppress(OSError):  # it made room
+                    size += Path(folder, name).stat().st_size
         self.temp_mb.append(size / MB)
 
     def told(self, what):
