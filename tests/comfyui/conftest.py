@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = "comfy-safelight-preview"  # hyphens: a name that no import statement could spell
 HOST = ("SAFELIGHT_COMFYUI", "SAFELIGHT_COMFYUI_PYTHON")  # a checkout, and the Python it runs with
 START_LIMIT_S = 110.0
-ANSWER_LIMIT_S = 60.0
+ANSWER_LIMIT_S = 90.0  # a run whose writing hangs ends after 60
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
 JPEG_PREVIEW, PREVIEW_WITH_METADATA = 1, 4
 
