@@ -138,7 +138,7 @@ def test_a_run_in_a_cell_of_a_notebook_is_one_element(text):
     assert [element[0] for element in Elements(whole).found].count("script") == 2
     cell = Elements(framed(whole, (8, 8), text, alt=text))
     assert [element[0] for element in cell.found] == ["div", "img", "iframe"]
-    assert cell.found[1] == ("img", "alt", "src", "style")
+    assert cell.found[1] == ("img", "alt", "src", "width", "style")
 
 
 def test_the_viewer_s_modules_make_no_markup_of_texts():
