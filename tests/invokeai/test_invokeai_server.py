@@ -189,13 +189,13 @@ def test_the_workflow_that_writes_steps_writes_them(seen, outputs):
 
 
 def test_it_goes_on_after_a_reload_of_packs(seen):
-    if seen["reload"] == 404:
+    if seen["reload"] in (404, 405):  # older ones have no such page, or another at its address
         pytest.skip("this InvokeAI reloads no packs")
     assert (seen["reload"], seen["after_reload"]) == (200, "completed")
 
 
 def test_whole_host_previews_are_switched_by_loading_the_packs_again(seen):
-    if seen["reload"] == 404:
+    if seen["reload"] in (404, 405):  # older ones have no such page, or another at its address
         pytest.skip("this InvokeAI reloads no packs")
     on, off = ([one for one in found["previews"] if one["message"] == "Denoising"] for found in seen["switched"])
     assert (on[0]["percentage"], on[0]["size"]) == (0.0, None)  # ours: no picture of noise
