@@ -100,10 +100,12 @@ def test_who_goes_away_stops_the_run(hand, served):
 
 def test_what_the_pipeline_raises_is_told_and_the_next_run_goes_on(hand, served):
     hand("wait", GENERATE)
-    hand("fill", "label:has-text('Width') input", text="37")
+    for side in ("Width", "Height"):
+        hand("fill", f"label:has-text('{side}') input", text="37")
     ask(hand, steps=2)
     hand("says", WORDS, text="have to be divisible by 8")
-    hand("fill", "label:has-text('Width') input", text="0")
+    for side in ("Width", "Height"):
+        hand("fill", f"label:has-text('{side}') input", text="0")
     ask(hand, steps=1)
     served.go_on(1)
     hand("says", WORDS, text="finished")
