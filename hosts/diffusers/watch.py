@@ -173,7 +173,7 @@ def expect_pipeline(pipeline: Any) -> None:
         raise TypeError(
             f"expected a pipeline of diffusers, such as StableDiffusionPipeline.from_pretrained(...), got "
             f"{type(pipeline).__name__} without {' and '.join(missing) or 'being made'}; "
-            "if diffusers is not installed: pip install 'safelight[diffusers]'"
+            "if diffusers is not installed: pip install diffusers transformers"
         )
 
 

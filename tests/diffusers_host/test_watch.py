@@ -776,7 +776,7 @@ def test_a_wrong_choice_is_told_before_anything_is_sampled(sd1, how, options, er
 
 @pytest.mark.parametrize("thing", [None, "pipe", diffusers.StableDiffusionPipeline])
 def test_what_is_no_pipeline_is_told(thing):
-    with pytest.raises(TypeError, match=r"expected a pipeline of diffusers.*pip install 'safelight\[diffusers\]'"):
+    with pytest.raises(TypeError, match=r"expected a pipeline of diffusers.*pip install diffusers transformers"):
         Previews(thing)
 
 
