@@ -23,6 +23,7 @@ PACK, PLACE = Path(sys.argv[1]), Path(sys.argv[2])
 ROOT = PLACE / "root"
 STEPS, SIZE = 4, 64
 HERE = Path(__file__).parent
+OF_EVERY_NODE = {"id", "type", "is_intermediate", "use_cache"}  # not among the inputs of a workflow
 ENDS = ("completed", "failed", "canceled")
 
 
@@ -232,7 +233,7 @@ def example(server: Server, model: dict, name: str) -> tuple[dict, dict]:
     """A workflow that ships, as a graph; how the server takes it as a workflow, and what it does not know of it."""
     drawn = json.loads((PACK / "example_workflows" / "invokeai" / f"{name}.json").read_text())
     taken = requests.post(f"{server.at}/api/v1/workflows/", json={"workflow": drawn}, timeout=60)
-    nodes, known, unknown, older = {}, server.schemas, [], []
+    nodes, known, unknown, missing, older = {}, server.schemas, [], [], []
     for node in (one["data"] for one in drawn["nodes"]):
         schema = known[node["type"]]
         # Of another minor version the UI updates a node by itself.
@@ -240,6 +241,7 @@ def example(server: Server, model: dict, name: str) -> tuple[dict, dict]:
         older += [node["type"]] if node["version"] != schema["version"] else []
         inputs = {name: one for name, one in node["inputs"].items() if name in schema["properties"]}
         unknown += sorted(set(node["inputs"]) - set(inputs))
+        missing += sorted(set(schema["properties"]) - set(inputs) - OF_EVERY_NODE)
         values = {name: one["value"] for name, one in inputs.items() if "value" in one}
         nodes[node["id"]] = {"id": node["id"], "type": node["type"], **values}
     nodes["model"]["model"] = identity(model)
@@ -248,7 +250,7 @@ def example(server: Server, model: dict, name: str) -> tuple[dict, dict]:
         nodes["denoise"]["steps"] = STEPS
     edges = [edge(one["source"], one["sourceHandle"], one["target"], one["targetHandle"]) for one in drawn["edges"]]
     graph = {"id": name, "nodes": nodes, "edges": edges}
-    return graph, {"taken": taken.status_code, "unknown": unknown, "older": older}
+    return graph, {"taken": taken.status_code, "unknown": unknown, "missing": missing, "older": older}
 
 
 def workflow(server: Server, model: dict, name: str) -> dict:
