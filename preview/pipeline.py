@@ -161,7 +161,10 @@ class Pipeline:
         self._run.note(f"{self._doing} was not finished {timeout_s:g} s after the run ended{steps}")
         self._tell_what_is_lost()
         for sink, _ in reversed(self._outlets):
-            self._attempt(sink, "could not be left", partial(sink.leave, self._state))
+            try:  # on the sampler's thread: whoever interrupts it is not held back
+                sink.leave(self._state)
+            except Exception as error:
+                self._run.note(f"{sink.name} could not be left: {describe(error)}")
 
     def _offer(self, step: Step, promise: Promise | None) -> bool:
         wanting = [group for group in self._groups if group.cadence.wants(step.index, step.total)]
@@ -335,7 +338,7 @@ class Pipeline:
                 self._run.note(f"{sink.name}: nothing was kept of {name_steps(steps)}")
 
     def _attempt(self, sink: Sink, what: str, action: Callable[[], None], *, tell: bool = True) -> BaseException | None:
-        """What `action` raised, if anything; the user is told of it unless they know."""
+        """What `action` raised, if anything; the user is told of it unless they know. By the worker alone."""
         self._doing = sink.name
         try:
             action()

@@ -43,7 +43,7 @@ from ...preview.snapshot import Selection
 from ...preview.step import Step
 from .facts import Prompt, format_evidence
 from .library import candidates, catalogue
-from .preferences import Preferences
+from .preferences import Preferences, device_bytes
 from .replacement import Replacement
 
 FIRST = Selection(items=1, frames="first")
@@ -203,7 +203,7 @@ def _better(own: Any, device: torch.device, latent_format: Any) -> Previewer | N
             space,
             partial(candidates, space, evidence, accelerated),
             log.info,
-            room=lambda: Preferences.current().device_bytes,
+            room=device_bytes,
         ),
         [Outlet(sink, Cadence())],
         select=_first_picture,

@@ -38,7 +38,7 @@ class Preferences:
 
     @classmethod
     def current(cls) -> "Preferences":
-        """As last saved; never raises. Reads a file, so not for the sampler's thread.
+        """As last saved; never raises. Reads a file, so the sampler's thread asks before its first step, if at all.
 
         With `--multi-user` nothing says whose prompt is running: then all have the defaults.
         """
@@ -56,6 +56,11 @@ class Preferences:
             settings.get(EVERYWHERE) is True,
             _bytes(settings.get(DEVICE), ROOM_BYTES),
         )
+
+
+def device_bytes() -> int:
+    """Of a device's memory that the preview of a run may take, as last saved."""
+    return Preferences.current().device_bytes
 
 
 def _bytes(megabytes: Any, default: int) -> int:

@@ -33,7 +33,7 @@ from .extent import (
 from .facts import Prompt, frame_rate, latent_evidence, noisy_gains, sampler_facts
 from .library import candidates, catalogue
 from .places import check_prefix, latent_files, places
-from .preferences import Preferences
+from .preferences import device_bytes
 from .settings import ANIMATIONS, Settings
 from .steps import Record, Steps
 from .words import guiding_words
@@ -146,8 +146,7 @@ class Watch:
             prompt=guiding_words(prompt.graph, prompt.node),
         )
         accelerated = model.load_device.type != "cpu"
-        room = Preferences.current().device_bytes
-        waiting = min(WAITING_BYTES, room // WAITING_SHARE) if accelerated else WAITING_BYTES
+        waiting = min(WAITING_BYTES, device_bytes() // WAITING_SHARE) if accelerated else WAITING_BYTES
         space = self._identify(evidence)
         self._run.space = space.name
         shapes = named.get("latent_shapes") or [named["noise"].shape]
@@ -182,7 +181,7 @@ class Watch:
                 partial(candidates, space, evidence, accelerated, settings.cheap, self._run.note),
                 self._run.note,
                 fps=frame_rate(guider),
-                room=lambda: room - room // WAITING_SHARE,
+                room=lambda: device_bytes() * (WAITING_SHARE - 1) // WAITING_SHARE,
             ),
             outlets,
             show=settings.show,
