@@ -1,7 +1,8 @@
 """A decoder: latents in, RGB out."""
 
+import math
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -11,8 +12,6 @@ from torch import Tensor
 from .errors import DecoderError, LatentsError
 from .net import Net
 from .spaces import LatentSpace
-
-PROBE = 16  # one pixel of so many, along each side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +86,6 @@ class Decoder:
         self.net.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
         return self
 
-    @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Decodes model space `latents` `[B, C, H, W]` to `rgb` `[B, 3, H*scale, W*scale]`.
 
@@ -100,9 +98,8 @@ class Decoder:
         """
         self._expect(latents, "[B, {}, H, W]")
         with _in_full_precision(latents):
-            return self._visible(self.net(latents.float()), latents)
+            return self._visible(self.net(latents.detach().float()), latents)
 
-    @torch.no_grad()
     def frames(self, latents: Tensor) -> Iterator[Tensor]:
         """Decodes a video, `[B, C, T, H, W]`: one frame as `decode` gives it after the other, in bounded memory.
 
@@ -113,7 +110,7 @@ class Decoder:
         """
         self._expect(latents, "[B, {}, T, H, W]")
         with _in_full_precision(latents):
-            for rgb in self.net.frames(latents.float()):
+            for rgb in self.net.frames(latents.detach().float()):
                 yield self._visible(rgb, latents)
 
     def _expect(self, latents: Tensor, shape: str) -> None:
@@ -130,15 +127,26 @@ class Decoder:
                 f"decoder {self.name} made {list(rgb.shape)} {rgb.dtype} of latents {list(latents.shape)}, "
                 f"expected [{len(latents)}, 3, H, W]; choose another"
             )
-        # A look at a few pixels says of nearly all pictures that they are some.
-        if not rgb[..., ::PROBE, ::PROBE].isfinite().any() and not rgb.isfinite().any() and latents.isfinite().all():
-            raise DecoderError(f"decoder {self.name} made no number of latents that are all numbers; choose another")
-        return torch.nan_to_num(rgb.float(), nan=0.0, posinf=1.0, neginf=0.0).clamp_(0.0, 1.0)
+        if not math.isfinite(rgb.sum().item()):  # of numbers alone it is one: this costs a third of looking at each
+            if not rgb.isfinite().any() and latents.isfinite().all():
+                raise DecoderError(
+                    f"decoder {self.name} made no number of latents that are all numbers; choose another"
+                )
+            rgb = torch.nan_to_num(rgb, nan=0.0, posinf=1.0, neginf=0.0)
+        return rgb.float().clamp(0.0, 1.0)
 
 
 def _in_full_precision(latents: Tensor) -> AbstractContextManager[object]:
-    """Somebody's autocast would round the picture to bfloat16."""
-    return torch.autocast("cuda" if latents.is_cuda else "cpu", enabled=False)
+    """Somebody's autocast would round the picture to bfloat16. Switching off what is off takes as long as a product."""
+    device = "cuda" if latents.is_cuda else "cpu"
+    return torch.autocast(device, enabled=False) if _is_autocast_on(device) else nullcontext()
+
+
+def _is_autocast_on(device: str) -> bool:
+    try:
+        return torch.is_autocast_enabled(device)
+    except TypeError:  # PyTorch before 2.4 answers for CUDA alone
+        return True
 
 
 def to_bytes(rgb: Tensor) -> Tensor:
@@ -146,5 +154,7 @@ def to_bytes(rgb: Tensor) -> Tensor:
 
     Floats become bytes here and nowhere else.
     """
-    # Moved as floats: bytes one by one take a third longer.
-    return rgb.movedim(1, -1).clone(memory_format=torch.contiguous_format).mul_(255.0).round_().to(torch.uint8)
+    pixels = rgb.mul(255.0).round_().to(torch.uint8)
+    if pixels.is_contiguous(memory_format=torch.channels_last):
+        return pixels.movedim(1, -1)
+    return torch.stack(pixels.unbind(1), dim=-1)  # takes two thirds of moving floats, or bytes one by one

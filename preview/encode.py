@@ -1,6 +1,7 @@
 """Pixels become the bytes of a picture file."""
 
 import io
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,6 +35,19 @@ UNKNOWN_FPS = 16.0  # a video whose rate nobody tells is played at this one
 EXIF_TAGS = {"prompt": 0x0110, "workflow": 0x010F, "safelight": 0x010E}
 JPEG_EXIF = b"Exif\0\0"
 MAX_JPEG_EXIF_BYTES = 65_000  # one JPEG segment holds 65,533
+BREATH_S = 1e-6  # the shortest sleep in which another thread comes to its turn; none at all would be too short
+
+
+class Breathing(io.BytesIO):
+    """A file in memory that lets other threads on between the blocks that are written to it.
+
+    Pillow's JPEG encoder, alone among those used here, keeps the interpreter's lock: of a picture of 1024 px for six
+    milliseconds, in which a sampler could give its device nothing to do.
+    """
+
+    def write(self, block: Any, /) -> int:
+        time.sleep(BREATH_S)
+        return super().write(block)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +78,7 @@ class Encoding:
         self, frames: Sequence[Image.Image], texts: Mapping[str, str] | None = None, fps: float | None = None
     ) -> bytes:
         """A picture file of pictures that have their size: of one, or moving, of several at `fps` frames a second."""
-        file, texts = io.BytesIO(), texts or {}
+        file, texts = Breathing() if self.file_format == "jpg" else io.BytesIO(), texts or {}
         if len(frames) == 1:
             frames[0].save(file, **SAVING[self.file_format], **self._texts(texts))
         else:
@@ -86,7 +100,10 @@ class Encoding:
 
     def holds(self, texts: Mapping[str, str]) -> bool:
         """Whether a file of this format has room for `texts`; in one that has not, they are left out."""
-        return self.file_format != "jpg" or len(_exif(texts)) <= MAX_JPEG_EXIF_BYTES
+        return self._has_room(_exif(texts))
+
+    def _has_room(self, exif: bytes) -> bool:
+        return self.file_format != "jpg" or len(exif) <= MAX_JPEG_EXIF_BYTES
 
     def _texts(self, texts: Mapping[str, str]) -> dict[str, Any]:
         if self.file_format == "png":
@@ -94,7 +111,8 @@ class Encoding:
             for key, text in texts.items():
                 info.add_text(key, text)
             return {"pnginfo": info}
-        return {"exif": _exif(texts)} if texts and self.holds(texts) else {}
+        exif = _exif(texts) if texts else b""
+        return {"exif": exif} if exif and self._has_room(exif) else {}
 
 
 def durations_ms(frames: int, fps: float | None) -> list[int]:

@@ -3,9 +3,10 @@
 import json
 import math
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import perf_counter
 from typing import Any, Literal, NamedTuple, final
 
@@ -61,8 +62,8 @@ class Files(Sink):
         encoding: how.
         texts: what is stored in every picture besides its own facts, by name, as JSON; asked for once, by the worker.
         facts: whether a picture also says which step of which run it is, as `safelight`.
-        encoders: threads that encode, each of them a picture ahead; files are written and listed in order all the
-            same. With none, a picture is there when `show` returns.
+        encoders: threads that encode, each of them a picture ahead; files are written, as soon as they are encoded, and
+            listed in order all the same. With none, a picture is there when `show` returns.
         batch: what becomes of a batch.
         max_items: of a batch, the first ones; None for all.
         max_pixels: of all frames of a step together; of a video that has more, frames are left out. None for no limit.
@@ -92,6 +93,8 @@ class Files(Sink):
         self._max_items, self._max_pixels, self._frames_apart = max_items, max_pixels, frames_apart
         self._pool: ThreadPoolExecutor | None = None
         self._under_way: deque[tuple[Picture, Future[Encoded]]] = deque()
+        self._writing = threading.Lock()
+        self._lost: deque[StepError] = deque()
 
     def open(self) -> None:
         self._texts = self._ask_texts()
@@ -104,14 +107,13 @@ class Files(Sink):
         if self._pool is None:
             self._write(picture, self._encode(picture))
             return
-        self._under_way.append((picture, self._pool.submit(self._encode, picture)))
-        most = min(2 * self._encoders, max(1, WAITING_BYTES // picture.pixels.nbytes))
-        while len(self._under_way) > most:
-            self._write_oldest()
+        encoded = self._pool.submit(self._encode, picture)
+        self._under_way.append((picture, encoded))
+        encoded.add_done_callback(self._write_encoded)
+        self._wait_for_all_but(min(2 * self._encoders, max(1, WAITING_BYTES // picture.pixels.nbytes)))
 
     def flush(self) -> None:
-        while self._under_way:
-            self._write_oldest()
+        self._wait_for_all_but(0)
 
     def close(self, state: State) -> None:
         if self._pool is not None:
@@ -162,14 +164,26 @@ class Files(Sink):
             return [Part("", frames, None)]
         return [Part(f"_item_{i + 1:02d}", frames[:, i : i + 1], i + 1) for i in range(len(pixels))]
 
-    def _write_oldest(self) -> None:
-        picture, encoded = self._under_way[0]
-        try:
-            self._write(picture, encoded.result())
-        except Exception as error:
-            raise StepError(picture.index, str(error)) from error
-        finally:
-            self._under_way.popleft()
+    def _wait_for_all_but(self, most: int) -> None:
+        waiting = list(self._under_way)
+        for _, encoded in waiting[: max(0, len(waiting) - most)]:
+            wait([encoded])
+            self._write_encoded()
+        if self._lost:
+            raise self._lost.popleft()
+
+    def _write_encoded(self, _: object = None) -> None:
+        """Writes what is encoded, up to the first picture that is not; by whichever thread encoded that one."""
+        with self._writing:
+            while self._under_way and self._under_way[0][1].done():
+                picture, encoded = self._under_way[0]
+                try:
+                    self._write(picture, encoded.result())
+                except Exception as error:
+                    lost = StepError(picture.index, str(error))
+                    lost.__cause__ = error
+                    self._lost.append(lost)
+                self._under_way.popleft()
 
     def _write(self, picture: Picture, encoded: Encoded) -> None:
         began = perf_counter()

@@ -1,6 +1,7 @@
 """A run's folder: its files and the manifest that lists them, each written beside its place and renamed into it."""
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -42,6 +43,7 @@ class RunFolder(Sink):
         self._products: dict[str, str] = {}
         self._saved_s = float("-inf")
         self._sizes: dict[str, int] = {}
+        self._changing = threading.RLock()  # pictures and latents are kept by several threads
 
     def open(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -71,7 +73,7 @@ class RunFolder(Sink):
             "at": round(picture.at_s, 4),
             "show": picture.show,
             "files": list(files),
-            "latent": self._latents.get(picture.index),
+            "latent": None,
             "decode_ms": round(picture.decode_ms, 3),
             "write_ms": write_ms,
         }
@@ -79,14 +81,16 @@ class RunFolder(Sink):
             entry["decoder"] = FULL
         if folders:
             entry["folders"] = list(folders)
-        self._enter(entry)
+        with self._changing:
+            self._enter({**entry, "latent": self._latents.get(picture.index)})
 
     def record_latent(self, index: int, sigma: float | None, at_s: float, file: str) -> None:
         """Enters in the manifest that a step's latents are in `file`; there may be a picture of it, before or after."""
-        self._latents[index] = file
         unseen = {"show": None, "files": [], "decode_ms": None, "write_ms": None}
-        entry = {"index": index, "sigma": sigma, "at": round(at_s, 4), **unseen} | self._steps.get(index, {})
-        self._enter({**entry, "latent": file})
+        entry = {"index": index, "sigma": sigma, "at": round(at_s, 4), **unseen}
+        with self._changing:
+            self._latents[index] = file
+            self._enter({**entry, **self._steps.get(index, {}), "latent": file})
 
     def _enter(self, entry: dict[str, Any]) -> None:
         # Replaced, never changed in place: the thread of a web server may be reading it.
@@ -111,8 +115,9 @@ class RunFolder(Sink):
             beside.unlink(missing_ok=True)
             raise
         # Counted here: the thread that asks must not find the table changing under it.
-        self.size_bytes += len(content) - self._sizes.get(name, 0)
-        self._sizes[name] = len(content)
+        with self._changing:
+            self.size_bytes += len(content) - self._sizes.get(name, 0)
+            self._sizes[name] = len(content)
 
     def announce(self, **products: str) -> None:
         """Names what was made of the whole run: `sheet`, `animation`, `page`."""
@@ -131,9 +136,10 @@ class RunFolder(Sink):
 
     def save(self) -> None:
         """Writes the manifest."""
-        self._saved_s = self._elapsed_s()
-        # Half a character, of a host's path or a client's id, is written as JSON writes it.
-        self.write(NAME, json.dumps(self.manifest(), ensure_ascii=False).encode(errors="backslashreplace"))
+        with self._changing:
+            self._saved_s = self._elapsed_s()
+            # Half a character, of a host's path or a client's id, is written as JSON writes it.
+            self.write(NAME, json.dumps(self.manifest(), ensure_ascii=False).encode(errors="backslashreplace"))
 
     def _save_if_it_can_be(self) -> None:
         """A disk that is full now may have room in a second; the picture that is there already is none the worse."""

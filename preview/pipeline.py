@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..decoders.errors import StepError
 from .cadence import Cadence
+from .cores import leave_half
 from .develop import Developer
 from .latents import LatentFiles
 from .made import Made, Promise
@@ -206,6 +207,7 @@ class Pipeline:
 
     def _work(self) -> None:
         opened: list[Sink] = []
+        leave_half()
         with torch.inference_mode():
             for part in (self._deliver, self._let_go, self._let_go):
                 try:

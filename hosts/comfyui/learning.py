@@ -17,6 +17,7 @@ from ...decoders.identify import UNKNOWN, new_row
 from ...decoders.spaces import AUDIO, LatentSpace
 from ...fitting.knowledge import Lesson
 from ...fitting.learned import learn
+from ...preview.cores import leave_half
 from ...preview.snapshot import Snapshots, to_host
 
 WAITING = 4  # decodes; when the worker is behind, the next ones teach nothing
@@ -96,6 +97,7 @@ class Learner:
         return True
 
     def _work(self) -> None:
+        leave_half()
         while (task := self._tasks.get()) is not None:
             try:
                 if told := task():

@@ -1,5 +1,6 @@
 """Files that several threads encode: in order, every one there or named as missing."""
 
+import sys
 import threading
 
 import pytest
@@ -72,10 +73,49 @@ def test_a_step_that_is_lost_is_named_when_a_later_one_is_taken(folder, files, p
         try:
             files.show(picture(index=index, total=11))
         except StepError as error:
-            lost.append((error.step, index, "disk full" in str(error)))
+            lost.append((error.step, str(error), str(error.__cause__)))
+            assert 2 <= index <= 8
     files.flush()
-    assert lost == [(2, 8, True)]
+    assert lost == [(2, "step 2: disk full", "disk full")]
     assert written(folder) == [f"step_{index:04d}.png" for index in range(1, 12) if index != 2]
+
+
+def test_a_picture_is_there_once_it_is_encoded_and_waits_for_no_later_step(folder, files, picture, monkeypatch, wait_s):
+    there, record = threading.Event(), folder.record
+    monkeypatch.setattr(folder, "record", lambda *args, **kwargs: (record(*args, **kwargs), there.set()))
+    files.show(picture(index=1))
+    assert there.wait(wait_s)
+    assert written(folder) == ["step_0001.png"]
+
+
+def test_pictures_and_latents_that_are_kept_at_once_are_all_in_the_manifest(folder, picture):
+    total, together = 1500, threading.Barrier(2)
+
+    def pictures():
+        for index in range(1, total + 1):
+            together.wait()
+            folder.record(picture(index=index, total=total), f"step_{index:04d}.png")
+
+    def latents():
+        for index in range(1, total + 1):
+            together.wait()
+            folder.record_latent(index, 1.0, 0.5, f"step_{index:04d}.safetensors")
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=keep) for keep in (pictures, latents)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    steps = folder.manifest()["steps"]
+    assert len(steps) == total
+    for index, step in enumerate(steps, 1):
+        assert step["files"] == [f"step_{index:04d}.png"]
+        assert step["latent"] == f"step_{index:04d}.safetensors"
 
 
 def test_through_a_pipeline_every_lost_step_is_told_by_its_number(tmp_path, pipeline, step, monkeypatch):
