@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..decoders.space_table import SPACES
 from ..decoders.spaces import LatentSpace
+
+VIDEO_NDIM = 5
 
 
 class Case(NamedTuple):
@@ -28,7 +31,15 @@ class Case(NamedTuple):
         return SPACES[self.space]
 
     def latents(self, device: str) -> Tensor:
-        return torch.randn(self.shape, generator=torch.Generator().manual_seed(0)).to(device)
+        return picture_like(self.shape).to(device)
+
+
+def picture_like(shape: tuple[int, ...]) -> Tensor:
+    """Large shapes with fine grain over them: what is encoded about as slowly as a photograph."""
+    generator = torch.Generator().manual_seed(7)
+    coarse = torch.randn((*shape[:2], *(max(1, side // 6) for side in shape[2:])), generator=generator)
+    mode = "trilinear" if len(shape) == VIDEO_NDIM else "bicubic"
+    return F.interpolate(coarse, size=shape[2:], mode=mode) + 0.3 * torch.randn(shape, generator=generator)
 
 
 CASES: Mapping[str, Case] = {

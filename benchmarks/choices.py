@@ -30,8 +30,9 @@ SIDE_PX = 1024
 SPACE, SIDE = "flux2", 128  # latent pixels
 SOME = ("flux2-affine", "flux2-affine-7x7", "flux2-conv-small", "flux2-conv-full")
 PICTURES, TURNS = 4, 24
+PNG = ((0, 0), (1, 0), (1, 2), (1, 3), (2, 0), (4, 0), (6, 0), (9, 0))  # zlib's strategies: 2 is Huffman, 3 runs
 TRIED: Mapping[str, tuple[dict[str, Any], ...]] = {
-    "png": tuple({"compress_level": level} for level in (0, 1, 2, 4, 6, 9)),
+    "png": tuple({"compress_level": level, "compress_type": kind} for level, kind in PNG),
     "webp": tuple({"quality": 90, "method": method} for method in (0, 1, 2, 4, 6)),
     "jpg": ({"quality": 92, "subsampling": 0}, {"quality": 92, "subsampling": 2}),
 }

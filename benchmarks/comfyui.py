@@ -18,10 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from safetensors.torch import save_file
-from torch import Tensor
-from torch.nn import functional as F
+
+from .cases import picture_like
 
 PACK = Path(__file__).resolve().parents[1]
 LAB = PACK / "tests" / "comfyui" / "lab"  # the model, and the nodes that take the time
@@ -31,7 +30,6 @@ STEPS = 20
 STEP_MS = 30.0  # of the model, where it is not the question
 CALLBACK_ROUNDS, RUN_ROUNDS = 5, 7
 TEXT, EXTENDED, LONG = 1, 126, 127  # RFC 6455, 5.2
-VIDEO_NDIM = 5
 
 
 class Sampled(NamedTuple):
@@ -178,19 +176,11 @@ class Host:
         """A file with the latents that the sampler ends in."""
         file = self._base / f"{sampled.latent_format}.safetensors"
         if not file.exists():
-            save_file({"latents": _picture_like(sampled.shape)}, file)
+            save_file({"latents": picture_like(sampled.shape)}, file)
         return str(file)
 
     def _get(self, path: str) -> Any:
         return _ask(self._port, path)
-
-
-def _picture_like(shape: tuple[int, ...]) -> Tensor:
-    """Large shapes with fine grain over them: what is encoded about as slowly as a photograph."""
-    generator = torch.Generator().manual_seed(7)
-    coarse = torch.randn((*shape[:2], *(max(1, side // 6) for side in shape[2:])), generator=generator)
-    mode = "trilinear" if len(shape) == VIDEO_NDIM else "bicubic"
-    return F.interpolate(coarse, size=shape[2:], mode=mode) + 0.3 * torch.randn(shape, generator=generator)
 
 
 def _node(class_type: str, **inputs: Any) -> dict[str, Any]:
