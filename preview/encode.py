@@ -21,7 +21,7 @@ ENLARGING = {
 }
 RUNS = 3  # zlib's Z_RLE
 # Measured on photographs of 1024 px: PNG of level 1 takes half the time of level 4 for 8 % more bytes, and a sixth less
-# where zlib looks for nothing but runs, for as many; WebP of method 2 half that of 4 for 2 %, JPEG a tenth of either. On
+# where zlib looks for runs alone, for as many; WebP of method 2 half that of 4 for 2 %, JPEG a tenth of either. On
 # drawn ones: `python -m safelight.benchmarks --only encoding`.
 SAVING: Mapping[str, dict[str, Any]] = {
     "png": {"format": "PNG", "compress_level": 1, "compress_type": RUNS},
