@@ -11,8 +11,9 @@ from ..decoders.catalogue import Candidate, last_resort
 from ..decoders.decoder import Decoder, to_bytes
 from ..decoders.merit import LIGHT
 from ..decoders.spaces import AUDIO, LatentSpace
+from .allowance import DEVICE_BYTES, decoding_bytes
 from .opened import Opened
-from .plan import CPU, ROOM_BYTES, Plan, free_bytes, plan
+from .plan import CPU, Plan, free_bytes, plan
 from .snapshot import to_host
 
 MB = 1 << 20
@@ -54,7 +55,7 @@ class Developer:
         tell: is told, once, that memory ran out; so it is that frames, or a decoder that takes too much, were left out.
         fps: frames per second of the run's video, where the host says so; None: as the space's models make them.
         max_bytes: of a step's pixels; of a video that has more, every other frame is left out, as often as needed.
-        room: gives the bytes of a device's memory that decoding may take; asked for once, by whoever develops.
+        device_bytes: gives what a preview may take of a device's memory; asked for once, by whoever develops.
         opened: the decoders that are open.
     """
 
@@ -66,7 +67,7 @@ class Developer:
         *,
         fps: float | None = None,
         max_bytes: int = MAX_BYTES,
-        room: Callable[[], int] = lambda: ROOM_BYTES,
+        device_bytes: Callable[[], int] = lambda: DEVICE_BYTES,
         opened: Opened = OPENED,
     ) -> None:
         self._space = space
@@ -75,7 +76,7 @@ class Developer:
         self._tell = tell
         self._told: set[str] = set()
         self._max_bytes = max_bytes
-        self._ask_room, self._room = room, 0
+        self._ask_device_bytes, self._room = device_bytes, 0
         self._opened = opened
         self._candidates: list[Candidate] | None = None
         self._in_use: Candidate | None = None
@@ -166,7 +167,8 @@ class Developer:
             self._say(
                 wanted.name,
                 f"{wanted.name} would take {needs / MB:,.0f} MB of {latents.device} for a picture of this size, more "
-                f"than the {limit:,} MB that previews may take: {decided.candidate.name} shows this run instead",
+                f"than the {limit:,} MB that previews may take to decode: {decided.candidate.name} shows this run "
+                "instead",
             )
         free = free_bytes(decided.device)
         if free is not None and decided.needs > free:
@@ -199,7 +201,7 @@ class Developer:
         if self._candidates is None:
             # Whatever comes of asking: once; and only then, since other threads look whether one is left.
             try:
-                found, self._room = list(self._ask()), self._ask_room()
+                found, self._room = list(self._ask()), decoding_bytes(self._ask_device_bytes())
             except BaseException:
                 self._candidates = [last_resort(self._space)]
                 raise

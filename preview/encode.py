@@ -102,10 +102,7 @@ class Encoding:
 
     def holds(self, texts: Mapping[str, str]) -> bool:
         """Whether a file of this format has room for `texts`; in one that has not, they are left out."""
-        return self._has_room(_exif(texts))
-
-    def _has_room(self, exif: bytes) -> bool:
-        return self.file_format != "jpg" or len(exif) <= MAX_JPEG_EXIF_BYTES
+        return self.file_format != "jpg" or len(_exif(texts)) <= MAX_JPEG_EXIF_BYTES
 
     def _texts(self, texts: Mapping[str, str]) -> dict[str, Any]:
         if self.file_format == "png":
@@ -114,7 +111,8 @@ class Encoding:
                 info.add_text(key, text)
             return {"pnginfo": info}
         exif = _exif(texts) if texts else b""
-        return {"exif": exif} if exif and self._has_room(exif) else {}
+        has_room = self.file_format != "jpg" or len(exif) <= MAX_JPEG_EXIF_BYTES
+        return {"exif": exif} if exif and has_room else {}
 
 
 def durations_ms(frames: int, fps: float | None) -> list[int]:

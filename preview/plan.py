@@ -10,9 +10,6 @@ from ..decoders.footprint import footprint
 from ..decoders.merit import LIGHT
 from ..decoders.net import FRAME_PIXELS
 
-# What a preview may take of a device's memory: TAESD's decode of 1024 x 1024 pixels is 0.8 GB. A sampler never waits
-# for it, nor fails for it: what PyTorch keeps of it between two decodes goes back as soon as somebody finds no other.
-ROOM_BYTES = 1 << 30
 CPU = torch.device("cpu")
 
 

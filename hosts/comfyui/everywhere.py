@@ -203,7 +203,7 @@ def _better(own: Any, device: torch.device, latent_format: Any) -> Previewer | N
             space,
             partial(candidates, space, evidence, accelerated),
             log.info,
-            room=device_bytes,
+            device_bytes=device_bytes,
         ),
         [Outlet(sink, Cadence())],
         select=_first_picture,

@@ -12,8 +12,6 @@ from ...preview.snapshot import VIDEO_NDIM, Selection
 from .settings import Settings
 
 LIVE_ITEMS = 16  # of a batch: more would be stamps on the node
-MAX_WAITING, WAITING_BYTES = 32, 512 << 20  # steps that wait to be developed
-WAITING_SHARE = 8  # of a device's memory that a preview may take, one part of so many is for these
 
 
 def selection(settings: Settings, space: LatentSpace) -> Selection:
@@ -21,19 +19,6 @@ def selection(settings: Settings, space: LatentSpace) -> Selection:
     some = LIVE_ITEMS if not settings.write_intermediates else None
     frames = "first" if space.dims == AUDIO else settings.looked_at
     return Selection(items=1 if settings.batch == "first" else some, frames=frames)
-
-
-def capacity(select: Selection, shape: Sequence[int], whole_bytes: int, most_bytes: int = WAITING_BYTES) -> int:
-    """How many steps may wait: each has a copy of its latents, of a large batch or a video a large one.
-
-    Args:
-        select: what is looked at of latents
-        shape: of this shape.
-        whole_bytes: of what else is copied at a step.
-        most_bytes: that all of them may take, where two do not take more.
-    """
-    step_bytes = select(torch.empty(tuple(shape), device="meta")).numel() * torch.float32.itemsize + whole_bytes
-    return min(MAX_WAITING, max(2, most_bytes // max(1, step_bytes)))
 
 
 def picture_bytes(space: LatentSpace, select: Selection, shape: Sequence[int]) -> int:

@@ -10,8 +10,8 @@ import folder_paths
 from comfy.cli_args import args as cli
 
 from ...decoders.catalogue import AUTO
+from ...preview.allowance import DEVICE_BYTES
 from ...preview.live import DEFAULT_BUDGET_BYTES
-from ...preview.plan import ROOM_BYTES
 
 BUDGET, DECODER, EVERYWHERE = "Safelight.BudgetMB", "Safelight.Decoder", "Safelight.Everywhere"
 DEVICE = "Safelight.DeviceMB"
@@ -34,7 +34,7 @@ class Preferences:
     budget_bytes: int = DEFAULT_BUDGET_BYTES
     decoder: str = AUTO
     everywhere: bool = False
-    device_bytes: int = ROOM_BYTES
+    device_bytes: int = DEVICE_BYTES
 
     @classmethod
     def current(cls) -> "Preferences":
@@ -54,7 +54,7 @@ class Preferences:
             _bytes(settings.get(BUDGET), DEFAULT_BUDGET_BYTES),
             decoder.strip() or AUTO if isinstance(decoder, str) else AUTO,
             settings.get(EVERYWHERE) is True,
-            _bytes(settings.get(DEVICE), ROOM_BYTES),
+            _bytes(settings.get(DEVICE), DEVICE_BYTES),
         )
 
 

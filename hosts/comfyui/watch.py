@@ -12,6 +12,7 @@ from torch import Tensor
 from ...decoders.errors import SafelightError
 from ...decoders.identify import Evidence, identify, unknown
 from ...decoders.spaces import LatentSpace
+from ...preview.allowance import looked_at_bytes, waiting_steps
 from ...preview.animation import check
 from ...preview.cadence import Cadence
 from ...preview.develop import Developer
@@ -21,15 +22,7 @@ from ...preview.pipeline import Outlet, Pipeline, describe
 from ...preview.run import FULL, Run, State
 from ...preview.step import Step
 from . import full
-from .extent import (
-    WAITING_BYTES,
-    WAITING_SHARE,
-    capacity,
-    final_size,
-    picture_bytes,
-    select_of_pack,
-    selection,
-)
+from .extent import final_size, picture_bytes, select_of_pack, selection
 from .facts import Prompt, frame_rate, latent_evidence, noisy_gains, sampler_facts
 from .library import candidates, catalogue
 from .places import check_prefix, latent_files, places
@@ -146,7 +139,6 @@ class Watch:
             prompt=guiding_words(prompt.graph, prompt.node),
         )
         accelerated = model.load_device.type != "cpu"
-        waiting = min(WAITING_BYTES, device_bytes() // WAITING_SHARE) if accelerated else WAITING_BYTES
         space = self._identify(evidence)
         self._run.space = space.name
         shapes = named.get("latent_shapes") or [named["noise"].shape]
@@ -154,10 +146,10 @@ class Watch:
         folders, outlets = places(self._run, settings, prompt, final_size(space, shapes[0]), shapes[0][0])
         latents = folders[0] if settings.keep_latents and folders else None
         record = Record.of(self._run, folders, latents, prompt, model, named["sigmas"], shapes)
-        whole_bytes = 0
+        step_bytes = looked_at_bytes(select, shapes[0])
         if latents is not None:
             files = latent_files(settings, latents, named, record.facts())
-            whole_bytes = files.need.bytes_each
+            step_bytes += files.need.bytes_each
             outlets.append(Outlet(files, Cadence(settings.every_n_steps)))
         self._cadence, self._full = Cadence(settings.every_n_steps), None
         if settings.decoder == FULL and outlets:
@@ -171,7 +163,7 @@ class Watch:
                 self._run.note,
                 frame_rate(guider),
             )
-            whole_bytes += picture_bytes(space, select, shapes[0])
+            step_bytes += picture_bytes(space, select, shapes[0])
         if steps is not None:
             steps.add(record)
         self._pipeline = Pipeline(
@@ -181,12 +173,12 @@ class Watch:
                 partial(candidates, space, evidence, accelerated, settings.cheap, self._run.note),
                 self._run.note,
                 fps=frame_rate(guider),
-                room=lambda: device_bytes() * (WAITING_SHARE - 1) // WAITING_SHARE,
+                device_bytes=device_bytes,
             ),
             outlets,
             show=settings.show,
             select=select if len(shapes) == 1 else partial(select_of_pack, select, shapes[0]),
-            mailbox=Mailbox(capacity=capacity(select, shapes[0], whole_bytes, waiting)),
+            mailbox=Mailbox(capacity=waiting_steps(step_bytes, model.load_device, device_bytes)),
         )
         self._last: tuple[int, bool] = (0, True)
 

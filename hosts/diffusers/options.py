@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from ...decoders.catalogue import AUTO, Catalogue
 from ...decoders.spaces import LatentSpace
+from ...preview.allowance import DEVICE_BYTES
 from ...preview.animation import ENCODES, Animation, Pace, check
 from ...preview.cadence import Cadence
 from ...preview.encode import Encoding, Enlarge, FileFormat
@@ -23,6 +24,7 @@ Path_ = str | PathLike[str]
 
 CHOICES = {"show": Show, "file_format": FileFormat, "enlarge": Enlarge, "batch": Batch, "frames": Shown}
 CHOICES |= {"animation": Animated}
+MB = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,7 @@ class Options:
         space: the name of the latent space, for latents whose VAE does not tell it.
         every_n_steps: a picture of every n-th step; the last step always.
         memory: pictures of a sampler call that stay in `pictures`, the newest.
+        device_mb: megabytes of a device's memory that previews may take: where a decoder takes more, another shows.
         filename_prefix: how the folders' names begin, below `out`.
         file_format: `png`, `webp` or `jpg`.
         enlarge: `off`: files at the decoder's size. Else how to bring them to the size of the final image.
@@ -64,6 +67,7 @@ class Options:
     space: str | LatentSpace | None = None
     every_n_steps: int = 1
     memory: int = 100
+    device_mb: int = DEVICE_BYTES // MB
     filename_prefix: str = "steps"
     file_format: FileFormat = "png"
     enlarge: Enlarge = "off"
@@ -86,6 +90,8 @@ class Options:
             raise ValueError(f"screen: expected auto, off, a sink or what makes one, got {self.screen!r}")
         if self.memory < 1:
             raise ValueError(f"memory: expected at least 1 picture, got {self.memory}")
+        if self.device_mb < 0:
+            raise ValueError(f"device_mb: expected at least 0 megabytes, got {self.device_mb}")
         if self.out is not None and not self.filename_prefix.strip("/ "):
             raise ValueError("filename_prefix: expected a name such as steps, got none")
         if self.keep_latents and self.out is None:
@@ -98,6 +104,10 @@ class Options:
     def place(self) -> Path | None:
         """What the folders of sampler calls are named after, without their number."""
         return None if self.out is None else Path(self.out) / self.filename_prefix
+
+    def device_bytes(self) -> int:
+        """Of a device's memory that previews may take."""
+        return self.device_mb * MB
 
     def catalogue(self) -> Catalogue:
         """The decoders at hand."""

@@ -15,6 +15,7 @@ from ...decoders.catalogue import Catalogue
 from ...decoders.errors import SafelightError
 from ...decoders.identify import Evidence, unknown
 from ...decoders.spaces import AUDIO, LatentSpace
+from ...preview.allowance import looked_at_bytes, waiting_steps
 from ...preview.cadence import Cadence
 from ...preview.develop import Developer
 from ...preview.files import ENCODERS, Files
@@ -28,7 +29,6 @@ from ...preview.pipeline import CLOSE_TIMEOUT_S, Outlet, Pipeline, describe
 from ...preview.run import Run, State
 from ...preview.sheet import Sheet
 from ...preview.sink import Sink
-from ...preview.snapshot import Selection
 from ...preview.step import Step
 from ..choice import candidates
 from ..headless import next_folder
@@ -40,7 +40,6 @@ from .layout import Layout
 from .options import Options
 
 DISK_RESERVE_BYTES = 500 * MB  # that latents leave free on the disk
-MAX_WAITING, WAITING_BYTES = 32, 512 << 20  # steps that wait to be developed
 
 log = logging.getLogger("safelight.diffusers")
 
@@ -180,6 +179,8 @@ class Sampling:
         latents = self._plain(moment.noisy)
         select = options.selection()
         accelerated = latents.device.type != "cpu"
+        step_bytes = looked_at_bytes(select, latents.shape)
+        step_bytes += _kept_bytes(latents) if options.keep_latents else 0
         outlets = [Outlet(sink, self._cadence) for sink in self._sinks(latents, moment.total)]
         return Pipeline(
             run,
@@ -188,11 +189,12 @@ class Sampling:
                 partial(candidates, decoders, space, options.decoder, evidence, run.note, accelerated=accelerated),
                 run.note,
                 fps=call.fps,
+                device_bytes=options.device_bytes,
             ),
             outlets,
             show=options.show,
             select=select,
-            mailbox=Mailbox(capacity=capacity(select, latents, options.keep_latents)),
+            mailbox=Mailbox(capacity=waiting_steps(step_bytes, latents.device, options.device_bytes)),
         )
 
     def _place(self, pipeline: Any, call: Call, decoders: Catalogue, noisy: Tensor) -> tuple[LatentSpace, Evidence]:
@@ -243,15 +245,14 @@ class Sampling:
         sinks += [moving] if (moving := options.moving(folder)) is not None else []
         if options.keep_latents:
             steps = sum(self._cadence.wants(index, total) for index in range(1, total + 1))
-            need = Need(steps, 2 * latents.numel() * max(latents.element_size(), torch.float32.itemsize))
+            need = Need(steps, _kept_bytes(latents))
             sinks.append(LatentFiles(folder, need, partial(_room, folder.path)))
         return sinks
 
 
-def capacity(select: Selection, latents: Tensor, whole: bool) -> int:
-    """How many steps may wait: each has a copy of what is looked at of `latents`, and of all where all is kept."""
-    numbers = select(torch.empty(latents.shape, device="meta")).numel() + (2 * latents.numel() if whole else 0)
-    return min(MAX_WAITING, max(2, WAITING_BYTES // max(1, numbers * torch.float32.itemsize)))
+def _kept_bytes(latents: Tensor) -> int:
+    """Of a step whose latents are kept: noisy and denoised."""
+    return 2 * latents.numel() * max(latents.element_size(), torch.float32.itemsize)
 
 
 def _room(folder: Path) -> Room:

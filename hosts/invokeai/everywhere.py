@@ -7,7 +7,6 @@ wraps twice.
 
 import copy
 import functools
-import json
 import logging
 import os
 import weakref
@@ -16,10 +15,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from .watch import CALLBACK, DECODERS, ORIGINAL, Settings, Watch
+from .preferences import Preferences
+from .watch import CALLBACK, ORIGINAL, Settings, Watch
 
 VARIABLE = "SAFELIGHT_INVOKEAI_EVERYWHERE"
-SETTINGS = "settings.json"
 WATCH = "safelight_watch"
 YES = {"1", "true", "yes", "on"}
 LAST_PICTURE_S = 5.0
@@ -35,14 +34,7 @@ def is_wanted(root: Path) -> bool:
     """
     if VARIABLE in os.environ:
         return os.environ[VARIABLE].strip().lower() in YES
-    path = root / DECODERS / SETTINGS
-    try:
-        return json.loads(path.read_text("utf-8")).get("everywhere") is True
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, AttributeError) as error:
-        log.warning('%s: expected {"everywhere": true}, could not read that: %s', path, error)
-        return False
+    return Preferences.of(root).everywhere
 
 
 def install(interface: type, config: Callable[[], Any]) -> None:

@@ -22,7 +22,8 @@ from ...fitting.train import Progress
 from ..encoding import encode, encoding_of
 from ..material import Pictures, expect_visible, gather
 from ..telling import Shares, summary
-from .watch import DECODERS, catalogue, host_version
+from .preferences import DECODERS
+from .watch import catalogue, host_version
 
 FROM_VAE = "from VAE"
 NOBODYS = {"any", "unknown", "external"}  # values of the host's BaseModelType that say nothing

@@ -15,12 +15,14 @@ from ...decoders.catalogue import AUTO, Catalogue
 from ...decoders.errors import SafelightError, SinkError, brief
 from ...decoders.identify import Evidence, identify, unknown
 from ...decoders.spaces import LatentSpace
+from ...preview.allowance import looked_at_bytes, waiting_steps
 from ...preview.animation import Animation
 from ...preview.cadence import Cadence
 from ...preview.develop import Developer
 from ...preview.encode import Encoding, Enlarge, FileFormat
 from ...preview.files import ENCODERS, Files
 from ...preview.folder import RunFolder
+from ...preview.mailbox import Mailbox
 from ...preview.names import why_not
 from ...preview.page import Page
 from ...preview.pipeline import CLOSE_TIMEOUT_S, Outlet, Pipeline, describe
@@ -34,11 +36,11 @@ from ..headless import next_folder
 from .beliefs import Beliefs, caller, stands_for, with_batch
 from .families import DENOISED
 from .graph import leads_to_sheet
+from .preferences import DECODERS, Preferences
 from .screen import Gallery, Progress
 
 CALLBACK = "_step_callback"  # how the names of the host's step callbacks end: `flux_step_callback` and so on
 ORIGINAL = "safelight_original"  # what a step callback of whole-host previews has in place of
-DECODERS = "safelight"  # folder in InvokeAI's root for decoder files; its models folder is its own to tidy
 
 log = logging.getLogger("safelight.invokeai")
 
@@ -210,21 +212,31 @@ class Watch:
         return pipeline.offer(self._last)
 
     def _open(self, base: str, latents: Tensor) -> Pipeline:
-        decoders = catalogue(Path(self._context.config.get().root_path))
+        root = Path(self._context.config.get().root_path)
+        decoders = catalogue(root)
         evidence = Evidence(host="invokeai", format_name=base, channels=latents.shape[1], dims=2)
         space = self._identify(evidence, decoders)
         space.unpack(stands_for(latents.shape))  # if they are of another shape the host's preview is the better one
         self._run.space = space.name
         accelerated = latents.device.type != "cpu"
+
+        def device_bytes() -> int:
+            return Preferences.of(root).device_bytes
+
         self._developer = Developer(
             space,
             partial(
                 candidates, decoders, space, self._settings.decoder, evidence, self._run.note, accelerated=accelerated
             ),
             self._run.note,
+            device_bytes=device_bytes,
         )
         some = None if self._settings.write_intermediates or self._settings.to_gallery else 1
-        self._pipeline = Pipeline(self._run, self._developer, self._outlets(), select=Selection(items=some))
+        select = Selection(items=some)
+        most = waiting_steps(looked_at_bytes(select, latents.shape), latents.device, device_bytes)
+        self._pipeline = Pipeline(
+            self._run, self._developer, self._outlets(), select=select, mailbox=Mailbox(capacity=most)
+        )
         return self._pipeline
 
     def _identify(self, evidence: Evidence, decoders: Catalogue) -> LatentSpace:

@@ -760,6 +760,7 @@ def test_diffusers_several_callbacks_take_it(sd1):
         ({"file_format": "bmp"}, ValueError, "file_format: expected one of png, webp, jpg"),
         ({"screen": "wall"}, ValueError, "screen: expected auto, off, a sink or what makes one"),
         ({"every_n_steps": 0}, ValueError, "expected every_n_steps of at least 1"),
+        ({"device_mb": -1}, ValueError, "device_mb: expected at least 0 megabytes, got -1"),
         ({"memory": 0}, ValueError, "memory: expected at least 1 picture, got 0"),
         ({"keep_latents": True}, ValueError, "give out= as well"),
         ({"out": "x", "filename_prefix": " "}, ValueError, "filename_prefix: expected a name"),

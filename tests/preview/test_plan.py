@@ -8,8 +8,10 @@ from safelight.decoders.footprint import footprint
 from safelight.decoders.kinds import KINDS
 from safelight.decoders.space_table import SPACES
 from safelight.preview import develop
+from safelight.preview.allowance import DEVICE_BYTES, decoding_bytes, looked_at_bytes, waiting_steps
 from safelight.preview.develop import Developer
-from safelight.preview.plan import CPU, ROOM_BYTES, plan
+from safelight.preview.plan import CPU, plan
+from safelight.preview.snapshot import Selection
 
 GPU = torch.device("cuda")  # a name: nothing is put there
 SHAPE = (4, 4, 1, 128, 128)  # of four pictures of 1024 px
@@ -62,25 +64,41 @@ def test_a_cpu_refuses_nothing_and_decodes_less_at_once(both):
 
 
 def test_taesd_of_a_picture_of_1024_px_fits_as_it_comes(both):
-    decided = plan(both, SHAPE, GPU, ROOM_BYTES)
+    decided = plan(both, SHAPE, GPU, decoding_bytes(DEVICE_BYTES))
     assert (decided.candidate.name, decided.pictures) == ("taesd", 1)
 
 
 def test_the_user_is_told_once_what_would_take_too_much(both, monkeypatch):
     told = []
-    developer = Developer(SPACES["sd1"], lambda: both, told.append, room=lambda: 100 << 20)
+    developer = Developer(SPACES["sd1"], lambda: both, told.append, device_bytes=lambda: 100 << 20)
     # A device that is not there, but for what it is told of it.
     monkeypatch.setattr(develop, "plan", lambda some, shape, _, room: plan(some, shape, GPU, room)._replace(device=CPU))
     for _ in range(3):
         assert developer.develop(torch.zeros(1, 4, 1, 128, 128)).pixels.shape == (1, 1, 128, 128, 3)
     assert len(told) == 1
     assert "taesd would take 773 MB of cpu" in told[0]
-    assert "more than the 100 MB that previews may take: sd1-conv-small shows this run instead" in told[0]
+    assert "more than the 87 MB that previews may take to decode: sd1-conv-small shows this run instead" in told[0]
+
+
+def test_steps_that_wait_have_an_eighth_of_what_a_preview_may_take_of_a_device():
+    assert waiting_steps(1 << 20, GPU, lambda: 128 << 20) == 16
+    assert waiting_steps(1 << 20, GPU, lambda: 8 << 30) == 32
+    assert waiting_steps(1 << 30, GPU, lambda: 0) == 2
+    assert decoding_bytes(800) == 700
+
+
+def test_what_waits_on_a_cpu_has_its_own_limit_and_no_setting_is_read():
+    assert waiting_steps(64 << 20, CPU, pytest.fail) == 8
+    assert waiting_steps(0, CPU, pytest.fail) == 32
+
+
+def test_only_what_is_looked_at_waits():
+    assert looked_at_bytes(Selection(), (8, 16, 21, 60, 104)) == 16 * 60 * 104 * 4
 
 
 def test_the_room_is_asked_for_once_by_the_first_step(both):
     asked = []
-    developer = Developer(SPACES["sd1"], lambda: both[1:], room=lambda: asked.append(1) or ROOM_BYTES)
+    developer = Developer(SPACES["sd1"], lambda: both[1:], device_bytes=lambda: asked.append(1) or DEVICE_BYTES)
     assert asked == []
     for _ in range(3):
         developer.develop(torch.zeros(1, 4, 1, 2, 2))
