@@ -22,12 +22,14 @@ class Family:
         axes: of their latents, one for each number of axes that differs from `PLAIN`.
         guests: where tokens stand that are no part of the picture or video: before or after it.
         space: the latent space, for a pipeline whose VAE does not tell, or that has none.
+        shifts: whether they give their VAE the shift that it states.
     """
 
     pipelines: tuple[str, ...]
     axes: tuple[str, ...] = ()
     guests: Literal["before", "after"] = "after"
     space: str | None = None
+    shifts: bool = True
 
 
 ANY = Family(pipelines=("",))
@@ -54,7 +56,7 @@ FAMILIES = (
     Family(pipelines=("Allegro",), space="allegro"),
     Family(pipelines=("CogVideoX", "ConsisID"), axes=FRAMES_FIRST, space="cogvideox"),
     Family(pipelines=("StableVideoDiffusion",), axes=FRAMES_FIRST, space="sd1"),
-    Family(pipelines=("Kandinsky5", "Kandinsky6"), axes=CHANNELS_LAST),
+    Family(pipelines=("Kandinsky5", "Kandinsky6"), axes=CHANNELS_LAST, shifts=False),
     Family(pipelines=("JoyImageEdit",), axes=("B 1 C T H W",)),
 )
 

@@ -13,6 +13,7 @@ from ...preview.animation import ENCODES, Animation, Pace, check
 from ...preview.cadence import Cadence
 from ...preview.encode import Encoding, Enlarge, FileFormat
 from ...preview.files import Batch
+from ...preview.run import FULL
 from ...preview.sink import NoSink, Sink
 from ...preview.snapshot import Frames, Selection
 from ...preview.step import Show
@@ -24,6 +25,7 @@ Path_ = str | PathLike[str]
 
 CHOICES = {"show": Show, "file_format": FileFormat, "enlarge": Enlarge, "batch": Batch, "frames": Shown}
 CHOICES |= {"animation": Animated}
+LEAST = {"memory": 1, "device_mb": 0, "full_every_n_steps": 0}
 MB = 1 << 20
 
 
@@ -36,7 +38,10 @@ class Options:
         show: `denoised`, what the model believes the image will be, or `noisy`, what the sampler works on.
         screen: `auto`, the cell of a notebook or the terminal, whatever this runs in; `off`; a sink; or what makes one
             for each sampler call.
-        decoder: one of `Catalogue.names()`.
+        decoder: one of `Catalogue.names()`. Or `full`: the pipeline's VAE makes the last picture, where that moves no
+            weights about, `auto` the others.
+        full_every_n_steps: with decoder `full`, the VAE makes one of so many pictures, in the sampler's time; 0: the
+            last one alone.
         decoder_folder: with the user's own decoder files.
         space: the name of the latent space, for latents whose VAE does not tell it.
         every_n_steps: a picture of every n-th step; the last step always.
@@ -63,6 +68,7 @@ class Options:
     show: Show = "denoised"
     screen: Screen | Sink | Callable[[], Sink] = "auto"
     decoder: str = AUTO
+    full_every_n_steps: int = 0
     decoder_folder: Path_ | Sequence[Path_] | None = None
     space: str | LatentSpace | None = None
     every_n_steps: int = 1
@@ -88,10 +94,11 @@ class Options:
                 raise ValueError(f"{name}: expected one of {told}, got {getattr(self, name)!r}")
         if isinstance(self.screen, str) and self.screen not in get_args(Screen):
             raise ValueError(f"screen: expected auto, off, a sink or what makes one, got {self.screen!r}")
-        if self.memory < 1:
-            raise ValueError(f"memory: expected at least 1 picture, got {self.memory}")
-        if self.device_mb < 0:
-            raise ValueError(f"device_mb: expected at least 0 megabytes, got {self.device_mb}")
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if self.decoder == FULL and self.show == "noisy":
+            raise ValueError("decoder full decodes what the model believes, not noise: set show to denoised")
         if self.out is not None and not self.filename_prefix.strip("/ "):
             raise ValueError("filename_prefix: expected a name such as steps, got none")
         if self.keep_latents and self.out is None:
@@ -104,6 +111,11 @@ class Options:
     def place(self) -> Path | None:
         """What the folders of sampler calls are named after, without their number."""
         return None if self.out is None else Path(self.out) / self.filename_prefix
+
+    @property
+    def cheap(self) -> str:
+        """The decoder of the steps that are not for the VAE."""
+        return AUTO if self.decoder == FULL else self.decoder
 
     def device_bytes(self) -> int:
         """Of a device's memory that previews may take."""

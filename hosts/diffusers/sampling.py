@@ -26,7 +26,7 @@ from ...preview.memory import Memory
 from ...preview.page import Page
 from ...preview.picture import Picture
 from ...preview.pipeline import CLOSE_TIMEOUT_S, Outlet, Pipeline, describe
-from ...preview.run import Run, State
+from ...preview.run import FULL, Run, State
 from ...preview.sheet import Sheet
 from ...preview.sink import Sink
 from ...preview.step import Step
@@ -34,8 +34,9 @@ from ..choice import candidates
 from ..headless import next_folder
 from ..x0 import Believed
 from .call import Call
-from .facts import evidence_of, space_or_unknown
+from .facts import autoencoder_of, evidence_of, space_or_unknown
 from .families import family_of
+from .full import Full
 from .layout import Layout
 from .options import Options
 
@@ -77,6 +78,7 @@ class Sampling:
         self._folder: RunFolder | None = None
         self._layout: Layout | None = None
         self._pipeline: Pipeline | None = None
+        self._full: Full | None = None
         self._last: Moment | None = None
         self._state: State = "running"
         self._closing: threading.Thread | None = None
@@ -166,7 +168,10 @@ class Sampling:
             noisy_gain=gain,
         )
         self._last = moment
-        self._pipeline.offer(step)
+        promise = None
+        if self._full is not None and self._cadence.wants(step.index, step.total):
+            promise = self._full.promise(step)
+        self._pipeline.offer(step, promise)
 
     def _plain(self, latents: Tensor) -> Tensor:
         return latents if self._layout is None else self._layout.plain(latents)
@@ -181,12 +186,16 @@ class Sampling:
         accelerated = latents.device.type != "cpu"
         step_bytes = looked_at_bytes(select, latents.shape)
         step_bytes += _kept_bytes(latents) if options.keep_latents else 0
+        if options.decoder == FULL:
+            vae, family = autoencoder_of(pipeline), family_of(type(pipeline).__name__)
+            self._full = Full(vae, family.shifts, space, options.full_every_n_steps, select, run.note, call.fps)
+            step_bytes += self._full.picture_bytes(latents)
         outlets = [Outlet(sink, self._cadence) for sink in self._sinks(latents, moment.total)]
         return Pipeline(
             run,
             Developer(
                 space,
-                partial(candidates, decoders, space, options.decoder, evidence, run.note, accelerated=accelerated),
+                partial(candidates, decoders, space, options.cheap, evidence, run.note, accelerated=accelerated),
                 run.note,
                 fps=call.fps,
                 device_bytes=options.device_bytes,

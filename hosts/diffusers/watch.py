@@ -186,4 +186,4 @@ def _check(pipeline: Any, options: Options) -> None:
         space, _ = space_or_unknown(pipeline, family, evidence_of(pipeline, spaces), spaces)
     else:
         space = spaces[options.space] if isinstance(options.space, str) else options.space
-    decoders.candidates(space, options.decoder)
+    decoders.candidates(space, options.cheap)
