@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,6 +137,10 @@ class Host:
         self.ways = {name: way for name, way in WAYS.items() if way.node is None or way.node in known}
         self._defaults = {way.node: _defaults(known[way.node]) for way in self.ways.values() if way.node}
 
+    def close(self) -> None:
+        """Looks on no longer."""
+        self._client.close()
+
     def sample(self, sampled: Sampled, way: str, *, step_ms: float = 0.0, work_ms: float = 0.0) -> Times:
         """Runs a stock KSampler."""
         graph = self._graph(sampled, WAYS[way], step_ms, work_ms)
@@ -213,7 +217,14 @@ class Client:
             "Connection: Upgrade\r\nSec-WebSocket-Key: c2FmZWxpZ2h0IGJlbmNoIQ==\r\n"
             "Sec-WebSocket-Version: 13\r\n\r\n".encode()
         )
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
+
+    def close(self) -> None:
+        """Looks on no longer."""
+        with suppress(OSError):  # the server may have gone first
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._listening.join()
 
     def wait_for(self, prompt_id: str) -> None:
         """Returns once this prompt has ended, well or not, and the history has it."""
@@ -221,7 +232,10 @@ class Client:
             pass
 
     def _listen(self) -> None:
-        pictures = http.client.HTTPConnection("127.0.0.1", self._port)
+        with self._socket, closing(http.client.HTTPConnection("127.0.0.1", self._port)) as pictures:
+            self._look_on(pictures)
+
+    def _look_on(self, pictures: http.client.HTTPConnection) -> None:
         ended = None
         for message in messages(self._socket):
             told = json.loads(message)
@@ -239,16 +253,16 @@ class Client:
 
 def messages(connection: socket.socket) -> Iterator[bytes]:
     """The text messages of a websocket that was asked for, until its other end closes."""
-    stream = connection.makefile("rb")
-    while stream.readline().strip():
-        pass  # what the server answers to the request
-    while head := stream.read(2):
-        kind, size = head[0] & 0x0F, head[1] & 0x7F
-        if size in (EXTENDED, LONG):
-            size = int.from_bytes(stream.read(2 if size == EXTENDED else 8), "big")
-        content = stream.read(size)
-        if kind == TEXT:
-            yield content
+    with connection.makefile("rb") as stream:
+        while stream.readline().strip():
+            pass  # what the server answers to the request
+        while head := stream.read(2):
+            kind, size = head[0] & 0x0F, head[1] & 0x7F
+            if size in (EXTENDED, LONG):
+                size = int.from_bytes(stream.read(2 if size == EXTENDED else 8), "big")
+            content = stream.read(size)
+            if kind == TEXT:
+                yield content
 
 
 @contextmanager
@@ -271,7 +285,8 @@ def serving(checkout: Path, python: Path, rivals: Sequence[Path]) -> Iterator[Ho
             )
             try:
                 _wait_until_it_answers(port, process, base)
-                yield Host(base, port)
+                with closing(Host(base, port)) as host:
+                    yield host
             finally:
                 process.terminate()
                 process.wait()

@@ -31,7 +31,7 @@ from safelight.decoders.space_table import SPACES
 for kept, space, name in zip(*[iter(sys.argv[1:])] * 3):
     tensors = load_file(kept)
     plain = SPACES[space].unpack(tensors["processed"])
-    decoder = open_shipped(name)
+    decoder = open_shipped(name).to("cpu")
     frames = [rgb[0] for item in plain for rgb in decoder.frames(item[None])]
     print(int(torch.equal(torch.stack(frames).movedim(1, -1), tensors["image"])))
 """
