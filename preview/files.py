@@ -179,7 +179,7 @@ class Files(Sink):
                 picture, encoded = self._under_way[0]
                 try:
                     self._write(picture, encoded.result())
-                except Exception as error:
+                except BaseException as error:  # whatever is thrown at a thread: a library may ask it to exit
                     lost = StepError(picture.index, str(error))
                     lost.__cause__ = error
                     self._lost.append(lost)

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from functools import partial
 
 import pytest
 from PIL import Image
@@ -78,6 +79,30 @@ def test_a_step_that_is_lost_is_named_when_a_later_one_is_taken(folder, files, p
     files.flush()
     assert lost == [(2, "step 2: disk full", "disk full")]
     assert written(folder) == [f"step_{index:04d}.png" for index in range(1, 12) if index != 2]
+
+
+@pytest.mark.parametrize("thrown", [SystemExit, KeyboardInterrupt, MemoryError, RecursionError])
+def test_whatever_is_thrown_at_an_encoder_costs_one_step(folder, files, picture, monkeypatch, thrown):
+    save = Encoding.save
+
+    def throw_at_3(self, frames, *args):
+        if frames[0].getpixel((0, 0))[0] == 60:
+            raise thrown("leave")
+        return save(self, frames, *args)
+
+    monkeypatch.setattr(Encoding, "save", throw_at_3)
+    lost = []
+    for act in (
+        *(partial(files.show, picture(index=index, total=8)) for index in range(1, 9)),
+        files.flush,
+        files.flush,
+    ):
+        try:
+            act()
+        except StepError as error:
+            lost.append((error.step, type(error.__cause__)))
+    assert lost == [(3, thrown)]
+    assert written(folder) == [f"step_{index:04d}.png" for index in range(1, 9) if index != 3]
 
 
 def test_a_picture_is_there_once_it_is_encoded_and_waits_for_no_later_step(folder, files, picture, monkeypatch, wait_s):
