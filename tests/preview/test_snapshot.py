@@ -1,5 +1,6 @@
 """What is copied from the sampler: the values of that moment, and nothing that it goes on using."""
 
+import contextlib
 import gc
 import weakref
 
@@ -169,6 +170,97 @@ def test_what_is_looked_at_is_what_was_chosen(shape, frames, items):
 
 def test_points_without_a_batch_are_looked_at_as_a_whole():
     assert FIRST(torch.zeros(3, 8)).shape == (3, 8)
+
+
+class OnDevice(torch.Tensor):
+    """A tensor that says it is on a GPU, and writes down what is copied from it."""
+
+    is_cuda = property(lambda _: True)
+    is_cpu = property(lambda _: False)
+    log: list
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.copy_:
+            cls.log.append("copied")
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """In place of a GPU, what is asked of its streams and events, in order; the sampler's stream is the current one."""
+    log, current = [], ["sampler"]
+
+    class Stream:
+        device = torch.device("cpu")
+
+        def __init__(self, _):
+            log.append("a stream is made")
+
+        def wait_event(self, event):
+            log.append(f"reader waits for {event.name}")
+
+        def synchronize(self):
+            log.append("reader is waited for")
+
+    class Event:
+        made = 0
+
+        def __init__(self):
+            Event.made += 1
+            self.name = f"event {Event.made}"
+
+        def record(self, stream):
+            log.append(f"{self.name} on {stream}")
+
+    @contextlib.contextmanager
+    def on(stream):
+        current.append("sampler" if stream is None else "reader")
+        try:
+            yield
+        finally:
+            current.pop()
+
+    monkeypatch.setattr(OnDevice, "log", log, raising=False)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _=None: current[-1])
+    return log, lambda value: torch.full((1, 4, 2, 2), value).as_subclass(OnDevice)
+
+
+def test_of_a_device_the_sampler_waits_for_nothing_and_memory_is_used_again_once_it_was_read(device):
+    log, latents = device
+    snapshots, places = Snapshots(), []
+    for value in (1.0, 2.0):
+        snapshot = snapshots.take(latents(value))
+        places.append(snapshot.copy.data_ptr())
+        with snapshots.reading(snapshot) as copy:
+            log.append(f"read on {torch.cuda.current_stream()}")
+            assert (copy == value).all()
+    taken, seen = ["copied", "event {} on sampler"], ["reader waits for event {}", "read on reader"]
+    once = [*taken, "a stream is made", *seen, "reader is waited for"]
+    again = [*taken, *seen, "reader is waited for"]
+    assert log == [line.format(1) for line in once] + [line.format(2) for line in again]
+    assert places[0] == places[1]
+
+
+def test_of_a_device_a_second_copy_has_memory_of_its_own_while_the_first_is_unread(device):
+    log, latents = device
+    snapshots = Snapshots()
+    first, second = snapshots.take(latents(1.0)), snapshots.take(latents(2.0))
+    assert log == ["copied", "event 1 on sampler", "copied", "event 2 on sampler"]
+    assert ((first.copy == 1).all(), (second.copy == 2).all()) == (True, True)
+
+
+def test_a_reader_that_fails_is_waited_for_before_its_memory_is_used_again(device):
+    log, latents = device
+    snapshots = Snapshots()
+    first = snapshots.take(latents(1.0))
+    with pytest.raises(RuntimeError, match="decoder"), snapshots.reading(first):
+        raise RuntimeError("a decoder failed")
+    assert log[-1] == "reader is waited for"
+    assert snapshots.take(latents(2.0)).copy.data_ptr() == first.copy.data_ptr()
 
 
 @needs_gpu
