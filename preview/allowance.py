@@ -1,6 +1,8 @@
 """What the preview of a run may take of a device's memory: to decode, and for the steps that wait for that."""
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +12,13 @@ from torch import Tensor
 DEVICE_BYTES = 1 << 30
 MAX_WAITING, WAITING_BYTES = 32, 512 << 20  # steps that wait; of a device, what is allowed counts besides
 WAITING_SHARE = 8  # one part of so many is for these
+MB, MOST_MB = 1 << 20, 1 << 20
+
+
+def bytes_of(megabytes: Any, default: int) -> int:
+    """What somebody typed or saved as megabytes; `default` bytes where it is no such number."""
+    known = isinstance(megabytes, int | float) and not isinstance(megabytes, bool) and 0 <= megabytes < math.inf
+    return int(min(megabytes, MOST_MB) * MB) if known else default
 
 
 def decoding_bytes(device_bytes: int) -> int:

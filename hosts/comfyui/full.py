@@ -10,12 +10,10 @@ import torch
 from comfy.model_management import InterruptProcessingException
 from torch import Tensor
 
-from ...decoders.decoder import Card, to_bytes
 from ...decoders.errors import SafelightError, UnknownDecoderError
 from ...decoders.spaces import AUDIO, LatentSpace
 from ...preview.made import Made, Promise, kept_promise
 from ...preview.pipeline import describe
-from ...preview.run import FULL
 from ...preview.snapshot import Selection
 from ...preview.step import Show, Step
 
@@ -221,18 +219,8 @@ class Full:
         """`images` `[B, H, W, 3]`, or of a video `[B, T, H, W, 3]`, in 0..1."""
         if images.ndim == VIDEO_NDIM - 1:
             images = images[:, None]
-        rgb = torch.nan_to_num(images.float(), nan=0.0).clamp(0, 1)[..., :3]
-        pixels = torch.stack([to_bytes(frame.movedim(-1, 1)) for frame in rgb.unbind(1)], 1).cpu().numpy()
-        height, width = pixels.shape[2:4]
-        card = Card(
-            name=FULL,
-            space=self._space.name,
-            kind=FULL,
-            scale=self._space.downscale,
-            source="the VAE connected to Preview Steps",
-        )
-        fps = (self._fps or self._space.fps) if pixels.shape[1] > 1 else None
-        return Made(pixels, (width, height), fps, card, (perf_counter() - began) * 1000)
+        rgb = images[..., :3].movedim(-1, 1)
+        return Made.by_vae(rgb, self._space, "the VAE connected to Preview Steps", self._fps, began)
 
 
 def _is_dynamic(patcher: Any) -> bool:

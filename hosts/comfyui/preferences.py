@@ -1,7 +1,6 @@
 """What a person chose for Safelight in ComfyUI's settings panel."""
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,12 @@ import folder_paths
 from comfy.cli_args import args as cli
 
 from ...decoders.catalogue import AUTO
-from ...preview.allowance import DEVICE_BYTES
+from ...preview.allowance import DEVICE_BYTES, bytes_of
 from ...preview.live import DEFAULT_BUDGET_BYTES
 
 BUDGET, DECODER, EVERYWHERE = "Safelight.BudgetMB", "Safelight.Decoder", "Safelight.Everywhere"
 DEVICE = "Safelight.DeviceMB"
 MAX_BYTES = 4 << 20  # of the file of all settings
-MB = 1 << 20
-MOST_MB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -51,21 +48,16 @@ class Preferences:
             return cls()
         decoder = settings.get(DECODER)
         return cls(
-            _bytes(settings.get(BUDGET), DEFAULT_BUDGET_BYTES),
+            bytes_of(settings.get(BUDGET), DEFAULT_BUDGET_BYTES),
             decoder.strip() or AUTO if isinstance(decoder, str) else AUTO,
             settings.get(EVERYWHERE) is True,
-            _bytes(settings.get(DEVICE), DEVICE_BYTES),
+            bytes_of(settings.get(DEVICE), DEVICE_BYTES),
         )
 
 
 def device_bytes() -> int:
     """Of a device's memory that the preview of a run may take, as last saved."""
     return Preferences.current().device_bytes
-
-
-def _bytes(megabytes: Any, default: int) -> int:
-    known = isinstance(megabytes, int | float) and not isinstance(megabytes, bool) and 0 <= megabytes < math.inf
-    return int(min(megabytes, MOST_MB) * MB) if known else default
 
 
 def _saved() -> Any:

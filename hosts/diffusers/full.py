@@ -9,12 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...decoders.decoder import Card, to_bytes
 from ...decoders.errors import SafelightError
 from ...decoders.spaces import AUDIO, LatentSpace
 from ...preview.made import Made, Promise, kept_promise
 from ...preview.pipeline import describe
-from ...preview.run import FULL
 from ...preview.snapshot import Selection
 from ...preview.step import Step
 
@@ -87,14 +85,7 @@ class Full:
         # Some VAEs draw random numbers: those the sampler is about to draw must not change.
         with torch.no_grad(), torch.random.fork_rng(devices):
             frames = torch.cat([self._decode(one) for one in latents.split(1)])
-        rgb = torch.nan_to_num(frames / 2 + 0.5, nan=0.0).clamp(0, 1)
-        pixels = torch.stack([to_bytes(frame) for frame in rgb.unbind(2)], 1).cpu().numpy()
-        height, width = pixels.shape[2:4]
-        card = Card(
-            name=FULL, space=self._space.name, kind=FULL, scale=self._space.downscale, source="the pipeline's VAE"
-        )
-        fps = (self._fps or self._space.fps) if pixels.shape[1] > 1 else None
-        return Made(pixels, (width, height), fps, card, (perf_counter() - began) * 1000)
+        return Made.by_vae(frames / 2 + 0.5, self._space, "the pipeline's VAE", self._fps, began)
 
     def _decode(self, latents: Tensor) -> Tensor:
         """One item `[1, C, T, H, W]` as frames `[1, 3, T, H, W]` in -1..1."""

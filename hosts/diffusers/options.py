@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from ...decoders.catalogue import AUTO, Catalogue
 from ...decoders.spaces import LatentSpace
-from ...preview.allowance import DEVICE_BYTES
+from ...preview.allowance import DEVICE_BYTES, MB
 from ...preview.animation import ENCODES, Animation, Pace, check
 from ...preview.cadence import Cadence
 from ...preview.encode import Encoding, Enlarge, FileFormat
@@ -26,7 +26,6 @@ Path_ = str | PathLike[str]
 CHOICES = {"show": Show, "file_format": FileFormat, "enlarge": Enlarge, "batch": Batch, "frames": Shown}
 CHOICES |= {"animation": Animated}
 LEAST = {"memory": 1, "device_mb": 0, "full_every_n_steps": 0}
-MB = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,19 +2,17 @@
 
 import json
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...preview.allowance import DEVICE_BYTES
+from ...preview.allowance import DEVICE_BYTES, bytes_of
 
 DECODERS = "safelight"  # folder in InvokeAI's root for decoder files; its models folder is its own to tidy
 FILE = "settings.json"  # there too
 EVERYWHERE, DEVICE = "everywhere", "device_mb"
 MAX_BYTES = 1 << 20
-MB = 1 << 20
 
 log = logging.getLogger("safelight.invokeai")
 
@@ -35,12 +33,7 @@ class Preferences:
     def of(cls, root: Path) -> "Preferences":
         """As saved in `safelight/settings.json` in InvokeAI's `root`; what makes no sense there is as if it was not."""
         saved = _saved(root / DECODERS / FILE)
-        return cls(saved.get(EVERYWHERE) is True, _bytes(saved.get(DEVICE)))
-
-
-def _bytes(megabytes: Any) -> int:
-    known = isinstance(megabytes, int | float) and not isinstance(megabytes, bool) and 0 <= megabytes < math.inf
-    return int(megabytes * MB) if known else DEVICE_BYTES
+        return cls(saved.get(EVERYWHERE) is True, bytes_of(saved.get(DEVICE), DEVICE_BYTES))
 
 
 def _saved(path: Path) -> Mapping[str, Any]:
