@@ -18,36 +18,51 @@ class Letter(Protocol):
 
 L = TypeVar("L", bound=Letter)
 
+# A sampler that has left a letter begins its next step, for some milliseconds by work of Python's: for every line of it
+# it would have to ask a worker at work for the interpreter.
+COURTESY_S = 0.005
+
 
 @final
 class Mailbox(Generic[L]):
     """Letters to one worker, in order: those to be kept in a bounded queue, of the others only the newest.
 
     A waiting letter that need not be kept is replaced by whatever is taken next, before any work is done on it. A
-    letter to be kept waits for room, for as long as `patience_s` lasts over the whole life of the mailbox.
+    letter to be kept waits for room, for as long as `patience_s` lasts over the whole life of the mailbox. A worker
+    that is woken by a letter lets its sender get on first, for `courtesy_s`; one that is behind does not, nor at the
+    end.
 
     Args:
         capacity: letters to be kept that may wait.
         patience_s: seconds, over all `put` calls together, that senders may be held up.
+        courtesy_s: seconds.
         clock: seconds, monotonic.
+
+    Attributes:
+        closed: whether it is.
     """
 
     def __init__(
-        self, *, capacity: int = 32, patience_s: float = 10.0, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        capacity: int = 32,
+        patience_s: float = 10.0,
+        courtesy_s: float = COURTESY_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._capacity, self._patience_s, self._clock = capacity, patience_s, clock
+        self._capacity, self._patience_s, self._courtesy_s, self._clock = capacity, patience_s, courtesy_s, clock
         self._waiting: deque[L] = deque()
-        self._open = True
         self._changing = threading.Lock()
         self._room = threading.Condition(self._changing)
         # Ringing a bell costs the sampler half of what notifying a condition does, and a worker at work needs neither.
         self._bell, self._asleep = threading.Lock(), False
         self._bell.acquire()
+        self.closed = threading.Event()
 
     def put(self, letter: L) -> bool:
         """Leaves a letter. False if it was not taken: the mailbox is closed, or stayed full."""
         with self._changing:
-            if not self._open or (letter.keep and not self._wait_for_room()):
+            if self.closed.is_set() or (letter.keep and not self._wait_for_room()):
                 return False
             if self._waiting and not self._waiting[-1].keep:
                 self._waiting.pop()
@@ -63,15 +78,16 @@ class Mailbox(Generic[L]):
                     letter = self._waiting.popleft()
                     self._room.notify_all()
                     return letter
-                if not self._open:
+                if self.closed.is_set():
                     return None
                 self._asleep = True
             self._bell.acquire()
+            self.closed.wait(self._courtesy_s)
 
     def close(self) -> None:
         """No more letters are taken; those that wait are still delivered."""
         with self._changing:
-            self._open = False
+            self.closed.set()
             self._room.notify_all()
             self._wake()
 
@@ -98,6 +114,6 @@ class Mailbox(Generic[L]):
         """Whether there is room now, and somebody to use it: the mailbox may be closed meanwhile."""
         if not self._has_room():
             began = self._clock()
-            self._room.wait_for(lambda: self._has_room() or not self._open, timeout=self._patience_s)
+            self._room.wait_for(lambda: self._has_room() or self.closed.is_set(), timeout=self._patience_s)
             self._patience_s = max(0.0, self._patience_s - (self._clock() - began))
-        return self._open and self._has_room()
+        return not self.closed.is_set() and self._has_room()

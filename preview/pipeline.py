@@ -109,7 +109,8 @@ class Pipeline:
         # Thought out here, once: after a step of the model nothing of ours is left in the processor's caches, and each
         # object that is touched then costs the sampler microseconds.
         self._groups = tuple(Group.of(cadence, sinks) for cadence, sinks in sharing.items())
-        self._all = tuple(sink for sink, _ in self._outlets)
+        # Files first: they are encoded beside what the screen is shown, and the sampler's end waits for them.
+        self._all = tuple(sorted((sink for sink, _ in self._outlets), key=lambda sink: not sink.keeps))
         self._snapshots, self._wholes = Snapshots(select), Snapshots()
         self._mailbox: Mailbox[Letter] = mailbox or Mailbox()
         self._state: State = "running"
@@ -117,6 +118,7 @@ class Pipeline:
         self._lost: dict[str, list[int]] = {}  # steps that came to no sink, by the reason
         self._doing = "the pipeline"
         self._in_hand: Letter | None = None
+        self._take_all_cores: Callable[[], object] = lambda: None
         self._worker = threading.Thread(target=self._work, name=f"safelight-{run.id[:8]}", daemon=True)
         self._worker.start()
 
@@ -207,7 +209,7 @@ class Pipeline:
 
     def _work(self) -> None:
         opened: list[Sink] = []
-        leave_half()
+        self._take_all_cores = leave_half()
         with torch.inference_mode():
             for part in (self._deliver, self._let_go, self._let_go):
                 try:
@@ -225,6 +227,8 @@ class Pipeline:
                 opened.append(sink)
         while (letter := self._mailbox.get()) is not None:
             self._in_hand = letter
+            if self._state != "running":  # the sampler has nothing to do but to wait
+                self._take_all_cores()
             if (picture := self._develop(letter)) is not None:
                 self._hand_out(picture, [sink for sink in letter.sinks if sink in opened])
             if letter.whole:

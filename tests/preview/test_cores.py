@@ -6,6 +6,11 @@ import threading
 import pytest
 import torch
 from safelight.preview.cores import leave_half
+from safelight.preview.mailbox import Mailbox
+
+WITH_OPENMP = pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "omp_set_num_threads"), reason="PyTorch's OpenMP is out of sight"
+)
 
 
 def threads_of_another(work):
@@ -16,11 +21,12 @@ def threads_of_another(work):
     return found[0]
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "omp_set_num_threads"), reason="PyTorch's OpenMP is out of sight")
+@WITH_OPENMP
 def test_the_calling_thread_alone_has_half():
     before = torch.get_num_threads()
     assert threads_of_another(leave_half) == max(1, before // 2)
     assert torch.get_num_threads() == before == threads_of_another(lambda: None)
+    assert threads_of_another(lambda: leave_half()()) == before
 
 
 @pytest.mark.parametrize("error", [AttributeError, OSError, TypeError])
@@ -29,4 +35,27 @@ def test_where_there_is_no_openmp_to_ask_nothing_changes(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(ctypes, "CDLL", fail)
-    assert threads_of_another(leave_half) == torch.get_num_threads()
+    assert threads_of_another(leave_half) == torch.get_num_threads() == threads_of_another(lambda: leave_half()())
+
+
+@WITH_OPENMP
+def test_a_run_s_worker_has_half_until_the_sampler_waits_for_it(pipeline, recorder, step, wait_s):
+    seen = []
+
+    class Counting(recorder):
+        def show(self, picture):
+            seen.append(torch.get_num_threads())
+            super().show(picture)
+
+    sink, mailbox = Counting(), Mailbox()
+    sink.gate.shut()
+    with pipeline(sink, mailbox=mailbox) as pipe:
+        for index in (1, 2):
+            pipe.offer(step(index, 2))
+        sink.gate.wait_until_reached()
+        closing = threading.Thread(target=pipe.close, args=("finished",))
+        closing.start()
+        assert mailbox.closed.wait(wait_s)
+    closing.join()
+    everything = torch.get_num_threads()
+    assert seen == [max(1, everything // 2), everything]

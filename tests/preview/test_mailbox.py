@@ -235,3 +235,44 @@ def test_many_senders_lose_no_letter_that_is_to_be_kept_nor_its_order(together, 
         assert numbers == sorted(numbers)
         assert [letter.text[1] for letter in came if letter.keep and letter.text[0] == sender] == expected[sender]
     assert longest[0] <= capacity + 1
+
+
+def test_a_worker_that_a_letter_wakes_lets_its_sender_get_on_and_one_that_is_behind_does_not(together, monkeypatch):
+    mailbox, courtesies, got, taken = Mailbox(courtesy_s=0.5), [], [], threading.Semaphore(0)
+    monkeypatch.setattr(mailbox.closed, "wait", courtesies.append)
+
+    def work():
+        while (letter := mailbox.get()) is not None:
+            got.append(letter.text)
+            taken.release()
+
+    together.start(work)
+    while not mailbox._asleep:
+        pass
+    mailbox.put(Note(1, keep=True))
+    taken.acquire()
+    assert (got, courtesies) == ([1], [0.5])
+    with mailbox._changing:  # while nothing can be taken
+        mailbox._waiting += [Note(2, keep=True), Note(3, keep=True)]
+        mailbox._wake()
+    for _ in range(2):
+        taken.acquire()
+    mailbox.close()
+    together.join()
+    assert got == [1, 2, 3]
+    assert len(courtesies) <= 3  # of letters 2 and 3 one at most, and one of the end
+
+
+def test_at_the_end_nobody_is_let_on_first():
+    mailbox = Mailbox(courtesy_s=1e9)
+    mailbox.put(Note(1, keep=True))
+    assert delivered(mailbox) == [1]
+
+
+def test_a_worker_that_lets_others_on_is_told_of_the_end(together):
+    mailbox, got = Mailbox(courtesy_s=1e6), []
+    together.start(lambda: got.extend(texts(iter(mailbox.get, None))))
+    mailbox.put(Note(1, keep=True))
+    mailbox.close()
+    together.join()
+    assert got == [1]
