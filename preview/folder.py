@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -12,6 +13,7 @@ from .run import FULL, Run, State
 from .sink import Sink
 
 MIN_SAVE_INTERVAL_S = 1.0
+LAST_PAUSES_S = (0.01, 0.02, 0.04)  # as long as another program, on Windows, may keep the file open that is replaced
 
 
 @final
@@ -54,6 +56,13 @@ class RunFolder(Sink):
 
     def close(self, state: State) -> None:
         self.leave(state)
+        for pause_s in LAST_PAUSES_S:  # nobody tries again later: how the run ended would never be told
+            try:
+                self.save()
+            except (OSError, MemoryError):
+                time.sleep(pause_s)
+            else:
+                return
         self.save()
 
     def leave(self, state: State) -> None:

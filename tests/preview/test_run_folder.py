@@ -294,3 +294,26 @@ def test_a_killed_process_leaves_a_readable_manifest_that_lists_only_what_is_the
     # What was written while the manifest was being saved.
     later = {f"step_{index:04d}.png" for index in range(len(listed) + 1, 13)}
     assert there - {NAME, "index.html", *listed} <= later | {f".{name}.part" for name in (NAME, *later)}
+
+
+@pytest.mark.parametrize("failures", [1, 3, 4])
+def test_how_a_run_ended_is_written_down_even_if_not_at_once(tmp_path, monkeypatch, failures):
+    folder, pauses = RunFolder(tmp_path / "run", Run()), []
+    folder.open()
+    write, left = folder.write, [failures]
+
+    def busy(name, content):
+        if left[0]:
+            left[0] -= 1
+            raise PermissionError("another program reads it")
+        write(name, content)
+
+    monkeypatch.setattr(folder, "write", busy)
+    monkeypatch.setattr("safelight.preview.folder.time.sleep", pauses.append)
+    if failures > 3:
+        with pytest.raises(PermissionError):
+            folder.close("finished")
+    else:
+        folder.close("finished")
+    assert pauses == [0.01, 0.02, 0.04][:failures]
+    assert read_manifest(folder.path)["state"] == ("finished" if failures < 4 else "running")
