@@ -2,10 +2,13 @@
 
 import io
 import os
+import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from ..decoders.decoder import Decoder, to_bytes
 from ..decoders.net import Net
 from ..decoders.space_table import SPACES
 from ..fitting.procedural import pictures
-from ..preview.encode import SAVING, Encoding
+from ..preview.encode import SAVING, Breathing, Encoding
 from ..preview.files import ENCODERS, Files
 from ..preview.folder import RunFolder
 from ..preview.picture import Picture
@@ -30,6 +33,7 @@ SIDE_PX = 1024
 SPACE, SIDE = "flux2", 128  # latent pixels
 SOME = ("flux2-affine", "flux2-affine-7x7", "flux2-conv-small", "flux2-conv-full")
 PICTURES, TURNS = 4, 24
+LOOK_S, LOOKED_AT = 0.0005, 3
 PNG = ((0, 0), (1, 0), (1, 2), (1, 3), (2, 0), (4, 0), (6, 0), (9, 0))  # zlib's strategies: 2 is Huffman, 3 runs
 TRIED: Mapping[str, tuple[dict[str, Any], ...]] = {
     "png": tuple({"compress_level": level, "compress_type": kind} for level, kind in PNG),
@@ -88,30 +92,59 @@ def _captured(net: Net, latents: Tensor) -> Callable[[], object]:
 
 
 def encoding() -> list[dict[str, Any]]:
-    """Milliseconds and bytes of a picture of 1024 px, each setting that was tried; the chosen ones are marked."""
+    """Milliseconds and bytes of a picture of 1024 px, each setting that was tried; the chosen ones are marked.
+
+    And how long another thread that wants the interpreter waits meanwhile, the median.
+    """
     images = [Image.fromarray(one) for one in pictures(PICTURES, SIDE_PX, seed=3)]
-    tried = {
-        f"{name}, {', '.join(f'{key} {value}' for key, value in settings.items())}": {**SAVING[name], **settings}
+    tried: dict[str, tuple[dict[str, Any], type[io.BytesIO]]] = {
+        f"{name}, {', '.join(f'{key} {value}' for key, value in settings.items())}": (
+            {**SAVING[name], **settings},
+            Breathing if name == "jpg" else io.BytesIO,
+        )
         for name, some in TRIED.items()
         for settings in some
     }
-    ms = best_of_rounds({name: lambda settings=settings: _sizes(images, settings) for name, settings in tried.items()})
+    tried["jpg as chosen, all at once"] = (SAVING["jpg"], io.BytesIO)
+    acts = {name: partial(_sizes, images, *how) for name, how in tried.items()}
+    ms = best_of_rounds(acts)
     return [
         {
             "setting": name,
             "ms": ms[name] / PICTURES,
-            "kB": sum(_sizes(images, settings)) / PICTURES / 1000,
-            "chosen": "yes" if settings in SAVING.values() else "",
+            "kB": sum(acts[name]()) / PICTURES / 1000,
+            "others wait, ms": _others_wait_ms(acts[name]),
+            "chosen": "yes" if settings in SAVING.values() and (file is Breathing or "jpg" not in name) else "",
         }
-        for name, settings in tried.items()
+        for name, (settings, file) in tried.items()
     ]
 
 
-def _sizes(images: list[Image.Image], settings: Mapping[str, Any]) -> list[int]:
-    files = [io.BytesIO() for _ in images]
+def _sizes(images: list[Image.Image], settings: Mapping[str, Any], kind: type[io.BytesIO]) -> list[int]:
+    files = [kind() for _ in images]
     for image, file in zip(images, files, strict=True):
         image.save(file, **settings)
     return [file.tell() for file in files]
+
+
+def _others_wait_ms(act: Callable[[], object]) -> float:
+    """By how much a thread that sleeps for half a millisecond again and again wakes too late while `act` runs."""
+    late_s: list[float] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            began = time.perf_counter()
+            time.sleep(LOOK_S)
+            late_s.append(time.perf_counter() - began - LOOK_S)
+
+    other = threading.Thread(target=look)
+    other.start()
+    for _ in range(LOOKED_AT):
+        act()
+    over.set()
+    other.join()
+    return statistics.median(late_s) * 1e3
 
 
 def writing() -> list[dict[str, Any]]:

@@ -56,6 +56,7 @@ def test_settings_of_pictures_are_timed_and_one_of_each_format_is_the_chosen_one
     chosen = [row["setting"].partition(",")[0] for row in rows if row["chosen"]]
     assert chosen == ["png", "webp", "jpg"]
     assert all(row["ms"] > 0 and row["kB"] > 0 for row in rows)
+    assert all("others wait, ms" in row for row in rows)
 
 
 def test_threads_that_encode_are_timed(monkeypatch):
