@@ -1,20 +1,18 @@
 """What a step costs a sampler on a GPU: whether it waits, how long its thread is held, how long its stream is."""
 
 import statistics
-import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from . import measure
 from .cases import Case
-from .ways import WAYS, Way
+from .ways import WAYS, Way, a_place
 
 WAITED = "synchronizing CUDA operation"  # of what torch says then; it also says that it can say so
 
@@ -26,7 +24,7 @@ def offers(case: Case, way: Way, steps: int) -> dict[str, float]:
     """
     x0 = case.latents("cuda")
     waits, held_us, stream_us = [0], [], []
-    with tempfile.TemporaryDirectory() as place, way(case, Path(place)) as callback:
+    with a_place() as place, way(case, place) as callback:
         for index in range(1, 4):  # whatever is set up once
             callback(index, steps + 3, x0)
         torch.cuda.synchronize()

@@ -4,7 +4,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from ..decoders.files import build
 from ..decoders.kinds import KINDS
 from ..decoders.space_table import SPACES
 from .cases import CASES, Case
-from .ways import WAYS, Callback, Way, nothing, textbook, to_screen_and_files
+from .ways import WAYS, Callback, Way, a_place, nothing, textbook, to_screen_and_files
 
 STEPS = 40
 PAUSE_S = 0.03  # of the sampler between two steps: a worker that cannot keep up would show in the queue
@@ -39,7 +38,7 @@ def in_callback(case: Case, device: str) -> dict[str, float]:
     x0 = case.latents(device)
     taken = {}
     for name, way in WAYS.items():
-        with tempfile.TemporaryDirectory() as place, way(case, Path(place)) as callback:
+        with a_place() as place, way(case, place) as callback:
             for index in range(1, 4):  # whatever is set up once
                 callback(index, STEPS + 3, x0)
             taken[name] = statistics.median(_timed(callback, index, x0) for index in range(4, STEPS + 4)) * 1e6
@@ -127,9 +126,9 @@ def whole_run(case: Case, step_ms: float, *, busy: bool, steps: int = 20) -> flo
     x0, work = case.latents("cpu"), _busy_step(step_ms) if busy else lambda: time.sleep(step_ms / 1e3)
 
     def run(way: Way) -> float:
-        with tempfile.TemporaryDirectory() as place:
+        with a_place() as place:
             began = time.perf_counter()
-            with way(case, Path(place)) as callback:
+            with way(case, place) as callback:
                 for index in range(1, steps + 1):
                     work()
                     callback(index, steps, x0)
@@ -168,7 +167,7 @@ def grow(name: str, steps: int) -> float:
     x0 = case.latents("cpu")
     for count in (20, steps):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        with tempfile.TemporaryDirectory() as place, to_screen_and_files(case, Path(place)) as callback:
+        with a_place() as place, to_screen_and_files(case, place) as callback:
             for index in range(1, count + 1):
                 callback(index, count, x0)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024

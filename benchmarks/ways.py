@@ -1,5 +1,7 @@
 """Ways to show a step: nobody's, the textbook's, ours."""
 
+import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -24,6 +26,16 @@ from ..preview.step import Step
 from .cases import Case
 
 Callback = Callable[[int, int, Tensor], object]
+
+
+@contextmanager
+def a_place() -> Iterator[Path]:
+    """A folder that goes when nobody writes to it any more: the screen is not waited for when a run ends."""
+    with tempfile.TemporaryDirectory() as place:
+        yield Path(place)
+        for thread in threading.enumerate():
+            if thread.name.startswith("safelight"):
+                thread.join()
 
 
 @contextmanager

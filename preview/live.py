@@ -89,6 +89,7 @@ class MakeRoom(Sink):
 
     name = "room for the run"
     keeps = False
+    awaited = False
 
     def __init__(self, runs: LiveRuns, budget_bytes: Callable[[], int]) -> None:
         self._runs, self._ask = runs, budget_bytes

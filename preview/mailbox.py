@@ -18,9 +18,10 @@ class Letter(Protocol):
 
 L = TypeVar("L", bound=Letter)
 
-# A sampler that has left a letter begins its next step, for some milliseconds by work of Python's: for every line of it
-# it would have to ask a worker at work for the interpreter.
-COURTESY_S = 0.005
+# A sampler that has left a letter begins its next step, with work for Python and for the cores: it would have to ask a
+# worker for both, line by line. Nobody sees that a picture comes a twentieth of a second later.
+COURTESY_SHARE, COURTESY_S = 1 / 3, 0.05
+FIRST_STEP_S = 0.015  # what a step is thought to take before there was one
 
 
 @final
@@ -29,8 +30,8 @@ class Mailbox(Generic[L]):
 
     A waiting letter that need not be kept is replaced by whatever is taken next, before any work is done on it. A
     letter to be kept waits for room, for as long as `patience_s` lasts over the whole life of the mailbox. A worker
-    that is woken by a letter lets its sender get on first, for `courtesy_s`; one that is behind does not, nor at the
-    end.
+    that is woken by a letter lets its sender get on first, for a third of the time since it was last woken, at most for
+    `courtesy_s`; one that is behind does not, nor at the end.
 
     Args:
         capacity: letters to be kept that may wait.
@@ -50,7 +51,8 @@ class Mailbox(Generic[L]):
         courtesy_s: float = COURTESY_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._capacity, self._patience_s, self._courtesy_s, self._clock = capacity, patience_s, courtesy_s, clock
+        self._capacity, self._patience_s, self._clock = capacity, patience_s, clock
+        self._courtesy_s, self._woken_s = courtesy_s, clock() - FIRST_STEP_S
         self._waiting: deque[L] = deque()
         self._changing = threading.Lock()
         self._room = threading.Condition(self._changing)
@@ -82,7 +84,12 @@ class Mailbox(Generic[L]):
                     return None
                 self._asleep = True
             self._bell.acquire()
-            self.closed.wait(self._courtesy_s)
+            self.give_way()
+
+    def give_way(self) -> None:
+        """Lets the sender get on, until the mailbox is closed at the latest. For the one worker, when it is woken."""
+        slept_s, self._woken_s = self._clock() - self._woken_s, self._clock()
+        self.closed.wait(min(self._courtesy_s, slept_s * COURTESY_SHARE))
 
     def close(self) -> None:
         """No more letters are taken; those that wait are still delivered."""
@@ -90,6 +97,10 @@ class Mailbox(Generic[L]):
             self.closed.set()
             self._room.notify_all()
             self._wake()
+
+    def is_done(self) -> bool:
+        """Whether it is closed and empty: no letter will come any more."""
+        return self.closed.is_set() and not self._waiting
 
     def empty(self) -> list[L]:
         """Takes out all letters that wait, undelivered."""

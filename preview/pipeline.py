@@ -80,7 +80,7 @@ class Group(NamedTuple):
 class Pipeline:
     """Shows and keeps the steps of one run. Neither `offer` nor `close` ever raises into the sampler.
 
-    Sinks are opened in order and closed in reverse, all by the worker.
+    Sinks are opened in order and closed in reverse, all by the worker: first those that the end of the run waits for.
 
     Args:
         run: is told what goes wrong.
@@ -118,6 +118,13 @@ class Pipeline:
         self._lost: dict[str, list[int]] = {}  # steps that came to no sink, by the reason
         self._doing = "the pipeline"
         self._in_hand: Letter | None = None
+        self._last: tuple[Picture, list[Sink]] | None = None  # is shown by these when nobody waits any more
+        self._has_late = not all(sink.awaited for sink, _ in self._outlets)
+        self._settled = threading.Event()  # all is done that the end of the run waits for
+        if self._outlets and not any(sink.awaited for sink, _ in self._outlets):
+            self._settled.set()
+        self._deadline: threading.Timer | None = None
+        self._giving_up, self._given_up = threading.Lock(), False
         self._take_all_cores: Callable[[], object] = lambda: None
         self._worker = threading.Thread(target=self._work, name=f"safelight-{run.id[:8]}", daemon=True)
         self._worker.start()
@@ -143,17 +150,39 @@ class Pipeline:
             return True
 
     def close(self, state: State, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Ends the run: what waits is still finished, for at most `timeout_s` seconds. A later call only waits."""
+        """Ends the run: what waits is still finished, for at most `timeout_s` seconds. A later call only waits.
+
+        Sinks that are not awaited may come to their end after it has returned, within the same time.
+        """
         first = self._state == "running"
         if first:
             self._state = state
+            if self._has_late:
+                self._deadline = threading.Timer(timeout_s, self._give_up_worker, [timeout_s])
+                self._deadline.daemon = True
+                self._deadline.start()
         self._mailbox.close()
-        self._worker.join(timeout_s)
-        if first and self._worker.is_alive():
+        settled = self._settled.wait(timeout_s)
+        if settled and not self._has_late:
+            self._worker.join(timeout_s)
+        elif not settled and first:
             self._give_up_worker(timeout_s)
 
     def _give_up_worker(self, timeout_s: float) -> None:
         """Says what is left undone, and has those who look told that the run is over: the worker may never do it."""
+        with self._giving_up:
+            if self._given_up or not self._worker.is_alive():
+                return
+            self._given_up = True
+            self._tell_what_is_undone(timeout_s)
+            for sink, _ in reversed(self._outlets):
+                try:  # on the sampler's thread: whoever interrupts it is not held back
+                    sink.leave(self._state)
+                except Exception as error:
+                    self._run.note(f"{sink.name} could not be left: {describe(error)}")
+            self._run.ended.set()
+
+    def _tell_what_is_undone(self, after_s: float) -> None:
         undone = [letter.index for letter in self._mailbox.empty() if letter.keep]
         in_hand = self._in_hand
         under_way = [in_hand.index] if in_hand is not None and in_hand.keep else []
@@ -161,13 +190,8 @@ class Pipeline:
             under_way += sink.unfinished() if sink.keeps else []
         steps = f"; {name_steps(under_way)} may be missing" if under_way else ""
         steps += f"; {name_steps(undone)} given up" if undone else ""
-        self._run.note(f"{self._doing} was not finished {timeout_s:g} s after the run ended{steps}")
+        self._run.note(f"{self._doing} was not finished {after_s:g} s after the run ended{steps}")
         self._tell_what_is_lost()
-        for sink, _ in reversed(self._outlets):
-            try:  # on the sampler's thread: whoever interrupts it is not held back
-                sink.leave(self._state)
-            except Exception as error:
-                self._run.note(f"{sink.name} could not be left: {describe(error)}")
 
     def _offer(self, step: Step, promise: Promise | None) -> bool:
         wanting = [group for group in self._groups if group.cadence.wants(step.index, step.total)]
@@ -209,6 +233,7 @@ class Pipeline:
 
     def _work(self) -> None:
         opened: list[Sink] = []
+        self._mailbox.give_way()
         self._take_all_cores = leave_half()
         with torch.inference_mode():
             for part in (self._deliver, self._let_go, self._let_go):
@@ -217,9 +242,17 @@ class Pipeline:
                     break
                 except BaseException as error:  # whatever is thrown at a thread: a host's library may ask it to exit
                     self._stop(error)
-            while opened:
-                sink = opened.pop()
-                self._attempt(sink, "could not be finished", partial(sink.close, self._state))
+            self._close([sink for sink in opened if sink.awaited])
+            self._settled.set()
+            late = [sink for sink in opened if not sink.awaited]
+            if self._last is not None:
+                self._hand_out(*self._last)
+            for sink in late:
+                self._flush(sink)
+            self._close(late)
+        self._run.ended.set()
+        if self._deadline is not None:
+            self._deadline.cancel()
 
     def _deliver(self, opened: list[Sink]) -> None:
         for sink, _ in self._outlets:
@@ -227,14 +260,23 @@ class Pipeline:
                 opened.append(sink)
         while (letter := self._mailbox.get()) is not None:
             self._in_hand = letter
-            if self._state != "running":  # the sampler has nothing to do but to wait
+            sinks = [sink for sink in letter.sinks if sink in opened]
+            late: list[Sink] = []
+            if self._mailbox.is_done():
+                sinks, late = [sink for sink in sinks if sink.awaited], [sink for sink in sinks if not sink.awaited]
+            if sinks and self._state != "running":  # the sampler has nothing to do but to wait
                 self._take_all_cores()
             if (picture := self._develop(letter)) is not None:
-                self._hand_out(picture, [sink for sink in letter.sinks if sink in opened])
+                self._hand_out(picture, sinks)
+                self._last = (picture, late) if late else None
             if letter.whole:
-                self._keep_latents(letter, [sink for sink in letter.sinks if sink in opened])
+                self._keep_latents(letter, sinks)
             self._in_hand = None
         self._finish(opened)
+
+    def _close(self, sinks: Sequence[Sink]) -> None:
+        for sink in reversed(sinks):
+            self._attempt(sink, "could not be finished", partial(sink.close, self._state))
 
     def _stop(self, error: BaseException) -> None:
         """A fault of our own: no more steps are shown."""
@@ -253,7 +295,8 @@ class Pipeline:
 
     def _finish(self, opened: Sequence[Sink]) -> None:
         for sink in opened:
-            self._flush(sink)
+            if sink.awaited:
+                self._flush(sink)
         self._tell_what_is_missing()
 
     def _develop(self, letter: Letter) -> Picture | None:

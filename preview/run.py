@@ -36,6 +36,9 @@ class Run:
         notes: what the user should be told, in the order it happened.
         prompt: the words that the model is guided by. Viewers may be told; it is never written into `run.json`.
         clock: seconds, monotonic.
+
+    Attributes:
+        ended: set when nothing more comes of it, on a screen or in a file.
     """
 
     host: Mapping[str, Any] = field(default_factory=dict)
@@ -52,6 +55,7 @@ class Run:
     def __post_init__(self) -> None:
         self._began_s = self.clock()
         self._noting = threading.Lock()
+        self.ended = threading.Event()
 
     def elapsed_s(self) -> float:
         """Seconds since the run began."""

@@ -28,6 +28,7 @@ class Screen(Sink):
 
     name = "screen"
     keeps = False
+    awaited = False
 
     def __init__(self, files: Files, tell: Tell, place: Mapping[str, Any]) -> None:
         self._folder, self._files, self._tell = files.folder, files, tell

@@ -15,10 +15,12 @@ class Sink(ABC):
     Attributes:
         name: what the user calls it.
         keeps: whether every picture it wants must arrive. A screen is content with the newest.
+        awaited: whether the end of the run waits for it. What is not comes after what is, on the worker's own time.
     """
 
     name: ClassVar[str]
     keeps: ClassVar[bool] = True
+    awaited: bool = True
 
     @abstractmethod
     def open(self) -> None:
@@ -59,6 +61,7 @@ class EveryStep(Sink):
     """Shows nothing, and has every step come: for those who look afterwards at what the screen was shown."""
 
     name = "steps"
+    awaited = False
 
     def open(self) -> None:
         pass

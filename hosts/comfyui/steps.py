@@ -13,6 +13,7 @@ from ...decoders.errors import GoneError, LatentsError
 from ...preview.folder import RunFolder
 from ...preview.gather import Kept
 from ...preview.latents import SavedLatents
+from ...preview.pipeline import CLOSE_TIMEOUT_S
 from ...preview.run import Run
 from ...preview.saved import SavedRun
 from .facts import Prompt
@@ -101,7 +102,7 @@ class Steps:
         self._records.append(record)
 
     def after(self, prompt: Prompt) -> Record:
-        """The newest run of the sampler that the executing node's `after_sampling` comes from, directly or not.
+        """The newest run of the sampler that the executing node's `after_sampling` comes from, directly or not, ended.
 
         That sampler may be cached, its run of an earlier prompt. Where it is not to be told, the newest run of all.
 
@@ -114,6 +115,11 @@ class Steps:
                 "and connect the sampler's LATENT to after_sampling; if the sampler's result came from the cache, "
                 "change its seed"
             )
+        record = self._newest(prompt)
+        record.run.ended.wait(CLOSE_TIMEOUT_S)  # the sampler has not waited for what only the screen wanted
+        return record
+
+    def _newest(self, prompt: Prompt) -> Record:
         newest = {record.run.host["sampler_node"]: record for record in self._records}
         for node in upstream(prompt.graph, prompt.node, "after_sampling"):
             if node in newest:

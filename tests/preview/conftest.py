@@ -50,13 +50,16 @@ class Recorder(Sink):
 
     name = "recorder"
 
-    def __init__(self, *, keeps=True, name="recorder", fails_at=(), fails_to_open=False, fails_to_close=False):
-        self.keeps, self.name = keeps, name
+    def __init__(
+        self, *, keeps=True, awaited=True, name="recorder", fails_at=(), fails_to_open=False, fails_to_close=False
+    ):
+        self.keeps, self.awaited, self.name = keeps, awaited, name
         self.gate = Gate()
         self.pictures = []
         self.seen = []
         self.states = []
         self.left = []
+        self.left_at_all = threading.Event()
         self.opened = 0
         self._fails_at, self._fails_to_open, self._fails_to_close = fails_at, fails_to_open, fails_to_close
 
@@ -83,6 +86,7 @@ class Recorder(Sink):
 
     def leave(self, state):
         self.left.append(state)
+        self.left_at_all.set()
 
 
 class FirstChannels(Net):

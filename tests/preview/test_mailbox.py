@@ -1,11 +1,12 @@
 """The mailbox between a sampler and the worker, with real threads that never sleep."""
 
+import itertools
 import random
 import threading
 from typing import NamedTuple
 
 import pytest
-from safelight.preview.mailbox import Mailbox
+from safelight.preview.mailbox import FIRST_STEP_S, Mailbox
 
 
 class Note(NamedTuple):
@@ -117,6 +118,7 @@ def test_a_full_mailbox_holds_the_sender_up_until_there_is_room(together, wait_s
         return 0.0
 
     mailbox = Mailbox(capacity=1, patience_s=wait_s, clock=clock)
+    waiting.clear()
     mailbox.put(Note(1, keep=True))
     assert not waiting.is_set()
     answers = []
@@ -137,6 +139,7 @@ def test_closing_lets_a_sender_go_who_waits_for_room(together, wait_s):
         return 0.0
 
     mailbox = Mailbox(capacity=1, patience_s=wait_s, clock=clock)
+    waiting.clear()
     mailbox.put(Note(1, keep=True))
     answers = []
     together.start(lambda: answers.append(mailbox.put(Note(2, keep=True))))
@@ -238,7 +241,9 @@ def test_many_senders_lose_no_letter_that_is_to_be_kept_nor_its_order(together, 
 
 
 def test_a_worker_that_a_letter_wakes_lets_its_sender_get_on_and_one_that_is_behind_does_not(together, monkeypatch):
-    mailbox, courtesies, got, taken = Mailbox(courtesy_s=0.5), [], [], threading.Semaphore(0)
+    now = [100.0]
+    mailbox = Mailbox(courtesy_s=0.5, clock=lambda: now[0])
+    courtesies, got, taken = [], [], threading.Semaphore(0)
     monkeypatch.setattr(mailbox.closed, "wait", courtesies.append)
 
     def work():
@@ -247,20 +252,22 @@ def test_a_worker_that_a_letter_wakes_lets_its_sender_get_on_and_one_that_is_beh
             taken.release()
 
     together.start(work)
-    while not mailbox._asleep:
-        pass
-    mailbox.put(Note(1, keep=True))
-    taken.acquire()
-    assert (got, courtesies) == ([1], [0.5])
+    for number, seconds in ((1, 0.9), (2, 9.0)):
+        while not mailbox._asleep:
+            pass
+        now[0] += seconds
+        mailbox.put(Note(number, keep=True))
+        taken.acquire()
+    assert (got, courtesies) == ([1, 2], [pytest.approx((0.9 + FIRST_STEP_S) / 3), 0.5])
     with mailbox._changing:  # while nothing can be taken
-        mailbox._waiting += [Note(2, keep=True), Note(3, keep=True)]
+        mailbox._waiting += [Note(3, keep=True), Note(4, keep=True)]
         mailbox._wake()
     for _ in range(2):
         taken.acquire()
     mailbox.close()
     together.join()
-    assert got == [1, 2, 3]
-    assert len(courtesies) <= 3  # of letters 2 and 3 one at most, and one of the end
+    assert got == [1, 2, 3, 4]
+    assert len(courtesies) <= 4  # of letters 3 and 4 one at most, and one of the end
 
 
 def test_at_the_end_nobody_is_let_on_first():
@@ -270,7 +277,8 @@ def test_at_the_end_nobody_is_let_on_first():
 
 
 def test_a_worker_that_lets_others_on_is_told_of_the_end(together):
-    mailbox, got = Mailbox(courtesy_s=1e6), []
+    now = itertools.count(step=1e7)
+    mailbox, got = Mailbox(courtesy_s=1e6, clock=lambda: next(now)), []
     together.start(lambda: got.extend(texts(iter(mailbox.get, None))))
     mailbox.put(Note(1, keep=True))
     mailbox.close()

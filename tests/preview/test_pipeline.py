@@ -512,6 +512,73 @@ def test_when_close_returns_all_files_are_there(pipeline, recorder, step):
         assert sink.states == ["finished"]
 
 
+def test_a_screen_is_not_waited_for_when_the_files_are_there_and_sees_the_last_step_all_the_same(
+    pipeline, recorder, step, wait_s
+):
+    order = []
+
+    class Telling(recorder):
+        def show(self, picture):
+            super().show(picture)
+            order.append((self.name, picture.index))
+
+        def close(self, state):
+            super().close(state)
+            order.append((self.name, "closed"))
+
+    screen, files, run = Telling(name="screen", keeps=False, awaited=False), Telling(name="files"), Run()
+    with pipeline(screen, files, run=run) as pipe:
+        pipe.offer(step(1, 2))
+        screen.gate.wait_until_reached()
+        screen.gate.shut()
+        pipe.offer(step(2, 2))
+        pipe.close("finished", wait_s)
+        assert (files.steps, files.states, screen.states) == ([1, 2], ["finished"], [])
+        assert not run.ended.is_set()
+        screen.gate.open()
+        assert run.ended.wait(wait_s)
+    assert (screen.steps, screen.states, run.notes) == ([1, 2], ["finished"], [])
+    assert order[-4:] == [("files", 2), ("files", "closed"), ("screen", 2), ("screen", "closed")]
+
+
+def test_where_there_is_only_a_screen_the_end_of_the_run_waits_for_nothing(
+    pipeline, recorder, first_channels, step, wait_s
+):
+    screen, net, run = recorder(keeps=False, awaited=False), first_channels(), Run()
+    net.gate.shut()
+    with pipeline(screen, net=net, run=run) as pipe:
+        pipe.offer(step(1, 1))
+        pipe.close("interrupted", wait_s)
+        net.gate.wait_until_reached()
+        assert (screen.steps, screen.states, run.notes) == ([], [], [])
+        net.gate.open()
+        assert run.ended.wait(wait_s)
+    assert (screen.steps, screen.states, run.notes, run.ended.is_set()) == ([1], ["interrupted"], [], True)
+
+
+def test_a_screen_that_hangs_when_nobody_waits_is_given_up_all_the_same(pipeline, recorder, step, wait_s):
+    screen, run = recorder(name="screen", keeps=False, awaited=False), Run()
+    screen.gate.shut()
+    with pipeline(screen, run=run) as pipe:
+        pipe.offer(step(1, 1))
+        screen.gate.wait_until_reached()
+        pipe.close("finished", timeout_s=0.01)
+        assert screen.left_at_all.wait(wait_s), "who looks is told for ever that it is running"
+        assert run.ended.wait(wait_s)
+        assert (screen.left, run.notes) == (["finished"], ["screen was not finished 0.01 s after the run ended"])
+
+
+def test_a_run_that_has_come_to_its_end_is_not_given_up(pipeline, recorder, step, wait_s):
+    screen, run = recorder(name="screen", keeps=False, awaited=False), Run()
+    with pipeline(screen, run=run) as pipe:
+        pipe.offer(step(1, 1))
+        pipe.close("finished", wait_s)
+        assert run.ended.wait(wait_s)
+        pipe._deadline.join(wait_s)
+        assert not pipe._deadline.is_alive(), "a thread is left behind, for a minute"
+    assert (screen.steps, screen.left, run.notes) == ([1], [], [])
+
+
 def test_a_pipeline_without_sinks_takes_nothing(pipeline, step):
     with pipeline() as pipe:
         assert not pipe.offer(step(1, 1))
