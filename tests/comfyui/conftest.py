@@ -93,6 +93,18 @@ class Played:
         return [event for event in self.events if event.name in names]
 
     @property
+    def is_queued(self) -> bool:
+        """Whether the server has something left to do, as far as it has told."""
+        told = self.named("status")
+        return not told or told[-1].data["status"]["exec_info"]["queue_remaining"] != 0
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the viewer has not yet been told how a run ended: a sampler does not wait for its screen."""
+        states = {event.data["run"]: event.data["state"] for event in self.named("safelight.run")}
+        return "running" in states.values()
+
+    @property
     def ends(self) -> list[str]:
         return [event.name for event in self.named(*ENDS)]
 
@@ -167,7 +179,8 @@ class Server:
         metadata_previews: bool = True,
         preview_method: str | None = None,
     ) -> Played:
-        """Queues `graphs` one after the other, waits until all have ended, and tells what came of them.
+        """Queues `graphs` one after the other, waits until all have ended, on the screen too, and tells what came of
+        them.
 
         `on_event` is called with each message of the client, as it comes; `preview_method` is of the host's own.
         """
@@ -197,7 +210,7 @@ async def _play(server: Server, graphs, workflow, on_event, metadata_previews, p
                     return played
                 played.prompt_ids.append((await answer.json())["prompt_id"])
         running = set(played.prompt_ids)
-        while running or _remaining(played.events[-1]) != 0:
+        while running or played.is_queued or played.is_shown:
             event = await _receive(ours, server)
             played.events.append(event)
             if event.name in ENDS:
@@ -224,10 +237,6 @@ async def _receive(websocket, server: Server) -> Event:
         told = json.loads(message.data)
         return Event(told["type"], told["data"], len(message.data.encode()))
     return pytest.fail(f"the server closed the connection; the end of its log:\n{server.log[-6000:]}")
-
-
-def _remaining(event: Event) -> int | None:
-    return event.data["status"]["exec_info"]["queue_remaining"] if event.name == "status" else None
 
 
 @contextmanager
