@@ -110,3 +110,12 @@ def brief(value: object, most: int = 120) -> str:
     """`value` for a message: paths and exceptions in their own words, anything else as Python writes it, cut short."""
     text = str(value) if isinstance(value, Exception | PurePath) else repr(value)
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line, for people."""
+    try:
+        said = str(error)
+    except Exception:  # whoever wrote it never tried it
+        said = ""
+    return f"{type(error).__name__}: {said}".strip().splitlines()[0][:300]

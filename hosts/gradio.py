@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 
-from ..decoders.errors import PageError
-from ..preview.pipeline import describe
+from ..decoders.errors import PageError, describe
 from .background import previews
 from .studio import Field, Studio, fields_of, pack, said
 from .view import LOOPBACK

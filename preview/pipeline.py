@@ -16,11 +16,12 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from ..decoders.errors import StepError
+from ..decoders.errors import StepError, describe
 from .cadence import Cadence
 from .cores import leave_half
 from .develop import Developer
 from .latents import LatentFiles
+from .losses import Losses, name_steps
 from .made import Made, Promise
 from .mailbox import Mailbox
 from .picture import Picture
@@ -114,8 +115,7 @@ class Pipeline:
         self._snapshots, self._wholes = Snapshots(select), Snapshots()
         self._mailbox: Mailbox[Letter] = mailbox or Mailbox()
         self._state: State = "running"
-        self._missing: dict[Sink, list[int]] = {}  # steps that a sink failed to take
-        self._lost: dict[str, list[int]] = {}  # steps that came to no sink, by the reason
+        self._losses = Losses(run)
         self._doing = "the pipeline"
         self._in_hand: Letter | None = None
         self._last: tuple[Picture, list[Sink]] | None = None  # is shown by these when nobody waits any more
@@ -145,7 +145,7 @@ class Pipeline:
         try:
             return self._offer(step, promise)
         except Exception as error:
-            self._lose(step.index, f"not taken: {describe(error)}")
+            self._losses.lose(step.index, f"not taken: {describe(error)}")
             log.debug("step not taken", exc_info=True)
             return True
 
@@ -191,7 +191,7 @@ class Pipeline:
         steps = f"; {name_steps(under_way)} may be missing" if under_way else ""
         steps += f"; {name_steps(undone)} given up" if undone else ""
         self._run.note(f"{self._doing} was not finished {after_s:g} s after the run ended{steps}")
-        self._tell_what_is_lost()
+        self._losses.tell_what_is_lost()
 
     def _offer(self, step: Step, promise: Promise | None) -> bool:
         wanting = [group for group in self._groups if group.cadence.wants(step.index, step.total)]
@@ -214,7 +214,7 @@ class Pipeline:
             promise=promise,
         )
         if not self._mailbox.put(letter) and letter.keep:
-            self._lose(step.index, "not kept: writing could not keep up with the sampler")
+            self._losses.lose(step.index, "not kept: writing could not keep up with the sampler")
             if step.index == step.total:  # the last step is always shown, at least
                 screens = tuple(sink for sink in letter.sinks if not sink.keeps)
                 self._mailbox.put(letter._replace(sinks=screens, keep=False))
@@ -283,21 +283,21 @@ class Pipeline:
         log.error("run %s: the worker stopped", self._run.id[:8], exc_info=error)
         self._run.note(f"the rest of this run was not shown: {describe(error)}")
         if self._in_hand is not None and self._in_hand.keep:
-            self._lose(self._in_hand.index, "may be missing: the worker stopped at it")
+            self._losses.lose(self._in_hand.index, "may be missing: the worker stopped at it")
         self._in_hand = None
 
     def _let_go(self, opened: Sequence[Sink]) -> None:
         """Takes the steps until the run ends, and names them: only then do the sinks learn how it ended."""
         while (letter := self._mailbox.get()) is not None:
             if letter.keep:
-                self._lose(letter.index, "not shown: the worker had stopped")
+                self._losses.lose(letter.index, "not shown: the worker had stopped")
         self._finish(opened)
 
     def _finish(self, opened: Sequence[Sink]) -> None:
         for sink in opened:
             if sink.awaited:
                 self._flush(sink)
-        self._tell_what_is_missing()
+        self._losses.tell()
 
     def _develop(self, letter: Letter) -> Picture | None:
         """The letter's picture, by the first decoder that can make it; None if none can."""
@@ -311,7 +311,7 @@ class Pipeline:
         try:
             latents = self._developer.unpack(latents)
         except Exception as error:  # a fault of this step, not of a decoder
-            self._lose(letter.index, f"not shown: {describe(error)}")
+            self._losses.lose(letter.index, f"not shown: {describe(error)}")
             return None
         while self._developer.has_decoder:
             began = perf_counter()
@@ -323,7 +323,7 @@ class Pipeline:
                 continue
             card = self._developer.decoder().card
             return self._picture(letter, Made(pixels, shown, fps, card, (perf_counter() - began) * 1000))
-        self._lose(letter.index, "not shown: no decoder is left that could show these latents")
+        self._losses.lose(letter.index, "not shown: no decoder is left that could show these latents")
         return None
 
     def _picture(self, letter: Letter, made: Made) -> Picture:
@@ -344,11 +344,11 @@ class Pipeline:
 
     def _hand_out(self, picture: Picture, sinks: Sequence[Sink]) -> None:
         for sink in sinks:
-            failed_before = sink in self._missing
+            failed_before = sink in self._losses.missed
             if failed_before and not sink.keeps:
                 continue  # a screen that failed once stays dark
             if error := self._attempt(sink, "failed", partial(sink.show, picture), tell=not failed_before):
-                self._missing.setdefault(sink, []).append(getattr(error, "step", picture.index))
+                self._losses.miss(sink, getattr(error, "step", picture.index))
 
     def _keep_latents(self, letter: Letter, sinks: Sequence[Sink]) -> None:
         with ExitStack() as reading:
@@ -359,32 +359,14 @@ class Pipeline:
                 if not isinstance(sink, LatentFiles):
                     continue
                 keep = partial(sink.keep, letter.index, letter.sigma, letter.at_s, latents)
-                if self._attempt(sink, "failed", keep, tell=sink not in self._missing):
-                    self._missing.setdefault(sink, []).append(letter.index)
+                if self._attempt(sink, "failed", keep, tell=sink not in self._losses.missed):
+                    self._losses.miss(sink, letter.index)
 
     def _flush(self, sink: Sink) -> None:
-        while error := self._attempt(sink, "failed", sink.flush, tell=sink not in self._missing):
+        while error := self._attempt(sink, "failed", sink.flush, tell=sink not in self._losses.missed):
             if not isinstance(error, StepError):
                 break
-            self._missing.setdefault(sink, []).append(error.step)
-
-    def _lose(self, index: int, why: str) -> None:
-        """Takes down a step that comes to no sink; the user is told when that begins, and of all of them at the end."""
-        steps = self._lost.setdefault(why, [])
-        if not steps:
-            self._run.note(f"step {index} {why}")
-        steps.append(index)
-
-    def _tell_what_is_lost(self) -> None:
-        for why, steps in list(self._lost.items()):
-            if len(steps) > 1:
-                self._run.note(f"{name_steps(steps)} {why}")
-
-    def _tell_what_is_missing(self) -> None:
-        self._tell_what_is_lost()
-        for sink, steps in self._missing.items():
-            if sink.keeps:
-                self._run.note(f"{sink.name}: nothing was kept of {name_steps(steps)}")
+            self._losses.miss(sink, error.step)
 
     def _attempt(self, sink: Sink, what: str, action: Callable[[], None], *, tell: bool = True) -> BaseException | None:
         """What `action` raised, if anything; the user is told of it unless they know. By the worker alone."""
@@ -397,26 +379,6 @@ class Pipeline:
                 self._run.note(f"{sink.name} {what}: {describe(error.__cause__ or error)}")
             return error
         return None
-
-
-def describe(error: BaseException) -> str:
-    """An exception in one line, for people."""
-    try:
-        said = str(error)
-    except Exception:  # whoever wrote it never tried it
-        said = ""
-    return f"{type(error).__name__}: {said}".strip().splitlines()[0][:300]
-
-
-def name_steps(steps: Sequence[int]) -> str:
-    """`step 7`, `steps 3-5, 9`: in order, each once."""
-    spans: list[list[int]] = []
-    for step in sorted(set(steps)):
-        if spans and step == spans[-1][-1] + 1:
-            spans[-1][1:] = [step]
-        else:
-            spans.append([step])
-    return ("steps " if len(set(steps)) > 1 else "step ") + ", ".join("-".join(map(str, span)) for span in spans)
 
 
 def finite(value: float | None) -> float | None:

@@ -14,9 +14,9 @@ from ..decoders.errors import GoneError, ManifestError, brief
 from ..decoders.plain import read_plain
 from .gather import Kept
 from .latents import SavedLatents, read_latents
+from .losses import name_steps
 from .manifest import NAME, read_manifest
 from .names import why_not
-from .pipeline import name_steps
 
 MAX_PIXELS, MAX_BYTES = 100_000_000, 1 << 28  # of a picture that is read
 MAX_PIXELS_TOGETHER = 1_000_000_000  # of all that are asked for at once: they are held in memory

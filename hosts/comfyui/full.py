@@ -10,10 +10,9 @@ import torch
 from comfy.model_management import InterruptProcessingException
 from torch import Tensor
 
-from ...decoders.errors import SafelightError, UnknownDecoderError
+from ...decoders.errors import SafelightError, UnknownDecoderError, describe
 from ...decoders.spaces import AUDIO, LatentSpace
 from ...preview.made import Made, Promise, kept_promise
-from ...preview.pipeline import describe
 from ...preview.snapshot import Selection
 from ...preview.step import Show, Step
 

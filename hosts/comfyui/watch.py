@@ -9,7 +9,7 @@ from comfy.model_management import InterruptProcessingException
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...decoders.errors import SafelightError
+from ...decoders.errors import SafelightError, describe
 from ...decoders.identify import Evidence, identify, unknown
 from ...decoders.spaces import LatentSpace
 from ...preview.allowance import looked_at_bytes, waiting_steps
@@ -18,7 +18,7 @@ from ...preview.cadence import Cadence
 from ...preview.develop import Developer
 from ...preview.made import kept_promise
 from ...preview.mailbox import Mailbox
-from ...preview.pipeline import Outlet, Pipeline, describe
+from ...preview.pipeline import Outlet, Pipeline
 from ...preview.run import FULL, Run, State
 from ...preview.step import Step
 from . import full

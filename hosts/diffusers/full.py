@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...decoders.errors import SafelightError
+from ...decoders.errors import SafelightError, describe
 from ...decoders.spaces import AUDIO, LatentSpace
 from ...preview.made import Made, Promise, kept_promise
-from ...preview.pipeline import describe
 from ...preview.snapshot import Selection
 from ...preview.step import Step
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...decoders.catalogue import Catalogue
-from ...decoders.errors import SafelightError
+from ...decoders.errors import SafelightError, describe
 from ...decoders.identify import Evidence, unknown
 from ...decoders.spaces import AUDIO, LatentSpace
 from ...preview.allowance import looked_at_bytes, waiting_steps
@@ -25,7 +25,7 @@ from ...preview.mailbox import Mailbox
 from ...preview.memory import Memory
 from ...preview.page import Page
 from ...preview.picture import Picture
-from ...preview.pipeline import CLOSE_TIMEOUT_S, Outlet, Pipeline, describe
+from ...preview.pipeline import CLOSE_TIMEOUT_S, Outlet, Pipeline
 from ...preview.run import FULL, Run, State
 from ...preview.sheet import Sheet
 from ...preview.sink import Sink

@@ -12,7 +12,7 @@ from typing import Any, final
 from torch import Tensor
 
 from ...decoders.catalogue import AUTO, Catalogue
-from ...decoders.errors import SafelightError, SinkError, brief
+from ...decoders.errors import SafelightError, SinkError, brief, describe
 from ...decoders.identify import Evidence, identify, unknown
 from ...decoders.spaces import LatentSpace
 from ...preview.allowance import looked_at_bytes, waiting_steps
@@ -25,7 +25,7 @@ from ...preview.folder import RunFolder
 from ...preview.mailbox import Mailbox
 from ...preview.names import why_not
 from ...preview.page import Page
-from ...preview.pipeline import CLOSE_TIMEOUT_S, Outlet, Pipeline, describe
+from ...preview.pipeline import CLOSE_TIMEOUT_S, Outlet, Pipeline
 from ...preview.run import Run, State
 from ...preview.sheet import Sheet
 from ...preview.sink import Sink

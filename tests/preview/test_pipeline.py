@@ -6,8 +6,10 @@ import weakref
 
 import pytest
 import torch
+from safelight.decoders.errors import describe
+from safelight.preview.losses import name_steps
 from safelight.preview.mailbox import Mailbox
-from safelight.preview.pipeline import Pipeline, describe, finite, name_steps
+from safelight.preview.pipeline import Pipeline, finite
 from safelight.preview.run import MAX_NOTES, Run
 from safelight.preview.sink import NoSink
 from safelight.preview.step import Step
