@@ -119,12 +119,8 @@ class Pipeline:
         self._doing = "the pipeline"
         self._in_hand: Letter | None = None
         self._last: tuple[Picture, list[Sink]] | None = None  # is shown by these when nobody waits any more
-        self._has_late = not all(sink.awaited for sink, _ in self._outlets)
         self._settled = threading.Event()  # all is done that the end of the run waits for
-        if self._outlets and not any(sink.awaited for sink, _ in self._outlets):
-            self._settled.set()
-        self._deadline: threading.Timer | None = None
-        self._giving_up, self._given_up = threading.Lock(), False
+        self._timeout_s, self._given_up = CLOSE_TIMEOUT_S, False
         self._take_all_cores: Callable[[], object] = lambda: None
         self._worker = threading.Thread(target=self._work, name=f"safelight-{run.id[:8]}", daemon=True)
         self._worker.start()
@@ -152,37 +148,34 @@ class Pipeline:
     def close(self, state: State, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Ends the run: what waits is still finished, for at most `timeout_s` seconds. A later call only waits.
 
-        Sinks that are not awaited may come to their end after it has returned, within the same time.
+        Whoever goes on then finds the files, and the device and most of its memory free: only sinks that are not
+        awaited may take some more time, at most as long.
         """
         first = self._state == "running"
         if first:
-            self._state = state
-            if self._has_late:
-                self._deadline = threading.Timer(timeout_s, self._give_up_worker, [timeout_s])
-                self._deadline.daemon = True
-                self._deadline.start()
+            self._state, self._timeout_s = state, timeout_s
         self._mailbox.close()
-        settled = self._settled.wait(timeout_s)
-        if settled and not self._has_late:
+        if all(sink.awaited for sink, _ in self._outlets):
             self._worker.join(timeout_s)
-        elif not settled and first:
-            self._give_up_worker(timeout_s)
+        else:
+            self._settled.wait(timeout_s)
+        if first and not self._settled.is_set():
+            self._give_up_worker()
 
-    def _give_up_worker(self, timeout_s: float) -> None:
+    def _give_up_worker(self) -> None:
         """Says what is left undone, and has those who look told that the run is over: the worker may never do it."""
-        with self._giving_up:
-            if self._given_up or not self._worker.is_alive():
-                return
-            self._given_up = True
-            self._tell_what_is_undone(timeout_s)
-            for sink, _ in reversed(self._outlets):
-                try:  # on the sampler's thread: whoever interrupts it is not held back
-                    sink.leave(self._state)
-                except Exception as error:
-                    self._run.note(f"{sink.name} could not be left: {describe(error)}")
-            self._run.ended.set()
+        if self._given_up:
+            return
+        self._given_up = True
+        self._tell_what_is_undone()
+        for sink, _ in reversed(self._outlets):
+            try:  # on the sampler's thread: whoever interrupts it is not held back
+                sink.leave(self._state)
+            except Exception as error:
+                self._run.note(f"{sink.name} could not be left: {describe(error)}")
+        self._run.ended.set()
 
-    def _tell_what_is_undone(self, after_s: float) -> None:
+    def _tell_what_is_undone(self) -> None:
         undone = [letter.index for letter in self._mailbox.empty() if letter.keep]
         in_hand = self._in_hand
         under_way = [in_hand.index] if in_hand is not None and in_hand.keep else []
@@ -190,7 +183,7 @@ class Pipeline:
             under_way += sink.unfinished() if sink.keeps else []
         steps = f"; {name_steps(under_way)} may be missing" if under_way else ""
         steps += f"; {name_steps(undone)} given up" if undone else ""
-        self._run.note(f"{self._doing} was not finished {after_s:g} s after the run ended{steps}")
+        self._run.note(f"{self._doing} was not finished {self._timeout_s:g} s after the run ended{steps}")
         self._losses.tell_what_is_lost()
 
     def _offer(self, step: Step, promise: Promise | None) -> bool:
@@ -244,15 +237,8 @@ class Pipeline:
                     self._stop(error)
             self._close([sink for sink in opened if sink.awaited])
             self._settled.set()
-            late = [sink for sink in opened if not sink.awaited]
-            if self._last is not None:
-                self._hand_out(*self._last)
-            for sink in late:
-                self._flush(sink)
-            self._close(late)
+            self._finish_late([sink for sink in opened if not sink.awaited])
         self._run.ended.set()
-        if self._deadline is not None:
-            self._deadline.cancel()
 
     def _deliver(self, opened: list[Sink]) -> None:
         for sink, _ in self._outlets:
@@ -264,7 +250,7 @@ class Pipeline:
             late: list[Sink] = []
             if self._mailbox.is_done():
                 sinks, late = [sink for sink in sinks if sink.awaited], [sink for sink in sinks if not sink.awaited]
-            if sinks and self._state != "running":  # the sampler has nothing to do but to wait
+            if self._state != "running":  # the sampler has nothing to do but to wait
                 self._take_all_cores()
             if (picture := self._develop(letter)) is not None:
                 self._hand_out(picture, sinks)
@@ -273,6 +259,19 @@ class Pipeline:
                 self._keep_latents(letter, sinks)
             self._in_hand = None
         self._finish(opened)
+
+    def _finish_late(self, sinks: Sequence[Sink]) -> None:
+        """Has those shown the last step that nobody waits for; should that hang, somebody else says so."""
+        deadline = threading.Timer(self._timeout_s, self._give_up_worker)
+        deadline.daemon = True
+        if sinks:
+            deadline.start()
+        if self._last is not None:
+            self._hand_out(*self._last)
+        for sink in sinks:
+            self._flush(sink)
+        self._close(sinks)
+        deadline.cancel()
 
     def _close(self, sinks: Sequence[Sink]) -> None:
         for sink in reversed(sinks):
