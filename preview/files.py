@@ -27,6 +27,8 @@ Batch = Literal["grid", "first", "all files"]
 # the sampler has the cores itself that is no faster (`python -m safelight.benchmarks --only writing`).
 ENCODERS = max(2, min(4, (os.cpu_count() or 1) // 2))
 WAITING_BYTES = 256 << 20  # of pictures, where one is a large batch or a video
+# Of 256x256: what takes few milliseconds, less than another thread waits for Python's lock and to have a core awake.
+SMALL_BYTES = 256 * 256 * 3
 MIN_FRAMES = 8  # fewer would show no movement
 RGB = 3
 
@@ -64,6 +66,7 @@ class Files(Sink):
         facts: whether a picture also says which step of which run it is, as `safelight`.
         encoders: threads that encode, each of them a picture ahead; files are written, as soon as they are encoded, and
             listed in order all the same. With none, a picture is there when `show` returns.
+        small_bytes: pixels of a step that are no more than this are encoded at once, by none of those threads.
         batch: what becomes of a batch.
         max_items: of a batch, the first ones; None for all.
         max_pixels: of all frames of a step together; of a video that has more, frames are left out. None for no limit.
@@ -80,6 +83,7 @@ class Files(Sink):
         texts: Callable[[], Mapping[str, str]] = dict,
         facts: bool = True,
         encoders: int = 0,
+        small_bytes: int = SMALL_BYTES,
         batch: Batch = "first",
         max_items: int | None = None,
         max_pixels: int | None = None,
@@ -88,7 +92,7 @@ class Files(Sink):
         self.folder, self.encoding = folder, encoding
         self._ask_texts, self._facts = texts, facts
         self._texts: Mapping[str, str] = {}
-        self._encoders = encoders
+        self._encoders, self._small_bytes = encoders, small_bytes
         self._batch: Batch = batch
         self._max_items, self._max_pixels, self._frames_apart = max_items, max_pixels, frames_apart
         self._pool: ThreadPoolExecutor | None = None
@@ -104,13 +108,19 @@ class Files(Sink):
             self._pool = ThreadPoolExecutor(self._encoders, f"safelight-{self.folder.run.id[:8]}-encoder")
 
     def show(self, picture: Picture) -> None:
-        if self._pool is None:
+        if self._pool is None or (self._is_small(picture) and not self._under_way):
             self._write(picture, self._encode(picture))
             return
         encoded = self._pool.submit(self._encode, picture)
         self._under_way.append((picture, encoded))
         encoded.add_done_callback(self._write_encoded)
         self._wait_for_all_but(min(2 * self._encoders, max(1, WAITING_BYTES // picture.pixels.nbytes)))
+
+    def _is_small(self, picture: Picture) -> bool:
+        items, frames, *size, _ = picture.pixels.shape
+        if self.encoding.enlarge != "off":
+            size = [max(sides) for sides in zip(size, picture.shown[::-1], strict=True)]
+        return items * frames * math.prod(size) * RGB <= self._small_bytes
 
     def flush(self) -> None:
         self._wait_for_all_but(0)

@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def files(folder):
-    files = Files(folder, Encoding(), encoders=3)
+    files = Files(folder, Encoding(), encoders=3, small_bytes=0)
     files.open()
     yield files
     files.close("finished")
@@ -113,6 +113,51 @@ def test_a_picture_is_there_once_it_is_encoded_and_waits_for_no_later_step(folde
     assert written(folder) == ["step_0001.png"]
 
 
+@pytest.mark.parametrize(
+    ("enlarge", "small_bytes", "at_once"),
+    [("off", 4 * 6 * 3, True), ("off", 4 * 6 * 3 - 1, False), ("nearest", 4 * 6 * 3, False), ("nearest", 9999, True)],
+)
+def test_a_small_picture_as_it_is_written_takes_no_thread(
+    folder, picture, monkeypatch, wait_s, enlarge, small_bytes, at_once
+):
+    gate, threads = threading.Event(), []
+
+    def save(encoding, *args, plain=Encoding.save):
+        threads.append(threading.current_thread())
+        assert threads[-1] is threading.main_thread() or gate.wait(wait_s)
+        return plain(encoding, *args)
+
+    monkeypatch.setattr(Encoding, "save", save)
+    files = Files(folder, Encoding(enlarge=enlarge), encoders=1, small_bytes=small_bytes)
+    files.open()
+    files.show(picture(index=1))  # 4x6, shown as 32x48
+    assert written(folder) == (["step_0001.png"] if at_once else [])
+    gate.set()
+    files.flush()
+    files.close("finished")
+    assert written(folder) == ["step_0001.png"]
+    assert (threads == [threading.main_thread()]) == at_once
+
+
+def test_a_small_picture_waits_behind_a_large_one(folder, picture, monkeypatch, wait_s):
+    gate = threading.Event()
+
+    def save(encoding, frames, *args, plain=Encoding.save):
+        assert frames[0].width == 6 or gate.wait(wait_s)
+        return plain(encoding, frames, *args)
+
+    monkeypatch.setattr(Encoding, "save", save)
+    files = Files(folder, Encoding(), encoders=2, small_bytes=4 * 6 * 3)
+    files.open()
+    files.show(picture(index=1, width=7))
+    files.show(picture(index=2))
+    assert written(folder) == []
+    gate.set()
+    files.flush()
+    files.close("finished")
+    assert written(folder) == ["step_0001.png", "step_0002.png"]
+
+
 def test_pictures_and_latents_that_are_kept_at_once_are_all_in_the_manifest(folder, picture):
     total, together = 1500, threading.Barrier(2)
 
@@ -154,7 +199,7 @@ def test_through_a_pipeline_every_lost_step_is_told_by_its_number(tmp_path, pipe
         write(name, content)
 
     monkeypatch.setattr(folder, "write", full_from_5)
-    with pipeline(folder, Files(folder, Encoding(), encoders=2), run=run) as pipe:
+    with pipeline(folder, Files(folder, Encoding(), encoders=2, small_bytes=0), run=run) as pipe:
         for index in range(1, 11):
             pipe.offer(step(index))
     assert written(folder) == [f"step_{index:04d}.png" for index in range(1, 5)]

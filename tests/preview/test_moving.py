@@ -169,7 +169,7 @@ def test_a_video_is_an_animation_that_plays_at_its_speed(folder, picture, fps):
 )
 def test_of_a_batch_of_videos_each_moves(folder, picture, batch, names, size):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 5, *size[::-1], 3), np.uint8)
-    files = Files(folder, Encoding(), batch=batch, encoders=2)
+    files = Files(folder, Encoding(), batch=batch, encoders=2, small_bytes=0)
     files.open()
     files.show(picture(index=1, pixels=pixels, fps=8.0))
     files.flush()
@@ -184,7 +184,9 @@ def test_of_a_batch_of_videos_each_moves(folder, picture, batch, names, size):
 @pytest.mark.parametrize(("file_format", "batch"), [("png", "all files"), ("jpg", "grid")])
 def test_frames_are_in_files_of_their_own_besides(folder, picture, file_format, batch, encoders):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 24, 3), np.uint8)
-    files = Files(folder, Encoding(file_format=file_format), batch=batch, encoders=encoders, frames_apart=True)
+    files = Files(
+        folder, Encoding(file_format=file_format), batch=batch, encoders=encoders, small_bytes=0, frames_apart=True
+    )
     files.open()
     files.show(picture(index=7, pixels=pixels, fps=8.0))
     files.show(picture(index=8, pixels=pixels[:, :1]))
