@@ -28,7 +28,7 @@ NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "runs", "*.egg-info")
 START_LIMIT_S, ANSWER_LIMIT_S = 180.0, 120.0
 STEPS = 20
 STEP_MS = 30.0  # of the model, where it is not the question
-CALLBACK_ROUNDS, RUN_ROUNDS = 5, 7
+CALLBACK_ROUNDS, RUN_ROUNDS = 5, 15
 TEXT, EXTENDED, LONG = 1, 126, 127  # RFC 6455, 5.2
 
 
@@ -116,7 +116,8 @@ def _slowdowns(host: "Host", sampled: Sampled, *, waits: float = 0.0, computes: 
     ways = [way for way in IN_RUNS if way in host.ways]
     ratios: dict[str, list[float]] = {way: [] for way in ways[1:]}
     for turn in range(RUN_ROUNDS + 1):
-        whole = {way: host.sample(sampled, way, step_ms=waits, work_ms=computes).whole for way in ways}
+        order = ways if turn % 2 else ways[::-1]  # what comes first is not always the same
+        whole = {way: host.sample(sampled, way, step_ms=waits, work_ms=computes).whole for way in order}
         for way in ways[1:] if turn else ():
             ratios[way].append(whole[way] / whole[NOTHING])
     return {way: f"{statistics.median(some) - 1:+.1%}" for way, some in ratios.items()}

@@ -169,7 +169,7 @@ class Pipeline:
         self._given_up = True
         self._tell_what_is_undone()
         for sink, _ in reversed(self._outlets):
-            try:  # on the sampler's thread: whoever interrupts it is not held back
+            try:  # mostly on the sampler's thread: whoever interrupts it is not held back
                 sink.leave(self._state)
             except Exception as error:
                 self._run.note(f"{sink.name} could not be left: {describe(error)}")
@@ -261,11 +261,12 @@ class Pipeline:
         self._finish(opened)
 
     def _finish_late(self, sinks: Sequence[Sink]) -> None:
-        """Has those shown the last step that nobody waits for; should that hang, somebody else says so."""
+        """Has these shown the last step, when nobody waits any more; should that hang, somebody else says so."""
+        if not sinks:
+            return
         deadline = threading.Timer(self._timeout_s, self._give_up_worker)
         deadline.daemon = True
-        if sinks:
-            deadline.start()
+        deadline.start()
         if self._last is not None:
             self._hand_out(*self._last)
         for sink in sinks:

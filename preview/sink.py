@@ -52,7 +52,7 @@ class Sink(ABC):
     def leave(self, state: State) -> None:  # noqa: B027, most have nobody who looks
         """Says to whoever looks that the run ended, where the worker does not come back to close it; waits for nothing.
 
-        By the sampler's thread. Should the worker come back after all, `close` is called as always.
+        By another thread, mostly the sampler's. Should the worker come back after all, `close` is called as always.
         """
 
 

@@ -211,7 +211,9 @@ DECODING = {
 def test_what_fails_costs_a_note_and_names_what_is_missing(ward, name, what, at, times):
     graph = ward.graph(what, at=at, times=times, name=name)
     played = ward.play(graph)
-    happens = not (what in ("no memory to load", "nothing can be looked up") and at > 1)  # once in a run
+    once_in_a_run = what in ("no memory to load", "nothing can be looked up") and at > 1
+    # Of the last step the viewer is told when the sampler has ended, and with it the trouble.
+    happens = not once_in_a_run and not (what == "viewer cannot be told" and at == STEPS)
     _, kept = stands(ward, graph, played, name, told=happens and DECODING[what], folder=what != "disk fails" or at > 3)
     if times and kept and happens:
         assert len([step for step in kept["steps"] if step["files"]]) >= STEPS - 1
