@@ -102,9 +102,10 @@ class Steps:
         self._records.append(record)
 
     def after(self, prompt: Prompt) -> Record:
-        """The newest run of the sampler that the executing node's `after_sampling` comes from, directly or not, ended.
+        """The newest run of the sampler that the executing node's `after_sampling` comes from, directly or not.
 
-        That sampler may be cached, its run of an earlier prompt. Where it is not to be told, the newest run of all.
+        That sampler may be cached, its run of an earlier prompt. Where it is not to be told, the newest run of all. Its
+        end is waited for: samplers do not wait for what is only shown.
 
         Raises:
             GoneError: no run is known.
@@ -116,7 +117,7 @@ class Steps:
                 "change its seed"
             )
         record = self._newest(prompt)
-        record.run.ended.wait(CLOSE_TIMEOUT_S)  # the sampler has not waited for what only the screen wanted
+        record.run.ended.wait(CLOSE_TIMEOUT_S)
         return record
 
     def _newest(self, prompt: Prompt) -> Record:
