@@ -27,8 +27,8 @@ Batch = Literal["grid", "first", "all files"]
 # the sampler has the cores itself that is no faster (`python -m safelight.benchmarks --only writing`).
 ENCODERS = max(2, min(4, (os.cpu_count() or 1) // 2))
 WAITING_BYTES = 256 << 20  # of pictures, where one is a large batch or a video
-# Of 256x256: what takes few milliseconds, less than another thread waits for Python's lock and to have a core awake.
-SMALL_BYTES = 256 * 256 * 3
+# Of 128x128: what takes a millisecond or two, less than another thread waits for Python's lock and a core.
+SMALL_BYTES = 128 * 128 * 3
 MIN_FRAMES = 8  # fewer would show no movement
 RGB = 3
 

@@ -20,8 +20,8 @@ L = TypeVar("L", bound=Letter)
 
 # A sampler that has left a letter begins its next step, with work for Python and for the cores: it would have to ask a
 # worker for both, line by line. Nobody sees that a picture comes a twentieth of a second later.
-COURTESY_SHARE, COURTESY_S = 1 / 3, 0.05
-FIRST_STEP_S = 0.015  # what a step is thought to take before there was one
+COURTESY_S = 0.05
+FIRST_SPARE_S = 0.01  # what a worker is thought to have to spare before there was a step
 
 
 @final
@@ -30,8 +30,8 @@ class Mailbox(Generic[L]):
 
     A waiting letter that need not be kept is replaced by whatever is taken next, before any work is done on it. A
     letter to be kept waits for room, for as long as `patience_s` lasts over the whole life of the mailbox. A worker
-    that is woken by a letter lets its sender get on first, for a third of the time since it was last woken, at most for
-    `courtesy_s`; one that is behind does not, nor at the end.
+    that is woken by a letter lets its sender get on first, for half of the time that it had to spare since the letter
+    before, at most for `courtesy_s`; one that is behind does not, nor at the end.
 
     Args:
         capacity: letters to be kept that may wait.
@@ -52,7 +52,7 @@ class Mailbox(Generic[L]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._capacity, self._patience_s, self._clock = capacity, patience_s, clock
-        self._courtesy_s, self._woken_s = courtesy_s, clock() - FIRST_STEP_S
+        self._max_courtesy_s, self._courtesy_s = courtesy_s, 0.0
         self._waiting: deque[L] = deque()
         self._changing = threading.Lock()
         self._room = threading.Condition(self._changing)
@@ -74,22 +74,26 @@ class Mailbox(Generic[L]):
 
     def get(self) -> L | None:
         """Takes the next letter, waiting for one; None once the mailbox is closed and empty. For the one worker."""
+        behind = True
         while True:
             with self._changing:
                 if self._waiting:
+                    if behind:
+                        self._courtesy_s = 0.0
                     letter = self._waiting.popleft()
                     self._room.notify_all()
                     return letter
                 if self.closed.is_set():
                     return None
                 self._asleep = True
+            behind, asleep_s = False, self._clock()
             self._bell.acquire()
-            self.give_way()
+            self.give_way(self._clock() - asleep_s)
 
-    def give_way(self) -> None:
-        """Lets the sender get on, until the mailbox is closed at the latest. For the one worker, when it is woken."""
-        slept_s, self._woken_s = self._clock() - self._woken_s, self._clock()
-        self.closed.wait(min(self._courtesy_s, slept_s * COURTESY_SHARE))
+    def give_way(self, slept_s: float = FIRST_SPARE_S) -> None:
+        """Lets the sender get on, until the mailbox is closed at the latest. For the one worker, which has slept."""
+        self._courtesy_s = min(self._max_courtesy_s, (self._courtesy_s + slept_s) / 2)
+        self.closed.wait(self._courtesy_s)
 
     def close(self) -> None:
         """No more letters are taken; those that wait are still delivered."""

@@ -15,13 +15,13 @@ Frames = Literal["first", "middle", "animated"]
 
 MIN_BATCH_NDIM, VIDEO_NDIM = 3, 5  # [B, C, L] and [B, C, T, H, W]
 
-# `memmove` that keeps the interpreter's lock: given away for the few microseconds of a small copy, as torch does it, it
+# `memmove` that keeps the interpreter's lock: given away for the microseconds of a small copy, as torch does it, it
 # comes back when the worker lets go of it, which may take milliseconds. Nor does it wait for a second core, as torch
 # does from 32,768 numbers on: where the worker or the model has that one, for milliseconds again.
 MEMMOVE = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(
     ctypes.cast(ctypes.memmove, ctypes.c_void_p).value or 0
 )
-SMALL_BYTES, MAX_PIECES = 1 << 20, 64
+SMALL_BYTES, MAX_PIECES = 2 << 20, 64  # of FLUX.2's latents for 1024 px
 PLAIN = frozenset((torch.float32, torch.float16, torch.bfloat16, torch.float64))
 
 

@@ -6,7 +6,7 @@ import threading
 from typing import NamedTuple
 
 import pytest
-from safelight.preview.mailbox import FIRST_STEP_S, Mailbox
+from safelight.preview.mailbox import FIRST_SPARE_S, Mailbox
 
 
 class Note(NamedTuple):
@@ -252,22 +252,46 @@ def test_a_worker_that_a_letter_wakes_lets_its_sender_get_on_and_one_that_is_beh
             taken.release()
 
     together.start(work)
-    for number, seconds in ((1, 0.9), (2, 9.0)):
+    for number, seconds in ((1, 0.3), (2, 0.2), (3, 9.0)):
         while not mailbox._asleep:
             pass
         now[0] += seconds
         mailbox.put(Note(number, keep=True))
         taken.acquire()
-    assert (got, courtesies) == ([1, 2], [pytest.approx((0.9 + FIRST_STEP_S) / 3), 0.5])
+    assert got == [1, 2, 3]
+    assert courtesies == pytest.approx([0.15, (0.15 + 0.2) / 2, 0.5])
     with mailbox._changing:  # while nothing can be taken
-        mailbox._waiting += [Note(3, keep=True), Note(4, keep=True)]
+        mailbox._waiting += [Note(4, keep=True), Note(5, keep=True)]
         mailbox._wake()
     for _ in range(2):
         taken.acquire()
     mailbox.close()
     together.join()
-    assert got == [1, 2, 3, 4]
-    assert len(courtesies) <= 4  # of letters 3 and 4 one at most, and one of the end
+    assert got == [1, 2, 3, 4, 5]
+    assert len(courtesies) <= 5  # of letters 4 and 5 one at most, and one of the end
+
+
+def test_a_worker_that_has_nothing_to_spare_lets_nobody_on(together, monkeypatch):
+    now, mailbox = [0.0], Mailbox(courtesy_s=0.5, clock=lambda: now[0])
+    courtesies, taken = [], threading.Semaphore(0)
+    monkeypatch.setattr(mailbox.closed, "wait", courtesies.append)
+    mailbox.give_way()
+    assert courtesies == [FIRST_SPARE_S / 2]
+    mailbox.put(Note(1, keep=True))
+    assert mailbox.get().text == 1  # it waited already
+
+    def work():
+        while mailbox.get() is not None:
+            taken.release()
+
+    together.start(work)
+    while not mailbox._asleep:
+        pass
+    mailbox.put(Note(2, keep=True))  # at once
+    taken.acquire()
+    mailbox.close()
+    together.join()
+    assert courtesies[1] == 0.0
 
 
 def test_at_the_end_nobody_is_let_on_first():
