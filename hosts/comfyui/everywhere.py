@@ -126,7 +126,6 @@ class Ordinary(Sink):
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self.ended = threading.Event()
 
     def open(self) -> None:
         pass
@@ -136,7 +135,7 @@ class Ordinary(Sink):
         self._place.send(ImageOps.contain(Image.fromarray(picture.first), (side, side), Image.Resampling.BILINEAR))
 
     def close(self, state: State) -> None:
-        self.ended.set()
+        pass
 
 
 @final
@@ -209,7 +208,7 @@ def _better(own: Any, device: torch.device, latent_format: Any) -> Previewer | N
         select=_first_picture,
         mailbox=mailbox,
     )
-    return Previewer(own, run, pipeline, partial(_end, mailbox, sink.ended, threading.get_ident()))
+    return Previewer(own, run, pipeline, partial(_end, mailbox, run.ended, threading.get_ident()))
 
 
 def _is_animated(prompt: Prompt) -> bool:
