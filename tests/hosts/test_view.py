@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from safelight.decoders.errors import PageError
 from safelight.hosts.cli import main
-from safelight.hosts.view import LOOPBACK, Shelf, serve
+from safelight.hosts.shelf import Shelf
+from safelight.hosts.view import LOOPBACK, serve
 
 PICTURE = b"\x89PNG picture"
 SECRET = b"nobody's business"

@@ -32,7 +32,7 @@ from safelight.decoders.files import write_decoder
 from safelight.decoders.net import Net
 from safelight.decoders.space_table import SPACES
 from safelight.hosts.headless import recording
-from safelight.hosts.view import Shelf
+from safelight.hosts.shelf import Shelf
 from safelight.preview.encode import Encoding
 from safelight.preview.files import Files
 from safelight.preview.folder import RunFolder

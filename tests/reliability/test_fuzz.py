@@ -27,7 +27,7 @@ from safelight.fitting.pairs import Pairs
 from safelight.fitting.sittings import Sittings
 from safelight.hosts.invokeai.watch import folder_for
 from safelight.hosts.outputs import folder_in
-from safelight.hosts.view import Shelf
+from safelight.hosts.shelf import Shelf
 from safelight.preview.latents import read_latents
 from safelight.preview.names import why_not
 from safelight.preview.page import document

@@ -15,7 +15,7 @@ from safelight.hosts.comfyui.names import expand
 from safelight.hosts.headless import recording
 from safelight.hosts.invokeai.watch import folder_for
 from safelight.hosts.outputs import folder_in
-from safelight.hosts.view import Shelf
+from safelight.hosts.shelf import Shelf
 from safelight.preview.folder import RunFolder
 from safelight.preview.manifest import read_manifest
 from safelight.preview.names import why_not
@@ -219,7 +219,7 @@ def test_one_odd_run_keeps_nobody_from_the_others(tmp_path, what, caplog):
 
 
 def test_more_folders_than_anybody_has_are_not_looked_into(tmp_path, monkeypatch):
-    monkeypatch.setattr("safelight.hosts.view.MOST_FOLDERS", 5)
+    monkeypatch.setattr("safelight.hosts.shelf.MOST_FOLDERS", 5)
     for i in range(9):
         write(tmp_path / f"{i}", manifest())
     assert len(Shelf(tmp_path).runs()) == 4
