@@ -211,7 +211,9 @@ class Knowledge:
         Raises:
             OSError: it cannot be written.
         """
-        tensors: dict[str, Tensor] = {"seen": _as_bytes(self._seen), "held": _as_bytes(h.key for h in self.held)}
+        keys = {"seen": list(self._seen), "held": [held.key for held in self.held]}
+        # Left out where there are none yet: safetensors before 0.4.4 cannot read a tensor that holds nothing.
+        tensors = {name: _as_bytes(some) for name, some in keys.items() if some}
         for kernel, sums in self.sums.items():
             tensors |= {f"{kernel}.{name}": getattr(sums, name) for name in ("xx", "xy", "yy")}
         for i, (_, pair) in enumerate(self.held):
@@ -263,10 +265,10 @@ class Knowledge:
         learned.decodes, learned.pictures = facts["decodes"], facts["pictures"]
         learned.verdict = facts["verdict"] and Verdict(**facts["verdict"])
         learned._offered = facts["offered"]
-        learned._seen = dict.fromkeys(_from_bytes(tensors["seen"]))
+        learned._seen = dict.fromkeys(_from_bytes(tensors.get("seen")))
         learned.held = [
             Held(key, Pairs(tensors[f"held.{i}.latents"], tensors[f"held.{i}.pixels"]))
-            for i, key in enumerate(_from_bytes(tensors["held"]))
+            for i, key in enumerate(_from_bytes(tensors.get("held")))
         ]
         return learned
 
@@ -287,11 +289,8 @@ def _key(rounded: Tensor) -> bytes:
 
 
 def _as_bytes(keys: Iterable[bytes]) -> Tensor:
-    joined = bytearray(b"".join(keys))
-    return (torch.frombuffer(joined, dtype=torch.uint8) if joined else torch.empty(0, dtype=torch.uint8)).view(
-        -1, KEY_BYTES
-    )
+    return torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).view(-1, KEY_BYTES)
 
 
-def _from_bytes(keys: Tensor) -> Sequence[bytes]:
-    return [bytes(row) for row in keys.tolist()]
+def _from_bytes(keys: Tensor | None) -> Sequence[bytes]:
+    return [bytes(row) for row in keys.tolist()] if keys is not None else []
