@@ -145,6 +145,14 @@ def test_what_is_known_survives_a_restart_bit_for_bit(tmp_path, monkeypatch):
     assert (one.decodes, one.pictures, len(one.held)) == (25, 19, 2)
 
 
+def test_while_little_is_known_no_tensor_is_empty(tmp_path):
+    """Safetensors before 0.4.4 cannot read one."""
+    path = tmp_path / "a.safetensors"
+    Knowledge(SDXL).save(path)
+    assert all(tensor.numel() for tensor in open_tensors(path)[1].values())
+    assert Knowledge.load(path).held == []
+
+
 def test_the_same_latents_teach_nothing_twice_and_stay_on_their_side(tmp_path):
     teach(tmp_path, range(6))
     before = known(tmp_path)
