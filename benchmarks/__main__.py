@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from . import choices, comfyui, gpu, measure
-from .cases import CASES
-from .ways import WAYS
+from . import comfyui_server, encoders_and_decoders, gpu, timing
+from .latent_cases import CASES
+from .preview_methods import WAYS
 
 RUNS = ("SDXL 128x128", "FLUX.2 128x128", "Wan 2.1, 21 frames")
 
@@ -47,23 +47,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _measure(arguments: argparse.Namespace, servers: ExitStack) -> int:
     tables = {
         "callback": lambda: [
-            {"case": name} | measure.in_callback(case, arguments.device) for name, case in CASES.items()
+            {"case": name} | timing.in_callback(case, arguments.device) for name, case in CASES.items()
         ],
-        "decoding": lambda: measure.decoding(arguments.device),
+        "decoding": lambda: timing.decoding(arguments.device),
         "runs": _runs,
         "memory": lambda: [
-            {"case": name, "steps": steps, "grows_mb": measure.peak_growth_mb(name, steps)}
+            {"case": name, "steps": steps, "grows_mb": timing.peak_growth_mb(name, steps)}
             for name, steps in (("SDXL 128x128", 1000), ("Wan 2.1, 81 frames", 100))
         ],
-        "running": lambda: choices.running(arguments.device),
-        "encoding": choices.encoding,
-        "writing": choices.writing,
+        "running": lambda: encoders_and_decoders.running(arguments.device),
+        "encoding": encoders_and_decoders.encoding,
+        "writing": encoders_and_decoders.writing,
     }
     if torch.cuda.is_available():
         tables["gpu"] = lambda: gpu.table(CASES)
     if arguments.comfyui is not None and (arguments.only in IN_HOST or not arguments.only):
-        host = servers.enter_context(comfyui.serving(arguments.comfyui, arguments.comfyui_python, arguments.rival))
-        tables |= {"host": lambda: comfyui.in_callback(host), "host-runs": lambda: comfyui.whole_runs(host)}
+        host = servers.enter_context(
+            comfyui_server.serving(arguments.comfyui, arguments.comfyui_python, arguments.rival)
+        )
+        tables |= {
+            "host": lambda: comfyui_server.in_callback(host),
+            "host-runs": lambda: comfyui_server.whole_runs(host),
+        }
     wanted = [arguments.only] if arguments.only else list(tables)
     machine = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": arguments.device}
     machine["cores"] = os.cpu_count()
@@ -102,8 +107,8 @@ def _runs() -> list[dict[str, Any]]:
         {
             "case": name,
             "step_ms": step_ms,
-            "step waits for a device": f"{measure.whole_run(CASES[name], step_ms, busy=False):+.1%}",
-            "step keeps the CPU": f"{measure.whole_run(CASES[name], step_ms, busy=True):+.1%}",
+            "step waits for a device": f"{timing.whole_run(CASES[name], step_ms, busy=False):+.1%}",
+            "step keeps the CPU": f"{timing.whole_run(CASES[name], step_ms, busy=True):+.1%}",
         }
         for name in RUNS
         for step_ms in (20, 50, 200)

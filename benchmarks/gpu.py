@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from . import measure
-from .cases import Case
-from .ways import WAYS, Way, a_place
+from . import timing
+from .latent_cases import Case
+from .preview_methods import WAYS, Way, a_place
 
 WAITED = "synchronizing CUDA operation"  # of what torch says then; it also says that it can say so
 
@@ -29,7 +29,7 @@ def offers(case: Case, way: Way, steps: int) -> dict[str, float]:
             callback(index, steps + 3, x0)
         torch.cuda.synchronize()
         for index in range(4, steps + 4):
-            time.sleep(measure.PAUSE_S)
+            time.sleep(timing.PAUSE_S)
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
             with _counting(waits):
@@ -45,7 +45,7 @@ def offers(case: Case, way: Way, steps: int) -> dict[str, float]:
 def table(cases: Mapping[str, Case]) -> list[dict[str, Any]]:
     """A row for each case and way."""
     return [
-        {"case": name, "way": way} | offers(case, WAYS[way], measure.STEPS)
+        {"case": name, "way": way} | offers(case, WAYS[way], timing.STEPS)
         for name, case in cases.items()
         for way in WAYS
     ]

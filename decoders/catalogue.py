@@ -9,17 +9,17 @@ from typing import NamedTuple, final
 
 import torch
 
+from ..errors import DecoderFileError, UnknownDecoderError
 from .decoder import Card, Decoder
-from .errors import DecoderFileError, UnknownDecoderError
-from .files import build, read_card, read_decoder
-from .identify import UNKNOWN, Evidence, contradictions
-from .kept import Stamp, read_once
-from .kinds import KINDS
-from .merit import LIGHT, compared, gain_db
-from .shipped import default_for, open_shipped, shipped_cards, shipped_file
-from .space_table import SPACES
-from .spaces import AUDIO, LatentSpace, Spaces
-from .tensors import SAFE, SUFFIXES
+from .files.decoder_file import build, read_card, read_decoder
+from .files.read_cache import FileStamp, read_cached
+from .files.shipped import default_for, open_shipped, shipped_cards, shipped_file
+from .files.tensor_file import SAFE, SUFFIXES
+from .latents.identify import UNKNOWN, Evidence, contradictions
+from .latents.space import AUDIO, LatentSpace, Spaces
+from .latents.space_table import SPACES
+from .nets.registry import KINDS
+from .ranking import LIGHT, compare_scores, gain_db
 
 Tell = Callable[[str], None]
 
@@ -77,10 +77,10 @@ class Catalogue:
         """Another one whenever `wanted` may mean another decoder: a user's file came, went, or changed."""
         if any(c.name == wanted for c in _shipped()):
             return wanted
-        stamps: list[Stamp] = []
+        stamps: list[FileStamp] = []
         for path in self._files().values():
             with suppress(OSError):  # it went while we looked
-                stamps.append(Stamp.of(path))
+                stamps.append(FileStamp.of(path))
         return repr((wanted, stamps))
 
     def candidates(
@@ -198,7 +198,7 @@ class Catalogue:
 
 
 def _user(path: Path) -> Candidate:
-    return Candidate(read_once(read_card, path), partial(read_decoder, path), path)
+    return Candidate(read_cached(read_card, path), partial(read_decoder, path), path)
 
 
 def _shipped(tell: Tell = lambda _: None) -> list[Candidate]:
@@ -285,7 +285,7 @@ def _why_taken(card: Card, instead_of: Card | None, cards: Sequence[Card]) -> st
     if not others:
         return "the only one at hand"
     others.sort(key=lambda other: other is not instead_of)
-    beaten = next((c.against(o.name) for o in others if (c := compared(card, o)) and c.gain_db > 0), None)
+    beaten = next((c.against(o.name) for o in others if (c := compare_scores(card, o)) and c.gain_db > 0), None)
     if instead_of is None:
         return beaten or "the first at hand; nobody has compared it with the others"
     return f"where more than a CPU decodes: {beaten or f'more work than {instead_of.name}; nobody has compared them'}"
@@ -294,7 +294,7 @@ def _why_taken(card: Card, instead_of: Card | None, cards: Sequence[Card]) -> st
 def _why_not(card: Card, slow: Card, fast: Card) -> str:
     heavy = card.cost > LIGHT
     rival = fast if heavy else slow
-    comparison = compared(card, rival)
+    comparison = compare_scores(card, rival)
     measured = comparison.against(rival.name) if comparison else f"not measured beside {rival.name}"
     return f"heavier than a CPU does in passing; {measured}" if heavy else measured
 

@@ -9,9 +9,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from .errors import DecoderError, LatentsError
-from .net import Net
-from .spaces import LatentSpace
+from ..errors import DecoderError, LatentsError
+from .latents.space import LatentSpace
+from .nets.base import Net
 
 
 @dataclass(frozen=True, kw_only=True)

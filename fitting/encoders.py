@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..decoders.errors import DecoderFileError, MisshapenFileError
-from ..decoders.tensors import open_tensors
-from ..decoders.tiny import Block, blocks, conv
+from ..decoders.files.tensor_file import open_tensors
+from ..decoders.nets.taesd import Block, blocks, conv
+from ..errors import DecoderFileError, MisshapenFileError
 
 
 def down(n: int) -> nn.Module:
@@ -51,7 +51,7 @@ _MARKS = {"taesana": ("17.weight", "2.weight"), "taef2": ("14.weight", "11.pool.
 _PREFIXES = ("", "encoder.", "taesd_encoder.", "encoder.layers.")
 
 
-class Encoder(nn.Module):
+class TaesdEncoder(nn.Module):
     """One of `ARCHITECTURES`: rgb `[B, 3, H, W]` in 0..1 to latents `[B, C, H/scale, W/scale]` in model space.
 
     Args:
@@ -70,7 +70,7 @@ class Encoder(nn.Module):
         return self.layers(rgb)
 
 
-def read_encoder(path: Path) -> Encoder:
+def read_encoder(path: Path) -> TaesdEncoder:
     """The encoder in a file, safetensors or `.pth`, on the CPU, in float32; no code in the file is run.
 
     Raises:
@@ -86,7 +86,7 @@ def read_encoder(path: Path) -> Encoder:
     last, *_ = _MARKS[architecture]
     # On "meta" nothing is drawn: initialising weights would move the global random state of somebody's run.
     with torch.device("meta"):
-        encoder = Encoder(architecture, len(tensors[prefix + last]))
+        encoder = TaesdEncoder(architecture, len(tensors[prefix + last]))
     expected = {key: tuple(tensor.shape) for key, tensor in encoder.state_dict().items()}
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
     wrong = sorted(key for key in shapes.keys() | expected.keys() if shapes.get(key) != expected.get(key))

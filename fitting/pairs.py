@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..decoders.errors import DecoderFileError, FitError
-from ..decoders.tensors import open_tensors, write_tensors
+from ..decoders.files.tensor_file import open_tensors, write_tensors
+from ..errors import DecoderFileError, FitError
 
 FORMAT = "safelight.pairs/1"
 BATCH = 8

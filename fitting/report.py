@@ -10,10 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..decoders.decoder import Decoder, to_bytes
-from ..decoders.errors import FitError
-from .judge import at_size
-from .ladder import measure
+from ..errors import FitError
+from .metrics import at_size
 from .pairs import Pairs
+from .presets import measure
 
 ROUNDS = 5  # each decoder is timed so often, and its best round counts: others only tell what else the machine did
 
@@ -25,7 +25,7 @@ COLOURS = ("#0b62a4", "#c4500a", "#2d7f3b", "#8a3f9e", "#a3781b", "#b5264c", "#3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class ScoredDecoder:
     """A decoder with what it scored.
 
     Args:
@@ -45,7 +45,9 @@ class Judged:
     decode_ms: float
 
 
-def judge(decoders: Sequence[Decoder], pairs: Pairs, clock: Callable[[], float] = time.perf_counter) -> list[Judged]:
+def score(
+    decoders: Sequence[Decoder], pairs: Pairs, clock: Callable[[], float] = time.perf_counter
+) -> list[ScoredDecoder]:
     """Scores and times decoders on the same pairs, in one run: in every round each has its turn.
 
     Raises:
@@ -58,7 +60,7 @@ def judge(decoders: Sequence[Decoder], pairs: Pairs, clock: Callable[[], float] 
         decoder.decode(batch)
         seconds[i] = min(seconds[i], clock() - began)
     return [
-        Judged(
+        ScoredDecoder(
             name=decoder.name,
             kind=decoder.card.kind,
             parameters=sum(tensor.numel() for tensor in decoder.net.state_dict().values()),
@@ -70,7 +72,7 @@ def judge(decoders: Sequence[Decoder], pairs: Pairs, clock: Callable[[], float] 
     ]
 
 
-def table(judged: Sequence[Judged]) -> str:
+def table(judged: Sequence[ScoredDecoder]) -> str:
     """A Markdown table that also reads well as text."""
     _expect_some(judged)
     head = ("decoder", "parameters", "bytes", "latent size, dB", "full size, dB", "SSIM", "ms a picture")
@@ -123,7 +125,7 @@ def sheet(truth: Tensor, decoded: Mapping[str, Tensor], cell_px: int = 192) -> I
     return image
 
 
-def chart(judged: Sequence[Judged], width: int = 960, height: int = 600) -> Image.Image:
+def chart(judged: Sequence[ScoredDecoder], width: int = 960, height: int = 600) -> Image.Image:
     """Truthfulness by size: dB upwards, parameters to the right, each ten times the last.
 
     A full dot tells the PSNR at latent size, the ring on the same line that at full size.
@@ -180,16 +182,16 @@ def chart(judged: Sequence[Judged], width: int = 960, height: int = 600) -> Imag
     return image
 
 
-def _expect_some(judged: Sequence[Judged]) -> None:
+def _expect_some(judged: Sequence[ScoredDecoder]) -> None:
     if not judged:
         raise FitError("expected at least one decoder to report on, got none")
 
 
-def _latent(row: Judged) -> float:
+def _latent(row: ScoredDecoder) -> float:
     return row.scores["psnr_latent_db"]
 
 
-def _full(row: Judged) -> float:
+def _full(row: ScoredDecoder) -> float:
     return row.scores["psnr_full_db"]
 
 

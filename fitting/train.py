@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..decoders.conv import Conv
-from ..decoders.errors import FitError
-from ..decoders.net import Net
-from .closed import Form, Sums, weights
-from .judge import psnr_db
+from ..decoders.nets.base import Net
+from ..decoders.nets.conv import Conv
+from ..errors import FitError
+from .least_squares import Form, Sums, weights
+from .metrics import psnr_db
 from .muon import Muon
 from .pairs import Pairs
 

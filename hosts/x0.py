@@ -64,7 +64,7 @@ class Level(NamedTuple):
     told: float | None
 
 
-class Believed(NamedTuple):
+class X0Estimate(NamedTuple):
     """What a step of a scheduler tells: `x0` of the shape of its sample, and the sigma that the sample was of.
 
     Either is None where it is not known. `gain` brings the sample to the spread of clean latents.
@@ -75,7 +75,7 @@ class Believed(NamedTuple):
     gain: float = 1.0
 
 
-class Taken(NamedTuple):
+class SchedulerCall(NamedTuple):
     """A step that a scheduler took: what it was given, and its result.
 
     `tokens` are timesteps `[B, N]` of a sample `[B, N, C]` whose tokens have noise levels of their own.
@@ -105,7 +105,7 @@ class Sigmas:
         return self._numbers
 
 
-def listen(scheduler: Any, hear: Callable[[Taken], None]) -> Callable[[], None]:
+def listen(scheduler: Any, hear: Callable[[SchedulerCall], None]) -> Callable[[], None]:
     """Tells of each step of `scheduler`, a diffusers scheduler or one made like it, after it was taken.
 
     Only this object is touched, and its results are handed on as they are. `hear` must not raise.
@@ -119,13 +119,13 @@ def listen(scheduler: Any, hear: Callable[[Taken], None]) -> Callable[[], None]:
         result = step(*args, **kwargs)
         given = dict(zip(names, args, strict=False)) | kwargs
         model_output, timestep, sample, tokens = (given.get(name) for name in GIVEN)
-        hear(Taken(model_output, timestep, sample, result, tokens))
+        hear(SchedulerCall(model_output, timestep, sample, result, tokens))
         return result
 
     return Hook(scheduler, "step", watched).end
 
 
-def watch(scheduler: Any, tell: Callable[[Believed], None]) -> Callable[[], None]:
+def watch(scheduler: Any, tell: Callable[[X0Estimate], None]) -> Callable[[], None]:
     """Tells after each step of `scheduler` what it believes in; as `listen` does.
 
     Returns:
@@ -133,20 +133,20 @@ def watch(scheduler: Any, tell: Callable[[Believed], None]) -> Callable[[], None
     """
     sigmas = Sigmas()
 
-    def hear(taken: Taken) -> None:
-        tell(believed(scheduler, taken, sigmas))
+    def hear(taken: SchedulerCall) -> None:
+        tell(estimate_x0(scheduler, taken, sigmas))
 
     return listen(scheduler, hear)
 
 
-def believed(scheduler: Any, taken: Taken, sigmas: Sigmas) -> Believed:
+def estimate_x0(scheduler: Any, taken: SchedulerCall, sigmas: Sigmas) -> X0Estimate:
     """What `scheduler` believed in, right after a step; nothing, where that cannot be told."""
     try:
         model_output, timestep, sample, result, tokens = taken
         return recover(scheduler, model_output, timestep, sample, result, tokens, sigmas)
     except Exception:  # never the sampler's trouble
         log.debug("no x0 from %s", type(scheduler).__name__, exc_info=True)
-        return Believed(None, None)
+        return X0Estimate(None, None)
 
 
 def recover(
@@ -157,7 +157,7 @@ def recover(
     result: Any = None,
     tokens: Tensor | None = None,
     sigmas: Sigmas | None = None,
-) -> Believed:
+) -> X0Estimate:
     """What `scheduler` believed in, right after `result = scheduler.step(model_output, timestep, sample)`.
 
     Args:
@@ -172,19 +172,19 @@ def recover(
     name = name_of(scheduler)
     reported = reported_by(scheduler, result)
     if name not in FORMS:
-        return Believed(reported, None, 1 / _spread(scheduler))
+        return X0Estimate(reported, None, 1 / _spread(scheduler))
     if FORMS[name] == "kept":
         told = (sigmas or Sigmas()).of(scheduler)[scheduler.step_index - 1]
-        return Believed(scheduler.model_outputs[-1], told, (told**2 + 1) ** -0.5)
+        return X0Estimate(scheduler.model_outputs[-1], told, (told**2 + 1) ** -0.5)
     level = level_of(scheduler, timestep, sigmas)
     if reported is not None or name in BETWEEN:
-        return Believed(reported, level.told, level.gain)
+        return X0Estimate(reported, level.told, level.gain)
     if tokens is not None:  # of which the model's output points to the picture
         each = (tokens / scheduler.config.num_train_timesteps)[..., None].float()
         x0 = torch.addcmul(sample.float(), each, model_output.float())
-        return Believed(x0.to(sample.dtype), level.told)
+        return X0Estimate(x0.to(sample.dtype), level.told)
     x0 = from_prediction(prediction_of(scheduler), level, model_output, sample)
-    return Believed(x0, level.told, level.gain)
+    return X0Estimate(x0, level.told, level.gain)
 
 
 def name_of(scheduler: Any) -> str:

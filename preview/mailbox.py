@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar, final
 
 
-class Letter(Protocol):
+class QueuedItem(Protocol):
     """What can wait in a mailbox."""
 
     @property
@@ -16,7 +16,7 @@ class Letter(Protocol):
         ...
 
 
-L = TypeVar("L", bound=Letter)
+L = TypeVar("L", bound=QueuedItem)
 
 # A sampler that has left a letter begins its next step, with work for Python and for the cores: it would have to ask a
 # worker for both, line by line. Nobody sees that a picture comes a twentieth of a second later.

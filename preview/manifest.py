@@ -5,8 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..decoders.errors import ManifestError, brief
-from ..decoders.plain import TooLargeError, read_plain
+from ..decoders.files.regular_file import TooLargeError, read_regular_file
+from ..errors import ManifestError, brief
 from .run import Run, State
 
 NAME = "run.json"
@@ -60,7 +60,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / NAME
     try:
-        content = read_plain(path, MAX_BYTES, links=False)
+        content = read_regular_file(path, MAX_BYTES, links=False)
         manifest = json.loads(content.decode(), parse_int=_whole)
     except TooLargeError:
         raise ManifestError(f"{path}: larger than {MAX_BYTES:,} bytes; not the record of a run") from None

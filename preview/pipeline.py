@@ -16,19 +16,19 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from ..decoders.errors import StepError, describe
+from ..errors import StepError, describe
 from .cadence import Cadence
-from .cores import leave_half
-from .develop import Developer
-from .latents import LatentFiles
-from .losses import Losses, name_steps
-from .made import Made, Promise
+from .decode.run_decoder import DecodeWorker
+from .decode.thread_limit import use_half_of_the_threads
 from .mailbox import Mailbox
+from .missing_steps import MissingSteps, name_steps
 from .picture import Picture
 from .run import Run, State
-from .sink import Sink
+from .sinks.base import Sink
+from .sinks.latent_files import LatentFiles
 from .snapshot import Selection, Snapshot, Snapshots
 from .step import Show, Step
+from .vae_picture import DecodedPicture, PendingPicture
 
 CLOSE_TIMEOUT_S = 60.0
 FIRST = Selection()
@@ -37,14 +37,14 @@ NOTHING: Mapping[str, Snapshot] = {}
 log = logging.getLogger("safelight.preview")
 
 
-class Outlet(NamedTuple):
+class SinkSchedule(NamedTuple):
     """A sink with the steps it wants."""
 
     sink: Sink
     cadence: Cadence
 
 
-class Letter(NamedTuple):
+class QueuedStep(NamedTuple):
     """A step on its way to the worker.
 
     `whole` are all its latents, where somebody keeps them, `promise` is a picture of it that somebody else makes.
@@ -60,10 +60,10 @@ class Letter(NamedTuple):
     sinks: tuple[Sink, ...]
     keep: bool
     whole: Mapping[str, Snapshot]
-    promise: Promise | None
+    promise: PendingPicture | None
 
 
-class Group(NamedTuple):
+class ScheduleGroup(NamedTuple):
     """Sinks that want the same steps; whether one of them keeps what it wants, and which of them keep latents."""
 
     cadence: Cadence
@@ -72,7 +72,7 @@ class Group(NamedTuple):
     latents: tuple[LatentFiles, ...]
 
     @classmethod
-    def of(cls, cadence: Cadence, sinks: Sequence[Sink]) -> "Group":
+    def of(cls, cadence: Cadence, sinks: Sequence[Sink]) -> "ScheduleGroup":
         latents = tuple(sink for sink in sinks if isinstance(sink, LatentFiles))
         return cls(cadence, tuple(sinks), any(sink.keeps for sink in sinks), latents)
 
@@ -95,12 +95,12 @@ class Pipeline:
     def __init__(
         self,
         run: Run,
-        developer: Developer,
-        outlets: Sequence[Outlet],
+        developer: DecodeWorker,
+        outlets: Sequence[SinkSchedule],
         *,
         show: Show = "denoised",
         select: Callable[[Tensor], Tensor] = FIRST,
-        mailbox: "Mailbox[Letter] | None" = None,
+        mailbox: "Mailbox[QueuedStep] | None" = None,
     ) -> None:
         self._run, self._developer, self._outlets = run, developer, tuple(outlets)
         self._show: Show = show
@@ -109,15 +109,15 @@ class Pipeline:
             sharing.setdefault(cadence, []).append(sink)
         # Thought out here, once: after a step of the model nothing of ours is left in the processor's caches, and each
         # object that is touched then costs the sampler microseconds.
-        self._groups = tuple(Group.of(cadence, sinks) for cadence, sinks in sharing.items())
+        self._groups = tuple(ScheduleGroup.of(cadence, sinks) for cadence, sinks in sharing.items())
         # Files first: they are encoded beside what the screen is shown, and the sampler's end waits for them.
         self._all = tuple(sorted((sink for sink, _ in self._outlets), key=lambda sink: not sink.keeps))
         self._snapshots, self._wholes = Snapshots(select), Snapshots()
-        self._mailbox: Mailbox[Letter] = mailbox or Mailbox()
+        self._mailbox: Mailbox[QueuedStep] = mailbox or Mailbox()
         self._state: State = "running"
-        self._losses = Losses(run)
+        self._losses = MissingSteps(run)
         self._doing = "the pipeline"
-        self._in_hand: Letter | None = None
+        self._in_hand: QueuedStep | None = None
         self._last: tuple[Picture, list[Sink]] | None = None  # is shown by these when nobody waits any more
         self._settled = threading.Event()  # all is done that the end of the run waits for
         self._timeout_s, self._given_up = CLOSE_TIMEOUT_S, False
@@ -125,7 +125,7 @@ class Pipeline:
         self._worker = threading.Thread(target=self._work, name=f"safelight-{run.id[:8]}", daemon=True)
         self._worker.start()
 
-    def offer(self, step: Step, promise: Promise | None = None) -> bool:
+    def offer(self, step: Step, promise: PendingPicture | None = None) -> bool:
         """Takes a step from the sampler's thread: a comparison if nobody wants it, else a copy.
 
         Args:
@@ -186,14 +186,14 @@ class Pipeline:
         self._run.note(f"{self._doing} was not finished {self._timeout_s:g} s after the run ended{steps}")
         self._losses.tell_what_is_lost()
 
-    def _offer(self, step: Step, promise: Promise | None) -> bool:
+    def _offer(self, step: Step, promise: PendingPicture | None) -> bool:
         wanting = [group for group in self._groups if group.cadence.wants(step.index, step.total)]
         if not wanting:
             return False
         latents, gain, show = step.latents(self._show)
         if latents is None:
             return False
-        letter = Letter(
+        letter = QueuedStep(
             index=step.index,
             total=step.total,
             sigma=finite(step.sigma),
@@ -213,12 +213,12 @@ class Pipeline:
                 self._mailbox.put(letter._replace(sinks=screens, keep=False))
         return True
 
-    def _going_to(self, wanting: Sequence[Group]) -> tuple[Sink, ...]:
+    def _going_to(self, wanting: Sequence[ScheduleGroup]) -> tuple[Sink, ...]:
         """A picture that is made for one sink costs a screen next to nothing: screens get every one."""
         wanted = {sink for group in wanting for sink in group.sinks}
         return tuple(sink for sink in self._all if sink in wanted or not sink.keeps)
 
-    def _take_whole(self, step: Step, wanting: Sequence[Group]) -> Mapping[str, Snapshot]:
+    def _take_whole(self, step: Step, wanting: Sequence[ScheduleGroup]) -> Mapping[str, Snapshot]:
         if not any([not sink.refused for group in wanting for sink in group.latents]):  # noqa: C419
             return NOTHING
         latents = {"denoised": step.denoised, "noisy": step.noisy}
@@ -227,7 +227,7 @@ class Pipeline:
     def _work(self) -> None:
         opened: list[Sink] = []
         self._mailbox.give_way()
-        self._take_all_cores = leave_half()
+        self._take_all_cores = use_half_of_the_threads()
         with torch.inference_mode():
             for part in (self._deliver, self._let_go, self._let_go):
                 try:
@@ -299,7 +299,7 @@ class Pipeline:
                 self._flush(sink)
         self._losses.tell()
 
-    def _develop(self, letter: Letter) -> Picture | None:
+    def _develop(self, letter: QueuedStep) -> Picture | None:
         """The letter's picture, by the first decoder that can make it; None if none can."""
         self._doing = "developing"
         with self._snapshots.reading(letter.snapshot) as latents:
@@ -307,7 +307,7 @@ class Pipeline:
                 return self._picture(letter, made)
             return self._develop_latents(letter, latents)
 
-    def _develop_latents(self, letter: Letter, latents: Tensor) -> Picture | None:
+    def _develop_latents(self, letter: QueuedStep, latents: Tensor) -> Picture | None:
         try:
             latents = self._developer.unpack(latents)
         except Exception as error:  # a fault of this step, not of a decoder
@@ -322,11 +322,11 @@ class Pipeline:
                 self._run.note(f"step {letter.index}: {self._developer.give_up()} was given up: {describe(error)}")
                 continue
             card = self._developer.decoder().card
-            return self._picture(letter, Made(pixels, shown, fps, card, (perf_counter() - began) * 1000))
+            return self._picture(letter, DecodedPicture(pixels, shown, fps, card, (perf_counter() - began) * 1000))
         self._losses.lose(letter.index, "not shown: no decoder is left that could show these latents")
         return None
 
-    def _picture(self, letter: Letter, made: Made) -> Picture:
+    def _picture(self, letter: QueuedStep, made: DecodedPicture) -> Picture:
         picture = Picture(
             index=letter.index,
             total=letter.total,
@@ -350,7 +350,7 @@ class Pipeline:
             if error := self._attempt(sink, "failed", partial(sink.show, picture), tell=not failed_before):
                 self._losses.miss(sink, getattr(error, "step", picture.index))
 
-    def _keep_latents(self, letter: Letter, sinks: Sequence[Sink]) -> None:
+    def _keep_latents(self, letter: QueuedStep, sinks: Sequence[Sink]) -> None:
         with ExitStack() as reading:
             latents = {
                 name: reading.enter_context(self._wholes.reading(snapshot)) for name, snapshot in letter.whole.items()

@@ -8,7 +8,7 @@ import safelight
 
 ROOT = Path(safelight.__file__).parent
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-NOT_INSTALLED = {"tests", "benchmarks"}
+NOT_INSTALLED = {"tests", "benchmarks", "tools"}
 
 
 def test_every_package_is_installed():

@@ -30,21 +30,21 @@ from torch import Tensor
 
 import nodes
 
-from ...decoders.errors import SafelightError
-from ...decoders.identify import identify
+from ...decoders.latents.identify import identify
+from ...errors import SafelightError
 from ...preview.cadence import Cadence
-from ...preview.develop import Developer
+from ...preview.decode.run_decoder import DecodeWorker
 from ...preview.mailbox import Mailbox
 from ...preview.picture import Picture
-from ...preview.pipeline import Letter, Outlet, Pipeline
+from ...preview.pipeline import Pipeline, QueuedStep, SinkSchedule
 from ...preview.run import Run, State
-from ...preview.sink import Sink
+from ...preview.sinks.base import Sink
 from ...preview.snapshot import Selection
 from ...preview.step import Step
+from .decoder_folders import candidates, catalogue
 from .facts import Prompt, format_evidence
-from .library import candidates, catalogue
-from .preferences import Preferences, device_bytes
-from .replacement import Replacement
+from .preferences import ComfyPreferences, device_bytes
+from .reversible_patch import ReversiblePatch
 
 FIRST = Selection(items=1, frames="first")
 LAST_S = 0.5  # that the end of a sampler waits for its last picture
@@ -58,10 +58,10 @@ def register(server: Any) -> None:
     """Has the setting asked whenever a prompt is queued; of two copies of this pack, by one."""
     if hasattr(server, "safelight_everywhere"):
         return
-    server.safelight_everywhere = replacement = Replacement(latent_preview, "get_previewer", get_previewer)
+    server.safelight_everywhere = replacement = ReversiblePatch(latent_preview, "get_previewer", get_previewer)
 
     def ask(prompt: Any) -> Any:
-        if Preferences.current().everywhere:
+        if ComfyPreferences.current().everywhere:
             replacement.install()
         else:
             replacement.remove()
@@ -81,7 +81,7 @@ def get_previewer(before: Callable[..., Any], device: Any, latent_format: Any, *
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class PreviewTarget:
     """Where the preview of a sampler is shown.
 
     Args:
@@ -95,7 +95,7 @@ class Place:
     executing: str | None
 
     @classmethod
-    def current(cls, prompt: Prompt, client: str) -> "Place":
+    def current(cls, prompt: Prompt, client: str) -> "PreviewTarget":
         """That of the calling thread."""
         graph = get_progress_state().dynprompt
         ids = {
@@ -118,13 +118,13 @@ class Place:
 
 
 @final
-class Ordinary(Sink):
+class SamplerNodePreview(Sink):
     """The preview on the sampler's own node."""
 
     name = "the preview on the sampler's node"
     keeps = False
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: PreviewTarget) -> None:
         self._place = place
 
     def open(self) -> None:
@@ -181,7 +181,7 @@ def _better(own: Any, device: torch.device, latent_format: Any) -> Previewer | N
         prompt.client is None
         or method is LatentPreviewMethod.NoPreviews
         or _is_animated(prompt)
-        or not Preferences.current().everywhere
+        or not ComfyPreferences.current().everywhere
     ):
         return None
     evidence, at_hand = format_evidence(latent_format), catalogue()
@@ -194,17 +194,17 @@ def _better(own: Any, device: torch.device, latent_format: Any) -> Previewer | N
         return None
     # Somebody who asked the host for TAESD has said that it may cost something.
     accelerated = device.type != "cpu" or method is LatentPreviewMethod.TAESD
-    run, mailbox = Run(host=prompt.host(prompt.node), space=space.name), Mailbox[Letter]()
-    sink = Ordinary(Place.current(prompt, prompt.client))
+    run, mailbox = Run(host=prompt.host(prompt.node), space=space.name), Mailbox[QueuedStep]()
+    sink = SamplerNodePreview(PreviewTarget.current(prompt, prompt.client))
     pipeline = Pipeline(
         run,
-        Developer(
+        DecodeWorker(
             space,
             partial(candidates, space, evidence, accelerated),
             log.info,
             device_bytes=device_bytes,
         ),
-        [Outlet(sink, Cadence())],
+        [SinkSchedule(sink, Cadence())],
         select=_first_picture,
         mailbox=mailbox,
     )
@@ -224,7 +224,7 @@ def _first_picture(x0: Any) -> Tensor:
     return FIRST(x0.tensors[0] if getattr(x0, "is_nested", False) else x0)
 
 
-def _end(mailbox: Mailbox[Letter], ended: threading.Event, sampler: int) -> None:
+def _end(mailbox: Mailbox[QueuedStep], ended: threading.Event, sampler: int) -> None:
     """Lets the worker finish what waits, and end. Python may call this on any thread: only the sampler's own waits."""
     mailbox.close()
     if threading.get_ident() == sampler:

@@ -10,8 +10,8 @@ from comfyui_version import __version__
 from server import PromptServer
 from torch import Tensor
 
-from ...decoders.identify import Evidence
-from ...decoders.spaces import MAX_FPS
+from ...decoders.latents.identify import Evidence
+from ...decoders.latents.space import MAX_FPS
 
 
 @dataclass(frozen=True)

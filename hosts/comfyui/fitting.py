@@ -15,23 +15,23 @@ from torch import Tensor
 
 from ...decoders.catalogue import AUTO
 from ...decoders.decoder import to_bytes
-from ...decoders.errors import FitError
-from ...decoders.identify import UNKNOWN, new_row
-from ...decoders.spaces import LatentSpace, Spaces
-from ...fitting.made import AtHand
-from ...fitting.make import make
-from ...fitting.material import Material
+from ...decoders.latents.identify import UNKNOWN, new_row
+from ...decoders.latents.space import LatentSpace, Spaces
+from ...errors import FitError
+from ...fitting.dataset import Dataset
+from ...fitting.encode_images import ImageSet, encode_images, expect_visible
+from ...fitting.fit import fit_decoders
+from ...fitting.progress import ProgressShares, summary
+from ...fitting.result import BestAvailable
 from ...fitting.train import Progress
-from ..material import Pictures, expect_visible, gather
-from ..telling import Shares, summary
-from .latents import FROM_MODEL, Origin, origin
-from .library import catalogue, own_folder
+from .decoder_folders import catalogue, own_folder
+from .latent_dict import FROM_MODEL, Origin, origin
 
 TICKS = 1000  # of the progress bar
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choices:
+class ComfyFitOptions:
     """What the user chose on the node; see its tooltips."""
 
     space: str = FROM_MODEL
@@ -40,7 +40,7 @@ class Choices:
     seed: int = 0
 
 
-def fit_decoder(vae: Any, images: Tensor | None, model: Any, choices: Choices) -> tuple[Tensor, str]:
+def fit_decoder(vae: Any, images: Tensor | None, model: Any, choices: ComfyFitOptions) -> tuple[Tensor, str]:
     """Fits decoders to `vae` and saves them in the user's folder.
 
     Args:
@@ -58,7 +58,7 @@ def fit_decoder(vae: Any, images: Tensor | None, model: Any, choices: Choices) -
     """
     if vae is None:
         raise FitError("expected a VAE, got none; load one with Load VAE: this checkpoint has none")
-    bar = Bar(choices.kind)
+    bar = ComfyProgressBar(choices.kind)
     at_hand = catalogue()
     spaces = at_hand.spaces()
     source = _source(model, choices, spaces)
@@ -66,11 +66,11 @@ def fit_decoder(vae: Any, images: Tensor | None, model: Any, choices: Choices) -
     space = source.space
     if space.name == UNKNOWN and source.evidence is not None:
         space = new_row(source.evidence, spaces, choices.name, material.fit.downscale)
-    made = make(
+    made = fit_decoders(
         choices.kind,
         space,
         material,
-        AtHand.of(at_hand, space, accelerated=source.accelerated, evidence=source.evidence),
+        BestAvailable.of(at_hand, space, accelerated=source.accelerated, evidence=source.evidence),
         own_folder(),
         source=f"Safelight: Fit Preview Decoder in ComfyUI {__version__}, kind {choices.kind}, seed {choices.seed}",
         changes={"seed": choices.seed},
@@ -84,7 +84,7 @@ def fit_decoder(vae: Any, images: Tensor | None, model: Any, choices: Choices) -
 
 
 @final
-class Bar:
+class ComfyProgressBar:
     """The host's progress bar, over encoding and fitting; a cancelled prompt ends here.
 
     Args:
@@ -94,7 +94,7 @@ class Bar:
     def __init__(self, kind: str) -> None:
         self._bar = comfy.utils.ProgressBar(TICKS)
         self._ticks = -1
-        self._shares = Shares(kind)
+        self._shares = ProgressShares(kind)
 
     def encoding(self, share: float) -> None:
         """So much of the pictures is encoded."""
@@ -119,7 +119,7 @@ class Bar:
             self._bar.update_absolute(ticks, TICKS)
 
 
-def _source(model: Any, choices: Choices, spaces: Spaces) -> Origin:
+def _source(model: Any, choices: ComfyFitOptions, spaces: Spaces) -> Origin:
     """Where the latents come from; a model and a space that are both given must agree."""
     if model is None:
         source = replace(origin(None, choices.space, spaces), device=comfy.model_management.get_torch_device())
@@ -134,18 +134,18 @@ def _source(model: Any, choices: Choices, spaces: Spaces) -> Origin:
     return source
 
 
-def _material(vae: Any, images: Tensor | None, source: Origin, seed: int, bar: Bar) -> Material:
+def _material(vae: Any, images: Tensor | None, source: Origin, seed: int, bar: ComfyProgressBar) -> Dataset:
     pictures = None
     if images is not None:
         _expect_pictures(images)
-        pictures = Pictures(sizes=[(images.shape[2], images.shape[1])] * len(images), each=_each(images))
+        pictures = ImageSet(sizes=[(images.shape[2], images.shape[1])] * len(images), each=_each(images))
     network = type(getattr(vae, "first_stage_model", vae)).__name__
     # A VAE may draw noise: the same seed gives the same latents, and nobody else's noise is another for it.
     device = getattr(vae, "device", None)
     devices = [device] if isinstance(device, torch.device) and device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)
-        return gather(
+        return encode_images(
             partial(_encode, vae, source, bar),
             pictures,
             source.space,
@@ -156,7 +156,7 @@ def _material(vae: Any, images: Tensor | None, source: Origin, seed: int, bar: B
         )
 
 
-def _encode(vae: Any, source: Origin, bar: Bar, rgb: Tensor) -> Tensor:
+def _encode(vae: Any, source: Origin, bar: ComfyProgressBar, rgb: Tensor) -> Tensor:
     """Model space latents of some pictures. To a video VAE of the host's a batch of them is one video: one by one."""
     pixels = rgb.movedim(1, -1)
     batches = pixels.split(1) if getattr(vae, "latent_dim", 2) > 2 else [pixels]

@@ -9,8 +9,8 @@ import folder_paths
 from comfy.cli_args import args as cli
 
 from ...decoders.catalogue import AUTO
-from ...preview.allowance import DEVICE_BYTES, bytes_of
-from ...preview.live import DEFAULT_BUDGET_BYTES
+from ...preview.decode.memory_budget import DEVICE_BYTES, bytes_of
+from ...preview.sinks.live_runs import DEFAULT_BUDGET_BYTES
 
 BUDGET, DECODER, EVERYWHERE = "Safelight.BudgetMB", "Safelight.Decoder", "Safelight.Everywhere"
 DEVICE = "Safelight.DeviceMB"
@@ -18,7 +18,7 @@ MAX_BYTES = 4 << 20  # of the file of all settings
 
 
 @dataclass(frozen=True)
-class Preferences:
+class ComfyPreferences:
     """Settings of the whole host.
 
     Args:
@@ -34,7 +34,7 @@ class Preferences:
     device_bytes: int = DEVICE_BYTES
 
     @classmethod
-    def current(cls) -> "Preferences":
+    def current(cls) -> "ComfyPreferences":
         """As last saved; never raises. Reads a file, so the sampler's thread asks before its first step, if at all.
 
         With `--multi-user` nothing says whose prompt is running: then all have the defaults.
@@ -42,7 +42,7 @@ class Preferences:
         return cls() if cli.multi_user else cls.of(_saved())
 
     @classmethod
-    def of(cls, settings: Any) -> "Preferences":
+    def of(cls, settings: Any) -> "ComfyPreferences":
         """Those among all settings of a user; what makes no sense is as if it was not there."""
         if not isinstance(settings, dict):
             return cls()
@@ -57,7 +57,7 @@ class Preferences:
 
 def device_bytes() -> int:
     """Of a device's memory that the preview of a run may take, as last saved."""
-    return Preferences.current().device_bytes
+    return ComfyPreferences.current().device_bytes
 
 
 def _saved() -> Any:

@@ -5,9 +5,9 @@ from typing import Any
 
 from aiohttp import web
 
-from ...decoders.plain import read_plain
-from ...preview.folder import RunFolder
-from ...preview.live import LiveRuns
+from ...decoders.files.regular_file import read_regular_file
+from ...preview.sinks.live_runs import LiveRuns
+from ...preview.sinks.run_folder import RunFolder
 
 MAX_BYTES = 1 << 30  # of a picture
 TYPES = {"jpg": "image/jpeg", "webp": "image/webp", "png": "image/png"}
@@ -45,7 +45,9 @@ def register(routes: web.RouteTableDef, runs: LiveRuns) -> None:
         """A picture of a run."""
         path = runs.file(request.match_info["run"], request.match_info["file"])
         try:
-            picture = await asyncio.to_thread(read_plain, path, MAX_BYTES, links=False) if path is not None else None
+            picture = (
+                await asyncio.to_thread(read_regular_file, path, MAX_BYTES, links=False) if path is not None else None
+            )
         except OSError:  # it is no file of ours, or it made room for another run between the question and the answer
             picture = None
         if path is None or picture is None:

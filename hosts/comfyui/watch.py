@@ -9,27 +9,27 @@ from comfy.model_management import InterruptProcessingException
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...decoders.errors import SafelightError, describe
-from ...decoders.identify import Evidence, identify, unknown
-from ...decoders.spaces import LatentSpace
-from ...preview.allowance import looked_at_bytes, waiting_steps
-from ...preview.animation import check
+from ...decoders.latents.identify import Evidence, identify, unknown
+from ...decoders.latents.space import LatentSpace
+from ...errors import SafelightError, describe
 from ...preview.cadence import Cadence
-from ...preview.develop import Developer
-from ...preview.made import kept_promise
+from ...preview.decode.memory_budget import selected_bytes, waiting_steps
+from ...preview.decode.run_decoder import DecodeWorker
 from ...preview.mailbox import Mailbox
-from ...preview.pipeline import Outlet, Pipeline
+from ...preview.pipeline import Pipeline, SinkSchedule
 from ...preview.run import FULL, Run, State
+from ...preview.sinks.animation import check
 from ...preview.step import Step
-from . import full
-from .extent import final_size, picture_bytes, select_of_pack, selection
+from ...preview.vae_picture import ready_picture
+from . import vae_preview
+from .decoder_folders import candidates, catalogue
 from .facts import Prompt, frame_rate, latent_evidence, noisy_gains, sampler_facts
-from .library import candidates, catalogue
-from .places import check_prefix, latent_files, places
+from .options import ANIMATIONS, NodeOptions
 from .preferences import device_bytes
-from .settings import ANIMATIONS, Settings
-from .steps import Record, Steps
-from .words import guiding_words
+from .prompt_text import guiding_words
+from .run_handle import RecordedRun, RunHandle
+from .selection import final_size, picture_bytes, select_of_pack, selection
+from .sinks import check_prefix, latent_files, places
 
 KEY = "safelight"
 PARAMETERS = (  # of the host's `CFGGuider.outer_sample`; newer hosts pass `latent_shapes` by name
@@ -47,7 +47,7 @@ PARAMETERS = (  # of the host's `CFGGuider.outer_sample`; newer hosts pass `late
 log = logging.getLogger("safelight.comfyui")
 
 
-def attach(model: Any, settings: Settings, node: str | None, steps: Steps | None = None) -> Any:
+def attach(model: Any, settings: NodeOptions, node: str | None, steps: RunHandle | None = None) -> Any:
     """A clone of the ModelPatcher `model` whose sampling is watched for the node with id `node`.
 
     `steps` is told of every run.
@@ -58,18 +58,18 @@ def attach(model: Any, settings: Settings, node: str | None, steps: Steps | None
         Exception: the host's own, for one that leads out of its output folder.
     """
     if settings.decoder == FULL:
-        full.check(settings.vae, settings.show)
+        vae_preview.check(settings.vae, settings.show)
     if settings.write_intermediates:
         check_prefix(settings.filename_prefix, Prompt.current())
     if settings.animates:
         check(settings.animation, settings.animation_from_step, settings.animation_to_step, ANIMATIONS)
     watched = model.clone()
-    watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, Watcher(settings, node, steps))
+    watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, SamplerWrapper(settings, node, steps))
     return watched
 
 
 @final
-class Watcher:
+class SamplerWrapper:
     """Wraps a sampler call: every call is a run.
 
     Args:
@@ -78,13 +78,13 @@ class Watcher:
         steps: is told of every run.
     """
 
-    def __init__(self, settings: Settings, node: str | None, steps: Steps | None = None) -> None:
+    def __init__(self, settings: NodeOptions, node: str | None, steps: RunHandle | None = None) -> None:
         self._settings, self._node, self._steps = settings, node, steps
 
     def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             named = dict(zip(PARAMETERS, args, strict=False)) | kwargs
-            watch = Watch(self._settings, self._node, executor.class_obj, named, self._steps)
+            watch = WatchedSampler(self._settings, self._node, executor.class_obj, named, self._steps)
             watched_args, watched_kwargs = _with_callback(args, kwargs, watch.chain)
         except Exception:
             log.exception("this run goes on without previews")
@@ -106,7 +106,7 @@ class Watcher:
 
 
 @final
-class Watch:
+class WatchedSampler:
     """One run being watched.
 
     Nothing it owns refers back to it: it goes when the sampler returns, and the model with it. Older hosts take a model
@@ -122,11 +122,11 @@ class Watch:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: NodeOptions,
         node: str | None,
         guider: Any,
         named: Mapping[str, Any],
-        steps: Steps | None = None,
+        steps: RunHandle | None = None,
     ) -> None:
         model = self._model = guider.model_patcher
         sigmas: list[float] = named["sigmas"].detach().float().cpu().tolist()
@@ -145,15 +145,15 @@ class Watch:
         select = selection(settings, space)
         folders, outlets = places(self._run, settings, prompt, final_size(space, shapes[0]), shapes[0][0])
         latents = folders[0] if settings.keep_latents and folders else None
-        record = Record.of(self._run, folders, latents, prompt, model, named["sigmas"], shapes)
-        step_bytes = looked_at_bytes(select, shapes[0])
+        record = RecordedRun.of(self._run, folders, latents, prompt, model, named["sigmas"], shapes)
+        step_bytes = selected_bytes(select, shapes[0])
         if latents is not None:
             files = latent_files(settings, latents, named, record.facts())
             step_bytes += files.need.bytes_each
-            outlets.append(Outlet(files, Cadence(settings.every_n_steps)))
+            outlets.append(SinkSchedule(files, Cadence(settings.every_n_steps)))
         self._cadence, self._full = Cadence(settings.every_n_steps), None
         if settings.decoder == FULL and outlets:
-            self._full = full.Full(
+            self._full = vae_preview.ComfyVaePreview(
                 settings.vae,
                 model,
                 space,
@@ -168,7 +168,7 @@ class Watch:
             steps.add(record)
         self._pipeline = Pipeline(
             self._run,
-            Developer(
+            DecodeWorker(
                 space,
                 partial(candidates, space, evidence, accelerated, settings.cheap, self._run.note),
                 self._run.note,
@@ -193,7 +193,7 @@ class Watch:
         try:
             latents = self._model.model.process_latent_in(samples)
             last = Step(index=index, total=index, sigma=self._sigmas[-1], denoised=latents)
-            self._pipeline.offer(last, made and kept_promise(made))
+            self._pipeline.offer(last, made and ready_picture(made))
         except Exception as error:
             self._run.note(f"the last step was not taken: {error}")
 

@@ -8,9 +8,9 @@
 Nothing of diffusers is imported: whoever has a pipeline has it.
 """
 
+from .callback import Previews
 from .options import Options
-from .previews import Previews
-from .sampling import Sampling
-from .watch import Watching, watch
+from .watch import WatchedPipeline, watch
+from .watched_run import WatchedRun
 
-__all__ = ["Options", "Previews", "Sampling", "Watching", "watch"]
+__all__ = ["Options", "Previews", "WatchedPipeline", "WatchedRun", "watch"]

@@ -3,12 +3,12 @@
 from importlib import metadata
 from typing import Any
 
-from ...decoders.errors import ContradictionError
-from ...decoders.identify import UNKNOWN, Evidence, identify, unknown
-from ...decoders.spaces import LatentSpace, Spaces
+from ...decoders.latents.identify import UNKNOWN, Evidence, identify, unknown
+from ...decoders.latents.space import LatentSpace, Spaces
+from ...errors import ContradictionError
 from ..x0 import FORMS, Sigmas, name_of
-from .call import Call
-from .families import Family
+from .call_arguments import CallArguments
+from .pipeline_families import PipelineFamily
 
 AUTOENCODERS = ("vae", "movq", "vqgan", "vqvae")  # what pipelines call theirs
 CHANNELS = ("latent_channels", "z_dim")  # and what these call the channels of their latents
@@ -34,7 +34,7 @@ def evidence_of(pipeline: Any, spaces: Spaces, channels: int | None = None, dims
     )
 
 
-def space_of(pipeline: Any, family: Family, evidence: Evidence, spaces: Spaces) -> LatentSpace:
+def space_of(pipeline: Any, family: PipelineFamily, evidence: Evidence, spaces: Spaces) -> LatentSpace:
     """The latent space of `pipeline`; one made of what it says, where no row is meant.
 
     Raises:
@@ -51,7 +51,7 @@ def space_of(pipeline: Any, family: Family, evidence: Evidence, spaces: Spaces) 
 
 
 def space_or_unknown(
-    pipeline: Any, family: Family, evidence: Evidence, spaces: Spaces
+    pipeline: Any, family: PipelineFamily, evidence: Evidence, spaces: Spaces
 ) -> tuple[LatentSpace, str | None]:
     """The same, with what the user should be told where it is not as it seems."""
     try:
@@ -84,7 +84,7 @@ def host_facts(pipeline: Any) -> dict[str, Any]:
     return {"name": "diffusers", "version": version, "pipeline": type(pipeline).__name__}
 
 
-def sampler_facts(scheduler: Any, call: Call, total: int | None, sigmas: Sigmas) -> dict[str, Any]:
+def sampler_facts(scheduler: Any, call: CallArguments, total: int | None, sigmas: Sigmas) -> dict[str, Any]:
     """The sampler's facts for `run.json`; its noise levels begin where the loop begins."""
     return {
         "steps": total,

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ...decoders.catalogue import AUTO, Catalogue
-from ...decoders.spaces import LatentSpace
-from ...preview.allowance import DEVICE_BYTES, MB
-from ...preview.animation import ENCODES, Animation, Pace, check
+from ...decoders.latents.space import LatentSpace
 from ...preview.cadence import Cadence
-from ...preview.encode import Encoding, Enlarge, FileFormat
-from ...preview.files import Batch
+from ...preview.decode.memory_budget import DEVICE_BYTES, MB
+from ...preview.images.encode import Enlarge, FileFormat, ImageEncoding
 from ...preview.run import FULL
-from ...preview.sink import NoSink, Sink
+from ...preview.sinks.animation import ENCODES, Animation, Pace, check
+from ...preview.sinks.base import NoSink, Sink
+from ...preview.sinks.step_files import Batch
 from ...preview.snapshot import Frames, Selection
 from ...preview.step import Show
 
@@ -126,9 +126,9 @@ class Options:
         several = folders if isinstance(folders, Sequence) and not isinstance(folders, str) else [folders]
         return Catalogue([Path(folder) for folder in several if folder is not None])
 
-    def encoding(self) -> Encoding:
+    def encoding(self) -> ImageEncoding:
         """Of the step files."""
-        return Encoding(file_format=self.file_format, enlarge=self.enlarge)
+        return ImageEncoding(file_format=self.file_format, enlarge=self.enlarge)
 
     def selection(self) -> Selection:
         """What is looked at of a step's latents."""
@@ -155,7 +155,7 @@ class Options:
             case "off":
                 return None
             case "auto":
-                from ..screens import screen_here
+                from ...screens.auto import screen_here
 
                 screen = screen_here()
             case Sink():

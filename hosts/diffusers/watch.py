@@ -8,13 +8,13 @@ from typing import Any, final
 
 from ...preview.picture import Picture
 from ..hook import Hook
-from .bar import Bar
-from .call import call_of
+from .call_arguments import call_arguments
 from .facts import evidence_of, space_or_unknown
-from .families import family_of
-from .loop import INTERRUPT, Loop
 from .options import Options, Path_
-from .sampling import Sampling
+from .pipeline_families import family_of
+from .progress_bar import WatchedProgressBar
+from .sampling_loop import INTERRUPT, SamplingLoop
+from .watched_run import WatchedRun
 
 KEPT_IN_MEMORY = 8  # sampler calls whose pictures stay
 
@@ -22,7 +22,7 @@ log = logging.getLogger("safelight.diffusers")
 
 
 @contextmanager
-def watch(pipeline: Any, out: Path_ | None = None, **options: Any) -> "Iterator[Watching]":
+def watch(pipeline: Any, out: Path_ | None = None, **options: Any) -> "Iterator[WatchedPipeline]":
     """Watches the sampler calls of `pipeline` in the block.
 
         with watch(pipe, out="runs", show="denoised") as run:
@@ -42,7 +42,7 @@ def watch(pipeline: Any, out: Path_ | None = None, **options: Any) -> "Iterator[
         ValueError: there is no such choice.
         SafelightError: there is no such decoder or space.
     """
-    watching = Watching(pipeline, Options(out=out, **options))
+    watching = WatchedPipeline(pipeline, Options(out=out, **options))
     watching.open()
     try:
         yield watching
@@ -54,7 +54,7 @@ def watch(pipeline: Any, out: Path_ | None = None, **options: Any) -> "Iterator[
 
 
 @final
-class Watching:
+class WatchedPipeline:
     """The sampler calls of a pipeline, while it is watched and afterwards.
 
     Args:
@@ -70,9 +70,9 @@ class Watching:
         expect_pipeline(pipeline)
         _check(pipeline, options)
         self._pipeline, self._options, self._waits = pipeline, options, waits
-        self.runs: list[Sampling] = []
+        self.runs: list[WatchedRun] = []
         self._hook: Hook | None = None
-        self._loop: Loop | None = None
+        self._loop: SamplingLoop | None = None
         self._stopped = False
 
     @property
@@ -149,18 +149,18 @@ class Watching:
             self._stopped |= self._loop.stopped
         gone_through = getattr(bar, "iterable", None)
         length = len(gone_through) if gone_through is not None and hasattr(gone_through, "__len__") else None
-        loop = self._loop = Loop(
+        loop = self._loop = SamplingLoop(
             self._pipeline,
             self._options,
-            call_of(self._pipeline),
+            call_arguments(self._pipeline),
             length,
             getattr(bar, "total", None),
             self._begun,
             waits=self._waits,
         )
-        return Bar(bar, loop.end, lambda: loop.stopped)
+        return WatchedProgressBar(bar, loop.end, lambda: loop.stopped)
 
-    def _begun(self, sampling: Sampling) -> None:
+    def _begun(self, sampling: WatchedRun) -> None:
         self.runs.append(sampling)
         for old in self.runs[:-KEPT_IN_MEMORY]:
             old.forget_pictures()

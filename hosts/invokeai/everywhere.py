@@ -15,8 +15,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from .preferences import Preferences
-from .watch import CALLBACK, ORIGINAL, Settings, Watch
+from .preferences import InvokePreferences
+from .watch import CALLBACK, ORIGINAL, InvokeOptions, WatchedNode
 
 VARIABLE = "SAFELIGHT_INVOKEAI_EVERYWHERE"
 WATCH = "safelight_watch"
@@ -34,7 +34,7 @@ def is_wanted(root: Path) -> bool:
     """
     if VARIABLE in os.environ:
         return os.environ[VARIABLE].strip().lower() in YES
-    return Preferences.of(root).everywhere
+    return InvokePreferences.of(root).everywhere
 
 
 def install(interface: type, config: Callable[[], Any]) -> None:
@@ -73,14 +73,14 @@ def _replacement(original: Callable[..., None], name: str, config: Callable[[], 
     return callback
 
 
-def _begin(util: Any, config: Callable[[], Any]) -> Watch | None:
+def _begin(util: Any, config: Callable[[], Any]) -> WatchedNode | None:
     """A watch for the node that `util` was made for; it ends when the host lets go of `util`."""
     try:
         # A copy: what the worker holds must not hold `util`, by whose end it is told that the node has ended.
         context = SimpleNamespace(util=copy.copy(util), config=SimpleNamespace(get=config))
         data = getattr(util, "_data", None)
         node = getattr(data, "invocation", None) or SimpleNamespace(id=None)
-        watch = Watch(Settings(), context, node)
+        watch = WatchedNode(InvokeOptions(), context, node)
     except Exception:
         log.debug("not watched", exc_info=True)
         return None

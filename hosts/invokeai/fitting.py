@@ -12,16 +12,16 @@ from PIL import Image
 from torch import Tensor
 
 from ...decoders.catalogue import AUTO
-from ...decoders.errors import SpaceError
-from ...decoders.identify import UNKNOWN, Evidence, identify, new_row
-from ...decoders.spaces import LatentSpace, Spaces
-from ...fitting.ladder import LADDER
-from ...fitting.made import AtHand
-from ...fitting.make import make
+from ...decoders.latents.identify import UNKNOWN, Evidence, identify, new_row
+from ...decoders.latents.space import LatentSpace, Spaces
+from ...errors import SpaceError
+from ...fitting.encode_images import ImageSet, encode_images, expect_visible
+from ...fitting.fit import fit_decoders
+from ...fitting.presets import PRESETS
+from ...fitting.progress import ProgressShares, summary
+from ...fitting.result import BestAvailable
 from ...fitting.train import Progress
-from ..encoding import encode, encoding_of
-from ..material import Pictures, expect_visible, gather
-from ..telling import Shares, summary
+from ..vae_encode import encode, encoding_of
 from .preferences import DECODERS
 from .watch import catalogue, host_version
 
@@ -32,7 +32,7 @@ TICKS = 100  # of the progress bar
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choices:
+class InvokeFitOptions:
     """What the user chose on the node; see its descriptions."""
 
     space: str = FROM_VAE
@@ -42,7 +42,7 @@ class Choices:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Host:
+class FitHost:
     """What a fit needs of InvokeAI besides a context.
 
     Args:
@@ -54,7 +54,9 @@ class Host:
     cancelled: type[Exception]
 
 
-def fit_decoder(context: Any, vae: Any, images: Sequence[str], choices: Choices, host: Host) -> tuple[Image.Image, str]:
+def fit_decoder(
+    context: Any, vae: Any, images: Sequence[str], choices: InvokeFitOptions, host: FitHost
+) -> tuple[Image.Image, str]:
     """Fits decoders to `vae` and saves them in the folder `safelight` in InvokeAI's root.
 
     Args:
@@ -72,25 +74,27 @@ def fit_decoder(context: Any, vae: Any, images: Sequence[str], choices: Choices,
         Exception: `host.cancelled`; nothing was written.
     """
     root = Path(context.config.get().root_path)
-    bar = Bar(context.util, choices.kind, host.cancelled)
+    bar = InvokeProgressBar(context.util, choices.kind, host.cancelled)
     bar.encoding(0.0)
     at_hand = catalogue(root)
     base = str(getattr(vae.base, "value", vae.base))
     loaded = context.models.load(vae)
     device = getattr(loaded, "compute_device", None) or host.device()
     with _whole(loaded) as module:
-        encoder = Encoder(module, device, bar)
+        encoder = VaeEncoder(module, device, bar)
         channels, step = encoder.probe()
         space = _space(module, base, choices, at_hand.spaces(), channels, step)
         expect_visible(space)
         pictures = _pictures(context, images) if images else None
         network = type(module).__name__
-        material = gather(partial(encoder.encode, space), pictures, space, step, choices.seed, network, bar.encoding)
-    made = make(
+        material = encode_images(
+            partial(encoder.encode, space), pictures, space, step, choices.seed, network, bar.encoding
+        )
+    made = fit_decoders(
         choices.kind,
         space,
         material,
-        AtHand.of(at_hand, space, accelerated=device.type != "cpu"),
+        BestAvailable.of(at_hand, space, accelerated=device.type != "cpu"),
         root / DECODERS,
         source=f"Safelight: Fit Preview Decoder in InvokeAI {host_version()}, kind {choices.kind}, seed {choices.seed}",
         changes={"seed": choices.seed},
@@ -103,7 +107,7 @@ def fit_decoder(context: Any, vae: Any, images: Sequence[str], choices: Choices,
 
 
 @final
-class Bar:
+class InvokeProgressBar:
     """The host's progress bar, over encoding and fitting; a cancelled node ends here.
 
     Args:
@@ -114,7 +118,7 @@ class Bar:
 
     def __init__(self, util: Any, kind: str, cancelled: type[Exception]) -> None:
         self._util, self._cancelled = util, cancelled
-        self._shares = Shares(kind)
+        self._shares = ProgressShares(kind)
         self._ticks = -1
 
     def encoding(self, share: float) -> None:
@@ -123,7 +127,7 @@ class Bar:
 
     def fitting(self, name: str, progress: Progress) -> None:
         """The rung of this name is so far."""
-        self._show(f"Fitting {LADDER[name].title}", self._shares.fitting(name, progress))
+        self._show(f"Fitting {PRESETS[name].title}", self._shares.fitting(name, progress))
 
     def check(self) -> None:
         """Raises the host's own exception if the user has cancelled."""
@@ -151,7 +155,7 @@ def _whole(loaded: Any) -> Iterator[Any]:
 
 
 @final
-class Encoder:
+class VaeEncoder:
     """A VAE that is asked for latents.
 
     Args:
@@ -160,7 +164,7 @@ class Encoder:
         bar: where a cancelled node ends.
     """
 
-    def __init__(self, module: Any, device: torch.device, bar: Bar) -> None:
+    def __init__(self, module: Any, device: torch.device, bar: InvokeProgressBar) -> None:
         self._module, self._device, self._bar = module, device, bar
 
     @torch.no_grad()
@@ -179,7 +183,7 @@ class Encoder:
         return rgb.to(self._device, next(self._module.parameters()).dtype)
 
 
-def _space(module: Any, base: str, choices: Choices, spaces: Spaces, channels: int, step: int) -> LatentSpace:
+def _space(module: Any, base: str, choices: InvokeFitOptions, spaces: Spaces, channels: int, step: int) -> LatentSpace:
     """The space that the user says; else the one of the models that the VAE is for, new if nobody knows it."""
     if choices.space != FROM_VAE:
         return spaces[choices.space]
@@ -194,9 +198,9 @@ def _space(module: Any, base: str, choices: Choices, spaces: Spaces, channels: i
     return new_row(replace(evidence, scale=scale, shift=shift), spaces, choices.name, step)
 
 
-def _pictures(context: Any, names: Sequence[str]) -> Pictures:
+def _pictures(context: Any, names: Sequence[str]) -> ImageSet:
     kept = [context.images.get_dto(name) for name in names]
-    return Pictures(
+    return ImageSet(
         sizes=[(one.width, one.height) for one in kept],
         each=(context.images.get_pil(name).convert("RGB") for name in names),
     )

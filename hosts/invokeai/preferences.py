@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...preview.allowance import DEVICE_BYTES, bytes_of
+from ...preview.decode.memory_budget import DEVICE_BYTES, bytes_of
 
 DECODERS = "safelight"  # folder in InvokeAI's root for decoder files; its models folder is its own to tidy
 FILE = "settings.json"  # there too
@@ -18,7 +18,7 @@ log = logging.getLogger("safelight.invokeai")
 
 
 @dataclass(frozen=True)
-class Preferences:
+class InvokePreferences:
     """Settings of the whole host.
 
     Args:
@@ -30,7 +30,7 @@ class Preferences:
     device_bytes: int = DEVICE_BYTES
 
     @classmethod
-    def of(cls, root: Path) -> "Preferences":
+    def of(cls, root: Path) -> "InvokePreferences":
         """As saved in `safelight/settings.json` in InvokeAI's `root`; what makes no sense there is as if it was not."""
         saved = _saved(root / DECODERS / FILE)
         return cls(saved.get(EVERYWHERE) is True, bytes_of(saved.get(DEVICE), DEVICE_BYTES))

@@ -12,32 +12,32 @@ from typing import Any, final
 from torch import Tensor
 
 from ...decoders.catalogue import AUTO, Catalogue
-from ...decoders.errors import SafelightError, SinkError, brief, describe
-from ...decoders.identify import Evidence, identify, unknown
-from ...decoders.spaces import LatentSpace
-from ...preview.allowance import looked_at_bytes, waiting_steps
-from ...preview.animation import Animation
+from ...decoders.latents.identify import Evidence, identify, unknown
+from ...decoders.latents.space import LatentSpace
+from ...errors import SafelightError, SinkError, brief, describe
 from ...preview.cadence import Cadence
-from ...preview.develop import Developer
-from ...preview.encode import Encoding, Enlarge, FileFormat
-from ...preview.files import ENCODERS, Files
-from ...preview.folder import RunFolder
+from ...preview.decode.candidates import candidates
+from ...preview.decode.memory_budget import selected_bytes, waiting_steps
+from ...preview.decode.run_decoder import DecodeWorker
+from ...preview.file_names import name_problem
+from ...preview.images.encode import Enlarge, FileFormat, ImageEncoding
 from ...preview.mailbox import Mailbox
-from ...preview.names import why_not
-from ...preview.page import Page
-from ...preview.pipeline import CLOSE_TIMEOUT_S, Outlet, Pipeline
+from ...preview.output_folder import create_numbered_folder
+from ...preview.pipeline import CLOSE_TIMEOUT_S, Pipeline, SinkSchedule
 from ...preview.run import Run, State
-from ...preview.sheet import Sheet
-from ...preview.sink import Sink
+from ...preview.sinks.animation import Animation
+from ...preview.sinks.base import Sink
+from ...preview.sinks.contact_sheet import ContactSheet
+from ...preview.sinks.page import Page
+from ...preview.sinks.run_folder import RunFolder
+from ...preview.sinks.step_files import ENCODERS, StepFiles
 from ...preview.snapshot import Selection
 from ...preview.step import Step
-from ..choice import candidates
-from ..headless import next_folder
-from .beliefs import Beliefs, caller, stands_for, with_batch
-from .families import DENOISED
+from .denoise_nodes import DENOISED
 from .graph import leads_to_sheet
-from .preferences import DECODERS, Preferences
-from .screen import Gallery, Progress
+from .preferences import DECODERS, InvokePreferences
+from .progress import Gallery, ProgressPicture
+from .x0 import X0Estimates, caller, meta_tensor, with_batch
 
 CALLBACK = "_step_callback"  # how the names of the host's step callbacks end: `flux_step_callback` and so on
 ORIGINAL = "safelight_original"  # what a step callback of whole-host previews has in place of
@@ -46,7 +46,7 @@ log = logging.getLogger("safelight.invokeai")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class InvokeOptions:
     """What the user chose on the node; see its descriptions."""
 
     decoder: str = AUTO
@@ -65,7 +65,7 @@ def catalogue(root: Path) -> Catalogue:
     return Catalogue([root / DECODERS])
 
 
-def watched(invoke: Callable[[Any], Any], context: Any, node: Any, settings: Settings) -> Any:
+def watched(invoke: Callable[[Any], Any], context: Any, node: Any, settings: InvokeOptions) -> Any:
     """`invoke(context)`, its steps shown and kept; what it returns or raises is what it returns or raises.
 
     Args:
@@ -80,9 +80,9 @@ def watched(invoke: Callable[[Any], Any], context: Any, node: Any, settings: Set
     settings = with_sheet(settings, context, node)
     if settings.write_intermediates or settings.sheet or settings.animation:
         folder_for(Path(context.config.get().outputs_path), settings.filename_prefix)
-    watch = Watch(settings, context, node)
+    watch = WatchedNode(settings, context, node)
     ours = copy.copy(context)
-    ours.util = Util(context.util, watch)
+    ours.util = WatchedUtil(context.util, watch)
     state: State = "failed"
     try:
         output = invoke(ours)
@@ -96,7 +96,7 @@ def watched(invoke: Callable[[Any], Any], context: Any, node: Any, settings: Set
         watch.close("interrupted" if state == "failed" and context.util.is_canceled() else state)
 
 
-def with_sheet(settings: Settings, context: Any, node: Any) -> Settings:
+def with_sheet(settings: InvokeOptions, context: Any, node: Any) -> InvokeOptions:
     """What the user chose; where a node makes a contact sheet of this run, the run keeps one."""
     try:
         return replace(settings, sheet=settings.sheet or leads_to_sheet(context, node))
@@ -106,7 +106,7 @@ def with_sheet(settings: Settings, context: Any, node: Any) -> Settings:
 
 
 @final
-class Util:
+class WatchedUtil:
     """The host's `UtilInterface` with step callbacks that are watched.
 
     Args:
@@ -114,7 +114,7 @@ class Util:
         watch: is told of each step.
     """
 
-    def __init__(self, util: Any, watch: "Watch") -> None:
+    def __init__(self, util: Any, watch: "WatchedNode") -> None:
         self._util, self._watch = util, watch
 
     def __getattr__(self, name: str) -> Any:
@@ -127,7 +127,7 @@ class Util:
 
 
 @final
-class Watch:
+class WatchedNode:
     """One run being watched.
 
     Args:
@@ -136,12 +136,12 @@ class Watch:
         node: the invocation.
     """
 
-    def __init__(self, settings: Settings, context: Any, node: Any) -> None:
+    def __init__(self, settings: InvokeOptions, context: Any, node: Any) -> None:
         self._settings, self._context, self._node = settings, context, node
-        self._beliefs: Beliefs | None = None
+        self._beliefs: X0Estimates | None = None
         self._run = Run(host=host_facts(context, node), sampler=sampler_facts(node))
-        self._screen = Progress(context.util.signal_progress)
-        self._developer: Developer | None = None
+        self._screen = ProgressPicture(context.util.signal_progress)
+        self._developer: DecodeWorker | None = None
         self._pipeline: Pipeline | None = None
         self._broken = False
         self._last: Step | None = None
@@ -198,7 +198,7 @@ class Watch:
         if self._broken or self._screen.failed or (self._developer is not None and not self._developer.has_decoder):
             return False
         if self._beliefs is None:
-            self._beliefs = Beliefs(denoised=base in DENOISED)
+            self._beliefs = X0Estimates(denoised=base in DENOISED)
         believed = self._beliefs.of(state, caller(2))
         if state.step == 0:  # nothing has been denoised yet: progress, but no picture of noise
             self._context.util.signal_progress("Denoising", 0.0)
@@ -216,14 +216,14 @@ class Watch:
         decoders = catalogue(root)
         evidence = Evidence(host="invokeai", format_name=base, channels=latents.shape[1], dims=2)
         space = self._identify(evidence, decoders)
-        space.unpack(stands_for(latents.shape))  # if they are of another shape the host's preview is the better one
+        space.unpack(meta_tensor(latents.shape))  # if they are of another shape the host's preview is the better one
         self._run.space = space.name
         accelerated = latents.device.type != "cpu"
 
         def device_bytes() -> int:
-            return Preferences.of(root).device_bytes
+            return InvokePreferences.of(root).device_bytes
 
-        self._developer = Developer(
+        self._developer = DecodeWorker(
             space,
             partial(
                 candidates, decoders, space, self._settings.decoder, evidence, self._run.note, accelerated=accelerated
@@ -233,7 +233,7 @@ class Watch:
         )
         some = None if self._settings.write_intermediates or self._settings.to_gallery else 1
         select = Selection(items=some)
-        most = waiting_steps(looked_at_bytes(select, latents.shape), latents.device, device_bytes)
+        most = waiting_steps(selected_bytes(select, latents.shape), latents.device, device_bytes)
         self._pipeline = Pipeline(
             self._run, self._developer, self._outlets(), select=select, mailbox=Mailbox(capacity=most)
         )
@@ -246,21 +246,21 @@ class Watch:
             self._run.note(str(error))
             return unknown(evidence)
 
-    def _outlets(self) -> list[Outlet]:
+    def _outlets(self) -> list[SinkSchedule]:
         """Where the pictures go; to the screen last, since saving an image tells the UI of something else."""
         some = Cadence(self._settings.every_n_steps)
-        return [*(Outlet(sink, some) for sink in self._keepers()), Outlet(self._screen, Cadence())]
+        return [*(SinkSchedule(sink, some) for sink in self._keepers()), SinkSchedule(self._screen, Cadence())]
 
     def _keepers(self) -> list[Sink]:
         settings, sinks = self._settings, list[Sink]()
-        encoding = Encoding(file_format=settings.file_format, enlarge=settings.enlarge)
+        encoding = ImageEncoding(file_format=settings.file_format, enlarge=settings.enlarge)
         if settings.write_intermediates or settings.sheet or settings.animation:
             folder = RunFolder(self._numbered(), self._run)
             sinks.append(folder)
             if settings.write_intermediates:
                 texts = partial(graph_texts, self._context) if settings.file_format == "png" else dict
-                sinks += [Page(folder), Files(folder, encoding, texts=texts, encoders=ENCODERS, batch="all files")]
-            sinks += [Sheet(folder)] if settings.sheet else []
+                sinks += [Page(folder), StepFiles(folder, encoding, texts=texts, encoders=ENCODERS, batch="all files")]
+            sinks += [ContactSheet(folder)] if settings.sheet else []
             sinks += [Animation(folder)] if settings.animation else []
         if settings.to_gallery:
             sinks.append(Gallery(partial(save_image, self._context), encoding.fit))
@@ -268,7 +268,7 @@ class Watch:
 
     def _numbered(self) -> Path:
         place = folder_for(Path(self._context.config.get().outputs_path), self._settings.filename_prefix)
-        return next_folder(place.parent, place.name)
+        return create_numbered_folder(place.parent, place.name)
 
 
 def folder_for(outputs: Path, prefix: str) -> Path:
@@ -277,7 +277,7 @@ def folder_for(outputs: Path, prefix: str) -> Path:
     Raises:
         SinkError: not into that folder.
     """
-    if why := why_not(prefix):
+    if why := name_problem(prefix):
         raise SinkError(f"filename_prefix {brief(prefix)}: {why}; choose another place in the outputs folder")
     place = (outputs / prefix).resolve()
     if not prefix.strip() or outputs.resolve() not in place.parents:

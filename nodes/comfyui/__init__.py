@@ -4,15 +4,15 @@ from comfy_api.latest import ComfyExtension, io
 from server import PromptServer
 
 from ...hosts.comfyui import everywhere
-from ...hosts.comfyui.places import RUNS
 from ...hosts.comfyui.routes import register
-from .decode import SafelightDecode
-from .fit import SafelightFit
-from .learn import SafelightLearn
+from ...hosts.comfyui.sinks import RUNS
+from .continue_from_step import SafelightPickStep
+from .decode_and_learn import SafelightLearn
+from .fit_decoder import SafelightFit
 from .load_run import SafelightLoadRun
-from .pick_step import SafelightPickStep
-from .preview import SafelightPreview
-from .steps import SafelightSteps
+from .preview_steps import SafelightPreview
+from .quick_decode import SafelightDecode
+from .steps_to_images import SafelightSteps
 
 NODES: list[type[io.ComfyNode]] = [
     *(SafelightPreview, SafelightSteps, SafelightPickStep, SafelightLoadRun),

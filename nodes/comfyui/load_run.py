@@ -5,9 +5,9 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ...decoders.errors import SafelightError
-from ...hosts.comfyui.images import images
-from ...hosts.comfyui.runs import NONE, fingerprint, folder_of, found, load
+from ...errors import SafelightError
+from ...hosts.comfyui.image_tensors import images
+from ...hosts.comfyui.load_run import NONE, fingerprint, folder_of, found, load
 from .schema import schema
 
 

@@ -6,13 +6,13 @@ from invokeai.app.services.config.config_default import get_config
 from invokeai.app.services.shared.invocation_context import UtilInterface
 
 from ...hosts.invokeai import everywhere
-from . import logs  # noqa: F401, first: the others may have something to tell
-from .decode import SafelightQuickDecode
-from .fit import SafelightFit
-from .sheet import SafelightStepsSheet
-from .twins import TWINS
+from . import logging_setup  # noqa: F401, first: the others may have something to tell
+from .denoise import WATCHED_NODES
+from .fit_decoder import SafelightFitInvocation
+from .quick_decode import SafelightQuickDecode
+from .steps_sheet import SafelightStepsSheet
 
-NODES = [*TWINS, SafelightQuickDecode, SafelightFit, SafelightStepsSheet]
+NODES = [*WATCHED_NODES, SafelightQuickDecode, SafelightFitInvocation, SafelightStepsSheet]
 
 
 def heed_settings() -> None:

@@ -4,18 +4,18 @@ import json
 
 import pytest
 import torch
-from safelight.benchmarks import choices, measure
+from safelight.benchmarks import encoders_and_decoders, timing
 from safelight.benchmarks.__main__ import main
-from safelight.benchmarks.cases import CASES, Case
-from safelight.benchmarks.ways import WAYS, textbook
-from safelight.decoders.shipped import open_shipped
+from safelight.benchmarks.latent_cases import CASES, Case
+from safelight.benchmarks.preview_methods import WAYS, textbook
+from safelight.decoders.files.shipped import open_shipped
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(measure, "STEPS", 2)
-    monkeypatch.setattr(measure, "PAUSE_S", 0.0)
-    monkeypatch.setattr(measure, "ROUNDS", 1)
+    monkeypatch.setattr(timing, "STEPS", 2)
+    monkeypatch.setattr(timing, "PAUSE_S", 0.0)
+    monkeypatch.setattr(timing, "ROUNDS", 1)
 
 
 def test_every_way_is_timed_in_every_case(capsys):
@@ -34,12 +34,12 @@ def test_tables_are_for_people_too(capsys):
 
 def test_a_run_is_compared_with_one_that_shows_nothing():
     tiny = Case("sd1", (1, 4, 8, 8), "sd1-linear-comfyui")
-    assert measure.whole_run(tiny, 1.0, busy=False, steps=2) > -1
-    assert measure.whole_run(tiny, 0.01, busy=True, steps=2) > -1
+    assert timing.whole_run(tiny, 1.0, busy=False, steps=2) > -1
+    assert timing.whole_run(tiny, 0.01, busy=True, steps=2) > -1
 
 
 def test_growth_is_measured_in_megabytes():
-    assert 0 <= measure.grow("SD1 64x64", 25) < 500
+    assert 0 <= timing.grow("SD1 64x64", 25) < 500
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -50,7 +50,7 @@ def test_the_textbook_s_table_is_one_of_the_space(case, tmp_path):
 
 
 def test_settings_of_pictures_are_timed_and_one_of_each_format_is_the_chosen_one(monkeypatch, capsys):
-    monkeypatch.setattr(choices, "SIDE_PX", 64)
+    monkeypatch.setattr(encoders_and_decoders, "SIDE_PX", 64)
     assert main(["--json", "--only", "encoding"]) == 0
     rows = json.loads(capsys.readouterr().out)["encoding"]
     chosen = [row["setting"].partition(",")[0] for row in rows if row["chosen"]]
@@ -60,25 +60,25 @@ def test_settings_of_pictures_are_timed_and_one_of_each_format_is_the_chosen_one
 
 
 def test_threads_that_encode_are_timed(monkeypatch):
-    monkeypatch.setattr(choices, "SIDE_PX", 64)
-    monkeypatch.setattr(choices, "TURNS", 6)
-    rows = choices.writing()
+    monkeypatch.setattr(encoders_and_decoders, "SIDE_PX", 64)
+    monkeypatch.setattr(encoders_and_decoders, "TURNS", 6)
+    rows = encoders_and_decoders.writing()
     assert sum(row["chosen"] == "yes" for row in rows) == 1
     assert all(row["pictures a second"] > 0 for row in rows)
 
 
 def test_a_decoder_is_run_in_several_ways_and_left_as_it_was(monkeypatch):
-    monkeypatch.setattr(choices, "SIDE", 8)
-    monkeypatch.setattr(choices, "SOME", ("flux2-conv-small",))
+    monkeypatch.setattr(encoders_and_decoders, "SIDE", 8)
+    monkeypatch.setattr(encoders_and_decoders, "SOME", ("flux2-conv-small",))
     monkeypatch.setattr(torch, "compile", lambda net, **_: net)
-    (row,) = choices.running("cpu")
+    (row,) = encoders_and_decoders.running("cpu")
     assert row["CUDA graph, ms"] is None or torch.cuda.is_available()
     assert all(row[f"{way}, ms"] > 0 for way in ("as it is", "channels last", "bfloat16", "compiled"))
 
 
 def test_every_kind_of_decoder_is_timed(monkeypatch):
-    monkeypatch.setattr(measure, "OTHERS", {"sd1": (("approx", {"channels": 4}),)})
-    rows = measure.decoding("cpu")
+    monkeypatch.setattr(timing, "OTHERS", {"sd1": (("approx", {"channels": 4}),)})
+    rows = timing.decoding("cpu")
     assert {row["kind"] for row in rows} == {"", "polynomial", "mlp", "conv", "approx", "principal"}
     assert all(row["ms"] > 0 and row["MB a second"] > 0 for row in rows)
 

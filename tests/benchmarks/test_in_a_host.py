@@ -6,7 +6,7 @@ import socket
 import struct
 
 import pytest
-from safelight.benchmarks import comfyui
+from safelight.benchmarks import comfyui_server
 from safelight.benchmarks.__main__ import main
 
 HOST = ("SAFELIGHT_COMFYUI", "SAFELIGHT_COMFYUI_PYTHON")
@@ -28,7 +28,7 @@ def test_a_node_is_used_as_it_comes():
         "number": ["INT", {"default": 0}],
     }
     info = {"input": {"required": fields, "optional": {"more": ["BOOLEAN", {"default": False}]}}}
-    assert comfyui._defaults(info) == {"old": "a", "new": "d", "number": 0, "more": False}
+    assert comfyui_server._defaults(info) == {"old": "a", "new": "d", "number": 0, "more": False}
 
 
 @pytest.mark.parametrize("size", [5, 125, 126, 70_000])
@@ -42,7 +42,7 @@ def test_messages_of_any_length_are_read(size):
         with there:
             there.sendall(answer)
             there.settimeout(60)
-            messages = comfyui.messages(here)
+            messages = comfyui_server.messages(here)
             for part in (picture, text[:1], text[1:]):
                 there.sendall(part)
             assert next(messages) == b"x" * size
@@ -52,10 +52,12 @@ def test_messages_of_any_length_are_read(size):
 @pytest.mark.skipif(not all(os.environ.get(name) for name in HOST), reason=f"no ComfyUI: set {' and '.join(HOST)}")
 @pytest.mark.timeout(400)
 def test_a_real_host_is_measured(monkeypatch, capsys):
-    monkeypatch.setattr(comfyui, "STEPS", 3)
-    monkeypatch.setattr(comfyui, "CALLBACK_ROUNDS", 1)
+    monkeypatch.setattr(comfyui_server, "STEPS", 3)
+    monkeypatch.setattr(comfyui_server, "CALLBACK_ROUNDS", 1)
     checkout, python = (os.environ[name] for name in HOST)
     assert main(["--json", "--only", "host", "--comfyui", checkout, "--comfyui-python", python]) == 0
     rows = json.loads(capsys.readouterr().out)["host"]
-    assert [row["case"] for row in rows] == [case for case in comfyui.SAMPLED for _ in range(len(comfyui.WAYS) - 1)]
+    assert [row["case"] for row in rows] == [
+        case for case in comfyui_server.SAMPLED for _ in range(len(comfyui_server.WAYS) - 1)
+    ]
     assert all(row["p50 us"] > 0 for row in rows)

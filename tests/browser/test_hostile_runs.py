@@ -6,9 +6,9 @@ import threading
 import pytest
 import torch
 from PIL import Image
-from safelight.decoders.space_table import SPACES
-from safelight.hosts.headless import recording
-from safelight.hosts.view import serve
+from safelight.cli.view import serve
+from safelight.decoders.latents.space_table import SPACES
+from safelight.hosts.script import recording
 from safelight.preview.step import Step
 
 HARM = """</script><script>document.title="harmed"</script><img src=x onerror="document.title='harmed'"><!-- '"\u2028"""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safelight.decoders.space_table import SPACES
-from safelight.hosts.headless import recording
-from safelight.hosts.view import serve
-from safelight.preview.encode import Encoding
+from safelight.cli.view import serve
+from safelight.decoders.latents.space_table import SPACES
+from safelight.hosts.script import recording
+from safelight.preview.images.encode import ImageEncoding
 from safelight.preview.step import Step
 
 HOSTILE = """</script><script>alert(1)</script><img src=x onerror="alert(2)"><!-- '"&lt;\u2028"""
@@ -23,7 +23,7 @@ def record(folder, *, steps=STEPS, sampler=None, state="finished", notes=()):
     with recording(
         folder,
         SPACES["sd1"],
-        encoding=Encoding(enlarge="nearest"),
+        encoding=ImageEncoding(enlarge="nearest"),
         sampler={"steps": STEPS, "seed": 7, "sigmas": [14.0 / 2**i for i in range(STEPS + 1)]} | (sampler or {}),
     ) as (pipeline, kept):
         offer(pipeline, range(1, steps + 1))
@@ -228,7 +228,7 @@ def test_a_folder_of_runs_is_looked_at_and_compared(tmp_path, browser, served, s
 
 
 def test_a_run_that_is_still_being_written_is_followed(tmp_path, browser, served, monkeypatch):
-    monkeypatch.setattr("safelight.preview.folder.MIN_SAVE_INTERVAL_S", 0.0)
+    monkeypatch.setattr("safelight.preview.sinks.run_folder.MIN_SAVE_INTERVAL_S", 0.0)
     record(tmp_path / "a", steps=2)
     browser(do="open", url=served())
     browser(do="until", want={"painted": True, "thumbs": 1})
@@ -244,7 +244,7 @@ def test_a_run_that_is_still_being_written_is_followed(tmp_path, browser, served
 
 def test_what_was_loaded_stays_when_the_server_has_ended(tmp_path, browser):
     record(tmp_path / "a", steps=3)
-    script = "import sys; from safelight.hosts.cli import main; sys.exit(main(sys.argv[1:]))"
+    script = "import sys; from safelight.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", script, "view", str(tmp_path), "--port", "0", "--no-open"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as viewing:
         browser(do="open", url=re.search(r"http://\S+", viewing.stdout.readline())[0])

@@ -193,7 +193,7 @@ def test_the_middle_is_not_the_first(kept):
     [picture], _ = frames_of((folder / f"step_000{STEPS}.png").read_bytes())
     assert manifest_of(folder)["picture"]["frames"] == 1
     from safelight.decoders.decoder import to_bytes
-    from safelight.decoders.shipped import open_shipped
+    from safelight.decoders.files.shipped import open_shipped
 
     decoder = open_shipped("wan21-affine-comfyui")
     distances = [

@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 from safelight.decoders.decoder import Card
-from safelight.decoders.files import write_decoder
-from safelight.decoders.shipped import default_for
-from safelight.decoders.space_table import SPACES
-from safelight.decoders.spaces import LatentSpace
+from safelight.decoders.files.decoder_file import write_decoder
+from safelight.decoders.files.shipped import default_for
+from safelight.decoders.latents.space import LatentSpace
+from safelight.decoders.latents.space_table import SPACES
 from safetensors.torch import load_file, save_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -26,8 +26,8 @@ ORACLE = """
 import sys
 import torch
 from safetensors.torch import load_file
-from safelight.decoders.shipped import open_shipped
-from safelight.decoders.space_table import SPACES
+from safelight.decoders.files.shipped import open_shipped
+from safelight.decoders.latents.space_table import SPACES
 for kept, space, name in zip(*[iter(sys.argv[1:])] * 3):
     tensors = load_file(kept)
     plain = SPACES[space].unpack(tensors["processed"])

@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 import torch
-from safelight.decoders.identify import Evidence, identify
-from safelight.decoders.space_table import SPACES
-from safelight.decoders.spaces import AUDIO, IMAGE, VIDEO
+from safelight.decoders.latents.identify import Evidence, identify
+from safelight.decoders.latents.space import AUDIO, IMAGE, VIDEO
+from safelight.decoders.latents.space_table import SPACES
 
 HOST, PYTHON = os.environ.get("SAFELIGHT_COMFYUI", ""), os.environ.get("SAFELIGHT_COMFYUI_PYTHON", "")
 FORMATS_IN_033 = 41

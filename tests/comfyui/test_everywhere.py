@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageOps
 from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.decoder import to_bytes
-from safelight.decoders.space_table import SPACES
+from safelight.decoders.latents.space_table import SPACES
 from safetensors.torch import load_file, save_file
 
 from .conftest import FOLDER, serving

@@ -21,8 +21,8 @@ import uuid
 import pytest
 import torch
 from PIL import Image
-from safelight.hosts.view import serve
-from safelight.preview.saved import SavedRun
+from safelight.cli.view import serve
+from safelight.preview.saved_run import SavedRun
 from safetensors.torch import save_file
 
 from .conftest import ENDS, FOLDER, serving

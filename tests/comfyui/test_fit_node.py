@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safelight.decoders.files import read_card, read_decoder
-from safelight.decoders.space_table import SPACES
-from safelight.fitting.encoders import Encoder
+from safelight.decoders.files.decoder_file import read_card, read_decoder
+from safelight.decoders.latents.space_table import SPACES
+from safelight.fitting.encoders import TaesdEncoder
 from safetensors.torch import save_file
 
 FIT, VAE, PICTURES, MODEL = "20", "21", "22", "1"
@@ -208,7 +208,7 @@ def test_auto_keeps_the_best_of_each_class_and_the_bar_moves(server, wire, graph
 
 
 def test_without_pictures_some_are_drawn(server, graph, folder):
-    pytest.importorskip("safelight.fitting.procedural")
+    pytest.importorskip("safelight.fitting.procedural_images")
     summary(server.play(graph(pictures=None)))
     [path] = folder.iterdir()
     assert "procedural pictures" in read_card(path).fitted_on
@@ -265,7 +265,7 @@ def test_the_hosts_own_vae_is_fitted(server, graph, folder):
     """A file that the stock Load VAE takes: TAESD's shapes with weights drawn here, so the host's whole encode runs."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        encoder = Encoder("taesd", 4)
+        encoder = TaesdEncoder("taesd", 4)
     tensors = {f"taesd_encoder.{key.removeprefix('layers.')}": t for key, t in encoder.state_dict().items()}
     tensors["taesd_decoder.1.weight"] = torch.zeros(64, 4, 3, 3)  # by which the host knows it
     (server.models / "vae").mkdir(exist_ok=True)

@@ -6,8 +6,8 @@ import subprocess
 
 import numpy as np
 import pytest
-from safelight.decoders.shipped import SUFFIX, shipped_bytes, shipped_cards
-from safelight.decoders.space_table import SPACES
+from safelight.decoders.files.shipped import SUFFIX, shipped_bytes, shipped_cards
+from safelight.decoders.latents.space_table import SPACES
 from safetensors.numpy import load
 
 HOST, PYTHON = os.environ.get("SAFELIGHT_COMFYUI"), os.environ.get("SAFELIGHT_COMFYUI_PYTHON")

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 import torch.nn.functional as F
-from safelight.fitting.knowledge import Knowledge
+from safelight.fitting.online.state import OnlineState
 from safetensors.torch import load_file, save_file
 
 COUNT = itertools.count(1)
@@ -71,7 +71,7 @@ class Desk:
         return json.loads((folder / "run.json").read_text(encoding="utf-8"))["decoder"]["name"]
 
     def known(self, space="sdxl"):
-        return Knowledge.load(self.folder / "learned" / f"{space}.safetensors")
+        return OnlineState.load(self.folder / "learned" / f"{space}.safetensors")
 
 
 @pytest.fixture(scope="module")

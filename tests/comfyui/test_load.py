@@ -24,7 +24,7 @@ SETTLED_S = 20.0
 TABS = 50
 STRAW_BYTES, STRAW_S = 1000, 0.1  # at once, and how long until the next: 10 kB/s
 MOST_HANDLES = 60  # more than before, while a run goes on
-WAITING_MB = 512  # of steps that wait; see `preview/allowance.py`
+WAITING_MB = 512  # of steps that wait; see `preview/decode/memory_budget.py`
 
 pytestmark = pytest.mark.timeout(max(500, NIGHT_S * 2 + 300))
 

@@ -10,12 +10,12 @@ import os
 import random
 
 import pytest
-from safelight.decoders.approx import Approx
 from safelight.decoders.decoder import Card
-from safelight.decoders.files import write_decoder
-from safelight.decoders.mlp import Mlp
-from safelight.decoders.tiny import Tiny
-from safelight.decoders.tiny_video import TinyVideo
+from safelight.decoders.files.decoder_file import write_decoder
+from safelight.decoders.nets.mlp import Mlp
+from safelight.decoders.nets.taehv import Taehv
+from safelight.decoders.nets.taesd import Taesd
+from safelight.decoders.nets.vae_approx import VaeApprox
 
 PAIRS = os.environ.get("SAFELIGHT_PAIRS", "")
 EVERY_PAIR = bool(PAIRS)
@@ -107,10 +107,10 @@ def nets(folder):
     """Decoders with random numbers, of each kind of which there is none for some latents."""
     made = {
         "mlp": ("mlp", {"widths": [16, 8, 3]}, Mlp((16, 8, 3))),
-        "tiny": ("tiny", {"architecture": "taesd", "channels": 4}, Tiny("taesd", 4)),
-        "tiny16": ("tiny", {"architecture": "taesd", "channels": 16}, Tiny("taesd", 16)),
-        "approx": ("approx", {"channels": 4}, Approx(4)),
-        "taehv": ("tiny_video", {"channels": 16, "widths": [16, 8, 8, 8]}, TinyVideo(16, (16, 8, 8, 8))),
+        "tiny": ("tiny", {"architecture": "taesd", "channels": 4}, Taesd("taesd", 4)),
+        "tiny16": ("tiny", {"architecture": "taesd", "channels": 16}, Taesd("taesd", 16)),
+        "approx": ("approx", {"channels": 4}, VaeApprox(4)),
+        "taehv": ("tiny_video", {"channels": 16, "widths": [16, 8, 8, 8]}, Taehv(16, (16, 8, 8, 8))),
     }
     spaces = {"mlp": "flux1", "tiny": "sd1", "tiny16": "flux1", "approx": "sdxl", "taehv": "wan21"}
     for name, (kind, settings, net) in made.items():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safelight.decoders.decoder import to_bytes
-from safelight.decoders.files import read_card, read_decoder
+from safelight.decoders.files.decoder_file import read_card, read_decoder
 from safetensors.torch import load_file
 
 HOST, PYTHON = os.environ.get("SAFELIGHT_COMFYUI", ""), os.environ.get("SAFELIGHT_COMFYUI_PYTHON", "")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safelight.decoders.files import read_decoder
+from safelight.decoders.files.decoder_file import read_decoder
 from safetensors.torch import save_file
 
 SHAPES = [(8, None, 7), (16, 8, 5), (32, 16, 3), (64, 32, 3), (32, 64, 3), (16, 32, 3), (8, 16, 3), (3, 8, 3)]

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from safelight.decoders import files, kept, shipped
 from safelight.decoders.catalogue import AUTO, WITHOUT_WEIGHTS, Catalogue
 from safelight.decoders.decoder import Card
-from safelight.decoders.errors import AlteredFileError, ContradictionError, DecoderFileError, UnknownDecoderError
-from safelight.decoders.files import write_decoder
-from safelight.decoders.identify import Evidence, identify, unknown
-from safelight.decoders.kinds import KINDS
-from safelight.decoders.merit import LIGHT
-from safelight.decoders.space_table import SPACES
-from safelight.decoders.spaces import AUDIO, LatentSpace
-from safelight.decoders.tiny import Tiny
+from safelight.decoders.files import decoder_file, read_cache, shipped
+from safelight.decoders.files.decoder_file import write_decoder
+from safelight.decoders.latents.identify import Evidence, identify, unknown
+from safelight.decoders.latents.space import AUDIO, LatentSpace
+from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.nets.registry import KINDS
+from safelight.decoders.nets.taesd import Taesd
+from safelight.decoders.ranking import LIGHT
+from safelight.errors import AlteredFileError, ContradictionError, DecoderFileError, UnknownDecoderError
 from safetensors.torch import save_file
 
 DEFAULTS = json.loads((shipped.WEIGHTS / shipped.DEFAULTS).read_text("utf-8"))
@@ -29,7 +29,7 @@ DEFAULTS = json.loads((shipped.WEIGHTS / shipped.DEFAULTS).read_text("utf-8"))
 def tiny_state(architecture="taesd", channels=4):
     """Numbers under the keys of the published file."""
     with torch.device("meta"):
-        shapes = {key: value.shape for key, value in Tiny(architecture, channels).state_dict().items()}
+        shapes = {key: value.shape for key, value in Taesd(architecture, channels).state_dict().items()}
     generator = torch.Generator().manual_seed(0)
     return {
         key.removeprefix("layers."): torch.randn(shape, generator=generator) * 0.02 for key, shape in shapes.items()
@@ -670,9 +670,9 @@ def test_the_unknown_is_not_a_space_that_a_file_may_bring(tmp_path):
 def reads(monkeypatch):
     """Counts what is opened, long after whatever a test writes."""
     seen = []
-    real_ns, real_open = kept.time_ns, files.open_tensors
-    monkeypatch.setattr(kept, "time_ns", lambda: real_ns() + 10 * kept.SETTLED_NS)
-    for module in (files, shipped):
+    real_ns, real_open = read_cache.time_ns, decoder_file.open_tensors
+    monkeypatch.setattr(read_cache, "time_ns", lambda: real_ns() + 10 * read_cache.SETTLED_NS)
+    for module in (decoder_file, shipped):
         monkeypatch.setattr(
             module, "open_tensors", lambda path, *args, **kwargs: seen.append(path) or real_open(path, *args, **kwargs)
         )

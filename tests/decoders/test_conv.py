@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from safelight.decoders.conv import LINEAR_KERNEL, Conv
 from safelight.decoders.decoder import Card
-from safelight.decoders.files import read_decoder, write_decoder
-from safelight.decoders.polynomial import MAX_SUBPIXEL, Polynomial
+from safelight.decoders.files.decoder_file import read_decoder, write_decoder
+from safelight.decoders.nets.conv import LINEAR_KERNEL, Conv
+from safelight.decoders.nets.polynomial import MAX_SUBPIXEL, Polynomial
 
 
 def drawn(*args, seed=0, **kwargs):

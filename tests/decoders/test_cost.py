@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from safelight.decoders.files import build
-from safelight.decoders.kinds import KINDS
+from safelight.decoders.files.decoder_file import build
+from safelight.decoders.nets.registry import KINDS
 from torch.utils.flop_counter import FlopCounterMode
 
 SIDE = 8

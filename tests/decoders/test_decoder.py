@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 from safelight.decoders.decoder import Card, Decoder, to_bytes
-from safelight.decoders.errors import DecoderError, LatentsError
-from safelight.decoders.files import build
-from safelight.decoders.kinds import KINDS
+from safelight.decoders.files.decoder_file import build
+from safelight.decoders.nets.registry import KINDS
+from safelight.errors import DecoderError, LatentsError
 
 SETTINGS = {
     "polynomial": {"channels": 4, "degree": 3, "kernel": 3, "subpixel": 2, "constant": False, "output_range": (-1, 1)},

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from safelight.decoders.decoder import Card
-from safelight.decoders.errors import DecoderFileError, MisshapenFileError, PickledFileError
-from safelight.decoders.files import FORMAT, read_card, read_decoder, write_decoder
-from safelight.decoders.kinds import KINDS
+from safelight.decoders.files.decoder_file import FORMAT, read_card, read_decoder, write_decoder
+from safelight.decoders.nets.registry import KINDS
+from safelight.errors import DecoderFileError, MisshapenFileError, PickledFileError
 from safetensors.torch import save_file
 
 SETTINGS = {"channels": 4, "degree": 2}

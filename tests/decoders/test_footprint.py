@@ -6,10 +6,10 @@ import pytest
 import torch
 from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.decoder import Card, Decoder, to_bytes
-from safelight.decoders.files import build
-from safelight.decoders.footprint import footprint
-from safelight.decoders.kinds import KINDS
-from safelight.decoders.space_table import SPACES
+from safelight.decoders.files.decoder_file import build
+from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.memory_estimate import estimate_memory
+from safelight.decoders.nets.registry import KINDS
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -65,14 +65,14 @@ def decoder_of(kind, settings):
     "candidate", Catalogue().of(SPACES["flux2"]) + Catalogue().of(SPACES["sd1"]), ids=lambda c: c.name
 )
 def test_what_ships_takes_what_it_is_said_to_take(candidate):
-    said = footprint(candidate.card, (1, candidate.card.channels, 1, SIDE, SIDE)).work
+    said = estimate_memory(candidate.card, (1, candidate.card.channels, 1, SIDE, SIDE)).work
     assert said == pytest.approx(taken(candidate.open(), candidate.card.channels, 1), rel=0.15)
 
 
 @pytest.mark.parametrize(("kind", "settings", "channels", "frames"), TINY)
 def test_decoders_of_others_take_what_they_are_said_to_take(kind, settings, channels, frames):
     decoder = decoder_of(kind, settings)
-    said = footprint(decoder.card, (1, channels, frames, SIDE, SIDE)).work
+    said = estimate_memory(decoder.card, (1, channels, frames, SIDE, SIDE)).work
     assert said == pytest.approx(taken(decoder, channels, frames), rel=0.15)
 
 
@@ -84,21 +84,21 @@ def test_what_depends_on_what_it_is_shown_is_said_to_take_more_than_it_does(kind
     with torch.inference_mode(), Made() as made:
         for rgb in decoder.frames(latents):
             to_bytes(rgb)
-    assert made.peak < max(1 << 20, footprint(decoder.card, latents.shape).work)
+    assert made.peak < max(1 << 20, estimate_memory(decoder.card, latents.shape).work)
 
 
 def test_weights_are_counted():
     card = Catalogue().of(SPACES["flux2"])[0].card
-    assert footprint(card, (1, 32, 1, 8, 8)).weights == 4 * card.parameters
+    assert estimate_memory(card, (1, 32, 1, 8, 8)).weights == 4 * card.parameters
 
 
 def test_it_grows_with_the_picture_and_not_with_the_batch():
     card = Catalogue().of(SPACES["flux2"])[0].card
-    small, large = (footprint(card, (batch, 32, 1, side, side)).work for batch, side in ((1, 16), (8, 64)))
+    small, large = (estimate_memory(card, (batch, 32, 1, side, side)).work for batch, side in ((1, 16), (8, 64)))
     assert large == pytest.approx(16 * small, rel=1e-6)
 
 
 def test_counting_moves_no_random_number():
     before = torch.random.get_rng_state()
-    footprint(decoder_of("mlp", {"widths": [4, 8, 3]}).card, (1, 4, 1, 8, 8))
+    estimate_memory(decoder_of("mlp", {"widths": [4, 8, 3]}).card, (1, 4, 1, 8, 8))
     assert torch.equal(torch.random.get_rng_state(), before)

@@ -1,10 +1,10 @@
 """Identification: from what a host says of its latents to a space, without guessing."""
 
 import pytest
-from safelight.decoders.errors import ContradictionError
-from safelight.decoders.identify import UNKNOWN, Evidence, contradictions, identify
-from safelight.decoders.space_table import SPACES
-from safelight.decoders.spaces import AUDIO, LatentSpace, Spaces
+from safelight.decoders.latents.identify import UNKNOWN, Evidence, contradictions, identify
+from safelight.decoders.latents.space import AUDIO, LatentSpace, Spaces
+from safelight.decoders.latents.space_table import SPACES
+from safelight.errors import ContradictionError
 
 COMFYUI = [(name, space.name) for space in SPACES for name in space.comfyui]
 INVOKEAI = [(name, space.name) for space in SPACES for name in space.invokeai if name != "wan"]

@@ -5,9 +5,9 @@ import os
 import weakref
 
 import pytest
-from safelight.decoders import kept
-from safelight.decoders.errors import AlteredFileError, DecoderFileError
-from safelight.decoders.kept import SETTLED_NS, read_once
+from safelight.decoders.files import read_cache
+from safelight.decoders.files.read_cache import SETTLED_NS, read_cached
+from safelight.errors import AlteredFileError, DecoderFileError
 
 
 @pytest.fixture
@@ -28,39 +28,39 @@ def reading():
 @pytest.fixture
 def later(monkeypatch):
     """Long after whatever a test writes."""
-    real = kept.time_ns
-    monkeypatch.setattr(kept, "time_ns", lambda: real() + 2 * SETTLED_NS)
+    real = read_cache.time_ns
+    monkeypatch.setattr(read_cache, "time_ns", lambda: real() + 2 * SETTLED_NS)
 
 
 def test_a_file_that_has_settled_is_read_once(tmp_path, reading, later):
     path = tmp_path / "a"
     path.write_text("one")
-    assert [read_once(reading, path), read_once(reading, path)] == [("one",), ("one",)]
+    assert [read_cached(reading, path), read_cached(reading, path)] == [("one",), ("one",)]
     assert reading.count == 1
 
 
 def test_another_question_of_the_same_file_is_another(tmp_path, reading, later):
     path = tmp_path / "a"
     path.write_text("one")
-    assert read_once(reading, path, "x") == ("one", "x")
-    assert read_once(reading, path, "y") == ("one", "y")
+    assert read_cached(reading, path, "x") == ("one", "x")
+    assert read_cached(reading, path, "y") == ("one", "y")
 
 
 def test_a_file_that_was_just_written_is_read_each_time(tmp_path, reading, monkeypatch):
     path = tmp_path / "a"
     path.write_text("?")
-    stamp = kept.Stamp.of(path)
-    monkeypatch.setattr(kept.Stamp, "of", lambda path: stamp)  # a clock that ticks too seldom to tell
+    stamp = read_cache.FileStamp.of(path)
+    monkeypatch.setattr(read_cache.FileStamp, "of", lambda path: stamp)  # a clock that ticks too seldom to tell
     for i in range(5):
         path.write_text(str(i))
-        assert read_once(reading, path) == (str(i),)
+        assert read_cached(reading, path) == (str(i),)
 
 
 @pytest.mark.parametrize("how", ["written", "replaced", "touched", "grown"])
 def test_a_file_that_changed_is_read_again(tmp_path, reading, later, how):
     path = tmp_path / "a"
     path.write_text("one")
-    read_once(reading, path)
+    read_cached(reading, path)
     before = path.stat().st_mtime_ns
     if how == "replaced":
         (tmp_path / "b").write_text("two")
@@ -69,7 +69,7 @@ def test_a_file_that_changed_is_read_again(tmp_path, reading, later, how):
     else:
         path.write_text({"written": "two", "touched": "one", "grown": "one more"}[how])
         os.utime(path, ns=(before, before + (how != "grown")))
-    assert read_once(reading, path) == (path.read_text(),)
+    assert read_cached(reading, path) == (path.read_text(),)
     assert reading.count == 2
 
 
@@ -78,7 +78,7 @@ def test_a_file_that_cannot_be_read_is_asked_once_and_refused_each_time(tmp_path
     path.write_text("!altered")
     for _ in range(3):
         with pytest.raises(AlteredFileError, match="!altered"):
-            read_once(reading, path)
+            read_cached(reading, path)
     assert reading.count == 1
 
 
@@ -95,7 +95,7 @@ def test_what_a_refused_file_held_is_let_go(tmp_path, later):
 
     (tmp_path / "a").write_text("x")
     with pytest.raises(DecoderFileError):
-        read_once(read, tmp_path / "a")
+        read_cached(read, tmp_path / "a")
     gc.collect()
     assert held[0]() is None
 
@@ -106,4 +106,4 @@ def test_a_file_that_is_not_there_is_left_to_the_reader(tmp_path, name):
         raise DecoderFileError(f"nothing at {path!r}")
 
     with pytest.raises(DecoderFileError, match="nothing at"):
-        read_once(read, tmp_path / name)
+        read_cached(read, tmp_path / name)

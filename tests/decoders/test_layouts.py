@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 import torch
-from safelight.decoders.errors import LatentsError
-from safelight.decoders.layouts import LAYOUTS
+from safelight.decoders.latents.layouts import LAYOUTS
+from safelight.errors import LatentsError
 
 C = 3
 

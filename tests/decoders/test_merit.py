@@ -5,7 +5,7 @@ import math
 
 import pytest
 from safelight.decoders.decoder import Card
-from safelight.decoders.merit import Comparison, compared, gain_db
+from safelight.decoders.ranking import ScoreGap, compare_scores, gain_db
 
 
 def card(name, **metrics):
@@ -44,7 +44,7 @@ def test_both_sizes_count_where_both_have_them():
     one = card("one", judged_on="x", psnr_full_db=20.0, psnr_latent_db=30.0)
     two = card("two", judged_on="x", psnr_full_db=23.0, psnr_latent_db=29.0)
     assert gain_db(one, two) == pytest.approx(-1.0)
-    assert compared(one, two) == Comparison(25.0, 26.0)
+    assert compare_scores(one, two) == ScoreGap(25.0, 26.0)
 
 
 def test_a_little_detail_does_not_outweigh_much_truth_in_the_colours():
@@ -57,7 +57,7 @@ def test_a_little_detail_does_not_outweigh_much_truth_in_the_colours():
 def test_where_only_one_has_the_full_size_the_latent_size_decides():
     one = card("one", judged_on="x", psnr_full_db=20.0, psnr_latent_db=30.0)
     two = card("two", judged_on="x", psnr_latent_db=29.0)
-    assert compared(one, two) == Comparison(30.0, 29.0)
+    assert compare_scores(one, two) == ScoreGap(30.0, 29.0)
 
 
 def test_equal_is_no_gain_but_is_measured():
@@ -72,8 +72,8 @@ def test_a_comparison_side_by_side_goes_before_figures_that_only_share_their_pic
 
 
 def test_it_is_said_in_words_with_the_figures():
-    assert Comparison(19.35, 20.56).against("x") == "1.2 dB less than x on the same pictures (19.4 and 20.6)"
-    assert Comparison(30.0, 28.0).against("x").startswith("2.0 dB more than x")
+    assert ScoreGap(19.35, 20.56).against("x") == "1.2 dB less than x on the same pictures (19.4 and 20.6)"
+    assert ScoreGap(30.0, 28.0).against("x").startswith("2.0 dB more than x")
 
 
 HOSTILE = [

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from safelight.decoders.errors import DecoderFileError
-from safelight.decoders.files import read_decoder
-from safelight.decoders.mlp import Mlp
+from safelight.decoders.files.decoder_file import read_decoder
+from safelight.decoders.nets.mlp import Mlp
+from safelight.errors import DecoderFileError
 from safetensors.torch import save_file
 from torch import nn
 

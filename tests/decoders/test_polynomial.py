@@ -5,8 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from safelight.decoders.files import build
-from safelight.decoders.polynomial import MAX_SUBPIXEL, Polynomial, count_features, monomials
+from safelight.decoders.files.decoder_file import build
+from safelight.decoders.nets.polynomial import MAX_SUBPIXEL, Polynomial, count_features, monomials
 
 CHANNELS, HEIGHT, WIDTH = 3, 4, 5
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 from safelight.decoders.decoder import Card, Decoder
-from safelight.decoders.principal import Principal, follow
+from safelight.decoders.nets.pca import PrincipalComponents, follow
 
 
 def make(channels):
-    return Decoder(Card(name="principal", space=None, kind="principal"), Principal(channels))
+    return Decoder(Card(name="principal", space=None, kind="principal"), PrincipalComponents(channels))
 
 
 def noise(*shape, seed=0):

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.decoder import Card
-from safelight.decoders.errors import DecoderFileError
-from safelight.decoders.files import FORMAT, read_card, read_decoder, write_decoder
-from safelight.decoders.identify import Evidence, identify
-from safelight.decoders.space_table import SPACES
-from safelight.decoders.spaces import MAX_CHANNELS, MAX_STRIDE, LatentSpace
+from safelight.decoders.files.decoder_file import FORMAT, read_card, read_decoder, write_decoder
+from safelight.decoders.latents.identify import Evidence, identify
+from safelight.decoders.latents.space import MAX_CHANNELS, MAX_STRIDE, LatentSpace
+from safelight.decoders.latents.space_table import SPACES
+from safelight.errors import DecoderFileError
 from safetensors.torch import save_file
 
 STATE = {"weight": torch.zeros(3, 4, 1, 1), "bias": torch.zeros(3)}

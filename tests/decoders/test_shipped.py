@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safelight.decoders.errors import AlteredFileError, DecoderFileError, UnknownDecoderError
-from safelight.decoders.kinds import KINDS
-from safelight.decoders.shipped import (
+from safelight.decoders.files.shipped import (
     DEFAULTS,
     MANIFEST,
     SUFFIX,
@@ -21,7 +19,9 @@ from safelight.decoders.shipped import (
     shipped_bytes,
     shipped_cards,
 )
-from safelight.decoders.space_table import SPACES
+from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.nets.registry import KINDS
+from safelight.errors import AlteredFileError, DecoderFileError, UnknownDecoderError
 from safetensors import safe_open
 from safetensors.torch import save
 

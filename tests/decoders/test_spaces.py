@@ -7,10 +7,10 @@ import math
 
 import pytest
 import torch
-from safelight.decoders.errors import LatentsError, SpaceError, UnknownSpaceError
-from safelight.decoders.layouts import LAYOUTS
-from safelight.decoders.space_table import SPACES
-from safelight.decoders.spaces import AUDIO, IMAGE, VIDEO, LatentSpace, Spaces
+from safelight.decoders.latents.layouts import LAYOUTS
+from safelight.decoders.latents.space import AUDIO, IMAGE, VIDEO, LatentSpace, Spaces
+from safelight.decoders.latents.space_table import SPACES
+from safelight.errors import LatentsError, SpaceError, UnknownSpaceError
 
 ALL = pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 

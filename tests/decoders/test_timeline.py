@@ -3,12 +3,12 @@
 import pytest
 import torch
 from safelight.decoders.decoder import Card, Decoder
-from safelight.decoders.timeline import MIN_HEIGHT_PX, Timeline
+from safelight.decoders.nets.heatmap import MIN_HEIGHT_PX, Heatmap
 
 
 def decode(latents):
     channels = latents.shape[1]
-    return Decoder(Card(name="timeline", space=None, kind="timeline"), Timeline(channels)).decode(latents)
+    return Decoder(Card(name="timeline", space=None, kind="timeline"), Heatmap(channels)).decode(latents)
 
 
 @pytest.mark.parametrize(("channels", "rows"), [(1, 256), (8, 32), (64, 4), (128, 2), (200, 1), (256, 1), (1000, 1)])

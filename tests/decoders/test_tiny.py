@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from safelight.decoders.errors import DecoderFileError
-from safelight.decoders.files import read_card, read_decoder
-from safelight.decoders.tiny import ARCHITECTURES, Tiny
+from safelight.decoders.files.decoder_file import read_card, read_decoder
+from safelight.decoders.nets.taesd import ARCHITECTURES, Taesd
+from safelight.errors import DecoderFileError
 from safetensors.torch import save_file
 
 # Stages of blocks: how many, how wide, whether an enlargement with a convolution to the next width follows.
@@ -17,7 +17,7 @@ PREFIXES = ["", "decoder.", "taesd_decoder.", "decoder.layers."]
 def random_state(architecture, channels, seed=0):
     """Numbers for each key of the published file, scaled so that the picture has contrast."""
     with torch.device("meta"):
-        shapes = {key: value.shape for key, value in Tiny(architecture, channels).state_dict().items()}
+        shapes = {key: value.shape for key, value in Taesd(architecture, channels).state_dict().items()}
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for key, shape in shapes.items():
@@ -138,4 +138,4 @@ def test_an_encoder_is_refused_and_named(tmp_path, prefix):
 
 def test_an_unknown_architecture_is_refused():
     with pytest.raises(ValueError, match="architecture among taesd, taef2, taesana, got 'taexl'"):
-        Tiny("taexl", 4)
+        Taesd("taexl", 4)

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safelight.decoders.decoder import Card, Decoder
-from safelight.decoders.errors import LatentsError, MisshapenFileError
-from safelight.decoders.files import build, read_card, read_decoder
-from safelight.decoders.polynomial import Polynomial
-from safelight.decoders.tiny_video import TinyVideo
+from safelight.decoders.files.decoder_file import build, read_card, read_decoder
+from safelight.decoders.nets.polynomial import Polynomial
+from safelight.decoders.nets.taehv import Taehv
+from safelight.errors import LatentsError, MisshapenFileError
 from safetensors.torch import save_file
 
 VARIANTS = {
@@ -23,7 +23,7 @@ VARIANTS = {
 def net_of(settings, gain=2.0):
     generator = torch.Generator().manual_seed(0)
     with torch.device("meta"):
-        shapes = {key: value.shape for key, value in TinyVideo(**settings).state_dict().items()}
+        shapes = {key: value.shape for key, value in Taehv(**settings).state_dict().items()}
     state = {}
     for key, shape in shapes.items():
         fan_in = shape[1:].numel() if len(shape) > 1 else 8
@@ -40,11 +40,11 @@ def all_at_once(net, latents):
     x = latents.transpose(1, 2).flatten(0, 1)
     for layer in net.layers:
         kind = type(layer).__name__
-        if "Memory" in kind:
+        if "MemBlock" in kind:
             clip = x.unflatten(0, (items, -1))
             past = F.pad(clip, (0, 0, 0, 0, 0, 0, 1, 0))[:, : clip.shape[1]].flatten(0, 1)
             x = layer(x, past)
-        elif kind == "Grow":
+        elif kind == "TGrow":
             x = layer.conv(x).reshape(-1, x.shape[1], *x.shape[2:])
         else:
             x = layer(x)
@@ -155,7 +155,7 @@ def test_a_file_cut_down_is_refused(tmp_path):
 )
 def test_settings_that_make_no_sense_are_refused(settings):
     with torch.device("meta"), pytest.raises(ValueError, match="expected"):
-        TinyVideo(**settings)
+        Taehv(**settings)
 
 
 # Videos through decoders that know no time
@@ -173,7 +173,7 @@ def test_a_decoder_that_knows_no_time_gives_each_latent_frame_as_it_gives_a_pict
 
 
 def test_a_long_video_is_decoded_in_parts(monkeypatch):
-    monkeypatch.setattr("safelight.decoders.net.FRAME_PIXELS", 4 * 6 * 3)
+    monkeypatch.setattr("safelight.decoders.nets.base.FRAME_PIXELS", 4 * 6 * 3)
     net, batches = Polynomial(4), []
     net.register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
     frames = list(Decoder(Card(name="a", space="sd1", kind="polynomial"), net).frames(torch.zeros(1, 4, 8, 4, 6)))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safelight.decoders.space_table import SPACES
+from safelight.decoders.latents.space_table import SPACES
 from safelight.hosts.diffusers import watch
-from safelight.preview.saved import SavedRun
+from safelight.preview.saved_run import SavedRun
 from tiny_pipelines import FAMILIES, STEPS
 
 pytestmark = pytest.mark.filterwarnings("ignore")

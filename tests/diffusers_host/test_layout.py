@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from safelight.decoders.errors import LatentsError
-from safelight.decoders.space_table import SPACES
-from safelight.hosts.diffusers.call import Call, call_of
+from safelight.decoders.latents.space_table import SPACES
+from safelight.errors import LatentsError
+from safelight.hosts.diffusers.call_arguments import CallArguments, call_arguments
 from safelight.hosts.diffusers.facts import evidence_of, space_of
-from safelight.hosts.diffusers.families import ANY, FAMILIES, PLAIN, family_of
-from safelight.hosts.diffusers.layout import Layout, groups_of, nearest, patch_of
+from safelight.hosts.diffusers.latent_layout import LatentLayout, groups_of, nearest, patch_of
+from safelight.hosts.diffusers.pipeline_families import ANY, FAMILIES, PLAIN, family_of
 
 
 def told(*_):
@@ -15,7 +15,7 @@ def told(*_):
 
 
 def layout(pipeline, channels, stride=1, tell=told, **asked):
-    return Layout(family_of(pipeline), Call(**asked), channels, stride, tell)
+    return LatentLayout(family_of(pipeline), CallArguments(**asked), channels, stride, tell)
 
 
 def numbers(*shape):
@@ -148,12 +148,12 @@ def test_a_call_is_read_from_the_pipelines_own_variables():
             return self.deep()
 
         def deep(self):
-            return call_of(self)
+            return call_arguments(self)
 
     call = Pipe()(32, 48, num_frames=9)
-    assert call == Call(height=32, width=48, frames=9, timesteps=7, seed=9, cfg=2.5, prompt="a cat")
-    assert Pipe()(None, "wide") == Call(timesteps=7, seed=9, cfg=2.5, prompt="a cat")
-    assert call_of(Pipe()) == Call()
+    assert call == CallArguments(height=32, width=48, frames=9, timesteps=7, seed=9, cfg=2.5, prompt="a cat")
+    assert Pipe()(None, "wide") == CallArguments(timesteps=7, seed=9, cfg=2.5, prompt="a cat")
+    assert call_arguments(Pipe()) == CallArguments()
 
 
 class Config(dict):

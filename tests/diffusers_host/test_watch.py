@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safelight.decoders import shipped as shipped_module
+from safelight.cli import demo_sampler
 from safelight.decoders.decoder import to_bytes
-from safelight.decoders.errors import RunError, SinkError, UnknownDecoderError, UnknownSpaceError
-from safelight.decoders.shipped import open_shipped
-from safelight.hosts import demo
+from safelight.decoders.files import shipped as shipped_module
+from safelight.decoders.files.shipped import open_shipped
+from safelight.errors import RunError, SinkError, UnknownDecoderError, UnknownSpaceError
 from safelight.hosts.diffusers import Options, Previews, watch
 from safelight.preview.manifest import read_manifest
-from safelight.preview.sink import Sink
+from safelight.preview.sinks.base import Sink
 from tiny_pipelines import FAMILIES, OLD, STEPS, cogvideox, kl, noise, wan_transformer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -239,7 +239,7 @@ def test_x0_is_what_the_models_output_makes_it(sd1, tmp_path, monkeypatch):
             SD1.run(sd1, guidance_scale=3.0, negative_prompt_embeds=noise(1, 6, 8))
     finally:
         handle.remove()
-    from safelight.preview.saved import SavedRun
+    from safelight.preview.saved_run import SavedRun
 
     saved = SavedRun.open(run.folder)
     assert len(expected) == STEPS
@@ -419,14 +419,14 @@ def test_a_pipeline_is_not_kept_alive(sd1):
     assert seen() is None
 
 
-@pytest.mark.parametrize("where", ["recover", "family_of", "next_folder"])
+@pytest.mark.parametrize("where", ["recover", "family_of", "create_numbered_folder"])
 def test_a_fault_of_ours_costs_previews_alone(sd1, tmp_path, monkeypatch, where):
     from safelight.hosts import x0
-    from safelight.hosts.diffusers import sampling
+    from safelight.hosts.diffusers import watched_run
 
     plain = SD1.run(sd1)
     with watch(sd1, tmp_path, screen="off") as run:
-        monkeypatch.setattr(x0 if where == "recover" else sampling, where, lambda *_: 1 / 0)
+        monkeypatch.setattr(x0 if where == "recover" else watched_run, where, lambda *_: 1 / 0)
         result = SD1.run(sd1)
     assert np.array_equal(plain, result)
     assert untouched(sd1)
@@ -477,9 +477,9 @@ def test_a_screen_that_follows_a_run_is_told_whose_it_is_and_how_to_stop_it(sd1)
 def test_a_real_picture_comes_out_of_the_noise_upright_and_in_its_colours(make, monkeypatch):
     """FLUX.2's pipeline with the demo's exact denoiser in place of its model; wider than high."""
     _, pipe = make("Flux2")
-    latents = demo.load_latents()
+    latents = demo_sampler.load_latents()
     height, width = latents.shape[2] - 40, latents.shape[3] - 16
-    denoise = demo.ExactDenoiser(latents, (height, width))
+    denoise = demo_sampler.ExactDenoiser(latents, (height, width))
     final = []
 
     def forward(hidden_states, timestep, **_):
@@ -494,7 +494,7 @@ def test_a_real_picture_comes_out_of_the_noise_upright_and_in_its_colours(make, 
             height=height * 2,
             width=width * 2,
             prompt_embeds=noise(1, 6, 8),
-            sigmas=demo.schedule(8)[:-1],
+            sigmas=demo_sampler.schedule(8)[:-1],
             num_inference_steps=8,
             generator=torch.Generator().manual_seed(7),
             output_type="latent",
@@ -782,7 +782,7 @@ def test_what_is_no_pipeline_is_told(thing):
 
 
 def test_a_folder_with_decoders_is_looked_into(sd1, tmp_path):
-    shipped = Path(shipped_module.__file__).parents[1] / "weights" / "sd1-linear-keturn.safetensors"
+    shipped = Path(shipped_module.__file__).parents[2] / "weights" / "sd1-linear-keturn.safetensors"
     (tmp_path / "mine.safetensors").write_bytes(shipped.read_bytes())
     for folder in (tmp_path, str(tmp_path), [tmp_path]):
         with watch(sd1, screen="off", decoder_folder=folder, decoder="mine.safetensors") as run:

@@ -8,10 +8,20 @@ from itertools import combinations_with_replacement
 import numpy as np
 import pytest
 import torch
-from safelight.decoders.errors import FitError
-from safelight.decoders.files import build
-from safelight.fitting import closed
-from safelight.fitting.closed import FORMAT, MAX_FEATURES, RIDGES, Form, Ridges, Sums, choose_ridge, digest, weights
+from safelight.decoders.files.decoder_file import build
+from safelight.errors import FitError
+from safelight.fitting import least_squares
+from safelight.fitting.least_squares import (
+    FORMAT,
+    MAX_FEATURES,
+    RIDGES,
+    Form,
+    Ridges,
+    Sums,
+    choose_ridge,
+    digest,
+    weights,
+)
 from safetensors.torch import save_file
 
 FORMS = [
@@ -144,7 +154,7 @@ def test_pictures_in_strips_give_the_sums_of_pictures_as_a_whole(monkeypatch):
     form = Form(channels=3, degree=2, kernel=5, subpixel=2)
     latents, rgb = pictures(2, form, size=(9, 4))
     whole = sums_of(form, (latents, rgb))
-    monkeypatch.setattr(closed, "ROWS", 7)
+    monkeypatch.setattr(least_squares, "ROWS", 7)
     strips = sums_of(form, (latents, rgb))
     for name in ("xx", "xy", "yy"):
         torch.testing.assert_close(getattr(strips, name), getattr(whole, name), rtol=1e-12, atol=1e-12)
@@ -163,11 +173,11 @@ def test_sums_do_not_grow_with_pictures():
 
 def test_features_are_made_of_a_strip_at_a_time(monkeypatch):
     form = Form(channels=4, kernel=7)
-    most, features = [], closed.features
-    monkeypatch.setattr(closed, "features", lambda *args: most.append(len(x := features(*args))) or x)
+    most, features = [], least_squares.features
+    monkeypatch.setattr(least_squares, "features", lambda *args: most.append(len(x := features(*args))) or x)
     sums_of(form, pictures(1, form, size=(192, 64)))
     assert sum(most) == 192 * 64
-    assert max(most) <= closed.ROWS
+    assert max(most) <= least_squares.ROWS
 
 
 @pytest.mark.parametrize("form", FORMS[::3], ids=str)

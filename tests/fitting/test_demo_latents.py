@@ -5,12 +5,12 @@ import json
 
 import pytest
 import torch
-from safelight.decoders import shipped
-from safelight.decoders.errors import DecoderFileError
-from safelight.decoders.files import read_decoder
-from safelight.fitting import demo_latents
+from safelight.decoders.files import shipped
+from safelight.decoders.files.decoder_file import read_decoder
+from safelight.errors import DecoderFileError
 from safelight.fitting.encoders import ARCHITECTURES
-from safelight.fitting.scenes import SCENES, title
+from safelight.tools import demo_latents
+from safelight.tools.scenes import SCENES, title
 from safetensors import safe_open
 
 SHIPPED = shipped.WEIGHTS / "demo-flux2-latents.safetensors"

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from safelight.decoders.errors import DecoderFileError, MisshapenFileError, PickledFileError
-from safelight.fitting.encoders import ARCHITECTURES, Encoder, read_encoder
+from safelight.errors import DecoderFileError, MisshapenFileError, PickledFileError
+from safelight.fitting.encoders import ARCHITECTURES, TaesdEncoder, read_encoder
 from safetensors.torch import save_file
 
 SHAPES = [("taesd", 4, 8), ("taesd", 16, 8), ("taef2", 32, 8), ("taesana", 32, 32)]
@@ -113,4 +113,4 @@ def test_a_missing_file_is_told(tmp_path):
 
 def test_the_scale_follows_from_the_strides():
     with torch.device("meta"):
-        assert Encoder("taesana", 32).scale == 32
+        assert TaesdEncoder("taesana", 32).scale == 32

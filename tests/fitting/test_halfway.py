@@ -5,12 +5,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from safelight.decoders.conv import Conv
-from safelight.decoders.files import build
-from safelight.fitting.halfway import (
-    HALFWAY,
+from safelight.decoders.files.decoder_file import build
+from safelight.decoders.nets.conv import Conv
+from safelight.fitting.noisy_latents import (
     MAX_SIGMA,
     MEAN_OF,
+    NOISY_LATENTS,
     PATCH,
     PRIOR,
     RUN,
@@ -18,10 +18,10 @@ from safelight.fitting.halfway import (
     blend,
     blurred,
     denoised,
-    halfway_pairs,
-    judge_halfway,
     mean_of,
     noisy,
+    noisy_pairs,
+    score_noisy_latents,
     vary,
 )
 
@@ -68,11 +68,11 @@ def test_a_blur_is_the_mean_around_each_latent_pixel(size):
         torch.testing.assert_close(found[:, :, i, j], sum(around) / size**2)
 
 
-@pytest.mark.parametrize("title", HALFWAY)
+@pytest.mark.parametrize("title", NOISY_LATENTS)
 def test_every_change_keeps_the_shape_and_leaves_its_latents_as_they_were(title):
     x = latents_of()
     before = x.clone()
-    changed = HALFWAY[title](x, any_generator())
+    changed = NOISY_LATENTS[title](x, any_generator())
     assert changed.shape == x.shape
     assert not torch.equal(changed, x)
     assert torch.equal(x, before)
@@ -136,22 +136,22 @@ def teacher(latents):
 
 
 def test_a_teacher_decodes_the_very_latents_that_are_kept():
-    pairs = halfway_pairs(latents_of(19), teacher, noisy(0.3), seed=3)
+    pairs = noisy_pairs(latents_of(19), teacher, noisy(0.3), seed=3)
     expected = (teacher(pairs.latents.float()).clamp(0, 1) * 255).round().byte()
     assert torch.equal(pairs.pixels, expected)
     assert pairs.downscale == 2
 
 
 def test_the_seed_decides_the_noise():
-    first, again, other = (halfway_pairs(latents_of(), teacher, noisy(0.3), seed).latents for seed in (1, 1, 2))
+    first, again, other = (noisy_pairs(latents_of(), teacher, noisy(0.3), seed).latents for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_half_precision_latents_are_changed_in_single_precision():
     x = latents_of().half()
-    expected = halfway_pairs(x.float(), teacher, blend(0.3)).latents
-    assert torch.equal(halfway_pairs(x, teacher, blend(0.3)).latents, expected)
+    expected = noisy_pairs(x.float(), teacher, blend(0.3)).latents
+    assert torch.equal(noisy_pairs(x, teacher, blend(0.3)).latents, expected)
 
 
 # What decoders score on them.
@@ -167,13 +167,13 @@ def affine(weight, bias=0.5):
 def scores(*nets, latents=None):
     teacher = affine(0.1)
     latents = latents_of(PRIOR + 2, size=(12, 12)) if latents is None else latents
-    return dict(judge_halfway(nets, latents, teacher))
+    return dict(score_noisy_latents(nets, latents, teacher))
 
 
 def test_the_teacher_itself_has_no_flicker_no_cast_and_all_the_detail():
     found = scores(affine(0.1))
-    assert list(found) == [*HALFWAY, "flicker", "cast", "detail"]
-    assert all(found[title][0] > 55 for title in HALFWAY)
+    assert list(found) == [*NOISY_LATENTS, "flicker", "cast", "detail"]
+    assert all(found[title][0] > 55 for title in NOISY_LATENTS)
     assert found["flicker"][0] < 0.6  # of 255: the teacher's picture was rounded to bytes
     assert found["cast"][0] < 0.2
     assert found["detail"][0] == pytest.approx(1, abs=0.02)
@@ -207,7 +207,7 @@ def test_flicker_is_the_change_between_steps_that_the_teacher_does_not_show():
     squares = [float((now - then).square().mean()) for then, now in pairwise(errors)]
     expected = 255 * math.sqrt(sum(squares) / len(squares))
     assert scores(affine(0.3), latents=latents)["flicker"][0] == pytest.approx(expected, rel=0.02)
-    assert set(RUN) <= set(HALFWAY)
+    assert set(RUN) <= set(NOISY_LATENTS)
 
 
 # The mixture.

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from safelight.decoders.errors import FitError
-from safelight.fitting.judge import MAX_PSNR_DB, at_size, cast, detail, psnr_db, ssim
+from safelight.errors import FitError
+from safelight.fitting.metrics import MAX_PSNR_DB, at_size, cast, detail, psnr_db, ssim
 
 
 def picture(*shape, seed=0):

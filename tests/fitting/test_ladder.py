@@ -7,14 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safelight.decoders.decoder import Card
-from safelight.decoders.errors import FitError
-from safelight.decoders.files import read_decoder, write_decoder
-from safelight.decoders.kinds import KINDS
-from safelight.decoders.polynomial import Polynomial
-from safelight.fitting import closed
-from safelight.fitting.judge import psnr_db, ssim
-from safelight.fitting.ladder import LADDER, SUBPIXEL_MOST, fit, measure
+from safelight.decoders.files.decoder_file import read_decoder, write_decoder
+from safelight.decoders.nets.polynomial import Polynomial
+from safelight.decoders.nets.registry import KINDS
+from safelight.errors import FitError
+from safelight.fitting import least_squares
+from safelight.fitting.metrics import psnr_db, ssim
 from safelight.fitting.pairs import Pairs
+from safelight.fitting.presets import PRESETS, SUBPIXEL_MOST, fit, measure
 from safelight.fitting.train import CHUNK, Recipe
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
@@ -22,13 +22,13 @@ SHORT = Recipe(steps=20, batch=4, lr=1e-2)
 
 
 def fitted(name, toy_pairs, **kwargs):
-    rung = LADDER[name]
+    rung = PRESETS[name]
     return fit(rung, toy_pairs(24), toy_pairs(6, seed=1), rung.recipe and SHORT, **kwargs).net
 
 
-@pytest.mark.parametrize("name", LADDER)
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_rung_becomes_a_file_that_decodes_as_the_net_does(toy_pairs, tmp_path, name):
-    net, rung = fitted(name, toy_pairs), LADDER[name]
+    net, rung = fitted(name, toy_pairs), PRESETS[name]
     assert not net.training
     assert not any(parameter.requires_grad for parameter in net.parameters())
     settings = rung.settings(4, 2)
@@ -40,9 +40,9 @@ def test_a_rung_becomes_a_file_that_decodes_as_the_net_does(toy_pairs, tmp_path,
     assert decoder.scale == (2 if name in ("subpixel", "conv", "conv-full") else 1)
 
 
-@pytest.mark.parametrize("name", LADDER)
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_rung_shows_the_picture(toy_pairs, name):
-    rung = LADDER[name]
+    rung = PRESETS[name]
     net = fit(rung, toy_pairs(24), toy_pairs(6, seed=1), rung.recipe and replace(SHORT, steps=100)).net
     assert measure(net, toy_pairs(6, seed=2))["psnr_latent_db"] > 20
 
@@ -55,7 +55,7 @@ def test_a_higher_degree_is_more_truthful(toy_pairs):
 
 @pytest.mark.parametrize("helps", [True, False])
 def test_a_closed_form_is_solved_on_all_pairs_with_the_ridge_chosen_on_those_held(toy_pairs, monkeypatch, helps):
-    monkeypatch.setattr(closed, "OVERALL_RIDGES", (0.0 if helps else math.inf,))
+    monkeypatch.setattr(least_squares, "OVERALL_RIDGES", (0.0 if helps else math.inf,))
     pairs, held = toy_pairs(12), toy_pairs(4, seed=1)
     both = pairs + held
     x = both.latents.permute(0, 2, 3, 1).reshape(-1, 4).double()
@@ -63,7 +63,7 @@ def test_a_closed_form_is_solved_on_all_pairs_with_the_ridge_chosen_on_those_hel
     x = torch.cat([x, helps * means, torch.ones(len(x), 1)], 1)
     y = both.rgb(1).permute(0, 2, 3, 1).reshape(-1, 3).double()
     expected = torch.linalg.lstsq(x, y, driver="gelsd").solution
-    net = fit(LADDER["affine"], pairs, held).net
+    net = fit(PRESETS["affine"], pairs, held).net
     torch.testing.assert_close(net.weight[:, :, 0, 0].double(), expected[:4].T, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(net.overall.double(), expected[4:8].T, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(net.bias.double(), expected[8], rtol=1e-3, atol=1e-4)
@@ -79,7 +79,7 @@ def test_a_host_that_runs_without_gradients_gets_the_same_net(toy_pairs, name, m
     assert not any(tensor.is_inference() for tensor in net.parameters())
 
 
-@pytest.mark.parametrize("name", LADDER)
+@pytest.mark.parametrize("name", PRESETS)
 def test_the_global_random_state_is_left_alone(toy_pairs, name):
     before = torch.get_rng_state()
     fitted(name, toy_pairs)
@@ -96,23 +96,23 @@ def test_a_rung_too_large_for_the_channels_is_refused_with_the_numbers(toy_pairs
     pairs = toy_pairs(2)
     wide = Pairs(pairs.latents.repeat(1, 8, 1, 1), pairs.pixels)
     with pytest.raises(FitError, match=r"degree 3 in 32 channels .* 6,544 features"):
-        fit(LADDER["cubic"], wide, wide)
+        fit(PRESETS["cubic"], wide, wide)
 
 
 def test_too_few_pictures_for_a_rung_are_refused(toy_pairs):
     with pytest.raises(FitError, match="128 latent pixels are too few for 196 features"):
-        fit(LADDER["neighbourhood"], toy_pairs(2), toy_pairs(1, seed=1))
+        fit(PRESETS["neighbourhood"], toy_pairs(2), toy_pairs(1, seed=1))
 
 
 @pytest.mark.parametrize(("downscale", "subpixels"), [(1, 1), (2, 2), (8, 8), (16, 8), (32, 8), (12, 6), (14, 7)])
 def test_sub_pixels_are_a_whole_part_of_what_the_vae_enlarges(downscale, subpixels):
-    assert {LADDER[name].settings(4, downscale)["subpixel"] for name in ("subpixel", "conv-full")} == {subpixels}
+    assert {PRESETS[name].settings(4, downscale)["subpixel"] for name in ("subpixel", "conv-full")} == {subpixels}
     assert subpixels <= SUBPIXEL_MOST
 
 
 @pytest.mark.parametrize("channels", [4, 16, 32])
 def test_small_convolutions_have_no_more_numbers_than_promised(channels):
-    rung = LADDER["conv"]
+    rung = PRESETS["conv"]
     with torch.device("meta"):
         net = KINDS[rung.kind](**rung.settings(channels, 8))
     assert sum(parameter.numel() for parameter in net.parameters()) <= 30_000

@@ -10,19 +10,19 @@ import torch
 import torch.nn.functional as F
 from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.decoder import Card
-from safelight.decoders.errors import FitError
-from safelight.decoders.files import build, read_card, read_decoder, write_decoder
-from safelight.decoders.identify import Evidence, identify, unknown
-from safelight.decoders.polynomial import Polynomial
-from safelight.decoders.space_table import SPACES
-from safelight.decoders.spaces import LatentSpace
-from safelight.decoders.tensors import open_tensors, write_tensors
-from safelight.fitting import knowledge as knowing
-from safelight.fitting import learned as learning
-from safelight.fitting.closed import Form, features
-from safelight.fitting.judge import at_size, psnr_db
-from safelight.fitting.knowledge import Knowledge, Lesson, NewerError
-from safelight.fitting.learned import inspect, learn, reset
+from safelight.decoders.files.decoder_file import build, read_card, read_decoder, write_decoder
+from safelight.decoders.files.tensor_file import open_tensors, write_tensors
+from safelight.decoders.latents.identify import Evidence, identify, unknown
+from safelight.decoders.latents.space import LatentSpace
+from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.nets.polynomial import Polynomial
+from safelight.errors import FitError
+from safelight.fitting.least_squares import Form, features
+from safelight.fitting.metrics import at_size, psnr_db
+from safelight.fitting.online import state as knowing
+from safelight.fitting.online import update as learning
+from safelight.fitting.online.state import DecodedPair, NewerError, OnlineState
+from safelight.fitting.online.update import inspect, learn, reset
 
 SDXL = SPACES["sdxl"]
 NAME = "sdxl-learned.safetensors"
@@ -45,7 +45,7 @@ def lesson(seed, size=(24, 32), channels=4, batch=1):
     latents = F.interpolate(coarse, size=size, mode="bicubic") + 0.1 * torch.randn(
         batch, channels, *size, generator=generator
     )
-    return Lesson(latents, decode(latents))
+    return DecodedPair(latents, decode(latents))
 
 
 def teach(folder, seeds, space=SDXL, evidence=None, **made):
@@ -53,7 +53,7 @@ def teach(folder, seeds, space=SDXL, evidence=None, **made):
 
 
 def known(folder, space="sdxl"):
-    return Knowledge.load(folder / "learned" / f"{space}.safetensors")
+    return OnlineState.load(folder / "learned" / f"{space}.safetensors")
 
 
 def auto(folder, space=SDXL, evidence=None):
@@ -92,7 +92,7 @@ def test_where_what_ships_is_better_nothing_is_offered(tmp_path):
 
     def flux2(seed):
         latents = lesson(seed, channels=32, size=(16, 16)).latents
-        return Lesson(latents, at_size(shipped.decode(latents), 16, 16))
+        return DecodedPair(latents, at_size(shipped.decode(latents), 16, 16))
 
     for seed in range(10):
         learn(tmp_path, space, flux2(seed), Catalogue([tmp_path]))
@@ -130,14 +130,14 @@ def test_a_solution_is_the_least_squares_of_numpy(tmp_path):
 def test_what_is_known_survives_a_restart_bit_for_bit(tmp_path, monkeypatch):
     """Nothing is kept in memory between two decodes; a save and a load change nothing, not even what is drawn next."""
     monkeypatch.setattr(knowing, "MOST_HELD", 2)
-    one = Knowledge(SDXL)
+    one = OnlineState(SDXL)
     for seed in range(25):
         one.add(lesson(seed))
         one.save(tmp_path / "a.safetensors")
-        again = Knowledge.load(tmp_path / "a.safetensors")
+        again = OnlineState.load(tmp_path / "a.safetensors")
         assert all(torch.equal(again.sums[k].xx, one.sums[k].xx) for k in one.sums)
         one = again
-    whole = Knowledge(SDXL)
+    whole = OnlineState(SDXL)
     for seed in range(25):
         whole.add(lesson(seed))
     assert all(torch.equal(whole.sums[k].xy, one.sums[k].xy) for k in one.sums)
@@ -148,9 +148,9 @@ def test_what_is_known_survives_a_restart_bit_for_bit(tmp_path, monkeypatch):
 def test_while_little_is_known_no_tensor_is_empty(tmp_path):
     """Safetensors before 0.4.4 cannot read one."""
     path = tmp_path / "a.safetensors"
-    Knowledge(SDXL).save(path)
+    OnlineState(SDXL).save(path)
     assert all(tensor.numel() for tensor in open_tensors(path)[1].values())
-    assert Knowledge.load(path).held == []
+    assert OnlineState.load(path).held == []
 
 
 def test_the_same_latents_teach_nothing_twice_and_stay_on_their_side(tmp_path):
@@ -164,17 +164,19 @@ def test_the_same_latents_teach_nothing_twice_and_stay_on_their_side(tmp_path):
 
 
 def test_of_a_batch_only_what_is_new_is_learned():
-    one = Knowledge(SDXL)
+    one = OnlineState(SDXL)
     first, batch = lesson(0), lesson(1, batch=3)
     one.add(first)
     one.add(lesson(2))  # held back
-    repeated = Lesson(torch.cat([first.latents, *([batch.latents] * 2)]), torch.cat([first.rgb, *([batch.rgb] * 2)]))
+    repeated = DecodedPair(
+        torch.cat([first.latents, *([batch.latents] * 2)]), torch.cat([first.rgb, *([batch.rgb] * 2)])
+    )
     assert one.add(repeated)
     assert one.pictures == 4
 
 
 def test_the_second_of_each_four_decodes_is_held_back_and_never_fitted_on():
-    one, held = Knowledge(SDXL), []
+    one, held = OnlineState(SDXL), []
     for seed in range(12):
         pixels, count = one.pixels, len(one.held)
         one.add(lesson(seed))
@@ -186,7 +188,7 @@ def test_the_second_of_each_four_decodes_is_held_back_and_never_fitted_on():
 
 def test_five_hundred_decodes_take_no_more_room_than_the_bound(tmp_path, monkeypatch):
     monkeypatch.setattr(knowing, "MOST_SEEN", 100)
-    one, sizes = Knowledge(SDXL), []
+    one, sizes = OnlineState(SDXL), []
     for seed in range(500):
         one.add(lesson(seed, size=(70, 2), batch=1))
         if seed % 50 == 49:
@@ -202,22 +204,22 @@ def test_five_hundred_decodes_take_no_more_room_than_the_bound(tmp_path, monkeyp
 def test_the_largest_that_is_written_can_be_read_again(tmp_path, monkeypatch):
     monkeypatch.setattr(knowing, "EVERY", 1)
     monkeypatch.setattr(knowing, "SECOND", 0)
-    one = Knowledge(LatentSpace(name="wide", title="Wide", channels=256, source="a test"))
-    one.add(Lesson(torch.randn(24, 256, 64, 64), torch.rand(24, 3, 64, 64)))
+    one = OnlineState(LatentSpace(name="wide", title="Wide", channels=256, source="a test"))
+    one.add(DecodedPair(torch.randn(24, 256, 64, 64), torch.rand(24, 3, 64, 64)))
     one.save(tmp_path / "a.safetensors")
-    assert len(Knowledge.load(tmp_path / "a.safetensors").held) == 24
+    assert len(OnlineState.load(tmp_path / "a.safetensors").held) == 24
 
 
 def test_what_is_held_back_is_a_fair_choice_of_all():
     """Each of 200 pictures is among the 24 about as often, early or late."""
     early = 0
     for repeat in range(40):
-        one = Knowledge(SDXL)
+        one = OnlineState(SDXL)
         one.decodes = 1
         for seed in range(200):
             picture = torch.full((1, 4, 1, 1), (repeat * 200 + seed) / 8192)
             one.decodes = 1
-            one.add(Lesson(picture, picture[:, :3]))
+            one.add(DecodedPair(picture, picture[:, :3]))
         early += sum(float(held.pair.latents[0, 0, 0, 0]) < (repeat * 200 + 100) / 8192 for held in one.held)
     assert 0.45 < early / (40 * 24) < 0.55
 
@@ -313,14 +315,14 @@ def test_what_is_no_pair_of_the_space_changes_nothing(tmp_path, latents, rgb, ma
     teach(tmp_path, range(2))
     content = (tmp_path / "learned" / "sdxl.safetensors").read_bytes()
     with pytest.raises(FitError, match=match):
-        learn(tmp_path, SDXL, Lesson(latents, rgb), Catalogue([tmp_path]))
+        learn(tmp_path, SDXL, DecodedPair(latents, rgb), Catalogue([tmp_path]))
     assert (tmp_path / "learned" / "sdxl.safetensors").read_bytes() == content
 
 
 def test_grey_pictures_are_learned_of_but_offer_nothing(tmp_path):
     grey = torch.full((1, 3, 24, 32), 0.5)
     for seed in range(8):
-        learn(tmp_path, SDXL, Lesson(lesson(seed).latents, grey), Catalogue([tmp_path]))
+        learn(tmp_path, SDXL, DecodedPair(lesson(seed).latents, grey), Catalogue([tmp_path]))
     assert not (tmp_path / NAME).exists()
 
 
@@ -328,12 +330,12 @@ def test_a_space_without_a_name_and_one_of_too_many_channels_are_refused(tmp_pat
     with pytest.raises(FitError, match="without a name"):
         teach(tmp_path, [0], unknown(Evidence(host="comfyui", channels=4)))
     with pytest.raises(FitError, match="channels"):
-        Knowledge(LatentSpace(name="wide", title="Wide", channels=257, source="a test"))
+        OnlineState(LatentSpace(name="wide", title="Wide", channels=257, source="a test"))
 
 
 @pytest.mark.parametrize(("channels", "kernel"), [(4, 7), (16, 7), (24, 7), (32, 5), (48, 5), (128, 3), (256, 1)])
 def test_the_neighbourhood_is_the_largest_that_can_be_solved(channels, kernel):
-    sums = Knowledge(LatentSpace(name="a", title="A", channels=channels, source="a test")).sums
+    sums = OnlineState(LatentSpace(name="a", title="A", channels=channels, source="a test")).sums
     assert set(sums) == {1, kernel}
     assert sums[kernel].form.features <= knowing.MOST_FEATURES
 

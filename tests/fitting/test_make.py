@@ -8,19 +8,19 @@ import torch
 import torch.nn.functional as F
 from safelight.decoders.catalogue import Candidate, Catalogue
 from safelight.decoders.decoder import Card, Decoder
-from safelight.decoders.errors import DecoderFileError, FitError
-from safelight.decoders.files import read_card, read_decoder, write_decoder
-from safelight.decoders.merit import LIGHT, gain_db
-from safelight.decoders.polynomial import Polynomial
-from safelight.decoders.space_table import SPACES
-from safelight.decoders.spaces import LatentSpace
-from safelight.fitting import made as telling
+from safelight.decoders.files.decoder_file import read_card, read_decoder, write_decoder
+from safelight.decoders.latents.space import LatentSpace
+from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.nets.polynomial import Polynomial
+from safelight.decoders.ranking import LIGHT, gain_db
+from safelight.errors import DecoderFileError, FitError
+from safelight.fitting import result as telling
 from safelight.fitting import train as training
-from safelight.fitting.ladder import measure
-from safelight.fitting.made import BESIDE_MOST, AtHand
-from safelight.fitting.make import CLASSES, make
-from safelight.fitting.material import described, split
+from safelight.fitting.dataset import described, split
+from safelight.fitting.fit import CLASSES, fit_decoders
 from safelight.fitting.pairs import Pairs
+from safelight.fitting.presets import measure
+from safelight.fitting.result import BESIDE_MOST, BestAvailable
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 SPACE = SPACES["sd1"]
@@ -50,7 +50,7 @@ def material(toy_pairs):
 def fitted(material, poor, tmp_path):
     def fit(kind="affine", space=SPACE, at_hand=None, **kwargs):
         chosen = {"source": "a test", "changes": SHORT, **kwargs}
-        return make(kind, space, material, at_hand or AtHand(in_use=poor), tmp_path, **chosen)
+        return fit_decoders(kind, space, material, at_hand or BestAvailable(in_use=poor), tmp_path, **chosen)
 
     return fit
 
@@ -135,7 +135,7 @@ def test_parts_of_two_spaces_are_refused(toy_pairs):
 
 def test_a_decoder_says_what_it_is_worth_beside_what_is_in_use(fitted, material, poor):
     other = table_of([[0.2, 0.0, 0.0], [0.0, 0.2, 0.0], [0.0, 0.0, 0.2], [0.0, 0.0, 0.0]], "other")
-    made = fitted(at_hand=AtHand(in_use=poor, others=[other]))
+    made = fitted(at_hand=BestAvailable(in_use=poor, others=[other]))
     [new] = made.new
     metrics = new.card.metrics
     assert {key: metrics[key] for key in ("psnr_latent_db", "psnr_full_db", "ssim_full")} == measure(
@@ -160,7 +160,7 @@ def test_a_decoder_says_what_it_is_worth_beside_what_is_in_use(fitted, material,
 
 def test_what_is_worse_is_kept_out_of_auto_and_says_so(fitted):
     good = fitted("quadratic").new[0]
-    made = fitted(at_hand=AtHand(in_use=good))
+    made = fitted(at_hand=BestAvailable(in_use=good))
     assert made.best is good
     [verdict] = made.verdicts()
     assert verdict.startswith("sd1-affine: kept out of auto: ")
@@ -169,7 +169,7 @@ def test_what_is_worse_is_kept_out_of_auto_and_says_so(fitted):
 
 def test_what_another_at_hand_is_ahead_of_is_kept_out_as_well(fitted, poor):
     ahead = fitted("quadratic").new[0]
-    made = fitted(at_hand=AtHand(in_use=poor, others=[ahead]))
+    made = fitted(at_hand=BestAvailable(in_use=poor, others=[ahead]))
     assert "kept out of auto" in made.verdicts()[0]
     assert "sd1-quadratic" in made.verdicts()[0]
 
@@ -179,13 +179,13 @@ def test_what_a_cpu_cannot_do_in_passing_is_for_accelerators(fitted, poor, monke
     made = fitted()
     assert made.best is poor
     assert "on a GPU only, 12 multiplications for each latent pixel" in made.verdicts()[0]
-    assert fitted(at_hand=AtHand(in_use=poor, accelerated=True)).best.name == "sd1-affine"
+    assert fitted(at_hand=BestAvailable(in_use=poor, accelerated=True)).best.name == "sd1-affine"
 
 
 def test_what_is_heavy_and_worse_is_not_said_to_be_taken_anywhere(fitted, monkeypatch):
     good = fitted("quadratic").new[0]
     monkeypatch.setattr(telling, "LIGHT", 10)
-    [verdict] = fitted(at_hand=AtHand(in_use=good)).verdicts()
+    [verdict] = fitted(at_hand=BestAvailable(in_use=good)).verdicts()
     assert verdict.startswith("sd1-affine: kept out of auto: ")
     assert "GPU" not in verdict
 
@@ -204,7 +204,7 @@ def test_auto_keeps_the_best_of_each_class(fitted, monkeypatch):
 
 def test_what_auto_cannot_fit_is_noted(poor, toy_pairs, tmp_path):
     few = split(toy_pairs(5), "few", range(5))
-    made = make("auto", SPACE, few, AtHand(in_use=poor), tmp_path, source="a test", changes=SHORT)
+    made = fit_decoders("auto", SPACE, few, BestAvailable(in_use=poor), tmp_path, source="a test", changes=SHORT)
     assert [decoder.card.name for decoder in made.new]
     assert any(note.startswith("neighbourhood: ") and "too few" in note for note in made.notes)
 
@@ -212,7 +212,7 @@ def test_what_auto_cannot_fit_is_noted(poor, toy_pairs, tmp_path):
 def test_one_kind_that_cannot_be_fitted_is_told(fitted, poor, toy_pairs, tmp_path):
     few = split(toy_pairs(4), "few", range(4))
     with pytest.raises(FitError, match="128 latent pixels are too few for 196 features"):
-        make("neighbourhood", SPACE, few, AtHand(in_use=poor), tmp_path, source="a test")
+        fit_decoders("neighbourhood", SPACE, few, BestAvailable(in_use=poor), tmp_path, source="a test")
 
 
 def test_latents_of_another_space_are_refused(fitted):
@@ -226,13 +226,15 @@ def test_what_is_worse_than_no_decoder_is_refused(fitted, material, tmp_path):
     generator = torch.Generator().manual_seed(1)
     noise = Pairs(torch.randn(material.fit.latents.shape, generator=generator), material.fit.pixels)
     with pytest.raises(FitError, match=r"worse than no decoder: .* less than principal .* of one kind"):
-        make("affine", SPACE, replace(material, fit=noise), AtHand(in_use=principal), tmp_path, source="a test")
+        fit_decoders(
+            "affine", SPACE, replace(material, fit=noise), BestAvailable(in_use=principal), tmp_path, source="a test"
+        )
 
 
 def test_the_first_decoder_of_a_space_is_taken(fitted, poor):
     principal = Catalogue().candidates(LatentSpace(name="mine", title="mine", channels=4, source="x"))[0].open()
     assert principal.card.kind == "principal"
-    made = fitted(at_hand=AtHand(in_use=principal))
+    made = fitted(at_hand=BestAvailable(in_use=principal))
     assert "auto takes it from the next run on" in made.verdicts()[0]
 
 
@@ -255,13 +257,13 @@ def test_files_hold_it_all_and_none_is_overwritten(fitted, tmp_path):
 def test_only_a_decoder_file_takes_a_name(fitted, poor, tmp_path):
     for file in ("sd1-affine.png", "sd1-affine-2.log"):
         (tmp_path / file).write_bytes(b"")
-    assert fitted(at_hand=AtHand(in_use=poor)).new[0].name == "sd1-affine"
+    assert fitted(at_hand=BestAvailable(in_use=poor)).new[0].name == "sd1-affine"
     (tmp_path / "sd1-affine.pth").write_bytes(b"")
-    assert fitted(at_hand=AtHand(in_use=poor)).new[0].name == "sd1-affine-2"
+    assert fitted(at_hand=BestAvailable(in_use=poor)).new[0].name == "sd1-affine-2"
 
 
 def test_a_name_that_ships_is_not_taken(fitted, poor):
-    made = fitted(at_hand=AtHand(in_use=poor, taken={"sd1-affine", "sd1-affine-2"}))
+    made = fitted(at_hand=BestAvailable(in_use=poor, taken={"sd1-affine", "sd1-affine-2"}))
     assert made.new[0].name == "sd1-affine-3"
 
 
@@ -355,7 +357,7 @@ def candidate(decoder):
 
 def test_at_hand_are_what_is_in_use_and_a_dozen_light_ones(poor):
     many = [table_of([[0.1] * 3] * 4, f"table-{i}") for i in range(20)]
-    at_hand = AtHand.of(Shelf(*map(candidate, many)), SPACE)
+    at_hand = BestAvailable.of(Shelf(*map(candidate, many)), SPACE)
     assert at_hand.in_use is many[0]
     assert len(at_hand.others) == BESIDE_MOST - 1
     assert at_hand.others[0] is many[1]
@@ -364,8 +366,8 @@ def test_at_hand_are_what_is_in_use_and_a_dozen_light_ones(poor):
 
 def test_heavy_ones_are_left_aside_unless_in_use(poor):
     heavy = Decoder(replace(poor.card, name="heavy", cost=LIGHT + 1), poor.net)
-    assert AtHand.of(Shelf(candidate(poor), candidate(heavy)), SPACE).others == []
-    assert AtHand.of(Shelf(candidate(heavy), candidate(poor)), SPACE).in_use is heavy
+    assert BestAvailable.of(Shelf(candidate(poor), candidate(heavy)), SPACE).others == []
+    assert BestAvailable.of(Shelf(candidate(heavy), candidate(poor)), SPACE).in_use is heavy
 
 
 def test_one_that_does_not_open_or_takes_other_latents_is_passed_over(poor):
@@ -374,7 +376,7 @@ def test_one_that_does_not_open_or_takes_other_latents_is_passed_over(poor):
 
     other = Decoder(replace(poor.card, name="other"), Polynomial(16))
     shelf = Shelf(Candidate(replace(poor.card, name="broken"), broken), candidate(other), candidate(poor))
-    at_hand = AtHand.of(shelf, SPACE)
+    at_hand = BestAvailable.of(shelf, SPACE)
     assert (at_hand.in_use, at_hand.others) == (poor, [])
 
 
@@ -383,7 +385,7 @@ def test_the_catalogue_agrees_on_what_auto_takes(fitted, tmp_path, toy_pairs):
     row = LatentSpace(name="mine", title="My space", channels=4, downscale=2, comfyui=("Mine",), source="a test")
     shelf = Catalogue([tmp_path])
     for kind in ("affine", "quadratic", "subpixel", "affine"):
-        made = fitted(kind, space=row, at_hand=AtHand.of(shelf, row))
+        made = fitted(kind, space=row, at_hand=BestAvailable.of(shelf, row))
         made.save(tmp_path)
         assert shelf.candidates(row)[0].name == made.best.name
 
@@ -403,4 +405,4 @@ def test_the_report_shows_the_truth_what_is_in_use_and_what_is_new(fitted):
 def test_decoder_files_of_others_are_no_trouble(fitted, tmp_path, poor):
     (tmp_path / "sd1-affine.safetensors").write_bytes(b"no decoder at all")
     write_decoder(tmp_path / "theirs.safetensors", poor.card, poor.net.state_dict())
-    assert fitted(at_hand=AtHand.of(Catalogue([tmp_path]), SPACE)).new[0].name == "sd1-affine-2"
+    assert fitted(at_hand=BestAvailable.of(Catalogue([tmp_path]), SPACE)).new[0].name == "sd1-affine-2"

@@ -5,8 +5,8 @@ import logging
 import numpy as np
 import pytest
 from PIL import Image
-from safelight.decoders.errors import FitError
-from safelight.fitting.pictures import MAX_SHORT_SIDE, crops, find
+from safelight.errors import FitError
+from safelight.fitting.image_crops import MAX_SHORT_SIDE, crops, find
 
 
 def ramp(width, height):

@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from safelight.decoders.errors import FitError
-from safelight.fitting.pictures import MIN_SPREAD
-from safelight.fitting.procedural import SIDES_PX, pictures
+from safelight.errors import FitError
+from safelight.fitting.image_crops import MIN_SPREAD
+from safelight.fitting.procedural_images import SIDES_PX, pictures
 
 SIZE = 128
 COUNT = 32

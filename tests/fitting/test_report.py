@@ -8,16 +8,16 @@ import pytest
 import torch
 from PIL import Image, ImageColor, ImageDraw
 from safelight.decoders.decoder import Card, Decoder
-from safelight.decoders.errors import FitError, LatentsError
-from safelight.decoders.polynomial import Polynomial
+from safelight.decoders.nets.polynomial import Polynomial
+from safelight.errors import FitError, LatentsError
 from safelight.fitting import report
-from safelight.fitting.ladder import measure
-from safelight.fitting.report import COLOURS, ROUNDS, Judged, chart, judge, sheet, table
+from safelight.fitting.presets import measure
+from safelight.fitting.report import COLOURS, ROUNDS, ScoredDecoder, chart, score, sheet, table
 
 
 def row(name, parameters=99, latent=20.0, full=18.0, ssim=0.5, ms=1.0):
     scores = {"psnr_latent_db": latent, "psnr_full_db": full, "ssim_full": ssim}
-    return Judged(
+    return ScoredDecoder(
         name=name, kind="polynomial", parameters=parameters, weight_bytes=4 * parameters, scores=scores, decode_ms=ms
     )
 
@@ -45,7 +45,7 @@ def test_decoders_are_scored_on_the_same_pairs_and_timed_in_turns(toy_pairs):
             ticks[-1] = now
         return now
 
-    found = judge(decoders, pairs, clock)
+    found = score(decoders, pairs, clock)
     assert [each.name for each in found] == ["a", "b"]
     assert [each.decode_ms for each in found] == [250.0, 625.0]  # of a batch of 8
     assert [each.scores for each in found] == [measure(each.net, pairs) for each in decoders]
@@ -54,7 +54,7 @@ def test_decoders_are_scored_on_the_same_pairs_and_timed_in_turns(toy_pairs):
 
 def test_pairs_of_another_space_are_not_judged(toy_pairs):
     with pytest.raises(LatentsError, match=r"decoder wide expects latents \[B, 16, H, W\]"):
-        judge([decoder("wide", 0.1, channels=16)], toy_pairs(2))
+        score([decoder("wide", 0.1, channels=16)], toy_pairs(2))
 
 
 # The table.

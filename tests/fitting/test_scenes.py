@@ -4,8 +4,8 @@ import time
 
 import numpy as np
 import pytest
-from safelight.decoders.errors import SafelightError
-from safelight.fitting.scenes import SCENES, draw, title
+from safelight.errors import SafelightError
+from safelight.tools.scenes import SCENES, draw, title
 
 SIZE = 24
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safelight.decoders.conv import LINEAR_KERNEL, Conv
-from safelight.decoders.errors import FitError
-from safelight.decoders.mlp import Mlp
+from safelight.decoders.nets.conv import LINEAR_KERNEL, Conv
+from safelight.decoders.nets.mlp import Mlp
+from safelight.errors import FitError
 from safelight.fitting import train as training
-from safelight.fitting.closed import Form, Sums
-from safelight.fitting.judge import psnr_db
+from safelight.fitting.least_squares import Form, Sums
+from safelight.fitting.metrics import psnr_db
 from safelight.fitting.pairs import Pairs
 from safelight.fitting.train import CHUNK, Progress, Recipe, evaluate, train
 from safetensors.torch import save

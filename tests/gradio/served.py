@@ -8,7 +8,7 @@ folder = Path(sys.argv[1])
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny  # noqa: E402
-from safelight.hosts.gradio import launch  # noqa: E402
+from safelight.hosts.gradio.app import launch  # noqa: E402
 
 pipeline = tiny.pipeline(folder / "words")
 pipeline.set_progress_bar_config(disable=True)

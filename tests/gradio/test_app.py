@@ -112,7 +112,7 @@ def test_what_the_pipeline_raises_is_told_and_the_next_run_goes_on(hand, served)
 
 
 def test_the_command_opens_a_pipeline_from_its_folder(served, tmp_path):
-    script = "import sys; from safelight.hosts.cli import main; sys.exit(main(sys.argv[1:]))"
+    script = "import sys; from safelight.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", script, "gradio", "--pipeline", str(served.folder / "pipeline")]
     environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False"}
     with subprocess.Popen(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safelight.decoders.errors import RunError
-from safelight.hosts import background
-from safelight.hosts.background import Background, enlarged, image_of, previews
+from safelight.errors import RunError
+from safelight.hosts.gradio import background_call
+from safelight.hosts.gradio.background_call import BackgroundCall, enlarged, image_of, previews
 from safelight.preview.picture import Picture
 
 WAIT_S = 20.0
@@ -69,7 +69,7 @@ class FakePipeline:
 def pipeline(monkeypatch):
     def pipeline(**facts):
         made = FakePipeline(**facts)
-        monkeypatch.setattr(background, "watch", made.watch)
+        monkeypatch.setattr(background_call, "watch", made.watch)
         return made
 
     return pipeline
@@ -111,7 +111,7 @@ def test_the_newest_picture_is_given_and_the_finished_image_at_last(pipeline):
 
 def test_who_is_slow_gets_fewer_pictures_and_the_newest(pipeline):
     pipe = pipeline(steps=5, result=None)
-    call = Background(pipe, (), {}, {})
+    call = BackgroundCall(pipe, (), {}, {})
     pipe.go_on.release(5)
     call._thread.join(WAIT_S)
     assert [picture.index for picture in call.pictures()] == [5]
@@ -141,7 +141,7 @@ def test_who_stops_asking_stops_the_pipeline(pipeline):
 
 def test_a_run_that_was_stopped_keeps_its_last_picture_and_gives_no_image(pipeline):
     pipe = pipeline(steps=100, result=SimpleNamespace(images=[Image.new("RGB", (4, 4))]))
-    call = Background(pipe, (), {}, {})
+    call = BackgroundCall(pipe, (), {}, {})
     pictures = call.pictures()
     pipe.go_on.release()
     assert next(pictures).index == 1
@@ -155,7 +155,7 @@ def test_a_run_that_was_stopped_keeps_its_last_picture_and_gives_no_image(pipeli
 
 def test_who_stops_before_the_first_step_is_heard_at_the_first_step(pipeline):
     pipe = pipeline(steps=100)
-    call = Background(pipe, (), {}, {})
+    call = BackgroundCall(pipe, (), {}, {})
     call.stop()
     pictures = call.pictures()
     pipe.go_on.release()
@@ -168,7 +168,7 @@ def test_who_stops_before_the_first_step_is_heard_at_the_first_step(pipeline):
 
 def test_a_pipeline_that_cannot_be_stopped_says_so_and_is_waited_for(pipeline):
     pipe = pipeline(steps=2, can_stop=False)
-    call = Background(pipe, (), {}, {})
+    call = BackgroundCall(pipe, (), {}, {})
     with pytest.raises(RunError, match="cannot be stopped"):
         call.stop()
     assert not call.stopped

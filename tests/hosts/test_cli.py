@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safelight.cli.main import main
 from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.decoder import Card, to_bytes
-from safelight.decoders.files import read_decoder, write_decoder
-from safelight.decoders.shipped import default_for, open_shipped
-from safelight.decoders.space_table import SPACES
-from safelight.decoders.spaces import LatentSpace
-from safelight.hosts.cli import main
+from safelight.decoders.files.decoder_file import read_decoder, write_decoder
+from safelight.decoders.files.shipped import default_for, open_shipped
+from safelight.decoders.latents.space import LatentSpace
+from safelight.decoders.latents.space_table import SPACES
 from safelight.preview.manifest import read_manifest
 from safetensors.torch import save_file
 
@@ -132,7 +132,7 @@ def test_what_comfyui_saves_is_brought_to_model_space(tmp_path, space):
 
 
 def test_a_decoder_may_be_named_by_its_file(tmp_path, latents):
-    from safelight.decoders.shipped import WEIGHTS
+    from safelight.decoders.files.shipped import WEIGHTS
 
     own = tmp_path / "mine.safetensors"
     own.write_bytes((WEIGHTS / "flux2-affine-sdcpp.safetensors").read_bytes())

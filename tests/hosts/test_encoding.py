@@ -3,9 +3,9 @@
 import diffusers
 import pytest
 import torch
-from safelight.decoders.errors import FitError
-from safelight.decoders.space_table import SPACES
-from safelight.hosts.encoding import encode, encoding_of
+from safelight.decoders.latents.space_table import SPACES
+from safelight.errors import FitError
+from safelight.hosts.vae_encode import encode, encoding_of
 
 RGB = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(3))
 

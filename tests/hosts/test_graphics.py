@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 from PIL import Image
-from safelight.hosts.graphics import Cells, CellSize, fit, half_blocks, iterm, kitty, sixel
+from safelight.screens.terminal_graphics import Cells, CellSize, fit, half_blocks, iterm, kitty, sixel
 
 LEVELS = (0, 95, 135, 175, 215, 255)
 XTERM = [*product(LEVELS, repeat=3), *((8 + 10 * i,) * 3 for i in range(24))]  # colours 16 to 255

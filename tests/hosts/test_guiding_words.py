@@ -1,6 +1,6 @@
 """Which words of a graph are a sampler's."""
 
-from safelight.hosts.comfyui.words import MAX_CHARS, guiding_words
+from safelight.hosts.comfyui.prompt_text import MAX_CHARS, guiding_words
 
 
 def node(kind, **inputs):

@@ -8,13 +8,14 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 from safelight.decoders.catalogue import Catalogue
-from safelight.decoders.errors import SinkError, UnknownDecoderError
-from safelight.decoders.space_table import SPACES
-from safelight.hosts.headless import numbered, recording
-from safelight.preview.encode import Encoding
+from safelight.decoders.latents.space_table import SPACES
+from safelight.errors import SinkError, UnknownDecoderError
+from safelight.hosts.script import recording
+from safelight.preview.images.encode import ImageEncoding
 from safelight.preview.manifest import read_manifest
-from safelight.preview.memory import Memory
-from safelight.preview.sink import Sink
+from safelight.preview.output_folder import numbered_folder
+from safelight.preview.sinks.base import Sink
+from safelight.preview.sinks.in_memory import InMemory
 from safelight.preview.step import Step
 
 SPACE = SPACES["sd1"]
@@ -157,7 +158,7 @@ def test_the_decoder_that_is_asked_for_is_used(tmp_path):
 
 
 def test_every_nth_step_is_recorded_with_the_last_encoded_as_asked(tmp_path):
-    encoding = Encoding(file_format="webp", enlarge="lanczos")
+    encoding = ImageEncoding(file_format="webp", enlarge="lanczos")
     with recording(tmp_path / "run", SPACE, every_n_steps=4, encoding=encoding) as (pipeline, folder):
         for index in range(1, 11):
             pipeline.offer(step_of(index, 10))
@@ -174,7 +175,7 @@ def test_what_is_shown_is_what_is_asked_for(tmp_path):
 
 
 def test_sinks_of_one_s_own_are_shown_everything(tmp_path):
-    memory = Memory()
+    memory = InMemory()
     with recording(tmp_path / "run", SPACE, sinks=[memory]) as (pipeline, _):
         for index in range(1, 4):
             pipeline.offer(step_of(index, 3))
@@ -219,9 +220,9 @@ def test_the_state_of_torch_is_left_alone_and_so_are_the_latents(tmp_path):
 
 
 def test_folders_are_numbered_from_one_without_touching_what_is_there(tmp_path):
-    assert numbered(tmp_path / "nowhere", "demo").name == "demo_00001"
+    assert numbered_folder(tmp_path / "nowhere", "demo").name == "demo_00001"
     for name in ("demo_00001", "demo_00003", "demo_x", "demo[1]_00001"):
         (tmp_path / name).mkdir()
-    assert numbered(tmp_path, "demo") == tmp_path / "demo_00002"
-    assert numbered(tmp_path, "demo[1]") == tmp_path / "demo[1]_00002"
-    assert numbered(tmp_path, "*") == tmp_path / "*_00001"
+    assert numbered_folder(tmp_path, "demo") == tmp_path / "demo_00002"
+    assert numbered_folder(tmp_path, "demo[1]") == tmp_path / "demo[1]_00002"
+    assert numbered_folder(tmp_path, "*") == tmp_path / "*_00001"

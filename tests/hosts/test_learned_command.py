@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
+from safelight.cli.learned import default_folder
+from safelight.cli.main import main
 from safelight.decoders.catalogue import Catalogue
-from safelight.decoders.space_table import SPACES
-from safelight.fitting.knowledge import Lesson
-from safelight.fitting.learned import learn
-from safelight.hosts.cli import main
-from safelight.hosts.learned import default_folder
+from safelight.decoders.latents.space_table import SPACES
+from safelight.fitting.online.state import DecodedPair
+from safelight.fitting.online.update import learn
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
@@ -30,7 +30,7 @@ def folder(tmp_path):
     for _ in range(8):
         latents = torch.randn(1, 4, 20, 30, generator=generator)
         rgb = (0.5 + torch.einsum("rc,bchw->brhw", table, latents)).clamp(0, 1)
-        learn(tmp_path, SPACES["sdxl"], Lesson(latents, rgb), Catalogue([tmp_path]))
+        learn(tmp_path, SPACES["sdxl"], DecodedPair(latents, rgb), Catalogue([tmp_path]))
     return tmp_path
 
 

@@ -6,13 +6,13 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F
-from safelight.decoders.errors import FitError
-from safelight.hosts.comfyui.learning import MOST_PICTURES, MOST_PIXELS, Learner, copied
+from safelight.errors import FitError
+from safelight.hosts.comfyui.online_learning import MOST_PICTURES, MOST_PIXELS, OnlineLearner, copied
 
 
 @pytest.fixture
 def learner():
-    learner = Learner(waiting=2)
+    learner = OnlineLearner(waiting=2)
     yield learner
     learner.close()
 
@@ -86,7 +86,7 @@ def test_nothing_holds_on_to_what_was_learned_from(learner):
 
 
 def test_closing_ends_what_is_being_done_and_drops_the_rest():
-    learner, gate, done = Learner(), Gate(), []
+    learner, gate, done = OnlineLearner(), Gate(), []
     learner.offer(gate)
     assert gate.begun.wait(10)
     learner.offer(lambda: done.append(1))
@@ -101,7 +101,7 @@ def test_closing_ends_what_is_being_done_and_drops_the_rest():
 
 def test_no_thread_is_begun_for_nothing():
     before = threading.active_count()
-    Learner().close()
+    OnlineLearner().close()
     assert threading.active_count() == before
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch.nn.functional as F
 from PIL import Image
-from safelight.decoders.errors import FitError
-from safelight.decoders.space_table import SPACES
-from safelight.hosts import material as drawing
-from safelight.hosts.material import CROPS_MOST, Pictures, expect_visible, gather
+from safelight.decoders.latents.space_table import SPACES
+from safelight.errors import FitError
+from safelight.fitting import encode_images as drawing
+from safelight.fitting.encode_images import CROPS_MOST, ImageSet, encode_images, expect_visible
 
 SD1 = SPACES["sd1"]
 
@@ -17,7 +17,7 @@ SD1 = SPACES["sd1"]
 def pictures(*sizes):
     draw = np.random.default_rng(0)
     each = (Image.fromarray(draw.integers(0, 256, (height, width, 3), np.uint8)) for width, height in sizes)
-    return Pictures(sizes=sizes, each=each)
+    return ImageSet(sizes=sizes, each=each)
 
 
 def encode(rgb):
@@ -26,7 +26,7 @@ def encode(rgb):
 
 
 def gathered(given, space=SD1, step=8, tell=lambda _: None, seed=0):
-    return gather(encode, given, space, step, seed, "Averages", tell)
+    return encode_images(encode, given, space, step, seed, "Averages", tell)
 
 
 def test_a_picture_has_crops_by_its_size():
@@ -80,7 +80,7 @@ def test_without_pictures_some_are_drawn(monkeypatch):
 
 def test_a_vae_of_another_scale_is_told():
     with pytest.raises(FitError, match=r"latents of 1/8 of the picture, as .* \(sd1\) has them, got 1/16"):
-        gather(
+        encode_images(
             lambda rgb: encode(F.avg_pool2d(rgb, 2)), pictures(*[(256, 256)] * 3), SD1, 16, 0, "Half", lambda _: None
         )
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 import pytest
-from safelight.hosts.comfyui.names import expand
+from safelight.hosts.comfyui.filename_tokens import expand
 
 NOW = datetime(2026, 3, 7, 5, 9, 2)
 GRAPH = {

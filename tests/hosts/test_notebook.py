@@ -11,15 +11,15 @@ from html import unescape
 import numpy as np
 import pytest
 from PIL import Image
-from safelight.decoders.errors import PageError, SinkError
-from safelight.decoders.space_table import SPACES
-from safelight.hosts import notebook
-from safelight.hosts.headless import recording
-from safelight.hosts.notebook import HTML, JPEG, TEXT, NotebookScreen, hears_while_busy, shown_of
-from safelight.hosts.screens import screen_here
+from safelight.decoders.latents.space_table import SPACES
+from safelight.errors import PageError, SinkError
+from safelight.hosts.script import recording
 from safelight.preview.picture import Picture
 from safelight.preview.run import Run
 from safelight.preview.step import Step
+from safelight.screens import notebook
+from safelight.screens.auto import screen_here
+from safelight.screens.notebook import HTML, JPEG, TEXT, NotebookScreen, hears_while_busy, shown_of
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -220,7 +220,7 @@ def test_without_the_viewer_the_last_picture_remains(cell, monkeypatch):
     def incomplete(*_):
         raise PageError("web/album.mjs cannot be read")
 
-    monkeypatch.setattr(notebook, "album", incomplete)
+    monkeypatch.setattr(notebook, "embedded_page", incomplete)
     run_in(NotebookScreen(), picture_of(1))
     assert set(cell.last) == {TEXT, JPEG}
 

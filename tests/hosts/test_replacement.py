@@ -4,7 +4,7 @@ from functools import update_wrapper
 from types import SimpleNamespace
 
 import pytest
-from safelight.hosts.comfyui.replacement import Replacement
+from safelight.hosts.comfyui.reversible_patch import ReversiblePatch
 
 
 def hosts_own(device, latent_format):
@@ -21,7 +21,7 @@ def replacement(module):
     def instead(before, *args, **kwargs):
         return f"ours, not {before(*args, **kwargs)}"
 
-    return Replacement(module, "get_previewer", instead)
+    return ReversiblePatch(module, "get_previewer", instead)
 
 
 def wrap_politely(module):

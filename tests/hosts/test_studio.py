@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 from PIL import Image
-from safelight.decoders.errors import PageError
-from safelight.hosts import studio
-from safelight.hosts.cli import main
-from safelight.hosts.studio import FIELDS, RESULT, Studio, fields_of, pack, pictures_of, said
+from safelight.cli.main import main
+from safelight.errors import PageError
+from safelight.hosts.gradio import session
+from safelight.hosts.gradio.session import FIELDS, RESULT, Session, call_arguments_of, fields_of, pack, pictures_of
 
 
 class Plain:
@@ -35,9 +35,13 @@ def test_only_what_the_pipeline_takes_is_asked_for_with_its_own_numbers():
 
 def test_what_is_left_empty_is_left_to_the_pipeline_but_for_a_guidance_of_none():
     values = ["", "", 8, 0, 0, None]
-    assert said(fields_of(Guided()), values) == {"prompt": "", "num_inference_steps": 8, "guidance_scale": 0}
+    assert call_arguments_of(fields_of(Guided()), values) == {
+        "prompt": "",
+        "num_inference_steps": 8,
+        "guidance_scale": 0,
+    }
     values = ["a lighthouse", "rain", 8, 2.5, 512, 768]
-    assert said(fields_of(Guided()), values) == {
+    assert call_arguments_of(fields_of(Guided()), values) == {
         "prompt": "a lighthouse",
         "negative_prompt": "rain",
         "num_inference_steps": 8,
@@ -92,13 +96,13 @@ class Call:
 
 @pytest.fixture
 def calls(monkeypatch):
-    monkeypatch.setattr(studio, "Background", Call)
+    monkeypatch.setattr(session, "BackgroundCall", Call)
     Call.calls = ()
     return lambda: Call.calls
 
 
 def test_a_run_is_seen_step_by_step_and_then_in_files_the_finished_image_last(calls, tmp_path):
-    seen = list(Studio(Plain(), tmp_path, {"decoder": "auto"}).make("me", 7, {"prompt": "a lighthouse"}))
+    seen = list(Session(Plain(), tmp_path, {"decoder": "auto"}).make("me", 7, {"prompt": "a lighthouse"}))
     assert [one.words for one in seen] == ["step 1 / 3 · σ 1", "step 2 / 3 · σ 0.5", "finished · seed 7 · a note"]
     assert {one.picture.size for one in seen} == {(32, 32)}
     assert seen[-1].picture.getpixel((0, 0)) == (9, 8, 7)
@@ -117,12 +121,12 @@ def test_a_run_is_seen_step_by_step_and_then_in_files_the_finished_image_last(ca
 
 @pytest.mark.parametrize("seed", [None, -1])
 def test_without_a_seed_there_is_one_that_is_told(calls, tmp_path, seed):
-    *_, last = Studio(Plain(), tmp_path, {}).make("me", seed, {})
+    *_, last = Session(Plain(), tmp_path, {}).make("me", seed, {})
     assert f"seed {calls()[0].asked['generator'].initial_seed()}" in last.words
 
 
 def test_who_stops_keeps_what_is_there(calls, tmp_path):
-    place = Studio(Plain(), tmp_path, {})
+    place = Session(Plain(), tmp_path, {})
     run = place.make("me", 7, {})
     next(run)
     assert place.stop("somebody else") == ""
@@ -136,7 +140,7 @@ def test_who_stops_keeps_what_is_there(calls, tmp_path):
 
 
 def test_who_goes_away_leaves_no_run_behind(calls, tmp_path):
-    place = Studio(Plain(), tmp_path, {})
+    place = Session(Plain(), tmp_path, {})
     run = place.make("me", 7, {})
     next(run)
     run.close()
@@ -169,7 +173,7 @@ def test_without_gradio_the_command_says_what_to_install(tmp_path, capsys, monke
 
 
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path):
-    from safelight.hosts.gradio import load
+    from safelight.hosts.gradio.app import load
 
     with pytest.raises(PageError, match="expected the folder of a pipeline"):
         load(tmp_path, None, None, offload=False)

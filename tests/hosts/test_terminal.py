@@ -8,15 +8,15 @@ from itertools import count
 
 import numpy as np
 import pytest
-from safelight.decoders.space_table import SPACES
-from safelight.hosts import screens
-from safelight.hosts.graphics import Cells
-from safelight.hosts.headless import recording
-from safelight.hosts.screens import in_notebook, screen_here
-from safelight.hosts.terminal import DRAW, ProgressLine, TerminalScreen, caption, graphics_here, terminal
+from safelight.decoders.latents.space_table import SPACES
+from safelight.hosts.script import recording
 from safelight.preview.picture import Picture
-from safelight.preview.sink import NoSink
+from safelight.preview.sinks.base import NoSink
 from safelight.preview.step import Step
+from safelight.screens import auto
+from safelight.screens.auto import in_notebook, screen_here
+from safelight.screens.terminal import DRAW, ProgressLine, TerminalScreen, caption, graphics_here, terminal
+from safelight.screens.terminal_graphics import Cells
 from tqdm import tqdm
 
 SIZE = Cells(80, 24)  # what a terminal is taken for that does not tell
@@ -387,4 +387,4 @@ def test_a_notebook_is_an_ipython_that_has_a_kernel(shell, is_one):
 
 def test_ipython_is_not_imported_to_find_out():
     assert not in_notebook({})
-    assert screens.in_notebook.__defaults__ == (sys.modules,)
+    assert auto.in_notebook.__defaults__ == (sys.modules,)

@@ -12,10 +12,10 @@ import uuid
 from pathlib import Path
 
 import pytest
-from safelight.decoders.errors import PageError
-from safelight.hosts.cli import main
-from safelight.hosts.shelf import Shelf
-from safelight.hosts.view import LOOPBACK, serve
+from safelight.cli.main import main
+from safelight.cli.view import LOOPBACK, serve
+from safelight.errors import PageError
+from safelight.preview.run_library import RunLibrary
 
 PICTURE = b"\x89PNG picture"
 SECRET = b"nobody's business"
@@ -280,7 +280,7 @@ def test_links_to_other_folders_are_not_followed(secret, served):
 
 def test_a_picture_that_became_a_link_since_is_not_followed(secret):
     root, run = secret
-    shelf = Shelf(root)
+    shelf = RunLibrary(root)
     file, size = shelf.open(run, "step_0001.png")
     with file:
         assert (file.read(), size) == (PICTURE, len(PICTURE))
@@ -380,7 +380,7 @@ def test_a_port_that_is_taken_is_named_if_it_was_asked_for_and_left_alone_if_not
         port = taken.getsockname()[1]
         with pytest.raises(PageError, match=f"port {port} cannot be had .*; choose another, or 0 for a free one"):
             serve(tmp_path, port)
-        monkeypatch.setattr("safelight.hosts.view.PORT", port)
+        monkeypatch.setattr("safelight.cli.view.PORT", port)
         with serve(tmp_path) as server:
             assert server.server_port != port
 
@@ -395,7 +395,7 @@ def test_what_is_no_port_is_refused(tmp_path, capsys, port):
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
 def test_control_c_ends_it_cleanly(tmp_path):
     write_run(tmp_path / "a")
-    script = "import sys; from safelight.hosts.cli import main; sys.exit(main(sys.argv[1:]))"
+    script = "import sys; from safelight.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", script, "view", str(tmp_path), "--port", "0", "--no-open"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path("/")) as viewing:
         told = viewing.stdout.readline()

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safelight.cli import fit
+from safelight.cli.main import main
 from safelight.decoders.catalogue import Catalogue
-from safelight.decoders.files import read_card, read_decoder
-from safelight.decoders.space_table import SPACES
-from safelight.decoders.spaces import LatentSpace
-from safelight.fitting.made import AtHand
-from safelight.fitting.make import make
-from safelight.fitting.material import split
+from safelight.decoders.files.decoder_file import read_card, read_decoder
+from safelight.decoders.latents.space import LatentSpace
+from safelight.decoders.latents.space_table import SPACES
+from safelight.fitting.dataset import split
+from safelight.fitting.fit import fit_decoders
 from safelight.fitting.pairs import Pairs
-from safelight.fitting.sittings import Sittings
-from safelight.hosts import workbench
-from safelight.hosts.cli import main
+from safelight.fitting.result import BestAvailable
+from safelight.fitting.statistics import FitStatistics
 from safetensors.torch import save_file
 
 SPACE = SPACES["flux2"]
@@ -158,9 +158,9 @@ def test_decoders_in_a_folder_are_judged_as_well_and_bring_their_space(tmp_path,
     rgb = torch.rand((24, 3, 16, 16), generator=generator)
     small = torch.nn.functional.avg_pool2d(rgb, 2)
     toys = Pairs(torch.cat([small.sqrt(), small[:, :1]], 1), rgb.mul(255).byte())
-    at_hand = AtHand.of(Catalogue(), row)
+    at_hand = BestAvailable.of(Catalogue(), row)
     folder = tmp_path / "decoders"
-    make("affine", row, split(toys, "toys", range(24)), at_hand, folder, source="a test").save(folder)
+    fit_decoders("affine", row, split(toys, "toys", range(24)), at_hand, folder, source="a test").save(folder)
     toys.save(tmp_path / "toys.safetensors")
     arguments = ["--space", "mine", "--folder", str(folder), "--pairs", str(tmp_path / "toys.safetensors")]
     assert main(["fit", *arguments, "--kind", "quadratic", "--out", str(folder)]) == 0
@@ -177,7 +177,7 @@ def test_an_interrupted_training_leaves_a_decoder_that_says_so(tmp_path, pairs, 
         if progress.step == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(workbench.Bars, "show", stop)
+    monkeypatch.setattr(fit.ProgressBars, "show", stop)
     out = tmp_path / "mine.safetensors"
     assert main(["fit", "--space", "flux2", "--pairs", str(pairs), "--steps", "9", "--out", str(out)]) == 0
     assert read_card(out).notes == "interrupted after 3 of 9 steps; the best until then"
@@ -237,7 +237,7 @@ def test_a_number_that_makes_no_sense_is_refused_by_the_name_of_its_option(capsy
 
 @pytest.mark.parametrize("arguments", [("fit", "--out"), ("fit", "--report"), ("compare", "--out"), ("pairs", "--out")])
 def test_a_place_that_cannot_be_written_to_is_told_of_before_the_work(tmp_path, pairs, capsys, monkeypatch, arguments):
-    monkeypatch.setattr(workbench, "_get_pairs", lambda *_: pytest.fail("pictures were looked at"))
+    monkeypatch.setattr(fit, "_get_pairs", lambda *_: pytest.fail("pictures were looked at"))
     (tmp_path / "file").touch()
     command, option = arguments
     where = str(tmp_path / "file" / "within" / "name.safetensors")
@@ -247,8 +247,8 @@ def test_a_place_that_cannot_be_written_to_is_told_of_before_the_work(tmp_path, 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is full")
 def test_a_full_disk_is_told_of_before_the_work(tmp_path, pairs, capsys, monkeypatch):
-    monkeypatch.setattr(workbench.tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("wb"))  # noqa: SIM115
-    monkeypatch.setattr(workbench, "_get_pairs", lambda *_: pytest.fail("pictures were looked at"))
+    monkeypatch.setattr(fit.tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("wb"))  # noqa: SIM115
+    monkeypatch.setattr(fit, "_get_pairs", lambda *_: pytest.fail("pictures were looked at"))
     assert main(["fit", "--space", "flux2", "--pairs", str(pairs), "--out", str(tmp_path)]) == 2
     assert "No space left on device; make room" in capsys.readouterr().err
 
@@ -306,7 +306,7 @@ def test_statistics_of_another_machine_are_added(tmp_path, evenings):
     assert main(evenings("two", "both.safetensors", "here.safetensors", "there.safetensors")) == 0
     assert there.read_bytes() == content
     assert read_card(tmp_path / "both.safetensors").fitted_on.endswith("; 1,008 latent pixels in 2 sittings")
-    assert Sittings.load(tmp_path / "here.safetensors").count == 2
+    assert FitStatistics.load(tmp_path / "here.safetensors").count == 2
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_damaged_statistics_are_refused_before_the_work_and_left_as_they_are(tmp
     damaged = bytearray(sums.read_bytes())
     damaged[-1] ^= 1
     sums.write_bytes(damaged)
-    monkeypatch.setattr(workbench, "_get_pairs", lambda *_: pytest.fail("pictures were looked at"))
+    monkeypatch.setattr(fit, "_get_pairs", lambda *_: pytest.fail("pictures were looked at"))
     assert main(evenings("two", "second.safetensors", sums.name)) == 2
     assert "it is not as it was written; remove the file to begin anew" in capsys.readouterr().err
     assert sums.read_bytes() == damaged
@@ -356,4 +356,4 @@ def test_an_interrupted_write_leaves_the_statistics_that_were_there(tmp_path, ev
     assert not list(tmp_path.glob(".*"))
     monkeypatch.undo()
     assert main(evenings("two", "second.safetensors", sums.name)) == 0
-    assert Sittings.load(sums).count == 2
+    assert FitStatistics.load(sums).count == 2

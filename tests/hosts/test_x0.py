@@ -216,7 +216,7 @@ def test_what_goes_wrong_is_not_the_samplers_trouble():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(x0, "level_of", lambda *_: 1 / 0)
         scheduler.step(output, 3, sample_)
-    assert told == [x0.Believed(None, None)]
+    assert told == [x0.X0Estimate(None, None)]
     end()
     scheduler.step(output, 3, sample_)
     assert len(told) == 1

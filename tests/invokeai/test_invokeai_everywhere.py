@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safelight.hosts.invokeai import everywhere
-from safelight.hosts.invokeai.watch import Settings, watched
+from safelight.hosts.invokeai.watch import InvokeOptions, watched
 
 
 @dataclass
@@ -115,12 +115,15 @@ def test_a_node_of_ours_is_shown_once(interface):
     everywhere.install(kind, config)
     util = kind()
     context = SimpleNamespace(util=util, config=SimpleNamespace(get=config))
-    watched(lambda c: invoke(c.util), context, SimpleNamespace(id="d", steps=3), Settings())
+    watched(lambda c: invoke(c.util), context, SimpleNamespace(id="d", steps=3), InvokeOptions())
     assert everywhere.WATCH not in vars(util)
     odd = torch.zeros(1, 16, 2, 2, 2, 2)
     kind.told.clear()
     watched(
-        lambda c: c.util.sd_step_callback(State(1, 1, 2, 0, odd), "sd-3"), context, SimpleNamespace(id="d"), Settings()
+        lambda c: c.util.sd_step_callback(State(1, 1, 2, 0, odd), "sd-3"),
+        context,
+        SimpleNamespace(id="d"),
+        InvokeOptions(),
     )
     assert kind.told == ["the host's own"]
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 from safelight.decoders.catalogue import Catalogue
-from safelight.decoders.errors import ContradictionError, FitError, SpaceError
-from safelight.decoders.files import read_card
-from safelight.decoders.identify import Evidence, identify
+from safelight.decoders.files.decoder_file import read_card
+from safelight.decoders.latents.identify import Evidence, identify
+from safelight.errors import ContradictionError, FitError, SpaceError
 from safelight.hosts.invokeai import fitting
-from safelight.hosts.invokeai.drafts import draft
-from safelight.hosts.invokeai.fitting import Choices, Host, fit_decoder
-from safelight.hosts.invokeai.watch import Settings, watched
+from safelight.hosts.invokeai.fitting import FitHost, InvokeFitOptions, fit_decoder
+from safelight.hosts.invokeai.quick_decode import quick_decode
+from safelight.hosts.invokeai.watch import InvokeOptions, watched
 from safelight.preview.manifest import read_manifest
 
 
@@ -23,7 +23,7 @@ class CancelledError(Exception):
     pass
 
 
-HOST = Host(device=lambda: torch.device("cpu"), cancelled=CancelledError)
+HOST = FitHost(device=lambda: torch.device("cpu"), cancelled=CancelledError)
 
 
 def vae(channels=4, **config):
@@ -92,7 +92,9 @@ class Lab:
     def fit(self, **choices):
         context = SimpleNamespace(util=self, config=self.config, models=self.models, images=self)
         identifier = SimpleNamespace(base=SimpleNamespace(value=self.base))
-        return fit_decoder(context, identifier, list(self.images), Choices(**{"kind": "affine", **choices}), HOST)
+        return fit_decoder(
+            context, identifier, list(self.images), InvokeFitOptions(**{"kind": "affine", **choices}), HOST
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +126,7 @@ def test_what_was_fitted_is_in_the_root_and_auto_takes_it_from_the_next_run_on(t
 
     util = SimpleNamespace(is_canceled=lambda: False, signal_progress=lambda *_: None, sd_step_callback=None)
     context = SimpleNamespace(util=util, config=lab.config)
-    watched(invoke, context, SimpleNamespace(id="d"), Settings(write_intermediates=True, filename_prefix="run"))
+    watched(invoke, context, SimpleNamespace(id="d"), InvokeOptions(write_intermediates=True, filename_prefix="run"))
     assert read_manifest(tmp_path / "outputs" / "run_00001")["decoder"]["name"] == "sd1-affine"
 
 
@@ -147,7 +149,7 @@ def test_its_latents_are_what_the_models_sampler_holds(tmp_path):
     lab.fit()
     rgb = torch.from_numpy(np.array(lab.images["0.png"])).movedim(-1, 0)[None].float() / 255
     latents = module.encode(rgb * 2 - 1).latent_dist.mode() * 0.18215
-    shown = np.asarray(draft(latents, tmp_path, base="sd-1", wanted="sd1-affine"), np.float32)
+    shown = np.asarray(quick_decode(latents, tmp_path, base="sd-1", wanted="sd1-affine"), np.float32)
     truth = torch.nn.functional.avg_pool2d(rgb, 8)[0].movedim(0, -1).numpy() * 255
     assert np.abs(shown - truth).max() < 3
 

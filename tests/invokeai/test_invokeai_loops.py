@@ -1,7 +1,7 @@
 """The denoise loops of a real InvokeAI, on tiny random transformers."""
 
 import pytest
-from safelight.decoders.files import read_card
+from safelight.decoders.files.decoder_file import read_card
 from safelight.preview.manifest import read_manifest
 
 pytestmark = pytest.mark.timeout(1600)

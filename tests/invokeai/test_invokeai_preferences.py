@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from safelight.hosts.invokeai.preferences import Preferences
-from safelight.preview.allowance import DEVICE_BYTES
+from safelight.hosts.invokeai.preferences import InvokePreferences
+from safelight.preview.decode.memory_budget import DEVICE_BYTES
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def file(tmp_path):
 
 
 def test_without_a_file_all_is_as_it_comes(tmp_path):
-    assert Preferences.of(tmp_path) == Preferences(everywhere=False, device_bytes=DEVICE_BYTES)
+    assert InvokePreferences.of(tmp_path) == InvokePreferences(everywhere=False, device_bytes=DEVICE_BYTES)
 
 
 @pytest.mark.parametrize(
@@ -31,12 +31,12 @@ def test_without_a_file_all_is_as_it_comes(tmp_path):
 )
 def test_what_previews_may_take_of_a_device(tmp_path, file, saved, expected):
     file.write_text(json.dumps(saved))
-    assert Preferences.of(tmp_path).device_bytes == expected
+    assert InvokePreferences.of(tmp_path).device_bytes == expected
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "[" * 100_000, '{"device_mb": Infinity}', " " * 2_000_000 + "{}"])
 def test_what_makes_no_sense_is_as_if_it_was_not_there(tmp_path, file, content, caplog):
     file.write_text(content)
-    assert Preferences.of(tmp_path) == Preferences()
+    assert InvokePreferences.of(tmp_path) == InvokePreferences()
     is_json = "Infinity" in content  # to Python it is
     assert ('expected such as {"everywhere": true' in caplog.text) != is_json

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safelight.decoders.errors import GoneError, ManifestError, SafelightError
+from safelight.errors import GoneError, ManifestError, SafelightError
 from safelight.hosts.invokeai.graph import SHEET
-from safelight.hosts.invokeai.sheets import contact_sheet
-from safelight.hosts.invokeai.watch import Settings, watched
+from safelight.hosts.invokeai.steps_sheet import contact_sheet
+from safelight.hosts.invokeai.watch import InvokeOptions, watched
 from safelight.preview.manifest import read_manifest
-from safelight.preview.sheet import CAPTION_PX, GAP_PX
+from safelight.preview.sinks.contact_sheet import CAPTION_PX, GAP_PX
 
 DENOISE = "safelight_denoise_latents"
 
@@ -63,7 +63,7 @@ class Session:
                 )
                 context.util.sd_step_callback(state, "sd-3")
 
-        chosen = Settings(filename_prefix=self.nodes[name].filename_prefix, **settings)
+        chosen = InvokeOptions(filename_prefix=self.nodes[name].filename_prefix, **settings)
         watched(invoke, self.context, self.nodes[name], chosen)
 
     def sheet(self, name="sheet", folder="", most=48):

@@ -16,15 +16,15 @@ import pytest
 import safelight
 import torch
 from PIL import Image
-from safelight.decoders.errors import SinkError, SpaceError
-from safelight.hosts.invokeai import drafts
-from safelight.hosts.invokeai.beliefs import Beliefs, caller
-from safelight.hosts.invokeai.families import FAMILIES
-from safelight.hosts.invokeai.watch import Settings, watched
+from safelight.errors import SinkError, SpaceError
+from safelight.hosts.invokeai import quick_decode
+from safelight.hosts.invokeai.denoise_nodes import DENOISE_NODES
+from safelight.hosts.invokeai.watch import InvokeOptions, watched
+from safelight.hosts.invokeai.x0 import X0Estimates, caller
 from safelight.preview.manifest import read_manifest
 
 ROOT = Path(safelight.__file__).parent
-KEPT = Settings(write_intermediates=True, filename_prefix="kept/run")
+KEPT = InvokeOptions(write_intermediates=True, filename_prefix="kept/run")
 
 
 class CancelledError(Exception):
@@ -162,7 +162,7 @@ class Listening:
     """In place of the host's util: what is believed at each step."""
 
     def __init__(self, **settings):
-        self.beliefs, self.heard = Beliefs(**settings), []
+        self.beliefs, self.heard = X0Estimates(**settings), []
         self.util = self
 
     def sd_step_callback(self, state, base):
@@ -282,7 +282,9 @@ def test_a_loop_that_tells_nothing_has_no_x0(noise):
 # What is done with it.
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(write_intermediates=True, sheet=True, animation=True)])
+@pytest.mark.parametrize(
+    "settings", [InvokeOptions(), InvokeOptions(write_intermediates=True, sheet=True, animation=True)]
+)
 def test_the_result_is_the_same(host, node, noise, settings):
     context = host()
     plain = euler(host(), noise)
@@ -291,7 +293,7 @@ def test_the_result_is_the_same(host, node, noise, settings):
 
 def test_every_step_but_the_noise_is_shown_in_order_by_us(host, node, noise):
     context = host()
-    watched(lambda c: euler(c, noise), context, node, Settings(write_intermediates=True))
+    watched(lambda c: euler(c, noise), context, node, InvokeOptions(write_intermediates=True))
     assert context.util.own == []  # the host's picture would be of noise
     assert context.util.signals[0] == ("Denoising", 0.0, None, None)
     shown = context.util.pictures
@@ -301,7 +303,9 @@ def test_every_step_but_the_noise_is_shown_in_order_by_us(host, node, noise):
 
 
 def test_files_are_as_in_other_hosts(host, node, noise, tmp_path):
-    settings = Settings(write_intermediates=True, filename_prefix="a/b", every_n_steps=4, sheet=True, animation=True)
+    settings = InvokeOptions(
+        write_intermediates=True, filename_prefix="a/b", every_n_steps=4, sheet=True, animation=True
+    )
     watched(lambda c: euler(c, noise), host(), node, settings)
     folder = tmp_path / "outputs" / "a" / "b_00001"
     manifest = read_manifest(folder)
@@ -323,7 +327,7 @@ def test_the_next_run_gets_a_folder_of_its_own(host, node, noise, tmp_path):
 
 def test_flux_without_a_batch_is_shown(host, node, noise):
     context = host()
-    watched(lambda c: flux(c, noise), context, node, Settings(write_intermediates=True))
+    watched(lambda c: flux(c, noise), context, node, InvokeOptions(write_intermediates=True))
     assert [signal[3] for signal in context.util.pictures] == [(64, 48)] * 6
 
 
@@ -332,7 +336,7 @@ def test_a_node_that_takes_fewer_steps_than_it_said_has_its_last_one_kept(host, 
         for step in (1, 2, 3):
             context.util.sd_step_callback(State(step, 2, 10, 0, noise, noise), "sd-3")
 
-    watched(short, host(), node, Settings(write_intermediates=True, every_n_steps=2))
+    watched(short, host(), node, InvokeOptions(write_intermediates=True, every_n_steps=2))
     manifest = read_manifest(tmp_path / "outputs" / "safelight" / "steps_00001")
     assert [step["index"] for step in manifest["steps"]] == [1, 3]
 
@@ -371,7 +375,7 @@ def test_latents_that_are_not_the_models_leave_the_hosts_own_preview(host, node)
         lambda c: c.util.sd_step_callback(State(1, 1, 2, 0, odd, odd), "sd-3"),
         context,
         node,
-        Settings(),
+        InvokeOptions(),
     )
     assert context.util.own == [(1, "sd-3")]
     assert context.util.pictures == []
@@ -387,24 +391,24 @@ def test_a_screen_that_fails_leaves_the_hosts_own_preview(host, node, noise):
                 return "done"
         return "never"
 
-    result = watched(invoke, context, node, Settings(write_intermediates=True))
+    result = watched(invoke, context, node, InvokeOptions(write_intermediates=True))
     assert result == "done"
 
 
 def test_what_is_no_callback_is_the_hosts(host, node):
-    assert watched(lambda c: c.util.something_else(), host(), node, Settings()) == "the host's"
+    assert watched(lambda c: c.util.something_else(), host(), node, InvokeOptions()) == "the host's"
 
 
 def test_the_hosts_context_is_not_changed(host, node):
     context = host()
     util = context.util
-    watched(lambda c: None, context, node, Settings())
+    watched(lambda c: None, context, node, InvokeOptions())
     assert context.util is util
 
 
 @pytest.mark.parametrize("prefix", ["../out", "/elsewhere/x", "", "a/../../x", "."])
 def test_a_prefix_that_leads_out_of_the_outputs_folder_is_refused_before_the_node_runs(host, node, prefix):
-    settings = Settings(write_intermediates=True, filename_prefix=prefix)
+    settings = InvokeOptions(write_intermediates=True, filename_prefix=prefix)
     with pytest.raises(SinkError, match="inside the outputs folder"):
         watched(lambda _: pytest.fail("it ran"), host(), node, settings)
 
@@ -412,13 +416,13 @@ def test_a_prefix_that_leads_out_of_the_outputs_folder_is_refused_before_the_nod
 def test_a_prefix_below_a_file_is_refused(host, node, tmp_path):
     (tmp_path / "outputs").mkdir()
     (tmp_path / "outputs" / "taken").write_text("")
-    settings = Settings(write_intermediates=True, filename_prefix="taken/x")
+    settings = InvokeOptions(write_intermediates=True, filename_prefix="taken/x")
     with pytest.raises(SinkError, match="is a file"):
         watched(lambda _: pytest.fail("it ran"), host(), node, settings)
 
 
 def test_a_decoder_that_is_gone_costs_a_note(host, node, noise, tmp_path):
-    settings = Settings(write_intermediates=True, decoder="gone.safetensors")
+    settings = InvokeOptions(write_intermediates=True, decoder="gone.safetensors")
     watched(lambda c: euler(c, noise), host(), node, settings)
     manifest = read_manifest(tmp_path / "outputs" / "safelight" / "steps_00001")
     assert "gone.safetensors" in manifest["notes"][0]
@@ -441,15 +445,15 @@ def test_a_png_has_the_graph_inside_as_the_hosts_own_images_have(host, node, noi
 
 
 def test_a_draft_is_what_the_decoder_makes(noise, tmp_path):
-    picture = drafts.draft(noise, tmp_path, base="flux", enlarge="off")
-    again = drafts.draft(noise[0], tmp_path, base=None, space="flux1")
+    picture = quick_decode.quick_decode(noise, tmp_path, base="flux", enlarge="off")
+    again = quick_decode.quick_decode(noise[0], tmp_path, base=None, space="flux1")
     assert np.array_equal(np.asarray(picture), np.asarray(again))
-    assert drafts.draft(noise, tmp_path, base="flux", enlarge="nearest").size == (64, 48)
+    assert quick_decode.quick_decode(noise, tmp_path, base="flux", enlarge="nearest").size == (64, 48)
 
 
 def test_a_draft_of_nobodys_latents_asks_whose_they_are(noise, tmp_path):
     with pytest.raises(SpaceError, match="no model is connected"):
-        drafts.draft(noise, tmp_path, base=None)
+        quick_decode.quick_decode(noise, tmp_path, base=None)
 
 
 def test_finished_latents_of_flux2_are_drafted_with_the_numbers_of_its_vae(tmp_path):
@@ -472,18 +476,18 @@ def test_finished_latents_of_flux2_are_drafted_with_the_numbers_of_its_vae(tmp_p
     undone = packed * std.view(1, -1, 1, 1) + vae.bn.running_mean.view(1, -1, 1, 1)
     handed_on = diffusers.Flux2Pipeline._unpatchify_latents(undone)
     with pytest.raises(SpaceError, match="connect the VAE as well"):
-        drafts.draft(handed_on, tmp_path, base="flux2")
-    picture = drafts.draft(handed_on, tmp_path, base="flux2", vae=lambda: nullcontext(vae))
-    expected = drafts.draft(sampled, tmp_path, base=None, space="flux2")
+        quick_decode.quick_decode(handed_on, tmp_path, base="flux2")
+    picture = quick_decode.quick_decode(handed_on, tmp_path, base="flux2", vae=lambda: nullcontext(vae))
+    expected = quick_decode.quick_decode(sampled, tmp_path, base=None, space="flux2")
     assert np.abs(np.asarray(picture, np.int16) - np.asarray(expected, np.int16)).max() <= 1
 
 
 def test_the_base_is_of_what_is_connected():
     unet = SimpleNamespace(unet=SimpleNamespace(base=SimpleNamespace(value="sdxl")))
     transformer = SimpleNamespace(transformer=SimpleNamespace(base="sd-3"))
-    assert drafts.base_of(None, transformer) == "sd-3"
-    assert drafts.base_of(unet, None) == "sdxl"
-    assert drafts.base_of(None, None) is None
+    assert quick_decode.base_of(None, transformer) == "sd-3"
+    assert quick_decode.base_of(unet, None) == "sdxl"
+    assert quick_decode.base_of(None, None) is None
 
 
 # How it is written.
@@ -509,7 +513,7 @@ def test_only_the_rooms_of_invokeai_import_it():
 
 
 def test_no_family_is_named_twice():
-    assert len({family.name for family in FAMILIES}) == len(FAMILIES)
+    assert len({family.name for family in DENOISE_NODES}) == len(DENOISE_NODES)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ import pytest
 import torch
 from safelight.decoders.catalogue import Candidate
 from safelight.decoders.decoder import Card, Decoder
-from safelight.decoders.net import Net
-from safelight.decoders.space_table import SPACES
+from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.nets.base import Net
 from safelight.preview.cadence import Cadence
-from safelight.preview.develop import Developer
+from safelight.preview.decode.run_decoder import DecodeWorker
 from safelight.preview.picture import Picture
-from safelight.preview.pipeline import Outlet, Pipeline
+from safelight.preview.pipeline import Pipeline, SinkSchedule
 from safelight.preview.run import Run
-from safelight.preview.sink import Sink
+from safelight.preview.sinks.base import Sink
 from safelight.preview.step import Step
 
 WAIT_S = 20.0
@@ -132,8 +132,8 @@ def a_pipeline(*sinks, net=None, candidates=None, every=None, run=None, space="s
     if candidates is None:
         candidates = [candidate_of(net)]
     ask = candidates if callable(candidates) else lambda: candidates
-    outlets = [Outlet(sink, Cadence((every or {}).get(sink, 1))) for sink in sinks]
-    pipeline = Pipeline(run, Developer(SPACES[space], ask), outlets, **options)
+    outlets = [SinkSchedule(sink, Cadence((every or {}).get(sink, 1))) for sink in sinks]
+    pipeline = Pipeline(run, DecodeWorker(SPACES[space], ask), outlets, **options)
     try:
         yield pipeline
     finally:

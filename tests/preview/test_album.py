@@ -4,7 +4,7 @@ import re
 from html import unescape
 
 import pytest
-from safelight.preview.album import MIN_HEIGHT_PX, album, framed, kept_pictures
+from safelight.preview.html.embed import MIN_HEIGHT_PX, embedded_page, kept_pictures, page_in_frame
 
 
 def a_run(folder, sizes):
@@ -35,7 +35,7 @@ def test_pictures_of_every_nth_step_are_kept_the_last_one_always(tmp_path, sizes
 
 
 def test_a_page_asks_for_nothing_that_is_not_within_it(tmp_path):
-    page = album(a_run(tmp_path, [3]), {"step_0001.jpg": b"abc"})
+    page = embedded_page(a_run(tmp_path, [3]), {"step_0001.jpg": b"abc"})
     policy = unescape(re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)[1])
     assert "default-src 'none'" in policy
     assert "connect-src blob:" in policy
@@ -45,7 +45,7 @@ def test_a_page_asks_for_nothing_that_is_not_within_it(tmp_path):
 
 def test_a_step_whose_picture_is_left_out_is_a_step_without_a_picture(tmp_path):
     manifest = a_run(tmp_path, [3, 3])
-    page = album(manifest, {"step_0002.jpg": b"abc"})
+    page = embedded_page(manifest, {"step_0002.jpg": b"abc"})
     assert '"files": []' in page
     assert '"files": ["step_0002.jpg"]' in page
     assert manifest["steps"][0]["files"] == ["step_0001.jpg"]
@@ -55,5 +55,5 @@ def test_a_step_whose_picture_is_left_out_is_a_step_without_a_picture(tmp_path):
     ("shown", "height"), [((640, 640), 694), ((1280, 640), 374), ((640, 6400), 694), ((640, 10), 320)]
 )
 def test_a_frame_has_the_aspect_of_the_picture_within_bounds(shown, height):
-    assert f"height: {height}px" in framed("<p>", shown, "data:,")
+    assert f"height: {height}px" in page_in_frame("<p>", shown, "data:,")
     assert height >= MIN_HEIGHT_PX

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from safelight.preview import grid
-from safelight.preview.encode import Encoding
-from safelight.preview.files import Files
-from safelight.preview.folder import RunFolder
+from safelight.preview.images import grid
+from safelight.preview.images.encode import ImageEncoding
 from safelight.preview.run import Run
+from safelight.preview.sinks.run_folder import RunFolder
+from safelight.preview.sinks.step_files import StepFiles
 
 HEIGHT, WIDTH = 5, 7
 
@@ -27,7 +27,7 @@ def shown(folder, picture):
 
     def show(items, *, encoding=None, size=(HEIGHT, WIDTH), **options):
         pixels = np.random.default_rng(items).integers(0, 256, (items, 1, *size, 3), np.uint8)
-        files = Files(folder, encoding or Encoding(), **options)
+        files = StepFiles(folder, encoding or ImageEncoding(), **options)
         files.open()
         files.show(picture(index=7, pixels=pixels, shown=(size[1] * 8, size[0] * 8)))
         files.flush()
@@ -58,7 +58,7 @@ def test_a_grid_holds_every_picture_in_reading_order(shown, folder, items, colum
 
 
 def test_the_pictures_of_a_grid_are_made_smaller_and_enlarged_each_by_itself(shown, folder):
-    encoding = Encoding(enlarge="bicubic", max_side_px=50)
+    encoding = ImageEncoding(enlarge="bicubic", max_side_px=50)
     _, images = shown(4, encoding=encoding, size=(64, 128), batch="grid")
     gap = 8
     assert images["step_0007.png"].size == (2 * 1024 + gap, 2 * 512 + gap)
@@ -122,9 +122,9 @@ def test_two_folders_of_one_run_each_say_what_is_in_them(tmp_path, pipeline, ste
     live, kept = RunFolder(tmp_path / "live", run), RunFolder(tmp_path / "kept", run)
     sinks = (
         live,
-        Files(live, Encoding(file_format="jpg"), batch="all files"),
+        StepFiles(live, ImageEncoding(file_format="jpg"), batch="all files"),
         kept,
-        Files(kept, Encoding(), batch="grid"),
+        StepFiles(kept, ImageEncoding(), batch="grid"),
     )
     with pipeline(*sinks, run=run, select=Selection(items=None)) as pipe:
         pipe.offer(step(1, total=1, denoised=torch.rand(3, 4, 2, 3)))

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 import torch
-from safelight.preview.cores import leave_half
+from safelight.preview.decode.thread_limit import use_half_of_the_threads
 from safelight.preview.mailbox import Mailbox
 
 WITH_OPENMP = pytest.mark.skipif(
@@ -24,9 +24,9 @@ def threads_of_another(work):
 @WITH_OPENMP
 def test_the_calling_thread_alone_has_half():
     before = torch.get_num_threads()
-    assert threads_of_another(leave_half) == max(1, before // 2)
+    assert threads_of_another(use_half_of_the_threads) == max(1, before // 2)
     assert torch.get_num_threads() == before == threads_of_another(lambda: None)
-    assert threads_of_another(lambda: leave_half()()) == before
+    assert threads_of_another(lambda: use_half_of_the_threads()()) == before
 
 
 @pytest.mark.parametrize("error", [AttributeError, OSError, TypeError])
@@ -35,7 +35,11 @@ def test_where_there_is_no_openmp_to_ask_nothing_changes(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(ctypes, "CDLL", fail)
-    assert threads_of_another(leave_half) == torch.get_num_threads() == threads_of_another(lambda: leave_half()())
+    assert (
+        threads_of_another(use_half_of_the_threads)
+        == torch.get_num_threads()
+        == threads_of_another(lambda: use_half_of_the_threads()())
+    )
 
 
 @WITH_OPENMP

@@ -4,10 +4,10 @@ import pytest
 import torch
 from safelight.decoders.catalogue import Candidate
 from safelight.decoders.decoder import Card, Decoder
-from safelight.decoders.merit import LIGHT
-from safelight.decoders.net import Net
-from safelight.decoders.space_table import SPACES
-from safelight.preview.develop import REST_STEPS, Developer
+from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.nets.base import Net
+from safelight.decoders.ranking import LIGHT
+from safelight.preview.decode.run_decoder import REST_STEPS, DecodeWorker
 
 LATENTS = torch.zeros(1, 4, 1, 2, 3)
 
@@ -43,7 +43,7 @@ def told():
 def test_when_memory_runs_out_a_light_decoder_takes_over_for_some_steps_and_the_heavy_one_tries_again(told):
     heavy, light = Level(1.0, fails_at=(2,)), Level(0.0)
     candidates = [candidate("heavy", heavy, LIGHT + 1), candidate("light", light, LIGHT)]
-    developer = Developer(SPACES["sd1"], lambda: candidates, told.append)
+    developer = DecodeWorker(SPACES["sd1"], lambda: candidates, told.append)
     assert levels(developer, 1 + 1 + REST_STEPS + 2) == [255] + [0] * (1 + REST_STEPS) + [255, 255]
     assert (heavy.calls, light.calls) == (4, 1 + REST_STEPS)
     assert len(told) == 1
@@ -52,7 +52,7 @@ def test_when_memory_runs_out_a_light_decoder_takes_over_for_some_steps_and_the_
 def test_it_is_told_once_however_often_it_happens(told):
     heavy = Level(1.0, fails_at=range(1000))
     candidates = [candidate("heavy", heavy, LIGHT + 1), candidate("light", Level(0.0), 1)]
-    developer = Developer(SPACES["sd1"], lambda: candidates, told.append)
+    developer = DecodeWorker(SPACES["sd1"], lambda: candidates, told.append)
     assert set(levels(developer, 5 * REST_STEPS)) == {0}
     assert heavy.calls == 5
     assert len(told) == 1
@@ -61,7 +61,7 @@ def test_it_is_told_once_however_often_it_happens(told):
 
 def test_a_decoder_that_fails_for_another_reason_is_not_tried_again(told):
     broken = candidate("broken", Level(1.0, fails_at=(1,), error="shapes differ"), LIGHT + 1)
-    developer = Developer(SPACES["sd1"], lambda: [broken, candidate("light", Level(0.0), 1)], told.append)
+    developer = DecodeWorker(SPACES["sd1"], lambda: [broken, candidate("light", Level(0.0), 1)], told.append)
     with pytest.raises(RuntimeError, match="shapes differ"):
         developer.develop(LATENTS)
     assert developer.give_up() == "decoder broken"
@@ -70,7 +70,7 @@ def test_a_decoder_that_fails_for_another_reason_is_not_tried_again(told):
 
 
 def test_where_even_the_lightest_has_no_memory_it_is_given_up(told):
-    developer = Developer(SPACES["sd1"], lambda: [candidate("light", Level(0.0, fails_at=(1,)), 1)], told.append)
+    developer = DecodeWorker(SPACES["sd1"], lambda: [candidate("light", Level(0.0, fails_at=(1,)), 1)], told.append)
     with pytest.raises(RuntimeError, match="out of memory"):
         developer.develop(LATENTS)
     assert developer.give_up() == "decoder light"
@@ -80,7 +80,7 @@ def test_where_even_the_lightest_has_no_memory_it_is_given_up(told):
 def test_what_is_given_up_while_the_heavy_one_rests_is_the_light_one(told):
     heavy, light = Level(1.0, fails_at=(1,)), Level(0.0, fails_at=(2,), error="broken")
     candidates = [candidate("heavy", heavy, LIGHT + 1), candidate("light", light, 1)]
-    developer = Developer(SPACES["sd1"], lambda: candidates, told.append)
+    developer = DecodeWorker(SPACES["sd1"], lambda: candidates, told.append)
     assert levels(developer, 1) == [0]
     with pytest.raises(RuntimeError, match="broken"):
         developer.develop(LATENTS)
@@ -90,7 +90,7 @@ def test_what_is_given_up_while_the_heavy_one_rests_is_the_light_one(told):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_that_is_full_the_cpu_takes_over(told):
-    developer = Developer(SPACES["sd1"], lambda: [candidate("light", Level(0.5), 1)], told.append)
+    developer = DecodeWorker(SPACES["sd1"], lambda: [candidate("light", Level(0.5), 1)], told.append)
     torch.cuda.set_per_process_memory_fraction(1e-9)
     try:
         pixels = developer.develop(LATENTS.cuda()).pixels
@@ -106,6 +106,6 @@ def test_while_decoders_are_looked_up_there_may_be_one():
         there.append(developer.has_decoder)
         return [candidate("grey", Level(0.5), 1)]
 
-    developer = Developer(SPACES["sd1"], ask)
+    developer = DecodeWorker(SPACES["sd1"], ask)
     developer.decoder()
     assert (there, developer.has_decoder) == ([True], True)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from safelight.preview.encode import MAX_JPEG_EXIF_BYTES, Encoding, shrink
+from safelight.preview.images.encode import MAX_JPEG_EXIF_BYTES, ImageEncoding, shrink
 
 SIZE = 48, 32  # of the final image: width, height
 PROMPT = json.dumps({"6": {"class_type": "KSampler", "inputs": {"text": "Straße, 夜, 🌃"}}})
@@ -25,20 +25,20 @@ def opened(content):
 
 
 def test_a_png_gives_back_the_very_bytes(pixels):
-    image = opened(Encoding().encode(pixels, SIZE))
+    image = opened(ImageEncoding().encode(pixels, SIZE))
     assert (image.format, image.mode) == ("PNG", "RGB")
     assert np.array_equal(np.asarray(image), pixels)
 
 
 def test_pixels_that_are_a_slice_of_something_are_written_as_they_are(pixels):
     flipped = pixels[::-1, ::2]
-    assert np.array_equal(np.asarray(opened(Encoding().encode(flipped, SIZE))), flipped)
+    assert np.array_equal(np.asarray(opened(ImageEncoding().encode(flipped, SIZE))), flipped)
 
 
 @pytest.mark.parametrize(("file_format", "name"), [("png", "PNG"), ("webp", "WEBP"), ("jpg", "JPEG")])
 def test_each_format_is_what_it_is_called_and_looks_alike(file_format, name):
     ramp = np.linspace(0, 255, 64 * 64).reshape(64, 64, 1).repeat(3, 2).astype(np.uint8)
-    image = opened(Encoding(file_format=file_format).encode(ramp, (64, 64)))
+    image = opened(ImageEncoding(file_format=file_format).encode(ramp, (64, 64)))
     assert (image.format, image.size) == (name, (64, 64))
     assert np.abs(np.asarray(image.convert("RGB")).astype(int) - ramp).mean() < 2
 
@@ -57,11 +57,11 @@ def test_each_format_is_what_it_is_called_and_looks_alike(file_format, name):
     ],
 )
 def test_sizes(pixels, enlarge, max_side_px, size):
-    assert opened(Encoding(enlarge=enlarge, max_side_px=max_side_px).encode(pixels, SIZE)).size == size
+    assert opened(ImageEncoding(enlarge=enlarge, max_side_px=max_side_px).encode(pixels, SIZE)).size == size
 
 
 def test_nearest_repeats_each_pixel(pixels):
-    image = np.asarray(opened(Encoding(enlarge="nearest").encode(pixels, SIZE)))
+    image = np.asarray(opened(ImageEncoding(enlarge="nearest").encode(pixels, SIZE)))
     assert np.array_equal(image, pixels.repeat(8, 0).repeat(8, 1))
 
 
@@ -69,12 +69,12 @@ def test_nearest_repeats_each_pixel(pixels):
     ("enlarge", "resampling"), [("bicubic", Image.Resampling.BICUBIC), ("lanczos", Image.Resampling.LANCZOS)]
 )
 def test_smooth_enlarging_is_pillow_s(pixels, enlarge, resampling):
-    image = opened(Encoding(enlarge=enlarge).encode(pixels, SIZE))
+    image = opened(ImageEncoding(enlarge=enlarge).encode(pixels, SIZE))
     assert np.array_equal(np.asarray(image), np.asarray(Image.fromarray(pixels).resize(SIZE, resampling)))
 
 
 def test_a_picture_that_has_the_final_size_already_is_left_as_it_is(pixels):
-    assert np.array_equal(np.asarray(opened(Encoding(enlarge="lanczos").encode(pixels, (6, 4)))), pixels)
+    assert np.array_equal(np.asarray(opened(ImageEncoding(enlarge="lanczos").encode(pixels, (6, 4)))), pixels)
 
 
 def test_shrinking_averages():
@@ -84,17 +84,17 @@ def test_shrinking_averages():
 
 def test_a_png_carries_its_texts_as_chunks(pixels):
     texts = {"prompt": PROMPT, "workflow": WORKFLOW, "safelight": "{}"}
-    assert opened(Encoding().encode(pixels, SIZE, texts)).text == texts
+    assert opened(ImageEncoding().encode(pixels, SIZE, texts)).text == texts
 
 
 def test_texts_beyond_latin_letters_survive_in_a_png(pixels):
-    assert opened(Encoding().encode(pixels, SIZE, {"prompt": '"夜"'})).text == {"prompt": '"夜"'}
+    assert opened(ImageEncoding().encode(pixels, SIZE, {"prompt": '"夜"'})).text == {"prompt": '"夜"'}
 
 
 @pytest.mark.parametrize("file_format", ["webp", "jpg"])
 def test_other_formats_carry_the_graph_where_comfyui_looks_for_it(pixels, file_format):
     texts = {"prompt": PROMPT, "workflow": WORKFLOW, "safelight": '{"step": 1}'}
-    exif = opened(Encoding(file_format=file_format).encode(pixels, SIZE, texts)).getexif()
+    exif = opened(ImageEncoding(file_format=file_format).encode(pixels, SIZE, texts)).getexif()
     assert exif[0x0110] == f"prompt:{PROMPT}"
     assert exif[0x010F] == f"workflow:{WORKFLOW}"
     assert exif[0x010E] == 'safelight:{"step": 1}'
@@ -103,18 +103,18 @@ def test_other_formats_carry_the_graph_where_comfyui_looks_for_it(pixels, file_f
 
 @pytest.mark.parametrize("file_format", ["webp", "jpg"])
 def test_without_texts_there_is_no_exif(pixels, file_format):
-    assert not opened(Encoding(file_format=file_format).encode(pixels, SIZE)).getexif()
+    assert not opened(ImageEncoding(file_format=file_format).encode(pixels, SIZE)).getexif()
 
 
 @pytest.mark.parametrize("length", [MAX_JPEG_EXIF_BYTES - 60, 65_500, 65_530, 65_536, 70_000, 1_000_000])
 def test_a_graph_too_large_for_a_jpeg_does_not_cost_the_picture(pixels, length):
-    image = opened(Encoding(file_format="jpg").encode(pixels, SIZE, {"workflow": "x" * length}))
+    image = opened(ImageEncoding(file_format="jpg").encode(pixels, SIZE, {"workflow": "x" * length}))
     assert image.size == (6, 4)
     assert (0x010F in image.getexif()) == (length < MAX_JPEG_EXIF_BYTES)
 
 
 @pytest.mark.parametrize("file_format", ["png", "webp"])
 def test_a_large_graph_fits_the_other_formats(pixels, file_format):
-    image = opened(Encoding(file_format=file_format).encode(pixels, SIZE, {"workflow": "x" * 1_000_000}))
+    image = opened(ImageEncoding(file_format=file_format).encode(pixels, SIZE, {"workflow": "x" * 1_000_000}))
     text = image.text["workflow"] if file_format == "png" else image.getexif()[0x010F]
     assert text.endswith("x" * 1_000_000)

@@ -6,11 +6,11 @@ from functools import partial
 
 import pytest
 from PIL import Image
-from safelight.decoders.errors import StepError
-from safelight.preview.encode import Encoding
-from safelight.preview.files import Files
-from safelight.preview.folder import RunFolder
+from safelight.errors import StepError
+from safelight.preview.images.encode import ImageEncoding
 from safelight.preview.run import Run
+from safelight.preview.sinks.run_folder import RunFolder
+from safelight.preview.sinks.step_files import StepFiles
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def files(folder):
-    files = Files(folder, Encoding(), encoders=3, small_bytes=0)
+    files = StepFiles(folder, ImageEncoding(), encoders=3, small_bytes=0)
     files.open()
     yield files
     files.close("finished")
@@ -35,7 +35,7 @@ def written(folder):
 def test_files_are_written_in_order_whichever_is_encoded_first(folder, files, picture, monkeypatch, wait_s):
     third, order, write = threading.Event(), [], folder.write
 
-    def save(frames, *args, plain=Encoding.save):
+    def save(frames, *args, plain=ImageEncoding.save):
         step = frames[0].getpixel((0, 0))[0] // 20
         if step == 3:
             third.set()
@@ -43,7 +43,7 @@ def test_files_are_written_in_order_whichever_is_encoded_first(folder, files, pi
             assert third.wait(wait_s)
         return plain(files.encoding, frames, *args)
 
-    monkeypatch.setattr(Encoding, "save", lambda _, *args: save(*args))
+    monkeypatch.setattr(ImageEncoding, "save", lambda _, *args: save(*args))
     monkeypatch.setattr(folder, "write", lambda name, content: (order.append(name), write(name, content)))
     for index in range(1, 11):
         files.show(picture(index=index))
@@ -83,14 +83,14 @@ def test_a_step_that_is_lost_is_named_when_a_later_one_is_taken(folder, files, p
 
 @pytest.mark.parametrize("thrown", [SystemExit, KeyboardInterrupt, MemoryError, RecursionError])
 def test_whatever_is_thrown_at_an_encoder_costs_one_step(folder, files, picture, monkeypatch, thrown):
-    save = Encoding.save
+    save = ImageEncoding.save
 
     def throw_at_3(self, frames, *args):
         if frames[0].getpixel((0, 0))[0] == 60:
             raise thrown("leave")
         return save(self, frames, *args)
 
-    monkeypatch.setattr(Encoding, "save", throw_at_3)
+    monkeypatch.setattr(ImageEncoding, "save", throw_at_3)
     lost = []
     for act in (
         *(partial(files.show, picture(index=index, total=8)) for index in range(1, 9)),
@@ -122,13 +122,13 @@ def test_a_small_picture_as_it_is_written_takes_no_thread(
 ):
     gate, threads = threading.Event(), []
 
-    def save(encoding, *args, plain=Encoding.save):
+    def save(encoding, *args, plain=ImageEncoding.save):
         threads.append(threading.current_thread())
         assert threads[-1] is threading.main_thread() or gate.wait(wait_s)
         return plain(encoding, *args)
 
-    monkeypatch.setattr(Encoding, "save", save)
-    files = Files(folder, Encoding(enlarge=enlarge), encoders=1, small_bytes=small_bytes)
+    monkeypatch.setattr(ImageEncoding, "save", save)
+    files = StepFiles(folder, ImageEncoding(enlarge=enlarge), encoders=1, small_bytes=small_bytes)
     files.open()
     files.show(picture(index=1))  # 4x6, shown as 32x48
     assert written(folder) == (["step_0001.png"] if at_once else [])
@@ -142,12 +142,12 @@ def test_a_small_picture_as_it_is_written_takes_no_thread(
 def test_a_small_picture_waits_behind_a_large_one(folder, picture, monkeypatch, wait_s):
     gate = threading.Event()
 
-    def save(encoding, frames, *args, plain=Encoding.save):
+    def save(encoding, frames, *args, plain=ImageEncoding.save):
         assert frames[0].width == 6 or gate.wait(wait_s)
         return plain(encoding, frames, *args)
 
-    monkeypatch.setattr(Encoding, "save", save)
-    files = Files(folder, Encoding(), encoders=2, small_bytes=4 * 6 * 3)
+    monkeypatch.setattr(ImageEncoding, "save", save)
+    files = StepFiles(folder, ImageEncoding(), encoders=2, small_bytes=4 * 6 * 3)
     files.open()
     files.show(picture(index=1, width=7))
     files.show(picture(index=2))
@@ -199,7 +199,7 @@ def test_through_a_pipeline_every_lost_step_is_told_by_its_number(tmp_path, pipe
         write(name, content)
 
     monkeypatch.setattr(folder, "write", full_from_5)
-    with pipeline(folder, Files(folder, Encoding(), encoders=2, small_bytes=0), run=run) as pipe:
+    with pipeline(folder, StepFiles(folder, ImageEncoding(), encoders=2, small_bytes=0), run=run) as pipe:
         for index in range(1, 11):
             pipe.offer(step(index))
     assert written(folder) == [f"step_{index:04d}.png" for index in range(1, 5)]
@@ -210,7 +210,7 @@ def test_through_a_pipeline_every_lost_step_is_told_by_its_number(tmp_path, pipe
 def test_when_a_run_is_closed_all_its_files_are_there_and_no_thread_is_left(tmp_path, pipeline, step):
     folder = RunFolder(tmp_path / "run", Run())
     before = set(threading.enumerate())
-    with pipeline(folder, Files(folder, Encoding(enlarge="lanczos"), encoders=4)) as pipe:
+    with pipeline(folder, StepFiles(folder, ImageEncoding(enlarge="lanczos"), encoders=4)) as pipe:
         for index in range(1, 51):
             pipe.offer(step(index, 50))
     assert len(written(folder)) == 50

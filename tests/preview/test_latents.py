@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from safelight.decoders.errors import GoneError, LatentsError
-from safelight.preview.folder import RunFolder
-from safelight.preview.latents import LatentFiles, Need, Room, read_latents
+from safelight.errors import GoneError, LatentsError
 from safelight.preview.run import Run
+from safelight.preview.sinks.latent_files import LatentFiles, Need, Room, read_latents
+from safelight.preview.sinks.run_folder import RunFolder
 from safelight.preview.step import Step
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file

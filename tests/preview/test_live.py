@@ -3,8 +3,8 @@
 import threading
 
 import pytest
-from safelight.preview.live import LiveRuns, MakeRoom
 from safelight.preview.run import Run
+from safelight.preview.sinks.live_runs import EvictOldRuns, LiveRuns
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_run_that_grows_takes_older_ones_away_not_only_the_next_one(begin, pic
     live = LiveRuns()
     old = begin(live, size=60_000, state="finished")
     growing = begin(live)
-    room = MakeRoom(live, lambda: 100_000)
+    room = EvictOldRuns(live, lambda: 100_000)
     room.open()
     assert old.path.exists()
     growing.write("step_0001.jpg", bytes(60_000))
@@ -163,7 +163,7 @@ def test_older_runs_are_taken_away_by_the_worker_not_by_the_sampler(begin, pipel
         return 1
 
     run = Run()
-    with pipeline(live.new(run, tmp_path), MakeRoom(live, budget), run=run):
+    with pipeline(live.new(run, tmp_path), EvictOldRuns(live, budget), run=run):
         pass
     assert not old.path.exists()
     assert asked_by != [threading.current_thread()]

@@ -8,15 +8,15 @@ import torch
 from PIL import Image, ImageSequence
 from safelight.decoders.catalogue import Candidate
 from safelight.decoders.decoder import Card, Decoder
-from safelight.decoders.net import Net
-from safelight.decoders.space_table import SPACES
-from safelight.decoders.tiny_video import TinyVideo
-from safelight.preview import plan
-from safelight.preview.develop import Developer
-from safelight.preview.encode import UNKNOWN_FPS, Encoding, durations_ms
-from safelight.preview.files import Files
-from safelight.preview.folder import RunFolder
+from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.nets.base import Net
+from safelight.decoders.nets.taehv import Taehv
+from safelight.preview.decode import plan
+from safelight.preview.decode.run_decoder import DecodeWorker
+from safelight.preview.images.encode import UNKNOWN_FPS, ImageEncoding, durations_ms
 from safelight.preview.run import Run
+from safelight.preview.sinks.run_folder import RunFolder
+from safelight.preview.sinks.step_files import StepFiles
 from safelight.preview.snapshot import Selection
 
 WAN = SPACES["wan21"]
@@ -42,7 +42,7 @@ class Levels(Net):
 
 def developer_of(net, space=WAN, told=None, **options):
     card = Card(name="levels", space=space.name, kind="test", scale=net.scale)
-    return Developer(
+    return DecodeWorker(
         space, lambda: [Candidate(card, lambda: Decoder(card, net))], ([] if told is None else told).append, **options
     )
 
@@ -85,7 +85,7 @@ def test_a_video_takes_as_long_whichever_decoder_makes_it(net, frames, fps):
 
 @pytest.mark.parametrize("items", [1, 2])
 def test_a_decoder_that_knows_time_is_shown_with_all_its_frames(items):
-    net = TinyVideo(16, (8, 8, 8, 8))
+    net = Taehv(16, (8, 8, 8, 8))
     developed = developer_of(net).develop(torch.randn(items, 16, 3, 2, 3, generator=torch.Generator().manual_seed(0)))
     assert developed.pixels.shape == (items, 9, 16, 24, 3)
     assert (developed.fps, developed.shown) == (16.0, (24, 16))
@@ -139,7 +139,7 @@ def test_large_pictures_of_a_batch_are_decoded_few_at_once(monkeypatch, most, ba
 @pytest.mark.parametrize("fps", [4.0, 6.0, 16.0, None])
 def test_a_video_is_an_animation_that_plays_at_its_speed(folder, picture, fps):
     pixels = (np.arange(21, dtype=np.uint8) * 12)[None, :, None, None, None].repeat(16, 2).repeat(24, 3).repeat(3, 4)
-    files = Files(folder, Encoding(), texts=lambda: {"workflow": "{}"})
+    files = StepFiles(folder, ImageEncoding(), texts=lambda: {"workflow": "{}"})
     files.open()
     files.show(picture(index=3, pixels=pixels, fps=fps))
     [step] = folder.manifest()["steps"]
@@ -169,7 +169,7 @@ def test_a_video_is_an_animation_that_plays_at_its_speed(folder, picture, fps):
 )
 def test_of_a_batch_of_videos_each_moves(folder, picture, batch, names, size):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 5, *size[::-1], 3), np.uint8)
-    files = Files(folder, Encoding(), batch=batch, encoders=2, small_bytes=0)
+    files = StepFiles(folder, ImageEncoding(), batch=batch, encoders=2, small_bytes=0)
     files.open()
     files.show(picture(index=1, pixels=pixels, fps=8.0))
     files.flush()
@@ -184,8 +184,8 @@ def test_of_a_batch_of_videos_each_moves(folder, picture, batch, names, size):
 @pytest.mark.parametrize(("file_format", "batch"), [("png", "all files"), ("jpg", "grid")])
 def test_frames_are_in_files_of_their_own_besides(folder, picture, file_format, batch, encoders):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 24, 3), np.uint8)
-    files = Files(
-        folder, Encoding(file_format=file_format), batch=batch, encoders=encoders, small_bytes=0, frames_apart=True
+    files = StepFiles(
+        folder, ImageEncoding(file_format=file_format), batch=batch, encoders=encoders, small_bytes=0, frames_apart=True
     )
     files.open()
     files.show(picture(index=7, pixels=pixels, fps=8.0))
@@ -212,7 +212,7 @@ def test_frames_are_in_files_of_their_own_besides(folder, picture, file_format, 
 
 def test_a_long_video_is_shorter_on_the_screen_and_takes_as_long(folder, picture):
     pixels = np.random.default_rng(0).integers(0, 256, (1, 81, 10, 10, 3), np.uint8)
-    files = Files(folder, Encoding(file_format="jpg"), max_pixels=3000)
+    files = StepFiles(folder, ImageEncoding(file_format="jpg"), max_pixels=3000)
     files.open()
     files.show(picture(index=1, pixels=pixels, fps=16.0))
     frames, durations = played(folder.path / "step_0001.webp")
@@ -225,7 +225,7 @@ def test_a_long_video_is_shorter_on_the_screen_and_takes_as_long(folder, picture
 
 def test_however_large_the_frames_some_are_left(folder, picture):
     pixels = np.random.default_rng(0).integers(0, 256, (1, 16, 10, 10, 3), np.uint8)
-    files = Files(folder, Encoding(file_format="jpg"), max_pixels=1)
+    files = StepFiles(folder, ImageEncoding(file_format="jpg"), max_pixels=1)
     files.open()
     files.show(picture(index=1, pixels=pixels, fps=16.0))
     assert folder.manifest()["picture"]["frames"] == 8

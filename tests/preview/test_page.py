@@ -9,14 +9,15 @@ import shutil
 import subprocess
 
 import pytest
-from safelight.decoders.errors import PageError
-from safelight.preview.bundle import WEB, bundle
-from safelight.preview.encode import Encoding
-from safelight.preview.files import Files
-from safelight.preview.folder import RunFolder
+from safelight.errors import PageError
+from safelight.preview.html.bundle import WEB, bundle
+from safelight.preview.html.document import document, harmless
+from safelight.preview.images.encode import ImageEncoding
 from safelight.preview.manifest import read_manifest
-from safelight.preview.page import MIN_WRITE_INTERVAL_S, NAME, Page, document, harmless
 from safelight.preview.run import Run
+from safelight.preview.sinks.page import MIN_WRITE_INTERVAL_S, NAME, Page
+from safelight.preview.sinks.run_folder import RunFolder
+from safelight.preview.sinks.step_files import StepFiles
 
 NODE = shutil.which("node")
 HOSTILE = [
@@ -90,7 +91,7 @@ def test_the_page_is_there_from_the_start_and_says_what_is_known(folder, page_of
 
 @pytest.mark.parametrize("state", ["finished", "interrupted", "failed"])
 def test_at_the_end_the_page_holds_what_the_manifest_holds(folder, page_of, picture, pipeline, step, state, run):
-    sinks = [folder, Page(folder), Files(folder, Encoding())]
+    sinks = [folder, Page(folder), StepFiles(folder, ImageEncoding())]
     with pipeline(*sinks, run=run, state=state) as offered:
         for index in (1, 2, 3):
             offered.offer(step(index))
@@ -122,7 +123,7 @@ def test_a_page_that_cannot_be_written_costs_a_note_and_not_the_run(folder, pipe
         write(self, name, content)
 
     monkeypatch.setattr(RunFolder, "write", full)
-    with pipeline(folder, Page(folder), Files(folder, Encoding()), run=run) as offered:
+    with pipeline(folder, Page(folder), StepFiles(folder, ImageEncoding()), run=run) as offered:
         offered.offer(step(1))
     saved = read_manifest(folder.path)
     assert (saved["state"], len(saved["steps"]), saved["page"]) == ("finished", 1, None)
@@ -134,7 +135,7 @@ def test_a_page_without_its_modules_costs_a_note_and_not_the_run(folder, pipelin
     def broken(entry):
         raise PageError("web/page.mjs cannot be read")
 
-    monkeypatch.setattr("safelight.preview.page.bundle", broken)
+    monkeypatch.setattr("safelight.preview.sinks.page.bundle", broken)
     with pipeline(folder, Page(folder), run=run) as offered:
         offered.offer(step(1))
     assert read_manifest(folder.path)["notes"] == ["page could not be opened: PageError: web/page.mjs cannot be read"]

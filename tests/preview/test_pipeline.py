@@ -6,12 +6,12 @@ import weakref
 
 import pytest
 import torch
-from safelight.decoders.errors import describe
-from safelight.preview.losses import name_steps
+from safelight.errors import describe
 from safelight.preview.mailbox import Mailbox
+from safelight.preview.missing_steps import name_steps
 from safelight.preview.pipeline import Pipeline, finite
 from safelight.preview.run import MAX_NOTES, Run
-from safelight.preview.sink import NoSink
+from safelight.preview.sinks.base import NoSink
 from safelight.preview.step import Step
 
 
@@ -651,7 +651,7 @@ def test_a_run_leaves_the_state_of_torch_alone(pipeline, recorder, step):
         )
 
     from safelight.decoders.catalogue import Catalogue
-    from safelight.decoders.space_table import SPACES
+    from safelight.decoders.latents.space_table import SPACES
 
     torch.manual_seed(20_201)
     torch.randn(3)

@@ -4,13 +4,13 @@ import pytest
 import torch
 from safelight.decoders.catalogue import Candidate, Catalogue
 from safelight.decoders.decoder import Card
-from safelight.decoders.footprint import footprint
-from safelight.decoders.kinds import KINDS
-from safelight.decoders.space_table import SPACES
-from safelight.preview import develop
-from safelight.preview.allowance import DEVICE_BYTES, decoding_bytes, looked_at_bytes, waiting_steps
-from safelight.preview.develop import Developer
-from safelight.preview.plan import CPU, plan
+from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.memory_estimate import estimate_memory
+from safelight.decoders.nets.registry import KINDS
+from safelight.preview.decode import run_decoder
+from safelight.preview.decode.memory_budget import DEVICE_BYTES, decoding_bytes, selected_bytes, waiting_steps
+from safelight.preview.decode.plan import CPU, plan_decode
+from safelight.preview.decode.run_decoder import DecodeWorker
 from safelight.preview.snapshot import Selection
 
 GPU = torch.device("cuda")  # a name: nothing is put there
@@ -35,44 +35,48 @@ def both():
 
 
 def test_what_fits_is_taken_and_as_much_at_once_as_fits(both):
-    weights, work = footprint(both[0].card, SHAPE)
+    weights, work = estimate_memory(both[0].card, SHAPE)
     for pictures in (1, 2, 3):
-        decided = plan(both, SHAPE, GPU, weights + pictures * work)
+        decided = plan_decode(both, SHAPE, GPU, weights + pictures * work)
         assert (decided.candidate.name, decided.device, decided.pictures) == ("taesd", GPU, pictures)
         assert decided.needs == weights + pictures * work
         assert decided.without is None
 
 
 def test_what_does_not_fit_gives_way_to_a_light_one_on_the_same_device(both):
-    weights, work = footprint(both[0].card, SHAPE)
-    decided = plan(both, SHAPE, GPU, weights + work - 1)
+    weights, work = estimate_memory(both[0].card, SHAPE)
+    decided = plan_decode(both, SHAPE, GPU, weights + work - 1)
     assert (decided.candidate.name, decided.device) == ("sd1-conv-small", GPU)
     assert decided.without is not None
     assert (decided.without[0].name, decided.without[1]) == ("taesd", weights + work)
 
 
 def test_where_nothing_fits_the_cpu_takes_the_light_one(both):
-    decided = plan(both, SHAPE, GPU, 1000)
+    decided = plan_decode(both, SHAPE, GPU, 1000)
     assert (decided.candidate.name, decided.device, decided.pictures) == ("sd1-conv-small", CPU, 1)
 
 
 def test_a_cpu_refuses_nothing_and_decodes_less_at_once(both):
-    _, work = footprint(both[0].card, SHAPE)
-    assert [plan(both, SHAPE, CPU, room).candidate.name for room in (1000, 1 << 40)] == ["taesd", "taesd"]
-    assert plan(both, SHAPE, CPU, 1000).pictures == 1
-    assert plan(both, SHAPE, CPU, 2 * work + 10**7).pictures == 2
+    _, work = estimate_memory(both[0].card, SHAPE)
+    assert [plan_decode(both, SHAPE, CPU, room).candidate.name for room in (1000, 1 << 40)] == ["taesd", "taesd"]
+    assert plan_decode(both, SHAPE, CPU, 1000).pictures == 1
+    assert plan_decode(both, SHAPE, CPU, 2 * work + 10**7).pictures == 2
 
 
 def test_taesd_of_a_picture_of_1024_px_fits_as_it_comes(both):
-    decided = plan(both, SHAPE, GPU, decoding_bytes(DEVICE_BYTES))
+    decided = plan_decode(both, SHAPE, GPU, decoding_bytes(DEVICE_BYTES))
     assert (decided.candidate.name, decided.pictures) == ("taesd", 1)
 
 
 def test_the_user_is_told_once_what_would_take_too_much(both, monkeypatch):
     told = []
-    developer = Developer(SPACES["sd1"], lambda: both, told.append, device_bytes=lambda: 100 << 20)
+    developer = DecodeWorker(SPACES["sd1"], lambda: both, told.append, device_bytes=lambda: 100 << 20)
     # A device that is not there, but for what it is told of it.
-    monkeypatch.setattr(develop, "plan", lambda some, shape, _, room: plan(some, shape, GPU, room)._replace(device=CPU))
+    monkeypatch.setattr(
+        run_decoder,
+        "plan_decode",
+        lambda some, shape, _, room: plan_decode(some, shape, GPU, room)._replace(device=CPU),
+    )
     for _ in range(3):
         assert developer.develop(torch.zeros(1, 4, 1, 128, 128)).pixels.shape == (1, 1, 128, 128, 3)
     assert len(told) == 1
@@ -93,12 +97,12 @@ def test_what_waits_on_a_cpu_has_its_own_limit_and_no_setting_is_read():
 
 
 def test_only_what_is_looked_at_waits():
-    assert looked_at_bytes(Selection(), (8, 16, 21, 60, 104)) == 16 * 60 * 104 * 4
+    assert selected_bytes(Selection(), (8, 16, 21, 60, 104)) == 16 * 60 * 104 * 4
 
 
 def test_the_room_is_asked_for_once_by_the_first_step(both):
     asked = []
-    developer = Developer(SPACES["sd1"], lambda: both[1:], device_bytes=lambda: asked.append(1) or DEVICE_BYTES)
+    developer = DecodeWorker(SPACES["sd1"], lambda: both[1:], device_bytes=lambda: asked.append(1) or DEVICE_BYTES)
     assert asked == []
     for _ in range(3):
         developer.develop(torch.zeros(1, 4, 1, 2, 2))
@@ -107,8 +111,8 @@ def test_the_room_is_asked_for_once_by_the_first_step(both):
 
 def test_a_plan_is_made_once_for_a_shape(both, monkeypatch):
     made = []
-    monkeypatch.setattr(develop, "plan", lambda *given: made.append(given[1]) or plan(*given))
-    developer = Developer(SPACES["sd1"], lambda: both[1:])
+    monkeypatch.setattr(run_decoder, "plan_decode", lambda *given: made.append(given[1]) or plan_decode(*given))
+    developer = DecodeWorker(SPACES["sd1"], lambda: both[1:])
     for side in (2, 2, 3, 2, 3):
         developer.develop(torch.zeros(1, 4, 1, side, side))
     assert made == [(1, 4, 1, 2, 2), (1, 4, 1, 3, 3)]
@@ -116,8 +120,8 @@ def test_a_plan_is_made_once_for_a_shape(both, monkeypatch):
 
 def test_a_device_that_has_less_than_a_decode_takes_is_left_alone_for_some_steps(both, monkeypatch):
     told = []
-    monkeypatch.setattr(develop, "free_bytes", lambda device: 1000 if len(told) == 0 else 1 << 40)
-    developer = Developer(SPACES["sd1"], lambda: both, told.append)
+    monkeypatch.setattr(run_decoder, "free_bytes", lambda device: 1000 if len(told) == 0 else 1 << 40)
+    developer = DecodeWorker(SPACES["sd1"], lambda: both, told.append)
     developer.develop(torch.zeros(1, 4, 1, 2, 2))
     assert developer.decoder().name == "sd1-conv-small"
     assert len(told) == 1

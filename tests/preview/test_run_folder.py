@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from safelight.decoders.decoder import Card
-from safelight.decoders.errors import ManifestError
-from safelight.preview.folder import RunFolder
+from safelight.errors import ManifestError
 from safelight.preview.manifest import FORMAT, MAX_BYTES, NAME, read_manifest
 from safelight.preview.run import MAX_NOTES, Run
+from safelight.preview.sinks.run_folder import RunFolder
 
 # Every key of `run.json`, as the contract lists them.
 KEYS = [
@@ -259,9 +259,9 @@ KILLED = """
 import os, sys, threading
 from pathlib import Path
 import torch
-from safelight.decoders.space_table import SPACES
-from safelight.hosts.headless import recording
-from safelight.preview.sink import Sink
+from safelight.decoders.latents.space_table import SPACES
+from safelight.hosts.script import recording
+from safelight.preview.sinks.base import Sink
 from safelight.preview.step import Step
 
 class Killer(Sink):
@@ -309,7 +309,7 @@ def test_how_a_run_ended_is_written_down_even_if_not_at_once(tmp_path, monkeypat
         write(name, content)
 
     monkeypatch.setattr(folder, "write", busy)
-    monkeypatch.setattr("safelight.preview.folder.time.sleep", pauses.append)
+    monkeypatch.setattr("safelight.preview.sinks.run_folder.time.sleep", pauses.append)
     if failures > 3:
         with pytest.raises(PermissionError):
             folder.close("finished")

@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 from PIL import Image
-from safelight.decoders.errors import GoneError, ManifestError
-from safelight.preview.encode import Encoding
-from safelight.preview.files import Files
-from safelight.preview.folder import RunFolder
-from safelight.preview.latents import LatentFiles, Need, Room
+from safelight.errors import GoneError, ManifestError
+from safelight.preview.images.encode import ImageEncoding
 from safelight.preview.run import Run
-from safelight.preview.saved import SavedRun, evenly
+from safelight.preview.saved_run import SavedRun, spread_evenly
+from safelight.preview.sinks.latent_files import LatentFiles, Need, Room
+from safelight.preview.sinks.run_folder import RunFolder
+from safelight.preview.sinks.step_files import StepFiles
 from safelight.preview.step import Step
 
 
@@ -21,7 +21,7 @@ def folder(tmp_path, pipeline):
     run = Run(space="sd1", sampler={"steps": 7, "name": "euler", "seed": 3})
     folder = RunFolder(tmp_path / "run", run)
     latents = LatentFiles(folder, Need(3, 1), lambda: Room(1000, "the disk"))
-    files = Files(folder, Encoding())
+    files = StepFiles(folder, ImageEncoding())
     with pipeline(folder, files, latents, run=run, every={latents: 3}) as worker:
         for index in range(1, 8):
             values = torch.full((1, 4, 2, 3), index / 10)
@@ -55,7 +55,7 @@ def test_of_many_pictures_some_are_taken_evenly_the_last_one_always(folder):
 @pytest.mark.parametrize("count", [1, 2, 5, 48, 49, 1000])
 @pytest.mark.parametrize("most", [1, 2, 7, 48])
 def test_evenly_takes_as_many_as_it_may_in_order_each_once(count, most):
-    taken = evenly(range(count), most)
+    taken = spread_evenly(range(count), most)
     assert len(taken) == min(count, most)
     assert taken == sorted(set(taken))
     assert taken[-1] == count - 1
@@ -158,6 +158,6 @@ def test_a_picture_cut_in_half_is_told_by_name(folder):
 
 
 def test_a_picture_that_would_fill_the_memory_is_refused(folder, monkeypatch):
-    monkeypatch.setattr("safelight.preview.saved.MAX_PIXELS", 5)
+    monkeypatch.setattr("safelight.preview.saved_run.MAX_PIXELS", 5)
     with pytest.raises(ManifestError, match="too large for the picture of a step"):
         SavedRun.open(folder).pictures(10)

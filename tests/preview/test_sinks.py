@@ -8,16 +8,16 @@ from unittest.mock import ANY
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
-from safelight.decoders.errors import SinkError
-from safelight.preview.animation import Animation, Pace
-from safelight.preview.encode import Encoding
-from safelight.preview.files import Files
-from safelight.preview.folder import RunFolder
-from safelight.preview.gather import Gathering, Kept
-from safelight.preview.memory import Memory
+from safelight.errors import SinkError
+from safelight.preview.images.encode import ImageEncoding
+from safelight.preview.images.thumbnails import Thumbnail, Thumbnails
 from safelight.preview.run import Run
-from safelight.preview.screen import Screen
-from safelight.preview.sheet import CAPTION_PX, GAP_PX, GROUND, TILE_PX, Sheet, caption, lay_out
+from safelight.preview.sinks.animation import Animation, Pace
+from safelight.preview.sinks.contact_sheet import CAPTION_PX, GAP_PX, GROUND, TILE_PX, ContactSheet, caption, lay_out
+from safelight.preview.sinks.in_memory import InMemory
+from safelight.preview.sinks.live_view import LiveView
+from safelight.preview.sinks.run_folder import RunFolder
+from safelight.preview.sinks.step_files import StepFiles
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def images(folder, name):
 
 @pytest.mark.parametrize("file_format", ["png", "webp", "jpg"])
 def test_files_are_named_by_sampler_step_with_four_digits_or_more(folder, picture, file_format):
-    files = Files(folder, Encoding(file_format=file_format))
+    files = StepFiles(folder, ImageEncoding(file_format=file_format))
     files.open()
     for index in (1, 20, 999, 10000):
         files.show(picture(index=index, total=10000))
@@ -61,7 +61,7 @@ def test_files_are_named_by_sampler_step_with_four_digits_or_more(folder, pictur
 
 def test_a_file_holds_the_first_picture_and_its_facts(folder, picture):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 1, 4, 6, 3), np.uint8)
-    files = Files(folder, Encoding(), texts=lambda: {"prompt": "{}"})
+    files = StepFiles(folder, ImageEncoding(), texts=lambda: {"prompt": "{}"})
     files.open()
     files.show(picture(index=3, total=9, sigma=0.25, show="noisy", pixels=pixels))
     with Image.open(folder.path / "step_0003.png") as image:
@@ -79,21 +79,21 @@ def test_a_file_holds_the_first_picture_and_its_facts(folder, picture):
 
 
 def test_facts_and_texts_can_be_left_out(folder, show):
-    show(Files(folder, Encoding(), facts=False), 1)
+    show(StepFiles(folder, ImageEncoding(), facts=False), 1)
     with Image.open(folder.path / "step_0001.png") as image:
         assert image.text == {}
 
 
 def test_texts_are_asked_for_once_and_not_before_opening(folder, show):
     asked = []
-    files = Files(folder, Encoding(), texts=lambda: asked.append(1) or {})
+    files = StepFiles(folder, ImageEncoding(), texts=lambda: asked.append(1) or {})
     assert asked == []
     show(files, 3)
     assert asked == [1]
 
 
 def test_a_step_is_listed_only_when_its_file_is_there(folder, picture, monkeypatch):
-    files = Files(folder, Encoding())
+    files = StepFiles(folder, ImageEncoding())
     files.open()
 
     def no_space(name, content):
@@ -111,7 +111,7 @@ def test_a_step_is_listed_only_when_its_file_is_there(folder, picture, monkeypat
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (96, 64), (64, 112), (4, 6), (600, 400)])
 @pytest.mark.parametrize("total", [1, 2, 7, 20])
 def test_a_sheet_holds_every_picture_at_its_aspect(folder, show, total, height, width):
-    show(Sheet(folder), total, height=height, width=width)
+    show(ContactSheet(folder), total, height=height, width=width)
     (sheet,) = images(folder, "sheet.png")
     tile = (round(TILE_PX * width / max(width, height)), round(TILE_PX * height / max(width, height)))
     cell = tile[0] + GAP_PX, tile[1] + CAPTION_PX + GAP_PX
@@ -126,7 +126,7 @@ def test_a_sheet_holds_every_picture_at_its_aspect(folder, show, total, height, 
 
 
 def test_below_each_picture_there_is_a_caption(folder, show):
-    show(Sheet(folder), 3, height=64, width=64)
+    show(ContactSheet(folder), 3, height=64, width=64)
     (sheet,) = images(folder, "sheet.png")
     for column in range(3):
         x, y = GAP_PX + column * (TILE_PX + GAP_PX), GAP_PX + TILE_PX
@@ -136,26 +136,28 @@ def test_below_each_picture_there_is_a_caption(folder, show):
 
 def test_a_caption_says_step_and_sigma():
     image = Image.new("RGB", (1, 1))
-    assert caption(Kept(7, 20, 0.4213, image)).startswith("7 / 20 ")
-    assert caption(Kept(7, 20, 0.4213, image)).endswith("0.421")
-    assert caption(Kept(7, 20, None, image)) == "7 / 20"
+    assert caption(Thumbnail(7, 20, 0.4213, image)).startswith("7 / 20 ")
+    assert caption(Thumbnail(7, 20, 0.4213, image)).endswith("0.421")
+    assert caption(Thumbnail(7, 20, None, image)) == "7 / 20"
 
 
 def test_captions_are_made_of_letters_that_the_font_has():
     """A letter it lacks is drawn as the box that stands for a private character."""
     from PIL import ImageFont
-    from safelight.preview.sheet import FONT_PX
+    from safelight.preview.sinks.contact_sheet import FONT_PX
 
     font = ImageFont.load_default(FONT_PX)
     box = bytes(font.getmask("\ue000"))
-    for letter in set(caption(Kept(7, 20, 4.2e-9, Image.new("RGB", (1, 1))))) - {" "}:
+    for letter in set(caption(Thumbnail(7, 20, 4.2e-9, Image.new("RGB", (1, 1))))) - {" "}:
         assert bytes(font.getmask(letter)) != box, letter
 
 
 def test_a_sheet_of_a_thousand_steps_is_thinned_and_ends_with_the_last(folder, show, monkeypatch):
     laid_out = []
-    monkeypatch.setattr("safelight.preview.sheet.lay_out", lambda kept: laid_out.extend(kept) or lay_out(kept))
-    show(Sheet(folder, limit=48), 1000)
+    monkeypatch.setattr(
+        "safelight.preview.sinks.contact_sheet.lay_out", lambda kept: laid_out.extend(kept) or lay_out(kept)
+    )
+    show(ContactSheet(folder, limit=48), 1000)
     steps = [one.index for one in laid_out]
     assert 24 <= len(steps) <= 48
     assert (steps[0], steps[-1]) == (1, 1000)
@@ -164,7 +166,7 @@ def test_a_sheet_of_a_thousand_steps_is_thinned_and_ends_with_the_last(folder, s
 
 
 def test_a_run_without_pictures_has_no_sheet_and_no_animation(folder, show):
-    show(Sheet(folder), 0)
+    show(ContactSheet(folder), 0)
     show(Animation(folder), 0)
     assert [path.name for path in folder.path.iterdir()] == ["run.json"]
     assert (folder.manifest()["sheet"], folder.manifest()["animation"]) == (None, None)
@@ -176,7 +178,7 @@ def test_a_run_without_pictures_has_no_sheet_and_no_animation(folder, show):
 @pytest.mark.parametrize("limit", [2, 3, 8, 48])
 @pytest.mark.parametrize("total", [0, 1, 2, 7, 8, 9, 47, 48, 49, 96, 97, 1000])
 def test_a_gathering_keeps_as_many_as_it_may_evenly_with_the_first_and_the_last(picture, limit, total):
-    gathering = Gathering(limit, 4)
+    gathering = Thumbnails(limit, 4)
     for index in range(1, total + 1):
         gathering.add(picture(index=index, total=total))
         assert len(gathering.all()) <= limit
@@ -190,7 +192,7 @@ def test_a_gathering_keeps_as_many_as_it_may_evenly_with_the_first_and_the_last(
 
 
 def test_a_gathering_keeps_small_copies(picture):
-    gathering = Gathering(4, 3)
+    gathering = Thumbnails(4, 3)
     gathering.add(picture(height=40, width=60))
     assert gathering.all()[0].image.size == (3, 2)
 
@@ -285,7 +287,7 @@ def test_an_animation_that_nobody_can_encode_is_refused(folder):
 
 def test_of_a_batch_all_pictures_are_in_the_animation_and_on_the_sheet(folder, picture):
     pixels = np.stack([np.full((1, 20, 30, 3), value, np.uint8) for value in (50, 100, 150, 200)])
-    sinks = Animation(folder), Sheet(folder)
+    sinks = Animation(folder), ContactSheet(folder)
     for sink in sinks:
         for index in (1, 2):
             sink.show(picture(index=index, pixels=pixels - 20 * index, shown=(30, 20)))
@@ -303,7 +305,7 @@ def test_of_a_batch_all_pictures_are_in_the_animation_and_on_the_sheet(folder, p
 
 
 def test_memory_keeps_the_newest(show):
-    memory = Memory(limit=3)
+    memory = InMemory(limit=3)
     assert memory.state == "running"
     show(memory, 5)
     assert [picture.index for picture in memory.pictures] == [3, 4, 5]
@@ -317,7 +319,7 @@ def test_a_screen_is_told_in_few_words_once_the_picture_is_there(folder, picture
         told.append((event, facts, set(folder.files())))
         assert len(json.dumps(facts)) < 1000
 
-    screen = Screen(Files(folder, Encoding(file_format="jpg")), tell, {"workflow": "w" * 36, "node": "6:2"})
+    screen = LiveView(StepFiles(folder, ImageEncoding(file_format="jpg")), tell, {"workflow": "w" * 36, "node": "6:2"})
     screen.open()
     screen.show(picture(index=1, total=20, sigma=0.5))
     screen.close("interrupted")
@@ -334,7 +336,9 @@ def test_who_looks_is_told_where_nothing_can_be_shown_them(folder, tmp_path):
     told = []
     folder.path = tmp_path / "taken"
     folder.path.write_bytes(b"somebody else's")
-    screen = Screen(Files(folder, Encoding()), lambda event, facts: told.append((event, facts["state"])), {"node": "2"})
+    screen = LiveView(
+        StepFiles(folder, ImageEncoding()), lambda event, facts: told.append((event, facts["state"])), {"node": "2"}
+    )
     with pytest.raises(FileExistsError):
         screen.open()
     assert told == [("safelight.run", "failed")]
@@ -343,7 +347,9 @@ def test_who_looks_is_told_where_nothing_can_be_shown_them(folder, tmp_path):
 
 def test_who_looks_is_told_that_a_run_is_over_whose_worker_does_not_come_back(folder, picture):
     told = []
-    screen = Screen(Files(folder, Encoding()), lambda event, facts: told.append((event, facts["state"])), {"node": "2"})
+    screen = LiveView(
+        StepFiles(folder, ImageEncoding()), lambda event, facts: told.append((event, facts["state"])), {"node": "2"}
+    )
     screen.open()
     screen.leave("interrupted")
     assert told[-1] == ("safelight.run", "interrupted")
@@ -352,7 +358,9 @@ def test_who_looks_is_told_that_a_run_is_over_whose_worker_does_not_come_back(fo
 
 def test_who_looks_is_told_that_a_run_is_over_whose_folder_was_wiped(folder):
     told = []
-    screen = Screen(Files(folder, Encoding()), lambda event, facts: told.append((event, facts["state"])), {"node": "2"})
+    screen = LiveView(
+        StepFiles(folder, ImageEncoding()), lambda event, facts: told.append((event, facts["state"])), {"node": "2"}
+    )
     screen.open()
     shutil.rmtree(folder.path)
     with pytest.raises(FileNotFoundError):
@@ -364,22 +372,22 @@ def test_who_looks_is_told_that_a_run_is_over_whose_folder_was_wiped(folder):
 def test_a_step_of_many_files_is_told_without_their_names(folder, picture):
     told = []
 
-    class ManyFiles(Files):
+    class ManyFiles(StepFiles):
         def show(self, picture):
             self.folder.record(picture, *[f"step_0001_{item:03d}.jpg" for item in range(40)])
 
-    screen = Screen(ManyFiles(folder, Encoding()), lambda _, facts: told.append(facts), {"node": "2"})
+    screen = LiveView(ManyFiles(folder, ImageEncoding()), lambda _, facts: told.append(facts), {"node": "2"})
     screen.show(picture(index=1))
     assert "files" not in told[0]
     assert len(json.dumps(told[0])) < 1000
 
 
 def test_a_screen_may_be_replaced_and_files_may_not(folder):
-    files = Files(folder, Encoding())
+    files = StepFiles(folder, ImageEncoding())
     assert files.keeps
-    assert Sheet(folder).keeps
+    assert ContactSheet(folder).keeps
     assert Animation(folder).keeps
-    assert not Screen(files, lambda *_: None, {}).keeps
+    assert not LiveView(files, lambda *_: None, {}).keeps
     assert not folder.keeps
 
 
@@ -392,7 +400,7 @@ def test_what_another_thread_is_reading_does_not_change_under_it(folder, picture
 
 def test_pictures_are_copied_before_they_are_kept(picture):
     pixels = np.zeros((1, 1, 4, 4, 3), np.uint8)
-    gathering = Gathering(4, 256)
+    gathering = Thumbnails(4, 256)
     gathering.add(picture(pixels=pixels))
     pixels[:] = 255
     file = io.BytesIO()

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import torch
-from safelight.decoders.space_table import SPACES
-from safelight.hosts.headless import recording
-from safelight.preview import folder as folders
-from safelight.preview.encode import Encoding
+from safelight.decoders.latents.space_table import SPACES
+from safelight.hosts.script import recording
+from safelight.preview.images.encode import ImageEncoding
+from safelight.preview.sinks import run_folder as folders
 from safelight.preview.step import Step
 
 STEPS = 40
@@ -19,7 +19,7 @@ STEPS = 40
 
 def record(folder, out):
     folders.MIN_SAVE_INTERVAL_S = 0.0  # the record is written at every step: more moments to be killed in
-    with recording(folder, SPACES["sd1"], encoding=Encoding(enlarge="nearest"), sampler={"steps": STEPS}) as (
+    with recording(folder, SPACES["sd1"], encoding=ImageEncoding(enlarge="nearest"), sampler={"steps": STEPS}) as (
         pipeline,
         _,
     ):

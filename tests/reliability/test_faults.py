@@ -27,20 +27,20 @@ import torch
 from PIL import Image
 from safelight.decoders.catalogue import Candidate, Catalogue
 from safelight.decoders.decoder import Card, Decoder
-from safelight.decoders.errors import SinkError
-from safelight.decoders.files import write_decoder
-from safelight.decoders.net import Net
-from safelight.decoders.space_table import SPACES
-from safelight.hosts.headless import recording
-from safelight.hosts.shelf import Shelf
-from safelight.preview.encode import Encoding
-from safelight.preview.files import Files
-from safelight.preview.folder import RunFolder
-from safelight.preview.live import LiveRuns
+from safelight.decoders.files.decoder_file import write_decoder
+from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.nets.base import Net
+from safelight.errors import SinkError
+from safelight.hosts.script import recording
+from safelight.preview.images.encode import ImageEncoding
 from safelight.preview.run import Run
-from safelight.preview.saved import SavedRun
-from safelight.preview.screen import Screen
-from safelight.preview.sink import Sink
+from safelight.preview.run_library import RunLibrary
+from safelight.preview.saved_run import SavedRun
+from safelight.preview.sinks.base import Sink
+from safelight.preview.sinks.live_runs import LiveRuns
+from safelight.preview.sinks.live_view import LiveView
+from safelight.preview.sinks.run_folder import RunFolder
+from safelight.preview.sinks.step_files import StepFiles
 from safelight.preview.snapshot import Snapshots
 from safelight.preview.step import Step
 
@@ -155,7 +155,7 @@ def expect_as_new(folder):
     manifest = expect_all_there_or_named(recorded(folder, good()))
     assert (manifest["state"], manifest["notes"]) == ("finished", [])
     assert SavedRun.open(folder).pictures(99)[-1].index == STEPS
-    assert len(Shelf(folder).runs()) == 1
+    assert len(RunLibrary(folder).runs()) == 1
 
 
 def throw(error, *words):
@@ -355,7 +355,7 @@ def small_disk(tmp_path):
 
 def test_a_disk_that_is_really_full_leaves_whole_files_and_names_the_rest(small_disk, tmp_path):
     with recording(
-        small_disk / "run", SPACES["sd1"], catalogue=Decoders(good()), encoding=Encoding(enlarge="lanczos")
+        small_disk / "run", SPACES["sd1"], catalogue=Decoders(good()), encoding=ImageEncoding(enlarge="lanczos")
     ) as (pipeline, kept):
         final = sample(pipeline.offer)
     assert digest(final) == UNTOUCHED
@@ -572,7 +572,7 @@ def test_a_process_that_is_killed_at_any_moment_leaves_whole_files_and_a_record_
         saved = SavedRun.open(folder)
         assert all((folder / name).is_file() for step in saved.steps for name in step.files)
         assert len(saved.pictures(99)) == len(saved.steps)
-        assert len(Shelf(folder).runs()) == 1
+        assert len(RunLibrary(folder).runs()) == 1
         if saved.manifest["page"]:
             page = (folder / "index.html").read_text("utf-8")
             assert json.loads(re.search(r'id="safelight">(.*?)</script>', page, re.DOTALL)[1])["id"] == saved.id
@@ -585,7 +585,7 @@ def test_a_live_run_that_could_not_be_opened_makes_room_for_others(tmp_path):
     runs = LiveRuns(max_runs=2)
     for _ in range(20):
         folder = runs.new(Run(), tmp_path / "temp")
-        screen = Screen(Files(folder, Encoding()), lambda event, facts: None, {})
+        screen = LiveView(StepFiles(folder, ImageEncoding()), lambda event, facts: None, {})
         with pytest.raises(OSError, match="temp"):
             screen.open()
         runs.make_room()

@@ -18,20 +18,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safelight.decoders.catalogue import Catalogue
-from safelight.decoders.errors import DecoderFileError, FitError, GoneError, LatentsError, ManifestError, SinkError
-from safelight.decoders.files import read_card, read_decoder
-from safelight.decoders.pickled import BeyondTensorsError, read_pickled
-from safelight.decoders.space_table import SPACES
-from safelight.decoders.tensors import SIZES, open_tensors
+from safelight.decoders.files.decoder_file import read_card, read_decoder
+from safelight.decoders.files.tensor_file import SIZES, open_tensors
+from safelight.decoders.files.torch_pickle import BeyondTensorsError, read_torch_pickle
+from safelight.decoders.latents.space_table import SPACES
+from safelight.errors import DecoderFileError, FitError, GoneError, LatentsError, ManifestError, SinkError
 from safelight.fitting.pairs import Pairs
-from safelight.fitting.sittings import Sittings
+from safelight.fitting.statistics import FitStatistics
 from safelight.hosts.invokeai.watch import folder_for
-from safelight.hosts.outputs import folder_in
-from safelight.hosts.shelf import Shelf
-from safelight.preview.latents import read_latents
-from safelight.preview.names import why_not
-from safelight.preview.page import document
-from safelight.preview.saved import SavedRun
+from safelight.preview.file_names import name_problem
+from safelight.preview.html.document import document
+from safelight.preview.output_folder import folder_in
+from safelight.preview.run_library import RunLibrary
+from safelight.preview.saved_run import SavedRun
+from safelight.preview.sinks.latent_files import read_latents
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
@@ -166,7 +166,7 @@ def test_a_safetensors_file_is_a_decoder_or_refused(place, content):
         (read_card, DecoderFileError),
         (read_decoder, DecoderFileError),
         (Pairs.load, FitError),
-        (Sittings.load, FitError),
+        (FitStatistics.load, FitError),
         (lambda path: read_latents(path, run="r", index=1, space="sd1"), LatentsError),
     ):
         try:
@@ -255,7 +255,7 @@ def pickles(draw):
 def test_a_pickled_file_is_a_state_dict_or_refused(place, content):
     TRIED["pickled files"] += 1
     try:
-        found = read_pickled(content)
+        found = read_torch_pickle(content)
     except (BeyondTensorsError, ValueError):
         pass
     else:
@@ -330,12 +330,12 @@ def test_the_record_of_a_run_is_one_or_refused(place, told, tampering):
         saved = SavedRun.open(folder)
         saved.summary().encode("utf-8", "surrogatepass")
         for step in saved.steps:
-            assert all(Path(name).name == name and why_not(name) is None for name in step.files)
+            assert all(Path(name).name == name and name_problem(name) is None for name in step.files)
         TAKEN["records of runs"] += 1
         saved.pictures(3)
     except (ManifestError, GoneError) as refused:
         expect_brief(refused, folder)
-    for kept in Shelf(folder).runs().values():
+    for kept in RunLibrary(folder).runs().values():
         for facts in (kept.summary(), kept.manifest):
             json.dumps(facts, allow_nan=False)
         html = document(kept.manifest, "script()", connect_src="'self'").html

@@ -9,10 +9,10 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from safelight.hosts.cli import _cell
-from safelight.preview.album import album, framed
-from safelight.preview.bundle import bundle
-from safelight.preview.page import document
+from safelight.cli.main import _cell
+from safelight.preview.html.bundle import bundle
+from safelight.preview.html.document import document
+from safelight.preview.html.embed import embedded_page, page_in_frame
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -134,9 +134,9 @@ def test_the_name_of_a_served_folder_is_a_text(text):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_run_in_a_cell_of_a_notebook_is_one_element(text):
-    whole = album(manifest(text), {f"{text}.png": b"<script>alert(1)</script>"})
+    whole = embedded_page(manifest(text), {f"{text}.png": b"<script>alert(1)</script>"})
     assert [element[0] for element in Elements(whole).found].count("script") == 2
-    cell = Elements(framed(whole, (8, 8), text, alt=text))
+    cell = Elements(page_in_frame(whole, (8, 8), text, alt=text))
     assert [element[0] for element in cell.found] == ["div", "img", "iframe"]
     assert cell.found[1] == ("img", "alt", "src", "width", "style")
 

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safelight.decoders.errors import GoneError, ManifestError, SinkError
-from safelight.decoders.space_table import SPACES
-from safelight.hosts.comfyui.names import expand
-from safelight.hosts.headless import recording
+from safelight.decoders.latents.space_table import SPACES
+from safelight.errors import GoneError, ManifestError, SinkError
+from safelight.hosts.comfyui.filename_tokens import expand
 from safelight.hosts.invokeai.watch import folder_for
-from safelight.hosts.outputs import folder_in
-from safelight.hosts.shelf import Shelf
-from safelight.preview.folder import RunFolder
+from safelight.hosts.script import recording
+from safelight.preview.file_names import name_problem
 from safelight.preview.manifest import read_manifest
-from safelight.preview.names import why_not
+from safelight.preview.output_folder import folder_in
 from safelight.preview.run import Run
-from safelight.preview.saved import SavedRun
+from safelight.preview.run_library import RunLibrary
+from safelight.preview.saved_run import SavedRun
+from safelight.preview.sinks.run_folder import RunFolder
 from safelight.preview.step import Step
 
 OUTSIDE = ["../x", "../../x", "a/../../x", "/etc/x", "/tmp/x", "..", ".", "", "   ", "a/../..", "./..", "//x"]
@@ -55,7 +55,7 @@ def test_a_prefix_that_leads_out_or_nowhere_is_refused_before_anything_is_writte
 @pytest.mark.parametrize("prefix", PLACES)
 def test_a_prefix_that_is_a_place_is_one(tmp_path, prefix):
     assert folder_for(tmp_path, prefix).is_relative_to(tmp_path)
-    assert why_not(prefix) is None
+    assert name_problem(prefix) is None
 
 
 def test_a_prefix_does_not_follow_a_link_out(tmp_path):
@@ -137,7 +137,7 @@ def test_a_manifest_that_names_files_elsewhere_is_not_followed(tmp_path, name, k
     with pytest.raises(ManifestError, match="is not the name of a file in the folder") as caught:
         SavedRun.open(folder).sheet()
     assert len(str(caught.value)) < len(str(folder)) + 300
-    shelf = Shelf(tmp_path)
+    shelf = RunLibrary(tmp_path)
     [kept] = shelf.runs().values()
     assert kept.files == frozenset()
     assert shelf.open(kept.id, name) is None
@@ -167,7 +167,7 @@ def test_a_file_that_is_not_what_the_manifest_says_is_told(tmp_path, what):
 
 
 def test_pictures_that_no_memory_would_hold_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("safelight.preview.saved.MAX_PIXELS_TOGETHER", 200)
+    monkeypatch.setattr("safelight.preview.saved_run.MAX_PIXELS_TOGETHER", 200)
     folder = write(tmp_path / "run", manifest(steps=[step("a.png", index=i) for i in range(1, 9)]))
     Image.new("RGB", (8, 8)).save(folder / "a.png")
     assert len(SavedRun.open(folder).pictures(3)) == 3
@@ -210,7 +210,7 @@ def test_one_odd_run_keeps_nobody_from_the_others(tmp_path, what, caplog):
     os.mkdir(os.fsencode(tmp_path) + b"/\xff")  # noqa: PTH102 - no text is that name
     with open(os.fsencode(tmp_path) + b"/\xff/run.json", "wb") as file:  # noqa: PTH123
         file.write(json.dumps(manifest(id="no id")).encode())
-    runs = Shelf(tmp_path).runs()
+    runs = RunLibrary(tmp_path).runs()
     assert read_manifest(good)["id"] in runs
     for kept in runs.values():
         json.dumps([kept.summary(), kept.manifest], allow_nan=False)
@@ -219,10 +219,10 @@ def test_one_odd_run_keeps_nobody_from_the_others(tmp_path, what, caplog):
 
 
 def test_more_folders_than_anybody_has_are_not_looked_into(tmp_path, monkeypatch):
-    monkeypatch.setattr("safelight.hosts.shelf.MOST_FOLDERS", 5)
+    monkeypatch.setattr("safelight.preview.run_library.MOST_FOLDERS", 5)
     for i in range(9):
         write(tmp_path / f"{i}", manifest())
-    assert len(Shelf(tmp_path).runs()) == 4
+    assert len(RunLibrary(tmp_path).runs()) == 4
 
 
 # What we write.
@@ -243,7 +243,7 @@ def test_a_record_can_be_read_whatever_a_host_says(tmp_path, text):
     assert written["notes"] == [f"a note {text}"]
     assert (written["sampler"]["cfg"], written["sampler"]["sigmas"]) == (None, [None, 1.0])
     assert SavedRun.open(tmp_path / "run").summary()
-    assert len(Shelf(tmp_path).runs()) == 1
+    assert len(RunLibrary(tmp_path).runs()) == 1
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "a/" * 3000, "file/x"])

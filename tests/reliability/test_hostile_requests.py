@@ -12,12 +12,12 @@ import pytest
 from aiohttp import web
 from hypothesis import example, given
 from hypothesis import strategies as st
+from safelight.cli.view import serve
 from safelight.hosts.comfyui.routes import register
-from safelight.hosts.view import serve
-from safelight.preview.folder import RunFolder
-from safelight.preview.live import LiveRuns
 from safelight.preview.picture import Picture
 from safelight.preview.run import Run
+from safelight.preview.sinks.live_runs import LiveRuns
+from safelight.preview.sinks.run_folder import RunFolder
 
 PICTURE = b"\x89PNG picture"
 SECRET = b"nobody's business"

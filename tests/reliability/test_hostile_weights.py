@@ -16,16 +16,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from safelight.cli.main import main
 from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.decoder import Card
-from safelight.decoders.errors import DecoderFileError, FitError, LatentsError, PickledFileError
-from safelight.decoders.files import read_card, read_decoder, write_decoder
-from safelight.decoders.space_table import SPACES
-from safelight.decoders.tensors import open_tensors
+from safelight.decoders.files.decoder_file import read_card, read_decoder, write_decoder
+from safelight.decoders.files.tensor_file import open_tensors
+from safelight.decoders.latents.space_table import SPACES
+from safelight.errors import DecoderFileError, FitError, LatentsError, PickledFileError
 from safelight.fitting.pairs import Pairs
-from safelight.fitting.sittings import Sittings
-from safelight.hosts.cli import main
-from safelight.preview.latents import read_latents
+from safelight.fitting.statistics import FitStatistics
+from safelight.preview.sinks.latent_files import read_latents
 from safetensors.torch import load, save, save_file
 
 MB = 1 << 20
@@ -294,8 +294,8 @@ def test_a_link_to_a_decoder_is_a_decoder(read, tmp_path):
 CUT_SHORT = """
     import os, sys, torch
     from pathlib import Path
-    from safelight.decoders.files import read_decoder
-    from safelight.preview.latents import read_latents
+    from safelight.decoders.files.decoder_file import read_decoder
+    from safelight.preview.sinks.latent_files import read_latents
 
     folder = Path(sys.argv[1])
     for how in ("cut", "written over"):
@@ -361,7 +361,7 @@ def test_a_decoder_that_enlarges_more_than_the_vae_is_not_taken(tmp_path):
 def test_files_of_a_fit_and_latents_that_lie_are_refused_in_words(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(FILES[name])
-    for load_it, error in ((Pairs.load, FitError), (Sittings.load, FitError)):
+    for load_it, error in ((Pairs.load, FitError), (FitStatistics.load, FitError)):
         with pytest.raises(error, match=r"expected|not the statistics"):
             load_it(path)
     with pytest.raises(LatentsError):
@@ -372,7 +372,7 @@ def test_files_of_a_fit_and_latents_that_lie_are_refused_in_words(tmp_path, name
 def test_latents_pairs_and_sums_that_are_no_plain_file_are_not_waited_for(tmp_path, what):
     path = tmp_path / "a.safetensors"
     os.mkfifo(path) if what == "pipe" else path.mkdir()
-    for load_it, error in ((Pairs.load, FitError), (Sittings.load, FitError)):
+    for load_it, error in ((Pairs.load, FitError), (FitStatistics.load, FitError)):
         with pytest.raises(error, match="expected a file, got a folder or a device"):
             load_it(path)
     with pytest.raises(LatentsError, match="expected a file"):

@@ -16,20 +16,20 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safelight.cli.view import serve
 from safelight.decoders.catalogue import Catalogue
-from safelight.decoders.space_table import SPACES
-from safelight.hosts.headless import recording
-from safelight.hosts.view import serve
+from safelight.decoders.latents.space_table import SPACES
+from safelight.hosts.script import recording
 from safelight.preview.cadence import Cadence
-from safelight.preview.develop import Developer
-from safelight.preview.encode import Encoding
-from safelight.preview.files import ENCODERS, Files
-from safelight.preview.folder import RunFolder
-from safelight.preview.page import Page
-from safelight.preview.pipeline import Outlet, Pipeline
+from safelight.preview.decode.run_decoder import DecodeWorker
+from safelight.preview.images.encode import ImageEncoding
+from safelight.preview.pipeline import Pipeline, SinkSchedule
 from safelight.preview.run import Run
-from safelight.preview.saved import SavedRun
-from safelight.preview.sink import Sink
+from safelight.preview.saved_run import SavedRun
+from safelight.preview.sinks.base import Sink
+from safelight.preview.sinks.page import Page
+from safelight.preview.sinks.run_folder import RunFolder
+from safelight.preview.sinks.step_files import ENCODERS, StepFiles
 from safelight.preview.snapshot import Selection
 from safelight.preview.step import Step
 
@@ -85,10 +85,10 @@ def watched(folder, space, *, batch="first", select=None, encoding=None):
     """A pipeline that writes into a folder, as a host's does."""
     run = Run(space=space)
     kept = RunFolder(folder, run)
-    files = Files(kept, encoding or Encoding(), encoders=ENCODERS, batch=batch)
+    files = StepFiles(kept, encoding or ImageEncoding(), encoders=ENCODERS, batch=batch)
     decoders = Catalogue()
-    developer = Developer(SPACES[space], lambda: decoders.candidates(SPACES[space]), run.note)
-    outlets = [Outlet(sink, Cadence()) for sink in (kept, Page(kept), files)]
+    developer = DecodeWorker(SPACES[space], lambda: decoders.candidates(SPACES[space]), run.note)
+    outlets = [SinkSchedule(sink, Cadence()) for sink in (kept, Page(kept), files)]
     return Pipeline(run, developer, outlets, select=select or Selection()), kept
 
 
@@ -166,7 +166,7 @@ def test_a_batch_of_64_is_64_files_a_step(tmp_path, tell):
 
 def test_a_picture_of_4096_px_is_one(tmp_path, tell):
     with Load(tell, "4096 px") as load:
-        pipeline, kept = watched(tmp_path / "run", "sd1", encoding=Encoding(enlarge="lanczos"))
+        pipeline, kept = watched(tmp_path / "run", "sd1", encoding=ImageEncoding(enlarge="lanczos"))
         for index in range(1, 3):
             pipeline.offer(Step(index=index, total=2, sigma=1.0, denoised=torch.zeros(1, 4, 512, 512)))
             load.look()
@@ -192,7 +192,7 @@ def test_a_sampler_of_twenty_steps_a_second_with_large_pngs_loses_nothing_unname
     total = int(night_s * STEPS_A_SECOND) or 24
     pace, waits = threading.Event(), []
     with Load(tell, f"{total} steps with PNGs of 1024 px") as load:
-        pipeline, kept = watched(tmp_path / "run", "sd1", encoding=Encoding(enlarge="lanczos"))
+        pipeline, kept = watched(tmp_path / "run", "sd1", encoding=ImageEncoding(enlarge="lanczos"))
         due = time.monotonic()
         for index in range(1, total + 1):
             x0 = torch.randn(1, 4, 128, 128, generator=torch.Generator().manual_seed(index))

@@ -9,18 +9,18 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from safelight.decoders.approx import Approx
 from safelight.decoders.catalogue import Catalogue
-from safelight.decoders.conv import Conv
 from safelight.decoders.decoder import Card
-from safelight.decoders.files import write_decoder
-from safelight.decoders.mlp import Mlp
-from safelight.decoders.polynomial import Polynomial
-from safelight.decoders.space_table import SPACES
-from safelight.decoders.tiny import Tiny
-from safelight.decoders.tiny_video import TinyVideo
-from safelight.hosts.headless import recording
-from safelight.preview.encode import Encoding
+from safelight.decoders.files.decoder_file import write_decoder
+from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.nets.conv import Conv
+from safelight.decoders.nets.mlp import Mlp
+from safelight.decoders.nets.polynomial import Polynomial
+from safelight.decoders.nets.taehv import Taehv
+from safelight.decoders.nets.taesd import Taesd
+from safelight.decoders.nets.vae_approx import VaeApprox
+from safelight.hosts.script import recording
+from safelight.preview.images.encode import ImageEncoding
 from safelight.preview.snapshot import Selection
 from safelight.preview.step import Step
 
@@ -30,9 +30,9 @@ NETS = {
     "polynomial": (Polynomial, {"channels": 16, "degree": 2}),
     "mlp": (Mlp, {"widths": [16, 12, 3]}),
     "conv": (Conv, {"channels": 16, "widths": [8, 8], "overall": True}),
-    "tiny": (Tiny, {"architecture": "taesd", "channels": 16}),
-    "tiny_video": (TinyVideo, {"channels": 16, "widths": [8, 8, 8, 8]}),
-    "approx": (Approx, {"channels": 16}),
+    "tiny": (Taesd, {"architecture": "taesd", "channels": 16}),
+    "tiny_video": (Taehv, {"channels": 16, "widths": [8, 8, 8, 8]}),
+    "approx": (VaeApprox, {"channels": 16}),
 }
 
 
@@ -125,7 +125,7 @@ def expect_unchanged(folder, decoders, decoder="auto", **options):
     assert watched == untouched
     assert state_of_the_process() == before
     assert [note for note in kept.run.notes if "given up" in note] == []
-    assert (folder / f"step_{STEPS:04d}.{options.get('encoding', Encoding()).file_format}").is_file()
+    assert (folder / f"step_{STEPS:04d}.{options.get('encoding', ImageEncoding()).file_format}").is_file()
 
 
 KINDS = ["auto", "principal", *(f"{kind}.safetensors" for kind in NETS)]
@@ -147,9 +147,9 @@ def test_nothing_changes_whatever_is_around_the_sampler(tmp_path, decoders, arou
 OPTIONS = {
     "noisy": {"show": "noisy"},
     "every third": {"every_n_steps": 3},
-    "webp": {"encoding": Encoding(file_format="webp", enlarge="lanczos")},
-    "jpg": {"encoding": Encoding(file_format="jpg", enlarge="bicubic", max_side_px=4)},
-    "nearest": {"encoding": Encoding(enlarge="nearest")},
+    "webp": {"encoding": ImageEncoding(file_format="webp", enlarge="lanczos")},
+    "jpg": {"encoding": ImageEncoding(file_format="jpg", enlarge="bicubic", max_side_px=4)},
+    "nearest": {"encoding": ImageEncoding(enlarge="nearest")},
 }
 
 

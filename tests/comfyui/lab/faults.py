@@ -144,15 +144,17 @@ FAULTS: dict[str, Callable[[Turn], Any]] = {
     "decoder gives two colours": making(lambda rgb: rgb[:, :2]),
     "decoder gives another size": making(lambda rgb: rgb[:, :, ::2, ::2]),
     "decoder gives no pixels": making(lambda rgb: rgb[:, :, :0]),
-    "no memory to load": raising("preview.opened", "Opened", "take", no_memory),
+    "no memory to load": raising("preview.decode.decoder_cache", "Opened", "take", no_memory),
     "no memory to decode": raising("decoders.decoder", "Decoder", "frames", no_memory),
     "no memory to copy": raising("preview.snapshot", "Snapshots", "take", no_memory),
-    "no memory for pixels": raising("preview.develop", None, "to_host", no_memory),
-    "disk fails": raising("preview.folder", "RunFolder", "write", lambda: OSError(errno.EIO, "Input/output error")),
-    "encoder fails": raising("preview.encode", "Encoding", "save", failing),
-    "viewer cannot be told": raising("preview.screen", "Screen", "show", failing),
+    "no memory for pixels": raising("preview.decode.run_decoder", None, "to_host", no_memory),
+    "disk fails": raising(
+        "preview.sinks.run_folder", "RunFolder", "write", lambda: OSError(errno.EIO, "Input/output error")
+    ),
+    "encoder fails": raising("preview.images.encode", "Encoding", "save", failing),
+    "viewer cannot be told": raising("preview.sinks.live_view", "Screen", "show", failing),
     "nothing can be looked up": raising("decoders.catalogue", "Catalogue", "candidates", failing),
-    "files hang": hanging("preview.files", "Files", "show"),
+    "files hang": hanging("preview.sinks.step_files", "Files", "show"),
     "decoder hangs": hanging("decoders.decoder", "Decoder", "frames"),
     "half a file": half_written,
 }

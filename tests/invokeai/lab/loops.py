@@ -300,8 +300,8 @@ def fit():
 
 def encodings():
     """How far our latents are from those of the host's own nodes, where these draw nothing."""
-    from safelight_pack.decoders.space_table import SPACES
-    from safelight_pack.hosts.encoding import encode
+    from safelight_pack.decoders.latents.space_table import SPACES
+    from safelight_pack.hosts.vae_encode import encode
 
     rgb = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(3))
     found = {}

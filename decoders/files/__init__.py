@@ -1,0 +1,1 @@
+"""Reads decoder files safely."""

@@ -1,0 +1,1 @@
+"""What latents mean: spaces, layouts and how to identify them."""

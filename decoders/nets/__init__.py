@@ -1,0 +1,1 @@
+"""The networks that turn latents into RGB, one file for each kind."""

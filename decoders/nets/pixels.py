@@ -1,0 +1,25 @@
+"""Pixel-space models: the latent is the picture."""
+
+from typing import final
+
+from torch import Tensor
+
+from .base import Net
+
+
+@final
+class Pixels(Net):
+    """Red, green and blue in -1..1, as they are.
+
+    Args:
+        channels: 3.
+    """
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        if channels != 3:
+            raise ValueError(f"expected pixels of 3 channels, got {channels}")
+        self.channels = channels
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return latents * 0.5 + 0.5

@@ -1,0 +1,1 @@
+"""Fits decoders from the pictures that a host decodes anyway."""

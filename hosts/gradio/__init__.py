@@ -1,0 +1,1 @@
+"""A small gradio app around a diffusers pipeline."""

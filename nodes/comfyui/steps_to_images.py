@@ -1,0 +1,48 @@
+"""The node that gives the steps of a run as images."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ...hosts.comfyui.facts import Prompt
+from ...hosts.comfyui.image_tensors import images, sheet
+from ...hosts.comfyui.run_handle import RunHandle
+from .schema import STEPS, after_sampling, schema
+
+
+class SafelightSteps(io.ComfyNode):
+    """The pictures of a run that has just been watched."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="SafelightSteps",
+            display_name="Steps to Images",
+            category="Safelight",
+            description="The pictures of all steps of a run as images, and as one contact sheet.",
+            search_aliases=["steps", "intermediates", "contact sheet", "timelapse", "step images", "safelight"],
+            inputs=[
+                STEPS.Input("steps", tooltip="From Preview Steps on the sampler's model line."),
+                after_sampling(),
+                io.Int.Input(
+                    "max_images",
+                    default=200,
+                    min=1,
+                    max=10000,
+                    optional=True,
+                    tooltip="Of a longer run steps are left out, evenly; never the last one.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="images",
+                    tooltip="An image for each step with a picture, of a batch or a video the first.",
+                ),
+                io.Image.Output(display_name="sheet", tooltip="The steps side by side, each with its sigma below."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, steps: RunHandle, max_images: int = 200, **_: Any) -> io.NodeOutput:
+        pictures = steps.pictures(steps.after(Prompt.current()), max_images)
+        return io.NodeOutput(images(pictures), sheet(pictures))

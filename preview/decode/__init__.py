@@ -1,0 +1,1 @@
+"""Turns a step's latents into pixels, on the worker thread."""

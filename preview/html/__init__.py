@@ -1,0 +1,1 @@
+"""HTML pages that contain the viewer."""

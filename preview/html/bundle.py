@@ -1,0 +1,87 @@
+"""The viewer's modules as one script, for pages that can load no other file.
+
+From `file://` a browser loads neither modules nor data. So every module becomes a function that returns what it
+exports, called once, after those it imports:
+
+    const $zoom = (() => { ... return { kept, placed }; })();
+    const $stage = (() => { const { kept } = $zoom; ... return { Stage }; })();
+
+Only the forms of `import` and `export` that the viewer uses are known; any other is refused, never guessed at.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...errors import PageError
+
+WEB = Path(__file__).resolve().parents[2] / "web"
+
+_IMPORT = re.compile(r'^import \{([^{}]*)\} from "\./(\w+)\.mjs";$', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async function|function\*?|class|const) ([\w$]+))", re.MULTILINE)
+_NAMES = re.compile(r"([\w$]+)(?: as ([\w$]+))?\Z")
+_LEFT_OVER = re.compile(r"^\s*(?:import|export)\b.*|(?<![\w$.])import\s*[.(].*", re.MULTILINE)
+_COMMENT = re.compile(r"/\*.*?\*/|^\s*//.*?$", re.MULTILINE | re.DOTALL)
+_MARKUP = re.compile(r"<!--|<(?=/?script)", re.IGNORECASE)
+
+
+def bundle(entry: str, web: Path = WEB) -> str:
+    """The module `<entry>.mjs` with all that it imports, as a script that ends by calling its `start(document)`.
+
+    Raises:
+        PageError: a module is missing, imports in a circle, or is written in a way that is not known here.
+    """
+    sources = {name: _read(name, web) for name in _in_order(entry, web)}
+    functions = [_function(name, source) for name, source in sources.items()]
+    return "\n".join([*functions, f"${entry}.start(document);", ""])
+
+
+def _in_order(entry: str, web: Path) -> list[str]:
+    """The names of all modules, each after those that it imports."""
+    order: list[str] = []
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            raise PageError(f"web/{name}.mjs imports itself by way of {' -> '.join([*path, name])}")
+        if name not in order:
+            for imported in _imported(_read(name, web)):
+                visit(imported, (*path, name))
+            order.append(name)
+
+    visit(entry, ())
+    return order
+
+
+def _imported(source: str) -> Iterator[str]:
+    return (match[2] for match in _IMPORT.finditer(source))
+
+
+def _read(name: str, web: Path) -> str:
+    try:
+        return (web / f"{name}.mjs").read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PageError(f"web/{name}.mjs cannot be read ({error}); the folder of Safelight is incomplete") from None
+
+
+def _function(name: str, source: str) -> str:
+    exported = [match[1] for match in _EXPORT.finditer(source)]
+    body = _EXPORT.sub("", _IMPORT.sub(_constants, source))
+    if left := _LEFT_OVER.search(_COMMENT.sub("", body)):
+        raise PageError(
+            f'web/{name}.mjs: expected `import {{ a, b as c }} from "./module.mjs";` and `export` before a const, '
+            f"function or class at the start of a line, found {left[0].strip()!r}"
+        )
+    if markup := _MARKUP.search(body):
+        raise PageError(
+            f"web/{name}.mjs: {markup[0]!r} would end the script that the page holds; write it in two parts"
+        )
+    return f"const ${name} = (() => {{\n{body.rstrip()}\nreturn {{ {', '.join(exported)} }};\n}})();"
+
+
+def _constants(imported: re.Match[str]) -> str:
+    names = [name.strip() for name in imported[1].split(",") if name.strip()]
+    parts = [_NAMES.match(name) for name in names]
+    if not all(parts):
+        return imported[0]  # refused with what is left over
+    taken = ", ".join(f"{part[1]}: {part[2]}" if part[2] else part[1] for part in parts if part)
+    return f"const {{ {taken} }} = ${imported[2]};"

@@ -1,0 +1,111 @@
+"""The HTML page around the viewer, with a content security policy."""
+
+import base64
+import hashlib
+import json
+from functools import cache
+from typing import Any, NamedTuple
+
+STYLE = """
+:root {
+  color-scheme: dark light;
+  --safelight-ground: #151617; --safelight-text: #dcddde; --safelight-quiet: #94979c; --safelight-radius: 0px;
+  --safelight-ring: transparent; /* there is nothing else that could have the keys */
+}
+@media (prefers-color-scheme: light) {
+  :root {
+    --safelight-ground: #eeeeec; --safelight-text: #1d1e20; --safelight-quiet: #5d6066; --safelight-lamp: #c8500a;
+  }
+}
+* { box-sizing: border-box; }
+html, body { height: 100%; margin: 0; }
+body {
+  display: flex; flex-direction: column; overflow: hidden; background: var(--safelight-ground);
+  color: var(--safelight-text); font: 13px/20px system-ui, sans-serif; font-variant-numeric: tabular-nums;
+}
+header { display: flex; align-items: baseline; gap: 14px; padding: 8px 14px; min-width: 0; flex: none; }
+h1 { font-size: 13px; font-weight: 600; margin: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+header p { margin: 0; flex: 1; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+header p, nav a { color: var(--safelight-quiet); }
+nav { display: flex; gap: 14px; white-space: nowrap; }
+nav a:hover, nav a:focus-visible { color: var(--safelight-text); }
+a:focus-visible { outline: 2px solid var(--safelight-lamp, #ff8a3d); outline-offset: 2px; border-radius: 2px; }
+main { flex: 1; min-height: 0; }
+footer { flex: none; max-height: 30vh; overflow: auto; padding: 8px 14px; color: var(--safelight-quiet); }
+footer p { margin: 0; overflow-wrap: anywhere; }
+footer:empty { display: none; }
+@media (max-width: 640px) { header p { display: none; } h1 { flex: 1; } }
+@media (max-width: 420px) { header { flex-wrap: wrap; row-gap: 0; } h1 { flex-basis: 100%; } }
+"""
+
+# Whatever a manifest or a prompt holds, nothing runs but the one script that is named by its hash.
+POLICY = {
+    "default-src": "'none'",
+    "script-src": "'sha256-{script}'",
+    "style-src": "'unsafe-inline'",  # the viewer's own, in its shadow root
+    "img-src": "'self' file: data: blob:",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+}
+
+DOCUMENT = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<link rel="icon" href="data:,">
+<title>Safelight</title>
+<style>{style}</style>
+</head>
+<body>
+<noscript>This page shows the run with a script that is part of it. The pictures lie beside it.</noscript>
+<script type="application/json" id="safelight">{data}</script>
+<script type="module">{script}</script>
+</body>
+</html>
+"""
+
+
+class Document(NamedTuple):
+    """A page, and the Content-Security-Policy that is in it."""
+
+    html: str
+    policy: str
+
+
+def document(data: Any, script: str, **policy: str) -> Document:
+    """A page with the viewer.
+
+    Args:
+        data: for the script, as JSON: a run's manifest, or where to ask for runs.
+        script: what `bundle` made.
+        policy: directives to change or add, `_` for `-`.
+
+    Raises:
+        ValueError: `data` is not for JSON.
+    """
+    before, after, allowed = _around_data(script, **policy)
+    return Document(before + harmless(data) + after, allowed)
+
+
+@cache
+def _around_data(script: str, **policy: str) -> tuple[str, str, str]:
+    """A page without its data, and its policy: what is the same for all runs is made once."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    directives = POLICY | {name.replace("_", "-"): sources for name, sources in policy.items()}
+    allowed = "; ".join(f"{name} {sources}" for name, sources in directives.items()).format(script=digest)
+    before, after = DOCUMENT.split("{data}")
+    return before.format(policy=allowed, style=STYLE), after.format(script=script), allowed
+
+
+def harmless(data: Any) -> str:
+    """JSON without a character that could end the element that holds it, in ASCII.
+
+    Source: https://html.spec.whatwg.org/multipage/scripting.html#restrictions-for-contents-of-script-elements
+    """
+    text = json.dumps(data, allow_nan=False)
+    for character in "<>&":  # outside of strings, JSON has none of them
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text

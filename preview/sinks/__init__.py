@@ -1,0 +1,1 @@
+"""Places where the pictures of a run appear."""

@@ -1,0 +1,1 @@
+"""Screens of scripts: terminals and notebooks."""

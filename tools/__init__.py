@@ -1,0 +1,1 @@
+"""Programs that made what ships; nothing here runs in a host."""
