@@ -17,9 +17,9 @@ const ASK_MS = 3000;
 
 // The host forbids keeping `.js`, but not `.mjs`: after an update a browser may hold on to old ones for days.
 const MODULES = [
-  ...["store", "viewer", "places", "style", "fold"],
-  ...["caption", "compare", "elements", "film", "frames", "full", "glance", "keys", "line", "manifest", "panel", "pictures", "projector"],
-  ...["runs", "sight", "stage", "strip", "taking", "telling", "timers", "tools", "travel", "zoom"],
+  ...["run-store", "viewer", "node-place", "style", "input-visibility"],
+  ...["caption", "compare", "elements", "frame-bar", "animation-frames", "fullscreen", "hover-thumbnail", "shortcuts", "status-bar", "manifest", "panel", "image-cache", "image-loader"],
+  ...["run-list", "selection", "image-pane", "step-strip", "export", "messages", "timers", "toolbar", "navigation", "zoom"],
 ];
 
 /** What all nodes of the page share. It outlives them: switching tabs of workflows makes all nodes anew. */

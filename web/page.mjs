@@ -1,8 +1,8 @@
 /** The page around the viewer: of one run in its folder, or of the runs that `safelight view` serves. */
 
 import { newestStep, startOf } from "./manifest.mjs";
-import { Polled, WHILE_QUIET_MS } from "./polled.mjs";
-import { readManifest } from "./told.mjs";
+import { Polled, WHILE_QUIET_MS } from "./polling-source.mjs";
+import { readManifest } from "./sanitize.mjs";
 import { Viewer } from "./viewer.mjs";
 
 const ABOUT_A_RUN = [["Contact sheet", "sheet"], ["Animation", "animation"]];

@@ -3,19 +3,19 @@
 import { caption, shortSigma } from "./caption.mjs";
 import { Compare } from "./compare.mjs";
 import { make } from "./elements.mjs";
-import { Film } from "./film.mjs";
-import { FullWindow } from "./full.mjs";
-import { Glance } from "./glance.mjs";
-import { keysCard } from "./keys.mjs";
-import { Line } from "./line.mjs";
+import { Film } from "./frame-bar.mjs";
+import { FullWindow } from "./fullscreen.mjs";
+import { Glance } from "./hover-thumbnail.mjs";
+import { keysCard } from "./shortcuts.mjs";
+import { Line } from "./status-bar.mjs";
 import { framesOf, isSilent, nearestStep, pictured, shape, sigmas } from "./manifest.mjs";
-import { Runs } from "./runs.mjs";
-import { sceneOf } from "./sight.mjs";
-import { Stage } from "./stage.mjs";
-import { Strip } from "./strip.mjs";
-import { sizeOf } from "./taking.mjs";
-import { Telling } from "./telling.mjs";
-import { Tools } from "./tools.mjs";
+import { Runs } from "./run-list.mjs";
+import { sceneOf } from "./selection.mjs";
+import { Stage } from "./image-pane.mjs";
+import { Strip } from "./step-strip.mjs";
+import { sizeOf } from "./export.mjs";
+import { Telling } from "./messages.mjs";
+import { Tools } from "./toolbar.mjs";
 
 /** @typedef {import("./types.mjs").Shown} Shown */
 
@@ -39,11 +39,11 @@ export class Panel {
 
   /**
    * @param {Document} document
-   * @param {import("./sight.mjs").Sight} sight
+   * @param {import("./selection.mjs").Sight} sight
    * @param {import("./types.mjs").Source} source
    * @param {import("./types.mjs").View} view read anew each time
    * @param {import("./types.mjs").Options} options
-   * @param {import("./pictures.mjs").Pictures} pictures
+   * @param {import("./image-cache.mjs").Pictures} pictures
    * @param {(address: string) => Promise<HTMLImageElement>} load for pictures that need not be kept
    * @param {Record<string, Function>} does what a person wants, by the names of `viewer.mjs`
    */

@@ -1,15 +1,15 @@
 /** The viewer: one element in which a person travels through the steps of runs, wherever those come from. */
 
 import { make } from "./elements.mjs";
-import { Frames } from "./frames.mjs";
-import { wishOf } from "./keys.mjs";
+import { Frames } from "./animation-frames.mjs";
+import { wishOf } from "./shortcuts.mjs";
 import { framesOf } from "./manifest.mjs";
 import { Panel } from "./panel.mjs";
-import { loadPicture, Pictures } from "./pictures.mjs";
-import { Projector } from "./projector.mjs";
-import { Sight } from "./sight.mjs";
+import { loadPicture, Pictures } from "./image-cache.mjs";
+import { Projector } from "./image-loader.mjs";
+import { Sight } from "./selection.mjs";
 import { STYLE } from "./style.mjs";
-import { Taking } from "./taking.mjs";
+import { Taking } from "./export.mjs";
 import { Timers } from "./timers.mjs";
 
 /** @typedef {import("./types.mjs").View} View */
@@ -270,7 +270,7 @@ export class Viewer {
 
   // What a person does
 
-  /** @param {(travel: import("./travel.mjs").Travel, manifest: object | null) => void} change */
+  /** @param {(travel: import("./navigation.mjs").Travel, manifest: object | null) => void} change */
   #act(change) {
     this.#meet(); // a run that began a moment ago must not undo what is chosen now
     change(this.#travel, this.#sight.manifest);

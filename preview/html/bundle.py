@@ -17,7 +17,7 @@ from ...errors import PageError
 
 WEB = Path(__file__).resolve().parents[2] / "web"
 
-_IMPORT = re.compile(r'^import \{([^{}]*)\} from "\./(\w+)\.mjs";$', re.MULTILINE)
+_IMPORT = re.compile(r'^import \{([^{}]*)\} from "\./([\w-]+)\.mjs";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async function|function\*?|class|const) ([\w$]+))", re.MULTILINE)
 _NAMES = re.compile(r"([\w$]+)(?: as ([\w$]+))?\Z")
 _LEFT_OVER = re.compile(r"^\s*(?:import|export)\b.*|(?<![\w$.])import\s*[.(].*", re.MULTILINE)
@@ -33,7 +33,7 @@ def bundle(entry: str, web: Path = WEB) -> str:
     """
     sources = {name: _read(name, web) for name in _in_order(entry, web)}
     functions = [_function(name, source) for name, source in sources.items()]
-    return "\n".join([*functions, f"${entry}.start(document);", ""])
+    return "\n".join([*functions, f"{_constant(entry)}.start(document);", ""])
 
 
 def _in_order(entry: str, web: Path) -> list[str]:
@@ -75,7 +75,7 @@ def _function(name: str, source: str) -> str:
         raise PageError(
             f"web/{name}.mjs: {markup[0]!r} would end the script that the page holds; write it in two parts"
         )
-    return f"const ${name} = (() => {{\n{body.rstrip()}\nreturn {{ {', '.join(exported)} }};\n}})();"
+    return f"const {_constant(name)} = (() => {{\n{body.rstrip()}\nreturn {{ {', '.join(exported)} }};\n}})();"
 
 
 def _constants(imported: re.Match[str]) -> str:
@@ -84,4 +84,10 @@ def _constants(imported: re.Match[str]) -> str:
     if not all(parts):
         return imported[0]  # refused with what is left over
     taken = ", ".join(f"{part[1]}: {part[2]}" if part[2] else part[1] for part in parts if part)
-    return f"const {{ {taken} }} = ${imported[2]};"
+    return f"const {{ {taken} }} = {_constant(imported[2])};"
+
+
+def _constant(module: str) -> str:
+    """The name of a module's constant in the script: `$stepStrip` for `step-strip`."""
+    first, *others = module.split("-")
+    return f"${first}{''.join(other.capitalize() for other in others)}"

@@ -34,7 +34,7 @@ def embedded_page(manifest: Mapping[str, Any], pictures: Mapping[str, bytes]) ->
     """
     missing = {**manifest, "steps": [_without(step, pictures) for step in manifest["steps"]]}
     data = {name: base64.b64encode(content).decode() for name, content in pictures.items()}
-    return document({"manifest": missing, "pictures": data}, bundle("album"), connect_src="blob:").html
+    return document({"manifest": missing, "pictures": data}, bundle("embedded"), connect_src="blob:").html
 
 
 def kept_pictures(folder: Path, manifest: Mapping[str, Any], max_bytes: int) -> tuple[dict[str, bytes], int]:

@@ -5,7 +5,7 @@ import { beforeEach, test } from "node:test";
 
 import { secondsPerStep } from "../../web/manifest.mjs";
 import { asOf, embedded, facts, nameOfFolder } from "../../web/page.mjs";
-import { Polled } from "../../web/polled.mjs";
+import { Polled } from "../../web/polling-source.mjs";
 
 const manifest = (more = {}) => ({
   format: "safelight.run/1",

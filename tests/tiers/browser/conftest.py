@@ -1,0 +1,132 @@
+"""A real browser before a real ComfyUI: the rig of `tests/comfyui`, and what the driver saw."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+HERE = Path(__file__).parent
+EXAMPLE = HERE.parents[2] / "example_workflows/preview_steps.json"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+LIMIT_S = 400
+
+
+def _rig() -> Any:
+    spec = importlib.util.spec_from_file_location("safelight_comfyui_rig", HERE.parent / "comfyui/conftest.py")
+    rig = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(rig)
+    return rig
+
+
+def _chromium() -> str | None:
+    return os.environ.get("SAFELIGHT_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def _missing(*, host: bool) -> str | None:
+    """What stands in the way of these tests, in one line. `host`: whether they need a ComfyUI."""
+    wanted = {
+        "a ComfyUI (SAFELIGHT_COMFYUI, SAFELIGHT_COMFYUI_PYTHON)": not host
+        or all(os.environ.get(name) for name in ("SAFELIGHT_COMFYUI", "SAFELIGHT_COMFYUI_PYTHON")),
+        "playwright-core (SAFELIGHT_PLAYWRIGHT: a folder with node_modules)": (
+            Path(os.environ.get("SAFELIGHT_PLAYWRIGHT", "/nowhere")) / "node_modules/playwright-core"
+        ).is_dir(),
+        "a Chromium (SAFELIGHT_CHROMIUM)": _chromium() is not None,
+        "Node": shutil.which("node") is not None,
+    }
+    absent = [what for what, found in wanted.items() if not found]
+    return f"no browser tests{' of the node' if host else ''} without {', '.join(absent)}" if absent else None
+
+
+def _drive(script: str, **asked: Any) -> Any:
+    """What a driver has seen."""
+    drive = ["node", str(HERE / script)]
+    asked = json.dumps({"chromium": _chromium(), **asked})
+    ran = subprocess.run(drive, check=False, input=asked, capture_output=True, text=True, timeout=LIMIT_S)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+@pytest.fixture(scope="session")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What was seen of runs that are made up, on a bare page, scene by scene."""
+    folder = tmp_path_factory.mktemp("made_up")
+    shades = [Image.new("RGB", (96, 64), (20 * i, 0, 90)) for i in range(12)]
+    shades[0].save(folder / "animation.webp", save_all=True, append_images=shades[1:], duration=50, lossless=True)
+    return _drive(
+        "made_up.mjs",
+        animation=str(folder / "animation.webp"),
+        profile=str(folder / "profile"),
+        shots=str(folder),
+        web=str(HERE.parents[2] / "web"),
+    )
+
+
+@pytest.fixture(scope="session")
+def browsed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    rig = _rig()
+    with rig.serving(tmp_path_factory.mktemp("browser"), rig.FOLDER) as server:
+        yield server
+
+
+class Browser:
+    """A tab that does as it is told, see `tab.mjs`."""
+
+    def __init__(self, profile: Path) -> None:
+        drive = ["node", str(HERE / "tab.mjs"), _chromium() or "", str(profile)]
+        self._driver = subprocess.Popen(drive, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __call__(self, **wish: Any) -> Any:
+        self._driver.stdin.write(json.dumps(wish) + "\n")
+        self._driver.stdin.flush()
+        answer = json.loads(self._driver.stdout.readline())
+        assert "error" not in answer, answer["error"]
+        return answer["told"]
+
+    def close(self) -> None:
+        self._driver.stdin.close()
+        self._driver.wait(30)
+        self._driver.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="session", params=["litegraph", "vue"])
+def told(request: pytest.FixtureRequest, browsed_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the driver saw, scene by scene, in one of the two renderers."""
+    folder = tmp_path_factory.mktemp(request.param)
+    return _drive(
+        "drive.mjs",
+        url=f"http://127.0.0.1:{browsed_server.port}",
+        profiles=str(folder),
+        shots=str(folder),
+        vue=request.param == "vue",
+        latent_format="Flux",
+        example=str(EXAMPLE),
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is missing is told once for the tests that need the same things."""
+    ours = [item for item in items if item.path.is_relative_to(HERE)]
+    for item in ours:
+        item.add_marker(pytest.mark.timeout(LIMIT_S + 150))
+    for host in (True, False):
+        alike = [item for item in ours if ("browsed_server" in item.fixturenames) == host]
+        reason = _missing(host=host)
+        if not alike or reason is None:
+            continue
+        alike[0].add_marker(pytest.mark.skip(reason=reason))
+        config.hook.pytest_deselected(items=alike[1:])
+        items[:] = [item for item in items if item not in alike[1:]]

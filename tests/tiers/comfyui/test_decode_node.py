@@ -1,0 +1,293 @@
+"""Quick Decode in a real ComfyUI: the host's latents, our decoders, to the last bit."""
+
+import itertools
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safelight.decoders.decoder import Card
+from safelight.decoders.files.decoder_file import write_decoder
+from safelight.decoders.files.shipped import default_for
+from safelight.decoders.latents.space import LatentSpace
+from safelight.decoders.latents.space_table import SPACES
+from safetensors.torch import load_file, save_file
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PYTHON = os.environ.get("SAFELIGHT_COMFYUI_PYTHON", "")
+COUNT = itertools.count(1)
+
+# Run by the host's own Python, whose PyTorch may round otherwise than ours: each picture alone, by each decoder's file.
+ORACLE = """
+import sys
+import torch
+from safetensors.torch import load_file
+from safelight.decoders.files.shipped import open_shipped
+from safelight.decoders.latents.space_table import SPACES
+for kept, space, name in zip(*[iter(sys.argv[1:])] * 3):
+    tensors = load_file(kept)
+    plain = SPACES[space].unpack(tensors["processed"])
+    decoder = open_shipped(name).to("cpu")
+    frames = [rgb[0] for item in plain for rgb in decoder.frames(item[None])]
+    print(int(torch.equal(torch.stack(frames).movedim(1, -1), tensors["image"])))
+"""
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Desk:
+    """A server, and what is decoded on it."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def has(self, latent_format):
+        """Whether this version of the host has it."""
+        return latent_format in self.server.inputs_of("LabModel")["latent_format"][0]
+
+    def graph(self, samples, *, latent_format=None, sound=None, **inputs):
+        """LATENT to image, with a model of `latent_format` if that is said; and the name of the file to come."""
+        number = next(COUNT)
+        name, out = f"latent_{number}.safetensors", f"image_{number}.safetensors"
+        tensors = {"samples": samples} | ({} if sound is None else {"sound": sound})
+        save_file(tensors, self.server.output / name)
+        decode = {"samples": ["1", 0], "decoder": "auto", "space": "from model", "enlarge": "off"} | inputs
+        keep = {"file": out, "image": ["3", 0]}
+        graph = {"1": {"class_type": "LabLatent", "inputs": {"file": name}}}
+        if latent_format:
+            model = {"flow": False, "height": 2, "width": 2, "frames": 1, "batch": 1}
+            model |= {"step_ms": 0.0, "fail_at": 0, "targets_file": "", "again": 0, "latent_format": latent_format}
+            graph["2"] = {"class_type": "LabModel", "inputs": model}
+            decode["model"] = ["2", 0]
+        graph["3"] = {"class_type": "SafelightDecode", "inputs": decode}
+        graph["4"] = {"class_type": "LabKeep", "inputs": keep}
+        return graph, self.server.output / out
+
+    def decode(self, samples, **kwargs):
+        graph, out = self.graph(samples, **kwargs)
+        played = self.server.play(graph)
+        assert played.ends == ["execution_success"], played.named("execution_error")
+        return load_file(out)["image"]
+
+    def refusal(self, samples, **kwargs):
+        graph, _ = self.graph(samples, **kwargs)
+        (error,) = self.server.play(graph).named("execution_error")
+        assert error.data["node_type"] == "SafelightDecode"
+        return error.data["exception_message"]
+
+
+@pytest.fixture(scope="module")
+def desk(server):
+    return Desk(server)
+
+
+CASES = {
+    # format: shape of what the VAE takes, space, decoder
+    "SD15": ((1, 4, 12, 20), "sd1", default_for("sd1")[0]),
+    "SDXL": ((3, 4, 6, 8), "sdxl", "sdxl-affine-comfyui"),
+    "Flux": ((2, 16, 6, 8), "flux1", "flux1-affine-comfyui"),
+    "Flux2": ((2, 128, 4, 6), "flux2", "flux2-conv-full"),
+    "Wan21": ((2, 16, 3, 6, 8), "wan21", "wan21-affine-comfyui"),
+}
+
+
+def test_it_is_the_decoder_s_picture_of_what_the_model_would_sample_bit_for_bit(desk, tmp_path):
+    (tmp_path / "safelight").symlink_to(REPOSITORY)
+    asked, images = [], {}
+    for latent_format in filter(desk.has, CASES):
+        shape, space, decoder = CASES[latent_format]
+        graph, out = desk.graph(drawn(*shape), latent_format=latent_format, decoder=decoder)
+        graph["4"]["inputs"] |= {"samples": ["1", 0], "model": ["2", 0]}
+        assert desk.server.play(graph).ends == ["execution_success"]
+        asked += [str(out), space, decoder]
+        images[latent_format] = load_file(out)["image"]
+    done = subprocess.run(
+        [PYTHON, "-c", ORACLE, *asked],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.stdout.split() == ["1"] * len(images), done.stderr
+    assert len(images) >= 4
+    sizes = {"SD15": (1, 12, 20), "SDXL": (3, 6, 8), "Flux": (2, 6, 8), "Flux2": (2, 64, 96), "Wan21": (6, 6, 8)}
+    for latent_format, image in images.items():
+        assert image.shape == (*sizes[latent_format], 3)
+        assert image.dtype == torch.float32
+        assert 0 <= image.min() < image.max() <= 1
+
+
+def test_auto_takes_what_the_catalogue_does(desk):
+    samples = drawn(1, 128, 3, 4)
+    auto = desk.decode(samples, space="flux2")
+    assert torch.equal(auto, desk.decode(samples, space="flux2", decoder=default_for("flux2")[0]))
+
+
+@pytest.mark.parametrize("latent_format", CASES)
+def test_without_a_model_a_space_by_name_gives_the_same(desk, latent_format):
+    if not desk.has(latent_format):
+        pytest.skip(f"this host has no {latent_format}")
+    shape, space, _ = CASES[latent_format]
+    samples = drawn(*shape)
+    with_model = desk.decode(samples, latent_format=latent_format)
+    assert torch.allclose(desk.decode(samples, space=space), with_model, atol=1e-6)
+
+
+def test_a_space_by_name_goes_before_the_model_s(desk):
+    samples = drawn(1, 4, 4, 4)
+    named = desk.decode(samples, latent_format="SDXL", space="sd1")
+    assert torch.equal(named, desk.decode(samples, space="sd1"))
+    assert not torch.allclose(named, desk.decode(samples, latent_format="SDXL"), atol=0.01)
+
+
+def test_a_picture_in_a_model_for_video_is_a_video_of_one_frame(desk):
+    samples = drawn(2, 16, 4, 6)
+    flat = desk.decode(samples, latent_format="Wan21")
+    assert torch.equal(flat, desk.decode(samples.unsqueeze(2), latent_format="Wan21"))
+    assert flat.shape == (2, 4, 6, 3)
+    assert torch.allclose(flat, desk.decode(samples, space="wan21"), atol=1e-6)
+
+
+def test_of_a_picture_with_sound_the_picture_is_decoded(desk):
+    video, sound = drawn(1, 128, 2, 3, 4), drawn(1, 8, 25, 16, seed=1)
+    alone = desk.decode(video, latent_format="LTXV")
+    assert alone.shape == (2, 3, 4, 3)
+    assert torch.equal(desk.decode(video, sound=sound, latent_format="LTXV"), alone)
+
+
+def test_sound_is_shown_over_time(desk):
+    image = desk.decode(drawn(2, 64, 40), space="stable_audio1", enlarge="lanczos")
+    assert image.shape == (2, 256, 40, 3)
+    assert image.std() > 0.05
+
+
+@pytest.mark.parametrize("method", ["nearest", "bicubic", "lanczos"])
+def test_enlarged_it_is_as_large_as_the_final_image(desk, method):
+    samples = drawn(2, 4, 4, 6)
+    small, large = (desk.decode(samples, space="sd1", enlarge=enlarge) for enlarge in ("off", method))
+    assert large.shape == (2, 32, 48, 3)
+    resampling = {name: Image.Resampling[name.upper()] for name in ("nearest", "bicubic", "lanczos")}[method]
+    for one, other in zip(small, large, strict=True):
+        pixels = Image.fromarray((one * 255).round().to(torch.uint8).numpy())
+        expected = np.asarray(pixels.resize((48, 32), resampling)) / 255
+        assert np.abs(expected - other.numpy()).max() < 3 / 255  # Pillow rounds bytes between its two passes
+
+
+def test_items_do_not_colour_each_other(desk):
+    samples = drawn(2, 4, 4, 6) * torch.tensor([1.0, 5.0])[:, None, None, None]
+    both = desk.decode(samples, space="sd1", decoder="principal")
+    assert torch.equal(both[1:], desk.decode(samples[1:], space="sd1", decoder="principal"))
+
+
+# What cannot be
+
+
+def test_latents_of_another_space_are_refused_with_those_that_fit(desk):
+    told = desk.refusal(drawn(1, 4, 4, 6), space="flux2")
+    assert "FLUX.2 (flux2)" in told
+    assert "latents [1, 4, 4, 6] could be of: " in told
+    listed = told.split("could be of: ")[1].rstrip(".\n").split(", ")
+    assert {"sd1", "sdxl", "playground25"} <= set(listed)
+    assert "flux1" not in listed
+    assert all(4 in (SPACES[name].channels, SPACES[name].packed_channels) or name == "pixels" for name in listed)
+
+
+@pytest.mark.parametrize("latent_format", ["Flux", "Wan21"])
+def test_so_are_those_of_another_model(desk, latent_format):
+    assert "could be of: " in desk.refusal(drawn(1, 4, 4, 6), latent_format=latent_format)
+
+
+def test_without_a_model_and_a_name_the_space_is_asked_for(desk):
+    told = desk.refusal(drawn(1, 16, 4, 6))
+    assert "connect the model, or choose the space" in told
+    assert "flux1" in told
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        ({"decoder": "gone.safetensors"}, "no decoder is called 'gone.safetensors'"),
+        ({"decoder": "flux2-affine"}, "decodes flux2 of 32 channels"),
+        ({"decoder": "tiny"}, "no tiny decoder"),
+        ({"space": "gone"}, "no latent space is named 'gone'; there are: sd1"),
+    ],
+)
+def test_what_is_gone_since_the_workflow_was_saved_is_told(desk, inputs, expected):
+    assert expected in desk.refusal(drawn(1, 4, 4, 6), **{"space": "sd1", **inputs})
+
+
+# Files of one's own
+
+NEVER_SEEN = LatentSpace(
+    name="never_seen",
+    title="Never seen",
+    channels=6,
+    scale=0.7,
+    comfyui=("NeverSeen",),
+    source="the lab's own format",
+)
+
+
+def put(folder, name, space, value, **facts):
+    """A decoder that paints everything in one grey."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"channels": space.channels}
+    card = Card(name=name, space=space.name, kind="polynomial", settings=settings, source="a test", **facts)
+    state = {"weight": torch.zeros(3, space.channels, 1, 1), "bias": torch.full((3,), value)}
+    write_decoder(folder / f"{name}.safetensors", card, state)
+    return folder / f"{name}.safetensors"
+
+
+@pytest.fixture
+def brought(server):
+    path = put(server.models / "safelight", "of-never-seen", NEVER_SEEN, 0.25, latent_space=NEVER_SEEN)
+    yield path
+    path.unlink()
+
+
+def test_a_format_that_nobody_knew_is_decoded_by_the_file_that_brings_its_space(desk, brought):
+    samples = drawn(1, 6, 4, 6)
+    assert (desk.decode(samples, latent_format="NeverSeen") == 0.25).all()
+    assert (desk.decode(samples, space="never_seen") == 0.25).all()
+    assert "never_seen" in json.dumps(desk.server.inputs_of("SafelightDecode")["space"])
+    brought.rename(brought.with_suffix(".away"))
+    try:
+        assert (desk.decode(samples, latent_format="NeverSeen") != 0.25).any()
+        assert "no latent space is named 'never_seen'" in desk.refusal(samples, space="never_seen")
+    finally:
+        brought.with_suffix(".away").rename(brought)
+
+
+def test_and_so_are_the_steps_of_its_sampler(server, wire, brought):
+    prefix = "seen/steps"
+    played = server.play(wire("NeverSeen", preview={"write_intermediates": True, "filename_prefix": prefix}))
+    assert played.ends == ["execution_success"]
+    folder = server.output / "seen/steps_00001"
+    manifest = json.loads((folder / "run.json").read_text())
+    assert (manifest["space"], manifest["decoder"]["name"]) == ("never_seen", "of-never-seen")
+    assert manifest["notes"] == []
+    with Image.open(folder / "step_0004.png") as picture:
+        assert picture.convert("RGB").getextrema() == ((64, 64),) * 3
+
+
+def test_a_better_decoder_is_taken_at_the_next_run_and_nothing_is_done_twice(desk):
+    metrics = {"psnr_full_db": 40.0, "beside": {default_for("sd1")[0]: {"psnr_full_db": 20.0}}}
+    graph, out = desk.graph(drawn(1, 4, 4, 6), space="sd1")
+    played = [desk.server.play(graph)]
+    before = load_file(out)["image"]
+    path = put(desk.server.models / "safelight", "better", SPACES["sd1"], 0.75, metrics=metrics)
+    try:
+        played += [desk.server.play(graph) for _ in range(2)]
+    finally:
+        path.unlink()
+    assert (before != 0.75).any()
+    assert (load_file(out)["image"] == 0.75).all()
+    ran = [any(event.data.get("node") == "3" for event in run.named("executing")) for run in played]
+    assert ran == [True, True, False]

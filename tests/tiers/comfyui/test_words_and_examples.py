@@ -1,0 +1,221 @@
+"""What a person reads and opens first, held to the nodes of a real server: words, help pages, example workflows."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from .conftest import FOLDER
+
+ROOT = Path(__file__).resolve().parents[3]
+WORDS = json.loads((ROOT / "locales/en/nodeDefs.json").read_text(encoding="utf-8"))
+EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
+SEEDS = ("seed", "noise_seed")
+LAB, VAE = "lab", "vae"
+# What stands in for a node that needs a file nobody has here: what each of its outputs comes from.
+STAND_INS = {
+    "CheckpointLoaderSimple": [[LAB, 0], None, [VAE, 0]],
+    "UNETLoader": [[LAB, 0]],
+    "CLIPLoader": [None],
+    "VAELoader": [[VAE, 0]],
+    "CLIPTextEncode": [[LAB, 1]],
+    "EmptyLatentImage": [[LAB, 2]],
+    "EmptyHunyuanLatentVideo": [[LAB, 2]],
+    "LTXAVTextEncoderLoader": [None],
+    "LTXVConcatAVLatent": [[LAB, 2]],
+    # Of the sound, what would need its VAE.
+    **{name: [None] for name in ("LTXVAudioVAELoader", "LTXVEmptyLatentAudio", "EmptyLTXVLatentVideo")},
+    **{name: [None] for name in ("LTXVAudioVAEDecode", "SaveAudio")},
+}
+
+
+def ours(server):
+    """The nodes of this pack, as the server tells of them."""
+    info = server.get("/object_info").json()
+    return {name: node for name, node in info.items() if node["category"] == "Safelight"}
+
+
+def inputs_of(node):
+    return node["input"].get("required", {}) | node["input"].get("optional", {})
+
+
+# Words
+
+
+def test_there_are_words_for_each_node_and_for_no_other(server):
+    assert set(WORDS) == set(ours(server))
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_the_words_of_a_node_are_those_of_the_translation(server, name):
+    told, words = ours(server)[name], WORDS[name]
+    assert (words["display_name"], words["description"]) == (told["display_name"], told["description"])
+    tips = {name: kind[1]["tooltip"] for name, kind in inputs_of(told).items()}
+    assert {name: entry["tooltip"] for name, entry in words["inputs"].items()} == tips
+    assert [name for name, entry in words["inputs"].items() if entry["name"] != name] == []
+    assert list(words["outputs"]) == [str(index) for index in range(len(told["output"]))]
+    assert [entry["name"] for entry in words["outputs"].values()] == told["output_name"]
+    assert [entry["tooltip"] for entry in words["outputs"].values()] == told["output_tooltips"]
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_the_help_page_of_a_node_tells_of_each_input_and_output(server, name):
+    told = ours(server)[name]
+    page = (ROOT / f"web/docs/{name}.md").read_text(encoding="utf-8")
+    assert page.startswith(f"# {told['display_name']}\n")
+    plain = [output for output, kind in zip(told["output_name"], told["output"], strict=True) if output != kind]
+    assert [name for name in (*inputs_of(told), *plain) if f"`{name}`" not in page] == []
+    rows = re.findall(r"^\| (`.+?) \|", page, re.MULTILINE)
+    tabled = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert [name for name in tabled if name not in (*inputs_of(told), *told["output_name"])] == []
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_the_help_page_of_a_node_has_a_picture_where_the_page_looks_for_it(server, name):
+    page = (ROOT / f"web/docs/{name}.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"!\[[^\]]+\]\((\S+)\)", page)
+    # Source: ComfyUI_frontend `src/workbench/utils/nodeHelpUtil.ts`: what is no address is looked for beside the page.
+    answer = server.get(f"/extensions/{FOLDER}/docs/{shown}")
+    assert (answer.status, answer.headers["content-type"]) == (200, "image/jpeg")
+    assert len(answer.body) < 60_000
+    with Image.open(io.BytesIO(answer.body)) as image:
+        assert max(image.size) <= 720
+
+
+def test_the_readme_tells_of_each_input_of_preview_steps_in_their_order(server):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.split("| input | what it does |\n|---|---|\n")[1].split("\n\n")[0]
+    told = [name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert told == [name for name in inputs_of(ours(server)["SafelightPreview"]) if name != "model"]
+
+
+def test_the_words_of_the_settings_are_those_of_the_translation(server):
+    script = (ROOT / "web/comfy.js").read_text(encoding="utf-8")
+    setting = r'id: "(Safelight[\w.]+)",\s*category: (\[.+?\]),\s*name: "(.+?)",\s*tooltip: "(.+?)"'
+    told = re.findall(setting, script)
+    assert len(told) == script.count('id: "Safelight.')
+    words = server.get("/i18n").json()["en"]
+    # Source: ComfyUI_frontend `src/utils/formatUtil.ts`, `normalizeI18nKey`.
+    assert words["settings"] == {
+        name.replace(".", "_"): {"name": title, "tooltip": tip} for name, _, title, tip in told
+    }
+    categories = {category for _, path, *_ in told for category in json.loads(path)}
+    assert words["settingsCategories"] == {category: category for category in categories}
+    assert words["nodeCategories"] == {"Safelight": "Safelight"}
+
+
+# Examples
+
+
+def drawn(server, path):
+    """The prompt that a page would send for a drawing, with what is inconsistent in the drawing refused."""
+    drawing = json.loads(path.read_text(encoding="utf-8"))
+    links = {link[0]: link for link in drawing["links"]}
+    graph = {}
+    known = server.get("/object_info").json()
+    for node in drawing["nodes"]:
+        if node["type"] not in known:
+            pytest.skip(f"ComfyUI {server.version} has no node {node['type']}")
+        asked = server.inputs_of(node["type"])
+        values = iter(node.get("widgets_values") or [])
+        given = graph.setdefault(str(node["id"]), {"class_type": node["type"], "inputs": {}})["inputs"]
+        for at, slot in enumerate(node["inputs"]):
+            name = slot["name"]
+            assert name in asked, f"{node['type']} has no input {name}"
+            if "widget" in slot:
+                given[name] = next(values)
+                if name in SEEDS and asked[name][1].get("control_after_generate"):
+                    assert next(values) in ("fixed", "randomize")
+            if slot["link"] is not None:
+                _, source, output, target, place, kind = links.pop(slot["link"])
+                assert (target, place) == (node["id"], at)
+                assert slot["type"] in (kind, "*")
+                given[name] = [str(source), output]
+        assert list(values) == [], f"{node['type']} has more values than inputs"
+        if node["type"].startswith("Safelight"):
+            assert {slot["name"] for slot in node["inputs"]} == set(asked), "an input of today is missing"
+    assert links == {}, "a link leads nowhere"
+    return graph
+
+
+def complaints(server, graph):
+    """What the server has against each node of a prompt, by type."""
+    answer = server.post("/prompt", {"prompt": graph, "client_id": "example"}).json()
+    errors = answer.get("node_errors") or {}
+    return {(graph[node]["class_type"], wrong["type"]) for node, told in errors.items() for wrong in told["errors"]}
+
+
+def played_in_the_lab(graph):
+    """The same prompt with a model and a VAE that need no files."""
+    kinds = {node["class_type"] for node in graph.values()}
+    sound = "LTXVConcatAVLatent" in kinds
+    video = "UNETLoader" in kinds or sound
+    batch = [node["inputs"]["batch_size"] for node in graph.values() if "batch_size" in node["inputs"]]
+    kept = {key: node for key, node in graph.items() if node["class_type"] not in STAND_INS}
+    for node in kept.values():
+        for name, value in node["inputs"].items():
+            if isinstance(value, list) and value[0] in graph.keys() - kept.keys():
+                node["inputs"][name] = STAND_INS[graph[value[0]]["class_type"]][value[1]]
+    latent_format = "LTXAV" if sound else "Wan21" if video else "SDXL"
+    model = {"latent_format": latent_format, "flow": video, "frames": 3 if video else 1, "sound": 5 if sound else 0}
+    size = {"height": 16, "width": 24, "batch": batch[0] if batch else 1, "step_ms": 0.0, "fail_at": 0}
+    kept[LAB] = {"class_type": "LabModel", "inputs": {**model, **size, "targets_file": "", "again": 0}}
+    kept[VAE] = {"class_type": "LabDecoder", "inputs": {"tiny": not video, "broken": False}}
+    return kept
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_lacks_nothing_but_the_files_of_its_model(server, path):
+    files = {(name, "value_not_in_list") for name in STAND_INS if "Loader" in name}
+    assert complaints(server, drawn(server, path)) <= files
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_can_be_played(server, wire, path):
+    graph = played_in_the_lab(drawn(server, path))
+    if path.stem == "load_run":
+        assert server.play(wire(preview={"write_intermediates": True})).ends == ["execution_success"]
+    if path.stem == "fit_decoder":  # the least of what it can do: this is not a test of fitting
+        graph[VAE] = {
+            "class_type": "LabVae",
+            "inputs": {"latent_format": "SDXL", "step": 8, "broken": False, "encode_ms": 0.0},
+        }
+        [fit] = [node for node in graph.values() if node["class_type"] == "SafelightFit"]
+        fit["inputs"]["kind"] = "affine"
+    played = server.play(graph)
+    assert played.ends == ["execution_success"], played.named("execution_error")
+    shown = [event.data["state"] for event in played.named("safelight.run")]
+    assert shown[-1:] == ["finished"] * any(node["class_type"] == "SafelightPreview" for node in graph.values())
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_has_a_small_picture(path):
+    picture = path.with_suffix(".jpg")
+    assert picture.stat().st_size < 200_000
+    with Image.open(picture) as image:
+        assert image.format == "JPEG"
+
+
+def test_each_node_of_the_pack_has_an_example(server):
+    drawings = [json.loads(path.read_text(encoding="utf-8")) for path in EXAMPLES]
+    assert {node["type"] for drawing in drawings for node in drawing["nodes"]} >= set(ours(server))
+
+
+# Older workflows
+
+FIRST = ("model", "decoder", "show", "every_n_steps", "max_side_px", "write_intermediates", "filename_prefix")
+FIRST = (*FIRST, "file_format", "enlarge")
+
+
+def test_a_prompt_from_before_there_were_more_inputs_samples_as_it_did(server, wire):
+    graph = wire(preview={})
+    node = graph["2"]["inputs"]
+    graph["2"]["inputs"] = {name: node[name] for name in FIRST}
+    played = server.play(graph)
+    assert played.ends == ["execution_success"], played.refusal
+    assert server.play(wire.without_preview(graph)).digest == played.digest
+    required = server.get("/object_info/SafelightPreview").json()["SafelightPreview"]["input"]["required"]
+    assert tuple(required) == FIRST, "an input that workflows saved earlier do not have must be optional, and the last"
