@@ -9,7 +9,7 @@ from typing import NamedTuple, final
 
 import torch
 
-from ..errors import DecoderFileError, UnknownDecoderError
+from ..errors import DecoderFileError, SafelightError, UnknownDecoderError
 from .decoder import Card, Decoder
 from .files.decoder_file import build, read_card, read_decoder
 from .files.read_cache import FileStamp, read_cached
@@ -21,7 +21,7 @@ from .latents.space_table import SPACES
 from .nets.registry import KINDS
 from .ranking import LIGHT, compare_scores, gain_db
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 
 AUTO = "auto"
 PIXELS = "pixels"
@@ -90,7 +90,7 @@ class Catalogue:
         *,
         accelerated: bool = False,
         evidence: Evidence | None = None,
-        tell: Tell = lambda _: None,
+        notify: Notify = lambda _: None,
     ) -> list[Candidate]:
         """Decoders of `space`, best first; the last one always works.
 
@@ -99,17 +99,54 @@ class Catalogue:
             wanted: one of `names()`.
             accelerated: whether the latents are on something faster than a CPU, so that more than `LIGHT` work pays.
             evidence: what the host knows; its own table serves a space that nothing at hand decodes.
-            tell: is told where decoders that ship cannot be used, because they are no longer what shipped.
+            notify: receives a message for the user if shipped decoders are missing or changed.
 
         Raises:
             UnknownDecoderError: there is no such decoder, or it is one of another space.
             DecoderFileError: the file that was asked for by name is not a decoder.
         """
-        best = _ranked([*self.of(space, tell), *_host_table(space, evidence)], accelerated)
-        if wanted != AUTO:
-            asked = self._asked_for(space, wanted)
-            best = [asked, *(c for c in best if c.name != asked.name)]
-        return [*best, last_resort(space)]
+        automatic = [
+            *_ranked([*self.of(space, notify), *_host_table(space, evidence)], accelerated),
+            last_resort(space),
+        ]
+        return self._put_first(space, wanted, automatic)
+
+    def candidates_or_auto(
+        self,
+        space: LatentSpace,
+        wanted: str = AUTO,
+        *,
+        preferred: str = AUTO,
+        accelerated: bool = False,
+        evidence: Evidence | None = None,
+        notify: Notify,
+    ) -> list[Candidate]:
+        """Returns the same as `candidates`, but ranks all decoders automatically if the requested one is unavailable.
+
+        Args:
+            space: latent space of the latents.
+            wanted: decoder that the user chose for this run, one of `names()`.
+            preferred: decoder to use if `wanted` is `auto`, from the user's settings. It may not suit every space, so
+                its absence is not reported.
+            accelerated: as in `candidates`.
+            evidence: as in `candidates`.
+            notify: receives a message for the user if `wanted` is unavailable, or if shipped decoders are missing or
+                changed.
+        """
+        automatic = self.candidates(space, accelerated=accelerated, evidence=evidence, notify=notify)
+        try:
+            return self._put_first(space, preferred if wanted == AUTO else wanted, automatic)
+        except SafelightError as error:
+            if wanted != AUTO:
+                notify(f"{str(error).rstrip('.')}. Chosen automatically instead.")
+            return automatic
+
+    def _put_first(self, space: LatentSpace, wanted: str, automatic: list[Candidate]) -> list[Candidate]:
+        if wanted == AUTO:
+            return automatic
+        requested = self._asked_for(space, wanted)
+        *others, last = automatic
+        return [requested, *(c for c in others if c.name != requested.name), last]
 
     def _asked_for(self, space: LatentSpace, wanted: str) -> Candidate:
         if wanted in WITHOUT_WEIGHTS:
@@ -145,9 +182,9 @@ class Catalogue:
         folders = " or ".join(map(str, self._folders)) or "a decoder folder"
         return f"At hand for it: {names}. A decoder file put into {folders} is found by its content."
 
-    def of(self, space: LatentSpace, tell: Tell = lambda _: None) -> list[Candidate]:
+    def of(self, space: LatentSpace, notify: Notify = lambda _: None) -> list[Candidate]:
         """Decoders of `space`: its default, the others that ship, the user's. `tell` as for `candidates`."""
-        return _of(space, _shipped(tell), self._users())
+        return _of(space, _shipped(notify), self._users())
 
     def choices(self) -> list[Choice]:
         """Of every decoder that has weights: whether it is taken where nothing else is asked for, and why."""
@@ -201,7 +238,7 @@ def _user(path: Path) -> Candidate:
     return Candidate(read_cached(read_card, path), partial(read_decoder, path), path)
 
 
-def _shipped(tell: Tell = lambda _: None) -> list[Candidate]:
+def _shipped(notify: Notify = lambda _: None) -> list[Candidate]:
     """What ships and is unaltered; a broken installation still has decoders without weights."""
     refused: list[DecoderFileError] = []
     try:
@@ -213,7 +250,7 @@ def _shipped(tell: Tell = lambda _: None) -> list[Candidate]:
         log.warning("%s", error)
     if refused:
         more = f" (and {len(refused) - 1} more like it)" if len(refused) > 1 else ""
-        tell(f"{refused[0]}{more}")
+        notify(f"{refused[0]}{more}")
     return [Candidate(card, partial(open_shipped, card.name), shipped_file(card.name)) for card in cards]
 
 

@@ -1,7 +1,6 @@
 """The decoders at hand in ComfyUI, in the folders that it has for them."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import folder_paths
@@ -9,7 +8,6 @@ import folder_paths
 from ...decoders.catalogue import AUTO, Candidate, Catalogue
 from ...decoders.latents.identify import Evidence
 from ...decoders.latents.space import LatentSpace
-from ...errors import SafelightError
 from .preferences import ComfyPreferences
 
 
@@ -39,10 +37,11 @@ def candidates(
         wanted: what the user chose.
         tell: is told why it cannot be had; the best at hand takes its place. So it is where what ships is damaged.
     """
-    choose = partial(catalogue().candidates, space, evidence=evidence, accelerated=accelerated, tell=tell)
-    try:
-        return choose(wanted if wanted != AUTO else ComfyPreferences.current().decoder)
-    except SafelightError as error:
-        if wanted != AUTO:  # what a person always prefers need not be there for every space
-            tell(f"{str(error).rstrip('.')}. Chosen automatically instead.")
-        return choose()
+    return catalogue().candidates_or_auto(
+        space,
+        wanted,
+        preferred=ComfyPreferences.current().decoder,
+        accelerated=accelerated,
+        evidence=evidence,
+        notify=tell,
+    )

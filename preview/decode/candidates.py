@@ -5,7 +5,6 @@ from collections.abc import Callable
 from ...decoders.catalogue import Candidate, Catalogue
 from ...decoders.latents.identify import Evidence
 from ...decoders.latents.space import LatentSpace
-from ...errors import SafelightError
 
 
 def candidates(
@@ -17,11 +16,5 @@ def candidates(
     *,
     accelerated: bool,
 ) -> list[Candidate]:
-    """Decoders of `space`, best first; if what is `wanted` is not there the user is told, and it is chosen
-    automatically.
-    """
-    try:
-        return decoders.candidates(space, wanted, evidence=evidence, accelerated=accelerated)
-    except SafelightError as error:
-        tell(f"{str(error).rstrip('.')}. Chosen automatically instead.")
-        return decoders.candidates(space, evidence=evidence, accelerated=accelerated)
+    """Calls `Catalogue.candidates_or_auto`; callers are to do so themselves."""
+    return decoders.candidates_or_auto(space, wanted, accelerated=accelerated, evidence=evidence, notify=tell)

@@ -372,7 +372,7 @@ def test_a_broken_installation_still_shows_something_and_says_why(tmp_path, inst
     told = []
     with caplog.at_level(logging.WARNING, "safelight.decoders"):
         for space in (SPACES["sd1"], SPACES["wan21"]):
-            assert names(Catalogue().candidates(space, tell=told.append)) == ["principal"]
+            assert names(Catalogue().candidates(space, notify=told.append)) == ["principal"]
     assert caplog.records
     assert len(told) == 2, "whoever watches a run is told once"
     assert len(told[0]) < 500
@@ -401,10 +401,74 @@ def test_one_altered_file_costs_only_itself(tmp_path, installed):
     (folder / f"{default}.safetensors").write_bytes(b"altered")
     installed(folder)
     told = []
-    chosen = names(Catalogue().candidates(SPACES["sd1"], tell=told.append))
+    chosen = names(Catalogue().candidates(SPACES["sd1"], notify=told.append))
     assert [default in note for note in told] == [True]
     assert default not in chosen
     assert chosen[0].startswith("sd1-")
+
+
+# A requested decoder that is unavailable
+
+
+def candidates_and_notes(catalogue, space, *args, **kwargs):
+    notes = []
+    return names(catalogue.candidates_or_auto(SPACES[space], *args, notify=notes.append, **kwargs)), notes
+
+
+@pytest.mark.parametrize("wanted", ["missing.safetensors", "tiny", DEFAULTS["flux2"]["decoder"], "pixels"])
+def test_an_unavailable_decoder_is_reported_and_replaced_by_the_automatic_choice(wanted):
+    with pytest.raises(UnknownDecoderError) as error:
+        Catalogue().candidates(SPACES["sd1"], wanted)
+    chosen, notes = candidates_and_notes(Catalogue(), "sd1", wanted)
+    assert chosen == names(Catalogue().candidates(SPACES["sd1"]))
+    (note,) = notes
+    assert note.startswith(str(error.value).rstrip("."))
+    assert "automatically" in note.removeprefix(str(error.value).rstrip("."))
+
+
+def test_a_broken_decoder_file_is_reported_and_replaced_by_the_automatic_choice(tmp_path):
+    (tmp_path / "broken.safetensors").write_bytes(b"broken")
+    chosen, notes = candidates_and_notes(Catalogue([tmp_path]), "sd1", "broken.safetensors")
+    assert chosen == names(Catalogue().candidates(SPACES["sd1"]))
+    assert [f"{tmp_path / 'broken.safetensors'}" in note for note in notes] == [True]
+
+
+@pytest.mark.parametrize("wanted", [AUTO, "principal", "polynomial", DEFAULTS["sd1"]["decoder"]])
+def test_an_available_decoder_is_used_without_a_note(wanted):
+    assert candidates_and_notes(Catalogue(), "sd1", wanted) == (
+        names(Catalogue().candidates(SPACES["sd1"], wanted)),
+        [],
+    )
+
+
+def test_the_preferred_decoder_stands_in_for_auto_alone():
+    chosen, notes = candidates_and_notes(Catalogue(), "sd1", preferred="principal")
+    assert (chosen[0], notes) == ("principal", [])
+    default = DEFAULTS["sd1"]["decoder"]
+    assert candidates_and_notes(Catalogue(), "sd1", default, preferred="principal")[0][0] == default
+
+
+def test_an_unavailable_preferred_decoder_is_not_reported():
+    automatic = names(Catalogue().candidates(SPACES["sd1"]))
+    assert candidates_and_notes(Catalogue(), "sd1", preferred="missing.safetensors") == (automatic, [])
+
+
+def test_evidence_and_device_matter_for_the_automatic_choice_too(tmp_path):
+    evidence = host_table()
+    chosen, _ = candidates_and_notes(Catalogue(), "cogvideox", "missing", evidence=evidence, accelerated=True)
+    assert chosen == names(Catalogue().candidates(SPACES["cogvideox"], evidence=evidence, accelerated=True))
+
+
+@pytest.mark.parametrize("wanted", [AUTO, "principal", DEFAULTS["sd1"]["decoder"]])
+def test_a_damaged_installation_is_reported_once_whatever_was_requested(tmp_path, installed, wanted):
+    folder = tmp_path / "weights"
+    shutil.copytree(shipped.WEIGHTS, folder)
+    damage_all_files(folder)
+    installed(folder)
+    chosen, notes = candidates_and_notes(Catalogue(), "sd1", wanted)
+    assert chosen[-1] == "principal"
+    assert sum("is not the file that shipped" in note for note in notes) == 1
+    assert len(notes) == (2 if wanted == DEFAULTS["sd1"]["decoder"] else 1)
 
 
 # What was measured
