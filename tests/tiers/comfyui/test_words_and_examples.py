@@ -85,11 +85,11 @@ def test_the_help_page_of_a_node_has_a_picture_where_the_page_looks_for_it(serve
         assert max(image.size) <= 720
 
 
-def test_the_readme_tells_of_each_input_of_preview_steps_in_their_order(server):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = readme.split("| input | what it does |\n|---|---|\n")[1].split("\n\n")[0]
-    told = [name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])]
-    assert told == [name for name in inputs_of(ours(server)["SafelightPreview"]) if name != "model"]
+def test_the_help_page_of_preview_steps_lists_its_inputs_in_their_order(server):
+    page = (ROOT / "web/docs/SafelightPreview.md").read_text(encoding="utf-8")
+    table = page.split("| input | what it does |\n|---|---|\n")[1].split("\n\n")[0]
+    listed = [name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert listed == list(inputs_of(ours(server)["SafelightPreview"]))
 
 
 def test_the_words_of_the_settings_are_those_of_the_translation(server):
