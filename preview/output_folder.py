@@ -1,43 +1,115 @@
-"""A folder that a user names, in the output folder of a host."""
+"""Folders of runs inside the output folder of a host."""
 
+import errno
+import os
+import shutil
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from ..errors import GoneError, brief
+from ..errors import GoneError, SinkError, brief
+from .file_names import name_problem
+from .sinks.latent_files import MB, Room
+
+DISK_RESERVE_BYTES = 500 * MB  # that latents leave free on the disk
+# With these errors a folder can never exist at a path. Other errors, such as a full disk, may be gone in an hour.
+PERMANENT_ERRORS = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EILSEQ)
 
 
-def folder_in(output: Path, wanted: str) -> Path:
-    """The folder `wanted`, as a path in `output`.
+def existing_folder(output: Path, typed: str) -> Path:
+    """The folder that a user typed as a path in the output folder `output`.
 
     Raises:
-        GoneError: it is not there, or leads out.
+        GoneError: it does not exist, or is outside the output folder.
     """
     output = output.resolve()
     try:
-        path = (output / wanted).resolve()
-        inside, there = path.is_relative_to(output), path.is_dir()
-    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, a link to itself
-        raise GoneError(f"{brief(wanted)}: is no path: {brief(error)}") from None
+        path = (output / typed).resolve()
+        inside, exists = path.is_relative_to(output), path.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL character, a link to itself
+        raise GoneError(f"{brief(typed)}: not a path: {brief(error)}") from None
     if not inside:
-        raise GoneError(f"{brief(wanted)}: leads out of the output folder; runs are loaded from in there alone")
-    if not there:
-        raise GoneError(f"{brief(wanted)}: there is no such folder in the output folder (any more)")
+        raise GoneError(f"{brief(typed)}: leads out of the output folder; runs are loaded from this folder only")
+    if not exists:
+        raise GoneError(f"{brief(typed)}: there is no such folder in the output folder; choose another run")
     return path
 
 
-def numbered_folder(parent: Path, name: str) -> Path:
-    """The first free `<name>_00001`, `<name>_00002` and so on in `parent`."""
-    return next(path for i in count(1) if not (path := parent / f"{name}_{i:05d}").exists())
+def prefix_folder(output: Path, prefix: str) -> Path:
+    """The path that a filename prefix leads to in the output folder `output`. The run's folder has a number behind it.
+
+    Raises:
+        SinkError: no folder can exist there, or the path is outside the output folder.
+    """
+    check_prefix_name(prefix)
+    path = (output / prefix).resolve()
+    if not prefix.strip() or output.resolve() not in path.parents:
+        raise SinkError(
+            f"filename_prefix {prefix!r}: expected a path inside the output folder, such as safelight/steps"
+        )
+    blocking = next((part for part in path.parents if part.exists() and not part.is_dir()), None)
+    if blocking is not None:
+        raise SinkError(f"filename_prefix {prefix!r}: {blocking.name} is a file; choose another path")
+    return path
 
 
-def create_numbered_folder(parent: Path, name: str) -> Path:
-    """The same, made at once: another run may ask now."""
+def check_prefix_name(prefix: str, path: str | None = None, create: Callable[[str], object] | None = None) -> None:
+    """Checks before a run begins that a folder can exist at the path of a filename prefix.
+
+    A full or read-only disk passes: it costs the files, not the run.
+
+    Args:
+        prefix: as the user typed it.
+        path: the prefix with its variables replaced; None if it has none.
+        create: the host's own function that creates the parent folder of `path`.
+
+    Raises:
+        SinkError: no folder can ever exist there.
+        Exception: any that `create` raises, except OSError.
+    """
+    path = prefix if path is None else path
+    if problem := name_problem(path):
+        raise SinkError(f"filename_prefix {brief(prefix)}: {problem}; choose another path in the output folder")
+    try:
+        if create is not None:
+            create(path)
+    except OSError as error:
+        if error.errno in PERMANENT_ERRORS:
+            raise SinkError(
+                f"filename_prefix {brief(prefix)}: no folder can be created there ({error.strerror}); "
+                "choose another path in the output folder"
+            ) from None
+
+
+def numbered_folder(parent: Path, name: str, first: int = 1) -> Path:
+    """The first path that does not exist of `<name>_00001`, `<name>_00002` and so on in `parent`.
+
+    Args:
+        parent: folder; it need not exist.
+        name: of the folder, without its number.
+        first: number to begin with.
+    """
+    return next(path for i in count(first) if not os.path.lexists(path := parent / f"{name}_{i:05d}"))
+
+
+def create_numbered_folder(parent: Path, name: str, first: int = 1) -> Path:
+    """Creates `numbered_folder` immediately, so that two runs never share one. Arguments as there.
+
+    If the folder cannot be created, its path is returned: the sink that opens it reports the reason.
+    """
     while True:
-        folder = numbered_folder(parent, name)
+        folder = numbered_folder(parent, name, first)
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
         except OSError:
-            pass  # whoever opens the folder tells the user why it cannot be made
+            pass
         return folder
+
+
+def disk_room(folder: Path) -> Room:
+    """The room for latents on the disk of `folder`, which need not exist yet."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return Room(shutil.disk_usage(folder).free - DISK_RESERVE_BYTES, "the disk")

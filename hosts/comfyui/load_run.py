@@ -15,7 +15,7 @@ from torch import Tensor
 from ...errors import GoneError, LatentsError, ManifestError, SafelightError
 from ...preview.images.thumbnails import Thumbnail
 from ...preview.manifest import NAME
-from ...preview.output_folder import folder_in
+from ...preview.output_folder import existing_folder
 from ...preview.saved_run import SavedRun
 from ...preview.sinks.latent_files import SavedLatents
 from .decoder_folders import catalogue
@@ -66,7 +66,7 @@ def folder_of(run: str, folder: str) -> Path:
     wanted = folder.strip() or run
     if not wanted or (wanted == NONE and not folder.strip()):
         raise GoneError("no run to load: choose one, or type the path of its folder in the output folder")
-    return folder_in(Path(folder_paths.get_output_directory()), wanted)
+    return existing_folder(Path(folder_paths.get_output_directory()), wanted)
 
 
 def load(folder: Path, step: int, most: int) -> LoadedRun:

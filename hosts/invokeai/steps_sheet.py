@@ -8,7 +8,7 @@ from PIL import Image
 
 from ...errors import GoneError, ManifestError
 from ...preview.manifest import read_manifest
-from ...preview.output_folder import folder_in
+from ...preview.output_folder import existing_folder
 from ...preview.saved_run import SavedRun
 from ...preview.sinks.contact_sheet import lay_out
 from .graph import watched_before
@@ -28,7 +28,7 @@ def contact_sheet(context: Any, node: Any, folder: str, most: int) -> Image.Imag
         SafelightError: there is no such run, or nothing of it to be shown.
     """
     outputs = Path(context.config.get().outputs_path)
-    place = folder_in(outputs, folder.strip()) if folder.strip() else _run_before(context, node, outputs)
+    place = existing_folder(outputs, folder.strip()) if folder.strip() else _run_before(context, node, outputs)
     saved = SavedRun.open(place)
     if pictures := saved.pictures(most):
         return lay_out(pictures)

@@ -28,7 +28,7 @@ from safelight.fitting.statistics import FitStatistics
 from safelight.hosts.invokeai.watch import folder_for
 from safelight.preview.file_names import name_problem
 from safelight.preview.html.document import document
-from safelight.preview.output_folder import folder_in
+from safelight.preview.output_folder import existing_folder
 from safelight.preview.run_library import RunLibrary
 from safelight.preview.saved_run import SavedRun
 from safelight.preview.sinks.latent_files import read_latents
@@ -364,6 +364,6 @@ def test_a_prefix_leads_into_the_folder_or_nowhere(place, prefix):
         assert outputs in found.parents
         assert math.isfinite(len(bytes(found)))
     try:
-        assert folder_in(outputs, prefix).is_relative_to(outputs)
+        assert existing_folder(outputs, prefix).is_relative_to(outputs)
     except GoneError as refused:
         expect_brief(refused, outputs)

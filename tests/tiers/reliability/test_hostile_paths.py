@@ -16,7 +16,7 @@ from safelight.hosts.invokeai.watch import folder_for
 from safelight.hosts.script import recording
 from safelight.preview.file_names import name_problem
 from safelight.preview.manifest import read_manifest
-from safelight.preview.output_folder import folder_in
+from safelight.preview.output_folder import existing_folder
 from safelight.preview.run import Run
 from safelight.preview.run_library import RunLibrary
 from safelight.preview.saved_run import SavedRun
@@ -87,10 +87,10 @@ def test_a_run_is_loaded_from_the_output_folder_or_not_at_all(tmp_path, wanted):
     (output / "file").write_text("no folder")
     if wanted in (".", "", "   "):  # the folder itself, and there is no run in it
         with pytest.raises((GoneError, ManifestError)):
-            SavedRun.open(folder_in(output, wanted))
+            SavedRun.open(existing_folder(output, wanted))
         return
     with pytest.raises(GoneError) as caught:
-        folder_in(output, wanted)
+        existing_folder(output, wanted)
     assert len(str(caught.value)) < 600
 
 

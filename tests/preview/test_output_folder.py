@@ -1,0 +1,115 @@
+"""Folders in a host's output folder: paths that lead out are refused, numbers are never shared, room is counted."""
+
+import errno
+import shutil
+import threading
+
+import pytest
+from safelight.errors import GoneError, SinkError
+from safelight.preview.output_folder import (
+    DISK_RESERVE_BYTES,
+    check_prefix_name,
+    create_numbered_folder,
+    disk_room,
+    existing_folder,
+    numbered_folder,
+    prefix_folder,
+)
+
+
+def test_a_typed_folder_is_found_in_the_output_folder(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    assert existing_folder(tmp_path, "a/b") == (tmp_path / "a" / "b").resolve()
+    assert existing_folder(tmp_path, "a/../a") == (tmp_path / "a").resolve()
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [("..", "leads out of"), ("/etc", "leads out of"), ("nowhere", "no such folder"), ("a\0", "not a path")],
+)
+def test_a_typed_folder_that_is_outside_or_missing_is_refused(tmp_path, typed, message):
+    with pytest.raises(GoneError, match=message):
+        existing_folder(tmp_path, typed)
+
+
+def test_a_prefix_leads_to_a_path_that_need_not_exist(tmp_path):
+    assert prefix_folder(tmp_path, "a/steps") == (tmp_path / "a" / "steps").resolve()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_prefix_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SinkError, match="file is a file; choose another path"):
+        prefix_folder(tmp_path, "file/steps")
+
+
+@pytest.mark.parametrize("code", [errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP])
+def test_an_error_that_stays_refuses_the_prefix(code):
+    def create(path):
+        raise OSError(code, "no")
+
+    with pytest.raises(SinkError, match="filename_prefix 'a%b%': no folder can be created there"):
+        check_prefix_name("a%b%", "a1", create)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_an_error_that_may_be_gone_later_does_not_refuse_the_prefix(code):
+    def create(path):
+        raise OSError(code, "no")
+
+    check_prefix_name("a", create=create)
+
+
+def test_the_name_is_checked_after_variables_are_replaced_and_before_anything_is_created():
+    created = []
+    with pytest.raises(SinkError, match="'%x%': nul is the name of a device"):
+        check_prefix_name("%x%", "nul", created.append)
+    check_prefix_name("%x%", "a1", created.append)
+    assert created == ["a1"]
+
+
+def test_other_errors_of_the_host_pass_through():
+    def create(path):
+        raise RuntimeError("outside")
+
+    with pytest.raises(RuntimeError, match="outside"):
+        check_prefix_name("a", create=create)
+
+
+def test_a_number_may_begin_where_the_host_begins(tmp_path):
+    assert numbered_folder(tmp_path, "run", 7).name == "run_00007"
+    (tmp_path / "run_00007").symlink_to(tmp_path / "nowhere")
+    assert create_numbered_folder(tmp_path, "run", 7) == tmp_path / "run_00008"
+
+
+def test_two_runs_never_share_a_numbered_folder(tmp_path):
+    folders = []
+    threads = [
+        threading.Thread(target=lambda: folders.append(create_numbered_folder(tmp_path / "a", "run")))
+        for _ in range(16)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(folders)) == 16
+    assert all(folder.is_dir() for folder in folders)
+
+
+def test_a_folder_that_cannot_be_created_is_returned_for_its_sink_to_report(tmp_path):
+    (tmp_path / "file").write_text("")
+    folder = create_numbered_folder(tmp_path / "file", "run")
+    assert folder == tmp_path / "file" / "run_00001"
+    assert not folder.exists()
+
+
+def test_the_room_of_a_folder_that_does_not_exist_is_that_of_its_disk(tmp_path, monkeypatch):
+    asked = []
+
+    def disk_usage(folder):
+        asked.append(folder)
+        return shutil._ntuple_diskusage(total=9 * DISK_RESERVE_BYTES, used=0, free=3 * DISK_RESERVE_BYTES)
+
+    monkeypatch.setattr("shutil.disk_usage", disk_usage)
+    assert disk_room(tmp_path / "a" / "b") == (2 * DISK_RESERVE_BYTES, "the disk")
+    assert asked == [tmp_path]
