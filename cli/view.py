@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from ..errors import PageError
 from ..preview.html.bundle import bundle
 from ..preview.html.document import Document, document
-from ..preview.manifest import NAME
+from ..preview.manifest import MANIFEST_NAME
 from ..preview.run_library import DEPTH, TYPES, RunLibrary
 
 LOOPBACK = "127.0.0.1"

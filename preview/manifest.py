@@ -9,9 +9,9 @@ from ..decoders.files.regular_file import TooLargeError, read_regular_file
 from ..errors import ManifestError, brief
 from .run import Run, State
 
-NAME = "run.json"
-FORMAT = "safelight.run/1"
-MAX_BYTES = 32 << 20  # a thousand steps of 64 pictures each take 3 MB
+MANIFEST_NAME = "run.json"
+RUN_FORMAT = "safelight.run/1"
+MAX_MANIFEST_BYTES = 32 << 20  # a thousand steps of 64 pictures each take 3 MB
 MAX_NESTING = 16  # of a manifest: whoever walks through it need not fear for the stack
 MAX_DIGITS = 18  # of a whole number: what is more than 64 bits is no number for many
 
@@ -24,7 +24,7 @@ def compose(
 ) -> dict[str, Any]:
     """The manifest of a run, ready for JSON. `products` are `sheet`, `animation` and `page`, where they exist."""
     return {
-        "format": FORMAT,
+        "format": RUN_FORMAT,
         "id": run.id,
         "state": state,
         "started": run.started.isoformat(timespec="milliseconds"),
@@ -58,9 +58,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         ManifestError: it is missing, broken, too large, or of a newer major version.
     """
-    path = folder / NAME
+    path = folder / MANIFEST_NAME
     try:
-        content = read_regular_file(path, MAX_BYTES, links=False)
+        content = read_regular_file(path, MAX_MANIFEST_BYTES, links=False)
         manifest = json.loads(content.decode(), parse_int=_whole)
     except TooLargeError:
         raise ManifestError(f"{path}: larger than {MAX_BYTES:,} bytes; not the record of a run") from None
@@ -69,7 +69,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: is not JSON: {brief(error)}") from None
     found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != FORMAT:
+    if found != RUN_FORMAT:
         raise ManifestError(
             f"{path}: expected format {FORMAT}, found {brief(found)}; a newer run needs a newer Safelight"
         )

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, final
 from ..decoders.files.regular_file import open_regular_file
 from ..errors import ManifestError
 from .file_names import name_problem
-from .manifest import NAME, read_manifest
+from .manifest import MANIFEST_NAME, read_manifest
 
 DEPTH = 2  # of folders in folders
 MOST_FOLDERS = 20_000  # that are looked into
@@ -41,7 +41,7 @@ log = logging.getLogger("safelight.view")
 
 
 @dataclass(frozen=True)
-class StoredRun:
+class LibraryEntry:
     """A run in a folder, as its manifest has it.
 
     Args:
@@ -91,22 +91,22 @@ class RunLibrary:
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
-        self._read: dict[Path, tuple[str, StoredRun | None]] = {}
-        self._runs: dict[str, StoredRun] = {}
+        self._read: dict[Path, tuple[str, LibraryEntry | None]] = {}
+        self._runs: dict[str, LibraryEntry] = {}
         self._reading = threading.Lock()
 
     @property
     def name(self) -> str:
         return self._root.name
 
-    def runs(self) -> dict[str, StoredRun]:
+    def runs(self) -> dict[str, LibraryEntry]:
         """All runs by id, newest first, read again where something has changed."""
         with self._reading:
             folders = list(islice(_folders(self._root, DEPTH), MOST_FOLDERS))
             found = [kept for folder in folders if (kept := self._kept(folder)) is not None]
             there = set(folders)
             self._read = {folder: read for folder, read in self._read.items() if folder in there}
-        runs: dict[str, StoredRun] = {}
+        runs: dict[str, LibraryEntry] = {}
         for kept in found:
             one = kept if kept.id not in runs else _renamed(kept, self._root)
             runs[one.id] = one
@@ -124,8 +124,8 @@ class RunLibrary:
                 return _open(kept.folder / name)
         return None
 
-    def _kept(self, folder: Path) -> StoredRun | None:
-        path = folder / NAME
+    def _kept(self, folder: Path) -> LibraryEntry | None:
+        path = folder / MANIFEST_NAME
         try:
             told = path.lstat()
         except OSError:
@@ -156,7 +156,7 @@ def _folders(root: Path, depth: int) -> Iterator[Path]:
             yield from _folders(Path(path), depth - 1)
 
 
-def _check(folder: Path, version: str, manifest: dict[str, Any], root: Path) -> StoredRun:
+def _check(folder: Path, version: str, manifest: dict[str, Any], root: Path) -> LibraryEntry:
     """The run, if its manifest is one that a viewer can rely on: it may come from anywhere."""
     wrong = [key for key, shape in SHAPES.items() if not isinstance(manifest.get(key), shape)]
     wrong += [] if manifest.get("state") in STATES else ["state"]
@@ -172,7 +172,7 @@ def _check(folder: Path, version: str, manifest: dict[str, Any], root: Path) -> 
     made = {key: name for key in MADE if isinstance(name := manifest.get(key), str) and _is_plain(name)}
     manifest = manifest | {"steps": steps} | dict.fromkeys(MADE) | made
     listed = frozenset([*(name for step in steps for name in step["files"]), *made.values()])
-    kept = StoredRun(str(manifest.get("id")), folder, version, manifest, listed)
+    kept = LibraryEntry(str(manifest.get("id")), folder, version, manifest, listed)
     return kept if _is_uuid(kept.id) else _renamed(kept, root)
 
 
@@ -203,14 +203,14 @@ def _is_uuid(text: str) -> bool:
         return False
 
 
-def _renamed(kept: StoredRun, root: Path) -> StoredRun:
+def _renamed(kept: LibraryEntry, root: Path) -> LibraryEntry:
     """The run with an id made of its place, and its time: another run in this place is not taken for it."""
     place = f"{kept.folder.relative_to(root).as_posix()} {kept.manifest['started']}"
     name = str(uuid.uuid5(uuid.NAMESPACE_URL, place.encode(errors="backslashreplace").decode()))
     return replace(kept, id=name, manifest={**kept.manifest, "id": name})
 
 
-def _started_s(kept: StoredRun) -> float:
+def _started_s(kept: LibraryEntry) -> float:
     try:
         return datetime.fromisoformat(kept.manifest["started"]).timestamp()
     except (ValueError, OverflowError, OSError):

@@ -13,14 +13,14 @@ from PIL import Image
 from ..decoders.files.regular_file import read_regular_file
 from ..errors import GoneError, ManifestError, brief
 from .file_names import name_problem
-from .images.thumbnails import Thumbnail
-from .manifest import NAME, read_manifest
+from .images.thumbnails import StepImage
+from .manifest import MANIFEST_NAME, read_manifest
 from .missing_steps import name_steps
 from .sinks.latent_files import SavedLatents, read_latents
 
-MAX_PIXELS, MAX_BYTES = 100_000_000, 1 << 28  # of a picture that is read
-MAX_PIXELS_TOGETHER = 1_000_000_000  # of all that are asked for at once: they are held in memory
-FORMATS = ("PNG", "WEBP", "JPEG", "GIF")  # that a run's pictures may have: of the others some start programs
+MAX_PICTURE_PIXELS, MAX_PICTURE_BYTES = 100_000_000, 1 << 28  # of a picture that is read
+MAX_TOTAL_PIXELS = 1_000_000_000  # of all that are asked for at once: they are held in memory
+PILLOW_FORMATS = ("PNG", "WEBP", "JPEG", "GIF")  # that a run's pictures may have: of the others some start programs
 T = TypeVar("T")
 # `step_0001.png`, `step_0001_item_02.webp`: letters, digits and three signs, so never a way out of the folder.
 FILE = re.compile(r"(?!\.)[\w.\-]+\Z")
@@ -70,7 +70,7 @@ class SavedRun:
         """
         return cls(folder, read_manifest(folder))
 
-    def pictures(self, most: int) -> list[Thumbnail]:
+    def pictures(self, most: int) -> list[StepImage]:
         """At most `most` pictures, evenly spread, the first of each step, the last step among them; none if there are
         none.
 
@@ -78,8 +78,8 @@ class SavedRun:
             GoneError: a picture that the manifest lists is missing.
             ManifestError: it is no picture, or far too large.
         """
-        kept: list[Thumbnail] = []
-        room = MAX_PIXELS_TOGETHER
+        kept: list[StepImage] = []
+        room = MAX_TOTAL_PIXELS
         for step in spread_evenly([step for step in self.steps if step.files], most):
             image = self._picture(step.files[0])
             room -= math.prod(image.size)
@@ -88,7 +88,7 @@ class SavedRun:
                     f"{self.folder.name}: {len(kept) + 1} of its pictures have more than {MAX_PIXELS_TOGETHER:,} "
                     "pixels together; ask for fewer"
                 )
-            kept.append(Thumbnail(step.index, self.total, step.sigma, image))
+            kept.append(StepImage(step.index, self.total, step.sigma, image))
         return kept
 
     def sheet(self) -> Image.Image | None:
@@ -141,9 +141,9 @@ class SavedRun:
     def _picture(self, name: str) -> Image.Image:
         path = self._path(name)
         try:
-            content = io.BytesIO(read_regular_file(path, MAX_BYTES, links=False))
-            with Image.open(content, formats=FORMATS) as image:
-                if math.prod(image.size) > MAX_PIXELS:
+            content = io.BytesIO(read_regular_file(path, MAX_PICTURE_BYTES, links=False))
+            with Image.open(content, formats=PILLOW_FORMATS) as image:
+                if math.prod(image.size) > MAX_PICTURE_PIXELS:
                     raise ManifestError(
                         f"{name}: {image.size[0]}x{image.size[1]} is too large for the picture of a step"
                     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, final
 
 from ..errors import PageError, SinkError
-from ..preview.html.embed import embedded_page, kept_pictures, page_in_frame
+from ..preview.html.embed import embedded_page, page_in_frame, pictures_that_fit
 from ..preview.images.encode import ImageEncoding, shrink
 from ..preview.images.grid import still
 from ..preview.picture import Picture
@@ -153,7 +153,7 @@ class NotebookScreen(Sink):
         manifest: dict[str, Any] = folder.manifest()
         sampler = manifest["sampler"]
         manifest |= {"state": state, "sampler": sampler | {"steps": sampler["steps"] or self._last.total}}
-        pictures, every = kept_pictures(folder.path, manifest, self._max_bytes)
+        pictures, every = pictures_that_fit(folder.path, manifest, self._max_bytes)
         if every > 1:
             most = f"{self._max_bytes / (1 << 20):g} MB"
             note = f"one step of {every} is in this notebook: all of them would take more than {most}"

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ...errors import GoneError, LatentsError, ManifestError, SafelightError
-from ...preview.images.thumbnails import Thumbnail
-from ...preview.manifest import NAME
+from ...preview.images.thumbnails import StepImage
+from ...preview.manifest import MANIFEST_NAME
 from ...preview.output_folder import existing_folder
 from ...preview.saved_run import SavedRun
 from ...preview.sinks.latent_files import SavedLatents
@@ -22,7 +22,7 @@ from .decoder_folders import catalogue
 from .latent_dict import unpacked
 
 MOST_LISTED, MOST_SEEN, DEEPEST = 200, 20_000, 6
-NONE = "none"
+NO_RUN = "none"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,20 +36,20 @@ class LoadedRun:
         summary: for people.
     """
 
-    pictures: list[Thumbnail]
+    pictures: list[StepImage]
     latent: dict[str, Any] | None
     why_not: str
     summary: str
 
 
-def found() -> list[str]:
+def list_runs() -> list[str]:
     """The folders of runs in the host's output folder, the newest first, as paths in it."""
     output = Path(folder_paths.get_output_directory())
     runs: list[tuple[float, str]] = []
     for seen, (place, folders, files) in enumerate(os.walk(output)):  # follows no links
         here = Path(place).relative_to(output)
-        if NAME in files:
-            runs.append((_changed_s(Path(place) / NAME), here.as_posix()))
+        if MANIFEST_NAME in files:
+            runs.append((_changed_s(Path(place) / MANIFEST_NAME), here.as_posix()))
             folders.clear()
         if len(here.parts) >= DEEPEST or seen >= MOST_SEEN:
             folders.clear()
@@ -64,7 +64,7 @@ def folder_of(run: str, folder: str) -> Path:
         GoneError: it is not there, or leads out.
     """
     wanted = folder.strip() or run
-    if not wanted or (wanted == NONE and not folder.strip()):
+    if not wanted or (wanted == NO_RUN and not folder.strip()):
         raise GoneError("no run to load: choose one, or type the path of its folder in the output folder")
     return existing_folder(Path(folder_paths.get_output_directory()), wanted)
 

@@ -10,7 +10,7 @@ from typing import Any, final
 from torch import Tensor
 
 from ...errors import GoneError, LatentsError
-from ...preview.images.thumbnails import Thumbnail
+from ...preview.images.thumbnails import StepImage
 from ...preview.pipeline import CLOSE_TIMEOUT_S
 from ...preview.run import Run
 from ...preview.saved_run import SavedRun
@@ -127,7 +127,7 @@ class RunHandle:
                 return newest[node]
         return self._records[-1]
 
-    def pictures(self, record: RecordedRun, most: int) -> list[Thumbnail]:
+    def pictures(self, record: RecordedRun, most: int) -> list[StepImage]:
         """At most `most` pictures of a run, evenly spread.
 
         Raises:

@@ -7,7 +7,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...errors import SafelightError
 from ...hosts.comfyui.image_tensors import images
-from ...hosts.comfyui.load_run import NONE, fingerprint, folder_of, found, load
+from ...hosts.comfyui.load_run import NO_RUN, fingerprint, folder_of, list_runs, load
 from .schema import schema
 
 
@@ -25,7 +25,7 @@ class SafelightLoadRun(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "run",
-                    options=found() or [NONE],
+                    options=list_runs() or [NO_RUN],
                     tooltip="The folders of runs in the output folder, the newest first. Press R for new ones.",
                 ),
                 io.String.Input(

@@ -87,7 +87,7 @@ def document(data: Any, script: str, **policy: str) -> Document:
         ValueError: `data` is not for JSON.
     """
     before, after, allowed = _around_data(script, **policy)
-    return Document(before + harmless(data) + after, allowed)
+    return Document(before + script_safe_json(data) + after, allowed)
 
 
 @cache
@@ -100,7 +100,7 @@ def _around_data(script: str, **policy: str) -> tuple[str, str, str]:
     return before.format(policy=allowed, style=STYLE), after.format(script=script), allowed
 
 
-def harmless(data: Any) -> str:
+def script_safe_json(data: Any) -> str:
     """JSON without a character that could end the element that holds it, in ASCII.
 
     Source: https://html.spec.whatwg.org/multipage/scripting.html#restrictions-for-contents-of-script-elements

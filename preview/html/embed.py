@@ -11,7 +11,7 @@ from .document import document
 
 MAX_WIDTH_PX = 640
 STRIP_PX = 28 + 26  # below the picture: the strip and the caption
-MIN_HEIGHT_PX = 320
+MIN_FRAME_HEIGHT_PX = 320
 
 # Where a frame is taken out of somebody's notebook, a site that shows it perhaps, the last picture is what remains.
 FRAME = (
@@ -37,7 +37,7 @@ def embedded_page(manifest: Mapping[str, Any], pictures: Mapping[str, bytes]) ->
     return document({"manifest": missing, "pictures": data}, bundle("embedded"), connect_src="blob:").html
 
 
-def kept_pictures(folder: Path, manifest: Mapping[str, Any], max_bytes: int) -> tuple[dict[str, bytes], int]:
+def pictures_that_fit(folder: Path, manifest: Mapping[str, Any], max_bytes: int) -> tuple[dict[str, bytes], int]:
     """The pictures of a run in its folder, of every n-th step counted from the last, so that there is room; and n.
 
     Args:
@@ -63,7 +63,7 @@ def page_in_frame(page: str, shown: tuple[int, int], still: str, alt: str = "Ste
         alt: what it is, in words.
     """
     width = MAX_WIDTH_PX
-    height = max(MIN_HEIGHT_PX, min(round(width * shown[1] / shown[0]), width) + STRIP_PX)
+    height = max(MIN_FRAME_HEIGHT_PX, min(round(width * shown[1] / shown[0]), width) + STRIP_PX)
     still_width = min(shown[0], width)
     return FRAME.format(
         width=width, height=height, still_width=still_width, alt=escape(alt), still=escape(still), page=escape(page)

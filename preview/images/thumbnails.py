@@ -11,7 +11,7 @@ from .grid import laid_size, lay
 
 
 @dataclass(frozen=True, eq=False)
-class Thumbnail:
+class StepImage:
     """One picture, small."""
 
     index: int
@@ -33,8 +33,8 @@ class Thumbnails:
 
     def __init__(self, limit: int, max_side_px: int) -> None:
         self._limit, self._max_side_px = limit, max_side_px
-        self._kept: list[Thumbnail] = []
-        self._last: Thumbnail | None = None
+        self._kept: list[StepImage] = []
+        self._last: StepImage | None = None
         self._stride, self._seen, self._items = 1, 0, 1
 
     def add(self, picture: Picture) -> None:
@@ -42,7 +42,7 @@ class Thumbnails:
         self._items = len(picture.pixels)
         images = [shrink(Image.fromarray(frames[0]), self._max_side_px) for frames in picture.pixels]
         image = shrink(lay(images), self._max_side_px)
-        self._last = Thumbnail(picture.index, picture.total, picture.sigma, image)
+        self._last = StepImage(picture.index, picture.total, picture.sigma, image)
         if self._seen % self._stride == 0:
             self._kept.append(self._last)
         self._seen += 1
@@ -54,7 +54,7 @@ class Thumbnails:
         """Width and height of what stands for a batch of final images of the width and height `shown`."""
         return laid_size(self._items, shown)
 
-    def all(self) -> list[Thumbnail]:
+    def all(self) -> list[StepImage]:
         """What was kept, in order, the newest picture among them."""
         if self._last is None or self._kept[-1] is self._last:
             return self._kept

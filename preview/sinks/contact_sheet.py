@@ -7,7 +7,7 @@ from typing import final
 from PIL import Image, ImageDraw, ImageFont
 
 from ..images.encode import SAVING
-from ..images.thumbnails import Thumbnail, Thumbnails
+from ..images.thumbnails import StepImage, Thumbnails
 from ..picture import Picture
 from ..run import State
 from .base import Sink
@@ -49,7 +49,7 @@ class ContactSheet(Sink):
             self._folder.announce(sheet=NAME)
 
 
-def lay_out(kept: list[Thumbnail]) -> Image.Image:
+def lay_out(kept: list[StepImage]) -> Image.Image:
     """The pictures in rows, of a length that leaves few places empty and comes near the sheet's aspect."""
     scale = TILE_PX / max(kept[-1].image.size)
     width, height = (max(1, round(side * scale)) for side in kept[-1].image.size)
@@ -66,7 +66,7 @@ def lay_out(kept: list[Thumbnail]) -> Image.Image:
     return sheet
 
 
-def caption(one: Thumbnail) -> str:
+def caption(one: StepImage) -> str:
     """`7 / 20   sigma 0.42`; Pillow's own font has no σ."""
     step = f"{one.index} / {one.total}"
     return step if one.sigma is None else f"{step}   sigma {one.sigma:.3g}"

@@ -11,7 +11,7 @@ from ..run import State
 from .base import Sink
 from .run_folder import RunFolder
 
-NAME = "index.html"
+PAGE_NAME = "index.html"
 MIN_WRITE_INTERVAL_S = 2.0
 
 
@@ -38,7 +38,7 @@ class Page(Sink):
     def open(self) -> None:
         self._script = bundle("page")
         self._write(self._folder.manifest())
-        self._folder.announce(page=NAME)
+        self._folder.announce(page=PAGE_NAME)
         self._folder.save()
 
     def show(self, picture: Picture) -> None:
@@ -50,4 +50,4 @@ class Page(Sink):
 
     def _write(self, manifest: Mapping[str, Any]) -> None:
         self._written_s = self._clock()
-        self._folder.write(NAME, document({**manifest, "page": NAME}, self._script).html.encode())
+        self._folder.write(PAGE_NAME, document({**manifest, "page": PAGE_NAME}, self._script).html.encode())

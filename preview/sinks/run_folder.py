@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from ..manifest import NAME, compose
+from ..manifest import MANIFEST_NAME, compose
 from ..picture import Picture
 from ..run import FULL, Run, State
 from .base import Sink
@@ -148,7 +148,7 @@ class RunFolder(Sink):
         with self._changing:
             self._saved_s = self._elapsed_s()
             # Half a character, of a host's path or a client's id, is written as JSON writes it.
-            self.write(NAME, json.dumps(self.manifest(), ensure_ascii=False).encode(errors="backslashreplace"))
+            self.write(MANIFEST_NAME, json.dumps(self.manifest(), ensure_ascii=False).encode(errors="backslashreplace"))
 
     def _save_if_it_can_be(self) -> None:
         """A disk that is full now may have room in a second; the picture that is there already is none the worse."""

@@ -158,6 +158,6 @@ def test_a_picture_cut_in_half_is_told_by_name(folder):
 
 
 def test_a_picture_that_would_fill_the_memory_is_refused(folder, monkeypatch):
-    monkeypatch.setattr("safelight.preview.saved_run.MAX_PIXELS", 5)
+    monkeypatch.setattr("safelight.preview.saved_run.MAX_PICTURE_PIXELS", 5)
     with pytest.raises(ManifestError, match="too large for the picture of a step"):
         SavedRun.open(folder).pictures(10)

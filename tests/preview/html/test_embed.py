@@ -4,7 +4,7 @@ import re
 from html import unescape
 
 import pytest
-from safelight.preview.html.embed import MIN_HEIGHT_PX, embedded_page, kept_pictures, page_in_frame
+from safelight.preview.html.embed import MIN_FRAME_HEIGHT_PX, embedded_page, page_in_frame, pictures_that_fit
 
 
 def a_run(folder, sizes):
@@ -30,7 +30,7 @@ def a_run(folder, sizes):
     ],
 )
 def test_pictures_of_every_nth_step_are_kept_the_last_one_always(tmp_path, sizes, max_bytes, kept, every):
-    found = kept_pictures(tmp_path, a_run(tmp_path, sizes), max_bytes)
+    found = pictures_that_fit(tmp_path, a_run(tmp_path, sizes), max_bytes)
     assert found == ({f"step_{index:04d}.jpg": bytes(10) for index in kept}, every)
 
 
@@ -56,4 +56,4 @@ def test_a_step_whose_picture_is_left_out_is_a_step_without_a_picture(tmp_path):
 )
 def test_a_frame_has_the_aspect_of_the_picture_within_bounds(shown, height):
     assert f"height: {height}px" in page_in_frame("<p>", shown, "data:,")
-    assert height >= MIN_HEIGHT_PX
+    assert height >= MIN_FRAME_HEIGHT_PX

@@ -11,11 +11,11 @@ import subprocess
 import pytest
 from safelight.errors import PageError
 from safelight.preview.html.bundle import WEB, bundle
-from safelight.preview.html.document import document, harmless
+from safelight.preview.html.document import document, script_safe_json
 from safelight.preview.images.encode import ImageEncoding
 from safelight.preview.manifest import read_manifest
 from safelight.preview.run import Run
-from safelight.preview.sinks.page import MIN_WRITE_INTERVAL_S, NAME, Page
+from safelight.preview.sinks.page import MIN_WRITE_INTERVAL_S, PAGE_NAME, Page
 from safelight.preview.sinks.run_folder import RunFolder
 from safelight.preview.sinks.step_files import StepFiles
 
@@ -75,7 +75,7 @@ def folder(tmp_path, run):
 
 @pytest.fixture
 def page_of(folder):
-    return lambda: (folder.path / NAME).read_text("utf-8")
+    return lambda: (folder.path / PAGE_NAME).read_text("utf-8")
 
 
 # When it is written
@@ -85,8 +85,8 @@ def test_the_page_is_there_from_the_start_and_says_what_is_known(folder, page_of
     folder.open()
     Page(folder).open()
     told = manifest_in(page_of())
-    assert (told["state"], told["page"], told["sampler"]["steps"], told["steps"]) == ("running", NAME, 20, [])
-    assert read_manifest(folder.path)["page"] == NAME
+    assert (told["state"], told["page"], told["sampler"]["steps"], told["steps"]) == ("running", PAGE_NAME, 20, [])
+    assert read_manifest(folder.path)["page"] == PAGE_NAME
 
 
 @pytest.mark.parametrize("state", ["finished", "interrupted", "failed"])
@@ -118,7 +118,7 @@ def test_a_page_that_cannot_be_written_costs_a_note_and_not_the_run(folder, pipe
     write = RunFolder.write
 
     def full(self, name, content):
-        if name == NAME:
+        if name == PAGE_NAME:
             raise OSError(28, "No space left on device")
         write(self, name, content)
 
@@ -152,8 +152,8 @@ def test_no_text_of_a_run_can_become_markup_or_script(text):
     assert [tag for tag, _ in read.tags] == [tag for tag, _ in plain.tags]
     assert json.loads(read.scripts[0]) == {"format": "x", "text": text, text: [text]}
     assert read.scripts[1] == "go()"
-    assert harmless(text).isascii()
-    assert not set(harmless(text)) & set("<>&\u2028\u2029")
+    assert script_safe_json(text).isascii()
+    assert not set(script_safe_json(text)) & set("<>&\u2028\u2029")
 
 
 def test_the_only_script_that_may_run_is_the_one_of_the_page():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safelight.decoders.decoder import Card
 from safelight.errors import ManifestError
-from safelight.preview.manifest import FORMAT, MAX_BYTES, NAME, read_manifest
+from safelight.preview.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, RUN_FORMAT, read_manifest
 from safelight.preview.run import MAX_NOTES, Run
 from safelight.preview.sinks.run_folder import RunFolder
 
@@ -52,7 +52,7 @@ def folder(tmp_path, run):
 
 
 def saved(folder):
-    return json.loads((folder.path / NAME).read_text("utf-8"))
+    return json.loads((folder.path / MANIFEST_NAME).read_text("utf-8"))
 
 
 def names(folder):
@@ -162,7 +162,7 @@ def test_a_file_that_could_not_be_renamed_leaves_nothing_behind_and_the_old_one_
             folder.write("step_0001.png", b"new")
         with pytest.raises(OSError, match="No space left"):
             folder.save()
-    assert names(folder) == [NAME, "sheet.png"]
+    assert names(folder) == [MANIFEST_NAME, "sheet.png"]
     assert (folder.path / "sheet.png").read_bytes() == b"old"
     assert read_manifest(folder.path)["state"] == "running"
 
@@ -179,8 +179,8 @@ def test_a_file_has_no_name_while_it_is_being_written(folder, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", slowly)
     folder.write("step_0001.png", b"content")
-    assert seen == [[".step_0001.png.part", NAME]]
-    assert names(folder) == [NAME, "step_0001.png"]
+    assert seen == [[".step_0001.png.part", MANIFEST_NAME]]
+    assert names(folder) == [MANIFEST_NAME, "step_0001.png"]
 
 
 def test_the_size_counts_each_file_once(folder):
@@ -205,7 +205,7 @@ def test_notes_are_told_once_and_are_limited(run, caplog):
 
 def write(path, content):
     path.mkdir(exist_ok=True)
-    (path / NAME).write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    (path / MANIFEST_NAME).write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     return path
 
 
@@ -240,8 +240,8 @@ def test_garbage_is_refused(tmp_path, content, sentence):
 
 
 def test_what_is_too_large_is_refused_unread(tmp_path, monkeypatch):
-    with (tmp_path / NAME).open("wb") as file:
-        file.truncate(MAX_BYTES + 1)
+    with (tmp_path / MANIFEST_NAME).open("wb") as file:
+        file.truncate(MAX_MANIFEST_BYTES + 1)
     monkeypatch.setattr("safelight.preview.manifest.json.loads", None)
     with pytest.raises(ManifestError, match="larger than 33,554,432 bytes"):
         read_manifest(tmp_path)
@@ -250,7 +250,7 @@ def test_what_is_too_large_is_refused_unread(tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", ["nowhere", "a_file", "a_folder"])
 def test_what_is_not_there_is_refused(tmp_path, path):
     (tmp_path / "a_file").touch()
-    (tmp_path / "a_folder" / NAME).mkdir(parents=True)
+    (tmp_path / "a_folder" / MANIFEST_NAME).mkdir(parents=True)
     with pytest.raises(ManifestError, match=r"cannot be read: .*; expected the folder of a run"):
         read_manifest(tmp_path / path)
 
@@ -290,10 +290,12 @@ def test_a_killed_process_leaves_a_readable_manifest_that_lists_only_what_is_the
     assert 3 <= len(listed) <= 12  # a few are still being encoded
     assert listed == [f"step_{index:04d}.png" for index in range(1, len(listed) + 1)]
     there = {path.name for path in path.iterdir()}
-    assert {NAME, "index.html", *listed} <= there
+    assert {MANIFEST_NAME, "index.html", *listed} <= there
     # What was written while the manifest was being saved.
     later = {f"step_{index:04d}.png" for index in range(len(listed) + 1, 13)}
-    assert there - {NAME, "index.html", *listed} <= later | {f".{name}.part" for name in (NAME, *later)}
+    assert there - {MANIFEST_NAME, "index.html", *listed} <= later | {
+        f".{name}.part" for name in (MANIFEST_NAME, *later)
+    }
 
 
 @pytest.mark.parametrize("failures", [1, 3, 4])

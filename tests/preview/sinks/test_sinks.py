@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageSequence
 from safelight.errors import SinkError
 from safelight.preview.images.encode import ImageEncoding
-from safelight.preview.images.thumbnails import Thumbnail, Thumbnails
+from safelight.preview.images.thumbnails import StepImage, Thumbnails
 from safelight.preview.run import Run
 from safelight.preview.sinks.animation import Animation, Pace
 from safelight.preview.sinks.contact_sheet import CAPTION_PX, GAP_PX, GROUND, TILE_PX, ContactSheet, caption, lay_out
@@ -136,9 +136,9 @@ def test_below_each_picture_there_is_a_caption(folder, show):
 
 def test_a_caption_says_step_and_sigma():
     image = Image.new("RGB", (1, 1))
-    assert caption(Thumbnail(7, 20, 0.4213, image)).startswith("7 / 20 ")
-    assert caption(Thumbnail(7, 20, 0.4213, image)).endswith("0.421")
-    assert caption(Thumbnail(7, 20, None, image)) == "7 / 20"
+    assert caption(StepImage(7, 20, 0.4213, image)).startswith("7 / 20 ")
+    assert caption(StepImage(7, 20, 0.4213, image)).endswith("0.421")
+    assert caption(StepImage(7, 20, None, image)) == "7 / 20"
 
 
 def test_captions_are_made_of_letters_that_the_font_has():
@@ -148,7 +148,7 @@ def test_captions_are_made_of_letters_that_the_font_has():
 
     font = ImageFont.load_default(FONT_PX)
     box = bytes(font.getmask("\ue000"))
-    for letter in set(caption(Thumbnail(7, 20, 4.2e-9, Image.new("RGB", (1, 1))))) - {" "}:
+    for letter in set(caption(StepImage(7, 20, 4.2e-9, Image.new("RGB", (1, 1))))) - {" "}:
         assert bytes(font.getmask(letter)) != box, letter
 
 

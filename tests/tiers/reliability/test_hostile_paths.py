@@ -167,7 +167,7 @@ def test_a_file_that_is_not_what_the_manifest_says_is_told(tmp_path, what):
 
 
 def test_pictures_that_no_memory_would_hold_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("safelight.preview.saved_run.MAX_PIXELS_TOGETHER", 200)
+    monkeypatch.setattr("safelight.preview.saved_run.MAX_TOTAL_PIXELS", 200)
     folder = write(tmp_path / "run", manifest(steps=[step("a.png", index=i) for i in range(1, 9)]))
     Image.new("RGB", (8, 8)).save(folder / "a.png")
     assert len(SavedRun.open(folder).pictures(3)) == 3
