@@ -1,23 +1,23 @@
-"""The exception tree of the whole project.
+"""All exceptions that Safelight raises.
 
     SafelightError
     ├── SpaceError
-    │   ├── UnknownSpaceError       a name that no latent space has
-    │   └── ContradictionError      evidence that no single latent space can satisfy
-    ├── LatentsError                a tensor that does not fit the space it is said to be of
+    │   ├── UnknownSpaceError       no latent space has the requested name
+    │   └── ContradictionError      the facts that a host gives match no single latent space
+    ├── LatentsError                a tensor does not fit its latent space
     ├── DecoderError
-    │   ├── UnknownDecoderError     a request that no decoder at hand answers
-    │   └── DecoderFileError        a file that is not a decoder
-    │       ├── AlteredFileError    a shipped file whose bytes are not those in the manifest
-    │       ├── PickledFileError    a file that only runs code could open
-    │       └── MisshapenFileError  tensors that do not fit what the file says it is
-    ├── FitError                    pictures or latents that no decoder can be fitted on
+    │   ├── UnknownDecoderError     no available decoder matches the request
+    │   └── DecoderFileError        a file is not a decoder
+    │       ├── AlteredFileError    a shipped file differs from its entry in the manifest
+    │       ├── PickledFileError    a file can be opened only by running code that it contains
+    │       └── MisshapenFileError  the tensors of a file do not match its description
+    ├── OptionError                 an option has a value that is not allowed
+    ├── FitError                    no decoder can be fitted on the given images or latents
     └── RunError
-        ├── ManifestError           a `run.json` that cannot be read
-        ├── GoneError               a run, a step or a file that is asked for and not there (any more)
-        ├── PageError               the viewer's page that cannot be made, or a folder without a run to serve
-        └── SinkError               a place for pictures that cannot be opened or written
-            └── StepError           one step that is lost, told when a later one was taken
+        ├── ManifestError           a `run.json` cannot be read
+        ├── GoneError               a requested run, step or file does not exist, or not any more
+        ├── PageError               the viewer's page cannot be created or served
+        └── SinkError               a sink cannot be opened or written
 
 Every message says what was expected, what came, and what to do next.
 """
@@ -26,11 +26,11 @@ from pathlib import PurePath
 
 
 class SafelightError(Exception):
-    """Anything Safelight refuses to do."""
+    """Base class of all errors that Safelight raises."""
 
 
 class SpaceError(SafelightError):
-    """A latent space cannot be told."""
+    """The latent space cannot be determined."""
 
 
 class UnknownSpaceError(SpaceError):
@@ -38,7 +38,7 @@ class UnknownSpaceError(SpaceError):
 
 
 class ContradictionError(SpaceError):
-    """What a host says of its latents fits no single latent space."""
+    """The facts that a host gives about its latents match no single latent space."""
 
 
 class LatentsError(SafelightError):
@@ -46,11 +46,11 @@ class LatentsError(SafelightError):
 
 
 class DecoderError(SafelightError):
-    """A decoder cannot be had."""
+    """A decoder is not available, or failed."""
 
 
 class UnknownDecoderError(DecoderError):
-    """No decoder at hand answers the request."""
+    """No available decoder matches the request."""
 
 
 class DecoderFileError(DecoderError):
@@ -58,23 +58,27 @@ class DecoderFileError(DecoderError):
 
 
 class AlteredFileError(DecoderFileError):
-    """A shipped file's bytes are not those in the manifest."""
+    """A shipped file differs from its entry in the manifest."""
 
 
 class PickledFileError(DecoderFileError):
-    """Opening the file would run code that is stored in it."""
+    """A file can be opened only by running code that it contains."""
 
 
 class MisshapenFileError(DecoderFileError):
-    """A file's tensors do not fit what it says it is."""
+    """The tensors of a file do not match its description."""
+
+
+class OptionError(SafelightError, ValueError):
+    """An option has a value that is not allowed."""
 
 
 class FitError(SafelightError):
-    """No decoder can be fitted on this."""
+    """No decoder can be fitted on the given images or latents."""
 
 
 class RunError(SafelightError):
-    """A run cannot be shown, kept or read."""
+    """A run cannot be shown, saved or read."""
 
 
 class ManifestError(RunError):
@@ -82,40 +86,30 @@ class ManifestError(RunError):
 
 
 class GoneError(RunError):
-    """What is asked of a run is not there, or no longer."""
+    """A requested run, step or file does not exist, or not any more."""
 
 
 class PageError(RunError):
-    """A page with the viewer cannot be made or served."""
+    """The viewer's page cannot be created or served."""
 
 
 class SinkError(RunError):
-    """A place for pictures cannot be opened or written."""
-
-
-class StepError(SinkError):
-    """A step that a sink took is lost.
-
-    Args:
-        step: its index.
-        why: for people.
-    """
-
-    def __init__(self, step: int, why: str) -> None:
-        super().__init__(f"step {step}: {why}")
-        self.step = step
+    """A sink cannot be opened or written."""
 
 
 def brief(value: object, most: int = 120) -> str:
-    """`value` for a message: paths and exceptions in their own words, anything else as Python writes it, cut short."""
+    """Shortens `value` for a message, to at most `most` characters.
+
+    Paths and exceptions are converted with `str`, all other values with `repr`.
+    """
     text = str(value) if isinstance(value, Exception | PurePath) else repr(value)
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line, for people."""
+    """Describes an exception in one line, for the user."""
     try:
-        said = str(error)
-    except Exception:  # whoever wrote it never tried it
-        said = ""
-    return f"{type(error).__name__}: {said}".strip().splitlines()[0][:300]
+        text = str(error)
+    except Exception:  # the `__str__` of an exception from another package may itself fail
+        text = ""
+    return f"{type(error).__name__}: {text}".strip().splitlines()[0][:300]

@@ -1,4 +1,4 @@
-"""Which steps deserve a picture."""
+"""Which steps get a picture."""
 
 import time
 from collections.abc import Callable
@@ -7,15 +7,15 @@ from typing import final
 
 @final
 class Cadence:
-    """Every n-th step, no more often than every `min_interval_s` seconds, the last step always.
+    """Selects every n-th step, at most one every `min_interval_s` seconds, and always the last step.
 
-    Steps count from 1, so every third of ten steps is 1, 4, 7, 10. The counter is asked before the clock: a step that
-    is not wanted costs a comparison.
+    Steps count from 1, so every third of ten steps is 1, 4, 7, 10. The step number is compared before the clock is
+    read: a step that is not selected costs one comparison.
 
     Args:
-        every_n_steps: at least 1.
-        min_interval_s: in seconds; 0 for no limit.
-        clock: seconds, monotonic.
+        every_n_steps: distance between selected steps, at least 1.
+        min_interval_s: shortest time between selected steps, in seconds; 0 for no limit.
+        clock: function that returns monotonic seconds.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Cadence:
         self._next_s = float("-inf")
 
     def wants(self, index: int, total: int) -> bool:
-        """Whether step `index` of `total` deserves a picture; asking may start the next interval."""
+        """Whether step `index` of `total` gets a picture. Ask once a step: the answer may start the next interval."""
         if index == total:
             return True
         if (index - 1) % self._every:
@@ -39,6 +39,6 @@ class Cadence:
             self._next_s = now + self._interval_s
         return True
 
-    def skips(self, index: int, total: int) -> bool:
-        """Whether the counter alone says no; asking starts no interval."""
-        return index != total and (index - 1) % self._every != 0
+    def most_steps(self, total: int) -> int:
+        """The largest number of steps that can be selected of `total` steps."""
+        return len(range(0, total, self._every)) + ((total - 1) % self._every != 0) if total > 0 else 0

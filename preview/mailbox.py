@@ -1,4 +1,4 @@
-"""The one place where the sampler's thread and the worker meet."""
+"""The queue between the sampler's thread and the worker: the only place where they meet."""
 
 import threading
 import time
@@ -8,39 +8,39 @@ from typing import Generic, Protocol, TypeVar, final
 
 
 class QueuedItem(Protocol):
-    """What can wait in a mailbox."""
+    """An item that can wait in a mailbox."""
 
     @property
     def keep(self) -> bool:
-        """Whether it must be delivered, or may be replaced by a newer one."""
+        """Whether it must be delivered, or may be replaced by a newer item."""
         ...
 
 
-L = TypeVar("L", bound=QueuedItem)
+Item = TypeVar("Item", bound=QueuedItem)
 
-# A sampler that has left a letter begins its next step, with work for Python and for the cores: it would have to ask a
-# worker for both, line by line. Nobody sees that a picture comes a twentieth of a second later.
-COURTESY_S = 0.05
-FIRST_SPARE_S = 0.01  # what a worker is thought to have to spare before there was a step
+# After it has queued a step, the sampler starts its next step and needs the interpreter and the cores. A worker that
+# starts at the same time would compete for both. A picture that is 50 ms late looks the same.
+MAX_DELAY_S = 0.05
+FIRST_IDLE_S = 0.01  # the worker's assumed idle time before the first step
 
 
 @final
-class Mailbox(Generic[L]):
-    """Letters to one worker, in order: those to be kept in a bounded queue, of the others only the newest.
+class Mailbox(Generic[Item]):
+    """A queue to one worker, in order: items to keep wait in a bounded queue, of the others only the newest waits.
 
-    A waiting letter that need not be kept is replaced by whatever is taken next, before any work is done on it. A
-    letter to be kept waits for room, for as long as `patience_s` lasts over the whole life of the mailbox. A worker
-    that is woken by a letter lets its sender get on first, for half of the time that it had to spare since the letter
-    before, at most for `courtesy_s`; one that is behind does not, nor at the end.
+    A waiting item that need not be kept is replaced by the next item, before any work is done on it. `put` of an item
+    to keep waits for room, for at most `patience_s` over the whole life of the mailbox. A worker that an item wakes up
+    lets the sender continue first, for half of the time that it was idle, at most `max_delay_s`. A worker that is
+    behind does not wait, nor does one whose mailbox is closed.
 
     Args:
-        capacity: letters to be kept that may wait.
-        patience_s: seconds, over all `put` calls together, that senders may be held up.
-        courtesy_s: seconds.
-        clock: seconds, monotonic.
+        capacity: number of items to keep that may wait.
+        patience_s: seconds, over all `put` calls together, that senders may wait.
+        max_delay_s: seconds that the worker waits at most before it starts on an item.
+        clock: function that returns monotonic seconds.
 
     Attributes:
-        closed: whether it is.
+        closed: event that is set when no more items are accepted.
     """
 
     def __init__(
@@ -48,41 +48,41 @@ class Mailbox(Generic[L]):
         *,
         capacity: int = 32,
         patience_s: float = 10.0,
-        courtesy_s: float = COURTESY_S,
+        max_delay_s: float = MAX_DELAY_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._capacity, self._patience_s, self._clock = capacity, patience_s, clock
-        self._max_courtesy_s, self._courtesy_s = courtesy_s, 0.0
-        self._waiting: deque[L] = deque()
+        self._max_delay_s, self._delay_s = max_delay_s, 0.0
+        self._waiting: deque[Item] = deque()
         self._changing = threading.Lock()
         self._room = threading.Condition(self._changing)
-        # Ringing a bell costs the sampler half of what notifying a condition does, and a worker at work needs neither.
+        # Releasing a lock costs the sampler half of what notifying a condition costs; a busy worker needs neither.
         self._bell, self._asleep = threading.Lock(), False
         self._bell.acquire()
         self.closed = threading.Event()
 
-    def put(self, letter: L) -> bool:
-        """Leaves a letter. False if it was not taken: the mailbox is closed, or stayed full."""
+    def put(self, item: Item) -> bool:
+        """Adds an item. Returns False if it was not accepted: the mailbox is closed or stayed full."""
         with self._changing:
-            if self.closed.is_set() or (letter.keep and not self._wait_for_room()):
+            if self.closed.is_set() or (item.keep and not self._wait_for_room()):
                 return False
             if self._waiting and not self._waiting[-1].keep:
                 self._waiting.pop()
-            self._waiting.append(letter)
+            self._waiting.append(item)
             self._wake()
             return True
 
-    def get(self) -> L | None:
-        """Takes the next letter, waiting for one; None once the mailbox is closed and empty. For the one worker."""
+    def get(self) -> Item | None:
+        """Waits for the next item; None once the mailbox is closed and empty. Only the worker calls it."""
         behind = True
         while True:
             with self._changing:
                 if self._waiting:
                     if behind:
-                        self._courtesy_s = 0.0
-                    letter = self._waiting.popleft()
+                        self._delay_s = 0.0
+                    item = self._waiting.popleft()
                     self._room.notify_all()
-                    return letter
+                    return item
                 if self.closed.is_set():
                     return None
                 self._asleep = True
@@ -90,24 +90,24 @@ class Mailbox(Generic[L]):
             self._bell.acquire()
             self.give_way(self._clock() - asleep_s)
 
-    def give_way(self, slept_s: float = FIRST_SPARE_S) -> None:
-        """Lets the sender get on, until the mailbox is closed at the latest. For the one worker, which has slept."""
-        self._courtesy_s = min(self._max_courtesy_s, (self._courtesy_s + slept_s) / 2)
-        self.closed.wait(self._courtesy_s)
+    def give_way(self, idle_s: float = FIRST_IDLE_S) -> None:
+        """Lets the sender continue, until the mailbox is closed at the latest. Only the worker calls it."""
+        self._delay_s = min(self._max_delay_s, (self._delay_s + idle_s) / 2)
+        self.closed.wait(self._delay_s)
 
     def close(self) -> None:
-        """No more letters are taken; those that wait are still delivered."""
+        """Stops accepting items; those that wait are still delivered."""
         with self._changing:
             self.closed.set()
             self._room.notify_all()
             self._wake()
 
     def is_done(self) -> bool:
-        """Whether it is closed and empty: no letter will come any more."""
+        """Whether it is closed and empty: no item will come any more."""
         return self.closed.is_set() and not self._waiting
 
-    def empty(self) -> list[L]:
-        """Takes out all letters that wait, undelivered."""
+    def empty(self) -> list[Item]:
+        """Removes and returns all waiting items."""
         with self._changing:
             undelivered = list(self._waiting)
             self._waiting.clear()
@@ -126,7 +126,7 @@ class Mailbox(Generic[L]):
         return len(self._waiting) - self._newest_may_go() < self._capacity
 
     def _wait_for_room(self) -> bool:
-        """Whether there is room now, and somebody to use it: the mailbox may be closed meanwhile."""
+        """Whether there is room, and the mailbox is still open."""
         if not self._has_room():
             began = self._clock()
             self._room.wait_for(lambda: self._has_room() or self.closed.is_set(), timeout=self._patience_s)

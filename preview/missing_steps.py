@@ -1,55 +1,77 @@
-"""What a run lost, told to its user: once when it begins, and summed up at the end."""
+"""The steps of a run that are missing where they were wanted, reported as notes."""
 
-from collections.abc import Sequence
-from typing import final
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol, final
 
-from .run import Run
-from .sinks.base import Sink
+
+class Place(Protocol):
+    """A sink, or whatever else saves steps: it has a name for people."""
+
+    name: str
 
 
 @final
 class MissingSteps:
-    """The steps of a run that did not come where they were wanted.
+    """Records which steps did not arrive. The user gets a note at the first one and a summary at the end.
 
     Args:
-        run: is told.
-
-    Attributes:
-        missed: the steps that a sink failed to take.
+        note: receives a note for the user.
     """
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self.missed: dict[Sink, list[int]] = {}
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self._failed: dict[Place, list[int]] = {}
         self._lost: dict[str, list[int]] = {}
+        self._unfinished: dict[int, None] = {}
+        self._changing = threading.Lock()
 
-    def miss(self, sink: Sink, index: int) -> None:
-        """Takes down a step that a sink failed to take."""
-        self.missed.setdefault(sink, []).append(index)
+    def begin(self, index: int) -> None:
+        """Records that a step's files are being written."""
+        with self._changing:
+            self._unfinished[index] = None
+
+    def finish(self, index: int) -> None:
+        """Records that a step's files are written or lost."""
+        with self._changing:
+            self._unfinished.pop(index, None)
+
+    def unfinished(self) -> list[int]:
+        """Steps whose files are being written."""
+        with self._changing:
+            return list(self._unfinished)
+
+    def fail(self, place: Place, index: int, reason: str) -> None:
+        """Records a step that `place` failed to save. The first one is noted."""
+        with self._changing:
+            steps = self._failed.setdefault(place, [])
+            steps.append(index)
+        if len(steps) == 1:
+            self._note(f"{place.name} failed: {reason}")
 
     def lose(self, index: int, why: str) -> None:
-        """Takes down a step that comes to no sink."""
-        steps = self._lost.setdefault(why, [])
-        if not steps:
-            self._run.note(f"step {index} {why}")
-        steps.append(index)
+        """Records a step that reached no sink."""
+        with self._changing:
+            steps = self._lost.setdefault(why, [])
+            steps.append(index)
+        if len(steps) == 1:
+            self._note(f"step {index} {why}")
 
-    def tell(self) -> None:
-        """Sums up."""
-        self.tell_what_is_lost()
-        for sink, steps in self.missed.items():
-            if sink.keeps:
-                self._run.note(f"{sink.name}: nothing was kept of {name_steps(steps)}")
+    def summarize(self) -> None:
+        """Adds the final notes."""
+        self.summarize_lost()
+        for place, steps in self._failed.items():
+            self._note(f"{place.name}: nothing was saved of {name_steps(steps)}")
 
-    def tell_what_is_lost(self) -> None:
-        """Sums up what came to no sink. Any thread may."""
+    def summarize_lost(self) -> None:
+        """Adds the final notes about steps that reached no sink. Any thread may call it."""
         for why, steps in list(self._lost.items()):
             if len(steps) > 1:
-                self._run.note(f"{name_steps(steps)} {why}")
+                self._note(f"{name_steps(steps)} {why}")
 
 
 def name_steps(steps: Sequence[int]) -> str:
-    """`step 7`, `steps 3-5, 9`: in order, each once."""
+    """`step 7`, `steps 3-5, 9`: in order, without repeats."""
     spans: list[list[int]] = []
     for step in sorted(set(steps)):
         if spans and step == spans[-1][-1] + 1:

@@ -1,39 +1,68 @@
-"""A finished picture of one step, on its way to the sinks."""
+"""The decoded picture of one step, as sinks and users receive it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from .step import Show
+from ..decoders.decoder import Card
+from .step import Show, StepInfo
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Picture:
-    """A step's picture.
+class DecodedPicture:
+    """A step's pixels and what decoded them.
 
     Args:
-        index, total, sigma: the step's own.
-        show: `denoised` or `noisy`.
-        at_s: seconds from the start of the run to the step.
-        pixels: `[B, T, H, W, 3]` uint8, sRGB; T = 1 but for video.
-        shown: width and height of the final image.
-        decoder: the name of what made it.
-        decode_ms: what making it took.
-        fps: frames a second at which `pixels` are to be played; None for a still, or where nobody knows.
+        step: facts about the step.
+        pixels: `[B, T, H, W, 3]` uint8, sRGB; T is 1 except for video.
+        shown: width and height of the final image, in pixels.
+        card: card of the decoder.
+        decode_ms: duration of the decode, in milliseconds.
+        fps: frames per second at which `pixels` play; None for a still image, or if unknown.
     """
 
-    index: int
-    total: int
-    sigma: float | None
-    show: Show
-    at_s: float
+    step: StepInfo
     pixels: np.ndarray
     shown: tuple[int, int]
-    decoder: str
+    card: Card
     decode_ms: float
     fps: float | None = None
 
     @property
+    def index(self) -> int:
+        """Number of the step, from 1."""
+        return self.step.index
+
+    @property
+    def total(self) -> int:
+        """Number of steps that the sampler reports."""
+        return self.step.total
+
+    @property
+    def sigma(self) -> float | None:
+        """Noise level of the step; None if unknown."""
+        return self.step.sigma
+
+    @property
+    def show(self) -> Show:
+        """`denoised` or `noisy`."""
+        return self.step.show
+
+    @property
+    def at_s(self) -> float:
+        """Seconds from the start of the run to the step."""
+        return self.step.at_s
+
+    @property
+    def decoder(self) -> str:
+        """Name of the decoder."""
+        return self.card.name
+
+    @property
     def first(self) -> np.ndarray:
-        """The first frame of the first item, `[H, W, 3]`."""
+        """First frame of the first batch item, `[H, W, 3]` uint8."""
         return self.pixels[0, 0]
+
+
+PictureOf = Callable[[StepInfo], DecodedPicture]  # a finished decode that only lacks the facts about its step

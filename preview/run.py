@@ -1,4 +1,4 @@
-"""A run: what a person calls "a generation", one call of a sampler."""
+"""A run: one call of a sampler, which a user calls a generation."""
 
 import logging
 import threading
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from ..decoders.decoder import Card
-from .picture import Picture
+from .missing_steps import MissingSteps
+from .picture import DecodedPicture
 
 MAX_NOTES = 50
-FULL = "full"  # the kind of a host's own VAE
+FULL = "full"  # the decoder kind of a host's own VAE
 
 log = logging.getLogger("safelight.preview")
 
@@ -23,22 +23,23 @@ State = Literal["running", "finished", "interrupted", "failed"]
 
 @dataclass(kw_only=True)
 class Run:
-    """What is known of a run. What is not known is None, never invented.
+    """Facts about a run. What is unknown is None, never invented.
 
     Args:
-        host: `name`, `version` and the ids that the host needs, as `run.json` has them.
-        space: the name of the latent space.
+        host: `name`, `version` and the ids that the host needs, as in `run.json`.
+        space: name of the latent space.
         sampler: `steps`, `sigmas`, `seed`, `cfg`, `name`, `scheduler`.
-        id: unguessable, because it is the only key to the run's pictures.
-        started: when, with its time zone.
-        decoder: `name`, `kind`, `scale`, `source` of what made the pictures; known once it is loaded.
-        picture: sizes, items and frames; known once there is a picture.
-        notes: what the user should be told, in the order it happened.
-        prompt: the words that the model is guided by. Viewers may be told; it is never written into `run.json`.
-        clock: seconds, monotonic.
+        id: unguessable id, because it is the only key to the run's pictures.
+        started: start time with its time zone.
+        decoder: `name`, `kind`, `scale`, `source` of the decoder; known after the first decode.
+        picture: sizes, items and frames; known after the first decode.
+        notes: messages for the user, in order.
+        prompt: words that guide the model. Viewers may show them; they are never written into `run.json`.
+        clock: function that returns monotonic seconds.
 
     Attributes:
-        ended: set when nothing more comes of it, on a screen or in a file.
+        missing: steps that did not arrive where they were wanted.
+        ended: event that is set when no screen and no file will change any more.
     """
 
     host: Mapping[str, Any] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class Run:
     def __post_init__(self) -> None:
         self._began_s = self.clock()
         self._noting = threading.Lock()
+        self.missing = MissingSteps(self.note)
         self.ended = threading.Event()
 
     def elapsed_s(self) -> float:
@@ -62,18 +64,19 @@ class Run:
         return self.clock() - self._began_s
 
     def note(self, text: str) -> None:
-        """Tells the user something, once, where they look and in the log."""
+        """Reports `text` to the user, on the screen and in the log, once."""
         with self._noting:
             if text in self.notes or len(self.notes) >= MAX_NOTES:
                 return
             self.notes.append(text)
         log.warning("run %s: %s", self.id[:8], text)
 
-    def learn(self, picture: Picture, card: Card) -> None:
-        """Takes down what is known once there is a picture: what made it, and its size."""
+    def describe(self, picture: DecodedPicture) -> None:
+        """Records what the first pictures show: their decoder and their size."""
         items, frames, height, width = picture.pixels.shape[:4]
         shown_width, shown_height = picture.shown
-        if card.kind != FULL or self.decoder is None:  # of most steps: a VAE makes a picture now and then
+        card = picture.card
+        if card.kind != FULL or self.decoder is None:  # the VAE decodes few steps, the decoder most of them
             self.decoder = {"name": card.name, "kind": card.kind, "scale": card.scale, "source": card.source}
         self.picture = {
             "width": width,

@@ -1,4 +1,4 @@
-"""The only code that copies from a device: a step's latents before the sampler goes on with them, finished pixels."""
+"""Copies of a step's latents, taken before the sampler changes them, and of finished pixels to the CPU."""
 
 import ctypes
 import math
@@ -15,21 +15,21 @@ Frames = Literal["first", "middle", "animated"]
 
 MIN_BATCH_NDIM, VIDEO_NDIM = 3, 5  # [B, C, L] and [B, C, T, H, W]
 
-# `memmove` that keeps the interpreter's lock: given away for the microseconds of a small copy, as torch does it, it
-# comes back when the worker lets go of it, which may take milliseconds. Nor does it wait for a second core, as torch
-# does from 32,768 numbers on: where the worker or the model has that one, for milliseconds again.
+# `memmove` that keeps the interpreter lock. torch releases the lock for the microseconds of a small copy, and gets it
+# back only when the worker releases it, milliseconds later. torch also uses a second core from 32,768 numbers on, and
+# waits for it if the worker or the model uses that core.
 MEMMOVE = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(
     ctypes.cast(ctypes.memmove, ctypes.c_void_p).value or 0
 )
-SMALL_BYTES, MAX_PIECES = 2 << 20, 64  # of FLUX.2's latents for 1024 px
-PLAIN = frozenset((torch.float32, torch.float16, torch.bfloat16, torch.float64))
+MAX_MEMMOVE_BYTES, MAX_PIECES = 2 << 20, 64  # FLUX.2's latents for 1024 px have 2 MB
+FLOAT_DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16, torch.float64))
 
 
 class Pieces(NamedTuple):
-    """Where the part of a tensor that is looked at lies in the CPU's memory: pieces of `size` bytes, `at` so many bytes
-    from the tensor's first number; and what the copy is to be.
+    """Where the selected part of a tensor lies in the CPU's memory, and the layout of its copy.
 
-    A video's first frame is one piece for each channel.
+    `size` is the number of bytes of each piece, `at` their offsets in bytes from the tensor's first number. A video's
+    first frame is one piece for each channel.
     """
 
     size: int
@@ -40,9 +40,14 @@ class Pieces(NamedTuple):
 
     @classmethod
     def of(cls, whole: Tensor, part: Tensor) -> "Pieces | None":
-        """None for what is better copied by torch: much, in many pieces, no view, or of no plain numbers."""
+        """None if torch copies it better: many bytes, many pieces, no view, or another dtype."""
         item = part.element_size()
-        if not whole.is_cpu or type(part) is not Tensor or part.dtype not in PLAIN or part.nbytes > SMALL_BYTES:
+        if (
+            not whole.is_cpu
+            or type(part) is not Tensor
+            or part.dtype not in FLOAT_DTYPES
+            or part.nbytes > MAX_MEMMOVE_BYTES
+        ):
             return None
         size, outer = item, list(zip(part.shape, part.stride(), strict=True))
         while outer and (outer[-1][0] == 1 or outer[-1][1] * item == size):
@@ -56,14 +61,14 @@ class Pieces(NamedTuple):
         return cls(size, tuple(at), part.shape, part.dtype, part.device)
 
     def copy(self, source: int, target: int) -> None:
-        """From the address of the tensor to another, without gaps."""
+        """Copies the pieces from the tensor at address `source` to `target`, without gaps."""
         for start in self.at:
             MEMMOVE(target, source + start, self.size)
             target += self.size
 
 
 class Snapshot(NamedTuple):
-    """A copy of a step's latents on their own device; on CUDA with the event that says when it is whole."""
+    """A copy of a step's latents on their own device; on CUDA with the event that marks it as complete."""
 
     copy: Tensor
     whole: "torch.cuda.Event | None"
@@ -71,16 +76,16 @@ class Snapshot(NamedTuple):
 
 @final
 class Snapshots:
-    """Copies of a run's latents, in memory that is used again.
+    """Copies of a run's latents, in memory that is reused.
 
-    Taking one waits for nothing. On CUDA the copy is queued on the sampler's stream, in the order of its own work, and
-    an event recorded. The reader has a stream of its own, waits there for that event, and gives the memory back only
-    when its stream is done: so the sampler's next copy into it needs no event, the allocator is not asked for memory in
-    the sampler's time after the first steps, and nothing grows, as it would with `record_stream`, when the reader lags.
-    Elsewhere the copy is complete, or ordered before whatever reads it, when `copy_` returns.
+    `take` waits for nothing. On CUDA the copy is queued on the sampler's stream, in the order of its own work, and an
+    event is recorded. The reader uses its own stream, waits there for that event, and returns the memory only when its
+    stream is done. So the sampler's next copy into it needs no event, the allocator is not called on the sampler's
+    thread after the first steps, and memory does not grow if the reader lags, as it would with `record_stream`. On
+    other devices the copy is complete, or ordered before later reads, when `copy_` returns.
 
     Args:
-        select: the part of a tensor that will be looked at, a view; which part depends on the tensor's shape alone.
+        select: function that returns the part of a tensor to copy, a view that depends on the tensor's shape alone.
     """
 
     def __init__(self, select: Callable[[Tensor], Tensor] = lambda whole: whole) -> None:
@@ -90,8 +95,8 @@ class Snapshots:
         self._stream: torch.cuda.Stream | None = None
 
     def take(self, latents: Tensor) -> Snapshot:
-        """A copy of what will be looked at of the sampler's tensor; by the sampler's thread."""
-        # A view of its part costs the sampler as much as half the copy: where that lies is thought out once.
+        """Copies the selected part of the sampler's tensor. Called on the sampler's thread."""
+        # To make the view takes half as long as the copy, so its layout is computed once for each shape.
         layout = (latents.shape, latents.stride(), latents.dtype, type(latents))
         pieces = self._layouts.get(layout) if latents.is_cpu else None
         if pieces is not None:
@@ -114,7 +119,7 @@ class Snapshots:
 
     @contextmanager
     def reading(self, snapshot: Snapshot) -> Iterator[Tensor]:
-        """The latents, for work on the calling thread until the end of the block; then their memory is used again."""
+        """Yields the latents for work on the calling thread. After the block their memory is reused."""
         stream = self._reader(snapshot)
         with torch.cuda.stream(stream):
             try:
@@ -129,7 +134,7 @@ class Snapshots:
             spare = self._spare.pop()
             if (spare.shape, spare.dtype, spare.device) == (shape, dtype, device):
                 return spare
-        # In inference mode the memory could not be written to outside of it.
+        # Memory allocated in inference mode cannot be written to outside of it.
         with torch.inference_mode(False):
             return torch.empty(shape, dtype=dtype, device=device)
 
@@ -143,10 +148,10 @@ class Snapshots:
 
 
 def to_host(pixels: Tensor) -> np.ndarray:
-    """Finished pixels in the CPU's memory; the calling thread sleeps until they are there, the device goes on."""
+    """Copies finished pixels to the CPU's memory. The calling thread sleeps meanwhile, the device goes on."""
     if not pixels.is_cuda:
         return pixels.cpu().numpy()
-    # From pageable memory the driver would stage the copy and hold up everybody else's.
+    # The driver would copy to pageable memory in stages and delay all other copies.
     host = torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True)
     host.copy_(pixels, non_blocking=True)
     there = torch.cuda.Event(blocking=True)
@@ -157,11 +162,11 @@ def to_host(pixels: Tensor) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The part of a sampler's tensor `[B, ...]` that is looked at: a view, of which alone a copy is taken.
+    """Selects the part of a sampler's tensor `[B, ...]` that is shown, as a view. Only this part is copied.
 
     Args:
-        items: of the batch at most, the first ones; None for all.
-        frames: of a video's latents: the first, the one in the middle, or all of them.
+        items: largest number of batch items, from the first; None for all.
+        frames: frames of a video's latents: the first, the middle one, or all (`animated`).
     """
 
     items: int | None = 1
@@ -169,10 +174,10 @@ class Selection:
 
     def __call__(self, latents: Tensor) -> Tensor:
         shape = latents.shape
-        if len(shape) < MIN_BATCH_NDIM:  # a set of points without a batch
+        if len(shape) < MIN_BATCH_NDIM:  # points without a batch axis
             return latents
-        # A view costs the sampler twenty microseconds: none where all is looked at, and by `narrow`, the quickest way.
-        some = latents if self.items is None or shape[0] <= self.items else latents.narrow(0, 0, self.items)
+        # A view costs 20 microseconds: it is avoided if all items are shown; `narrow` is the quickest way.
+        items = latents if self.items is None or shape[0] <= self.items else latents.narrow(0, 0, self.items)
         if len(shape) != VIDEO_NDIM or self.frames == "animated" or shape[2] < 1:
-            return some
-        return some.narrow(2, shape[2] // 2 if self.frames == "middle" else 0, 1)
+            return items
+        return items.narrow(2, shape[2] // 2 if self.frames == "middle" else 0, 1)

@@ -1,53 +1,46 @@
-"""A picture of a step that somebody else makes, in their own time."""
+"""A step's picture that a host's own VAE decodes, outside the worker."""
 
 from concurrent.futures import Future
+from functools import partial
 from time import perf_counter
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..decoders.decoder import Card, to_bytes
 from ..decoders.latents.space import LatentSpace
+from .picture import DecodedPicture, PictureOf
 from .run import FULL
 
+PendingPicture = Future[PictureOf | None]  # with None, the worker decodes the step as usual
 
-class DecodedPicture(NamedTuple):
-    """`pixels` `[B, T, H, W, 3]` uint8 of a step, the width and height of the final image they stand for, the frames a
-    second they are to be played at, what made them, and the milliseconds it took.
+
+def ready_picture(picture: PictureOf | None) -> PendingPicture:
+    """Returns a pending picture that is already there."""
+    pending: PendingPicture = Future()
+    pending.set_result(picture)
+    return pending
+
+
+def vae_picture(rgb: Tensor, space: LatentSpace, source: str, fps: float | None, began: float) -> PictureOf:
+    """Turns a VAE's output into a picture.
+
+    Args:
+        rgb: `[B, 3, T, H, W]`, nominally in 0..1; NaN becomes 0.
+        space: latent space of the run.
+        source: description of the VAE for the record of the run.
+        fps: frames per second of the run's video; None if unknown.
+        began: `perf_counter()` when the decode began.
     """
-
-    pixels: np.ndarray
-    shown: tuple[int, int]
-    fps: float | None
-    card: Card
-    decode_ms: float
-
-    @classmethod
-    def by_vae(cls, rgb: Tensor, space: LatentSpace, source: str, fps: float | None, began: float) -> "DecodedPicture":
-        """What a host's own VAE made.
-
-        Args:
-            rgb: `[B, 3, T, H, W]` in 0..1.
-            space: of the latents.
-            source: which VAE it was, for people.
-            fps: frames a second of the run's video, where it is known.
-            began: when, by `perf_counter`.
-        """
-        rgb = torch.nan_to_num(rgb.float(), nan=0.0).clamp(0, 1)
-        pixels = torch.stack([to_bytes(frame) for frame in rgb.unbind(2)], 1).cpu().numpy()
-        height, width = pixels.shape[2:4]
-        card = Card(name=FULL, space=space.name, kind=FULL, scale=space.downscale, source=source)
-        fps = (fps or space.fps) if pixels.shape[1] > 1 else None
-        return cls(pixels, (width, height), fps, card, (perf_counter() - began) * 1000)
-
-
-PendingPicture = Future[DecodedPicture | None]  # None, and the step is developed as all others are
-
-
-def ready_picture(made: DecodedPicture | None) -> PendingPicture:
-    """One that needs no waiting for."""
-    promise: PendingPicture = Future()
-    promise.set_result(made)
-    return promise
+    rgb = torch.nan_to_num(rgb.float(), nan=0.0).clamp(0, 1)
+    pixels = torch.stack([to_bytes(frame) for frame in rgb.unbind(2)], 1).cpu().numpy()
+    height, width = pixels.shape[2:4]
+    card = Card(name=FULL, space=space.name, kind=FULL, scale=space.downscale, source=source)
+    return partial(
+        DecodedPicture,
+        pixels=pixels,
+        shown=(width, height),
+        card=card,
+        decode_ms=(perf_counter() - began) * 1000,
+        fps=(fps or space.fps) if pixels.shape[1] > 1 else None,
+    )

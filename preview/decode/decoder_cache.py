@@ -1,4 +1,4 @@
-"""Decoders that are open: each once in a process and on a device, whichever run asks for it."""
+"""A cache of open decoders, shared by all runs of a process."""
 
 import threading
 from collections import OrderedDict
@@ -11,50 +11,50 @@ from ...decoders.catalogue import Candidate
 from ...decoders.decoder import Decoder
 from ...decoders.files.read_cache import FileStamp
 
-MOST = 8  # the largest that people use hold 50 MB
+MAX_OPEN = 8  # the largest decoders that people use hold 50 MB
 
 
 @final
 class DecoderCache:
-    """Keeps the decoders that were taken last. They are shared: whoever takes one neither moves nor changes it.
+    """Keeps the most recently used decoders open, one for each file and device. Users must not move or change them.
 
     Args:
-        most: decoders that are kept.
+        max_open: number of decoders to keep.
     """
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
+    def __init__(self, max_open: int = MAX_OPEN) -> None:
+        self._max_open = max_open
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[Hashable, torch.device], Decoder] = OrderedDict()
+        self._open: OrderedDict[tuple[Hashable, torch.device], Decoder] = OrderedDict()
 
     def take(self, candidate: Candidate, device: torch.device) -> Decoder:
-        """The decoder on `device`; of one that no file holds, or one that may still change, always a new one.
+        """Returns the decoder on `device`. Decoders without a file, or whose file may still change, are never cached.
 
         Raises:
-            DecoderFileError: it cannot be opened.
+            DecoderFileError: the file cannot be opened.
         """
-        file = _stamp(candidate)
-        if file is None:
-            return _opened(candidate, device)
-        with self._lock:  # while it is opened as well: two runs that begin together open it once
-            decoder = self._kept.pop((file, device), None) or _opened(candidate, device)
-            self._kept[file, device] = decoder
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
+        stamp = _stamp(candidate)
+        if stamp is None:
+            return _open(candidate, device)
+        with self._lock:  # also while it is opened: two runs that begin together open it once
+            decoder = self._open.pop((stamp, device), None) or _open(candidate, device)
+            self._open[stamp, device] = decoder
+            while len(self._open) > self._max_open:
+                self._open.popitem(last=False)
             return decoder
 
-    def let_go(self, device: torch.device) -> None:
-        """Keeps nothing on `device` any more; whoever still holds one of them goes on with it."""
+    def release(self, device: torch.device) -> None:
+        """Drops the decoders on `device`; runs that use one of them go on with it."""
         with self._lock:
-            for key in [key for key in self._kept if key[1] == device]:
-                del self._kept[key]
+            for key in [key for key in self._open if key[1] == device]:
+                del self._open[key]
 
 
-def _opened(candidate: Candidate, device: torch.device) -> Decoder:
-    # Not in somebody's inference mode: other threads, in other modes, are to use it too.
+def _open(candidate: Candidate, device: torch.device) -> Decoder:
+    # Outside the caller's inference mode: threads in other modes will use the decoder, too.
     with torch.inference_mode(False):
         decoder = candidate.open().to(device)
-    if device.type == "cuda":  # others read it on streams of their own, which know nothing of this one
+    if device.type == "cuda":  # other threads read it on their own streams, which do not wait for this one
         torch.cuda.current_stream(device).synchronize()
     return decoder
 
@@ -64,6 +64,6 @@ def _stamp(candidate: Candidate) -> FileStamp | None:
         return None
     try:
         stamp = FileStamp.of(candidate.file)
-    except OSError:  # opening it says why
+    except OSError:  # opening it reports why
         return None
     return stamp if stamp.is_settled else None

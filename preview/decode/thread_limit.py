@@ -1,4 +1,17 @@
-"""How many of a machine's cores work behind a sampler's back may take."""
+"""Limits the CPU threads of the preview worker, so that it does not slow down the sampler.
+
+Two OpenMP teams with a thread for each core wait for each other, and Python's interpreter lock makes it worse. What was
+tried on two cores, and what it does (`python -m safelight.benchmarks --only running`, `--only host-runs`):
+
+* The worker uses all threads: a sampler that computes on the CPU lost 2 ms a step to a decode of 0.5 ms.
+* The worker uses half of the threads, through OpenMP's count for each thread: that loss is gone. This file does it.
+* `torch.set_num_threads` instead: it takes the threads from the sampler as well. Not used.
+* All threads again once the run has ended: the last picture is there sooner, and no one competes for the cores.
+* The worker waits before it starts on a new step: the sampler starts its next step first. See `mailbox.py`.
+* Small copies keep the interpreter lock, which would be lost for milliseconds. See `snapshot.py`.
+* JPEG files release the lock between blocks: others wait 0.4 ms instead of 5.3 ms. See `images/encode.py`.
+* The worker encodes small pictures itself: another thread takes longer to wake up. See `sinks/step_files.py`.
+"""
 
 import ctypes
 from collections.abc import Callable
@@ -8,15 +21,13 @@ import torch
 
 
 def use_half_of_the_threads() -> Callable[[], object]:
-    """Has the calling thread, and no other, compute with half of PyTorch's threads from now on.
+    """Makes the calling thread, and no other, compute with half of PyTorch's threads.
 
-    Two teams of as many threads as there are cores wait for each other: a sampler on two cores lost two milliseconds a
-    step to a decode of half a one. `torch.set_num_threads` would take them from the sampler as well; OpenMP, which has
-    the threads, counts for each caller. Where PyTorch has another, or keeps its own out of sight (Windows), nothing
+    OpenMP has a thread count for each caller. If PyTorch was built without OpenMP, or hides it (Windows), nothing
     changes.
 
     Returns:
-        Has the calling thread compute with all of them again.
+        A function that makes the calling thread compute with all threads again.
     """
     threads = torch.get_num_threads()  # asked first: PyTorch sets the count when a thread first asks for it
     try:

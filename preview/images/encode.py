@@ -1,4 +1,4 @@
-"""Pixels become the bytes of a picture file."""
+"""Encodes pixels as the bytes of a picture file."""
 
 import io
 import time
@@ -14,52 +14,52 @@ from PIL.PngImagePlugin import PngInfo
 FileFormat = Literal["png", "webp", "jpg"]
 Enlarge = Literal["off", "nearest", "bicubic", "lanczos"]
 
-ENLARGING = {
+RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-RUNS = 3  # zlib's Z_RLE
-# Measured on photographs of 1024 px: PNG of level 1 takes half the time of level 4 for 8 % more bytes, and a sixth less
-# where zlib looks for runs alone, for as many; WebP of method 2 half that of 4 for 2 %, JPEG a tenth of either. On
-# drawn ones: `python -m safelight.benchmarks --only encoding`.
-SAVING: Mapping[str, dict[str, Any]] = {
-    "png": {"format": "PNG", "compress_level": 1, "compress_type": RUNS},
+ZLIB_RLE = 3  # zlib's strategy Z_RLE
+# Measured on photographs of 1024 px: PNG level 1 takes half the time of level 4 for 8 % more bytes, and zlib's run
+# lengths a sixth less time for the same bytes. WebP method 2 takes half the time of method 4 for 2 % more bytes. JPEG
+# takes a tenth of either. On drawn pictures: `python -m safelight.benchmarks --only encoding`.
+SAVE_OPTIONS: Mapping[str, dict[str, Any]] = {
+    "png": {"format": "PNG", "compress_level": 1, "compress_type": ZLIB_RLE},
     "webp": {"format": "WEBP", "quality": 90, "method": 2},
     "jpg": {"format": "JPEG", "quality": 92, "subsampling": 0},
 }
-# 21 frames of 480x832 take 0.27 s and 270 kB, half the time of method 4 for a tenth more bytes; of 60x104, 11 ms and
-# 25 kB. MP4 (x264, veryfast): 0.15 s and 55 kB for the large ones, but as long for the small ones, of whose colours
-# it keeps a quarter; and no <img> plays it.
-MOVING: Mapping[str, Any] = {"format": "WEBP", "quality": 85, "method": 0, "save_all": True, "loop": 0}
-UNKNOWN_FPS = 16.0  # a video whose rate nobody tells is played at this one
-# Where ComfyUI looks for a graph in a picture that has no text chunks, each value with its name before it.
+# 21 frames of 480x832 take 0.27 s and 270 kB, half the time of method 4 for a tenth more bytes; frames of 60x104 take
+# 11 ms and 25 kB. MP4 (x264, veryfast) takes 0.15 s and 55 kB for the large frames, but as long as WebP for the small
+# ones. It keeps a quarter of their colors, and no <img> plays it.
+ANIMATED_OPTIONS: Mapping[str, Any] = {"format": "WEBP", "quality": 85, "method": 0, "save_all": True, "loop": 0}
+UNKNOWN_FPS = 16.0  # rate of a video without a known rate
+# EXIF tags in which ComfyUI looks for a graph if a picture has no text chunks; each value begins with its name.
 EXIF_TAGS = {"prompt": 0x0110, "workflow": 0x010F, "safelight": 0x010E}
 JPEG_EXIF = b"Exif\0\0"
-MAX_JPEG_EXIF_BYTES = 65_000  # one JPEG segment holds 65,533
-BREATH_S = 1e-6  # the shortest sleep in which another thread comes to its turn; none at all would be too short
+MAX_JPEG_EXIF_BYTES = 65_000  # a JPEG segment holds 65,533
+PAUSE_S = 1e-6  # the shortest sleep in which another thread gets the interpreter lock; a sleep of 0 is too short
 
 
-class Breathing(io.BytesIO):
-    """A file in memory that lets other threads on between the blocks that are written to it.
+class LockReleasingFile(io.BytesIO):
+    """A file in memory that releases the interpreter lock between the blocks that are written to it.
 
-    Pillow's JPEG encoder, alone among those used here, keeps the interpreter's lock: of a picture of 1024 px for six
-    milliseconds, in which a sampler could give its device nothing to do.
+    Pillow's JPEG encoder is the only one here that holds the lock: 6 ms for a picture of 1024 px, in which a sampler
+    could give its device no work.
     """
 
     def write(self, block: Any, /) -> int:
-        time.sleep(BREATH_S)
+        time.sleep(PAUSE_S)
         return super().write(block)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageEncoding:
-    """How pictures are written.
+    """Format and size of picture files.
 
     Args:
-        file_format: `png`, `webp` or `jpg`; of still pictures, what moves is WebP.
-        enlarge: `off` for the decoder's own size, else how to bring a picture to the size of the final image.
-        max_side_px: a decoded picture whose longer side is more is made smaller first; 0 for no limit.
+        file_format: format of still pictures: `png`, `webp` or `jpg`. Moving pictures are WebP.
+        enlarge: filter that enlarges a picture to the size of the final image; `off` for the decoder's size.
+        max_side_px: longest side of a decoded picture, which is shrunk before it is enlarged; 0 for no limit.
     """
 
     file_format: FileFormat = "png"
@@ -67,41 +67,43 @@ class ImageEncoding:
     max_side_px: int = 0
 
     def encode(self, pixels: np.ndarray, shown: tuple[int, int], texts: Mapping[str, str] | None = None) -> bytes:
-        """A picture file.
+        """Encodes one picture.
 
         Args:
             pixels: `[H, W, 3]` uint8.
             shown: width and height of the final image.
-            texts: `prompt`, `workflow` and `safelight`, each JSON: text chunks in a PNG, EXIF in the others.
+            texts: metadata `prompt`, `workflow` and `safelight`, each as JSON: text chunks in a PNG, EXIF elsewhere.
         """
         return self.save([self.fit(pixels, shown)], texts)
 
     def save(
         self, frames: Sequence[Image.Image], texts: Mapping[str, str] | None = None, fps: float | None = None
     ) -> bytes:
-        """A picture file of pictures that have their size: of one, or moving, of several at `fps` frames a second."""
-        file, texts = Breathing() if self.file_format == "jpg" else io.BytesIO(), texts or {}
+        """Encodes frames that have their final size: one as a still picture, several at `fps` frames per second."""
+        file, texts = LockReleasingFile() if self.file_format == "jpg" else io.BytesIO(), texts or {}
         if len(frames) == 1:
-            frames[0].save(file, **SAVING[self.file_format], **self._texts(texts))
+            frames[0].save(file, **SAVE_OPTIONS[self.file_format], **self._texts(texts))
         else:
-            # Only of stills does Pillow itself leave out what is for JPEG, and other programs then find no TIFF.
-            told: dict[str, Any] = {"exif": _exif(texts).removeprefix(JPEG_EXIF)} if texts else {}
-            frames[0].save(file, append_images=frames[1:], duration=durations_ms(len(frames), fps), **MOVING, **told)
+            # For stills Pillow removes the JPEG prefix itself; with it, other programs find no TIFF header.
+            metadata: dict[str, Any] = {"exif": _exif(texts).removeprefix(JPEG_EXIF)} if texts else {}
+            frames[0].save(
+                file, append_images=frames[1:], duration=durations_ms(len(frames), fps), **ANIMATED_OPTIONS, **metadata
+            )
         return file.getvalue()
 
     def ending(self, frames: int) -> str:
-        """Of the name of a file with so many frames."""
+        """File extension for so many frames."""
         return self.file_format if frames == 1 else "webp"
 
     def fit(self, pixels: np.ndarray, shown: tuple[int, int]) -> Image.Image:
-        """The picture `[H, W, 3]` at the size it is to have."""
+        """Resizes the picture `[H, W, 3]` as `max_side_px` and `enlarge` say."""
         image = shrink(Image.fromarray(pixels), self.max_side_px)
         if self.enlarge != "off" and image.size != shown:
-            image = image.resize(shown, ENLARGING[self.enlarge])
+            image = image.resize(shown, RESAMPLING[self.enlarge])
         return image
 
     def holds(self, texts: Mapping[str, str]) -> bool:
-        """Whether a file of this format has room for `texts`; in one that has not, they are left out."""
+        """Whether a file of this format has room for `texts`; otherwise they are left out."""
         return self.file_format != "jpg" or len(_exif(texts)) <= MAX_JPEG_EXIF_BYTES
 
     def _texts(self, texts: Mapping[str, str]) -> dict[str, Any]:
@@ -116,7 +118,7 @@ class ImageEncoding:
 
 
 def durations_ms(frames: int, fps: float | None) -> list[int]:
-    """How long each frame is seen, in whole milliseconds that add up."""
+    """Duration of each frame, in whole milliseconds without drift."""
     ends = [round(1000 * i / (fps or UNKNOWN_FPS)) for i in range(frames + 1)]
     return [max(1, end - start) for start, end in pairwise(ends)]
 
@@ -129,7 +131,7 @@ def _exif(texts: Mapping[str, str]) -> bytes:
 
 
 def shrink(image: Image.Image, max_side_px: int) -> Image.Image:
-    """The image with its longer side at most `max_side_px`; as it is if that is 0."""
+    """Shrinks the image to a longer side of at most `max_side_px`; 0 for no limit."""
     longer = max(image.size)
     if not max_side_px or longer <= max_side_px:
         return image

@@ -1,18 +1,18 @@
-"""Small copies of a run's pictures, evenly spread, as many as fit."""
+"""Thumbnails of a run's steps, evenly spread, up to a fixed number."""
 
 from dataclasses import dataclass
 from typing import final
 
 from PIL import Image
 
-from ..picture import Picture
+from ..picture import DecodedPicture
 from .encode import shrink
-from .grid import laid_size, lay
+from .grid import lay_grid
 
 
 @dataclass(frozen=True, eq=False)
 class StepImage:
-    """One picture, small."""
+    """The image of one step."""
 
     index: int
     total: int
@@ -22,40 +22,36 @@ class StepImage:
 
 @final
 class Thumbnails:
-    """Keeps at most `limit` pictures of a run of any length: when full, every other one goes. The last one stays.
+    """Collects at most `limit` thumbnails of a run of any length. When it is full, every second one is dropped.
 
-    Of a batch all pictures are kept, side by side in one; of a video the first frame.
+    The newest picture is always included. A batch becomes one thumbnail with its items side by side; of a video the
+    first frame is used.
 
     Args:
         limit: at least 2.
-        max_side_px: of the copies.
+        max_side_px: longer side of a thumbnail.
     """
 
     def __init__(self, limit: int, max_side_px: int) -> None:
         self._limit, self._max_side_px = limit, max_side_px
-        self._kept: list[StepImage] = []
-        self._last: StepImage | None = None
-        self._stride, self._seen, self._items = 1, 0, 1
+        self._images: list[StepImage] = []
+        self._newest: StepImage | None = None
+        self._stride, self._seen = 1, 0
 
-    def add(self, picture: Picture) -> None:
-        """Keeps a small copy, or only until the next one comes."""
-        self._items = len(picture.pixels)
+    def add(self, picture: DecodedPicture) -> None:
+        """Adds a thumbnail of a picture, which may be replaced by that of the next one."""
         images = [shrink(Image.fromarray(frames[0]), self._max_side_px) for frames in picture.pixels]
-        image = shrink(lay(images), self._max_side_px)
-        self._last = StepImage(picture.index, picture.total, picture.sigma, image)
+        image = shrink(lay_grid(images), self._max_side_px)
+        self._newest = StepImage(picture.index, picture.total, picture.sigma, image)
         if self._seen % self._stride == 0:
-            self._kept.append(self._last)
+            self._images.append(self._newest)
         self._seen += 1
         if len(self.all()) > self._limit:
-            self._kept = self._kept[::2]
+            self._images = self._images[::2]
             self._stride *= 2
 
-    def laid(self, shown: tuple[int, int]) -> tuple[int, int]:
-        """Width and height of what stands for a batch of final images of the width and height `shown`."""
-        return laid_size(self._items, shown)
-
     def all(self) -> list[StepImage]:
-        """What was kept, in order, the newest picture among them."""
-        if self._last is None or self._kept[-1] is self._last:
-            return self._kept
-        return [*self._kept, self._last]
+        """The thumbnails in order, the newest picture included."""
+        if self._newest is None or self._images[-1] is self._newest:
+            return self._images
+        return [*self._images, self._newest]

@@ -1,72 +1,71 @@
-"""A sink: a place where pictures of a run appear."""
+"""The interface of a sink: a place where the pictures of a run appear."""
 
 from abc import ABC, abstractmethod
+from enum import Enum
 from typing import ClassVar, final
 
-from ..picture import Picture
+from ..picture import DecodedPicture
 from ..run import State
 
 
-class Sink(ABC):
-    """A place for the pictures of one run: opened once, shown pictures in order, closed once.
+class Delivery(Enum):
+    """Which pictures a sink must receive, and whether the end of the run waits for it.
 
-    All by one thread, the worker of the pipeline, but for what says otherwise.
+    A step that only `NEWEST` sinks want may be replaced by a newer step before it is decoded. What `EVERY_STEP` sinks
+    want waits in a bounded queue. Sinks that are not awaited finish on the worker's own time, after the run has ended.
+    """
+
+    EVERY_STEP_AWAITED = (True, True)
+    NEWEST_AWAITED = (False, True)
+    EVERY_STEP = (True, False)
+    NEWEST = (False, False)
+
+    @property
+    def every_step(self) -> bool:
+        """Whether each wanted picture must arrive."""
+        return self.value[0]
+
+    @property
+    def awaited(self) -> bool:
+        """Whether the end of the run waits until the sink is closed."""
+        return self.value[1]
+
+
+class Sink(ABC):
+    """A place for the pictures of one run. The pipeline's worker opens it, shows it pictures in order and closes it.
 
     Attributes:
-        name: what the user calls it.
-        keeps: whether every picture it wants must arrive. A screen is content with the newest.
-        awaited: whether the end of the run waits for it. What is not comes after what is, on the worker's own time.
+        name: what the user calls it; notes begin with it.
+        delivery: which pictures it must receive. It also orders the sinks: files come before screens.
     """
 
     name: ClassVar[str]
-    keeps: ClassVar[bool] = True
-    awaited: bool = True
+    delivery: Delivery = Delivery.EVERY_STEP_AWAITED
 
     @abstractmethod
     def open(self) -> None:
-        """Makes ready for pictures."""
+        """Prepares for pictures."""
 
     @abstractmethod
-    def show(self, picture: Picture) -> None:
-        """Takes one picture.
-
-        Raises:
-            StepError: an earlier one, that was still under way, is lost.
-        """
-
-    def flush(self) -> None:  # noqa: B027, most have nothing to finish
-        """Finishes the pictures that are still under way.
-
-        Raises:
-            StepError: one of them was lost; the others are finished by asking again.
-        """
+    def show(self, picture: DecodedPicture) -> None:
+        """Takes one picture."""
 
     @abstractmethod
     def close(self, state: State) -> None:
-        """Finishes; `state` says how the run ended."""
-
-    def unfinished(self) -> list[int]:
-        """The steps that were shown and are still under way. Any thread may ask."""
-        return []
-
-    def leave(self, state: State) -> None:  # noqa: B027, most have nobody who looks
-        """Says to whoever looks that the run ended, where the worker does not come back to close it; waits for nothing.
-
-        By another thread, mostly the sampler's. Should the worker come back after all, `close` is called as always.
-        """
+        """Finishes all pictures; `state` says how the run ended."""
 
 
 @final
 class EveryStep(Sink):
-    """Shows nothing, and has every step come: for those who look afterwards at what the screen was shown."""
+    """Shows nothing, but has every step decoded, for those who read the steps after the run."""
 
     name = "steps"
-    awaited = False
+    delivery = Delivery.EVERY_STEP
 
     def open(self) -> None:
         pass
 
-    def show(self, picture: Picture) -> None:
+    def show(self, picture: DecodedPicture) -> None:
         pass
 
     def close(self, state: State) -> None:
@@ -75,15 +74,15 @@ class EveryStep(Sink):
 
 @final
 class NoSink(Sink):
-    """Shows pictures to nobody."""
+    """Shows nothing."""
 
     name = "nothing"
-    keeps = False
+    delivery = Delivery.NEWEST_AWAITED
 
     def open(self) -> None:
         pass
 
-    def show(self, picture: Picture) -> None:
+    def show(self, picture: DecodedPicture) -> None:
         pass
 
     def close(self, state: State) -> None:

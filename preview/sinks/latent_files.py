@@ -1,4 +1,4 @@
-"""A run's latents, a file for each step."""
+"""Stores a run's latents, one file for each step, and reads them back."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,26 +11,24 @@ from torch import Tensor
 
 from ...decoders.files.tensor_file import open_tensors
 from ...errors import DecoderFileError, GoneError, LatentsError, brief
-from ..picture import Picture
-from ..run import State
-from .base import Sink
+from ..decode.memory_budget import MB
+from ..step import StepInfo
 from .run_folder import RunFolder
 
 FORMAT = "safelight.latents/1"
-MB = 1_000_000
-MAX_BYTES = 8_000 * MB  # of a file that is read
+MAX_LATENT_FILE_BYTES = 8_000_000_000
 TENSORS = ("noisy", "denoised", "sigmas")
 
 
 class Room(NamedTuple):
-    """How many bytes a place has left for latents, with its name for people."""
+    """The free bytes of a place, and the name of the place for the user."""
 
     free_bytes: int
     place: str
 
 
 class Need(NamedTuple):
-    """What a run's latents will take: files, bytes of each."""
+    """The number of files that a run's latents need, and the size of each."""
 
     files: int
     bytes_each: int
@@ -41,22 +39,22 @@ class Need(NamedTuple):
 
 
 @final
-class LatentFiles(Sink):
-    """Writes `step_0001.safetensors` and so on: what the model believed and what the sampler worked on, as it was.
+class LatentFiles:
+    """Writes `step_0001.safetensors` and so on: a step's denoised and noisy latents, unchanged.
 
-    The values and the dtype are the sampler's, to the last bit, in model space, laid out as the sampler has them:
-    `noisy` when the step began, `denoised` what the model made of it, `sigmas` the whole schedule. What does not fit is
-    refused before the first byte is written, for the whole run.
+    Values and dtype are the sampler's, in model space and in the sampler's layout: `noisy` at the start of the step,
+    `denoised` the model's estimate of x0, `sigmas` the whole schedule. If the run's latents do not fit on the disk,
+    none are written.
 
     Args:
-        folder: of the run.
-        need: what it will take.
-        room: asked for when the run begins, by the worker.
-        sigmas: `[steps + 1]`, of the run; None where the host does not say.
-        facts: about the latents, by name; written into each file.
+        folder: folder of the run.
+        need: space that the run needs.
+        room: function that returns the free space; the worker calls it when the run begins.
+        sigmas: `[steps + 1]` noise levels of the run; None if the host does not report them.
+        facts: further facts for each file, by name.
 
     Attributes:
-        refused: whether there is no room for them. Any thread may ask.
+        refused: whether there is no room for them. Any thread may read it.
     """
 
     name = "latents"
@@ -76,41 +74,37 @@ class LatentFiles(Sink):
         self.refused = False
 
     def open(self) -> None:
+        """Checks whether the run's latents fit."""
         free, place = self._room()
         if self.need.total_bytes > free:
             self.refused = True
             self._folder.run.note(
-                f"no latents are kept: {self.need.files} steps of {_mb(self.need.bytes_each)} are "
+                f"no latents are saved: {self.need.files} steps of {_mb(self.need.bytes_each)} need "
                 f"{_mb(self.need.total_bytes)}, {place} has room for {_mb(max(0, free))}; "
-                "keep fewer with every_n_steps"
+                "save fewer with every_n_steps"
             )
 
-    def show(self, picture: Picture) -> None:
-        pass
-
-    def keep(self, index: int, sigma: float | None, at_s: float, latents: Mapping[str, Tensor]) -> None:
-        """Writes one step's `noisy` and `denoised`, those that there are."""
+    def write(self, step: StepInfo, latents: Mapping[str, Tensor]) -> None:
+        """Writes one step's `noisy` and `denoised`, or the one that exists."""
         if self.refused:
             return
         tensors = {name: values.cpu().contiguous() for name, values in latents.items()} | self._sigmas
-        told = {"format": FORMAT, "run": self._folder.run.id, "space": self._folder.run.space or "", "step": str(index)}
-        name = f"step_{index:04d}.safetensors"
-        self._folder.write(name, save(tensors, {**self._facts, **told}))
-        self._folder.record_latent(index, sigma, at_s, name)
-
-    def close(self, state: State) -> None:
-        pass
+        run = self._folder.run
+        facts = {"format": FORMAT, "run": run.id, "space": run.space or "", "step": str(step.index)}
+        name = f"step_{step.index:04d}.safetensors"
+        self._folder.write(name, save(tensors, {**self._facts, **facts}))
+        self._folder.record_latent(step, name)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SavedLatents:
-    """One step's latents, as `LatentFiles` wrote them.
+    """One step's latents, read from a file that `LatentFiles` wrote.
 
     Args:
-        index: of the step.
-        noisy, denoised: in model space, laid out as the sampler had them; None where it did not hand one over.
-        sigmas: `[steps + 1]`, of the run.
-        facts: what else the file says, by name.
+        index: number of the step.
+        noisy, denoised: latents in model space, in the sampler's layout; None if the sampler did not provide them.
+        sigmas: `[steps + 1]` noise levels of the run.
+        facts: the other facts in the file, by name.
     """
 
     index: int
@@ -121,23 +115,23 @@ class SavedLatents:
 
 
 def read_latents(path: Path, *, run: str, index: int, space: str | None) -> SavedLatents:
-    """The latents of step `index` of a run.
+    """Reads the latents of step `index` of a run.
 
     Args:
-        path: of the file.
-        run: the run's id, which the file must say too.
-        index: of the step; so must this,
-        space: and the name of the run's latent space.
+        path: path of the file.
+        run: id of the run that the file must name.
+        index: number of the step that the file must name.
+        space: name of the latent space that the file must name.
 
     Raises:
-        GoneError: there is no such file (any more).
-        LatentsError: it holds no latents, or those of another run, step or space.
+        GoneError: the file does not exist.
+        LatentsError: the file holds no latents, or those of another run, step or space.
     """
     expected = {"format": FORMAT, "run": run, "space": space or "", "step": str(index)}
     if not path.exists():
-        raise GoneError(f"{path}: is gone or was moved")
+        raise GoneError(f"{path}: no such file; it was moved or deleted")
     try:
-        facts, held = open_tensors(path, what="a file with the latents of a step", max_bytes=MAX_BYTES)
+        facts, held = open_tensors(path, label="a file with the latents of a step", max_bytes=MAX_LATENT_FILE_BYTES)
     except DecoderFileError as error:
         raise LatentsError(str(error)) from None
     for key, value in expected.items():

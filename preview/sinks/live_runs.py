@@ -1,4 +1,4 @@
-"""The runs that a viewer can look at while its host is up, under a byte budget."""
+"""The runs of this process that a viewer can show, under a byte budget."""
 
 import shutil
 import threading
@@ -6,100 +6,101 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import final
 
-from ..picture import Picture
+from ..picture import DecodedPicture
 from ..run import Run, State
-from .base import Sink
+from .base import Delivery, Sink
 from .run_folder import RunFolder
 
 DEFAULT_BUDGET_BYTES = 512 << 20
-MAX_RUNS = 500  # tiny runs may be many: their manifests are in memory
+MAX_LIVE_RUNS = 500  # their manifests are in memory, however small their files are
 
 
 @final
 class LiveRuns:
-    """Runs in a temporary folder, newest last; when they grow too large the oldest ones go.
+    """Runs in a temporary folder. When their files exceed a byte budget, the oldest runs are removed.
 
     Args:
-        max_runs: however small they are.
+        max_runs: maximum number of runs, whatever their size.
     """
 
-    def __init__(self, max_runs: int = MAX_RUNS) -> None:
+    def __init__(self, max_runs: int = MAX_LIVE_RUNS) -> None:
         self._max_runs = max_runs
-        self._folders: dict[str, RunFolder] = {}
+        self._folders: dict[str, RunFolder] = {}  # by id, newest last
         self._changing = threading.Lock()
 
     def new(self, run: Run, root: Path) -> RunFolder:
-        """A folder for a run, in `root`. Nothing is written or removed: this is for the sampler's thread."""
+        """Adds a run with a folder in `root`. It writes and removes nothing, because the sampler's thread calls it."""
         folder = RunFolder(root / run.id, run)
         with self._changing:
             self._folders[run.id] = folder
         return folder
 
     def make_room(self, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
-        """Takes away the oldest runs until the rest is within the budget; none that is still going, as far as can be.
+        """Removes the oldest runs until the rest is within the budget. Running runs stay.
 
-        Of a run whose host failed before it began, nobody ever says that it has ended: it goes when there are too many.
+        If the host failed before a run began, the run never ends. Such runs are removed when there are twice as many
+        runs as allowed.
 
         Args:
-            budget_bytes: for all pictures together.
+            budget_bytes: for all files together.
         """
         with self._changing:
-            gone = self._over_budget(budget_bytes)
-            for old in gone:
-                del self._folders[old.run.id]
-        for old in gone:
-            shutil.rmtree(old.path, ignore_errors=True)
+            removed = self._over_budget(budget_bytes)
+            for folder in removed:
+                del self._folders[folder.run.id]
+        for folder in removed:
+            shutil.rmtree(folder.path, ignore_errors=True)
 
     def of(self, **host: str | None) -> list[RunFolder]:
         """The folders of all runs with these host facts, newest first."""
         with self._changing:
             folders = list(reversed(self._folders.values()))
-        return [folder for folder in folders if all(folder.run.host.get(k) == v for k, v in host.items())]
+        return [folder for folder in folders if all(folder.run.host.get(key) == host[key] for key in host)]
 
     def folder(self, run_id: str) -> RunFolder | None:
-        """The folder of a run, or None if there is no such run (any more)."""
+        """The folder of a run; None if there is no such run, or if it was removed."""
         with self._changing:
             return self._folders.get(run_id)
 
     def file(self, run_id: str, name: str) -> Path | None:
-        """A file that the run's own manifest lists; `name` is compared, never made a path of."""
+        """The path of a file that the run's manifest lists. `name` is only compared with the names in the manifest."""
         folder = self.folder(run_id)
         return folder.path / name if folder is not None and name in folder.files() else None
 
     def _over_budget(self, budget_bytes: int) -> list[RunFolder]:
         total = sum(folder.size_bytes for folder in self._folders.values())
-        gone: list[RunFolder] = []
+        removed: list[RunFolder] = []
         for folder in self._folders.values():
-            if total <= budget_bytes and len(self._folders) - len(gone) <= self._max_runs:
+            count = len(self._folders) - len(removed)
+            if total <= budget_bytes and count <= self._max_runs:
                 break
-            if folder.state != "running" or len(self._folders) - len(gone) > 2 * self._max_runs:
+            if folder.state != "running" or count > 2 * self._max_runs:
                 total -= folder.size_bytes
-                gone.append(folder)
-        return gone
+                removed.append(folder)
+        return removed
 
 
 @final
 class EvictOldRuns(Sink):
-    """Takes older runs away when a run begins, and as it grows, on the worker's time. Comes after what writes.
+    """Removes old runs on the worker's thread when a run begins and while it grows. Put it after the sinks that write.
 
     Args:
-        runs: all of them.
-        budget_bytes: asked for when the run begins: a person may have changed it.
+        runs: all live runs.
+        budget_bytes: function that returns the budget; it is called when the run begins, as the user may change it.
     """
 
     name = "room for the run"
-    keeps = False
-    awaited = False
+    delivery = Delivery.NEWEST
 
     def __init__(self, runs: LiveRuns, budget_bytes: Callable[[], int]) -> None:
-        self._runs, self._ask = runs, budget_bytes
+        self._runs, self._get_budget = runs, budget_bytes
         self._budget_bytes = DEFAULT_BUDGET_BYTES
 
     def open(self) -> None:
-        self._budget_bytes = self._ask()
+        self._budget_bytes = self._get_budget()
         self._runs.make_room(self._budget_bytes)
 
-    def show(self, picture: Picture) -> None:
+    def show(self, picture: DecodedPicture) -> None:
         self._runs.make_room(self._budget_bytes)
 
     def close(self, state: State) -> None:

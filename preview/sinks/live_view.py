@@ -1,70 +1,70 @@
-"""The newest picture, for whoever is looking."""
+"""Shows a running run in the host's viewer: pictures to fetch, and events that announce them."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, final
 
-from ..picture import Picture
+from ..picture import DecodedPicture
 from ..run import State
-from .base import Sink
+from .base import Delivery, Sink
 from .step_files import StepFiles
 
-MAX_FILES_CHARS = 400  # of a step's file names; a large batch or a video has more, and the manifest has all
+MAX_EVENT_FILES_CHARS = 400  # for a step's file names in an event; the viewer finds longer lists in the manifest
 
-Tell = Callable[[str, Mapping[str, Any]], None]
+SendEvent = Callable[[str, Mapping[str, Any]], None]
 
 
 @final
 class LiveView(Sink):
-    """Puts pictures where a viewer can fetch them, and tells it in a few words that they are there.
+    """Writes pictures where a viewer can fetch them, and sends it an event for each.
 
-    It opens and closes the folder itself: whoever is told that a run has ended reads a manifest that says so.
+    It opens and closes the folder itself, so that a viewer that learns of the end reads a manifest that says so.
 
     Args:
-        files: that the viewer fetches.
-        tell: called by the worker with `safelight.step` or `safelight.run` and the facts of `run.md`, under 1 kB.
-        place: `workflow` and `node`: where the viewer is.
+        files: picture files that the viewer fetches.
+        send: function that the worker calls with `safelight.step` or `safelight.run` and facts of under 1 kB.
+        place: `workflow` and `node` that show the viewer.
     """
 
     name = "screen"
-    keeps = False
-    awaited = False
+    delivery = Delivery.NEWEST
 
-    def __init__(self, files: StepFiles, tell: Tell, place: Mapping[str, Any]) -> None:
-        self._folder, self._files, self._tell = files.folder, files, tell
+    def __init__(self, files: StepFiles, send: SendEvent, place: Mapping[str, Any]) -> None:
+        self._folder, self._files, self._send = files.folder, files, send
         self._facts = {"v": 1, "run": files.folder.run.id, **place}
 
     def open(self) -> None:
         try:
             self._folder.open()
             self._files.open()
-            self._tell("safelight.run", {**self._facts, "state": "running"})
+            self._send("safelight.run", {**self._facts, "state": "running"})
         except BaseException:
-            self._folder.state = "failed"  # nothing comes any more: it may make room for other runs
-            with suppress(Exception):  # whoever looks may at least read why
-                self._tell("safelight.run", {**self._facts, "state": "failed"})
+            self._folder.state = "failed"  # so that it may be evicted for other runs
+            with suppress(Exception):  # the viewer may at least show why
+                self._send("safelight.run", {**self._facts, "state": "failed"})
             raise
 
-    def show(self, picture: Picture) -> None:
+    def show(self, picture: DecodedPicture) -> None:
         self._files.show(picture)
         step = {"index": picture.index, "total": picture.total, "sigma": picture.sigma, **self._entry(picture)}
         facts = {**self._facts, **step, "notes": len(self._folder.run.notes), "state": "running"}
-        self._tell("safelight.step", facts)
+        self._send("safelight.step", facts)
 
     def close(self, state: State) -> None:
         try:
             self._files.close(state)
             self._folder.close(state)
-        finally:  # where its record cannot be written the run is over all the same
-            self._tell("safelight.run", {**self._facts, "state": state})
+        finally:  # the run has ended, even if its record cannot be written
+            self._send("safelight.run", {**self._facts, "state": state})
 
-    def leave(self, state: State) -> None:
-        self._folder.leave(state)
-        self._tell("safelight.run", {**self._facts, "state": state})
+    def abandon(self, state: State) -> None:
+        """Reports the end of the run to the viewer, if the worker hangs. Another thread calls it."""
+        self._folder.abandon(state)
+        self._send("safelight.run", {**self._facts, "state": state})
 
-    def _entry(self, picture: Picture) -> Mapping[str, Any]:
-        """What spares the viewer a look into the manifest: where the picture is."""
+    def _entry(self, picture: DecodedPicture) -> Mapping[str, Any]:
+        """Facts that spare the viewer a request for the manifest."""
         entry = self._folder.step(picture.index)
-        if entry is None or sum(map(len, entry["files"])) > MAX_FILES_CHARS:
+        if entry is None or sum(map(len, entry["files"])) > MAX_EVENT_FILES_CHARS:
             return {}
         return {key: entry[key] for key in ("files", "at", "decode_ms")}

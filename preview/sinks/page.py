@@ -1,4 +1,4 @@
-"""Writes `index.html` into a run's folder: the viewer with the run inside, readable without a server."""
+"""A page in the run's folder, `index.html`: the viewer with the run inside, readable without a server."""
 
 from collections.abc import Callable, Mapping
 from time import monotonic
@@ -6,9 +6,9 @@ from typing import Any, final
 
 from ..html.bundle import bundle
 from ..html.document import document
-from ..picture import Picture
+from ..picture import DecodedPicture
 from ..run import State
-from .base import Sink
+from .base import Delivery, Sink
 from .run_folder import RunFolder
 
 PAGE_NAME = "index.html"
@@ -17,10 +17,10 @@ MIN_WRITE_INTERVAL_S = 2.0
 
 @final
 class Page(Sink):
-    """Writes `index.html`: when the run begins, now and then while it goes on, and when it ends.
+    """Writes `index.html` when the run begins, every few seconds while it runs, and when it ends.
 
-    A run that is killed leaves the last one. Put it right after the run's folder: closed after all others, it knows
-    what they made.
+    A run that is killed leaves the last version. Put this sink directly after the run's folder: it is then closed after
+    all other sinks, and the page lists what they wrote.
 
     Args:
         folder: of the run.
@@ -28,7 +28,7 @@ class Page(Sink):
     """
 
     name = "page"
-    keeps = False
+    delivery = Delivery.NEWEST_AWAITED
 
     def __init__(self, folder: RunFolder, clock: Callable[[], float] = monotonic) -> None:
         self._folder, self._clock = folder, clock
@@ -41,7 +41,7 @@ class Page(Sink):
         self._folder.announce(page=PAGE_NAME)
         self._folder.save()
 
-    def show(self, picture: Picture) -> None:
+    def show(self, picture: DecodedPicture) -> None:
         if self._clock() - self._written_s >= MIN_WRITE_INTERVAL_S:
             self._write(self._folder.manifest())
 

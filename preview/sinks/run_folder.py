@@ -1,4 +1,4 @@
-"""A run's folder: its files and the manifest that lists them, each written beside its place and renamed into it."""
+"""A run's folder: its files, and `run.json`, which lists them."""
 
 import json
 import threading
@@ -8,30 +8,33 @@ from pathlib import Path
 from typing import Any, final
 
 from ..manifest import MANIFEST_NAME, compose
-from ..picture import Picture
+from ..picture import DecodedPicture
 from ..run import FULL, Run, State
-from .base import Sink
+from ..step import StepInfo
+from .base import Delivery, Sink
 
 MIN_SAVE_INTERVAL_S = 1.0
-LAST_PAUSES_S = (0.01, 0.02, 0.04)  # as long as another program, on Windows, may keep the file open that is replaced
+LAST_PAUSES_S = (0.01, 0.02, 0.04)  # on Windows another program may keep the old file open for this long
 
 
 @final
 class RunFolder(Sink):
-    """Where a run's files are. As a sink it sees the manifest through; put it first, so that it is closed last.
+    """The folder of a run. As a sink it writes `run.json`; it is opened first and closed last.
+
+    Every file is written under a temporary name and renamed, so that it is complete or absent.
 
     Args:
-        path: of the folder; made when the run is opened.
-        run: whose folder it is.
+        path: path of the folder; created when the run is opened.
+        run: run whose files it holds.
 
     Attributes:
-        size_bytes: of all files in it.
-        state: of the run.
-        picture: sizes, items and frames of its files, as the manifest has them; None: as decoded.
+        size_bytes: size of all its files.
+        state: state of the run.
+        picture: sizes, items and frames of its files for `run.json`; None: as decoded.
     """
 
     name = "run.json"
-    keeps = False
+    delivery = Delivery.NEWEST_AWAITED
 
     def __init__(self, path: Path, run: Run) -> None:
         self.path = path
@@ -42,21 +45,21 @@ class RunFolder(Sink):
         self._seconds: float | None = None
         self._steps: dict[int, dict[str, Any]] = {}
         self._latents: dict[int, str] = {}
-        self._products: dict[str, str] = {}
+        self._outputs: dict[str, str] = {}
         self._saved_s = float("-inf")
         self._sizes: dict[str, int] = {}
-        self._changing = threading.RLock()  # pictures and latents are kept by several threads
+        self._changing = threading.RLock()  # several threads write pictures and latents
 
     def open(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        self._save_if_it_can_be()
+        self._try_to_save()
 
-    def show(self, picture: Picture) -> None:
+    def show(self, picture: DecodedPicture) -> None:
         pass
 
     def close(self, state: State) -> None:
-        self.leave(state)
-        for pause_s in LAST_PAUSES_S:  # nobody tries again later: how the run ended would never be told
+        self.abandon(state)
+        for pause_s in LAST_PAUSES_S:  # this is the last chance to record how the run ended
             try:
                 self.save()
             except (OSError, MemoryError):
@@ -65,16 +68,23 @@ class RunFolder(Sink):
                 return
         self.save()
 
-    def leave(self, state: State) -> None:
+    def abandon(self, state: State) -> None:
+        """Records how the run ended, without writing it. Any thread may call it."""
         self._seconds = self._elapsed_s()
         self.state = state
 
-    def record(self, picture: Picture, *files: str, folders: Sequence[str] = (), write_ms: float | None = None) -> None:
-        """Enters a step in the manifest, with the files that now exist of it; saved once a second.
+    def record(
+        self, picture: DecodedPicture, *files: str, folders: Sequence[str] = (), write_ms: float | None = None
+    ) -> None:
+        """Adds a step with its files to `run.json`, which is saved once a second.
 
-        A step that the sampler reports twice is one step, the later picture the one that counts. One whose picture
-        a VAE made, where a decoder made the others, says so; one that has each frame in a file besides names their
-        `folders`.
+        If the sampler reports a step twice, the later picture replaces the earlier one.
+
+        Args:
+            picture: picture of the step.
+            files: names of its files.
+            folders: folders that hold a file for each frame.
+            write_ms: duration of encoding and writing, in milliseconds.
         """
         entry = {
             "index": picture.index,
@@ -93,65 +103,64 @@ class RunFolder(Sink):
         with self._changing:
             self._enter({**entry, "latent": self._latents.get(picture.index)})
 
-    def record_latent(self, index: int, sigma: float | None, at_s: float, file: str) -> None:
-        """Enters in the manifest that a step's latents are in `file`; there may be a picture of it, before or after."""
-        unseen = {"show": None, "files": [], "decode_ms": None, "write_ms": None}
-        entry = {"index": index, "sigma": sigma, "at": round(at_s, 4), **unseen}
+    def record_latent(self, step: StepInfo, file: str) -> None:
+        """Adds the file with a step's latents to `run.json`, before or after the step's picture."""
+        without_picture = {"show": None, "files": [], "decode_ms": None, "write_ms": None}
+        entry = {"index": step.index, "sigma": step.sigma, "at": round(step.at_s, 4), **without_picture}
         with self._changing:
-            self._latents[index] = file
-            self._enter({**entry, **self._steps.get(index, {}), "latent": file})
+            self._latents[step.index] = file
+            self._enter({**entry, **self._steps.get(step.index, {}), "latent": file})
 
     def _enter(self, entry: dict[str, Any]) -> None:
-        # Replaced, never changed in place: the thread of a web server may be reading it.
+        # The table is replaced, never changed: the thread of a web server may be reading it.
         self._steps = self._steps | {entry["index"]: entry}
         if self._elapsed_s() - self._saved_s >= MIN_SAVE_INTERVAL_S:
-            self._save_if_it_can_be()
+            self._try_to_save()
 
     def step(self, index: int) -> Mapping[str, Any] | None:
-        """A step as the manifest has it, or None. Any thread may ask."""
+        """A step as in `run.json`, or None. Any thread may call it."""
         return self._steps.get(index)
 
     def write(self, name: str, content: bytes) -> None:
-        """Puts a file in the folder, or in one below it. It has its name once it is whole, or never."""
+        """Writes a file into the folder, or into a folder in it. It appears under its name only when complete."""
         place = self.path / name
         if place.parent != self.path:
             place.parent.mkdir(exist_ok=True)
-        beside = place.with_name(f".{place.name}.part")
+        partial = place.with_name(f".{place.name}.part")
         try:
-            beside.write_bytes(content)
-            beside.replace(place)
+            partial.write_bytes(content)
+            partial.replace(place)
         except BaseException:
-            beside.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
             raise
-        # Counted here: the thread that asks must not find the table changing under it.
         with self._changing:
             self.size_bytes += len(content) - self._sizes.get(name, 0)
             self._sizes[name] = len(content)
 
-    def announce(self, **products: str) -> None:
-        """Names what was made of the whole run: `sheet`, `animation`, `page`."""
-        self._products |= products
+    def announce(self, **outputs: str) -> None:
+        """Adds files of the whole run to `run.json`, such as `sheet`, `animation` and `page`."""
+        self._outputs |= outputs
 
     def files(self) -> set[str]:
-        """The names of all files that the manifest lists. Any thread may ask."""
+        """Names of all files that `run.json` lists. Any thread may call it."""
         steps = self._steps.values()
-        return {name for entry in steps for name in entry["files"]} | set(self._products.values())
+        return {name for entry in steps for name in entry["files"]} | set(self._outputs.values())
 
     def manifest(self) -> dict[str, Any]:
-        """The manifest as of now. Any thread may ask."""
+        """The current content of `run.json`. Any thread may call it."""
         steps = sorted(self._steps.values(), key=lambda entry: entry["index"])
-        made = compose(self.run, self.state, self._elapsed_s(), steps, self._products)
-        return made | {"picture": self.picture or self.run.picture}
+        manifest = compose(self.run, self.state, self._elapsed_s(), steps, self._outputs)
+        return manifest | {"picture": self.picture or self.run.picture}
 
     def save(self) -> None:
-        """Writes the manifest."""
+        """Writes `run.json`."""
         with self._changing:
             self._saved_s = self._elapsed_s()
             # Half a character, of a host's path or a client's id, is written as JSON writes it.
             self.write(MANIFEST_NAME, json.dumps(self.manifest(), ensure_ascii=False).encode(errors="backslashreplace"))
 
-    def _save_if_it_can_be(self) -> None:
-        """A disk that is full now may have room in a second; the picture that is there already is none the worse."""
+    def _try_to_save(self) -> None:
+        """A disk that is full now may have room in a second, and the step's picture is already written."""
         try:
             self.save()
         except (OSError, MemoryError) as error:

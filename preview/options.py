@@ -1,0 +1,284 @@
+"""The options of a run: one row for each, from which every host derives its inputs.
+
+ComfyUI's node, InvokeAI's fields, `watch()`, gradio and the command line read `rows()`. So an option has one name, one
+default, one meaning and one sentence of help everywhere. To add an option, add a field here.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args, get_origin
+
+from ..decoders.catalogue import AUTO
+from ..errors import OptionError, brief
+from .cadence import Cadence
+from .images.animated import MAX_FPS, AnimationFormat, Pace, expect_encoder
+from .images.encode import Enlarge, FileFormat, ImageEncoding
+from .run import FULL
+from .sinks.step_files import Batch
+from .snapshot import Selection
+from .step import Show
+
+AnimationChoice = Literal["off", AnimationFormat]
+FramesChoice = Literal["first", "middle", "animated", "all files"]
+
+MAX_STEP = 10_000
+MAX_SIDE_PX = 16_384
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionRow:
+    """One option, for the code that builds a host's inputs.
+
+    Args:
+        name: name of the input, everywhere.
+        type: `str`, `int`, `float` or `bool`.
+        default: value if the user chooses nothing; a host may have its own.
+        help: one or two sentences for a tooltip or `--help`.
+        choices: allowed values; empty for free values.
+        minimum, maximum: allowed range of a number.
+        step: increment of a number field.
+        advanced: whether a host may fold it away.
+        needs: names of options of which one must be switched on for this one to matter; empty for none.
+    """
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    advanced: bool = False
+    needs: tuple[str, ...] = ()
+
+
+# ruff: noqa: RUF009 - `_option` returns a dataclass field, not a value
+
+
+def _option(default: Any, help: str, **facts: Any) -> Any:  # noqa: A002 - as argparse calls it
+    return field(default=default, metadata={"help": help, **facts})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a user can choose for a run. Every field has a default; construction checks all values.
+
+    Raises:
+        OptionError: a value has the wrong type, is not one of the choices, is out of range, or contradicts another.
+        SinkError: MP4 needs PyAV, which is not installed.
+    """
+
+    decoder: str = _option(
+        AUTO,
+        "Decoder that turns latents into pictures. auto: the best one for the model's latent space. A kind, such as "
+        "tiny: the best of this kind. full: the model's own VAE for the last step, auto for the others.",
+    )
+    show: Show = _option(
+        "denoised", "Latents to show. denoised: the model's estimate of the finished image. noisy: the sampler's input."
+    )
+    every_n_steps: int = _option(
+        1,
+        "Distance between steps with a picture, beginning with the first. The last step always has one.",
+        minimum=1,
+        maximum=MAX_STEP,
+    )
+    max_side_px: int = _option(
+        1024,
+        "Longest side of a decoded picture, in pixels. Larger pictures are shrunk, before they are enlarged. "
+        "0: no limit.",
+        minimum=0,
+        maximum=MAX_SIDE_PX,
+    )
+    write_intermediates: bool = _option(False, "Writes a picture file for every step, each run into its own folder.")
+    filename_prefix: str = _option(
+        "safelight/steps",
+        "Path of the run's folder in the output folder, without its number: safelight/steps becomes "
+        "safelight/steps_00001.",
+        needs=("write_intermediates",),
+    )
+    file_format: FileFormat = _option(
+        "png", "Format of the step files. png and webp store the workflow.", needs=("write_intermediates",)
+    )
+    enlarge: Enlarge = _option(
+        "off",
+        "Size of the step files. off: as decoded. Otherwise the filter that enlarges them to the final image's size.",
+        needs=("write_intermediates",),
+    )
+    batch: Batch = _option(
+        "grid",
+        "Pictures of a batch. grid: side by side in one file. all files: a file for each, step_0001_item_01.png and "
+        "so on. first: only the first, which is the cheapest.",
+    )
+    frames: FramesChoice = _option(
+        "first",
+        "Frames of a video. first or middle: one frame, as cheap as an image. animated: all frames, as an animated "
+        "WebP for each step. all files: the same, and a file for each frame, step_0001/frame_0001.png and so on.",
+    )
+    keep_latents: bool = _option(False, "Saves each step's latents as a safetensors file, bit for bit.")
+    sheet: bool = _option(
+        False,
+        "Writes a contact sheet, sheet.png: the steps side by side with number and sigma. Of more than 48 steps every "
+        "other one is left out, as often as needed.",
+        needs=("write_intermediates",),
+    )
+    animation: AnimationChoice = _option(
+        "off",
+        "Format of an animation of the run, steps.webp and so on, one frame for each step. webp has all colors, gif "
+        "256, mp4 is for video programs.",
+        needs=("write_intermediates",),
+    )
+    animation_fps: float = _option(
+        8.0,
+        "Speed of the animation, in steps per second.",
+        minimum=0.1,
+        maximum=MAX_FPS,
+        step=0.1,
+        advanced=True,
+        needs=("animation",),
+    )
+    animation_hold_s: float = _option(
+        1.5,
+        "Seconds that the last frame of the animation is held.",
+        minimum=0.0,
+        maximum=60.0,
+        step=0.1,
+        advanced=True,
+        needs=("animation",),
+    )
+    animation_from_step: int = _option(
+        0,
+        "First step in the animation. 0: the run's first.",
+        minimum=0,
+        maximum=MAX_STEP,
+        advanced=True,
+        needs=("animation",),
+    )
+    animation_to_step: int = _option(
+        0,
+        "Last step in the animation. 0: the run's last.",
+        minimum=0,
+        maximum=MAX_STEP,
+        advanced=True,
+        needs=("animation",),
+    )
+    full_every_n_steps: int = _option(
+        0,
+        "Distance between pictures that the VAE decodes, with decoder full; the sampler waits for each. 0: the last "
+        "step only.",
+        minimum=0,
+        maximum=MAX_STEP,
+        advanced=True,
+    )
+    min_interval_s: float = _option(
+        0.0,
+        "Shortest time between two pictures, in seconds. The last step always has a picture. 0: no limit.",
+        minimum=0.0,
+        maximum=3600.0,
+        step=0.1,
+        advanced=True,
+    )
+    write_csv: bool = _option(
+        False,
+        "Writes steps.csv: a line for each step with index, sigma, seconds since the start, decode time and file.",
+        advanced=True,
+        needs=("write_intermediates",),
+    )
+
+    def __post_init__(self) -> None:
+        for row in rows():
+            _check(row, getattr(self, row.name))
+        if self.decoder == FULL and self.show == "noisy":
+            raise OptionError("decoder full decodes finished latents, not noise: set show to denoised")
+        expect_encoder(self.animation)
+        if self.animates and 0 < self.animation_to_step < self.animation_from_step:
+            raise OptionError(
+                f"an animation from step {self.animation_from_step} to step {self.animation_to_step} has no frames; "
+                "let it end at a later step, or at 0 for the last"
+            )
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], **fixed: Any) -> "RunOptions":
+        """Builds options from a host's inputs; names that are no options are ignored.
+
+        Args:
+            values: value of each input, by name.
+            fixed: values that the host fixes.
+        """
+        names = {row.name for row in rows()}
+        return cls(**{name: value for name, value in values.items() if name in names} | fixed)
+
+    @property
+    def step_decoder(self) -> str:
+        """Decoder of the steps that the VAE does not decode."""
+        return AUTO if self.decoder == FULL else self.decoder
+
+    @property
+    def animates(self) -> bool:
+        """Whether an animation is wanted."""
+        return self.animation != "off"
+
+    def cadence(self) -> Cadence:
+        """Cadence of the run's pictures."""
+        return Cadence(self.every_n_steps, min_interval_s=self.min_interval_s)
+
+    def encoding(self) -> ImageEncoding:
+        """Format and size of the step files."""
+        return ImageEncoding(file_format=self.file_format, enlarge=self.enlarge, max_side_px=self.max_side_px)
+
+    def selection(self, max_items: int | None = None) -> Selection:
+        """Part of a step's latents that is copied and shown: at most `max_items` batch items, None for all."""
+        return Selection(
+            items=1 if self.batch == "first" else max_items,
+            frames="animated" if self.frames == "all files" else self.frames,
+        )
+
+    def pace(self) -> Pace:
+        """Speed of the animation."""
+        return Pace(self.animation_fps, self.animation_hold_s)
+
+
+def rows() -> Sequence[OptionRow]:
+    """All options, in the order in which hosts show them."""
+    return ROWS
+
+
+def row(name: str) -> OptionRow:
+    """The option `name`."""
+    return next(row for row in ROWS if row.name == name)
+
+
+def _rows() -> list[OptionRow]:
+    return [
+        OptionRow(
+            name=each.name, type=type(each.default), default=each.default, choices=_choices(each.type), **each.metadata
+        )
+        for each in fields(RunOptions)
+    ]
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    """The values of a Literal, also of one inside another."""
+    if get_origin(annotation) is not Literal:
+        return ()
+    return tuple(value for each in get_args(annotation) for value in (_choices(each) or (each,)))
+
+
+def _check(row: OptionRow, value: Any) -> None:
+    """Raises `OptionError` if `value` is not allowed."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = is_number if row.type is float else isinstance(value, row.type)
+    if row.type is int:
+        fits = is_number and isinstance(value, int)
+    if not fits:
+        expected = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}[row.type]
+        raise OptionError(f"{row.name}: expected {expected}, got {brief(value)}")
+    if row.choices and value not in row.choices:
+        raise OptionError(f"{row.name}: expected one of {', '.join(row.choices)}, got {value!r}")
+    low, high = row.minimum, row.maximum
+    if is_number and low is not None and high is not None and not (math.isfinite(value) and low <= value <= high):
+        raise OptionError(f"{row.name}: expected {low:g} to {high:g}, got {value}")
+
+
+ROWS = _rows()

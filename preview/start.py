@@ -1,0 +1,147 @@
+"""Starts the preview of a run: the only place that constructs a `Pipeline`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..decoders.catalogue import Candidate
+from ..decoders.latents.space import LatentSpace
+from .cadence import Cadence
+from .decode.memory_budget import DEVICE_BYTES, queue_capacity, selected_bytes
+from .decode.run_decoder import RunDecoder
+from .mailbox import Mailbox
+from .options import RunOptions
+from .pipeline import LatentSchedule, Pipeline, QueuedStep, SinkSchedule
+from .run import Run
+from .sinks.animation import Animation
+from .sinks.base import Sink
+from .sinks.contact_sheet import ContactSheet
+from .sinks.latent_files import LatentFiles
+from .sinks.live_view import LiveView
+from .sinks.page import Page
+from .sinks.run_folder import RunFolder
+from .sinks.step_files import ENCODERS, StepFiles
+from .sinks.steps_csv import StepsCsv
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Where a host wants the pictures of a run.
+
+    Args:
+        folder: folder for files; None to write none. The options say which files.
+        texts: function that returns metadata for each picture file, by name, as JSON; called once, by the worker.
+        facts: whether picture files store their run and step.
+        latents: files for latents; None to store none.
+        live: the host's viewer; None if there is none.
+        sinks: further sinks, such as a notebook's cell.
+        sink_cadence: cadence of `live` and `sinks`; None for the cadence of the files.
+    """
+
+    folder: RunFolder | None = None
+    texts: Callable[[], Mapping[str, str]] = dict
+    facts: bool = True
+    latents: LatentFiles | None = None
+    live: LiveView | None = None
+    sinks: Sequence[Sink] = ()
+    sink_cadence: Cadence | None = None
+
+
+def start(
+    run: Run,
+    space: LatentSpace,
+    options: RunOptions,
+    outputs: Outputs,
+    *,
+    candidates: Callable[[], Sequence[Candidate]],
+    select: Callable[[Tensor], Tensor] | None = None,
+    shape: Sequence[int] | None = None,
+    vae_bytes: int = 0,
+    device: torch.device | None = None,
+    fps: float | None = None,
+    device_bytes: Callable[[], int] = lambda: DEVICE_BYTES,
+) -> Pipeline:
+    """Starts the worker of a run. The caller offers steps to the pipeline and closes it.
+
+    Args:
+        run: run that begins.
+        space: latent space of the sampler's latents.
+        options: the user's options.
+        outputs: where the pictures go.
+        candidates: function that returns the decoders to try, best first; called once, by the worker.
+        select: part of a step's latents that is copied and shown; None for what the options say.
+        shape: shape of the sampler's latents, which decides how many steps may wait; None if unknown.
+        vae_bytes: size of a step's picture that the host's VAE decodes.
+        device: device of the latents; None for the CPU.
+        fps: frames per second of the run's video; None for the rate that models of the space generate.
+        device_bytes: function that returns how much of a device's memory previews may use.
+    """
+    select = select or options.selection()
+    cadence = options.cadence()
+    folder, latents = outputs.folder, outputs.latents
+    record: list[Sink] = []
+    if folder is not None:
+        record = [folder, Page(folder)] if options.write_intermediates else [folder]
+    files = [] if folder is None else file_sinks(folder, options, outputs)
+    screens = [*([outputs.live] if outputs.live else []), *outputs.sinks]
+    return Pipeline(
+        run,
+        RunDecoder(space, candidates, run.note, fps=fps, device_bytes=device_bytes),
+        [
+            *(SinkSchedule(sink, cadence) for sink in files),
+            *(SinkSchedule(sink, outputs.sink_cadence or cadence) for sink in screens),
+        ],
+        record=[SinkSchedule(sink, cadence) for sink in record],
+        latents=None if latents is None else LatentSchedule(latents, cadence),
+        show=options.show,
+        select=select,
+        mailbox=_mailbox(select, shape, vae_bytes, latents, device or torch.device("cpu"), device_bytes),
+        abandon=[place.abandon for place in (outputs.live, folder) if place is not None],
+    )
+
+
+def file_sinks(folder: RunFolder, options: RunOptions, outputs: Outputs) -> list[Sink]:
+    """The sinks that write files into a run's folder. To add an output, add it here."""
+    sinks: list[Sink] = []
+    if options.write_intermediates:
+        step_files = StepFiles(
+            folder,
+            options.encoding(),
+            texts=outputs.texts,
+            facts=outputs.facts,
+            encoders=ENCODERS,
+            batch=options.batch,
+            frames_apart=options.frames == "all files",
+        )
+        sinks.append(step_files)
+    if options.sheet:
+        sinks.append(ContactSheet(folder))
+    if options.animates:
+        animation = Animation(
+            folder,
+            options.pace(),
+            file_format=options.animation,  # type: ignore[arg-type]  # not "off" here
+            from_step=options.animation_from_step,
+            to_step=options.animation_to_step,
+        )
+        sinks.append(animation)
+    if options.write_csv:
+        sinks.append(StepsCsv(folder))
+    return sinks
+
+
+def _mailbox(
+    select: Callable[[Tensor], Tensor],
+    shape: Sequence[int] | None,
+    vae_bytes: int,
+    latents: LatentFiles | None,
+    device: torch.device,
+    device_bytes: Callable[[], int],
+) -> Mailbox[QueuedStep]:
+    """A mailbox for as many steps as memory allows."""
+    if shape is None:
+        return Mailbox()
+    step_bytes = selected_bytes(select, shape) + vae_bytes + (latents.need.bytes_each if latents is not None else 0)
+    return Mailbox(capacity=queue_capacity(step_bytes, device, device_bytes))
