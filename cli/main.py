@@ -15,12 +15,12 @@ from tqdm import tqdm
 from ..decoders.catalogue import AUTO, Catalogue, Choice
 from ..decoders.decoder import Decoder, to_bytes
 from ..decoders.files.shipped import default_for
-from ..decoders.latents.space import LatentSpace
+from ..decoders.latents.space import HOSTS, LatentSpace
 from ..decoders.latents.space_table import SPACES
 from ..errors import LatentsError, SafelightError
 from ..hosts.gradio.app import add_command as add_gradio
 from ..hosts.script import recording
-from ..preview.images.encode import ENLARGING, ImageEncoding
+from ..preview.images.encode import RESAMPLING, ImageEncoding
 from ..preview.output_folder import numbered_folder
 from ..preview.step import Step
 from ..screens.terminal import terminal
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--sampler", choices=SAMPLERS, default="euler", help="%(default)s, or of second order")
     demo.add_argument("--decoder", default=AUTO, help="a name that `safelight decoders` lists, a kind, or a file")
     demo.add_argument("--show", choices=("denoised", "noisy"), default="denoised", help="what to look at")
-    demo.add_argument("--enlarge", choices=("off", *ENLARGING), default="lanczos", help="of step files (%(default)s)")
+    demo.add_argument("--enlarge", choices=("off", *RESAMPLING), default="lanczos", help="of step files (%(default)s)")
     demo.add_argument("--seed", type=int, default=7, help="of the noise (%(default)s)")
     demo.add_argument("--live", action="store_true", help="draw the steps in this terminal while they are made")
     demo.set_defaults(run=_demo)
@@ -174,7 +174,7 @@ def _spaces(arguments: argparse.Namespace) -> int:
 
 def _space_row(space: LatentSpace, catalogue: Catalogue) -> dict[str, Any]:
     facts = ("name", "title", "channels", "dims", "downscale", "frame_stride", "layout", "scale", "shift", "source")
-    hosts = {host: list(getattr(space, host)) for host in ("comfyui", "invokeai", "diffusers")}
+    hosts = {host: list(space.hosts.get(host, ())) for host in HOSTS}
     return {fact: getattr(space, fact) for fact in facts} | hosts | {"decoder": catalogue.candidates(space)[0].name}
 
 

@@ -1,1 +1,1 @@
-"""Latents in, RGB out."""
+"""Decodes latents to RGB."""

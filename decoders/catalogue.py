@@ -1,4 +1,4 @@
-"""Which decoder for which latents: "(space, what the user asked for) -> decoder"."""
+"""Chooses decoders: from a latent space and the user's request to decoders, best first."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,26 +14,25 @@ from .decoder import Card, Decoder
 from .files.decoder_file import build, read_card, read_decoder
 from .files.read_cache import FileStamp, read_cached
 from .files.shipped import default_for, open_shipped, shipped_cards, shipped_file
-from .files.tensor_file import SAFE, SUFFIXES
-from .latents.identify import UNKNOWN, Evidence, contradictions
+from .files.tensor_file import SAFETENSORS_SUFFIXES, TENSOR_SUFFIXES
+from .latents.identify import UNKNOWN, Evidence, could_mean
 from .latents.space import AUDIO, LatentSpace, Spaces
-from .latents.space_table import SPACES
-from .nets.registry import KINDS
-from .ranking import LIGHT, compare_scores, gain_db
+from .latents.space_table import PIXEL_SPACE, SPACES
+from .nets.registry import KINDS, KINDS_WITHOUT_WEIGHTS
+from .ranking import LIGHT, gain_db, why_chosen, why_not_chosen
 
 Notify = Callable[[str], None]
 
 AUTO = "auto"
-PIXELS = "pixels"
-WITHOUT_WEIGHTS = ("principal", PIXELS, "timeline")
 
 log = logging.getLogger("safelight.decoders")
 
 
 class Candidate(NamedTuple):
-    """A decoder that may be used, opened only if it is.
+    """A decoder that can be used, and is opened only then.
 
-    `file` is what it is opened from; None for one that is made anew, and that may remember what it was shown.
+    `file` is the decoder file. It is None for a decoder without a file; this one may keep state from step to step, so
+    each run opens its own.
     """
 
     card: Card
@@ -46,7 +45,7 @@ class Candidate(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Whether a decoder is taken where nothing else is asked for: on a CPU, on something faster; and why."""
+    """Whether `auto` chooses a decoder, on a CPU and on an accelerator, and the reason."""
 
     card: Card
     auto: bool
@@ -56,30 +55,30 @@ class Choice(NamedTuple):
 
 @final
 class Catalogue:
-    """The decoders at hand: those that ship, and those in the user's folders.
+    """The available decoders: the shipped ones, and those in the user's folders.
 
     Args:
-        folders: of the user's decoder files, searched anew at each question; an earlier one wins.
+        folders: folders with the user's decoder files, searched again at each call; an earlier folder has priority.
     """
 
     def __init__(self, folders: Sequence[Path] = ()) -> None:
         self._folders = tuple(folders)
 
     def names(self) -> list[str]:
-        """Everything one may ask for: `auto`, kinds, and decoders by name."""
+        """Returns all valid requests: `auto`, kinds, and names of decoders."""
         return [AUTO, *KINDS, *(c.name for c in _shipped()), *self._files()]
 
     def all(self) -> list[Card]:
-        """Every decoder that has weights; a user's file that cannot be read is left out."""
+        """Returns the cards of all decoders with weights, without the user's unreadable files."""
         return [c.card for c in (*_shipped(), *self._users())]
 
     def fingerprint(self, wanted: str) -> str:
-        """Another one whenever `wanted` may mean another decoder: a user's file came, went, or changed."""
+        """Returns a key that changes if `wanted` may mean another decoder, because the user's files changed."""
         if any(c.name == wanted for c in _shipped()):
             return wanted
         stamps: list[FileStamp] = []
         for path in self._files().values():
-            with suppress(OSError):  # it went while we looked
+            with suppress(OSError):  # the file was deleted meanwhile
                 stamps.append(FileStamp.of(path))
         return repr((wanted, stamps))
 
@@ -92,18 +91,18 @@ class Catalogue:
         evidence: Evidence | None = None,
         notify: Notify = lambda _: None,
     ) -> list[Candidate]:
-        """Decoders of `space`, best first; the last one always works.
+        """Returns decoders of `space`, best first. The last one always works.
 
         Args:
-            space: of the latents.
+            space: latent space of the latents.
             wanted: one of `names()`.
-            accelerated: whether the latents are on something faster than a CPU, so that more than `LIGHT` work pays.
-            evidence: what the host knows; its own table serves a space that nothing at hand decodes.
+            accelerated: whether the latents are on an accelerator, so that decoders heavier than `LIGHT` are usable.
+            evidence: facts from the host; its own table to RGB is used for a space without another decoder.
             notify: receives a message for the user if shipped decoders are missing or changed.
 
         Raises:
-            UnknownDecoderError: there is no such decoder, or it is one of another space.
-            DecoderFileError: the file that was asked for by name is not a decoder.
+            UnknownDecoderError: no such decoder exists, or it belongs to another space.
+            DecoderFileError: `wanted` names a file that is not a decoder.
         """
         automatic = [
             *_ranked([*self.of(space, notify), *_host_table(space, evidence)], accelerated),
@@ -121,15 +120,15 @@ class Catalogue:
         evidence: Evidence | None = None,
         notify: Notify,
     ) -> list[Candidate]:
-        """Returns the same as `candidates`, but ranks all decoders automatically if the requested one is unavailable.
+        """Returns `candidates`, or those of `auto` if the requested decoder is unavailable.
 
         Args:
             space: latent space of the latents.
             wanted: decoder that the user chose for this run, one of `names()`.
-            preferred: decoder to use if `wanted` is `auto`, from the user's settings. It may not suit every space, so
-                its absence is not reported.
-            accelerated: as in `candidates`.
-            evidence: as in `candidates`.
+            preferred: decoder that the user's settings choose if `wanted` is `auto`. It need not exist for every space,
+                so its absence is not reported.
+            accelerated: as for `candidates`.
+            evidence: as for `candidates`.
             notify: receives a message for the user if `wanted` is unavailable, or if shipped decoders are missing or
                 changed.
         """
@@ -138,21 +137,21 @@ class Catalogue:
             return self._put_first(space, preferred if wanted == AUTO else wanted, automatic)
         except SafelightError as error:
             if wanted != AUTO:
-                notify(f"{str(error).rstrip('.')}. Chosen automatically instead.")
+                notify(f"{str(error).rstrip('.')}. Safelight chose a decoder automatically instead.")
             return automatic
 
     def _put_first(self, space: LatentSpace, wanted: str, automatic: list[Candidate]) -> list[Candidate]:
         if wanted == AUTO:
             return automatic
-        requested = self._asked_for(space, wanted)
+        requested = self._requested(space, wanted)
         *others, last = automatic
         return [requested, *(c for c in others if c.name != requested.name), last]
 
-    def _asked_for(self, space: LatentSpace, wanted: str) -> Candidate:
-        if wanted in WITHOUT_WEIGHTS:
-            if wanted == PIXELS and space.channels != 3:
+    def _requested(self, space: LatentSpace, wanted: str) -> Candidate:
+        if wanted in KINDS_WITHOUT_WEIGHTS:
+            if wanted == "pixels" and space.channels != 3:
                 raise UnknownDecoderError(
-                    f"decoder {PIXELS} shows latents of 3 channels as they are, those of {space.title} ({space.name}) "
+                    f"decoder pixels shows latents of 3 channels as RGB, but those of {space.title} ({space.name}) "
                     f"have {space.channels}. {self._advice(space)}"
                 )
             return _without_weights(wanted, space)
@@ -163,12 +162,12 @@ class Catalogue:
             raise UnknownDecoderError(f"no {wanted} decoder for {space.title} ({space.name}). {self._advice(space)}")
         candidate = next((c for c in _shipped() if c.name == wanted), None) or self._named(wanted)
         if candidate is None:
-            raise UnknownDecoderError(f"no decoder is called {wanted!r}. {self._advice(space)}")
+            raise UnknownDecoderError(f"no decoder is named {wanted!r}. {self._advice(space)}")
         card = candidate.card
         if card.scale > space.downscale:
             raise UnknownDecoderError(
-                f"decoder {wanted} enlarges {card.scale} times, the VAE of {space.title} ({space.name}) "
-                f"{space.downscale}: it is no decoder of these latents. {self._advice(space)}"
+                f"decoder {wanted} upscales {card.scale} times, but the VAE of {space.title} ({space.name}) "
+                f"{space.downscale} times: it does not decode these latents. {self._advice(space)}"
             )
         if card.space not in (None, space.name) or card.channels not in (None, space.channels):
             raise UnknownDecoderError(
@@ -180,37 +179,37 @@ class Catalogue:
     def _advice(self, space: LatentSpace) -> str:
         names = ", ".join(c.name for c in self.of(space)) or "none"
         folders = " or ".join(map(str, self._folders)) or "a decoder folder"
-        return f"At hand for it: {names}. A decoder file put into {folders} is found by its content."
+        return f"Available decoders: {names}. To add one, put its file into {folders}."
 
     def of(self, space: LatentSpace, notify: Notify = lambda _: None) -> list[Candidate]:
-        """Decoders of `space`: its default, the others that ship, the user's. `tell` as for `candidates`."""
+        """Returns decoders of `space`: its default, other shipped ones, the user's. `notify` as for `candidates`."""
         return _of(space, _shipped(notify), self._users())
 
     def choices(self) -> list[Choice]:
-        """Of every decoder that has weights: whether it is taken where nothing else is asked for, and why."""
+        """Returns for each decoder with weights whether `auto` chooses it, and the reason."""
         shipped, users, spaces = _shipped(), list(self._users()), self.spaces()
-        found: dict[int, Choice] = {}  # by the card itself: two files may call themselves the same
+        found: dict[int, Choice] = {}  # by the id of the card: two files may contain the same name
         for space in spaces:
             found |= {id(choice.card): choice for choice in _choices(space, _of(space, shipped, users))}
-        return [found.get(id(c.card)) or _never(c.card, spaces) for c in (*shipped, *users)]
+        return [found.get(id(c.card)) or _never_chosen(c.card, spaces) for c in (*shipped, *users)]
 
     def spaces(self) -> Spaces:
-        """The latent spaces that Safelight knows, and those that a user's decoder files bring along.
+        """Returns the latent spaces that Safelight knows, and those that the user's decoder files add.
 
-        A row of a file is left out where one of ours has its name, or could not be told from it by what a host says.
+        A row from a file is left out if its name is in use, or if a host's facts could mean an earlier row instead.
         """
         rows = {space.name: space for space in SPACES}
-        for candidate in self._users(SAFE):  # no other file has room for a row, and some are read whole to be told
+        for candidate in self._users(SAFETENSORS_SUFFIXES):  # other formats cannot store a row, and are slow to read
             row = candidate.card.latent_space
             if row is None or row.name in (*rows, UNKNOWN):
                 continue
-            if like := next((known for known in rows.values() if _alike(row, known)), None):
-                log.debug("latent space %s of %s is told as %s is: left out", row.name, candidate.name, like.name)
+            if like := next((known for known in rows.values() if could_mean(known, row)), None):
+                log.debug("latent space %s of %s is ambiguous with %s: left out", row.name, candidate.name, like.name)
             else:
                 rows[row.name] = row
         return Spaces(tuple(rows.values()))
 
-    def _users(self, suffixes: Sequence[str] = SUFFIXES) -> Iterator[Candidate]:
+    def _users(self, suffixes: Sequence[str] = TENSOR_SUFFIXES) -> Iterator[Candidate]:
         for path in self._files().values():
             if path.suffix.lower() not in suffixes:
                 continue
@@ -220,16 +219,16 @@ class Catalogue:
                 log.debug("%s", error)
 
     def _files(self) -> dict[str, Path]:
-        """The user's files by their names."""
+        """Returns the user's files by name."""
         files: dict[str, Path] = {}
         for folder in self._folders:
             for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-                if path.suffix.lower() in SUFFIXES and path.is_file():
+                if path.suffix.lower() in TENSOR_SUFFIXES and path.is_file():
                     files.setdefault(path.name, path)
         return files
 
     def _named(self, name: str) -> Candidate | None:
-        """The user's file of this name, else the decoder that calls itself so."""
+        """Returns the user's file of this name, else the user's decoder whose card has this name."""
         path = self._files().get(name)
         return _user(path) if path else next((c for c in self._users() if c.name == name), None)
 
@@ -239,7 +238,7 @@ def _user(path: Path) -> Candidate:
 
 
 def _shipped(notify: Notify = lambda _: None) -> list[Candidate]:
-    """What ships and is unaltered; a broken installation still has decoders without weights."""
+    """Returns the shipped decoders without those that are missing or changed."""
     refused: list[DecoderFileError] = []
     try:
         cards = shipped_cards(refused=refused.append)
@@ -270,19 +269,19 @@ def _of(space: LatentSpace, shipped: Iterable[Candidate], users: Iterable[Candid
 
 
 def _is_of(card: Card, space: LatentSpace) -> bool:
-    """Whether a user's file is a decoder of `space`; only where its content leaves that open, its name says so."""
+    """Returns whether a user's file is a decoder of `space`, by its content, else by its name."""
     if card.channels not in (None, space.channels) or space.name == UNKNOWN or card.scale > space.downscale:
         return False
     if card.space is not None:
-        # Two files may bring different rows of one name: a decoder of the other's numbers would lie.
+        # Two files may contain different rows of one name. A decoder of the other row would show wrong colors.
         return card.space == space.name and (card.latent_space or space).values == space.values
     return card.channels is not None and card.name.lower().startswith(space.files)
 
 
 def _ranked(fitting: Sequence[Candidate], accelerated: bool) -> list[Candidate]:
-    """Those of `fitting` to try one after the other, where nothing else is asked for."""
+    """Returns the decoders that `auto` tries, in this order."""
     light = [c for c in fitting if c.card.cost <= LIGHT]
-    # Among heavy ones that nobody has compared, more work shows more.
+    # Among heavy decoders without a comparison, assume that the heavier one is better.
     heavy = sorted((c for c in fitting if c.card.cost > LIGHT), key=lambda c: -c.card.cost)
     first, second = ([*heavy, *light], light) if accelerated else (light, heavy)
     ranked: dict[str, Candidate] = {}
@@ -292,7 +291,7 @@ def _ranked(fitting: Sequence[Candidate], accelerated: bool) -> list[Candidate]:
 
 
 def _best(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The first, unless one behind it was measured to be better, and so on; none of none."""
+    """Returns at most one candidate: the first, unless a later one was measured to be better, and so on."""
     best = candidates[:1]
     for candidate in candidates[1:]:
         if (gain_db(candidate.card, best[0].card) or 0) > 0:
@@ -310,66 +309,32 @@ def _choices(space: LatentSpace, fitting: Sequence[Candidate]) -> Iterator[Choic
         if card is slow and default and default[0] == card.name:
             why = default[1]
         elif card is slow or card is fast:
-            why = _why_taken(card, None if card is slow else slow, cards)
+            why = why_chosen(card, None if card is slow else slow, cards)
         else:
-            why = _why_not(card, slow, fast)
+            why = why_not_chosen(card, slow, fast)
         yield Choice(card, card is slow, card is fast, why)
 
 
-def _why_taken(card: Card, instead_of: Card | None, cards: Sequence[Card]) -> str:
-    """`instead_of` is what a CPU takes, where that is another."""
-    others = [other for other in cards if other is not card]
-    if not others:
-        return "the only one at hand"
-    others.sort(key=lambda other: other is not instead_of)
-    beaten = next((c.against(o.name) for o in others if (c := compare_scores(card, o)) and c.gain_db > 0), None)
-    if instead_of is None:
-        return beaten or "the first at hand; nobody has compared it with the others"
-    return f"where more than a CPU decodes: {beaten or f'more work than {instead_of.name}; nobody has compared them'}"
-
-
-def _why_not(card: Card, slow: Card, fast: Card) -> str:
-    heavy = card.cost > LIGHT
-    rival = fast if heavy else slow
-    comparison = compare_scores(card, rival)
-    measured = comparison.against(rival.name) if comparison else f"not measured beside {rival.name}"
-    return f"heavier than a CPU does in passing; {measured}" if heavy else measured
-
-
-def _never(card: Card, spaces: Spaces) -> Choice:
+def _never_chosen(card: Card, spaces: Spaces) -> Choice:
     if card.space is None:
-        why = "its content fits several latent spaces and its name tells none: only when it is asked for by name"
+        why = "ambiguous latent space: select this decoder by name to use it"
     elif card.space in spaces and card.scale > spaces[card.space].downscale:
-        why = f"it enlarges {card.scale} times, the VAE of {card.space} {spaces[card.space].downscale}"
+        why = f"it upscales {card.scale} times, but the VAE of {card.space} {spaces[card.space].downscale} times"
     elif card.space not in spaces:
-        why = f"no latent space is known as {card.space!r}, and the file brings no row of it that can be taken"
+        why = f"unknown latent space {card.space!r}, and the file contains no usable row for it"
     else:
-        why = f"its numbers are not those of latent space {card.space}"
+        why = f"its numbers do not match latent space {card.space}"
     return Choice(card, False, False, why)
 
 
-def _alike(row: LatentSpace, known: LatentSpace) -> bool:
-    """Whether a host that means `known` could also mean `row`, by what it says at least."""
-    for host in ("comfyui", "invokeai", "diffusers"):
-        if not set(getattr(row, host)) & set(getattr(known, host)):
-            continue
-        for channels in {known.channels, known.packed_channels}:
-            told = Evidence(host=host, channels=channels)
-            if host == "comfyui":  # its formats have a scale, and where it is not 0, a shift
-                told = Evidence(host=host, channels=channels, scale=known.scale, shift=known.shift or None)
-            if not contradictions(told, row):
-                return True
-    return False
-
-
 def _host_table(space: LatentSpace, evidence: Evidence | None) -> list[Candidate]:
-    """The table that the host itself carries for a format."""
+    """Returns the table to RGB that the host has for its latent format, if any."""
     if evidence is None or evidence.factors is None or len(evidence.factors) != space.channels:
         return []
     settings = {"channels": space.channels, "constant": evidence.bias is not None, "output_range": (-1.0, 1.0)}
     tensors = {"weight": evidence.factors} | ({} if evidence.bias is None else {"bias": evidence.bias})
 
-    def open_table() -> Decoder:  # only now: a table that is none costs its user this decoder, not the others
+    def open_table() -> Decoder:  # not before: an invalid table must not prevent the other decoders
         state = {key: torch.tensor(values) for key, values in tensors.items()}
         state["weight"] = state["weight"].T[:, :, None, None]
         return Decoder(card, build(card.kind, settings, state))
@@ -381,7 +346,7 @@ def _host_table(space: LatentSpace, evidence: Evidence | None) -> list[Candidate
         settings=settings,
         parameters=3 * (space.channels + (evidence.bias is not None)),
         cost=3 * space.channels,
-        source=f"carried by {evidence.host}'s latent format {evidence.format_name}",
+        source=f"latent format {evidence.format_name} of {evidence.host}",
     )
     return [Candidate(card, open_table)]
 
@@ -389,14 +354,14 @@ def _host_table(space: LatentSpace, evidence: Evidence | None) -> list[Candidate
 def _generic_kind(space: LatentSpace) -> str:
     if space.dims == AUDIO:
         return "timeline"
-    return PIXELS if space.name == PIXELS else "principal"
+    return "pixels" if space.name == PIXEL_SPACE else "principal"
 
 
 def last_resort(space: LatentSpace) -> Candidate:
-    """What shows latents of `space` where nothing else does: it needs no file."""
+    """Returns the decoder of `space` that always works, because it needs no file."""
     return _without_weights(_generic_kind(space), space)
 
 
 def _without_weights(kind: str, space: LatentSpace) -> Candidate:
-    card = Card(name=kind, space=space.name, kind=kind, source=f"Safelight, decoders/{kind}.py")
+    card = Card(name=kind, space=space.name, kind=kind, source="Safelight, without weights")
     return Candidate(card, lambda: Decoder(card, build(kind, {}, {})))

@@ -1,4 +1,4 @@
-"""A decoder: latents in, RGB out."""
+"""A decoder: a net that maps latents to RGB, with its card."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -16,23 +16,23 @@ from .nets.base import Net
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What is known of a decoder besides its weights; the metadata of a decoder file.
+    """The facts about a decoder besides its weights: the metadata of a decoder file.
 
     Args:
-        name: unique among the decoders at hand, such as `flux2-affine-comfyui`.
-        space: the name of the latent space it decodes; None where the file cannot say (see `catalogue`).
-        kind: a name in `kinds.KINDS`.
-        settings: what the kind's `build` needs besides tensors.
-        channels: of the latents it takes; None for any number.
-        scale: picture pixels it makes per latent pixel, along one side.
-        parameters: how many numbers it holds.
+        name: unique name among the available decoders, such as `flux2-affine-comfyui`.
+        space: name of the latent space that it decodes; None if the file does not determine it (see `catalogue`).
+        kind: name in `registry.KINDS`.
+        settings: arguments of the kind's net, besides tensors.
+        channels: channels of its latents; None for any number.
+        scale: image pixels per latent pixel, along one side.
+        parameters: number of weights.
         cost: multiplications per latent pixel.
-        latent_space: the row of its space, where Safelight has none of that name: it travels with the file.
-        source: where it was published, or what made it.
-        fitted_on: the pictures it was fitted on, if known.
-        metrics: what it scored, on what: see `merit`.
-        licence: an SPDX name, or a sentence.
-        notes: anything a user should know before trusting it.
+        latent_space: row of its space, if Safelight has no space of this name; it is stored in the file.
+        source: where it was published, or what created it.
+        fitted_on: images that it was fitted on, if known.
+        metrics: its scores and their test images, see `ranking`.
+        licence: SPDX name, or a sentence.
+        notes: further remarks for the user.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Card:
 
 @final
 class Decoder:
-    """A net with its card. `decode` is the only thing anybody calls.
+    """A net with its card; `decode` and `frames` run it.
 
     Args:
-        card: what is known of the net.
-        net: what it runs.
+        card: facts about the net.
+        net: net to run.
     """
 
     def __init__(self, card: Card, net: Net) -> None:
@@ -74,13 +74,14 @@ class Decoder:
 
     @property
     def stride(self) -> int:
-        """Frames per latent frame; 1 for a decoder that knows no time."""
+        """Frames per latent frame; 1 for a decoder that decodes each frame alone."""
         return self.net.stride
 
     def to(self, device: torch.device | str) -> "Decoder":
-        """The same decoder with its weights on `device`.
+        """Moves the weights to `device` and returns the decoder.
 
-        On a CPU they lie channels last: convolutions then take a third less. Nobody has measured other devices.
+        On a CPU the weights are channels last, which saves a third of the time of convolutions. Other devices were not
+        measured.
         """
         layout = torch.channels_last if torch.device(device).type == "cpu" else torch.contiguous_format
         self.net.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
@@ -89,24 +90,24 @@ class Decoder:
     def decode(self, latents: Tensor) -> Tensor:
         """Decodes model space `latents` `[B, C, H, W]` to `rgb` `[B, 3, H*scale, W*scale]`.
 
-        The result is sRGB, float32 in 0..1, on the device of `latents`. Values that are not numbers come out black; of
-        numbers that the net makes nothing but those of, no picture is made.
+        The result is sRGB, float32 in 0..1, on the device of `latents`. NaN latents decode to black.
 
         Raises:
-            LatentsError: `latents` is not `[B, C, H, W]` with the decoder's channel count.
-            DecoderError: what the net made is no picture.
+            LatentsError: `latents` is not `[B, C, H, W]` with the channels of the decoder.
+            DecoderError: the output of the net is not an image, or finite latents decode only to NaN or infinity.
         """
         self._expect(latents, "[B, {}, H, W]")
         with _in_full_precision(latents):
             return self._visible(self.net(latents.detach().float()), latents)
 
     def frames(self, latents: Tensor) -> Iterator[Tensor]:
-        """Decodes a video, `[B, C, T, H, W]`: one frame as `decode` gives it after the other, in bounded memory.
+        """Decodes a video, `[B, C, T, H, W]`, and yields one frame as from `decode` at a time, in bounded memory.
 
-        A decoder that knows time makes more than T of them.
+        A decoder with `stride` above 1 yields more than T frames.
 
         Raises:
-            LatentsError: `latents` is not `[B, C, T, H, W]` with the decoder's channel count.
+            LatentsError: `latents` is not `[B, C, T, H, W]` with the channels of the decoder.
+            DecoderError: as for `decode`.
         """
         self._expect(latents, "[B, {}, T, H, W]")
         with _in_full_precision(latents):
@@ -124,20 +125,23 @@ class Decoder:
     def _visible(self, rgb: Tensor, latents: Tensor) -> Tensor:
         if rgb.ndim != 4 or rgb.shape[:2] != (len(latents), 3) or not rgb.numel() or rgb.is_complex():
             raise DecoderError(
-                f"decoder {self.name} made {list(rgb.shape)} {rgb.dtype} of latents {list(latents.shape)}, "
-                f"expected [{len(latents)}, 3, H, W]; choose another"
+                f"decoder {self.name} returned {list(rgb.shape)} {rgb.dtype} for latents {list(latents.shape)}, "
+                f"expected [{len(latents)}, 3, H, W]; choose another decoder"
             )
-        if not math.isfinite(rgb.sum().item()):  # of numbers alone it is one: this costs a third of looking at each
+        if not math.isfinite(rgb.sum().item()):  # three times as fast as a test of each value
             if not rgb.isfinite().any() and latents.isfinite().all():
                 raise DecoderError(
-                    f"decoder {self.name} made no number of latents that are all numbers; choose another"
+                    f"decoder {self.name} returned no finite number for finite latents; choose another decoder"
                 )
             rgb = torch.nan_to_num(rgb, nan=0.0, posinf=1.0, neginf=0.0)
         return rgb.float().clamp(0.0, 1.0)
 
 
 def _in_full_precision(latents: Tensor) -> AbstractContextManager[object]:
-    """Somebody's autocast would round the picture to bfloat16. Switching off what is off takes as long as a product."""
+    """Disables the caller's autocast, which would round the image to bfloat16.
+
+    Without autocast it does nothing, because entering the context takes as long as a matrix product.
+    """
     device = "cuda" if latents.is_cuda else "cpu"
     return torch.autocast(device, enabled=False) if _is_autocast_on(device) else nullcontext()
 
@@ -145,16 +149,16 @@ def _in_full_precision(latents: Tensor) -> AbstractContextManager[object]:
 def _is_autocast_on(device: str) -> bool:
     try:
         return torch.is_autocast_enabled(device)
-    except TypeError:  # PyTorch before 2.4 answers for CUDA alone
+    except TypeError:  # PyTorch before 2.4 answers only for CUDA
         return True
 
 
 def to_bytes(rgb: Tensor) -> Tensor:
-    """`rgb` `[B, 3, H, W]` in 0..1 as `pixels` `[B, H, W, 3]` uint8, rounded to nearest, on the same device.
+    """Converts `rgb` `[B, 3, H, W]` in 0..1 to `pixels` `[B, H, W, 3]` uint8, rounded to nearest, on the same device.
 
-    Floats become bytes here and nowhere else.
+    All conversions of floats to bytes use this function.
     """
     pixels = rgb.mul(255.0).round_().to(torch.uint8)
     if pixels.is_contiguous(memory_format=torch.channels_last):
         return pixels.movedim(1, -1)
-    return torch.stack(pixels.unbind(1), dim=-1)  # takes two thirds of moving floats, or bytes one by one
+    return torch.stack(pixels.unbind(1), dim=-1)  # takes two thirds of the time of `movedim` on floats or bytes

@@ -1,4 +1,4 @@
-"""How much memory a decode takes, found without doing it."""
+"""Estimates how much memory a decode needs, from a small probe on the CPU."""
 
 import json
 import math
@@ -16,55 +16,55 @@ from .decoder import Card, Decoder, to_bytes
 from .files.decoder_file import blank, build
 from .nets.registry import KINDS
 
-COPIES = 16  # of a picture's floats, at most: what decoders take whose work depends on what they are shown
-MULTIPLICATIONS = 1 << 27  # that a count may take: milliseconds
-LEAST_SIDE, MOST_SIDE = 4, 64  # latent pixels, of the piece that is counted on: of a small one the border is much
-KEPT = 64
-FRAMES = 3  # latent frames after which a decoder that knows time remembers as much as it ever will
+MAX_IMAGE_COPIES = 16  # float copies of an image that a decoder without `cost` needs at most
+MAX_PROBE_MULTIPLICATIONS = 1 << 27  # of one measurement, to take only milliseconds
+MIN_PROBE_SIDE, MAX_PROBE_SIDE = 4, 64  # latent pixels of the probe; in a smaller one the border counts too much
+MAX_CACHED_ESTIMATES = 64
+PROBE_FRAMES = 3  # latent frames after which the memory of a video decoder stops growing
 
 
 class MemoryEstimate(NamedTuple):
-    """Bytes of a decoder's weights, and of what is alive at once while it decodes one picture, pixels included."""
+    """Bytes of a decoder's weights, and peak bytes of its tensors while it decodes one image, output included."""
 
     weights: int
     work: int
 
 
 def estimate_memory(card: Card, shape: Sequence[int]) -> MemoryEstimate:
-    """What decoding one item of latents `[B, C, T, H, W]` takes in float32, frame by frame.
+    """Estimates the memory to decode one batch item of latents `[B, C, T, H, W]` in float32, frame by frame.
 
-    What the libraries of a device take besides, for their convolutions, nobody tells.
+    The workspaces of a device's convolution libraries are not included.
     """
     _, channels, frames, height, width = shape
     if card.kind not in KINDS or not card.cost:
-        return MemoryEstimate(0, COPIES * 12 * height * width * card.scale**2)
-    weights, each = _counted(card.kind, json.dumps(dict(card.settings)), channels, frames > 1)
+        return MemoryEstimate(0, MAX_IMAGE_COPIES * 12 * height * width * card.scale**2)
+    weights, each = _measured(card.kind, json.dumps(dict(card.settings)), channels, frames > 1)
     return MemoryEstimate(weights, math.ceil(each * height * width))
 
 
-@lru_cache(KEPT)
-def _counted(kind: str, settings: str, channels: int, moves: bool) -> tuple[int, float]:
-    """Bytes of weights, and of what is alive for each latent pixel; of a small piece with all numbers 0, on the CPU.
+@lru_cache(MAX_CACHED_ESTIMATES)
+def _measured(kind: str, settings: str, channels: int, moves: bool) -> tuple[int, float]:
+    """Measures the bytes of weights, and the peak bytes per latent pixel, with a small probe of zeros on the CPU.
 
-    Tensors on "meta" would need no piece, but PyTorch imports for seconds what they need.
+    A probe on "meta" would compute nothing, but the modules that PyTorch then imports take seconds to load.
     """
-    given = json.loads(settings)
-    shapes = {key: tensor.shape for key, tensor in blank(kind, given).state_dict().items()}
-    net = build(kind, given, {key: torch.zeros(shape) for key, shape in shapes.items()})
+    parsed = json.loads(settings)
+    shapes = {key: tensor.shape for key, tensor in blank(kind, parsed).state_dict().items()}
+    net = build(kind, parsed, {key: torch.zeros(shape) for key, shape in shapes.items()})
     decoder = Decoder(Card(name=kind, space=None, kind=kind), net)
-    side = max(LEAST_SIDE, min(MOST_SIDE, math.isqrt(MULTIPLICATIONS // max(1, net.cost))))
-    latents = torch.zeros(1, channels, FRAMES if moves and net.stride > 1 else 1, side, side)
-    with Alive() as alive:
+    side = max(MIN_PROBE_SIDE, min(MAX_PROBE_SIDE, math.isqrt(MAX_PROBE_MULTIPLICATIONS // max(1, net.cost))))
+    latents = torch.zeros(1, channels, PROBE_FRAMES if moves and net.stride > 1 else 1, side, side)
+    with LiveBytes() as live:
         for rgb in decoder.frames(latents):
             to_bytes(rgb)
-    return sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values()), alive.peak / side**2
+    return sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values()), live.peak / side**2
 
 
-class Alive(TorchFunctionMode):
-    """Counts what is made while it is in force, for as long as anybody holds on to it.
+class LiveBytes(TorchFunctionMode):
+    """Counts the bytes of tensors that are created inside this context, until they are freed.
 
     Attributes:
-        peak: the most bytes that were alive at once.
+        peak: largest number of bytes that existed at the same time.
     """
 
     def __init__(self) -> None:
@@ -74,20 +74,20 @@ class Alive(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = {id(tensor.untyped_storage()) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)}
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
+        results = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(results):
             if isinstance(tensor, Tensor) and id(tensor.untyped_storage()) not in given:
-                self._take(tensor.untyped_storage())
-        return made
+                self._add(tensor.untyped_storage())
+        return results
 
-    def _take(self, storage: Any) -> None:
+    def _add(self, storage: Any) -> None:
         if storage in self._known:
             return
         self._known.add(storage)
         size = storage.nbytes()
         self._now += size
         self.peak = max(self.peak, self._now)
-        weakref.finalize(storage, self._let_go, size).atexit = False
+        weakref.finalize(storage, self._remove, size).atexit = False
 
-    def _let_go(self, size: int) -> None:
+    def _remove(self, size: int) -> None:
         self._now -= size

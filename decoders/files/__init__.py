@@ -1,1 +1,1 @@
-"""Reads decoder files safely."""
+"""Reads and writes decoder files without running code from them."""

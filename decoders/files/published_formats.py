@@ -1,4 +1,4 @@
-"""Decoder files that others publish, recognised by their keys and shapes, never by their file name."""
+"""Recognizes decoder files that others publish, by their keys and shapes, never by their file name."""
 
 import math
 import re
@@ -13,17 +13,18 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class PublishedFormat:
-    """A published file layout that is not ours.
+    """The layout of decoder files that another project publishes.
 
     Args:
-        title: what people call it.
-        kind: the kind that runs it.
-        marks: keys that every such file has, each with its number of axes.
-        settings: the kind's settings, from the file's shapes.
-        keys: which of the file's keys is which of the kind's; keys left out are not needed.
-        reshape: the file's tensor as the kind's.
-        space: the latent space, where the layout was published for one only.
-        by_name: settings that the content leaves open, by how the name of a published file begins.
+        title: common name, for the user.
+        kind: kind of decoder that runs it.
+        marks: keys that each such file has, with their number of axes.
+        settings: function from the file's shapes to the settings of the kind.
+        keys: function from the file's shapes to a mapping of the file's keys to those of the kind. Keys that it leaves
+            out are not needed.
+        reshape: function from a tensor of the file to the tensor of the kind.
+        space: latent space, if the layout was published only for this one.
+        by_name: further settings that the content does not determine, by the beginning of the published file name.
     """
 
     title: str
@@ -36,38 +37,38 @@ class PublishedFormat:
     by_name: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def settings_of(self, name: str, shapes: Shapes) -> dict[str, Any]:
-        """The kind's settings for a file of this name with these tensors."""
+        """Returns the kind's settings for a file with this name and these shapes."""
         settings = self.settings(shapes)
         for beginning, more in self.by_name.items():
             settings |= more if name.lower().startswith(beginning) else {}
         return settings
 
     def matches(self, shapes: Shapes) -> bool:
-        """Whether a file with these tensors is of this layout."""
+        """Returns whether a file with these shapes has this layout."""
         return all(len(shapes.get(key, ())) == ndim for key, ndim in self.marks.items())
 
 
 def recognize_format(shapes: Shapes) -> PublishedFormat | None:
-    """The layout of a file with these tensors, or None."""
-    return next((foreign for foreign in PUBLISHED_FORMATS if foreign.matches(shapes)), None)
+    """Returns the layout of a file with these shapes, or None."""
+    return next((layout for layout in PUBLISHED_FORMATS if layout.matches(shapes)), None)
 
 
 def _tiny(
-    title: str, architecture: str, last: int, prefix: str, behind: int, *, space: str | None = None
+    title: str, architecture: str, last: int, prefix: str, offset: int, *, space: str | None = None
 ) -> PublishedFormat:
-    """A `Sequential` of `tiny`, its keys behind `prefix`, its numbers `behind` those of the published class."""
-    first = f"{prefix}{1 - behind}.weight"
-    block = f"{prefix}{3 - behind}." + ("pool.0.weight" if architecture == "taef2" else "conv.0.weight")
+    """Describes a `Sequential` of kind `tiny`: keys begin with `prefix`, layer numbers are smaller by `offset`."""
+    first = f"{prefix}{1 - offset}.weight"
+    block = f"{prefix}{3 - offset}." + ("pool.0.weight" if architecture == "taef2" else "conv.0.weight")
     pattern = re.compile(re.escape(prefix) + r"(\d{1,3})\.(.+)")
 
     def keys(shapes: Shapes) -> dict[str, str]:
         found = ((key, pattern.fullmatch(key)) for key in shapes)
-        return {key: f"layers.{int(match[1]) + behind}.{match[2]}" for key, match in found if match}
+        return {key: f"layers.{int(match[1]) + offset}.{match[2]}" for key, match in found if match}
 
     return PublishedFormat(
         title=title,
         kind="tiny",
-        marks={first: 4, block: 4, f"{prefix}{last - behind}.bias": 1},
+        marks={first: 4, block: 4, f"{prefix}{last - offset}.bias": 1},
         settings=lambda shapes: {"architecture": architecture, "channels": shapes[first][1]},
         keys=keys,
         space=space,
@@ -75,8 +76,8 @@ def _tiny(
 
 
 def _tiny_video(title: str, grows: tuple[int, ...], first: str, mark: str) -> PublishedFormat:
-    """One of `tiny_video`, beside its encoder; `grows` are the places in its `Sequential` where time grows."""
-    last, widths = "decoder.22.bias", [f"decoder.{place}.conv.weight" for place in grows]
+    """Describes a file of kind `tiny_video` with its encoder; `grows` are the layer numbers of `TGrow`."""
+    last, widths = "decoder.22.bias", [f"decoder.{layer}.conv.weight" for layer in grows]
 
     def settings(shapes: Shapes) -> dict[str, Any]:
         wide = "decoder.3.conv.3.weight" in shapes
@@ -89,7 +90,7 @@ def _tiny_video(title: str, grows: tuple[int, ...], first: str, mark: str) -> Pu
             "strides": strides,
             "patch": max(1, math.isqrt(shapes[last][0] // 3)),
         }
-        # MiniMax H3 encodes five latent frames at a time: nothing else has 24 channels.
+        # MiniMax H3 encodes five latent frames as one group. It is the only one with 24 channels.
         return found | ({"wide": True} if wide else {}) | ({"chunk": 5} if channels == 24 else {})
 
     return PublishedFormat(
@@ -110,8 +111,8 @@ def _mlp_layers(shapes: Shapes) -> list[str]:
     return ["in_proj", *sorted(hidden, key=lambda key: int(key.split(".")[1])), "out_proj"]
 
 
-# Published plain, as half of an autoencoder, as ComfyUI saves it, and as diffusers' `AutoencoderTiny`, which keeps the
-# clamp outside its `Sequential` and so counts one less.
+# The plain decoder, half of an autoencoder, ComfyUI's layout, and diffusers' `AutoencoderTiny`, whose layer numbers are
+# smaller by one because its clamp is not in the `Sequential`.
 _TINY_LAYOUTS = (("", 0), ("decoder.", 0), ("taesd_decoder.", 0), ("decoder.layers.", 1))
 
 PUBLISHED_FORMATS: tuple[PublishedFormat, ...] = (

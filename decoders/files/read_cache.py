@@ -1,4 +1,4 @@
-"""What was read of a file, kept until the file changes."""
+"""Caches the results of file reads until the file changes."""
 
 from collections.abc import Callable, Hashable
 from functools import lru_cache
@@ -8,14 +8,16 @@ from typing import Any, NamedTuple, TypeVar
 
 from ...errors import DecoderFileError
 
-SETTLED_NS = 3_000_000_000  # within it a file may change again without its time showing it: FAT counts in 2 s
-MAX_CACHED = 1024
+SETTLED_NS = (
+    3_000_000_000  # a change within this time may leave the file's time as it is: FAT stores it in steps of 2 s
+)
+MAX_CACHED_READS = 1024
 
 T = TypeVar("T")
 
 
 class FileStamp(NamedTuple):
-    """What tells a file from what it was."""
+    """The facts that change when a file changes."""
 
     path: Path
     size: int
@@ -25,39 +27,39 @@ class FileStamp(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> "FileStamp":
-        """The stamp of a file that is there.
+        """Returns the stamp of an existing file.
 
         Raises:
-            OSError: it is not.
+            OSError: the file does not exist or is not accessible.
         """
         facts = path.stat()
         return cls(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
 
     @property
     def is_settled(self) -> bool:
-        """Whether the file cannot change any more without its stamp showing it."""
+        """Whether each further change of the file will change its stamp."""
         return abs(time_ns() - max(self.mtime_ns, self.ctime_ns)) >= SETTLED_NS
 
 
-class CachedRefusal(NamedTuple):
-    """An error without what it holds on to: its frames, and in them the file's content."""
+class CachedError(NamedTuple):
+    """An error without its traceback, whose frames would hold the file's content in memory."""
 
     kind: type[DecoderFileError]
     text: str
 
 
 def read_cached(read: Callable[..., T], path: Path, *rest: Hashable) -> T:
-    """`read(path, *rest)`, which depends on nothing but the file; not asked again while the file is as it was.
+    """Returns `read(path, *rest)`, from the cache while the file is unchanged; its result must depend only on the file.
 
     Raises:
-        DecoderFileError: `read` does.
+        DecoderFileError: from `read`; it is cached, too.
     """
     try:
         stamp = FileStamp.of(path)
-    except (OSError, ValueError):  # not there, or no path at all: `read` says it better
+    except (OSError, ValueError):  # the path does not exist or is invalid: `read` explains it better
         return read(path, *rest)
-    outcome = (_kept_outcome if stamp.is_settled else _outcome)(read, stamp, *rest)
-    if isinstance(outcome, CachedRefusal):
+    outcome = (_cached_outcome if stamp.is_settled else _outcome)(read, stamp, *rest)
+    if isinstance(outcome, CachedError):
         raise outcome.kind(outcome.text)
     return outcome
 
@@ -66,7 +68,7 @@ def _outcome(read: Callable[..., Any], stamp: FileStamp, *rest: Hashable) -> Any
     try:
         return read(stamp.path, *rest)
     except DecoderFileError as error:
-        return CachedRefusal(type(error), str(error))
+        return CachedError(type(error), str(error))
 
 
-_kept_outcome = lru_cache(MAX_CACHED)(_outcome)
+_cached_outcome = lru_cache(MAX_CACHED_READS)(_outcome)

@@ -1,37 +1,37 @@
-"""The bytes of a plain file, however many there come to be and whatever else has its name."""
+"""Reads regular files only (no pipes or devices, on request no symlinks), up to a size limit."""
 
 import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
 
-# Where a system knows them: a pipe that nobody writes to would be waited for.
-AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+# Flags that exist only on some systems. Without O_NONBLOCK, opening a pipe without a writer would wait forever.
+NON_BLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
 class NotRegularFileError(OSError):
-    """It is a folder, a pipe, a device: nothing that has an end."""
+    """The path is a folder, a pipe or a device."""
 
 
 class TooLargeError(OSError):
-    """It has more bytes than whoever reads it wants."""
+    """The file is larger than the caller's limit."""
 
 
 def open_regular_file(path: Path, *, links: bool = True) -> BinaryIO:
-    """A plain file, open for reading.
+    """Opens a regular file for reading.
 
     Args:
-        path: of the file.
-        links: whether it may be a link to one.
+        path: path of the file.
+        links: whether `path` may be a symlink to a file.
 
     Raises:
-        NotPlainError: it is none.
+        NotRegularFileError: it is not a regular file.
         OSError: it cannot be opened.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | AT_ONCE | (0 if links else NO_LINK))
-    except ValueError as error:  # no system has a NUL or half a character in a path
+        handle = os.open(path, os.O_RDONLY | NON_BLOCKING | (0 if links else NO_FOLLOW))
+    except ValueError as error:  # the path contains NUL or half of a surrogate pair
         raise OSError(0, str(error)) from None
     if not stat.S_ISREG(os.fstat(handle).st_mode) or (not links and path.is_symlink()):
         os.close(handle)
@@ -40,11 +40,11 @@ def open_regular_file(path: Path, *, links: bool = True) -> BinaryIO:
 
 
 def read_regular_file(path: Path, max_bytes: int, *, links: bool = True) -> bytes:
-    """All of a plain file; arguments as of `open_plain`.
+    """Reads a regular file; `path` and `links` as for `open_regular_file`.
 
     Raises:
-        TooLargeError: it has more than `max_bytes`, or came to have them while it was read.
-        OSError: as `open_plain`.
+        TooLargeError: the file has more than `max_bytes`, or grew beyond them during the read.
+        OSError: as for `open_regular_file`.
     """
     with open_regular_file(path, links=links) as file:
         if (size := os.fstat(file.fileno()).st_size) > max_bytes:

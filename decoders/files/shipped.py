@@ -1,6 +1,6 @@
-"""The decoders that ship in `weights`, each file compared with the manifest before it is opened.
+"""Opens the decoders that ship in `weights`, after a check of each file against the manifest.
 
-What is hashed is what is opened. A card is kept while its file is as it was.
+The bytes that are hashed are the bytes that are parsed. Cards are cached while their files are unchanged.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...errors import AlteredFileError, DecoderFileError, UnknownDecoderError
 from ..decoder import Card, Decoder
-from .decoder_file import FAMILY, read_card, read_decoder
+from .decoder_file import DECODER_FORMAT_PREFIX, read_card, read_decoder
 from .read_cache import read_cached
 from .tensor_file import open_tensors
 
@@ -20,18 +20,19 @@ DEFAULTS = "defaults.json"
 SUFFIX = ".safetensors"
 REMEDY = "reinstall Safelight"
 
-Refused = Callable[[DecoderFileError], None]
+OnRefused = Callable[[DecoderFileError], None]
 
 
-def shipped_cards(folder: Path = WEIGHTS, *, refused: Refused | None = None) -> list[Card]:
-    """The cards of all decoders that ship, by name.
+def shipped_cards(folder: Path = WEIGHTS, *, refused: OnRefused | None = None) -> list[Card]:
+    """Returns the cards of all shipped decoders, sorted by name.
 
     Args:
-        folder: where they are.
-        refused: told of each file that may not be opened, which is then left out.
+        folder: folder with the shipped files.
+        refused: receives the error of each file that is missing or changed, and the file is left out; if None, the
+            error is raised.
 
     Raises:
-        DecoderFileError: as `shipped_bytes`, where nobody is told instead.
+        DecoderFileError: as for `shipped_bytes`.
     """
     manifest = read_manifest(folder)
     cards: list[Card] = []
@@ -48,38 +49,38 @@ def shipped_cards(folder: Path = WEIGHTS, *, refused: Refused | None = None) -> 
 
 
 def open_shipped(name: str, folder: Path = WEIGHTS) -> Decoder:
-    """The decoder that ships under this name, on the CPU.
+    """Opens the shipped decoder of this name, on the CPU.
 
     Raises:
-        UnknownDecoderError: none does.
-        DecoderFileError: as `shipped_bytes`.
+        UnknownDecoderError: no shipped decoder has this name.
+        DecoderFileError: as for `shipped_bytes`.
     """
     return read_decoder(shipped_file(name, folder), shipped_bytes(f"{name}{SUFFIX}", folder))
 
 
 def shipped_file(name: str, folder: Path = WEIGHTS) -> Path:
-    """Where the decoder lies that ships under this name, if one does."""
+    """Returns the path of the shipped decoder of this name, which need not exist."""
     return folder / f"{name}{SUFFIX}"
 
 
 def shipped_bytes(name: str, folder: Path = WEIGHTS) -> bytes:
-    """The content of the file of this name in `weights`, verified.
+    """Returns the verified content of the file of this name in `weights`.
 
     Raises:
-        UnknownDecoderError: there is no such file.
-        AlteredFileError: its bytes are not those in the manifest, or the manifest does not have it.
-        DecoderFileError: it, or the manifest, cannot be read.
+        UnknownDecoderError: the file does not exist.
+        AlteredFileError: the file differs from its entry in the manifest, or has no entry.
+        DecoderFileError: the file or the manifest cannot be read.
     """
     manifest = read_manifest(folder)
-    # The name may come from a request: it is looked up, never joined to a path unseen.
+    # The name may come from an HTTP request, so it must be a known name before it becomes part of a path.
     if name not in manifest and name not in _present(folder):
         known = ", ".join(file.removesuffix(SUFFIX) for file in sorted(manifest))
-        raise UnknownDecoderError(f"no decoder that ships is named {name.removesuffix(SUFFIX)!r}; there are: {known}")
+        raise UnknownDecoderError(f"no shipped decoder is named {name.removesuffix(SUFFIX)!r}; there are: {known}")
     return _verified(folder / name, manifest.get(name))
 
 
 def default_for(space: str, folder: Path = WEIGHTS) -> tuple[str, str] | None:
-    """The name of the decoder to take for this space where nothing else is asked for, with the reason.
+    """Returns the name of the default decoder of this space, with the reason; None for a space without a default.
 
     Raises:
         DecoderFileError: the list of defaults cannot be read.
@@ -93,10 +94,10 @@ def default_for(space: str, folder: Path = WEIGHTS) -> tuple[str, str] | None:
 
 
 def read_manifest(folder: Path = WEIGHTS) -> Mapping[str, str]:
-    """File name to sha256, as `sha256sum` writes it.
+    """Reads the manifest, in the format of `sha256sum`: from file name to sha256.
 
     Raises:
-        DecoderFileError: there is no manifest, or it is not one.
+        DecoderFileError: the manifest is missing or invalid.
     """
     path = folder / MANIFEST
     try:
@@ -107,22 +108,22 @@ def read_manifest(folder: Path = WEIGHTS) -> Mapping[str, str]:
         ) from None
     rows = [line.split(maxsplit=1) for line in lines if line.strip()]
     if any(len(row) != 2 or len(row[0]) != 64 for row in rows):
-        raise DecoderFileError(f"{path}: expected lines of a sha256 with a file name behind it; {REMEDY}")
+        raise DecoderFileError(f"{path}: expected lines with a sha256 and a file name; {REMEDY}")
     return {name.removeprefix("*"): digest for digest, name in rows}
 
 
 def _card(path: Path, digest: str | None) -> Card | None:
-    """None for what ships without being a decoder: latents to try decoders on."""
+    """Reads a card; returns None for a shipped file that is not a decoder, such as sample latents."""
     content = _verified(path, digest)
-    ours = open_tensors(path, content, values=False)[0].get("format", "").startswith(FAMILY)
+    ours = open_tensors(path, content, values=False)[0].get("format", "").startswith(DECODER_FORMAT_PREFIX)
     return read_card(path, content) if ours else None
 
 
 def _verified(path: Path, expected: str | None) -> bytes:
     if expected is None:
         raise AlteredFileError(
-            f"{path}: did not ship with Safelight: {MANIFEST} does not have it. "
-            "Decoders of your own belong in your own decoder folder"
+            f"{path}: did not ship with Safelight: {MANIFEST} has no entry for it. "
+            "Move your own decoders to your own decoder folder"
         )
     try:
         content = path.read_bytes()

@@ -1,7 +1,7 @@
-"""The tensors of a file, had without running any code that is in it.
+"""Reads and writes files of tensors, without running code from them.
 
-What is read is read once, into memory: a file that is mapped and then cut short ends the whole process, and one that
-is written over changes the numbers that somebody works with.
+A file is read once, into memory. With a memory map, a truncated file would crash the process, and an overwritten one
+would change tensors in use.
 """
 
 import io
@@ -21,19 +21,19 @@ from torch import Tensor
 
 from ...errors import DecoderFileError, MisshapenFileError, PickledFileError, brief
 from .regular_file import NotRegularFileError, TooLargeError, open_regular_file, read_regular_file
-from .torch_pickle import MAX_NDIM, PICKLE, ZIP, BeyondTensorsError, read_torch_pickle
+from .torch_pickle import MAX_TENSOR_NDIM, PICKLE_START, ZIP_START, UnsupportedPickleError, read_torch_pickle
 
-MAX_BYTES = 1 << 30  # twenty times the largest published tiny decoder
-MAX_HEADER_BYTES = 4 << 20  # of safetensors: thirty thousand tensors
-DECODER = "a decoder for previews"
-SAFE = (".safetensors", ".sft")
-PICKLED = (".pt", ".pth")
-SUFFIXES = (*SAFE, *PICKLED)
-LENGTH_BYTES = 8  # of the length of a safetensors header, which comes first
+MAX_DECODER_BYTES = 1 << 30  # twenty times the largest published tiny decoder
+MAX_SAFETENSORS_HEADER_BYTES = 4 << 20  # enough for thirty thousand tensors
+DECODER_LABEL = "a decoder for previews"
+SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
+TORCH_SUFFIXES = (".pt", ".pth")
+TENSOR_SUFFIXES = (*SAFETENSORS_SUFFIXES, *TORCH_SUFFIXES)
+HEADER_LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
 
-# Bytes of a number. Source: https://docs.rs/safetensors/latest/safetensors/tensor/enum.Dtype.html
-SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
-SIZES |= {"C64": 8, **dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1)}
+# Bytes per element. Source: https://docs.rs/safetensors/latest/safetensors/tensor/enum.Dtype.html
+DTYPE_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+DTYPE_BYTES |= {"C64": 8, **dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1)}
 
 Tensors = Mapping[str, Tensor]
 Metadata = Mapping[str, str]
@@ -44,93 +44,94 @@ def open_tensors(
     content: bytes | None = None,
     *,
     values: bool = True,
-    what: str = DECODER,
-    max_bytes: int = MAX_BYTES,
-    max_header_bytes: int = MAX_HEADER_BYTES,
+    label: str = DECODER_LABEL,
+    max_bytes: int = MAX_DECODER_BYTES,
+    max_header_bytes: int = MAX_SAFETENSORS_HEADER_BYTES,
     mapped: bool = False,
 ) -> tuple[Metadata, Tensors]:
-    """Metadata and tensors of a file, on the CPU.
+    """Reads the metadata and tensors of a file, on the CPU.
 
     Args:
-        path: the file.
-        content: the bytes of a safetensors file that were read already; `path` is then only told.
-        values: without them tensors may have a shape only; of a safetensors file only the header is read.
-        what: the file should be, as an error says it.
-        max_bytes: that it may have.
-        max_header_bytes: of them, what a safetensors file says of itself.
-        mapped: whether its numbers are read only when somebody looks at them: for files that no memory would hold, and
-            that nobody writes to meanwhile.
+        path: path of the file.
+        content: bytes of a safetensors file, if already read; `path` then only appears in messages.
+        values: whether tensors need values; if not, they may have only a shape, and only the header of a safetensors
+            file is read.
+        label: expected kind of file, for messages.
+        max_bytes: limit for the size of the file, and of its tensors in float32.
+        max_header_bytes: limit for the header of a safetensors file.
+        mapped: whether to memory-map a safetensors file: for files that are larger than memory and that no process
+            writes to.
 
     Raises:
-        DecoderFileError: the file is missing, broken, too large, or holds no tensors; with a subclass for each.
+        DecoderFileError: the file is missing, broken, too large, or has no tensors; some reasons have a subclass.
     """
     if content is not None:
         metadata, tensors = _parse_safe(path, content, max_header_bytes)
-    elif path.suffix.lower() in PICKLED:
-        metadata, tensors = {}, _parse_pickled(path, _read(path, what, max_bytes))
-    elif path.suffix.lower() not in SAFE:
-        raise DecoderFileError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}")
+    elif path.suffix.lower() in TORCH_SUFFIXES:
+        metadata, tensors = {}, _parse_pickled(path, _read(path, label, max_bytes))
+    elif path.suffix.lower() not in SAFETENSORS_SUFFIXES:
+        raise DecoderFileError(f"{path}: expected a file ending in {', '.join(TENSOR_SUFFIXES)}")
     elif not values:
-        metadata, tensors = _read_header(path, what, max_bytes, max_header_bytes)
+        metadata, tensors = _read_header(path, label, max_bytes, max_header_bytes)
     elif mapped:
-        metadata, tensors = _map_safe(path, what, max_bytes, max_header_bytes)
+        metadata, tensors = _map_safe(path, label, max_bytes, max_header_bytes)
     else:
-        metadata, tensors = _parse_safe(path, _read(path, what, max_bytes), max_header_bytes)
-    # A shape can promise far more than the file holds: a .pth may say that one number stands for a trillion.
+        metadata, tensors = _parse_safe(path, _read(path, label, max_bytes), max_header_bytes)
+    # A shape can be far larger than the file: in a .pth one number may be repeated a trillion times.
     if (size := 4 * sum(tensor.numel() for tensor in tensors.values())) > max_bytes:
-        raise MisshapenFileError(f"{path}: tensors of {size:,} bytes; {what} has at most {max_bytes:,}")
+        raise MisshapenFileError(f"{path}: tensors of {size:,} bytes; {label} has at most {max_bytes:,}")
     return metadata, tensors
 
 
 def write_tensors(path: Path, tensors: Tensors, metadata: Metadata) -> None:
-    """Writes safetensors, beside their place first: no half-written file ever has its name.
+    """Writes a safetensors file, first under a temporary name, so that `path` is never half written.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     content = save({key: tensor.contiguous() for key, tensor in tensors.items()}, dict(metadata))
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        beside.write_bytes(content)
-        beside.replace(path)
+        temporary.write_bytes(content)
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def _opening(path: Path, what: str, max_bytes: int) -> Iterator[None]:
-    """Puts in words why a file cannot be read."""
+def _opening(path: Path, label: str, max_bytes: int) -> Iterator[None]:
+    """Converts errors of opening a file to `DecoderFileError`."""
     try:
         yield
     except TooLargeError as error:
-        raise DecoderFileError(f"{path}: {error.strerror}; {what} has at most {max_bytes:,}") from None
+        raise DecoderFileError(f"{path}: {error.strerror}; {label} has at most {max_bytes:,}") from None
     except NotRegularFileError:
-        raise DecoderFileError(f"{path}: expected a file, got a folder or a device; choose the file in it") from None
+        raise DecoderFileError(f"{path}: expected a file, got a folder or a device; choose a file") from None
     except OSError as error:
         raise DecoderFileError(f"{brief(path)}: cannot be read: {error.strerror or error}") from None
 
 
-def _read(path: Path, what: str, max_bytes: int) -> bytes:
-    with _opening(path, what, max_bytes):
+def _read(path: Path, label: str, max_bytes: int) -> bytes:
+    with _opening(path, label, max_bytes):
         return read_regular_file(path, max_bytes)
 
 
-def _read_header(path: Path, what: str, max_bytes: int, max_header_bytes: int) -> tuple[Metadata, Tensors]:
-    with _opening(path, what, max_bytes), open_regular_file(path) as file:
+def _read_header(path: Path, label: str, max_bytes: int, max_header_bytes: int) -> tuple[Metadata, Tensors]:
+    with _opening(path, label, max_bytes), open_regular_file(path) as file:
         if (size := os.fstat(file.fileno()).st_size) > max_bytes:
             raise TooLargeError(0, f"{size:,} bytes")
         header = _header(path, file, max_header_bytes)
-        held = size - file.tell()
+        value_bytes = size - file.tell()
     try:
-        shapes = _shapes(header, held)
+        shapes = _shapes(header, value_bytes)
         tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise DecoderFileError(f"{path}: not a whole safetensors file: {brief(error, 200)}") from None
     return _metadata(path, header), tensors
 
 
-def _map_safe(path: Path, what: str, max_bytes: int, max_header_bytes: int) -> tuple[Metadata, Tensors]:
-    with _opening(path, what, max_bytes), open_regular_file(path) as file:
+def _map_safe(path: Path, label: str, max_bytes: int, max_header_bytes: int) -> tuple[Metadata, Tensors]:
+    with _opening(path, label, max_bytes), open_regular_file(path) as file:
         header = _header(path, file, max_header_bytes)
     try:
         with safe_open(path, framework="pt") as mapped:
@@ -140,7 +141,7 @@ def _map_safe(path: Path, what: str, max_bytes: int, max_header_bytes: int) -> t
 
 
 def _parse_safe(path: Path, content: bytes, max_header_bytes: int) -> tuple[Metadata, Tensors]:
-    """The library gives tensors but no metadata for bytes in memory, so that is read here."""
+    """Parses bytes in memory. The safetensors library returns no metadata for them, so this reads the header itself."""
     header = _header(path, io.BytesIO(content), max_header_bytes)
     try:
         tensors = load(content)
@@ -150,13 +151,13 @@ def _parse_safe(path: Path, content: bytes, max_header_bytes: int) -> tuple[Meta
 
 
 def _header(path: Path, file: BinaryIO, max_header_bytes: int) -> Mapping[str, Any]:
-    """Eight bytes, little-endian, give the length of the JSON behind them; the numbers follow.
+    """Reads the header. Eight bytes, little-endian, give the length of the JSON that follows; then come the values.
 
     Source: https://huggingface.co/docs/safetensors/index#format
     """
-    length = int.from_bytes(told := file.read(LENGTH_BYTES), "little")
+    length = int.from_bytes(start := file.read(HEADER_LENGTH_BYTES), "little")
     try:
-        if len(told) < LENGTH_BYTES:
+        if len(start) < HEADER_LENGTH_BYTES:
             raise ValueError("it ends before its header begins")
         if length > max_header_bytes:
             raise ValueError(f"a header of {length:,} bytes, expected {max_header_bytes:,} at most")
@@ -164,7 +165,7 @@ def _header(path: Path, file: BinaryIO, max_header_bytes: int) -> Mapping[str, A
             raise ValueError("it ends within its header")
         header = json.loads(text)
         if not isinstance(header, dict) or not text.startswith(b"{"):
-            raise ValueError("its header is no object")
+            raise ValueError("its header is not a JSON object")
     except (ValueError, RecursionError) as error:
         raise DecoderFileError(f"{path}: not a whole safetensors file: {brief(error, 200)}") from None
     return header
@@ -173,38 +174,40 @@ def _header(path: Path, file: BinaryIO, max_header_bytes: int) -> Mapping[str, A
 def _metadata(path: Path, header: Mapping[str, Any]) -> Metadata:
     metadata = header.get("__metadata__") or {}
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise DecoderFileError(f"{path}: not a whole safetensors file: its metadata should be texts by name")
+        raise DecoderFileError(f"{path}: not a whole safetensors file: expected its metadata as texts by name")
     return metadata
 
 
-def _shapes(header: Mapping[str, Any], held: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of tensors that fill `held` bytes without a gap, as the library checks it on opening the file."""
+def _shapes(header: Mapping[str, Any], value_bytes: int) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of tensors that fill `value_bytes` without a gap, as the safetensors library checks it."""
     tensors = {key: facts for key, facts in header.items() if key != "__metadata__"}
     end = 0
     for key, facts in sorted(tensors.items(), key=lambda item: item[1]["data_offsets"]):
         shape, (first, last) = facts["shape"], facts["data_offsets"]
-        if not isinstance(shape, list) or len(shape) > MAX_NDIM:
-            raise ValueError(f"tensor {key[:80]!r} has no possible shape")
+        if not isinstance(shape, list) or len(shape) > MAX_TENSOR_NDIM:
+            raise ValueError(f"tensor {key[:80]!r} has an invalid shape")
         if any(type(number) is not int or not 0 <= number < 1 << 62 for number in (*shape, first, last)):
-            raise ValueError(f"tensor {key[:80]!r} has no possible shape")
-        if first != end or last - first != prod(shape) * SIZES[facts["dtype"]]:
-            raise ValueError(f"tensor {key[:80]!r} is not where, or not as long, as its header says")
+            raise ValueError(f"tensor {key[:80]!r} has an invalid shape")
+        if first != end or last - first != prod(shape) * DTYPE_BYTES[facts["dtype"]]:
+            raise ValueError(f"tensor {key[:80]!r} has not the place or length that its header gives")
         end = last
-    if end != held:
-        raise ValueError(f"its header tells of {end:,} bytes, it has {held:,}")
+    if end != value_bytes:
+        raise ValueError(f"its header describes {end:,} bytes of values, but it has {value_bytes:,}")
     return {key: tuple(facts["shape"]) for key, facts in tensors.items()}
 
 
 def _parse_pickled(path: Path, content: bytes) -> Tensors:
-    # A web page or a pointer to a large file, saved under this name, is no reason to warn of code.
-    if not content.startswith((ZIP, PICKLE)):
-        raise DecoderFileError(f"{path}: not a whole PyTorch file: it begins like something else; get the file anew")
+    # No warning about code for a web page or a Git LFS pointer that was saved under this name.
+    if not content.startswith((ZIP_START, PICKLE_START)):
+        raise DecoderFileError(
+            f"{path}: not a whole PyTorch file: it begins like another format; download the file again"
+        )
     try:
         state = read_torch_pickle(content)
-    except BeyondTensorsError as error:
+    except UnsupportedPickleError as error:
         raise PickledFileError(
-            f"{path}: holds Python objects besides tensors ({brief(error)}), and opening them would run code; "
-            "ask for a safetensors file, or save its state dict alone"
+            f"{path}: contains Python objects besides tensors ({brief(error)}), and opening them would run code; "
+            "ask for a safetensors file, or save only its state dict"
         ) from None
     except ValueError as error:
         raise DecoderFileError(f"{path}: not a whole PyTorch file: {brief(error, 200)}") from None
@@ -214,6 +217,6 @@ def _parse_pickled(path: Path, content: bytes) -> Tensors:
         if not (isinstance(key, str) and isinstance(value, Tensor)):
             raise DecoderFileError(
                 f"{path}: expected a state dict of tensors, got {brief(key)}: {type(value).__name__} in it; "
-                "save the decoder's state dict alone"
+                "save only the decoder's state dict"
             )
     return state

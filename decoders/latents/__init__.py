@@ -1,1 +1,1 @@
-"""What latents mean: spaces, layouts and how to identify them."""
+"""Defines latent spaces and identifies the space of given latents."""

@@ -1,30 +1,32 @@
-"""Which latent space a host's latents are in, from what the host says of them."""
+"""Identifies the latent space of a host's latents from the facts that the host gives."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ...errors import ContradictionError, SpaceError
-from .space import AUDIO, NAME, LatentSpace, Spaces
+from .space import AUDIO, HOSTS, SPACE_NAME, LatentSpace, Spaces
 
 UNKNOWN = "unknown"
+# Hosts whose latent formats always give a scale, and a shift unless it is 0. The evidence of other hosts may lack both.
+HOSTS_WITH_SCALE = frozenset({"comfyui"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What a host knows of its latents; None where it does not.
+    """The facts that a host gives about its latents; None for an unknown fact.
 
     Args:
-        host: `comfyui`, `invokeai` or `diffusers`: whose names these are.
-        format_name: the name of the host's own latent format, base model type or autoencoder class.
-        channels: of the tensor that the sampler holds, packed as it is there.
-        dims: 1 audio, 2 image, 3 video.
+        host: host that uses these names, a key of `LatentSpace.hosts`.
+        format_name: the host's name for its latent format, base model type or autoencoder class.
+        channels: channels of the sampler's tensor, packed if that is packed.
+        dims: 1 for audio, 2 for images, 3 for videos.
         scale: factor from the VAE's values to the sampler's.
-        shift: subtracted from the VAE's values first.
-        downscale: picture pixels per pixel of the sampler's tensor, along one side.
-        model_type: the host's name for the model, when several share a format.
-        factors: `[C][3]`, the host's own table to RGB in -1..1, if its format carries one.
-        bias: `[3]`, its constant.
+        shift: offset that is subtracted from the VAE's values before.
+        downscale: image pixels per pixel of the sampler's tensor, along one side.
+        model_type: the host's name for the model, if several models share a format.
+        factors: `[C][3]`, the host's own table to RGB in -1..1, if its format has one.
+        bias: `[3]`, constant of that table.
     """
 
     host: str
@@ -40,21 +42,23 @@ class Evidence:
 
 
 def identify(evidence: Evidence, spaces: Spaces) -> LatentSpace:
-    """The latent space that `evidence` tells of; one made from the evidence itself if no row is meant.
+    """Returns the latent space that `evidence` describes, or `unknown(evidence)` if no row matches.
 
-    A name the host uses decides, among rows that share it the numbers do. Where they do not, or without a known name,
-    only a scale that a single row has decides: channel counts alone mean nothing, 16 is a dozen different spaces.
+    The host's name for the space decides. Among rows that share this name, the numbers decide. If they do not, or if no
+    row has the name, only a scale that a single row has decides. Channels alone decide nothing: a dozen spaces have 16.
 
     Raises:
-        ContradictionError: the name is known but the numbers are not those of its space.
+        ContradictionError: rows have this name, but none of them has these numbers.
     """
-    named = [space for space in spaces if evidence.format_name in getattr(space, evidence.host)]
+    named = [space for space in spaces if evidence.format_name in space.hosts.get(evidence.host, ())]
     fitting = [space for space in named if not contradictions(evidence, space)]
     if len(fitting) == 1:
         return fitting[0]
     if named and not fitting:
-        told = "; ".join(f"{space.name}: {', '.join(contradictions(evidence, space))}" for space in named)
-        raise ContradictionError(f"the latents are called {evidence.format_name!r} but are not ({told}). {evidence}")
+        reasons = "; ".join(f"{space.name}: {', '.join(contradictions(evidence, space))}" for space in named)
+        raise ContradictionError(
+            f"the latents are called {evidence.format_name!r}, but do not match it ({reasons}). {evidence}"
+        )
     if evidence.scale not in (None, 1.0):
         alike = [space for space in spaces if not contradictions(evidence, space)]
         if len(alike) == 1:
@@ -63,21 +67,35 @@ def identify(evidence: Evidence, spaces: Spaces) -> LatentSpace:
 
 
 def contradictions(evidence: Evidence, space: LatentSpace) -> list[str]:
-    """What `evidence` says that `space` does not, each as a phrase."""
+    """Returns one phrase for each fact in `evidence` that differs from `space`."""
     pairs = (
         ("channels", evidence.channels, {space.channels, space.packed_channels}),
         ("scale", evidence.scale, {space.scale}),
         ("shift", evidence.shift, {space.shift}),
     )
     return [
-        f"{name} {came} instead of {' or '.join(map(str, sorted(expected)))}"
-        for name, came, expected in pairs
-        if came is not None and all(abs(came - value) > 1e-6 * max(1.0, abs(value)) for value in expected)
+        f"{name} {given} instead of {' or '.join(map(str, sorted(expected)))}"
+        for name, given, expected in pairs
+        if given is not None and all(abs(given - value) > 1e-6 * max(1.0, abs(value)) for value in expected)
     ]
 
 
+def could_mean(known: LatentSpace, row: LatentSpace) -> bool:
+    """Returns whether evidence for `known` could also match `row`: they share a host's name, and the numbers agree."""
+    for host in HOSTS:
+        if not set(row.hosts.get(host, ())) & set(known.hosts.get(host, ())):
+            continue
+        for channels in {known.channels, known.packed_channels}:
+            evidence = Evidence(host=host, channels=channels)
+            if host in HOSTS_WITH_SCALE:
+                evidence = replace(evidence, scale=known.scale, shift=known.shift or None)
+            if not contradictions(evidence, row):
+                return True
+    return False
+
+
 def unknown(evidence: Evidence) -> LatentSpace:
-    """A space that no row describes, as far as the host describes it."""
+    """Creates a row for latents that no row describes, from the host's facts and defaults."""
     dims = evidence.dims or 2
     return LatentSpace(
         name=UNKNOWN,
@@ -88,33 +106,33 @@ def unknown(evidence: Evidence) -> LatentSpace:
         layout="sequence" if dims == AUDIO else "plain",
         scale=evidence.scale or 1.0,
         shift=evidence.shift or 0.0,
-        source=f"what {evidence.host} says of it",
+        source=f"facts from {evidence.host}",
     )
 
 
 def new_row(evidence: Evidence, spaces: Spaces, name: str = "", downscale: int | None = None) -> LatentSpace:
-    """A row for latents that none of `spaces` describes, which `identify` finds again by the same evidence.
+    """Creates a row for latents that none of `spaces` describes. `identify` finds it by the same evidence.
 
     Args:
-        evidence: of the host, with the name it has for them.
-        spaces: all that are known.
-        name: for the row; if empty, the host's own in lower case.
-        downscale: picture pixels per latent pixel, along one side, where that is known better than the host says it.
+        evidence: facts from the host, with the host's name for the latents.
+        spaces: all known spaces.
+        name: name of the row; if empty, the host's name in lower case.
+        downscale: image pixels per latent pixel, along one side, if known better than from the host.
 
     Raises:
-        SpaceError: there can be no such row, and why.
+        SpaceError: such a row is not possible; the message says why.
     """
     title = evidence.format_name or "unnamed latents"
     name = name.strip() or re.sub("[^a-z0-9]+", "_", title.lower()).strip("_")[:64]
-    if not NAME.fullmatch(name):
+    if not SPACE_NAME.fullmatch(name):
         raise SpaceError(
             f"expected a name in lower case letters, digits and _ for the latents of {title}, got {name!r}"
         )
     if name == UNKNOWN or name in spaces:
-        whose = f" ({spaces[name].title})" if name in spaces else ""
+        owner = f" ({spaces[name].title})" if name in spaces else ""
         raise SpaceError(
-            f"the latents of {title} are none that is known, but {name!r} is the name of others{whose}; "
-            "give them another name"
+            f"the latents of {title} are of an unknown space, but the name {name!r} is in use{owner}; "
+            "choose another name"
         )
     row = unknown(evidence)
     row = replace(
@@ -122,8 +140,8 @@ def new_row(evidence: Evidence, spaces: Spaces, name: str = "", downscale: int |
         name=name,
         title=title,
         downscale=downscale or row.downscale,
-        source=f"what {evidence.host} says of its {title}",
-        **{evidence.host: (title,)},
+        source=f"facts from {evidence.host} about {title}",
+        hosts={evidence.host: (title,)},
     )
     try:
         found = identify(evidence, Spaces((*spaces, row)))
@@ -131,7 +149,7 @@ def new_row(evidence: Evidence, spaces: Spaces, name: str = "", downscale: int |
         found = None
     if found != row:
         raise SpaceError(
-            f"what {evidence.host} says of the latents of {title} fits several spaces, so a new one would not be found "
-            "again: choose the space that they are of by its name"
+            f"the facts that {evidence.host} gives about the latents of {title} match several spaces, so a new space "
+            "could not be identified later; choose one of the known spaces by its name"
         )
     return row

@@ -1,7 +1,7 @@
-"""Layouts: how the tensor a sampler holds becomes plain latents `[B, C, T, H, W]`.
+"""Converts the tensor of a sampler to plain latents `[B, C, T, H, W]`.
 
-Each function takes the sampler's tensor and the space's channel count, and returns a view where one is possible,
-never writing to what it was given. `LAYOUTS` names them, so that a latent space carries its layout as data.
+Each function takes the sampler's tensor and the channels of the space. It returns a view where possible, and never
+writes to its input. `LAYOUTS` maps names to functions, so that a latent space can store its layout as data.
 """
 
 from collections.abc import Callable
@@ -11,23 +11,23 @@ from torch import Tensor
 
 from ...errors import LatentsError
 
-PATCH = 2
+PATCH_SIDE = 2
 
 
 def plain(latents: Tensor, channels: int) -> Tensor:
-    """`[B, C, H, W]` or `[B, C, T, H, W]`, as most samplers hold them."""
-    expect("[B, C, H, W] or [B, C, T, H, W]", latents, channels, ndims=(4, 5))
+    """Most samplers: `[B, C, H, W]` or `[B, C, T, H, W]`."""
+    _expect("[B, C, H, W] or [B, C, T, H, W]", latents, channels, ndims=(4, 5))
     return latents if latents.ndim == 5 else latents.unsqueeze(2)
 
 
 def patched(latents: Tensor, channels: int) -> Tensor:
-    """FLUX.2: `[B, C*4, h, w]` holds 2x2 patches, channel = c*4 + py*2 + px. Unpacked `[B, C, H, W]` is taken as well.
+    """FLUX.2: `[B, C*4, h, w]` holds 2x2 patches, channel = c*4 + py*2 + px. Also accepts unpacked `[B, C, H, W]`.
 
     Source: ComfyUI 0.33 `comfy/latent_formats.py`, `Flux2.latent_rgb_factors_reshape`.
     """
-    if latents.ndim == 4 and latents.shape[1] == channels * PATCH**2 and latents.numel():
-        return torch.pixel_shuffle(latents, PATCH).unsqueeze(2)
-    expect("[B, C*4, h, w], [B, C, H, W] or [B, C, T, H, W]", latents, channels, ndims=(4, 5))
+    if latents.ndim == 4 and latents.shape[1] == channels * PATCH_SIDE**2 and latents.numel():
+        return torch.pixel_shuffle(latents, PATCH_SIDE).unsqueeze(2)
+    _expect("[B, C*4, h, w], [B, C, H, W] or [B, C, T, H, W]", latents, channels, ndims=(4, 5))
     return plain(latents, channels)
 
 
@@ -39,30 +39,30 @@ def frame_pairs(latents: Tensor, channels: int) -> Tensor:
     if latents.ndim == 5 and latents.shape[1] == channels * 2 and latents.numel():
         first, second = latents.chunk(2, dim=1)
         return torch.stack((first, second), dim=3).flatten(2, 3)[:, :, 1:]
-    expect("[B, C*2, T, H, W] or [B, C, T, H, W]", latents, channels, ndims=(5,))
+    _expect("[B, C*2, T, H, W] or [B, C, T, H, W]", latents, channels, ndims=(5,))
     return latents
 
 
 def sequence(latents: Tensor, channels: int) -> Tensor:
     """Audio and token sequences: `[B, C, L]` becomes `[B, C, 1, 1, L]`."""
-    expect("[B, C, L]", latents, channels, ndims=(3,))
+    _expect("[B, C, L]", latents, channels, ndims=(3,))
     return latents[:, :, None, None, :]
 
 
 def bands(latents: Tensor, channels: int) -> Tensor:
-    """ACE-Step audio: `[B, C, F, L]` becomes `[B, C*F, 1, 1, L]`, every channel and frequency band a row."""
-    expect("[B, C, F, L]", latents, channels, ndims=(4,))
+    """ACE-Step audio: `[B, C, F, L]` becomes `[B, C*F, 1, 1, L]`, one row per channel and frequency band."""
+    _expect("[B, C, F, L]", latents, channels, ndims=(4,))
     return latents.flatten(1, 2)[:, :, None, None, :]
 
 
 def tokens(latents: Tensor, channels: int) -> Tensor:
     """Point sets: `[B, N, C]` or `[N, C]` becomes `[B, C, 1, 1, N]`.
 
-    So do `[B, C, N, 1]` and the coarse grid `[B, C, D, H, W]`, as ComfyUI samples the later and the first stage of
-    TRELLIS.2. Source: ComfyUI 0.33 `comfy_extras/nodes_trellis2.py` and `nodes_triposplat.py`.
+    Also accepts `[B, C, N, 1]` and the coarse grid `[B, C, D, H, W]`: ComfyUI samples the later stages and the first
+    stage of TRELLIS.2 so. Source: ComfyUI 0.33 `comfy_extras/nodes_trellis2.py` and `nodes_triposplat.py`.
     """
     last = latents.ndim in (2, 3)
-    expect(
+    _expect(
         "[B, N, C], [N, C], [B, C, N, 1] or [B, C, D, H, W]",
         latents,
         channels,
@@ -85,8 +85,8 @@ LAYOUTS: dict[str, Callable[[Tensor, int], Tensor]] = {
 }
 
 
-def expect(form: str, latents: Tensor, channels: int, *, ndims: tuple[int, ...], axis: int = 1) -> None:
-    """Raises `LatentsError` unless `latents` has one of `ndims` axes, `channels` along `axis` and no empty axis."""
+def _expect(form: str, latents: Tensor, channels: int, *, ndims: tuple[int, ...], axis: int = 1) -> None:
+    """Raises `LatentsError` unless `latents` has `ndims` axes, `channels` along `axis` and at least one value."""
     if latents.ndim in ndims and latents.shape[axis] == channels and latents.numel():
         return
     raise LatentsError(f"expected {form} with C = {channels}, got {list(latents.shape)}")

@@ -1,6 +1,6 @@
-"""Latent spaces: what a sampler's values mean.
+"""The description of one latent space: what the values of a sampler mean.
 
-The VAE decides the colours, and many model families share one, so the row here is the space, not the family.
+The VAE determines the colors, and many model families share one VAE. So a row describes a space, not a model family.
 """
 
 import math
@@ -16,37 +16,40 @@ from ...errors import LatentsError, UnknownSpaceError
 from .layouts import LAYOUTS
 
 AUDIO, IMAGE, VIDEO = 1, 2, 3
-NAME = re.compile("[a-z0-9][a-z0-9_]{0,63}")  # it becomes part of file names
-# Of any VAE; a row may come with somebody's file, and pictures are made as large as it says.
+HOSTS = ("comfyui", "invokeai", "diffusers")  # keys of `LatentSpace.hosts`; in files they are keys of the row itself
+SPACE_NAME = re.compile("[a-z0-9][a-z0-9_]{0,63}")  # it becomes part of file names
+# Limits for any VAE. A row may come from a downloaded file, and it sets the size of the images.
 MAX_CHANNELS = 4096
 MAX_STRIDE = 128
-MAX_FPS = 1000
+MAX_SPACE_FPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSpace:
-    """One latent space. A row without a source does not construct.
+    """One latent space. A row without a source raises `ValueError`.
 
-    `scale`, `shift`, `mean` and `std` say how *model space*, the values a sampler holds, follows from the VAE's own:
+    `scale`, `shift`, `mean` and `std` define *model space*, the values that a sampler works on, from the VAE's values:
     `model = (vae - shift - mean) * scale / std`.
 
     Args:
-        name: short and lower case, such as `flux2`.
-        title: what people call it.
-        channels: of one latent pixel, unpacked.
-        dims: 1 audio or tokens, 2 image, 3 video.
-        downscale: picture pixels per latent pixel, along one side.
+        name: short name in lower case, such as `flux2`.
+        title: common name, for the user.
+        channels: channels of one latent pixel, unpacked.
+        dims: 1 for audio or tokens, 2 for images, 3 for videos.
+        downscale: image pixels per latent pixel, along one side.
         frame_stride: frames per latent frame; 1 for images.
-        fps: frames per second of the videos that its models make; None where there is no such number.
-        layout: a name in `LAYOUTS`: how the sampler's tensor is laid out.
-        packed: channels of the sampler's tensor, where the layout makes them differ from `channels`.
-        comfyui: names of the latent format classes of ComfyUI that are this space.
-        invokeai: values of InvokeAI's `BaseModelType` that are this space.
-        diffusers: `Class` or `Class:pipeline prefix` of diffusers' autoencoders that are this space.
-        files: how the names of published decoder files of this space begin, in hosts' folders. A file's content says
-            what it is; where the content fits several spaces (TAESD and TAESDXL differ in nothing but their values),
-            only its name says which.
-        source: where the numbers come from.
+        fps: frames per second of the videos that its models generate; None if its models differ, or for no video.
+        layout: name in `LAYOUTS` of the sampler tensor's layout.
+        packed: channels of the sampler's tensor, if the layout makes them differ from `channels`; else 0.
+        scale: factor from the VAE's values to model space.
+        shift: offset that is subtracted from the VAE's values.
+        mean: further offset per channel, or None.
+        std: further divisor per channel, or None.
+        hosts: names that each of `HOSTS` uses for this space: latent format classes of ComfyUI, values of InvokeAI's
+            `BaseModelType`, autoencoders of diffusers as `Class` or `Class:pipeline prefix`.
+        files: beginnings of the file names under which decoders of this space are published. The content of a file has
+            priority. Where it fits several spaces (TAESD and TAESDXL differ only in their weights), the name decides.
+        source: where the numbers were published.
     """
 
     name: str
@@ -62,25 +65,26 @@ class LatentSpace:
     shift: float = 0.0
     mean: tuple[float, ...] | None = field(default=None, repr=False)
     std: tuple[float, ...] | None = field(default=None, repr=False)
-    comfyui: tuple[str, ...] = ()
-    invokeai: tuple[str, ...] = ()
-    diffusers: tuple[str, ...] = ()
+    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     files: tuple[str, ...] = ()
     source: str
 
     def __post_init__(self) -> None:
         if not self.source:
-            raise ValueError(f"latent space {self.name!r} needs a source: say where its numbers come from")
-        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise ValueError(f"latent space {self.name!r} needs a source: say where its numbers were published")
+        if not isinstance(self.name, str) or not SPACE_NAME.fullmatch(self.name):
             raise ValueError(f"expected a latent space's name in lower case letters, digits and _, got {self.name!r}")
         if not all(isinstance(text, str) and text.isprintable() for text in (self.title, self.source)):
-            raise ValueError(f"latent space {self.name!r}: expected title and source as texts of one line")
-        for told in ("comfyui", "invokeai", "diffusers", "files"):
-            names = getattr(self, told)
+            raise ValueError(f"latent space {self.name!r}: expected title and source as one line of text each")
+        if unknown := self.hosts.keys() - set(HOSTS):
+            raise ValueError(f"latent space {self.name!r}: expected hosts among {', '.join(HOSTS)}, got {unknown}")
+        for key, names in {**self.hosts, "files": self.files}.items():
             if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
-                raise ValueError(f"latent space {self.name!r}: expected {told} as a list of names, got {names!r}")
+                raise ValueError(f"latent space {self.name!r}: expected {key} as a list of names, got {names!r}")
         if self.layout not in LAYOUTS:
-            raise ValueError(f"latent space {self.name!r}: layout {self.layout!r} is none of {', '.join(LAYOUTS)}")
+            raise ValueError(
+                f"latent space {self.name!r}: expected a layout among {', '.join(LAYOUTS)}, got {self.layout!r}"
+            )
         self._expect_numbers()
 
     def _expect_numbers(self) -> None:
@@ -90,8 +94,10 @@ class LatentSpace:
             count = getattr(self, name)
             if type(count) is not int or not 1 <= count <= most:
                 raise ValueError(f"latent space {self.name!r}: expected {name} of 1 to {most}, got {count!r}")
-        if self.fps is not None and not (_finite(self.fps) and 0 < self.fps <= MAX_FPS):
-            raise ValueError(f"latent space {self.name!r}: expected fps above 0 up to {MAX_FPS}, got {self.fps!r}")
+        if self.fps is not None and not (_finite(self.fps) and 0 < self.fps <= MAX_SPACE_FPS):
+            raise ValueError(
+                f"latent space {self.name!r}: expected fps above 0 up to {MAX_SPACE_FPS}, got {self.fps!r}"
+            )
         if not (_finite(self.scale) and self.scale and _finite(self.shift)):
             raise ValueError(
                 f"latent space {self.name!r}: expected a scale and a shift, got {self.scale!r}, {self.shift!r}"
@@ -104,57 +110,64 @@ class LatentSpace:
                     f"latent space {self.name!r}: {name} has {len(values)} values for {self.channels} channels"
                 )
             if not all(_finite(value) and (value > 0 or name == "mean") for value in values):
-                raise ValueError(f"latent space {self.name!r}: {name} holds {values}, not all of them numbers for it")
+                raise ValueError(f"latent space {self.name!r}: {name} holds {values}, expected finite numbers for it")
 
     @property
     def packed_channels(self) -> int:
-        """Channels of the tensor that a sampler holds."""
+        """Channels of the sampler's tensor."""
         return self.packed or self.channels
 
     @property
     def values(self) -> tuple[Any, ...]:
-        """What the numbers in its latents mean: equal for two rows of one space, whatever else they say."""
+        """The fields that give latents their meaning. Two rows of one space have equal `values`."""
         return (self.channels, self.packed_channels, self.layout, self.scale, self.shift, self.mean, self.std)
 
     def facts(self) -> dict[str, Any]:
-        """What makes the row, as JSON can hold it; without what is as it is anyway."""
-        unsaid = {row.name: row.default for row in fields(self)}
-        return {name: value for name, value in asdict(self).items() if value != unsaid[name]}
+        """Returns the row as JSON data, without default values; the names of each host have a key of their own."""
+        defaults = {row.name: row.default for row in fields(self)}
+        facts: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            if name == "hosts":
+                facts |= {host: value[host] for host in HOSTS if value.get(host)}
+            elif value != defaults[name]:
+                facts[name] = value
+        return facts
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "LatentSpace":
-        """The row that `facts()` told of.
+        """Creates the row from the result of `facts()`.
 
         Raises:
-            TypeError, ValueError: they make no row.
+            TypeError, ValueError: the facts do not describe a row.
         """
         if not isinstance(facts, Mapping):
             raise TypeError(f"expected the facts of a latent space by name, got {type(facts).__name__}")
-        rows: dict[str, Any] = {
+        row: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()
         }
-        return cls(**rows)
+        hosts = {host: row.pop(host) for host in HOSTS if host in row}
+        return cls(hosts=hosts, **row)
 
     def unpack(self, latents: Tensor) -> Tensor:
-        """The sampler's tensor as plain latents `[B, C, T, H, W]`; a view where possible, never a write.
+        """Unpacks the sampler's tensor to plain latents `[B, C, T, H, W]`: a view where possible, never in place.
 
         Raises:
-            LatentsError: the tensor does not have this space's shape.
+            LatentsError: the tensor does not have the shape of this space.
         """
         try:
             return LAYOUTS[self.layout](latents, self.channels)
         except LatentsError as error:
             raise LatentsError(
-                f"latents of {self.title} ({self.name}): {error}. Name the space they are really of."
+                f"latents of {self.title} ({self.name}): {error}. Choose the latent space that they belong to."
             ) from None
 
     def to_model(self, vae_latents: Tensor) -> Tensor:
-        """The VAE's own latents `[B, C, ...]` as model space."""
+        """Converts the VAE's latents `[B, C, ...]` to model space."""
         gain, offset = self._affine(vae_latents)
         return (vae_latents - offset) * gain
 
     def to_vae(self, latents: Tensor) -> Tensor:
-        """Model space latents `[B, C, ...]` as the VAE's own."""
+        """Converts model space latents `[B, C, ...]` to the VAE's latents."""
         gain, offset = self._affine(latents)
         return latents / gain + offset
 
@@ -166,7 +179,7 @@ class LatentSpace:
 
 
 class Spaces:
-    """The latent spaces at hand, by name and by the names that hosts use."""
+    """The available latent spaces, by name."""
 
     def __init__(self, rows: tuple[LatentSpace, ...]) -> None:
         self._rows = {row.name: row for row in rows}

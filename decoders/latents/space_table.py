@@ -1,6 +1,6 @@
-"""The latent spaces that Safelight knows: every number with its address.
+"""The table of latent spaces that Safelight knows, with a source for each number.
 
-Where hosts share a VAE they share a row. A host's name stands in a row only if that host's own code says so:
+Hosts that share a VAE share a row. A row has a host's name only if the code of that host confirms it:
 InvokeAI's in `app/util/step_callback.py` and in the `*_denoise.py` and `*_latents_to_image.py` of its nodes
 (https://github.com/invoke-ai/InvokeAI/tree/8e71a8a519399d6db32054ae9afc7c6c4e2355af/invokeai/app), diffusers' in its
 autoencoders' defaults and in the pipelines that use them.
@@ -10,8 +10,9 @@ from .space import AUDIO, VIDEO, LatentSpace, Spaces
 
 COMFYUI = "patientx/ComfyUI-Zluda@8622f33e8dedf079fe5cedab15b3d2284113c555:comfy/latent_formats.py"  # ComfyUI 0.33.0
 DIFFUSERS = "huggingface/diffusers@v0.42.1:src/diffusers/models/autoencoders"
+PIXEL_SPACE = "pixels"
 
-# One value per line would bury the rows.
+# One value per line would hide the rows.
 # fmt: off
 PLAYGROUND25_MEAN = (
     -1.6574, 1.886, -1.383, 2.5155,
@@ -101,21 +102,23 @@ QWEN_IMAGE21_STD = (
 
 SPACES = Spaces(
     (
-        # Pictures
+        # Images
         LatentSpace(
             name="sd1",
             title="Stable Diffusion 1 and 2",
             channels=4,
             scale=0.18215,
-            comfyui=("SD15",),
-            invokeai=("sd-1", "sd-2"),
-            # Stable Video Diffusion's, and the larger and the consistency decoder: new decoders, the same latents.
-            diffusers=(
-                "AutoencoderKL",
-                "AsymmetricAutoencoderKL",
-                "AutoencoderKLTemporalDecoder",
-                "ConsistencyDecoderVAE",
-            ),
+            hosts={
+                "comfyui": ("SD15",),
+                "invokeai": ("sd-1", "sd-2"),
+                # Stable Video Diffusion, and the asymmetric and the consistency decoder, use the same latents.
+                "diffusers": (
+                    "AutoencoderKL",
+                    "AsymmetricAutoencoderKL",
+                    "AutoencoderKLTemporalDecoder",
+                    "ConsistencyDecoderVAE",
+                ),
+            },
             files=("taesd_decoder",),
             source=COMFYUI,
         ),
@@ -124,9 +127,7 @@ SPACES = Spaces(
             title="Stable Diffusion XL",
             channels=4,
             scale=0.13025,
-            comfyui=("SDXL",),
-            invokeai=("sdxl", "sdxl-refiner"),
-            diffusers=("AutoencoderKL",),
+            hosts={"comfyui": ("SDXL",), "invokeai": ("sdxl", "sdxl-refiner"), "diffusers": ("AutoencoderKL",)},
             files=("taesdxl_decoder", "vaeapprox-sdxl"),
             source=COMFYUI,
         ),
@@ -137,18 +138,16 @@ SPACES = Spaces(
             scale=0.5,
             mean=PLAYGROUND25_MEAN,
             std=PLAYGROUND25_STD,
-            comfyui=("SDXL_Playground_2_5",),
-            diffusers=("AutoencoderKL",),
+            hosts={"comfyui": ("SDXL_Playground_2_5",), "diffusers": ("AutoencoderKL",)},
             source=COMFYUI,
         ),
         LatentSpace(
             name="sd_x4",
             title="Stable Diffusion x4 upscaler",
             channels=4,
-            downscale=4,  # comfy_extras/nodes_sdupscale.py; the format itself keeps its parent's 8
+            downscale=4,  # comfy_extras/nodes_sdupscale.py; the format inherits 8
             scale=0.08333,
-            comfyui=("SD_X4",),
-            diffusers=("AutoencoderKL",),
+            hosts={"comfyui": ("SD_X4",), "diffusers": ("AutoencoderKL",)},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -156,7 +155,7 @@ SPACES = Spaces(
             title="Stable Cascade, stage C",
             channels=16,
             downscale=42,
-            comfyui=("SC_Prior",),
+            hosts={"comfyui": ("SC_Prior",)},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -165,7 +164,7 @@ SPACES = Spaces(
             channels=4,
             downscale=4,
             scale=1.0 / 0.43,
-            comfyui=("SC_B",),
+            hosts={"comfyui": ("SC_B",)},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -174,9 +173,7 @@ SPACES = Spaces(
             channels=16,
             scale=1.5305,
             shift=0.0609,
-            comfyui=("SD3",),
-            invokeai=("sd-3",),
-            diffusers=("AutoencoderKL",),
+            hosts={"comfyui": ("SD3",), "invokeai": ("sd-3",), "diffusers": ("AutoencoderKL",)},
             files=("taesd3_decoder", "vaeapprox-sd3"),
             source=COMFYUI,
         ),
@@ -186,9 +183,7 @@ SPACES = Spaces(
             channels=16,
             scale=0.3611,
             shift=0.1159,
-            comfyui=("Flux",),
-            invokeai=("flux", "z-image"),
-            diffusers=("AutoencoderKL",),
+            hosts={"comfyui": ("Flux",), "invokeai": ("flux", "z-image"), "diffusers": ("AutoencoderKL",)},
             files=("taef1_decoder",),
             source=COMFYUI,
         ),
@@ -198,10 +193,8 @@ SPACES = Spaces(
             channels=32,
             layout="patched",
             packed=128,
-            # What is sampled has been through the VAE's batch norm, in all three hosts.
-            comfyui=("Flux2",),
-            invokeai=("flux2", "ernie-image"),
-            diffusers=("AutoencoderKLFlux2",),
+            # In all three hosts, model space is the output of the VAE's batch norm.
+            hosts={"comfyui": ("Flux2",), "invokeai": ("flux2", "ernie-image"), "diffusers": ("AutoencoderKLFlux2",)},
             files=("taef2_decoder",),
             source=COMFYUI,
         ),
@@ -211,7 +204,7 @@ SPACES = Spaces(
             channels=32,
             downscale=32,
             scale=0.41407,
-            diffusers=("AutoencoderDC",),
+            hosts={"diffusers": ("AutoencoderDC",)},
             files=("taesana_decoder",),
             source="huggingface/diffusers@f7c4706f7992142a8afe61a6d7e1349527c41cce:scripts/convert_dcae_to_diffusers.py",
         ),
@@ -219,9 +212,11 @@ SPACES = Spaces(
             name="cogview4",
             title="CogView 4",
             channels=16,
-            invokeai=("cogview4",),
-            # A scale of 1 is no evidence, so the class alone does not tell.
-            diffusers=("AutoencoderKL:CogView4",),
+            hosts={
+                "invokeai": ("cogview4",),
+                # A scale of 1 is no evidence, so the class alone cannot identify the space.
+                "diffusers": ("AutoencoderKL:CogView4",),
+            },
             source=(
                 "huggingface/diffusers@2640bcf60b17a54d20e68430cdf9cccb9c0a648a:scripts/convert_cogview4_to_diffusers.py"
             ),
@@ -232,8 +227,7 @@ SPACES = Spaces(
             channels=64,
             downscale=32,
             scale=0.75289,
-            comfyui=("HunyuanImage21",),
-            diffusers=("AutoencoderKLHunyuanImage",),
+            hosts={"comfyui": ("HunyuanImage21",), "diffusers": ("AutoencoderKLHunyuanImage",)},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -241,13 +235,12 @@ SPACES = Spaces(
             title="HunyuanImage 2.1 refiner",
             channels=32,
             dims=VIDEO,
-            downscale=16,  # AutoencoderKLHunyuanImageRefiner; ComfyUI's format keeps its parent's 8 and no stride
+            downscale=16,  # AutoencoderKLHunyuanImageRefiner; ComfyUI's format inherits 8 and has no stride
             frame_stride=4,
             layout="frame_pairs",
             packed=64,
             scale=1.03682,
-            comfyui=("HunyuanImage21Refiner",),
-            diffusers=("AutoencoderKLHunyuanImageRefiner",),
+            hosts={"comfyui": ("HunyuanImage21Refiner",), "diffusers": ("AutoencoderKLHunyuanImageRefiner",)},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -257,15 +250,15 @@ SPACES = Spaces(
             downscale=16,
             mean=QWEN_IMAGE21_MEAN,
             std=QWEN_IMAGE21_STD,
-            diffusers=("AutoencoderKLQwenImage21",),
+            hosts={"diffusers": ("AutoencoderKLQwenImage21",)},
             source=f"{DIFFUSERS}/autoencoder_kl_qwenimage21.py",
         ),
         LatentSpace(
-            name="pixels",
+            name=PIXEL_SPACE,
             title="Pixels, without a VAE",
             channels=3,
             downscale=1,
-            comfyui=("ChromaRadiance", "ZImagePixelSpace", "HiDreamO1Pixel", "PixelDiTPixel"),
+            hosts={"comfyui": ("ChromaRadiance", "ZImagePixelSpace", "HiDreamO1Pixel", "PixelDiTPixel")},
             source=COMFYUI,
         ),
         # Videos
@@ -278,8 +271,7 @@ SPACES = Spaces(
             fps=30,  # https://huggingface.co/docs/diffusers/api/pipelines/mochi
             mean=MOCHI_MEAN,
             std=MOCHI_STD,
-            comfyui=("Mochi",),
-            diffusers=("AutoencoderKLMochi",),
+            hosts={"comfyui": ("Mochi",), "diffusers": ("AutoencoderKLMochi",)},
             files=("taem1",),
             source=COMFYUI,
         ),
@@ -291,8 +283,7 @@ SPACES = Spaces(
             downscale=32,
             frame_stride=8,
             fps=25,  # comfy/model_base.py, LTXV; diffusers pipelines/ltx
-            comfyui=("LTXV",),
-            diffusers=("AutoencoderKLLTXVideo",),
+            hosts={"comfyui": ("LTXV",), "diffusers": ("AutoencoderKLLTXVideo",)},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -303,8 +294,7 @@ SPACES = Spaces(
             downscale=32,
             frame_stride=8,
             fps=24,  # diffusers pipelines/ltx2/pipeline_ltx2.py
-            comfyui=("LTXAV",),
-            diffusers=("AutoencoderKLLTX2Video", "LTX2VideoDiffusionDecoderModel"),
+            hosts={"comfyui": ("LTXAV",), "diffusers": ("AutoencoderKLLTX2Video", "LTX2VideoDiffusionDecoderModel")},
             files=("taeltx",),
             source=COMFYUI,
         ),
@@ -316,9 +306,8 @@ SPACES = Spaces(
             downscale=16,
             frame_stride=4,
             fps=24,  # comfy_extras/nodes_minimax_h3.py
-            packed=32,  # MiniMaxH3AV names the larger of its two streams: 24 channels of video, 32 of audio
-            comfyui=("MiniMaxH3Video", "MiniMaxH3AV"),
-            diffusers=("AutoencoderKLMiniMaxH3",),
+            packed=32,  # MiniMaxH3AV gives the larger of its two streams: 24 channels of video, 32 of audio
+            hosts={"comfyui": ("MiniMaxH3Video", "MiniMaxH3AV"), "diffusers": ("AutoencoderKLMiniMaxH3",)},
             files=("taeh3",),
             source=COMFYUI,
         ),
@@ -330,8 +319,7 @@ SPACES = Spaces(
             frame_stride=4,
             fps=24,  # https://github.com/Tencent/HunyuanVideo/blob/719c5db/sample_video.py
             scale=0.476986,
-            comfyui=("HunyuanVideo",),
-            diffusers=("AutoencoderKLHunyuanVideo",),
+            hosts={"comfyui": ("HunyuanVideo",), "diffusers": ("AutoencoderKLHunyuanVideo",)},
             files=("taehv.",),
             source=COMFYUI,
         ),
@@ -344,8 +332,7 @@ SPACES = Spaces(
             frame_stride=4,
             fps=24,  # diffusers pipelines/hunyuan_video1_5/pipeline_hunyuan_video1_5_image2video.py
             scale=1.03682,
-            comfyui=("HunyuanVideo15",),
-            diffusers=("AutoencoderKLHunyuanVideo15",),
+            hosts={"comfyui": ("HunyuanVideo15",), "diffusers": ("AutoencoderKLHunyuanVideo15",)},
             files=("taehv1_5", "lighttaehy1_5"),
             source=COMFYUI,
         ),
@@ -356,8 +343,7 @@ SPACES = Spaces(
             dims=VIDEO,
             frame_stride=8,
             fps=24,  # comfy/ldm/cosmos/position_embedding.py, base_fps
-            comfyui=("Cosmos1CV8x8x8",),
-            diffusers=("AutoencoderKLCosmos",),
+            hosts={"comfyui": ("Cosmos1CV8x8x8",), "diffusers": ("AutoencoderKLCosmos",)},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -369,9 +355,11 @@ SPACES = Spaces(
             fps=16,  # diffusers pipelines/wan/pipeline_wan.py
             mean=WAN21_MEAN,
             std=WAN21_STD,
-            comfyui=("Wan21",),
-            invokeai=("wan", "qwen-image", "anima", "krea-2"),
-            diffusers=("AutoencoderKLWan", "AutoencoderKLQwenImage"),
+            hosts={
+                "comfyui": ("Wan21",),
+                "invokeai": ("wan", "qwen-image", "anima", "krea-2"),
+                "diffusers": ("AutoencoderKLWan", "AutoencoderKLQwenImage"),
+            },
             files=("taew2_1", "lighttaew2_1"),
             source=COMFYUI,
         ),
@@ -385,9 +373,7 @@ SPACES = Spaces(
             fps=24,  # Wan-Video/Wan2.2: wan/configs/wan_ti2v_5B.py, sample_fps
             mean=WAN22_MEAN,
             std=WAN22_STD,
-            comfyui=("Wan22",),
-            invokeai=("wan",),
-            diffusers=("AutoencoderKLWan",),
+            hosts={"comfyui": ("Wan22",), "invokeai": ("wan",), "diffusers": ("AutoencoderKLWan",)},
             files=("taew2_2", "lighttaew2_2"),
             source=COMFYUI,
         ),
@@ -399,8 +385,7 @@ SPACES = Spaces(
             frame_stride=4,
             fps=8,  # diffusers pipelines/cogvideo/pipeline_cogvideox.py
             scale=1.15258426,
-            comfyui=("CogVideoX",),
-            diffusers=("AutoencoderKLCogVideoX",),
+            hosts={"comfyui": ("CogVideoX",), "diffusers": ("AutoencoderKLCogVideoX",)},
             files=("taecvx",),
             source=COMFYUI,
         ),
@@ -410,10 +395,9 @@ SPACES = Spaces(
             channels=16,
             dims=VIDEO,
             frame_stride=4,
-            # 5B makes 8 frames a second, 1.5 makes 16: the space does not tell.
+            # No fps: 5B generates 8 frames a second, 1.5 generates 16.
             scale=0.7,
-            comfyui=("CogVideoX1_5",),
-            diffusers=("AutoencoderKLCogVideoX",),
+            hosts={"comfyui": ("CogVideoX1_5",), "diffusers": ("AutoencoderKLCogVideoX",)},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -421,8 +405,8 @@ SPACES = Spaces(
             title="SeedVR2",
             channels=16,
             dims=VIDEO,
-            frame_stride=4,  # comfy_extras/nodes_seedvr.py; the format itself keeps its parent's 1
-            comfyui=("SeedVR2",),
+            frame_stride=4,  # comfy_extras/nodes_seedvr.py; the format inherits 1
+            hosts={"comfyui": ("SeedVR2",)},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -433,7 +417,7 @@ SPACES = Spaces(
             frame_stride=4,
             fps=15,  # diffusers pipelines/allegro/pipeline_allegro.py
             scale=0.13,
-            diffusers=("AutoencoderKLAllegro",),
+            hosts={"diffusers": ("AutoencoderKLAllegro",)},
             source=f"{DIFFUSERS}/autoencoder_kl_allegro.py",
         ),
         LatentSpace(
@@ -444,7 +428,7 @@ SPACES = Spaces(
             frame_stride=4,
             fps=8,  # diffusers pipelines/easyanimate/pipeline_easyanimate.py
             scale=0.7125,
-            diffusers=("AutoencoderKLMagvit",),
+            hosts={"diffusers": ("AutoencoderKLMagvit",)},
             source=f"{DIFFUSERS}/autoencoder_kl_magvit.py",
         ),
         LatentSpace(
@@ -456,10 +440,10 @@ SPACES = Spaces(
             frame_stride=4,
             fps=24,  # diffusers pipelines/kandinsky6/pipeline_kandinsky6_sr.py
             scale=0.910344004631042,
-            diffusers=("Kandinsky6SRVAE",),
+            hosts={"diffusers": ("Kandinsky6SRVAE",)},
             source=f"{DIFFUSERS}/autoencoder_kandinsky6_sr.py",
         ),
-        # Audio: nothing has a size in pixels
+        # Audio, without a size in pixels
         LatentSpace(
             name="stable_audio1",
             title="Stable Audio 1",
@@ -467,8 +451,7 @@ SPACES = Spaces(
             dims=AUDIO,
             downscale=1,
             layout="sequence",
-            comfyui=("StableAudio1",),
-            diffusers=("AutoencoderOobleck", "AutoencoderOobleck:StableAudio"),
+            hosts={"comfyui": ("StableAudio1",), "diffusers": ("AutoencoderOobleck", "AutoencoderOobleck:StableAudio")},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -478,18 +461,17 @@ SPACES = Spaces(
             dims=AUDIO,
             downscale=1,
             layout="sequence",
-            comfyui=("StableAudio3",),
-            diffusers=("AutoencoderSAME",),
+            hosts={"comfyui": ("StableAudio3",), "diffusers": ("AutoencoderSAME",)},
             source=COMFYUI,
         ),
         LatentSpace(
             name="ace_audio",
             title="ACE-Step",
             channels=8,
-            dims=AUDIO,  # the format says 2, of which one axis is 16 frequency bands
+            dims=AUDIO,  # the format has 2, but one axis is 16 frequency bands
             downscale=1,
             layout="bands",
-            comfyui=("ACEAudio",),
+            hosts={"comfyui": ("ACEAudio",)},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -499,8 +481,7 @@ SPACES = Spaces(
             dims=AUDIO,
             downscale=1,
             layout="sequence",
-            comfyui=("ACEAudio15",),
-            diffusers=("AutoencoderOobleck", "AutoencoderOobleck:AceStep"),
+            hosts={"comfyui": ("ACEAudio15",), "diffusers": ("AutoencoderOobleck", "AutoencoderOobleck:AceStep")},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -510,8 +491,7 @@ SPACES = Spaces(
             dims=AUDIO,
             downscale=1,
             layout="sequence",
-            comfyui=("MiniMaxMusic3",),
-            diffusers=("MiniMaxMusic3Vocoder",),
+            hosts={"comfyui": ("MiniMaxMusic3",), "diffusers": ("MiniMaxMusic3Vocoder",)},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -521,7 +501,7 @@ SPACES = Spaces(
             dims=AUDIO,
             downscale=1,
             layout="tokens",
-            diffusers=("LongCatAudioDiTVae",),
+            hosts={"diffusers": ("LongCatAudioDiTVae",)},
             source=f"{DIFFUSERS}/autoencoder_longcat_audio_dit.py",
         ),
         LatentSpace(
@@ -532,10 +512,10 @@ SPACES = Spaces(
             downscale=1,
             layout="tokens",
             scale=0.417,
-            diffusers=("MMAudioVAE",),
+            hosts={"diffusers": ("MMAudioVAE",)},
             source=f"{DIFFUSERS}/autoencoder_mmaudio.py",
         ),
-        # Shapes: sets of tokens, or grids too coarse to be seen
+        # 3D shapes: sets of tokens, or grids too coarse for an image
         LatentSpace(
             name="hunyuan3d2",
             title="Hunyuan3D 2",
@@ -544,7 +524,7 @@ SPACES = Spaces(
             downscale=1,
             layout="sequence",
             scale=0.9990943042622529,
-            comfyui=("Hunyuan3Dv2",),
+            hosts={"comfyui": ("Hunyuan3Dv2",)},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -555,7 +535,7 @@ SPACES = Spaces(
             downscale=1,
             layout="sequence",
             scale=1.0039506158752403,
-            comfyui=("Hunyuan3Dv2_1",),
+            hosts={"comfyui": ("Hunyuan3Dv2_1",)},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -566,7 +546,7 @@ SPACES = Spaces(
             downscale=1,
             layout="sequence",
             scale=1.0188137142395404,
-            comfyui=("Hunyuan3Dv2mini",),
+            hosts={"comfyui": ("Hunyuan3Dv2mini",)},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -576,7 +556,7 @@ SPACES = Spaces(
             dims=AUDIO,
             downscale=1,
             layout="tokens",
-            comfyui=("TripoSplat",),
+            hosts={"comfyui": ("TripoSplat",)},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -586,8 +566,8 @@ SPACES = Spaces(
             dims=AUDIO,
             downscale=1,
             layout="tokens",
-            # The first is what ComfyUI calls all three stages while it samples; the second has no numbers of its own.
-            comfyui=("Trellis2", "Trellis2SLAT"),
+            # ComfyUI samples all three stages under the first name; the second name has no numbers of its own.
+            hosts={"comfyui": ("Trellis2", "Trellis2SLAT")},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -599,7 +579,7 @@ SPACES = Spaces(
             layout="tokens",
             mean=TRELLIS2_SHAPE_MEAN,
             std=TRELLIS2_SHAPE_STD,
-            comfyui=("Trellis2ShapeSLAT",),
+            hosts={"comfyui": ("Trellis2ShapeSLAT",)},
             source=COMFYUI,
         ),
         LatentSpace(
@@ -611,7 +591,7 @@ SPACES = Spaces(
             layout="tokens",
             mean=TRELLIS2_TEXTURE_MEAN,
             std=TRELLIS2_TEXTURE_STD,
-            comfyui=("Trellis2TexSLAT",),
+            hosts={"comfyui": ("Trellis2TexSLAT",)},
             source=COMFYUI,
         ),
     )

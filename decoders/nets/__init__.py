@@ -1,1 +1,1 @@
-"""The networks that turn latents into RGB, one file for each kind."""
+"""The networks that decode latents to RGB, one file for each kind."""

@@ -1,7 +1,7 @@
-"""A few small convolutions beside a linear one: the decoder that `fitting` trains.
+"""A linear convolution plus a few small nonlinear ones: the decoder that `fitting` trains.
 
-The linear path alone is the best closed form over its neighbourhood; the other path adds what a linear map cannot. So a
-net that is given latents unlike those it was fitted on errs by a correction, not by the whole picture.
+The linear path is the best closed-form solution over its neighborhood. The nonlinear path adds what a linear map cannot
+express. If the latents differ from those of the fit, only this correction is wrong, not the whole image.
 """
 
 from collections.abc import Sequence
@@ -20,19 +20,19 @@ LINEAR_KERNEL = 5
 
 @final
 class Conv(Net):
-    """`linear(x) + out(silu(conv(...silu(conv(x)))))`, the border repeated.
+    """`linear(x) + out(silu(conv(...silu(conv(x)))))`, with replicated borders.
 
-    A hidden layer after the first that is as wide as what it is given adds to it, instead of taking its place. With
-    `overall`, each also sees the mean of what it is given over the whole picture: VAEs normalise over all of it, so
-    what a latent pixel stands for depends on the others. It is worth more than many times the parameters.
+    A hidden layer after the first is residual if its input and output widths are equal. With `overall`, each hidden
+    layer also gets the mean of its input over the whole image: VAEs normalize over the whole image, so the meaning of
+    one latent pixel depends on the others. This improves the image more than many times the parameters do.
 
     Args:
-        channels: C, of the latents.
-        widths: of the hidden layers, such as `(32, 32)`.
-        kernel: of the hidden layers and the last, odd.
-        subpixel: r, at most `MAX_SUBPIXEL`; every latent pixel becomes r x r picture pixels.
-        overall: whether hidden layers see the whole picture.
-        linear_kernel: of the linear path, odd.
+        channels: C of the latents.
+        widths: channels of the hidden layers, such as `(32, 32)`.
+        kernel: kernel size of the hidden layers and the last layer, odd.
+        subpixel: r, at most `MAX_SUBPIXEL`; each latent pixel becomes r x r image pixels.
+        overall: whether hidden layers get the mean over the whole image.
+        linear_kernel: kernel size of the linear path, odd.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class Conv(Net):
     ) -> None:
         super().__init__()
         if any(k < 1 or k % 2 == 0 for k in (kernel, linear_kernel)):
-            raise ValueError(f"expected odd kernels, so that they have a middle, got {kernel} and {linear_kernel}")
+            raise ValueError(f"expected odd kernels, which have a center, got {kernel} and {linear_kernel}")
         if not 1 <= subpixel <= MAX_SUBPIXEL:
             raise ValueError(f"expected a subpixel of 1 to {MAX_SUBPIXEL}, got {subpixel}")
         if any(width < 1 for width in (channels, *widths)):
-            raise ValueError(f"expected channels and widths from 1 up, got {channels} and {brief(widths)}")
+            raise ValueError(f"expected channels and widths of at least 1, got {channels} and {brief(widths)}")
         if len(widths) > MAX_LAYERS:
             raise ValueError(f"expected at most {MAX_LAYERS} hidden layers, got {len(widths):,}")
         self.channels, self.scale = channels, subpixel

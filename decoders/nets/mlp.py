@@ -1,4 +1,4 @@
-"""A small network that maps each latent pixel to a colour on its own.
+"""A small multilayer perceptron that maps each latent pixel to a color, independent of its neighbors.
 
 Source: https://github.com/Birch-san/diffusers-play (4-12-12-3 with SiLU), any depth and width here.
 """
@@ -16,7 +16,7 @@ from .base import MAX_LAYERS, Net
 
 @final
 class Mlp(Net):
-    """Linear layers with SiLU between them, run as 1x1 convolutions.
+    """Linear layers with SiLU between them, computed as 1x1 convolutions.
 
     Args:
         widths: channels of the latents, of each hidden layer, and 3; such as `(4, 12, 12, 3)`.
@@ -25,9 +25,7 @@ class Mlp(Net):
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
         if len(widths) < 2 or widths[-1] != 3:
-            raise ValueError(
-                f"expected the latents' channels, any hidden widths and 3 for the colours, got {brief(widths)}"
-            )
+            raise ValueError(f"expected latent channels, hidden widths if any, and 3 for RGB, got {brief(widths)}")
         if len(widths) > MAX_LAYERS + 2:
             raise ValueError(f"expected at most {MAX_LAYERS} hidden widths, got {len(widths) - 2:,}")
         self.channels = widths[0]

@@ -1,4 +1,4 @@
-"""Pixel-space models: the latent is the picture."""
+"""The identity decoder for models that sample in pixel space."""
 
 from typing import final
 
@@ -9,7 +9,7 @@ from .base import Net
 
 @final
 class Pixels(Net):
-    """Red, green and blue in -1..1, as they are.
+    """Maps red, green and blue from -1..1 to 0..1.
 
     Args:
         channels: 3.

@@ -1,14 +1,14 @@
-"""Polynomials of the latents: linear, affine, quadratic and cubic, per pixel or over a neighbourhood.
+"""Polynomials of the latents: linear, affine, quadratic or cubic, per pixel or over a neighborhood.
 
     degree 1, no constant      rgb = A x
     degree 1                   rgb = A x + B
     degree 2                   rgb = A x² + B x + C
     degree 3                   rgb = A x³ + B x² + C x + D
 
-where x² and x³ stand for all products of two and three channels. With `kernel` k every term also looks at the k x k
-latent pixels around it (the border is repeated); with `subpixel` r every latent pixel becomes r x r picture pixels.
-With `overall` the constant depends on the mean of the latents over the whole picture, C + M mean(x): VAEs normalise
-over all of it, so what a latent pixel stands for depends on the others. In FLUX.2's space that is worth 2 dB.
+where x² and x³ stand for all products of two and three channels. With `kernel` k each term covers the k x k latent
+pixels around it, with replicated borders. With `subpixel` r each latent pixel becomes r x r image pixels.
+With `overall` the constant depends on the mean of the latents over the whole image, C + M mean(x): VAEs normalize over
+the whole image, so the meaning of one latent pixel depends on the others. In FLUX.2's space this gains 2 dB.
 
 Source: https://discuss.huggingface.co/t/decoding-latents-to-rgb-without-upscaling/23204
 """
@@ -25,16 +25,16 @@ from torch import Tensor, nn
 from .base import Net
 
 DEGREES = (1, 2, 3)
-MAX_SUBPIXEL = 64  # no VAE enlarges by more
+MAX_SUBPIXEL = 64  # no VAE upscales by more
 
 
 def monomials(channels: int, degree: int) -> list[tuple[int, ...]]:
-    """The channel indices of every product up to `degree`, in the order that `weight` has them: degree, then index."""
+    """Returns the channel indices of each product up to `degree`, in the order of `weight`: by degree, then index."""
     return [m for d in range(1, degree + 1) for m in combinations_with_replacement(range(channels), d)]
 
 
 def count_features(channels: int, degree: int) -> int:
-    """How many products `monomials` gives: C, C + C(C+1)/2, and so on."""
+    """Counts the products of `monomials`: C, C + C(C+1)/2, and so on."""
     return sum(comb(channels + d - 1, d) for d in range(1, degree + 1))
 
 
@@ -43,12 +43,12 @@ class Polynomial(Net):
     """A polynomial of the latents as one convolution over their products.
 
     Args:
-        channels: C, of the latents.
+        channels: C of the latents.
         degree: 1, 2 or 3.
-        constant: whether there is one.
+        constant: whether there is a constant term.
         kernel: k, odd.
         subpixel: r, at most `MAX_SUBPIXEL`.
-        overall: whether the constant depends on the whole picture.
+        overall: whether the constant depends on the mean over the whole image.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Polynomial(Net):
         if degree not in DEGREES:
             raise ValueError(f"expected a degree among {DEGREES}, got {degree}")
         if kernel < 1 or kernel % 2 == 0:
-            raise ValueError(f"expected an odd kernel, so that it has a middle, got {kernel}")
+            raise ValueError(f"expected an odd kernel, which has a center, got {kernel}")
         if not 1 <= subpixel <= MAX_SUBPIXEL:
             raise ValueError(f"expected a subpixel of 1 to {MAX_SUBPIXEL}, got {subpixel}")
         self.channels, self.degree, self.scale = channels, degree, subpixel
@@ -95,15 +95,15 @@ class Polynomial(Net):
         return F.pixel_shuffle(rgb, self.scale) if self.scale > 1 else rgb
 
     def _constant(self, latents: Tensor) -> Tensor | None:
-        """`[B or 1, outputs, 1]`."""
+        """The constant term, `[B or 1, outputs, 1]`."""
         constant = None if self.bias is None else self.bias[None, :, None]
         if self.overall is None:
             return constant
-        told = F.linear(latents.mean((2, 3)), self.overall)[:, :, None]
-        return told if constant is None else told + constant
+        overall = F.linear(latents.mean((2, 3)), self.overall)[:, :, None]
+        return overall if constant is None else overall + constant
 
     def products(self, latents: Tensor) -> Tensor:
-        """The products of `monomials`, `[B, F, H, W]`."""
+        """Computes the products of `monomials`, `[B, F, H, W]`."""
         if self.degree == 1:
             return latents
         if not self._indices or self._indices[0].device != latents.device:
@@ -116,7 +116,7 @@ class Polynomial(Net):
         return torch.cat([latents, *higher], dim=1)
 
     def _nest(self, latents: Tensor, constant: Tensor | None) -> Tensor:
-        """`x (A x + B) + C` for `A x² + B x + C`: the products, 528 of 32 channels, are never made."""
+        """Computes `A x² + B x + C` as `x (A x + B) + C`, without storing the products: 528 for 32 channels."""
         channels = latents.shape[1]
         weight = self.weight[:, :, 0, 0]
         upper = torch.triu_indices(channels, channels, device=weight.device)
@@ -128,9 +128,9 @@ class Polynomial(Net):
 
 
 def _mix(matrix: Tensor, x: Tensor, constant: Tensor | None) -> Tensor:
-    """`matrix` `[n, F]` times the features of each pixel of `x` `[B, F, H, W]`: `[B, n, H, W]`.
+    """Multiplies `matrix` `[n, F]` with the features of each pixel of `x` `[B, F, H, W]`; returns `[B, n, H, W]`.
 
-    One product: a 1x1 convolution takes up to ten times as long, since it waits for a second core.
+    One matrix product: a 1x1 convolution is up to ten times slower, because it waits for a second core.
     """
     rows, many = x.flatten(2), matrix.expand(len(x), -1, -1)
     mixed = many @ rows if constant is None else torch.baddbmm(constant, many, rows)

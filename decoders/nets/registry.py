@@ -1,7 +1,4 @@
-"""The kinds of decoder, each a module of its own.
-
-`full` joins this table when it exists.
-"""
+"""The table of decoder kinds: from the name in files and settings to the class."""
 
 from .base import Net
 from .conv import Conv
@@ -25,3 +22,4 @@ KINDS: dict[str, type[Net]] = {
     "pixels": Pixels,
     "timeline": Heatmap,
 }
+KINDS_WITHOUT_WEIGHTS = ("principal", "pixels", "timeline")

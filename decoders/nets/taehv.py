@@ -1,4 +1,4 @@
-"""TAEHV and its kin: small decoders of video that know time, run frame by frame in bounded memory.
+"""TAEHV and its variants: small video decoders with memory, run frame by frame in bounded memory.
 
 Source: https://github.com/madebyollin/taehv/blob/1f14a56/taehv.py (TAEHV, TAEHV1.5, TAEW2.1, TAEW2.2, TAECVX, TAELTX,
 TAEH3, their `super` and wide forms), https://github.com/madebyollin/taem1/blob/main/taem1.py (TAEM1).
@@ -20,7 +20,7 @@ from .taesd import Clamp, conv
 
 
 class MemBlock(nn.Module):
-    """Three convolutions over this frame and the last one, and a skip."""
+    """Three convolutions over this frame and the previous one, and a skip."""
 
     def __init__(self, n: int, slope: float) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class MemBlock(nn.Module):
 
 
 class WideMemBlock(nn.Module):
-    """The same in the `super` files: one 7x7 for each channel, then two 1x1."""
+    """The `MemBlock` of the `super` files: one 7x7 per channel, then two 1x1."""
 
     def __init__(self, n: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class WideMemBlock(nn.Module):
 
 
 class TGrow(nn.Module):
-    """One frame becomes `stride` of them, beside each other in the channels."""
+    """Turns one frame into `stride` frames, computed as groups of channels."""
 
     def __init__(self, n: int, stride: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class TGrow(nn.Module):
 
 
 def taehv(channels: int, widths: Sequence[int], strides: Sequence[int], patch: int, slope: float) -> nn.Sequential:
-    """Each stage: three memories, twice the size, `stride` times the frames."""
+    """TAEHV: each stage has three `MemBlock`s, doubles the size and multiplies the frames by its stride."""
     act = nn.LeakyReLU(slope)
     stages = (
         (*(MemBlock(n, slope) for _ in range(3)), nn.Upsample(scale_factor=2), TGrow(n, stride), conv(n, m, bias=False))
@@ -68,7 +68,7 @@ def taehv(channels: int, widths: Sequence[int], strides: Sequence[int], patch: i
 
 
 def taehv_super(channels: int, widths: Sequence[int], strides: Sequence[int], patch: int) -> nn.Sequential:
-    """The same with wide memories, enlarged by a convolution."""
+    """The `super` form: with `WideMemBlock`s, upscaled by a convolution."""
     stages = (
         (*(WideMemBlock(n) for _ in range(3)), conv(n, 4 * m), nn.ReLU(), nn.PixelShuffle(2), TGrow(m, stride))
         for (n, m), stride in zip(pairwise(widths), strides, strict=True)
@@ -79,16 +79,16 @@ def taehv_super(channels: int, widths: Sequence[int], strides: Sequence[int], pa
 
 @final
 class Taehv(Net):
-    """Made for model space and 0..1. The first frames of a video, that nothing came before, are left out.
+    """Maps model space to 0..1. The first `stride - 1` frames of a video, which lack a past, are left out.
 
     Args:
-        channels: of the latents.
-        widths: of the three stages, and of what they end in.
-        strides: frames that each stage makes of one.
-        patch: picture pixels, along one side, that the last layer makes of one.
-        slope: of the activations below zero.
-        wide: whether it is a `super` file.
-        chunk: latent frames that were encoded together, each such group with first frames of its own; 0 for all.
+        channels: C of the latents.
+        widths: channels of the three stages and of the last layer's input.
+        strides: output frames per input frame, for each stage.
+        patch: image pixels per output pixel of the last layer, along one side.
+        slope: slope of the activations below zero.
+        wide: whether the net has the `super` form.
+        chunk: latent frames that the VAE encodes as one group; each group starts without a past. 0 for one group.
     """
 
     def __init__(
@@ -105,14 +105,14 @@ class Taehv(Net):
         super().__init__()
         if len(strides) != 3 or len(widths) != 4 or any(type(n) is not int or n < 1 for n in (*widths, *strides)):
             raise ValueError(
-                f"expected four widths and three strides from 1 up, got {brief(widths)} and {brief(strides)}"
+                f"expected four widths and three strides of at least 1, got {brief(widths)} and {brief(strides)}"
             )
-        if prod(strides) > MAX_STRIDE:  # a file of some kB could ask for a million frames of each
-            raise ValueError(f"expected at most {MAX_STRIDE} frames of one, got {prod(strides):,}")
+        if prod(strides) > MAX_STRIDE:  # a small file could otherwise request a million frames per latent frame
+            raise ValueError(f"expected at most {MAX_STRIDE} frames per latent frame, got {prod(strides):,}")
         if type(patch) is not int or not 1 <= patch <= 8:
             raise ValueError(f"expected a patch of 1 to 8, got {patch!r}")
         if type(chunk) is not int or chunk < 0 or not isinstance(slope, float | int):
-            raise ValueError(f"expected a chunk from 0 up and a slope, got {chunk!r} and {slope!r}")
+            raise ValueError(f"expected a chunk of at least 0 and a slope, got {chunk!r} and {slope!r}")
         self.layers = (
             taehv_super(channels, widths, strides, patch) if wide else taehv(channels, widths, strides, patch, slope)
         )
@@ -130,20 +130,20 @@ class Taehv(Net):
         return total
 
     def forward(self, latents: Tensor) -> Tensor:
-        """One frame, `[B, C, H, W]`, as the first of a video."""
+        """Decodes `[B, C, H, W]` as the first frame of a video."""
         return next(self.frames(latents[:, :, None]))
 
     def frames(self, latents: Tensor) -> Iterator[Tensor]:
-        """`latents` `[B, C, T, H, W]` as `rgb` `[B, 3, H*scale, W*scale]`, one frame after the other."""
+        """Decodes `latents` `[B, C, T, H, W]`, one `rgb` frame `[B, 3, H*scale, W*scale]` at a time."""
         past: dict[int, Tensor] = {}
-        made = (rgb for frame in latents.unbind(2) for rgb in self._feed(frame, 0, past))
+        decoded = (rgb for frame in latents.unbind(2) for rgb in self._feed(frame, 0, past))
         period = self.chunk * self.stride or latents.shape[2] * self.stride
-        for i, rgb in enumerate(made):
+        for i, rgb in enumerate(decoded):
             if i % period >= self.stride - 1:
                 yield F.pixel_shuffle(rgb, self.patch)
 
     def _feed(self, x: Tensor, start: int, past: dict[int, Tensor]) -> Iterator[Tensor]:
-        """What comes out for one frame that goes in at layer `start`."""
+        """Runs one frame through the layers from `start` on; yields all frames that come out."""
         for i in range(start, len(self.layers)):
             layer = self.layers[i]
             if isinstance(layer, MemBlock | WideMemBlock):

@@ -1,4 +1,4 @@
-"""TAESD, TAESDXL, TAESD3, TAEF1, TAEF2 and TAESANA: small convolutional decoders with nearly the VAE's picture.
+"""TAESD, TAESDXL, TAESD3, TAEF1, TAEF2 and TAESANA: small convolutional decoders, close to the VAE.
 
 Source: https://github.com/madebyollin/taesd/blob/5cccb12dc72074a4be35680c3b108548a7c69978/taesd.py
 """
@@ -21,7 +21,7 @@ class Clamp(nn.Module):
 
 
 class Block(nn.Module):
-    """Three convolutions and a skip; `pooled` adds TAEF2's normalised 1x1 branch before them."""
+    """Three convolutions and a skip; `pooled` adds TAEF2's normalized 1x1 branch before them."""
 
     def __init__(self, n: int, *, pooled: bool = False) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def taesana(channels: int) -> nn.Sequential:
     )
 
 
-ARCHITECTURES = {
+TAESD_ARCHITECTURES = {
     "taesd": taesd,
     "taef2": lambda channels: taesd(channels, pooled=True),
     "taesana": taesana,
@@ -83,18 +83,18 @@ ARCHITECTURES = {
 
 @final
 class Taesd(Net):
-    """One of `ARCHITECTURES`, made for model space and 0..1.
+    """Maps model space to 0..1 with one of `TAESD_ARCHITECTURES`.
 
     Args:
-        architecture: a name in `ARCHITECTURES`.
-        channels: of the latents.
+        architecture: name in `TAESD_ARCHITECTURES`.
+        channels: C of the latents.
     """
 
     def __init__(self, architecture: str, channels: int) -> None:
         super().__init__()
-        if architecture not in ARCHITECTURES:
-            raise ValueError(f"expected an architecture among {', '.join(ARCHITECTURES)}, got {architecture!r}")
-        self.layers = ARCHITECTURES[architecture](channels)
+        if architecture not in TAESD_ARCHITECTURES:
+            raise ValueError(f"expected an architecture among {', '.join(TAESD_ARCHITECTURES)}, got {architecture!r}")
+        self.layers = TAESD_ARCHITECTURES[architecture](channels)
         self.channels = channels
         self.scale = 2 ** sum(isinstance(layer, nn.Upsample) for layer in self.layers)
 

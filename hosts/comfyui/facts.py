@@ -11,7 +11,7 @@ from server import PromptServer
 from torch import Tensor
 
 from ...decoders.latents.identify import Evidence
-from ...decoders.latents.space import MAX_FPS
+from ...decoders.latents.space import MAX_SPACE_FPS
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def frame_rate(guider: Any) -> float | None:
     """
     conds = getattr(guider, "conds", None)
     told = (cond.get("frame_rate") for some in (conds or {}).values() for cond in some if isinstance(cond, Mapping))
-    return next((float(rate) for rate in told if isinstance(rate, int | float) and 0 < rate <= MAX_FPS), None)
+    return next((float(rate) for rate in told if isinstance(rate, int | float) and 0 < rate <= MAX_SPACE_FPS), None)
 
 
 def noisy_gains(model: Any, sigmas: Tensor) -> list[float]:

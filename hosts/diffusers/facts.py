@@ -67,7 +67,7 @@ def autoencoder_of(pipeline: Any) -> Any:
 
 def format_of(autoencoder: str, pipeline: str, spaces: Spaces) -> str:
     """The class of an autoencoder; with the beginning of the pipeline's, where only both together tell."""
-    named = {name for space in spaces for name in space.diffusers if ":" in name}
+    named = {name for space in spaces for name in space.hosts.get("diffusers", ()) if ":" in name}
     for name in named:
         kind, _, prefix = name.partition(":")
         if kind == autoencoder and pipeline.startswith(prefix):

@@ -153,7 +153,7 @@ def test_nothing_is_overwritten(tmp_path, pairs):
 
 
 def test_decoders_in_a_folder_are_judged_as_well_and_bring_their_space(tmp_path, capsys):
-    row = LatentSpace(name="mine", title="Mine", channels=4, downscale=2, comfyui=("Mine",), source="a test")
+    row = LatentSpace(name="mine", title="Mine", channels=4, downscale=2, hosts={"comfyui": ("Mine",)}, source="a test")
     generator = torch.Generator().manual_seed(0)
     rgb = torch.rand((24, 3, 16, 16), generator=generator)
     small = torch.nn.functional.avg_pool2d(rgb, 2)

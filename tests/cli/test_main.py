@@ -184,7 +184,7 @@ def test_the_lists_are_for_people_too(capsys):
     assert "flux2-affine-comfyui" in printed
 
 
-ROW = LatentSpace(name="mine", title="My own", channels=5, scale=0.5, comfyui=("MyFormat",), source="a test")
+ROW = LatentSpace(name="mine", title="My own", channels=5, scale=0.5, hosts={"comfyui": ("MyFormat",)}, source="a test")
 
 
 @pytest.fixture
@@ -220,9 +220,9 @@ def test_of_each_decoder_it_is_said_what_it_costs_and_why_it_is_taken(capsys):
     assert (rows[default]["auto"], rows[default]["why"]) == (True, why)
     assert rows[default]["cost"] == open_shipped(default).net.cost
     assert sum(row["auto_accelerated"] for row in rows.values() if row["space"] == "flux2") == 1
-    assert f"dB less than {default} on the same pictures" in rows["flux2-affine-7x7"]["why"]
-    assert f"dB less than {default} on the same pictures" in rows["flux2-affine-comfyui"]["why"]
-    assert rows["flux1-linear-invokeai"]["why"].startswith("not measured beside")
+    assert f"dB less than {default} on the same images" in rows["flux2-affine-7x7"]["why"]
+    assert f"dB less than {default} on the same images" in rows["flux2-affine-comfyui"]["why"]
+    assert rows["flux1-linear-invokeai"]["why"].startswith("not compared with")
     assert all(row["why"] for row in rows.values())
 
 
@@ -231,7 +231,7 @@ def test_a_folder_of_one_s_own_is_among_the_lists(folder, capsys):
     assert rows["better"]["auto"]
     assert not rows[default_for("flux2")[0]]["auto"]
     assert rows["better"]["metrics"]["odd"] is None
-    assert rows["first"]["why"] == "the only one at hand"
+    assert rows["first"]["why"] == "the only one available"
     spaces = told(capsys, "spaces", "--json", "--folder", folder)
     assert spaces["flux2"]["decoder"] == "better"
     assert spaces["mine"]["decoder"] == "first"

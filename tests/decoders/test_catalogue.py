@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from safelight.decoders.catalogue import AUTO, WITHOUT_WEIGHTS, Catalogue
+from safelight.decoders.catalogue import AUTO, Catalogue
 from safelight.decoders.decoder import Card
 from safelight.decoders.files import decoder_file, read_cache, shipped
 from safelight.decoders.files.decoder_file import write_decoder
 from safelight.decoders.latents.identify import Evidence, identify, unknown
 from safelight.decoders.latents.space import AUDIO, LatentSpace
 from safelight.decoders.latents.space_table import SPACES
-from safelight.decoders.nets.registry import KINDS
+from safelight.decoders.nets.registry import KINDS, KINDS_WITHOUT_WEIGHTS
 from safelight.decoders.nets.taesd import Taesd
 from safelight.decoders.ranking import LIGHT
 from safelight.errors import AlteredFileError, ContradictionError, DecoderFileError, UnknownDecoderError
@@ -304,7 +304,7 @@ def test_a_kind_is_had_by_its_name(tmp_path):
     assert first.card.kind == "polynomial"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in WITHOUT_WEIGHTS if kind != "pixels"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS_WITHOUT_WEIGHTS if kind != "pixels"])
 def test_what_needs_no_weights_is_had_for_every_space(kind):
     for space in SPACES:
         assert Catalogue().candidates(space, kind)[0].name == kind
@@ -313,7 +313,7 @@ def test_what_needs_no_weights_is_had_for_every_space(kind):
 def test_pixels_are_had_where_there_are_three_channels():
     catalogue = Catalogue()
     assert catalogue.candidates(SPACES["pixels"], "pixels")[0].name == "pixels"
-    with pytest.raises(UnknownDecoderError, match=r"3 channels as they are.*have 4"):
+    with pytest.raises(UnknownDecoderError, match=r"3 channels as RGB.*have 4"):
         catalogue.candidates(SPACES["sd1"], "pixels")
 
 
@@ -338,7 +338,7 @@ def test_a_user_s_file_of_another_space_is_refused(tmp_path):
 
 @pytest.mark.parametrize("wanted", ["no-such-decoder", "", "../sd1", "../weights/defaults.json", "\0"])
 def test_a_name_that_nothing_has_is_refused_with_what_is_at_hand(wanted):
-    with pytest.raises(UnknownDecoderError, match=rf"no decoder is called .*{DEFAULTS['sd1']['decoder']}"):
+    with pytest.raises(UnknownDecoderError, match=rf"no decoder is named .*{DEFAULTS['sd1']['decoder']}"):
         Catalogue().candidates(SPACES["sd1"], wanted)
 
 
@@ -377,7 +377,7 @@ def test_a_broken_installation_still_shows_something_and_says_why(tmp_path, inst
     assert len(told) == 2, "whoever watches a run is told once"
     assert len(told[0]) < 500
     assert Catalogue().names() == [AUTO, *KINDS]
-    with pytest.raises(UnknownDecoderError, match="At hand for it: none"):
+    with pytest.raises(UnknownDecoderError, match="Available decoders: none"):
         Catalogue().candidates(SPACES["sd1"], DEFAULTS["sd1"]["decoder"])
 
 
@@ -601,15 +601,15 @@ def test_of_each_decoder_it_is_said_whether_it_is_taken_and_why(tmp_path):
     choices = {choice.card.name: choice for choice in Catalogue([tmp_path]).choices()}
     assert choices.keys() == {card.name for card in Catalogue([tmp_path]).all()}
     assert choices["better"][1:3] == (True, False)
-    assert choices["better"].why == f"1.5 dB more than {FLUX2} on the same pictures (22.0 and 20.5)"
-    assert choices[FLUX2].why == "1.5 dB less than better on the same pictures (20.5 and 22.0)"
+    assert choices["better"].why == f"1.5 dB more than {FLUX2} on the same images (22.0 and 20.5)"
+    assert choices[FLUX2].why == "1.5 dB less than better on the same images (20.5 and 22.0)"
     assert choices["worse"].why.startswith("3.0 dB less than better")
-    assert choices["unmeasured"].why == "not measured beside better"
-    assert choices["heavy"].why.startswith(f"heavier than a CPU does in passing; not measured beside {FAST}")
+    assert choices["unmeasured"].why == "not compared with better"
+    assert choices["heavy"].why.startswith(f"too heavy for a CPU; not compared with {FAST}")
     assert choices[FAST].auto_accelerated
-    assert f"dB more than {FLUX2} on the same pictures" in choices[FAST].why
+    assert f"dB more than {FLUX2} on the same images" in choices[FAST].why
     assert "'nowhere'" in choices["stray"].why
-    assert "fits several latent spaces" in choices["my-favourite.safetensors"].why
+    assert "ambiguous latent space" in choices["my-favourite.safetensors"].why
     assert choices[DEFAULTS["sd1"]["decoder"]].why == DEFAULTS["sd1"]["why"]
 
 
@@ -631,7 +631,14 @@ def test_what_is_said_to_be_taken_is_taken(tmp_path, accelerated):
 
 
 def row(**changes):
-    facts = {"name": "mine", "title": "Mine", "channels": 5, "scale": 0.7, "comfyui": ("MyFormat",), "source": "here"}
+    facts = {
+        "name": "mine",
+        "title": "Mine",
+        "channels": 5,
+        "scale": 0.7,
+        "hosts": {"comfyui": ("MyFormat",)},
+        "source": "here",
+    }
     return LatentSpace(**facts | changes)
 
 
@@ -666,17 +673,22 @@ def test_a_row_does_not_take_the_name_of_one_of_ours(tmp_path):
     catalogue = Catalogue([tmp_path])
     assert catalogue.spaces()["sd1"] is SPACES["sd1"]
     assert "false" not in names(catalogue.of(SPACES["sd1"])), "its numbers are of other latents"
-    assert {c.card.name: c.why for c in catalogue.choices()}["false"].startswith("its numbers are not those")
+    assert {c.card.name: c.why for c in catalogue.choices()}["false"].startswith("its numbers do not match")
 
 
 CLAIMS = [
-    {"comfyui": ("Flux",), "channels": 16, "scale": 0.3611, "shift": 0.1159},
-    {"comfyui": ("SD15", "MyFormat"), "channels": 4, "scale": 0.18215},
-    {"comfyui": ("SD15",), "channels": 4, "scale": 0.18215, "shift": 0.5},  # SD15 says no shift: it could be either
-    {"comfyui": ("Flux2",), "channels": 32, "scale": 1.0},
-    {"comfyui": ("Flux2",), "channels": 128, "scale": 1.0},
-    {"comfyui": (), "invokeai": ("flux2",), "channels": 32, "scale": 0.5},
-    {"comfyui": (), "diffusers": ("AutoencoderKLWan",), "channels": 16, "scale": 0.5},
+    {"hosts": {"comfyui": ("Flux",)}, "channels": 16, "scale": 0.3611, "shift": 0.1159},
+    {"hosts": {"comfyui": ("SD15", "MyFormat")}, "channels": 4, "scale": 0.18215},
+    {
+        "hosts": {"comfyui": ("SD15",)},
+        "channels": 4,
+        "scale": 0.18215,
+        "shift": 0.5,
+    },  # SD15 says no shift: it could be either
+    {"hosts": {"comfyui": ("Flux2",)}, "channels": 32, "scale": 1.0},
+    {"hosts": {"comfyui": ("Flux2",)}, "channels": 128, "scale": 1.0},
+    {"hosts": {"invokeai": ("flux2",)}, "channels": 32, "scale": 0.5},
+    {"hosts": {"diffusers": ("AutoencoderKLWan",)}, "channels": 16, "scale": 0.5},
 ]
 
 
@@ -691,7 +703,7 @@ def test_whatever_rows_are_brought_the_host_s_own_formats_are_found_as_before(tm
         bring(tmp_path, f"fit{i}", **{**claim, "name": f"mine{i}"})
     spaces = Catalogue([tmp_path]).spaces()
     for space in SPACES:
-        for name in space.comfyui:
+        for name in space.hosts.get("comfyui", ()):
             for channels in {space.channels, space.packed_channels}:
                 told = Evidence(host="comfyui", format_name=name, channels=channels, scale=space.scale)
                 for shift in {space.shift, space.shift or None}:
@@ -699,7 +711,7 @@ def test_whatever_rows_are_brought_the_host_s_own_formats_are_found_as_before(tm
 
 
 def test_a_format_of_ours_with_other_numbers_is_another_space(tmp_path):
-    space = bring(tmp_path, comfyui=("SD15",), channels=4, scale=0.5)
+    space = bring(tmp_path, hosts={"comfyui": ("SD15",)}, channels=4, scale=0.5)
     spaces = Catalogue([tmp_path]).spaces()
     told = Evidence(host="comfyui", format_name="SD15", channels=4, scale=0.5)
     assert identify(told, spaces) == space

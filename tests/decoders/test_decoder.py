@@ -196,7 +196,9 @@ def test_a_net_that_makes_no_number_at_all_is_refused_unless_it_was_given_none(b
 
     decoder = plain()
     decoder.net.forward = broken
-    with pytest.raises(DecoderError, match=r"decoder plain made no number of latents .*; choose another"):
+    with pytest.raises(
+        DecoderError, match=r"decoder plain returned no finite number for finite latents; choose another decoder"
+    ):
         decoder.decode(torch.ones(1, 3, 40, 40))
     assert torch.isfinite(decoder.decode(torch.full((1, 3, 40, 40), bad))).all()
     decoder.net.forward = lambda latents: torch.cat([broken(latents[..., :39]), latents[..., 39:]], -1)

@@ -1,4 +1,4 @@
-"""Which of two decoders is better: only what was measured on the same pictures counts."""
+"""Which of two decoders is better: only what was measured on the same images counts."""
 
 import json
 import math
@@ -72,7 +72,7 @@ def test_a_comparison_side_by_side_goes_before_figures_that_only_share_their_pic
 
 
 def test_it_is_said_in_words_with_the_figures():
-    assert ScoreGap(19.35, 20.56).against("x") == "1.2 dB less than x on the same pictures (19.4 and 20.6)"
+    assert ScoreGap(19.35, 20.56).against("x") == "1.2 dB less than x on the same images (19.4 and 20.6)"
     assert ScoreGap(30.0, 28.0).against("x").startswith("2.0 dB more than x")
 
 

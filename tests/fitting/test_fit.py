@@ -154,7 +154,7 @@ def test_a_decoder_says_what_it_is_worth_beside_what_is_in_use(fitted, material,
     assert (new.card.fitted_on, new.card.source, new.card.notes) == ("32 of 48 toys", "a test", None)
     [verdict] = made.verdicts()
     assert verdict.startswith("sd1-affine: auto takes it from the next run on: ")
-    assert "more than the-table on the same pictures" in verdict
+    assert "more than the-table on the same images" in verdict
     assert made.best is new
 
 
@@ -164,7 +164,7 @@ def test_what_is_worse_is_kept_out_of_auto_and_says_so(fitted):
     assert made.best is good
     [verdict] = made.verdicts()
     assert verdict.startswith("sd1-affine: kept out of auto: ")
-    assert "less than sd1-quadratic on the same pictures" in verdict
+    assert "less than sd1-quadratic on the same images" in verdict
 
 
 def test_what_another_at_hand_is_ahead_of_is_kept_out_as_well(fitted, poor):
@@ -277,7 +277,9 @@ def test_a_name_of_ones_own(fitted):
 
 
 def test_a_space_that_is_none_of_ours_travels_with_the_decoder(fitted, tmp_path):
-    row = LatentSpace(name="mine", title="My space", channels=4, downscale=2, comfyui=("Mine",), source="a test")
+    row = LatentSpace(
+        name="mine", title="My space", channels=4, downscale=2, hosts={"comfyui": ("Mine",)}, source="a test"
+    )
     [path] = fitted(space=row).save(tmp_path)
     assert read_card(path).latent_space == row
     assert Catalogue([tmp_path]).spaces()["mine"] == row
@@ -382,7 +384,9 @@ def test_one_that_does_not_open_or_takes_other_latents_is_passed_over(poor):
 
 def test_the_catalogue_agrees_on_what_auto_takes(fitted, tmp_path, toy_pairs):
     """The verdict is what happens."""
-    row = LatentSpace(name="mine", title="My space", channels=4, downscale=2, comfyui=("Mine",), source="a test")
+    row = LatentSpace(
+        name="mine", title="My space", channels=4, downscale=2, hosts={"comfyui": ("Mine",)}, source="a test"
+    )
     shelf = Catalogue([tmp_path])
     for kind in ("affine", "quadratic", "subpixel", "affine"):
         made = fitted(kind, space=row, at_hand=BestAvailable.of(shelf, row))

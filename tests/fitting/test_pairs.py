@@ -159,7 +159,7 @@ def test_a_file_cut_short_and_one_that_is_missing_are_refused(tmp_path):
 
 
 def test_pairs_may_be_larger_than_any_decoder_but_not_without_end(tmp_path, monkeypatch):
-    assert pairs_module.MAX_BYTES > 10 * tensor_file.MAX_BYTES
+    assert pairs_module.MAX_BYTES > 10 * tensor_file.MAX_DECODER_BYTES
     pairs_of().save(tmp_path / "p.safetensors")
     monkeypatch.setattr(pairs_module, "MAX_BYTES", 100)
     with pytest.raises(FitError, match="bytes; a file of pairs has at most 100"):

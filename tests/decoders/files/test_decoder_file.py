@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safelight.decoders.decoder import Card
-from safelight.decoders.files.decoder_file import FORMAT, read_card, read_decoder, write_decoder
+from safelight.decoders.files.decoder_file import DECODER_FORMAT, read_card, read_decoder, write_decoder
 from safelight.decoders.nets.registry import KINDS
 from safelight.errors import DecoderFileError, MisshapenFileError, PickledFileError
 from safetensors.torch import save_file
@@ -29,7 +29,7 @@ def card(**fields):
 def write(path, *, tensors=None, leave_out=(), **metadata):
     """A file of our format, as somebody else's program might write it."""
     fields = {
-        "format": FORMAT,
+        "format": DECODER_FORMAT,
         "name": "made-up",
         "kind": "polynomial",
         "source": "a test",
@@ -229,7 +229,9 @@ def test_a_file_that_holds_code_is_refused_and_the_code_never_runs(read, tmp_pat
         torch.save(mlp_weights() | {"extra": bomb}, path)
     else:
         torch.save({"a": bomb}, path, _use_new_zipfile_serialization=how == "a torch file")
-    with pytest.raises(PickledFileError, match=r"would run code; ask for a safetensors file, or save its state dict"):
+    with pytest.raises(
+        PickledFileError, match=r"would run code; ask for a safetensors file, or save only its state dict"
+    ):
         read(path)
     assert not (tmp_path / "ran").exists()
 
@@ -246,7 +248,10 @@ def test_a_whole_pickled_module_is_refused(read, tmp_path):
     [
         ([torch.zeros(3)], "expected a state dict of tensors, got a list"),
         (torch.zeros(3), "expected a state dict of tensors, got a Tensor"),
-        ({"state_dict": {"weight": torch.zeros(3)}, "epoch": 3}, "got 'state_dict': dict in it; save the decoder's"),
+        (
+            {"state_dict": {"weight": torch.zeros(3)}, "epoch": 3},
+            "got 'state_dict': dict in it; save only the decoder's",
+        ),
         ({3: torch.zeros(3)}, "got 3: Tensor in it"),
         ({"weight": torch.zeros(3).to_sparse()}, "objects besides tensors .torch._utils _rebuild_sparse_tensor"),
         ({"weight": torch.zeros(3, device="meta")}, "besides tensors .torch._utils _rebuild_meta_tensor_no_storage"),
@@ -276,7 +281,7 @@ def test_a_tensor_that_claims_far_more_than_the_file_holds_is_refused(read, tmp_
         ({"weight": torch.zeros(14, 3, 1, 1)}, r"'weight' should have shape \(3, 14, 1, 1\), has \(14, 3, 1, 1\)"),
         (
             {"weight": torch.zeros(3, 14)},
-            r"'weight' should have shape \(3, 14, 1, 1\), has \(3, 14\).*get the file anew",
+            r"'weight' should have shape \(3, 14, 1, 1\), has \(3, 14\).*download the file again",
         ),
         ({"weight": None, "bias": None}, r"and 1 more like it"),
     ],
@@ -313,28 +318,30 @@ def test_a_foreign_file_of_the_wrong_shape_is_refused(read, tmp_path, change):
 def test_weights_that_are_not_numbers_are_refused(tmp_path, bad, dtype):
     tensors = {key: value.to(dtype) for key, value in weights().items()}
     tensors["bias"][1] = bad
-    with pytest.raises(MisshapenFileError, match="tensor 'bias' holds values that are not finite; get the file anew"):
+    with pytest.raises(
+        MisshapenFileError, match="tensor 'bias' contains values that are not finite; download the file again"
+    ):
         read_decoder(write(tmp_path / "a.safetensors", tensors=tensors))
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64], ids=str)
 def test_weights_of_another_type_are_refused(tmp_path, dtype):
     tensors = {key: value.to(dtype) for key, value in weights().items()}
-    with pytest.raises(MisshapenFileError, match=f"should hold floating point numbers, holds {dtype}"):
+    with pytest.raises(MisshapenFileError, match=f"should contain floating point numbers, but contains {dtype}"):
         read_decoder(write(tmp_path / "a.safetensors", tensors=tensors))
 
 
 def test_a_file_of_something_else_says_what_was_found(read, tmp_path):
     save_file({f"lora.{i}": torch.zeros(1) for i in range(9)}, tmp_path / "a.safetensors")
     with pytest.raises(
-        DecoderFileError, match=r"Expected one of its own, or TAEHV, .*TAESANA, .*found tensors 'lora\.0', .*choose"
+        DecoderFileError, match=r"Expected its own format, or TAEHV, .*TAESANA, .*found tensors 'lora\.0', .*choose"
     ):
         read(tmp_path / "a.safetensors")
 
 
 def test_a_file_without_tensors_says_so(read, tmp_path):
     save_file({}, tmp_path / "a.safetensors")
-    with pytest.raises(DecoderFileError, match="found tensors none at all"):
+    with pytest.raises(DecoderFileError, match="found tensors none;"):
         read(tmp_path / "a.safetensors")
 
 
@@ -461,6 +468,6 @@ def test_absurd_settings_are_tried_for_every_kind():
 def test_absurd_settings_are_refused_by_name(read, tmp_path, kind, settings):
     tensors = {} if kind in ("principal", "timeline", "pixels") else None
     path = write(tmp_path / "a.safetensors", tensors=tensors, kind=kind, settings=json.dumps(settings))
-    with pytest.raises(DecoderFileError, match=r"a\.safetensors: (no decoder can be made of kind|tensor )") as caught:
+    with pytest.raises(DecoderFileError, match=r"a\.safetensors: (cannot create a decoder of kind|tensor )") as caught:
         read(path)
     assert type(caught.value) in (DecoderFileError, MisshapenFileError)

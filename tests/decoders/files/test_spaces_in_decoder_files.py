@@ -7,7 +7,7 @@ import pytest
 import torch
 from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.decoder import Card
-from safelight.decoders.files.decoder_file import FORMAT, read_card, read_decoder, write_decoder
+from safelight.decoders.files.decoder_file import DECODER_FORMAT, read_card, read_decoder, write_decoder
 from safelight.decoders.latents.identify import Evidence, identify
 from safelight.decoders.latents.space import MAX_CHANNELS, MAX_STRIDE, LatentSpace
 from safelight.decoders.latents.space_table import SPACES
@@ -24,7 +24,7 @@ ROW = LatentSpace(
     shift=-0.25,
     mean=(0.1, 0.2, 0.3, 1 / 3),
     std=(1.0, 2.0, 3.0, 4.0),
-    comfyui=("MyFormat",),
+    hosts={"comfyui": ("MyFormat",)},
     files=("mydecoder",),
     source="a test",
 )
@@ -33,7 +33,7 @@ ROW = LatentSpace(
 def write(path, row, **metadata):
     """A file as somebody else's program might write it; `row` is JSON, or a text as it is."""
     fields = {
-        "format": FORMAT,
+        "format": DECODER_FORMAT,
         "name": "made-up",
         "kind": "polynomial",
         "source": "a test",
@@ -129,14 +129,14 @@ def test_a_row_that_lacks_something_is_refused(tmp_path, missing):
 
 
 def test_a_row_of_another_space_than_the_decoder_s_is_refused(tmp_path):
-    with pytest.raises(DecoderFileError, match="it is of sd1, but brings the row of mine"):
+    with pytest.raises(DecoderFileError, match="its space is sd1, but it contains the row of mine"):
         read_card(write(tmp_path / "a.safetensors", ROW.facts(), space="sd1"))
 
 
 @pytest.mark.parametrize("read", [read_card, read_decoder])
 def test_a_row_of_other_channels_than_the_decoder_s_is_refused(tmp_path, read):
     facts = replace(ROW, channels=16, mean=None, std=None).facts()
-    with pytest.raises(DecoderFileError, match="decodes 4 channels, but brings the row of a latent space of 16"):
+    with pytest.raises(DecoderFileError, match="decodes 4 channels, but contains the row of a space of 16"):
         read(write(tmp_path / "a.safetensors", facts))
 
 

@@ -6,8 +6,8 @@ from safelight.decoders.latents.space import AUDIO, LatentSpace, Spaces
 from safelight.decoders.latents.space_table import SPACES
 from safelight.errors import ContradictionError
 
-COMFYUI = [(name, space.name) for space in SPACES for name in space.comfyui]
-INVOKEAI = [(name, space.name) for space in SPACES for name in space.invokeai if name != "wan"]
+COMFYUI = [(name, space.name) for space in SPACES for name in space.hosts.get("comfyui", ())]
+INVOKEAI = [(name, space.name) for space in SPACES for name in space.hosts.get("invokeai", ()) if name != "wan"]
 
 
 def comfyui(name, **more):
@@ -93,7 +93,7 @@ def test_another_hosts_name_is_no_name():
 
 
 def test_a_known_name_with_other_channels_is_a_contradiction():
-    with pytest.raises(ContradictionError, match=r"'SDXL' but are not \(sdxl: channels 16 instead of 4\)"):
+    with pytest.raises(ContradictionError, match=r"'SDXL', but do not match it \(sdxl: channels 16 instead of 4\)"):
         comfyui("SDXL", channels=16)
 
 
@@ -172,7 +172,7 @@ def test_an_unknown_format_has_the_hosts_numbers():
     assert (space.name, space.title) == (UNKNOWN, "unknown (MyFormat)")
     assert (space.channels, space.dims, space.scale, space.shift, space.downscale) == (24, 3, 0.9, 0.25, 16)
     assert space.layout == "plain"
-    assert space.source == "what comfyui says of it"
+    assert space.source == "facts from comfyui"
 
 
 def test_an_unknown_format_of_one_dimension_is_a_sequence():
@@ -186,6 +186,8 @@ def test_nothing_known_at_all_is_still_a_space():
 
 
 def test_identification_knows_only_the_spaces_it_is_given():
-    only = Spaces((LatentSpace(name="mine", title="Mine", channels=5, scale=0.2, comfyui=("Mine",), source="here"),))
+    only = Spaces(
+        (LatentSpace(name="mine", title="Mine", channels=5, scale=0.2, hosts={"comfyui": ("Mine",)}, source="here"),)
+    )
     assert identify(Evidence(host="comfyui", format_name="Mine"), only).name == "mine"
     assert identify(Evidence(host="comfyui", format_name="SDXL"), only).name == UNKNOWN

@@ -142,9 +142,9 @@ def test_far_away_latents_matter_only_to_an_overall_view(overall):
         ({"subpixel": 0}, "subpixel of 1 to 64, got 0"),
         ({"subpixel": -2}, "subpixel of 1 to 64, got -2"),
         ({"subpixel": MAX_SUBPIXEL + 1}, "subpixel of 1 to 64, got 65"),
-        ({"widths": (8, 0)}, r"widths from 1 up, got 4 and \(8, 0\)"),
-        ({"channels": 0}, "channels and widths from 1 up, got 0"),
-        ({"widths": (-8,)}, r"widths from 1 up, got 4 and \(-8,\)"),
+        ({"widths": (8, 0)}, r"widths of at least 1, got 4 and \(8, 0\)"),
+        ({"channels": 0}, "channels and widths of at least 1, got 0"),
+        ({"widths": (-8,)}, r"widths of at least 1, got 4 and \(-8,\)"),
     ],
     ids=str,
 )

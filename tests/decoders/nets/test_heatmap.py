@@ -3,7 +3,7 @@
 import pytest
 import torch
 from safelight.decoders.decoder import Card, Decoder
-from safelight.decoders.nets.heatmap import MIN_HEIGHT_PX, Heatmap
+from safelight.decoders.nets.heatmap import MIN_HEATMAP_HEIGHT_PX, Heatmap
 
 
 def decode(latents):
@@ -20,7 +20,7 @@ def test_every_channel_is_a_band_of_whole_rows(channels, rows):
 
 
 def test_it_is_tall_enough_to_be_seen():
-    assert decode(torch.zeros(1, 8, 1, 5)).shape[2] >= MIN_HEIGHT_PX
+    assert decode(torch.zeros(1, 8, 1, 5)).shape[2] >= MIN_HEATMAP_HEIGHT_PX
 
 
 def test_positive_is_red_negative_is_blue_and_zero_is_dark():

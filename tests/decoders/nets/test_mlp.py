@@ -52,13 +52,13 @@ def test_a_published_file_gives_what_its_linear_layers_give(tmp_path, channels, 
 
 def test_an_encoder_of_the_same_layout_is_refused(tmp_path):
     torch.save(published(channels=3, colours=4).state_dict(), tmp_path / "decoder.pt")
-    with pytest.raises(DecoderFileError, match=r"3 for the colours, got \(3, 12, 12, 4\)"):
+    with pytest.raises(DecoderFileError, match=r"3 for RGB, got \(3, 12, 12, 4\)"):
         read_decoder(tmp_path / "decoder.pt")
 
 
 @pytest.mark.parametrize("widths", [(), (3,), (4, 12), (4, 12, 4)], ids=str)
 def test_widths_that_make_no_picture_are_refused(widths):
-    with pytest.raises(ValueError, match="3 for the colours, got"):
+    with pytest.raises(ValueError, match="3 for RGB, got"):
         Mlp(widths)
 
 

@@ -173,7 +173,7 @@ def test_a_decoder_that_knows_no_time_gives_each_latent_frame_as_it_gives_a_pict
 
 
 def test_a_long_video_is_decoded_in_parts(monkeypatch):
-    monkeypatch.setattr("safelight.decoders.nets.base.FRAME_PIXELS", 4 * 6 * 3)
+    monkeypatch.setattr("safelight.decoders.nets.base.MAX_FRAME_PIXELS", 4 * 6 * 3)
     net, batches = Polynomial(4), []
     net.register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
     frames = list(Decoder(Card(name="a", space="sd1", kind="polynomial"), net).frames(torch.zeros(1, 4, 8, 4, 6)))

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safelight.decoders.files.decoder_file import read_card, read_decoder
-from safelight.decoders.nets.taesd import ARCHITECTURES, Taesd
+from safelight.decoders.nets.taesd import TAESD_ARCHITECTURES, Taesd
 from safelight.errors import DecoderFileError
 from safetensors.torch import save_file
 
@@ -85,7 +85,7 @@ def test_taesd_gives_what_diffusers_gives(tmp_path, channels):
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("prefix", PREFIXES, ids=lambda prefix: prefix or "plain")
-@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+@pytest.mark.parametrize("architecture", list(TAESD_ARCHITECTURES))
 def test_every_published_layout_gives_the_published_picture(tmp_path, architecture, prefix, suffix):
     channels = CHANNELS[architecture]
     state = random_state(architecture, channels)
@@ -132,7 +132,7 @@ def test_an_encoder_is_refused_and_named(tmp_path, prefix):
         net = EncoderTiny(3, 4, num_blocks=(1, 3, 3, 3), block_out_channels=(64,) * 4, act_fn="relu")
     state = {prefix + key.removeprefix("layers."): value for key, value in net.state_dict().items()}
     save_file(state, tmp_path / "taesd_decoder.safetensors")
-    with pytest.raises(DecoderFileError, match=r"not a decoder .*TAESD.*found tensors .*an encoder will not do"):
+    with pytest.raises(DecoderFileError, match=r"not a decoder .*TAESD.*found tensors .*an encoder is not a decoder"):
         read_decoder(tmp_path / "taesd_decoder.safetensors")
 
 

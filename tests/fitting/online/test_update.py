@@ -419,7 +419,12 @@ def test_a_space_that_we_have_no_row_for_travels_with_the_decoder(tmp_path):
     factors = [[0.1, 0.1, 0.1], [0.1, 0, 0], [0, 0.1, 0], [0, 0, 0.1]]
     evidence = Evidence(host="comfyui", format_name="Mystery", channels=4, dims=2, scale=0.77, factors=factors)
     row = LatentSpace(
-        name="mystery", title="Mystery", channels=4, scale=0.77, comfyui=("Mystery",), source="what comfyui says"
+        name="mystery",
+        title="Mystery",
+        channels=4,
+        scale=0.77,
+        hosts={"comfyui": ("Mystery",)},
+        source="what comfyui says",
     )
     teach(tmp_path, range(12), row, evidence)
     found = identify(evidence, Catalogue([tmp_path]).spaces())

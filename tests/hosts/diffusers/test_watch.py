@@ -754,7 +754,7 @@ def test_diffusers_several_callbacks_take_it(sd1):
 @pytest.mark.parametrize(
     ("options", "error", "told"),
     [
-        ({"decoder": "photoshop"}, UnknownDecoderError, "no decoder is called 'photoshop'"),
+        ({"decoder": "photoshop"}, UnknownDecoderError, "no decoder is named 'photoshop'"),
         ({"space": "outer"}, UnknownSpaceError, "no latent space is named 'outer'"),
         ({"show": "both"}, ValueError, "show: expected one of denoised, noisy, got 'both'"),
         ({"file_format": "bmp"}, ValueError, "file_format: expected one of png, webp, jpg"),

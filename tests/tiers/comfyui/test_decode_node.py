@@ -213,7 +213,7 @@ def test_without_a_model_and_a_name_the_space_is_asked_for(desk):
 @pytest.mark.parametrize(
     ("inputs", "expected"),
     [
-        ({"decoder": "gone.safetensors"}, "no decoder is called 'gone.safetensors'"),
+        ({"decoder": "gone.safetensors"}, "no decoder is named 'gone.safetensors'"),
         ({"decoder": "flux2-affine"}, "decodes flux2 of 32 channels"),
         ({"decoder": "tiny"}, "no tiny decoder"),
         ({"space": "gone"}, "no latent space is named 'gone'; there are: sd1"),
@@ -230,7 +230,7 @@ NEVER_SEEN = LatentSpace(
     title="Never seen",
     channels=6,
     scale=0.7,
-    comfyui=("NeverSeen",),
+    hosts={"comfyui": ("NeverSeen",)},
     source="the lab's own format",
 )
 

@@ -162,7 +162,13 @@ def test_a_format_never_seen_is_found_again_by_its_evidence(server, wire, graph,
     summary(server.play(graph("NeverSeen", kind="neighbourhood")))
     [path] = folder.iterdir()
     row = read_card(path).latent_space
-    assert (row.name, row.channels, row.scale, row.downscale, row.comfyui) == ("neverseen", 6, 0.7, 8, ("NeverSeen",))
+    assert (row.name, row.channels, row.scale, row.downscale, row.hosts) == (
+        "neverseen",
+        6,
+        0.7,
+        8,
+        {"comfyui": ("NeverSeen",)},
+    )
     after = shown(server, wire, "NeverSeen")
     assert (after["space"], after["decoder"]["name"]) == ("neverseen", "neverseen-neighbourhood")
     summary(server.play(graph("NeverSeen", kind="neighbourhood")))

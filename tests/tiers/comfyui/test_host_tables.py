@@ -47,7 +47,7 @@ OURS = [card for card in shipped_cards() if card.name.endswith("-comfyui")]
 
 @pytest.mark.parametrize("card", OURS, ids=lambda card: card.name)
 def test_our_copy_of_a_table_is_the_hosts_own_to_all_digits(card, host_tables):
-    names = [name for name in SPACES[card.space].comfyui if name in host_tables]
+    names = [name for name in SPACES[card.space].hosts.get("comfyui", ()) if name in host_tables]
     if not names:
         pytest.skip(f"this host has no table for {card.space}")
     ours = load(shipped_bytes(f"{card.name}{SUFFIX}"))
@@ -59,5 +59,7 @@ def test_our_copy_of_a_table_is_the_hosts_own_to_all_digits(card, host_tables):
 
 
 def test_every_table_of_the_host_is_one_that_we_have(host_tables):
-    covered = {name for card in OURS for name in SPACES[card.space].comfyui} | set(SPACES["pixels"].comfyui)
+    covered = {name for card in OURS for name in SPACES[card.space].hosts.get("comfyui", ())} | set(
+        SPACES["pixels"].hosts.get("comfyui", ())
+    )
     assert host_tables.keys() - covered == set()

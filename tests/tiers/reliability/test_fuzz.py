@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.files.decoder_file import read_card, read_decoder
-from safelight.decoders.files.tensor_file import SIZES, open_tensors
-from safelight.decoders.files.torch_pickle import BeyondTensorsError, read_torch_pickle
+from safelight.decoders.files.tensor_file import DTYPE_BYTES, open_tensors
+from safelight.decoders.files.torch_pickle import UnsupportedPickleError, read_torch_pickle
 from safelight.decoders.latents.space_table import SPACES
 from safelight.errors import DecoderFileError, FitError, GoneError, LatentsError, ManifestError, SinkError
 from safelight.fitting.pairs import Pairs
@@ -199,7 +199,7 @@ def test_what_only_a_header_tells_is_what_the_library_finds(place, content):
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         kinds = {facts["dtype"] for key, facts in header.items() if key != "__metadata__"}
         metadata = header.get("__metadata__")
-        assert not kinds <= SIZES.keys() or not (metadata is None or isinstance(metadata, dict))
+        assert not kinds <= DTYPE_BYTES.keys() or not (metadata is None or isinstance(metadata, dict))
 
 
 def torch_files(pickled):
@@ -256,7 +256,7 @@ def test_a_pickled_file_is_a_state_dict_or_refused(place, content):
     TRIED["pickled files"] += 1
     try:
         found = read_torch_pickle(content)
-    except (BeyondTensorsError, ValueError):
+    except (UnsupportedPickleError, ValueError):
         pass
     else:
         TAKEN["pickled files"] += 1

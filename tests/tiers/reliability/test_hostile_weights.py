@@ -183,7 +183,7 @@ def test_a_file_of_some_kilobytes_does_not_become_gigabytes(read, tmp_path):
     (tmp_path / "a.pt").write_bytes(torch_file(LIES, zeros, zipfile.ZIP_DEFLATED))
     assert (tmp_path / "a.pt").stat().st_size < MB
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(DecoderFileError, match=r"a\.pt: not a whole PyTorch file: its parts are packed"):
+    with pytest.raises(DecoderFileError, match=r"a\.pt: not a whole PyTorch file: its entries are compressed"):
         read(tmp_path / "a.pt")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 50 * 1024
 
@@ -351,7 +351,7 @@ def test_a_decoder_that_enlarges_more_than_the_vae_is_not_taken(tmp_path):
     )
     catalogue = Catalogue([tmp_path])
     assert "huge" not in {candidate.name for candidate in catalogue.of(SPACES["sd1"])}
-    assert "it enlarges 64 times, the VAE of sd1 8" in [c.why for c in catalogue.choices() if c.card.name == "huge"]
+    assert "it upscales 64 times, but the VAE of sd1 8 times" in [c.why for c in catalogue.choices() if c.card.name == "huge"]
 
 
 # The other files of numbers.
