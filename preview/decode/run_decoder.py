@@ -26,7 +26,7 @@ MAX_PIXEL_BYTES = 512 << 20  # for one step: five seconds of 720p video take hal
 
 
 class Frames(NamedTuple):
-    """`pixels` `[B, T, H, W, 3]` uint8, which hold one of `every` frames, and the decoder's `card` and time `stride`."""
+    """`pixels` `[B, T, H, W, 3]` uint8, which hold one of `every` frames; the decoder's `card` and time `stride`."""
 
     pixels: np.ndarray
     every: int

@@ -5,6 +5,7 @@ from typing import final
 from PIL import Image
 
 from ..images.animated import ENCODES, AnimationFormat, Pace
+from ..images.grid import grid_size
 from ..images.thumbnails import Thumbnails
 from ..picture import DecodedPicture
 from ..run import State
@@ -54,7 +55,7 @@ class Animation(Sink):
         self._newest = max(self._newest, picture.index)
         if self._from <= picture.index and (not self._to or picture.index <= self._to):
             self._pictures.add(picture)
-            self._shown = self._pictures.grid_size(picture.shown)
+            self._shown = grid_size(len(picture.pixels), picture.shown)
 
     def close(self, state: State) -> None:
         thumbnails = self._pictures.all()

@@ -11,12 +11,15 @@ from safelight.decoders.decoder import Card, Decoder
 from safelight.decoders.latents.space_table import SPACES
 from safelight.decoders.nets.base import Net
 from safelight.preview.cadence import Cadence
-from safelight.preview.decode.run_decoder import DecodeWorker
-from safelight.preview.picture import Picture
-from safelight.preview.pipeline import Pipeline, SinkSchedule
+from safelight.preview.decode.run_decoder import RunDecoder
+from safelight.preview.picture import DecodedPicture
+from safelight.preview.pipeline import LatentSchedule, Pipeline, SinkSchedule
 from safelight.preview.run import Run
-from safelight.preview.sinks.base import Sink
-from safelight.preview.step import Step
+from safelight.preview.sinks.base import Delivery, Sink
+from safelight.preview.sinks.latent_files import LatentFiles
+from safelight.preview.sinks.page import Page
+from safelight.preview.sinks.run_folder import RunFolder
+from safelight.preview.step import Step, StepInfo
 
 WAIT_S = 20.0
 
@@ -51,15 +54,22 @@ class Recorder(Sink):
     name = "recorder"
 
     def __init__(
-        self, *, keeps=True, awaited=True, name="recorder", fails_at=(), fails_to_open=False, fails_to_close=False
+        self,
+        *,
+        every_step=True,
+        awaited=True,
+        name="recorder",
+        fails_at=(),
+        fails_to_open=False,
+        fails_to_close=False,
     ):
-        self.keeps, self.awaited, self.name = keeps, awaited, name
+        self.delivery, self.name = Delivery((every_step, awaited)), name
         self.gate = Gate()
         self.pictures = []
         self.seen = []
         self.states = []
-        self.left = []
-        self.left_at_all = threading.Event()
+        self.abandoned_with = []
+        self.abandoned = threading.Event()
         self.opened = 0
         self._fails_at, self._fails_to_open, self._fails_to_close = fails_at, fails_to_open, fails_to_close
 
@@ -84,9 +94,9 @@ class Recorder(Sink):
         if self._fails_to_close:
             raise OSError("no way out")
 
-    def leave(self, state):
-        self.left.append(state)
-        self.left_at_all.set()
+    def abandon(self, state):
+        self.abandoned_with.append(state)
+        self.abandoned.set()
 
 
 class FirstChannels(Net):
@@ -120,20 +130,41 @@ def step_of(index, total=10, value=None, **fields):
 
 def picture_of(index=1, total=10, height=4, width=6, **fields):
     pixels = np.full((1, 1, height, width, 3), index * 20 % 256, np.uint8)
-    defaults = {"sigma": 0.5, "show": "denoised", "at_s": 0.25, "shown": (width * 8, height * 8), "decode_ms": 1.5}
-    return Picture(**({"index": index, "total": total, "pixels": pixels, "decoder": "a-decoder"} | defaults | fields))
+    step = {"index": index, "total": total, "sigma": 0.5, "show": "denoised", "at_s": 0.25}
+    step |= {name: fields.pop(name) for name in ("sigma", "show", "at_s") if name in fields}
+    decoder = fields.pop("decoder", "a-decoder")
+    card = Card(name=decoder, space="sd1", kind="full" if decoder == "full" else "test", source="a test")
+    defaults = {"pixels": pixels, "shown": (width * 8, height * 8), "card": card, "decode_ms": 1.5}
+    return DecodedPicture(step=StepInfo(**step), **(defaults | fields))
 
 
 @contextmanager
-def a_pipeline(*sinks, net=None, candidates=None, every=None, run=None, space="sd1", state="finished", **options):
+def a_pipeline(*all_sinks, net=None, candidates=None, every=None, run=None, space="sd1", state="finished", **options):
     """A pipeline with these sinks, closed at the end; `every` says how often each sink wants a step."""
     run = run or Run()
     net = net or FirstChannels()
+    record = [sink for sink in all_sinks if isinstance(sink, RunFolder | Page)]
+    files = [sink for sink in all_sinks if isinstance(sink, LatentFiles)]
+    sinks = [sink for sink in all_sinks if sink not in record + files]
     if candidates is None:
         candidates = [candidate_of(net)]
-    ask = candidates if callable(candidates) else lambda: candidates
-    outlets = [SinkSchedule(sink, Cadence((every or {}).get(sink, 1))) for sink in sinks]
-    pipeline = Pipeline(run, DecodeWorker(SPACES[space], ask), outlets, **options)
+    find = candidates if callable(candidates) else lambda: candidates
+    cadences = {}
+
+    def cadence_of(sink):
+        n = (every or {}).get(sink, 1)
+        return cadences.setdefault(n, Cadence(n))
+
+    abandon = [sink.abandon for sink in (*sinks, *record) if hasattr(sink, "abandon")]
+    pipeline = Pipeline(
+        run,
+        RunDecoder(SPACES[space], find),
+        [SinkSchedule(sink, cadence_of(sink)) for sink in sinks],
+        record=[SinkSchedule(sink, cadence_of(sink)) for sink in record],
+        latents=LatentSchedule(files[0], cadence_of(files[0])) if files else None,
+        abandon=abandon,
+        **options,
+    )
     try:
         yield pipeline
     finally:

@@ -22,14 +22,10 @@ def test_every_nth_step_from_the_first_is_wanted_with_the_last(every, total, exp
     assert wanted(Cadence(every), total) == expected
 
 
-@pytest.mark.parametrize("every", [1, 2, 3, 100])
-def test_what_the_counter_skips_is_what_would_not_be_wanted_and_asking_starts_no_interval(every):
-    def no_clock():
-        raise AssertionError("the clock was asked")
-
-    cadence = Cadence(every, min_interval_s=1.0, clock=no_clock)
-    skipped = [index for index in range(1, 11) if cadence.skips(index, 10)]
-    assert skipped == [index for index in range(1, 11) if not Cadence(every).wants(index, 10)]
+@pytest.mark.parametrize("every", [1, 2, 3, 4, 9, 10, 11, 100])
+@pytest.mark.parametrize("total", [0, 1, 2, 9, 10, 11])
+def test_the_largest_number_of_steps_is_what_is_selected_without_an_interval(every, total):
+    assert Cadence(every, min_interval_s=9.0).most_steps(total) == len(wanted(Cadence(every), total))
 
 
 def test_steps_after_the_one_that_the_sampler_called_the_last_are_counted_on():

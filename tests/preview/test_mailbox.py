@@ -6,7 +6,7 @@ import threading
 from typing import NamedTuple
 
 import pytest
-from safelight.preview.mailbox import FIRST_SPARE_S, Mailbox
+from safelight.preview.mailbox import FIRST_IDLE_S, Mailbox
 
 
 class Note(NamedTuple):
@@ -242,7 +242,7 @@ def test_many_senders_lose_no_letter_that_is_to_be_kept_nor_its_order(together, 
 
 def test_a_worker_that_a_letter_wakes_lets_its_sender_get_on_and_one_that_is_behind_does_not(together, monkeypatch):
     now = [100.0]
-    mailbox = Mailbox(courtesy_s=0.5, clock=lambda: now[0])
+    mailbox = Mailbox(max_delay_s=0.5, clock=lambda: now[0])
     courtesies, got, taken = [], [], threading.Semaphore(0)
     monkeypatch.setattr(mailbox.closed, "wait", courtesies.append)
 
@@ -272,11 +272,11 @@ def test_a_worker_that_a_letter_wakes_lets_its_sender_get_on_and_one_that_is_beh
 
 
 def test_a_worker_that_has_nothing_to_spare_lets_nobody_on(together, monkeypatch):
-    now, mailbox = [0.0], Mailbox(courtesy_s=0.5, clock=lambda: now[0])
+    now, mailbox = [0.0], Mailbox(max_delay_s=0.5, clock=lambda: now[0])
     courtesies, taken = [], threading.Semaphore(0)
     monkeypatch.setattr(mailbox.closed, "wait", courtesies.append)
     mailbox.give_way()
-    assert courtesies == [FIRST_SPARE_S / 2]
+    assert courtesies == [FIRST_IDLE_S / 2]
     mailbox.put(Note(1, keep=True))
     assert mailbox.get().text == 1  # it waited already
 
@@ -295,14 +295,14 @@ def test_a_worker_that_has_nothing_to_spare_lets_nobody_on(together, monkeypatch
 
 
 def test_at_the_end_nobody_is_let_on_first():
-    mailbox = Mailbox(courtesy_s=1e9)
+    mailbox = Mailbox(max_delay_s=1e9)
     mailbox.put(Note(1, keep=True))
     assert delivered(mailbox) == [1]
 
 
 def test_a_worker_that_lets_others_on_is_told_of_the_end(together):
     now = itertools.count(step=1e7)
-    mailbox, got = Mailbox(courtesy_s=1e6, clock=lambda: next(now)), []
+    mailbox, got = Mailbox(max_delay_s=1e6, clock=lambda: next(now)), []
     together.start(lambda: got.extend(texts(iter(mailbox.get, None))))
     mailbox.put(Note(1, keep=True))
     mailbox.close()

@@ -37,7 +37,7 @@ def level(picture):
 
 
 def test_a_step_is_decoded_once_for_all_sinks(pipeline, recorder, first_channels, step):
-    net, sinks = first_channels(), [recorder(), recorder(), recorder(keeps=False)]
+    net, sinks = first_channels(), [recorder(), recorder(), recorder(every_step=False)]
     with pipeline(*sinks, net=net) as pipe:
         for index in range(1, 6):
             assert pipe.offer(step(index, 5))
@@ -67,20 +67,20 @@ def test_sinks_are_opened_and_closed_once_with_the_state_of_the_run(pipeline, re
     assert (sink.opened, sink.states) == (1, ["interrupted"])
 
 
-def test_sinks_are_closed_in_reverse_so_that_the_first_sees_what_the_others_made(pipeline, recorder):
+def test_sinks_are_closed_in_the_order_in_which_they_are_opened(pipeline, recorder):
     closed = []
 
     class Closing(recorder):
         def close(self, state):
             closed.append(self.name)
 
-    with pipeline(Closing(name="first"), Closing(name="second")):
+    with pipeline(Closing(name="screen", every_step=False), Closing(name="first"), Closing(name="second")):
         pass
-    assert closed == ["second", "first"]
+    assert closed == ["first", "second", "screen"]
 
 
 def test_each_sink_gets_the_steps_that_it_wants_and_a_screen_every_one_that_is_made(pipeline, recorder, step):
-    all_steps, some, screen = recorder(), recorder(), recorder(keeps=False)
+    all_steps, some, screen = recorder(), recorder(), recorder(every_step=False)
     with pipeline(all_steps, some, screen, every={all_steps: 2, some: 3, screen: 5}) as pipe:
         wanted = [index for index in range(1, 9) if pipe.offer(step(index, 8))]
     assert all_steps.steps == [1, 3, 5, 7, 8]
@@ -179,7 +179,7 @@ def test_all_frames_are_shown_to_who_selects_them(pipeline, recorder):
 def test_steps_for_the_screen_are_replaced_while_the_worker_is_busy_and_the_last_is_shown(
     pipeline, recorder, first_channels, step
 ):
-    net, screen = first_channels(), recorder(keeps=False)
+    net, screen = first_channels(), recorder(every_step=False)
     net.gate.shut()
     with pipeline(screen, net=net) as pipe:
         pipe.offer(step(1, 20))
@@ -191,7 +191,7 @@ def test_steps_for_the_screen_are_replaced_while_the_worker_is_busy_and_the_last
 
 
 def test_a_sampler_that_ends_early_still_has_its_newest_step_shown(pipeline, recorder, first_channels, step):
-    net, screen = first_channels(), recorder(keeps=False)
+    net, screen = first_channels(), recorder(every_step=False)
     net.gate.shut()
     with pipeline(screen, net=net, state="interrupted") as pipe:
         pipe.offer(step(1, 20))
@@ -202,7 +202,7 @@ def test_a_sampler_that_ends_early_still_has_its_newest_step_shown(pipeline, rec
 
 
 def test_steps_for_files_are_all_kept_in_order_while_the_decoder_is_slow(pipeline, recorder, first_channels, step):
-    net, files, screen = first_channels(), recorder(), recorder(keeps=False)
+    net, files, screen = first_channels(), recorder(), recorder(every_step=False)
     net.gate.shut()
     with pipeline(files, screen, net=net, every={files: 3}) as pipe:
         for index in range(1, 21):
@@ -236,7 +236,7 @@ def test_an_early_close_delivers_what_waits(pipeline, recorder, first_channels, 
 def test_what_a_full_queue_refuses_is_told_once_and_summed_up_and_the_last_step_still_reaches_the_screen(
     pipeline, recorder, first_channels, step
 ):
-    net, files, screen, run = first_channels(), recorder(), recorder(keeps=False), Run()
+    net, files, screen, run = first_channels(), recorder(), recorder(every_step=False), Run()
     net.gate.shut()
     mailbox = Mailbox(capacity=2, patience_s=0.0)
     with pipeline(files, screen, net=net, run=run, mailbox=mailbox) as pipe:
@@ -247,8 +247,8 @@ def test_what_a_full_queue_refuses_is_told_once_and_summed_up_and_the_last_step_
     assert files.steps == [1, 2, 3]
     assert screen.steps == [1, 2, 3, 9]
     assert run.notes == [
-        "step 4 not kept: writing could not keep up with the sampler",
-        "steps 4-9 not kept: writing could not keep up with the sampler",
+        "step 4 not saved: writing could not keep up with the sampler",
+        "steps 4-9 not saved: writing could not keep up with the sampler",
     ]
 
 
@@ -261,7 +261,7 @@ def test_a_thousand_steps_pass_in_bounded_memory(pipeline, recorder, step, wait_
             longest.append(len(mailbox._waiting))
             self.seen.append(picture.index)
 
-    files, screen = Counting(), Counting(keeps=False)
+    files, screen = Counting(), Counting(every_step=False)
     with pipeline(files, screen, mailbox=mailbox) as pipe:
         for index in range(1, 1001):
             pipe.offer(step(index, 1000))
@@ -278,29 +278,29 @@ def test_a_sink_that_hangs_is_given_up_after_the_time_limit_by_name(recorder, fi
         files.gate.wait_until_reached()
         pipe.close("finished", timeout_s=0.01)
         assert run.notes == [
-            "files was not finished 0.01 s after the run ended; step 1 may be missing; steps 2-4 given up"
+            "files did not finish within 0.01 s after the run ended; step 1 may be missing; steps 2-4 not shown"
         ]
-        assert files.left == ["finished"], "who looks is told for ever that it is running"
+        assert files.abandoned_with == ["finished"], "who looks is told for ever that it is running"
     assert files.steps == [1]
     assert files.states == ["finished"]
 
 
 def test_a_decoder_that_hangs_is_given_up_after_the_time_limit(recorder, first_channels, pipeline, step):
-    net, screen, run = first_channels(), recorder(keeps=False), Run()
+    net, screen, run = first_channels(), recorder(every_step=False), Run()
     net.gate.shut()
     with pipeline(screen, net=net, run=run) as pipe:
         pipe.offer(step(1))
         net.gate.wait_until_reached()
         pipe.offer(step(2))
         pipe.close("finished", timeout_s=0.01)
-        assert run.notes == ["developing was not finished 0.01 s after the run ended"]
+        assert run.notes == ["decoding did not finish within 0.01 s after the run ended"]
 
 
 # Failing ones
 
 
 def test_a_screen_that_fails_costs_one_note_and_nothing_else(pipeline, recorder, step):
-    screen, files, run = recorder(keeps=False, name="screen", fails_at=(2, 3)), recorder(), Run()
+    screen, files, run = recorder(every_step=False, name="screen", fails_at=(2, 3)), recorder(), Run()
     with pipeline(screen, files, run=run) as pipe:
         for index in range(1, 7):
             pipe.offer(step(index, 6))
@@ -316,7 +316,7 @@ def test_a_file_sink_that_fails_is_named_at_the_end_with_its_steps(pipeline, rec
             pipe.offer(step(index, 7))
     assert run.notes == [
         "files failed: OSError: disk full at 2",
-        "files: nothing was kept of steps 2, 4-6",
+        "files: nothing was saved of steps 2, 4-6",
     ]
     assert failing.steps == [1, 3, 7], "it is tried again: a disk may have room later"
     assert other.steps == [1, 2, 3, 4, 5, 6, 7]
@@ -328,7 +328,7 @@ def test_a_disk_that_is_full_for_a_thousand_steps_leaves_room_for_the_note_that_
         for index in range(1, 1001):
             pipe.offer(step(index, 1000))
     assert len(run.notes) < MAX_NOTES
-    assert run.notes[-1] == "files: nothing was kept of steps 2-1000"
+    assert run.notes[-1] == "files: nothing was saved of steps 2-1000"
 
 
 def test_a_sink_that_cannot_be_opened_is_told_and_left_alone(pipeline, recorder, step):
@@ -356,7 +356,7 @@ def test_a_decoder_that_raises_is_given_up_for_the_next_one_and_told_once(
     with pipeline(sink, candidates=candidates, run=run) as pipe:
         for index in range(1, 5):
             pipe.offer(step(index, 4))
-    assert run.notes == ["step 2: decoder bad was given up: RuntimeError: out of memory"]
+    assert run.notes == ["step 2: stopped using decoder bad: RuntimeError: out of memory"]
     assert [picture.decoder for picture in sink.pictures] == ["bad", "good", "good", "good"]
     assert [level(picture) for picture in sink.pictures] == [1, 2, 3, 4]
     assert run.decoder["name"] == "good"
@@ -373,7 +373,7 @@ def test_a_decoder_that_cannot_be_opened_is_given_up_for_the_next_one(
     broken = candidate(first_channels(), "broken")._replace(open=no_file)
     with pipeline(sink, candidates=[broken, candidate(first_channels(), "good")], run=run) as pipe:
         pipe.offer(step(1))
-    assert run.notes == ["step 1: decoder broken was given up: FileNotFoundError: gone"]
+    assert run.notes == ["step 1: stopped using decoder broken: FileNotFoundError: gone"]
     assert sink.steps == [1]
 
 
@@ -383,10 +383,10 @@ def test_when_all_decoders_fail_the_run_goes_on_without_pictures(pipeline, recor
     with pipeline(sink, candidates=candidates, run=run) as pipe:
         assert all(pipe.offer(step(index, 5)) for index in range(1, 6))
     assert run.notes == [
-        "step 1: decoder one was given up: RuntimeError: out of memory",
-        "step 1: decoder two was given up: RuntimeError: out of memory",
-        "step 1 not shown: no decoder is left that could show these latents",
-        "steps 1-5 not shown: no decoder is left that could show these latents",
+        "step 1: stopped using decoder one: RuntimeError: out of memory",
+        "step 1: stopped using decoder two: RuntimeError: out of memory",
+        "step 1 not shown: no decoder is left for these latents",
+        "steps 1-5 not shown: no decoder is left for these latents",
     ]
     assert (sink.pictures, sink.states) == ([], ["finished"])
 
@@ -402,7 +402,7 @@ def test_when_decoders_cannot_even_be_looked_up_the_run_goes_on_and_they_are_ask
         for index in range(1, 4):
             pipe.offer(step(index, 3))
     assert run.notes == [
-        "step 1: looking for a decoder was given up: OSError: no folder",
+        "step 1: stopped using the search for a decoder: OSError: no folder",
     ]
     assert [picture.decoder for picture in sink.pictures] == ["principal"] * 3
     assert len(asked) == 1
@@ -433,7 +433,7 @@ def test_an_odd_tensor_costs_its_own_picture_only(pipeline, recorder, step, odd)
     assert any(note.startswith("step 2") for note in run.notes) or sink.steps == [1, 2, 3, 4]
     if not any("decoder" in note for note in run.notes):
         assert {1, 4} <= set(sink.steps)
-        assert run.notes[-1].startswith(("steps 2-3 not taken", "steps 2-3 not shown"))
+        assert run.notes[-1].startswith("steps 2-3 not shown")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -469,8 +469,8 @@ def test_a_selection_that_raises_does_not_reach_the_sampler(pipeline, recorder, 
         assert pipe.offer(step(1, 2))
         assert pipe.offer(step(2, 2))
     assert run.notes == [
-        "step 1 not taken: IndexError: no such frame",
-        "steps 1-2 not taken: IndexError: no such frame",
+        "step 1 not shown: IndexError: no such frame",
+        "steps 1-2 not shown: IndexError: no such frame",
     ]
 
 
@@ -528,7 +528,7 @@ def test_a_screen_is_not_waited_for_when_the_files_are_there_and_sees_the_last_s
             super().close(state)
             order.append((self.name, "closed"))
 
-    screen, files, run = Telling(name="screen", keeps=False, awaited=False), Telling(name="files"), Run()
+    screen, files, run = Telling(name="screen", every_step=False, awaited=False), Telling(name="files"), Run()
     with pipeline(screen, files, run=run) as pipe:
         pipe.offer(step(1, 2))
         screen.gate.wait_until_reached()
@@ -546,7 +546,7 @@ def test_a_screen_is_not_waited_for_when_the_files_are_there_and_sees_the_last_s
 def test_where_there_is_only_a_screen_the_end_of_the_run_waits_until_the_device_has_nothing_more_to_do(
     pipeline, recorder, first_channels, step, wait_s
 ):
-    screen, net, run = recorder(keeps=False, awaited=False), first_channels(), Run()
+    screen, net, run = recorder(every_step=False, awaited=False), first_channels(), Run()
     with pipeline(screen, net=net, run=run) as pipe:
         screen.gate.shut()
         pipe.offer(step(1, 1))
@@ -558,18 +558,21 @@ def test_where_there_is_only_a_screen_the_end_of_the_run_waits_until_the_device_
 
 
 def test_a_screen_that_hangs_when_nobody_waits_is_given_up_all_the_same(pipeline, recorder, step, wait_s):
-    screen, run = recorder(name="screen", keeps=False, awaited=False), Run()
+    screen, run = recorder(name="screen", every_step=False, awaited=False), Run()
     screen.gate.shut()
     with pipeline(screen, run=run) as pipe:
         pipe.offer(step(1, 1))
         pipe.close("finished", timeout_s=1.0)
-        assert screen.left_at_all.wait(wait_s), "who looks is told for ever that it is running"
+        assert screen.abandoned.wait(wait_s), "who looks is told for ever that it is running"
         assert run.ended.wait(wait_s)
-        assert (screen.left, run.notes) == (["finished"], ["screen was not finished 1 s after the run ended"])
+        assert (screen.abandoned_with, run.notes) == (
+            ["finished"],
+            ["screen did not finish within 1 s after the run ended"],
+        )
 
 
 def test_a_run_that_has_come_to_its_end_is_not_given_up(pipeline, recorder, step, wait_s):
-    before, screen, run = set(threading.enumerate()), recorder(keeps=False, awaited=False), Run()
+    before, screen, run = set(threading.enumerate()), recorder(every_step=False, awaited=False), Run()
     with pipeline(screen, run=run) as pipe:
         pipe.offer(step(1, 1))
         pipe.close("finished", wait_s * 1000)
@@ -577,7 +580,7 @@ def test_a_run_that_has_come_to_its_end_is_not_given_up(pipeline, recorder, step
         for thread in set(threading.enumerate()) - before:
             thread.join(wait_s)
             assert not thread.is_alive(), "a thread is left behind, for as long as the run might have taken"
-    assert (screen.steps, screen.left, run.notes) == ([1], [], [])
+    assert (screen.steps, screen.abandoned_with, run.notes) == ([1], [], [])
 
 
 def test_a_pipeline_without_sinks_takes_nothing(pipeline, step):
@@ -601,7 +604,7 @@ def test_the_worker_is_a_daemon_named_after_the_run(recorder, first_channels, ca
 
 def test_a_fault_of_the_pipeline_s_own_is_noted_and_the_sinks_are_closed(pipeline, recorder, step, caplog):
     sink, run = recorder(), Run()
-    run.learn = None
+    run.describe = None
     with caplog.at_level(logging.CRITICAL), pipeline(sink, run=run) as pipe:
         pipe.offer(step(1, 1))
     assert run.notes == [
@@ -612,15 +615,15 @@ def test_a_fault_of_the_pipeline_s_own_is_noted_and_the_sinks_are_closed(pipelin
 
 
 def test_a_worker_that_stops_on_the_way_names_what_comes_and_learns_how_the_run_ends(pipeline, recorder, step, caplog):
-    files, screen, run = recorder(name="files"), recorder(keeps=False), Run()
-    learn = run.learn
+    files, screen, run = recorder(name="files"), recorder(every_step=False), Run()
+    describe_picture = run.describe
 
-    def fail_at_the_third(picture, card):
-        learn(picture, card)
+    def fail_at_the_third(picture):
+        describe_picture(picture)
         if picture.index == 3:
             raise SystemExit
 
-    run.learn = fail_at_the_third
+    run.describe = fail_at_the_third
     with caplog.at_level(logging.CRITICAL), pipeline(files, screen, run=run, state="interrupted") as pipe:
         for index in range(1, 7):
             assert pipe.offer(step(index, 9))

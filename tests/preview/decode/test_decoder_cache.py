@@ -9,7 +9,8 @@ from safelight.decoders.catalogue import Candidate, Catalogue
 from safelight.decoders.decoder import Card, Decoder
 from safelight.decoders.latents.space_table import SPACES
 from safelight.preview.decode.decoder_cache import DecoderCache
-from safelight.preview.decode.run_decoder import DecodeWorker
+from safelight.preview.decode.run_decoder import RunDecoder
+from safelight.preview.step import StepInfo
 
 CPU = torch.device("cpu")
 LONG_AGO_NS = 10**18
@@ -79,7 +80,7 @@ def test_what_remembers_what_it_was_shown_is_never_shared():
 
 
 def test_what_was_taken_longest_ago_is_let_go_first(shelf, tmp_path):
-    opened, other, third = DecoderCache(most=2), Shelf(tmp_path / "b"), Shelf(tmp_path / "c")
+    opened, other, third = DecoderCache(max_open=2), Shelf(tmp_path / "b"), Shelf(tmp_path / "c")
     for one in (shelf, other, shelf, third, shelf, other):
         opened.take(one.candidate(), CPU)
     assert (shelf.opened, other.opened, third.opened) == (1, 2, 1)
@@ -90,7 +91,7 @@ def test_on_each_device_there_is_one(shelf):
     here, there = opened.take(shelf.candidate(), CPU), opened.take(shelf.candidate(), torch.device("meta"))
     assert {tensor.device.type for tensor in here.net.state_dict().values()} == {"cpu"}
     assert {tensor.device.type for tensor in there.net.state_dict().values()} == {"meta"}
-    opened.let_go(torch.device("meta"))
+    opened.release(torch.device("meta"))
     assert opened.take(shelf.candidate(), CPU) is here
     assert opened.take(shelf.candidate(), torch.device("meta")) is not there
 
@@ -105,7 +106,7 @@ def test_what_one_run_opened_in_inference_mode_serves_another_outside_of_it(shel
 def test_the_second_run_of_a_process_opens_no_file(shelf):
     opened, latents = DecoderCache(), torch.zeros(1, 4, 1, 2, 3)
     for _ in range(3):
-        developer = DecodeWorker(SPACES["sd1"], lambda: [shelf.candidate()], opened=opened)
-        developer.develop(latents)
-        developer.develop(latents)
+        developer = RunDecoder(SPACES["sd1"], lambda: [shelf.candidate()], cache=opened)
+        developer.decode(latents, StepInfo(index=1, total=1))
+        developer.decode(latents, StepInfo(index=1, total=1))
     assert shelf.opened == 1

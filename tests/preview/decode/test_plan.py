@@ -8,10 +8,11 @@ from safelight.decoders.latents.space_table import SPACES
 from safelight.decoders.memory_estimate import estimate_memory
 from safelight.decoders.nets.registry import KINDS
 from safelight.preview.decode import run_decoder
-from safelight.preview.decode.memory_budget import DEVICE_BYTES, decoding_bytes, selected_bytes, waiting_steps
+from safelight.preview.decode.memory_budget import DEVICE_BYTES, decoding_bytes, queue_capacity, selected_bytes
 from safelight.preview.decode.plan import CPU, plan_decode
-from safelight.preview.decode.run_decoder import DecodeWorker
+from safelight.preview.decode.run_decoder import RunDecoder
 from safelight.preview.snapshot import Selection
+from safelight.preview.step import StepInfo
 
 GPU = torch.device("cuda")  # a name: nothing is put there
 SHAPE = (4, 4, 1, 128, 128)  # of four pictures of 1024 px
@@ -70,7 +71,7 @@ def test_taesd_of_a_picture_of_1024_px_fits_as_it_comes(both):
 
 def test_the_user_is_told_once_what_would_take_too_much(both, monkeypatch):
     told = []
-    developer = DecodeWorker(SPACES["sd1"], lambda: both, told.append, device_bytes=lambda: 100 << 20)
+    developer = RunDecoder(SPACES["sd1"], lambda: both, told.append, device_bytes=lambda: 100 << 20)
     # A device that is not there, but for what it is told of it.
     monkeypatch.setattr(
         run_decoder,
@@ -78,22 +79,23 @@ def test_the_user_is_told_once_what_would_take_too_much(both, monkeypatch):
         lambda some, shape, _, room: plan_decode(some, shape, GPU, room)._replace(device=CPU),
     )
     for _ in range(3):
-        assert developer.develop(torch.zeros(1, 4, 1, 128, 128)).pixels.shape == (1, 1, 128, 128, 3)
+        picture = developer.decode(torch.zeros(1, 4, 1, 128, 128), StepInfo(index=1, total=1))
+        assert picture.pixels.shape == (1, 1, 128, 128, 3)
     assert len(told) == 1
-    assert "taesd would take 773 MB of cpu" in told[0]
-    assert "more than the 87 MB that previews may take to decode: sd1-conv-small shows this run instead" in told[0]
+    assert "taesd needs 773 MB on cpu" in told[0]
+    assert "more than the 87 MB that previews may use to decode: sd1-conv-small shows this run instead" in told[0]
 
 
 def test_steps_that_wait_have_an_eighth_of_what_a_preview_may_take_of_a_device():
-    assert waiting_steps(1 << 20, GPU, lambda: 128 << 20) == 16
-    assert waiting_steps(1 << 20, GPU, lambda: 8 << 30) == 32
-    assert waiting_steps(1 << 30, GPU, lambda: 0) == 2
+    assert queue_capacity(1 << 20, GPU, lambda: 128 << 20) == 16
+    assert queue_capacity(1 << 20, GPU, lambda: 8 << 30) == 32
+    assert queue_capacity(1 << 30, GPU, lambda: 0) == 2
     assert decoding_bytes(800) == 700
 
 
 def test_what_waits_on_a_cpu_has_its_own_limit_and_no_setting_is_read():
-    assert waiting_steps(64 << 20, CPU, pytest.fail) == 8
-    assert waiting_steps(0, CPU, pytest.fail) == 32
+    assert queue_capacity(64 << 20, CPU, pytest.fail) == 8
+    assert queue_capacity(0, CPU, pytest.fail) == 32
 
 
 def test_only_what_is_looked_at_waits():
@@ -102,27 +104,27 @@ def test_only_what_is_looked_at_waits():
 
 def test_the_room_is_asked_for_once_by_the_first_step(both):
     asked = []
-    developer = DecodeWorker(SPACES["sd1"], lambda: both[1:], device_bytes=lambda: asked.append(1) or DEVICE_BYTES)
+    developer = RunDecoder(SPACES["sd1"], lambda: both[1:], device_bytes=lambda: asked.append(1) or DEVICE_BYTES)
     assert asked == []
     for _ in range(3):
-        developer.develop(torch.zeros(1, 4, 1, 2, 2))
+        developer.decode(torch.zeros(1, 4, 1, 2, 2), StepInfo(index=1, total=1))
     assert asked == [1]
 
 
 def test_a_plan_is_made_once_for_a_shape(both, monkeypatch):
     made = []
     monkeypatch.setattr(run_decoder, "plan_decode", lambda *given: made.append(given[1]) or plan_decode(*given))
-    developer = DecodeWorker(SPACES["sd1"], lambda: both[1:])
+    developer = RunDecoder(SPACES["sd1"], lambda: both[1:])
     for side in (2, 2, 3, 2, 3):
-        developer.develop(torch.zeros(1, 4, 1, side, side))
+        developer.decode(torch.zeros(1, 4, 1, side, side), StepInfo(index=1, total=1))
     assert made == [(1, 4, 1, 2, 2), (1, 4, 1, 3, 3)]
 
 
 def test_a_device_that_has_less_than_a_decode_takes_is_left_alone_for_some_steps(both, monkeypatch):
     told = []
     monkeypatch.setattr(run_decoder, "free_bytes", lambda device: 1000 if len(told) == 0 else 1 << 40)
-    developer = DecodeWorker(SPACES["sd1"], lambda: both, told.append)
-    developer.develop(torch.zeros(1, 4, 1, 2, 2))
-    assert developer.decoder().name == "sd1-conv-small"
+    developer = RunDecoder(SPACES["sd1"], lambda: both, told.append)
+    picture = developer.decode(torch.zeros(1, 4, 1, 2, 2), StepInfo(index=1, total=1))
+    assert picture.decoder == "sd1-conv-small"
     assert len(told) == 1
     assert "no memory was left" in told[0]

@@ -7,7 +7,8 @@ from safelight.decoders.decoder import Card, Decoder
 from safelight.decoders.latents.space_table import SPACES
 from safelight.decoders.nets.base import Net
 from safelight.decoders.ranking import LIGHT
-from safelight.preview.decode.run_decoder import REST_STEPS, DecodeWorker
+from safelight.preview.decode.run_decoder import REST_STEPS, RunDecoder
+from safelight.preview.step import StepInfo
 
 LATENTS = torch.zeros(1, 4, 1, 2, 3)
 
@@ -32,7 +33,7 @@ def candidate(name, net, cost):
 
 
 def levels(developer, count):
-    return [int(developer.develop(LATENTS).pixels[0, 0, 0, 0, 0]) for _ in range(count)]
+    return [int(developer.decode(LATENTS, StepInfo(index=1, total=1)).pixels[0, 0, 0, 0, 0]) for _ in range(count)]
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def told():
 def test_when_memory_runs_out_a_light_decoder_takes_over_for_some_steps_and_the_heavy_one_tries_again(told):
     heavy, light = Level(1.0, fails_at=(2,)), Level(0.0)
     candidates = [candidate("heavy", heavy, LIGHT + 1), candidate("light", light, LIGHT)]
-    developer = DecodeWorker(SPACES["sd1"], lambda: candidates, told.append)
+    developer = RunDecoder(SPACES["sd1"], lambda: candidates, told.append)
     assert levels(developer, 1 + 1 + REST_STEPS + 2) == [255] + [0] * (1 + REST_STEPS) + [255, 255]
     assert (heavy.calls, light.calls) == (4, 1 + REST_STEPS)
     assert len(told) == 1
@@ -52,7 +53,7 @@ def test_when_memory_runs_out_a_light_decoder_takes_over_for_some_steps_and_the_
 def test_it_is_told_once_however_often_it_happens(told):
     heavy = Level(1.0, fails_at=range(1000))
     candidates = [candidate("heavy", heavy, LIGHT + 1), candidate("light", Level(0.0), 1)]
-    developer = DecodeWorker(SPACES["sd1"], lambda: candidates, told.append)
+    developer = RunDecoder(SPACES["sd1"], lambda: candidates, told.append)
     assert set(levels(developer, 5 * REST_STEPS)) == {0}
     assert heavy.calls == 5
     assert len(told) == 1
@@ -61,39 +62,39 @@ def test_it_is_told_once_however_often_it_happens(told):
 
 def test_a_decoder_that_fails_for_another_reason_is_not_tried_again(told):
     broken = candidate("broken", Level(1.0, fails_at=(1,), error="shapes differ"), LIGHT + 1)
-    developer = DecodeWorker(SPACES["sd1"], lambda: [broken, candidate("light", Level(0.0), 1)], told.append)
+    developer = RunDecoder(SPACES["sd1"], lambda: [broken, candidate("light", Level(0.0), 1)], told.append)
     with pytest.raises(RuntimeError, match="shapes differ"):
-        developer.develop(LATENTS)
-    assert developer.give_up() == "decoder broken"
+        developer.decode(LATENTS, StepInfo(index=1, total=1))
+    assert developer.drop() == "decoder broken"
     assert levels(developer, 1) == [0]
     assert told == []
 
 
 def test_where_even_the_lightest_has_no_memory_it_is_given_up(told):
-    developer = DecodeWorker(SPACES["sd1"], lambda: [candidate("light", Level(0.0, fails_at=(1,)), 1)], told.append)
+    developer = RunDecoder(SPACES["sd1"], lambda: [candidate("light", Level(0.0, fails_at=(1,)), 1)], told.append)
     with pytest.raises(RuntimeError, match="out of memory"):
-        developer.develop(LATENTS)
-    assert developer.give_up() == "decoder light"
+        developer.decode(LATENTS, StepInfo(index=1, total=1))
+    assert developer.drop() == "decoder light"
     assert not developer.has_decoder
 
 
 def test_what_is_given_up_while_the_heavy_one_rests_is_the_light_one(told):
     heavy, light = Level(1.0, fails_at=(1,)), Level(0.0, fails_at=(2,), error="broken")
     candidates = [candidate("heavy", heavy, LIGHT + 1), candidate("light", light, 1)]
-    developer = DecodeWorker(SPACES["sd1"], lambda: candidates, told.append)
+    developer = RunDecoder(SPACES["sd1"], lambda: candidates, told.append)
     assert levels(developer, 1) == [0]
     with pytest.raises(RuntimeError, match="broken"):
-        developer.develop(LATENTS)
-    assert developer.give_up() == "decoder light"
-    assert developer.decoder().name == "heavy"
+        developer.decode(LATENTS, StepInfo(index=1, total=1))
+    assert developer.drop() == "decoder light"
+    assert developer.decode(LATENTS, StepInfo(index=1, total=1)).decoder == "heavy"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_that_is_full_the_cpu_takes_over(told):
-    developer = DecodeWorker(SPACES["sd1"], lambda: [candidate("light", Level(0.5), 1)], told.append)
+    developer = RunDecoder(SPACES["sd1"], lambda: [candidate("light", Level(0.5), 1)], told.append)
     torch.cuda.set_per_process_memory_fraction(1e-9)
     try:
-        pixels = developer.develop(LATENTS.cuda()).pixels
+        pixels = developer.decode(LATENTS.cuda(), StepInfo(index=1, total=1)).pixels
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert (pixels == 128).all()
@@ -106,6 +107,6 @@ def test_while_decoders_are_looked_up_there_may_be_one():
         there.append(developer.has_decoder)
         return [candidate("grey", Level(0.5), 1)]
 
-    developer = DecodeWorker(SPACES["sd1"], ask)
-    developer.decoder()
+    developer = RunDecoder(SPACES["sd1"], ask)
+    developer.decode(LATENTS, StepInfo(index=1, total=1))
     assert (there, developer.has_decoder) == ([True], True)

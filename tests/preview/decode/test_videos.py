@@ -12,12 +12,13 @@ from safelight.decoders.latents.space_table import SPACES
 from safelight.decoders.nets.base import Net
 from safelight.decoders.nets.taehv import Taehv
 from safelight.preview.decode import plan
-from safelight.preview.decode.run_decoder import DecodeWorker
+from safelight.preview.decode.run_decoder import RunDecoder
 from safelight.preview.images.encode import UNKNOWN_FPS, ImageEncoding, durations_ms
 from safelight.preview.run import Run
 from safelight.preview.sinks.run_folder import RunFolder
 from safelight.preview.sinks.step_files import StepFiles
 from safelight.preview.snapshot import Selection
+from safelight.preview.step import StepInfo
 
 WAN = SPACES["wan21"]
 
@@ -42,7 +43,7 @@ class Levels(Net):
 
 def developer_of(net, space=WAN, told=None, **options):
     card = Card(name="levels", space=space.name, kind="test", scale=net.scale)
-    return DecodeWorker(
+    return RunDecoder(
         space, lambda: [Candidate(card, lambda: Decoder(card, net))], ([] if told is None else told).append, **options
     )
 
@@ -79,26 +80,28 @@ def played(path):
     ("net", "frames", "fps"), [(Levels(), 21, 4.0), (Levels(4), 81, 16.0), (Levels(2), 41, 8.0)], ids=["1", "4", "2"]
 )
 def test_a_video_takes_as_long_whichever_decoder_makes_it(net, frames, fps):
-    developed = developer_of(net).develop(video())
+    developed = developer_of(net).decode(video(), StepInfo(index=1, total=1))
     assert (developed.pixels.shape, developed.fps) == ((1, frames, 2, 3, 3), fps)
 
 
 @pytest.mark.parametrize("items", [1, 2])
 def test_a_decoder_that_knows_time_is_shown_with_all_its_frames(items):
     net = Taehv(16, (8, 8, 8, 8))
-    developed = developer_of(net).develop(torch.randn(items, 16, 3, 2, 3, generator=torch.Generator().manual_seed(0)))
+    developed = developer_of(net).decode(
+        torch.randn(items, 16, 3, 2, 3, generator=torch.Generator().manual_seed(0)), StepInfo(index=1, total=1)
+    )
     assert developed.pixels.shape == (items, 9, 16, 24, 3)
     assert (developed.fps, developed.shown) == (16.0, (24, 16))
 
 
 @pytest.mark.parametrize("net", [Levels(), Levels(4)])
 def test_one_frame_has_no_speed(net):
-    assert developer_of(net).develop(video(frames=1)).fps is None
+    assert developer_of(net).decode(video(frames=1), StepInfo(index=1, total=1)).fps is None
 
 
 def test_a_speed_that_nobody_knows_is_not_made_up():
     latents = torch.zeros(1, 16, 3, 2, 2)
-    assert developer_of(Levels(), SPACES["seedvr2"]).develop(latents).fps is None
+    assert developer_of(Levels(), SPACES["seedvr2"]).decode(latents, StepInfo(index=1, total=1)).fps is None
 
 
 @pytest.mark.parametrize("fps", [1.0, 4.0, 6.0, 16.0, 24.0, 25 / 8, 30.0, 1000.0])
@@ -116,19 +119,21 @@ def test_of_a_video_that_is_too_large_every_other_frame_is_left_out_and_it_takes
     told = []
     developer = developer_of(Levels(4), told=told, max_bytes=2 * 20 * 2 * 3 * 3)
     for _ in range(2):
-        developed = developer.develop(video(items=2))
+        developed = developer.decode(video(items=2), StepInfo(index=1, total=1))
         assert developed.pixels[0, :, 0, 0, 0].tolist() == [0, *(level for level in range(2, 21, 2))]
         assert developed.pixels[1, :, 0, 0, 0].tolist() == [100, *(level for level in range(102, 121, 2))]
         assert developed.fps == 2.0
     assert len(told) == 1
-    assert "one frame of 8" in told[0]
+    assert "one of 8 frames" in told[0]
 
 
 @pytest.mark.parametrize(("most", "batches"), [(1 << 22, [5]), (2 * 6 * 64, [2, 2, 1]), (1, [1] * 5)])
 def test_large_pictures_of_a_batch_are_decoded_few_at_once(monkeypatch, most, batches):
-    monkeypatch.setattr(plan, "FRAME_PIXELS", most)
+    monkeypatch.setattr(plan, "MAX_FRAME_PIXELS", most)
     net = Levels(scale=8)
-    pixels = developer_of(net).develop(video(items=2, frames=1).repeat(3, 1, 1, 1, 1)[:5]).pixels
+    pixels = (
+        developer_of(net).decode(video(items=2, frames=1).repeat(3, 1, 1, 1, 1)[:5], StepInfo(index=1, total=1)).pixels
+    )
     assert net.batches == batches
     assert pixels[:, 0, 0, 0, 0].tolist() == [0, 100, 0, 100, 0]
 
@@ -172,7 +177,7 @@ def test_of_a_batch_of_videos_each_moves(folder, picture, batch, names, size):
     files = StepFiles(folder, ImageEncoding(), batch=batch, encoders=2, small_bytes=0)
     files.open()
     files.show(picture(index=1, pixels=pixels, fps=8.0))
-    files.flush()
+    files.close("finished")
     files.close("finished")
     assert folder.manifest()["steps"][0]["files"] == names
     for name in names:
@@ -190,7 +195,7 @@ def test_frames_are_in_files_of_their_own_besides(folder, picture, file_format, 
     files.open()
     files.show(picture(index=7, pixels=pixels, fps=8.0))
     files.show(picture(index=8, pixels=pixels[:, :1]))
-    files.flush()
+    files.close("finished")
     files.close("finished")
     names = ["step_0007_item_01", "step_0007_item_02"] if batch == "all files" else ["step_0007"]
     moving, still = folder.manifest()["steps"]
@@ -220,7 +225,7 @@ def test_a_long_video_is_shorter_on_the_screen_and_takes_as_long(folder, picture
     assert sum(durations) == pytest.approx(81_000 / 16, abs=1)
     told = folder.manifest()["picture"]
     assert (told["frames"], told["fps"]) == (27, 16 / 3)
-    assert any("one frame of 3" in note for note in folder.run.notes)
+    assert any("one of 3 frames" in note for note in folder.run.notes)
 
 
 def test_however_large_the_frames_some_are_left(folder, picture):

@@ -8,7 +8,7 @@ from safelight.errors import GoneError, LatentsError
 from safelight.preview.run import Run
 from safelight.preview.sinks.latent_files import LatentFiles, Need, Room, read_latents
 from safelight.preview.sinks.run_folder import RunFolder
-from safelight.preview.step import Step
+from safelight.preview.step import Step, StepInfo
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -89,16 +89,16 @@ def test_what_does_not_fit_is_refused_with_the_numbers_and_nothing_is_written(tm
     assert shown.steps == [1, 2, 3]
     assert {path.name for path in folder.path.iterdir()} == {"run.json"}
     [note] = manifest(folder)["notes"]
-    assert "81 steps of 400.0 MB are 32,400.0 MB, the disk has room for 2,000.0 MB" in note
+    assert "81 steps of 381.5 MB need 30,899.0 MB, the disk has room for 1,907.3 MB" in note
 
 
 def test_a_run_that_was_refused_copies_nothing_any_more(tmp_path, pipeline, monkeypatch):
     folder, files = kept(tmp_path, room=Room(0, "the disk"))
     with pipeline(folder, files, run=folder.run) as worker:
         files.refused = True
-        monkeypatch.setattr(worker._wholes, "take", lambda _: pytest.fail("a copy was taken"))
+        monkeypatch.setattr(worker._all_latents, "take", lambda _: pytest.fail("a copy was taken"))
         worker.offer(Step(index=1, total=1, **values_of(1)))
-    assert not [note for note in folder.run.notes if "not taken" in note]
+    assert not [note for note in folder.run.notes if "not shown" in note]
 
 
 def test_a_step_that_could_not_be_written_is_told_and_the_others_are_kept(tmp_path, pipeline, monkeypatch):
@@ -118,7 +118,7 @@ def test_a_step_that_could_not_be_written_is_told_and_the_others_are_kept(tmp_pa
         "step_0001.safetensors",
         "step_0003.safetensors",
     ]
-    assert "latents: nothing was kept of step 2" in manifest(folder)["notes"]
+    assert "latents: nothing was saved of step 2" in manifest(folder)["notes"]
 
 
 # Reading
@@ -129,7 +129,7 @@ def written(tmp_path):
     folder, files = kept(tmp_path)
     folder.open()
     files.open()
-    files.keep(7, 0.5, 0.1, values_of(7))
+    files.write(StepInfo(index=7, total=9, sigma=0.5, at_s=0.1), values_of(7))
     return folder, folder.path / "step_0007.safetensors"
 
 
@@ -167,7 +167,7 @@ def test_latents_of_another_step_run_or_space_are_refused(written, changed, expe
 
 def test_a_file_that_is_gone_is_told(written):
     written[1].unlink()
-    with pytest.raises(GoneError, match=r"step_0007.safetensors: is gone or was moved"):
+    with pytest.raises(GoneError, match=r"step_0007.safetensors: no such file; it was moved or deleted"):
         read(written)
 
 

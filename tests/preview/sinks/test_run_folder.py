@@ -80,7 +80,7 @@ def test_a_manifest_says_what_is_known(tmp_path, clock, picture):
     folder = RunFolder(tmp_path / "run", run)
     folder.open()
     card = Card(name="flux2-conv", space="flux2", kind="conv", scale=8, source="somewhere")
-    run.learn(picture(height=4, width=6), card)
+    run.describe(picture(height=4, width=6, card=card))
     run.note("step 7: trouble")
     clock.now = 12.34567
     folder.record(picture(index=7, sigma=0.97, at_s=0.412345, decode_ms=0.41234), "step_0007.png", write_ms=3.1)
@@ -217,7 +217,7 @@ def test_keys_that_a_reader_does_not_know_are_left_alone(folder):
 @pytest.mark.parametrize("found", ["safelight.run/2", "safelight.run/10", "something else", None, 1])
 def test_a_newer_major_version_is_refused_in_a_clear_sentence(tmp_path, found):
     path = write(tmp_path, {"format": found})
-    sentence = f"expected format {re.escape(FORMAT)}, found {found!r}; a newer run needs a newer Safelight"
+    sentence = f"expected format {re.escape(RUN_FORMAT)}, found {found!r}; a newer run needs a newer Safelight"
     with pytest.raises(ManifestError, match=sentence):
         read_manifest(path)
 

@@ -9,11 +9,20 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 from safelight.errors import SinkError
+from safelight.preview.images.animated import Pace, expect_encoder
 from safelight.preview.images.encode import ImageEncoding
 from safelight.preview.images.thumbnails import StepImage, Thumbnails
 from safelight.preview.run import Run
-from safelight.preview.sinks.animation import Animation, Pace
-from safelight.preview.sinks.contact_sheet import CAPTION_PX, GAP_PX, GROUND, TILE_PX, ContactSheet, caption, lay_out
+from safelight.preview.sinks.animation import Animation
+from safelight.preview.sinks.contact_sheet import (
+    BACKGROUND,
+    CAPTION_PX,
+    GAP_PX,
+    TILE_PX,
+    ContactSheet,
+    caption,
+    lay_out,
+)
 from safelight.preview.sinks.in_memory import InMemory
 from safelight.preview.sinks.live_view import LiveView
 from safelight.preview.sinks.run_folder import RunFolder
@@ -131,7 +140,7 @@ def test_below_each_picture_there_is_a_caption(folder, show):
     for column in range(3):
         x, y = GAP_PX + column * (TILE_PX + GAP_PX), GAP_PX + TILE_PX
         below = np.asarray(sheet.crop((x, y, x + TILE_PX, y + CAPTION_PX)))
-        assert (below != GROUND).any()
+        assert (below != BACKGROUND).any()
 
 
 def test_a_caption_says_step_and_sigma():
@@ -271,18 +280,15 @@ def test_an_animation_goes_from_one_step_to_another(folder, show, span, steps):
 
 def test_an_animation_of_steps_that_never_came_is_a_note(folder, show):
     show(Animation(folder, from_step=30, to_step=40), 5)
-    assert folder.run.notes == ["no animation: of steps 30 to 40 there is no picture; the last is 5"]
+    assert folder.run.notes == ["no animation: there is no picture of steps 30 to 40; the last step is 5"]
     assert folder.manifest()["animation"] is None
 
 
-def test_an_animation_that_can_have_no_frames_is_refused(folder):
-    with pytest.raises(SinkError, match="from step 9 to step 3 has no frames; let it end at a later step, or at 0"):
-        Animation(folder, from_step=9, to_step=3)
-
-
-def test_an_animation_that_nobody_can_encode_is_refused(folder):
-    with pytest.raises(SinkError, match="as mp4 cannot be made here; choose webp or gif"):
-        Animation(folder, file_format="mp4")
+def test_an_mp4_without_pyav_is_refused(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(SinkError, match=r"needs PyAV, which is missing: pip install safelight\[video\]"):
+        expect_encoder("mp4")
+    expect_encoder("webp")
 
 
 def test_of_a_batch_all_pictures_are_in_the_animation_and_on_the_sheet(folder, picture):
@@ -351,7 +357,7 @@ def test_who_looks_is_told_that_a_run_is_over_whose_worker_does_not_come_back(fo
         StepFiles(folder, ImageEncoding()), lambda event, facts: told.append((event, facts["state"])), {"node": "2"}
     )
     screen.open()
-    screen.leave("interrupted")
+    screen.abandon("interrupted")
     assert told[-1] == ("safelight.run", "interrupted")
     assert folder.manifest()["state"] == "interrupted"
 
@@ -384,11 +390,11 @@ def test_a_step_of_many_files_is_told_without_their_names(folder, picture):
 
 def test_a_screen_may_be_replaced_and_files_may_not(folder):
     files = StepFiles(folder, ImageEncoding())
-    assert files.keeps
-    assert ContactSheet(folder).keeps
-    assert Animation(folder).keeps
-    assert not LiveView(files, lambda *_: None, {}).keeps
-    assert not folder.keeps
+    assert files.delivery.every_step
+    assert ContactSheet(folder).delivery.every_step
+    assert Animation(folder).delivery.every_step
+    assert not LiveView(files, lambda *_: None, {}).delivery.every_step
+    assert not folder.delivery.every_step
 
 
 def test_what_another_thread_is_reading_does_not_change_under_it(folder, picture):

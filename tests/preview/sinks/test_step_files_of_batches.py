@@ -30,7 +30,7 @@ def shown(folder, picture):
         files = StepFiles(folder, encoding or ImageEncoding(), **options)
         files.open()
         files.show(picture(index=7, pixels=pixels, shown=(size[1] * 8, size[0] * 8)))
-        files.flush()
+        files.close("finished")
         files.close("finished")
         [step] = folder.manifest()["steps"]
         images = {}
@@ -48,7 +48,7 @@ def test_a_grid_holds_every_picture_in_reading_order(shown, folder, items, colum
     pixels, images = shown(items, batch="grid")
     assert list(images) == ["step_0007.png"]
     whole = np.asarray(images["step_0007.png"])
-    expected = np.full((rows * (HEIGHT + 1) - 1, columns * (WIDTH + 1) - 1, 3), grid.GROUND, np.uint8)
+    expected = np.full((rows * (HEIGHT + 1) - 1, columns * (WIDTH + 1) - 1, 3), grid.GRID_COLOR, np.uint8)
     for i in range(items):
         y, x = i // columns * (HEIGHT + 1), i % columns * (WIDTH + 1)
         expected[y : y + HEIGHT, x : x + WIDTH] = pixels[i]
@@ -60,15 +60,15 @@ def test_a_grid_holds_every_picture_in_reading_order(shown, folder, items, colum
 def test_the_pictures_of_a_grid_are_made_smaller_and_enlarged_each_by_itself(shown, folder):
     encoding = ImageEncoding(enlarge="bicubic", max_side_px=50)
     _, images = shown(4, encoding=encoding, size=(64, 128), batch="grid")
-    gap = 8
-    assert images["step_0007.png"].size == (2 * 1024 + gap, 2 * 512 + gap)
+    gap_px = 8
+    assert images["step_0007.png"].size == (2 * 1024 + gap_px, 2 * 512 + gap_px)
     told = folder.manifest()["picture"]
-    assert (told["shown_width"], told["shown_height"]) == (2 * 1024 + gap, 2 * 512 + gap)
+    assert (told["shown_width"], told["shown_height"]) == (2 * 1024 + gap_px, 2 * 512 + gap_px)
     assert (told["width"], told["height"]) == (2 * 128 + 1, 2 * 64 + 1)
 
 
 def test_a_grid_is_no_larger_than_programs_can_open(shown, monkeypatch):
-    monkeypatch.setattr(grid, "MAX_SIDE_PX", 400)
+    monkeypatch.setattr(grid, "MAX_GRID_SIDE_PX", 400)
     _, images = shown(9, size=(300, 100), batch="grid")
     width, height = images["step_0007.png"].size
     assert (width <= 400, 380 <= height <= 400) == (True, True)
@@ -76,7 +76,7 @@ def test_a_grid_is_no_larger_than_programs_can_open(shown, monkeypatch):
 
 
 def test_a_single_picture_has_no_such_limit(shown, monkeypatch):
-    monkeypatch.setattr(grid, "MAX_SIDE_PX", 4)
+    monkeypatch.setattr(grid, "MAX_GRID_SIDE_PX", 4)
     pixels, images = shown(1, batch="grid")
     assert np.array_equal(np.asarray(images["step_0007.png"]), pixels[0])
 
