@@ -1,23 +1,41 @@
-"""Names of files and folders that every system can hold."""
+"""Names of files and folders that every operating system can hold."""
 
 import re
 import unicodedata
+from pathlib import PurePath
 
-MAX_NAME_BYTES = 240  # most systems hold 255; a counter comes behind it
+MAX_NAME_BYTES = 240  # most systems hold 255; a number may be added to the name
 MAX_PATH_BYTES = 1000
-# What Windows takes for a device, whatever comes behind the dot; a folder is copied there one day.
+# Windows opens a device for such a name, whatever follows its dot. A folder may be copied to Windows one day.
 WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
+PICTURE_TYPES = {  # MIME types of the pictures of a run
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".jpg": "image/jpeg",
+    ".gif": "image/gif",
+    ".mp4": "video/mp4",
+}
 
 
 def name_problem(path: str) -> str | None:
-    """What keeps `path` from being a place for files, on whatever system; None if nothing does."""
+    """The reason why `path` cannot be a path on every system; None if it can."""
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in path):
         return "a control character is in it"
     if len(path.encode()) > MAX_PATH_BYTES:
-        return f"it is longer than {MAX_BYTES} bytes"
+        return f"it is longer than {MAX_PATH_BYTES} bytes"
     for part in re.split(r"[/\\]", path):
         if len(part.encode()) > MAX_NAME_BYTES:
-            return f"one of its parts is longer than {MAX_PART_BYTES} bytes"
+            return f"one of its parts is longer than {MAX_NAME_BYTES} bytes"
         if WINDOWS_DEVICE.match(part):
             return f"{part} is the name of a device on Windows"
     return None
+
+
+def is_file_name(name: str) -> bool:
+    """Whether `name` is the name of a file on every system: not hidden, no path, no drive, no stream, no device."""
+    return name != "" and not name.startswith(".") and not set(name) & set("/\\:") and name_problem(name) is None
+
+
+def picture_type(name: str) -> str | None:
+    """The MIME type of a run's picture by its file name; None for the name of any other file."""
+    return PICTURE_TYPES.get(PurePath(name).suffix.lower())

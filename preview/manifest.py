@@ -1,90 +1,181 @@
-"""`run.json`: the record of a run that every host, sink and page reads."""
+"""The record of a run, `run.json`: how it is composed, and the one set of rules by which all readers check it."""
 
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ..decoders.files.regular_file import TooLargeError, read_regular_file
 from ..errors import ManifestError, brief
+from .file_names import is_file_name, picture_type
 from .run import Run, State
 
 MANIFEST_NAME = "run.json"
 RUN_FORMAT = "safelight.run/1"
-MAX_MANIFEST_BYTES = 32 << 20  # a thousand steps of 64 pictures each take 3 MB
-MAX_NESTING = 16  # of a manifest: whoever walks through it need not fear for the stack
-MAX_DIGITS = 18  # of a whole number: what is more than 64 bits is no number for many
+MAX_MANIFEST_BYTES = 32 << 20  # a thousand steps with 64 pictures each take 3 MB
+MAX_NESTING = 16  # levels of objects and lists: recursive code cannot overflow the stack
+MAX_DIGITS = 18  # of an integer: with 19 it may need more than 64 bits
 
 HOST = dict.fromkeys(("name", "version", "prompt_id", "workflow_id", "node", "sampler_node", "client"))
 SAMPLER = dict.fromkeys(("steps", "sigmas", "seed", "cfg", "name", "scheduler"))
+PRODUCTS = dict.fromkeys(("sheet", "animation", "page"))  # files of a whole run
+UNKNOWN_STATE: State = "failed"  # for a state that only a newer version knows, as in the viewer
 
 
 def compose(
     run: Run, state: State, seconds: float, steps: list[dict[str, Any]], products: dict[str, str]
 ) -> dict[str, Any]:
-    """The manifest of a run, ready for JSON. `products` are `sheet`, `animation` and `page`, where they exist."""
+    """The manifest of a run, ready for JSON.
+
+    Args:
+        run: the run.
+        state: of the run now.
+        seconds: that the run took so far.
+        steps: entries with the keys of `steps` in `run.json`, in order.
+        products: names of the files `sheet`, `animation` and `page`, where they exist.
+    """
     return {
         "format": RUN_FORMAT,
         "id": run.id,
         "state": state,
         "started": run.started.isoformat(timespec="milliseconds"),
         "seconds": round(seconds, 3),
-        "host": HOST | speakable(dict(run.host)),
+        "host": HOST | finite(dict(run.host)),
         "space": run.space,
         "decoder": run.decoder,
-        "sampler": SAMPLER | speakable(dict(run.sampler)),
+        "sampler": SAMPLER | finite(dict(run.sampler)),
         "picture": run.picture,
         "steps": steps,
-        "sheet": None,
-        "animation": None,
-        "page": None,
+        **PRODUCTS,
         **products,
         "notes": list(run.notes),
     }
 
 
-def speakable(value: Any) -> Any:
-    """The same with None for what is not a finite number: JSON has no word for it, and a browser would read nothing."""
+def finite(value: Any) -> Any:
+    """`value` with None for each NaN and infinity in it: JSON has no such numbers, and browsers refuse them."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: speakable(one) for key, one in value.items()}
-    return [speakable(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest in a run's folder; a plain file there, no link to one elsewhere.
+    """The validated manifest in a run's folder. The file may come from anywhere; it must be a regular file, no link.
 
     Raises:
-        ManifestError: it is missing, broken, too large, or of a newer major version.
+        ManifestError: the file is missing, broken, too large, of a newer major version, or breaks the rules of
+            `validate_manifest`.
     """
     path = folder / MANIFEST_NAME
     try:
         content = read_regular_file(path, MAX_MANIFEST_BYTES, links=False)
-        manifest = json.loads(content.decode(), parse_int=_whole)
+        manifest = json.loads(
+            content.decode(), parse_int=_parse_int, parse_float=_parse_float, parse_constant=_parse_float
+        )
     except TooLargeError:
-        raise ManifestError(f"{path}: larger than {MAX_BYTES:,} bytes; not the record of a run") from None
+        raise ManifestError(f"{path}: larger than {MAX_MANIFEST_BYTES:,} bytes; not the record of a run") from None
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read: {error.strerror}; expected the folder of a run") from None
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: is not JSON: {brief(error)}") from None
+    try:
+        return validate_manifest(manifest)
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from None
+
+
+def validate_manifest(manifest: Any) -> dict[str, Any]:
+    """Checks a manifest that was read from JSON.
+
+    Returns:
+        The manifest with the types that `compose` gives to each key. A wrong value that is only shown to people is
+        replaced by None or an empty value. Steps are sorted by index; their `files` are names of pictures. Unknown
+        keys stay. A manifest that `compose` made is returned as it is.
+
+    Raises:
+        ManifestError: the format is another one, there are too many levels, there is no state or no list of steps,
+            a step has no index or no list of files, or a name could lead out of the folder.
+    """
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != RUN_FORMAT:
-        raise ManifestError(
-            f"{path}: expected format {FORMAT}, found {brief(found)}; a newer run needs a newer Safelight"
-        )
+        raise ManifestError(f"expected format {RUN_FORMAT}, found {brief(found)}; a newer run needs a newer Safelight")
     if not _is_shallow(manifest, MAX_NESTING):
-        raise ManifestError(f"{path}: expected at most {MAX_NESTING} levels; not the record of a run")
-    return manifest
+        raise ManifestError(f"expected at most {MAX_NESTING} levels; not the record of a run")
+    state, steps = manifest.get("state"), manifest.get("steps")
+    if not isinstance(state, str):
+        raise ManifestError(f"expected state as a text, found {brief(state)}")
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        raise ManifestError(f"expected steps as a list of objects, found {brief(steps)}")
+    sampler = SAMPLER | (_dict(manifest.get("sampler")) or {})
+    notes = manifest.get("notes")
+    return manifest | {
+        "id": _text(manifest.get("id")) or "",
+        "state": state if state in get_args(State) else UNKNOWN_STATE,
+        "started": _text(manifest.get("started")),
+        "seconds": _number(manifest.get("seconds")),
+        "host": HOST | (_dict(manifest.get("host")) or {}),
+        "space": _text(manifest.get("space")),
+        "decoder": _dict(manifest.get("decoder")),
+        "sampler": sampler | {"steps": sampler["steps"] if type(sampler["steps"]) is int else None},
+        "picture": _dict(manifest.get("picture")),
+        "steps": sorted(map(_validate_step, steps), key=lambda step: step["index"]),
+        "page": _optional_file(manifest.get("page")),
+        **{key: _picture(_optional_file(manifest.get(key))) for key in ("sheet", "animation")},
+        "notes": [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else [],
+    }
 
 
-def _whole(digits: str) -> int | float:
-    return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
+def _validate_step(step: dict[str, Any]) -> dict[str, Any]:
+    index, files = step.get("index"), step.get("files")
+    if type(index) is not int or index < 0 or not isinstance(files, list):
+        raise ManifestError(f"expected an index and files of each step, found {brief(index)} and {brief(files)}")
+    return step | {
+        "index": index,
+        "files": [name for name in map(_file_name, files) if _picture(name)],
+        "latent": _optional_file(step.get("latent")),
+        **{key: _number(step.get(key)) for key in ("sigma", "at", "decode_ms")},
+    }
+
+
+def _file_name(name: Any) -> str:
+    """The name of a file in the folder. It is compared with other names; a path outside can never be made of it."""
+    if not isinstance(name, str) or not is_file_name(name):
+        raise ManifestError(f"{brief(name)} is not the name of a file in the folder")
+    return name
+
+
+def _optional_file(name: Any) -> str | None:
+    return _file_name(name) if isinstance(name, str) else None
+
+
+def _picture(name: str | None) -> str | None:
+    return name if name is not None and picture_type(name) else None
+
+
+def _parse_int(digits: str) -> int | float | None:
+    return int(digits) if len(digits) <= MAX_DIGITS else _parse_float(digits)
+
+
+def _parse_float(digits: str) -> float | None:
+    return finite(float(digits))
 
 
 def _is_shallow(value: Any, levels: int) -> bool:
     if not isinstance(value, dict | list):
         return True
-    return levels > 0 and all(
-        _is_shallow(one, levels - 1) for one in (value.values() if isinstance(value, dict) else value)
-    )
+    items = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(item, levels - 1) for item in items)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _dict(value: Any) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None

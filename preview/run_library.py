@@ -1,89 +1,89 @@
-"""The runs in a folder, each as its manifest has it, whoever wrote that."""
+"""The runs that were saved in a folder."""
 
-import json
 import logging
-import math
 import os
-import stat
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
 from ..decoders.files.regular_file import open_regular_file
 from ..errors import ManifestError
-from .file_names import name_problem
 from .manifest import MANIFEST_NAME, read_manifest
+from .run_summary import run_summary, started_s
 
-DEPTH = 2  # of folders in folders
-MOST_FOLDERS = 20_000  # that are looked into
-LONGEST_RUN_S = 1e9  # what says more does not know
-
-TYPES = {".png": "image/png", ".webp": "image/webp", ".jpg": "image/jpeg", ".gif": "image/gif", ".mp4": "video/mp4"}
-STATES = ("running", "finished", "interrupted", "failed")
-SHAPES: Mapping[str, type | tuple[type, ...]] = {
-    "started": str,
-    "host": dict,
-    "sampler": dict,
-    "space": (str, type(None)),
-    "decoder": (dict, type(None)),
-    "picture": (dict, type(None)),
-    "steps": list,
-    "notes": list,
-}
-MADE = ("sheet", "animation")  # of a whole run
+MAX_FOLDER_DEPTH = 6  # levels below the folder that is searched
+MAX_FOLDERS_SEARCHED = 20_000
 
 log = logging.getLogger("safelight.view")
 
 
+def find_runs(root: Path) -> Iterator[Path]:
+    """Yields the folders with a run in the folder `root`: itself and those up to `MAX_FOLDER_DEPTH` levels below.
+
+    Folders on upper levels come first, those of one level by name. Links are not followed. Hidden folders, and the
+    folders of frames inside a run's folder, are skipped. Only the first `MAX_FOLDERS_SEARCHED` folders are searched.
+    """
+    searched, level = 0, [root]
+    for _ in range(MAX_FOLDER_DEPTH + 1):
+        below: list[Path] = []
+        for folder in level[: MAX_FOLDERS_SEARCHED - searched]:
+            searched += 1
+            has_run, folders = _contents(folder)
+            if has_run:
+                yield folder
+            if folder == root or not has_run:
+                below += folders
+        level = below
+
+
+def _contents(folder: Path) -> tuple[bool, list[Path]]:
+    """Whether there is a manifest in `folder`, and the folders in it."""
+    has_run, folders = False, list[str]()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name == MANIFEST_NAME:
+                    has_run = entry.is_file(follow_symlinks=False)
+                elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+    except OSError:  # it was deleted since, or this user may not read it
+        pass
+    return has_run, [Path(path) for path in sorted(folders)]
+
+
 @dataclass(frozen=True)
 class LibraryEntry:
-    """A run in a folder, as its manifest has it.
+    """A run of a library.
 
     Args:
-        id: the manifest's; another where two folders have the same, or where it could not be an id of ours.
-        folder: that holds it.
-        version: is another after each change.
-        manifest: of this version.
-        files: that may be looked at: what the manifest lists, by name.
+        id: of the manifest, or a new one if it is no UUID or if another folder has the same.
+        folder: of the run.
+        version: a text that changes whenever the manifest changes.
+        manifest: validated, with this id.
     """
 
     id: str
     folder: Path
     version: str
     manifest: Mapping[str, Any]
-    files: frozenset[str]
 
-    def written_ms(self) -> int | None:
-        """When its record was written, by what it says of itself: a copy of a folder may be younger."""
-        started_s, seconds = _started_s(self), self.manifest.get("seconds")
-        if started_s > 0 and isinstance(seconds, int | float) and 0 <= seconds < LONGEST_RUN_S:
-            return round((started_s + seconds) * 1000)
-        return None
+    @property
+    def files(self) -> frozenset[str]:
+        """The names of the pictures that the manifest lists."""
+        products = (name for key in ("sheet", "animation") if (name := self.manifest[key]) is not None)
+        return frozenset([*(name for step in self.manifest["steps"] for name in step["files"]), *products])
 
     def summary(self) -> dict[str, Any]:
-        """What a list of runs says of it."""
-        last = next((step for step in reversed(self.manifest["steps"]) if step["files"]), {"files": [None]})
-        return {
-            "id": self.id,
-            "version": self.version,
-            "state": self.manifest["state"],
-            "started": self.manifest["started"],
-            "index": last.get("index"),
-            "total": self.manifest["sampler"].get("steps"),
-            "file": last["files"][0],
-            "at": last.get("at"),
-            "written": self.written_ms(),
-        }
+        """The run in a list of runs."""
+        return run_summary(self.manifest, self.version)
 
 
 @final
 class RunLibrary:
-    """The runs in a folder, in its folders, and in theirs; links are not followed.
+    """The runs that `find_runs` finds in a folder. Any thread may use it.
 
     Args:
         root: the folder.
@@ -91,7 +91,7 @@ class RunLibrary:
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
-        self._read: dict[Path, tuple[str, LibraryEntry | None]] = {}
+        self._entries: dict[Path, tuple[str, LibraryEntry | None]] = {}  # by folder, with the version that was read
         self._runs: dict[str, LibraryEntry] = {}
         self._reading = threading.Lock()
 
@@ -100,100 +100,52 @@ class RunLibrary:
         return self._root.name
 
     def runs(self) -> dict[str, LibraryEntry]:
-        """All runs by id, newest first, read again where something has changed."""
+        """All runs by id, newest first. Only manifests that changed are read again."""
         with self._reading:
-            folders = list(islice(_folders(self._root, DEPTH), MOST_FOLDERS))
-            found = [kept for folder in folders if (kept := self._kept(folder)) is not None]
-            there = set(folders)
-            self._read = {folder: read for folder, read in self._read.items() if folder in there}
+            self._entries = {folder: self._read(folder) for folder in find_runs(self._root)}
+            entries = [entry for _, entry in self._entries.values() if entry is not None]
         runs: dict[str, LibraryEntry] = {}
-        for kept in found:
-            one = kept if kept.id not in runs else _renamed(kept, self._root)
-            runs[one.id] = one
-        self._runs = dict(sorted(runs.items(), key=lambda item: _started_s(item[1]), reverse=True))
+        for entry in entries:
+            unique = entry if entry.id not in runs else self._with_new_id(entry)
+            runs[unique.id] = unique
+        newest_first = sorted(runs.values(), key=lambda entry: started_s(entry.manifest) or 0.0, reverse=True)
+        self._runs = {entry.id: entry for entry in newest_first}
         return self._runs
 
     def open(self, run_id: str, name: str) -> tuple[BinaryIO, int] | None:
-        """A picture that a run lists, with its size in bytes; None if it lists none of this name or has it no more.
+        """Opens a picture that a run lists. Returns it with its size in bytes, or None if there is none of this name.
 
-        `name` is compared; what is opened is the manifest's own, as long as that is a plain file in the run's folder.
+        `name` is only compared with the names in the manifest. The file must be a regular file, no link.
         """
-        for runs in (lambda: self._runs, self.runs):  # as last seen, which spares a look at every folder; then anew
-            kept = runs().get(run_id)
-            if kept is not None and name in kept.files:
-                return _open(kept.folder / name)
+        for runs in (lambda: self._runs, self.runs):  # the folder is searched only for what is not known yet
+            entry = runs().get(run_id)
+            if entry is not None and name in entry.files:
+                return _open_with_size(entry.folder / name)
         return None
 
-    def _kept(self, folder: Path) -> LibraryEntry | None:
-        path = folder / MANIFEST_NAME
+    def _read(self, folder: Path) -> tuple[str, LibraryEntry | None]:
+        """The version of the manifest in `folder`, and its run; None if it is not valid."""
         try:
-            told = path.lstat()
+            stats = (folder / MANIFEST_NAME).lstat()
         except OSError:
-            return None
-        if not stat.S_ISREG(told.st_mode):
-            return None
-        version = f"{told.st_mtime_ns:x}-{told.st_size:x}"
-        known = self._read.get(folder)
-        if known is None or known[0] != version:
-            try:
-                kept = _check(folder, version, read_manifest(folder), self._root)
-            except ManifestError as error:
-                log.warning("left out: %s", error)
-                kept = None
-            known = self._read[folder] = version, kept
-        return known[1]
-
-
-def _folders(root: Path, depth: int) -> Iterator[Path]:
-    """`root` and the folders in it, in theirs and so on, in order of their names."""
-    yield root
-    if depth:
+            return "", None
+        version = f"{stats.st_mtime_ns:x}-{stats.st_size:x}"
+        known = self._entries.get(folder)
+        if known is not None and known[0] == version:
+            return known
         try:
-            inside = sorted(entry.path for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False))
-        except OSError:  # gone by now, or somebody else's
-            return
-        for path in inside:
-            yield from _folders(Path(path), depth - 1)
+            manifest = read_manifest(folder)
+        except ManifestError as error:
+            log.warning("run skipped: %s", error)
+            return version, None
+        entry = LibraryEntry(manifest["id"], folder, version, manifest)
+        return version, entry if _is_uuid(entry.id) else self._with_new_id(entry)
 
-
-def _check(folder: Path, version: str, manifest: dict[str, Any], root: Path) -> LibraryEntry:
-    """The run, if its manifest is one that a viewer can rely on: it may come from anywhere."""
-    wrong = [key for key, shape in SHAPES.items() if not isinstance(manifest.get(key), shape)]
-    wrong += [] if manifest.get("state") in STATES else ["state"]
-    wrong += [] if wrong or all(map(_is_step, manifest["steps"])) else ["steps"]
-    try:
-        json.dumps(manifest, allow_nan=False)
-    except ValueError:
-        wrong.append("a number")
-    if wrong:
-        raise ManifestError(f"{folder / NAME}: {', '.join(wrong)}: not as in the record of a run")
-    # Nobody is told of files that nobody can have.
-    steps = [{**step, "files": [name for name in step["files"] if _is_plain(name)]} for step in manifest["steps"]]
-    made = {key: name for key in MADE if isinstance(name := manifest.get(key), str) and _is_plain(name)}
-    manifest = manifest | {"steps": steps} | dict.fromkeys(MADE) | made
-    listed = frozenset([*(name for step in steps for name in step["files"]), *made.values()])
-    kept = LibraryEntry(str(manifest.get("id")), folder, version, manifest, listed)
-    return kept if _is_uuid(kept.id) else _renamed(kept, root)
-
-
-def _is_step(step: Any) -> bool:
-    return (
-        isinstance(step, dict)
-        and isinstance(step.get("index"), int)
-        and isinstance(step.get("files"), list)
-        and all(isinstance(name, str) for name in step["files"])
-        and all(_is_number(step.get(key)) for key in ("sigma", "at", "decode_ms"))
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and math.isfinite(value))
-
-
-def _is_plain(name: str) -> bool:
-    """Whether this is a picture's name and no path, on any system."""
-    picture = not set(name) & set("/\\:") and not name.startswith(".") and Path(name).suffix in TYPES
-    return picture and name_problem(name) is None
+    def _with_new_id(self, entry: LibraryEntry) -> LibraryEntry:
+        """The run with an id made from its path and start time: a later run at this path gets another id."""
+        place = f"{entry.folder.relative_to(self._root).as_posix()} {entry.manifest['started']}"
+        new_id = str(uuid.uuid5(uuid.NAMESPACE_URL, place.encode(errors="backslashreplace").decode()))
+        return replace(entry, id=new_id, manifest={**entry.manifest, "id": new_id})
 
 
 def _is_uuid(text: str) -> bool:
@@ -203,22 +155,7 @@ def _is_uuid(text: str) -> bool:
         return False
 
 
-def _renamed(kept: LibraryEntry, root: Path) -> LibraryEntry:
-    """The run with an id made of its place, and its time: another run in this place is not taken for it."""
-    place = f"{kept.folder.relative_to(root).as_posix()} {kept.manifest['started']}"
-    name = str(uuid.uuid5(uuid.NAMESPACE_URL, place.encode(errors="backslashreplace").decode()))
-    return replace(kept, id=name, manifest={**kept.manifest, "id": name})
-
-
-def _started_s(kept: LibraryEntry) -> float:
-    try:
-        return datetime.fromisoformat(kept.manifest["started"]).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return 0.0
-
-
-def _open(path: Path) -> tuple[BinaryIO, int] | None:
-    """The file with its size, unless it is a link, a pipe, a folder or anything else that is no plain file."""
+def _open_with_size(path: Path) -> tuple[BinaryIO, int] | None:
     try:
         file = open_regular_file(path, links=False)
     except OSError:

@@ -1,8 +1,7 @@
-"""Runs that were written into the host's output folder, read back."""
+"""Runs in the host's output folder, for the node that loads one."""
 
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,87 +15,91 @@ from ...errors import GoneError, LatentsError, ManifestError, SafelightError
 from ...preview.images.thumbnails import StepImage
 from ...preview.manifest import MANIFEST_NAME
 from ...preview.output_folder import existing_folder
+from ...preview.run_library import find_runs
 from ...preview.saved_run import SavedRun
 from ...preview.sinks.latent_files import SavedLatents
 from .decoder_folders import catalogue
 from .latent_dict import unpacked
 
-MOST_LISTED, MOST_SEEN, DEEPEST = 200, 20_000, 6
+MAX_LISTED_RUNS = 200
 NO_RUN = "none"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedRun:
-    """A run from its folder.
+    """A run that was read from its folder.
 
     Args:
-        pictures: of its steps; none where it has none.
-        latent: LATENT of one of them, as the VAE takes it; None where there is none,
-        why_not: and why.
-        summary: for people.
+        pictures: of its steps; may be empty.
+        latent: LATENT of one step, in the VAE's units; None if the run has no latents.
+        latent_problem: the reason why `latent` is None; else empty.
+        summary: text for people.
     """
 
     pictures: list[StepImage]
     latent: dict[str, Any] | None
-    why_not: str
+    latent_problem: str
     summary: str
 
 
 def list_runs() -> list[str]:
-    """The folders of runs in the host's output folder, the newest first, as paths in it."""
+    """The folders of runs in the output folder, as paths in it, newest first."""
     output = Path(folder_paths.get_output_directory())
-    runs: list[tuple[float, str]] = []
-    for seen, (place, folders, files) in enumerate(os.walk(output)):  # follows no links
-        here = Path(place).relative_to(output)
-        if MANIFEST_NAME in files:
-            runs.append((_changed_s(Path(place) / MANIFEST_NAME), here.as_posix()))
-            folders.clear()
-        if len(here.parts) >= DEEPEST or seen >= MOST_SEEN:
-            folders.clear()
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-    return [run for _, run in sorted(runs, reverse=True)[:MOST_LISTED]]
+    found = (
+        (_modified_s(folder / MANIFEST_NAME), folder.relative_to(output).as_posix()) for folder in find_runs(output)
+    )
+    return [path for _, path in sorted(found, reverse=True)[:MAX_LISTED_RUNS]]
 
 
-def folder_of(run: str, folder: str) -> Path:
-    """The folder that the user means: the one typed, or else the one chosen; in the output folder in any case.
+def selected_folder(run: str, folder: str) -> Path:
+    """The folder in the output folder that the user typed, else the one that was chosen from the list.
+
+    Args:
+        run: chosen path, or `NO_RUN`.
+        folder: typed path; may be empty.
 
     Raises:
-        GoneError: it is not there, or leads out.
+        GoneError: neither is given, or the folder does not exist or is outside the output folder.
     """
-    wanted = folder.strip() or run
-    if not wanted or (wanted == NO_RUN and not folder.strip()):
+    typed = folder.strip()
+    if not typed and run in ("", NO_RUN):
         raise GoneError("no run to load: choose one, or type the path of its folder in the output folder")
-    return existing_folder(Path(folder_paths.get_output_directory()), wanted)
+    return existing_folder(Path(folder_paths.get_output_directory()), typed or run)
 
 
 def load(folder: Path, step: int, most: int) -> LoadedRun:
-    """The run in `folder`, with at most `most` pictures, and the latents of `step`; of the last one if that is 0.
+    """Reads the run in `folder`.
+
+    Args:
+        folder: of the run.
+        step: whose latents are read; 0 for the last step that has latents.
+        most: maximum number of pictures.
 
     Raises:
-        SafelightError: there is no run, it was edited, or the chosen step has no latents.
+        SafelightError: there is no run, a file was edited, or other steps have latents but this one has none.
     """
     saved = SavedRun.open(folder)
     pictures = saved.pictures(most)
-    latent, why_not = None, ""
+    latent, latent_problem = None, ""
     try:
         latent = {"samples": _for_vae(saved.latents(step or None))}
     except GoneError as error:
         if any(entry.latent for entry in saved.steps):
             raise
-        why_not = str(error)
-    return LoadedRun(pictures=pictures, latent=latent, why_not=why_not, summary=saved.summary())
+        latent_problem = str(error)
+    return LoadedRun(pictures=pictures, latent=latent, latent_problem=latent_problem, summary=saved.summary())
 
 
 def fingerprint(folder: Path) -> str:
-    """Another one when the run has changed."""
-    return f"{folder} {_changed_s(folder / NAME)}"
+    """A text that changes when the run changes."""
+    return f"{folder} {_modified_s(folder / MANIFEST_NAME)}"
 
 
 def _for_vae(saved: SavedLatents) -> Any:
-    """The latents as a sampler would have given them: what the model believed, in the VAE's units."""
+    """The denoised latents in the VAE's units, as a sampler returns them."""
     latents = saved.denoised
     if latents is None:
-        raise LatentsError(f"step {saved.index}: the sampler did not say what the model believed")
+        raise LatentsError(f"step {saved.index}: the sampler gave no denoised latents; choose another step")
     name = saved.facts.get("format_name")
     format_class = getattr(comfy.latent_formats, name or "", None)
     if not (isinstance(format_class, type) and issubclass(format_class, comfy.latent_formats.LatentFormat)):
@@ -110,22 +113,21 @@ def _for_vae(saved: SavedLatents) -> Any:
 
 
 def _by_space(saved: SavedLatents, latents: Tensor) -> Tensor:
-    """The same for a format that this host does not have, by the row of its space."""
+    """The same for a latent format that this ComfyUI does not have, by the latent space in our table."""
     spaces = catalogue().spaces()
     name = saved.facts.get("space") or ""
     if name not in spaces:
         raise LatentsError(
-            f"latents of the format {saved.facts.get('format_name')!r} and the space {name!r}: this host knows "
-            "neither; install what the run was made with"
+            f"latents of the format {saved.facts.get('format_name')!r} and the space {name!r}: both are unknown here; "
+            "install the custom node or decoder that the run was sampled with"
         )
     return spaces[name].to_vae(spaces[name].unpack(latents.float()))
 
 
 def _expect_space(saved: SavedLatents, latents: Tensor) -> None:
-    """Raises where the tensor cannot be of the space that the file says it is of."""
+    """Raises LatentsError if the shape does not fit the latent space that the file names."""
     spaces, name = catalogue().spaces(), saved.facts.get("space") or ""
-    shapes = _shapes(saved)
-    if name in spaces and len(shapes) < 2:
+    if name in spaces and len(_shapes(saved)) < 2:
         try:
             spaces[name].unpack(torch.empty(tuple(latents.shape), device="meta"))
         except SafelightError as error:
@@ -149,7 +151,7 @@ def _shapes(saved: SavedLatents) -> list[list[int]]:
     raise ManifestError(f"step {saved.index}: expected the shapes of its latents, found {saved.facts.get('shapes')!r}")
 
 
-def _changed_s(path: Path) -> float:
+def _modified_s(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:

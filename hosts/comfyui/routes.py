@@ -1,4 +1,4 @@
-"""The pages that a viewer in the browser asks for."""
+"""The URLs under which ComfyUI serves live runs to the viewer."""
 
 import asyncio
 from typing import Any
@@ -6,83 +6,66 @@ from typing import Any
 from aiohttp import web
 
 from ...decoders.files.regular_file import read_regular_file
+from ...preview.file_names import picture_type
+from ...preview.run_summary import run_summary
 from ...preview.sinks.live_runs import LiveRuns
 from ...preview.sinks.run_folder import RunFolder
 
-MAX_BYTES = 1 << 30  # of a picture
-TYPES = {"jpg": "image/jpeg", "webp": "image/webp", "png": "image/png"}
+MAX_SERVED_BYTES = 1 << 30  # of a picture
 
-# A run's id is the only key to its pictures. A picture may be kept for good: a step that is reported twice has the same
-# name, but the viewer puts its time behind it. What is missing now may be there in a moment.
-FOR_GOOD = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-NOT_AT_ALL = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+# A run's id is the only key to its pictures. A browser may cache a picture forever: a step that is reported twice has
+# the same file name, but the viewer adds its time to the URL. A picture that is missing now may exist a moment later.
+CACHE_FOREVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+NEVER_CACHE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def register(routes: web.RouteTableDef, runs: LiveRuns) -> None:
-    """Adds `/safelight/...` to the host's routes, unless another copy of this pack has."""
+    """Adds `/safelight/...` to the host's routes, unless another copy of this pack did."""
     if any(getattr(route, "path", "").startswith("/safelight/") for route in routes):
         return
 
     @routes.get("/safelight/runs")
     async def list_runs(request: web.Request) -> web.Response:
-        """Runs of one node of one workflow, newest first; a workflow without an id is the empty one."""
+        """The runs of one node in one workflow, newest first. A workflow without an id has the empty one."""
         node = request.query.get("node")
         if not node:
-            return _missing("say which node: /safelight/runs?workflow=<id>&node=<id>")
+            return _not_found("name the node: /safelight/runs?workflow=<id>&node=<id>")
         folders = runs.of(workflow_id=request.query.get("workflow") or None, node=node)
-        return web.json_response([_summary(folder) for folder in folders], headers=NOT_AT_ALL)
+        return web.json_response([run_summary(folder.manifest()) for folder in folders], headers=NEVER_CACHE)
 
     @routes.get("/safelight/runs/{run}")
     async def get_run(request: web.Request) -> web.Response:
         """A run's manifest."""
         folder = runs.folder(request.match_info["run"])
         if folder is None:
-            return _missing("no such run, or it made room for newer ones")
-        return web.json_response(_manifest(folder), headers=NOT_AT_ALL)
+            return _not_found("there is no such run; it may have been removed to make room for newer runs")
+        return web.json_response(_manifest_with_prompt(folder), headers=NEVER_CACHE)
 
     @routes.get("/safelight/runs/{run}/{file}")
     async def get_file(request: web.Request) -> web.StreamResponse:
         """A picture of a run."""
         path = runs.file(request.match_info["run"], request.match_info["file"])
+        if path is None:
+            return _not_found("there is no such picture")
         try:
-            picture = (
-                await asyncio.to_thread(read_regular_file, path, MAX_BYTES, links=False) if path is not None else None
-            )
-        except OSError:  # it is no file of ours, or it made room for another run between the question and the answer
-            picture = None
-        if path is None or picture is None:
-            return _missing("no such picture")
-        kind = TYPES.get(path.suffix.removeprefix("."), "application/octet-stream")
-        return web.Response(body=picture, headers={**FOR_GOOD, "Content-Type": kind})
+            picture = await asyncio.to_thread(read_regular_file, path, MAX_SERVED_BYTES, links=False)
+        except OSError:  # no regular file, or the run was removed since the path was found
+            return _not_found("there is no such picture")
+        mime_type = picture_type(path.name) or "application/octet-stream"
+        return web.Response(body=picture, headers={**CACHE_FOREVER, "Content-Type": mime_type})
 
-    # The host lets a browser keep for an hour that there is no such image.
+    # Without this route the host adds a header to its 404 that lets a browser cache it for an hour.
     @routes.get("/safelight/runs/{rest:.*}")
-    async def nothing(_: web.Request) -> web.Response:
-        """Whatever else is asked for below."""
-        return _missing("no such thing")
+    async def get_other(_: web.Request) -> web.Response:
+        """Any other path."""
+        return _not_found("there is no such path")
 
 
-def _manifest(folder: RunFolder) -> dict[str, Any]:
-    """A run's manifest, with what is told to viewers and written to no file."""
+def _manifest_with_prompt(folder: RunFolder) -> dict[str, Any]:
+    """A run's manifest with the prompt, which viewers show and no file contains."""
     manifest = folder.manifest()
     return manifest | {"sampler": manifest["sampler"] | {"prompt": folder.run.prompt}}
 
 
-def _summary(folder: RunFolder) -> dict[str, Any]:
-    """What a list of runs shows of one: its newest picture, how far it is, and what it may differ in from others."""
-    manifest = folder.manifest()
-    pictured = [step for step in manifest["steps"] if step["files"]]
-    newest = pictured[-1] if pictured else {"index": None, "files": [None], "at": None}
-    sampler = {key: manifest["sampler"][key] for key in ("steps", "seed", "cfg", "name", "scheduler")}
-    return {key: manifest[key] for key in ("id", "state", "started", "space", "decoder", "picture")} | {
-        "steps": len(pictured),
-        "index": newest["index"],
-        "total": sampler["steps"],
-        "sampler": sampler,
-        "thumbnail": newest["files"][0],
-        "at": newest["at"],
-    }
-
-
-def _missing(why: str) -> web.Response:
-    return web.json_response({"error": why}, status=404, headers=NOT_AT_ALL)
+def _not_found(why: str) -> web.Response:
+    return web.json_response({"error": why}, status=404, headers=NEVER_CACHE)

@@ -1,4 +1,4 @@
-"""Contact sheets of runs that were written in InvokeAI."""
+"""Contact sheets of saved runs in InvokeAI."""
 
 from glob import escape
 from pathlib import Path
@@ -8,33 +8,34 @@ from PIL import Image
 
 from ...errors import GoneError, ManifestError
 from ...preview.manifest import read_manifest
-from ...preview.output_folder import existing_folder
+from ...preview.output_folder import existing_folder, prefix_folder
 from ...preview.saved_run import SavedRun
 from ...preview.sinks.contact_sheet import lay_out
 from .graph import watched_before
-from .watch import folder_for
 
 
 def contact_sheet(context: Any, node: Any, folder: str, most: int) -> Image.Image:
     """The steps of a run side by side.
 
     Args:
-        context: the host's.
-        node: the invocation that asks; its run is the one that its latents come from.
-        folder: another run's, in the outputs folder; empty if it is not to be another.
-        most: steps at most, where each has a file.
+        context: InvokeAI's invocation context.
+        node: the invocation of the sheet node. By default the sheet shows the run that its latents come from.
+        folder: typed path of another run's folder in the outputs folder; empty for the default.
+        most: maximum number of steps, if the run has a file for each step.
 
     Raises:
-        SafelightError: there is no such run, or nothing of it to be shown.
+        SafelightError: there is no such run, or it has no pictures.
     """
     outputs = Path(context.config.get().outputs_path)
-    place = existing_folder(outputs, folder.strip()) if folder.strip() else _run_before(context, node, outputs)
-    saved = SavedRun.open(place)
+    path = existing_folder(outputs, folder.strip()) if folder.strip() else _run_before(context, node, outputs)
+    saved = SavedRun.open(path)
     if pictures := saved.pictures(most):
         return lay_out(pictures)
     sheet = saved.sheet()
     if sheet is None:
-        raise GoneError(f"{place.name}: this run has no pictures: it was written without write_intermediates and sheet")
+        raise GoneError(
+            f"{path.name}: this run has no pictures: write_intermediates and sheet were off; switch on one of them"
+        )
     return sheet
 
 
@@ -43,15 +44,17 @@ def _run_before(context: Any, node: Any, outputs: Path) -> Path:
     denoise = watched_before(context, node)
     if denoise is None:
         raise GoneError(
-            "no run to make a sheet of: connect the latents of a Denoise (Safelight), or type the path of a run's "
-            "folder in the outputs folder, such as safelight/steps_00001"
+            "no run for a sheet: connect the latents of a Denoise (Safelight), or type the path of a run's folder in "
+            "the outputs folder, such as safelight/steps_00001"
         )
-    place = folder_for(outputs, denoise.filename_prefix)
-    named = place.parent.glob(f"{escape(place.name)}_*")
-    for folder in sorted(named, key=lambda path: (len(path.name), path.name), reverse=True):
+    path = prefix_folder(outputs, denoise.filename_prefix)
+    numbered = path.parent.glob(f"{escape(path.name)}_*")
+    for folder in sorted(numbered, key=lambda folder: (len(folder.name), folder.name), reverse=True):
         try:
             if read_manifest(folder)["host"].get("invocation") == denoise.id:
                 return folder
-        except (ManifestError, KeyError, AttributeError):
+        except ManifestError:
             continue
-    raise GoneError(f"no folder of this run in {place.parent.name} (any more): it took no step, or was deleted")
+    raise GoneError(
+        f"no folder of this run in {path.parent.name}: it took no step, or its folder was deleted; sample again"
+    )

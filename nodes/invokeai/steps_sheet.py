@@ -1,4 +1,4 @@
-"""The node that makes a contact sheet of a run."""
+"""The node Steps Sheet (Safelight): a contact sheet of a run."""
 
 from typing import Optional
 
@@ -17,32 +17,32 @@ from ...hosts.invokeai.steps_sheet import contact_sheet
     tags=["latents", "image", "steps", "intermediates", "contact sheet", "safelight"],
     category="image",
     version="1.0.0",
-    use_cache=False,  # the folder may hold another run, or more of it
+    use_cache=False,  # the run in the folder may have changed
     classification=Classification.Beta,
 )
 class SafelightStepsSheet(BaseInvocation, WithMetadata, WithBoard):
-    """Makes one image of the steps of a run, side by side, each with its number and sigma below."""
+    """Creates one image with the steps of a run side by side, each with its number and sigma below."""
 
-    # Optional as InvokeAI's own nodes write it: its check of types knows both forms, its older ones only this.
+    # Written as Optional: the type check of older versions of InvokeAI does not know `| None`.
     latents: Optional[LatentsField] = InputField(  # noqa: UP045
         default=None,
         description=(
-            "Of a Denoise (Safelight), or made of them: the sheet is of its run, which then keeps one in its folder."
+            "Latents from a Denoise (Safelight) node; they select its run, which then also saves a sheet in its folder."
         ),
         input=Input.Connection,
     )
     folder: str = InputField(
         default="",
-        description="Instead: the folder of a run in the outputs folder, such as safelight/steps_00001.",
+        description="Path of another run's folder in the outputs folder, such as safelight/steps_00001.",
     )
     max_images: int = InputField(
         default=48,
         ge=1,
         le=400,
-        description="Of a longer run with files for its steps, steps are left out, evenly; never the last one.",
+        description="Maximum number of steps. Of a longer run, evenly spread steps are shown with the last one.",
     )
 
     def invoke(self, context: InvocationContext) -> ImageOutput:
-        """The host's name for it."""
+        """Runs the node; InvokeAI calls it."""
         image = contact_sheet(context, self, self.folder, self.max_images)
         return ImageOutput.build(context.images.save(image=image))

@@ -1,12 +1,12 @@
-"""The viewer's modules as one script, for pages that can load no other file.
+"""Joins the viewer's modules into one script, for pages that cannot load other files.
 
-From `file://` a browser loads neither modules nor data. So every module becomes a function that returns what it
-exports, called once, after those it imports:
+From `file://` a browser loads neither modules nor data. So each module becomes a function that returns its exports. It
+is called once, after the functions of the modules that it imports:
 
     const $zoom = (() => { ... return { kept, placed }; })();
     const $stage = (() => { const { kept } = $zoom; ... return { Stage }; })();
 
-Only the forms of `import` and `export` that the viewer uses are known; any other is refused, never guessed at.
+Only the forms of `import` and `export` that the viewer uses are supported; others raise an error.
 """
 
 import re
@@ -20,16 +20,20 @@ WEB = Path(__file__).resolve().parents[2] / "web"
 _IMPORT = re.compile(r'^import \{([^{}]*)\} from "\./([\w-]+)\.mjs";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async function|function\*?|class|const) ([\w$]+))", re.MULTILINE)
 _NAMES = re.compile(r"([\w$]+)(?: as ([\w$]+))?\Z")
-_LEFT_OVER = re.compile(r"^\s*(?:import|export)\b.*|(?<![\w$.])import\s*[.(].*", re.MULTILINE)
+_UNSUPPORTED = re.compile(r"^\s*(?:import|export)\b.*|(?<![\w$.])import\s*[.(].*", re.MULTILINE)
 _COMMENT = re.compile(r"/\*.*?\*/|^\s*//.*?$", re.MULTILINE | re.DOTALL)
 _MARKUP = re.compile(r"<!--|<(?=/?script)", re.IGNORECASE)
 
 
 def bundle(entry: str, web: Path = WEB) -> str:
-    """The module `<entry>.mjs` with all that it imports, as a script that ends by calling its `start(document)`.
+    """The module `<entry>.mjs` with all modules that it imports, as a script that ends with its `start(document)`.
+
+    Args:
+        entry: name of the module.
+        web: folder of the modules.
 
     Raises:
-        PageError: a module is missing, imports in a circle, or is written in a way that is not known here.
+        PageError: a module is missing, imports itself through others, or uses a form that is not supported.
     """
     sources = {name: _read(name, web) for name in _in_order(entry, web)}
     functions = [_function(name, source) for name, source in sources.items()]
@@ -37,12 +41,12 @@ def bundle(entry: str, web: Path = WEB) -> str:
 
 
 def _in_order(entry: str, web: Path) -> list[str]:
-    """The names of all modules, each after those that it imports."""
+    """The names of all modules, each after the ones that it imports."""
     order: list[str] = []
 
     def visit(name: str, path: tuple[str, ...]) -> None:
         if name in path:
-            raise PageError(f"web/{name}.mjs imports itself by way of {' -> '.join([*path, name])}")
+            raise PageError(f"web/{name}.mjs imports itself through {' -> '.join([*path, name])}")
         if name not in order:
             for imported in _imported(_read(name, web)):
                 visit(imported, (*path, name))
@@ -60,20 +64,22 @@ def _read(name: str, web: Path) -> str:
     try:
         return (web / f"{name}.mjs").read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise PageError(f"web/{name}.mjs cannot be read ({error}); the folder of Safelight is incomplete") from None
+        raise PageError(
+            f"web/{name}.mjs cannot be read ({error}); the installation of Safelight is incomplete; install it again"
+        ) from None
 
 
 def _function(name: str, source: str) -> str:
     exported = [match[1] for match in _EXPORT.finditer(source)]
     body = _EXPORT.sub("", _IMPORT.sub(_constants, source))
-    if left := _LEFT_OVER.search(_COMMENT.sub("", body)):
+    if unsupported := _UNSUPPORTED.search(_COMMENT.sub("", body)):
         raise PageError(
             f'web/{name}.mjs: expected `import {{ a, b as c }} from "./module.mjs";` and `export` before a const, '
-            f"function or class at the start of a line, found {left[0].strip()!r}"
+            f"function or class at the start of a line, found {unsupported[0].strip()!r}"
         )
     if markup := _MARKUP.search(body):
         raise PageError(
-            f"web/{name}.mjs: {markup[0]!r} would end the script that the page holds; write it in two parts"
+            f"web/{name}.mjs: {markup[0]!r} would end the script element of the page; split it into two strings"
         )
     return f"const {_constant(name)} = (() => {{\n{body.rstrip()}\nreturn {{ {', '.join(exported)} }};\n}})();"
 
@@ -82,12 +88,12 @@ def _constants(imported: re.Match[str]) -> str:
     names = [name.strip() for name in imported[1].split(",") if name.strip()]
     parts = [_NAMES.match(name) for name in names]
     if not all(parts):
-        return imported[0]  # refused with what is left over
-    taken = ", ".join(f"{part[1]}: {part[2]}" if part[2] else part[1] for part in parts if part)
-    return f"const {{ {taken} }} = {_constant(imported[2])};"
+        return imported[0]  # stays, and is found as unsupported
+    bindings = ", ".join(f"{part[1]}: {part[2]}" if part[2] else part[1] for part in parts if part)
+    return f"const {{ {bindings} }} = {_constant(imported[2])};"
 
 
 def _constant(module: str) -> str:
-    """The name of a module's constant in the script: `$stepStrip` for `step-strip`."""
+    """The name of a module in the script: `$stepStrip` for `step-strip`."""
     first, *others = module.split("-")
     return f"${first}{''.join(other.capitalize() for other in others)}"

@@ -6,11 +6,11 @@ import json
 from functools import cache
 from typing import Any, NamedTuple
 
-STYLE = """
+PAGE_STYLE = """
 :root {
   color-scheme: dark light;
   --safelight-ground: #151617; --safelight-text: #dcddde; --safelight-quiet: #94979c; --safelight-radius: 0px;
-  --safelight-ring: transparent; /* there is nothing else that could have the keys */
+  --safelight-ring: transparent; /* the viewer always has the focus: nothing else on the page can */
 }
 @media (prefers-color-scheme: light) {
   :root {
@@ -38,17 +38,17 @@ footer:empty { display: none; }
 @media (max-width: 420px) { header { flex-wrap: wrap; row-gap: 0; } h1 { flex-basis: 100%; } }
 """
 
-# Whatever a manifest or a prompt holds, nothing runs but the one script that is named by its hash.
-POLICY = {
+# Whatever a manifest or a prompt contains, a browser runs only the one script with this hash.
+CONTENT_POLICY = {
     "default-src": "'none'",
     "script-src": "'sha256-{script}'",
-    "style-src": "'unsafe-inline'",  # the viewer's own, in its shadow root
+    "style-src": "'unsafe-inline'",  # for the viewer's style in its shadow root
     "img-src": "'self' file: data: blob:",
     "base-uri": "'none'",
     "form-action": "'none'",
 }
 
-DOCUMENT = """<!doctype html>
+PAGE_TEMPLATE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -60,7 +60,7 @@ DOCUMENT = """<!doctype html>
 <style>{style}</style>
 </head>
 <body>
-<noscript>This page shows the run with a script that is part of it. The pictures lie beside it.</noscript>
+<noscript>This page needs JavaScript to show the run. The pictures are files in the same folder.</noscript>
 <script type="application/json" id="safelight">{data}</script>
 <script type="module">{script}</script>
 </body>
@@ -69,7 +69,7 @@ DOCUMENT = """<!doctype html>
 
 
 class Document(NamedTuple):
-    """A page, and the Content-Security-Policy that is in it."""
+    """A page, and its Content-Security-Policy."""
 
     html: str
     policy: str
@@ -79,33 +79,33 @@ def document(data: Any, script: str, **policy: str) -> Document:
     """A page with the viewer.
 
     Args:
-        data: for the script, as JSON: a run's manifest, or where to ask for runs.
-        script: what `bundle` made.
-        policy: directives to change or add, `_` for `-`.
+        data: value for the script, ready for JSON: a run's manifest, or the name of the served folder.
+        script: result of `bundle`.
+        policy: directives to replace or add, `_` for `-`.
 
     Raises:
-        ValueError: `data` is not for JSON.
+        ValueError: `data` has no JSON form.
     """
-    before, after, allowed = _around_data(script, **policy)
-    return Document(before + script_safe_json(data) + after, allowed)
+    before, after, content_policy = _around_data(script, **policy)
+    return Document(before + script_safe_json(data) + after, content_policy)
 
 
 @cache
 def _around_data(script: str, **policy: str) -> tuple[str, str, str]:
-    """A page without its data, and its policy: what is the same for all runs is made once."""
+    """The parts of a page before and after its data, and its policy. They are the same for all runs."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    directives = POLICY | {name.replace("_", "-"): sources for name, sources in policy.items()}
-    allowed = "; ".join(f"{name} {sources}" for name, sources in directives.items()).format(script=digest)
-    before, after = DOCUMENT.split("{data}")
-    return before.format(policy=allowed, style=STYLE), after.format(script=script), allowed
+    directives = CONTENT_POLICY | {name.replace("_", "-"): sources for name, sources in policy.items()}
+    content_policy = "; ".join(f"{name} {sources}" for name, sources in directives.items()).format(script=digest)
+    before, after = PAGE_TEMPLATE.split("{data}")
+    return before.format(policy=content_policy, style=PAGE_STYLE), after.format(script=script), content_policy
 
 
 def script_safe_json(data: Any) -> str:
-    """JSON without a character that could end the element that holds it, in ASCII.
+    """JSON in ASCII, without characters that could end the script element around it.
 
     Source: https://html.spec.whatwg.org/multipage/scripting.html#restrictions-for-contents-of-script-elements
     """
     text = json.dumps(data, allow_nan=False)
-    for character in "<>&":  # outside of strings, JSON has none of them
+    for character in "<>&":  # JSON has them only inside strings
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

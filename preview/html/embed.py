@@ -1,4 +1,4 @@
-"""A run's viewer with its pictures in one piece of HTML, for a cell of a notebook or a page of somebody else's."""
+"""The viewer of a run with its pictures in one piece of HTML, for a notebook cell or another page."""
 
 import base64
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from typing import Any
 from .bundle import bundle
 from .document import document
 
-MAX_WIDTH_PX = 640
-STRIP_PX = 28 + 26  # below the picture: the strip and the caption
+MAX_FRAME_WIDTH_PX = 640
+CONTROLS_PX = 28 + 26  # height of the step strip and the caption below the picture
 MIN_FRAME_HEIGHT_PX = 320
 
-# Where a frame is taken out of somebody's notebook, a site that shows it perhaps, the last picture is what remains.
-FRAME = (
+# Some sites that show notebooks remove frames. The picture behind the frame stays.
+FRAME_TEMPLATE = (
     '<div style="position: relative; max-width: {width}px; height: {height}px">'
     '<img alt="{alt}" src="{still}" width="{still_width}" style="max-width: 100%; max-height: 100%">'
     '<iframe title="{alt}" srcdoc="{page}" '
@@ -23,27 +23,30 @@ FRAME = (
 
 
 def embedded_page(manifest: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
-    """The page of a run that needs no file beside it.
+    """A page with a run that needs no other file. A step without its pictures becomes a step without files.
 
     Args:
         manifest: of the run.
-        pictures: those of its files that are to be looked at, by name.
+        pictures: contents of picture files to include, by name.
 
     Raises:
         PageError: the viewer cannot be read.
     """
-    missing = {**manifest, "steps": [_without(step, pictures) for step in manifest["steps"]]}
+    included = {**manifest, "steps": [_only_included(step, pictures) for step in manifest["steps"]]}
     data = {name: base64.b64encode(content).decode() for name, content in pictures.items()}
-    return document({"manifest": missing, "pictures": data}, bundle("embedded"), connect_src="blob:").html
+    return document({"manifest": included, "pictures": data}, bundle("embedded"), connect_src="blob:").html
 
 
 def pictures_that_fit(folder: Path, manifest: Mapping[str, Any], max_bytes: int) -> tuple[dict[str, bytes], int]:
-    """The pictures of a run in its folder, of every n-th step counted from the last, so that there is room; and n.
+    """Reads the pictures of every n-th step, counted from the last one, so that they fit into `max_bytes`.
 
     Args:
         folder: of the run.
         manifest: of the run.
-        max_bytes: of all pictures together, unless the last step alone has more.
+        max_bytes: size of all pictures together. The last step is read even if it alone is larger.
+
+    Returns:
+        Contents of picture files by name, and n.
     """
     steps: list[list[str]] = [step["files"] for step in manifest["steps"] if step["files"]][::-1]
     sizes = [sum((folder / name).stat().st_size for name in files) for files in steps]
@@ -54,21 +57,21 @@ def pictures_that_fit(folder: Path, manifest: Mapping[str, Any], max_bytes: int)
 
 
 def page_in_frame(page: str, shown: tuple[int, int], still: str, alt: str = "Steps of a run") -> str:
-    """A page as an element of another one, that no style or script of either can reach.
+    """A page as an element of another page. Styles and scripts of the two cannot reach each other.
 
     Args:
         page: HTML.
         shown: width and height of the picture in it.
-        still: the address of a picture that is seen where the page is not.
-        alt: what it is, in words.
+        still: URL of a picture that is shown where frames are removed.
+        alt: description for screen readers.
     """
-    width = MAX_WIDTH_PX
-    height = max(MIN_FRAME_HEIGHT_PX, min(round(width * shown[1] / shown[0]), width) + STRIP_PX)
+    width = MAX_FRAME_WIDTH_PX
+    height = max(MIN_FRAME_HEIGHT_PX, min(round(width * shown[1] / shown[0]), width) + CONTROLS_PX)
     still_width = min(shown[0], width)
-    return FRAME.format(
+    return FRAME_TEMPLATE.format(
         width=width, height=height, still_width=still_width, alt=escape(alt), still=escape(still), page=escape(page)
     )
 
 
-def _without(step: Mapping[str, Any], pictures: Mapping[str, bytes]) -> Mapping[str, Any]:
+def _only_included(step: Mapping[str, Any], pictures: Mapping[str, bytes]) -> Mapping[str, Any]:
     return step if all(name in pictures for name in step["files"]) else {**step, "files": []}

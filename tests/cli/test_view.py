@@ -1,4 +1,4 @@
-"""A folder of runs, served to this machine only, and of it nothing but what the runs list."""
+"""`safelight view` serves to this machine only, and of a folder only the files that its runs list."""
 
 import http.client
 import json
@@ -18,7 +18,7 @@ from safelight.errors import PageError
 from safelight.preview.run_library import RunLibrary
 
 PICTURE = b"\x89PNG picture"
-SECRET = b"nobody's business"
+SECRET = b"a secret file"
 
 
 def step(index, *files, **fields):
@@ -26,7 +26,7 @@ def step(index, *files, **fields):
 
 
 def write_run(folder, *, files=("step_0001.png",), **facts):
-    """A run's folder with these facts; its id."""
+    """Writes the folder of a run; returns its id."""
     folder.mkdir(parents=True, exist_ok=True)
     manifest = {
         "format": "safelight.run/1",
@@ -50,7 +50,7 @@ def write_run(folder, *, files=("step_0001.png",), **facts):
 
 
 class Client:
-    """Asks for paths as they stand; nothing is quoted, no `..` resolved."""
+    """A client that sends paths as they are: nothing is quoted, no `..` is resolved."""
 
     def __init__(self, port):
         self.port = port
@@ -75,67 +75,74 @@ class Client:
 
 @pytest.fixture
 def served(tmp_path):
-    """Serves folders until the test is over."""
-    under_way = []
+    """Serves folders until the end of the test."""
+    servers = []
 
     def served(folder=tmp_path):
         server = serve(folder, 0)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        under_way.append((server, thread))
+        servers.append((server, thread))
         return Client(server.server_port)
 
     yield served
-    for server, thread in under_way:
+    for server, thread in servers:
         server.shutdown()
         thread.join()
         server.server_close()
 
 
-# What there is to see
+# What is served
 
 
-def test_runs_are_listed_newest_first_from_two_levels_down(tmp_path, served):
+def test_runs_of_all_levels_are_listed_newest_first(tmp_path, served):
     old = write_run(tmp_path / "old", started="2026-01-01T12:00:00.000+02:00")
     new = write_run(tmp_path / "day" / "new", started="2026-01-01T11:00:00.000+00:00")
     middle = write_run(tmp_path, started="2026-01-01T10:30:00.000+00:00")
-    write_run(tmp_path / "far" / "too" / "deep")
-    assert [run["id"] for run in served().json("/runs")] == [new, middle, old]
+    deep = write_run(tmp_path.joinpath(*"abcdef"), started="2026-01-01T09:00:00.000+00:00")
+    write_run(tmp_path.joinpath(*"abcdeg", "too deep"))
+    write_run(tmp_path / ".hidden" / "run")
+    assert [run["id"] for run in served().json("/runs")] == [new, middle, old, deep]
 
 
-def test_a_listed_run_says_what_its_thumbnail_needs(tmp_path, served):
+def test_a_run_is_listed_with_its_summary(tmp_path, served):
     steps = [step(1, "step_0001.png"), step(3, "step_0003.png"), step(4)]
     run = write_run(tmp_path / "a", files=("step_0001.png", "step_0003.png"), steps=steps, state="interrupted")
     client = served()
-    [told] = client.json("/runs")
-    version = told.pop("version")
-    assert told == {
+    [summary] = client.json("/runs")
+    version = summary.pop("version")
+    assert summary == {
         "id": run,
         "state": "interrupted",
         "started": "2026-01-01T00:00:00.000+00:00",
+        "written": 1_767_225_601_000,
+        "space": "sd1",
+        "decoder": None,
+        "picture": None,
+        "sampler": {"steps": 4, "seed": None, "cfg": None, "name": None, "scheduler": None},
+        "steps": 2,
         "index": 3,
         "total": 4,
-        "file": "step_0003.png",
+        "thumbnail": "step_0003.png",
         "at": 0.75,
-        "written": 1_767_225_601_000,
     }
-    assert client.ask(f"/runs/{run}/{told['file']}?at=0.75")[2] == PICTURE
+    assert client.ask(f"/runs/{run}/{summary['thumbnail']}?at=0.75")[2] == PICTURE
     assert client.json("/runs")[0]["version"] == version
 
 
-def test_it_is_told_when_a_run_was_heard_of_last_where_its_record_says_so(tmp_path, served):
+def test_the_summary_says_when_the_manifest_was_written_if_it_is_known(tmp_path, served):
     start, unknown = "2026-01-01T00:00:00+00:00", [None, 1e300, "long"]
     for i, (started, seconds) in enumerate([(start, 2.5), ("", 2.5), *((start, seconds) for seconds in unknown)]):
         write_run(tmp_path / str(i), started=started, seconds=seconds)
-    told = sorted(run["written"] or 0 for run in served().json("/runs"))
-    assert told == [0, 0, 0, 0, 1_767_225_602_500]
+    written = sorted(run["written"] or 0 for run in served().json("/runs"))
+    assert written == [0, 0, 0, 0, 1_767_225_602_500]
 
 
-def test_a_run_that_is_still_being_written_is_read_anew(tmp_path, served):
+def test_a_running_run_is_read_again_when_it_changes(tmp_path, served):
     run = write_run(tmp_path / "a", files=(), state="running")
     client = served()
     [before] = client.json("/runs")
-    assert (before["state"], before["index"], before["file"]) == ("running", None, None)
+    assert (before["state"], before["index"], before["thumbnail"]) == ("running", None, None)
     write_run(tmp_path / "a", files=("step_0001.png", "step_0002.png"), id=run, state="finished")
     [after] = client.json("/runs")
     assert (after["id"], after["state"], after["index"]) == (run, "finished", 2)
@@ -144,7 +151,7 @@ def test_a_run_that_is_still_being_written_is_read_anew(tmp_path, served):
     assert client.ask(f"/runs/{run}/step_0002.png")[0] == 200
 
 
-def test_a_run_that_begins_later_appears_and_one_that_is_deleted_goes(tmp_path, served):
+def test_new_runs_appear_and_deleted_runs_disappear(tmp_path, served):
     first = write_run(tmp_path / "a")
     client = served()
     second = write_run(tmp_path / "b", started="2026-01-02T00:00:00.000+00:00")
@@ -154,7 +161,7 @@ def test_a_run_that_begins_later_appears_and_one_that_is_deleted_goes(tmp_path, 
     assert client.ask(f"/runs/{first}")[0] == 404
 
 
-def test_a_copied_run_and_one_with_an_odd_id_are_runs_of_their_own(tmp_path, served):
+def test_copied_runs_and_runs_without_a_uuid_get_ids_of_their_own(tmp_path, served):
     same = write_run(tmp_path / "a")
     write_run(tmp_path / "b", id=same)
     write_run(tmp_path / "c", id="../../etc")
@@ -176,16 +183,14 @@ def test_a_copied_run_and_one_with_an_odd_id_are_runs_of_their_own(tmp_path, ser
         {"steps": [{"index": "1", "files": []}]},
         {"steps": [{"index": 1, "files": "step_0001.png"}]},
         {"steps": [{"index": 1, "files": [None]}]},
-        {"steps": [{"index": 1, "files": [], "sigma": "<b>"}]},
-        {"state": "<script>"},
-        {"started": 5},
-        {"sampler": None},
-        {"sampler": {"cfg": float("nan")}},
-        {"notes": "no"},
-        {"picture": []},
+        {"steps": [{"index": 1, "files": ["../../secret.png"]}]},
+        {"steps": [{"index": 1, "files": ["..\\..\\secret.png"]}]},
+        {"steps": [{"index": 1, "files": [".x.png"]}]},
+        {"state": []},
+        {"sheet": "/secret.png"},
     ],
 )
-def test_what_is_no_record_of_a_run_is_left_out_with_a_word(tmp_path, served, caplog, broken):
+def test_a_run_whose_manifest_is_not_valid_is_skipped_with_one_warning(tmp_path, served, caplog, broken):
     run = write_run(tmp_path / "good")
     write_run(tmp_path / "bad", **broken)
     client = served()
@@ -194,7 +199,7 @@ def test_what_is_no_record_of_a_run_is_left_out_with_a_word(tmp_path, served, ca
     assert [str(tmp_path / "bad") in record.getMessage() for record in caplog.records] == [True]
 
 
-def test_the_page_holds_the_viewer_and_may_ask_nobody_else(tmp_path, served):
+def test_the_page_contains_the_viewer_and_may_load_only_from_its_own_server(tmp_path, served):
     write_run(tmp_path / "a")
     status, headers, body = served().ask("/")
     assert (status, headers["Content-Type"], headers["Cache-Control"]) == (200, "text/html; charset=utf-8", "no-store")
@@ -204,24 +209,22 @@ def test_the_page_holds_the_viewer_and_may_ask_nobody_else(tmp_path, served):
     assert policy["frame-ancestors"] == "'none'"
     assert policy["script-src"].startswith("'sha256-")
     assert json.dumps({"folder": tmp_path.name}).encode() in body
-    assert str(tmp_path.parent).encode() not in body, "the page says where on the disk the folder is"
+    assert str(tmp_path.parent).encode() not in body, "the page contains the path of the folder"
 
 
-# What there is not
+# What is not served
 
 
 @pytest.fixture
 def secret(tmp_path):
-    """A served folder beside a file that nobody may see, and in it all sorts of ways to that file."""
+    """A served folder beside a secret file, with several ways from the one to the other; and the id of its run."""
     (tmp_path / "secret.png").write_bytes(SECRET)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "secret.png").write_bytes(SECRET)
     write_run(tmp_path / "elsewhere" / "run")
     root = tmp_path / "runs"
-    names = ("step_0001.png", "../../secret.png", str(tmp_path / "secret.png"), "..\\..\\secret.png", "run.json")
-    run = write_run(
-        root / "a", files=names[:1], steps=[step(1, *names, "link.png", "pipe.png", "folder.png", ".x.png")]
-    )
+    names = ("step_0001.png", "run.json", "index.html", "link.png", "pipe.png", "folder.png")
+    run = write_run(root / "a", files=names[:1], steps=[step(1, *names)])
     (root / "a" / "link.png").symlink_to(tmp_path / "secret.png")
     (root / "a" / "folder.png").mkdir()
     (root / "a" / "unlisted.png").write_bytes(SECRET)
@@ -264,7 +267,7 @@ def secret(tmp_path):
         "/a/step_0001.png",
     ],
 )
-def test_nothing_else_can_be_had_and_its_absence_is_not_remembered(secret, served, path):
+def test_no_other_file_is_served_and_browsers_do_not_cache_its_absence(secret, served, path):
     root, run = secret
     absolute = str(root.parent / "secret.png")
     names = {"run": run, "upper": run.upper(), "other": uuid.uuid4(), "absolute": absolute}
@@ -275,22 +278,22 @@ def test_nothing_else_can_be_had_and_its_absence_is_not_remembered(secret, serve
 
 def test_links_to_other_folders_are_not_followed(secret, served):
     root, run = secret
-    assert [told["id"] for told in served(root).json("/runs")] == [run]
+    assert [summary["id"] for summary in served(root).json("/runs")] == [run]
 
 
-def test_a_picture_that_became_a_link_since_is_not_followed(secret):
+def test_a_picture_that_was_replaced_by_a_link_is_not_followed(secret):
     root, run = secret
-    shelf = RunLibrary(root)
-    file, size = shelf.open(run, "step_0001.png")
+    library = RunLibrary(root)
+    file, size = library.open(run, "step_0001.png")
     with file:
         assert (file.read(), size) == (PICTURE, len(PICTURE))
     (root / "a" / "step_0001.png").unlink()
     (root / "a" / "step_0001.png").symlink_to(root.parent / "secret.png")
-    assert shelf.open(run, "step_0001.png") is None
+    assert library.open(run, "step_0001.png") is None
 
 
 @pytest.mark.parametrize("path", ["/", "/runs", "/runs/{run}", "/runs/{run}/step_0001.png", "/nothing"])
-def test_every_answer_says_how_it_may_be_kept_and_used(tmp_path, served, path):
+def test_every_answer_has_cache_and_security_headers(tmp_path, served, path):
     run = write_run(tmp_path / "a")
     _, headers, _ = served().ask(path.format(run=run))
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -304,7 +307,7 @@ def test_every_answer_says_how_it_may_be_kept_and_used(tmp_path, served, path):
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "LOCALHOST", "[::1]"])
 @pytest.mark.parametrize("port", ["", ":8765"])
-def test_it_answers_to_names_of_this_machine(tmp_path, served, name, port):
+def test_it_answers_requests_to_names_of_this_machine(tmp_path, served, name, port):
     write_run(tmp_path / "a")
     assert served().ask("/runs", Host=name + port)[0] == 200
 
@@ -314,7 +317,7 @@ def test_it_answers_to_names_of_this_machine(tmp_path, served, name, port):
     ["example.com", "localhost.example.com", "127.0.0.1.example.com:80", "", "localhost:80@example.com", "0.0.0.0"],
 )
 @pytest.mark.parametrize("path", ["/", "/runs"])
-def test_it_does_not_answer_to_a_name_that_another_site_may_have_given_it(tmp_path, served, host, path):
+def test_it_refuses_host_names_that_another_site_may_point_to_this_machine(tmp_path, served, host, path):
     run = write_run(tmp_path / "a")
     status, _, body = served().ask(path, Host=host)
     assert status == 403
@@ -322,21 +325,21 @@ def test_it_does_not_answer_to_a_name_that_another_site_may_have_given_it(tmp_pa
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "NONSENSE"])
-def test_no_other_method_is_known(tmp_path, served, method):
+def test_other_methods_are_refused(tmp_path, served, method):
     write_run(tmp_path / "a")
     status, headers, _ = served().ask("/runs", method)
     assert (status, headers["Allow"]) == (405, "GET, HEAD")
 
 
-def test_head_says_what_get_would_without_its_body(tmp_path, served):
+def test_head_answers_like_get_without_a_body(tmp_path, served):
     run = write_run(tmp_path / "a")
     client = served()
     for path in ("/", "/runs", f"/runs/{run}/step_0001.png", "/nothing"):
-        (status, headers, _), (same, told, body) = client.ask(path), client.ask(path, "HEAD")
+        (status, headers, _), (head_status, head_headers, body) = client.ask(path), client.ask(path, "HEAD")
         assert (status, headers["Content-Length"], headers["Content-Type"]) == (
-            same,
-            told["Content-Length"],
-            told["Content-Type"],
+            head_status,
+            head_headers["Content-Length"],
+            head_headers["Content-Type"],
         )
         assert body == b""
 
@@ -344,7 +347,7 @@ def test_head_says_what_get_would_without_its_body(tmp_path, served):
 @pytest.mark.parametrize(
     "nonsense", [b"\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"nonsense\r\n\r\n", b"GET " + b"x" * 70_000]
 )
-def test_what_is_no_http_does_no_harm(tmp_path, served, capfd, nonsense):
+def test_bytes_that_are_not_http_do_no_harm(tmp_path, served, capfd, nonsense):
     write_run(tmp_path / "a")
     client = served()
     with socket.create_connection((LOOPBACK, client.port), timeout=20) as raw:
@@ -356,7 +359,7 @@ def test_what_is_no_http_does_no_harm(tmp_path, served, capfd, nonsense):
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_it_listens_to_this_machine_only(tmp_path):
+def test_it_listens_on_the_loopback_address_only(tmp_path):
     write_run(tmp_path / "a")
     with serve(tmp_path, 0) as server:
         assert server.server_address[0] == "127.0.0.1"
@@ -365,28 +368,29 @@ def test_it_listens_to_this_machine_only(tmp_path):
 # On the command line
 
 
-@pytest.mark.parametrize(("name", "there"), [("empty", "no run"), ("nowhere", "no folder")])
-def test_a_folder_without_runs_is_said_to_have_none(tmp_path, capsys, name, there):
+@pytest.mark.parametrize(("name", "found"), [("empty", "no run"), ("nowhere", "no folder")])
+def test_a_folder_without_runs_is_an_error(tmp_path, capsys, name, found):
     (tmp_path / "empty" / "something").mkdir(parents=True)
     assert main(["view", str(tmp_path / name), "--no-open"]) == 2
     assert capsys.readouterr().err == (
-        f"safelight: {tmp_path / name}: expected runs (folders with a run.json, at most 2 levels down), found {there}\n"
+        f"safelight: {tmp_path / name}: expected runs (folders with a run.json, at most 6 levels down, not hidden), "
+        f"found {found}\n"
     )
 
 
-def test_a_port_that_is_taken_is_named_if_it_was_asked_for_and_left_alone_if_not(tmp_path, monkeypatch):
+def test_a_port_in_use_is_an_error_if_the_user_chose_it_and_else_replaced(tmp_path, monkeypatch):
     write_run(tmp_path / "a")
     with socket.create_server((LOOPBACK, 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(PageError, match=f"port {port} cannot be had .*; choose another, or 0 for a free one"):
+        with pytest.raises(PageError, match=f"port {port} cannot be used .*; choose another, or 0 for a free one"):
             serve(tmp_path, port)
-        monkeypatch.setattr("safelight.cli.view.PORT", port)
+        monkeypatch.setattr("safelight.cli.view.DEFAULT_PORT", port)
         with serve(tmp_path) as server:
             assert server.server_port != port
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
-def test_what_is_no_port_is_refused(tmp_path, capsys, port):
+def test_an_invalid_port_is_refused(tmp_path, capsys, port):
     with pytest.raises(SystemExit):
         main(["view", str(tmp_path), "--port", port])
     assert "--port" in capsys.readouterr().err
@@ -398,8 +402,8 @@ def test_control_c_ends_it_cleanly(tmp_path):
     script = "import sys; from safelight.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", script, "view", str(tmp_path), "--port", "0", "--no-open"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path("/")) as viewing:
-        told = viewing.stdout.readline()
-        assert told.startswith(f"1 run in {tmp_path}: http://127.0.0.1:")
+        line = viewing.stdout.readline()
+        assert line.startswith(f"1 run in {tmp_path}: http://127.0.0.1:")
         viewing.send_signal(signal.SIGINT)
         out, err = viewing.communicate(timeout=60)
     assert (viewing.returncode, out.strip(), err) == (0, "", "")

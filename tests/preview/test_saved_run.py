@@ -1,11 +1,11 @@
-"""A run read back from its folder: what there is, and nothing that only its manifest says."""
+"""A saved run gives the pictures and latents in its folder; files outside it are never opened."""
 
 import json
 
 import pytest
 import torch
 from PIL import Image
-from safelight.errors import GoneError, ManifestError
+from safelight.errors import GoneError, LatentsError, ManifestError
 from safelight.preview.images.encode import ImageEncoding
 from safelight.preview.run import Run
 from safelight.preview.saved_run import SavedRun, spread_evenly
@@ -39,7 +39,7 @@ def edit_first(folder, **facts):
     edit(folder, steps=[steps[0] | facts, *steps[1:]])
 
 
-def test_its_pictures_are_those_that_were_written(folder):
+def test_its_pictures_are_the_written_ones(folder):
     found = SavedRun.open(folder).pictures(100)
     assert [(one.index, one.total, one.sigma) for one in found] == [(i, 7, 1 / i) for i in range(1, 8)]
     for one in found:
@@ -47,21 +47,21 @@ def test_its_pictures_are_those_that_were_written(folder):
             assert one.image.tobytes() == written.convert("RGB").tobytes()
 
 
-def test_of_many_pictures_some_are_taken_evenly_the_last_one_always(folder):
+def test_of_many_pictures_evenly_spread_ones_are_read_and_always_the_last(folder):
     assert [one.index for one in SavedRun.open(folder).pictures(3)] == [1, 4, 7]
     assert [one.index for one in SavedRun.open(folder).pictures(1)] == [7]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 48, 49, 1000])
 @pytest.mark.parametrize("most", [1, 2, 7, 48])
-def test_evenly_takes_as_many_as_it_may_in_order_each_once(count, most):
+def test_items_are_spread_evenly_in_order_each_once(count, most):
     taken = spread_evenly(range(count), most)
     assert len(taken) == min(count, most)
     assert taken == sorted(set(taken))
     assert taken[-1] == count - 1
 
 
-def test_latents_are_those_of_the_step_or_of_the_last(folder):
+def test_latents_of_a_step_or_of_the_last_one_are_read(folder):
     saved = SavedRun.open(folder)
     assert saved.latents(4).noisy.mean() == pytest.approx(1.4)
     assert saved.latents().index == 7
@@ -70,18 +70,17 @@ def test_latents_are_those_of_the_step_or_of_the_last(folder):
 @pytest.mark.parametrize(
     ("step", "expected"),
     [
-        (2, "no latents were kept of step 2; there are latents of steps 1, 4, 7"),
+        (2, "no latents were saved of step 2; there are latents of steps 1, 4, 7"),
         (9, "this run has no step 9; there are latents of steps 1, 4, 7"),
     ],
 )
-def test_a_step_without_latents_is_told_with_those_that_have_some(folder, step, expected):
+def test_an_error_for_a_step_without_latents_lists_the_steps_that_have_some(folder, step, expected):
     with pytest.raises(GoneError, match=expected):
         SavedRun.open(folder).latents(step)
 
 
-def test_the_summary_says_what_it_was(folder):
-    told = SavedRun.open(folder).summary()
-    assert told.splitlines() == [
+def test_the_summary_lists_settings_pictures_and_latents(folder):
+    assert SavedRun.open(folder).summary().splitlines() == [
         "run: finished, 7 steps, name euler, seed 3",
         "space sd1, decoder first-channels",
         "pictures of steps 1-7",
@@ -92,13 +91,13 @@ def test_the_summary_says_what_it_was(folder):
 @pytest.mark.parametrize(
     "name", ["../other.png", "a/b.png", "/etc/passwd", "..", ".hidden", "a\\b.png", "", 7, None, "a\n"]
 )
-def test_a_name_that_is_not_that_of_a_file_in_the_folder_is_refused(folder, name):
+def test_a_name_of_a_file_outside_the_folder_is_refused(folder, name):
     edit_first(folder, files=[name])
     with pytest.raises(ManifestError, match="is not the name of a file in the folder"):
         SavedRun.open(folder)
 
 
-def test_so_is_such_a_name_of_latents(folder):
+def test_latents_outside_the_folder_are_refused(folder):
     edit_first(folder, latent="../step_0001.safetensors")
     with pytest.raises(ManifestError, match="is not the name of a file in the folder"):
         SavedRun.open(folder)
@@ -117,11 +116,11 @@ def test_a_link_that_leads_out_is_not_followed(folder, tmp_path, name):
     "facts",
     [
         *({"steps": None}, {"steps": [1]}, {"steps": [{"index": "1", "files": []}]}, {"steps": [{"index": 1}]}),
-        *({"steps": [{"index": True, "files": []}]}, {"id": None}, {"id": 3}, {"state": []}),
+        *({"steps": [{"index": True, "files": []}]}, {"state": None}, {"state": []}),
     ],
     ids=str,
 )
-def test_a_manifest_that_does_not_say_what_a_manifest_says_is_refused(folder, facts):
+def test_a_manifest_without_state_steps_indices_or_files_is_refused(folder, facts):
     edit(folder, **facts)
     with pytest.raises(ManifestError, match=r"run\.json: expected"):
         SavedRun.open(folder)
@@ -129,35 +128,63 @@ def test_a_manifest_that_does_not_say_what_a_manifest_says_is_refused(folder, fa
 
 @pytest.mark.parametrize(
     "facts",
-    [{"sampler": 3}, {"decoder": []}, {"notes": {}}, {"space": 4}, {"sampler": {"steps": "many", "name": []}}],
+    [
+        *({"sampler": 3}, {"decoder": []}, {"notes": {}}, {"space": 4}, {"sampler": {"steps": "many", "name": []}}),
+        *({"id": None}, {"id": 3}, {"started": 5}, {"state": "later"}),
+    ],
     ids=str,
 )
-def test_what_is_only_told_to_people_may_be_anything(folder, facts):
+def test_a_wrong_value_that_is_only_shown_does_not_cost_the_run(folder, facts):
     edit(folder, **facts)
-    assert SavedRun.open(folder).summary()
+    saved = SavedRun.open(folder)
+    assert saved.summary()
+    assert (len(saved.pictures(10)), saved.total) == (7, 7)
 
 
-def test_a_missing_picture_is_told_by_name(folder):
+@pytest.mark.parametrize("run_id", [None, 3, "another"])
+def test_latents_are_read_only_with_the_id_of_their_run(folder, run_id):
+    edit(folder, id=run_id)
+    with pytest.raises(LatentsError, match="expected latents of run"):
+        SavedRun.open(folder).latents()
+
+
+def test_an_error_for_a_run_without_latents_says_how_to_save_them(folder):
+    steps = json.loads((folder / "run.json").read_text("utf-8"))["steps"]
+    edit(folder, steps=[step | {"latent": None} for step in steps])
+    with pytest.raises(GoneError, match="no latents were saved of this run; switch on keep_latents"):
+        SavedRun.open(folder).latents()
+
+
+def test_a_run_without_pictures_has_none(folder):
+    steps = json.loads((folder / "run.json").read_text("utf-8"))["steps"]
+    edit(folder, steps=[step | {"files": []} for step in steps])
+    saved = SavedRun.open(folder)
+    assert saved.pictures(10) == []
+    assert saved.sheet() is None
+    assert "no pictures" in saved.summary()
+
+
+def test_an_error_names_a_missing_picture(folder):
     (folder / "step_0003.png").unlink()
     with pytest.raises(GoneError, match=r"step_0003\.png is listed in run\.json and missing in run"):
         SavedRun.open(folder).pictures(10)
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture"])
-def test_a_file_that_is_no_picture_is_told_by_name(folder, content):
+def test_an_error_names_a_file_that_is_no_picture(folder, content):
     (folder / "step_0003.png").write_bytes(content)
     with pytest.raises(ManifestError, match=r"step_0003\.png: expected a picture"):
         SavedRun.open(folder).pictures(10)
 
 
-def test_a_picture_cut_in_half_is_told_by_name(folder):
+def test_an_error_names_a_truncated_picture(folder):
     path = folder / "step_0003.png"
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(ManifestError, match=r"step_0003\.png: expected a picture"):
         SavedRun.open(folder).pictures(10)
 
 
-def test_a_picture_that_would_fill_the_memory_is_refused(folder, monkeypatch):
+def test_a_picture_that_is_too_large_is_refused(folder, monkeypatch):
     monkeypatch.setattr("safelight.preview.saved_run.MAX_PICTURE_PIXELS", 5)
     with pytest.raises(ManifestError, match="too large for the picture of a step"):
         SavedRun.open(folder).pictures(10)

@@ -1,4 +1,4 @@
-"""A page with its pictures within it: those that there is room for, from the last one back."""
+"""A page with its pictures inside: as many as fit, counted from the last one."""
 
 import re
 from html import unescape
@@ -19,7 +19,7 @@ def a_run(folder, sizes):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "max_bytes", "kept", "every"),
+    ("sizes", "max_bytes", "read", "every"),
     [
         ([10] * 6, 60, {1, 2, 3, 4, 5, 6}, 1),
         ([10] * 6, 59, {2, 4, 6}, 2),
@@ -29,12 +29,12 @@ def a_run(folder, sizes):
         ([], 10, set(), 1),
     ],
 )
-def test_pictures_of_every_nth_step_are_kept_the_last_one_always(tmp_path, sizes, max_bytes, kept, every):
+def test_pictures_of_every_nth_step_are_read_and_always_the_last_one(tmp_path, sizes, max_bytes, read, every):
     found = pictures_that_fit(tmp_path, a_run(tmp_path, sizes), max_bytes)
-    assert found == ({f"step_{index:04d}.jpg": bytes(10) for index in kept}, every)
+    assert found == ({f"step_{index:04d}.jpg": bytes(10) for index in read}, every)
 
 
-def test_a_page_asks_for_nothing_that_is_not_within_it(tmp_path):
+def test_a_page_loads_only_from_itself(tmp_path):
     page = embedded_page(a_run(tmp_path, [3]), {"step_0001.jpg": b"abc"})
     policy = unescape(re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)[1])
     assert "default-src 'none'" in policy
@@ -43,7 +43,7 @@ def test_a_page_asks_for_nothing_that_is_not_within_it(tmp_path):
     assert "YWJj" in page
 
 
-def test_a_step_whose_picture_is_left_out_is_a_step_without_a_picture(tmp_path):
+def test_a_step_without_its_picture_becomes_a_step_without_files(tmp_path):
     manifest = a_run(tmp_path, [3, 3])
     page = embedded_page(manifest, {"step_0002.jpg": b"abc"})
     assert '"files": []' in page
@@ -54,6 +54,6 @@ def test_a_step_whose_picture_is_left_out_is_a_step_without_a_picture(tmp_path):
 @pytest.mark.parametrize(
     ("shown", "height"), [((640, 640), 694), ((1280, 640), 374), ((640, 6400), 694), ((640, 10), 320)]
 )
-def test_a_frame_has_the_aspect_of_the_picture_within_bounds(shown, height):
+def test_a_frame_has_the_aspect_ratio_of_the_picture_within_limits(shown, height):
     assert f"height: {height}px" in page_in_frame("<p>", shown, "data:,")
     assert height >= MIN_FRAME_HEIGHT_PX

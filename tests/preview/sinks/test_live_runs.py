@@ -1,4 +1,4 @@
-"""Runs that a viewer can look at: found by their host's facts, served by name only, gone when they grow too large."""
+"""Live runs are found by host facts, serve only listed files, and are removed when they exceed the budget."""
 
 import threading
 
@@ -22,7 +22,7 @@ def begin(tmp_path):
     return begin
 
 
-def test_runs_are_found_by_what_their_host_calls_them_newest_first(begin):
+def test_runs_are_found_by_host_facts_newest_first(begin):
     live = LiveRuns()
     one = begin(live, workflow_id="a", node="1")
     other = begin(live, workflow_id="b", node="1")
@@ -42,7 +42,7 @@ def test_a_run_is_found_by_its_id(begin):
     assert live.file("something else", "run.json") is None
 
 
-def test_the_oldest_finished_runs_make_room(begin):
+def test_the_oldest_finished_runs_are_removed(begin):
     live = LiveRuns()
     oldest, middle, newest = (begin(live, budget=250_000, size=100_000, state="finished") for _ in range(3))
     following = begin(live, budget=250_000)
@@ -52,7 +52,7 @@ def test_the_oldest_finished_runs_make_room(begin):
     assert live.folder(oldest.run.id) is None
 
 
-def test_a_run_that_is_still_going_is_never_taken_away(begin):
+def test_a_running_run_is_not_removed(begin):
     live = LiveRuns()
     going = begin(live, budget=1, size=100_000)
     over = begin(live, budget=1, size=100_000, state="failed")
@@ -62,14 +62,14 @@ def test_a_run_that_is_still_going_is_never_taken_away(begin):
     assert not over.path.exists()
 
 
-def test_as_few_runs_as_needed_make_room(begin):
+def test_no_more_runs_are_removed_than_needed(begin):
     live = LiveRuns()
     folders = [begin(live, budget=310_000, size=100_000, state="interrupted") for _ in range(3)]
     newest = begin(live, budget=310_000)
     assert live.of() == [newest, *reversed(folders)]
 
 
-def test_small_runs_make_room_too_when_they_are_many(begin):
+def test_small_runs_are_removed_when_there_are_too_many(begin):
     live = LiveRuns(max_runs=3)
     first, *others = (begin(live, state="finished") for _ in range(3))
     newest = begin(live)
@@ -77,7 +77,7 @@ def test_small_runs_make_room_too_when_they_are_many(begin):
     assert not first.path.exists()
 
 
-def test_a_manifest_that_is_saved_again_and_again_is_no_larger_for_it(begin):
+def test_a_manifest_counts_once_however_often_it_is_saved(begin):
     live = LiveRuns()
     folder = begin(live, budget=50_000)
     for _ in range(300):
@@ -115,7 +115,7 @@ def test_a_file_is_served_if_the_manifest_lists_it(begin, picture):
         "secret.txt",
     ],
 )
-def test_no_other_name_is_served(begin, picture, name):
+def test_no_unlisted_name_is_served(begin, picture, name):
     live = LiveRuns()
     folder = begin(live, size=10)
     folder.record(picture(), "step_0001.jpg")
@@ -123,7 +123,7 @@ def test_no_other_name_is_served(begin, picture, name):
     assert live.file(folder.run.id, name) is None
 
 
-def test_a_run_whose_folder_is_gone_already_makes_no_trouble(begin, tmp_path):
+def test_a_run_whose_folder_was_deleted_can_be_removed(begin, tmp_path):
     live = LiveRuns()
     folder = begin(live, budget=1, size=10, state="finished")
     for path in folder.path.iterdir():
@@ -133,14 +133,14 @@ def test_a_run_whose_folder_is_gone_already_makes_no_trouble(begin, tmp_path):
     assert live.of() == [newest]
 
 
-def test_a_new_run_takes_nothing_away_by_itself(begin, tmp_path):
+def test_adding_a_run_removes_nothing(begin, tmp_path):
     live = LiveRuns()
     folder = begin(live, size=100_000, state="finished")
     live.new(Run(), tmp_path)
     assert folder.path.exists()
 
 
-def test_a_run_that_grows_takes_older_ones_away_not_only_the_next_one(begin, picture):
+def test_older_runs_are_removed_while_a_run_grows(begin, picture):
     live = LiveRuns()
     old = begin(live, size=60_000, state="finished")
     growing = begin(live)
@@ -153,7 +153,7 @@ def test_a_run_that_grows_takes_older_ones_away_not_only_the_next_one(begin, pic
     assert live.of() == [growing]
 
 
-def test_older_runs_are_taken_away_by_the_worker_not_by_the_sampler(begin, pipeline, tmp_path):
+def test_older_runs_are_removed_on_the_worker_not_on_the_sampler_s_thread(begin, pipeline, tmp_path):
     live = LiveRuns()
     old = begin(live, size=100_000, state="finished")
     asked_by = []

@@ -1,4 +1,4 @@
-"""Texts from anywhere, in the pages that show them: they stay texts."""
+"""Untrusted texts stay texts in the pages that show them."""
 
 import base64
 import hashlib
@@ -40,7 +40,7 @@ SCRIPT = "start();"
 
 
 class Elements(HTMLParser):
-    """What a browser would make of a page: its elements, their attributes, and what is in the scripts."""
+    """A page as a browser parses it: its elements, their attributes, and the texts of the scripts."""
 
     def __init__(self, html):
         super().__init__()
@@ -63,7 +63,7 @@ class Elements(HTMLParser):
 
 
 def manifest(text):
-    """The record of a run with this text wherever one can be."""
+    """The manifest of a run with this text wherever a text may be."""
     step = {
         "index": 1,
         "sigma": 1.0,
@@ -107,33 +107,33 @@ PLAIN = Elements(document(manifest("plain"), SCRIPT).html)
 @given(text=TEXTS)
 @example(text="".join(HOSTILE))
 def test_no_text_becomes_an_element_or_a_script(text):
-    made = document(manifest(text), SCRIPT)
-    page = Elements(made.html)
-    assert page.found == PLAIN.found
-    assert json.loads(page.scripts[0]) == json.loads(json.dumps(manifest(text)))
-    assert page.scripts[1] == SCRIPT
-    made.html.encode("ascii" if made.html.isascii() else "utf-8")
+    page = document(manifest(text), SCRIPT)
+    parsed = Elements(page.html)
+    assert parsed.found == PLAIN.found
+    assert json.loads(parsed.scripts[0]) == json.loads(json.dumps(manifest(text)))
+    assert parsed.scripts[1] == SCRIPT
+    page.html.encode("ascii" if page.html.isascii() else "utf-8")
 
 
 @given(text=TEXTS)
-def test_no_text_changes_what_a_page_may_do(text):
-    made = document(manifest(text), SCRIPT)
-    assert made.policy == document(manifest("plain"), SCRIPT).policy
+def test_no_text_changes_the_content_security_policy(text):
+    page = document(manifest(text), SCRIPT)
+    assert page.policy == document(manifest("plain"), SCRIPT).policy
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-    assert f"script-src 'sha256-{digest}'" in made.policy
-    assert f'content="{made.policy}"' in made.html
-    assert "unsafe-inline" not in made.policy.partition("script-src")[2].partition(";")[0]
+    assert f"script-src 'sha256-{digest}'" in page.policy
+    assert f'content="{page.policy}"' in page.html
+    assert "unsafe-inline" not in page.policy.partition("script-src")[2].partition(";")[0]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_the_name_of_a_served_folder_is_a_text(text):
+def test_the_name_of_a_served_folder_stays_a_text(text):
     page = Elements(document({"folder": text}, SCRIPT, connect_src="'self'").html)
     assert page.found == PLAIN.found
     assert json.loads(page.scripts[0]) == {"folder": text}
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_run_in_a_cell_of_a_notebook_is_one_element(text):
+def test_texts_add_no_element_to_a_notebook_cell(text):
     whole = embedded_page(manifest(text), {f"{text}.png": b"<script>alert(1)</script>"})
     assert [element[0] for element in Elements(whole).found].count("script") == 2
     cell = Elements(page_in_frame(whole, (8, 8), text, alt=text))
@@ -141,7 +141,7 @@ def test_a_run_in_a_cell_of_a_notebook_is_one_element(text):
     assert cell.found[1] == ("img", "alt", "src", "width", "style")
 
 
-def test_the_viewer_s_modules_make_no_markup_of_texts():
+def test_the_viewer_s_modules_never_parse_texts_as_markup():
     for name in ("page", "embedded"):
         assert not re.search(
             r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", bundle(name)
@@ -149,5 +149,5 @@ def test_the_viewer_s_modules_make_no_markup_of_texts():
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_no_name_moves_the_cursor_of_a_terminal(text):
+def test_no_name_contains_control_characters_in_a_terminal(text):
     assert _cell(text).isprintable()

@@ -1,4 +1,4 @@
-"""Paths and names from anywhere: nothing is read or written outside, whatever they say."""
+"""Untrusted paths and names: nothing is read or written outside the folders that were named."""
 
 import json
 import os
@@ -12,11 +12,10 @@ from PIL import Image
 from safelight.decoders.latents.space_table import SPACES
 from safelight.errors import GoneError, ManifestError, SinkError
 from safelight.hosts.comfyui.filename_tokens import expand
-from safelight.hosts.invokeai.watch import folder_for
 from safelight.hosts.script import recording
 from safelight.preview.file_names import name_problem
 from safelight.preview.manifest import read_manifest
-from safelight.preview.output_folder import existing_folder
+from safelight.preview.output_folder import existing_folder, prefix_folder
 from safelight.preview.run import Run
 from safelight.preview.run_library import RunLibrary
 from safelight.preview.saved_run import SavedRun
@@ -24,9 +23,9 @@ from safelight.preview.sinks.run_folder import RunFolder
 from safelight.preview.step import Step
 
 OUTSIDE = ["../x", "../../x", "a/../../x", "/etc/x", "/tmp/x", "..", ".", "", "   ", "a/../..", "./..", "//x"]
-NO_PLACE = ["a\0b", "a\nb", "a\x1b[2J", "\x7f", "\ud800", "x" * 10_000, "a/" * 600, "con/x", "a/NUL/x", "aux.txt/x"]
-NO_PLACE += ["COM1/x", "lpt9 .y/x", "x/" + "é" * 200, "Conin$/x"]
-PLACES = [
+INVALID = ["a\0b", "a\nb", "a\x1b[2J", "\x7f", "\ud800", "x" * 10_000, "a/" * 600, "con/x", "a/NUL/x", "aux.txt/x"]
+INVALID += ["COM1/x", "lpt9 .y/x", "x/" + "é" * 200, "Conin$/x"]
+VALID = [
     "safelight/steps",
     "a",
     "a/b/c",
@@ -41,60 +40,60 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize("prefix", OUTSIDE + NO_PLACE)
-def test_a_prefix_that_leads_out_or_nowhere_is_refused_before_anything_is_written(tmp_path, prefix):
+@pytest.mark.parametrize("prefix", OUTSIDE + INVALID)
+def test_a_prefix_that_leads_out_or_is_no_path_is_refused_before_anything_is_written(tmp_path, prefix):
     outputs = tmp_path / "outputs"
     outputs.mkdir()
-    (tmp_path / "x").write_text("somebody's")
+    (tmp_path / "x").write_text("a file")
     with pytest.raises(SinkError, match="filename_prefix") as caught:
-        folder_for(outputs, prefix)
+        prefix_folder(outputs, prefix)
     assert len(str(caught.value)) < 600
     assert list(outputs.iterdir()) == []
 
 
-@pytest.mark.parametrize("prefix", PLACES)
-def test_a_prefix_that_is_a_place_is_one(tmp_path, prefix):
-    assert folder_for(tmp_path, prefix).is_relative_to(tmp_path)
+@pytest.mark.parametrize("prefix", VALID)
+def test_a_prefix_inside_the_output_folder_is_accepted(tmp_path, prefix):
+    assert prefix_folder(tmp_path, prefix).is_relative_to(tmp_path)
     assert name_problem(prefix) is None
 
 
-def test_a_prefix_does_not_follow_a_link_out(tmp_path):
+def test_a_prefix_through_a_link_that_leads_out_is_refused(tmp_path):
     (tmp_path / "outputs").mkdir()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "outputs" / "link").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SinkError, match="expected a place inside the outputs folder"):
-        folder_for(tmp_path / "outputs", "link/steps")
+    with pytest.raises(SinkError, match="expected a path inside the output folder"):
+        prefix_folder(tmp_path / "outputs", "link/steps")
 
 
 @pytest.mark.parametrize("value", ["../../x", "/etc/x", "..", "....", "a/b\\c", "\0", "\n", "con"])
-def test_what_a_prompt_says_becomes_no_path(value):
+def test_values_of_a_prompt_add_no_folders_to_a_path(value):
     graph = {"1": {"class_type": "N", "inputs": {"v": value}}}
-    place = expand("safelight/%N.v%/steps", graph, None, datetime.now(timezone.utc))
-    assert place.count("/") == 2
-    assert not {".", ".."} & set(place.split("/"))
-    assert not set(place) & set("\0\n\\")
+    path = expand("safelight/%N.v%/steps", graph, None, datetime.now(timezone.utc))
+    assert path.count("/") == 2
+    assert not {".", ".."} & set(path.split("/"))
+    assert not set(path) & set("\0\n\\")
 
 
 @pytest.mark.parametrize(
-    "wanted", [*OUTSIDE, "a\0b", "x" * 10_000, "\ud800", "loop", "out", "file", "nowhere", "a/../.."]
+    "typed", [*OUTSIDE, "a\0b", "x" * 10_000, "\ud800", "loop", "out", "file", "nowhere", "a/../.."]
 )
-def test_a_run_is_loaded_from_the_output_folder_or_not_at_all(tmp_path, wanted):
+def test_runs_are_loaded_only_from_the_output_folder(tmp_path, typed):
     output = tmp_path / "output"
     output.mkdir()
     (tmp_path / "x").mkdir()
     (output / "loop").symlink_to(output / "loop")
     (output / "out").symlink_to(tmp_path / "x")
     (output / "file").write_text("no folder")
-    if wanted in (".", "", "   "):  # the folder itself, and there is no run in it
+    if typed in (".", "", "   "):  # the output folder itself, which has no run
         with pytest.raises((GoneError, ManifestError)):
-            SavedRun.open(existing_folder(output, wanted))
+            SavedRun.open(existing_folder(output, typed))
         return
     with pytest.raises(GoneError) as caught:
-        existing_folder(output, wanted)
+        existing_folder(output, typed)
     assert len(str(caught.value)) < 600
 
 
-# What a manifest may name.
+# Names in a manifest
 
 
 def manifest(**facts):
@@ -114,9 +113,9 @@ def manifest(**facts):
     } | facts
 
 
-def write(folder, told):
+def write(folder, content):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_bytes(told if isinstance(told, bytes) else json.dumps(told).encode())
+    (folder / "run.json").write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     return folder
 
 
@@ -125,31 +124,30 @@ def step(*files, **fields):
 
 
 BAD_NAMES = ["../secret.png", "/etc/passwd", "a/b.png", "a\\b.png", "..", ".", "", ".hidden.png", "a\0.png", "a\n.png"]
-BAD_NAMES += ["con.png", "NUL.png", "a:b.png", "\ud800.png", "x" * 10_000 + ".png", "C:secret.png"]
+BAD_NAMES += ["con.png", "NUL.png", "a:b.png", "\ud800.png", "x" * 10_000 + ".png", "C:secret.png", "a.png:b.png"]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-@pytest.mark.parametrize("key", ["files", "latent", "sheet"])
-def test_a_manifest_that_names_files_elsewhere_is_not_followed(tmp_path, name, key):
-    (tmp_path / "secret.png").write_bytes(b"nobody's business")
-    told = {"files": manifest(steps=[step(name)]), "latent": manifest(steps=[step(latent=name)])}
-    folder = write(tmp_path / "run", told.get(key) or manifest(sheet=name))
+@pytest.mark.parametrize("key", ["files", "latent", "sheet", "animation", "page"])
+def test_a_manifest_that_names_files_elsewhere_is_refused(tmp_path, name, key):
+    (tmp_path / "secret.png").write_bytes(b"a secret file")
+    content = {"files": manifest(steps=[step(name)]), "latent": manifest(steps=[step(latent=name)])}
+    folder = write(tmp_path / "run", content.get(key) or manifest(**{key: name}))
     with pytest.raises(ManifestError, match="is not the name of a file in the folder") as caught:
-        SavedRun.open(folder).sheet()
+        SavedRun.open(folder)
     assert len(str(caught.value)) < len(str(folder)) + 300
-    shelf = RunLibrary(tmp_path)
-    [kept] = shelf.runs().values()
-    assert kept.files == frozenset()
-    assert shelf.open(kept.id, name) is None
-    assert [step["files"] for step in kept.manifest["steps"]] in ([], [[]])
-    assert kept.manifest["sheet"] is None
+    good = write(tmp_path / "good", manifest())
+    library = RunLibrary(tmp_path)
+    [entry] = library.runs().values()
+    assert entry.folder == good
+    assert library.open(entry.id, name) is None
 
 
 @pytest.mark.parametrize(
-    "what", ["a link out", "a link within", "a pipe", "a folder", "a bomb", "no picture", "another kind"]
+    "case", ["a link out", "a link within", "a pipe", "a folder", "a bomb", "no picture", "another kind"]
 )
-def test_a_file_that_is_not_what_the_manifest_says_is_told(tmp_path, what):
-    (tmp_path / "secret.png").write_bytes(b"nobody's business")
+def test_a_listed_file_that_is_no_picture_is_refused(tmp_path, case):
+    (tmp_path / "secret.png").write_bytes(b"a secret file")
     folder = write(tmp_path / "run", manifest(steps=[step("a.png", latent="a.safetensors")]))
     path = folder / "a.png"
     Image.new("RGB", (8, 8)).save(folder / "b.png")
@@ -161,12 +159,12 @@ def test_a_file_that_is_not_what_the_manifest_says_is_told(tmp_path, what):
         "a bomb": lambda: Image.new("1", (20_000, 20_000)).save(path),
         "no picture": lambda: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100)),
         "another kind": lambda: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
-    }[what]()
+    }[case]()
     with pytest.raises(ManifestError):
         SavedRun.open(folder).pictures(9)
 
 
-def test_pictures_that_no_memory_would_hold_are_refused(tmp_path, monkeypatch):
+def test_pictures_that_are_too_large_for_memory_together_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("safelight.preview.saved_run.MAX_TOTAL_PIXELS", 200)
     folder = write(tmp_path / "run", manifest(steps=[step("a.png", index=i) for i in range(1, 9)]))
     Image.new("RGB", (8, 8)).save(folder / "a.png")
@@ -175,8 +173,8 @@ def test_pictures_that_no_memory_would_hold_are_refused(tmp_path, monkeypatch):
         SavedRun.open(folder).pictures(8)
 
 
-@pytest.mark.parametrize("what", ["a pipe", "a link", "a device", "a folder"])
-def test_a_record_that_is_no_plain_file_is_not_waited_for(tmp_path, what):
+@pytest.mark.parametrize("case", ["a pipe", "a link", "a device", "a folder"])
+def test_a_manifest_that_is_no_regular_file_is_not_waited_for(tmp_path, case):
     folder = tmp_path / "run"
     folder.mkdir()
     path = folder / "run.json"
@@ -185,12 +183,12 @@ def test_a_record_that_is_no_plain_file_is_not_waited_for(tmp_path, what):
         "a link": lambda: path.symlink_to(write(tmp_path / "other", manifest()) / "run.json"),
         "a device": lambda: path.symlink_to("/dev/zero"),
         "a folder": path.mkdir,
-    }[what]()
+    }[case]()
     with pytest.raises(ManifestError, match="cannot be read"):
         read_manifest(folder)
 
 
-TROUBLE = {
+ODD_MANIFESTS = {
     "a number of 400 digits": manifest(steps=[step(sigma=10**400)]),
     "an index of 400 digits": manifest(steps=[step(index=10**400)]),
     "half a character": manifest(id="no id", started="\ud800"),
@@ -203,33 +201,33 @@ TROUBLE = {
 }
 
 
-@pytest.mark.parametrize("what", TROUBLE)
-def test_one_odd_run_keeps_nobody_from_the_others(tmp_path, what, caplog):
+@pytest.mark.parametrize("case", ODD_MANIFESTS)
+def test_one_odd_run_does_not_hide_the_others(tmp_path, case, caplog):
     good = write(tmp_path / "good", manifest())
-    write(tmp_path / "odd", TROUBLE[what])
-    os.mkdir(os.fsencode(tmp_path) + b"/\xff")  # noqa: PTH102 - no text is that name
+    write(tmp_path / "odd", ODD_MANIFESTS[case])
+    os.mkdir(os.fsencode(tmp_path) + b"/\xff")  # noqa: PTH102 - the name is no text
     with open(os.fsencode(tmp_path) + b"/\xff/run.json", "wb") as file:  # noqa: PTH123
         file.write(json.dumps(manifest(id="no id")).encode())
     runs = RunLibrary(tmp_path).runs()
     assert read_manifest(good)["id"] in runs
-    for kept in runs.values():
-        json.dumps([kept.summary(), kept.manifest], allow_nan=False)
-        assert str(uuid.UUID(kept.id)) == kept.id
+    for entry in runs.values():
+        json.dumps([entry.summary(), entry.manifest], allow_nan=False)
+        assert str(uuid.UUID(entry.id)) == entry.id
     assert all(len(record.getMessage()) < 600 for record in caplog.records)
 
 
-def test_more_folders_than_anybody_has_are_not_looked_into(tmp_path, monkeypatch):
-    monkeypatch.setattr("safelight.preview.run_library.MOST_FOLDERS", 5)
+def test_only_a_limited_number_of_folders_is_searched(tmp_path, monkeypatch):
+    monkeypatch.setattr("safelight.preview.run_library.MAX_FOLDERS_SEARCHED", 5)
     for i in range(9):
         write(tmp_path / f"{i}", manifest())
     assert len(RunLibrary(tmp_path).runs()) == 4
 
 
-# What we write.
+# What we write
 
 
 @pytest.mark.parametrize("text", ["\ud800", "\udcff/x", "\u2028", "</script>", "\x00", "🦊"])
-def test_a_record_can_be_read_whatever_a_host_says(tmp_path, text):
+def test_a_manifest_can_be_read_whatever_text_a_host_gives(tmp_path, text):
     run = Run(
         host={"name": text, "workflow_id": text},
         sampler={"name": text, "cfg": float("nan"), "sigmas": [float("inf"), 1.0]},
@@ -247,17 +245,17 @@ def test_a_record_can_be_read_whatever_a_host_says(tmp_path, text):
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "a/" * 3000, "file/x"])
-def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_sampled(tmp_path, name):
-    (tmp_path / "file").write_text("somebody's")
+def test_a_folder_that_cannot_be_created_is_refused_before_anything_is_sampled(tmp_path, name):
+    (tmp_path / "file").write_text("a file")
     with (
         pytest.raises(SinkError, match="expected a folder to write a run into"),
         recording(tmp_path / name, SPACES["sd1"]),
     ):
         pass
-    assert (tmp_path / "file").read_text() == "somebody's"
+    assert (tmp_path / "file").read_text() == "a file"
 
 
-def test_a_run_is_never_written_over_another(tmp_path):
+def test_a_run_never_overwrites_another(tmp_path):
     with recording(tmp_path / "run", SPACES["sd1"]) as (pipeline, _):
         pipeline.offer(Step(index=1, total=1, denoised=torch.zeros(1, 4, 4, 4)))
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
