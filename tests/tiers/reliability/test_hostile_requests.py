@@ -1,4 +1,4 @@
-"""Requests from anywhere: nothing can be had that was not meant to be, and nothing is said that was not asked."""
+"""Untrusted requests: the two servers give out only the pictures that a run lists."""
 
 import asyncio
 import http.client
@@ -13,19 +13,20 @@ from aiohttp import web
 from hypothesis import example, given
 from hypothesis import strategies as st
 from safelight.cli.view import serve
+from safelight.decoders.decoder import Card
 from safelight.hosts.comfyui.routes import register
-from safelight.preview.picture import Picture
+from safelight.preview.picture import DecodedPicture
 from safelight.preview.run import Run
 from safelight.preview.sinks.live_runs import LiveRuns
-from safelight.preview.sinks.run_folder import RunFolder
+from safelight.preview.step import StepInfo
 
 PICTURE = b"\x89PNG picture"
-SECRET = b"nobody's business"
+SECRET = b"a secret file"
 RUN, OTHER = (str(uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name in ("run", "other"))
 
 
 def fill(folder):
-    """A run's folder, with files in it that no manifest lists."""
+    """Creates the folder of a run with files that no manifest lists."""
     folder.mkdir(parents=True)
     for name in ("unlisted.png", ".x.png", "index.html", "step_0001.safetensors"):
         (folder / name).write_bytes(SECRET)
@@ -33,13 +34,13 @@ def fill(folder):
 
 
 class Server:
-    """Where to ask, and how."""
+    """A server under test, with the id of its run."""
 
     def __init__(self, port, root, run):
         self.port, self.root, self.run = port, root, run
 
     def send(self, raw, *, ends=False):
-        """The answer to bytes as they stand, head and body; `ends`: the server is told that no more will come."""
+        """Sends bytes as they are; returns head and body of the answer. `ends`: closes the sending side afterwards."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as wire:
             wire.sendall(raw)
             if ends:
@@ -49,21 +50,21 @@ class Server:
         return head, body
 
     def ask(self, path, method="GET", **headers):
-        told = {"Host": f"127.0.0.1:{self.port}", "Connection": "close"} | {
+        fields = {"Host": f"127.0.0.1:{self.port}", "Connection": "close"} | {
             k.replace("_", "-"): v for k, v in headers.items()
         }
-        lines = [f"{method} {path} HTTP/1.1", *(f"{key}: {value}" for key, value in told.items()), "", ""]
+        lines = [f"{method} {path} HTTP/1.1", *(f"{key}: {value}" for key, value in fields.items()), "", ""]
         head, body = self.send("\r\n".join(lines).encode("utf-8", "surrogateescape"))
         return int(head.split()[1]) if head else None, head, body
 
 
 @pytest.fixture(scope="module")
 def viewer(tmp_path_factory):
-    """`safelight view` of a folder beside a secret."""
+    """`safelight view` of a folder that lies beside a secret file."""
     root = tmp_path_factory.mktemp("viewed")
     (root / "secret.png").write_bytes(SECRET)
     fill(root / "runs" / "a")
-    entry = {"index": 1, "sigma": 1.0, "at": 0.5, "files": ["step_0001.png", "../../secret.png"], "decode_ms": 1.0}
+    entry = {"index": 1, "sigma": 1.0, "at": 0.5, "files": ["step_0001.png", "index.html"], "decode_ms": 1.0}
     facts = {
         "format": "safelight.run/1",
         "id": RUN,
@@ -84,24 +85,17 @@ def viewer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def routes(tmp_path_factory):
-    """The pages of the node, in a server of aiohttp's as ComfyUI's is."""
+    """The routes of the node in a server of aiohttp, which ComfyUI uses too."""
     root = tmp_path_factory.mktemp("live")
     (root / "secret.png").write_bytes(SECRET)
     runs = LiveRuns()
     for run, node in ((RUN, "4"), (OTHER, "5")):
         folder = runs.new(Run(id=run, host={"workflow_id": "w", "node": node}, prompt="words"), root / "runs")
         fill(folder.path)
-        look = {
-            "total": 1,
-            "sigma": 1.0,
-            "show": "denoised",
-            "at_s": 0.5,
-            "pixels": None,
-            "shown": (8, 8),
-            "decoder": "d",
-        }
-        folder.record(Picture(index=1, decode_ms=1.0, **look), "step_0001.png")
-        assert isinstance(folder, RunFolder)
+        step = StepInfo(index=1, total=1, sigma=1.0, show="denoised", at_s=0.5)
+        card = Card(name="d", space="sd1", kind="test", source="a test")
+        picture = DecodedPicture(step=step, pixels=None, shown=(8, 8), card=card, decode_ms=1.0)
+        folder.record(picture, "step_0001.png")
     table = web.RouteTableDef()
     register(table, runs)
     loop, ready = asyncio.new_event_loop(), threading.Event()
@@ -170,7 +164,7 @@ WAYS_UP += [
 @pytest.mark.parametrize(
     "path", ["/runs/{run}/{way}/secret.png", "/runs/{way}/secret.png", "/{way}/secret.png", "/runs/{run}/{way}"]
 )
-def test_no_way_leads_out_from_any_place_in_an_address(server, path, way):
+def test_no_path_leads_out_of_the_folder_from_any_part_of_a_url(server, path, way):
     status, head, body = server.ask(server.root + path.format(run=server.run, way=way))
     assert status in (400, 403, 404)
     assert SECRET not in body
@@ -199,7 +193,7 @@ NAMES += [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_file_can_be_had_that_the_run_does_not_list(server, name):
+def test_no_file_is_served_that_the_run_does_not_list(server, name):
     status, _, body = server.ask(f"{server.root}/runs/{server.run}/{name}")
     assert status in (400, 404)
     assert SECRET not in body
@@ -232,7 +226,7 @@ IDS += [
 
 
 @pytest.mark.parametrize("run", IDS)
-def test_a_guessed_id_is_the_key_to_nothing(server, run):
+def test_a_guessed_id_opens_nothing(server, run):
     for path in (f"/runs/{quote(run, safe='%')}", f"/runs/{quote(run, safe='%')}/step_0001.png"):
         status, head, body = server.ask(server.root + path)
         assert status in (400, 404)
@@ -240,7 +234,7 @@ def test_a_guessed_id_is_the_key_to_nothing(server, run):
         assert status == 400 or b"no-store" in head
 
 
-def test_a_run_is_there_for_who_has_its_id(server):
+def test_a_run_is_served_to_a_client_that_has_its_id(server):
     assert server.ask(f"{server.root}/runs/{server.run}/step_0001.png?at=0.5")[2].endswith(PICTURE)
     status, _, body = server.ask(f"{server.root}/runs/{server.run}")
     assert status == 200
@@ -251,21 +245,32 @@ def test_a_run_is_there_for_who_has_its_id(server):
     "query",
     ["", "?node=", "?workflow=w", "?node=4&workflow=", "?node=4", "?node=*&workflow=w", "?node=4%00&workflow=w"],
 )
-def test_the_runs_of_others_are_not_listed(routes, query):
+def test_runs_of_other_nodes_are_not_listed(routes, query):
     status, _, body = routes.ask(f"/safelight/runs{query}")
     assert status in (200, 404)
     assert RUN.encode() not in body
     assert OTHER.encode() not in body
 
 
-def test_the_runs_of_a_node_are_its_own(routes):
-    [told] = json.loads(routes.ask("/safelight/runs?workflow=w&node=4")[2])
-    assert told["id"] == RUN
-    assert "words" not in json.dumps(told)
+def test_a_node_lists_its_own_runs_without_their_prompts(routes):
+    [summary] = json.loads(routes.ask("/safelight/runs?workflow=w&node=4")[2])
+    assert (summary["id"], summary["thumbnail"], summary["steps"]) == (RUN, "step_0001.png", 1)
+    assert "words" not in json.dumps(summary)
+
+
+def test_both_servers_list_runs_in_one_form(viewer, routes):
+    [saved] = json.loads(viewer.ask("/runs")[2])
+    [live] = json.loads(routes.ask("/safelight/runs?workflow=w&node=4")[2])
+    assert saved.keys() == live.keys()
+    assert saved["sampler"].keys() == live["sampler"].keys()
+
+
+def test_only_the_manifest_of_a_live_run_has_the_prompt(routes):
+    assert json.loads(routes.ask(f"/safelight/runs/{RUN}")[2])["sampler"]["prompt"] == "words"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "get", "X" * 900])
-def test_no_other_method_does_anything(server, method):
+def test_other_methods_do_nothing(server, method):
     for path in ("/runs", f"/runs/{server.run}", f"/runs/{server.run}/step_0001.png"):
         status, _, body = server.ask(server.root + path, method)
         assert status in (400, 404, 405)
@@ -275,7 +280,7 @@ def test_no_other_method_does_anything(server, method):
 
 @pytest.mark.parametrize("size", [9_000, 70_000, 2_000_000])
 @pytest.mark.parametrize("where", ["query", "header", "headers", "path"])
-def test_a_request_of_any_size_costs_nobody_else_anything(server, where, size):
+def test_a_large_request_does_not_disturb_other_requests(server, where, size):
     try:
         if where == "query":
             server.ask(f"{server.root}/runs/{server.run}?{'x' * size}")
@@ -286,7 +291,7 @@ def test_a_request_of_any_size_costs_nobody_else_anything(server, where, size):
         else:
             server.ask(f"{server.root}/runs/{'x' * size}")
     except (ConnectionError, http.client.HTTPException):
-        pass  # it was shown the door while it still talked
+        pass  # the server closed the connection before it had read all
     assert server.ask(f"{server.root}/runs/{server.run}")[0] == 200
 
 
@@ -305,7 +310,7 @@ def test_a_request_of_any_size_costs_nobody_else_anything(server, where, size):
         {"Sec_Fetch_Site": "nonsense"},
     ],
 )
-def test_a_page_of_another_site_gets_nothing_from_the_viewer(viewer, headers):
+def test_a_page_of_another_site_reads_nothing_from_the_viewer(viewer, headers):
     for path in ("/runs", f"/runs/{RUN}", f"/runs/{RUN}/step_0001.png"):
         status, head, body = viewer.ask(path, **headers)
         assert status == 403
@@ -314,7 +319,7 @@ def test_a_page_of_another_site_gets_nothing_from_the_viewer(viewer, headers):
         assert b"access-control" not in head.lower()
 
 
-def test_the_viewer_is_still_what_a_link_leads_to_and_its_own_page_may_ask(viewer):
+def test_links_to_the_viewer_and_requests_of_its_own_page_are_answered(viewer):
     linked = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
     assert viewer.ask("/", **linked)[0] == 200
     assert viewer.ask("/runs", **linked)[0] == 403
@@ -324,12 +329,12 @@ def test_the_viewer_is_still_what_a_link_leads_to_and_its_own_page_may_ask(viewe
 
 
 @pytest.mark.parametrize(
-    "told", ["Content-Length: 99", "Transfer-Encoding: chunked", "Content-Length: -1", "Content-Length: x"]
+    "header", ["Content-Length: 99", "Transfer-Encoding: chunked", "Content-Length: -1", "Content-Length: x"]
 )
-def test_what_a_request_brings_along_is_no_second_request(viewer, told):
+def test_the_body_of_a_request_is_not_read_as_a_second_request(viewer, header):
     smuggled = f"GET /runs/{RUN} HTTP/1.1\r\nHost: localhost\r\n\r\n"
     head, body = viewer.send(
-        f"GET /nothing HTTP/1.1\r\nHost: localhost\r\n{told}\r\n\r\n{smuggled}".encode(), ends=True
+        f"GET /nothing HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n{smuggled}".encode(), ends=True
     )
     assert (head + body).count(b"HTTP/1.1 ") == 1
     assert RUN.encode() not in body
@@ -348,7 +353,7 @@ ALLOWED = {"/", "/runs", f"/runs/{RUN}", f"/runs/{OTHER}", f"/runs/{RUN}/step_00
     pieces=st.lists(PIECES, max_size=6), query=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=20)
 )
 @example(pieces=["runs", RUN, "step_0001.png"], query="")
-def test_whatever_is_asked_for_nothing_is_had_but_what_is_listed(server, pieces, query):
+def test_any_url_returns_only_listed_files(server, pieces, query):
     path = "/".join([server.root, *pieces]) or "/"
     status, head, body = server.ask(f"{path}?{query}")
     assert SECRET not in body
@@ -366,7 +371,7 @@ def test_whatever_is_asked_for_nothing_is_had_but_what_is_listed(server, pieces,
 @example(raw=b"GET /runs\r\n\r\n")
 @example(raw=b"\x16\x03\x01\x02\x00")
 @example(raw=b"GET http://evil.example/runs HTTP/1.1\r\nHost: localhost\r\n\r\n")
-def test_bytes_that_are_no_request_get_nothing(server, raw):
+def test_bytes_that_are_not_http_get_nothing(server, raw):
     _, body = server.send(raw, ends=True)
     assert SECRET not in body
     assert RUN.encode() not in body
