@@ -17,10 +17,10 @@ from typing import Any, ClassVar, Protocol, final
 from ..errors import PageError, SinkError
 from ..preview.html.embed import embedded_page, page_in_frame, pictures_that_fit
 from ..preview.images.encode import ImageEncoding, shrink
-from ..preview.images.grid import still
-from ..preview.picture import Picture
+from ..preview.images.grid import still_image
+from ..preview.picture import DecodedPicture
 from ..preview.run import Run, State
-from ..preview.sinks.base import Sink
+from ..preview.sinks.base import Delivery, RunScreen
 from ..preview.sinks.run_folder import RunFolder
 from ..preview.sinks.step_files import StepFiles
 
@@ -69,7 +69,7 @@ class Cell(Protocol):
 
 
 @final
-class NotebookScreen(Sink):
+class NotebookScreen(RunScreen):
     """Shows a run in the cell that runs it.
 
     Args:
@@ -81,7 +81,7 @@ class NotebookScreen(Sink):
     """
 
     name: ClassVar[str] = "notebook"
-    keeps = False
+    delivery = Delivery.NEWEST_AWAITED
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class NotebookScreen(Sink):
 
     def _begin(self) -> None:
         self._cell: Cell | None = None
-        self._last: Picture | None = None
+        self._last: DecodedPicture | None = None
         self._next_s = float("-inf")
         self._place: tempfile.TemporaryDirectory[str] | None = None
         self._files: StepFiles | None = None
@@ -122,7 +122,7 @@ class NotebookScreen(Sink):
             self._files = StepFiles(folder, KEPT, facts=False, batch="all files", max_pixels=MAX_SIDE_PX**2 * 64)
             self._files.open()
 
-    def show(self, picture: Picture) -> None:
+    def show(self, picture: DecodedPicture) -> None:
         if self._files is not None:
             self._files.show(picture)
         if self._cell is None:
@@ -165,9 +165,9 @@ class NotebookScreen(Sink):
         return bundle | {HTML: page_in_frame(page, self._last.shown, f"data:{JPEG};base64,{bundle[JPEG]}", words)}
 
 
-def shown_of(picture: Picture) -> NotebookPicture:
+def shown_of(picture: DecodedPicture) -> NotebookPicture:
     """A step as a cell shows it."""
-    image = still(picture)
+    image = still_image(picture)
     sigma = "" if picture.sigma is None else f" · σ {picture.sigma:.3g}"
     words = f"step {picture.index} / {picture.total}{sigma} · {picture.decoder}"
     width, height = image.size

@@ -12,10 +12,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..preview.images.encode import shrink
-from ..preview.images.grid import still
-from ..preview.picture import Picture
+from ..preview.images.grid import still_image
+from ..preview.picture import DecodedPicture
 from ..preview.run import State
-from ..preview.sinks.base import Sink
+from ..preview.sinks.base import Delivery, Sink
 from .terminal_graphics import Cells, CellSize, fit, half_blocks, iterm, kitty, sixel
 
 Graphics = Literal["kitty", "iterm", "sixel", "blocks", "blocks-256", "line"]
@@ -113,7 +113,7 @@ class ProgressLine(Sink):
     """One line that says how far a run is."""
 
     name = "progress"
-    keeps = False
+    delivery = Delivery.NEWEST_AWAITED
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
@@ -122,7 +122,7 @@ class ProgressLine(Sink):
     def open(self) -> None:
         pass
 
-    def show(self, picture: Picture) -> None:
+    def show(self, picture: DecodedPicture) -> None:
         if self._bar is None:
             self._bar = tqdm(total=picture.total, unit="step", file=self._stream or sys.stderr)
         self._bar.update(picture.index - self._bar.n)
@@ -159,7 +159,7 @@ class TerminalScreen(Sink):
     """
 
     name: ClassVar[str] = "terminal"
-    keeps = False
+    delivery = Delivery.NEWEST_AWAITED
 
     def __init__(
         self,
@@ -177,14 +177,14 @@ class TerminalScreen(Sink):
 
     def _forget(self) -> None:
         self._spot: Spot | None = None
-        self._waiting: Picture | None = None
-        self._last: Picture | None = None
+        self._waiting: DecodedPicture | None = None
+        self._last: DecodedPicture | None = None
         self._next_s = float("-inf")
 
     def open(self) -> None:
         self._forget()
 
-    def show(self, picture: Picture) -> None:
+    def show(self, picture: DecodedPicture) -> None:
         self._waiting = picture
         if self._clock() >= self._next_s:
             self._draw(picture, "")
@@ -195,14 +195,14 @@ class TerminalScreen(Sink):
             self._draw(picture, "" if state == "finished" else state)
         self._forget()
 
-    def _draw(self, picture: Picture, said: str) -> None:
+    def _draw(self, picture: DecodedPicture, said: str) -> None:
         began = self._clock()
         window, cell = window_of(self._stream)
         room = Cells(min(self._room.columns, window.columns - 1), min(self._room.rows, window.rows - BELOW))
         if min(room) > 0:
             cell = cell or UNKNOWN_CELL
             place = fit(picture.shown, room, cell)
-            image = DRAW[self._graphics](Drawing(still(picture), place, cell, self._number))
+            image = DRAW[self._graphics](Drawing(still_image(picture), place, cell, self._number))
             line = caption(picture, said, window.columns - 1, LAMPS.get(self._graphics, LAMP))
             self._put(image, line, place, window)
         self._waiting, self._last = None, picture
@@ -250,7 +250,7 @@ def window_of(stream: TextIO) -> tuple[Cells, CellSize | None]:
     return Cells(columns, rows), cell if min(cell) > 0 else None
 
 
-def caption(picture: Picture, said: str, columns: int, lamp: str) -> str:
+def caption(picture: DecodedPicture, said: str, columns: int, lamp: str) -> str:
     """Which step it is, in one line of at most so many columns; what matters least is left out."""
     sigma = None if picture.sigma is None else f"σ {picture.sigma:.3g}"
     step = f"step {picture.index} / {picture.total}"

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
-from ...preview.picture import Picture
-from .options import Options, Path_
+from ...preview.picture import DecodedPicture
+from .options import Options, PathLike_
 from .watch import WatchedPipeline
 from .watched_run import WatchedRun
 
@@ -35,8 +35,8 @@ class Previews:
 
     tensor_inputs = ("latents",)
 
-    def __init__(self, pipeline: Any, out: Path_ | None = None, **options: Any) -> None:
-        self._watching = WatchedPipeline(pipeline, Options(out=out, **options), waits=True)
+    def __init__(self, pipeline: Any, out: PathLike_ | None = None, **options: Any) -> None:
+        self._watching = WatchedPipeline(pipeline, Options.of(out, **options), waits=True)
         self._watching.open()
         # Nothing that the pipeline holds refers to this object: it goes when its user is done with it.
         self._end = weakref.finalize(self, self._watching.close)
@@ -52,7 +52,7 @@ class Previews:
         return self._watching.runs
 
     @property
-    def pictures(self) -> Sequence[Picture]:
+    def pictures(self) -> Sequence[DecodedPicture]:
         """The newest pictures of the newest sampler call, in order. Once it has ended, all of them."""
         return self._watching.pictures
 

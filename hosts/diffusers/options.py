@@ -1,156 +1,105 @@
-"""What the user chooses for a watched pipeline."""
+"""The options of a watched pipeline: those of every run, and diffusers' own."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ...decoders.catalogue import AUTO, Catalogue
+from ...decoders.catalogue import Catalogue
 from ...decoders.latents.space import LatentSpace
-from ...preview.cadence import Cadence
+from ...errors import OptionError
 from ...preview.decode.memory_budget import DEVICE_BYTES, MB
-from ...preview.images.encode import Enlarge, FileFormat, ImageEncoding
-from ...preview.run import FULL
-from ...preview.sinks.animation import ENCODES, Animation, Pace, check
-from ...preview.sinks.base import NoSink, Sink
-from ...preview.sinks.step_files import Batch
-from ...preview.snapshot import Frames, Selection
-from ...preview.step import Show
+from ...preview.options import RunOptions, rows
+from ...preview.run import Run
+from ...preview.sinks.base import NoSink, RunScreen, Sink
 
-Animated = Literal["off", "webp", "gif"]
-Screen = Literal["auto", "off"]
-Shown = Literal["first", "middle", "animated", "all files"]
-Path_ = str | PathLike[str]
+ScreenChoice = Literal["auto", "off"]
+PathLike_ = str | PathLike[str]
 
-CHOICES = {"show": Show, "file_format": FileFormat, "enlarge": Enlarge, "batch": Batch, "frames": Shown}
-CHOICES |= {"animation": Animated}
-LEAST = {"memory": 1, "device_mb": 0, "full_every_n_steps": 0}
+# Defaults of run options that differ in scripts and notebooks.
+DEFAULTS: Mapping[str, Any] = {"filename_prefix": "steps", "max_side_px": 0, "sheet": True, "animation": "webp"}
+LEAST = {"memory": 1, "device_mb": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What `watch` and `Previews` are told; the names are those of ComfyUI's node where it has them.
+    """Options of `watch` and `Previews` that other hosts do not have.
 
     Args:
-        out: the folder of runs: every sampler call makes a numbered folder in it. None: nothing is written.
-        show: `denoised`, what the model believes the image will be, or `noisy`, what the sampler works on.
-        screen: `auto`, the cell of a notebook or the terminal, whatever this runs in; `off`; a sink; or what makes one
-            for each sampler call.
-        decoder: one of `Catalogue.names()`. Or `full`: the pipeline's VAE makes the last picture, where that moves no
-            weights about, `auto` the others.
-        full_every_n_steps: with decoder `full`, the VAE makes one of so many pictures, in the sampler's time; 0: the
-            last one alone.
-        decoder_folder: with the user's own decoder files.
-        space: the name of the latent space, for latents whose VAE does not tell it.
-        every_n_steps: a picture of every n-th step; the last step always.
-        memory: pictures of a sampler call that stay in `pictures`, the newest.
-        device_mb: megabytes of a device's memory that previews may take: where a decoder takes more, another shows.
-        filename_prefix: how the folders' names begin, below `out`.
-        file_format: `png`, `webp` or `jpg`.
-        enlarge: `off`: files at the decoder's size. Else how to bring them to the size of the final image.
-        batch: `grid`: all pictures of a batch side by side. `all files`: each in its own. `first`: the first alone.
-        frames: of a video: `first`, `middle`, `animated`, or `all files`, each in a file of its own besides.
-        keep_latents: whether each step's latents are written too, in model space `[B, C, T, H, W]` or `[B, C, H, W]`.
-        sheet: whether there is a contact sheet.
-        animation: of the whole run: `webp`, `gif` or `off`.
-        animation_fps: steps a second.
-        animation_hold_s: seconds that the last step is held.
-        animation_from_step, animation_to_step: which steps are in it; 0 for the first and the last.
+        out: folder of runs: every sampler call creates a numbered folder in it. None: no files are written.
+        screen: `auto`: the notebook's cell, or the terminal if it shows pictures; `off`; a sink; or a function that
+            returns one for each sampler call.
+        space: name of the latent space, for a pipeline whose VAE does not reveal it; or a space.
+        decoder_folder: folder with decoder files, or several.
+        memory: number of pictures of a sampler call that stay in `pictures`, the newest.
+        device_mb: megabytes of a device's memory that previews may use; a larger decoder is replaced.
+        run: options of every run; see `RunOptions`.
 
     Raises:
-        ValueError: a choice that there is not.
-        SinkError: an animation that ends before it begins.
+        OptionError: a value is not allowed.
     """
 
-    out: Path_ | None = None
-    show: Show = "denoised"
-    screen: Screen | Sink | Callable[[], Sink] = "auto"
-    decoder: str = AUTO
-    full_every_n_steps: int = 0
-    decoder_folder: Path_ | Sequence[Path_] | None = None
+    out: PathLike_ | None = None
+    screen: ScreenChoice | Sink | Callable[[], Sink] = "auto"
     space: str | LatentSpace | None = None
-    every_n_steps: int = 1
+    decoder_folder: PathLike_ | Sequence[PathLike_] | None = None
     memory: int = 100
     device_mb: int = DEVICE_BYTES // MB
-    filename_prefix: str = "steps"
-    file_format: FileFormat = "png"
-    enlarge: Enlarge = "off"
-    batch: Batch = "grid"
-    frames: Shown = "first"
-    keep_latents: bool = False
-    sheet: bool = True
-    animation: Animated = "webp"
-    animation_fps: float = 8.0
-    animation_hold_s: float = 1.5
-    animation_from_step: int = 0
-    animation_to_step: int = 0
+    run: RunOptions = RunOptions(**DEFAULTS)  # noqa: RUF009 - frozen
+
+    @classmethod
+    def of(cls, out: PathLike_ | None = None, **options: Any) -> "Options":
+        """Builds the options from the arguments of `watch`.
+
+        Raises:
+            TypeError: there is no such option.
+            OptionError: a value is not allowed.
+        """
+        own = {each.name for each in fields(cls)} - {"run"}
+        of_runs = {row.name for row in rows()} - {"write_intermediates"}
+        for name in options:
+            if name not in own | of_runs:
+                nearest = difflib.get_close_matches(name, sorted(own | of_runs), n=1)
+                advice = f"; did you mean {nearest[0]}?" if nearest else ""
+                raise TypeError(f"watch() has no option {name!r}{advice}")
+        run = RunOptions.of({**DEFAULTS, **options}, write_intermediates=out is not None)
+        return cls(out=out, run=run, **{name: value for name, value in options.items() if name in own})
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in get_args(choices):
-                told = ", ".join(get_args(choices))
-                raise ValueError(f"{name}: expected one of {told}, got {getattr(self, name)!r}")
-        if isinstance(self.screen, str) and self.screen not in get_args(Screen):
-            raise ValueError(f"screen: expected auto, off, a sink or what makes one, got {self.screen!r}")
+        if isinstance(self.screen, str) and self.screen not in get_args(ScreenChoice):
+            raise OptionError(f"screen: expected auto, off, a sink or a function that returns one, got {self.screen!r}")
         for name, least in LEAST.items():
             if getattr(self, name) < least:
-                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
-        if self.decoder == FULL and self.show == "noisy":
-            raise ValueError("decoder full decodes what the model believes, not noise: set show to denoised")
-        if self.out is not None and not self.filename_prefix.strip("/ "):
-            raise ValueError("filename_prefix: expected a name such as steps, got none")
-        if self.keep_latents and self.out is None:
-            raise ValueError("keep_latents: expected a folder to keep them in; give out= as well")
-        Cadence(self.every_n_steps)
-        if self.animation != "off":
-            check(self.animation, self.animation_from_step, self.animation_to_step, ENCODES)
+                raise OptionError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if self.out is not None and not self.run.filename_prefix.strip("/ "):
+            raise OptionError("filename_prefix: expected a name such as steps, got an empty one")
+        if self.run.keep_latents and self.out is None:
+            raise OptionError("keep_latents: expected a folder for the latents; give out= as well")
 
     @property
-    def place(self) -> Path | None:
-        """What the folders of sampler calls are named after, without their number."""
-        return None if self.out is None else Path(self.out) / self.filename_prefix
-
-    @property
-    def cheap(self) -> str:
-        """The decoder of the steps that are not for the VAE."""
-        return AUTO if self.decoder == FULL else self.decoder
+    def prefix(self) -> Path | None:
+        """Path of the folders of sampler calls, without their number; None if no files are written."""
+        return None if self.out is None else Path(self.out) / self.run.filename_prefix
 
     def device_bytes(self) -> int:
-        """Of a device's memory that previews may take."""
+        """How much of a device's memory previews may use, in bytes."""
         return self.device_mb * MB
 
     def catalogue(self) -> Catalogue:
-        """The decoders at hand."""
+        """The available decoders."""
         folders = self.decoder_folder
         several = folders if isinstance(folders, Sequence) and not isinstance(folders, str) else [folders]
         return Catalogue([Path(folder) for folder in several if folder is not None])
 
-    def encoding(self) -> ImageEncoding:
-        """Of the step files."""
-        return ImageEncoding(file_format=self.file_format, enlarge=self.enlarge)
+    def new_screen(self, run: Run, stop: Callable[[], object] | None) -> Sink | None:
+        """Returns the screen of a sampler call that begins; None for no screen.
 
-    def selection(self) -> Selection:
-        """What is looked at of a step's latents."""
-        frames: Frames = "animated" if self.frames == "all files" else self.frames
-        return Selection(items=1 if self.batch == "first" else None, frames=frames)
-
-    def moving(self, folder: Any) -> Animation | None:
-        """The animation of a run in its folder."""
-        if self.animation == "off":
-            return None
-        pace = Pace(self.animation_fps, self.animation_hold_s)
-        return Animation(
-            folder,
-            pace,
-            file_format=self.animation,
-            encodes=ENCODES,
-            from_step=self.animation_from_step,
-            to_step=self.animation_to_step,
-        )
-
-    def new_screen(self) -> Sink | None:
-        """What shows a sampler call that begins; None for nothing."""
+        Args:
+            run: run that the screen shows.
+            stop: function that ends the sampler early; None if it cannot be stopped.
+        """
         match self.screen:
             case "off":
                 return None
@@ -158,8 +107,10 @@ class Options:
                 from ...screens.auto import screen_here
 
                 screen = screen_here()
-            case Sink():
-                screen = self.screen
-            case make:
-                screen = make()
+            case Sink() as screen:
+                pass
+            case create:
+                screen = create()
+        if isinstance(screen, RunScreen):
+            screen.follow(run, stop)
         return None if isinstance(screen, NoSink) else screen

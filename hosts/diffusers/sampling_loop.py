@@ -126,9 +126,8 @@ class SamplingLoop:
         if at % self._order or not isinstance(taken.sample, Tensor) or not taken.sample.is_floating_point():
             return None
         index = at // self._order + 1
-        return SchedulerStep(
-            index, max(index, self._total or index), estimate_x0(self._scheduler, taken, self._sigmas), taken.sample
-        )
+        x0 = estimate_x0(self._scheduler, taken, self._sigmas)
+        return SchedulerStep(index, max(index, self._total or index), x0, taken.sample)
 
     def _position(self) -> int:
         """How many looks came before the one that was heard. Some pipelines ask for a step twice, and take it back."""

@@ -1,7 +1,7 @@
-"""Pictures by the pipeline's own autoencoder, made on the sampler's thread where that moves no weights about."""
+"""Pictures that the pipeline's own autoencoder decodes, on the sampler's thread, if that moves no weights."""
 
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any, final
 
@@ -9,32 +9,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...decoders.latents.space import AUDIO, LatentSpace
-from ...errors import SafelightError, describe
-from ...preview.snapshot import Selection
+from ...decoders.latents.space import LatentSpace
+from ...preview.picture import PictureOf
+from ...preview.snapshot import VIDEO_NDIM, Selection
 from ...preview.step import Step
-from ...preview.vae_picture import DecodedPicture, PendingPicture, ready_picture
+from ...preview.vae_picture import PendingPicture, VaeNotUsableError, VaeSchedule, ready_picture, vae_picture
 
-VIDEO_NDIM = 5
-PATCH = 2  # of FLUX.2, whose norm is over patches
-
-
-class PipelineVaeNotUsableError(SafelightError):
-    """This run is not for the autoencoder; the words say why."""
+FLUX2_PATCH = 2  # FLUX.2's VAE normalizes patches of 2x2
 
 
 @final
 class PipelineVaePreview:
-    """A run's pictures by the autoencoder: the last step's, and one of every few others.
+    """Decodes the last step, and some others, with the pipeline's autoencoder.
 
     Args:
-        vae: of the pipeline; None where it has none.
-        shifts: whether the pipeline gives it the shift that it states.
-        space: of the latents.
-        every: of how many pictures the autoencoder makes one; 0 for the last step alone.
-        select: what is looked at of latents.
-        note: is told what was refused.
-        fps: frames a second of the run's video, where it is known.
+        vae: autoencoder of the pipeline; None if it has none.
+        shifts: whether the pipeline passes latents with the shift that the autoencoder states.
+        space: latent space of the run.
+        every_n_steps: distance between pictures that the autoencoder decodes; 0: the last only.
+        selection: part of a step's latents that is shown.
+        note: function that receives a note if the autoencoder cannot be used.
+        fps: frames per second of the run's video; None if unknown.
     """
 
     def __init__(
@@ -42,98 +37,76 @@ class PipelineVaePreview:
         vae: Any,
         shifts: bool,
         space: LatentSpace,
-        every: int,
-        select: Selection,
+        every_n_steps: int,
+        selection: Selection,
         note: Callable[[str], None],
         fps: float | None,
     ) -> None:
-        self._vae, self._shifts = vae, shifts
-        self._space, self._every, self._select = space, every, select
-        self._note, self._fps = note, fps
-        self._pictures = 0
-        self._given_up = False
+        self._vae, self._shifts, self._space, self._fps = vae, shifts, space, fps
+        self._schedule = VaeSchedule(every_n_steps, space, selection, note)
 
-    def promise(self, step: Step) -> PendingPicture | None:
-        """A picture of a step that will have one, where the autoencoder is to make it; on the sampler's thread."""
-        self._pictures += 1
-        is_its_turn = step.index == step.total or (self._every and self._pictures % self._every == 0)
-        if self._given_up or step.denoised is None or not is_its_turn:
+    def picture(self, step: Step) -> PendingPicture | None:
+        """The picture of a step, if it is the autoencoder's turn. Called on the sampler's thread."""
+        if not self._schedule.is_due(step) or step.denoised is None:
             return None
-        try:
-            return ready_picture(self._made(step.denoised))
-        except PipelineVaeNotUsableError as error:
-            self._note(str(error))
-        except Exception as error:
-            self._note(f"step {step.index}: the VAE was given up: {describe(error)}")
-            # Its frames refer to the error, and it to them and to the sampler's.
-            traceback.clear_frames(error.__traceback__)
-        self._given_up = True
-        return None
+        picture = self._schedule.attempt(step.index, partial(self._decode, step.denoised), device=step.denoised.device)
+        return picture and ready_picture(picture)
 
-    def picture_bytes(self, latents: Tensor) -> int:
-        """What a picture takes of latents of this shape."""
-        items, _, frames, height, width = self._space.unpack(self._select(latents.to("meta"))).shape
-        frames = 1 + (frames - 1) * self._space.frame_stride
-        return 3 * items * frames * height * width * self._space.downscale**2
+    def picture_bytes(self, shape: Sequence[int]) -> int:
+        """Size of a picture of latents of this shape."""
+        return self._schedule.picture_bytes(shape)
 
-    def _made(self, denoised: Tensor) -> DecodedPicture:
+    def _decode(self, denoised: Tensor) -> PictureOf:
         began = perf_counter()
+        selected = self._schedule.select(denoised.detach())
         self._check(denoised)
-        latents = self._space.unpack(self._select(denoised.detach()))
-        devices = [latents.device] if latents.is_cuda else []
-        # Some VAEs draw random numbers: those the sampler is about to draw must not change.
-        with torch.no_grad(), torch.random.fork_rng(devices):
-            frames = torch.cat([self._decode(one) for one in latents.split(1)])
-        return DecodedPicture.by_vae(frames / 2 + 0.5, self._space, "the pipeline's VAE", self._fps, began)
+        latents = self._space.unpack(selected)
+        with torch.no_grad():
+            frames = torch.cat([self._decode_item(item) for item in latents.split(1)])
+        return vae_picture(frames / 2 + 0.5, self._space, "the pipeline's VAE", self._fps, began)
 
-    def _decode(self, latents: Tensor) -> Tensor:
-        """One item `[1, C, T, H, W]` as frames `[1, 3, T, H, W]` in -1..1."""
+    def _decode_item(self, latents: Tensor) -> Tensor:
+        """Decodes one item `[1, C, T, H, W]` to frames `[1, 3, T, H, W]` in -1..1."""
         vae = self._vae
-        given = to_vae(vae, latents, shifts=self._shifts).to(vae.dtype)
+        scaled = to_vae(vae, latents, shifts=self._shifts).to(vae.dtype)
         if any(isinstance(module, torch.nn.Conv3d) for module in vae.modules()):
-            return vae.decode(given, return_dict=False)[0].float()
-        return torch.stack([vae.decode(one, return_dict=False)[0].float() for one in given.unbind(2)], 2)
+            return vae.decode(scaled, return_dict=False)[0].float()
+        return torch.stack([vae.decode(frame, return_dict=False)[0].float() for frame in scaled.unbind(2)], 2)
 
     def _check(self, denoised: Tensor) -> None:
-        """Refuses what could only be had by moving weights, or would be no picture."""
+        """Raises `VaeNotUsableError` if a decode would move weights, or would give no picture."""
         vae = self._vae
         if vae is None:
-            raise PipelineVaeNotUsableError("decoder full needs the pipeline's VAE, and it has none")
-        if self._space.dims == AUDIO:
-            raise PipelineVaeNotUsableError("the VAE was left out: of sound it makes sound, no picture")
-        if denoised.ndim == VIDEO_NDIM and denoised.shape[2] > 1 and self._select.frames == "middle":
-            raise PipelineVaeNotUsableError(
-                "the VAE was left out: it decodes no frame in the middle; set frames to first or animated"
-            )
+            raise VaeNotUsableError("decoder full needs the pipeline's VAE, and this pipeline has none")
         if hasattr(vae, "_hf_hook"):
-            raise PipelineVaeNotUsableError(
-                "the VAE was left out: the pipeline offloads its models, and would move this one's"
+            raise VaeNotUsableError(
+                "VAE preview skipped: the pipeline offloads its models, so a decode would move the VAE's weights"
             )
         if vae.device != denoised.device:
-            raise PipelineVaeNotUsableError(
-                f"the VAE was left out: it is on {vae.device}, the latents are on {denoised.device}"
+            raise VaeNotUsableError(
+                f"VAE preview skipped: the VAE is on {vae.device}, the latents are on {denoised.device}"
             )
         if vae.dtype == torch.float16 and vae.config.get("force_upcast"):
-            raise PipelineVaeNotUsableError(
-                "the VAE was left out: in float16 it makes black pictures, as its force_upcast says; give the pipeline "
-                "a VAE in float32, or one made for float16"
+            raise VaeNotUsableError(
+                "VAE preview skipped: this VAE decodes to black in float16 (force_upcast); give the pipeline a VAE in "
+                "float32, or one for float16"
             )
         if vae.config.get("timestep_conditioning"):
-            raise PipelineVaeNotUsableError(
-                "the VAE was left out: it denoises as it decodes, at a time that the pipeline chooses"
+            raise VaeNotUsableError(
+                "VAE preview skipped: this VAE denoises while it decodes, at a timestep that the pipeline chooses"
             )
 
 
 def to_vae(vae: Any, latents: Tensor, *, shifts: bool = True) -> Tensor:
-    """Model space `[B, C, T, H, W]` to what `vae` decodes; `shifts`: see `Family`.
+    """Converts model space `[B, C, T, H, W]` to what `vae` decodes; `shifts`: see `PipelineFamily`.
 
     Source: diffusers 0.42, each pipeline before its `vae.decode`.
     """
     latents, config = latents.float(), vae.config
     if (norm := getattr(vae, "bn", None)) is not None:
-        patches = F.pixel_unshuffle(latents[:, :, 0], PATCH)
+        patches = F.pixel_unshuffle(latents[:, :, 0], FLUX2_PATCH)
         spread = (norm.running_var + config["batch_norm_eps"]).sqrt()
-        return F.pixel_shuffle(patches * _along(spread, 4) + _along(norm.running_mean, 4), PATCH)[:, :, None]
+        return F.pixel_shuffle(patches * _along(spread, 4) + _along(norm.running_mean, 4), FLUX2_PATCH)[:, :, None]
     scale, shift = config.get("scaling_factor") or 1.0, (shifts and config.get("shift_factor")) or 0.0
     mean, spread = (_stated(vae, name) for name in ("latents_mean", "latents_std"))
     if mean is None or spread is None:

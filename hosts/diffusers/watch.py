@@ -1,4 +1,4 @@
-"""Watching a pipeline's sampler calls: with it as it is, and as it was when the watching has ended."""
+"""Watching a pipeline's sampler calls: with it as it is, and as it was when the watched has ended."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
-from ...preview.picture import Picture
+from ...preview.picture import DecodedPicture
 from ..hook import Hook
 from .call_arguments import call_arguments
 from .facts import evidence_of, space_or_unknown
-from .options import Options, Path_
+from .options import Options, PathLike_
 from .pipeline_families import family_of
 from .progress_bar import WatchedProgressBar
 from .sampling_loop import INTERRUPT, SamplingLoop
@@ -22,7 +22,7 @@ log = logging.getLogger("safelight.diffusers")
 
 
 @contextmanager
-def watch(pipeline: Any, out: Path_ | None = None, **options: Any) -> "Iterator[WatchedPipeline]":
+def watch(pipeline: Any, out: PathLike_ | None = None, **options: Any) -> "Iterator[WatchedPipeline]":
     """Watches the sampler calls of `pipeline` in the block.
 
         with watch(pipe, out="runs", show="denoised") as run:
@@ -42,15 +42,15 @@ def watch(pipeline: Any, out: Path_ | None = None, **options: Any) -> "Iterator[
         ValueError: there is no such choice.
         SafelightError: there is no such decoder or space.
     """
-    watching = WatchedPipeline(pipeline, Options(out=out, **options))
-    watching.open()
+    watched = WatchedPipeline(pipeline, Options.of(out, **options))
+    watched.open()
     try:
-        yield watching
+        yield watched
     except BaseException as error:
-        watching.close(error)
+        watched.close(error)
         raise
     else:
-        watching.close()
+        watched.close()
 
 
 @final
@@ -76,7 +76,7 @@ class WatchedPipeline:
         self._stopped = False
 
     @property
-    def pictures(self) -> Sequence[Picture]:
+    def pictures(self) -> Sequence[DecodedPicture]:
         """The newest pictures of the newest sampler call, in order. Once it has ended, all of them."""
         return self.runs[-1].pictures if self.runs else []
 
@@ -186,4 +186,4 @@ def _check(pipeline: Any, options: Options) -> None:
         space, _ = space_or_unknown(pipeline, family, evidence_of(pipeline, spaces), spaces)
     else:
         space = spaces[options.space] if isinstance(options.space, str) else options.space
-    decoders.candidates(space, options.cheap)
+    decoders.candidates(space, options.run.step_decoder)

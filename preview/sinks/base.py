@@ -1,11 +1,12 @@
 """The interface of a sink: a place where the pictures of a run appear."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from enum import Enum
 from typing import ClassVar, final
 
 from ..picture import DecodedPicture
-from ..run import State
+from ..run import Run, State
 
 
 class Delivery(Enum):
@@ -53,6 +54,19 @@ class Sink(ABC):
     @abstractmethod
     def close(self, state: State) -> None:
         """Finishes all pictures; `state` says how the run ended."""
+
+
+class RunScreen(Sink):
+    """A screen that shows facts about the run, or can stop it."""
+
+    @abstractmethod
+    def follow(self, run: Run, stop: Callable[[], object] | None) -> None:
+        """Receives the run before it is opened.
+
+        Args:
+            run: run that begins.
+            stop: function that ends the sampler early; None if the sampler cannot be stopped.
+        """
 
 
 @final
