@@ -1,4 +1,4 @@
-"""Which decoder is chosen: for every space, for everything one may ask for, whatever is broken."""
+"""Tests which decoder is chosen for each space and request, also with broken files."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ DEFAULTS = json.loads((shipped.WEIGHTS / shipped.DEFAULTS).read_text("utf-8"))
 
 
 def tiny_state(architecture="taesd", channels=4):
-    """Numbers under the keys of the published file."""
+    """Returns weights under the keys of the published file."""
     with torch.device("meta"):
         shapes = {key: value.shape for key, value in Taesd(architecture, channels).state_dict().items()}
     generator = torch.Generator().manual_seed(0)
@@ -56,22 +56,22 @@ def latents_of(space):
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Puts another folder in the place of `weights`."""
+    """Returns a function that replaces the folder `weights`."""
 
     def install(folder):
         for name in ("shipped_cards", "open_shipped", "default_for"):
-            # Each takes the folder by name, with a default.
+            # Each has a keyword argument `folder` with a default.
             patched = partial(getattr(shipped, name), folder=folder)
             monkeypatch.setattr(f"safelight.decoders.catalogue.{name}", patched)
 
     return install
 
 
-# Chosen automatically
+# The automatic choice
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
-def test_the_default_of_a_space_comes_first_and_what_always_works_last(space):
+def test_the_default_of_a_space_comes_first_and_the_last_resort_last(space):
     candidates = Catalogue().candidates(space)
     if space.name in DEFAULTS:
         assert candidates[0].name == DEFAULTS[space.name]["decoder"]
@@ -96,7 +96,7 @@ def test_every_candidate_opens_and_decodes(space):
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5, 77])
 @pytest.mark.parametrize("dims", [1, 2, 3])
-def test_a_space_that_nobody_knows_is_shown_all_the_same(channels, dims):
+def test_an_unknown_space_is_still_decoded(channels, dims):
     space = unknown(Evidence(host="comfyui", channels=channels, dims=dims))
     (candidate,) = Catalogue().candidates(space)
     shape = {1: (2, channels, 9), 2: (2, channels, 4, 5), 3: (2, channels, 3, 4, 5)}[dims]
@@ -106,12 +106,12 @@ def test_a_space_that_nobody_knows_is_shown_all_the_same(channels, dims):
     assert rgb.std() > 0
 
 
-def test_two_runs_never_share_a_decoder_that_remembers():
+def test_two_runs_never_share_a_decoder_with_state():
     (candidate,) = Catalogue().candidates(unknown(Evidence(host="comfyui", channels=5)))
     assert candidate.open().net is not candidate.open().net
 
 
-def test_where_nothing_at_hand_decodes_a_space_the_host_s_own_table_does():
+def test_the_host_table_is_used_for_a_space_without_decoders():
     factors = [[0.1 * c, 0.2, -0.3] for c in range(6)]
     evidence = Evidence(host="comfyui", format_name="New", channels=6, factors=factors, bias=[0.05, 0.0, -0.05])
     space = unknown(evidence)
@@ -129,7 +129,7 @@ def test_where_nothing_at_hand_decodes_a_space_the_host_s_own_table_does():
                 assert rgb[0, channel, y, x].item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_host_s_table_need_not_have_a_constant():
+def test_a_host_table_works_without_a_constant():
     evidence = Evidence(host="comfyui", channels=4, factors=[[1, 0, 0]] * 4)
     table, _ = Catalogue().candidates(unknown(evidence), evidence=evidence)
     assert torch.allclose(table.open().decode(torch.zeros(1, 4, 1, 1)), torch.full((1, 3, 1, 1), 0.5))
@@ -137,7 +137,7 @@ def test_the_host_s_table_need_not_have_a_constant():
 
 
 @pytest.mark.parametrize("factors", [[[1.0, 2.0]] * 6, [[1.0, 2.0, 3.0], [1.0]] * 3, [["a", "b", "c"]] * 6])
-def test_a_host_s_table_that_is_none_costs_nobody_the_other_decoders(factors):
+def test_an_invalid_host_table_does_not_prevent_the_other_decoders(factors):
     evidence = Evidence(host="comfyui", channels=6, factors=factors)
     table, generic = Catalogue().candidates(unknown(evidence), evidence=evidence)
     with pytest.raises((RuntimeError, ValueError, TypeError)):
@@ -145,12 +145,12 @@ def test_a_host_s_table_that_is_none_costs_nobody_the_other_decoders(factors):
     assert generic.open().decode(torch.zeros(1, 6, 2, 2)).shape == (1, 3, 2, 2)
 
 
-def test_a_host_s_table_of_other_latents_is_left_out():
+def test_a_host_table_with_other_channels_is_ignored():
     evidence = Evidence(host="comfyui", channels=6, factors=[[1.0, 1.0, 1.0]] * 5)
     assert names(Catalogue().candidates(unknown(evidence), evidence=evidence)) == ["principal"]
 
 
-def test_a_shipped_decoder_is_preferred_to_the_host_s_table():
+def test_a_shipped_decoder_has_priority_over_the_host_table():
     evidence = Evidence(host="comfyui", channels=16, factors=[[1.0, 1.0, 1.0]] * 16)
     assert "comfyui-table" not in names(Catalogue().candidates(SPACES["flux1"], evidence=evidence))
 
@@ -159,7 +159,7 @@ def test_a_shipped_decoder_is_preferred_to_the_host_s_table():
 
 
 @pytest.mark.parametrize("name", ["taef2_decoder.safetensors", "taesd_decoder.pth", "anything.sft", "Ä b.safetensors"])
-def test_a_file_whose_content_says_its_space_is_found_under_any_name(tmp_path, name):
+def test_a_file_whose_content_determines_its_space_may_have_any_name(tmp_path, name):
     put(tmp_path, name, tiny_state("taef2", 32))
     catalogue = Catalogue([tmp_path])
     assert name in names(catalogue.candidates(SPACES["flux2"]))
@@ -178,30 +178,30 @@ def test_a_file_whose_content_says_its_space_is_found_under_any_name(tmp_path, n
         ("taef1_decoder.safetensors", 16, "flux1"),
     ],
 )
-def test_where_the_content_leaves_the_space_open_the_published_name_says_it(tmp_path, name, channels, space):
+def test_the_published_file_name_decides_if_the_content_does_not(tmp_path, name, channels, space):
     put(tmp_path, name, tiny_state(channels=channels))
     catalogue = Catalogue([tmp_path])
     alike = [row for row in SPACES if row.channels == channels]
     assert [row.name for row in alike if name in names(catalogue.candidates(row))] == [space]
 
 
-def test_a_file_that_could_be_of_several_spaces_is_used_only_when_it_is_asked_for(tmp_path):
-    put(tmp_path, "my-favourite.safetensors", tiny_state())
+def test_a_file_that_fits_several_spaces_is_used_only_on_request(tmp_path):
+    put(tmp_path, "my-favorite.safetensors", tiny_state())
     catalogue = Catalogue([tmp_path])
     alike = [space for space in SPACES if space.channels == 4]
-    assert not any("my-favourite.safetensors" in names(catalogue.candidates(space)) for space in alike)
+    assert not any("my-favorite.safetensors" in names(catalogue.candidates(space)) for space in alike)
     for space in ("sd1", "sdxl"):
-        candidates = catalogue.candidates(SPACES[space], "my-favourite.safetensors")
-        assert candidates[0].name == "my-favourite.safetensors"
+        candidates = catalogue.candidates(SPACES[space], "my-favorite.safetensors")
+        assert candidates[0].name == "my-favorite.safetensors"
         assert candidates[0].open().decode(torch.zeros(1, 4, 2, 2)).shape == (1, 3, 16, 16)
 
 
-def test_a_published_name_on_the_wrong_content_does_not_make_it_a_decoder_of_that_space(tmp_path):
+def test_a_published_file_name_with_the_wrong_content_does_not_determine_the_space(tmp_path):
     put(tmp_path, "taesd_decoder.pth", tiny_state(channels=16))
     assert "taesd_decoder.pth" not in names(Catalogue([tmp_path]).candidates(SPACES["sd1"]))
 
 
-def test_heavy_decoders_come_first_where_they_pay_and_second_elsewhere(tmp_path):
+def test_heavy_decoders_come_first_on_an_accelerator_and_second_on_a_cpu(tmp_path):
     put(tmp_path, "taesd_decoder.pth", tiny_state())
     catalogue = Catalogue([tmp_path])
     default = DEFAULTS["sd1"]["decoder"]
@@ -209,7 +209,7 @@ def test_heavy_decoders_come_first_where_they_pay_and_second_elsewhere(tmp_path)
     assert names(catalogue.candidates(SPACES["sd1"], accelerated=True)) == ["taesd_decoder.pth", default, "principal"]
 
 
-def test_an_earlier_folder_wins_and_folders_are_searched_anew(tmp_path):
+def test_an_earlier_folder_has_priority_and_folders_are_searched_at_each_call(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     second.mkdir()
     catalogue = Catalogue([first, second])
@@ -222,7 +222,7 @@ def test_an_earlier_folder_wins_and_folders_are_searched_anew(tmp_path):
     assert "taesd_decoder.safetensors" not in names(catalogue.candidates(SPACES["sd1"]))
 
 
-def test_a_decoder_of_our_own_format_without_any_number_of_channels_troubles_nobody(tmp_path):
+def test_a_decoder_file_for_any_number_of_channels_is_used_only_on_request(tmp_path):
     write_decoder(tmp_path / "p.safetensors", Card(name="p", space=None, kind="principal", source="a test"), {})
     catalogue = Catalogue([tmp_path])
     assert names(catalogue.candidates(SPACES["sd1"]))[0] == DEFAULTS["sd1"]["decoder"]
@@ -240,7 +240,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
-def test_a_broken_file_is_passed_over_but_says_why_when_it_is_asked_for(tmp_path, suffix, content):
+def test_a_broken_file_is_skipped_but_explained_when_requested_by_name(tmp_path, suffix, content):
     name = f"taesd_decoder{suffix}"
     (tmp_path / name).write_bytes(content)
     catalogue = Catalogue([tmp_path])
@@ -252,7 +252,7 @@ def test_a_broken_file_is_passed_over_but_says_why_when_it_is_asked_for(tmp_path
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_a_file_with_any_damage_is_passed_over(tmp_path, suffix):
+def test_a_damaged_file_is_skipped(tmp_path, suffix):
     path = put(tmp_path, f"taesd_decoder{suffix}", {"1.weight": torch.zeros(2, 2), "1.bias": torch.zeros(2)})
     whole = path.read_bytes()
     generator = torch.Generator().manual_seed(0)
@@ -266,17 +266,17 @@ def test_a_file_with_any_damage_is_passed_over(tmp_path, suffix):
         assert catalogue.candidates(SPACES["sd1"])[-1].name == "principal"
 
 
-def test_what_is_no_decoder_file_is_not_looked_at(tmp_path):
+def test_other_files_in_the_folders_are_ignored(tmp_path):
     for name in ("notes.txt", "model.ckpt", "x.safetensors.part"):
         (tmp_path / name).write_bytes(b"?")
     (tmp_path / "folder.safetensors").mkdir()
     assert set(Catalogue([tmp_path, tmp_path / "nowhere", Path("\0")]).names()) == set(Catalogue().names())
 
 
-# Asked for
+# Requests
 
 
-def test_everything_one_may_ask_for_is_named():
+def test_names_lists_all_valid_requests():
     catalogue = Catalogue()
     assert catalogue.names()[0] == AUTO
     assert set(KINDS) <= set(catalogue.names())
@@ -284,19 +284,19 @@ def test_everything_one_may_ask_for_is_named():
     assert len(set(catalogue.names())) == len(catalogue.names())
 
 
-def test_a_decoder_is_had_by_its_name_with_the_others_behind_it():
+def test_a_decoder_requested_by_name_comes_first_and_the_others_follow():
     catalogue = Catalogue()
     other = next(c.name for c in catalogue.all() if c.space == "sd1" and c.name != DEFAULTS["sd1"]["decoder"])
     candidates = catalogue.candidates(SPACES["sd1"], other)
     assert names(candidates) == [other, DEFAULTS["sd1"]["decoder"], "principal"]
 
 
-def test_what_is_asked_for_is_tried_once_even_if_it_is_the_default():
+def test_a_requested_decoder_is_listed_once_even_if_it_is_the_default():
     default = DEFAULTS["sd1"]["decoder"]
     assert names(Catalogue().candidates(SPACES["sd1"], default)) == [default, "principal"]
 
 
-def test_a_kind_is_had_by_its_name(tmp_path):
+def test_a_kind_can_be_requested_by_name(tmp_path):
     put(tmp_path, "taesd_decoder.pth", tiny_state())
     catalogue = Catalogue([tmp_path])
     assert catalogue.candidates(SPACES["sd1"], "tiny")[0].name == "taesd_decoder.pth"
@@ -305,19 +305,19 @@ def test_a_kind_is_had_by_its_name(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS_WITHOUT_WEIGHTS if kind != "pixels"])
-def test_what_needs_no_weights_is_had_for_every_space(kind):
+def test_kinds_without_weights_are_available_for_each_space(kind):
     for space in SPACES:
         assert Catalogue().candidates(space, kind)[0].name == kind
 
 
-def test_pixels_are_had_where_there_are_three_channels():
+def test_the_kind_pixels_needs_three_channels():
     catalogue = Catalogue()
     assert catalogue.candidates(SPACES["pixels"], "pixels")[0].name == "pixels"
     with pytest.raises(UnknownDecoderError, match=r"3 channels as RGB.*have 4"):
         catalogue.candidates(SPACES["sd1"], "pixels")
 
 
-def test_a_decoder_of_another_space_is_refused_with_what_is_at_hand(tmp_path):
+def test_a_decoder_of_another_space_is_refused_and_the_available_ones_are_listed(tmp_path):
     default = DEFAULTS["sd1"]["decoder"]
     with pytest.raises(UnknownDecoderError) as refused:
         Catalogue([tmp_path]).candidates(SPACES["sd1"], DEFAULTS["flux2"]["decoder"])
@@ -327,7 +327,7 @@ def test_a_decoder_of_another_space_is_refused_with_what_is_at_hand(tmp_path):
     assert str(tmp_path) in message
 
 
-def test_a_user_s_file_of_another_space_is_refused(tmp_path):
+def test_a_user_file_of_another_space_is_refused(tmp_path):
     put(tmp_path, "a.safetensors", tiny_state("taef2", 32))
     with pytest.raises(UnknownDecoderError, match=r"decoder a\.safetensors decodes flux2 of 32 channels"):
         Catalogue([tmp_path]).candidates(SPACES["flux1"], "a.safetensors")
@@ -337,12 +337,12 @@ def test_a_user_s_file_of_another_space_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("wanted", ["no-such-decoder", "", "../sd1", "../weights/defaults.json", "\0"])
-def test_a_name_that_nothing_has_is_refused_with_what_is_at_hand(wanted):
+def test_an_unknown_decoder_name_is_refused_and_the_available_ones_are_listed(wanted):
     with pytest.raises(UnknownDecoderError, match=rf"no decoder is named .*{DEFAULTS['sd1']['decoder']}"):
         Catalogue().candidates(SPACES["sd1"], wanted)
 
 
-def test_a_kind_that_a_space_has_none_of_is_refused_with_what_is_at_hand():
+def test_a_kind_without_a_decoder_for_the_space_is_refused_and_the_available_ones_are_listed():
     with pytest.raises(UnknownDecoderError, match=rf"no approx decoder for .*{DEFAULTS['sd1']['decoder']}"):
         Catalogue().candidates(SPACES["sd1"], "approx")
 
@@ -364,25 +364,25 @@ def damage_all_files(folder):
 
 
 @pytest.mark.parametrize("damage", [damage_nothing_there, damage_no_manifest, damage_all_files])
-def test_a_broken_installation_still_shows_something_and_says_why(tmp_path, installed, caplog, damage):
+def test_a_broken_installation_still_decodes_and_reports_the_reason(tmp_path, installed, caplog, damage):
     folder = tmp_path / "weights"
     shutil.copytree(shipped.WEIGHTS, folder)
     damage(folder)
     installed(folder)
-    told = []
+    notes = []
     with caplog.at_level(logging.WARNING, "safelight.decoders"):
         for space in (SPACES["sd1"], SPACES["wan21"]):
-            assert names(Catalogue().candidates(space, notify=told.append)) == ["principal"]
+            assert names(Catalogue().candidates(space, notify=notes.append)) == ["principal"]
     assert caplog.records
-    assert len(told) == 2, "whoever watches a run is told once"
-    assert len(told[0]) < 500
+    assert len(notes) == 2, "one note per call"
+    assert len(notes[0]) < 500
     assert Catalogue().names() == [AUTO, *KINDS]
     with pytest.raises(UnknownDecoderError, match="Available decoders: none"):
         Catalogue().candidates(SPACES["sd1"], DEFAULTS["sd1"]["decoder"])
 
 
 @pytest.mark.parametrize("content", [None, b"", b"[]", b"{", b'{"sd1": {}}', b'{"sd1": "?"}', b"\xff"])
-def test_without_a_list_of_defaults_the_decoders_are_there_all_the_same(tmp_path, installed, content):
+def test_the_shipped_decoders_are_available_without_the_list_of_defaults(tmp_path, installed, content):
     folder = tmp_path / "weights"
     shutil.copytree(shipped.WEIGHTS, folder)
     (folder / shipped.DEFAULTS).unlink()
@@ -394,15 +394,15 @@ def test_without_a_list_of_defaults_the_decoders_are_there_all_the_same(tmp_path
     assert candidates[-1].name == "principal"
 
 
-def test_one_altered_file_costs_only_itself(tmp_path, installed):
+def test_one_altered_file_does_not_affect_the_others(tmp_path, installed):
     folder = tmp_path / "weights"
     shutil.copytree(shipped.WEIGHTS, folder)
     default = DEFAULTS["sd1"]["decoder"]
     (folder / f"{default}.safetensors").write_bytes(b"altered")
     installed(folder)
-    told = []
-    chosen = names(Catalogue().candidates(SPACES["sd1"], notify=told.append))
-    assert [default in note for note in told] == [True]
+    notes = []
+    chosen = names(Catalogue().candidates(SPACES["sd1"], notify=notes.append))
+    assert [default in note for note in notes] == [True]
     assert default not in chosen
     assert chosen[0].startswith("sd1-")
 
@@ -441,7 +441,7 @@ def test_an_available_decoder_is_used_without_a_note(wanted):
     )
 
 
-def test_the_preferred_decoder_stands_in_for_auto_alone():
+def test_the_preferred_decoder_replaces_only_auto():
     chosen, notes = candidates_and_notes(Catalogue(), "sd1", preferred="principal")
     assert (chosen[0], notes) == ("principal", [])
     default = DEFAULTS["sd1"]["decoder"]
@@ -453,7 +453,7 @@ def test_an_unavailable_preferred_decoder_is_not_reported():
     assert candidates_and_notes(Catalogue(), "sd1", preferred="missing.safetensors") == (automatic, [])
 
 
-def test_evidence_and_device_matter_for_the_automatic_choice_too(tmp_path):
+def test_the_automatic_choice_uses_the_evidence_and_the_device(tmp_path):
     evidence = host_table()
     chosen, _ = candidates_and_notes(Catalogue(), "cogvideox", "missing", evidence=evidence, accelerated=True)
     assert chosen == names(Catalogue().candidates(SPACES["cogvideox"], evidence=evidence, accelerated=True))
@@ -471,11 +471,11 @@ def test_a_damaged_installation_is_reported_once_whatever_was_requested(tmp_path
     assert len(notes) == (2 if wanted == DEFAULTS["sd1"]["decoder"] else 1)
 
 
-# What was measured
+# Measured decoders
 
 
 def measured(folder, name, db, beside=(), *, space="flux2", channels=32, kind="polynomial", row=None, **settings):
-    """A user's decoder that scored `db`, and `beside` it what others did; nothing measured if `db` is None."""
+    """Writes a user's decoder with the score `db`, or without one if None, and the scores `beside` of others."""
     settings = {"channels": channels} | settings
     metrics = {} if db is None else {"psnr_full_db": db}
     metrics |= {"beside": {other: {"psnr_full_db": theirs} for other, theirs in dict(beside).items()}}
@@ -492,22 +492,22 @@ def chosen(*folders, space=SPACES["flux2"], **kwargs):
 
 
 FLUX2 = DEFAULTS["flux2"]["decoder"]
-FAST = chosen(accelerated=True)  # what ships for FLUX.2 where more than a CPU decodes
+FAST = chosen(accelerated=True)  # the shipped decoder for FLUX.2 on an accelerator
 HEAVY = {"kind": "conv", "widths": [96, 96, 96]}
 
 
-def test_a_user_s_fit_that_was_measured_better_beside_the_default_is_taken(tmp_path):
+def test_a_user_decoder_that_was_measured_to_be_better_than_the_default_is_chosen(tmp_path):
     measured(tmp_path, "mine", 22.0, {FLUX2: 20.5})
     assert names(Catalogue([tmp_path]).candidates(SPACES["flux2"])) == ["mine", FAST, "principal"]
 
 
 @pytest.mark.parametrize(("db", "beside"), [(20.0, {FLUX2: 20.5}), (20.5, {FLUX2: 20.5}), (99.0, {}), (None, {})])
-def test_one_that_was_not_is_not(tmp_path, db, beside):
+def test_a_user_decoder_that_was_not_measured_to_be_better_is_not_chosen(tmp_path, db, beside):
     measured(tmp_path, "mine", db, beside)
     assert chosen(tmp_path) == FLUX2
 
 
-def test_the_better_of_two_fits_is_taken_if_it_was_measured_beside_the_other(tmp_path):
+def test_the_better_of_two_decoders_is_chosen_if_they_were_compared(tmp_path):
     measured(tmp_path, "first", 22.0, {FLUX2: 20.5})
     measured(tmp_path, "second", 23.0, {"first": 22.4})
     assert chosen(tmp_path) == "second"
@@ -515,7 +515,7 @@ def test_the_better_of_two_fits_is_taken_if_it_was_measured_beside_the_other(tmp
     assert chosen(tmp_path) == "first"
 
 
-def test_of_two_fits_for_a_space_that_nothing_ships_for_the_better_is_taken(tmp_path):
+def test_the_better_of_two_decoders_is_chosen_for_a_space_without_shipped_decoders(tmp_path):
     space = {"space": "cogvideox", "channels": 16}
     measured(tmp_path, "a", 18.0, **space)
     assert chosen(tmp_path, space=SPACES["cogvideox"]) == "a"
@@ -523,14 +523,14 @@ def test_of_two_fits_for_a_space_that_nothing_ships_for_the_better_is_taken(tmp_
     assert chosen(tmp_path, space=SPACES["cogvideox"]) == "b"
 
 
-def test_a_heavy_fit_is_for_what_is_faster_than_a_cpu(tmp_path):
+def test_a_heavy_fitted_decoder_is_chosen_only_on_an_accelerator(tmp_path):
     measured(tmp_path, "mine", 30.0, {FLUX2: 20.5, FAST: 24.0}, **HEAVY)
     assert Catalogue([tmp_path]).all()[-1].cost > LIGHT
     assert chosen(tmp_path) == FLUX2
     assert chosen(tmp_path, accelerated=True) == "mine"
 
 
-def test_a_heavy_file_that_was_measured_to_be_worse_is_not_taken_for_its_weight(tmp_path):
+def test_a_heavy_decoder_that_was_measured_to_be_worse_is_not_chosen(tmp_path):
     measured(tmp_path, "mine", 19.0, {FLUX2: 20.5, FAST: 24.0}, **{**HEAVY, "widths": [400, 400]})
     assert chosen(tmp_path, accelerated=True) == FAST
     sd1 = DEFAULTS["sd1"]["decoder"]
@@ -547,14 +547,14 @@ def host_table():
     ("db", "beside", "expected"),
     [(20.0, {"comfyui-table": 15.0}, "mine"), (14.0, {"comfyui-table": 15.0}, "comfyui-table"), (None, {}, "mine")],
 )
-def test_the_host_s_own_table_stands_until_a_fit_is_measured_better(tmp_path, db, beside, expected):
+def test_the_host_table_is_used_until_a_decoder_is_measured_to_be_better(tmp_path, db, beside, expected):
     measured(tmp_path, "mine", db, beside, space="cogvideox", channels=16)
     candidates = Catalogue([tmp_path]).candidates(SPACES["cogvideox"], evidence=host_table())
     assert candidates[0].name == expected
 
 
 @pytest.mark.parametrize("metrics", [{"psnr_full_db": "99"}, {"psnr_full_db": [99]}, {"beside": 7}, {"judged_on": 7}])
-def test_metrics_that_are_none_cost_nobody_a_choice(tmp_path, metrics):
+def test_invalid_metrics_do_not_affect_the_choice(tmp_path, metrics):
     card = Card(
         name="mine", space="flux2", kind="polynomial", settings={"channels": 32}, metrics=metrics, source="a test"
     )
@@ -563,41 +563,41 @@ def test_metrics_that_are_none_cost_nobody_a_choice(tmp_path, metrics):
         assert Catalogue([tmp_path]).candidates(SPACES["flux2"], accelerated=accelerated)[0].card.name != "mine"
 
 
-def test_a_file_that_calls_itself_as_one_of_ours_does_not_take_its_place(tmp_path):
+def test_a_user_file_with_the_name_of_a_shipped_decoder_does_not_replace_it(tmp_path):
     measured(tmp_path, FLUX2, None, kind="conv", widths=[400, 400])
     (candidate,) = (c for c in Catalogue([tmp_path]).candidates(SPACES["flux2"]) if c.name == FLUX2)
     assert candidate.card.source != "a test"
 
 
-def test_a_fit_is_had_by_the_name_it_has_in_itself_and_by_its_file_s(tmp_path):
+def test_a_fitted_decoder_is_found_by_the_name_in_its_card_and_by_its_file_name(tmp_path):
     measured(tmp_path, "mine", None)
     (tmp_path / "mine.safetensors").rename(tmp_path / "renamed.safetensors")
     for wanted in ("mine", "renamed.safetensors"):
         assert chosen(tmp_path, wanted=wanted) == "mine"
 
 
-def test_a_file_of_a_space_s_name_but_not_its_channels_is_passed_over(tmp_path):
+def test_a_file_with_a_known_space_name_and_other_channels_is_skipped(tmp_path):
     measured(tmp_path, "mine", 99.0, {FLUX2: 1.0}, channels=4)
     assert chosen(tmp_path) == FLUX2
 
 
 @pytest.mark.parametrize("channels", [4, 5])
-def test_nothing_is_a_decoder_of_whatever_is_unknown(tmp_path, channels):
+def test_no_file_is_a_decoder_of_the_unknown_space(tmp_path, channels):
     measured(tmp_path, "mine", 99.0, space="unknown", channels=channels)
     space = unknown(Evidence(host="comfyui", channels=4))
     assert names(Catalogue([tmp_path]).candidates(space)) == ["principal"]
 
 
-# Why
+# Reasons
 
 
-def test_of_each_decoder_it_is_said_whether_it_is_taken_and_why(tmp_path):
+def test_choices_say_for_each_decoder_whether_it_is_chosen_and_why(tmp_path):
     measured(tmp_path, "better", 22.0, {FLUX2: 20.5})
     measured(tmp_path, "worse", 19.0, {"better": 22.0})
     measured(tmp_path, "unmeasured", None)
     measured(tmp_path, "heavy", None, **HEAVY)
     measured(tmp_path, "stray", None, space="nowhere")
-    put(tmp_path, "my-favourite.safetensors", tiny_state())
+    put(tmp_path, "my-favorite.safetensors", tiny_state())
     choices = {choice.card.name: choice for choice in Catalogue([tmp_path]).choices()}
     assert choices.keys() == {card.name for card in Catalogue([tmp_path]).all()}
     assert choices["better"][1:3] == (True, False)
@@ -609,25 +609,25 @@ def test_of_each_decoder_it_is_said_whether_it_is_taken_and_why(tmp_path):
     assert choices[FAST].auto_accelerated
     assert f"dB more than {FLUX2} on the same images" in choices[FAST].why
     assert "'nowhere'" in choices["stray"].why
-    assert "ambiguous latent space" in choices["my-favourite.safetensors"].why
+    assert "ambiguous latent space" in choices["my-favorite.safetensors"].why
     assert choices[DEFAULTS["sd1"]["decoder"]].why == DEFAULTS["sd1"]["why"]
 
 
 @pytest.mark.parametrize("accelerated", [False, True])
-def test_what_is_said_to_be_taken_is_taken(tmp_path, accelerated):
+def test_the_choices_are_the_first_candidates(tmp_path, accelerated):
     measured(tmp_path, "better", 22.0, {FLUX2: 20.5})
     put(tmp_path, "taesd_decoder.pth", tiny_state())
     catalogue = Catalogue([tmp_path])
-    said = {c.card.space or "sd1": c.card.name for c in catalogue.choices() if c[1 + accelerated]}
-    taken = {
+    explained = {c.card.space or "sd1": c.card.name for c in catalogue.choices() if c[1 + accelerated]}
+    first = {
         space.name: card.name
         for space in SPACES
         if (card := catalogue.candidates(space, accelerated=accelerated)[0].card).parameters
     }
-    assert said == taken
+    assert explained == first
 
 
-# Latent spaces that files bring
+# Latent spaces from files
 
 
 def row(**changes):
@@ -646,14 +646,14 @@ def evidence(**changes):
     return Evidence(**{"host": "comfyui", "format_name": "MyFormat", "channels": 5, "scale": 0.7} | changes)
 
 
-def bring(folder, file="fit", **changes):
+def add_space(folder, file="fit", **changes):
     space = row(**changes)
     measured(folder, file, None, space=space.name, channels=space.channels, row=space)
     return space
 
 
-def test_a_space_that_a_file_brings_is_found_by_its_evidence_and_decoded_by_the_file(tmp_path):
-    space = bring(tmp_path, mean=(0.0, 0.1, 0.2, 0.3, 0.4))
+def test_a_space_from_a_file_is_identified_by_its_evidence_and_decoded_by_the_file(tmp_path):
+    space = add_space(tmp_path, mean=(0.0, 0.1, 0.2, 0.3, 0.4))
     catalogue = Catalogue([tmp_path])
     found = identify(evidence(), catalogue.spaces())
     assert found == space
@@ -662,17 +662,17 @@ def test_a_space_that_a_file_brings_is_found_by_its_evidence_and_decoded_by_the_
     assert identify(evidence(), Catalogue().spaces()).name == "unknown"
 
 
-def test_a_row_that_contradicts_the_host_is_told(tmp_path):
-    bring(tmp_path)
+def test_a_row_from_a_file_that_contradicts_the_host_is_reported(tmp_path):
+    add_space(tmp_path)
     with pytest.raises(ContradictionError, match=r"scale 0\.5 instead of 0\.7"):
         identify(evidence(scale=0.5), Catalogue([tmp_path]).spaces())
 
 
-def test_a_row_does_not_take_the_name_of_one_of_ours(tmp_path):
+def test_a_row_from_a_file_does_not_replace_a_known_space(tmp_path):
     measured(tmp_path, "false", None, space="sd1", channels=4, row=row(name="sd1", channels=4))
     catalogue = Catalogue([tmp_path])
     assert catalogue.spaces()["sd1"] is SPACES["sd1"]
-    assert "false" not in names(catalogue.of(SPACES["sd1"])), "its numbers are of other latents"
+    assert "false" not in names(catalogue.of(SPACES["sd1"]))
     assert {c.card.name: c.why for c in catalogue.choices()}["false"].startswith("its numbers do not match")
 
 
@@ -684,7 +684,7 @@ CLAIMS = [
         "channels": 4,
         "scale": 0.18215,
         "shift": 0.5,
-    },  # SD15 says no shift: it could be either
+    },  # SD15 gives no shift, so both spaces match
     {"hosts": {"comfyui": ("Flux2",)}, "channels": 32, "scale": 1.0},
     {"hosts": {"comfyui": ("Flux2",)}, "channels": 128, "scale": 1.0},
     {"hosts": {"invokeai": ("flux2",)}, "channels": 32, "scale": 0.5},
@@ -693,58 +693,58 @@ CLAIMS = [
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=str)
-def test_a_row_that_could_be_taken_for_one_of_ours_is_left_out(tmp_path, claim):
-    bring(tmp_path, **claim)
+def test_a_row_that_could_be_confused_with_a_known_space_is_ignored(tmp_path, claim):
+    add_space(tmp_path, **claim)
     assert "mine" not in Catalogue([tmp_path]).spaces()
 
 
-def test_whatever_rows_are_brought_the_host_s_own_formats_are_found_as_before(tmp_path):
+def test_rows_from_files_do_not_change_how_known_formats_are_identified(tmp_path):
     for i, claim in enumerate(CLAIMS):
-        bring(tmp_path, f"fit{i}", **{**claim, "name": f"mine{i}"})
+        add_space(tmp_path, f"fit{i}", **{**claim, "name": f"mine{i}"})
     spaces = Catalogue([tmp_path]).spaces()
     for space in SPACES:
         for name in space.hosts.get("comfyui", ()):
             for channels in {space.channels, space.packed_channels}:
-                told = Evidence(host="comfyui", format_name=name, channels=channels, scale=space.scale)
+                facts = Evidence(host="comfyui", format_name=name, channels=channels, scale=space.scale)
                 for shift in {space.shift, space.shift or None}:
-                    assert identify(replace(told, shift=shift), spaces) is space
+                    assert identify(replace(facts, shift=shift), spaces) is space
 
 
-def test_a_format_of_ours_with_other_numbers_is_another_space(tmp_path):
-    space = bring(tmp_path, hosts={"comfyui": ("SD15",)}, channels=4, scale=0.5)
+def test_a_known_format_name_with_other_numbers_is_another_space(tmp_path):
+    space = add_space(tmp_path, hosts={"comfyui": ("SD15",)}, channels=4, scale=0.5)
     spaces = Catalogue([tmp_path]).spaces()
-    told = Evidence(host="comfyui", format_name="SD15", channels=4, scale=0.5)
-    assert identify(told, spaces) == space
-    assert identify(replace(told, scale=0.18215), spaces) is SPACES["sd1"]
+    facts = Evidence(host="comfyui", format_name="SD15", channels=4, scale=0.5)
+    assert identify(facts, spaces) == space
+    assert identify(replace(facts, scale=0.18215), spaces) is SPACES["sd1"]
 
 
-def test_of_two_rows_for_one_format_the_first_is_taken(tmp_path):
-    bring(tmp_path, "a", name="first")
-    bring(tmp_path, "b", name="second")
+def test_the_first_of_two_rows_for_one_format_is_used(tmp_path):
+    add_space(tmp_path, "a", name="first")
+    add_space(tmp_path, "b", name="second")
     catalogue = Catalogue([tmp_path])
     assert identify(evidence(), catalogue.spaces()).name == "first"
     assert "second" not in catalogue.spaces()
 
 
-def test_of_two_rows_of_one_name_the_first_is_taken_and_the_other_s_decoder_is_not(tmp_path):
-    bring(tmp_path, "a", scale=0.7)
-    bring(tmp_path, "b", scale=0.9)
+def test_the_first_of_two_rows_with_one_name_is_used_without_the_decoder_of_the_second(tmp_path):
+    add_space(tmp_path, "a", scale=0.7)
+    add_space(tmp_path, "b", scale=0.9)
     catalogue = Catalogue([tmp_path])
     assert catalogue.spaces()["mine"].scale == 0.7
     assert names(catalogue.of(catalogue.spaces()["mine"])) == ["a"]
 
 
-def test_the_unknown_is_not_a_space_that_a_file_may_bring(tmp_path):
+def test_a_file_cannot_define_the_unknown_space(tmp_path):
     measured(tmp_path, "u", None, space="unknown", channels=5, row=row(name="unknown"))
     assert "unknown" not in Catalogue([tmp_path]).spaces()
 
 
-# Quick
+# Caching
 
 
 @pytest.fixture
 def reads(monkeypatch):
-    """Counts what is opened, long after whatever a test writes."""
+    """Lists the opened files, with a clock far beyond all writes of a test."""
     seen = []
     real_ns, real_open = read_cache.time_ns, decoder_file.open_tensors
     monkeypatch.setattr(read_cache, "time_ns", lambda: real_ns() + 10 * read_cache.SETTLED_NS)
@@ -755,10 +755,10 @@ def reads(monkeypatch):
     return seen
 
 
-def test_a_second_question_opens_no_file(tmp_path, reads):
+def test_a_second_call_opens_no_file(tmp_path, reads):
     put(tmp_path, "taesd_decoder.pth", tiny_state())
     (tmp_path / "broken.pth").write_bytes(b"PK\x03\x04" + bytes(100))
-    bring(tmp_path)
+    add_space(tmp_path)
     for ask in (lambda c: c.candidates(SPACES["sd1"]), Catalogue.spaces, Catalogue.all, Catalogue.choices):
         ask(Catalogue([tmp_path]))
         del reads[:]
@@ -766,14 +766,14 @@ def test_a_second_question_opens_no_file(tmp_path, reads):
         assert reads == []
 
 
-def test_a_pickled_file_is_not_loaded_to_look_for_a_row_in_it(tmp_path, reads):
+def test_a_pickled_file_is_not_read_to_find_a_space_row(tmp_path, reads):
     put(tmp_path, "taesd_decoder.pth", tiny_state())
-    bring(tmp_path)
+    add_space(tmp_path)
     assert "mine" in Catalogue([tmp_path]).spaces()
     assert [path.suffix for path in reads] == [".safetensors"]
 
 
-def test_a_choice_has_another_fingerprint_once_a_user_s_file_came_changed_or_went(tmp_path):
+def test_the_fingerprint_changes_when_a_user_file_is_added_changed_or_removed(tmp_path):
     catalogue = Catalogue([tmp_path])
     seen = [catalogue.fingerprint(AUTO)]
     for value in (None, 1.0):
@@ -786,7 +786,7 @@ def test_a_choice_has_another_fingerprint_once_a_user_s_file_came_changed_or_wen
     assert catalogue.fingerprint(FLUX2) == Catalogue().fingerprint(FLUX2)
 
 
-def test_a_file_that_changes_is_seen_at_the_next_question(tmp_path):
+def test_a_changed_file_is_noticed_at_the_next_call(tmp_path):
     measured(tmp_path, "mine", 22.0, {FLUX2: 20.5})
     assert chosen(tmp_path) == "mine"
     measured(tmp_path, "mine", 19.0, {FLUX2: 20.5})
@@ -797,7 +797,7 @@ def test_a_file_that_changes_is_seen_at_the_next_question(tmp_path):
     assert chosen(tmp_path) == FLUX2
 
 
-def test_a_shipped_file_that_is_altered_after_it_was_listed_is_not_opened(tmp_path, installed):
+def test_a_shipped_file_that_changes_after_it_was_listed_is_not_opened(tmp_path, installed):
     folder = tmp_path / "weights"
     shutil.copytree(shipped.WEIGHTS, folder)
     installed(folder)

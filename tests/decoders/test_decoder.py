@@ -1,4 +1,4 @@
-"""What every decoder promises, whatever its kind."""
+"""Tests the properties that all kinds of decoder share."""
 
 import contextlib
 import threading
@@ -45,8 +45,8 @@ def latents_for(decoder, height=4, width=6):
     return torch.randn(size, generator=generator, dtype=torch.float32, device="cpu")
 
 
-class Net(torch.nn.Module):
-    """Gives what it is told to, so that what happens afterwards can be seen."""
+class PassThrough(torch.nn.Module):
+    """Returns its input, so that only the code after the net is tested."""
 
     channels, scale = 3, 1
 
@@ -55,15 +55,15 @@ class Net(torch.nn.Module):
 
 
 def plain():
-    return Decoder(Card(name="plain", space=None, kind="pixels"), Net())
+    return Decoder(Card(name="plain", space=None, kind="pixels"), PassThrough())
 
 
-def test_every_kind_is_tried_here():
+def test_each_kind_is_tested_here():
     assert SETTINGS.keys() == KINDS.keys()
 
 
 @every_kind
-def test_a_picture_has_the_promised_form(kind):
+def test_an_image_has_the_documented_shape_and_range(kind):
     decoder = make(kind)
     height = 1 if kind == "timeline" else 4
     latents = latents_for(decoder, height=height)
@@ -79,7 +79,7 @@ def test_a_picture_has_the_promised_form(kind):
 
 
 @every_kind
-def test_the_latents_are_not_written_to(kind):
+def test_decoding_does_not_write_to_the_latents(kind):
     decoder = make(kind)
     latents = latents_for(decoder)
     before = latents.clone()
@@ -88,13 +88,13 @@ def test_the_latents_are_not_written_to(kind):
 
 
 @every_kind
-def test_a_picture_keeps_no_graph_of_the_latents(kind):
+def test_an_image_has_no_gradient_graph(kind):
     decoder = make(kind)
     assert not decoder.decode(latents_for(decoder).requires_grad_()).requires_grad
 
 
 @every_kind
-def test_making_a_decoder_never_moves_the_random_state_of_a_run(kind):
+def test_creating_a_decoder_does_not_change_the_random_state(kind):
     torch.manual_seed(7)
     before = torch.get_rng_state()
     decoder = make(kind)
@@ -104,7 +104,7 @@ def test_making_a_decoder_never_moves_the_random_state_of_a_run(kind):
 
 @every_kind
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
-def test_latents_of_any_precision_are_taken(kind, dtype):
+def test_latents_of_any_precision_are_decoded(kind, dtype):
     latents = latents_for(make(kind)).to(dtype)
     rgb = make(kind).decode(latents)
     assert rgb.dtype is torch.float32
@@ -133,29 +133,29 @@ SURROUNDINGS = {
 
 @every_kind
 @pytest.mark.parametrize("surrounding", list(SURROUNDINGS))
-def test_what_somebody_set_for_all_of_torch_changes_no_picture(kind, surrounding):
+def test_global_settings_of_torch_change_no_image(kind, surrounding):
     decoder = make(kind)
     latents = latents_for(decoder)
     expected = decoder.decode(latents)
     with SURROUNDINGS[surrounding]():
-        made_inside = make(kind)
-        # Two fresh ones: `principal` remembers what it has seen.
-        pictures = [made_inside.decode(latents)]
+        created_inside = make(kind)
+        # Two new decoders, because `principal` has state.
+        images = [created_inside.decode(latents)]
     outside = make(kind)
     with SURROUNDINGS[surrounding]():
-        pictures.append(outside.decode(latents))
-    for rgb in pictures:
+        images.append(outside.decode(latents))
+    for rgb in images:
         assert rgb.dtype is torch.float32
         assert torch.equal(rgb.clone(), expected)
 
 
 @every_kind
-def test_a_decoder_made_in_inference_mode_serves_outside_of_it(kind):
+def test_a_decoder_created_in_inference_mode_works_outside_of_it(kind):
     with torch.inference_mode():
         decoder = make(kind)
         first = decoder.decode(latents_for(decoder)).clone()
     decoder = decoder.to("cpu")
-    decoder.net.double().float()  # moves weights as a change of device would
+    decoder.net.double().float()  # moves the weights like a change of device
     torch.testing.assert_close(decoder.decode(latents_for(decoder)), first.clone(), rtol=0, atol=1e-5)
 
 
@@ -171,7 +171,7 @@ def test_a_decoder_works_in_another_thread(kind):
 
 
 @every_kind
-def test_latents_that_are_not_numbers_still_give_a_picture(kind):
+def test_latents_that_are_not_finite_still_give_an_image(kind):
     decoder = make(kind)
     latents = latents_for(decoder)
     latents[0, 0] = float("nan")
@@ -183,14 +183,14 @@ def test_latents_that_are_not_numbers_still_give_a_picture(kind):
     assert rgb.max() <= 1
 
 
-def test_values_outside_a_picture_are_clamped_and_those_that_are_no_numbers_defined():
+def test_values_outside_0_to_1_are_clamped_and_nan_is_black():
     values = torch.tensor([-0.5, 0.0, 0.25, 1.0, 1.5, float("nan"), float("inf"), -float("inf")])
     rgb = plain().decode(values.expand(1, 3, 1, 8))
     assert rgb[0, 0, 0].tolist() == [0.0, 0.0, 0.25, 1.0, 1.0, 0.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")], ids=str)
-def test_a_net_that_makes_no_number_at_all_is_refused_unless_it_was_given_none(bad):
+def test_an_output_without_finite_values_is_an_error_if_the_latents_are_finite(bad):
     def broken(latents):
         return latents * bad
 
@@ -206,14 +206,14 @@ def test_a_net_that_makes_no_number_at_all_is_refused_unless_it_was_given_none(b
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 2, 2), (1, 2, 2, 2), (3, 2, 2), (1, 3, 1, 2, 2), (3,), ()], ids=str)
-def test_latents_of_another_form_are_refused(shape):
+def test_latents_of_another_shape_are_refused(shape):
     with pytest.raises(
         LatentsError, match=r"decoder plain expects latents \[B, 3, H, W\], got .*; unpack .* or choose"
     ):
         plain().decode(torch.zeros(shape))
 
 
-def test_pixels_are_the_picture():
+def test_pixels_are_the_image():
     latents = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0]).expand(1, 3, 1, 5)
     assert make("pixels").decode(latents)[0, 0, 0].tolist() == [0.0, 0.5, 0.75, 1.0, 1.0]
 
@@ -228,15 +228,15 @@ def test_bytes_are_rounded_to_nearest():
     assert pixels[0, 0, :3, 0].tolist() == [0, 255, 255]
 
 
-def test_every_byte_survives_a_picture_and_back():
+def test_each_byte_value_survives_conversion_to_an_image_and_back():
     pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(1, 16, 16, 3)
     rgb = pixels.movedim(-1, 1) / 255
-    picture = Image.fromarray(to_bytes(rgb)[0].numpy())
-    assert picture.mode == "RGB"
-    assert [picture.getpixel((x, y)) for y in range(16) for x in range(16)] == [(v, v, v) for v in range(256)]
+    image = Image.fromarray(to_bytes(rgb)[0].numpy())
+    assert image.mode == "RGB"
+    assert [image.getpixel((x, y)) for y in range(16) for x in range(16)] == [(v, v, v) for v in range(256)]
 
 
-def test_making_bytes_leaves_the_picture_as_it_was():
+def test_conversion_to_bytes_does_not_change_the_image():
     rgb = torch.full((1, 3, 1, 1), 0.3)
     to_bytes(rgb)
     assert torch.equal(rgb, torch.full((1, 3, 1, 1), 0.3))

@@ -1,4 +1,4 @@
-"""What a decode is said to take, against what PyTorch makes."""
+"""Compares the estimated memory of a decode with the memory that PyTorch allocates."""
 
 import weakref
 
@@ -21,8 +21,8 @@ TINY = [
 ]
 
 
-class Made(TorchDispatchMode):
-    """The oracle: every tensor that any operation makes, inside others too."""
+class AllocatedBytes(TorchDispatchMode):
+    """Counts all tensors that operations create, nested operations included; the reference."""
 
     def __init__(self):
         super().__init__()
@@ -31,27 +31,27 @@ class Made(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         given = {id(t.untyped_storage()) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
+        results = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(results):
             storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
             if storage is not None and id(storage) not in given and storage not in self.known:
                 self.known.add(storage)
                 self.now += storage.nbytes()
                 self.peak = max(self.peak, self.now)
                 weakref.finalize(storage, self.gone, storage.nbytes())
-        return made
+        return results
 
     def gone(self, size):
         self.now -= size
 
 
-def taken(decoder, channels, frames, side=SIDE):
+def allocated_peak(decoder, channels, frames, side=SIDE):
     latents = torch.randn(1, channels, frames, side, side, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode(), Made() as made:
+    with torch.inference_mode(), AllocatedBytes() as allocated:
         for rgb in decoder.frames(latents):
             to_bytes(rgb)
             del rgb
-    return made.peak
+    return allocated.peak
 
 
 def decoder_of(kind, settings):
@@ -64,41 +64,41 @@ def decoder_of(kind, settings):
 @pytest.mark.parametrize(
     "candidate", Catalogue().of(SPACES["flux2"]) + Catalogue().of(SPACES["sd1"]), ids=lambda c: c.name
 )
-def test_what_ships_takes_what_it_is_said_to_take(candidate):
-    said = estimate_memory(candidate.card, (1, candidate.card.channels, 1, SIDE, SIDE)).work
-    assert said == pytest.approx(taken(candidate.open(), candidate.card.channels, 1), rel=0.15)
+def test_the_estimate_for_shipped_decoders_matches_the_real_memory(candidate):
+    estimate = estimate_memory(candidate.card, (1, candidate.card.channels, 1, SIDE, SIDE)).work
+    assert estimate == pytest.approx(allocated_peak(candidate.open(), candidate.card.channels, 1), rel=0.15)
 
 
 @pytest.mark.parametrize(("kind", "settings", "channels", "frames"), TINY)
-def test_decoders_of_others_take_what_they_are_said_to_take(kind, settings, channels, frames):
+def test_the_estimate_for_published_decoders_matches_the_real_memory(kind, settings, channels, frames):
     decoder = decoder_of(kind, settings)
-    said = estimate_memory(decoder.card, (1, channels, frames, SIDE, SIDE)).work
-    assert said == pytest.approx(taken(decoder, channels, frames), rel=0.15)
+    estimate = estimate_memory(decoder.card, (1, channels, frames, SIDE, SIDE)).work
+    assert estimate == pytest.approx(allocated_peak(decoder, channels, frames), rel=0.15)
 
 
 @pytest.mark.parametrize("kind", ["principal", "timeline"])
-def test_what_depends_on_what_it_is_shown_is_said_to_take_more_than_it_does(kind):
+def test_the_estimate_for_kinds_without_a_cost_is_an_upper_bound(kind):
     height = 1 if kind == "timeline" else SIDE
     decoder = Decoder(Card(name=kind, space=None, kind=kind), build(kind, {}, {}))
     latents = torch.randn(1, 16, 1, height, SIDE, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode(), Made() as made:
+    with torch.inference_mode(), AllocatedBytes() as allocated:
         for rgb in decoder.frames(latents):
             to_bytes(rgb)
-    assert made.peak < max(1 << 20, estimate_memory(decoder.card, latents.shape).work)
+    assert allocated.peak < max(1 << 20, estimate_memory(decoder.card, latents.shape).work)
 
 
-def test_weights_are_counted():
+def test_the_estimate_includes_the_weights():
     card = Catalogue().of(SPACES["flux2"])[0].card
     assert estimate_memory(card, (1, 32, 1, 8, 8)).weights == 4 * card.parameters
 
 
-def test_it_grows_with_the_picture_and_not_with_the_batch():
+def test_the_estimate_grows_with_the_image_and_not_with_the_batch():
     card = Catalogue().of(SPACES["flux2"])[0].card
     small, large = (estimate_memory(card, (batch, 32, 1, side, side)).work for batch, side in ((1, 16), (8, 64)))
     assert large == pytest.approx(16 * small, rel=1e-6)
 
 
-def test_counting_moves_no_random_number():
+def test_an_estimate_does_not_change_the_random_state():
     before = torch.random.get_rng_state()
     estimate_memory(decoder_of("mlp", {"widths": [4, 8, 3]}).card, (1, 4, 1, 8, 8))
     assert torch.equal(torch.random.get_rng_state(), before)

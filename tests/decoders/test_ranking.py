@@ -1,4 +1,4 @@
-"""Which of two decoders is better: only what was measured on the same images counts."""
+"""Tests comparisons of two decoders: only scores on the same images count."""
 
 import json
 import math
@@ -16,62 +16,62 @@ def nested(depth):
     return json.loads("[" * depth + "]" * depth)
 
 
-def test_what_one_was_measured_beside_is_compared_from_either_side():
+def test_scores_of_one_comparison_are_found_from_both_cards():
     fit = card("fit", psnr_full_db=22.0, beside={"table": {"psnr_full_db": 20.5}})
     table = card("table")
     assert gain_db(fit, table) == pytest.approx(1.5)
     assert gain_db(table, fit) == pytest.approx(-1.5)
 
 
-def test_figures_of_the_same_pictures_are_compared():
-    one, two = (card(str(db), judged_on="68 pictures", psnr_latent_db=db) for db in (20.0, 17.5))
+def test_scores_on_the_same_images_are_compared():
+    one, two = (card(str(db), judged_on="68 images", psnr_latent_db=db) for db in (20.0, 17.5))
     assert gain_db(one, two) == pytest.approx(2.5)
     assert gain_db(two, one) == pytest.approx(-2.5)
 
 
-def test_figures_of_different_pictures_are_not():
+def test_scores_on_different_images_are_not_compared():
     assert gain_db(card("a", judged_on="mine", psnr_full_db=40), card("b", judged_on="yours", psnr_full_db=10)) is None
 
 
 @pytest.mark.parametrize("judged_on", [None, "", 0, [], ["a"], {"a": 1}, True])
-def test_pictures_that_are_not_named_are_not_the_same(judged_on):
+def test_unnamed_test_images_are_not_the_same(judged_on):
     one, two = (card(str(db), judged_on=judged_on, psnr_full_db=db) for db in (20.0, 10.0))
     assert gain_db(one, two) is None
     assert gain_db(card("a", psnr_full_db=20.0), card("b", psnr_full_db=10.0)) is None
 
 
-def test_both_sizes_count_where_both_have_them():
+def test_both_scores_count_if_both_decoders_have_them():
     one = card("one", judged_on="x", psnr_full_db=20.0, psnr_latent_db=30.0)
     two = card("two", judged_on="x", psnr_full_db=23.0, psnr_latent_db=29.0)
     assert gain_db(one, two) == pytest.approx(-1.0)
     assert compare_scores(one, two) == ScoreGap(25.0, 26.0)
 
 
-def test_a_little_detail_does_not_outweigh_much_truth_in_the_colours():
-    """Figures of FLUX.2's: sub-pixels by least squares, small convolutions at latent size."""
+def test_a_little_detail_does_not_outweigh_correct_colors():
+    """Scores for FLUX.2: sub-pixels by least squares, small convolutions at latent size."""
     subpixel = card("subpixel", judged_on="x", psnr_full_db=20.7, psnr_latent_db=23.6)
     conv = card("conv", judged_on="x", psnr_full_db=20.6, psnr_latent_db=29.3)
     assert gain_db(subpixel, conv) < 0
 
 
-def test_where_only_one_has_the_full_size_the_latent_size_decides():
+def test_the_latent_size_decides_if_only_one_decoder_has_the_full_size_score():
     one = card("one", judged_on="x", psnr_full_db=20.0, psnr_latent_db=30.0)
     two = card("two", judged_on="x", psnr_latent_db=29.0)
     assert compare_scores(one, two) == ScoreGap(30.0, 29.0)
 
 
-def test_equal_is_no_gain_but_is_measured():
+def test_equal_scores_are_a_gain_of_zero():
     one, two = (card(name, judged_on="x", psnr_full_db=20) for name in "ab")
     assert gain_db(one, two) == 0
 
 
-def test_a_comparison_side_by_side_goes_before_figures_that_only_share_their_pictures():
+def test_scores_from_one_comparison_have_priority_over_scores_on_the_same_images():
     one = card("one", judged_on="x", psnr_full_db=20.0, beside={"two": {"psnr_full_db": 25.0}})
     two = card("two", judged_on="x", psnr_full_db=10.0)
     assert gain_db(one, two) == pytest.approx(-5.0)
 
 
-def test_it_is_said_in_words_with_the_figures():
+def test_a_gap_is_described_in_words_with_its_scores():
     assert ScoreGap(19.35, 20.56).against("x") == "1.2 dB less than x on the same images (19.4 and 20.6)"
     assert ScoreGap(30.0, 28.0).against("x").startswith("2.0 dB more than x")
 
@@ -97,7 +97,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=lambda value: repr(value)[:20])
-def test_a_score_that_is_none_is_not_compared(value):
+def test_an_invalid_score_is_not_compared(value):
     other = card("other", judged_on="x", psnr_full_db=20.0)
     for broken in (
         card("broken", judged_on="x", psnr_full_db=value),
@@ -109,7 +109,7 @@ def test_a_score_that_is_none_is_not_compared(value):
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=lambda value: repr(value)[:20])
-def test_whatever_stands_where_a_comparison_should_it_never_raises(value):
+def test_invalid_comparisons_never_raise(value):
     other = card("other", psnr_full_db=20.0, judged_on=value, beside=value)
     for broken in (
         card("broken", psnr_full_db=10.0, beside=value),
@@ -121,7 +121,7 @@ def test_whatever_stands_where_a_comparison_should_it_never_raises(value):
             assert gain is None or math.isfinite(gain)
 
 
-def test_an_answer_is_none_or_a_number_that_orders():
+def test_a_gain_is_none_or_a_finite_number():
     one = card("one", judged_on="x", psnr_full_db=math.nan, psnr_latent_db=20.0)
     two = card("two", judged_on="x", psnr_full_db=30.0, psnr_latent_db=19.0)
     assert gain_db(one, two) == pytest.approx(1.0)

@@ -1,4 +1,4 @@
-"""Decoder files: what is read, what is refused, with which words."""
+"""Tests which decoder files are read, and which are refused with which message."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def card(**fields):
 
 
 def write(path, *, tensors=None, leave_out=(), **metadata):
-    """A file of our format, as somebody else's program might write it."""
+    """Writes a file in our format, as another program might do."""
     fields = {
         "format": DECODER_FORMAT,
         "name": "made-up",
@@ -53,10 +53,10 @@ def read(request):
     return request.param
 
 
-# What goes through.
+# Valid files
 
 
-def test_what_is_written_is_read_again(tmp_path):
+def test_a_written_decoder_is_read_back(tmp_path):
     written = card(
         source="a formula, https://example.org",
         fitted_on="drawings",
@@ -76,20 +76,20 @@ def test_what_is_written_is_read_again(tmp_path):
     assert all(torch.equal(value, weights()[key]) for key, value in decoder.net.state_dict().items())
 
 
-def test_what_is_not_known_of_a_decoder_stays_unknown(tmp_path):
+def test_unknown_facts_of_a_decoder_stay_unknown(tmp_path):
     write_decoder(tmp_path / "a.safetensors", card(space=None), weights())
     found = read_card(tmp_path / "a.safetensors")
     assert (found.space, found.fitted_on, found.licence, found.notes, found.metrics) == (None, None, None, None, {})
 
 
-def test_writing_leaves_one_file_and_replaces_an_older_one(tmp_path):
+def test_writing_creates_one_file_and_replaces_an_older_one(tmp_path):
     for name in ("first", "second"):
         write_decoder(tmp_path / "a.safetensors", card(name=name), weights())
         assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
         assert read_card(tmp_path / "a.safetensors").name == name
 
 
-def test_a_card_is_read_without_the_numbers_and_says_the_scale(tmp_path):
+def test_a_card_is_read_without_tensor_values_and_has_the_scale(tmp_path):
     settings = {"channels": 4, "subpixel": 8, "constant": False}
     write_decoder(tmp_path / "a.safetensors", card(settings=settings), {"weight": torch.zeros(192, 4, 1, 1)})
     found = read_card(tmp_path / "a.safetensors")
@@ -106,7 +106,7 @@ def test_numbers_of_any_precision_are_read_as_float32(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("name", ["taesd_encoder.pth", "flux2.sft", "approx.safetensors", "Größe 8 (1).SafeTensors"])
-def test_a_file_name_never_says_what_a_file_is(tmp_path, name):
+def test_the_file_name_does_not_determine_the_kind(tmp_path, name):
     if name.endswith(".pth"):
         torch.save(mlp_weights(), tmp_path / name)
         assert read_card(tmp_path / name).kind == "mlp"
@@ -114,37 +114,37 @@ def test_a_file_name_never_says_what_a_file_is(tmp_path, name):
         assert read_card(write(tmp_path / name)).kind == "polynomial"
 
 
-# What is no file of ours at all.
+# Files of other formats
 
 
-def test_a_missing_file_is_told(read, tmp_path):
+def test_a_missing_file_is_reported(read, tmp_path):
     with pytest.raises(DecoderFileError, match=r"gone\.safetensors: cannot be read: No such file"):
         read(tmp_path / "gone.safetensors")
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_a_folder_is_told(read, tmp_path, suffix):
+def test_a_folder_is_reported(read, tmp_path, suffix):
     (tmp_path / f"a{suffix}").mkdir()
     with pytest.raises(DecoderFileError, match="expected a file, got a folder"):
         read(tmp_path / f"a{suffix}")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders on this system")
-def test_a_pipe_is_not_waited_for(read, tmp_path):
+def test_a_pipe_does_not_block(read, tmp_path):
     os.mkfifo(tmp_path / "a.pth")
     with pytest.raises(DecoderFileError, match="expected a file, got a folder or a device"):
         read(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("name", ["a.ckpt", "a.bin", "a.gguf", "a", "a.safetensors.part", ".safetensors"])
-def test_a_suffix_we_do_not_read_is_told(read, tmp_path, name):
+def test_an_unsupported_suffix_is_reported(read, tmp_path, name):
     write(tmp_path / name)
     with pytest.raises(DecoderFileError, match=r"expected a file ending in \.safetensors, \.sft, \.pt, \.pth"):
         read(tmp_path / name)
 
 
 def broken(text, size=None):
-    """A safetensors file with this header and one number; the length of the header is true unless told."""
+    """Returns a safetensors file with this header and one value; `size` replaces the true length of the header."""
     return struct.pack("<Q", len(text) if size is None else size) + text.encode() + bytes(4)
 
 
@@ -168,7 +168,7 @@ BROKEN = {
 }
 
 
-def test_the_same_header_unbroken_is_read_as_far_as_its_tensors(read, tmp_path):
+def test_the_valid_version_of_the_broken_header_is_read(read, tmp_path):
     (tmp_path / "a.safetensors").write_bytes(broken(f'{{"a":{ONE}}}'))
     with pytest.raises(DecoderFileError, match="found tensors 'a'"):
         read(tmp_path / "a.safetensors")
@@ -176,7 +176,7 @@ def test_the_same_header_unbroken_is_read_as_far_as_its_tensors(read, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("content", list(BROKEN))
-def test_a_broken_file_is_told(read, tmp_path, content, suffix):
+def test_a_broken_file_is_reported(read, tmp_path, content, suffix):
     (tmp_path / f"a{suffix}").write_bytes(BROKEN[content])
     whole = "safetensors" if suffix == ".safetensors" else "PyTorch"
     with pytest.raises(DecoderFileError, match=rf"a\{suffix}: not a whole {whole} file") as caught:
@@ -185,7 +185,7 @@ def test_a_broken_file_is_told(read, tmp_path, content, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-def test_a_file_cut_short_anywhere_is_told(read, tmp_path, suffix):
+def test_a_truncated_file_is_reported(read, tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     write(path) if suffix == ".safetensors" else torch.save(mlp_weights(), path)
     content = path.read_bytes()
@@ -195,14 +195,14 @@ def test_a_file_cut_short_anywhere_is_told(read, tmp_path, suffix):
             read(path)
 
 
-def test_a_file_too_large_for_a_preview_is_not_opened(read, tmp_path):
+def test_a_file_that_is_too_large_is_not_read(read, tmp_path):
     with (tmp_path / "a.safetensors").open("wb") as file:
-        file.truncate((1 << 30) + 1)  # takes no room on the disk
+        file.truncate((1 << 30) + 1)  # a sparse file, which needs no disk space
     with pytest.raises(DecoderFileError, match="1,073,741,825 bytes; a decoder for previews has at most 1,073,741,824"):
         read(tmp_path / "a.safetensors")
 
 
-# Pickles.
+# Pickles
 
 
 class Bomb:
@@ -215,13 +215,13 @@ class Bomb:
         return Path.touch, (self.path,)
 
 
-def test_the_bomb_of_this_test_works(tmp_path):
+def test_the_bomb_of_these_tests_works(tmp_path):
     pickle.loads(pickle.dumps(Bomb(tmp_path / "ran")))
     assert (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("how", ["a torch file", "an old torch file", "a bare pickle", "beside real tensors"])
-def test_a_file_that_holds_code_is_refused_and_the_code_never_runs(read, tmp_path, how):
+def test_a_file_with_code_is_refused_and_the_code_never_runs(read, tmp_path, how):
     path, bomb = tmp_path / "a.pt", Bomb(tmp_path / "ran")
     if how == "a bare pickle":
         path.write_bytes(pickle.dumps({"in_proj.weight": bomb}, protocol=2))
@@ -258,19 +258,19 @@ def test_a_whole_pickled_module_is_refused(read, tmp_path):
     ],
     ids=["list", "tensor", "nested", "number as key", "sparse", "without numbers"],
 )
-def test_a_pickle_of_something_else_is_told(read, tmp_path, content, message):
+def test_a_pickle_that_is_not_a_state_dict_is_reported(read, tmp_path, content, message):
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(DecoderFileError, match=message):
         read(tmp_path / "a.pt")
 
 
-def test_a_tensor_that_claims_far_more_than_the_file_holds_is_refused(read, tmp_path):
+def test_a_tensor_that_is_far_larger_than_its_file_is_refused(read, tmp_path):
     torch.save(mlp_weights() | {"in_proj.weight": torch.zeros(1, 1).expand(12, 10**12)}, tmp_path / "a.pt")
     with pytest.raises(MisshapenFileError, match=r"tensors of 48,000,000,000,.* bytes; a decoder .* at most"):
         read(tmp_path / "a.pt")
 
 
-# Tensors that do not fit.
+# Wrong tensors
 
 
 @pytest.mark.parametrize(
@@ -303,10 +303,10 @@ def test_tensors_of_the_wrong_shape_are_refused(read, tmp_path, change, message)
     ],
     ids=["no bias", "a number for a layer", "half a layer", "the wrong width"],
 )
-def test_a_foreign_file_of_the_wrong_shape_is_refused(read, tmp_path, change):
+def test_a_published_file_with_wrong_shapes_is_refused(read, tmp_path, change):
     tensors = {key: value for key, value in (mlp_weights() | change).items() if value is not None}
     save_file(tensors, tmp_path / "a.safetensors")
-    if change == {"hidden_layers.0.weight": None}:  # then there is no such layer, only a bias that nobody needs
+    if change == {"hidden_layers.0.weight": None}:  # then the layer does not exist, and its bias is ignored
         assert read(tmp_path / "a.safetensors") is not None
         return
     with pytest.raises(MisshapenFileError, match=r"tensor 'layers\.\d\.\w+' should have shape"):
@@ -315,7 +315,7 @@ def test_a_foreign_file_of_the_wrong_shape_is_refused(read, tmp_path, change):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-def test_weights_that_are_not_numbers_are_refused(tmp_path, bad, dtype):
+def test_weights_that_are_not_finite_are_refused(tmp_path, bad, dtype):
     tensors = {key: value.to(dtype) for key, value in weights().items()}
     tensors["bias"][1] = bad
     with pytest.raises(
@@ -331,7 +331,7 @@ def test_weights_of_another_type_are_refused(tmp_path, dtype):
         read_decoder(write(tmp_path / "a.safetensors", tensors=tensors))
 
 
-def test_a_file_of_something_else_says_what_was_found(read, tmp_path):
+def test_the_message_for_an_unknown_file_lists_its_tensors(read, tmp_path):
     save_file({f"lora.{i}": torch.zeros(1) for i in range(9)}, tmp_path / "a.safetensors")
     with pytest.raises(
         DecoderFileError, match=r"Expected its own format, or TAEHV, .*TAESANA, .*found tensors 'lora\.0', .*choose"
@@ -339,29 +339,29 @@ def test_a_file_of_something_else_says_what_was_found(read, tmp_path):
         read(tmp_path / "a.safetensors")
 
 
-def test_a_file_without_tensors_says_so(read, tmp_path):
+def test_a_file_without_tensors_is_reported(read, tmp_path):
     save_file({}, tmp_path / "a.safetensors")
     with pytest.raises(DecoderFileError, match="found tensors none;"):
         read(tmp_path / "a.safetensors")
 
 
-# Cards that cannot be believed.
+# Invalid cards
 
 
 @pytest.mark.parametrize("missing", ["name", "kind", "source", "settings", "metrics"])
-def test_a_card_that_lacks_something_is_told(read, tmp_path, missing):
+def test_a_card_with_a_missing_key_is_reported(read, tmp_path, missing):
     with pytest.raises(DecoderFileError, match=f"the card in its metadata cannot be read: KeyError.'{missing}'"):
         read(write(tmp_path / "a.safetensors", leave_out=[missing]))
 
 
 @pytest.mark.parametrize("text", ["", "channels=4", "{", "[1]", "null", "7", '"four"', "[" * 100_000])
 @pytest.mark.parametrize("field", ["settings", "metrics"])
-def test_a_structure_that_is_none_is_told(read, tmp_path, field, text):
+def test_an_invalid_structure_is_reported(read, tmp_path, field, text):
     with pytest.raises(DecoderFileError, match="the card in its metadata cannot be read"):
         read(write(tmp_path / "a.safetensors", **{field: text}))
 
 
-def test_a_newer_format_says_to_update(read, tmp_path):
+def test_a_newer_format_is_reported_with_the_advice_to_update(read, tmp_path):
     with pytest.raises(
         DecoderFileError, match=r"expected format safelight\.decoder/1, got 'safelight\.decoder/2'.*newer.*: update"
     ):
@@ -369,7 +369,7 @@ def test_a_newer_format_says_to_update(read, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["conv9", "", "Polynomial", "__class__"])
-def test_an_unknown_kind_names_those_there_are(read, tmp_path, kind):
+def test_the_error_for_an_unknown_kind_lists_the_known_ones(read, tmp_path, kind):
     with pytest.raises(DecoderFileError, match=rf"a kind among polynomial, mlp, .*, got '{kind}'; a newer Safelight"):
         read(write(tmp_path / "a.safetensors", kind=kind))
 
@@ -396,7 +396,7 @@ ABSURD = {
         {"channels": 4, "degree": 2, "kernel": 2},
         {"channels": 4, "degree": 2, "kernel": 10**12 + 1},
         {"channels": 4, "degree": 2, "subpixel": 1000},
-        {"channels": 4, "degree": 2, "colour": "blue"},
+        {"channels": 4, "degree": 2, "color": "blue"},
         {"channels": 4, "degree": 2, "self": 1},
         {"channels": 4, "degree": 2, "output_range": [1, 1]},
         {"channels": 4, "degree": 2, "output_range": [0]},
@@ -465,7 +465,7 @@ def test_absurd_settings_are_tried_for_every_kind():
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(("kind", "settings"), absurd, ids=[f"{kind} {settings}" for kind, settings in absurd])
-def test_absurd_settings_are_refused_by_name(read, tmp_path, kind, settings):
+def test_absurd_settings_are_refused_with_the_file_name(read, tmp_path, kind, settings):
     tensors = {} if kind in ("principal", "timeline", "pixels") else None
     path = write(tmp_path / "a.safetensors", tensors=tensors, kind=kind, settings=json.dumps(settings))
     with pytest.raises(DecoderFileError, match=r"a\.safetensors: (cannot create a decoder of kind|tensor )") as caught:

@@ -1,4 +1,4 @@
-"""What was read of a file is kept while the file is as it was, no longer."""
+"""Tests that results are cached while a file is unchanged, and no longer."""
 
 import gc
 import os
@@ -12,7 +12,7 @@ from safelight.errors import AlteredFileError, DecoderFileError
 
 @pytest.fixture
 def reading():
-    """A reader that counts."""
+    """Returns a reader that counts its calls."""
 
     def read(path, *rest):
         read.count += 1
@@ -27,30 +27,30 @@ def reading():
 
 @pytest.fixture
 def later(monkeypatch):
-    """Long after whatever a test writes."""
+    """Moves the clock far beyond all writes of a test."""
     real = read_cache.time_ns
     monkeypatch.setattr(read_cache, "time_ns", lambda: real() + 2 * SETTLED_NS)
 
 
-def test_a_file_that_has_settled_is_read_once(tmp_path, reading, later):
+def test_a_file_that_is_old_enough_is_read_once(tmp_path, reading, later):
     path = tmp_path / "a"
     path.write_text("one")
     assert [read_cached(reading, path), read_cached(reading, path)] == [("one",), ("one",)]
     assert reading.count == 1
 
 
-def test_another_question_of_the_same_file_is_another(tmp_path, reading, later):
+def test_other_arguments_for_the_same_file_are_cached_separately(tmp_path, reading, later):
     path = tmp_path / "a"
     path.write_text("one")
     assert read_cached(reading, path, "x") == ("one", "x")
     assert read_cached(reading, path, "y") == ("one", "y")
 
 
-def test_a_file_that_was_just_written_is_read_each_time(tmp_path, reading, monkeypatch):
+def test_a_recently_written_file_is_read_each_time(tmp_path, reading, monkeypatch):
     path = tmp_path / "a"
     path.write_text("?")
     stamp = read_cache.FileStamp.of(path)
-    monkeypatch.setattr(read_cache.FileStamp, "of", lambda path: stamp)  # a clock that ticks too seldom to tell
+    monkeypatch.setattr(read_cache.FileStamp, "of", lambda path: stamp)  # as with a clock that is too coarse
     for i in range(5):
         path.write_text(str(i))
         assert read_cached(reading, path) == (str(i),)
@@ -73,7 +73,7 @@ def test_a_file_that_changed_is_read_again(tmp_path, reading, later, how):
     assert reading.count == 2
 
 
-def test_a_file_that_cannot_be_read_is_asked_once_and_refused_each_time(tmp_path, reading, later):
+def test_an_unreadable_file_is_read_once_and_refused_each_time(tmp_path, reading, later):
     path = tmp_path / "a"
     path.write_text("!altered")
     for _ in range(3):
@@ -82,7 +82,7 @@ def test_a_file_that_cannot_be_read_is_asked_once_and_refused_each_time(tmp_path
     assert reading.count == 1
 
 
-def test_what_a_refused_file_held_is_let_go(tmp_path, later):
+def test_the_content_of_a_refused_file_is_freed(tmp_path, later):
     class Content:
         pass
 
@@ -101,7 +101,7 @@ def test_what_a_refused_file_held_is_let_go(tmp_path, later):
 
 
 @pytest.mark.parametrize("name", ["nowhere", "\0"])
-def test_a_file_that_is_not_there_is_left_to_the_reader(tmp_path, name):
+def test_a_missing_file_is_reported_by_the_reader(tmp_path, name):
     def read(path):
         raise DecoderFileError(f"nothing at {path!r}")
 

@@ -1,4 +1,4 @@
-"""What ships in `weights`: verified, whole, sourced, equal to what was published."""
+"""Tests that the files in `weights` are verified, complete, have sources and equal the published numbers."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ CARDS = {card.name: card for card in shipped_cards()}
 TABLES = sorted(name for name, card in CARDS.items() if card.kind == "polynomial" and card.fitted_on is None)
 SUBJECT = "sd1-linear-comfyui"
 
-# Typed in from the publishers' sources: the RGB weights of one channel, and the constant.
+# Copied by hand from the published sources: the RGB weights of one channel, and the constant.
 ANCHORS = {
     "sd1-linear-comfyui": (0, (0.3512, 0.2297, 0.3227), None),
     "sd1-linear-keturn": (3, (-0.184, -0.271, -0.473), None),
@@ -52,11 +52,11 @@ def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(WEIGHTS, tmp_path / "weights"))
 
 
-def test_the_manifest_covers_exactly_the_files_there():
+def test_the_manifest_lists_exactly_the_shipped_files():
     assert set(read_manifest()) == {path.name for path in WEIGHTS.glob(f"*{SUFFIX}")}
 
 
-def test_the_manifest_has_the_sha256_of_each_file_in_the_form_of_sha256sum():
+def test_the_manifest_has_the_sha256_of_each_file_in_the_format_of_sha256sum():
     expected = [
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" for path in sorted(WEIGHTS.glob(f"*{SUFFIX}"))
     ]
@@ -84,7 +84,7 @@ def test_a_truncated_file_is_refused(copy):
         open_shipped(SUBJECT, copy)
 
 
-def test_a_file_that_the_manifest_lacks_is_refused(copy):
+def test_a_file_without_an_entry_in_the_manifest_is_refused(copy):
     shutil.copy(copy / f"{SUBJECT}{SUFFIX}", copy / f"mine{SUFFIX}")
     with pytest.raises(AlteredFileError, match="did not ship with Safelight"):
         open_shipped("mine", copy)
@@ -92,7 +92,7 @@ def test_a_file_that_the_manifest_lacks_is_refused(copy):
         shipped_cards(copy)
 
 
-def test_a_file_that_is_gone_is_missed(copy):
+def test_a_missing_shipped_file_is_reported(copy):
     (copy / f"{SUBJECT}{SUFFIX}").unlink()
     with pytest.raises(DecoderFileError, match=r"cannot be read.*reinstall"):
         open_shipped(SUBJECT, copy)
@@ -104,15 +104,15 @@ def test_nothing_is_opened_without_a_manifest(copy):
         shipped_cards(copy)
 
 
-def test_who_asks_to_be_told_of_refusals_gets_all_the_other_cards(copy):
+def test_with_a_callback_for_refused_files_the_other_cards_are_returned(copy):
     (copy / f"{SUBJECT}{SUFFIX}").write_bytes(b"")
-    told = []
-    cards = shipped_cards(copy, refused=told.append)
-    assert [type(error) for error in told] == [AlteredFileError]
+    errors = []
+    cards = shipped_cards(copy, refused=errors.append)
+    assert [type(error) for error in errors] == [AlteredFileError]
     assert {card.name for card in cards} == CARDS.keys() - {SUBJECT}
 
 
-def test_what_ships_without_being_a_decoder_is_not_listed_as_one(copy):
+def test_a_shipped_file_that_is_not_a_decoder_is_not_listed(copy):
     path = copy / f"latents{SUFFIX}"
     path.write_bytes(content := save({"latents": torch.zeros(1)}))
     digest = hashlib.sha256(content).hexdigest()
@@ -123,13 +123,13 @@ def test_what_ships_without_being_a_decoder_is_not_listed_as_one(copy):
 
 
 @pytest.mark.parametrize("name", ["nothing", "../weights/sd1-linear-comfyui", "", "."])
-def test_a_name_that_nothing_ships_under_is_answered_with_those_there_are(name):
+def test_the_error_for_an_unknown_shipped_decoder_lists_the_known_ones(name):
     with pytest.raises(UnknownDecoderError, match=SUBJECT):
         open_shipped(name)
 
 
 @pytest.mark.parametrize("name", CARDS)
-def test_every_shipped_decoder_opens_and_says_where_it_came_from(name):
+def test_each_shipped_decoder_opens_and_has_a_source(name):
     card = open_shipped(name).card
     assert card == CARDS[name]
     assert card.name == name
@@ -141,7 +141,7 @@ def test_every_shipped_decoder_opens_and_says_where_it_came_from(name):
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_every_table_names_a_commit_and_says_in_its_name_what_it_is(name):
+def test_each_table_has_a_source_commit_and_a_name_that_describes_it(name):
     card = CARDS[name]
     space, form, _ = name.split("-", 2)
     assert space == card.space
@@ -156,7 +156,7 @@ def test_no_two_tables_of_a_space_are_the_same():
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_table_gives_what_a_loop_over_its_published_numbers_gives(name):
+def test_a_table_decodes_like_a_loop_over_its_published_numbers(name):
     weight, bias = published(name)
     black, white = CARDS[name].settings["output_range"]
     latents = torch.randn(2, weight.shape[1], 3, 4, generator=torch.Generator().manual_seed(0))
@@ -168,7 +168,7 @@ def test_a_table_gives_what_a_loop_over_its_published_numbers_gives(name):
 
 
 @pytest.mark.parametrize("name", ANCHORS)
-def test_a_table_has_the_numbers_that_were_published(name):
+def test_a_table_has_the_published_numbers(name):
     channel, rgb, constant = ANCHORS[name]
     weight, bias = published(name)
     np.testing.assert_array_equal(weight[:, channel], np.float32(rgb))
@@ -194,13 +194,13 @@ def test_the_default_among_measured_tables_is_no_worse_than_any_of_them(space):
     assert CARDS[name].metrics["psnr_latent_db"] >= max(scores.values())
 
 
-def test_the_readme_tells_of_every_decoder():
+def test_the_readme_lists_each_decoder():
     text = (WEIGHTS / "README.md").read_text()
     assert [name for name in CARDS if f"`{name}`" not in text] == []
 
 
 def published(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The file's own numbers, read without our code: `[3, C]` and `[3]`, zeros where there is no constant."""
+    """Reads the numbers of a file without our code: `[3, C]` and `[3]`, zeros for a file without a constant."""
     with safe_open(WEIGHTS / f"{name}{SUFFIX}", framework="np") as file:
         weight = file.get_tensor("weight")[:, :, 0, 0]
         return weight, file.get_tensor("bias") if "bias" in set(file.keys()) else np.zeros(3, np.float32)

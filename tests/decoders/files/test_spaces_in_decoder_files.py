@@ -1,4 +1,4 @@
-"""A decoder file may bring the row of its latent space: what is read again, what is refused."""
+"""Tests rows of latent spaces in decoder files: which are read back, and which are refused."""
 
 import json
 from dataclasses import replace
@@ -31,7 +31,7 @@ ROW = LatentSpace(
 
 
 def write(path, row, **metadata):
-    """A file as somebody else's program might write it; `row` is JSON, or a text as it is."""
+    """Writes a file as another program might do; `row` is data for JSON, or JSON text."""
     fields = {
         "format": DECODER_FORMAT,
         "name": "made-up",
@@ -47,7 +47,7 @@ def write(path, row, **metadata):
 
 
 @pytest.mark.parametrize("row", [ROW, *SPACES], ids=lambda row: row.name)
-def test_a_row_is_read_as_it_was_written(tmp_path, row):
+def test_a_space_row_survives_writing_and_reading(tmp_path, row):
     path = tmp_path / "a.safetensors"
     settings = {"channels": row.channels}
     state = {"weight": torch.zeros(3, row.channels, 1, 1), "bias": torch.zeros(3)}
@@ -58,7 +58,7 @@ def test_a_row_is_read_as_it_was_written(tmp_path, row):
     assert hash(read_card(path).latent_space) == hash(row)
 
 
-def test_a_file_without_a_row_has_none(tmp_path):
+def test_a_file_without_a_space_row_has_none(tmp_path):
     write_decoder(
         tmp_path / "a.safetensors",
         replace(read_card(write(tmp_path / "b.safetensors", ROW.facts())), latent_space=None),
@@ -67,7 +67,7 @@ def test_a_file_without_a_row_has_none(tmp_path):
     assert read_card(tmp_path / "a.safetensors").latent_space is None
 
 
-def test_the_facts_of_a_row_are_what_somebody_would_type():
+def test_the_facts_of_a_row_have_no_default_values():
     assert LatentSpace(name="x", title="X", channels=4, source="here").facts() == {
         "name": "x",
         "title": "X",
@@ -94,7 +94,8 @@ HOSTILE = {
     "invokeai": ["flux", [None]],
     "diffusers": [{}, [{}]],
     "files": ["tae", [""], [7], 7],
-    "colour": ["red"],
+    "color": ["red"],
+    "hosts": [{}, {"comfyui": ["MyFormat"]}, ["MyFormat"], 7, None],
     "__class__": ["x"],
     "self": [1],
 }
@@ -102,7 +103,7 @@ CASES = [(field, value) for field, values in HOSTILE.items() for value in values
 
 
 @pytest.mark.parametrize(("field", "value"), CASES, ids=lambda part: repr(part)[:30])
-def test_a_hostile_row_is_refused_by_name_and_costs_nobody_anything(tmp_path, field, value):
+def test_a_hostile_space_row_is_refused_with_the_file_name_and_changes_nothing_else(tmp_path, field, value):
     facts = ROW.facts() | {field: value}
     changed = {"space": str(value)} if field == "name" else {}
     path = write(tmp_path / "a.safetensors", facts, **changed)
@@ -116,40 +117,40 @@ def test_a_hostile_row_is_refused_by_name_and_costs_nobody_anything(tmp_path, fi
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "7", "[]", '"row"', "[[1]]", "[" * 100_000, "{}"])
-def test_a_row_that_is_no_row_is_refused(tmp_path, text):
+def test_an_invalid_row_is_refused(tmp_path, text):
     with pytest.raises(DecoderFileError, match="the card in its metadata cannot be read"):
         read_card(write(tmp_path / "a.safetensors", text))
 
 
 @pytest.mark.parametrize("missing", ["name", "title", "channels", "source"])
-def test_a_row_that_lacks_something_is_refused(tmp_path, missing):
+def test_a_row_with_a_missing_key_is_refused(tmp_path, missing):
     facts = {key: value for key, value in ROW.facts().items() if key != missing}
     with pytest.raises(DecoderFileError, match=missing):
         read_card(write(tmp_path / "a.safetensors", facts))
 
 
-def test_a_row_of_another_space_than_the_decoder_s_is_refused(tmp_path):
+def test_a_row_with_another_name_than_the_decoder_s_space_is_refused(tmp_path):
     with pytest.raises(DecoderFileError, match="its space is sd1, but it contains the row of mine"):
         read_card(write(tmp_path / "a.safetensors", ROW.facts(), space="sd1"))
 
 
 @pytest.mark.parametrize("read", [read_card, read_decoder])
-def test_a_row_of_other_channels_than_the_decoder_s_is_refused(tmp_path, read):
+def test_a_row_with_other_channels_than_the_decoder_is_refused(tmp_path, read):
     facts = replace(ROW, channels=16, mean=None, std=None).facts()
     with pytest.raises(DecoderFileError, match="decodes 4 channels, but contains the row of a space of 16"):
         read(write(tmp_path / "a.safetensors", facts))
 
 
-def test_a_structure_nested_beyond_reason_is_refused(tmp_path):
+def test_a_structure_with_too_many_levels_is_refused(tmp_path):
     deep = json.dumps({"judged_on": json.loads("[" * 500 + "]" * 500)})
     with pytest.raises(DecoderFileError, match="at most 8 levels"):
         read_card(write(tmp_path / "a.safetensors", ROW.facts(), metrics=deep))
 
 
-def test_somebody_s_file_serves_a_format_that_nobody_knew(tmp_path):
+def test_a_file_with_a_space_row_decodes_an_unknown_format(tmp_path):
     write(tmp_path / "a.safetensors", ROW.facts())
     catalogue = Catalogue([tmp_path])
-    told = Evidence(host="comfyui", format_name="MyFormat", channels=4, scale=0.7, shift=-0.25)
-    space = identify(told, catalogue.spaces())
+    evidence = Evidence(host="comfyui", format_name="MyFormat", channels=4, scale=0.7, shift=-0.25)
+    space = identify(evidence, catalogue.spaces())
     assert space == ROW
     assert catalogue.candidates(space)[0].open().decode(torch.zeros(1, 4, 2, 2)).shape == (1, 3, 2, 2)

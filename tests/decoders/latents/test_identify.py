@@ -1,4 +1,4 @@
-"""Identification: from what a host says of its latents to a space, without guessing."""
+"""Tests how facts from a host identify a latent space, without guesses."""
 
 import pytest
 from safelight.decoders.latents.identify import UNKNOWN, Evidence, contradictions, identify
@@ -22,19 +22,19 @@ def diffusers(name, **more):
 
 
 @pytest.mark.parametrize(("format_name", "expected"), COMFYUI)
-def test_comfyuis_name_alone_decides(format_name, expected):
+def test_the_comfyui_name_alone_decides(format_name, expected):
     assert comfyui(format_name).name == expected
 
 
 @pytest.mark.parametrize(("format_name", "expected"), COMFYUI)
-def test_comfyuis_name_decides_with_the_numbers_that_go_with_it(format_name, expected):
+def test_the_comfyui_name_decides_together_with_its_numbers(format_name, expected):
     space = SPACES[expected]
     found = comfyui(format_name, channels=space.packed_channels, dims=2, scale=space.scale, downscale=8)
     assert found.name == expected
 
 
 @pytest.mark.parametrize(("base", "expected"), INVOKEAI)
-def test_invokeais_base_alone_decides(base, expected):
+def test_the_invokeai_base_model_alone_decides(base, expected):
     assert identify(Evidence(host="invokeai", format_name=base), SPACES).name == expected
 
 
@@ -44,7 +44,7 @@ def test_channels_decide_which_wan_invokeai_means(channels, expected):
 
 
 @pytest.mark.parametrize("channels", [32, 128])
-def test_flux2_is_itself_packed_and_unpacked(channels):
+def test_flux2_is_identified_packed_and_unpacked(channels):
     assert identify(Evidence(host="invokeai", format_name="flux2", channels=channels), SPACES).name == "flux2"
     assert comfyui("Flux2", channels=channels).name == "flux2"
 
@@ -77,15 +77,15 @@ def test_the_scale_decides_which_cogvideox(scale, expected):
         ("AutoencoderKL:CogView4", "cogview4"),
     ],
 )
-def test_a_pipelines_name_decides_where_a_class_and_its_numbers_do_not(format_name, expected):
+def test_the_pipeline_name_decides_if_class_and_numbers_do_not(format_name, expected):
     assert diffusers(format_name).name == expected
 
 
-def test_a_scale_that_went_through_single_precision_is_the_same_scale():
+def test_a_scale_rounded_to_single_precision_is_the_same_scale():
     assert diffusers("AutoencoderKL", channels=4, scale=0.18215000629425049).name == "sd1"
 
 
-def test_another_hosts_name_is_no_name():
+def test_the_name_of_another_host_identifies_nothing():
     assert identify(Evidence(host="invokeai", format_name="Flux", channels=16), SPACES).name == UNKNOWN
 
 
@@ -104,17 +104,17 @@ def test_a_known_name_with_another_scale_and_shift_is_a_contradiction():
         comfyui("Flux", channels=16, scale=1.5305, shift=0.0609)
 
 
-def test_packed_and_unpacked_channels_are_both_told():
+def test_a_contradiction_names_packed_and_unpacked_channels():
     with pytest.raises(ContradictionError, match=r"flux2: channels 16 instead of 32 or 128"):
         comfyui("Flux2", channels=16)
 
 
-def test_every_row_of_a_shared_name_is_told():
+def test_each_row_with_a_shared_name_is_reported():
     with pytest.raises(ContradictionError, match=r"wan21: channels 20 instead of 16; wan22: channels 20 instead of 48"):
         identify(Evidence(host="invokeai", format_name="wan", channels=20), SPACES)
 
 
-def test_a_contradiction_is_reported_with_the_whole_record():
+def test_a_contradiction_is_reported_with_all_the_evidence():
     evidence = Evidence(
         host="comfyui",
         format_name="SD15",
@@ -132,30 +132,30 @@ def test_a_contradiction_is_reported_with_the_whole_record():
     assert repr(evidence) in str(caught.value)
 
 
-def test_what_a_host_does_not_know_contradicts_nothing():
+def test_a_missing_fact_contradicts_nothing():
     assert contradictions(Evidence(host="comfyui"), SPACES["flux2"]) == []
 
 
 # Without a name
 
 
-def test_a_scale_that_only_one_space_has_finds_it_under_any_name():
+def test_a_scale_of_only_one_space_identifies_it_under_any_name():
     assert comfyui("MyFormat", channels=16, scale=0.3611, shift=0.1159).name == "flux1"
     assert identify(Evidence(host="comfyui", scale=0.13025), SPACES).name == "sdxl"
 
 
-def test_a_scale_of_other_channels_finds_nothing():
+def test_a_known_scale_with_other_channels_identifies_nothing():
     assert comfyui("MyFormat", channels=64, scale=0.3611).name == UNKNOWN
 
 
-def test_a_scale_that_two_spaces_have_finds_neither_unless_channels_decide():
+def test_a_scale_of_two_spaces_identifies_neither_unless_channels_decide():
     assert comfyui("MyFormat", channels=32, scale=1.03682).name == UNKNOWN
     assert comfyui("MyFormat", channels=64, scale=1.03682).name == "hunyuan_image21_refiner"
 
 
 @pytest.mark.parametrize("scale", [None, 1.0])
 @pytest.mark.parametrize("channels", [4, 16, 48, 128])
-def test_channels_alone_are_no_evidence(channels, scale):
+def test_channels_alone_identify_nothing(channels, scale):
     assert comfyui("MyFormat", channels=channels, scale=scale).name == UNKNOWN
 
 
@@ -163,11 +163,11 @@ def test_channels_alone_are_no_evidence(channels, scale):
     ("format_name", "numbers"),
     [("AutoencoderKL", {"channels": 16}), ("AutoencoderKLWan", {}), ("AutoencoderOobleck", {"channels": 64})],
 )
-def test_a_shared_class_whose_numbers_do_not_decide_is_unknown_rather_than_the_first_that_fits(format_name, numbers):
+def test_a_shared_class_whose_numbers_do_not_decide_is_unknown(format_name, numbers):
     assert diffusers(format_name, **numbers).name == UNKNOWN
 
 
-def test_an_unknown_format_has_the_hosts_numbers():
+def test_the_space_of_an_unknown_format_has_the_numbers_of_the_host():
     space = comfyui("MyFormat", channels=24, dims=3, scale=0.9, shift=0.25, downscale=16)
     assert (space.name, space.title) == (UNKNOWN, "unknown (MyFormat)")
     assert (space.channels, space.dims, space.scale, space.shift, space.downscale) == (24, 3, 0.9, 0.25, 16)
@@ -180,7 +180,7 @@ def test_an_unknown_format_of_one_dimension_is_a_sequence():
     assert (space.dims, space.layout) == (AUDIO, "sequence")
 
 
-def test_nothing_known_at_all_is_still_a_space():
+def test_evidence_without_facts_still_gives_a_space():
     space = identify(Evidence(host="diffusers"), SPACES)
     assert (space.name, space.title, space.channels) == (UNKNOWN, "unknown (unnamed)", 4)
 

@@ -1,4 +1,4 @@
-"""Every layout against a loop that moves one number at a time."""
+"""Compares each layout with a loop that moves one value at a time."""
 
 import itertools
 
@@ -11,11 +11,11 @@ C = 3
 
 
 def numbered(*shape):
-    """Every value differs, so that any two that are swapped show."""
+    """Returns a tensor of different values, so that each swap is detected."""
     return torch.arange(1.0, 1.0 + torch.Size(shape).numel()).reshape(shape)
 
 
-def test_plain_pictures_get_one_frame():
+def test_plain_images_get_one_frame():
     latents = numbered(2, C, 4, 5)
     out = LAYOUTS["plain"](latents, C)
     assert out.shape == (2, C, 1, 4, 5)
@@ -23,12 +23,12 @@ def test_plain_pictures_get_one_frame():
         assert out[b, c, 0, y, x] == latents[b, c, y, x]
 
 
-def test_plain_videos_stay_as_they_are():
+def test_plain_videos_stay_unchanged():
     latents = numbered(2, C, 4, 5, 6)
     assert torch.equal(LAYOUTS["plain"](latents, C), latents)
 
 
-def test_flux2_patches_are_unpacked_one_number_at_a_time():
+def test_flux2_patches_are_unpacked_like_a_loop_over_values():
     packed = numbered(2, C * 4, 3, 5)
     out = LAYOUTS["patched"](packed, C)
     assert out.shape == (2, C, 1, 6, 10)
@@ -36,28 +36,28 @@ def test_flux2_patches_are_unpacked_one_number_at_a_time():
         assert out[b, c, 0, y, x] == packed[b, c * 4 + (y % 2) * 2 + x % 2, y // 2, x // 2]
 
 
-def test_flux2_patches_are_unpacked_as_the_host_reshapes_them():
+def test_flux2_patches_are_unpacked_like_in_comfyui():
     t = numbered(2, 128, 3, 5)
     reshaped = t.reshape(2, 32, 2, 2, 3, 5).permute(0, 1, 4, 2, 5, 3).reshape(2, 32, 6, 10)
     assert torch.equal(LAYOUTS["patched"](t, 32)[:, :, 0], reshaped)
 
 
-def test_flux2_latents_that_are_unpacked_already_stay_so():
+def test_unpacked_flux2_latents_stay_unchanged():
     latents = numbered(2, C, 4, 5)
     assert torch.equal(LAYOUTS["patched"](latents, C)[:, :, 0], latents)
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 4])
-def test_the_refiner_holds_frame_2t_and_2t_plus_1_as_channels_and_the_first_frame_twice(pairs):
+def test_the_refiner_layout_has_two_frames_as_channels_and_the_first_frame_twice(pairs):
     packed = numbered(2, C * 2, pairs, 3, 4)
     out = LAYOUTS["frame_pairs"](packed, C)
     assert out.shape == (2, C, 2 * pairs - 1, 3, 4)
     for b, c, frame, y, x in itertools.product(range(2), range(C), range(2 * pairs - 1), range(3), range(4)):
-        held = frame + 1  # the first of all is left out
-        assert out[b, c, frame, y, x] == packed[b, (held % 2) * C + c, held // 2, y, x]
+        stored = frame + 1  # the first one is a duplicate
+        assert out[b, c, frame, y, x] == packed[b, (stored % 2) * C + c, stored // 2, y, x]
 
 
-def test_the_refiner_gives_back_the_frames_that_the_host_paired():
+def test_the_refiner_layout_undoes_the_pairing_of_the_host():
     frames = numbered(1, C, 5, 2, 3)
     twice = [0, 0, 1, 2, 3, 4]
     paired = torch.stack(
@@ -66,7 +66,7 @@ def test_the_refiner_gives_back_the_frames_that_the_host_paired():
     assert torch.equal(LAYOUTS["frame_pairs"](paired, C), frames)
 
 
-def test_the_refiners_own_frames_stay_as_they_are():
+def test_unpaired_refiner_frames_stay_unchanged():
     frames = numbered(1, C, 5, 2, 3)
     assert torch.equal(LAYOUTS["frame_pairs"](frames, C), frames)
 
@@ -79,7 +79,7 @@ def test_a_sequence_runs_along_the_width():
         assert out[b, c, 0, 0, i] == latents[b, c, i]
 
 
-def test_every_band_of_every_channel_is_a_row():
+def test_each_band_of_each_channel_is_a_row():
     latents = numbered(2, C, 4, 7)
     out = LAYOUTS["bands"](latents, C)
     assert out.shape == (2, C * 4, 1, 1, 7)
@@ -96,14 +96,14 @@ def test_tokens_run_along_the_width():
     assert torch.equal(LAYOUTS["tokens"](latents[0], C), out[:1])
 
 
-def test_tokens_padded_to_a_picture_are_the_same_tokens():
+def test_tokens_padded_to_an_image_are_the_same_tokens():
     latents = numbered(2, 7, C)
     padded = torch.stack([item.T for item in latents])[..., None]
     assert padded.shape == (2, C, 7, 1)
     assert torch.equal(LAYOUTS["tokens"](padded, C), LAYOUTS["tokens"](latents, C))
 
 
-def test_a_coarse_grid_becomes_a_row_of_its_cells():
+def test_a_coarse_grid_is_flattened_to_a_row_of_cells():
     grid = numbered(1, C, 2, 3, 4)
     out = LAYOUTS["tokens"](grid, C)
     assert out.shape == (1, C, 1, 1, 24)
@@ -122,12 +122,12 @@ ACCEPTED = {
 ALL_ACCEPTED = [(name, shape) for name, shapes in ACCEPTED.items() for shape in shapes]
 
 
-def test_this_file_tries_every_layout():
+def test_each_layout_is_tested_here():
     assert ACCEPTED.keys() == LAYOUTS.keys()
 
 
 @pytest.mark.parametrize(("name", "shape"), ALL_ACCEPTED)
-def test_a_layout_never_writes_to_what_it_was_given(name, shape):
+def test_a_layout_never_writes_to_its_input(name, shape):
     latents = numbered(*shape)
     before, version = latents.clone(), latents._version
     LAYOUTS[name](latents, C)
@@ -144,14 +144,14 @@ def test_a_layout_keeps_the_type_and_the_order_of_the_batch(name, shape):
 
 
 @pytest.mark.parametrize(("name", "shape"), [(n, s) for n, s in ALL_ACCEPTED if (n, s[1]) != ("patched", C * 4)])
-def test_a_layout_copies_only_where_numbers_have_to_move(name, shape):
+def test_a_layout_copies_only_if_values_change_their_order(name, shape):
     latents = numbered(*shape)
     shares = LAYOUTS[name](latents, C).untyped_storage().data_ptr() == latents.untyped_storage().data_ptr()
     assert shares == ((name, shape[1]) != ("frame_pairs", C * 2))
 
 
 @pytest.mark.parametrize(("name", "shape"), ALL_ACCEPTED)
-def test_other_channels_are_refused_with_the_shape_that_came(name, shape):
+def test_the_error_for_other_channels_has_the_given_shape(name, shape):
     with pytest.raises(LatentsError, match=rf"expected \[.*\] with C = 5, got \[{', '.join(map(str, shape))}\]$"):
         LAYOUTS[name](numbered(*shape), 5)
 
@@ -164,7 +164,7 @@ def test_too_few_or_too_many_axes_are_refused(name, shape):
 
 
 @pytest.mark.parametrize(("name", "shape"), ALL_ACCEPTED)
-def test_a_tensor_without_any_number_is_refused(name, shape):
+def test_an_empty_tensor_is_refused(name, shape):
     axis = next(i for i, size in enumerate(shape) if size not in (C, C * 4, C * 2))
     empty = torch.zeros(*shape[:axis], 0, *shape[axis + 1 :])
     with pytest.raises(LatentsError, match=r"expected \[.*\] with C = 3, got \[.*\b0\b.*\]"):

@@ -1,4 +1,4 @@
-"""Latent spaces: what a row says, the table of them all, and the way between a VAE's values and a sampler's."""
+"""Tests the rows of latent spaces, the table, and the conversion between the VAE's values and model space."""
 
 import importlib
 import importlib.metadata
@@ -27,26 +27,26 @@ def row(**changes):
 # A row
 
 
-def test_a_row_without_a_source_does_not_construct():
+def test_a_row_without_a_source_is_refused():
     with pytest.raises(ValueError, match="latent space 'x' needs a source"):
         row(source="")
     with pytest.raises(TypeError, match="source"):
         LatentSpace(name="x", title="X", channels=4)
 
 
-def test_a_row_with_a_layout_that_does_not_exist_does_not_construct():
+def test_a_row_with_an_unknown_layout_is_refused():
     with pytest.raises(ValueError, match=r"expected a layout among plain, patched, .*, got 'heap'"):
         row(layout="heap")
 
 
 @pytest.mark.parametrize("name", ["mean", "std"])
-def test_a_row_whose_means_do_not_match_its_channels_does_not_construct(name):
+def test_a_row_whose_mean_or_std_does_not_match_its_channels_is_refused(name):
     with pytest.raises(ValueError, match=f"{name} has 3 values for 4 channels"):
         row(**{name: (1.0, 2.0, 3.0)})
 
 
 @pytest.mark.parametrize("fps", [0, -24, math.inf, math.nan, 1e9, "24"])
-def test_a_row_with_a_frame_rate_that_is_none_does_not_construct(fps):
+def test_a_row_with_an_invalid_frame_rate_is_refused(fps):
     with pytest.raises(ValueError, match="expected fps above 0 up to 1000"):
         row(fps=fps)
 
@@ -61,11 +61,11 @@ def test_a_row_cannot_be_changed():
         row().scale = 2.0
 
 
-# Model space and the VAE's own
+# Model space and the VAE's values
 
 
 @ALL
-def test_model_space_is_the_plain_formula(space):
+def test_model_space_follows_the_formula(space):
     latents = vae_latents(space)
     model = space.to_model(latents)
     for c in range(space.channels):
@@ -83,7 +83,7 @@ def test_to_vae_undoes_to_model(space):
 
 
 @ALL
-def test_neither_way_writes_to_its_input(space):
+def test_conversions_do_not_write_to_their_input(space):
     latents = vae_latents(space)
     before, version = latents.clone(), latents._version
     space.to_model(latents)
@@ -97,11 +97,11 @@ def test_half_precision_stays_half_precision():
     assert SPACES["wan21"].to_model(latents).dtype == torch.bfloat16
 
 
-# What a sampler holds
+# The sampler's tensor
 
 
 def sampled(space):
-    """A tensor of the shape that a sampler holds in this space."""
+    """Returns a tensor with the shape of the sampler's tensor in this space."""
     c = space.packed_channels
     return torch.randn(
         {
@@ -116,7 +116,7 @@ def sampled(space):
 
 
 @ALL
-def test_what_a_sampler_holds_unpacks_to_five_axes(space):
+def test_a_sampler_tensor_unpacks_to_five_axes(space):
     bands = 16 if space.layout == "bands" else 1
     out = space.unpack(sampled(space))
     assert out.ndim == 5
@@ -128,7 +128,7 @@ def test_what_a_sampler_holds_unpacks_to_five_axes(space):
 
 
 @ALL
-def test_a_tensor_of_another_space_is_refused_by_name(space):
+def test_the_error_for_a_tensor_of_another_space_names_the_space(space):
     wrong = torch.zeros(
         *(5 if size in (space.channels, space.packed_channels) else size for size in sampled(space).shape)
     )
@@ -138,12 +138,12 @@ def test_a_tensor_of_another_space_is_refused_by_name(space):
         space.unpack(wrong)
 
 
-def test_the_refusal_names_the_space_by_title_and_name():
+def test_the_error_has_the_title_and_the_name_of_the_space():
     with pytest.raises(LatentsError, match=r"latents of FLUX\.2 \(flux2\): expected .* C = 32, got \[1, 16, 8, 8\]\."):
         SPACES["flux2"].unpack(torch.zeros(1, 16, 8, 8))
 
 
-def test_flux2_is_taken_packed_and_unpacked():
+def test_flux2_unpacks_packed_and_unpacked_latents():
     packed = torch.randn(1, 128, 4, 4)
     unpacked = torch.nn.functional.pixel_shuffle(packed, 2)
     assert torch.equal(SPACES["flux2"].unpack(packed), SPACES["flux2"].unpack(unpacked))
@@ -166,7 +166,7 @@ def test_the_names_that_users_type_exist(name):
     assert SPACES[name].name == name
 
 
-def test_a_name_that_does_not_exist_is_answered_with_those_that_do():
+def test_the_error_for_an_unknown_space_lists_the_known_ones():
     with pytest.raises(UnknownSpaceError, match=r"no latent space is named 'sd9'; there are: sd1, sdxl") as caught:
         SPACES["sd9"]
     assert isinstance(caught.value, SpaceError)
@@ -183,7 +183,7 @@ def test_no_two_rows_share_a_title():
 
 
 @ALL
-def test_a_row_makes_sense(space):
+def test_a_row_is_consistent(space):
     assert space.name == space.name.lower()
     assert space.channels > 0
     assert space.dims in (AUDIO, IMAGE, VIDEO)
@@ -213,19 +213,19 @@ def test_packed_channels_follow_from_the_layout(space):
     if times:
         assert space.packed == space.channels * times
     elif space.packed:
-        assert space.name == "minimax_h3"  # video and audio travel together, the audio is wider
+        assert space.name == "minimax_h3"  # video and audio share a tensor, and audio has more channels
 
 
-def test_every_layout_is_needed():
+def test_each_layout_is_used():
     assert {space.layout for space in SPACES} == LAYOUTS.keys()
 
 
-def test_all_latent_formats_of_comfyui_are_named_once():
+def test_each_latent_format_of_comfyui_is_named_once():
     names = [name for space in SPACES for name in space.hosts.get("comfyui", ())]
     assert len(names) == len(set(names)) == 41
 
 
-def test_every_base_of_invokeai_that_shows_latents_is_named():
+def test_each_base_model_of_invokeai_with_previews_is_named():
     bases = {
         "sd-1": "sd1",
         "sd-2": "sd1",
@@ -246,13 +246,13 @@ def test_every_base_of_invokeai_that_shows_latents_is_named():
     assert [space.name for space in SPACES if "wan" in space.hosts.get("invokeai", ())] == ["wan21", "wan22"]
 
 
-def test_no_two_spaces_claim_a_file_name():
+def test_no_two_spaces_share_a_file_name():
     names = [(name, space.name) for space in SPACES for name in space.files]
     for name, owner in names:
         assert [other for start, other in names if name.startswith(start)] == [owner]
 
 
-# diffusers' own defaults
+# Defaults of diffusers
 
 
 def defaults_of(class_name):

@@ -1,4 +1,4 @@
-"""The small convolutions against the same sentence in plain torch, with the border repeated by hand."""
+"""Compares the small convolutions with the same formula in plain torch, with borders replicated by hand."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def latents_of(channels, size=(5, 7)):
 
 
 def plain(x, weight, bias):
-    """A convolution whose border is repeated, tap by tap."""
+    """Computes a convolution with replicated borders, tap by tap."""
     reach = weight.shape[-1] // 2
     rows = torch.arange(-reach, x.shape[2] + reach).clamp(0, x.shape[2] - 1)
     columns = torch.arange(-reach, x.shape[3] + reach).clamp(0, x.shape[3] - 1)
@@ -44,7 +44,7 @@ def reference(state, latents, layers, subpixel):
         x = x + y if i > 0 and weight.shape[0] == weight.shape[1] else y
     z = plain(latents, state["linear.weight"], state["linear.bias"]) + plain(x, state["out.weight"], state["out.bias"])
     b, _, h, w = z.shape
-    z = z.reshape(b, 3, subpixel, subpixel, h, w)  # colour, row in the pixel, column in the pixel
+    z = z.reshape(b, 3, subpixel, subpixel, h, w)  # color, row in the pixel, column in the pixel
     return z.permute(0, 1, 4, 2, 5, 3).reshape(b, 3, h * subpixel, w * subpixel)
 
 
@@ -61,7 +61,7 @@ def reference(state, latents, layers, subpixel):
         (4, (6, 6), 5, 4, True),
     ],
 )
-def test_it_is_its_sentence(channels, widths, kernel, subpixel, overall):
+def test_the_net_equals_its_formula(channels, widths, kernel, subpixel, overall):
     net = drawn(channels, widths, kernel=kernel, subpixel=subpixel, overall=overall)
     latents = latents_of(channels)
     with torch.no_grad():
@@ -72,7 +72,7 @@ def test_it_is_its_sentence(channels, widths, kernel, subpixel, overall):
     assert net.scale == subpixel
 
 
-def test_without_the_other_path_it_is_an_affine_map_of_the_neighbourhood():
+def test_the_linear_path_alone_is_an_affine_map_of_the_neighborhood():
     net = drawn(4, (6, 6), subpixel=2)
     torch.nn.init.zeros_(net.out.weight)
     torch.nn.init.zeros_(net.out.bias)
@@ -83,7 +83,7 @@ def test_without_the_other_path_it_is_an_affine_map_of_the_neighbourhood():
         torch.testing.assert_close(net(latents), affine(latents), rtol=1e-5, atol=1e-6)
 
 
-def test_the_linear_path_may_reach_less_far():
+def test_the_linear_path_may_have_a_smaller_kernel():
     net = drawn(4, (6, 6), linear_kernel=1, overall=True)
     torch.nn.init.zeros_(net.out.weight)
     latents = latents_of(4)
@@ -93,35 +93,35 @@ def test_the_linear_path_may_reach_less_far():
         torch.testing.assert_close(net(latents), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_first_layer_takes_the_latents_place_even_where_it_is_as_wide():
+def test_the_first_layer_is_never_residual():
     net = drawn(4, (4,))
     for parameters in (net.hidden.parameters(), net.linear.parameters()):
         for parameter in parameters:
             torch.nn.init.zeros_(parameter)
-    with torch.no_grad():  # silu(0) is 0: the latents do not get around the first layer
+    with torch.no_grad():  # silu(0) is 0, so the latents do not bypass the first layer
         expected = net.out.bias[None, :, None, None].expand(2, 3, 5, 7)
         torch.testing.assert_close(net(latents_of(4)), expected)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3)])
-def test_latents_smaller_than_its_kernel_are_decoded(size):
+def test_latents_smaller_than_the_kernel_are_decoded(size):
     net = drawn(4, (6, 6), subpixel=2)
     with torch.no_grad():
         assert net(latents_of(4, size)).shape == (2, 3, 2 * size[0], 2 * size[1])
 
 
-def test_one_colour_all_over_stays_one_colour_up_to_the_border():
+def test_a_uniform_image_stays_uniform_up_to_the_border():
     rgb = drawn(4, (6, 6))(torch.full((1, 4, 9, 9), 0.7)).detach()
     torch.testing.assert_close(rgb, rgb[:, :, :1, :1].expand_as(rgb))
 
 
-def test_a_file_from_before_there_was_an_overall_view_is_read_as_ever():
+def test_a_file_without_overall_weights_can_still_be_read():
     assert not [key for key in drawn(4, (6, 6)).state_dict() if "overall" in key]
-    assert drawn(4, (6, 6), overall=True).cost == drawn(4, (6, 6)).cost  # it is paid once for a picture
+    assert drawn(4, (6, 6), overall=True).cost == drawn(4, (6, 6)).cost  # it is computed once per image
 
 
 @pytest.mark.parametrize("overall", [False, True])
-def test_far_away_latents_matter_only_to_an_overall_view(overall):
+def test_distant_latents_matter_only_with_overall(overall):
     net = drawn(4, (6, 6), overall=overall)
     near = latents_of(4, size=(8, 40))
     far = near.clone()
@@ -148,12 +148,12 @@ def test_far_away_latents_matter_only_to_an_overall_view(overall):
     ],
     ids=str,
 )
-def test_settings_that_make_no_sense_are_refused(settings, message):
+def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Conv(**({"channels": 4, "widths": (8,)} | settings))
 
 
-def test_a_file_gives_what_was_written(tmp_path):
+def test_a_written_file_decodes_like_the_net(tmp_path):
     net = drawn(4, (6, 6), subpixel=2)
     card = Card(
         name="c", space="sd1", kind="conv", settings={"channels": 4, "widths": (6, 6), "subpixel": 2}, source="a test"
@@ -167,7 +167,7 @@ def test_a_file_gives_what_was_written(tmp_path):
         assert torch.equal(decoder.decode(latents), net(latents).clamp(0, 1))
 
 
-def test_reading_it_leaves_the_global_random_state_alone(tmp_path):
+def test_reading_does_not_change_the_global_random_state(tmp_path):
     card = Card(name="c", space="sd1", kind="conv", settings={"channels": 4, "widths": (6,)}, source="a test")
     write_decoder(tmp_path / "c.safetensors", card, drawn(4, (6,)).state_dict())
     before = torch.get_rng_state()
@@ -175,6 +175,6 @@ def test_reading_it_leaves_the_global_random_state_alone(tmp_path):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_no_output_range_is_taken():
+def test_an_output_range_is_refused():
     with pytest.raises(ValueError, match="expected no output_range"):
         drawn(4, (6,)).rescale(-1, 1)

@@ -1,4 +1,4 @@
-"""A decoder's cost against PyTorch's own count of what it computes."""
+"""Compares the cost of a decoder with PyTorch's count of its operations."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from safelight.decoders.nets.registry import KINDS
 from torch.utils.flop_counter import FlopCounterMode
 
 SIDE = 8
-# What multiplies weights; other kinds have products of other things besides.
+# Operations that multiply weights. Other operations of these kinds multiply other values.
 PRODUCTS = dict.fromkeys(KINDS, ("convolution",)) | {"polynomial": ("convolution", "mm")}
 
 EXACT = [
@@ -32,8 +32,8 @@ EXACT = [
 ]
 
 
-def made(kind, settings):
-    """The net, and what PyTorch counts for each pixel of latents of `SIDE`."""
+def net_and_count(kind, settings):
+    """Returns the net, and the multiplications per latent pixel that PyTorch counts for latents of `SIDE`."""
     with torch.device("meta"):
         shapes = {key: value.shape for key, value in KINDS[kind](**settings).state_dict().items()}
     net = build(kind, settings, {key: torch.zeros(shape) for key, shape in shapes.items()})
@@ -48,28 +48,28 @@ def made(kind, settings):
 
 
 @pytest.mark.parametrize(("kind", "settings"), EXACT, ids=str)
-def test_the_cost_is_what_its_convolutions_multiply(kind, settings):
-    net, counted = made(kind, settings)
+def test_the_cost_equals_the_multiplications_of_the_convolutions(kind, settings):
+    net, counted = net_and_count(kind, settings)
     assert net.cost == counted
 
 
-def test_a_quadratic_of_each_pixel_costs_what_its_formula_does_though_it_is_computed_otherwise():
-    net, counted = made("polynomial", {"channels": 32, "degree": 2})
+def test_the_cost_of_a_quadratic_follows_its_formula_although_it_is_computed_differently():
+    net, counted = net_and_count("polynomial", {"channels": 32, "degree": 2})
     assert net.cost == 3 * (32 + 32 * 33 // 2)
     assert net.cost <= counted + 3 * 32 <= 2 * net.cost
 
 
-def test_the_margins_of_approx_are_not_counted():
-    net, counted = made("approx", {"channels": 4})
-    assert net.cost < counted  # it also computes around the picture
+def test_the_cost_of_approx_ignores_its_padding():
+    net, counted = net_and_count("approx", {"channels": 4})
+    assert net.cost < counted  # it also computes the padding around the image
     large = SIDE * 2 + 2 * 11
     assert counted < net.cost * (large / (SIDE * 2)) ** 2
 
 
 @pytest.mark.parametrize("wide", [False, True])
-def test_a_decoder_that_knows_time_is_counted_for_each_latent_frame(wide):
+def test_the_cost_of_a_video_decoder_is_per_latent_frame(wide):
     settings = {"channels": 4, "widths": [8, 8, 6, 4], "strides": [1, 2, 2], "patch": 1, "wide": wide}
-    net, _ = made("tiny_video", settings)
+    net, _ = net_and_count("tiny_video", settings)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         list(net.frames(torch.zeros(1, 4, 3, SIDE, SIDE)))
@@ -77,5 +77,5 @@ def test_a_decoder_that_knows_time_is_counted_for_each_latent_frame(wide):
     assert convolutions == net.cost
 
 
-def test_every_kind_is_counted():
+def test_the_cost_of_each_kind_is_tested():
     assert {kind for kind, _ in EXACT} | {"approx", "tiny_video"} == KINDS.keys()

@@ -1,4 +1,4 @@
-"""The per-pixel network against `nn.Linear` over channels-last pixels, as it was published."""
+"""Compares the per-pixel network with the published one: `nn.Linear` over channels-last pixels."""
 
 import pytest
 import torch
@@ -10,14 +10,14 @@ from torch import nn
 
 
 class Published(nn.Module):
-    """Linear layers over the last axis, with the key names of the published files; hidden ones are every second."""
+    """Linear layers over the last axis with the published keys; each second hidden layer is an activation."""
 
-    def __init__(self, channels=4, width=12, hidden=1, colours=3):
+    def __init__(self, channels=4, width=12, hidden=1, colors=3):
         super().__init__()
         self.in_proj = nn.Linear(channels, width)
         pairs = ((nn.Linear(width, width), nn.SiLU()) for _ in range(hidden))
         self.hidden_layers = nn.Sequential(*(layer for pair in pairs for layer in pair))
-        self.out_proj = nn.Linear(width, colours)
+        self.out_proj = nn.Linear(width, colors)
 
     def forward(self, latents):
         x = nn.functional.silu(self.in_proj(latents.permute(0, 2, 3, 1)))
@@ -34,7 +34,7 @@ def published(seed=0, **kwargs):
 @pytest.mark.parametrize(
     ("channels", "width", "hidden"), [(4, 12, 1), (4, 12, 0), (4, 24, 2), (16, 64, 3), (4, 8, 11)], ids=str
 )
-def test_a_published_file_gives_what_its_linear_layers_give(tmp_path, channels, width, hidden, suffix):
+def test_a_published_file_decodes_like_its_linear_layers(tmp_path, channels, width, hidden, suffix):
     reference = published(channels=channels, width=width, hidden=hidden)
     path = tmp_path / f"anything{suffix}"
     (save_file if suffix == ".safetensors" else torch.save)(reference.state_dict(), path)
@@ -50,14 +50,14 @@ def test_a_published_file_gives_what_its_linear_layers_give(tmp_path, channels, 
     assert "Birch-san" in decoder.card.source
 
 
-def test_an_encoder_of_the_same_layout_is_refused(tmp_path):
-    torch.save(published(channels=3, colours=4).state_dict(), tmp_path / "decoder.pt")
+def test_an_encoder_with_the_same_layout_is_refused(tmp_path):
+    torch.save(published(channels=3, colors=4).state_dict(), tmp_path / "decoder.pt")
     with pytest.raises(DecoderFileError, match=r"3 for RGB, got \(3, 12, 12, 4\)"):
         read_decoder(tmp_path / "decoder.pt")
 
 
 @pytest.mark.parametrize("widths", [(), (3,), (4, 12), (4, 12, 4)], ids=str)
-def test_widths_that_make_no_picture_are_refused(widths):
+def test_widths_that_do_not_end_in_rgb_are_refused(widths):
     with pytest.raises(ValueError, match="3 for RGB, got"):
         Mlp(widths)
 

@@ -1,4 +1,4 @@
-"""Principal components: three regions look different, the picture holds still, nothing stops it."""
+"""Tests principal components: different regions differ, the image is stable over steps, and no input fails."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def rms(x):
 
 
 def waves(amplitudes, channels=8, side=32):
-    """Three patterns that have nothing in common, each along its own direction, `[1, C, H, W]`."""
+    """Returns three uncorrelated patterns, each along its own direction, `[1, C, H, W]`."""
     y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     along, down = torch.sin(2 * torch.pi * x / side), torch.sin(2 * torch.pi * y / side)
     patterns = torch.stack([along, down, 2**0.5 * along * down]) * torch.tensor(amplitudes)[:, None, None]
@@ -28,25 +28,25 @@ def waves(amplitudes, channels=8, side=32):
 
 
 @pytest.mark.parametrize("channels", [3, 4, 16, 32, 128])
-def test_three_regions_get_three_clearly_different_colours(channels):
+def test_three_regions_get_three_clearly_different_colors(channels):
     directions = torch.linalg.qr(noise(channels, channels))[0] * 3
     latents = torch.cat([directions[:, i, None, None].expand(channels, 24, 8) for i in range(3)], dim=2)[None]
     rgb = make(channels).decode(latents + 0.1 * noise(1, channels, 24, 24))
-    colours = [rgb[0, :, :, 8 * i : 8 * i + 8].mean((1, 2)) for i in range(3)]
+    colors = [rgb[0, :, :, 8 * i : 8 * i + 8].mean((1, 2)) for i in range(3)]
     for one, other in ((0, 1), (0, 2), (1, 2)):
-        assert (colours[one] - colours[other]).abs().max() > 0.2
+        assert (colors[one] - colors[other]).abs().max() > 0.2
     assert all(rgb[0, :, :, 8 * i : 8 * i + 8].std((1, 2)).max() < 0.06 for i in range(3))
 
 
-def test_what_varies_most_is_luminance():
+def test_the_first_component_is_luminance():
     latents = waves((3.0, 0.5, 0.3))
-    grey = make(8).decode(latents).mean(1)[0]
+    gray = make(8).decode(latents).mean(1)[0]
     pattern = waves((3.0, 0.0, 0.0))[0, 0]
-    correlation = torch.corrcoef(torch.stack([grey.flatten(), pattern.flatten()]))[0, 1].abs()
+    correlation = torch.corrcoef(torch.stack([gray.flatten(), pattern.flatten()]))[0, 1].abs()
     assert correlation > 0.99
 
 
-def test_a_small_change_of_latents_is_a_small_change_of_picture():
+def test_a_small_change_of_the_latents_is_a_small_change_of_the_image():
     decoder = make(8)
     still = waves((2.0, 1.5, 1.0))
     last = decoder.decode(still)
@@ -56,7 +56,7 @@ def test_a_small_change_of_latents_is_a_small_change_of_picture():
         last = rgb
 
 
-def test_two_components_that_trade_places_do_so_over_several_steps():
+def test_two_components_swap_over_several_steps():
     decoder, last, worst = make(8), None, 0.0
     for step in range(30):
         rgb = decoder.decode(waves((2.0 - step / 29, 1.0 + step / 29, 0.5)))
@@ -66,19 +66,19 @@ def test_two_components_that_trade_places_do_so_over_several_steps():
 
 
 def test_the_sign_of_a_component_never_flips_during_a_run():
-    # Fresh objects may choose either sign; one that has seen the last step must keep to it.
+    # A new object may choose either sign, but must keep it from step to step.
     decoder, last = make(8), None
     for step in range(25):
         turn = torch.linalg.matrix_exp(step * 0.15 * (noise(8, 8, seed=3) - noise(8, 8, seed=3).T) / 8)
         rgb = decoder.decode(torch.einsum("bchw,cd->bdhw", waves((2.0, 1.2, 0.7)), turn))
         if last is not None:
-            grey, grey_before = rgb.mean(1).flatten(), last.mean(1).flatten()
-            assert torch.corrcoef(torch.stack([grey, grey_before]))[0, 1] > 0.5
+            gray, gray_before = rgb.mean(1).flatten(), last.mean(1).flatten()
+            assert torch.corrcoef(torch.stack([gray, gray_before]))[0, 1] > 0.5
         last = rgb
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_component_is_followed_with_the_sign_it_began_with(sign):
+def test_a_component_keeps_its_first_sign(sign):
     generator = noise(8, 8, seed=3)
     turn = torch.linalg.matrix_exp(0.2 * (generator - generator.T))
     before = waves((3.0, 1.5, 0.7))
@@ -90,7 +90,7 @@ def test_a_component_is_followed_with_the_sign_it_began_with(sign):
     torch.testing.assert_close(now.basis, turn.T @ began.basis, rtol=0, atol=0.02)
 
 
-def test_the_same_run_gives_the_same_pictures():
+def test_the_same_run_gives_the_same_images():
     runs = []
     for _ in range(2):
         decoder = make(16)
@@ -105,28 +105,28 @@ def test_the_size_may_change_between_steps():
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_few_channels_are_enough(channels):
+def test_few_channels_still_give_an_image(channels):
     rgb = make(channels).decode(noise(1, channels, 16, 16))
     assert rgb.shape == (1, 3, 16, 16)
     assert rgb.std() > 0.1
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -7.0, 1e-20, 1e5, 1e30, -3e38], ids=str)
-def test_constant_latents_are_a_plain_picture(value):
+def test_constant_latents_give_a_uniform_image(value):
     rgb = make(4).decode(torch.full((1, 4, 8, 8), value))
     assert torch.isfinite(rgb).all()
     assert (rgb - rgb[:, :, :1, :1]).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e20, 3e38], ids=str)
-def test_latents_of_any_size_give_a_picture(scale):
+def test_latents_of_any_magnitude_give_an_image(scale):
     decoder = make(4)
     for step in range(3):
         assert torch.isfinite(decoder.decode(noise(1, 4, 8, 8, seed=step).clamp(-1, 1) * scale)).all()
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")], ids=str)
-def test_a_step_that_is_not_numbers_spoils_no_later_one(bad):
+def test_a_step_without_finite_values_does_not_affect_later_steps(bad):
     decoder = make(4)
     good = noise(1, 4, 16, 16)
     expected = decoder.decode(good)

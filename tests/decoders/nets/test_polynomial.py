@@ -1,4 +1,4 @@
-"""Polynomials against plain loops over pixels, taps and products."""
+"""Compares polynomials with plain loops over pixels, taps and products."""
 
 from itertools import product
 
@@ -12,7 +12,7 @@ CHANNELS, HEIGHT, WIDTH = 3, 4, 5
 
 
 def products_by_loops(pixel, degree):
-    """Every product of up to `degree` channels, indices never falling, lower degrees first."""
+    """Returns the products of up to `degree` channels, with ascending indices, lower degrees first."""
     values = list(pixel)
     if degree >= 2:
         values += [pixel[i] * pixel[j] for i in range(len(pixel)) for j in range(i, len(pixel))]
@@ -24,7 +24,7 @@ def products_by_loops(pixel, degree):
 
 
 def polynomial_by_loops(latents, weight, bias, degree, kernel, subpixel, black, white):
-    """One picture `[3, H*r, W*r]` in float64 of `latents` `[C, H, W]`, one output number after the other."""
+    """Decodes `latents` `[C, H, W]` to `[3, H*r, W*r]` in float64, one output value at a time."""
     _, height, width = latents.shape
     reach = kernel // 2
     rgb = np.zeros((3, height * subpixel, width * subpixel))
@@ -33,9 +33,9 @@ def polynomial_by_loops(latents, weight, bias, degree, kernel, subpixel, black, 
         for dy, dx in product(range(kernel), repeat=2):
             near = latents[:, min(max(y + dy - reach, 0), height - 1), min(max(x + dx - reach, 0), width - 1)]
             total += weight[:, :, dy, dx] @ products_by_loops(near, degree)
-        for colour, sub_y, sub_x in product(range(3), range(subpixel), range(subpixel)):
-            number = total[colour * subpixel**2 + sub_y * subpixel + sub_x]
-            rgb[colour, y * subpixel + sub_y, x * subpixel + sub_x] = (number - black) / (white - black)
+        for color, sub_y, sub_x in product(range(3), range(subpixel), range(subpixel)):
+            number = total[color * subpixel**2 + sub_y * subpixel + sub_x]
+            rgb[color, y * subpixel + sub_y, x * subpixel + sub_x] = (number - black) / (white - black)
     return rgb
 
 
@@ -44,7 +44,7 @@ def polynomial_by_loops(latents, weight, bias, degree, kernel, subpixel, black, 
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize("constant", [True, False], ids=["constant", "none"])
 @pytest.mark.parametrize("degree", [1, 2, 3])
-def test_a_polynomial_gives_what_plain_loops_give(degree, constant, kernel, subpixel, output_range):
+def test_a_polynomial_equals_plain_loops(degree, constant, kernel, subpixel, output_range):
     rng = np.random.default_rng(degree * 100 + kernel * 10 + subpixel)
     weight = rng.normal(size=(3 * subpixel**2, count_features(CHANNELS, degree), kernel, kernel))
     bias = rng.normal(size=3 * subpixel**2) if constant else None
@@ -58,17 +58,15 @@ def test_a_polynomial_gives_what_plain_loops_give(degree, constant, kernel, subp
 
     assert net.scale == subpixel
     assert rgb.dtype is torch.float32
-    for picture, one in zip(rgb, latents, strict=True):
-        expected = polynomial_by_loops(one, weight, bias, degree, kernel, subpixel, *(output_range or (0, 1)))
-        np.testing.assert_allclose(picture.numpy(), expected, rtol=1e-4, atol=1e-4)
+    for image, item in zip(rgb, latents, strict=True):
+        expected = polynomial_by_loops(item, weight, bias, degree, kernel, subpixel, *(output_range or (0, 1)))
+        np.testing.assert_allclose(image.numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("output_range", [None, (-1, 1)], ids=str)
 @pytest.mark.parametrize(("degree", "kernel", "subpixel"), [(1, 1, 1), (2, 1, 1), (2, 3, 2), (3, 1, 1)])
 @pytest.mark.parametrize("constant", [True, False], ids=["constant", "none"])
-def test_with_an_overall_view_the_constant_is_that_of_the_picture_s_mean(
-    degree, kernel, subpixel, constant, output_range
-):
+def test_with_overall_the_constant_depends_on_the_mean_of_the_image(degree, kernel, subpixel, constant, output_range):
     rng = np.random.default_rng(degree)
     outputs = 3 * subpixel**2
     weight = rng.normal(size=(outputs, count_features(CHANNELS, degree), kernel, kernel))
@@ -80,26 +78,26 @@ def test_with_an_overall_view_the_constant_is_that_of_the_picture_s_mean(
     net = build("polynomial", settings, state | ({"bias": torch.from_numpy(bias)} if constant else {}))
     with torch.no_grad():
         rgb = net(torch.from_numpy(latents).float())
-    for picture, one in zip(rgb, latents, strict=True):
-        own = overall @ one.mean((1, 2)) + (bias if constant else 0)
-        expected = polynomial_by_loops(one, weight, own, degree, kernel, subpixel, *(output_range or (0, 1)))
-        np.testing.assert_allclose(picture.numpy(), expected, rtol=1e-4, atol=1e-4)
+    for image, item in zip(rgb, latents, strict=True):
+        own = overall @ item.mean((1, 2)) + (bias if constant else 0)
+        expected = polynomial_by_loops(item, weight, own, degree, kernel, subpixel, *(output_range or (0, 1)))
+        np.testing.assert_allclose(image.numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("channels", "degree", "count"), [(4, 1, 4), (4, 2, 14), (4, 3, 34), (16, 3, 968), (32, 3, 6544)]
 )
-def test_there_are_as_many_products_as_combinatorics_says(channels, degree, count):
+def test_the_number_of_products_follows_combinatorics(channels, degree, count):
     assert count_features(channels, degree) == count
     assert len(monomials(channels, degree)) == len(set(monomials(channels, degree))) == count
 
 
-def test_products_come_by_degree_then_by_index():
+def test_products_are_ordered_by_degree_then_by_index():
     assert monomials(2, 3) == [(0,), (1,), (0, 0), (0, 1), (1, 1), (0, 0, 0), (0, 0, 1), (0, 1, 1), (1, 1, 1)]
 
 
 def fold(tables, channels):
-    """Full outer products, one `[3, C, ..., C]` per degree, as one number per different product."""
+    """Folds full outer products, one `[3, C, ..., C]` per degree, to one weight per distinct product."""
     weight = torch.zeros(3, count_features(channels, len(tables)), 1, 1, dtype=torch.float64)
     place = {factors: i for i, factors in enumerate(monomials(channels, len(tables)))}
     for degree, table in enumerate(tables, 1):
@@ -109,7 +107,7 @@ def fold(tables, channels):
 
 
 @pytest.mark.parametrize(("degree", "numbers"), [(2, 63), (3, 255)])
-def test_the_threads_full_outer_products_equal_ours_once_folded(degree, numbers):
+def test_the_full_outer_products_of_the_source_equal_ours_after_folding(degree, numbers):
     generator = torch.Generator().manual_seed(0)
     tables = [torch.randn(3, *(4,) * d, generator=generator, dtype=torch.float64) for d in range(1, degree + 1)]
     constant = torch.randn(3, generator=generator, dtype=torch.float64)
@@ -127,7 +125,7 @@ def test_the_threads_full_outer_products_equal_ours_once_folded(degree, numbers)
         torch.testing.assert_close(net(x), expected.float(), rtol=1e-4, atol=1e-4)
 
 
-def test_one_net_serves_pictures_of_any_size_in_turn():
+def test_one_net_decodes_images_of_different_sizes():
     net = build("polynomial", {"channels": 4, "degree": 2, "constant": False}, {"weight": torch.ones(3, 14, 1, 1)})
     for size in ((3, 5), (1, 1), (3, 5)):
         x = torch.full((2, 4, *size), 0.5)
@@ -148,7 +146,7 @@ def test_one_net_serves_pictures_of_any_size_in_turn():
     ],
     ids=str,
 )
-def test_settings_that_make_no_sense_are_refused(settings, message):
+def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Polynomial(4, **settings)
 

@@ -1,4 +1,4 @@
-"""Small decoders of video: the published architecture, told by content, run frame by frame."""
+"""Tests small video decoders: the published architecture, recognized by content, run frame by frame."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def net_of(settings, gain=2.0):
 
 
 def all_at_once(net, latents):
-    """The published "parallel" way: time in the batch axis, a whole video through one layer after the other.
+    """Decodes in the published "parallel" way: time in the batch axis, the whole video through one layer at a time.
 
     Source: https://github.com/madebyollin/taehv, `apply_model_with_memblocks_parallel`.
     """
@@ -58,7 +58,7 @@ def all_at_once(net, latents):
 
 @pytest.mark.parametrize("name", VARIANTS)
 @torch.no_grad()
-def test_frame_by_frame_is_what_the_published_way_gives_all_at_once(name):
+def test_decoding_frame_by_frame_equals_the_published_parallel_way(name):
     net = net_of(VARIANTS[name])
     count = 7 if net.chunk else 3
     latents = torch.randn(2, net.channels, count, 3, 4, generator=torch.Generator().manual_seed(1))
@@ -74,13 +74,13 @@ def test_frame_by_frame_is_what_the_published_way_gives_all_at_once(name):
     ("name", "count", "expected"), [("taehv", 21, 81), ("taem1", 3, 13), ("taeltx_2", 3, 17), ("taeh3", 7, 22)]
 )
 @torch.no_grad()
-def test_a_video_has_as_many_frames_as_its_vae_gives(name, count, expected):
+def test_a_video_has_as_many_frames_as_the_vae_decodes(name, count, expected):
     net = net_of(VARIANTS[name])
     assert sum(1 for _ in net.frames(torch.zeros(1, net.channels, count, 1, 1))) == expected
 
 
 @torch.no_grad()
-def test_a_picture_is_the_first_frame_of_a_video():
+def test_an_image_equals_the_first_frame_of_a_video():
     net = net_of(VARIANTS["taehv"])
     latents = torch.randn(2, 16, 4, 3, 3, generator=torch.Generator().manual_seed(1))
     decoder = Decoder(Card(name="a", space="wan21", kind="tiny_video"), net)
@@ -89,7 +89,7 @@ def test_a_picture_is_the_first_frame_of_a_video():
 
 
 @torch.no_grad()
-def test_what_a_frame_shows_depends_on_the_frames_before_and_not_on_those_behind():
+def test_a_frame_depends_on_earlier_frames_and_not_on_later_ones():
     net = net_of(VARIANTS["taehv"])
     latents = torch.randn(1, 16, 3, 3, 3, generator=torch.Generator().manual_seed(1))
     other = latents.clone()
@@ -101,8 +101,7 @@ def test_what_a_frame_shows_depends_on_the_frames_before_and_not_on_those_behind
 
 
 @torch.no_grad()
-def test_frames_are_made_one_at_a_time():
-    """Whoever takes the first frame of a long video pays for that alone."""
+def test_frames_are_decoded_one_at_a_time():
     net, calls = net_of(VARIANTS["taehv"]), []
     net.layers[1].register_forward_hook(lambda *_: calls.append(1))
     next(net.frames(torch.zeros(1, 16, 81, 2, 2)))
@@ -111,7 +110,7 @@ def test_frames_are_made_one_at_a_time():
 
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
-def test_a_published_file_is_told_by_its_content(tmp_path, name, dtype):
+def test_a_published_file_is_recognized_by_its_content(tmp_path, name, dtype):
     state = {key: value.to(dtype) for key, value in net_of(VARIANTS[name]).state_dict().items()}
     net = build("tiny_video", VARIANTS[name], state).eval()
     state = {key.replace("layers.", "decoder."): value for key, value in state.items()}
@@ -127,7 +126,7 @@ def test_a_published_file_is_told_by_its_content(tmp_path, name, dtype):
         assert torch.equal(found, expected.clamp(0, 1))
 
 
-def test_only_the_name_tells_how_lighttae_s_activations_slope(tmp_path):
+def test_the_file_name_determines_the_slope_of_lighttae(tmp_path):
     state = {
         key.replace("layers.", "decoder."): v for key, v in net_of({"channels": 32, "patch": 2}).state_dict().items()
     }
@@ -136,7 +135,7 @@ def test_only_the_name_tells_how_lighttae_s_activations_slope(tmp_path):
         assert read_card(tmp_path / name).settings.get("slope", 0.0) == slope
 
 
-def test_a_file_cut_down_is_refused(tmp_path):
+def test_a_file_with_a_missing_tensor_is_refused(tmp_path):
     state = {key.replace("layers.", "decoder."): v for key, v in net_of(VARIANTS["taehv"]).state_dict().items()}
     save_file({key: v for key, v in state.items() if key != "decoder.4.conv.2.bias"}, tmp_path / "a.safetensors")
     with pytest.raises(MisshapenFileError, match=r"layers\.4\.conv\.2\.bias"):
@@ -153,15 +152,15 @@ def test_a_file_cut_down_is_refused(tmp_path):
         {"channels": 16, "patch": 10**6},
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings):
+def test_invalid_settings_are_refused(settings):
     with torch.device("meta"), pytest.raises(ValueError, match="expected"):
         Taehv(**settings)
 
 
-# Videos through decoders that know no time
+# Videos through decoders without memory
 
 
-def test_a_decoder_that_knows_no_time_gives_each_latent_frame_as_it_gives_a_picture():
+def test_a_decoder_without_memory_decodes_each_latent_frame_like_an_image():
     net = Polynomial(4)
     net.weight.data.normal_(generator=torch.Generator().manual_seed(0))
     decoder = Decoder(Card(name="a", space="sd1", kind="polynomial"), net)
@@ -181,7 +180,7 @@ def test_a_long_video_is_decoded_in_parts(monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 2, 2), (1, 5, 1, 2, 2)])
-def test_latents_that_are_no_video_of_these_channels_are_refused(shape):
+def test_latents_that_are_not_a_video_with_these_channels_are_refused(shape):
     decoder = Decoder(Card(name="a", space="sd1", kind="polynomial"), Polynomial(4))
     with pytest.raises(LatentsError, match=r"expects latents \[B, 4, T, H, W\]"):
         list(decoder.frames(torch.zeros(shape)))

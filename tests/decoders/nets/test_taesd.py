@@ -1,4 +1,4 @@
-"""The tiny decoders against diffusers' `AutoencoderTiny`, or a plain functional forward where diffusers has none."""
+"""Compares the tiny decoders with diffusers' `AutoencoderTiny`, or with a functional forward if diffusers has none."""
 
 import pytest
 import torch
@@ -8,27 +8,27 @@ from safelight.decoders.nets.taesd import TAESD_ARCHITECTURES, Taesd
 from safelight.errors import DecoderFileError
 from safetensors.torch import save_file
 
-# Stages of blocks: how many, how wide, whether an enlargement with a convolution to the next width follows.
+# Widths of the stages. Each stage has three blocks, then an upscaling with a convolution to the next width.
 STAGES = {"taesd": (64, 64, 64), "taef2": (64, 64, 64), "taesana": (256, 128, 64, 64, 64)}
 CHANNELS = {"taesd": 4, "taef2": 32, "taesana": 32}
 PREFIXES = ["", "decoder.", "taesd_decoder.", "decoder.layers."]
 
 
 def random_state(architecture, channels, seed=0):
-    """Numbers for each key of the published file, scaled so that the picture has contrast."""
+    """Returns weights under the keys of the published file, scaled so that the image has contrast."""
     with torch.device("meta"):
         shapes = {key: value.shape for key, value in Taesd(architecture, channels).state_dict().items()}
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for key, shape in shapes.items():
         spread = (shape[1:].numel() or 1) ** -0.5 if len(shape) == 4 else 0.1
-        centre = 1.0 if ".pool.1.weight" in key else 0.0
-        state[key.removeprefix("layers.")] = centre + torch.randn(shape, generator=generator) * spread
+        center = 1.0 if ".pool.1.weight" in key else 0.0
+        state[key.removeprefix("layers.")] = center + torch.randn(shape, generator=generator) * spread
     return state
 
 
 def forward(state, latents, widths, *, pooled=False):
-    """The published forward, from the numbers alone."""
+    """Computes the published forward from the state dict."""
 
     def conv(x, at):
         return F.conv2d(x, state[f"{at}.weight"], state.get(f"{at}.bias"), padding=state[f"{at}.weight"].shape[-1] // 2)
@@ -53,10 +53,10 @@ def forward(state, latents, widths, *, pooled=False):
 
 
 def renamed(state, prefix):
-    """The same numbers under the keys of another published layout."""
-    behind = 1 if prefix == "decoder.layers." else 0
+    """Returns the same weights under the keys of another published layout."""
+    offset = 1 if prefix == "decoder.layers." else 0
     split = ((key.partition("."), value) for key, value in state.items())
-    return {f"{prefix}{int(number) - behind}.{rest}": value for (number, _, rest), value in split}
+    return {f"{prefix}{int(number) - offset}.{rest}": value for (number, _, rest), value in split}
 
 
 def latents_of(channels):
@@ -64,7 +64,7 @@ def latents_of(channels):
 
 
 @pytest.mark.parametrize("channels", [4, 16])
-def test_taesd_gives_what_diffusers_gives(tmp_path, channels):
+def test_taesd_decodes_like_diffusers(tmp_path, channels):
     from diffusers import AutoencoderTiny
 
     with torch.random.fork_rng():
@@ -77,7 +77,7 @@ def test_taesd_gives_what_diffusers_gives(tmp_path, channels):
     latents = latents_of(channels)
     with torch.no_grad():
         rgb = decoder.net(latents)
-        # diffusers answers in -1..1.
+        # diffusers returns -1..1.
         torch.testing.assert_close(rgb, theirs.decode(latents).sample * 0.5 + 0.5, rtol=1e-4, atol=1e-5)
     assert decoder.card.parameters == sum(p.numel() for p in theirs.decoder.parameters())
     assert decoder.scale == 8
@@ -86,7 +86,7 @@ def test_taesd_gives_what_diffusers_gives(tmp_path, channels):
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("prefix", PREFIXES, ids=lambda prefix: prefix or "plain")
 @pytest.mark.parametrize("architecture", list(TAESD_ARCHITECTURES))
-def test_every_published_layout_gives_the_published_picture(tmp_path, architecture, prefix, suffix):
+def test_each_published_layout_decodes_like_the_published_net(tmp_path, architecture, prefix, suffix):
     channels = CHANNELS[architecture]
     state = random_state(architecture, channels)
     path = tmp_path / f"x{suffix}"
@@ -102,7 +102,7 @@ def test_every_published_layout_gives_the_published_picture(tmp_path, architectu
     assert decoder.scale == 2 ** len(STAGES[architecture])
 
 
-def test_the_pooled_branch_is_what_tells_taef2_from_taesd():
+def test_the_pooled_branch_is_the_difference_between_taef2_and_taesd():
     state = random_state("taef2", 32)
     latents = latents_of(32)
     with_it, without = (forward(state, latents, STAGES["taef2"], pooled=pooled) for pooled in (True, False))
@@ -118,14 +118,14 @@ def test_a_half_precision_file_is_read_as_float32(tmp_path):
     assert {p.dtype for p in decoder.net.parameters()} == {torch.float32}
 
 
-def test_the_encoder_half_of_an_autoencoder_is_left_alone(tmp_path):
+def test_the_encoder_of_an_autoencoder_is_ignored(tmp_path):
     state = renamed(random_state("taesd", 4), "decoder.")
     save_file(state | {"encoder.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "x.safetensors")
     assert read_card(tmp_path / "x.safetensors").parameters == sum(value.numel() for value in state.values())
 
 
 @pytest.mark.parametrize("prefix", ["", "encoder.", "taesd_encoder.", "encoder.layers."], ids=lambda p: p or "plain")
-def test_an_encoder_is_refused_and_named(tmp_path, prefix):
+def test_the_error_for_an_encoder_says_that_it_is_an_encoder(tmp_path, prefix):
     from diffusers.models.autoencoders.vae import EncoderTiny
 
     with torch.random.fork_rng():

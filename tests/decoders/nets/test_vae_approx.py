@@ -1,4 +1,4 @@
-"""The VAE-approx net against its published forward, written again from its description."""
+"""Compares the VAE-approx net with its published forward, reimplemented from its description."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def random_state(channels, seed=0):
 
 
 def reference(state, latents):
-    """-1..1 at twice the size: all the padding comes first, every convolution eats some of it."""
+    """Decodes to -1..1 at twice the size: pads once, then each unpadded convolution removes a part of the padding."""
     x = torch.from_numpy(np.kron(latents.numpy(), np.ones((1, 1, 2, 2), np.float32)))
     x = F.pad(x, (11, 11, 11, 11), value=0.0)
     for i in range(1, 9):
@@ -33,7 +33,7 @@ def reference(state, latents):
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 @pytest.mark.parametrize("channels", [4, 16])
-def test_a_published_file_gives_what_the_published_forward_gives(tmp_path, channels, suffix):
+def test_a_published_file_decodes_like_the_published_forward(tmp_path, channels, suffix):
     state = random_state(channels)
     path = tmp_path / f"model{suffix}"
     (save_file if suffix == ".safetensors" else torch.save)(state, path)
@@ -41,7 +41,7 @@ def test_a_published_file_gives_what_the_published_forward_gives(tmp_path, chann
     decoder = read_decoder(path)
     latents = torch.randn(2, channels, 6, 9, generator=torch.Generator().manual_seed(1))
     expected = ((reference(state, latents) + 1) / 2).clamp(0, 1)
-    assert expected.std() > 0.05  # otherwise two grey pictures would agree
+    assert expected.std() > 0.05  # otherwise two gray images would be equal
     torch.testing.assert_close(decoder.decode(latents), expected, rtol=1e-4, atol=1e-5)
     assert (decoder.card.kind, decoder.scale, decoder.decode(latents).shape) == ("approx", 2, (2, 3, 12, 18))
     assert "VAE-approx" in decoder.card.source
