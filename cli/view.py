@@ -108,8 +108,8 @@ class ViewRequestHandler(BaseHTTPRequestHandler):
                 self._send(self._view.page.html.encode(), "text/html; charset=utf-8", policy=policy)
             case ["", "runs"]:
                 self._send_json([entry.summary() for entry in library.runs().values()])
-            case ["", "runs", run_id] if run_id in (runs := library.runs()):
-                self._send_json(runs[run_id].manifest)
+            case ["", "runs", run_id] if entry := library.run(run_id):
+                self._send_json(entry.manifest)
             case ["", "runs", run_id, name] if picture := library.open(run_id, name):
                 self._send_file(*picture, picture_type(name) or "application/octet-stream")
             case _:

@@ -112,12 +112,18 @@ class RunLibrary:
         self._runs = {entry.id: entry for entry in newest_first}
         return self._runs
 
+    def run(self, run_id: str) -> LibraryEntry | None:
+        """One run as it is now. The folder is searched only if the run is not known or has changed."""
+        entry = self._runs.get(run_id)
+        unchanged = entry is not None and self._read(entry.folder)[0] == entry.version
+        return entry if unchanged else self.runs().get(run_id)
+
     def open(self, run_id: str, name: str) -> tuple[BinaryIO, int] | None:
         """Opens a picture that a run lists. Returns it with its size in bytes, or None if there is none of this name.
 
         `name` is only compared with the names in the manifest. The file must be a regular file, no link.
         """
-        for runs in (lambda: self._runs, self.runs):  # the folder is searched only for what is not known yet
+        for runs in (lambda: self._runs, self.runs):  # the folder is searched only for an unknown run or name
             entry = runs().get(run_id)
             if entry is not None and name in entry.files:
                 return _open_with_size(entry.folder / name)

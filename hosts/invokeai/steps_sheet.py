@@ -56,5 +56,5 @@ def _run_before(context: Any, node: Any, outputs: Path) -> Path:
         except ManifestError:
             continue
     raise GoneError(
-        f"no folder of this run in {path.parent.name}: it took no step, or its folder was deleted; sample again"
+        f"no folder of this run in {path.parent.name}: it took no step, or was deleted; run the denoise node again"
     )

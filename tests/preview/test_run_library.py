@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 import pytest
 from safelight.preview.manifest import compose
 from safelight.preview.run import Run
-from safelight.preview.run_library import MAX_FOLDER_DEPTH, find_runs
+from safelight.preview.run_library import MAX_FOLDER_DEPTH, RunLibrary, find_runs
 from safelight.preview.run_summary import run_summary
 
 STARTED = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -67,6 +67,29 @@ def test_a_folder_that_may_not_be_read_is_skipped(tmp_path):
 
 def test_a_folder_that_does_not_exist_has_no_runs(tmp_path):
     assert list(find_runs(tmp_path / "nowhere")) == []
+
+
+# The library
+
+
+def test_one_run_is_read_again_only_if_it_changed(tmp_path, monkeypatch):
+    folder = write_run(tmp_path / "run")
+    library = RunLibrary(tmp_path)
+    (folder / "run.json").write_text(json.dumps(composed(step(1))))
+    run_id = str(uuid.UUID(int=1))
+    first = library.run(run_id)
+    assert first.id == run_id
+    searches = []
+    monkeypatch.setattr(
+        "safelight.preview.run_library.find_runs", lambda root: searches.append(root) or find_runs(root)
+    )
+    assert library.run(run_id) is first
+    assert searches == []
+    (folder / "run.json").write_text(json.dumps(composed(step(1), step(2))))
+    assert len(library.run(run_id).manifest["steps"]) == 2
+    (folder / "run.json").unlink()
+    assert library.run(run_id) is None
+    assert len(searches) == 2
 
 
 # The summary

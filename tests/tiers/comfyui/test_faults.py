@@ -737,10 +737,10 @@ def opened(folder, states=("running",)):
         try:
             with urllib.request.urlopen(viewer.url) as answer:
                 assert answer.status == 200
-            runs = [kept for kept in viewer.shelf.runs().values() if kept.folder == folder.resolve()]
+            runs = [kept for kept in viewer.library.runs().values() if kept.folder == folder.resolve()]
             assert [kept.id for kept in runs] == [manifest["id"]]
             for name in listed:
-                file, size = viewer.shelf.open(manifest["id"], name)
+                file, size = viewer.library.open(manifest["id"], name)
                 with file:
                     assert len(file.read()) == size
         finally:

@@ -469,4 +469,4 @@ def test_a_run_without_latents_gives_its_pictures_and_blocks_only_what_asks_for_
     assert len(load_file(server.output / "bare.safetensors")["image"]) == 3
     digest = {"class_type": "LabDigest", "inputs": {"samples": ["load", 1]}}
     played = server.play({"load": {"class_type": "SafelightLoadRun", "inputs": load}, "digest": digest})
-    assert "no latents were kept of this run" in played.named("execution_error")[0].data["exception_message"]
+    assert "no latents were saved of this run" in played.named("execution_error")[0].data["exception_message"]
