@@ -16,9 +16,9 @@ MAX_MANIFEST_BYTES = 32 << 20  # a thousand steps with 64 pictures each take 3 M
 MAX_NESTING = 16  # levels of objects and lists: recursive code cannot overflow the stack
 MAX_DIGITS = 18  # of an integer: with 19 it may need more than 64 bits
 
-HOST = dict.fromkeys(("name", "version", "prompt_id", "workflow_id", "node", "sampler_node", "client"))
-SAMPLER = dict.fromkeys(("steps", "sigmas", "seed", "cfg", "name", "scheduler"))
-PRODUCTS = dict.fromkeys(("sheet", "animation", "page"))  # files of a whole run
+HOST_DEFAULTS = dict.fromkeys(("name", "version", "prompt_id", "workflow_id", "node", "sampler_node", "client"))
+SAMPLER_DEFAULTS = dict.fromkeys(("steps", "sigmas", "seed", "cfg", "name", "scheduler"))
+PRODUCT_DEFAULTS = dict.fromkeys(("sheet", "animation", "page"))  # files of a whole run
 UNKNOWN_STATE: State = "failed"  # for a state that only a newer version knows, as in the viewer
 
 
@@ -40,25 +40,25 @@ def compose(
         "state": state,
         "started": run.started.isoformat(timespec="milliseconds"),
         "seconds": round(seconds, 3),
-        "host": HOST | finite(dict(run.host)),
+        "host": HOST_DEFAULTS | finite_json(dict(run.host)),
         "space": run.space,
         "decoder": run.decoder,
-        "sampler": SAMPLER | finite(dict(run.sampler)),
+        "sampler": SAMPLER_DEFAULTS | finite_json(dict(run.sampler)),
         "picture": run.picture,
         "steps": steps,
-        **PRODUCTS,
+        **PRODUCT_DEFAULTS,
         **products,
         "notes": list(run.notes),
     }
 
 
-def finite(value: Any) -> Any:
+def finite_json(value: Any) -> Any:
     """`value` with None for each NaN and infinity in it: JSON has no such numbers, and browsers refuse them."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: finite_json(item) for key, item in value.items()}
+    return [finite_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -108,14 +108,14 @@ def validate_manifest(manifest: Any) -> dict[str, Any]:
         raise ManifestError(f"expected state as a text, found {brief(state)}")
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise ManifestError(f"expected steps as a list of objects, found {brief(steps)}")
-    sampler = SAMPLER | (_dict(manifest.get("sampler")) or {})
+    sampler = SAMPLER_DEFAULTS | (_dict(manifest.get("sampler")) or {})
     notes = manifest.get("notes")
     return manifest | {
         "id": _text(manifest.get("id")) or "",
         "state": state if state in get_args(State) else UNKNOWN_STATE,
         "started": _text(manifest.get("started")),
         "seconds": _number(manifest.get("seconds")),
-        "host": HOST | (_dict(manifest.get("host")) or {}),
+        "host": HOST_DEFAULTS | (_dict(manifest.get("host")) or {}),
         "space": _text(manifest.get("space")),
         "decoder": _dict(manifest.get("decoder")),
         "sampler": sampler | {"steps": sampler["steps"] if type(sampler["steps"]) is int else None},
@@ -159,7 +159,7 @@ def _parse_int(digits: str) -> int | float | None:
 
 
 def _parse_float(digits: str) -> float | None:
-    return finite(float(digits))
+    return finite_json(float(digits))
 
 
 def _is_shallow(value: Any, levels: int) -> bool:

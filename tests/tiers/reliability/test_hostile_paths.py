@@ -248,7 +248,7 @@ def test_a_manifest_can_be_read_whatever_text_a_host_gives(tmp_path, text):
 def test_a_folder_that_cannot_be_created_is_refused_before_anything_is_sampled(tmp_path, name):
     (tmp_path / "file").write_text("a file")
     with (
-        pytest.raises(SinkError, match="expected a folder to write a run into"),
+        pytest.raises(SinkError, match="expected a folder for the run"),
         recording(tmp_path / name, SPACES["sd1"]),
     ):
         pass
