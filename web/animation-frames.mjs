@@ -1,80 +1,80 @@
-/** Single frames of an animated picture, where the browser can take it apart. */
+/** Decodes single frames of an animated picture, where the browser can do that. */
 
-import { make } from "./elements.mjs";
+import { create } from "./elements.mjs";
 
-const OPEN = 2; // files that are held taken apart: of two runs that are compared
-const FRAGMENT = /#frame=(\d+)$/;
+const MAX_OPEN_FILES = 2; // one for each of two compared runs
+const FRAME_FRAGMENT = /#frame=(\d+)$/;
 
-/** Whether this page may and can: there must be a decoder, and the file's bytes, which no page from the disk gets. */
-export function canTakeApart({ isSecureContext, ImageDecoder, location }) {
+/** Whether this page can decode frames. It needs ImageDecoder and the file's bytes, which a `file:` page cannot read. */
+export function canDecodeFrames({ isSecureContext, ImageDecoder, location }) {
   return Boolean(isSecureContext && ImageDecoder && /^https?:$/.test(location?.protocol));
 }
 
-/** The address of one frame of an animated picture. */
+/** The address of one frame of an animated picture, counted from 0. */
 export function frameAddress(address, frame) {
   return `${address}#frame=${frame}`;
 }
 
-/** Which frame of which picture an address means; null for a picture as a whole. */
-export function frameOf(address) {
-  const [fragment, frame] = FRAGMENT.exec(address) ?? [];
-  return fragment ? { file: address.slice(0, -fragment.length), frame: Number(frame) } : null;
+/** The file and the frame that an address names; null for the address of a whole picture. */
+export function parseFrameAddress(address) {
+  const match = FRAME_FRAGMENT.exec(address);
+  return match && { file: address.slice(0, -match[0].length), frame: Number(match[1]) };
 }
 
-export class Frames {
-  /** Whether this browser takes pictures apart, as far as is known. */
-  able;
+export class AnimationFrames {
+  /** Whether this browser can decode frames; false after the first failure. */
+  supported;
   #window;
-  #open = new Map(); // by address, the one used last is the last
+  #files = new Map(); // open decoders by address, the most recently used last
 
   /** @param {Window} window */
   constructor(window) {
     this.#window = window;
-    this.able = canTakeApart(window);
+    this.supported = canDecodeFrames(window);
   }
 
-  /** What an address means: a picture as `load` loads it, or a frame of it; the whole where it cannot be taken apart. */
-  async load(address, load) {
-    const one = frameOf(address);
-    if (!one) return load(address);
-    return this.get(one.file, one.frame).catch(() => {
-      this.able = false; // of this kind of picture, no more than other browsers do
-      return load(one.file);
+  /** The frame that an address names. Whole pictures, and files that cannot be decoded, come from `loadWhole`. */
+  async load(address, loadWhole) {
+    const named = parseFrameAddress(address);
+    if (!named) return loadWhole(address);
+    return this.get(named.file, named.frame).catch(() => {
+      this.supported = false;
+      return loadWhole(named.file);
     });
   }
 
-  /** A frame, counted from 0, or the last one if there are fewer: equal frames may have been written as one. */
+  /** A frame, counted from 0. If the file has fewer, its last one: an encoder may merge equal frames. */
   get(file, frame) {
-    const held = this.#hold(file);
-    const drawn = held.decoder.then((decoder) => this.#draw(decoder, frame));
-    held.busy = Promise.allSettled([held.busy, drawn]);
+    const opened = this.#open(file);
+    const drawn = opened.decoder.then((decoder) => this.#draw(decoder, frame));
+    opened.busy = Promise.allSettled([opened.busy, drawn]);
     return drawn;
   }
 
   async #draw(decoder, frame) {
     const { frameCount } = decoder.tracks.selectedTrack;
     const { image } = await decoder.decode({ frameIndex: Math.min(frame, frameCount - 1) });
-    const canvas = make(this.#window.document, "canvas", { width: image.displayWidth, height: image.displayHeight });
+    const canvas = create(this.#window.document, "canvas", { width: image.displayWidth, height: image.displayHeight });
     canvas.getContext("2d").drawImage(image, 0, 0);
     image.close();
     return canvas;
   }
 
-  #hold(file) {
-    const held = this.#open.get(file) ?? { decoder: this.#read(file), busy: null };
-    this.#open.delete(file);
-    this.#open.set(file, held);
-    if (this.#open.size > OPEN) {
-      const [oldest, its] = this.#open.entries().next().value;
-      this.#open.delete(oldest);
-      its.busy.then(() => its.decoder).then((decoder) => decoder.close()).catch(() => {}); // it was none
+  #open(file) {
+    const opened = this.#files.get(file) ?? { decoder: this.#read(file), busy: null };
+    this.#files.delete(file);
+    this.#files.set(file, opened);
+    if (this.#files.size > MAX_OPEN_FILES) {
+      const [oldest, { busy, decoder }] = this.#files.entries().next().value;
+      this.#files.delete(oldest);
+      busy.then(() => decoder).then((decoder) => decoder.close()).catch(() => {}); // a failed read leaves nothing to close
     }
-    return held;
+    return opened;
   }
 
   async #read(file) {
     const { fetch, ImageDecoder } = this.#window;
-    const reply = await fetch(file); // the browser has it by now
+    const reply = await fetch(file); // from the browser's cache
     const decoder = new ImageDecoder({ data: await reply.arrayBuffer(), type: reply.headers.get("Content-Type") });
     await decoder.tracks.ready;
     return decoder;

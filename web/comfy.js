@@ -1,4 +1,4 @@
-/** Puts the viewer on ComfyUI's node, in LiteGraph as in Vue nodes. */
+/** Puts the viewer on ComfyUI's node, in LiteGraph and in Vue nodes. */
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
@@ -6,156 +6,156 @@ import { api } from "../../scripts/api.js";
 const NODE = "SafelightPreview";
 const EXTENSION = "safelight.preview";
 const WIDGET = "safelight_stage";
-// In the workflow, not in the prompt.
-const PROPERTY = "safelight_view";
-const STAYS = "safelight_runs";
-const NAMELESS = "00000000-0000-0000-0000-000000000000";
-const WIDTH_PX = 340;
-const VUE_ROW_PX = 6; // that an input is higher in Vue nodes
-const MARGIN_PX = 10; // that the host leaves around a widget
-const ASK_MS = 3000;
+const VIEW_PROPERTY = "safelight_view"; // node properties are saved in the workflow, not in the prompt
+const PLACES_PROPERTY = "safelight_runs";
+const EMPTY_WORKFLOW = "00000000-0000-0000-0000-000000000000";
+const NODE_WIDTH_PX = 340;
+const VUE_ROW_PX = 6; // by which an input is higher in Vue nodes
+const WIDGET_MARGIN_PX = 10; // that ComfyUI adds around a widget
+const LIST_INTERVAL_MS = 3000;
 
-// The host forbids keeping `.js`, but not `.mjs`: after an update a browser may hold on to old ones for days.
+// ComfyUI forbids browsers to cache `.js` files, but not `.mjs` files. After an update they could be old for days.
 const MODULES = [
   ...["run-store", "viewer", "node-place", "style", "input-visibility"],
-  ...["caption", "compare", "elements", "frame-bar", "animation-frames", "fullscreen", "hover-thumbnail", "shortcuts", "status-bar", "manifest", "panel", "image-cache", "image-loader"],
-  ...["run-list", "selection", "image-pane", "step-strip", "export", "messages", "timers", "toolbar", "navigation", "zoom"],
+  ...["animation-frames", "caption", "compare", "elements", "export", "frame-bar", "fullscreen", "hover-thumbnail", "image-cache", "image-loader"],
+  ...["image-pane", "manifest", "messages", "navigation", "panel", "run-list", "sanitize", "selection", "server-source", "shortcuts", "status-bar"],
+  ...["step-strip", "timers", "toolbar", "zoom"],
 ];
 
-/** What all nodes of the page share. It outlives them: switching tabs of workflows makes all nodes anew. */
+/** Registers the extension. Its state outlives the nodes: ComfyUI creates all nodes again when the user changes tabs. */
 async function start() {
-  const parts = MODULES.map((name) => new URL(`./${name}.mjs`, import.meta.url));
-  await Promise.all(parts.map((part) => fetch(part, { cache: "no-cache" })));
-  const [{ Store }, { Viewer, VIEW, SPEEDS }, { places, formerPlaces, readStays, withStay }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { idleInputs }] =
-    await Promise.all(parts.slice(0, 5).map((part) => import(part)));
+  const addresses = MODULES.map((name) => new URL(`./${name}.mjs`, import.meta.url));
+  await Promise.all(addresses.map((address) => fetch(address, { cache: "no-cache" })));
+  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { nodePlaces, formerPlaces, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { unusedInputs }] =
+    await Promise.all(addresses.slice(0, 5).map((address) => import(address)));
 
-  const store = new Store((path) => api.fetchApi(path, { cache: "no-store" }));
+  const store = new RunStore((path) => api.fetchApi(path, { cache: "no-store" }));
   const viewers = new Map(); // by node, while it is in a graph
-  const defaults = { speed: VIEW.speed, follow: VIEW.follow };
+  const defaults = { speed: DEFAULT_VIEW.speed, follow: DEFAULT_VIEW.follow };
 
   for (const event of ["safelight.run", "safelight.step"]) {
-    api.addEventListener(event, ({ detail }) => store.tell(detail));
+    api.addEventListener(event, ({ detail }) => store.receive(detail));
   }
-  // What the server told while nobody was connected is lost; the first status says that somebody is.
-  const askAll = () => [...viewers.keys()].forEach(ask);
-  api.addEventListener("status", askAll, { once: true });
-  api.addEventListener("reconnected", askAll);
-  store.onChange(() => viewers.forEach(({ changed }, node) => (remember(node), changed())));
+  // Events are lost while the page is not connected. The first status event says that it is.
+  const listAll = () => [...viewers.keys()].forEach(listRuns);
+  api.addEventListener("status", listAll, { once: true });
+  api.addEventListener("reconnected", listAll);
+  store.onChange(() => viewers.forEach(({ changed }, node) => (rememberPlaces(node), changed())));
 
-  // Events go to the client that queued the run. Others with the same workflow ask while something is being done.
+  // Only the client that queued a run gets its events. Other clients with the same workflow list runs while the queue is busy.
   let queued = 0;
   api.addEventListener("status", ({ detail }) => {
     const before = queued;
     queued = detail?.exec_info?.queue_remaining ?? 0;
-    if (queued < before) askAll();
+    if (queued < before) listAll();
   });
   setInterval(() => {
     if (!queued || document.hidden) return;
-    const unheard = (node) => store.of(places(node)).every(({ heard }) => Date.now() - heard > ASK_MS);
-    [...viewers.keys()].filter((node) => stageOf(node).offsetWidth && unheard(node)).forEach(ask);
-  }, ASK_MS);
+    const hasNoEvents = (node) => store.of(nodePlaces(node)).every(({ heard }) => Date.now() - heard > LIST_INTERVAL_MS);
+    [...viewers.keys()].filter((node) => elementOf(node).offsetWidth && hasNoEvents(node)).forEach(listRuns);
+  }, LIST_INTERVAL_MS);
 
-  // The first Vue nodes (frontend 1.27) leave DOM widgets out; ours goes where it would have been.
+  // The first Vue nodes (frontend 1.27) omit DOM widgets, so the viewer is put where its widget would be.
   setInterval(() => {
     if (!window.LiteGraph?.vueNodesMode) return;
     for (const node of viewers.keys()) {
-      const element = stageOf(node);
+      const element = elementOf(node);
       if (element.isConnected || node.graph !== app.canvas.graph) continue;
-      element.style.minHeight = `${WIDTH_PX + CHROME_HEIGHT_PX}px`; // there it has no height but its own
+      element.style.minHeight = `${NODE_WIDTH_PX + CHROME_HEIGHT_PX}px`; // there nothing else gives it a height
       document.querySelector(`[data-node-id="${node.id}"] .lg-node-widgets`)?.append(element);
     }
   }, 500);
 
-  function stageOf(node) {
+  function elementOf(node) {
     return node.widgets.find(({ name }) => name === WIDGET).element;
   }
 
-  /** Where the runs of a node are to be found. */
-  function haunts(node) {
-    const now = places(node);
-    return [...now, ...formerPlaces(readStays(node.properties[STAYS]), now)];
+  /** The current and the former places of a node: all that may have runs of it. */
+  function allPlaces(node) {
+    const current = nodePlaces(node);
+    return [...current, ...formerPlaces(readPastPlaces(node.properties[PLACES_PROPERTY]), current)];
   }
 
-  /** Workflows without an id share the empty one: what the server has of it may be somebody else's. */
-  const hasName = ({ workflow }) => workflow !== NAMELESS;
+  /** All workflows without an id share the empty one, so the server's runs of it may belong to another workflow. */
+  const hasOwnId = ({ workflow }) => workflow !== EMPTY_WORKFLOW;
 
-  function ask(node) {
-    haunts(node).filter(hasName).forEach((place) => store.list(place));
+  function listRuns(node) {
+    allPlaces(node).filter(hasOwnId).forEach((place) => store.list(place));
   }
 
-  /** A workflow that is saved under another name is made anew, under another id: the node brings along where it was. */
-  function remember(node) {
-    for (const place of places(node).filter(hasName)) {
+  /** Stores the node's places in the node: "Save as" creates it again in a workflow with another id. */
+  function rememberPlaces(node) {
+    for (const place of nodePlaces(node).filter(hasOwnId)) {
       const newest = store.of([place]).find(({ started }) => Number.isFinite(started));
-      const stays = readStays(node.properties[STAYS]);
-      const more = newest ? withStay(stays, place, newest.started) : stays;
-      if (more !== stays) node.properties[STAYS] = more;
+      const past = readPastPlaces(node.properties[PLACES_PROPERTY]);
+      const updated = newest ? withPastPlace(past, place, newest.started) : past;
+      if (updated !== past) node.properties[PLACES_PROPERTY] = updated;
     }
   }
 
   function addViewer(node) {
     let changed = () => {};
-    // A node that was removed must not be held by the store: only those in a graph hear of changes.
+    // Only nodes in a graph get changes: a listener of the store would keep a removed node in memory.
     const onChange = (listener) => {
       changed = listener;
       return () => (changed = () => {});
     };
-    const source = { ...store.source(() => haunts(node), (path) => api.apiURL(path)), onChange };
+    const source = { ...store.source(() => allPlaces(node), (path) => api.apiURL(path)), onChange };
     const viewer = new Viewer(document, source, {
       view: defaults,
-      onView: (view) => (node.properties[PROPERTY] = { ...node.properties[PROPERTY], ...view }),
+      onView: (view) => (node.properties[VIEW_PROPERTY] = { ...node.properties[VIEW_PROPERTY], ...view }),
       wheelNeedsFocus: true,
     });
     const { element } = viewer;
     const widget = node.addDOMWidget(WIDGET, WIDGET, element, {
       serialize: false, // not in the prompt
       hideOnZoom: false,
-      getMinHeight: () => MIN_HEIGHT_PX + 2 * MARGIN_PX,
+      getMinHeight: () => MIN_HEIGHT_PX + 2 * WIDGET_MARGIN_PX,
     });
     widget.serialize = false; // not in the workflow
-    widget.label = "Steps"; // where App mode shows it
+    widget.label = "Steps"; // shown in App mode
     element.style.setProperty("--comfy-widget-min-height", MIN_HEIGHT_PX);
-    element.dataset.captureWheel = "true"; // while it has the focus, say Vue nodes
+    element.dataset.captureWheel = "true"; // Vue nodes leave the wheel to it while it has the focus
     forwardToCanvas(element);
 
-    chain(node, "onAdded", () => {
+    callAfter(node, "onAdded", () => {
       viewers.set(node, { viewer, changed: () => changed() });
-      setTimeout(() => (viewer.look(), ask(node))); // when the graph around it is whole, and its place in it known
+      setTimeout(() => (viewer.refresh(), listRuns(node))); // once the graph is complete, and with it the node's place
     });
-    chain(node, "onRemoved", () => viewers.delete(node));
-    chain(node, "onConfigure", () => {
-      viewer.prefer(node.properties[PROPERTY] ?? {});
-      fold(node);
+    callAfter(node, "onRemoved", () => viewers.delete(node));
+    callAfter(node, "onConfigure", () => {
+      viewer.setView(node.properties[VIEW_PROPERTY] ?? {});
+      hideUnusedInputs(node);
     });
     for (const input of node.widgets) {
-      chain(input, "callback", () => {
+      callAfter(input, "callback", () => {
         const before = node.computeSize()[1];
-        fold(node);
-        node.setSize([node.size[0], node.size[1] + node.computeSize()[1] - before]); // the viewer keeps its own
+        hideUnusedInputs(node);
+        node.setSize([node.size[0], node.size[1] + node.computeSize()[1] - before]); // the viewer keeps its height
       });
     }
-    chain(node, "onConnectionsChange", () => fold(node));
-    fold(node);
-    // A new node has room for a square picture; one that is loaded is given its own size after this.
-    const width = Math.max(node.computeSize()[0], WIDTH_PX);
-    const taller = window.LiteGraph?.vueNodesMode ? VUE_ROW_PX * node.widgets.filter(({ hidden }) => !hidden).length : 0;
-    const room = width - 2 * MARGIN_PX + CHROME_HEIGHT_PX - MIN_HEIGHT_PX + taller;
+    callAfter(node, "onConnectionsChange", () => hideUnusedInputs(node));
+    hideUnusedInputs(node);
+    // A new node gets room for a square picture. A loaded node gets its saved size after this.
+    const width = Math.max(node.computeSize()[0], NODE_WIDTH_PX);
+    const vueRows = window.LiteGraph?.vueNodesMode ? node.widgets.filter(({ hidden }) => !hidden).length : 0;
+    const room = width - 2 * WIDGET_MARGIN_PX + CHROME_HEIGHT_PX - MIN_HEIGHT_PX + VUE_ROW_PX * vueRows;
     node.setSize([width, node.computeSize()[1] + Math.max(0, room)]);
   }
 
-  /** Hides the inputs that do nothing as things stand, but none that a link leads to. */
-  function fold(node) {
-    if (!node.getLayoutWidgets) return; // older hosts (frontend 1.27) leave a hole where an input was, or never show it again
-    const isFed = (name) => node.inputs?.some(({ widget, link }) => widget?.name === name && link != null);
-    const valueOf = (name) => (isFed(name) ? undefined : node.widgets.find((one) => one.name === name)?.value);
-    const idle = idleInputs(valueOf);
-    for (const one of node.widgets) one.hidden = one.options.hidden = idle.has(one.name) && !isFed(one.name);
+  /** Hides the inputs that have no effect, except those with a link. Frontend 1.58 deprecates `link` of an input. */
+  function hideUnusedInputs(node) {
+    if (!node.getLayoutWidgets) return; // older frontends (1.27) leave a gap, or never show the input again
+    const isLinked = (name) => node.inputs?.some((input, slot) => input.widget?.name === name && (node.isInputConnected?.(slot) ?? input.link != null));
+    const valueOf = (name) => (isLinked(name) ? undefined : node.widgets.find((widget) => widget.name === name)?.value);
+    const unused = unusedInputs(valueOf);
+    for (const widget of node.widgets) widget.hidden = widget.options.hidden = unused.has(widget.name) && !isLinked(widget.name);
   }
 
-  /** A setting was changed: it is what every node does that was not told otherwise. */
-  function prefer(view) {
+  /** Applies a changed setting to every node that has no value of its own. */
+  function applySetting(view) {
     Object.assign(defaults, view);
-    viewers.forEach(({ viewer }, node) => viewer.prefer({ ...view, ...node.properties[PROPERTY] }));
+    viewers.forEach(({ viewer }, node) => viewer.setView({ ...view, ...node.properties[VIEW_PROPERTY] }));
   }
 
   app.registerExtension({
@@ -165,28 +165,35 @@ async function start() {
         id: "Safelight.Viewer.Speed",
         category: ["Safelight", "Viewer", "Playback speed"],
         name: "Playback speed",
-        tooltip: "Steps a second when the steps of a run are played. Each node may have its own.",
+        tooltip: "Steps per second when a run is played. Each node can have its own speed.",
         type: "combo",
-        options: SPEEDS.map((speed) => ({ text: `${speed} a second`, value: speed })),
-        defaultValue: VIEW.speed,
-        onChange: (speed) => Number(speed) && prefer({ speed: Number(speed) }),
+        options: SPEEDS.map((speed) => ({ text: `${speed} per second`, value: speed })),
+        defaultValue: DEFAULT_VIEW.speed,
+        onChange: (speed) => Number(speed) && applySetting({ speed: Number(speed) }),
       },
       {
         id: "Safelight.Viewer.Follow",
         category: ["Safelight", "Viewer", "Follow live"],
         name: "Follow live",
-        tooltip: "A run that begins is shown, whatever was looked at before. A node that is locked (L) stays where it is.",
+        tooltip: "When a run begins, the node shows it instead of the selected run. A locked step (L) stays.",
         type: "boolean",
-        defaultValue: VIEW.follow,
-        onChange: (follow) => typeof follow === "boolean" && prefer({ follow }),
+        defaultValue: DEFAULT_VIEW.follow,
+        onChange: (follow) => typeof follow === "boolean" && applySetting({ follow }),
       },
-      // The server reads these where ComfyUI saves them.
-      { id: "Safelight.Everywhere", category: ["Safelight", "Server", "Everywhere"], name: "Previews of all samplers by Safelight", tooltip: "Every sampler shows its ordinary preview as Safelight decodes it, without a node, where Safelight has a decoder for its latents. From the next prompt on that is queued.", type: "boolean", defaultValue: false },
+      // The server reads these from the settings file of ComfyUI.
+      {
+        id: "Safelight.Everywhere",
+        category: ["Safelight", "Server", "Everywhere"],
+        name: "Previews of all samplers by Safelight",
+        tooltip: "Safelight decodes ComfyUI's own preview of every sampler, without a node, if it has a decoder for the latents. Applies to prompts that are queued after the change.",
+        type: "boolean",
+        defaultValue: false,
+      },
       {
         id: "Safelight.Decoder",
         category: ["Safelight", "Server", "Decoder"],
-        name: "Default decoder (what auto takes)",
-        tooltip: "A kind, such as tiny, or a decoder by name, for the latent spaces that it is there for; auto: the best at hand. Another one for one node is chosen there.",
+        name: "Default decoder (used by auto)",
+        tooltip: "A kind, such as tiny, or a decoder by name, for the latent spaces that it supports; auto: the best available decoder. A node can choose another one.",
         type: "combo",
         options: decoders,
         defaultValue: "auto",
@@ -194,8 +201,8 @@ async function start() {
       {
         id: "Safelight.BudgetMB",
         category: ["Safelight", "Server", "Space for runs"],
-        name: "Disk space for runs to look back at (MB)",
-        tooltip: "In ComfyUI's temporary folder. When it is used up, the oldest runs go. What is written to disk on request stays.",
+        name: "Disk space for recorded runs (MB)",
+        tooltip: "Limit for the runs in ComfyUI's temporary folder. When it is reached, Safelight deletes the oldest runs. Files that a node wrote with write_intermediates stay.",
         type: "number",
         attrs: { min: 0, max: 1048576, step: 1 },
         defaultValue: 512,
@@ -203,8 +210,8 @@ async function start() {
       {
         id: "Safelight.DeviceMB",
         category: ["Safelight", "Server", "Device memory"],
-        name: "Device memory that previews may take (MB)",
-        tooltip: "Of the memory of a GPU, for each run. A decoder that would take more gives way to a lighter one, and the run says so. TAESD takes about 800 MB for 1024 x 1024 pixels, Safelight's own less than 60.",
+        name: "Device memory for previews (MB)",
+        tooltip: "Limit for the GPU memory that the previews of a run may use. If a decoder needs more, Safelight uses a lighter one and adds a note to the run. TAESD needs about 800 MB for 1024 x 1024 pixels, Safelight's own decoders less than 60.",
         type: "number",
         attrs: { min: 0, max: 1048576, step: 1 },
         defaultValue: 1024,
@@ -216,43 +223,44 @@ async function start() {
   });
 }
 
-/** The decoders that the server has told of, and the one that was chosen, should it be gone. */
-function decoders(chosen) {
-  const [listed, more] = window.LiteGraph?.registered_node_types[NODE]?.nodeData?.input?.required?.decoder ?? [];
-  const names = more?.options ?? (Array.isArray(listed) ? listed : ["auto"]);
-  return [...new Set([...names, ...(chosen ? [chosen] : [])])];
+/** The decoders that the server offers for the node, and the selected one, which may no longer exist. */
+function decoders(selected) {
+  const [type, options] = window.LiteGraph?.registered_node_types[NODE]?.nodeData?.input?.required?.decoder ?? [];
+  const names = options?.options ?? (Array.isArray(type) ? type : ["auto"]);
+  return [...new Set([...names, ...(selected ? [selected] : [])])];
 }
 
-/** What the canvas would do with the wheel and the middle button, it does over the viewer too, unless that took it. */
+/** Forwards the wheel and the middle button from the viewer to the canvas, unless the viewer has used the event. */
 function forwardToCanvas(element) {
   const forward = (event) => {
     event.preventDefault();
     event.stopPropagation();
     app.canvas.canvas.dispatchEvent(new event.constructor(event.type, event));
   };
-  // Vue nodes see to the wheel by themselves.
+  // Vue nodes forward the wheel themselves.
   element.addEventListener("wheel", (event) => element.closest(".dom-widget") && forward(event), { passive: false });
   element.addEventListener("pointerdown", (event) => event.button === 1 && forward(event));
   element.addEventListener("pointermove", (event) => event.buttons & 4 && forward(event));
   element.addEventListener("pointerup", (event) => event.button === 1 && forward(event));
-  // The first Vue nodes would be dragged by what is dragged in the viewer.
+  // Without this, a drag in the viewer would move the first Vue nodes.
   for (const name of ["pointerdown", "pointermove", "pointerup"]) {
     element.addEventListener(name, (event) => element.closest("[data-node-id]") && event.stopPropagation());
   }
 }
 
-function chain(node, name, then) {
-  const before = node[name];
-  node[name] = function (...args) {
-    const result = before?.apply(this, args);
+/** Calls `then` after each call of a method. */
+function callAfter(object, name, then) {
+  const method = object[name];
+  object[name] = function (...args) {
+    const result = method?.apply(this, args);
     then();
     return result;
   };
 }
 
-// Two copies of this pack may be installed; the first one serves both.
-const ONCE = Symbol.for(EXTENSION);
-if (!globalThis[ONCE]) {
-  globalThis[ONCE] = true;
+// If two copies of this package are installed, the first one serves both.
+const STARTED = Symbol.for(EXTENSION);
+if (!globalThis[STARTED]) {
+  globalThis[STARTED] = true;
   await start();
 }

@@ -1,9 +1,9 @@
-/** Small parts that the viewer is put together from. */
+/** Creates the small elements that the viewer consists of. */
 
-const SVG = "http://www.w3.org/2000/svg";
+const SVG_NAMESPACE = "http://www.w3.org/2000/svg";
 
 /** An element with properties and children. */
-export function make(document, tag, properties = {}, ...children) {
+export function create(document, tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   const { data, style, ...rest } = properties;
   Object.assign(element, rest);
@@ -13,15 +13,15 @@ export function make(document, tag, properties = {}, ...children) {
   return element;
 }
 
-/** An element of a drawing. */
-export function draw(document, tag, attributes = {}, ...children) {
-  const element = document.createElementNS(SVG, tag);
+/** An SVG element with attributes and children. */
+export function createSvg(document, tag, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG_NAMESPACE, tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   element.append(...children);
   return element;
 }
 
-/** Of 16 by 16. */
+/** Paths in a box of 16 by 16. */
 const ICONS = {
   play: "M5 3.2v9.6l8-4.8z",
   pause: "M5 3.5v9M11 3.5v9",
@@ -42,30 +42,30 @@ const ICONS = {
 };
 
 /** @param {keyof typeof ICONS} name */
-export function icon(document, name) {
-  const path = draw(document, "path", { d: ICONS[name] });
-  return draw(document, "svg", { class: `icon icon-${name}`, viewBox: "0 0 16 16", "aria-hidden": "true" }, path);
+function icon(document, name) {
+  const path = createSvg(document, "path", { d: ICONS[name] });
+  return createSvg(document, "svg", { class: `icon icon-${name}`, viewBox: "0 0 16 16", "aria-hidden": "true" }, path);
 }
 
-/** A button with an icon or a short text. `say` is what it does, in words, and what is shown when pointed at. */
-export function button(document, what, say, onClick, className = "") {
-  const face = what in ICONS ? icon(document, what) : what;
-  const made = make(document, "button", { type: "button", className, title: say, ariaLabel: say }, face);
-  made.addEventListener("click", onClick);
-  return made;
+/** A button. @param {string} face name of an icon, or a short text @param {string} label tooltip and accessible name */
+export function button(document, face, label, onClick, className = "") {
+  const created = create(document, "button", { type: "button", className });
+  setButton(document, created, face, label);
+  created.addEventListener("click", onClick);
+  return created;
 }
 
-/** Another icon on a button, another word for what it does. */
-export function reface(document, button, what, say) {
-  if (button.dataset.face !== what) {
-    button.dataset.face = what;
-    button.replaceChildren(what in ICONS ? icon(document, what) : what);
+/** Changes the face and the label of a button. */
+export function setButton(document, button, face, label) {
+  if (button.dataset.face !== face) {
+    button.dataset.face = face;
+    button.replaceChildren(face in ICONS ? icon(document, face) : face);
   }
-  button.title = button.ariaLabel = say;
+  button.title = button.ariaLabel = label;
 }
 
-/** Where a pointer is in an element, in the element's own pixels: a canvas around it may be zoomed. */
-export function pointIn(element, event) {
+/** The pointer's position in an element, in the element's own pixels: a canvas around it may be zoomed. */
+export function pointerPosition(element, event) {
   const { left, top, width, height } = element.getBoundingClientRect();
   return {
     x: ((event.clientX - left) * element.offsetWidth) / (width || 1),
@@ -73,30 +73,30 @@ export function pointIn(element, event) {
   };
 }
 
-/** Screen pixels for each of the element's own. */
-export function density(element) {
+/** Screen pixels per pixel of the element. */
+export function pixelRatio(element) {
   const zoomed = element.getBoundingClientRect().width / (element.offsetWidth || 1);
   return (zoomed || 1) * (element.ownerDocument.defaultView?.devicePixelRatio ?? 1);
 }
 
 /**
- * Follows a pointer from where it is pressed until it is let go. `start` may refuse by returning false.
+ * Calls `start`, `move` and `end` while the user drags in an element.
  *
- * @param {(event: PointerEvent) => boolean | void} start
+ * @param {(event: PointerEvent) => boolean | void} start may refuse the drag by returning false
  * @param {(event: PointerEvent) => void} move
  * @param {(event: PointerEvent) => void} [end]
  */
 export function onDrag(element, start, move, end = () => {}) {
-  let dragging = null;
+  let pointer = null;
   element.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0 || dragging !== null || start(event) === false) return;
-    dragging = event.pointerId;
-    element.setPointerCapture(dragging);
+    if (event.button !== 0 || pointer !== null || start(event) === false) return;
+    pointer = event.pointerId;
+    element.setPointerCapture(pointer);
   });
-  element.addEventListener("pointermove", (event) => event.pointerId === dragging && move(event));
+  element.addEventListener("pointermove", (event) => event.pointerId === pointer && move(event));
   const stop = (event) => {
-    if (event.pointerId !== dragging) return;
-    dragging = null;
+    if (event.pointerId !== pointer) return;
+    pointer = null;
     end(event);
   };
   element.addEventListener("pointerup", stop);

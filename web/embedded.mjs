@@ -1,52 +1,59 @@
-/** The page of one run that holds its pictures within itself: for the cell of a notebook, which has no folder. */
+/** Starts the page of one run that contains its pictures, for a notebook cell, which has no folder. */
 
-import { embedded } from "./page.mjs";
+import { embeddedSource } from "./page.mjs";
 import { Viewer } from "./viewer.mjs";
 
 const TYPES = { png: "image/png", webp: "image/webp", jpg: "image/jpeg" };
-const CLEAR = /^transparent$|^rgba\(.*, 0\)$/;
+const TRANSPARENT = /^transparent$|^rgba\(.*, 0\)$/;
 
 /**
- * Gives the address of a picture, made when it is first asked for: one that a browser opens in a tab and saves by its name.
+ * Gives the address of a picture. Each address is created when first asked for; a browser can open it in a tab and save
+ * it under its file name.
  *
- * @param {Record<string, string>} pictures in base64, by the name of the file
+ * @param {Record<string, string>} pictures in base64, by file name
  * @param {Window} window
+ * @returns {(id: string, file: string) => string} empty for an unknown file
  */
-export function addressed(pictures, { URL, Blob, atob }) {
-  const made = new Map();
+export function embeddedPictures(pictures, { URL, Blob, atob }) {
+  const addresses = new Map();
   return (id, file) => {
-    if (!made.has(file) && pictures[file] !== undefined) {
+    if (!addresses.has(file) && pictures[file] !== undefined) {
       const bytes = Uint8Array.from(atob(pictures[file]), (character) => character.charCodeAt(0));
       const blob = new Blob([bytes], { type: TYPES[file.split(".").at(-1)] ?? "" });
-      made.set(file, `${URL.createObjectURL(blob)}#${encodeURIComponent(file)}`);
+      addresses.set(file, `${URL.createObjectURL(blob)}#${encodeURIComponent(file)}`);
     }
-    return made.get(file) ?? "";
+    return addresses.get(file) ?? "";
   };
 }
 
-/** The colours around the frame that a page is in, where it may look: a notebook's are not always the browser's. */
-export function surroundings({ frameElement }) {
+/**
+ * The colors around the page's frame; null if there is no frame or no color. A notebook's theme may differ from the
+ * browser's color scheme.
+ *
+ * @param {Window} window @returns {{ground: string, text: string} | null}
+ */
+export function surroundingColors({ frameElement }) {
   if (!frameElement) return null;
   const styleOf = (element) => element.ownerDocument.defaultView.getComputedStyle(element);
-  for (let around = frameElement.parentElement; around; around = around.parentElement) {
-    const { backgroundColor } = styleOf(around);
-    if (!CLEAR.test(backgroundColor)) return { ground: backgroundColor, text: styleOf(frameElement.parentElement).color };
+  for (let parent = frameElement.parentElement; parent; parent = parent.parentElement) {
+    const { backgroundColor } = styleOf(parent);
+    if (!TRANSPARENT.test(backgroundColor)) return { ground: backgroundColor, text: styleOf(frameElement.parentElement).color };
   }
   return null;
 }
 
-/** Begins: the page holds a manifest and pictures. @param {Document} document */
+/** Starts the page, whose data are a manifest and pictures. @param {Document} document */
 export function start(document) {
   const { manifest, pictures } = JSON.parse(document.getElementById("safelight").textContent);
   const { style } = document.documentElement;
-  const around = surroundings(document.defaultView);
-  if (around) {
-    style.setProperty("--safelight-ground", around.ground);
-    style.setProperty("--safelight-text", around.text);
-    style.setProperty("--safelight-quiet", `color-mix(in srgb, ${around.text} 62%, ${around.ground})`);
+  const colors = surroundingColors(document.defaultView);
+  if (colors) {
+    style.setProperty("--safelight-ground", colors.ground);
+    style.setProperty("--safelight-text", colors.text);
+    style.setProperty("--safelight-quiet", `color-mix(in srgb, ${colors.text} 62%, ${colors.ground})`);
   }
-  style.setProperty("--safelight-ring", "initial"); // the notebook around it has keys of its own
-  const source = { ...embedded(manifest), picture: addressed(pictures, document.defaultView) };
+  style.setProperty("--safelight-ring", "initial"); // shows whether the viewer or the notebook has the keyboard focus
+  const source = { ...embeddedSource(manifest), picture: embeddedPictures(pictures, document.defaultView) };
   const main = document.createElement("main");
   document.body.append(main);
   main.append(new Viewer(document, source, { still: true, wheelNeedsFocus: true }).element);

@@ -1,62 +1,64 @@
-/** The bar of a video's frames: which one is shown, whether it plays. */
+/** Shows the frames of a video as a bar: the current frame, and a button that plays or pauses. */
 
-import { button, make, onDrag, pointIn, reface } from "./elements.mjs";
+import { button, create, onDrag, pointerPosition, setButton } from "./elements.mjs";
 
-export class Film {
+export class FrameBar {
   #document;
-  #roll;
+  #play;
   #rail;
   #count;
-  #shownAt = 0;
+  #startedAt = 0;
 
   /**
    * @param {Document} document
-   * @param {{toggle: () => void, seek: (across: number) => void, by: (count: number) => void}} told `seek`: to the frame
-   *   there, of the whole from 0 to 1; `by`: so many on; both to stay there
+   * @param {object} commands
+   * @param {() => void} commands.toggleFrames plays or pauses
+   * @param {(fraction: number) => void} commands.seekFrame pauses at a frame; 0 is the first, 1 the end
+   * @param {(count: number) => void} commands.moveFrames pauses `count` frames further
    */
-  constructor(document, told) {
+  constructor(document, { toggleFrames, seekFrame, moveFrames }) {
     this.#document = document;
-    this.#roll = button(document, "pause", "", told.toggle, "roll");
-    this.#rail = make(document, "div", { className: "rail", tabIndex: 0, role: "slider", ariaLabel: "Frame" });
-    this.#count = make(document, "span", { className: "frame" });
-    this.element = make(document, "div", { className: "frames" }, this.#roll, this.#rail, this.#count);
-    const seek = (event) => told.seek(pointIn(this.#rail, event).x / this.#rail.offsetWidth);
+    this.#play = button(document, "pause", "", toggleFrames);
+    this.#rail = create(document, "div", { className: "rail", tabIndex: 0, role: "slider", ariaLabel: "Frame" });
+    this.#count = create(document, "span", { className: "frame" });
+    this.element = create(document, "div", { className: "frames" }, this.#play, this.#rail, this.#count);
+    const seek = (event) => seekFrame(pointerPosition(this.#rail, event).x / this.#rail.offsetWidth);
     onDrag(this.#rail, seek, seek);
     this.#rail.addEventListener("keydown", (event) => {
-      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (!by) return;
+      const count = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!count) return;
       event.preventDefault();
       event.stopPropagation();
-      told.by(by);
+      moveFrames(count);
     });
   }
 
   /**
-   * @param {import("./selection.mjs").Extent} extent
+   * @param {import("./selection.mjs").Layout} layout
    * @param {object} facts
-   * @param {number} facts.all frames that the pictures have, whether they can be shown one by one or not
-   * @param {number} facts.at the frame that is shown
-   * @param {boolean} facts.rolling
+   * @param {number} facts.total frames in the pictures, whether or not they can be shown one by one
+   * @param {number} facts.at the shown frame
+   * @param {boolean} facts.playing
    */
-  show({ frames, animated, apart }, { all, at, rolling }) {
-    const whole = animated && !apart; // it plays, and nothing can be done about it
+  show({ frames, animated, decodable }, { total, at, playing }) {
+    const whole = animated && !decodable; // the browser plays it, and cannot pause it
     this.element.hidden = frames < 2 && !animated;
     this.element.classList.toggle("whole", whole);
     this.element.style.setProperty("--frame", animated || frames < 2 ? 1 : at / (frames - 1));
-    this.#count.textContent = animated ? `${all} frames` : `${at + 1} / ${frames}`;
-    this.#roll.hidden = whole;
-    reface(this.#document, this.#roll, rolling ? "pause" : "play", rolling ? "Hold this frame" : "Play the frames");
+    this.#count.textContent = animated ? `${total} frames` : `${at + 1} / ${frames}`;
+    this.#play.hidden = whole;
+    setButton(this.#document, this.#play, playing ? "pause" : "play", playing ? "Pause at this frame" : "Play the frames");
     this.#rail.tabIndex = whole ? -1 : 0;
     Object.assign(this.#rail, { ariaValueMin: "1", ariaValueMax: String(frames), ariaValueNow: String(at + 1) });
   }
 
-  /** Other pictures have just been put up: if they are animated, they begin now. */
-  began() {
-    this.#shownAt = Date.now();
+  /** Notes that other pictures are on the screen; animated ones start to play now. */
+  restart() {
+    this.#startedAt = Date.now();
   }
 
-  /** No browser tells which frame of an animated picture it shows; it has been playing since it was put up. */
-  guess(fps, all) {
-    return Math.floor(((Date.now() - this.#shownAt) / 1000) * fps) % all;
+  /** The frame that an animated picture shows now. Browsers do not report it, so it is computed from the elapsed time. */
+  estimateFrame(fps, total) {
+    return Math.floor(((Date.now() - this.#startedAt) / 1000) * fps) % total;
   }
 }

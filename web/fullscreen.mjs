@@ -1,21 +1,21 @@
-/** The viewer in the full window: in the top layer of the page, where nothing zooms or clips it. */
+/** Shows the viewer in the full window: in the page's top layer, where no parent zooms or clips it. */
 
-import { make } from "./elements.mjs";
+import { create } from "./elements.mjs";
 
-export class FullWindow {
+export class Fullscreen {
   #root;
   #changed;
 
   /**
    * @param {Document} document
-   * @param {HTMLElement} root what is shown in it, and goes back to where it was, before the element
-   * @param {() => void} changed
+   * @param {HTMLElement} root the element to show; on close it goes back in front of `element`
+   * @param {() => void} changed called after each opening and closing
    */
   constructor(document, root, changed) {
     this.#root = root;
     this.#changed = changed;
-    this.element = make(document, "dialog", { ariaLabel: root.ariaLabel });
-    this.element.addEventListener("cancel", (event) => event.preventDefault()); // Esc goes back one thing at a time
+    this.element = create(document, "dialog", { ariaLabel: root.ariaLabel });
+    this.element.addEventListener("cancel", (event) => event.preventDefault()); // the viewer handles Esc itself
     this.element.addEventListener("close", () => {
       this.element.before(root);
       root.focus({ preventScroll: true });

@@ -1,59 +1,60 @@
-/** A small picture over the strip: the step that is pointed at. */
+/** Shows a small picture above the strip: the step under the pointer. */
 
-import { shortSigma } from "./caption.mjs";
-import { make } from "./elements.mjs";
-import { shape } from "./manifest.mjs";
-import { Projector } from "./image-loader.mjs";
+import { formatSigma } from "./caption.mjs";
+import { create } from "./elements.mjs";
+import { ImageLoader } from "./image-loader.mjs";
+import { finalSize } from "./manifest.mjs";
 
-const WIDTH_PX = 200; // of the canvas, which is drawn at half of that
-const MOST_HEIGHT_PX = 300;
+const CANVAS_WIDTH_PX = 200; // shown at half of that
+const MAX_CANVAS_HEIGHT_PX = 300;
 const EDGE_PX = 4;
 
-export class Glance {
+export class HoverThumbnail {
   #canvas;
-  #where;
-  #projector;
+  #label;
+  #loader;
   #run = null;
 
-  /** @param {Document} document @param {import("./image-cache.mjs").Pictures} pictures */
-  constructor(document, pictures) {
-    this.#canvas = make(document, "canvas", { className: "peek" });
-    this.#where = make(document, "div", { className: "where" });
-    this.element = make(document, "div", { className: "bubble", hidden: true }, this.#canvas, this.#where);
-    this.#projector = new Projector(pictures, (_, [picture]) => picture && this.#draw(picture));
+  /** @param {Document} document @param {import("./image-cache.mjs").ImageCache} images */
+  constructor(document, images) {
+    this.#canvas = create(document, "canvas", { className: "peek" });
+    this.#label = create(document, "div", { className: "where" });
+    this.element = create(document, "div", { className: "bubble", hidden: true }, this.#canvas, this.#label);
+    this.#loader = new ImageLoader(images, (_, [image]) => image && this.#draw(image));
   }
 
   /**
-   * @param {import("./types.mjs").Shown} shown
+   * @param {import("./types.mjs").ShownStep} shown
    * @param {string} address of its picture
-   * @param {{x: number, top: number, width: number}} at where the step is, how far down the strip begins, and the room
+   * @param {{x: number, top: number, width: number}} at position of the step, top of the strip, width of the viewer
    */
   show({ run, step }, address, { x, top, width }) {
-    if (run.id !== this.#run) this.#empty(run);
+    if (run.id !== this.#run) this.#clear(run);
     this.element.hidden = false;
-    this.#where.textContent = `${step.index}${step.sigma == null ? "" : ` · σ ${shortSigma(step.sigma)}`}`;
+    this.#label.textContent = `${step.index}${step.sigma == null ? "" : ` · σ ${formatSigma(step.sigma)}`}`;
     const own = this.element.offsetWidth;
     this.element.style.left = `${Math.min(Math.max(x - own / 2, EDGE_PX), width - own - EDGE_PX)}px`;
     this.element.style.setProperty("--strip-top", `${top}px`);
-    this.#projector.want({ scene: run.id, addresses: [address] });
+    this.#loader.request({ key: run.id, addresses: [address] });
   }
 
   hide() {
     this.element.hidden = true;
-    this.#projector.want(null);
+    this.#loader.request(null);
   }
 
-  /** No picture of another run is left. */
-  #empty(run) {
+  /** Removes the picture of another run; a new size clears the canvas. */
+  #clear(run) {
     this.#run = run.id;
-    const { width, height } = shape(run.manifest) ?? { width: 1, height: 1 };
-    Object.assign(this.#canvas, { width: WIDTH_PX, height: Math.round(Math.min(MOST_HEIGHT_PX, (WIDTH_PX * height) / width)) });
-    this.#projector.forget();
+    const { width, height } = finalSize(run.manifest) ?? { width: 1, height: 1 };
+    const scaled = Math.round(Math.min(MAX_CANVAS_HEIGHT_PX, (CANVAS_WIDTH_PX * height) / width));
+    Object.assign(this.#canvas, { width: CANVAS_WIDTH_PX, height: scaled });
+    this.#loader.reset();
   }
 
-  #draw(picture) {
+  #draw(image) {
     const context = this.#canvas.getContext("2d");
     context.imageSmoothingQuality = "high";
-    context.drawImage(picture, 0, 0, this.#canvas.width, this.#canvas.height);
+    context.drawImage(image, 0, 0, this.#canvas.width, this.#canvas.height);
   }
 }

@@ -1,53 +1,53 @@
-/** Pictures that are ready to be painted, the ones that were used last. */
+/** Caches decoded pictures that are ready to paint, the most recently used ones. */
 
-const LIMIT = 200;
+const MAX_IMAGES = 200;
 
-/** Loads a picture so that it can be shown without a flash. @param {string} address @param {Document} document */
-export async function loadPicture(address, document) {
-  const picture = document.createElement("img");
-  picture.src = address;
-  await picture.decode();
-  picture.draggable = false; // dropped on ComfyUI's canvas, it would be opened as a workflow
-  return picture;
+/** Loads and decodes a picture, so that it appears without a flash. @param {string} address @param {Document} document */
+export async function loadImage(address, document) {
+  const image = document.createElement("img");
+  image.src = address;
+  await image.decode();
+  image.draggable = false; // ComfyUI opens a picture that is dropped on its canvas as a workflow
+  return image;
 }
 
-export class Pictures {
+export class ImageCache {
   #load;
   #limit;
-  #ready = new Map(); // by address, the one used last is the last
-  #coming = new Map();
+  #ready = new Map(); // by address, the most recently used last
+  #loading = new Map(); // promises by address
 
-  /** @param {(address: string) => Promise<HTMLImageElement>} load @param {number} [limit] how many are kept */
-  constructor(load, limit = LIMIT) {
+  /** @param {(address: string) => Promise<HTMLImageElement>} load @param {number} [limit] number of cached pictures */
+  constructor(load, limit = MAX_IMAGES) {
     this.#load = load;
     this.#limit = limit;
   }
 
-  /** The picture at once, or null. */
+  /** The picture if it is cached, else null. */
   ready(address) {
-    const picture = this.#ready.get(address) ?? null;
-    if (picture) this.#keep(address, picture);
-    return picture;
+    const image = this.#ready.get(address) ?? null;
+    if (image) this.#store(address, image);
+    return image;
   }
 
-  /** The picture when it is ready, or null if it cannot be had. Those who ask while it is on its way share it. */
+  /** The picture once it is loaded, or null if that fails. Parallel calls share one request. */
   async get(address) {
     const ready = this.ready(address);
     if (ready) return ready;
-    if (!this.#coming.has(address)) {
-      const coming = this.#load(address)
+    if (!this.#loading.has(address)) {
+      const loading = this.#load(address)
         .catch(() => null)
-        .finally(() => this.#coming.delete(address));
-      this.#coming.set(address, coming);
+        .finally(() => this.#loading.delete(address));
+      this.#loading.set(address, loading);
     }
-    const picture = await this.#coming.get(address);
-    if (picture) this.#keep(address, picture);
-    return picture;
+    const image = await this.#loading.get(address);
+    if (image) this.#store(address, image);
+    return image;
   }
 
-  #keep(address, picture) {
+  #store(address, image) {
     this.#ready.delete(address);
-    this.#ready.set(address, picture);
+    this.#ready.set(address, image);
     if (this.#ready.size > this.#limit) this.#ready.delete(this.#ready.keys().next().value);
   }
 }

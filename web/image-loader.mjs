@@ -1,63 +1,61 @@
-/** Puts the wanted pictures on the screen, one set of them at a time. */
+/** Loads the requested pictures and paints them, one set at a time. */
 
 /**
- * @typedef {object} Slide
- * @property {string} scene of which runs it is: what comes too late is shown only if that is still the same
- * @property {string[]} addresses of its pictures
+ * @typedef {object} ImageSet pictures that are painted together
+ * @property {string} key names the runs; a set that loads late is painted only if the requested set has the same key
+ * @property {string[]} addresses of the pictures
  */
 
-/**
- * The next slide is asked for when the last one is shown: on a slow link those between are left out and none is late.
- */
-export class Projector {
-  #pictures;
+/** Requests the next set only after the last one is painted: a slow link skips sets and paints none too late. */
+export class ImageLoader {
+  #images;
   #paint;
-  #wanted = null;
-  #shown = null;
-  #lost = null;
+  #requested = null;
+  #painted = null;
+  #failed = null;
   #busy = false;
 
   /**
-   * @param {import("./image-cache.mjs").Pictures} pictures
-   * @param {(slide: Slide, pictures: (HTMLImageElement | null)[]) => void} paint null: a picture cannot be had;
-   *   a slide of which none can be had comes once
+   * @param {import("./image-cache.mjs").ImageCache} images
+   * @param {(set: ImageSet, images: (HTMLImageElement | null)[]) => void} paint null: a picture failed to load; a set
+   *   of which all pictures failed is reported once
    */
-  constructor(pictures, paint) {
-    this.#pictures = pictures;
+  constructor(images, paint) {
+    this.#images = images;
     this.#paint = paint;
   }
 
-  /** Whether what is wanted is on the screen, as far as it can be had. */
+  /** Whether nothing is loading. */
   get idle() {
     return !this.#busy;
   }
 
-  /** @param {Slide | null} slide null: nothing, what is on the screen stays */
-  want(slide) {
-    this.#wanted = slide;
-    if (!slide || same(slide, this.#shown)) return;
-    const ready = slide.addresses.map((address) => this.#pictures.ready(address));
-    if (ready.every(Boolean)) this.#show(slide, ready);
-    else this.#pull();
+  /** @param {ImageSet | null} set null: request nothing, and leave the screen as it is */
+  request(set) {
+    this.#requested = set;
+    if (!set || same(set, this.#painted)) return;
+    const ready = set.addresses.map((address) => this.#images.ready(address));
+    if (ready.every(Boolean)) this.#show(set, ready);
+    else this.#load();
   }
 
-  /** What is on the screen is something else by now, or what was lost may be back. */
-  forget() {
-    this.#shown = this.#lost = null;
+  /** Makes the next request paint again, even a set that is on the screen or that failed. */
+  reset() {
+    this.#painted = this.#failed = null;
   }
 
-  async #pull() {
+  async #load() {
     if (this.#busy) return;
     this.#busy = true;
     try {
-      for (let slide = this.#wanted; this.#missing(slide); slide = this.#wanted) {
-        const pictures = await Promise.all(slide.addresses.map((address) => this.#pictures.get(address)));
-        const overtaken = slide !== this.#wanted && !this.#missing(this.#wanted);
-        if (overtaken || slide.scene !== this.#wanted?.scene) continue;
-        if (pictures.some(Boolean)) this.#show(slide, pictures);
+      for (let set = this.#requested; this.#isMissing(set); set = this.#requested) {
+        const images = await Promise.all(set.addresses.map((address) => this.#images.get(address)));
+        const overtaken = set !== this.#requested && !this.#isMissing(this.#requested);
+        if (overtaken || set.key !== this.#requested?.key) continue;
+        if (images.some(Boolean)) this.#show(set, images);
         else {
-          this.#lost = slide;
-          this.#paint(slide, pictures);
+          this.#failed = set;
+          this.#paint(set, images);
         }
       }
     } finally {
@@ -65,16 +63,16 @@ export class Projector {
     }
   }
 
-  #missing(slide) {
-    return slide && !same(slide, this.#shown) && !same(slide, this.#lost);
+  #isMissing(set) {
+    return set && !same(set, this.#painted) && !same(set, this.#failed);
   }
 
-  #show(slide, pictures) {
-    this.#shown = slide;
-    this.#paint(slide, pictures);
+  #show(set, images) {
+    this.#painted = set;
+    this.#paint(set, images);
   }
 }
 
 function same(a, b) {
-  return a !== null && b !== null && a.scene === b.scene && a.addresses.join("\n") === b.addresses.join("\n");
+  return a !== null && b !== null && a.key === b.key && a.addresses.join("\n") === b.addresses.join("\n");
 }

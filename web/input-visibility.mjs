@@ -1,23 +1,23 @@
-/** Inputs of the node that do nothing as the others stand: they need not be seen. */
+/** Finds the inputs of the node that have no effect with the current settings. */
 
 const WRITES = { write_intermediates: (value) => value === true };
-const MOVES = { ...WRITES, animation: (value) => value !== "off" };
+const ANIMATES = { ...WRITES, animation: (value) => value !== "off" };
 
-/** What gives an input something to do: each of these values, by name. */
-const NEEDS = new Map([
+/** Inputs that depend on others: each of the named values must pass its test. */
+const CONDITIONS = new Map([
   ...["filename_prefix", "file_format", "enlarge", "sheet", "animation"].map((name) => [name, WRITES]),
-  ...["animation_fps", "animation_hold_s", "animation_from_step", "animation_to_step"].map((name) => [name, MOVES]),
+  ...["animation_fps", "animation_hold_s", "animation_from_step", "animation_to_step"].map((name) => [name, ANIMATES]),
   ["full_every_n_steps", { decoder: (value) => value === "full" }],
 ]);
 
 /**
- * The names of inputs that do nothing now.
+ * The names of inputs that have no effect now.
  *
- * @param {(name: string) => unknown} valueOf another input; undefined: nobody knows before the prompt runs
+ * @param {(name: string) => unknown} valueOf value of another input; undefined: only known when the prompt runs
  * @returns {Set<string>}
  */
-export function idleInputs(valueOf) {
-  const isMet = ([name, does]) => valueOf(name) === undefined || does(valueOf(name));
-  const idle = [...NEEDS].filter(([, needed]) => !Object.entries(needed).every(isMet));
-  return new Set(idle.map(([name]) => name));
+export function unusedInputs(valueOf) {
+  const mayPass = ([name, test]) => valueOf(name) === undefined || test(valueOf(name));
+  const unused = [...CONDITIONS].filter(([, tests]) => !Object.entries(tests).every(mayPass));
+  return new Set(unused.map(([name]) => name));
 }

@@ -1,49 +1,49 @@
-/** What the viewer says in words over its picture, and in place of it. */
+/** Shows messages over the picture: its placeholder, the run's last note, and short results. */
 
-import { inPlaceOfPicture, lastNote } from "./caption.mjs";
-import { button, make } from "./elements.mjs";
+import { lastNote, placeholder } from "./caption.mjs";
+import { button, create } from "./elements.mjs";
 
 const TOAST_MS = 1600;
 
-export class Telling {
-  #said;
-  #hiding;
-  #putAway = null;
+export class Messages {
+  #noteText;
+  #toastTimer;
+  #dismissed = null;
 
   /** @param {Document} document */
   constructor(document) {
-    this.words = make(document, "div", { className: "words" });
-    this.#said = make(document, "span", { className: "said" });
-    const close = button(document, "close", "Put this note away", () => this.#dismiss());
-    this.note = make(document, "div", { className: "note" }, this.#said, close);
-    this.toast = make(document, "div", { className: "toast", role: "status" });
-    this.spoken = make(document, "div", { className: "spoken", role: "status" });
+    this.placeholder = create(document, "div", { className: "placeholder" });
+    this.#noteText = create(document, "span", { className: "note-text" });
+    const close = button(document, "close", "Dismiss this note", () => this.#dismiss());
+    this.note = create(document, "div", { className: "note" }, this.#noteText, close);
+    this.toast = create(document, "div", { className: "toast", role: "status" });
+    this.announcement = create(document, "div", { className: "announcement", role: "status" });
   }
 
   /**
    * @param {import("./types.mjs").Run | null} run
-   * @param {boolean} pictured whether a picture of it is on the screen
-   * @param {string} [idle] what to say while there is no run
+   * @param {boolean} pictured whether a picture of the run is on the screen
+   * @param {string} [idle] text while there is no run
    */
   show(run, pictured, idle) {
-    this.words.textContent = pictured ? "" : inPlaceOfPicture(run, idle);
-    const told = run?.gone && !pictured ? "" : lastNote(run); // that it is gone, the words say
-    this.#said.textContent = this.#said.title = told === this.#putAway ? "" : told;
+    this.placeholder.textContent = pictured ? "" : placeholder(run, idle);
+    const note = run?.gone && !pictured ? "" : lastNote(run); // the placeholder says that the pictures are gone
+    this.#noteText.textContent = this.#noteText.title = note === this.#dismissed ? "" : note;
     this.note.classList.toggle("failed", run?.state === "failed");
     const state = run ? `Run ${run.state}` : "";
-    if (this.spoken.textContent !== state) this.spoken.textContent = state; // not each step: a screen reader would never be silent
+    if (this.announcement.textContent !== state) this.announcement.textContent = state; // not each step: a screen reader would never stop
   }
 
-  /** What came of something, for a moment. */
-  briefly(text) {
+  /** Shows a result for a moment. */
+  showToast(text) {
     this.toast.textContent = text;
     this.toast.classList.add("shown");
-    clearTimeout(this.#hiding);
-    this.#hiding = setTimeout(() => this.toast.classList.remove("shown"), TOAST_MS);
+    clearTimeout(this.#toastTimer);
+    this.#toastTimer = setTimeout(() => this.toast.classList.remove("shown"), TOAST_MS);
   }
 
   #dismiss() {
-    this.#putAway = this.#said.title;
-    this.#said.textContent = this.#said.title = "";
+    this.#dismissed = this.#noteText.title;
+    this.#noteText.textContent = this.#noteText.title = "";
   }
 }

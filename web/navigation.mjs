@@ -1,73 +1,71 @@
-/** Which run and which step a person looks at, and what becomes of that when something happens. */
+/** Holds which run and which step the user looks at, and updates them when runs or steps arrive. */
 
-import { nearestStep, newestStep, pictured, stepAtSigma } from "./manifest.mjs";
+import { nearestStep, newestStep, picturedSteps, stepAtSigma } from "./manifest.mjs";
 
 /** @typedef {import("./types.mjs").Run} Run */
 
-/**
- * Holds no run, only names: what there is it is told each time. `index` null is the end of a run, however far that is.
- */
-export class Travel {
+/** Holds ids and indices only; each method takes the runs or the manifest. `index` null follows the end of the run. */
+export class Navigation {
   /** @type {string | null} */ run = null;
   /** @type {string | null} the run that `run` is compared with */ other = null;
   /** @type {number | null} */ index = null;
-  /** @type {number | null} of a batch; null: all of them */ item = null;
+  /** @type {number | null} selected item of a batch; null: all items */ item = null;
   frame = 0;
   locked = false;
   playing = false;
-  /** @type {1 | -1} which way the last move went */ direction = 1;
+  /** @type {1 | -1} direction of the last move */ direction = 1;
   #newest = null;
 
   /**
-   * Takes in that there may be other runs. One that has begun is looked at, unless the person asked for something else.
+   * Updates the list of runs. A new run is selected unless the user forbids that.
    *
    * @param {Run[]} runs newest first
-   * @param {boolean} follow
+   * @param {boolean} follow whether new runs are selected; a locked step always stays
    */
-  meet(runs, follow) {
-    const there = (id) => runs.some((run) => run.id === id);
+  update(runs, follow) {
+    const exists = (id) => runs.some((run) => run.id === id);
     const newest = runs[0]?.id ?? null;
-    const begun = newest !== this.#newest;
+    const isNew = newest !== this.#newest;
     this.#newest = newest;
-    if (!there(this.run) || (begun && follow && !this.locked)) {
-      this.locked &&= there(this.run);
+    if (!exists(this.run) || (isNew && follow && !this.locked)) {
+      this.locked &&= exists(this.run);
       this.run = newest;
       this.index = null;
       this.playing = false;
     }
-    if (!there(this.other) || this.other === this.run) this.other = null;
+    if (!exists(this.other) || this.other === this.run) this.other = null;
   }
 
-  /** Whether the newest step of the newest run is looked at. */
+  /** Whether the view follows the newest step of the newest run. */
   get live() {
     return this.run !== null && this.run === this.#newest && this.index === null && !this.locked;
   }
 
-  /** The step of a manifest that is looked at, or null. */
+  /** The selected step of a manifest, or null. */
   step(manifest) {
-    return this.index === null ? newestStep(manifest) : nearestStep(pictured(manifest), this.index);
+    return this.index === null ? newestStep(manifest) : nearestStep(picturedSteps(manifest), this.index);
   }
 
-  /** The step of the other run that belongs to `step` of the first. @param {"step" | "sigma"} lock */
+  /** The step of the other run that is compared with `step` of the first. @param {"step" | "sigma"} lock */
   match(step, manifest, lock) {
-    const steps = pictured(manifest);
+    const steps = picturedSteps(manifest);
     if (!step) return steps.at(-1) ?? null;
     if (lock === "sigma" && step.sigma != null) return stepAtSigma(steps, step.sigma) ?? nearestStep(steps, step.index);
     return nearestStep(steps, step.index);
   }
 
-  /** Looks at the step nearest to `index`. */
-  go(index, manifest) {
+  /** Selects the step nearest to `index`. */
+  goTo(index, manifest) {
     const before = this.step(manifest)?.index ?? 0;
-    const after = nearestStep(pictured(manifest), index)?.index;
+    const after = nearestStep(picturedSteps(manifest), index)?.index;
     if (after === undefined) return;
     if (after !== before) this.direction = after > before ? 1 : -1;
     this.index = after;
   }
 
-  /** So many pictures on, or back. At the end of a run that is what is looked at, however far it goes. */
-  by(count, manifest) {
-    const steps = pictured(manifest);
+  /** Moves by `count` pictures; negative: back. */
+  moveBy(count, manifest) {
+    const steps = picturedSteps(manifest);
     const at = steps.indexOf(this.step(manifest));
     if (at < 0) return;
     this.index = steps[Math.min(Math.max(at + count, 0), steps.length - 1)].index;
@@ -75,7 +73,7 @@ export class Travel {
   }
 
   first(manifest) {
-    this.go(pictured(manifest)[0]?.index, manifest);
+    this.goTo(picturedSteps(manifest)[0]?.index, manifest);
     this.direction = 1;
   }
 
@@ -84,7 +82,7 @@ export class Travel {
     this.direction = -1;
   }
 
-  /** The step is held, whatever comes; the second time, back to what comes. */
+  /** Locks the selected step, so that new steps and runs do not replace it. If already locked, follows them again. */
   toggleLock(manifest) {
     if (this.locked) return this.follow();
     this.index = this.step(manifest)?.index ?? null;
@@ -92,7 +90,7 @@ export class Travel {
     this.playing = false;
   }
 
-  /** To the newest step of the newest run. */
+  /** Follows the newest step of the newest run. */
   follow() {
     this.locked = this.playing = false;
     this.run = this.#newest;
@@ -100,32 +98,28 @@ export class Travel {
     if (this.other === this.run) this.other = null;
   }
 
-  /** Plays from here, from the first step if this is the last. */
+  /** Plays from the selected step, from the first step if that is the last; if already playing, pauses. */
   togglePlay(manifest) {
-    this.playing = !this.playing && pictured(manifest).length > 1;
+    this.playing = !this.playing && picturedSteps(manifest).length > 1;
     if (this.playing && this.step(manifest) === newestStep(manifest)) this.first(manifest);
   }
 
-  /** The next picture of what is played; at the newest one it ends. */
+  /** Advances by one picture while playing; ends at the newest one. */
   tick(manifest) {
     if (!this.playing) return;
-    this.by(1, manifest);
+    this.moveBy(1, manifest);
     if (this.index === newestStep(manifest)?.index) {
       this.playing = false;
       this.index = null;
     }
   }
 
-  /** Looks at a run: at the step that was held, or at its end. Of two that are compared, it takes the other's place. */
+  /** Selects a run and keeps the step. In a comparison the run replaces the other one. */
   choose(id) {
     if (this.other === null) this.run = id;
-    else if (id === this.run || id === this.other) this.swap();
+    else if (id === this.run || id === this.other) [this.run, this.other] = [this.other, this.run];
     else this.other = id;
     this.playing = false;
-  }
-
-  swap() {
-    [this.run, this.other] = [this.other, this.run];
   }
 
   /** Compares with a run, by default with the one before. @param {Run[]} runs @param {string} [id] */

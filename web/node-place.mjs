@@ -1,12 +1,21 @@
-/** Where a node of a LiteGraph graph stands, in the words of the server. */
+/** Finds where a node is in a LiteGraph graph, in the terms of ComfyUI's server. */
 
-const MOST_STAYS = 4;
+const MAX_PAST_PLACES = 4;
 
 /**
- * The execution ids of a node: its id, in a subgraph after those of the nodes that hold it, `6:2`. A subgraph that is
- * used twice has its inner nodes once on the page and twice on the server, hence several.
+ * @typedef {object} Place
+ * @property {string} workflow id of the workflow
+ * @property {string} node execution id of the node, `6:2` in a subgraph
  *
- * @returns {string[]} none for a node that is in no graph
+ * @typedef {Place & {until: number}} PastPlace a place where a node had runs. `until` is the start of the newest of
+ *   them, in milliseconds by the server's clock
+ */
+
+/**
+ * The execution ids of a node. In a subgraph the ids of the surrounding nodes come first: `6:2`. A subgraph that is used
+ * twice has each inner node once on the page and twice on the server, so a node can have several ids.
+ *
+ * @returns {string[]} empty for a node outside of any graph
  */
 export function executionIds(node) {
   const root = node.graph?.rootGraph;
@@ -14,47 +23,46 @@ export function executionIds(node) {
   return pathsTo(node.graph, root).map((path) => [...path, node.id].join(":"));
 }
 
-/** @returns {import("./run-store.mjs").Place[]} */
-export function places(node) {
+/** The current places of a node. @returns {Place[]} */
+export function nodePlaces(node) {
   const workflow = node.graph?.rootGraph?.id;
   return workflow ? executionIds(node).map((id) => ({ workflow, node: id })) : [];
 }
 
-/** What a node remembers, as far as it can be understood: a workflow may come from anywhere. @returns {Stay[]} */
-export function readStays(kept) {
-  const isStay = (stay) => typeof stay?.workflow === "string" && typeof stay.node === "string" && Number.isFinite(stay.until);
-  return Array.isArray(kept) ? kept.filter(isStay).slice(-MOST_STAYS) : [];
+/** Validates the past places that a workflow contains, which may come from anywhere. @returns {PastPlace[]} */
+export function readPastPlaces(value) {
+  const isPlace = (place) => typeof place?.workflow === "string" && typeof place.node === "string" && Number.isFinite(place.until);
+  return Array.isArray(value) ? value.filter(isPlace).slice(-MAX_PAST_PLACES) : [];
 }
 
 /**
- * Where a node was when its workflow had another id: it gets a new one when it is saved under another name. The runs that
- * there were until then are the node's own.
+ * The places of a node under former ids of its workflow: "Save as" gives a workflow a new id. A place with another node
+ * id belongs to the node that this one was copied from.
  *
- * @param {Stay[]} stays that the node remembers
- * @param {import("./run-store.mjs").Place[]} now where it is
- * @returns {Stay[]} those where it had the id that it has
+ * @param {PastPlace[]} past
+ * @param {Place[]} current
+ * @returns {PastPlace[]}
  */
-export function formerPlaces(stays, now) {
-  return stays.filter(({ workflow, node }) => now.some((place) => place.node === node && place.workflow !== workflow));
+export function formerPlaces(past, current) {
+  return past.filter(({ workflow, node }) => current.some((place) => place.node === node && place.workflow !== workflow));
 }
 
 /**
- * What a node remembers once it has had a run; the same array if that is nothing new.
+ * Adds a place to the past places of a node after a run; returns the same array if nothing is new.
  *
- * @typedef {import("./run-store.mjs").Place & {until: number}} Stay
- * @param {Stay[]} stays
- * @param {import("./run-store.mjs").Place} place
- * @param {number} until when its newest run began
+ * @param {PastPlace[]} past
+ * @param {Place} place
+ * @param {number} until start of the node's newest run
  */
-export function withStay(stays, { workflow, node }, until) {
-  const isHere = (stay) => stay.workflow === workflow && stay.node === node;
-  if (stays.some((stay) => isHere(stay) && stay.until >= until)) return stays;
-  return [...stays.filter((stay) => !isHere(stay)), { workflow, node, until }].slice(-MOST_STAYS);
+export function withPastPlace(past, { workflow, node }, until) {
+  const isSame = (place) => place.workflow === workflow && place.node === node;
+  if (past.some((place) => isSame(place) && place.until >= until)) return past;
+  return [...past.filter((place) => !isSame(place)), { workflow, node, until }].slice(-MAX_PAST_PLACES);
 }
 
-// By id, not by identity: Vue hands out proxies of graphs.
-function pathsTo(wanted, graph, path = []) {
-  if (graph.id === wanted.id) return [path];
+// Compares ids, because Vue wraps graphs in proxies.
+function pathsTo(target, graph, path = []) {
+  if (graph.id === target.id) return [path];
   const holders = (graph.nodes ?? graph._nodes ?? []).filter((node) => node.subgraph);
-  return holders.flatMap((node) => pathsTo(wanted, node.subgraph, [...path, node.id]));
+  return holders.flatMap((node) => pathsTo(target, node.subgraph, [...path, node.id]));
 }

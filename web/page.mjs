@@ -1,51 +1,52 @@
-/** The page around the viewer: of one run in its folder, or of the runs that `safelight view` serves. */
+/** Starts the page around the viewer: of one run in its folder, or of all runs that `safelight view` serves. */
 
-import { newestStep, startOf } from "./manifest.mjs";
-import { Polled, WHILE_QUIET_MS } from "./polling-source.mjs";
+import { newestStep, startMs } from "./manifest.mjs";
+import { IDLE_INTERVAL_MS, PollingSource } from "./polling-source.mjs";
 import { readManifest } from "./sanitize.mjs";
 import { Viewer } from "./viewer.mjs";
 
-const ABOUT_A_RUN = [["Contact sheet", "sheet"], ["Animation", "animation"]];
+const PRODUCTS = [["Contact sheet", "sheet"], ["Animation", "animation"]];
 
 /**
- * A source with one run, whose manifest is in the page and whose pictures lie beside it.
+ * A source of one run, whose manifest is part of the page. Its pictures are files in the folder of the page.
  *
- * @param {import("./types.mjs").Manifest} told
+ * @param {import("./types.mjs").Manifest} saved
  * @returns {import("./types.mjs").Source}
  */
-export function embedded(told) {
-  // As of a moment that is long gone: how much longer it takes is not to be reckoned from it.
-  const timeless = (step) => ({ ...step, at: null });
-  const manifest = told.state === "running" ? { ...told, steps: told.steps.map(timeless) } : told;
+export function embeddedSource(saved) {
+  // The page may be old, so the times of its steps must not become an estimate of the time left.
+  const untimed = (step) => ({ ...step, at: null });
+  const manifest = saved.state === "running" ? { ...saved, steps: saved.steps.map(untimed) } : saved;
+  const started = startMs(manifest);
   const run = {
     id: manifest.id,
     state: manifest.state,
     index: newestStep(manifest)?.index ?? null,
     total: manifest.sampler?.steps ?? null,
-    started: startOf(manifest),
-    written: startOf(manifest) ? startOf(manifest) + 1000 * (manifest.seconds ?? 0) : null,
+    started,
+    written: started ? started + 1000 * (manifest.seconds ?? 0) : null,
     gone: false,
     manifest,
   };
   return {
     runs: () => [run],
     manifest: async () => manifest,
-    picture: (id, file) => beside(file),
+    picture: (id, file) => fileAddress(file),
     onChange: () => () => {},
   };
 }
 
 /** The address of a file in the folder of the page. */
-function beside(file) {
+function fileAddress(file) {
   return `./${encodeURIComponent(file)}`;
 }
 
-/** What a person would want to know of a run first, in one line. */
-export function facts(manifest) {
+/** One line about a run: its start and its settings. */
+export function runSummary(manifest) {
   const { steps, name, scheduler, seed, cfg } = manifest.sampler ?? {};
-  const when = startOf(manifest);
+  const started = startMs(manifest);
   const parts = [
-    when ? new Date(when).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : null,
+    started ? new Date(started).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : null,
     steps == null ? null : `${steps} steps`,
     [name, scheduler].filter(Boolean).join(", "),
     seed == null ? null : `seed ${seed}`,
@@ -54,16 +55,16 @@ export function facts(manifest) {
   return parts.filter(Boolean).join(" · ");
 }
 
-/** What a page says that was written before its run had ended. */
-export function asOf(manifest) {
+/** A note for a page that was written before its run ended; else empty. */
+export function unfinishedNote(manifest) {
   if (manifest.state !== "running") return "";
   const step = newestStep(manifest)?.index;
   const total = manifest.sampler?.steps;
   const at = step == null ? "before its first step" : `at step ${step}${total == null ? "" : ` of ${total}`}`;
-  return `Written while the run was going on, ${at}. Reload for what came since; if nothing has, it was broken off here.`;
+  return `This page was written while the run was in progress, ${at}. Reload it to see newer steps. If there are none, the run was killed at this point.`;
 }
 
-/** Begins: the page says within itself what it is about. @param {Document} document */
+/** Starts the page, whose data are a manifest, or the name of the folder that is served. @param {Document} document */
 export function start(document) {
   const data = JSON.parse(document.getElementById("safelight").textContent);
   if (data.format) showRun(document, readManifest(data));
@@ -71,31 +72,31 @@ export function start(document) {
 }
 
 function showRun(document, manifest) {
-  const folder = nameOfFolder(document.location.pathname);
-  const links = ABOUT_A_RUN.filter(([, key]) => manifest[key]).map(([text, key]) => [text, manifest[key]]);
-  const page = layOut(document, folder, [...links, ["run.json", "run.json"]]);
-  page.say(facts(manifest));
-  page.note(asOf(manifest), ...(manifest.notes.length > 1 ? manifest.notes : [])); // a single one is in the viewer
-  page.put(new Viewer(document, embedded(manifest), { still: true }));
+  const links = PRODUCTS.filter(([, key]) => manifest[key]).map(([text, key]) => [text, manifest[key]]);
+  const page = layOut(document, folderName(document.location.pathname), [...links, ["run.json", "run.json"]]);
+  page.setSummary(runSummary(manifest));
+  page.setNotes(unfinishedNote(manifest), ...(manifest.notes.length > 1 ? manifest.notes : [])); // the viewer shows a single note
+  page.add(new Viewer(document, embeddedSource(manifest), { still: true }));
 }
 
 function showRuns(document, { folder }) {
   const page = layOut(document, folder, []);
-  const source = new Polled((path) => fetch(path, { cache: "no-store" }));
+  const source = new PollingSource((path) => fetch(path, { cache: "no-store" }));
   source.onChange(() => {
     const count = source.runs().filter(({ gone }) => !gone).length;
-    page.say(source.reached ? `${count} ${count === 1 ? "run" : "runs"}` : "safelight view has ended; what was loaded stays");
+    const runs = `${count} ${count === 1 ? "run" : "runs"}`;
+    page.setSummary(source.reachable ? runs : "safelight view has ended. Loaded pictures stay; start it again to see new runs");
   });
-  page.put(new Viewer(document, source, { idle: "Runs appear here as they are written." }));
-  const again = async () => {
-    const pause = document.hidden ? WHILE_QUIET_MS : await source.look();
-    setTimeout(again, pause);
+  page.add(new Viewer(document, source, { idle: "Runs appear here as they are written." }));
+  const poll = async () => {
+    const pause_ms = document.hidden ? IDLE_INTERVAL_MS : await source.poll();
+    setTimeout(poll, pause_ms);
   };
-  again();
+  poll();
 }
 
-/** The last folder of a path, for people. */
-export function nameOfFolder(path) {
+/** The name of the last folder in a path. */
+export function folderName(path) {
   const name = path.split("/").at(-2) ?? "";
   try {
     return decodeURIComponent(name);
@@ -105,16 +106,16 @@ export function nameOfFolder(path) {
 }
 
 function layOut(document, title, links) {
-  const make = (tag, text = "") => Object.assign(document.createElement(tag), { textContent: text });
-  const [header, said, nav, main, footer] = ["header", "p", "nav", "main", "footer"].map((tag) => make(tag));
-  for (const [text, file] of links) nav.append(Object.assign(make("a", text), { href: beside(file) }));
-  header.append(make("h1", title || "Safelight"), said, nav);
+  const create = (tag, text = "") => Object.assign(document.createElement(tag), { textContent: text });
+  const [header, summary, nav, main, footer] = ["header", "p", "nav", "main", "footer"].map((tag) => create(tag));
+  for (const [text, file] of links) nav.append(Object.assign(create("a", text), { href: fileAddress(file) }));
+  header.append(create("h1", title || "Safelight"), summary, nav);
   document.body.append(header, main, footer);
   document.title = title ? `${title} · Safelight` : "Safelight";
   return {
-    say: (text) => (said.textContent = text),
-    note: (...texts) => footer.replaceChildren(...texts.filter(Boolean).map((text) => make("p", text))),
-    put(viewer) {
+    setSummary: (text) => (summary.textContent = text),
+    setNotes: (...texts) => footer.replaceChildren(...texts.filter(Boolean).map((text) => create("p", text))),
+    add(viewer) {
       main.append(viewer.element);
       viewer.focus();
     },

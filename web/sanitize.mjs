@@ -1,8 +1,8 @@
-/** A manifest from anywhere, so that nothing in it can surprise whoever shows it; `run.json`, see `types.mjs`. */
+/** Validates an untrusted manifest (`run.json`, see `types.mjs`) before display. */
 
-export const MOST_STEPS = 20_000; // a host's samplers do half as many
-const MOST_NOTES = 100;
-const MOST_PX = 1_000_000;
+export const MAX_MANIFEST_STEPS = 20_000; // twice the limit of ComfyUI's samplers
+const MAX_NOTES = 100;
+const MAX_COUNT = 1_000_000; // of pixels, items and frames
 const STATES = ["running", "finished", "interrupted", "failed"];
 
 const isRecord = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
@@ -10,43 +10,43 @@ const record = (value) => (isRecord(value) ? value : {});
 const list = (value) => (Array.isArray(value) ? value : []);
 const text = (value) => (typeof value === "string" ? value : null);
 const number = (value) => (Number.isFinite(value) ? value : null);
-const count = (value, most) => (Number.isInteger(value) && value >= 0 && value <= most ? value : null);
-/** What a person typed into a field: a text, a number, yes or no. */
-const typed = (value) => text(value) ?? number(value) ?? (typeof value === "boolean" ? value : null);
+const count = (value, limit = MAX_COUNT) => (Number.isInteger(value) && value >= 0 && value <= limit ? value : null);
+/** A setting: a text, a number or a boolean. */
+const setting = (value) => text(value) ?? number(value) ?? (typeof value === "boolean" ? value : null);
 
-/** How many steps there are; null for what cannot be. */
-export function countOf(value) {
-  return count(value, MOST_STEPS);
+/** A number of steps; null for anything else. */
+export function readStepCount(value) {
+  return count(value, MAX_MANIFEST_STEPS);
 }
 
-/** The manifest, or null where there is none. Keys that nobody knows stay. @returns {import("./types.mjs").Manifest | null} */
-export function readManifest(told) {
-  if (!isRecord(told)) return null;
-  const [sampler, picture] = [record(told.sampler), record(told.picture)];
-  const sizes = ["width", "height", "shown_width", "shown_height", "items", "frames"].map((key) => [key, count(picture[key], MOST_PX)]);
+/** The manifest with known keys of the right types; null if it is no object. Unknown keys stay. @returns {import("./types.mjs").Manifest | null} */
+export function readManifest(value) {
+  if (!isRecord(value)) return null;
+  const [sampler, picture] = [record(value.sampler), record(value.picture)];
+  const sizes = ["width", "height", "shown_width", "shown_height", "items", "frames"].map((key) => [key, count(picture[key])]);
   return {
-    ...told,
-    id: text(told.id) ?? "",
-    state: STATES.includes(told.state) ? told.state : "failed",
-    started: text(told.started),
-    seconds: number(told.seconds),
-    space: text(told.space),
-    decoder: isRecord(told.decoder) ? { ...told.decoder, name: text(told.decoder.name), kind: text(told.decoder.kind) } : null,
+    ...value,
+    id: text(value.id) ?? "",
+    state: STATES.includes(value.state) ? value.state : "failed",
+    started: text(value.started),
+    seconds: number(value.seconds),
+    space: text(value.space),
+    decoder: isRecord(value.decoder) ? { ...value.decoder, name: text(value.decoder.name), kind: text(value.decoder.kind) } : null,
     sampler: {
-      ...Object.fromEntries(Object.entries(sampler).map(([key, value]) => [key, typed(value)])),
-      steps: countOf(sampler.steps),
-      sigmas: list(sampler.sigmas).slice(0, MOST_STEPS + 1).map(number),
+      ...Object.fromEntries(Object.entries(sampler).map(([key, value]) => [key, setting(value)])),
+      steps: readStepCount(sampler.steps),
+      sigmas: list(sampler.sigmas).slice(0, MAX_MANIFEST_STEPS + 1).map(number),
     },
-    picture: isRecord(told.picture) ? { ...picture, ...Object.fromEntries(sizes), fps: number(picture.fps) } : null,
-    steps: list(told.steps).filter(isStep).slice(0, MOST_STEPS).map(readStep).sort((a, b) => a.index - b.index),
-    notes: list(told.notes).filter((note) => typeof note === "string").slice(0, MOST_NOTES),
-    sheet: fileName(told.sheet),
-    animation: fileName(told.animation),
+    picture: isRecord(value.picture) ? { ...picture, ...Object.fromEntries(sizes), fps: number(picture.fps) } : null,
+    steps: list(value.steps).filter(isStep).slice(0, MAX_MANIFEST_STEPS).map(readStep).sort((a, b) => a.index - b.index),
+    notes: list(value.notes).filter((note) => typeof note === "string").slice(0, MAX_NOTES),
+    sheet: fileName(value.sheet),
+    animation: fileName(value.animation),
   };
 }
 
 function isStep(step) {
-  return isRecord(step) && countOf(step.index) !== null;
+  return isRecord(step) && readStepCount(step.index) !== null;
 }
 
 function readStep(step) {
@@ -56,11 +56,11 @@ function readStep(step) {
     at: number(step.at),
     decode_ms: number(step.decode_ms),
     files: list(step.files).filter((file) => fileName(file) !== null),
-    frames: count(step.frames, MOST_PX) ?? undefined,
+    frames: count(step.frames) ?? undefined,
   };
 }
 
-/** A text that can become part of an address: not every one that JSON can hold is one. */
+/** A text that can be part of an address: half of a surrogate pair cannot. */
 function fileName(value) {
   try {
     encodeURIComponent(value);

@@ -1,55 +1,55 @@
-/** What the keys are for. */
+/** Maps keys to the viewer's commands. */
 
-import { make } from "./elements.mjs";
+import { create } from "./elements.mjs";
 
-const FAR = 5; // steps
+const SHIFT_STEPS = 5;
 
-/** What a key asks for, by name; with a number where there are several of a kind. */
-const WISHES = new Map([
-  ["ArrowLeft", ["travel", -1]],
-  ["ArrowRight", ["travel", 1]],
+/** Commands of `viewer.mjs` by key, with an argument where the command needs one. */
+const COMMANDS = new Map([
+  ["ArrowLeft", ["move", -1]],
+  ["ArrowRight", ["move", 1]],
   ["Home", ["first"]],
   ["End", ["end"]],
   [" ", ["play"]],
-  ["l", ["hold"]],
+  ["l", ["lock"]],
   ["c", ["compare"]],
-  ["f", ["full"]],
+  ["f", ["fullscreen"]],
   ["z", ["oneToOne"]],
   ["s", ["save"]],
-  ["?", ["keys"]],
+  ["?", ["shortcuts"]],
   ["Escape", ["back"]],
 ]);
 
-const SAID = [
-  ["← →", "a step back, a step on; with Shift five"],
-  ["Home End", "the first step, the newest"],
+const DESCRIPTIONS = [
+  ["← →", "previous step, next step; with Shift five steps"],
+  ["Home End", "first step, newest step"],
   ["Space", "play or pause"],
-  ["L", "hold this step, whatever comes; let go"],
-  ["1 – 9", "a run, the newest is 1"],
+  ["L", "lock this step, so that new steps do not replace it; unlock"],
+  ["1 – 9", "select a run; 1 is the newest"],
   ["C", "compare with another run"],
-  ["wheel", "zoom, after a click into the picture"],
-  ["Z", "one to one, and back"],
+  ["wheel", "zoom, after a click on the picture"],
+  ["Z", "one screen pixel per image pixel, and back"],
   ["F", "full window"],
   ["S", "save the picture"],
   ["Esc", "back"],
 ];
 
-/** What a key asks for: a name and perhaps a number. @param {KeyboardEvent} event @returns {[string, number?] | null} */
-export function wishOf(event) {
+/** The command of a key and its argument, or null. @param {KeyboardEvent} event @returns {[string, number?] | null} */
+export function commandOf(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return null;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (key === " " && event.target.closest?.("button, summary")) return null; // it is theirs
+  if (key === " " && event.target.closest?.("button, summary")) return null; // activates the button
   if (/^[1-9]$/.test(key)) return ["run", Number(key)];
-  const [name, by] = WISHES.get(key) ?? [];
-  if (by !== undefined) return [name, event.shiftKey ? by * FAR : by];
+  const [name, count] = COMMANDS.get(key) ?? [];
+  if (count !== undefined) return [name, event.shiftKey ? count * SHIFT_STEPS : count];
   return name ? [name] : null;
 }
 
-/** A list that lies over the picture; put away it is hidden. @param {Document} document */
-export function keysCard(document) {
-  const rows = SAID.flatMap(([key, does]) => [
-    make(document, "dt", { textContent: key }),
-    make(document, "dd", { textContent: does }),
+/** The list of shortcuts, which covers the picture; hidden at first. @param {Document} document */
+export function shortcutsCard(document) {
+  const rows = DESCRIPTIONS.flatMap(([key, does]) => [
+    create(document, "dt", { textContent: key }),
+    create(document, "dd", { textContent: does }),
   ]);
-  return make(document, "div", { className: "keys over", role: "note", ariaLabel: "Keys", hidden: true }, make(document, "dl", {}, ...rows));
+  return create(document, "div", { className: "keys over", role: "note", ariaLabel: "Keyboard shortcuts", hidden: true }, create(document, "dl", {}, ...rows));
 }

@@ -1,41 +1,41 @@
-/** The line below the strip: the caption, and the buttons that play. */
+/** Shows the caption below the strip, with the buttons for playback. */
 
-import { button, make, reface } from "./elements.mjs";
+import { button, create, setButton } from "./elements.mjs";
 
-const PARTS = ["step", "sigma", "time", "maker", "rate", "size", "decode"]; // what matters least goes first
+const PARTS = ["step", "sigma", "time", "decoder", "rate", "size", "decode"]; // if space is short, the last ones are hidden
 
-export class Line {
+export class StatusBar {
   #document;
   #parts = {};
   #texts;
   #play;
   #speed;
 
-  /** @param {Document} document @param {{play: () => void, faster: (by: 1 | -1) => void}} does */
-  constructor(document, does) {
+  /** @param {Document} document @param {{play: () => void, changeSpeed: (direction: 1 | -1) => void}} commands */
+  constructor(document, { play, changeSpeed }) {
     this.#document = document;
-    for (const name of PARTS) this.#parts[name] = make(document, "span", { className: name });
-    this.#texts = make(document, "div", { className: "parts" }, ...Object.values(this.#parts));
-    this.#play = button(document, "play", "", does.play, "play");
-    this.#speed = button(document, "8/s", "", (event) => does.faster(event.shiftKey ? -1 : 1), "speed fading");
-    this.element = make(document, "div", { className: "caption" }, this.#play, this.#texts, this.#speed);
+    for (const name of PARTS) this.#parts[name] = create(document, "span", { className: name });
+    this.#texts = create(document, "div", { className: "parts" }, ...Object.values(this.#parts));
+    this.#play = button(document, "play", "", play, "play");
+    this.#speed = button(document, "8/s", "", (event) => changeSpeed(event.shiftKey ? -1 : 1), "speed fading");
+    this.element = create(document, "div", { className: "caption" }, this.#play, this.#texts, this.#speed);
   }
 
   /**
    * @param {Record<string, string>} texts of `caption`
-   * @param {number | null} total steps, for which there is room from the first one on
+   * @param {number | null} total number of steps, which reserves width for the largest step
    */
-  say(texts, total) {
+  setCaption(texts, total) {
     for (const name of PARTS) this.#parts[name].textContent = texts[name] ?? "";
     this.#parts.step.style.minWidth = texts.step ? `${String(total ?? "").length * 2 + 5.2}ch` : "";
     this.#texts.title = PARTS.map((name) => texts[name]).filter(Boolean).join("  ·  ");
   }
 
-  /** @param {{playing: boolean, playable: boolean, speed: number}} facts */
+  /** @param {{playing: boolean, playable: boolean, speed: number}} facts `speed` in steps per second */
   show({ playing, playable, speed }) {
-    reface(this.#document, this.#play, playing ? "pause" : "play", playing ? "Pause (Space)" : "Play (Space)");
+    setButton(this.#document, this.#play, playing ? "pause" : "play", playing ? "Pause (Space)" : "Play (Space)");
     this.#play.classList.toggle("playing", playing);
     this.#play.disabled = !playable;
-    reface(this.#document, this.#speed, `${speed}/s`, `${speed} steps a second; click for another speed`);
+    setButton(this.#document, this.#speed, `${speed}/s`, `${speed} steps per second; click for another speed`);
   }
 }

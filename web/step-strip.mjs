@@ -1,32 +1,32 @@
-/** The strip: the curve of sigma, a tick for each step and the scrubber, in one drawing. */
+/** Draws the strip: the sigma curve, a tick for each step, and the scrubber. */
 
-import { draw, make, onDrag, pointIn } from "./elements.mjs";
+import { create, createSvg, onDrag, pointerPosition } from "./elements.mjs";
 
 export const STRIP_HEIGHT_PX = 28;
-const MARGIN_PX = 10;
+const STRIP_MARGIN_PX = 10;
 const TOP_PX = 4;
 const FLOOR_PX = STRIP_HEIGHT_PX - 6;
 const TICK_PX = 4;
-const LEVEL = 0.5; // of the curve where no sigma is known
+const UNKNOWN_HEIGHT = 0.5; // where no sigma is known
 
-/** Which step is where. @param {number} width in pixels @param {number} total */
-export function track(width, total) {
-  const room = Math.max(1, width - 2 * MARGIN_PX);
+/** Converts between step indices and horizontal positions. @param {number} width in pixels @param {number} total steps */
+export function stepScale(width, total) {
+  const room = Math.max(1, width - 2 * STRIP_MARGIN_PX);
   const last = Math.max(1, total - 1);
   return {
-    x: (index) => (total > 1 ? MARGIN_PX + ((index - 1) / last) * room : width / 2),
-    index: (x) => Math.min(Math.max(Math.round(((x - MARGIN_PX) / room) * last) + 1, 1), Math.max(total, 1)),
+    x: (index) => (total > 1 ? STRIP_MARGIN_PX + ((index - 1) / last) * room : width / 2),
+    index: (x) => Math.min(Math.max(Math.round(((x - STRIP_MARGIN_PX) / room) * last) + 1, 1), Math.max(total, 1)),
   };
 }
 
-/** The height of each step, 0 to 1, by its sigma. @param {(number | null)[]} sigmas @returns {number[]} */
-export function heights(sigmas) {
+/** The height of each step, 0 to 1; an unknown sigma takes the height before it. @param {(number | null)[]} sigmas @returns {number[]} */
+export function sigmaHeights(sigmas) {
   const largest = Math.max(...sigmas.map((sigma) => sigma ?? 0));
-  let before = LEVEL;
+  let before = UNKNOWN_HEIGHT;
   return sigmas.map((sigma) => (before = sigma == null || largest <= 0 ? before : sigma / largest));
 }
 
-/** A line through the first `count` points, and the ground below it, as SVG paths. */
+/** A line through the first `count` points, and the area below it, as SVG paths. */
 export function curve(points, count = points.length) {
   const part = points.slice(0, Math.max(0, count));
   if (part.length === 0) return { line: "", area: "" };
@@ -34,7 +34,7 @@ export function curve(points, count = points.length) {
   return { line, area: `${line}V${STRIP_HEIGHT_PX}H${part[0].x.toFixed(1)}Z` };
 }
 
-export class Strip {
+export class StepStrip {
   dragging = false;
   #document;
   #parts = {};
@@ -42,25 +42,25 @@ export class Strip {
   #facts = { total: 0, sigmas: [], steps: [], done: 0, at: null, text: "" };
   #width = 0;
   #hover = null;
-  #told;
+  #callbacks;
 
   /**
    * @param {Document} document
-   * @param {{seek: (index: number) => void, hover: (at: {index: number, x: number} | null) => void}} told
+   * @param {{seek: (index: number) => void, hover: (at: {index: number, x: number} | null) => void}} callbacks
    */
-  constructor(document, told) {
+  constructor(document, callbacks) {
     this.#document = document;
-    this.#told = told;
-    const path = (name) => (this.#parts[name] = draw(document, "path", { class: name }));
+    this.#callbacks = callbacks;
+    const path = (name) => (this.#parts[name] = createSvg(document, "path", { class: name }));
     const layers = ["area", "done-area", "lit-area", "line", "done-line", "lit-line", "ticks", "lit-ticks", "hover", "scrubber"];
-    this.#parts.dot = draw(document, "circle", { class: "dot", r: 4 });
-    const stops = [0, 1].map((offset) => draw(document, "stop", { offset }));
-    const fade = { id: "lit", gradientUnits: "userSpaceOnUse", x1: 0, x2: 0, y1: 0, y2: STRIP_HEIGHT_PX };
-    const lit = draw(document, "defs", {}, draw(document, "linearGradient", fade, ...stops));
-    this.#svg = draw(document, "svg", { "aria-hidden": "true", height: STRIP_HEIGHT_PX }, lit, ...layers.map(path), this.#parts.dot);
-    this.element = make(document, "div", { className: "strip", tabIndex: 0, role: "slider", ariaLabel: "Step" }, this.#svg);
+    this.#parts.dot = createSvg(document, "circle", { class: "dot", r: 4 });
+    const stops = [0, 1].map((offset) => createSvg(document, "stop", { offset }));
+    const gradient = { id: "lit", gradientUnits: "userSpaceOnUse", x1: 0, x2: 0, y1: 0, y2: STRIP_HEIGHT_PX };
+    const lit = createSvg(document, "defs", {}, createSvg(document, "linearGradient", gradient, ...stops));
+    this.#svg = createSvg(document, "svg", { "aria-hidden": "true", height: STRIP_HEIGHT_PX }, lit, ...layers.map(path), this.#parts.dot);
+    this.element = create(document, "div", { className: "strip", tabIndex: 0, role: "slider", ariaLabel: "Step" }, this.#svg);
     this.element.ariaValueMin = "1";
-    const seek = (event) => told.seek(this.#index(event));
+    const seek = (event) => callbacks.seek(this.#index(event));
     onDrag(
       this.element,
       (event) => {
@@ -78,12 +78,12 @@ export class Strip {
 
   /**
    * @param {object} facts
-   * @param {number} facts.total steps that there will be
-   * @param {(number | null)[]} facts.sigmas of each
-   * @param {number[]} facts.steps those that have a picture
-   * @param {number} facts.done the newest one that was sampled
-   * @param {number | null} facts.at the one that is looked at
-   * @param {string} facts.text what that is, in words
+   * @param {number} facts.total number of steps of the whole run
+   * @param {(number | null)[]} facts.sigmas sigma of each step
+   * @param {number[]} facts.steps indices of the steps with a picture
+   * @param {number} facts.done index of the newest step
+   * @param {number | null} facts.at index of the selected step
+   * @param {string} facts.text description of the selected step for screen readers
    */
   show(facts) {
     this.#facts = facts;
@@ -94,7 +94,7 @@ export class Strip {
     this.#draw();
   }
 
-  /** To be called when there is another width for it. */
+  /** Draws the strip again; to be called when the width has changed. */
   layout() {
     if (this.element.clientWidth === this.#width) return;
     this.#width = this.element.clientWidth;
@@ -103,7 +103,7 @@ export class Strip {
   }
 
   #index(event) {
-    return track(this.#width, this.#facts.total).index(pointIn(this.element, event).x);
+    return stepScale(this.#width, this.#facts.total).index(pointerPosition(this.element, event).x);
   }
 
   #point(event) {
@@ -111,14 +111,14 @@ export class Strip {
     if (index === this.#hover) return;
     this.#hover = index;
     this.#draw();
-    this.#told.hover(index === null ? null : { index, x: track(this.#width, this.#facts.total).x(index) });
+    this.#callbacks.hover(index === null ? null : { index, x: stepScale(this.#width, this.#facts.total).x(index) });
   }
 
   #draw() {
     const { total, sigmas, steps, done, at } = this.#facts;
-    const { x } = track(this.#width, total);
+    const { x } = stepScale(this.#width, total);
     const y = (height) => FLOOR_PX - height * (FLOOR_PX - TOP_PX);
-    const points = heights(sigmas).map((height, i) => ({ x: x(i + 1), y: y(height) }));
+    const points = sigmaHeights(sigmas).map((height, i) => ({ x: x(i + 1), y: y(height) }));
     const set = (name, d) => this.#parts[name].setAttribute("d", d);
     for (const [prefix, count] of [["", total], ["done-", done], ["lit-", at ?? 0]]) {
       const { line, area } = curve(points, count);
@@ -128,12 +128,12 @@ export class Strip {
     const tick = (index) => `M${x(index).toFixed(1)} ${STRIP_HEIGHT_PX}v${-TICK_PX}`;
     set("ticks", steps.map(tick).join(""));
     set("lit-ticks", steps.filter((index) => at !== null && index <= at).map(tick).join(""));
-    const upright = (index) => (index === null ? "" : `M${x(index).toFixed(1)} 0V${STRIP_HEIGHT_PX}`);
-    set("hover", upright(this.#hover));
-    set("scrubber", upright(at));
-    const here = points[(at ?? 0) - 1];
-    this.#parts.dot.style.display = here ? "" : "none";
-    if (here) this.#parts.dot.setAttribute("cx", here.x.toFixed(1)), this.#parts.dot.setAttribute("cy", here.y.toFixed(1));
-    if (!total) set("line", `M${MARGIN_PX} ${FLOOR_PX}H${Math.max(MARGIN_PX, this.#width - MARGIN_PX)}`);
+    const vertical = (index) => (index === null ? "" : `M${x(index).toFixed(1)} 0V${STRIP_HEIGHT_PX}`);
+    set("hover", vertical(this.#hover));
+    set("scrubber", vertical(at));
+    const selected = points[(at ?? 0) - 1];
+    this.#parts.dot.style.display = selected ? "" : "none";
+    if (selected) for (const axis of ["x", "y"]) this.#parts.dot.setAttribute(`c${axis}`, selected[axis].toFixed(1));
+    if (!total) set("line", `M${STRIP_MARGIN_PX} ${FLOOR_PX}H${Math.max(STRIP_MARGIN_PX, this.#width - STRIP_MARGIN_PX)}`);
   }
 }

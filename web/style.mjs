@@ -1,23 +1,23 @@
-/** How the viewer looks. A shadow root: the host's style sheets stop at it, its variables do not. */
+/** Defines the viewer's style for its shadow root, where only the variables of the host's style sheets apply. */
 
 export const MIN_HEIGHT_PX = 280;
-export const CHROME_HEIGHT_PX = 28 + 26 + 52; // strip, caption, runs
+export const CHROME_HEIGHT_PX = 28 + 26 + 52; // strip, caption, list of runs
 
 export const STYLE = `
 :host {
   display: block; box-sizing: border-box; width: 100%; height: 100%; min-height: ${MIN_HEIGHT_PX}px;
-  --ground: var(--safelight-ground, var(--comfy-input-bg, #17181a));
+  --background: var(--safelight-ground, var(--comfy-input-bg, #17181a));
   --text: var(--safelight-text, var(--input-text, #dcddde));
-  /* Palettes there are whose quiet text nobody can read, and an error's on a light ground. */
+  /* Some palettes have a descrip-text or an error-text with too little contrast, so both are mixed with the text color. */
   --quiet: var(--safelight-quiet, color-mix(in srgb, var(--descrip-text, #75787d) 55%, var(--text)));
-  --lamp: var(--safelight-lamp, #ff8a3d);
-  --glow: #ff8a3d; /* on a veil, which is dark in every palette */
+  --accent: var(--safelight-lamp, #ff8a3d);
+  --accent-on-dark: #ff8a3d; /* on the overlay, which is dark in every palette */
   --bad: color-mix(in srgb, var(--error-text, #ff5050) 75%, var(--text));
   --line: color-mix(in srgb, var(--text) 13%, transparent);
-  --veil: rgb(18 18 20 / 0.72);
+  --overlay: rgb(18 18 20 / 0.72);
 }
-@supports (color: oklch(from red l c h)) { /* on a light ground the lamp is darker */
-  :host { --lamp: var(--safelight-lamp, oklch(from var(--ground) clamp(0.6, 0.745 + (0.6 - l) * 9, 0.745) 0.165 52)); }
+@supports (color: oklch(from red l c h)) { /* a darker accent on a light background */
+  :host { --accent: var(--safelight-lamp, oklch(from var(--background) clamp(0.6, 0.745 + (0.6 - l) * 9, 0.745) 0.165 52)); }
 }
 * { box-sizing: border-box; margin: 0; padding: 0; }
 [hidden] { display: none !important; }
@@ -26,14 +26,14 @@ button {
   min-width: 24px; height: 24px; border-radius: 6px; font-size: 11px; text-align: center; color: inherit;
 }
 button:disabled { opacity: 0.3; cursor: default; }
-:focus-visible { outline: 1.5px solid color-mix(in srgb, var(--lamp) 80%, transparent); outline-offset: -1.5px; }
+:focus-visible { outline: 1.5px solid color-mix(in srgb, var(--accent) 80%, transparent); outline-offset: -1.5px; }
 .icon { width: 16px; height: 16px; fill: none; stroke: currentColor; stroke-width: 1.4; stroke-linejoin: round; stroke-linecap: round; }
 .icon-play { fill: currentColor; }
 .icon-pause { stroke-width: 2.4; }
 
 .viewer {
   position: relative; display: flex; flex-direction: column; height: 100%; min-height: inherit; overflow: hidden;
-  background: var(--ground); border-radius: var(--safelight-radius, 8px); color: var(--text);
+  background: var(--background); border-radius: var(--safelight-radius, 8px); color: var(--text);
   font: 12px/26px var(--font-inter, Inter), system-ui, sans-serif; font-variant-numeric: tabular-nums;
   user-select: none; -webkit-user-select: none; container: viewer / inline-size; pointer-events: auto;
 }
@@ -41,18 +41,18 @@ dialog {
   position: fixed; inset: 0; width: 100vw; height: 100vh; max-width: none; max-height: none; border: 0; background: none;
   overflow: hidden; pointer-events: auto;
 }
-/* Not only for those who came by keyboard: that the keys are the viewer's now is to be seen. */
+/* Not :focus-visible: after a click, too, the user must see that the keys belong to the viewer. */
 .viewer:focus { outline: none; }
 .viewer:focus::after {
   content: ""; position: absolute; inset: 0; border-radius: inherit;
-  border: 1px solid var(--safelight-ring, color-mix(in srgb, var(--lamp) 75%, transparent));
+  border: 1px solid var(--safelight-ring, color-mix(in srgb, var(--accent) 75%, transparent));
   pointer-events: none;
 }
 dialog .viewer { border-radius: 0; height: 100%; }
 dialog .viewer:focus::after { content: none; }
-dialog::backdrop { background: var(--ground, #17181a); }
+dialog::backdrop { background: var(--background, #17181a); }
 
-/* The stage */
+/* The pictures */
 .stage { position: relative; flex: 1; min-height: 0; overflow: hidden; touch-action: none; isolation: isolate; }
 .pane { position: absolute; inset: 0; overflow: hidden; }
 .board, .cell { position: absolute; }
@@ -66,7 +66,7 @@ dialog::backdrop { background: var(--ground, #17181a); }
 .stage[data-mode="one"] .pane + .pane { display: none; }
 .stage[data-mode="wipe"] { cursor: ew-resize; }
 .stage[data-mode="wipe"] .pane + .pane { clip-path: inset(0 0 0 var(--wipe)); }
-.stage[data-mode="wipe"] .pane + .pane .board { background: var(--ground); }
+.stage[data-mode="wipe"] .pane + .pane .board { background: var(--background); }
 .stage[data-mode="side"] .pane { right: calc(50% + 1px); }
 .stage[data-mode="side"] .pane + .pane { left: calc(50% + 1px); right: 0; }
 .stage[data-mode="difference"] .pane + .pane { mix-blend-mode: difference; }
@@ -78,60 +78,60 @@ dialog::backdrop { background: var(--ground, #17181a); }
   content: ""; position: absolute; top: 50%; left: -9px; width: 20px; height: 20px; margin-top: -10px; border-radius: 50%;
   background: rgb(255 255 255 / 0.95); box-shadow: 0 1px 5px rgb(0 0 0 / 0.5);
 }
-.words {
+.placeholder {
   position: absolute; inset: 0; display: grid; place-content: center; padding: 0 24px; text-align: center; text-wrap: balance;
   line-height: 1.5; color: var(--quiet); pointer-events: none; animation: appear 0.2s 0.4s backwards;
 }
-.words:empty { display: none; }
+.placeholder:empty { display: none; }
 @keyframes appear { from { opacity: 0; } }
 
-/* What lies over the picture */
+/* Over the picture */
 .over { position: absolute; left: 0; right: 0; display: flex; gap: 6px; padding: 6px; pointer-events: none; color: #ececed; line-height: 20px; }
 .over > * { pointer-events: auto; }
 .over.top { top: 0; flex-direction: column; align-items: stretch; }
 .over.bottom { bottom: 0; align-items: flex-end; justify-content: flex-end; flex-wrap: wrap-reverse; }
-.note { display: flex; gap: 6px; padding: 4px 4px 4px 9px; border-radius: 7px; background: var(--veil); color: #ffd9a0; line-height: 1.45; }
+.note { display: flex; gap: 6px; padding: 4px 4px 4px 9px; border-radius: 7px; background: var(--overlay); color: #ffd9a0; line-height: 1.45; }
 .note:not(:has(span:not(:empty))) { display: none; }
 .note span { flex: 1; align-self: center; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; overflow-wrap: anywhere; }
 .note.failed { color: #ffb3ad; }
-.tools { display: flex; background: var(--veil); border-radius: 7px; margin-left: auto; }
+.tools { display: flex; background: var(--overlay); border-radius: 7px; margin-left: auto; }
 .tools [data-of]:not([data-of=""]) { display: flex; align-items: center; gap: 5px; padding: 0 6px 0 4px; }
 .tools [data-of]::after { content: attr(data-of); }
-.tools [aria-pressed="true"], .tools [aria-expanded="true"] { color: var(--glow); }
+.tools [aria-pressed="true"], .tools [aria-expanded="true"] { color: var(--accent-on-dark); }
 .tools button:hover, .live:hover, .choice button:hover, .note button:hover { color: #fff; background: rgb(255 255 255 / 0.14); }
 .fading { opacity: 0; transition: opacity 0.15s; }
 .viewer:hover .fading, .viewer:focus-within .fading, dialog .fading { opacity: 1; }
 @media (hover: none) { .fading { opacity: 1; } }
 .empty .tools, .empty .live { display: none; }
-.live { display: flex; align-items: center; gap: 6px; padding: 0 9px; background: var(--veil); border-radius: 7px; color: #b9babd; }
+.live { display: flex; align-items: center; gap: 6px; padding: 0 9px; background: var(--overlay); border-radius: 7px; color: #b9babd; }
 .live::before { content: ""; width: 7px; height: 7px; border-radius: 50%; box-shadow: inset 0 0 0 1.4px currentColor; }
 .live[data-is="live"] { color: #fff; }
-.live[data-is="live"]::before { background: var(--glow); box-shadow: 0 0 6px var(--glow); }
+.live[data-is="live"]::before { background: var(--accent-on-dark); box-shadow: 0 0 6px var(--accent-on-dark); }
 .live[data-is="locked"] { color: #fff; }
-.live[data-is="locked"]::before { border-radius: 1.5px; background: var(--glow); box-shadow: none; }
+.live[data-is="locked"]::before { border-radius: 1.5px; background: var(--accent-on-dark); box-shadow: none; }
 .keys { inset: 0; padding: 10px 12px; overflow-y: auto; pointer-events: auto; background: rgb(18 18 20 / 0.88); cursor: pointer; line-height: 18px; }
 .keys dl { display: grid; grid-template-columns: auto 1fr; gap: 1px 12px; margin: auto; }
 .keys dt { color: #fff; font-weight: 600; white-space: nowrap; }
 .keys dd { color: #c9cacd; }
-.toast { position: absolute; left: 6px; bottom: 38px; max-width: calc(100% - 12px); padding: 2px 9px; border-radius: 7px; background: var(--veil); opacity: 0; transition: opacity 0.2s; pointer-events: none; }
+.toast { position: absolute; left: 6px; bottom: 38px; max-width: calc(100% - 12px); padding: 2px 9px; border-radius: 7px; background: var(--overlay); opacity: 0; transition: opacity 0.2s; pointer-events: none; }
 .toast.shown { opacity: 1; }
 .comparing { display: flex; gap: 6px; align-items: center; justify-content: center; flex-wrap: wrap; }
-.tag { padding: 2px 8px; border-radius: 7px; background: var(--veil); white-space: nowrap; }
+.tag { padding: 2px 8px; border-radius: 7px; background: var(--overlay); white-space: nowrap; }
 .tag.A { margin-right: auto; }
 .tag.B { margin-left: auto; }
-.choice { display: flex; border-radius: 7px; background: var(--veil); }
+.choice { display: flex; border-radius: 7px; background: var(--overlay); }
 .choice button { padding: 0 4px; color: #b9babd; }
-.choice [aria-pressed="true"] { color: var(--glow); }
-.differences { align-self: flex-start; max-width: 100%; padding: 2px 9px; border-radius: 7px; background: var(--veil); line-height: 20px; overflow: hidden; }
+.choice [aria-pressed="true"] { color: var(--accent-on-dark); }
+.differences { align-self: flex-start; max-width: 100%; padding: 2px 9px; border-radius: 7px; background: var(--overlay); line-height: 20px; overflow: hidden; }
 .differences summary { cursor: pointer; color: #b9babd; border-radius: 4px; }
 .differences dl { display: grid; grid-template-columns: auto auto auto; gap: 0 12px; max-height: 8em; overflow-y: auto; padding-bottom: 3px; }
 .differences dt { color: #b9babd; }
 .differences dd { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: 22ch; min-width: 0; }
 dialog .differences dd { max-width: 48ch; white-space: normal; }
-.frames { display: flex; flex: 1 0 100%; align-items: center; gap: 8px; height: 24px; padding-right: 9px; border-radius: 7px; background: var(--veil); touch-action: none; }
+.frames { display: flex; flex: 1 0 100%; align-items: center; gap: 8px; height: 24px; padding-right: 9px; border-radius: 7px; background: var(--overlay); touch-action: none; }
 .frames .rail { position: relative; flex: 1; height: 24px; cursor: pointer; }
 .frames .rail::before, .frames .rail::after { content: ""; position: absolute; left: 0; top: 11px; height: 2px; border-radius: 1px; width: 100%; background: rgb(255 255 255 / 0.25); }
-.frames .rail::after { width: calc(var(--frame) * 100%); background: var(--glow); }
+.frames .rail::after { width: calc(var(--frame) * 100%); background: var(--accent-on-dark); }
 .frames.whole .rail { cursor: default; }
 
 /* The strip */
@@ -139,16 +139,16 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .strip svg { display: block; position: absolute; inset: 0; fill: none; stroke: none; }
 .strip .area, .strip .done-area { fill: color-mix(in srgb, var(--text) 4%, transparent); }
 .strip .lit-area { fill: url(#lit); }
-.strip stop { stop-color: var(--lamp); stop-opacity: 0.3; }
+.strip stop { stop-color: var(--accent); stop-opacity: 0.3; }
 .strip stop + stop { stop-opacity: 0.06; }
 .strip .line { stroke: color-mix(in srgb, var(--text) 20%, transparent); stroke-dasharray: 1 3; stroke-linecap: round; }
 .strip .done-line { stroke: color-mix(in srgb, var(--text) 38%, transparent); }
-.strip .lit-line { stroke: var(--lamp); stroke-width: 1.5; }
+.strip .lit-line { stroke: var(--accent); stroke-width: 1.5; }
 .strip .ticks { stroke: color-mix(in srgb, var(--text) 45%, transparent); }
-.strip .lit-ticks { stroke: var(--lamp); }
+.strip .lit-ticks { stroke: var(--accent); }
 .strip .hover { stroke: color-mix(in srgb, var(--text) 45%, transparent); }
-.strip .scrubber { stroke: var(--lamp); stroke-width: 1.5; }
-.strip .dot { fill: var(--lamp); stroke: var(--ground); stroke-width: 2; }
+.strip .scrubber { stroke: var(--accent); stroke-width: 1.5; }
+.strip .dot { fill: var(--accent); stroke: var(--background); stroke-width: 2; }
 .strip.failed .scrubber { stroke: var(--bad); }
 .strip.failed .dot { fill: var(--bad); }
 .bubble {
@@ -162,15 +162,15 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .parts { display: flex; flex: 1; flex-wrap: wrap; column-gap: 14px; min-width: 0; height: 26px; overflow: hidden; white-space: nowrap; }
 .parts > :empty { display: none; }
 .parts > * { color: var(--quiet); max-width: 100%; overflow: hidden; text-overflow: ellipsis; }
-.parts > .maker { max-width: 36ch; }
+.parts > .decoder { max-width: 36ch; }
 .parts > .step { color: var(--text); }
 .failed .parts > .step { color: var(--bad); }
 .caption button { color: var(--quiet); }
 .caption button:hover:not(:disabled), .runs button.compare:hover:not(:disabled) { color: var(--text); background: var(--line); }
-.caption .play.playing { color: var(--lamp); }
+.caption .play.playing { color: var(--accent); }
 .speed { padding: 0 5px; }
 
-/* The runs */
+/* The list of runs */
 .runs { display: flex; flex: none; height: 52px; padding: 2px 6px 8px 8px; gap: 6px; align-items: center; }
 .thumbs { position: relative; display: flex; flex: 1; min-width: 0; gap: 6px; overflow-x: auto; scrollbar-width: none; height: 100%; align-items: center; padding: 0 1px; mask-image: linear-gradient(90deg, #000 calc(100% - 14px), transparent); }
 .thumb { position: relative; width: 40px; height: 40px; border-radius: 6px; overflow: hidden; background: var(--line); }
@@ -180,22 +180,22 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
   content: attr(data-mark); position: absolute; inset: 0; border-radius: 6px; padding: 1px 5px; font-size: 10px; line-height: 15px; font-weight: 600;
   color: #fff; text-shadow: 0 0 3px #000, 0 0 3px #000; box-shadow: inset 0 0 0 1px rgb(255 255 255 / 0.07);
 }
-.thumb[aria-pressed="true"]::after { box-shadow: inset 0 0 0 2px var(--lamp); }
+.thumb[aria-pressed="true"]::after { box-shadow: inset 0 0 0 2px var(--accent); }
 .thumb[data-mark="B"]::after { box-shadow: inset 0 0 0 2px var(--text); }
-.thumb::before { content: ""; position: absolute; z-index: 1; left: 0; bottom: 0; height: 3px; width: calc(var(--done) * 100%); background: var(--lamp); }
+.thumb::before { content: ""; position: absolute; z-index: 1; left: 0; bottom: 0; height: 3px; width: calc(var(--done) * 100%); background: var(--accent); }
 .thumb.interrupted::before, .thumb.failed::before, .thumb.silent::before { left: auto; right: 4px; bottom: 4px; width: 7px; height: 7px; border-radius: 1.5px; background: #e9e9ea; box-shadow: 0 0 3px #000; }
 .thumb.failed::before { border-radius: 50%; background: var(--bad); }
 .thumb.silent::before { opacity: 0.6; }
 .thumb.gone img { opacity: 0.3; }
 .still .runs { display: none; }
 .compare { width: 30px; height: 30px; color: var(--quiet); }
-.compare[aria-pressed="true"] { color: var(--lamp); }
-.spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+.compare[aria-pressed="true"] { color: var(--accent); }
+.announcement { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 
 @container viewer (max-width: 460px) {
-  .parts { flex-wrap: nowrap; column-gap: 12px; } /* what matters least goes; the last of the rest is cut short */
+  .parts { flex-wrap: nowrap; column-gap: 12px; } /* the last parts are hidden; a long decoder name is cut off */
   .parts > * { flex: none; }
-  .parts > .maker, .silent .parts > .time { flex: 0 1 auto; min-width: 0; }
+  .parts > .decoder, .silent .parts > .time { flex: 0 1 auto; min-width: 0; }
   .parts > :is(.rate, .size, .decode) { display: none; }
 }
 @container viewer (max-width: 460px) { .tag span { display: none; } .comparing { gap: 4px; } }
@@ -203,9 +203,9 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
   .tag { padding: 2px 6px; }
   .tools button { min-width: 22px; }
   .caption { position: relative; }
-  .speed { position: absolute; right: 6px; background: var(--ground); box-shadow: -6px 0 6px var(--ground); } /* where the line ends, while it is wanted */
+  .speed { position: absolute; right: 6px; background: var(--background); box-shadow: -6px 0 6px var(--background); } /* covers the end of the caption while it is visible */
 }
 @container viewer (max-width: 290px) { .tools button { min-width: 20px; } }
-@media (prefers-reduced-motion: reduce) { .fading, .toast, .thumb img { transition: none; } .words { animation: none; } }
+@media (prefers-reduced-motion: reduce) { .fading, .toast, .thumb img { transition: none; } .placeholder { animation: none; } }
 @media (prefers-reduced-motion: no-preference) { .behind .board { transition: opacity 0.2s 0.3s; } }
 `;

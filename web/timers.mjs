@@ -1,9 +1,9 @@
-/** What is to happen after a while, each under a name, once at a time. */
+/** Runs named timers, at most one per name. */
 
 export class Timers {
   #ids = new Map();
 
-  /** Calls `then` in so many milliseconds, unless something of this name is waited for already. */
+  /** Calls `then` after `ms` milliseconds, unless a timer of this name is already running. */
   start(name, ms, then) {
     if (this.#ids.has(name)) return;
     const fire = () => {

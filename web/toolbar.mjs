@@ -1,32 +1,29 @@
-/** The buttons over the picture. */
+/** Shows the buttons over the picture. */
 
-import { button, make, reface } from "./elements.mjs";
+import { button, create, setButton } from "./elements.mjs";
 
-/** For one picture. */
-const FOR_ONE = { copy: "Copy this picture", openTab: "Open this picture in a tab" };
+/** Buttons that need a single picture. */
+const SINGLE_PICTURE = { copy: "Copy this picture", openTab: "Open this picture in a tab" };
 
-export class Tools {
+export class Toolbar {
   #document;
   #buttons = {};
 
-  /**
-   * @param {Document} document
-   * @param {Record<"allOfBatch" | "oneToOne" | "smooth" | "save" | "copy" | "openTab" | "hold" | "keys" | "full" | "live", () => void>} does
-   */
-  constructor(document, does) {
+  /** @param {Document} document @param {Record<string, () => void>} commands of the viewer, by the names of the buttons */
+  constructor(document, commands) {
     this.#document = document;
-    const tool = (name, face, say = "") => (this.#buttons[name] = button(document, face, say, () => does[name]()));
-    this.element = make(document, "div", { className: "tools fading", role: "toolbar", ariaLabel: "Picture" });
+    const tool = (name, face, label = "") => (this.#buttons[name] = button(document, face, label, () => commands[name]()));
+    this.element = create(document, "div", { className: "tools fading", role: "toolbar", ariaLabel: "Picture" });
     this.element.append(
-      tool("allOfBatch", "grid", "All pictures of the batch (Esc)"),
+      tool("showBatch", "grid", "All pictures of the batch (Esc)"),
       tool("oneToOne", "1:1"),
       tool("smooth", "pixels"),
       tool("save", "save"),
       tool("copy", "copy"),
       tool("openTab", "openTab"),
-      tool("hold", "lock"),
-      tool("keys", "?", "Keys (?)"),
-      tool("full", "full"),
+      tool("lock", "lock"),
+      tool("shortcuts", "?", "Keyboard shortcuts (?)"),
+      tool("fullscreen", "full"),
     );
     this.live = tool("live", "live");
     this.live.className = "live";
@@ -34,50 +31,51 @@ export class Tools {
 
   /**
    * @param {object} facts
-   * @param {string} facts.which of a batch's pictures is looked at by itself, `2 / 4`; empty: all of them
-   * @param {number} facts.count of pictures that are looked at
+   * @param {string} facts.item the selected item of a batch, such as `2 / 4`; empty: all items
+   * @param {number} facts.count number of shown pictures
    * @param {boolean} facts.zoomed
    * @param {boolean} facts.smooth
    * @param {boolean} facts.locked
-   * @param {boolean} facts.still nothing comes that a step could be held against
-   * @param {boolean} facts.full
-   * @param {boolean} facts.keys whether the list of them is shown
+   * @param {boolean} facts.still no step can arrive that would replace the shown one
+   * @param {boolean} facts.fullscreen
+   * @param {boolean} facts.shortcuts whether the list of shortcuts is shown
    */
-  show({ which, count, zoomed, smooth, locked, still, full, keys }) {
-    const { allOfBatch, hold, keys: help } = this.#buttons;
-    const face = (name, ...faced) => reface(this.#document, this.#buttons[name], ...faced);
-    allOfBatch.hidden = !which;
-    allOfBatch.dataset.of = which;
-    face("oneToOne", zoomed ? "fit" : "1:1", zoomed ? "Fit (Z)" : "One to one (Z)");
-    face("smooth", smooth ? "pixels" : "smooth", smooth ? "Show pixels" : "Enlarge smoothly");
-    face("save", "save", count > 1 ? `Save these ${count} pictures (S)` : "Save this picture (S)");
-    for (const [name, say] of Object.entries(FOR_ONE)) {
-      face(name, name, count > 1 ? `${say}: click one first` : say);
+  show({ item, count, zoomed, smooth, locked, still, fullscreen, shortcuts }) {
+    const set = (name, ...face) => setButton(this.#document, this.#buttons[name], ...face);
+    this.#buttons.showBatch.hidden = !item;
+    this.#buttons.showBatch.dataset.of = item;
+    set("oneToOne", zoomed ? "fit" : "1:1", zoomed ? "Fit (Z)" : "One screen pixel per image pixel (Z)");
+    set("smooth", smooth ? "pixels" : "smooth", smooth ? "Show pixels" : "Enlarge smoothly");
+    set("save", "save", count > 1 ? `Save these ${count} pictures (S)` : "Save this picture (S)");
+    for (const [name, label] of Object.entries(SINGLE_PICTURE)) {
+      set(name, name, count > 1 ? `${label}: click one first` : label);
       this.#buttons[name].disabled = count > 1;
     }
-    face("hold", "lock", locked ? "Let go of this step (L)" : "Hold this step, whatever comes (L)");
-    hold.ariaPressed = String(locked);
-    hold.hidden = still;
-    help.ariaExpanded = String(keys);
-    face("full", full ? "window" : "full", full ? "Back to the window (F)" : "Full window (F)");
+    set("lock", "lock", locked ? "Unlock this step (L)" : "Lock this step: new steps do not replace it (L)");
+    this.#buttons.lock.ariaPressed = String(locked);
+    this.#buttons.lock.hidden = still;
+    this.#buttons.shortcuts.ariaExpanded = String(shortcuts);
+    set("fullscreen", fullscreen ? "window" : "full", fullscreen ? "Leave the full window (F)" : "Full window (F)");
   }
 
   /**
-   * @param {import("./navigation.mjs").Travel} travel
+   * Shows whether the view follows the newest step, on a button that changes that.
+   *
+   * @param {import("./navigation.mjs").Navigation} navigation
    * @param {import("./types.mjs").Run | undefined} newest run
-   * @param {boolean} goesOn whether it does
+   * @param {boolean} active whether the newest run still gets steps
    */
-  showLive(travel, newest, goesOn) {
-    const is = travel.locked ? "locked" : !travel.live ? "held" : goesOn ? "live" : "newest";
-    const say = {
-      locked: "Held, whatever comes; let go (L)",
-      held: goesOn ? "To the newest step" : "To the newest run",
-      live: "The newest step is shown; hold it (L)",
+  showLive(navigation, newest, active) {
+    const mode = navigation.locked ? "locked" : !navigation.live ? "held" : active ? "live" : "newest";
+    const label = {
+      locked: "This step is locked; click to unlock (L)",
+      held: active ? "To the newest step" : "To the newest run",
+      live: "The newest step is shown; click to lock it (L)",
       newest: "",
     };
-    this.live.dataset.is = is;
-    reface(this.#document, this.live, travel.locked ? "held" : goesOn ? "live" : "newest", say[is]);
-    // Where nothing comes there is nothing to go back to that the strip does not have.
-    this.live.hidden = travel.run === null || is === "newest" || (is === "held" && !goesOn && travel.run === newest?.id);
+    this.live.dataset.is = mode;
+    setButton(this.#document, this.live, mode === "held" ? (active ? "live" : "newest") : mode, label[mode]);
+    // Hidden where it has nothing to do: the strip leads to the newest step of a run that has ended.
+    this.live.hidden = navigation.run === null || mode === "newest" || (mode === "held" && !active && navigation.run === newest?.id);
   }
 }

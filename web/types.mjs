@@ -1,41 +1,41 @@
-/** The shapes of what the viewer is told and of what it tells: for reading, nothing here is ever run. */
+/** Documents the types that the viewer and its sources share; contains no code. */
 
 /**
- * What the viewer knows of the world. ComfyUI's is made of the store, the offline page's of the manifest within it.
+ * The runs that the viewer shows. ComfyUI's source reads a server, that of an offline page the manifest in the page.
  *
  * @typedef {object} Source
- * @property {() => Run[]} runs newest first; called often, so it answers from memory. The same run is the same object
- *   or has the same id; what has changed is told by `onChange`
- * @property {(id: string) => Promise<Manifest | null>} manifest as of now, read anew; null: cannot be had. Afterwards the
- *   run in `runs()` has it, too. Asked when a run is looked at whose `manifest` is null, or whose `stale` is true
+ * @property {() => Run[]} runs newest first. The viewer calls it often, so it answers from memory. A run stays the same
+ *   object, or keeps its id; `onChange` reports its changes
+ * @property {(id: string) => Promise<Manifest | null>} manifest reads the current manifest, and stores it in the run of
+ *   `runs()`; null if that fails. The viewer calls it for a run whose `manifest` is null or whose `stale` is true
  * @property {(id: string, file: string, at: number | null) => string} picture an address for `img.src`. A step that is
- *   written twice has the same file twice: where pictures are cached for good, `at` must be in the address
- * @property {(listener: () => void) => (() => void)} onChange calls `listener` after each change until what it
- *   returned is called
+ *   written twice has the same file name twice. If pictures are cached forever, the address must contain `at`
+ * @property {(listener: () => void) => (() => void)} onChange calls `listener` after each change until the returned
+ *   function is called
  *
  * @typedef {object} Run
  * @property {string} id
  * @property {"running" | "finished" | "interrupted" | "failed"} state
- * @property {number | null} index the newest step that is known to exist, counted from 1
- * @property {number | null} total how many steps there will be
+ * @property {number | null} index newest step that is known to exist, counted from 1
+ * @property {number | null} total number of steps
  * @property {number} started milliseconds since 1970; Infinity until it is known
- * @property {number | null} [written] when what is known of it was written, milliseconds since 1970; left out where its
- *   end would be told
- * @property {boolean} gone its pictures can be had no more; what was loaded stays
+ * @property {number | null} [written] last update of the run, milliseconds since 1970; absent or null if the source
+ *   always reports the end of a run
+ * @property {boolean} gone its pictures are deleted; the loaded ones stay
  * @property {Manifest | null} manifest as last read
- * @property {boolean} [stale] there is more than `manifest` says; a source that cannot know leaves it out
- * @property {{file: string, at: number | null} | null} [thumbnail] for the row of runs while there is no manifest
+ * @property {boolean} [stale] whether a newer manifest exists; absent if the source cannot know
+ * @property {{file: string, at: number | null} | null} [thumbnail] for the list of runs, until the manifest is read
  *
- * @typedef {object} Manifest `run.json`; what is not known is null, keys that are not known are left alone
+ * @typedef {object} Manifest `run.json`; unknown values are null, unknown keys stay
  * @property {string} id
- * @property {string} state as of a run
+ * @property {string} state as in `Run`
  * @property {string} started ISO 8601
  * @property {number | null} seconds
  * @property {string | null} space
  * @property {{name: string, kind: string, scale: number, source: string} | null} decoder
  * @property {{steps, sigmas, seed, cfg, name, scheduler, prompt?: string | null}} sampler
  * @property {{width, height, shown_width, shown_height, items, frames, fps} | null} picture `shown_...` is the size of
- *   the final image, which gives the box its aspect; `items` of a batch; `frames` of a video, played at `fps`
+ *   the final image, whose aspect ratio all pictures have; `items` of a batch; `frames` of a video, played at `fps`
  * @property {ManifestStep[]} steps in the order of `index`
  * @property {string[]} notes
  *
@@ -43,33 +43,33 @@
  * @property {number} index counted from 1
  * @property {number | null} sigma
  * @property {number | null} at seconds since the start of the run
- * @property {string[]} files none: a step without a picture. Else in item-major order:
- *   `items * frames` of them: the frame `f` of the item `i` is `files[i * frames + f]`;
- *   `items` of them: one for each item; of a video each is an animated WebP;
- *   fewer: the first items. A step with its own `frames` has that many instead of `picture.frames`
+ * @property {string[]} files empty: a step without a picture. Else in item-major order:
+ *   `items * frames` files: frame `f` of item `i` is `files[i * frames + f]`;
+ *   `items` files: one per item; for a video each is an animated WebP;
+ *   fewer files: the first items. A step with its own `frames` has that number instead of `picture.frames`
  * @property {number} [frames]
  * @property {number | null} [decode_ms]
  *
- * @typedef {object} Shown a run at one of its steps
+ * @typedef {object} ShownStep a run at one of its steps
  * @property {Run} run
- * @property {ManifestStep | null} step null: none of it can be shown yet
+ * @property {ManifestStep | null} step null: it has no picture yet
  */
 
 /**
- * How a person likes to look. A host may keep it (`options.onView`) and give it back (`options.view`); what is left out
- * is as in `VIEW` of `viewer.mjs`.
+ * The user's preferences. A host may save them (`options.onView`) and restore them (`options.view`); the defaults are in
+ * `DEFAULT_VIEW` of `viewer.mjs`.
  *
  * @typedef {object} View
- * @property {number} speed steps a second when playing
+ * @property {number} speed steps per second during playback
  * @property {boolean} smooth enlarge smoothly; false: nearest pixel
- * @property {boolean} follow a run that begins is looked at, unless the view is locked
+ * @property {boolean} follow select a run when it begins, unless the step is locked
  * @property {"wipe" | "side" | "difference"} compare
  * @property {"step" | "sigma"} lock what two compared runs have in common
  *
- * @typedef {object} Options
+ * @typedef {object} ViewerOptions
  * @property {Partial<View>} [view]
- * @property {(changed: Partial<View>) => void} [onView] called with what the person has changed of it
- * @property {boolean} [wheelNeedsFocus] leave the wheel to the page around until somebody has clicked into the viewer
- * @property {string} [idle] what to say, and how to begin, while there is no run
- * @property {boolean} [still] there is one run, and nothing comes: neither steps nor runs
+ * @property {(changed: Partial<View>) => void} [onView] called with each preference that the user changes
+ * @property {boolean} [wheelNeedsFocus] the wheel scrolls the page until the user has clicked into the viewer
+ * @property {string} [idle] text while there is no run
+ * @property {boolean} [still] there is one run, and neither steps nor runs can arrive
  */

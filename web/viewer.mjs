@@ -1,318 +1,297 @@
-/** The viewer: one element in which a person travels through the steps of runs, wherever those come from. */
+/** Shows the steps of runs in one element, from any source of runs. */
 
-import { make } from "./elements.mjs";
-import { Frames } from "./animation-frames.mjs";
-import { wishOf } from "./shortcuts.mjs";
-import { framesOf } from "./manifest.mjs";
+import { AnimationFrames } from "./animation-frames.mjs";
+import { create } from "./elements.mjs";
+import { ImageExport } from "./export.mjs";
+import { ImageCache, loadImage } from "./image-cache.mjs";
+import { ImageLoader } from "./image-loader.mjs";
+import { frameCount } from "./manifest.mjs";
 import { Panel } from "./panel.mjs";
-import { loadPicture, Pictures } from "./image-cache.mjs";
-import { Projector } from "./image-loader.mjs";
-import { Sight } from "./selection.mjs";
+import { ViewSelection } from "./selection.mjs";
+import { commandOf } from "./shortcuts.mjs";
 import { STYLE } from "./style.mjs";
-import { Taking } from "./export.mjs";
 import { Timers } from "./timers.mjs";
 
 /** @typedef {import("./types.mjs").View} View */
 
 /** @type {View} */
-export const VIEW = { speed: 8, smooth: true, follow: true, compare: "wipe", lock: "step" };
+export const DEFAULT_VIEW = { speed: 8, smooth: true, follow: true, compare: "wipe", lock: "step" };
 export const SPEEDS = [1, 2, 4, 8, 16, 24];
 
-const FPS = 16; // of a video that does not say
-const LISTEN_MS = 10_000; // how often it is looked whether a run has gone silent
+const DEFAULT_FPS = 16;
+const SILENCE_CHECK_MS = 10_000;
 
 /**
- * Imports of `web/*.mjs` are static, named and relative, so that a page can carry all of it within itself. Colours come
- * from `--safelight-ground`, `-text`, `-quiet`, `-lamp` and `-ring` if the page sets them, else from ComfyUI's variables.
+ * Its modules import each other with static, named, relative imports, so that a page can contain them all. A page can set
+ * the colors `--safelight-ground`, `-text`, `-quiet`, `-lamp` and `-ring`; the defaults are ComfyUI's variables.
  */
 export class Viewer {
   #document;
   #source;
   #options;
   #view;
-  #sight;
-  #travel; // of the sight
-  #pictures;
-  #projector;
+  #selection;
+  #navigation; // of the selection
+  #images;
+  #loader;
   #panel;
-  #taking;
+  #export;
   #visible = false;
-  #asked = new Map(); // manifests that are on their way or could not be had, by id of the run
+  #asked = new Map(); // by id of the run: the state at which its manifest was requested, until the answer is there
   #timers = new Timers();
-  #leave = [];
 
-  /** What a person wants, by the names that keys and buttons have for it; false: there was nothing to do. */
-  #wishes = {
-    travel: (count) => this.#move((travel, manifest) => travel.by(count, manifest)),
-    seek: (index) => this.#move((travel, manifest) => travel.go(index, manifest)),
-    first: () => this.#move((travel, manifest) => travel.first(manifest)),
-    end: () => this.#move((travel) => ((travel.locked = false), travel.end())),
-    play: () => this.#act((travel, manifest) => travel.togglePlay(manifest)),
-    hold: () => this.#act((travel, manifest) => travel.toggleLock(manifest)),
-    live: () => this.#act((travel, manifest) => (travel.live ? travel.toggleLock(manifest) : travel.follow())),
-    run: (number) => this.#source.runs().slice(number - 1, number).forEach(({ id }) => this.#wishes.choose(id, false)),
-    choose: (id, other) => this.#act((travel) => (other ? travel.compare(this.#source.runs(), id) : travel.choose(id))),
-    compare: () => this.#act((travel) => (travel.other === null ? travel.compare(this.#source.runs()) : (travel.other = null))),
-    pick: (item) => this.#act((travel) => (travel.item = item)),
-    allOfBatch: () => this.#act((travel) => (travel.item = null)),
-    roll: () => this.#roll(),
-    seekFrame: (across) => this.#holdFrame((frames) => Math.floor(across * frames)),
-    byFrames: (count) => this.#holdFrame(() => this.#travel.frame + count),
-    faster: (by) => this.#faster(by),
-    prefer: (changed) => this.#prefer(changed),
-    smooth: () => this.#prefer({ smooth: !this.#view.smooth }),
-    oneToOne: () => this.#panel.stage.toggleOneToOne(),
-    full: () => this.#panel.full.toggle(),
-    keys: () => this.#toggleKeys(),
-    save: () => this.#take("save"),
-    copy: () => this.#take("copy"),
-    openTab: () => this.#take("openTab"),
+  /** The user's commands by the names that shortcuts and buttons use; false: there was nothing to do. */
+  #commands = {
+    move: (count) => this.#move((navigation, manifest) => navigation.moveBy(count, manifest)),
+    goTo: (index) => this.#move((navigation, manifest) => navigation.goTo(index, manifest)),
+    first: () => this.#move((navigation, manifest) => navigation.first(manifest)),
+    end: () => this.#move((navigation) => ((navigation.locked = false), navigation.end())),
+    play: () => this.#navigate((navigation, manifest) => navigation.togglePlay(manifest)),
+    lock: () => this.#navigate((navigation, manifest) => navigation.toggleLock(manifest)),
+    live: () => this.#navigate((navigation, manifest) => (navigation.live ? navigation.toggleLock(manifest) : navigation.follow())),
+    run: (number) => this.#source.runs().slice(number - 1, number).forEach(({ id }) => this.#commands.choose(id, false)),
+    choose: (id, other) => this.#navigate((navigation) => (other ? navigation.compare(this.#source.runs(), id) : navigation.choose(id))),
+    compare: () => this.#navigate((navigation) => (navigation.other === null ? navigation.compare(this.#source.runs()) : (navigation.other = null))),
+    selectItem: (item) => this.#navigate((navigation) => (navigation.item = item)),
+    showBatch: () => this.#navigate((navigation) => (navigation.item = null)),
+    toggleFrames: () => this.#toggleFrames(),
+    seekFrame: (fraction) => this.#pauseAtFrame((frames) => Math.floor(fraction * frames)),
+    moveFrames: (count) => this.#pauseAtFrame(() => this.#navigation.frame + count),
+    changeSpeed: (direction) => this.#changeSpeed(direction),
+    setView: (changed) => this.#changeView(changed),
+    smooth: () => this.#changeView({ smooth: !this.#view.smooth }),
+    oneToOne: () => this.#panel.pane.toggleOneToOne(),
+    fullscreen: () => this.#panel.fullscreen.toggle(),
+    shortcuts: () => this.#toggleShortcuts(),
+    save: () => this.#exportTo("save"),
+    copy: () => this.#exportTo("copy"),
+    openTab: () => this.#exportTo("openTab"),
     back: () => this.#back(),
-    changed: () => this.#render(),
+    render: () => this.#render(),
   };
 
   /**
-   * @param {Document} document where `element` is going to be
+   * @param {Document} document of `element`
    * @param {import("./types.mjs").Source} source
-   * @param {import("./types.mjs").Options} [options]
+   * @param {import("./types.mjs").ViewerOptions} [options]
    */
   constructor(document, source, options = {}) {
     this.#document = document;
     this.#source = source;
     this.#options = options;
-    this.#view = { ...VIEW, ...options.view };
+    this.#view = { ...DEFAULT_VIEW, ...options.view };
     const window = document.defaultView;
-    const frames = new Frames(window);
-    const load = (address) => loadPicture(address, document);
-    const isCalm = () => Boolean(window.matchMedia?.("(prefers-reduced-motion: reduce)").matches);
-    this.#sight = new Sight(source, this.#view, frames, isCalm);
-    this.#travel = this.#sight.travel;
-    this.#pictures = new Pictures((address) => frames.load(address, load));
-    this.#projector = new Projector(this.#pictures, (slide, pictures) => this.#paint(slide, pictures));
-    this.#panel = new Panel(document, this.#sight, source, this.#view, options, this.#pictures, load, this.#wishes);
-    this.#taking = new Taking(document, this.#pictures, (text) => this.#panel.telling.briefly(text));
-    /** Fills what it is given, at least 280 px high; everything within is in its shadow root. @type {HTMLElement} */
-    this.element = make(document, "div");
-    const style = make(document, "style", { textContent: STYLE });
-    this.element.attachShadow({ mode: "open" }).append(style, this.#panel.element, this.#panel.full.element);
+    const frames = new AnimationFrames(window);
+    const load = (address) => loadImage(address, document);
+    const prefersReducedMotion = () => Boolean(window.matchMedia?.("(prefers-reduced-motion: reduce)").matches);
+    this.#selection = new ViewSelection(source, this.#view, frames, prefersReducedMotion);
+    this.#navigation = this.#selection.navigation;
+    this.#images = new ImageCache((address) => frames.load(address, load));
+    this.#loader = new ImageLoader(this.#images, (set, images) => this.#paint(set, images));
+    this.#panel = new Panel(document, this.#selection, source, this.#view, options, this.#images, load, this.#commands);
+    this.#export = new ImageExport(document, this.#images, (text) => this.#panel.messages.showToast(text));
+    /** Fills its parent, with a height of at least 280 px; its parts are in a shadow root. @type {HTMLElement} */
+    this.element = create(document, "div");
+    const style = create(document, "style", { textContent: STYLE });
+    this.element.attachShadow({ mode: "open" }).append(style, this.#panel.element, this.#panel.fullscreen.element);
     this.#listen();
     this.#render();
   }
 
-  /** Looks at one run, compares two, or with none follows the newest. @param {...string} ids of runs */
-  show(...ids) {
-    const [run, other = null] = ids;
-    this.#act((travel) => {
-      travel.other = null;
-      if (run === undefined) travel.follow();
-      else Object.assign(travel, { run, other, playing: false });
-    });
-  }
-
-  /** Reads the source again, for what it does not tell by itself. */
-  look() {
-    this.#projector.forget();
+  /** Reads the source again, and requests again what has failed. */
+  refresh() {
+    this.#loader.reset();
     this.#asked.clear();
     this.#render();
   }
 
-  /** Other preferences than those that the viewer was made with; nobody is told. @param {Partial<View>} view */
-  prefer(view) {
+  /** Changes preferences without a call of `options.onView`. @param {Partial<View>} view */
+  setView(view) {
     Object.assign(this.#view, view);
     this.#render();
   }
 
-  /** Nothing is fetched while nobody sees it. The viewer finds out by itself when its element has no size. */
-  set visible(visible) {
-    if (visible === this.#visible) return;
-    this.#visible = visible;
-    if (!visible) this.#travel.playing = false;
-    this.#render();
-  }
-
-  /** So that keys are for the viewer. */
+  /** Gives the keyboard focus to the viewer. */
   focus() {
     this.#panel.element.focus({ preventScroll: true });
   }
 
-  /** Stops listening and playing. */
-  destroy() {
-    this.visible = false;
-    for (const leave of this.#leave) leave();
+  /** A viewer that is not visible fetches nothing. */
+  #setVisible(visible) {
+    if (visible === this.#visible) return;
+    this.#visible = visible;
+    if (!visible) this.#navigation.playing = false;
+    this.#render();
   }
 
   #listen() {
-    const { element, stage, full } = this.#panel;
-    this.#leave.push(this.#source.onChange(() => this.#render()));
+    const { element, pane, fullscreen } = this.#panel;
+    this.#source.onChange(() => this.#render());
     element.addEventListener("keydown", (event) => this.#key(event));
-    // A button that was clicked keeps the keys of the viewer, but not the space bar for itself; one that has gone, nothing.
+    // After a click on a button, or when the focused button is hidden, the keyboard focus goes back to the viewer.
     element.addEventListener("click", (event) => {
       const button = event.target.closest("button");
       if (button && (event.detail > 0 || !button.offsetWidth)) this.focus();
     });
-    stage.element.addEventListener("wheel", (event) => {
-      const focused = this.element.getRootNode().activeElement === this.element || full.open;
+    pane.element.addEventListener("wheel", (event) => {
+      const focused = this.element.getRootNode().activeElement === this.element || fullscreen.open;
       if ((this.#options.wheelNeedsFocus && !focused) || !this.#panel.painted) return;
       event.preventDefault();
       event.stopPropagation();
-      stage.wheel(event);
+      pane.wheel(event);
     }, { passive: false });
     const { ResizeObserver } = this.#document.defaultView;
-    const sizes = new ResizeObserver(() => this.#panel.layout());
-    sizes.observe(element);
-    const seen = new ResizeObserver(([{ contentRect }]) => (this.visible = contentRect.width > 0));
-    seen.observe(this.element);
-    this.#leave.push(() => sizes.disconnect(), () => seen.disconnect());
+    new ResizeObserver(() => this.#panel.layout()).observe(element);
+    new ResizeObserver(([{ contentRect }]) => this.#setVisible(contentRect.width > 0)).observe(this.element);
   }
 
   #key(event) {
-    const [name, number] = wishOf(event) ?? [];
-    const again = event.repeat && name !== "travel"; // held down, a key travels; it does nothing else twice
-    if (!name || (!again && this.#wishes[name](number) === false)) return;
+    const [name, argument] = commandOf(event) ?? [];
+    const ignored = event.repeat && name !== "move"; // only moves repeat while a key is held down
+    if (!name || (!ignored && this.#commands[name](argument) === false)) return;
     event.preventDefault();
     event.stopPropagation();
   }
 
-  // What is to be seen
+  // Rendering
 
   #render() {
-    this.#meet();
+    this.#update();
     if (this.#visible) {
-      for (const { run } of this.#sight.pair) this.#ask(run);
-      this.#projector.want(this.#sight.slide());
+      for (const { run } of this.#selection.pair) this.#readManifest(run);
+      this.#loader.request(this.#selection.images());
     }
     this.#panel.show();
     if (this.#visible) this.#panel.showRuns();
-    this.#keepTime();
+    this.#startTimers();
   }
 
-  #meet() {
-    if (!this.#panel.strip.dragging) this.#sight.meet();
+  #update() {
+    if (!this.#panel.strip.dragging) this.#selection.update();
   }
 
-  /** A manifest that is missing is asked for; of one that is old by now, no more than one for each picture. */
-  async #ask(run) {
+  /** Requests a manifest that is missing or stale; while a run goes on, at most once per painted picture. */
+  async #readManifest(run) {
     const known = run.manifest !== null;
-    if (run.gone || (known && !run.stale) || (known && !this.#projector.idle && run.state === "running")) return;
-    const news = `${run.state} ${run.index}`; // what could not be had is asked for again when there is news
-    if (this.#asked.get(run.id) === news) return;
-    this.#asked.set(run.id, news);
+    if (run.gone || (known && !run.stale) || (known && !this.#loader.idle && run.state === "running")) return;
+    const state = `${run.state} ${run.index}`; // a failed request is repeated when this changes
+    if (this.#asked.get(run.id) === state) return;
+    this.#asked.set(run.id, state);
     const manifest = await this.#source.manifest(run.id);
     if (manifest) this.#asked.delete(run.id);
     this.#render();
   }
 
-  #paint(slide, pictures) {
-    if (pictures.some(Boolean)) {
-      this.#panel.paint(slide, pictures);
+  #paint(set, images) {
+    if (images.some(Boolean)) {
+      this.#panel.paint(set, images);
       this.#render();
       this.#preload();
       return;
     }
-    // Perhaps the run has gone: whoever has it will say so.
-    const { run } = slide.panes[0];
-    if (!run.gone) this.#source.manifest(run.id);
+    const { run } = set.panes[0];
+    if (!run.gone) this.#source.manifest(run.id); // finds out whether the run is gone
   }
 
   #preload() {
-    for (const address of this.#sight.ahead()) this.#pictures.get(address);
+    for (const address of this.#selection.upcoming()) this.#images.get(address);
   }
 
   // Time
 
-  /** Each timer begins when there is something to do and what went before is on the screen. */
-  #keepTime() {
-    const { extent, rolling, manifest } = this.#sight;
-    const shown = this.#panel.painted && this.#projector.idle;
-    const awaited = this.#source.runs().some((run) => run.state === "running" && run.written != null);
-    this.#every("silence", awaited, true, LISTEN_MS, () => this.#render());
-    this.#every("play", this.#travel.playing, shown, 1000 / this.#view.speed, () => {
-      this.#travel.tick(this.#sight.manifest);
+  #startTimers() {
+    const { layout, framesPlaying, manifest } = this.#selection;
+    const painted = this.#panel.painted && this.#loader.idle;
+    const maySilence = this.#source.runs().some((run) => run.state === "running" && run.written != null);
+    this.#every("silence", maySilence, true, SILENCE_CHECK_MS, () => this.#render());
+    this.#every("play", this.#navigation.playing, painted, 1000 / this.#view.speed, () => {
+      this.#navigation.tick(this.#selection.manifest);
       this.#render();
     });
-    const plays = rolling && !extent.apart && extent.frames > 1;
-    this.#every("roll", plays, shown, 1000 / (manifest?.picture?.fps || FPS), () => this.#nextFrame());
+    const playsFiles = framesPlaying && !layout.decodable && layout.frames > 1;
+    this.#every("frames", playsFiles, painted, 1000 / (manifest?.picture?.fps || DEFAULT_FPS), () => this.#nextFrame());
   }
 
-  #every(name, wanted, ready, ms, then) {
-    if (!wanted || !this.#visible) return this.#timers.cancel(name);
+  /** Calls `then` each `ms` milliseconds while `active`; skips a call if not `ready`. */
+  #every(name, active, ready, ms, then) {
+    if (!active || !this.#visible) return this.#timers.cancel(name);
     this.#timers.start(name, ms, () => {
       if (ready) then();
-      this.#keepTime();
+      this.#startTimers();
     });
   }
 
-  /** A video waits for its frames, rather than to leave some out. */
+  /** Shows the next frame of a video; waits for a frame that is not loaded yet. */
   #nextFrame() {
-    const next = (this.#travel.frame + 1) % this.#sight.extent.frames;
-    const slide = this.#sight.slide(next);
-    if (slide?.addresses.every((address) => this.#pictures.ready(address))) this.#toFrame(next);
+    const next = (this.#navigation.frame + 1) % this.#selection.layout.frames;
+    const set = this.#selection.images(next);
+    if (set?.addresses.every((address) => this.#images.ready(address))) this.#showFrame(next);
     else this.#preload();
   }
 
-  #toFrame(frame) {
-    this.#travel.frame = Math.min(Math.max(frame, 0), this.#sight.extent.frames - 1);
+  #showFrame(frame) {
+    this.#navigation.frame = Math.min(Math.max(frame, 0), this.#selection.layout.frames - 1);
     this.#render();
   }
 
-  /** Shows a frame, and goes on showing it. @param {(frames: number) => number} which of how many */
-  #holdFrame(which) {
-    this.#sight.rolls = false;
-    this.#toFrame(which(this.#sight.extent.frames)); // some can be told apart only while they are held
+  /** @param {(frames: number) => number} frameOf gives the frame to show, for the number of frames */
+  #pauseAtFrame(frameOf) {
+    this.#selection.playFrames = false; // first, because some files have single frames only while paused
+    this.#showFrame(frameOf(this.#selection.layout.frames));
   }
 
-  #roll() {
-    const { pair, extent, rolling, manifest } = this.#sight;
-    if (rolling && extent.apart) this.#travel.frame = this.#panel.film.guess(manifest.picture?.fps || FPS, framesOf(pair[0]));
-    this.#sight.rolls = !rolling;
+  #toggleFrames() {
+    const { pair, layout, framesPlaying, manifest } = this.#selection;
+    const fps = manifest?.picture?.fps || DEFAULT_FPS;
+    if (framesPlaying && layout.decodable) this.#navigation.frame = this.#panel.frameBar.estimateFrame(fps, frameCount(pair[0]));
+    this.#selection.playFrames = !framesPlaying;
     this.#render();
   }
 
-  // What a person does
+  // Commands
 
-  /** @param {(travel: import("./navigation.mjs").Travel, manifest: object | null) => void} change */
-  #act(change) {
-    this.#meet(); // a run that began a moment ago must not undo what is chosen now
-    change(this.#travel, this.#sight.manifest);
+  /** @param {(navigation: import("./navigation.mjs").Navigation, manifest: object | null) => void} change */
+  #navigate(change) {
+    this.#update(); // else a run that has just begun would undo the change
+    change(this.#navigation, this.#selection.manifest);
     this.#render();
   }
 
-  /** Goes elsewhere, which ends playing. */
+  /** Navigates to another step, which ends playback. */
   #move(change) {
-    this.#travel.playing = false;
-    this.#act(change);
+    this.#navigation.playing = false;
+    this.#navigate(change);
   }
 
-  #prefer(changed) {
-    Object.assign(this.#view, changed);
+  #changeView(changed) {
     this.#options.onView?.(changed);
-    this.#render();
+    this.setView(changed);
   }
 
-  #faster(by) {
+  #changeSpeed(direction) {
     const at = SPEEDS.findIndex((speed) => speed >= this.#view.speed);
-    this.#prefer({ speed: SPEEDS[(at + by + SPEEDS.length) % SPEEDS.length] });
+    this.#changeView({ speed: SPEEDS[(at + direction + SPEEDS.length) % SPEEDS.length] });
   }
 
-  #toggleKeys() {
-    this.#panel.keys.hidden = !this.#panel.keys.hidden;
+  #toggleShortcuts() {
+    this.#panel.shortcuts.hidden = !this.#panel.shortcuts.hidden;
     this.#render();
   }
 
-  /** One thing at a time; false if there is nothing to come back from. */
+  /** Undoes one thing at a time; false if there is nothing to undo. */
   #back() {
-    const { keys, stage, full } = this.#panel;
-    if (!keys.hidden) this.#toggleKeys();
-    else if (stage.zoomed) stage.fit();
-    else if (this.#travel.item !== null) this.#act((travel) => (travel.item = null));
-    else if (this.#travel.other !== null) this.#act((travel) => (travel.other = null));
-    else if (full.open) full.toggle();
+    const { shortcuts, pane, fullscreen } = this.#panel;
+    if (!shortcuts.hidden) this.#toggleShortcuts();
+    else if (pane.zoomed) pane.fit();
+    else if (this.#navigation.item !== null) this.#commands.showBatch();
+    else if (this.#navigation.other !== null) this.#commands.compare();
+    else if (fullscreen.open) fullscreen.toggle();
     else return false;
   }
 
-  /** @param {"save" | "copy" | "openTab"} what is done with what is on the screen; of two runs, with the first one's */
-  #take(what) {
-    const pane = this.#panel.painted?.panes[0];
-    if (pane) this.#taking[what](pane);
+  /** @param {"save" | "copy" | "openTab"} how to export the shown pictures; in a comparison, those of the first run */
+  #exportTo(how) {
+    const shown = this.#panel.painted?.panes[0];
+    if (shown) this.#export[how](shown);
   }
 }

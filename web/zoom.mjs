@@ -1,13 +1,13 @@
-/** Where a picture lies in its pane: the arithmetic of zooming and panning. */
+/** Computes the position of a picture in its pane for a zoom and a pan. */
 
-const MAX_PX = 48; // on the screen, of one pixel of the final image
-const EMPTY = 1e-6;
+const MAX_PIXEL_PX = 48; // size in the pane of one pixel of the final image
+const EPSILON = 1e-6;
 
 /**
- * @typedef {object} Zoom a view that panes of any size can share
+ * @typedef {object} Zoom independent of the size of the pane
  * @property {number} scale 1: the whole picture fits
- * @property {number} x which part of the picture is in the middle of the pane, 0 left, 1 right
- * @property {number} y
+ * @property {number} x the part of the picture in the center of the pane; 0 is its left edge, 1 its right edge
+ * @property {number} y likewise; 0 is its top edge, 1 its bottom edge
  *
  * @typedef {{width: number, height: number}} Size
  */
@@ -15,60 +15,60 @@ const EMPTY = 1e-6;
 /** @type {Zoom} */
 export const FIT = Object.freeze({ scale: 1, x: 0.5, y: 0.5 });
 
-/** Pixels of the pane for one of the picture when all of it is to be seen. @param {Size} pane @param {Size} picture */
-export function fitScale(pane, picture) {
-  return Math.max(EMPTY, Math.min(pane.width / picture.width, pane.height / picture.height));
+/** Pixels of the pane per pixel of the picture when the whole picture fits. @param {Size} pane @param {Size} picture */
+function fitScale(pane, picture) {
+  return Math.max(EPSILON, Math.min(pane.width / picture.width, pane.height / picture.height));
 }
 
-/** Left, top, width and height of the picture in the pane. */
-export function placed(zoom, pane, picture) {
+/** Left, top, width and height of the picture in the pane, in pixels of the pane. */
+export function pictureBox(zoom, pane, picture) {
   const scale = fitScale(pane, picture) * zoom.scale;
   const [width, height] = [picture.width * scale, picture.height * scale];
   return { left: pane.width / 2 - zoom.x * width, top: pane.height / 2 - zoom.y * height, width, height };
 }
 
-/** The nearest view that is neither too close nor shows the ground where there could be picture. */
-export function kept(zoom, pane, picture, least = 1) {
-  const scale = Math.min(Math.max(zoom.scale, least), Math.max(least, MAX_PX / fitScale(pane, picture)));
-  const { width, height } = placed({ ...zoom, scale }, pane, picture);
-  const within = (at, room, size) => {
-    const margin = room / 2 / Math.max(size, EMPTY);
+/** The nearest zoom within the limits that leaves no empty space where the picture could be. */
+export function clampZoom(zoom, pane, picture, minScale = 1) {
+  const scale = Math.min(Math.max(zoom.scale, minScale), Math.max(minScale, MAX_PIXEL_PX / fitScale(pane, picture)));
+  const { width, height } = pictureBox({ ...zoom, scale }, pane, picture);
+  const clamp = (at, paneSize, size) => {
+    const margin = paneSize / 2 / Math.max(size, EPSILON);
     return margin >= 0.5 ? 0.5 : Math.min(Math.max(at, margin), 1 - margin);
   };
-  return { scale, x: within(zoom.x, pane.width, width), y: within(zoom.y, pane.height, height) };
+  return { scale, x: clamp(zoom.x, pane.width, width), y: clamp(zoom.y, pane.height, height) };
 }
 
-/** Zooms so that what is at `point` of the pane stays there. @param {{x: number, y: number}} point in the pane */
+/** Zooms by a factor; the part of the picture at `point` stays there. @param {{x: number, y: number}} point in the pane */
 export function zoomedAt(zoom, pane, picture, point, factor) {
-  const { left, top, width, height } = placed(zoom, pane, picture);
-  const { scale } = kept({ ...zoom, scale: zoom.scale * factor }, pane, picture);
-  const by = scale / zoom.scale;
+  const { left, top, width, height } = pictureBox(zoom, pane, picture);
+  const { scale } = clampZoom({ ...zoom, scale: zoom.scale * factor }, pane, picture);
+  const ratio = scale / zoom.scale;
   const [u, v] = [(point.x - left) / width, (point.y - top) / height];
-  const x = u + (pane.width / 2 - point.x) / (width * by);
-  const y = v + (pane.height / 2 - point.y) / (height * by);
-  return kept({ scale, x, y }, pane, picture);
+  const x = u + (pane.width / 2 - point.x) / (width * ratio);
+  const y = v + (pane.height / 2 - point.y) / (height * ratio);
+  return clampZoom({ scale, x, y }, pane, picture);
 }
 
-/** Moves the picture by so many pixels of the pane. */
+/** Moves the picture. @param {{x: number, y: number}} by pixels of the pane */
 export function panned(zoom, pane, picture, by) {
-  const { width, height } = placed(zoom, pane, picture);
-  return kept({ ...zoom, x: zoom.x - by.x / width, y: zoom.y - by.y / height }, pane, picture);
+  const { width, height } = pictureBox(zoom, pane, picture);
+  return clampZoom({ ...zoom, x: zoom.x - by.x / width, y: zoom.y - by.y / height }, pane, picture);
 }
 
-/** The view in which a pixel of the final image is one of the screen. @param {number} density screen pixels per pane's */
-export function oneToOne(zoom, pane, picture, density) {
-  const scale = 1 / density / fitScale(pane, picture);
-  return kept({ ...zoom, scale }, pane, picture, Math.min(1, scale));
+/** The zoom with one screen pixel per pixel of the final image. @param {number} pixelRatio screen pixels per pixel of the pane */
+export function oneToOne(zoom, pane, picture, pixelRatio) {
+  const scale = 1 / pixelRatio / fitScale(pane, picture);
+  return clampZoom({ ...zoom, scale }, pane, picture, Math.min(1, scale));
 }
 
-/** A factor for a turn of the wheel, whatever unit the browser counts it in. */
+/** The zoom factor for a turn of the wheel, in pixels, lines or pages. @param {WheelEvent} event */
 export function wheelFactor({ deltaY, deltaMode }) {
   return Math.exp(-Math.max(-240, Math.min(240, deltaY * [1, 20, 240][deltaMode ?? 0])) * 0.0022);
 }
 
-/** The columns of a grid in which `count` pictures are largest. @param {Size} pane @param {Size} picture */
+/** The number of columns of a grid in which `count` pictures are largest. @param {Size} pane @param {Size} picture */
 export function columns(count, pane, picture) {
   const size = (n) => Math.min(pane.width / n / picture.width, pane.height / Math.ceil(count / n) / picture.height);
   const all = Array.from({ length: count }, (_, i) => i + 1);
-  return all.reduce((best, n) => (size(n) > size(best) + EMPTY ? n : best), 1);
+  return all.reduce((best, n) => (size(n) > size(best) + EPSILON ? n : best), 1);
 }

@@ -1,9 +1,9 @@
-/** A page that holds its pictures within itself: their addresses, and the colours around it. */
+/** A page that contains its pictures: their addresses, and the colors around the page. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { addressed, surroundings } from "../../web/embedded.mjs";
+import { embeddedPictures, surroundingColors } from "../../web/embedded.mjs";
 
 function windowWith(blobs) {
   return {
@@ -17,9 +17,9 @@ function windowWith(blobs) {
   };
 }
 
-test("a picture's address is made of its bytes when it is asked for, once, and ends with its name", () => {
+test("the address of a picture is created once, when it is asked for, and ends with its name", () => {
   const blobs = [];
-  const picture = addressed({ "a 1.jpg": btoa("one"), "b.webp": btoa("two"), "c.xyz": "" }, windowWith(blobs));
+  const picture = embeddedPictures({ "a 1.jpg": btoa("one"), "b.webp": btoa("two"), "c.xyz": "" }, windowWith(blobs));
   assert.equal(blobs.length, 0);
   assert.equal(picture("run", "a 1.jpg", 0.5), "blob:null/1#a%201.jpg");
   assert.equal(picture("run", "a 1.jpg", 0.7), "blob:null/1#a%201.jpg");
@@ -29,11 +29,11 @@ test("a picture's address is made of its bytes when it is asked for, once, and e
   assert.equal(picture("run", "c.xyz"), "blob:null/3#c.xyz");
 });
 
-test("a picture that is not there has no address", () => {
-  assert.equal(addressed({}, windowWith([]))("run", "gone.jpg"), "");
+test("an unknown picture has no address", () => {
+  assert.equal(embeddedPictures({}, windowWith([]))("run", "gone.jpg"), "");
 });
 
-/** A frame within elements of these backgrounds, from the inside out. */
+/** A window in a frame, inside of elements with these backgrounds; the first is the innermost. */
 function framed(...backgrounds) {
   const defaultView = { getComputedStyle: ({ background }) => ({ backgroundColor: background, color: `on ${background}` }) };
   const elements = backgrounds.map((background) => ({ background, ownerDocument: { defaultView } }));
@@ -41,12 +41,12 @@ function framed(...backgrounds) {
   return { frameElement: { parentElement: elements[0] } };
 }
 
-test("the ground is that of the nearest element that has one, the text that of the place", () => {
-  const around = surroundings(framed("rgba(0, 0, 0, 0)", "transparent", "rgb(17, 17, 17)", "rgb(1, 2, 3)"));
-  assert.deepEqual(around, { ground: "rgb(17, 17, 17)", text: "on rgba(0, 0, 0, 0)" });
+test("the background is that of the nearest element with one, the text color that of the parent", () => {
+  const colors = surroundingColors(framed("rgba(0, 0, 0, 0)", "transparent", "rgb(17, 17, 17)", "rgb(1, 2, 3)"));
+  assert.deepEqual(colors, { ground: "rgb(17, 17, 17)", text: "on rgba(0, 0, 0, 0)" });
 });
 
-test("without a frame, without leave to look at it, or without a ground nothing is known", () => {
-  assert.equal(surroundings({ frameElement: null }), null);
-  assert.equal(surroundings(framed("transparent", "rgba(9, 9, 9, 0)")), null);
+test("there are no colors without a frame or without a background", () => {
+  assert.equal(surroundingColors({ frameElement: null }), null);
+  assert.equal(surroundingColors(framed("transparent", "rgba(9, 9, 9, 0)")), null);
 });

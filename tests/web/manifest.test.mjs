@@ -1,35 +1,35 @@
-/** What is read out of a manifest. */
+/** The questions that a manifest answers. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
   differences,
-  extent,
-  fileOf,
+  finalSize,
   isSilent,
   nearestStep,
   newestStep,
-  pictured,
+  picturedSteps,
   secondsPerStep,
-  shape,
   sigmas,
   stepAtSigma,
-  whereTheyPart,
+  stepFile,
+  stepLayout,
+  textDifference,
 } from "../../web/manifest.mjs";
 
 const step = (index, more = {}) => ({ index, sigma: 1 / index, at: index * 0.5, files: [`${index}.jpg`], ...more });
 
-test("steps without a picture are passed over", () => {
+test("steps without a picture are skipped", () => {
   const manifest = { steps: [step(1), step(2, { files: [] }), step(3), step(4, { files: [] })] };
-  assert.deepEqual(pictured(manifest).map(({ index }) => index), [1, 3]);
+  assert.deepEqual(picturedSteps(manifest).map(({ index }) => index), [1, 3]);
   assert.equal(newestStep(manifest).index, 3);
-  assert.deepEqual([pictured(null), newestStep(null), newestStep({ steps: [] })], [[], null, null]);
+  assert.deepEqual([picturedSteps(null), newestStep(null), newestStep({ steps: [] })], [[], null, null]);
 });
 
 test("the nearest step is found by index, and by the ratio of sigmas", () => {
   const steps = [step(1, { sigma: 14.6 }), step(5, { sigma: 1 }), step(9, { sigma: 0.03 })];
-  assert.equal(nearestStep(steps, 3).index, 5); // of two as near, the later
+  assert.equal(nearestStep(steps, 3).index, 5); // the later of two that are equally near
   assert.equal(nearestStep(steps, -8).index, 1);
   assert.equal(nearestStep([], 3), null);
   assert.equal(stepAtSigma(steps, 5).index, 1);
@@ -44,33 +44,33 @@ test("files are in item-major order: one for each item and frame, or one for eac
   const cases = [
     [of(1, 1, 1), { items: 1, frames: 1, animated: false }],
     [of(4, 1, 4), { items: 4, frames: 1, animated: false }],
-    [of(4, 1, 1), { items: 1, frames: 1, animated: false }], // only the first is shown so far
+    [of(4, 1, 1), { items: 1, frames: 1, animated: false }], // only the first is available
     [of(1, 16, 16), { items: 1, frames: 16, animated: false }],
     [of(1, 16, 1), { items: 1, frames: 1, animated: true }],
     [of(3, 16, 48), { items: 3, frames: 16, animated: false }],
     [of(3, 16, 3), { items: 3, frames: 1, animated: true }],
     [of(2, 16, 8, { frames: 4 }), { items: 2, frames: 4, animated: false }],
   ];
-  for (const [[manifest, one], expected] of cases) assert.deepEqual(extent(manifest, one), expected);
-  assert.equal(fileOf(...of(3, 16, 48), 2, 5), "f37");
-  assert.equal(fileOf(...of(3, 16, 3), 2, 5), "f2");
-  assert.equal(fileOf(...of(1, 1, 1), 3, 0), undefined);
+  for (const [[manifest, step], expected] of cases) assert.deepEqual(stepLayout(manifest, step), expected);
+  assert.equal(stepFile(...of(3, 16, 48), 2, 5), "f37");
+  assert.equal(stepFile(...of(3, 16, 3), 2, 5), "f2");
+  assert.equal(stepFile(...of(1, 1, 1), 3, 0), undefined);
 });
 
-test("the aspect is that of the final image, if that is known", () => {
-  assert.deepEqual(shape({ picture: { width: 9, height: 6, shown_width: 90, shown_height: 60 } }), { width: 90, height: 60 });
-  assert.deepEqual(shape({ picture: { width: 9, height: 6, shown_width: 0, shown_height: 0 } }), { width: 9, height: 6 });
-  assert.equal(shape({ picture: null }), null);
-  assert.equal(shape(null), null);
+test("the size is that of the final image, if it is known", () => {
+  assert.deepEqual(finalSize({ picture: { width: 9, height: 6, shown_width: 90, shown_height: 60 } }), { width: 90, height: 60 });
+  assert.deepEqual(finalSize({ picture: { width: 9, height: 6, shown_width: 0, shown_height: 0 } }), { width: 9, height: 6 });
+  assert.equal(finalSize({ picture: null }), null);
+  assert.equal(finalSize(null), null);
 });
 
-test("sigmas are those planned, else those met", () => {
+test("sigmas are the planned ones, else the measured ones", () => {
   assert.deepEqual(sigmas({ sampler: { sigmas: [3, 2, 1, 0] }, steps: [] }, 3), [3, 2, 1]);
   assert.deepEqual(sigmas({ sampler: { sigmas: null }, steps: [step(2)] }, 3), [null, 0.5, null]);
   assert.deepEqual(sigmas(null, null), []);
 });
 
-test("the pace is that of the newest steps", () => {
+test("the time per step is measured over the newest steps", () => {
   const slow = [step(1, { at: 60 }), ...Array.from({ length: 8 }, (_, i) => step(i + 2, { at: 61 + i }))];
   assert.equal(secondsPerStep({ steps: slow }), 1);
   assert.equal(secondsPerStep({ steps: [step(1), step(4, { at: 3.5 })] }), 1);
@@ -78,7 +78,7 @@ test("the pace is that of the newest steps", () => {
   assert.equal(secondsPerStep(null), null);
 });
 
-test("settings that differ are listed; what is unknown to one of them is not a difference", () => {
+test("settings that differ are listed, and an unknown value is not a difference", () => {
   const a = { sampler: { seed: 1, steps: 20, cfg: 4, name: "euler", scheduler: null, prompt: "a red fox in snow" }, space: "flux2" };
   const b = { sampler: { seed: 2, steps: 20, cfg: 1, name: null, scheduler: "normal", prompt: "a red cat in snow" }, space: "flux2" };
   assert.deepEqual(differences(a, b), [
@@ -89,12 +89,12 @@ test("settings that differ are listed; what is unknown to one of them is not a d
   assert.deepEqual(differences(a, a), []);
 });
 
-test("of two texts what they have in common at the ends is left out", () => {
-  assert.deepEqual(whereTheyPart("a fox", "a fox at night, stars"), { a: "… –", b: "… at night, stars" });
-  assert.deepEqual(whereTheyPart("fox", "cat"), { a: "fox", b: "cat" });
+test("the difference of two texts omits their common ends", () => {
+  assert.deepEqual(textDifference("a fox", "a fox at night, stars"), { a: "… –", b: "… at night, stars" });
+  assert.deepEqual(textDifference("fox", "cat"), { a: "fox", b: "cat" });
 });
 
-test("a run is silent after a minute, or after the time of ten of its steps; one whose end would be told never", () => {
+test("a running run is silent after a minute or ten steps without updates, but not if the source reports its end", () => {
   const slow = { steps: [step(1, { at: 0 }), step(2, { at: 30 })] };
   const silent = (passed_s, manifest, more = {}) => isSilent({ state: "running", written: 1000, manifest, ...more }, 1000 + passed_s * 1000);
   assert.deepEqual([59, 61].map((passed) => silent(passed, null)), [false, true]);

@@ -1,4 +1,4 @@
-/** The modules as files: what ComfyUI must be told of, and what keeps them fit for a page of their own. */
+/** The modules as files: their list in `comfy.js`, and the form of their imports. */
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
@@ -9,27 +9,27 @@ const read = (name) => readFileSync(new URL(name, WEB), "utf8");
 const modules = readdirSync(WEB).filter((name) => name.endsWith(".mjs"));
 const importsOf = (name) => [...read(name).matchAll(/^import .* from "\.\/([\w-]+\.mjs)";$/gm)].map(([, from]) => from);
 
-function needed(name, found = new Set()) {
+function modulesOf(name, found = new Set()) {
   if (found.has(name)) return found;
   found.add(name);
-  importsOf(name).forEach((from) => needed(from, found));
+  importsOf(name).forEach((from) => modulesOf(from, found));
   return found;
 }
 
-test("ComfyUI's glue asks anew for every module that it uses, after an update", () => {
+test("comfy.js lists every module that it uses", () => {
   const listed = [...read("comfy.js").match(/const MODULES = \[[^;]*;/s)[0].matchAll(/"([\w-]+)"/g)].map(([, name]) => `${name}.mjs`);
-  const used = new Set(["run-store.mjs", "node-place.mjs", "input-visibility.mjs", ...needed("viewer.mjs")]);
+  const used = new Set(["run-store", "node-place", "input-visibility", "viewer"].flatMap((name) => [...modulesOf(`${name}.mjs`)]));
   assert.deepEqual(new Set(listed), used);
   assert.deepEqual(listed.slice(0, 5), ["run-store.mjs", "viewer.mjs", "node-place.mjs", "style.mjs", "input-visibility.mjs"]);
 });
 
-test("every import is static, named and of a file beside it", () => {
+test("every import is static, named and of a file in the same folder", () => {
   for (const name of modules) {
     const statements = read(name).match(/^import\b.*$|(?:await|=|return) import\(|^export \* |^export default/gm) ?? [];
     for (const statement of statements) assert.match(statement, /^import \{( \w+,?)+ \} from "\.\/[\w-]+\.mjs";$/, `${name}: ${statement}`);
   }
 });
 
-test("no module knows ComfyUI", () => {
+test("no module uses ComfyUI", () => {
   for (const name of modules) assert.doesNotMatch(read(name), /scripts\/(app|api)\.js|window\.app|LiteGraph\./, name);
 });

@@ -1,15 +1,15 @@
-/** Where a node stands. */
+/** The places of a node. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { executionIds, formerPlaces, places, readStays, withStay } from "../../web/node-place.mjs";
+import { executionIds, formerPlaces, nodePlaces, readPastPlaces, withPastPlace } from "../../web/node-place.mjs";
 
-/** Graphs as LiteGraph has them: a root, and in it subgraphs that are held by nodes. */
+/** A graph of LiteGraph: the root, or a subgraph of it, which a node holds. */
 function graph(id, root = null) {
-  const made = { id, nodes: [] };
-  made.rootGraph = root ?? made;
-  return made;
+  const created = { id, nodes: [] };
+  created.rootGraph = root ?? created;
+  return created;
 }
 
 function put(graph, id, more = {}) {
@@ -18,11 +18,11 @@ function put(graph, id, more = {}) {
   return node;
 }
 
-test("a node of the workflow itself has its own id", () => {
-  assert.deepEqual(places(put(graph("w"), 2)), [{ workflow: "w", node: "2" }]);
+test("a node at the top level has its own id", () => {
+  assert.deepEqual(nodePlaces(put(graph("w"), 2)), [{ workflow: "w", node: "2" }]);
 });
 
-test("a node in a subgraph has the ids of those that hold it before its own", () => {
+test("a node in a subgraph has the ids of the surrounding nodes before its own", () => {
   const root = graph("w");
   const outer = graph("outer", root);
   const inner = graph("inner", root);
@@ -31,7 +31,7 @@ test("a node in a subgraph has the ids of those that hold it before its own", ()
   assert.deepEqual(executionIds(put(inner, 2)), ["6:3:2"]);
 });
 
-test("a subgraph that is used twice puts its node in two places", () => {
+test("a node in a subgraph that is used twice has two places", () => {
   const root = graph("w");
   const shared = graph("shared", root);
   put(root, 6, { subgraph: shared });
@@ -39,37 +39,37 @@ test("a subgraph that is used twice puts its node in two places", () => {
   assert.deepEqual(executionIds(put(shared, 2)), ["6:2", "8:2"]);
 });
 
-test("a graph that comes wrapped by Vue is the same graph", () => {
+test("a graph in a Vue proxy is the same graph", () => {
   const root = graph("w");
   const shared = graph("shared", root);
   put(root, 6, { subgraph: shared });
   assert.deepEqual(executionIds(put(new Proxy(shared, {}), 2)), ["6:2"]);
 });
 
-test("a node that is in no graph, or in one that nothing holds, is nowhere", () => {
-  assert.deepEqual(places({ id: -1, graph: null }), []);
-  assert.deepEqual(places(put(graph("lost", graph("w")), 2)), []);
+test("a node without a graph, or in an unused subgraph, has no place", () => {
+  assert.deepEqual(nodePlaces({ id: -1, graph: null }), []);
+  assert.deepEqual(nodePlaces(put(graph("lost", graph("w")), 2)), []);
 });
 
-test("a node whose workflow has another id by now was where it had the id that it has", () => {
-  const stays = [{ workflow: "v", node: "2", until: 5 }, { workflow: "v", node: "3", until: 9 }, { workflow: "w", node: "2", until: 7 }];
-  assert.deepEqual(formerPlaces(stays, [{ workflow: "w", node: "2" }]), [stays[0]]);
-  assert.deepEqual(formerPlaces(stays, [{ workflow: "w", node: "8" }]), [], "a copy of the node within the workflow is another node");
-  assert.deepEqual(formerPlaces(stays, []), []);
+test("the former places of a node have its id in another workflow", () => {
+  const past = [{ workflow: "v", node: "2", until: 5 }, { workflow: "v", node: "3", until: 9 }, { workflow: "w", node: "2", until: 7 }];
+  assert.deepEqual(formerPlaces(past, [{ workflow: "w", node: "2" }]), [past[0]]);
+  assert.deepEqual(formerPlaces(past, [{ workflow: "w", node: "8" }]), [], "a copy of the node in the workflow is another node");
+  assert.deepEqual(formerPlaces(past, []), []);
 });
 
-test("a node remembers the newest run of where it is, of the last few places", () => {
-  const one = withStay([], { workflow: "v", node: "2" }, 5);
+test("a node stores the newest run of its last four places", () => {
+  const one = withPastPlace([], { workflow: "v", node: "2" }, 5);
   assert.deepEqual(one, [{ workflow: "v", node: "2", until: 5 }]);
-  assert.equal(withStay(one, { workflow: "v", node: "2" }, 5), one);
-  assert.deepEqual(withStay(one, { workflow: "v", node: "2", until: 9 }, 6), [{ workflow: "v", node: "2", until: 6 }]);
-  const many = ["a", "b", "c", "d"].reduce((stays, workflow) => withStay(stays, { workflow, node: "2" }, 7), one);
+  assert.equal(withPastPlace(one, { workflow: "v", node: "2" }, 5), one);
+  assert.deepEqual(withPastPlace(one, { workflow: "v", node: "2", until: 9 }, 6), [{ workflow: "v", node: "2", until: 6 }]);
+  const many = ["a", "b", "c", "d"].reduce((past, workflow) => withPastPlace(past, { workflow, node: "2" }, 7), one);
   assert.deepEqual(many.map(({ workflow }) => workflow), ["a", "b", "c", "d"]);
 });
 
-test("what a workflow from elsewhere says in the place of what a node remembers is left out", () => {
-  for (const kept of [undefined, null, "v", 7, {}, [null, "v", {}, { workflow: "v", node: 2, until: 5 }, { workflow: "v", node: "2" }]]) {
-    assert.deepEqual(readStays(kept), []);
+test("invalid past places in a workflow are ignored", () => {
+  for (const value of [undefined, null, "v", 7, {}, [null, "v", {}, { workflow: "v", node: 2, until: 5 }, { workflow: "v", node: "2" }]]) {
+    assert.deepEqual(readPastPlaces(value), []);
   }
-  assert.deepEqual(readStays([7, { workflow: "v", node: "2", until: 5 }]), [{ workflow: "v", node: "2", until: 5 }]);
+  assert.deepEqual(readPastPlaces([7, { workflow: "v", node: "2", until: 5 }]), [{ workflow: "v", node: "2", until: 5 }]);
 });

@@ -1,14 +1,14 @@
-/** Manifests that nobody of ours wrote. */
+/** Untrusted manifests. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { caption, maker, nameRun } from "../../web/caption.mjs";
-import { differences, extent, fileOf, isSilent, newestStep, pictured, secondsPerStep, shape, sigmas, stepAtSigma } from "../../web/manifest.mjs";
-import { asOf, embedded, facts } from "../../web/page.mjs";
-import { Polled } from "../../web/polling-source.mjs";
-import { heights } from "../../web/step-strip.mjs";
-import { MOST_STEPS, readManifest } from "../../web/sanitize.mjs";
+import { caption, decoderLabel, runLabel } from "../../web/caption.mjs";
+import { differences, finalSize, isSilent, newestStep, picturedSteps, secondsPerStep, sigmas, stepAtSigma, stepFile, stepLayout } from "../../web/manifest.mjs";
+import { embeddedSource, runSummary, unfinishedNote } from "../../web/page.mjs";
+import { PollingSource } from "../../web/polling-source.mjs";
+import { MAX_MANIFEST_STEPS, readManifest } from "../../web/sanitize.mjs";
+import { sigmaHeights } from "../../web/step-strip.mjs";
 
 const whole = {
   format: "safelight.run/1", id: "a", state: "finished", started: "2026-01-02T03:04:05.000+00:00", seconds: 3, space: "sd1",
@@ -19,53 +19,54 @@ const whole = {
   notes: ["one"], sheet: "sheet.png", animation: null, page: "index.html",
 };
 
-/** Everything that a page asks of a manifest. */
-async function look(told) {
-  const manifest = readManifest(told);
+/** Calls everything that a page calls with a manifest. */
+async function show(value) {
+  const manifest = readManifest(value);
   if (manifest === null) return;
-  const source = embedded(manifest);
+  const source = embeddedSource(manifest);
   const [run] = source.runs();
-  const steps = pictured(manifest);
+  const steps = picturedSteps(manifest);
   for (const step of steps.slice(0, 3)) {
-    const { items, frames } = extent(manifest, step);
+    const { items, frames } = stepLayout(manifest, step);
     assert.ok(items * frames <= Math.max(1, step.files.length));
-    fileOf(manifest, step, items - 1, frames - 1);
+    stepFile(manifest, step, items - 1, frames - 1);
     caption(run, step, null, 0);
     source.picture(run.id, step.files[0], step.at);
   }
-  heights(sigmas(manifest, manifest.sampler.steps));
-  for (const ask of [newestStep, shape, secondsPerStep, facts, asOf, maker]) ask(manifest);
-  isSilent(run, 0), nameRun(run, 0), stepAtSigma(steps, 1), differences(manifest, readManifest(whole));
-  const polled = new Polled(async (path) => ({ ok: true, json: async () => (path === "runs" ? [{ id: "a", version: "1", state: told.state, index: told.steps, total: told.sampler }] : told) }));
-  await polled.look();
-  await polled.manifest("a"); // an id is the server's own
+  sigmaHeights(sigmas(manifest, manifest.sampler.steps));
+  for (const call of [newestStep, finalSize, secondsPerStep, runSummary, unfinishedNote, decoderLabel]) call(manifest);
+  isSilent(run, 0), runLabel(run, 0), stepAtSigma(steps, 1), differences(manifest, readManifest(whole));
+  const summary = { id: "a", version: "1", state: value.state, index: value.steps, total: value.sampler };
+  const polled = new PollingSource(async (path) => ({ ok: true, json: async () => (path === "runs" ? [summary] : { ...value, format: whole.format }) }));
+  await polled.poll();
+  await polled.manifest("a"); // the server chooses the id
 }
 
-test("the manifest of a run says what it said", () => {
+test("a valid manifest stays the same", () => {
   const read = readManifest(whole);
   assert.deepEqual({ ...read, steps: read.steps.map(({ frames, ...step }) => step) }, whole);
 });
 
-test("what is no manifest is none", () => {
-  for (const told of [null, undefined, 7, "text", [], true]) assert.equal(readManifest(told), null);
+test("a value that is no object is no manifest", () => {
+  for (const value of [null, undefined, 7, "text", [], true]) assert.equal(readManifest(value), null);
 });
 
-test("a run of a billion steps does not fill the memory of a tab", () => {
-  for (const steps of [2 ** 32, 1e9, MOST_STEPS + 1, -1, 1.5, "9", [], NaN, Infinity]) {
+test("a manifest with a billion steps does not fill the memory", () => {
+  for (const steps of [2 ** 32, 1e9, MAX_MANIFEST_STEPS + 1, -1, 1.5, "9", [], NaN, Infinity]) {
     assert.equal(readManifest({ ...whole, sampler: { steps } }).sampler.steps, null);
   }
-  assert.equal(sigmas(readManifest({ ...whole, sampler: { steps: MOST_STEPS } }), MOST_STEPS).length, MOST_STEPS);
+  assert.equal(sigmas(readManifest({ ...whole, sampler: { steps: MAX_MANIFEST_STEPS } }), MAX_MANIFEST_STEPS).length, MAX_MANIFEST_STEPS);
 });
 
-test("half a character in the name of a file leaves the other pictures", async () => {
-  const told = { ...whole, steps: [{ index: 1, files: ["\ud800.png", "a.png"] }], sheet: "\udfff" };
-  assert.deepEqual(readManifest(told).steps[0].files, ["a.png"]);
-  assert.equal(readManifest(told).sheet, null);
-  await look(told);
+test("a file name with half a surrogate pair is dropped", async () => {
+  const value = { ...whole, steps: [{ index: 1, files: ["\ud800.png", "a.png"] }], sheet: "\udfff" };
+  assert.deepEqual(readManifest(value).steps[0].files, ["a.png"]);
+  assert.equal(readManifest(value).sheet, null);
+  await show(value);
 });
 
-// Values from a seed: the same ones every time, as many as SAFELIGHT_FUZZ says.
-function chances(seed) {
+// Seeded random numbers; the variable SAFELIGHT_FUZZ sets the number of manifests.
+function randomNumbers(seed) {
   return () => {
     seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
     return seed / 2 ** 32;
@@ -74,21 +75,21 @@ function chances(seed) {
 
 const ODD = [null, true, "", "</script><script>alert(1)</script>", "\ud800", "../../x.png", "constructor", "__proto__", -1, 0, 1, 1.5, 1e308, 2 ** 53, -0, 1e-320, [], {}, [[]], { toString: 1 }, "x".repeat(5000), ["a.png"], [null]];
 
-function spoiled(value, chance, depth = 0) {
-  if (chance() < 0.08) return ODD[Math.floor(chance() * ODD.length)];
+function mutated(value, random, depth = 0) {
+  if (random() < 0.08) return ODD[Math.floor(random() * ODD.length)];
   if (depth > 4 || typeof value !== "object" || value === null) return value;
   if (Array.isArray(value)) {
-    const some = value.map((one) => spoiled(one, chance, depth + 1));
-    return chance() < 0.1 ? [...some, ...some] : some;
+    const items = value.map((item) => mutated(item, random, depth + 1));
+    return random() < 0.1 ? [...items, ...items] : items;
   }
-  return Object.fromEntries(Object.entries(value).filter(() => chance() > 0.03).map(([key, one]) => [key, spoiled(one, chance, depth + 1)]));
+  return Object.fromEntries(Object.entries(value).filter(() => random() > 0.03).map(([key, item]) => [key, mutated(item, random, depth + 1)]));
 }
 
-test("no manifest that was tampered with keeps a page from what it can show", async () => {
+test("no mutated manifest raises an error", async () => {
   const count = Number(process.env.SAFELIGHT_FUZZ ?? 0) || 2000;
-  const chance = chances(20261128);
+  const random = randomNumbers(20261128);
   for (let i = 0; i < count; i++) {
-    const told = JSON.parse(JSON.stringify(spoiled(whole, chance)));
-    await look(told).catch((error) => assert.fail(`${error.stack} of ${JSON.stringify(told)}`));
+    const value = JSON.parse(JSON.stringify(mutated(whole, random)));
+    await show(value).catch((error) => assert.fail(`${error.stack} of ${JSON.stringify(value)}`));
   }
 });

@@ -1,11 +1,11 @@
-/** What is looked at, of runs that are made up. */
+/** The pictures of a selection. */
 
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 
-import { Sight } from "../../web/selection.mjs";
+import { ViewSelection } from "../../web/selection.mjs";
 
-let runs, view, frames, calm, sight;
+let runs, view, frames, reducedMotion, selection;
 
 function run(id, { steps = 4, items = 1, frames = 1, files = items * frames, picture = { items, frames } } = {}) {
   const name = (index, n) => `${id}${index}${n ? `.${n}` : ""}`;
@@ -13,94 +13,94 @@ function run(id, { steps = 4, items = 1, frames = 1, files = items * frames, pic
   return { id, state: "finished", stale: false, manifest: { picture, steps: Array.from({ length: steps }, step) } };
 }
 
-function look(...those) {
-  runs = those;
-  sight.meet();
+function listRuns(...listed) {
+  runs = listed;
+  selection.update();
 }
 
 beforeEach(() => {
-  [runs, view, frames, calm] = [[], { follow: true, lock: "step" }, { able: true }, false];
+  [runs, view, frames, reducedMotion] = [[], { follow: true, lock: "step" }, { supported: true }, false];
   const source = { runs: () => runs, picture: (id, file, at) => `${file}@${at}` };
-  sight = new Sight(source, view, frames, () => calm);
+  selection = new ViewSelection(source, view, frames, () => reducedMotion);
 });
 
-test("nothing is looked at while there is no run", () => {
-  assert.deepEqual([sight.pair, sight.manifest, sight.slide(), sight.ahead()], [[], null, null, []]);
+test("without a run the selection is empty", () => {
+  assert.deepEqual([selection.pair, selection.manifest, selection.images(), selection.upcoming()], [[], null, null, []]);
 });
 
-test("a run is looked at where it has come to", () => {
-  look(run("a"));
-  assert.deepEqual(sight.slide().addresses, ["a4@3"]);
-  assert.equal(sight.slide().scene, "a");
+test("a run is shown at its newest step", () => {
+  listRuns(run("a"));
+  assert.deepEqual(selection.images().addresses, ["a4@3"]);
+  assert.equal(selection.images().key, "a");
 });
 
-test("a run that nobody has read the size of is not shown", () => {
-  look({ ...run("a", { picture: null }), stale: true });
-  assert.equal(sight.slide(), null);
-  runs[0].stale = false; // it has none
-  assert.deepEqual(sight.slide().addresses, ["a4@3"]);
+test("a run is not shown before the size of its pictures is known", () => {
+  listRuns({ ...run("a", { picture: null }), stale: true });
+  assert.equal(selection.images(), null);
+  runs[0].stale = false; // its manifest is read, and has no size
+  assert.deepEqual(selection.images().addresses, ["a4@3"]);
 });
 
-test("of two runs neither is shown without the other", () => {
-  look(run("a"), run("b", { steps: 0 }));
-  sight.travel.compare(runs, "b");
-  assert.equal(sight.pair.length, 2);
-  assert.equal(sight.slide(), null);
+test("two compared runs are shown only together", () => {
+  listRuns(run("a"), run("b", { steps: 0 }));
+  selection.navigation.compare(runs, "b");
+  assert.equal(selection.pair.length, 2);
+  assert.equal(selection.images(), null);
 });
 
-test("two runs are looked at at the same step, or at the same noise", () => {
+test("two runs are shown at the same step or at the same noise level", () => {
   const b = run("b", { steps: 8 });
   b.manifest.steps.forEach((step, i) => (step.sigma = 2 ** (-i / 2)));
-  look(run("a"), b);
-  sight.travel.compare(runs, "b");
-  sight.travel.go(3, sight.manifest);
-  assert.deepEqual(sight.slide().addresses, ["a3@2", "b3@2"]);
+  listRuns(run("a"), b);
+  selection.navigation.compare(runs, "b");
+  selection.navigation.goTo(3, selection.manifest);
+  assert.deepEqual(selection.images().addresses, ["a3@2", "b3@2"]);
   view.lock = "sigma";
-  assert.deepEqual(sight.slide().addresses, ["a3@2", "b5@4"]);
+  assert.deepEqual(selection.images().addresses, ["a3@2", "b5@4"]);
 });
 
-test("a batch is looked at as a whole, or one picture of it, as long as there is that one", () => {
-  look(run("a", { items: 3 }));
-  assert.deepEqual(sight.slide().addresses, ["a4@3", "a4.1@3", "a4.2@3"]);
-  sight.travel.item = 1;
-  assert.deepEqual(sight.slide().addresses, ["a4.1@3"]);
-  look(run("b", { items: 1 }), ...runs);
-  assert.deepEqual(sight.slide().addresses, ["b4@3"]);
+test("a batch is shown whole, or its selected item if the run has it", () => {
+  listRuns(run("a", { items: 3 }));
+  assert.deepEqual(selection.images().addresses, ["a4@3", "a4.1@3", "a4.2@3"]);
+  selection.navigation.item = 1;
+  assert.deepEqual(selection.images().addresses, ["a4.1@3"]);
+  listRuns(run("b", { items: 1 }), ...runs);
+  assert.deepEqual(selection.images().addresses, ["b4@3"]);
 });
 
-test("the next steps are loaded ahead in the direction of travel, of both runs, but none while the end is followed", () => {
-  look(run("a"), run("b", { steps: 2 }));
-  assert.deepEqual(sight.ahead(), []);
-  sight.travel.compare(runs, "b");
-  sight.travel.go(1, sight.manifest);
-  sight.travel.go(2, sight.manifest);
-  assert.deepEqual(sight.ahead(), ["a3@2", "b2@1", "a4@3", "b2@1"]);
-  sight.travel.go(1, sight.manifest);
-  assert.deepEqual(sight.ahead(), []);
+test("the next steps of both runs are preloaded in the direction of the last move, but none while the end is followed", () => {
+  listRuns(run("a"), run("b", { steps: 2 }));
+  assert.deepEqual(selection.upcoming(), []);
+  selection.navigation.compare(runs, "b");
+  selection.navigation.goTo(1, selection.manifest);
+  selection.navigation.goTo(2, selection.manifest);
+  assert.deepEqual(selection.upcoming(), ["a3@2", "b2@1", "a4@3", "b2@1"]);
+  selection.navigation.goTo(1, selection.manifest);
+  assert.deepEqual(selection.upcoming(), []);
 });
 
-test("the frames of a video in files of their own are all loaded ahead", () => {
-  look(run("a", { frames: 3 }));
-  sight.travel.frame = 1;
-  assert.deepEqual(sight.slide().addresses, ["a4.1@3"]);
-  assert.deepEqual(sight.ahead(), ["a4.2@3", "a4@3"]);
-  assert.deepEqual(sight.extent, { items: 1, frames: 3, animated: false, apart: false });
+test("all frames of a video with a file per frame are preloaded", () => {
+  listRuns(run("a", { frames: 3 }));
+  selection.navigation.frame = 1;
+  assert.deepEqual(selection.images().addresses, ["a4.1@3"]);
+  assert.deepEqual(selection.upcoming(), ["a4.2@3", "a4@3"]);
+  assert.deepEqual(selection.layout, { items: 1, frames: 3, animated: false, decodable: false });
 });
 
-test("an animated picture plays as a whole, and held it is taken apart where that can be done", () => {
-  look(run("a", { frames: 20, files: 1 }));
-  sight.travel.frame = 18;
-  assert.deepEqual([sight.slide().addresses, sight.extent.animated, sight.ahead()], [["a4@3"], true, []]);
-  sight.rolls = false;
-  assert.deepEqual([sight.slide().addresses, sight.extent.frames], [["a4@3#frame=18"], 20]);
-  assert.deepEqual(sight.ahead(), [19, 0, 1, 2, 3, 4, 5].map((frame) => `a4@3#frame=${frame}`));
-  frames.able = false;
-  assert.deepEqual([sight.slide().addresses, sight.extent.animated], [["a4@3"], true]);
+test("an animated picture plays whole, and while paused its frames are decoded where that is supported", () => {
+  listRuns(run("a", { frames: 20, files: 1 }));
+  selection.navigation.frame = 18;
+  assert.deepEqual([selection.images().addresses, selection.layout.animated, selection.upcoming()], [["a4@3"], true, []]);
+  selection.playFrames = false;
+  assert.deepEqual([selection.images().addresses, selection.layout.frames], [["a4@3#frame=18"], 20]);
+  assert.deepEqual(selection.upcoming(), [19, 0, 1, 2, 3, 4, 5].map((frame) => `a4@3#frame=${frame}`));
+  frames.supported = false;
+  assert.deepEqual([selection.images().addresses, selection.layout.animated], [["a4@3"], true]);
 });
 
-test("who likes no motion sees none until they ask for it", () => {
-  calm = true;
-  assert.equal(sight.rolling, false);
-  sight.rolls = true;
-  assert.equal(sight.rolling, true);
+test("with reduced motion frames play only on request", () => {
+  reducedMotion = true;
+  assert.equal(selection.framesPlaying, false);
+  selection.playFrames = true;
+  assert.equal(selection.framesPlaying, true);
 });

@@ -1,4 +1,4 @@
-"""A real browser before a real ComfyUI: the rig of `tests/comfyui`, and what the driver saw."""
+"""Drives a real browser on the viewer alone, on its pages, and on a real ComfyUI."""
 
 import importlib.util
 import json
@@ -30,8 +30,8 @@ def _chromium() -> str | None:
 
 
 def _missing(*, host: bool) -> str | None:
-    """What stands in the way of these tests, in one line. `host`: whether they need a ComfyUI."""
-    wanted = {
+    """One line about the programs that are missing for these tests; `host`: whether they need ComfyUI."""
+    required = {
         "a ComfyUI (SAFELIGHT_COMFYUI, SAFELIGHT_COMFYUI_PYTHON)": not host
         or all(os.environ.get(name) for name in ("SAFELIGHT_COMFYUI", "SAFELIGHT_COMFYUI_PYTHON")),
         "playwright-core (SAFELIGHT_PLAYWRIGHT: a folder with node_modules)": (
@@ -40,22 +40,22 @@ def _missing(*, host: bool) -> str | None:
         "a Chromium (SAFELIGHT_CHROMIUM)": _chromium() is not None,
         "Node": shutil.which("node") is not None,
     }
-    absent = [what for what, found in wanted.items() if not found]
+    absent = [name for name, found in required.items() if not found]
     return f"no browser tests{' of the node' if host else ''} without {', '.join(absent)}" if absent else None
 
 
-def _drive(script: str, **asked: Any) -> Any:
-    """What a driver has seen."""
-    drive = ["node", str(HERE / script)]
-    asked = json.dumps({"chromium": _chromium(), **asked})
-    ran = subprocess.run(drive, check=False, input=asked, capture_output=True, text=True, timeout=LIMIT_S)
+def _drive(script: str, **options: Any) -> Any:
+    """The results of a driver."""
+    command = ["node", str(HERE / script)]
+    options = json.dumps({"chromium": _chromium(), **options})
+    ran = subprocess.run(command, check=False, input=options, capture_output=True, text=True, timeout=LIMIT_S)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
 
 
 @pytest.fixture(scope="session")
 def made_up(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What was seen of runs that are made up, on a bare page, scene by scene."""
+    """What the viewer shows of generated runs on an empty page, by scene."""
     folder = tmp_path_factory.mktemp("made_up")
     shades = [Image.new("RGB", (96, 64), (20 * i, 0, 90)) for i in range(12)]
     shades[0].save(folder / "animation.webp", save_all=True, append_images=shades[1:], duration=50, lossless=True)
@@ -76,18 +76,18 @@ def browsed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 class Browser:
-    """A tab that does as it is told, see `tab.mjs`."""
+    """A tab of a browser that runs commands, see `tab.mjs`."""
 
     def __init__(self, profile: Path) -> None:
-        drive = ["node", str(HERE / "tab.mjs"), _chromium() or "", str(profile)]
-        self._driver = subprocess.Popen(drive, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = ["node", str(HERE / "tab.mjs"), _chromium() or "", str(profile)]
+        self._driver = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def __call__(self, **wish: Any) -> Any:
-        self._driver.stdin.write(json.dumps(wish) + "\n")
+    def __call__(self, **command: Any) -> Any:
+        self._driver.stdin.write(json.dumps(command) + "\n")
         self._driver.stdin.flush()
         answer = json.loads(self._driver.stdout.readline())
         assert "error" not in answer, answer["error"]
-        return answer["told"]
+        return answer["result"]
 
     def close(self) -> None:
         self._driver.stdin.close()
@@ -103,8 +103,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session", params=["litegraph", "vue"])
-def told(request: pytest.FixtureRequest, browsed_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What the driver saw, scene by scene, in one of the two renderers."""
+def scenes(request: pytest.FixtureRequest, browsed_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the node shows, by scene, in one of the two renderers."""
     folder = tmp_path_factory.mktemp(request.param)
     return _drive(
         "drive.mjs",
@@ -118,15 +118,15 @@ def told(request: pytest.FixtureRequest, browsed_server: Any, tmp_path_factory: 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is missing is told once for the tests that need the same things."""
+    """Reports each missing program once, and not for each test that needs it."""
     ours = [item for item in items if item.path.is_relative_to(HERE)]
     for item in ours:
         item.add_marker(pytest.mark.timeout(LIMIT_S + 150))
     for host in (True, False):
-        alike = [item for item in ours if ("browsed_server" in item.fixturenames) == host]
+        affected = [item for item in ours if ("browsed_server" in item.fixturenames) == host]
         reason = _missing(host=host)
-        if not alike or reason is None:
+        if not affected or reason is None:
             continue
-        alike[0].add_marker(pytest.mark.skip(reason=reason))
-        config.hook.pytest_deselected(items=alike[1:])
-        items[:] = [item for item in items if item not in alike[1:]]
+        affected[0].add_marker(pytest.mark.skip(reason=reason))
+        config.hook.pytest_deselected(items=affected[1:])
+        items[:] = [item for item in items if item not in affected[1:]]

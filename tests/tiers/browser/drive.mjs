@@ -1,5 +1,5 @@
 /**
- * Does with the node in a real browser what a person does, and tells what was to be seen.
+ * Uses the node in a real browser as a user does, and reports what it shows.
  *
  * Reads `{url, chromium, profiles, vue, shots, latent_format, example}` as JSON from stdin, writes JSON to stdout.
  */
@@ -7,23 +7,23 @@
 import { mkdtempSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { boxOf, clickOn, FIND_NODE, look, lookUntil, openBrowser, openTab, openWorkflow, queue, ready } from "./page.mjs";
+import { boxOf, clickOn, FIND_NODE, openBrowser, openTab, openWorkflow, queue, ready, view, viewUntil } from "./page.mjs";
 
-const asked = JSON.parse(readFileSync(0, "utf8"));
-const model = { latent_format: asked.latent_format, flow: true, height: 24, width: 36, step_ms: 450 };
+const input = JSON.parse(readFileSync(0, "utf8"));
+const model = { latent_format: input.latent_format, flow: true, height: 24, width: 36, step_ms: 450 };
 const sampler = { steps: 8, cfg: 1 };
 const finished = (seen) => seen.state.includes("finished") && /^step (\d+) \/ \1$/.test(seen.step);
 const stepOf = (seen) => Number(/step\s+(\d+)/.exec(seen.step)?.[1] ?? 0);
-const running = (seen, step) => seen.state.includes("running") && stepOf(seen) >= step; // a busy machine leaves steps out
-const newProfile = () => mkdtempSync(join(asked.profiles, "profile-"));
-const shot = (page, name) => page.screenshot({ path: join(asked.shots, `${name}.png`) });
-const interrupt = () => fetch(`${asked.url}/interrupt`, { method: "POST", body: "{}" });
+const running = (seen, step) => seen.state.includes("running") && stepOf(seen) >= step; // a busy machine skips steps
+const newProfile = () => mkdtempSync(join(input.profiles, "profile-"));
+const shot = (page, name) => page.screenshot({ path: join(input.shots, `${name}.png`) });
+const interrupt = () => fetch(`${input.url}/interrupt`, { method: "POST", body: "{}" });
 let seed = Date.now() % 1_000_000_000;
 
-/** What the node shows, each time that it is something else, until `test` is content. */
+/** Everything that the node shows until `test` accepts it, without repetitions. */
 async function watch(page, test) {
   const seen = [];
-  await lookUntil(page, (now) => {
+  await viewUntil(page, (now) => {
     if (JSON.stringify(now) !== JSON.stringify(seen.at(-1))) seen.push(now);
     return test(now);
   });
@@ -39,9 +39,9 @@ const SCENES = {
       if (run) reads.push(file ? "picture" : "manifest");
     });
     const prompt = page.waitForRequest((request) => request.url().endsWith("/prompt") && request.method() === "POST").catch(() => null);
-    await lookUntil(page, (seen) => seen.onScreen);
-    await page.waitForTimeout(700); // Vue nodes find their size in more than one go
-    const idle = await look(page);
+    await viewUntil(page, (seen) => seen.onScreen);
+    await page.waitForTimeout(700); // Vue nodes need several layouts to find their size
+    const idle = await view(page);
     await shot(page, "idle");
     await queue(page, ++seed);
     const seen = await watch(page, (now) => running(now, 3));
@@ -49,15 +49,15 @@ const SCENES = {
     seen.push(...(await watch(page, finished)));
     await shot(page, "finished");
     const body = (await prompt).postDataJSON();
-    const isOurs = (node) => (node.class_type ?? node.type) === "SafelightPreview";
-    const inputs = Object.keys(Object.values(body.prompt).find(isOurs).inputs);
-    const values = body.extra_data.extra_pnginfo.workflow.nodes.find(isOurs).widgets_values;
+    const isPreview = (node) => (node.class_type ?? node.type) === "SafelightPreview";
+    const inputs = Object.keys(Object.values(body.prompt).find(isPreview).inputs);
+    const values = body.extra_data.extra_pnginfo.workflow.nodes.find(isPreview).widgets_values;
     return { workflow, idle, seen, inputs, values, reads: [...reads] };
   },
 
   async scrub({ page }) {
     const seen = {};
-    const at = async (name, step) => (seen[name] = await lookUntil(page, (now) => now.step === `step ${step} / 8` && now.painted));
+    const at = async (name, step) => (seen[name] = await viewUntil(page, (now) => now.step === `step ${step} / 8` && now.painted));
     const { x, y, width, height } = await boxOf(page, ".strip");
     await page.mouse.move(x + width / 2, y + height / 2);
     await page.waitForTimeout(300);
@@ -75,11 +75,11 @@ const SCENES = {
     await page.keyboard.press("Space");
     seen.played = await watch(page, (now) => now.step === "step 8 / 8" && now.live === "newest");
     await clickOn(page, ".tools [aria-label^='Full']");
-    seen.full = await lookUntil(page, (now) => now.full);
+    seen.full = await viewUntil(page, (now) => now.full);
     await page.waitForTimeout(300);
     await shot(page, "full");
     await page.keyboard.press("Escape");
-    seen.back = await lookUntil(page, (now) => !now.full);
+    seen.back = await viewUntil(page, (now) => !now.full);
     return seen;
   },
 
@@ -87,54 +87,54 @@ const SCENES = {
     const stage = await boxOf(page, ".stage");
     const center = [stage.x + stage.width / 2, stage.y + stage.height / 2];
     await page.evaluate(() => document.activeElement.blur());
-    const settled = await look(page);
+    const settled = await view(page);
     await page.mouse.move(...center);
     await page.mouse.wheel(0, -120);
-    const unfocused = await lookUntil(page, (now) => now.scale !== settled.scale);
+    const unfocused = await viewUntil(page, (now) => now.scale !== settled.scale);
     await page.mouse.wheel(0, 120);
     await page.waitForTimeout(300);
-    const before = await look(page);
+    const before = await view(page);
     await page.mouse.click(...center);
     await page.mouse.wheel(0, -120);
-    const focused = await lookUntil(page, (now) => now.zoomed);
+    const focused = await viewUntil(page, (now) => now.zoomed);
     const zoomed = await boxOf(page, ".board");
     await page.mouse.down();
     await page.mouse.move(center[0] + 20, center[1], { steps: 4 });
     await page.mouse.up();
     const panned = await boxOf(page, ".board");
     await page.mouse.dblclick(...center);
-    const fitted = await lookUntil(page, (now) => !now.zoomed);
+    const fitted = await viewUntil(page, (now) => !now.zoomed);
     return { settled, unfocused, before, focused, zoomed, panned, fitted };
   },
 
   async compare({ page }) {
     await queue(page, ++seed);
-    await lookUntil(page, (now) => now.runs.length > 1 && now.state.includes("running"));
-    await lookUntil(page, finished);
+    await viewUntil(page, (now) => now.runs.length > 1 && now.state.includes("running"));
+    await viewUntil(page, finished);
     await clickOn(page, ".stage");
     await page.keyboard.press("c");
-    const wiped = await lookUntil(page, (now) => now.other && now.mode !== "one" && now.differences.length);
+    const wiped = await viewUntil(page, (now) => now.other && now.mode !== "one" && now.differences.length);
     await page.waitForTimeout(300);
     await shot(page, "compared");
     await clickOn(page, ".comparing [aria-label^='Difference']");
-    const difference = await lookUntil(page, (now) => now.mode === "difference");
+    const difference = await viewUntil(page, (now) => now.mode === "difference");
     await page.keyboard.press("ArrowLeft");
-    const together = await lookUntil(page, (now) => now.step === "step 7 / 8" && now.other.includes("step_0007"));
-    const kept = await page.evaluate((find) => ({ ...eval(find).properties.safelight_view }), FIND_NODE);
+    const together = await viewUntil(page, (now) => now.step === "step 7 / 8" && now.other.includes("step_0007"));
+    const saved = await page.evaluate((find) => ({ ...eval(find).properties.safelight_view }), FIND_NODE);
     await page.keyboard.press("Escape");
-    const after = await lookUntil(page, (now) => now.mode === "one");
+    const after = await viewUntil(page, (now) => now.mode === "one");
     await page.keyboard.press("End");
-    return { wiped, difference, together, kept, after };
+    return { wiped, difference, together, saved, after };
   },
 
   async locked({ page }) {
     await clickOn(page, ".strip", 0.4);
     await page.keyboard.press("l");
-    const before = await lookUntil(page, (now) => now.live === "locked" && now.painted);
+    const before = await viewUntil(page, (now) => now.live === "locked" && now.painted);
     await queue(page, ++seed, 30);
-    const during = await lookUntil(page, (now) => now.runs.length > before.runs.length);
+    const during = await viewUntil(page, (now) => now.runs.length > before.runs.length);
     await clickOn(page, ".live");
-    const after = await lookUntil(page, finished);
+    const after = await viewUntil(page, finished);
     return { before, during, after };
   },
 
@@ -148,33 +148,33 @@ const SCENES = {
     const set = await speed();
     await page.reload();
     await ready(page);
-    await lookUntil(page, (seen) => seen.painted && seen.onScreen);
+    await viewUntil(page, (seen) => seen.painted && seen.onScreen);
     return { set, after: await speed() };
   },
 
   async tabs({ page }) {
-    const before = await look(page);
+    const before = await view(page);
     await openWorkflow(page, { name: "other", model, sampler });
-    const other = await lookUntil(page, (seen) => seen.onScreen);
-    await page.waitForTimeout(500); // long enough for a foreign picture to come
-    const still = await look(page);
+    const other = await viewUntil(page, (seen) => seen.onScreen);
+    await page.waitForTimeout(500); // long enough to load a picture of the other workflow
+    const still = await view(page);
     await page.getByText("live", { exact: true }).locator("visible=true").first().click();
-    const back = await lookUntil(page, (seen) => seen.painted);
+    const back = await viewUntil(page, (seen) => seen.painted);
     return { before, other, still, back };
   },
 
   async reload({ page }) {
-    const before = await look(page);
+    const before = await view(page);
     await page.reload();
     await ready(page);
-    const after = await lookUntil(page, (seen) => seen.painted && seen.onScreen);
+    const after = await viewUntil(page, (seen) => seen.painted && seen.onScreen);
     await shot(page, "reloaded");
     return { before, after };
   },
 
   async reload_while_running({ page }) {
     await queue(page, ++seed, 50);
-    const before = await lookUntil(page, (seen) => running(seen, 2));
+    const before = await viewUntil(page, (seen) => running(seen, 2));
     await page.reload();
     await ready(page);
     const after = await watch(page, finished);
@@ -183,21 +183,21 @@ const SCENES = {
 
   async another_client({ page }) {
     const drawing = await page.evaluate(() => window.app.graph.serialize());
-    const browser = await openBrowser(asked.chromium, newProfile());
+    const browser = await openBrowser(input.chromium, newProfile());
     try {
-      const other = await openTab(browser, asked.url);
-      const told = [];
-      other.page.on("websocket", (socket) => socket.on("framereceived", ({ payload }) => told.push(String(payload))));
+      const other = await openTab(browser, input.url);
+      const events = [];
+      other.page.on("websocket", (socket) => socket.on("framereceived", ({ payload }) => events.push(String(payload))));
       await other.page.reload();
       await ready(other.page);
       await other.page.evaluate((drawing) => window.app.loadGraphData(drawing, true, true, "same"), drawing);
-      const before = await lookUntil(other.page, (seen) => seen.painted);
+      const before = await viewUntil(other.page, (seen) => seen.painted);
       await queue(page, ++seed, 30);
-      const ours = await lookUntil(page, (seen) => running(seen, 3));
-      await lookUntil(page, finished);
-      // It asks for itself, for it has the same workflow.
-      const after = await lookUntil(other.page, (seen) => finished(seen) && seen.picture !== before.picture);
-      return { before, ours, after, told: told.filter((text) => text.includes("safelight.")) };
+      const ours = await viewUntil(page, (seen) => running(seen, 3));
+      await viewUntil(page, finished);
+      // It lists the runs itself, because it has the same workflow.
+      const after = await viewUntil(other.page, (seen) => finished(seen) && seen.picture !== before.picture);
+      return { before, ours, after, events: events.filter((text) => text.includes("safelight.")) };
     } finally {
       await browser.close();
     }
@@ -205,9 +205,9 @@ const SCENES = {
 
   async stopped({ page }) {
     await queue(page, ++seed, 60);
-    await lookUntil(page, (seen) => running(seen, 2));
+    await viewUntil(page, (seen) => running(seen, 2));
     await interrupt();
-    const seen = await lookUntil(page, (seen) => seen.state.includes("interrupted"));
+    const seen = await viewUntil(page, (seen) => seen.state.includes("interrupted"));
     await shot(page, "stopped");
     return { seen };
   },
@@ -215,7 +215,7 @@ const SCENES = {
   async failed({ page }) {
     await openWorkflow(page, { name: "failing", model: { ...model, fail_at: 4 }, sampler });
     await queue(page, ++seed);
-    const seen = await lookUntil(page, (seen) => seen.state.includes("failed") && seen.painted && seen.note);
+    const seen = await viewUntil(page, (seen) => seen.state.includes("failed") && seen.painted && seen.note);
     await page.keyboard.press("Escape");
     await shot(page, "failed");
     return { seen };
@@ -224,17 +224,17 @@ const SCENES = {
   async subgraph({ page }) {
     await openWorkflow(page, { name: "nested", model, sampler, subgraph: true });
     await queue(page, ++seed);
-    // Nobody sees the node: the end of the run is all that it hears of.
-    const closed = await lookUntil(page, (seen) => seen.state.includes("finished"));
+    // The node is not visible, so it loads no picture and only shows the end of the run.
+    const closed = await viewUntil(page, (seen) => seen.state.includes("finished"));
     await page.evaluate((find) => {
       const { graph } = eval(find);
       window.app.canvas.openSubgraph
         ? window.app.canvas.openSubgraph(graph, window.app.graph.nodes.find((node) => node.subgraph === graph))
         : window.app.canvas.setGraph(graph);
     }, FIND_NODE);
-    const open = await lookUntil(page, (seen) => seen.painted && seen.onScreen);
+    const open = await viewUntil(page, (seen) => seen.painted && seen.onScreen);
     await shot(page, "subgraph");
-    const manifest = await fetch(`${asked.url}${open.picture.replace(/\/[^/]*$/, "")}`);
+    const manifest = await fetch(`${input.url}${open.picture.replace(/\/[^/]*$/, "")}`);
     return { closed, open, node: (await manifest.json()).host.node };
   },
 
@@ -249,9 +249,9 @@ const SCENES = {
   },
 
   async example({ page }) {
-    const drawing = JSON.parse(readFileSync(asked.example, "utf8"));
+    const drawing = JSON.parse(readFileSync(input.example, "utf8"));
     await page.evaluate((drawing) => window.app.loadGraphData(drawing, true, true, "example"), drawing);
-    const seen = await lookUntil(page, (seen) => !seen.painted);
+    const seen = await viewUntil(page, (seen) => !seen.painted);
     await page.waitForTimeout(500);
     await page.keyboard.press("Escape");
     await shot(page, "example");
@@ -265,34 +265,34 @@ const SCENES = {
     );
   },
 
-  /** A batch in files of its own, then a video whose steps are animated pictures. */
+  /** A batch with a file per picture, then a video whose steps are animated pictures. */
   async several({ page }) {
     await openWorkflow(page, { name: "batch", model: { ...model, step_ms: 50, batch: 3 }, preview: { batch: "all files" }, sampler });
     await queue(page, ++seed);
-    const grid = await lookUntil(page, (seen) => finished(seen) && seen.pictures.length === 3);
+    const grid = await viewUntil(page, (seen) => finished(seen) && seen.pictures.length === 3);
     await clickOn(page, ".cell:nth-child(2)");
-    const one = await lookUntil(page, (seen) => seen.pictures.length === 1);
+    const one = await viewUntil(page, (seen) => seen.pictures.length === 1);
     const video = { ...model, latent_format: "Wan21", step_ms: 50, frames: 3 };
     await openWorkflow(page, { name: "video", model: video, preview: { frames: "animated" }, sampler });
     await queue(page, ++seed);
-    const plays = await lookUntil(page, (seen) => finished(seen) && seen.painted);
+    const plays = await viewUntil(page, (seen) => finished(seen) && seen.painted);
     await clickOn(page, ".rail", 0.1);
-    const first = await lookUntil(page, (seen) => seen.drawn === 1);
+    const first = await viewUntil(page, (seen) => seen.drawn === 1);
     await page.keyboard.press("ArrowRight");
-    const second = await lookUntil(page, (seen) => seen.frame.startsWith("2 / "));
+    const second = await viewUntil(page, (seen) => seen.frame.startsWith("2 / "));
     return { grid, one, plays, first, second };
   },
 
-  /** Saved, saved under another name, which makes all nodes anew in a workflow of another id, and reloaded. */
+  /** Saves a workflow, saves it under another name, which creates all nodes again under another id, and reloads it. */
   async renamed({ page }) {
-    const told = [];
-    const tell = async () => {
+    const seen = [];
+    const record = async () => {
       const id = await page.evaluate(() => window.app.graph.id);
-      const { picture, runs } = await lookUntil(page, (seen) => seen.painted && seen.onScreen).catch(() => look(page));
-      told.push({ id, picture, runs: runs.length });
+      const { picture, runs } = await viewUntil(page, (seen) => seen.painted && seen.onScreen).catch(() => view(page));
+      seen.push({ id, picture, runs: runs.length });
     };
     const save = async (command, name) => {
-      await clickOn(page, ".stage"); // as whoever saves does somewhere: the host then looks what has changed
+      await clickOn(page, ".stage"); // the host checks for changes after a click
       page.evaluate((command) => void window.app.extensionManager.command.execute(command), command);
       const field = page.locator("[role=dialog] input").last();
       await field.fill(name);
@@ -301,58 +301,58 @@ const SCENES = {
     };
     await openWorkflow(page, { name: "unsaved", model: { ...model, step_ms: 50 }, sampler });
     await queue(page, ++seed);
-    await lookUntil(page, (seen) => finished(seen) && seen.painted);
-    await tell();
+    await viewUntil(page, (seen) => finished(seen) && seen.painted);
+    await record();
     await save("Comfy.SaveWorkflow", `one-${seed}`);
-    await tell();
+    await record();
     await save("Comfy.SaveWorkflowAs", `two-${seed}`);
-    await page.waitForFunction((id) => window.app.graph.id !== id, told[0].id).catch(() => {});
-    await tell();
+    await page.waitForFunction((id) => window.app.graph.id !== id, seen[0].id).catch(() => {});
+    await record();
     await page.reload();
     await ready(page);
-    await tell();
+    await record();
     await queue(page, ++seed);
-    const { picture } = told.at(-1);
-    await lookUntil(page, (seen) => finished(seen) && seen.picture !== picture);
-    await tell();
-    return { told };
+    const { picture } = seen.at(-1);
+    await viewUntil(page, (seen) => finished(seen) && seen.picture !== picture);
+    await record();
+    return { seen };
   },
 
-  /** Another tab of the same browser. */
+  /** Opens the workflow in a second tab of the same browser. */
   async second_tab({ page, browser }) {
     const drawing = await page.evaluate(() => window.app.graph.serialize());
-    const before = await look(page);
-    const other = await openTab(browser, asked.url);
+    const before = await view(page);
+    const other = await openTab(browser, input.url);
     await other.page.evaluate((drawing) => window.app.loadGraphData(drawing, true, true, "beside"), drawing);
-    const after = await lookUntil(other.page, (seen) => seen.painted);
+    const after = await viewUntil(other.page, (seen) => seen.painted);
     await other.page.close();
-    return { before, after, troubles: other.troubles };
+    return { before, after, errors: other.errors };
   },
 
-  /** Inputs that have nothing to do are not to be seen, and the viewer keeps its size when they come. */
-  async folded({ page }) {
-    await openWorkflow(page, { name: "folded", model, sampler });
-    await lookUntil(page, (seen) => seen.onScreen);
-    const tell = async (name, value) => {
+  /** Hides and shows inputs that have no effect; the viewer must keep its size. */
+  async hidden({ page }) {
+    await openWorkflow(page, { name: "hidden", model, sampler });
+    await viewUntil(page, (seen) => seen.onScreen);
+    const set = async (name, value) => {
       await page.evaluate(({ find, name, value }) => {
-        const widget = eval(find).widgets.find((one) => one.name === name);
+        const widget = eval(find).widgets.find((widget) => widget.name === name);
         if (!widget) return;
         widget.value = value;
         widget.callback?.(value);
       }, { find: FIND_NODE, name, value });
       await page.waitForTimeout(500);
-      const { size } = await look(page);
+      const { size } = await view(page);
       return page.evaluate(({ find, size }) => {
         const node = eval(find);
         const inVue = document.querySelector(`[data-node-id="${node.id}"]`)?.innerText;
         const names = ["decoder", "file_format", "sheet"];
-        return { size, seen: names.filter((name) => (inVue ? inVue.includes(name) : !node.widgets.find((one) => one.name === name).hidden)) };
+        return { size, seen: names.filter((name) => (inVue ? inVue.includes(name) : !node.widgets.find((widget) => widget.name === name).hidden)) };
       }, { find: FIND_NODE, size });
     };
-    return { idle: await tell(), writes: await tell("write_intermediates", true), again: await tell("write_intermediates", false) };
+    return { idle: await set(), writes: await set("write_intermediates", true), again: await set("write_intermediates", false) };
   },
 
-  /** Where the graph is hidden: the viewer as one of the chosen widgets. */
+  /** Opens App mode, which hides the graph and shows the selected widgets. */
   async app_mode({ page }) {
     await openWorkflow(page, { name: "app", model: { ...model, step_ms: 50 }, sampler });
     await page.evaluate(async () => {
@@ -363,27 +363,27 @@ const SCENES = {
       await window.app.loadGraphData(drawing, true, true, "an app");
     });
     await queue(page, ++seed);
-    const seen = await lookUntil(page, (seen) => finished(seen) && seen.painted && seen.onScreen);
+    const seen = await viewUntil(page, (seen) => finished(seen) && seen.painted && seen.onScreen);
     await shot(page, "app");
     return { seen };
   },
 };
 
-for (const [name, value] of Object.entries({ "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": asked.vue })) {
+for (const [name, value] of Object.entries({ "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": input.vue })) {
   const body = JSON.stringify({ [name]: value });
-  await fetch(`${asked.url}/api/settings`, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  await fetch(`${input.url}/api/settings`, { method: "POST", headers: { "Content-Type": "application/json" }, body });
 }
-const browser = await openBrowser(asked.chromium, newProfile());
-const told = {};
+const browser = await openBrowser(input.chromium, newProfile());
+const results = {};
 try {
-  const tab = await openTab(browser, asked.url);
-  const wanted = process.env.SCENES?.split(" ").filter(Boolean) ?? []; // for whoever works at one of them
+  const tab = await openTab(browser, input.url);
+  const selected = process.env.SCENES?.split(" ").filter(Boolean) ?? []; // to run only some of them
   for (const [name, scene] of Object.entries(SCENES)) {
-    if (wanted.length && !wanted.includes(name)) continue;
-    told[name] = await scene({ ...tab, browser }).catch((error) => ({ error: String(error.stack) }));
+    if (selected.length && !selected.includes(name)) continue;
+    results[name] = await scene({ ...tab, browser }).catch((error) => ({ error: String(error.stack) }));
   }
-  told.troubles = tab.troubles;
+  results.errors = tab.errors;
 } finally {
   await browser.close();
 }
-process.stdout.write(JSON.stringify(told));
+process.stdout.write(JSON.stringify(results));

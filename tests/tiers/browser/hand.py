@@ -1,4 +1,4 @@
-"""A tab of a real browser on somebody else's page, see `hand.mjs`; and what stands in the way of one."""
+"""Drives a tab of a real browser on the page of a host, see `hand.mjs`."""
 
 import importlib.util
 import json
@@ -17,22 +17,22 @@ def chromium() -> str | None:
 
 
 def absent(*modules: str) -> list[str]:
-    """Of these modules, playwright-core, a Chromium and Node, those that are not there."""
+    """Lists which of these modules, playwright-core, a Chromium and Node are missing."""
     playwright = Path(os.environ.get("SAFELIGHT_PLAYWRIGHT", "/nowhere")) / "node_modules/playwright-core"
-    wanted = {
+    required = {
         **{module: importlib.util.find_spec(module) is not None for module in modules},
         "playwright-core (SAFELIGHT_PLAYWRIGHT: a folder with node_modules)": playwright.is_dir(),
         "a Chromium (SAFELIGHT_CHROMIUM)": chromium() is not None,
         "Node": shutil.which("node") is not None,
     }
-    return [what for what, found in wanted.items() if not found]
+    return [name for name, found in required.items() if not found]
 
 
 class Hand:
-    """Does in a tab what it is told, and tells what is to be seen there.
+    """Runs commands in a tab.
 
     Args:
-        profile: an empty folder for the browser's own files.
+        profile: empty folder for the browser's profile.
     """
 
     def __init__(self, profile: Path) -> None:
@@ -44,7 +44,7 @@ class Hand:
         self._driver.stdin.flush()
         answer = json.loads(self._driver.stdout.readline())
         assert "error" not in answer, f"{do} {at}: {answer['error']}"
-        return answer["told"]
+        return answer["result"]
 
     def close(self) -> None:
         self._driver.stdin.close()

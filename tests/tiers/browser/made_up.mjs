@@ -1,5 +1,5 @@
 /**
- * Does with the viewer on a bare page, on runs that are made up, what a person does; tells what was to be seen.
+ * Uses the viewer as a user does, on an empty page with generated runs, and reports what it shows.
  *
  * Reads `{chromium, profile, shots, web, animation}` as JSON from stdin, writes JSON to stdout.
  */
@@ -8,9 +8,9 @@ import { existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 
-import { openBrowser, pageOf } from "./page.mjs";
+import { openBrowser, openPage } from "./page.mjs";
 
-const asked = JSON.parse(readFileSync(0, "utf8"));
+const input = JSON.parse(readFileSync(0, "utf8"));
 const PAGE = `<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
 <body style="margin: 0; background: #2a2a2d"><div id="here" style="width: 360px; height: 480px; margin: 20px"></div>
 <script type="module">
@@ -18,7 +18,7 @@ import { Viewer } from "/web/viewer.mjs";
 
 const listeners = new Set();
 window.runs = [];
-window.tell = () => listeners.forEach((listener) => listener());
+window.notify = () => listeners.forEach((listener) => listener());
 window.slow = 0;
 window.makeRun = ({ id, state = "finished", steps = 20, total = 20, items = 1, frames = 1, files = items * frames, ...more }) => ({
   id, state, index: steps, total, started: 1e12 + runs.length * 1000, gone: false, ...more,
@@ -40,11 +40,11 @@ window.viewer = new Viewer(document, {
   onChange: (listener) => (listeners.add(listener), () => listeners.delete(listener)),
 }, { onView: (view) => viewed.push(view) });
 document.querySelector("#here").append(viewer.element);
-window.begin = (...runs) => { window.runs = runs.map((run, i) => ({ ...window.makeRun(run), started: 1e12 - i * 1000 })); tell(); };
+window.begin = (...runs) => { window.runs = runs.map((run, i) => ({ ...window.makeRun(run), started: 1e12 - i * 1000 })); notify(); };
 window.ready = true;
 </script>`;
 
-/** Of each step and item another colour, with its name in it. */
+/** A picture with its name; each step and item has another color. */
 function picture(id, name) {
   const [, step, n] = /step_(\d+)_(\d+)/.exec(name);
   const hue = ([...id].reduce((sum, letter) => sum + letter.charCodeAt(0), 0) * 37 + n * 24) % 360;
@@ -56,7 +56,7 @@ const pictures = [];
 let delay_ms = 0;
 const server = createServer((request, answer) => {
   const { pathname } = new URL(request.url, "http://here");
-  const file = pathname.startsWith("/web/") && join(asked.web, pathname.slice("/web/".length));
+  const file = pathname.startsWith("/web/") && join(input.web, pathname.slice("/web/".length));
   const send = (type, body) => answer.writeHead(200, { "Content-Type": type }).end(body);
   if (pathname === "/") send("text/html", PAGE);
   else if (file && existsSync(file)) send("text/javascript", readFileSync(file));
@@ -64,18 +64,18 @@ const server = createServer((request, answer) => {
   else if (pathname.startsWith("/pictures/")) {
     const [, , id, name] = pathname.split("/");
     pictures.push(`${id} ${name}`);
-    const animation = id === "webp" && readFileSync(asked.animation);
+    const animation = id === "webp" && readFileSync(input.animation);
     setTimeout(() => (animation ? send("image/webp", animation) : send("image/svg+xml", picture(id, name))), delay_ms);
   } else answer.writeHead(404).end();
 });
 await new Promise((done) => server.listen(0, "127.0.0.1", done));
 const url = `http://127.0.0.1:${server.address().port}/`;
 
-const browser = await openBrowser(asked.chromium, asked.profile);
-const { page, troubles } = await pageOf(browser);
-const shot = (name) => page.screenshot({ path: join(asked.shots, `${name}.png`) });
+const browser = await openBrowser(input.chromium, input.profile);
+const { page, errors } = await openPage(browser);
+const shot = (name) => page.screenshot({ path: join(input.shots, `${name}.png`) });
 
-const look = () =>
+const view = () =>
   page.evaluate(() => {
     const root = viewer.element.shadowRoot;
     const text = (selector) => root.querySelector(selector).textContent;
@@ -93,10 +93,10 @@ const look = () =>
       mode: root.querySelector(".stage").dataset.mode,
       step: text(".parts .step"),
       caption: root.querySelector(".parts").title,
-      words: text(".words"),
-      note: text(".said"),
+      placeholder: text(".placeholder"),
+      note: text(".note-text"),
       live: root.querySelector(".live").dataset.is,
-      promised: shown(".live") ? text(".live") : null,
+      live_text: shown(".live") ? text(".live") : null,
       frame: shown(".frames") ? text(".frames .frame") : null,
       back: shown(".tools button:first-child"),
       parts: ["stage", "strip", "caption", "runs"].map((name) => box(root.querySelector(`.${name}`).getBoundingClientRect())),
@@ -108,12 +108,12 @@ const look = () =>
     };
   });
 
-async function lookUntil(test) {
+async function viewUntil(test) {
   const end = Date.now() + 10_000;
   for (;;) {
-    const seen = await look();
+    const seen = await view();
     if (test(seen)) return seen;
-    if (Date.now() > end) throw new Error(`never came to be: ${JSON.stringify(seen)}`);
+    if (Date.now() > end) throw new Error(`timed out; last view: ${JSON.stringify(seen)}`);
     await page.waitForTimeout(20);
   }
 }
@@ -134,24 +134,24 @@ const center = async (selector) => {
 
 const SCENES = {
   async states() {
-    const seen = { idle: await look() };
+    const seen = { idle: await view() };
     await page.evaluate(() => begin({ id: "waits", state: "running", steps: 0 }));
-    seen.waiting = await look();
+    seen.waiting = await view();
     await page.evaluate(() => begin({ id: "runs", state: "running", steps: 7 }, { id: "before" }));
-    seen.running = await lookUntil((now) => now.a[0] === "runs step_7_0.svg");
+    seen.running = await viewUntil((now) => now.a[0] === "runs step_7_0.svg");
     await page.evaluate(() => begin({ id: "killed", state: "running", steps: 7, written: 1e12 }, { id: "before" }));
-    seen.killed = await lookUntil((now) => now.a[0] === "killed step_7_0.svg");
+    seen.killed = await viewUntil((now) => now.a[0] === "killed step_7_0.svg");
     await page.evaluate(() => begin({ id: "fails", state: "failed", steps: 5, notes: ["RuntimeError: shapes"] }, { id: "before" }));
-    seen.failed = await lookUntil((now) => now.a[0] === "fails step_5_0.svg");
+    seen.failed = await viewUntil((now) => now.a[0] === "fails step_5_0.svg");
     await shot("failed");
     await page.evaluate(() => begin({ id: "stops", state: "interrupted", steps: 3 }, { id: "before" }));
-    seen.interrupted = await lookUntil((now) => now.a[0] === "stops step_3_0.svg");
-    await page.evaluate(() => ((runs[0].gone = true), tell()));
-    seen.gone = await look();
+    seen.interrupted = await viewUntil((now) => now.a[0] === "stops step_3_0.svg");
+    await page.evaluate(() => ((runs[0].gone = true), notify()));
+    seen.gone = await view();
     await press("2");
-    await lookUntil((now) => now.a[0]?.startsWith("before"));
+    await viewUntil((now) => now.a[0]?.startsWith("before"));
     await page.evaluate(() => begin({ id: "lost", gone: true }, { id: "before" }));
-    seen.lost = await lookUntil((now) => now.state.includes("behind"));
+    seen.lost = await viewUntil((now) => now.state.includes("behind"));
     return seen;
   },
 
@@ -162,23 +162,23 @@ const SCENES = {
       await begin({ id: "slow", state: steps < 20 ? "running" : "finished", steps });
       await page.waitForTimeout(20);
     }
-    const seen = await lookUntil((now) => now.a[0] === "slow step_20_0.svg");
+    const seen = await viewUntil((now) => now.a[0] === "slow step_20_0.svg");
     delay_ms = 0;
-    return { seen, asked: pictures.filter((name) => name.startsWith("slow ")) };
+    return { seen, requested: pictures.filter((name) => name.startsWith("slow ")) };
   },
 
   async ahead() {
     await begin({ id: "ahead" });
-    await lookUntil((now) => now.a[0] === "ahead step_20_0.svg");
+    await viewUntil((now) => now.a[0] === "ahead step_20_0.svg");
     pictures.length = 0;
     await press("Home");
-    await lookUntil((now) => now.a[0] === "ahead step_1_0.svg");
+    await viewUntil((now) => now.a[0] === "ahead step_1_0.svg");
     await page.waitForTimeout(150);
-    return { asked: [...pictures] };
+    return { requested: [...pictures] };
   },
 
-  /** What is pointed at on the strip, of one run and then of another whose pictures are slow to come. */
-  async glance() {
+  /** Points at the strip of one run, then of another run whose pictures load slowly. */
+  async hover() {
     const peek = () =>
       page.evaluate(() => {
         const canvas = viewer.element.shadowRoot.querySelector(".peek");
@@ -193,12 +193,12 @@ const SCENES = {
       return peek();
     };
     await begin({ id: "one" });
-    await lookUntil((now) => now.a[0] === "one step_20_0.svg");
+    await viewUntil((now) => now.a[0] === "one step_20_0.svg");
     await point(0);
     const first = await drawn();
     await page.mouse.move(2, 2);
     await begin({ id: "two" }, { id: "one" });
-    await lookUntil((now) => now.a[0] === "two step_20_0.svg");
+    await viewUntil((now) => now.a[0] === "two step_20_0.svg");
     delay_ms = 400;
     await point(-60);
     const before = await peek();
@@ -210,23 +210,23 @@ const SCENES = {
 
   async batch() {
     await begin({ id: "batch", items: 4 });
-    const grid = await lookUntil((now) => now.a.length === 4);
+    const grid = await viewUntil((now) => now.a.length === 4);
     await shot("batch");
     await page.mouse.click(...(await center(".cell:nth-child(3)")));
-    const one = await lookUntil((now) => now.a.length === 1);
+    const one = await viewUntil((now) => now.a.length === 1);
     await press("ArrowLeft");
-    const before = await lookUntil((now) => now.a[0] === "batch step_19_2.svg");
+    const before = await viewUntil((now) => now.a[0] === "batch step_19_2.svg");
     await press("Escape");
-    return { grid, one, before, again: await lookUntil((now) => now.a.length === 4) };
+    return { grid, one, before, again: await viewUntil((now) => now.a.length === 4) };
   },
 
-  /** For who likes no motion, and has not said otherwise. */
-  async calm() {
+  /** With reduced motion in the system settings. */
+  async reduced_motion() {
     await page.emulateMedia({ reducedMotion: "reduce" });
-    await begin({ id: "calm", frames: 12 });
-    await lookUntil((now) => now.a[0] === "calm step_20_0.svg");
+    await begin({ id: "reduced", frames: 12 });
+    await viewUntil((now) => now.a[0] === "reduced step_20_0.svg");
     await page.waitForTimeout(300);
-    const held = await look();
+    const held = await view();
     await page.emulateMedia({ reducedMotion: "no-preference" });
     return { held };
   },
@@ -234,85 +234,85 @@ const SCENES = {
   async video() {
     await begin({ id: "video", frames: 12 });
     const frames = new Set();
-    await lookUntil((now) => frames.add(now.frame) && frames.size > 8);
+    await viewUntil((now) => frames.add(now.frame) && frames.size > 8);
     await shot("video");
     await page.mouse.click(...(await center(".frames button")));
     await page.waitForTimeout(200);
-    const held = await look();
+    const held = await view();
     await page.waitForTimeout(200);
-    const still = await look();
+    const still = await view();
     await page.mouse.click(...(await center(".rail")));
-    const middle = await lookUntil((now) => now.frame === "7 / 12");
+    const middle = await viewUntil((now) => now.frame === "7 / 12");
     await page.keyboard.press("ArrowRight");
-    const next = await lookUntil((now) => now.frame === "8 / 12");
+    const next = await viewUntil((now) => now.frame === "8 / 12");
     await press("ArrowLeft");
-    const before = await lookUntil((now) => now.a[0] === "video step_19_7.svg");
+    const before = await viewUntil((now) => now.a[0] === "video step_19_7.svg");
     await begin({ id: "webp", frames: 12, files: 1 });
-    await page.mouse.click(...(await center(".frames button"))); // what came before was held
-    const animated = await lookUntil((now) => now.a[0] === "webp step_20_0.svg");
+    await page.mouse.click(...(await center(".frames button"))); // the video before was paused
+    const animated = await viewUntil((now) => now.a[0] === "webp step_20_0.svg");
     await page.mouse.click(...(await center(".rail")));
-    await lookUntil((now) => now.frame === "7 / 12" && now.drawn.length);
-    const apart = await look();
+    await viewUntil((now) => now.frame === "7 / 12" && now.drawn.length);
+    const single = await view();
     await page.keyboard.press("ArrowRight");
-    const further = await lookUntil((now) => now.drawn[0] !== apart.drawn[0]);
-    return { held, still, middle, next, before, animated, apart, further };
+    const further = await viewUntil((now) => now.drawn[0] !== single.drawn[0]);
+    return { held, still, middle, next, before, animated, single, further };
   },
 
   async compare() {
     await begin({ id: "a", steps: 20 }, { id: "b", steps: 10, total: 10 }, { id: "c" });
-    await lookUntil((now) => now.a[0] === "a step_20_0.svg");
+    await viewUntil((now) => now.a[0] === "a step_20_0.svg");
     await page.keyboard.down("Shift");
     await page.mouse.click(...(await center(".thumb:nth-child(2)")));
     await page.keyboard.up("Shift");
-    const seen = { wipe: await lookUntil((now) => now.b[0] === "b step_10_0.svg") };
+    const seen = { wipe: await viewUntil((now) => now.b[0] === "b step_10_0.svg") };
     await page.mouse.click(...(await center(".strip")));
-    seen.step = await lookUntil((now) => now.a[0] === "a step_11_0.svg" && now.b[0] === "b step_10_0.svg");
+    seen.step = await viewUntil((now) => now.a[0] === "a step_11_0.svg" && now.b[0] === "b step_10_0.svg");
     await page.mouse.click(...(await center("[aria-label^='Both at the same noise']")));
-    seen.sigma = await lookUntil((now) => now.b[0] === "b step_6_0.svg");
+    seen.sigma = await viewUntil((now) => now.b[0] === "b step_6_0.svg");
     await page.mouse.click(...(await center("[aria-label^='Side']")));
-    seen.side = await lookUntil((now) => now.mode === "side");
+    seen.side = await viewUntil((now) => now.mode === "side");
     await page.mouse.move(...(await center(".pane:last-child")));
     await page.mouse.wheel(0, -300);
     await page.waitForTimeout(50);
     seen.boards = await page.evaluate(() => [...viewer.element.shadowRoot.querySelectorAll(".board")].map((board) => board.style.cssText));
     await shot("side");
     await press("3");
-    seen.third = await lookUntil((now) => now.b[0]?.startsWith("c "));
+    seen.third = await viewUntil((now) => now.b[0]?.startsWith("c "));
     await press("Escape", "Escape");
-    seen.after = await lookUntil((now) => now.mode === "one");
+    seen.after = await viewUntil((now) => now.mode === "one");
     seen.viewed = await page.evaluate(() => viewed);
     return seen;
   },
 
-  async moved() {
+  async zoomed() {
     await begin({ id: "zoom" });
-    await lookUntil((now) => now.a[0] === "zoom step_20_0.svg");
-    const fit = await look();
+    await viewUntil((now) => now.a[0] === "zoom step_20_0.svg");
+    const fit = await view();
     const [x, y] = await center(".stage");
     await page.mouse.move(x, y);
     await page.mouse.wheel(0, -300);
-    const close = await look();
+    const close = await view();
     await press("ArrowLeft");
-    const kept = await lookUntil((now) => now.a[0] === "zoom step_19_0.svg");
+    const moved = await viewUntil((now) => now.a[0] === "zoom step_19_0.svg");
     await page.mouse.dblclick(x, y);
-    const again = await look();
+    const again = await view();
     await press("z");
-    const one = await look();
+    const one = await view();
     await press("z");
     const [download] = await Promise.all([page.waitForEvent("download"), press("s")]);
     await press("f");
-    const full = await lookUntil((now) => now.full);
+    const full = await viewUntil((now) => now.full);
     await press("Escape");
-    return { fit, close, kept, again, one, saved: download.suggestedFilename(), full, back: await lookUntil((now) => !now.full && String(now.board) === String(fit.board)) };
+    return { fit, close, moved, again, one, saved: download.suggestedFilename(), full, back: await viewUntil((now) => !now.full && String(now.board) === String(fit.board)) };
   },
 
-  /** What leaves the viewer: to the clipboard, to a tab, as files. */
-  async taken() {
+  /** Exports to the clipboard, to a tab and to files. */
+  async exported() {
     const button = async (name) => page.mouse.click(...(await center(`.tools [aria-label^='${name}']`)));
     const toast = () => page.evaluate(() => viewer.element.shadowRoot.querySelector(".toast").textContent);
     await browser.grantPermissions(["clipboard-read", "clipboard-write"]);
-    await begin({ id: "taken" });
-    await lookUntil((now) => now.a[0] === "taken step_20_0.svg");
+    await begin({ id: "exported" });
+    await viewUntil((now) => now.a[0] === "exported step_20_0.svg");
     await button("Copy");
     await page.waitForFunction(() => viewer.element.shadowRoot.querySelector(".toast").textContent === "Copied");
     const copied = await page.evaluate(async () => {
@@ -328,7 +328,7 @@ const SCENES = {
     await page.waitForFunction(() => !viewer.element.shadowRoot.querySelector(".toast").textContent.startsWith("Copied"));
     const refused = await toast();
     await begin({ id: "batch", items: 3 });
-    await lookUntil((now) => now.a.length === 3);
+    await viewUntil((now) => now.a.length === 3);
     const disabled = await page.evaluate(() => [...viewer.element.shadowRoot.querySelectorAll(".tools :disabled")].map(({ ariaLabel }) => ariaLabel));
     const saved = [];
     page.on("download", (download) => saved.push(download.suggestedFilename()));
@@ -337,10 +337,10 @@ const SCENES = {
     return { copied, opened, refused, disabled, saved };
   },
 
-  /** By Tab alone, with the names that a screen reader would say. */
-  async order() {
+  /** Moves by Tab only, and records the names for screen readers. */
+  async tab_order() {
     await begin({ id: "a" }, { id: "b" });
-    await lookUntil((now) => now.a[0] === "a step_20_0.svg");
+    await viewUntil((now) => now.a[0] === "a step_20_0.svg");
     await page.evaluate(() => {
       const before = document.createElement("button");
       document.body.prepend(before);
@@ -362,7 +362,7 @@ const SCENES = {
   async small() {
     const sizes = {};
     await begin({ id: "small", state: "running", steps: 14, items: 4 }, { id: "before" });
-    await lookUntil((now) => now.a.length === 4);
+    await viewUntil((now) => now.a.length === 4);
     for (const [width, height] of [[280, 280], [280, 400], [1200, 700]]) {
       await page.evaluate(([width, height]) => Object.assign(document.querySelector("#here").style, { width: `${width}px`, height: `${height}px` }), [width, height]);
       await page.waitForTimeout(100);
@@ -383,14 +383,14 @@ const SCENES = {
   },
 };
 
-const told = {};
+const results = {};
 try {
   await page.goto(url);
   await page.waitForFunction(() => window.ready);
-  for (const [name, scene] of Object.entries(SCENES)) told[name] = await scene().catch((error) => ({ error: String(error.stack) }));
-  told.troubles = troubles.filter(({ from }) => !from.includes("/pictures/lost"));
+  for (const [name, scene] of Object.entries(SCENES)) results[name] = await scene().catch((error) => ({ error: String(error.stack) }));
+  results.errors = errors.filter(({ from }) => !from.includes("/pictures/lost"));
 } finally {
   await browser.close();
   server.close();
 }
-process.stdout.write(JSON.stringify(told));
+process.stdout.write(JSON.stringify(results));

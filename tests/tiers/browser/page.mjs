@@ -1,4 +1,4 @@
-/** A page of ComfyUI in a real browser, driven as a person would drive it. */
+/** Helpers for a page of ComfyUI in a real browser. */
 
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -19,44 +19,44 @@ const FLAGS = [
 const SIZE = { width: 1500, height: 1000 };
 const LIMIT_MS = 30_000;
 
-/** A browser with a profile of its own in the empty folder `profile`. */
+/** A browser with its own profile in the empty folder `profile`. */
 export function openBrowser(executablePath, profile) {
   return chromium.launchPersistentContext(profile, { executablePath, args: FLAGS, viewport: SIZE });
 }
 
-/** A tab, with everything that goes wrong in it collected in `troubles`. */
-export async function pageOf(browser) {
+/** A tab, with all its errors collected in `errors`. */
+export async function openPage(browser) {
   const page = await browser.newPage();
   page.setDefaultTimeout(LIMIT_MS);
-  const troubles = [];
-  page.on("pageerror", (error) => troubles.push({ from: String(error.stack), text: String(error) }));
+  const errors = [];
+  page.on("pageerror", (error) => errors.push({ from: String(error.stack), text: String(error) }));
   page.on("console", (message) => {
-    if (message.type() === "error") troubles.push({ from: message.location().url, text: message.text() });
+    if (message.type() === "error") errors.push({ from: message.location().url, text: message.text() });
   });
-  const lost = (request) => request.failure()?.errorText !== "net::ERR_ABORTED"; // a reload calls off what is on its way
-  page.on("requestfailed", (request) => lost(request) && troubles.push({ from: request.url(), text: request.failure()?.errorText }));
+  const failed = (request) => request.failure()?.errorText !== "net::ERR_ABORTED"; // a reload aborts pending requests
+  page.on("requestfailed", (request) => failed(request) && errors.push({ from: request.url(), text: request.failure()?.errorText }));
   page.on("response", (answer) => {
-    if (answer.status() >= 400) troubles.push({ from: answer.url(), text: `status ${answer.status()}` });
+    if (answer.status() >= 400) errors.push({ from: answer.url(), text: `status ${answer.status()}` });
   });
-  return { page, troubles };
+  return { page, errors };
 }
 
 /** A tab that shows ComfyUI. */
 export async function openTab(browser, url) {
-  const tab = await pageOf(browser);
+  const tab = await openPage(browser);
   await tab.page.goto(url);
   await ready(tab.page);
   return tab;
 }
 
-/** Waits until the host has loaded its extensions and its first workflow. */
+/** Waits until ComfyUI has loaded its extensions and its first workflow. */
 export async function ready(page) {
   await page.waitForFunction(() => window.app?.canvas?.graph?.nodes && window.LiteGraph?.registered_node_types?.SafelightPreview);
   await page.waitForFunction(() => !document.querySelector("#splash-loader, .p-blockui-mask"));
 }
 
 /**
- * Lays out LabModel -> SafelightPreview -> KSampler -> LabDigest as a workflow of its own and opens it in a tab.
+ * Creates the workflow LabModel -> SafelightPreview -> KSampler -> LabDigest and opens it in a tab.
  *
  * @returns {Promise<string>} the id of the workflow
  */
@@ -65,7 +65,7 @@ export function openWorkflow(page, { name, model = {}, preview = {}, sampler = {
     async ({ name, values, size, subgraph }) => {
       const { app, LiteGraph } = window;
       const blank = { version: 0.4, last_node_id: 0, last_link_id: 0, nodes: [], links: [], groups: [], config: {}, extra: {} };
-      await app.loadGraphData({ ...blank, id: crypto.randomUUID() }, true, true, `${name} being laid out`);
+      await app.loadGraphData({ ...blank, id: crypto.randomUUID() }, true, true, `${name} draft`);
       const nodes = {};
       const places = { LabModel: [60, 120], SafelightPreview: [420, 120], KSampler: [900, 120], LabDigest: [1240, 120] };
       for (const [type, pos] of Object.entries(places)) {
@@ -73,7 +73,7 @@ export function openWorkflow(page, { name, model = {}, preview = {}, sampler = {
         node.pos = pos;
         app.graph.add(node);
         for (const [widget, value] of Object.entries(values[type] ?? {})) {
-          const found = node.widgets.find((one) => one.name === widget);
+          const found = node.widgets.find(({ name }) => name === widget);
           if (!found) throw new Error(`${type} has no widget ${widget}`);
           found.value = value;
         }
@@ -96,14 +96,14 @@ export function openWorkflow(page, { name, model = {}, preview = {}, sampler = {
   );
 }
 
-/** The preview node of the open workflow, wherever it is; its name in the page is `node`. */
+/** An expression for the preview node of the open workflow, at any depth. */
 export const FIND_NODE = `(() => {
   const search = (graph) => graph.nodes.map((n) => n.comfyClass === "SafelightPreview" ? n : n.subgraph ? search(n.subgraph) : null).find(Boolean);
   return search(window.app.graph);
 })()`;
 
 /** What the node shows now. */
-export function look(page) {
+export function view(page) {
   return page.evaluate((find) => {
     const node = eval(find);
     const widget = node?.widgets?.at(-1);
@@ -125,23 +125,23 @@ export function look(page) {
       live: root.querySelector(".live").dataset.is,
       step: text("step"),
       sigma: text("sigma"),
-      maker: text("maker"),
+      decoder: text("decoder"),
       strip: root.querySelector(".strip").ariaValueText,
       differences: [...root.querySelectorAll(".differences dt")].map((name) => name.textContent),
       runs: [...root.querySelectorAll(".thumb")].map((thumb) => Boolean(thumb.querySelector("img"))),
-      words: root.querySelector(".words").textContent,
-      note: root.querySelector(".said").textContent,
+      placeholder: root.querySelector(".placeholder").textContent,
+      note: root.querySelector(".note-text").textContent,
       focused: document.activeElement === widget.element,
       zoomed: stage.classList.contains("zoomed"),
       full: root.querySelector("dialog").open,
-      size: [stage.offsetWidth, stage.offsetHeight], // whatever the canvas's zoom
+      size: [stage.offsetWidth, stage.offsetHeight], // independent of the zoom of the canvas
       scale: window.app.canvas.ds.scale,
       onScreen: widget.element.isConnected && stage.offsetWidth > 0,
     };
   }, FIND_NODE);
 }
 
-/** Where a part of the viewer is on the screen. @param {string} selector in its shadow root */
+/** The position of a part of the viewer on the screen. @param {string} selector in its shadow root */
 export function boxOf(page, selector) {
   return page.evaluate(
     ({ find, selector }) => {
@@ -152,24 +152,24 @@ export function boxOf(page, selector) {
   );
 }
 
-/** Presses the mouse in the middle of a part of the viewer, or at a fraction of its width. */
+/** Clicks into the middle of a part of the viewer, or at a fraction of its width. */
 export async function clickOn(page, selector, across = 0.5) {
   const { x, y, width, height } = await boxOf(page, selector);
   await page.mouse.click(x + width * across, y + height / 2);
 }
 
-/** Waits until what the node shows is as `test` wants it; the last thing seen if that never happens. */
-export async function lookUntil(page, test, limit_ms = LIMIT_MS) {
+/** Waits until `test` accepts what the node shows. */
+export async function viewUntil(page, test, limit_ms = LIMIT_MS) {
   const end = Date.now() + limit_ms;
   for (;;) {
-    const seen = await look(page);
+    const seen = await view(page);
     if (seen && test(seen)) return seen;
-    if (Date.now() > end) throw new Error(`the node never came to show what was expected; last: ${JSON.stringify(seen)}`);
+    if (Date.now() > end) throw new Error(`timed out; last view of the node: ${JSON.stringify(seen)}`);
     await page.waitForTimeout(30);
   }
 }
 
-/** Queues the open workflow with another seed: the same one would not sample again. */
+/** Queues the open workflow with a new seed: with the same one ComfyUI would not sample again. */
 export function queue(page, seed, steps = 8) {
   return page.evaluate(async ({ seed, steps }) => {
     const search = (graph) => graph.nodes.flatMap((n) => (n.subgraph ? search(n.subgraph) : [n]));

@@ -1,8 +1,8 @@
 /**
- * A tab of a real browser on a page of ours, which does what it is told and tells what is to be seen.
+ * Drives a tab of a real browser on a page of this package.
  *
- * `node tab.mjs CHROMIUM PROFILE`: reads a wish a line as JSON from stdin, `{do: "open", url}` and so on, and answers each
- * with a line `{told}` or `{error}`.
+ * `node tab.mjs CHROMIUM PROFILE` reads commands from stdin, one JSON object per line, such as `{do: "open", url}`. It
+ * answers each with a line `{result}` or `{error}`.
  */
 
 import { createInterface } from "node:readline";
@@ -12,22 +12,22 @@ import { openBrowser } from "./page.mjs";
 const LIMIT_MS = 20_000;
 const [chromium, profile] = process.argv.slice(2);
 const browser = await openBrowser(chromium, profile);
-let page, requests, troubles;
+let page, requests, errors;
 
-const WISHES = {
-  /** Opens an address in a new tab of a size. */
+const COMMANDS = {
+  /** Opens an address in a new tab. */
   async open({ url, width = 1100, height = 900, light = false }) {
     await page?.close();
     page = await browser.newPage();
-    [requests, troubles] = [[], []];
-    page.on("pageerror", (error) => troubles.push(String(error.stack)));
-    page.on("console", (message) => ["error", "warning"].includes(message.type()) && troubles.push(message.text()));
+    [requests, errors] = [[], []];
+    page.on("pageerror", (error) => errors.push(String(error.stack)));
+    page.on("console", (message) => ["error", "warning"].includes(message.type()) && errors.push(message.text()));
     page.on("dialog", (dialog) => {
-      troubles.push(`a dialog: ${dialog.message()}`);
+      errors.push(`a dialog: ${dialog.message()}`);
       dialog.dismiss();
     });
     page.on("request", (request) => requests.push(request.url()));
-    page.on("requestfailed", (request) => troubles.push(`${request.url()}: ${request.failure()?.errorText}`));
+    page.on("requestfailed", (request) => errors.push(`${request.url()}: ${request.failure()?.errorText}`));
     await page.setViewportSize({ width, height });
     await page.emulateMedia({ colorScheme: light ? "light" : "dark" });
     await page.goto(url);
@@ -41,19 +41,19 @@ const WISHES = {
     await page.locator(selector).first().click();
   },
 
-  /** Presses the mouse on the strip, at a fraction of its width. */
+  /** Clicks on the strip at a fraction of its width. */
   async scrub({ to }) {
     const { x, y, width, height } = await page.locator(".strip").boundingBox();
     await page.mouse.click(x + 10 + (width - 20) * to, y + height / 2);
   },
 
-  /** What is seen once it is as `want` has it, key by key. */
+  /** Waits until the page shows the values of `want`, and gives all that it shows. */
   async until({ want }) {
     const end = Date.now() + LIMIT_MS;
     for (;;) {
-      const seen = await page.evaluate(look);
+      const seen = await page.evaluate(view);
       if (Object.entries(want).every(([key, value]) => JSON.stringify(seen[key]) === JSON.stringify(value))) return seen;
-      if (Date.now() > end) throw new Error(`never as ${JSON.stringify(want)}; last: ${JSON.stringify(seen)}; ${troubles}`);
+      if (Date.now() > end) throw new Error(`timed out waiting for ${JSON.stringify(want)}; last: ${JSON.stringify(seen)}; ${errors}`);
       await page.waitForTimeout(30);
     }
   },
@@ -62,27 +62,27 @@ const WISHES = {
     await page.screenshot({ path });
   },
 
-  async heard() {
-    return { requests, troubles, tabs: browser.pages().length };
+  async log() {
+    return { requests, errors, tabs: browser.pages().length };
   },
 };
 
-function look() {
+function view() {
   const root = document.querySelector("main > div")?.shadowRoot;
   const text = (selector) => root?.querySelector(selector)?.textContent ?? null;
   const imgs = [...(root?.querySelectorAll(".pane:first-child img") ?? [])];
   return {
     title: document.title,
     heading: document.querySelector("h1")?.textContent ?? null,
-    said: document.querySelector("header p")?.textContent ?? null,
+    summary: document.querySelector("header p")?.textContent ?? null,
     links: [...document.querySelectorAll("nav a")].map((link) => [link.textContent, link.href]),
     notes: [...document.querySelectorAll("footer p")].map((note) => note.textContent),
     elements: [...document.querySelectorAll("*")].map((element) => element.localName).join(" "),
     state: ["running", "finished", "interrupted", "failed"].find((state) => root?.querySelector(`.viewer.${state}`)) ?? null,
     step: text(".parts .step"),
-    maker: text(".parts .maker"),
-    words: text(".words"),
-    note: text(".said"),
+    decoder: text(".parts .decoder"),
+    placeholder: text(".placeholder"),
+    note: text(".note-text"),
     painted: imgs.length > 0 && imgs.every((img) => img.complete && img.naturalWidth > 0),
     picture: imgs[0]?.src ?? null,
     thumbs: [...(root?.querySelectorAll(".thumb") ?? [])].length,
@@ -92,11 +92,11 @@ function look() {
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const { do: wish, ...facts } = JSON.parse(line);
-  const told = await WISHES[wish](facts).then(
-    (told) => ({ told: told ?? null }),
+  const { do: name, ...facts } = JSON.parse(line);
+  const answer = await COMMANDS[name](facts).then(
+    (result) => ({ result: result ?? null }),
     (error) => ({ error: String(error.stack) }),
   );
-  process.stdout.write(`${JSON.stringify(told)}\n`);
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
 }
 await browser.close();

@@ -1,4 +1,4 @@
-"""A workflow whose every word is markup, on the live node in a real browser: it is read, and does nothing."""
+"""A workflow whose texts are all markup, on the live node in a real browser: the markup is shown and never runs."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from .conftest import _drive
 
-# No slash: it is also the name of a file and of a folder.
+# Without a slash, because it is also the name of a file and of a folder.
 HOSTILE = (
     """<img src=x onerror="window.hacked=1"><svg onload=window.hacked=2>"'&lt;`${window.hacked=3}` javascript:hacked"""
 )
@@ -14,9 +14,9 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def seen(browsed_server, tmp_path_factory):
-    """What a browser saw of two such runs."""
+    """What the node shows of two such runs."""
     name = f"{HOSTILE}.safetensors"
-    (browsed_server.models / "vae_approx" / name).write_bytes(b"this is no decoder")
+    (browsed_server.models / "vae_approx" / name).write_bytes(b"not a decoder")
     shots = tmp_path_factory.mktemp("hostile")
     return _drive(
         "hostile.mjs",
@@ -29,21 +29,21 @@ def seen(browsed_server, tmp_path_factory):
     )
 
 
-def test_nothing_of_it_runs(seen):
-    assert (seen["hacked"], seen["dialogs"], seen["strange"]) == (None, [], [])
+def test_the_markup_does_not_run(seen):
+    assert (seen["hacked"], seen["dialogs"], seen["requests"]) == (None, [], [])
 
 
-def test_nothing_of_it_becomes_an_element_of_the_viewer(seen):
-    assert (seen["scripts"], seen["handlers"], seen["strangers"], seen["links"]) == (0, 0, 0, 0)
+def test_the_markup_adds_no_element_to_the_viewer(seen):
+    assert (seen["scripts"], seen["handlers"], seen["foreign_pictures"], seen["links"]) == (0, 0, 0, 0)
 
 
-def test_it_is_shown_as_it_is(seen):
-    assert HOSTILE in seen["seen"]["2"]["note"], "the note says which decoder could not be had"
+def test_the_markup_is_shown_as_text(seen):
+    assert HOSTILE in seen["seen"]["2"]["note"], "the note names the decoder that could not be loaded"
     assert "prompt" in seen["seen"]["compared"]["differences"]
     assert HOSTILE in seen["text"]
 
 
-def test_the_run_was_kept_under_that_name_and_its_page_holds_none_of_it_as_markup(seen, browsed_server):
+def test_the_run_is_saved_under_that_name_and_its_page_contains_no_markup_of_it(seen, browsed_server):
     [*_, folder] = sorted((browsed_server.output / "hostile").iterdir())
     assert folder.name.startswith("<img src=x")
     manifest = json.loads((folder / "run.json").read_text())

@@ -5,14 +5,14 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safelight.cli.view import serve
 from safelight.decoders.latents.space_table import SPACES
-from safelight.hosts.script import recording
-from safelight.preview.images.encode import ImageEncoding
+from safelight.hosts.script import DEFAULTS, recording
 from safelight.preview.step import Step
 
 HOSTILE = """</script><script>alert(1)</script><img src=x onerror="alert(2)"><!-- '"&lt;\u2028"""
@@ -23,12 +23,12 @@ def record(folder, *, steps=STEPS, sampler=None, state="finished", notes=()):
     with recording(
         folder,
         SPACES["sd1"],
-        encoding=ImageEncoding(enlarge="nearest"),
+        options=replace(DEFAULTS, enlarge="nearest"),
         sampler={"steps": STEPS, "seed": 7, "sigmas": [14.0 / 2**i for i in range(STEPS + 1)]} | (sampler or {}),
-    ) as (pipeline, kept):
+    ) as (pipeline, saved):
         offer(pipeline, range(1, steps + 1))
         for note in notes:
-            kept.run.note(note)
+            saved.run.note(note)
         pipeline.close(state)
     return folder
 
@@ -44,19 +44,17 @@ def at(folder):
 
 
 @pytest.fixture
-def heard(browser):
-    """Nothing but what a test allows goes wrong, and nothing is asked for outside of the folder."""
+def check_log(browser):
+    """Asserts that the page has no errors but the allowed ones, and requests nothing outside of its folder."""
 
-    def heard(folder, *allowed):
-        told = browser(do="heard")
-        outside = [
-            url for url in told["requests"] if not url.startswith((folder.as_uri() + "/", "data:", "blob:file:"))
-        ]
+    def check_log(folder, *allowed):
+        log = browser(do="log")
+        outside = [url for url in log["requests"] if not url.startswith((folder.as_uri() + "/", "data:", "blob:file:"))]
         assert outside == []
-        assert [trouble for trouble in told["troubles"] if not any(text in trouble for text in allowed)] == []
-        return told
+        assert [error for error in log["errors"] if not any(text in error for text in allowed)] == []
+        return log
 
-    return heard
+    return check_log
 
 
 @pytest.fixture(scope="session")
@@ -67,15 +65,15 @@ def shots(tmp_path_factory):
 # From the disk
 
 
-def test_a_run_opens_at_its_last_step_and_keys_go_through_it(tmp_path, browser, heard, shots):
+def test_a_run_opens_at_its_last_step_and_keys_move_through_it(tmp_path, browser, check_log, shots):
     folder = record(tmp_path / "my run")
     browser(do="open", url=at(folder))
     seen = browser(do="until", want={"painted": True, "step": f"step {STEPS} / {STEPS}"})
     browser(do="shot", path=str(shots / "offline.png"))
     assert seen["picture"] == (folder / f"step_{STEPS:04d}.png").as_uri()
     assert (seen["state"], seen["heading"], seen["title"]) == ("finished", "my run", "my run · Safelight")
-    assert f"{STEPS} steps" in seen["said"]
-    assert "sd1" in seen["maker"]
+    assert f"{STEPS} steps" in seen["summary"]
+    assert "sd1" in seen["decoder"]
     assert seen["notes"] == []
     assert seen["width"] == 0
     for key, step in {"ArrowLeft": 5, "Home": 1, "ArrowRight": 2, "End": 6}.items():
@@ -83,19 +81,19 @@ def test_a_run_opens_at_its_last_step_and_keys_go_through_it(tmp_path, browser, 
         assert browser(do="until", want={"step": f"step {step} / {STEPS}", "painted": True})["picture"].endswith(
             f"step_{step:04d}.png"
         )
-    heard(folder)
+    check_log(folder)
 
 
-def test_the_mouse_scrubs(tmp_path, browser, heard):
+def test_the_mouse_selects_a_step_on_the_strip(tmp_path, browser, check_log):
     folder = record(tmp_path / "run")
     browser(do="open", url=at(folder))
     browser(do="until", want={"painted": True})
     browser(do="scrub", to=0.0)
     browser(do="until", want={"step": f"step 1 / {STEPS}"})
-    heard(folder)
+    check_log(folder)
 
 
-def test_its_links_lead_to_what_was_made_of_the_run(tmp_path, browser):
+def test_links_lead_to_the_products_of_the_run(tmp_path, browser):
     folder = record(tmp_path / "run")
     browser(do="open", url=at(folder))
     links = browser(do="until", want={"painted": True})["links"]
@@ -105,24 +103,24 @@ def test_its_links_lead_to_what_was_made_of_the_run(tmp_path, browser):
 
 
 @pytest.mark.parametrize("name", ["a#b?c%20d&e;f", "ünï 日本", "it's <b>bold", "100%"])
-def test_a_folder_may_have_any_name(tmp_path, browser, heard, name):
+def test_a_folder_may_have_any_name(tmp_path, browser, check_log, name):
     folder = record(tmp_path / name, steps=2)
     browser(do="open", url=at(folder))
     assert browser(do="until", want={"painted": True})["heading"] == name
-    heard(folder)
+    check_log(folder)
 
 
-def test_a_folder_may_be_moved(tmp_path, browser, heard):
+def test_a_folder_may_be_moved(tmp_path, browser, check_log):
     folder = record(tmp_path / "one", steps=2)
     (tmp_path / "elsewhere").mkdir()
     folder = folder.rename(tmp_path / "elsewhere" / "two")
     browser(do="open", url=at(folder))
     assert browser(do="until", want={"painted": True})["heading"] == "two"
-    heard(folder)
+    check_log(folder)
 
 
 @pytest.mark.parametrize("state", ["interrupted", "failed"])
-def test_a_run_that_was_broken_off_says_so_and_shows_what_there_is(tmp_path, browser, heard, shots, state):
+def test_an_interrupted_or_failed_run_shows_its_state_and_its_steps(tmp_path, browser, check_log, shots, state):
     folder = record(tmp_path / "run", steps=3, state=state, notes=["step 2: one thing", "step 3: another"])
     browser(do="open", url=at(folder), width=420, height=640, light=True)
     seen = browser(do="until", want={"painted": True, "state": state})
@@ -130,44 +128,44 @@ def test_a_run_that_was_broken_off_says_so_and_shows_what_there_is(tmp_path, bro
     assert seen["step"].endswith(f"at step 3 / {STEPS}")
     assert seen["notes"] == ["step 2: one thing", "step 3: another"]
     assert seen["width"] == 0
-    heard(folder)
+    check_log(folder)
 
 
-def test_a_run_that_was_killed_shows_what_its_page_knows_and_says_of_when_it_is(tmp_path, browser, heard, shots):
-    with recording(tmp_path / "run", SPACES["sd1"], sampler={"steps": STEPS, "seed": 7}) as (pipeline, kept):
+def test_the_page_of_a_killed_run_shows_its_last_state_and_a_note(tmp_path, browser, check_log, shots):
+    with recording(tmp_path / "run", SPACES["sd1"], sampler={"steps": STEPS, "seed": 7}) as (pipeline, saved):
         pipeline.offer(Step(index=1, total=STEPS, sigma=1.0, denoised=torch.zeros(1, 4, 8, 8)))
-        page = wait_for(kept.path / "index.html")
-    (kept.path / "index.html").write_bytes(page)  # as it was when the run had begun
-    browser(do="open", url=at(kept.path))
+        page = wait_for(saved.path / "index.html")
+    (saved.path / "index.html").write_bytes(page)  # the page from the start of the run
+    browser(do="open", url=at(saved.path))
     seen = browser(do="until", want={"state": "running"})
     browser(do="shot", path=str(shots / "killed.png"))
     assert len(seen["notes"]) == 1
-    assert seen["notes"][0].startswith("Written while the run was going on")
-    assert seen["words"]
-    heard(kept.path)
+    assert seen["notes"][0].startswith("This page was written while the run was in progress")
+    assert seen["placeholder"]
+    check_log(saved.path)
 
 
 def wait_for(path: Path) -> bytes:
-    """The file's content as soon as it is there."""
-    waited = threading.Event()
+    """The file's content as soon as the file exists."""
+    pause = threading.Event()
     for _ in range(400):
         if path.is_file():
             return path.read_bytes()
-        waited.wait(0.02)
+        pause.wait(0.02)
     return pytest.fail(f"{path} was never written")
 
 
-def test_pictures_that_were_deleted_leave_the_rest_usable(tmp_path, browser, heard):
+def test_deleted_pictures_leave_the_rest_usable(tmp_path, browser, check_log):
     folder = record(tmp_path / "run")
     (folder / f"step_{STEPS:04d}.png").unlink()
     browser(do="open", url=at(folder))
     browser(do="until", want={"state": "finished"})
     browser(do="press", keys=["Home"])
     browser(do="until", want={"painted": True, "step": f"step 1 / {STEPS}"})
-    heard(folder, "ERR_FILE_NOT_FOUND")
+    check_log(folder, "ERR_FILE_NOT_FOUND")
 
 
-def test_nothing_in_a_run_becomes_markup_or_script(tmp_path, browser, heard, shots):
+def test_texts_of_a_run_become_neither_markup_nor_script(tmp_path, browser, check_log, shots):
     plain = record(tmp_path / "plain", notes=["one", "two"])
     browser(do="open", url=at(plain))
     expected = browser(do="until", want={"painted": True})["elements"]
@@ -177,13 +175,13 @@ def test_nothing_in_a_run_becomes_markup_or_script(tmp_path, browser, heard, sho
     seen = browser(do="until", want={"painted": True})
     browser(do="shot", path=str(shots / "hostile.png"))
     assert seen["elements"] == expected
-    assert HOSTILE in seen["said"]
+    assert HOSTILE in seen["summary"]
     assert seen["notes"] == [HOSTILE, f"two {HOSTILE}"]
     assert seen["note"] == f"two {HOSTILE}"
-    heard(folder)
+    check_log(folder)
 
 
-def test_saving_and_copying_a_picture_leave_the_page_as_it_is(tmp_path, browser):
+def test_saving_a_picture_leaves_the_page_open(tmp_path, browser):
     folder = record(tmp_path / "run")
     browser(do="open", url=at(folder))
     browser(do="until", want={"painted": True})
@@ -191,7 +189,7 @@ def test_saving_and_copying_a_picture_leave_the_page_as_it_is(tmp_path, browser)
     browser(do="until", want={"step": f"step 1 / {STEPS}", "heading": "run"})
 
 
-# Served
+# From a server
 
 
 @pytest.fixture
@@ -212,22 +210,22 @@ def served(tmp_path):
         server.server_close()
 
 
-def test_a_folder_of_runs_is_looked_at_and_compared(tmp_path, browser, served, shots):
+def test_the_runs_in_a_folder_are_shown_and_compared(tmp_path, browser, served, shots):
     record(tmp_path / "a", sampler={"seed": 1, "cfg": 3.0})
     record(tmp_path / "b", sampler={"seed": 2, "cfg": 3.0})
     url = served()
     browser(do="open", url=url)
-    seen = browser(do="until", want={"painted": True, "thumbs": 2, "said": "2 runs"})
+    seen = browser(do="until", want={"painted": True, "thumbs": 2, "summary": "2 runs"})
     assert seen["step"] == f"step {STEPS} / {STEPS}"
     browser(do="press", keys=["c"])
     seen = browser(do="until", want={"differences": ["seed"]})
     browser(do="shot", path=str(shots / "compare.png"))
-    told = browser(do="heard")
-    assert told["troubles"] == []
-    assert [asked for asked in told["requests"] if not asked.startswith((url, "data:", "blob:http"))] == []
+    log = browser(do="log")
+    assert log["errors"] == []
+    assert [request for request in log["requests"] if not request.startswith((url, "data:", "blob:http"))] == []
 
 
-def test_a_run_that_is_still_being_written_is_followed(tmp_path, browser, served, monkeypatch):
+def test_a_running_run_is_followed(tmp_path, browser, served, monkeypatch):
     monkeypatch.setattr("safelight.preview.sinks.run_folder.MIN_SAVE_INTERVAL_S", 0.0)
     record(tmp_path / "a", steps=2)
     browser(do="open", url=served())
@@ -238,11 +236,11 @@ def test_a_run_that_is_still_being_written_is_followed(tmp_path, browser, served
         assert "/runs/" in seen["picture"]
         offer(pipeline, [STEPS])
     seen = browser(do="until", want={"state": "finished", "step": f"step {STEPS} / {STEPS}", "painted": True})
-    assert seen["said"] == "2 runs"
-    assert browser(do="heard")["troubles"] == []
+    assert seen["summary"] == "2 runs"
+    assert browser(do="log")["errors"] == []
 
 
-def test_what_was_loaded_stays_when_the_server_has_ended(tmp_path, browser):
+def test_loaded_pictures_stay_when_the_server_has_ended(tmp_path, browser):
     record(tmp_path / "a", steps=3)
     script = "import sys; from safelight.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", script, "view", str(tmp_path), "--port", "0", "--no-open"]
@@ -250,5 +248,7 @@ def test_what_was_loaded_stays_when_the_server_has_ended(tmp_path, browser):
         browser(do="open", url=re.search(r"http://\S+", viewing.stdout.readline())[0])
         browser(do="until", want={"painted": True})
         viewing.send_signal(signal.SIGINT)
-    seen = browser(do="until", want={"said": "safelight view has ended; what was loaded stays"})
+    seen = browser(
+        do="until", want={"summary": "safelight view has ended. Loaded pictures stay; start it again to see new runs"}
+    )
     assert seen["painted"]

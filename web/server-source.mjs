@@ -1,0 +1,194 @@
+/** Reads runs from a server: ComfyUI with this package, or `safelight view`. */
+
+import { picturedSteps, startMs } from "./manifest.mjs";
+import { readStepCount, readManifest } from "./sanitize.mjs";
+
+const MAX_EVENT_RUNS = 200; // a page of ComfyUI stays open for weeks
+const RUN_FORMAT = "safelight.run/1";
+const RUNNING = "running";
+
+/**
+ * A run in the server's list. Besides these keys it has `space`, `decoder`, `picture` and `sampler` as in `run.json`.
+ *
+ * @typedef {object} Summary
+ * @property {string} id
+ * @property {string | null} version changes with each change of the run; null: unknown, so its manifest is always read again
+ * @property {string} state
+ * @property {string} started ISO 8601
+ * @property {number | null} written last update of the run, milliseconds since 1970
+ * @property {number} steps number of steps with a picture
+ * @property {number | null} index newest step with a picture
+ * @property {number | null} total
+ * @property {string | null} thumbnail first file of that step
+ * @property {number | null} at time of that step, see `ManifestStep`
+ */
+
+/**
+ * Holds all runs that the page knows. Its user says when they may have changed: with `list`, which requests the server's
+ * list, and with `receive` for each event. A run here has more keys than in `types.mjs`: the query that it was listed
+ * for, `version` of its last summary, `newSteps` from events, and `heard`, the time of its last event.
+ */
+export class ServerSource {
+  /** Whether the server answered the last request for its list. */ reachable = true;
+  #request;
+  #base;
+  #hasEvents;
+  #runs = new Map(); // by id, the most recently discovered last
+  #reading = new Map(); // promises of manifests, by id
+  #listeners = new Set();
+
+  /**
+   * @param {(path: string) => Promise<Response>} request fetches a path, never from a cache
+   * @param {string} base path of the list of runs; each run is below it
+   * @param {boolean} hasEvents whether the server sends events, so that a missing update does not mean a killed run
+   */
+  constructor(request, base, hasEvents) {
+    this.#request = request;
+    this.#base = base;
+    this.#hasEvents = hasEvents;
+  }
+
+  /** All runs, newest first. */
+  runs() {
+    return [...this.#runs.values()].reverse().sort((a, b) => b.started - a.started);
+  }
+
+  /** The path of a picture. A step that is written twice has the same file name twice, so the path contains its time. */
+  picture(id, file, at) {
+    return `${this.#path(id)}/${encodeURIComponent(file)}${at == null ? "" : `?at=${at}`}`;
+  }
+
+  /** Calls `listener` after each change until the returned function is called. */
+  onChange(listener) {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /**
+   * Requests the list of runs.
+   *
+   * @param {Record<string, string>} [query] selects a part of the server's runs
+   */
+  async list(query = {}) {
+    const expected = this.runs().filter((run) => Object.entries(query).every(([key, value]) => run[key] === value));
+    const search = new URLSearchParams(query).toString();
+    const summaries = await this.#json(search ? `${this.#base}?${search}` : this.#base);
+    const reachable = Array.isArray(summaries);
+    const changes = [reachable !== this.reachable];
+    this.reachable = reachable;
+    if (reachable) {
+      const ids = new Set(summaries.map(({ id }) => id));
+      changes.push(...expected.filter(({ id }) => !ids.has(id)).map(lose));
+      changes.push(...summaries.reverse().map((summary) => this.#update(summary, query)));
+    }
+    if (changes.includes(true)) this.#notify();
+  }
+
+  /** Adds an event, `safelight.step` or `safelight.run`. Events of other versions are ignored. */
+  receive(event) {
+    if (event?.v !== 1 || !event.run || !event.node) return;
+    const { index = null, sigma = null, at = null, files, decode_ms = null } = event;
+    const run = this.#run(event.run, { workflow: event.workflow ?? null, node: event.node });
+    const { state } = run;
+    run.total = event.total ?? run.total;
+    learn(run, event.state, index);
+    if (index !== null && files) {
+      run.newSteps.push({ index, sigma, at, files, decode_ms });
+      run.manifest &&= withSteps(run.manifest, run.newSteps);
+    }
+    const incomplete = index !== null && (!files || !run.manifest?.picture);
+    run.stale ||= run.state !== state || incomplete || (event.notes ?? 0) > (run.manifest?.notes.length ?? 0);
+    run.heard = Date.now();
+    this.#notify();
+  }
+
+  /** Reads a run's manifest; null if that fails. Parallel calls share one request. */
+  manifest(id) {
+    if (!this.#reading.has(id)) this.#reading.set(id, this.#read(id).finally(() => this.#reading.delete(id)));
+    return this.#reading.get(id);
+  }
+
+  async #read(id) {
+    const run = this.#runs.get(id);
+    if (!run || run.gone) return null;
+    const { version } = run;
+    const answer = await this.#json(this.#path(id));
+    if (answer === undefined && lose(run)) this.#notify();
+    if (answer?.format !== RUN_FORMAT) return null;
+    const manifest = readManifest(answer);
+    run.newSteps = run.newSteps.filter((step) => !manifest.steps.some(({ index, at }) => index === step.index && at >= step.at));
+    run.manifest = withSteps(manifest, run.newSteps);
+    run.stale = run.version !== version; // the list reported a change during the request
+    run.started = startMs(manifest) || run.started;
+    learn(run, manifest.state, manifest.steps.at(-1)?.index, manifest.sampler.steps);
+    this.#notify();
+    return run.manifest;
+  }
+
+  /** Adds a summary. Returns whether it changed anything. */
+  #update(summary, query) {
+    const { version = null, written = null, thumbnail, at = null } = summary;
+    const run = this.#run(summary.id, query);
+    if (!run.gone && version !== null && version === run.version) return false;
+    if (run.gone || !this.#hasEvents) Object.assign(run, { gone: false, state: RUNNING }); // no event can be newer than the list
+    Object.assign(run, { version, written: this.#hasEvents ? null : written, started: startMs(summary) });
+    run.thumbnail = thumbnail ? { file: thumbnail, at } : null;
+    learn(run, summary.state, summary.index, summary.total);
+    run.stale ||= run.manifest !== null && !(run.heard && contains(run.manifest, summary));
+    return true;
+  }
+
+  #run(id, query) {
+    if (!this.#runs.has(id)) {
+      if (this.#hasEvents && this.#runs.size >= MAX_EVENT_RUNS) this.#runs.delete(this.runs().at(-1).id);
+      const unknown = { version: null, state: RUNNING, index: null, total: null, started: Infinity, written: null };
+      this.#runs.set(id, { id, ...query, ...unknown, gone: false, manifest: null, stale: false, thumbnail: null, newSteps: [], heard: 0 });
+    }
+    return this.#runs.get(id);
+  }
+
+  #path(id) {
+    return `${this.#base}/${encodeURIComponent(id)}`;
+  }
+
+  /** The server's answer: undefined for status 404, null if the server cannot be reached or understood. */
+  async #json(path) {
+    try {
+      const reply = await this.#request(path);
+      if (reply.status === 404) return undefined;
+      return reply.ok ? await reply.json() : null;
+    } catch {
+      return null; // the next event or the next list asks again
+    }
+  }
+
+  #notify() {
+    for (const listener of [...this.#listeners]) listener();
+  }
+}
+
+function withSteps(manifest, newSteps) {
+  const steps = new Map(manifest.steps.map((step) => [step.index, step]));
+  for (const step of newSteps) steps.set(step.index, step);
+  return { ...manifest, steps: [...steps.values()].sort((a, b) => a.index - b.index) };
+}
+
+/** Whether events have already added everything that a summary reports. */
+function contains(manifest, summary) {
+  return manifest.state === summary.state && picturedSteps(manifest).length >= summary.steps;
+}
+
+/** Adds what the server reports. An ended run never runs again: an answer may be older than the event of the end. */
+function learn(run, state, index, total) {
+  if (state && state !== RUNNING) run.state = state;
+  run.index = Math.max(run.index ?? 0, readStepCount(index) ?? 0) || null;
+  run.total ??= readStepCount(total);
+}
+
+/** Marks a run that the server no longer has. Returns whether that is new. */
+function lose(run) {
+  const isNew = !run.gone;
+  run.gone = true;
+  if (run.state === RUNNING) run.state = "interrupted";
+  return isNew;
+}
