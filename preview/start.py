@@ -37,7 +37,7 @@ class Outputs:
         latents: files for latents; None to store none.
         live: the host's viewer; None if there is none.
         sinks: further sinks, such as a notebook's cell.
-        sink_cadence: cadence of `live` and `sinks`; None for the cadence of the files.
+        sink_cadence: cadence of `live` and of the `sinks` that need not receive every step; None for that of the files.
     """
 
     folder: RunFolder | None = None
@@ -62,6 +62,7 @@ def start(
     device: torch.device | None = None,
     fps: float | None = None,
     device_bytes: Callable[[], int] = lambda: DEVICE_BYTES,
+    notify: Callable[[str], None] | None = None,
 ) -> Pipeline:
     """Starts the worker of a run. The caller offers steps to the pipeline and closes it.
 
@@ -77,6 +78,7 @@ def start(
         device: device of the latents; None for the CPU.
         fps: frames per second of the run's video; None for the rate that models of the space generate.
         device_bytes: function that returns how much of a device's memory previews may use.
+        notify: function that receives messages about a decoder's limits; None for the notes of the run.
     """
     select = select or options.selection()
     cadence = options.cadence()
@@ -86,12 +88,13 @@ def start(
         record = [folder, Page(folder)] if options.write_intermediates else [folder]
     files = [] if folder is None else file_sinks(folder, options, outputs)
     screens = [*([outputs.live] if outputs.live else []), *outputs.sinks]
+    screen_cadence = outputs.sink_cadence or cadence
     return Pipeline(
         run,
-        RunDecoder(space, candidates, run.note, fps=fps, device_bytes=device_bytes),
+        RunDecoder(space, candidates, notify or run.note, fps=fps, device_bytes=device_bytes),
         [
             *(SinkSchedule(sink, cadence) for sink in files),
-            *(SinkSchedule(sink, outputs.sink_cadence or cadence) for sink in screens),
+            *(SinkSchedule(sink, cadence if sink.delivery.every_step else screen_cadence) for sink in screens),
         ],
         record=[SinkSchedule(sink, cadence) for sink in record],
         latents=None if latents is None else LatentSchedule(latents, cadence),

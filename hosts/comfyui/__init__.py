@@ -1,1 +1,1 @@
-"""ComfyUI."""
+"""The host ComfyUI."""

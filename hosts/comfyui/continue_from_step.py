@@ -1,4 +1,4 @@
-"""Sampling that goes on from the very bits another run was at."""
+"""Continues sampling from exactly the latents that a step of another run began with."""
 
 import logging
 from typing import Any, final
@@ -7,40 +7,40 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-KEY = "safelight_resume"
-WATCHED = "safelight"  # the key of `watch.py`
-ROUNDS = 3
-SAME = 1e-3  # of the largest value: what rounding on the way through a VAE's units may do
+CONTINUE_KEY = "safelight_resume"
+WATCH_KEY = "safelight"  # `WRAPPER_KEY` of `watch.py`, which imports this module
+MAX_ROUNDS = 3
+TOLERANCE = 1e-3  # as a part of the largest value: rounding on the way through a VAE's units
 
 log = logging.getLogger("safelight.comfyui")
 
 
 def continuing_model(model: Any, noisy: Tensor, sigma: float, expected: Tensor) -> Any:
-    """A clone of the ModelPatcher `model` that begins with `noisy`, to the last bit, where it is asked to go on there.
+    """Returns a clone of the ModelPatcher `model` that begins with exactly `noisy` if a sampler continues from it.
 
-    Samplers are given latents in the VAE's units and scale them, `(1 - sigma) * (latents - shift) * scale` for a flow
-    model of shifted latents. What is rounded there is lost: most of the 2^32 floats that a run can be at are the image
-    of none. So what is scaled is corrected by a noise of a few units in the last place.
+    Samplers receive latents in the VAE's units and scale them, `(1 - sigma) * (latents - shift) * scale` for a flow
+    model with shifted latents. That rounds: for most of the 2^32 float32 values there is no input that is scaled to
+    them. So the clone corrects the scaled latents with noise of a few units in the last place.
 
     Args:
-        model: that sampled.
-        noisy: what a step began with, in model space.
-        sigma: of that step.
-        expected: what will be in the sampler's hands, in model space, if it is given what belongs to `noisy`.
+        model: ModelPatcher that sampled.
+        noisy: latents that a step began with, in model space.
+        sigma: noise level of that step.
+        expected: latents that the sampler will have, in model space, if it receives those that belong to `noisy`.
     """
     clone = model.clone()
-    clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, WATCHED)
-    clone.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, KEY)
-    clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, Continuing(noisy, sigma, expected))
+    clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, WATCH_KEY)
+    clone.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, CONTINUE_KEY)
+    clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, CONTINUE_KEY, ContinueWrapper(noisy, sigma, expected))
     return clone
 
 
 @final
-class Continuing:
-    """Wraps `Sampler.sample` of the host: steps aside wherever anything else than going on is asked for.
+class ContinueWrapper:
+    """Wraps ComfyUI's `Sampler.sample`. It changes nothing unless the sampler continues from `noisy`.
 
     Args:
-        noisy, sigma, expected: see `resuming`.
+        noisy, sigma, expected: as for `continuing_model`.
     """
 
     def __init__(self, noisy: Tensor, sigma: float, expected: Tensor) -> None:
@@ -59,38 +59,38 @@ class Continuing:
         **kwargs: Any,
     ) -> Any:
         try:
-            if self._is_meant(sigmas, noise, latent_image):
+            if self._continues(sigmas, noise, latent_image):
                 noise, latent_image = self._begin(executor.class_obj, guider, sigmas, noise)
         except Exception:
-            log.exception("sampling goes on from the latents it was given, rounded as usual")
+            log.exception("sampling continues from rounded latents")
         return executor(guider, sigmas, extra_args, callback, noise, latent_image, *args, **kwargs)
 
-    def _is_meant(self, sigmas: Tensor, noise: Tensor, latent_image: Tensor) -> bool:
+    def _continues(self, sigmas: Tensor, noise: Tensor, latent_image: Tensor) -> bool:
         if noise.shape != self._noisy.shape or float(sigmas[0]) != self._sigma or bool(noise.any()):
             return False
         expected = self._expected.to(latent_image)
-        return torch.allclose(latent_image, expected, rtol=0.0, atol=SAME * float(expected.abs().max()))
+        return torch.allclose(latent_image, expected, rtol=0.0, atol=TOLERANCE * float(expected.abs().max()))
 
     def _begin(self, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Noise and latents that the host's sampler makes `noisy` of, to the last bit."""
+        """Noise and latents that ComfyUI's sampler scales to exactly `noisy`."""
         sampling = guider.inner_model.model_sampling
-        most = sampler.max_denoise(guider, sigmas)
-        wanted = self._noisy.to(noise)
-        latents = sampling.inverse_noise_scaling(sigmas[0], wanted)
-        if not bool(latents.isfinite().all()):  # a flow model at its first step: all is noise
-            latents = torch.zeros_like(wanted)
+        max_denoise = sampler.max_denoise(guider, sigmas)
+        goal = self._noisy.to(noise)
+        latents = sampling.inverse_noise_scaling(sigmas[0], goal)
+        if not bool(latents.isfinite().all()):  # the first step of a flow model is pure noise
+            latents = torch.zeros_like(goal)
 
         def scaled(noise: Tensor, latents: Tensor) -> Tensor:
-            return sampling.noise_scaling(sigmas[0], noise.clone(), latents, most)
+            return sampling.noise_scaling(sigmas[0], noise.clone(), latents, max_denoise)
 
         gain = scaled(torch.ones_like(noise), torch.zeros_like(latents))
         noise = torch.zeros_like(noise)
-        for _ in range(ROUNDS):
-            rest = wanted - scaled(noise, latents)
+        for _ in range(MAX_ROUNDS):
+            rest = goal - scaled(noise, latents)
             if not bool(rest.any()):
                 return noise, latents
             noise = noise + rest / gain
-        unlike = int((scaled(noise, latents) != wanted).sum())
-        if unlike:
-            log.warning("%d of %d values begin a rounding away from where the other run was", unlike, wanted.numel())
+        different = int((scaled(noise, latents) != goal).sum())
+        if different:
+            log.warning("resumed latents differ by rounding in %d of %d values", different, goal.numel())
         return noise, latents

@@ -1,4 +1,4 @@
-"""The decoders at hand in ComfyUI, in the folders that it has for them."""
+"""The decoders in ComfyUI's model folders."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +12,12 @@ from .preferences import ComfyPreferences
 
 
 def own_folder() -> Path:
-    """Where decoders go that were made here. The folders are asked for anew: a host may change them at any time."""
+    """Folder for decoders that Safelight fits. ComfyUI may change its folders at any time, so call this each time."""
     return Path(folder_paths.models_dir) / "safelight"
 
 
 def catalogue() -> Catalogue:
-    """The decoders that ship, and those in the user's folders."""
+    """The shipped decoders and those in the user's folders."""
     return Catalogue([own_folder(), *map(Path, folder_paths.get_folder_paths("vae_approx"))])
 
 
@@ -26,16 +26,16 @@ def candidates(
     evidence: Evidence,
     accelerated: bool,
     wanted: str = AUTO,
-    tell: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> list[Candidate]:
-    """Decoders of `space` as `Catalogue.candidates` has them; what the settings say of `auto` is heeded.
+    """Decoders of a space, best first. If the user chose `auto`, Safelight's settings may prefer one.
 
     Args:
-        space: of the latents.
-        evidence: what the model says of them.
-        accelerated: whether they are on something faster than a CPU.
-        wanted: what the user chose.
-        tell: is told why it cannot be had; the best at hand takes its place. So it is where what ships is damaged.
+        space: latent space of the latents.
+        evidence: facts from the model about its latents.
+        accelerated: whether the latents are on a device faster than a CPU.
+        wanted: decoder that the user chose.
+        notify: receives a message if that decoder is unavailable or a shipped decoder is damaged; `auto` replaces it.
     """
     return catalogue().candidates_or_auto(
         space,
@@ -43,5 +43,5 @@ def candidates(
         preferred=ComfyPreferences.current().decoder,
         accelerated=accelerated,
         evidence=evidence,
-        notify=tell,
+        notify=notify,
     )

@@ -1,4 +1,4 @@
-"""What ComfyUI knows of a run."""
+"""Facts that ComfyUI has about a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from ...decoders.latents.space import MAX_SPACE_FPS
 
 @dataclass(frozen=True)
 class Prompt:
-    """The prompt that is being executed.
+    """The prompt that ComfyUI executes.
 
     Args:
-        id: of the prompt; None outside of one.
-        node: id of the node being executed, `6:2` in a subgraph.
-        graph: the nodes by id, as the client sent them.
-        workflow: the client's own drawing of it, if it sent one.
-        client: who is to be told; None for nobody.
+        id: id of the prompt; None outside of one.
+        node: id of the executing node, `6:2` in a subgraph.
+        graph: nodes by id, as the client sent them.
+        workflow: the client's workflow, with positions and titles of nodes; None if it sent none.
+        client: id of the client that receives events; None if there is none.
     """
 
     id: str | None
@@ -34,10 +34,9 @@ class Prompt:
 
     @classmethod
     def current(cls) -> "Prompt":
-        """The prompt of the calling thread; a context variable says which, so ask before handing work to another.
+        """The prompt of the calling thread. ComfyUI stores it in a context variable, which other threads do not have.
 
-        The node that attached the preview may be cached from an earlier prompt, its hidden inputs with it: only the
-        queue knows what runs now.
+        Preview Steps may be cached from an earlier prompt, with its hidden inputs; only the queue has the current one.
         """
         context = get_executing_context()
         if context is None:
@@ -54,14 +53,14 @@ class Prompt:
         return (self.workflow or {}).get("id")
 
     def sampler_input(self, name: str) -> Any:
-        """A value typed into the node being executed; None if there is none, or it comes from another node."""
+        """A value typed into the executing node; None if there is none, or if it comes from another node."""
         value = self.graph.get(self.node, {}).get("inputs", {}).get(name)
         return None if isinstance(value, list) else value
 
     def host(self, node: str | None) -> dict[str, Any]:
-        """The host's facts for `run.json`; `node` is the one that shows the preview.
+        """ComfyUI's facts for `run.json`. `node` is the id of the node that shows the run.
 
-        The client's id is left out: whoever knows it can listen in its place.
+        The client's id is left out: with it, another client could receive the client's events.
         """
         return {
             "name": "comfyui",
@@ -74,12 +73,12 @@ class Prompt:
 
 
 def latent_evidence(model: Any) -> Evidence:
-    """What a ModelPatcher says of its latents."""
+    """Facts from a ModelPatcher about its latents."""
     return format_evidence(model.get_model_object("latent_format"))
 
 
 def format_evidence(latent_format: Any) -> Evidence:
-    """What a latent format says of itself; some packs hand over its class."""
+    """Facts from a latent format, or from its class: some packs pass the class."""
     if isinstance(latent_format, type):
         latent_format = latent_format()
     return Evidence(
@@ -96,21 +95,21 @@ def format_evidence(latent_format: Any) -> Evidence:
 
 
 def frame_rate(guider: Any) -> float | None:
-    """Frames per second that the model is told of, where it is: a model of LTX is.
+    """Frames per second from the conditioning; None if it has none. LTX models have it.
 
     Source: ComfyUI 0.33 `comfy_extras/nodes_lt.py`, `LTXVConditioning`.
     """
-    conds = getattr(guider, "conds", None)
-    told = (cond.get("frame_rate") for some in (conds or {}).values() for cond in some if isinstance(cond, Mapping))
-    return next((float(rate) for rate in told if isinstance(rate, int | float) and 0 < rate <= MAX_SPACE_FPS), None)
+    conds = getattr(guider, "conds", None) or {}
+    rates = (cond.get("frame_rate") for group in conds.values() for cond in group if isinstance(cond, Mapping))
+    return next((float(rate) for rate in rates if isinstance(rate, int | float) and 0 < rate <= MAX_SPACE_FPS), None)
 
 
 def noisy_gains(model: Any, sigmas: Tensor) -> list[float]:
-    """For each sigma, what brings the sampler's noisy latents to the spread of clean ones."""
+    """Factors, one for each sigma, that scale the sampler's noisy latents to the spread of clean latents."""
     sampling = model.get_model_object("model_sampling")
     sigmas = sigmas.detach().float().cpu()
-    data = float(getattr(sampling, "sigma_data", 1.0))
-    return (data * sampling.calculate_input(sigmas, torch.ones_like(sigmas))).tolist()
+    sigma_data = float(getattr(sampling, "sigma_data", 1.0))
+    return (sigma_data * sampling.calculate_input(sigmas, torch.ones_like(sigmas))).tolist()
 
 
 def sampler_facts(prompt: Prompt, guider: Any, sampler: Any, sigmas: Sequence[float], seed: int | None) -> dict:

@@ -1,4 +1,4 @@
-"""Names of folders with what a prompt says in them: `%date:yyyy-MM-dd%`, `%KSampler.seed%`."""
+"""Tokens in filename prefixes: `%date:yyyy-MM-dd%`, `%KSampler.seed%`."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,56 +7,56 @@ from typing import Any
 
 TOKEN = re.compile(r"%([^%]+)%")
 DATE = "date:"
-# The host's own: a run of the same letter is one part of a date.
+# As in ComfyUI: equal letters in a row are one part of a date.
 DATE_PARTS = re.compile("dd?|MM?|hh?|mm?|ss?|yyy?y?")
 PARTS = {"d": "day", "M": "month", "h": "hour", "m": "minute", "s": "second"}
 NOT_IN_NAMES = re.compile(r'[/?<>\\:*|"\x00-\x1F\x7F]')
 
 
 def expand(prefix: str, graph: Mapping[str, Any], workflow: Mapping[str, Any] | None, now: datetime) -> str:
-    """`prefix` with the tokens in it that ComfyUI's page replaces, for its own nodes alone, before it sends a prompt.
+    """Replaces the tokens that ComfyUI's page replaces before it sends a prompt, but only for ComfyUI's own nodes.
 
-    `%date:yyyy-MM-dd hhmmss%` is the time, `%Node.input%` what is typed into the input of the first node that has that
-    name for search and replace, type or title. What means nothing stays as it is, as do the server's own `%width%`,
-    `%height%` and `%year%`.
+    `%date:yyyy-MM-dd hhmmss%` is the time. `%Node.input%` is the value that is typed into an input of the first node
+    with that *Node name for S&R*, type or title. Unknown tokens stay, and so do the server's own `%width%`, `%height%`
+    and `%year%`.
 
     Source: ComfyUI_frontend `src/utils/searchAndReplace.ts` and `formatUtil.ts`, `formatDate`.
 
     Args:
-        prefix: as the user typed it.
-        graph: the prompt, nodes by id.
-        workflow: the client's own drawing of it, if there is one.
-        now: the time.
+        prefix: text that the user typed.
+        graph: nodes of the prompt by id.
+        workflow: the client's workflow; None if it sent none.
+        now: time of the run.
     """
 
-    def value_of(token: re.Match[str]) -> str:
+    def replacement(token: re.Match[str]) -> str:
         text = token[1]
         if text.startswith(DATE):
             return _date(text.removeprefix(DATE), now)
         match text.split("."):
-            case [name, wanted]:
-                return next(_values(name, wanted, graph, workflow), token[0])
+            case [node, name]:
+                return next(_values(node, name, graph, workflow), token[0])
         return token[0]
 
-    return TOKEN.sub(value_of, prefix)
+    return TOKEN.sub(replacement, prefix)
 
 
-def _values(name: str, wanted: str, graph: Mapping[str, Any], workflow: Mapping[str, Any] | None) -> Iterator[str]:
-    for node in _called(name, graph, workflow):
-        value = graph.get(node, {}).get("inputs", {}).get(wanted)
+def _values(node_name: str, name: str, graph: Mapping[str, Any], workflow: Mapping[str, Any] | None) -> Iterator[str]:
+    for node in _nodes_named(node_name, graph, workflow):
+        value = graph.get(node, {}).get("inputs", {}).get(name)
         if isinstance(value, str | int | float):
             text = str(value).lower() if isinstance(value, bool) else str(value)
-            # Of dots alone it would be a folder above.
+            # A name of dots only would be a parent folder.
             yield NOT_IN_NAMES.sub("_", text) if text.strip(".") else "_" * len(text)
 
 
-def _called(name: str, graph: Mapping[str, Any], workflow: Mapping[str, Any] | None) -> Iterator[str]:
-    """Ids of the nodes of this name, those that were given it first."""
+def _nodes_named(name: str, graph: Mapping[str, Any], workflow: Mapping[str, Any] | None) -> Iterator[str]:
+    """Ids of the nodes with this name: by *Node name for S&R* first, then by type, then by title."""
     drawn = [node for node in (workflow or {}).get("nodes") or () if isinstance(node, Mapping)]
     yield from (str(node.get("id")) for node in drawn if _property(node) == name)
-    yield from (node for node, told in graph.items() if told.get("class_type") == name)
+    yield from (node for node, facts in graph.items() if facts.get("class_type") == name)
     yield from (str(node.get("id")) for node in drawn if node.get("title") == name)
-    yield from (node for node, told in graph.items() if (told.get("_meta") or {}).get("title") == name)
+    yield from (node for node, facts in graph.items() if (facts.get("_meta") or {}).get("title") == name)
 
 
 def _property(node: Mapping[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""How the nodes of a prompt hang together."""
+"""Links between the nodes of a prompt."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -6,12 +6,12 @@ from typing import Any
 
 
 def is_wired(graph: Mapping[str, Any], node: str | None, output: int) -> bool:
-    """Whether any node of a prompt takes this output of a node."""
+    """Whether an input of another node is linked to this output of `node`."""
     return any(value == [node, output] for other in graph.values() for value in other.get("inputs", {}).values())
 
 
 def upstream(graph: Mapping[str, Any], node: str | None, name: str) -> Iterator[str]:
-    """The nodes that an input of a node comes from by its `name`, nearest first."""
+    """The nodes from which the value of input `name` of `node` comes, nearest first."""
     waiting: deque[Any] = deque([graph.get(node or "", {}).get("inputs", {}).get(name)])
     seen = set[str]()
     while waiting:

@@ -1,4 +1,4 @@
-"""Pictures of a run as the IMAGE of the host's nodes."""
+"""Pictures of a run as ComfyUI's IMAGE."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,17 @@ from ...preview.images.thumbnails import StepImage
 from ...preview.saved_run import spread_evenly
 from ...preview.sinks.contact_sheet import lay_out
 
-MOST_ON_SHEET = 48
+MAX_SHEET_PICTURES = 48
 
 
 def images(pictures: Sequence[StepImage]) -> Tensor:
-    """IMAGE `[N, H, W, 3]`, 0..1, of pictures of a run, all as large as the last one."""
+    """Converts pictures of a run to IMAGE `[N, H, W, 3]` in 0..1, all resized to the size of the last one."""
     size = pictures[-1].image.size
-    same = (one.image if one.image.size == size else one.image.resize(size) for one in pictures)
-    return torch.stack([torch.from_numpy(np.array(image)).float() / 255 for image in same])
+    resized = (each.image if each.image.size == size else each.image.resize(size) for each in pictures)
+    return torch.stack([torch.from_numpy(np.array(image)).float() / 255 for image in resized])
 
 
 def sheet(pictures: Sequence[StepImage]) -> Tensor:
-    """IMAGE `[1, H, W, 3]`: a contact sheet of pictures of a run."""
-    few = spread_evenly(pictures, MOST_ON_SHEET)
-    return torch.from_numpy(np.array(lay_out(few)))[None].float() / 255
+    """Lays out pictures of a run as a contact sheet, IMAGE `[1, H, W, 3]`; steps are left out if there are many."""
+    selected = spread_evenly(pictures, MAX_SHEET_PICTURES)
+    return torch.from_numpy(np.array(lay_out(selected)))[None].float() / 255

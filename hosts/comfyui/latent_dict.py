@@ -1,4 +1,4 @@
-"""What a LATENT holds, which is what the VAE takes, as what a sampler holds."""
+"""Converts ComfyUI's LATENT, which is in the VAE's units, to model space."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,13 +17,13 @@ FROM_MODEL = "from model"
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where latents come from.
+    """The model or the latent space that latents come from.
 
     Args:
-        space: of them; one of `Catalogue.spaces()`, or what the host says of a format that has none there.
-        evidence: of the model; None where only the name of the space is known.
-        latent_format: the host's, of the model.
-        device: that the model runs on.
+        space: latent space; one of `Catalogue.spaces()`, or one built from the facts of an unknown latent format.
+        evidence: facts from the model; None if only the name of the space is known.
+        latent_format: latent format of the model; None if there is no model.
+        device: device of the model.
     """
 
     space: LatentSpace
@@ -33,39 +33,39 @@ class Origin:
 
     @property
     def accelerated(self) -> bool:
-        """Whether the model runs on something faster than a CPU."""
+        """Whether the model runs on a device faster than a CPU."""
         return self.device.type != "cpu"
 
     def plain(self, samples: Tensor) -> Tensor:
-        """The samples of a LATENT as model space `[B, C, T, H, W]`.
+        """Converts the samples of a LATENT to model space `[B, C, T, H, W]`.
 
         Raises:
-            LatentsError: they are not of the space.
+            LatentsError: they do not fit the space.
         """
         if self.latent_format is None:
             return self.space.to_model(self.space.unpack(samples.float()))
         if self.latent_format.latent_dimensions == VIDEO and samples.ndim == 4:
-            # To them a picture is a video of one frame. Source: ComfyUI 0.33 `comfy/sample.py`,
+            # For these models an image is a video with one frame. Source: ComfyUI 0.33 `comfy/sample.py`,
             # `fix_empty_latent_channels`.
             samples = samples.unsqueeze(2)
         try:
             return self.space.unpack(self.latent_format.process_in(samples))
-        except RuntimeError as error:  # channels that its means do not have
+        except RuntimeError as error:  # another number of channels
             name = type(self.latent_format).__name__
-            raise LatentsError(f"{name} does not take latents {list(samples.shape)}: {error}.") from None
+            raise LatentsError(f"{name} does not accept latents {list(samples.shape)}: {error}.") from None
 
 
 def picture_of(latent: Mapping[str, Any]) -> Tensor:
-    """The samples of a LATENT; of picture and sound, the picture."""
+    """The samples of a LATENT; of video and audio, the video."""
     samples = latent["samples"]
     return samples.unbind()[0] if getattr(samples, "is_nested", False) else samples
 
 
 def unpacked(latents: Tensor, shapes: Sequence[Sequence[int]]) -> Any:
-    """Latents as the LATENT of a sampler holds them: several in one, where the sampler had them flat in one pack.
+    """Converts a sampler's tensor to the samples of a LATENT, which are nested if the tensor is a pack of several.
 
     Raises:
-        LatentsError: this version of ComfyUI has no such latents.
+        LatentsError: this version of ComfyUI has no nested latents.
     """
     if len(shapes) < 2:
         return latents
@@ -73,22 +73,22 @@ def unpacked(latents: Tensor, shapes: Sequence[Sequence[int]]) -> Any:
         from comfy.nested_tensor import NestedTensor
         from comfy.utils import unpack_latents
     except ImportError:
-        raise LatentsError("picture and sound in one: this version of ComfyUI does not know such latents") from None
+        raise LatentsError("this version of ComfyUI has no latents with video and audio: update ComfyUI") from None
     return NestedTensor(unpack_latents(latents, shapes))
 
 
 def origin(model: Any, name: str, spaces: Spaces) -> Origin:
-    """Where latents come from: a space by its `name`, or what the ModelPatcher `model` says if that is `FROM_MODEL`.
+    """Finds the latent space by its `name`, or from the ModelPatcher `model` if the name is `FROM_MODEL`.
 
-    A model that calls its latents by a known name but has numbers of its own has a space of its own.
+    If the model's latent format has a known name but other numbers, the space is built from its numbers.
 
     Raises:
-        SpaceError: nobody said, or there is no such space.
+        SpaceError: no model is connected, or there is no space of this name.
     """
     if name != FROM_MODEL:
         return Origin(space=spaces[name])
     if model is None:
-        raise SpaceError(f"space is `{FROM_MODEL}`, but no model is connected: connect the model, or choose the space.")
+        raise SpaceError(f"space is `{FROM_MODEL}`, but no model is connected: connect the model, or choose a space.")
     evidence = latent_evidence(model)
     try:
         space = identify(evidence, spaces)
@@ -103,7 +103,7 @@ def origin(model: Any, name: str, spaces: Spaces) -> Origin:
 
 
 def fitting_spaces(samples: Tensor, spaces: Spaces) -> list[str]:
-    """The names of spaces that samples of this shape could be of."""
+    """Names of the spaces that samples of this shape fit."""
     shape = torch.empty(tuple(samples.shape), device="meta")
     found = []
     for space in spaces:

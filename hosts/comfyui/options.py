@@ -1,56 +1,42 @@
-"""What the user chose on the node that watches a sampler."""
+"""The options of a run as inputs of Preview Steps."""
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
-from ...decoders.catalogue import AUTO
-from ...preview.images.encode import Enlarge, FileFormat
-from ...preview.images.mp4 import as_mp4
-from ...preview.run import FULL
-from ...preview.sinks.animation import ENCODES
-from ...preview.sinks.step_files import Batch
-from ...preview.snapshot import Frames
-from ...preview.step import Show
+from ...preview.options import OptionRow, RunOptions
 
-Animated = Literal["off", "webp", "gif", "mp4"]
-Shown = Literal["first", "middle", "animated", "all files"]
-ANIMATIONS = {**ENCODES, "mp4": as_mp4}
+# Sentences that only ComfyUI's tooltips need.
+COMFYUI_HELP = {
+    "decoder": (
+        "full needs the VAE connected to vae. Decoder files in models/vae_approx and models/safelight are recognized "
+        "by their content."
+    ),
+    "filename_prefix": "Tokens work as in Save Image: %date:yyyy-MM-dd%, %KSampler.seed%, %width%.",
+    "file_format": "A png or webp dropped on the canvas opens its workflow.",
+    "keep_latents": "Continue from Step and Load Run use these files.",
+    "full_every_n_steps": (
+        "The VAE must already be on its device next to the model. On a GPU it is there after something was decoded "
+        "with it, if both fit."
+    ),
+}
+VAE_HELP = (
+    "The model's own VAE, for decoder full. It decodes the last step after sampling, if it fits into memory next to "
+    "the model. auto decodes the other steps."
+)
 
 
-@dataclass(frozen=True, kw_only=True)
-class NodeOptions:
-    """What the user chose on the node; see its tooltips."""
+def tooltip(row: OptionRow) -> str:
+    """The help of an option for its input on the node."""
+    needs = f"Only with {' or '.join(row.needs)}." if row.needs else ""
+    return " ".join(filter(None, (row.help, COMFYUI_HELP.get(row.name), needs)))
 
-    decoder: str = AUTO
-    show: Show = "denoised"
-    every_n_steps: int = 1
-    max_side_px: int = 1024
-    write_intermediates: bool = False
-    filename_prefix: str = "safelight/steps"
-    file_format: FileFormat = "png"
-    enlarge: Enlarge = "off"
-    keep_latents: bool = False
-    batch: Batch = "grid"
-    frames: Shown = "first"
-    sheet: bool = False
-    animation: Animated = "off"
-    animation_fps: float = 8.0
-    animation_hold_s: float = 1.5
-    animation_from_step: int = 0
-    animation_to_step: int = 0
-    full_every_n_steps: int = 0
-    vae: Any = None
 
-    @property
-    def cheap(self) -> str:
-        """The decoder of the steps that are not for the VAE."""
-        return AUTO if self.decoder == FULL else self.decoder
+def run_options(inputs: Mapping[str, Any]) -> RunOptions:
+    """Options from the node's inputs. Without write_intermediates, the inputs of the animation are hidden and ignored.
 
-    @property
-    def looked_at(self) -> Frames:
-        """The frames of a video that are copied and shown."""
-        return "animated" if self.frames == "all files" else self.frames
-
-    @property
-    def animates(self) -> bool:
-        return self.write_intermediates and self.animation != "off"
+    Raises:
+        OptionError: a value is not allowed, or contradicts another.
+        SinkError: an animation needs an encoder that is not installed.
+    """
+    hidden = {} if inputs["write_intermediates"] else {"animation": "off"}
+    return RunOptions.of(inputs, **hidden)

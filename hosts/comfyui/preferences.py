@@ -1,4 +1,4 @@
-"""What a person chose for Safelight in ComfyUI's settings panel."""
+"""The user's choices for Safelight in ComfyUI's settings panel."""
 
 import json
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from ...preview.sinks.live_runs import DEFAULT_BUDGET_BYTES
 
 BUDGET, DECODER, EVERYWHERE = "Safelight.BudgetMB", "Safelight.Decoder", "Safelight.Everywhere"
 DEVICE = "Safelight.DeviceMB"
-MAX_BYTES = 4 << 20  # of the file of all settings
+MAX_SETTINGS_FILE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
 class ComfyPreferences:
-    """Settings of the whole host.
+    """Settings of the whole server.
 
     Args:
-        budget_bytes: for the pictures of all runs that can be looked at; with none, only the newest run can.
-        decoder: what `auto` means.
-        everywhere: whether every sampler's ordinary preview is to be ours.
-        device_bytes: of a device's memory that the preview of a run may take.
+        budget_bytes: size of all runs that the viewer can show; with 0, only the newest run.
+        decoder: decoder that `auto` prefers.
+        everywhere: whether Safelight replaces the ordinary preview of every sampler.
+        device_bytes: part of a device's memory that the preview of a run may use.
     """
 
     budget_bytes: int = DEFAULT_BUDGET_BYTES
@@ -35,15 +35,15 @@ class ComfyPreferences:
 
     @classmethod
     def current(cls) -> "ComfyPreferences":
-        """As last saved; never raises. Reads a file, so the sampler's thread asks before its first step, if at all.
+        """The saved settings; never raises. It reads a file: the sampler's thread calls it at most once a run.
 
-        With `--multi-user` nothing says whose prompt is running: then all have the defaults.
+        With `--multi-user`, ComfyUI does not say whose prompt runs, so all users have the defaults.
         """
-        return cls() if cli.multi_user else cls.of(_saved())
+        return cls() if cli.multi_user else cls.of(_read_settings())
 
     @classmethod
     def of(cls, settings: Any) -> "ComfyPreferences":
-        """Those among all settings of a user; what makes no sense is as if it was not there."""
+        """Safelight's settings among all settings of a user. Invalid values become the defaults."""
         if not isinstance(settings, dict):
             return cls()
         decoder = settings.get(DECODER)
@@ -56,14 +56,14 @@ class ComfyPreferences:
 
 
 def device_bytes() -> int:
-    """Of a device's memory that the preview of a run may take, as last saved."""
+    """The part of a device's memory that the preview of a run may use, as last saved."""
     return ComfyPreferences.current().device_bytes
 
 
-def _saved() -> Any:
+def _read_settings() -> Any:
     """Source: ComfyUI 0.33 `app/app_settings.py`, `app/user_manager.py`."""
     path = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
     try:
-        return json.loads(path.read_text("utf-8")) if path.stat().st_size <= MAX_BYTES else None
-    except (OSError, ValueError, RecursionError):  # none were ever saved, or they are being saved right now
+        return json.loads(path.read_text("utf-8")) if path.stat().st_size <= MAX_SETTINGS_FILE_BYTES else None
+    except (OSError, ValueError, RecursionError):  # never saved, or ComfyUI is saving them now
         return None

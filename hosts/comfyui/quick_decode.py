@@ -1,4 +1,4 @@
-"""Finished latents become pictures without a VAE."""
+"""Decodes finished latents to images without a VAE."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from torch import Tensor
 from ...decoders.catalogue import AUTO, Candidate
 from ...decoders.latents.space import AUDIO, LatentSpace
 from ...errors import LatentsError, SafelightError, SpaceError
-from ...preview.images.encode import ENLARGING, Enlarge
+from ...preview.images.encode import RESAMPLING, Enlarge
 from .decoder_folders import catalogue
 from .latent_dict import FROM_MODEL, fitting_spaces, origin, picture_of
 
@@ -24,7 +24,7 @@ log = logging.getLogger("safelight.comfyui")
 
 @dataclass(frozen=True, kw_only=True)
 class QuickDecodeOptions:
-    """What the user chose on the node; see its tooltips."""
+    """The user's options on the node; its tooltips describe them."""
 
     decoder: str = AUTO
     space: str = FROM_MODEL
@@ -32,59 +32,61 @@ class QuickDecodeOptions:
 
 
 def space_names() -> list[str]:
-    """What one may choose as the space: those that Safelight knows, and those of the user's decoder files."""
+    """Valid values of `space`: the known spaces, and those that the user's decoder files add."""
     return [FROM_MODEL, *(space.name for space in catalogue().spaces())]
 
 
-def quick_decode(latent: Mapping[str, Any], model: Any | None, settings: QuickDecodeOptions) -> Tensor:
-    """Pictures `[B*T, H, W, 3]`, 0..1, of a LATENT, which holds what the VAE takes.
+def quick_decode(latent: Mapping[str, Any], model: Any | None, options: QuickDecodeOptions) -> Tensor:
+    """Decodes a LATENT to images `[B*T, H, W, 3]` in 0..1.
 
     Args:
-        latent: the host's.
-        model: the ModelPatcher whose latents they are; None if nobody said.
-        settings: the user's.
+        latent: ComfyUI's LATENT, in the VAE's units.
+        model: ModelPatcher that sampled the latents; None if none is connected.
+        options: the user's options.
 
     Raises:
-        SafelightError: no such space or decoder, or the latents are not of that space.
+        SafelightError: there is no such space or decoder, or the latents do not fit the space.
     """
     samples, spaces = picture_of(latent), catalogue().spaces()
     try:
-        source = origin(model, settings.space, spaces)
+        source = origin(model, options.space, spaces)
         plain = source.plain(samples)
     except (LatentsError, SpaceError) as error:
-        fitting = ", ".join(fitting_spaces(samples, spaces)) or "none that is known"
-        raise type(error)(f"{error} Spaces that latents {list(samples.shape)} could be of: {fitting}.") from None
+        fitting = ", ".join(fitting_spaces(samples, spaces)) or "no known space"
+        raise type(error)(f"{error} Spaces that latents {list(samples.shape)} fit: {fitting}.") from None
     candidates = catalogue().candidates(
-        source.space, settings.decoder, accelerated=source.accelerated, evidence=source.evidence
+        source.space, options.decoder, accelerated=source.accelerated, evidence=source.evidence
     )
-    if settings.decoder != AUTO:
+    if options.decoder != AUTO:
         candidates = candidates[:1]
-    return _decode(candidates, plain, source.space, source.device, settings.enlarge)
+    return _decode(candidates, plain, source.space, source.device, options.enlarge)
 
 
 def _decode(
     candidates: Sequence[Candidate], plain: Tensor, space: LatentSpace, device: torch.device, enlarge: Enlarge
 ) -> Tensor:
-    """The pictures that the first of `candidates` makes that can."""
+    """Decodes with the first of `candidates` that works."""
     *others, last = candidates
     for candidate in others:
         try:
             return _pictures(candidate, plain, space, device, enlarge)
         except (SafelightError, RuntimeError) as error:
-            log.warning("%s cannot decode these latents, another one will: %s", candidate.name, error)
+            log.warning("%s cannot decode these latents, the next decoder is tried: %s", candidate.name, error)
     return _pictures(last, plain, space, device, enlarge)
 
 
 def _pictures(
     candidate: Candidate, plain: Tensor, space: LatentSpace, device: torch.device, enlarge: Enlarge
 ) -> Tensor:
-    """What is on `device` is bounded, however long a video is."""
+    """Decodes frame by frame, so that the memory on `device` does not grow with the length of a video."""
     items, _, frames, height, width = plain.shape
     size = (width * space.downscale, height * space.downscale)
-    progress = comfy.utils.ProgressBar(items * frames)  # a decoder that knows time makes more: it stays at the end
+    progress = comfy.utils.ProgressBar(items * frames)  # a decoder of videos outputs more frames: it stays full
     pictures: list[Tensor] = []
     for item in plain:
-        decoder = candidate.open().to(device)  # anew for each: one without weights remembers what it saw
+        decoder = candidate.open().to(
+            device
+        )  # opened for each item: decoders without weights adapt to their first input
         for rgb in decoder.frames(item[None].to(device)):
             throw_exception_if_processing_interrupted()
             picture = rgb[0].cpu()
@@ -97,8 +99,8 @@ def _pictures(
 
 
 def enlarged(rgb: Tensor, size: tuple[int, int], method: Enlarge) -> Tensor:
-    """`rgb` `[3, H, W]` at `size`, width and height, as the files of a preview are enlarged, but never rounded."""
+    """Resizes `rgb` `[3, H, W]` to `size`, width and height, as preview files are, but without rounding to bytes."""
     if (rgb.shape[2], rgb.shape[1]) == size:
         return rgb
-    planes = (Image.fromarray(plane.numpy()).resize(size, ENLARGING[method]) for plane in rgb)
+    planes = (Image.fromarray(plane.numpy()).resize(size, RESAMPLING[method]) for plane in rgb)
     return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes])).clamp_(0, 1)

@@ -1,4 +1,4 @@
-"""A function of somebody else's module, replaced so that it can be put back."""
+"""Replaces a function of another module, and puts it back."""
 
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -9,15 +9,15 @@ Function = Callable[..., Any]
 
 @final
 class ReversiblePatch:
-    """Puts a function in the place of another one and takes it out again. Others may do the same, before and after.
+    """Replaces a function and puts it back. Other packs may replace the same function, before or after.
 
-    What was there before is the `__wrapped__` of ours. Whoever replaced ours in turn may go on calling it after
-    `remove`: it then does what was done before.
+    The replaced function is the `__wrapped__` of ours. If another pack replaced ours, it may still call ours after
+    `remove`; ours then only calls the replaced function.
 
     Args:
-        module: whose function it is.
-        name: of the function.
-        instead: called as `instead(before, *args, **kwargs)`, `before` being what was there.
+        module: module of the function.
+        name: name of the function.
+        instead: function that is called as `instead(before, *args, **kwargs)`; `before` is the replaced function.
     """
 
     def __init__(self, module: Any, name: str, instead: Function) -> None:
@@ -25,28 +25,28 @@ class ReversiblePatch:
         self._ours: Function | None = None
 
     def install(self) -> None:
-        """Sees to it that ours is called: it is not put in again where it is, be it beneath somebody else's."""
+        """Replaces the function, unless it is already replaced, even if another pack replaced ours since."""
         before = getattr(self._module, self._name)
         if self._ours is not None and any(function is self._ours for function in _layers(before)):
             return
 
         @wraps(before)
         def ours(*args: Any, **kwargs: Any) -> Any:
-            # One that somebody holds on to from an earlier time is not ours any more.
+            # Other code may still call a replacement from an earlier `install`: that one is inactive.
             return self._instead(before, *args, **kwargs) if self._ours is ours else before(*args, **kwargs)
 
         self._ours = ours
         setattr(self._module, self._name, ours)
 
     def remove(self) -> None:
-        """Puts back what was there before; where somebody has replaced ours since, it stays and does nothing."""
+        """Puts the replaced function back. If another pack replaced ours since, ours stays and only forwards calls."""
         ours, self._ours = self._ours, None
         if ours is not None and getattr(self._module, self._name) is ours:
             setattr(self._module, self._name, ours.__wrapped__)  # type: ignore[attr-defined]
 
 
 def _layers(function: Any) -> Iterator[Any]:
-    """A function and what it says it wraps, from the outside in."""
+    """A function and the functions that it wraps, from the outside in."""
     seen: set[int] = set()
     while function is not None and id(function) not in seen:
         seen.add(id(function))

@@ -1,4 +1,4 @@
-"""The steps of watched samplers, for the nodes that go on working with them."""
+"""The steps of watched samplers, for the nodes that use them after sampling."""
 
 import json
 import weakref
@@ -22,12 +22,17 @@ from .graph import upstream
 from .latent_dict import unpacked
 from .sampler_schedule import SamplerSchedule
 
-MAX_RECORDS = 64  # of one node: an upscaler samples every tile
-# What these hand to the callback is not what the next sampler would begin with.
+MAX_RECORDS = 64  # for one node: an upscaler samples each tile
+# Samplers that pass other latents to the callback than those that a step begins with.
 # Source: ComfyUI 0.33 `comfy/k_diffusion/sampling.py`, `comfy/extra_samplers/uni_pc.py`.
-OWN_STEPS = (
+CANNOT_CONTINUE = (
     *("uni_pc", "uni_pc_bh2", "dpm_fast", "dpm_adaptive", "ipndm", "ipndm_v", "deis"),
-    *("unipc", "unipc_bh2", "dpm_fast_function", "dpm_adaptive_function"),  # where a node has no name for them
+    *(
+        "unipc",
+        "unipc_bh2",
+        "dpm_fast_function",
+        "dpm_adaptive_function",
+    ),  # function names
 )
 
 
@@ -36,14 +41,14 @@ class RecordedRun:
     """One run of a watched sampler.
 
     Args:
-        run: it.
-        folders: with its pictures, the best first.
-        latents: the folder with its latents; None where none are kept.
-        schedule: where its steps stand; None where that is still to be found.
-        shapes: of the latents; several, where they are packed into one tensor.
-        model: that was sampled with, as long as somebody else keeps it.
-        sampling: the host's `model_sampling` of it.
-        latent_format: the host's.
+        run: the run.
+        folders: folders with its pictures, the best first.
+        latents: folder with its latents; None if none are saved.
+        schedule: position of its steps in the sampler's schedule; None if it must be searched for.
+        shapes: shapes of the latents; several if they are packed into one tensor.
+        model: weak reference to the ModelPatcher that sampled.
+        sampling: its `model_sampling`.
+        latent_format: its latent format.
     """
 
     run: Run
@@ -66,7 +71,7 @@ class RecordedRun:
         sigmas: Tensor,
         shapes: Sequence[Sequence[int]],
     ) -> "RecordedRun":
-        """A record of the run that begins; `model` is the ModelPatcher that is sampled with."""
+        """A record of the run that begins; `model` is the ModelPatcher that samples."""
         return cls(
             run=run,
             folders=folders,
@@ -79,18 +84,18 @@ class RecordedRun:
         )
 
     def facts(self) -> dict[str, str]:
-        """What a file with its latents should say of them."""
+        """Facts for the files with its latents."""
         return {"format_name": type(self.latent_format).__name__, "shapes": json.dumps(self.shapes)}
 
 
 @final
 class RunHandle:
-    """A handle to the runs that a watched model made: what the output `steps` of Preview Steps holds.
+    """The runs of a watched model: the value of the output `steps` of Preview Steps.
 
-    It lives as long as the host's cache keeps the watched model. Pictures and latents stay on disk.
+    It lives as long as the watched model in ComfyUI's cache. Pictures and latents stay on disk.
 
     Args:
-        model: the ModelPatcher that is watched.
+        model: ModelPatcher that is watched.
     """
 
     def __init__(self, model: Any) -> None:
@@ -98,21 +103,21 @@ class RunHandle:
         self._records: deque[RecordedRun] = deque(maxlen=MAX_RECORDS)
 
     def add(self, record: RecordedRun) -> None:
-        """Takes down a run that begins."""
+        """Adds a run that begins."""
         self._records.append(record)
 
     def after(self, prompt: Prompt) -> RecordedRun:
-        """The newest run of the sampler that the executing node's `after_sampling` comes from, directly or not.
+        """The newest run of the sampler that `after_sampling` of the executing node comes from, directly or not.
 
-        That sampler may be cached, its run of an earlier prompt. Where it is not to be told, the newest run of all. Its
-        end is waited for: samplers do not wait for what is only shown.
+        If the sampler is cached, its run belongs to an earlier prompt. If the sampler is unknown, the newest run of all
+        is returned. The call waits until the run has ended, because a sampler does not wait for its screen.
 
         Raises:
-            GoneError: no run is known.
+            GoneError: there is no run.
         """
         if not self._records:
             raise GoneError(
-                "no sampler has sampled yet with the model of this Preview Steps: put it on a sampler's model line "
+                "no sampler has used the model of this Preview Steps yet: put Preview Steps on a sampler's model line "
                 "and connect the sampler's LATENT to after_sampling; if the sampler's result came from the cache, "
                 "change its seed"
             )
@@ -128,59 +133,60 @@ class RunHandle:
         return self._records[-1]
 
     def pictures(self, record: RecordedRun, most: int) -> list[StepImage]:
-        """At most `most` pictures of a run, evenly spread.
+        """Returns at most `most` pictures of a run, of evenly spread steps.
 
         Raises:
-            GoneError: they are no longer there.
+            GoneError: the pictures do not exist, or not any more.
         """
         for folder in record.folders:
             saved = SavedRun(folder.path, folder.manifest())
             if folder.path.is_dir() and (pictures := saved.pictures(most)):
                 return pictures
         if any(folder.path.is_dir() for folder in record.folders):
-            raise GoneError("there is no picture of this run: its notes on the Preview Steps node say why")
+            raise GoneError("this run has no pictures: its notes on the Preview Steps node say why")
         raise GoneError(
-            "the pictures of this run are gone: they made room for newer runs, or their folder was deleted; "
+            "the pictures of this run are gone: newer runs needed the space, or their folder was deleted; "
             "sample again with another seed, or switch on write_intermediates"
         )
 
     def continuing(self, record: RecordedRun, step: int) -> "Continuation":
-        """What a sampler needs to go on where step `step` of a run began.
+        """Returns what a sampler needs to continue from the beginning of step `step` of a run.
 
         Raises:
-            GoneError: there is no such step, no latents of it, or they are no longer there.
-            LatentsError: another sampler cannot go on from what this one was working on.
+            GoneError: there is no such step, or its latents do not exist, or not any more.
+            LatentsError: no sampler can continue from this sampler's latents.
         """
         saved = self._latents(record, step)
-        sigmas, at = saved.sigmas, step - 1
+        sigmas, first = saved.sigmas, step - 1
         name = record.run.sampler.get("name")
-        if saved.noisy is None or sigmas is None or name in OWN_STEPS or at >= len(sigmas) - 1:
+        if saved.noisy is None or sigmas is None or name in CANNOT_CONTINUE or first >= len(sigmas) - 1:
             raise LatentsError(
-                f"the sampler {name or 'used'} does not tell what it works on at a step of the schedule, so no other "
-                "can go on from it; sample with euler, heun, dpmpp_2m or another that goes from sigma to sigma"
+                f"no sampler can continue from the sampler {name or 'of this run'}: it does not report the latents "
+                "that each step of the schedule begins with. Sample with euler, heun, dpmpp_2m or another sampler that "
+                "steps from sigma to sigma"
             )
         model = record.model() or self._model
         schedule = record.schedule or SamplerSchedule.found(model, record.run.sampler, sigmas)
-        noisy = _begun_with(record.sampling, saved.noisy, sigmas[at])
-        given = _process_out(model, record.latent_format, noisy)
-        expected = _process_in(model, record.latent_format, given)
+        noisy = _begun_with(record.sampling, saved.noisy, sigmas[first])
+        samples = _process_out(model, record.latent_format, noisy)
+        expected = _process_in(model, record.latent_format, samples)
         return Continuation(
-            noisy={"samples": unpacked(given, record.shapes)},
+            noisy={"samples": unpacked(samples, record.shapes)},
             denoised={"samples": unpacked(self._denoised(model, record, saved), record.shapes)},
-            sigmas=sigmas[at:].clone(),
-            start_at_step=schedule.start + at,
+            sigmas=sigmas[first:].clone(),
+            start_at_step=schedule.start + first,
             steps=schedule.steps,
-            model=continuing_model(model, saved.noisy, float(sigmas[at]), expected),
+            model=continuing_model(model, saved.noisy, float(sigmas[first]), expected),
         )
 
     def _latents(self, record: RecordedRun, step: int) -> SavedLatents:
         folder = record.latents
         if folder is None:
-            raise GoneError("no latents were kept of this run: switch on keep_latents in Preview Steps")
+            raise GoneError("no latents of this run were saved: switch on keep_latents in Preview Steps")
         if not folder.path.is_dir():
             raise GoneError(
-                f"the latents of this run are gone: its folder {folder.path.name} was deleted or made room for newer "
-                "runs; sample again with another seed, or switch on write_intermediates"
+                f"the latents of this run are gone: its folder {folder.path.name} was deleted, or newer runs needed "
+                "the space; sample again with another seed, or switch on write_intermediates"
             )
         saved = SavedRun(folder.path, folder.manifest())
         if not any(entry.latent for entry in saved.steps) and folder.run.notes:
@@ -190,21 +196,21 @@ class RunHandle:
     @staticmethod
     def _denoised(model: Any, record: RecordedRun, saved: SavedLatents) -> Tensor:
         if saved.denoised is None:
-            raise LatentsError(f"step {saved.index}: the sampler did not say what the model believed")
+            raise LatentsError(f"step {saved.index}: the sampler did not report the model's estimate")
         return _process_out(model, record.latent_format, saved.denoised.float())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Continuation:
-    """What a sampler needs to go on where a step began.
+    """What a sampler needs to continue from the beginning of a step.
 
     Args:
-        noisy: LATENT that the step began with; what a KSampler (Advanced) that ended here would have given.
-        denoised: LATENT, what the model believed then.
-        sigmas: that are left, from the step's own on.
-        start_at_step: of `steps`, for a KSampler (Advanced).
-        steps: of the whole schedule.
-        model: a MODEL that begins with the very bits the step began with, where it is given `noisy` and no noise.
+        noisy: LATENT that the step began with, as a KSampler (Advanced) that ends there would return it.
+        denoised: LATENT with the model's estimate at the step.
+        sigmas: remaining noise levels, from the step's own on.
+        start_at_step: number of the first step for a KSampler (Advanced), from 0.
+        steps: number of steps of the whole schedule.
+        model: MODEL that begins with exactly the latents of the step, if the sampler receives `noisy` without noise.
     """
 
     noisy: Mapping[str, Any]
@@ -216,9 +222,9 @@ class Continuation:
 
 
 def _begun_with(sampling: Any, noisy: Tensor, sigma: Tensor) -> Tensor:
-    """What a sampler leaves that ends at `sigma`; at the very first step of a flow model, the noise itself."""
-    left = sampling.inverse_noise_scaling(sigma, noisy.float())
-    return left if bool(left.isfinite().all()) else noisy.float()
+    """The latents that a sampler returns if it ends at `sigma`; the noise itself at the first step of a flow model."""
+    latents = sampling.inverse_noise_scaling(sigma, noisy.float())
+    return latents if bool(latents.isfinite().all()) else noisy.float()
 
 
 def _process_out(model: Any, latent_format: Any, latents: Tensor) -> Tensor:

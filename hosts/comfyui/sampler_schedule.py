@@ -1,4 +1,4 @@
-"""Where a run stands in the schedule of its sampler's node."""
+"""Finds the position of a run in the schedule of its sampler's node."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from torch import Tensor
 
 from .facts import Prompt
 
-FULL_DENOISE = 0.9999  # and the host begins at the first step; its own number
-MOST_BEFORE = 300  # steps before a run, that are looked for
+FULL_DENOISE = 0.9999  # from this value on, ComfyUI begins at the first step
+MAX_STEPS_BEFORE = 300  # steps before a run, in the search for its schedule
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerSchedule:
-    """Where the first step of a run stands in the schedule that a KSampler (Advanced) counts in.
+    """The position of a run's first step in the schedule of a KSampler (Advanced).
 
     Args:
-        start: steps before it.
-        steps: of the whole schedule.
+        start: number of steps before it.
+        steps: number of steps of the whole schedule.
     """
 
     start: int
@@ -28,7 +28,7 @@ class SamplerSchedule:
 
     @classmethod
     def of(cls, prompt: Prompt, steps: int) -> "SamplerSchedule | None":
-        """As the node says that samples `steps` steps; None where what it says comes from other nodes.
+        """The schedule from the inputs of the node that samples `steps` steps; None if they come from other nodes.
 
         Source: ComfyUI 0.33 `comfy/samplers.py`, `KSampler.set_steps` and `KSampler.sample`.
         """
@@ -38,19 +38,19 @@ class SamplerSchedule:
             case int(), int(), None:
                 return cls(start=start, steps=whole)
             case int(), None, float() | int() if 0 < denoise <= FULL_DENOISE:
-                longer = int(whole / denoise)
-                return cls(start=max(0, longer - steps), steps=longer)
+                total = int(whole / denoise)
+                return cls(start=max(0, total - steps), steps=total)
             case _, None, None | float() | int():
                 return cls(start=0, steps=steps)
         return None
 
     @classmethod
     def found(cls, model: Any, sampler: Mapping[str, Any], sigmas: Tensor) -> "SamplerSchedule":
-        """The shortest one that ends in `sigmas`; themselves if none does."""
+        """The shortest schedule that ends with `sigmas`; `sigmas` alone if there is none."""
         steps = len(sigmas) - 1
         name, scheduler = sampler.get("name"), sampler.get("scheduler")
-        for longer in range(steps, steps + MOST_BEFORE if scheduler else steps):
-            whole = KSampler(model, longer, "cpu", name, scheduler, None, model.model_options).sigmas
-            if len(whole) == longer + 1 and torch.equal(whole[-(steps + 1) :], sigmas):
-                return cls(start=longer - steps, steps=longer)
+        for total in range(steps, steps + MAX_STEPS_BEFORE if scheduler else steps):
+            whole = KSampler(model, total, "cpu", name, scheduler, None, model.model_options).sigmas
+            if len(whole) == total + 1 and torch.equal(whole[-(steps + 1) :], sigmas):
+                return cls(start=total - steps, steps=total)
         return cls(start=0, steps=steps)

@@ -1,8 +1,6 @@
-"""Where the pictures and latents of a run go in ComfyUI: to the node, and to its output folder."""
+"""Where the pictures and latents of a run go in ComfyUI: to the node, and into its output folder."""
 
-import errno
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -15,191 +13,135 @@ import torch
 from comfy.cli_args import args as cli
 from server import PromptServer
 
-from ...errors import SinkError, brief
-from ...preview.cadence import Cadence
-from ...preview.file_names import name_problem
 from ...preview.images.encode import ImageEncoding
-from ...preview.pipeline import SinkSchedule
+from ...preview.options import RunOptions
+from ...preview.output_folder import check_prefix_name, create_numbered_folder, disk_room
 from ...preview.run import Run
-from ...preview.sinks.animation import Animation, Pace
 from ...preview.sinks.base import EveryStep, Sink
-from ...preview.sinks.contact_sheet import ContactSheet
-from ...preview.sinks.latent_files import MB, LatentFiles, Need, Room
+from ...preview.sinks.latent_files import LatentFiles, Need, Room
 from ...preview.sinks.live_runs import EvictOldRuns, LiveRuns
 from ...preview.sinks.live_view import LiveView
-from ...preview.sinks.page import Page
 from ...preview.sinks.run_folder import RunFolder
-from ...preview.sinks.step_files import ENCODERS, StepFiles
+from ...preview.sinks.step_files import StepFiles
+from ...preview.start import Outputs
 from .facts import Prompt
 from .filename_tokens import expand
 from .graph import is_wired
-from .options import ANIMATIONS, NodeOptions
 from .preferences import ComfyPreferences
-from .selection import LIVE_ITEMS
+from .selection import MAX_LIVE_ITEMS
 
-LIVE = ImageEncoding(file_format="jpg")
-LIVE_PIXELS = 20_000_000  # of a step's frames together: half a second of one core, for 49 frames of 480x832
-STEPS_OUTPUT = 1  # of the node that attaches the preview
-DISK_RESERVE_BYTES = 500 * MB  # that latents leave free on the disk
-# What the system says of names where no folder can be; all else may be another in an hour.
-NEVER = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EILSEQ)
+LIVE_ENCODING = ImageEncoding(file_format="jpg")
+MAX_LIVE_PIXELS = 20_000_000  # all frames of a step: half a second of one core, for 49 frames of 480x832
+STEPS_OUTPUT = 1  # index of the output `steps` of Preview Steps
 
-# On the server and not in this module: of two copies of this pack one answers the viewer, for the runs of both.
+# An attribute of the server, not of this module: if the pack is installed twice, one copy serves the runs of both.
 RUNS: LiveRuns = vars(PromptServer.instance).setdefault("safelight_runs", LiveRuns())
 
 
-def places(
-    run: Run, settings: NodeOptions, prompt: Prompt, size: tuple[int, int], items: int
-) -> tuple[list[RunFolder], list[SinkSchedule]]:
-    """The folders of a run, the best pictures first, and where its pictures go.
+def run_outputs(
+    run: Run, options: RunOptions, prompt: Prompt, size: tuple[int, int], items: int
+) -> tuple[list[RunFolder], Outputs]:
+    """Creates the folders of a run, the one with the best pictures first, and the outputs without latents.
 
     Args:
-        run: that begins.
-        settings: the user's.
-        prompt: that runs.
+        run: run that begins.
+        options: the user's options.
+        prompt: prompt that runs.
         size: width and height of the final image.
-        items: of the batch.
+        items: number of batch items.
     """
-    sinks: list[Sink] = []
+    folder = _output_folder(run, options.filename_prefix, prompt, size) if options.write_intermediates else None
+    folders = [] if folder is None else [folder]
+    live, sinks = None, list[Sink]()
     has_readers = is_wired(prompt.graph, run.host["node"], STEPS_OUTPUT)
-    if prompt.client is not None or has_readers or settings.keep_latents:
-        live = RUNS.new(run, Path(folder_paths.get_temp_directory()) / "safelight")
-        tell = partial(_tell, prompt.client) if prompt.client is not None else _tell_nobody
-        files = StepFiles(
-            live,
-            replace(LIVE, max_side_px=settings.max_side_px),
-            facts=False,
-            batch="first" if settings.batch == "first" else "all files",
-            max_items=LIVE_ITEMS,
-            max_pixels=LIVE_PIXELS,
-        )
-        if items > LIVE_ITEMS and settings.batch != "first":
-            run.note(f"the first {LIVE_ITEMS} of the batch's {items} pictures are shown while it samples")
-        place = {"workflow": prompt.workflow_id, "node": run.host["node"]}
-        sinks += [LiveView(files, tell, place), EvictOldRuns(RUNS, lambda: ComfyPreferences.current().budget_bytes)]
-        sinks += [EveryStep()] if has_readers else []
-        folders = [live]
-    else:
-        folders = []
-    if settings.write_intermediates and (kept := _kept(run, settings, prompt, size)):
-        sinks += kept
-        folders = [*(sink for sink in kept if isinstance(sink, RunFolder)), *folders]
-    cadence = Cadence(settings.every_n_steps)  # one for all: the sampler asks it once
-    return folders, [SinkSchedule(sink, cadence) for sink in sinks]
+    if prompt.client is not None or has_readers or options.keep_latents:
+        live_folder = RUNS.new(run, Path(folder_paths.get_temp_directory()) / "safelight")
+        folders.append(live_folder)
+        live = _live_view(live_folder, options, prompt)
+        sinks.append(EvictOldRuns(RUNS, lambda: ComfyPreferences.current().budget_bytes))
+        if has_readers:
+            sinks.append(EveryStep())
+        if items > MAX_LIVE_ITEMS and options.batch != "first":
+            run.note(f"the node shows the first {MAX_LIVE_ITEMS} of the batch's {items} pictures")
+    metadata = not cli.disable_metadata
+    texts = partial(_texts, prompt) if metadata else dict
+    return folders, Outputs(folder=folder, texts=texts, facts=metadata, live=live, sinks=sinks)
 
 
 def latent_files(
-    settings: NodeOptions, folder: RunFolder, named: Mapping[str, Any], facts: Mapping[str, str]
+    options: RunOptions, folder: RunFolder, noise: torch.Tensor, sigmas: torch.Tensor, facts: Mapping[str, str]
 ) -> LatentFiles:
-    """What keeps the latents in a run's folder: two tensors a step, for as many steps as the user wants."""
-    noise, sigmas, total = named["noise"], named["sigmas"], len(named["sigmas"]) - 1
-    steps = sum(i % settings.every_n_steps == 0 or i == total - 1 for i in range(total))
-    need = Need(steps, 2 * noise.numel() * max(noise.element_size(), torch.float32.itemsize))
+    """The files for a run's latents: two tensors for each step.
+
+    Args:
+        options: the user's options.
+        folder: folder of the run.
+        noise: noise that the sampler begins with.
+        sigmas: `[steps + 1]` noise levels.
+        facts: further facts for each file.
+    """
+    files = options.cadence().most_steps(len(sigmas) - 1)
+    need = Need(files, 2 * noise.numel() * max(noise.element_size(), torch.float32.itemsize))
     return LatentFiles(folder, need, partial(_room, folder.path), sigmas=sigmas, facts=facts)
 
 
-def _room(folder: Path) -> Room:
-    """What is left for latents in a run's folder: one of the user's, or one that the viewer shows."""
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    writes = not folder.is_relative_to(folder_paths.get_temp_directory())
-    disk = Room(shutil.disk_usage(place).free - DISK_RESERVE_BYTES, "the disk")
-    budget = Room(ComfyPreferences.current().budget_bytes, "the budget for live runs in Safelight's settings")
-    return disk if writes or disk.free_bytes < budget.free_bytes else budget
-
-
-def _kept(run: Run, settings: NodeOptions, prompt: Prompt, size: tuple[int, int]) -> list[Sink]:
-    try:
-        kept = RunFolder(_numbered(_expanded(settings.filename_prefix, prompt), size), run)
-    except OSError as error:  # a full or read-only disk: the screen can still be served
-        run.note(f"no step is written to disk: {error}")
-        return []
-    encoding = ImageEncoding(
-        file_format=settings.file_format, enlarge=settings.enlarge, max_side_px=settings.max_side_px
-    )
-    metadata = not cli.disable_metadata
-    texts = partial(_texts, prompt) if metadata else dict
-    files = StepFiles(
-        kept,
-        encoding,
-        texts=texts,
-        facts=metadata,
-        encoders=ENCODERS,
-        batch=settings.batch,
-        frames_apart=settings.frames == "all files",
-    )
-    return [kept, Page(kept), files, *_products(settings, kept)]
-
-
-def _products(settings: NodeOptions, folder: RunFolder) -> list[Sink]:
-    """What is made of the whole run."""
-    products: list[Sink] = [ContactSheet(folder)] if settings.sheet else []
-    if settings.animates:
-        animation = Animation(
-            folder,
-            Pace(settings.animation_fps, settings.animation_hold_s),
-            file_format=settings.animation,
-            encodes=ANIMATIONS,
-            from_step=settings.animation_from_step,
-            to_step=settings.animation_to_step,
-        )
-        products.append(animation)
-    return products
-
-
 def check_prefix(prefix: str, prompt: Prompt) -> None:
-    """Raises what is wrong with the place that `prefix` leads to, before anything is sampled.
-
-    A disk that is full or read-only is not wrong with the place: it costs the files, not the run.
+    """Checks before sampling that a folder can exist at the path of a filename prefix.
 
     Raises:
-        SinkError: no folder can ever be made there.
-        Exception: the host's own, where it is not in the output folder.
+        SinkError: no folder can ever exist there.
+        Exception: ComfyUI's own, if the path is outside the output folder.
     """
-    place = _expanded(prefix, prompt)
-    if why := name_problem(place):
-        raise SinkError(f"filename_prefix {brief(prefix)}: {why}; choose another place in the output folder")
+    output = folder_paths.get_output_directory()
+    check_prefix_name(prefix, _expanded(prefix, prompt), lambda path: folder_paths.get_save_image_path(path, output))
+
+
+def _live_view(folder: RunFolder, options: RunOptions, prompt: Prompt) -> LiveView:
+    files = StepFiles(
+        folder,
+        replace(LIVE_ENCODING, max_side_px=options.max_side_px),
+        facts=False,
+        batch="first" if options.batch == "first" else "all files",
+        max_items=MAX_LIVE_ITEMS,
+        max_pixels=MAX_LIVE_PIXELS,
+    )
+    send = partial(_send, prompt.client) if prompt.client is not None else _send_nothing
+    return LiveView(files, send, {"workflow": prompt.workflow_id, "node": folder.run.host["node"]})
+
+
+def _output_folder(run: Run, prefix: str, prompt: Prompt, size: tuple[int, int]) -> RunFolder | None:
+    """Creates the next free `<prefix>_<5-digit number>` in ComfyUI's output folder."""
+    output = folder_paths.get_output_directory()
     try:
-        folder_paths.get_save_image_path(place, folder_paths.get_output_directory())
-    except OSError as error:
-        if error.errno not in NEVER:
-            return
-        raise SinkError(
-            f"filename_prefix {prefix!r}: no folder can be made there ({error.strerror}); "
-            "choose another place in the output folder"
-        ) from None
+        parent, name, number, *_ = folder_paths.get_save_image_path(_expanded(prefix, prompt), output, *size)
+    except OSError as error:  # a full or read-only disk: the node still shows the steps
+        run.note(f"no step is written to disk: {error}")
+        return None
+    return RunFolder(create_numbered_folder(Path(parent), name, number), run)
 
 
 def _expanded(prefix: str, prompt: Prompt) -> str:
     return expand(prefix, prompt.graph, prompt.workflow, datetime.now().astimezone())
 
 
-def _numbered(prefix: str, size: tuple[int, int]) -> Path:
-    """The next free `<prefix>_<5-digit counter>` in the host's output folder, made at once: another run may ask now."""
-    output = folder_paths.get_output_directory()
-    parent, name, counter, *_ = folder_paths.get_save_image_path(prefix, output, *size)
-    while True:
-        place = Path(parent) / f"{name}_{counter:05d}"
-        try:
-            place.mkdir()
-        except FileExistsError:
-            counter += 1
-        except OSError:
-            return place  # whoever opens the folder tells the user why it cannot be made
-        else:
-            return place
+def _room(folder: Path) -> Room:
+    """The room for latents in a run's folder. In the temporary folder, the budget for live runs is a limit too."""
+    disk = disk_room(folder)
+    if not folder.is_relative_to(folder_paths.get_temp_directory()):
+        return disk
+    budget = Room(ComfyPreferences.current().budget_bytes, "the budget for live runs in Safelight's settings")
+    return min(disk, budget, key=lambda room: room.free_bytes)
 
 
 def _texts(prompt: Prompt) -> dict[str, str]:
-    """What the host stores in the pictures it saves, so that dropping one on the canvas restores the graph."""
+    """The metadata that ComfyUI stores in its own pictures: dropping one on the canvas opens its workflow."""
     texts = {"prompt": json.dumps(prompt.graph)} if prompt.graph else {}
     return texts | ({"workflow": json.dumps(prompt.workflow)} if prompt.workflow else {})
 
 
-def _tell_nobody(event: str, facts: Mapping[str, Any]) -> None:
-    pass
-
-
-def _tell(client: str, event: str, facts: Mapping[str, Any]) -> None:
+def _send(client: str, event: str, facts: Mapping[str, Any]) -> None:
     PromptServer.instance.send_sync(event, dict(facts), client)
+
+
+def _send_nothing(event: str, facts: Mapping[str, Any]) -> None:
+    """For prompts without a client: ComfyUI would send the event to all clients."""

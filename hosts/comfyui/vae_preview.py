@@ -1,6 +1,5 @@
-"""Pictures by ComfyUI's own VAE, made on the sampler's thread where that moves no model about."""
+"""Pictures that ComfyUI's own VAE decodes, on the sampler's thread, where that moves no model."""
 
-import traceback
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, final
@@ -10,55 +9,49 @@ import torch
 from comfy.model_management import InterruptProcessingException
 from torch import Tensor
 
-from ...decoders.latents.space import AUDIO, LatentSpace
-from ...errors import SafelightError, UnknownDecoderError, describe
-from ...preview.snapshot import Selection
-from ...preview.step import Show, Step
-from ...preview.vae_picture import DecodedPicture, PendingPicture, ready_picture
+from ...decoders.latents.space import LatentSpace
+from ...errors import UnknownDecoderError
+from ...preview.decode.memory_budget import MB
+from ...preview.picture import PictureOf
+from ...preview.snapshot import VIDEO_NDIM, Selection
+from ...preview.step import Step
+from ...preview.vae_picture import PendingPicture, VaeNotUsableError, VaeSchedule, ready_picture, vae_picture
 
-MB = 1_000_000
-SPARE = 1.1  # of the weights, as the host reckons when it loads them
-VIDEO_NDIM = 5
-
-
-class VaeNotUsableError(SafelightError):
-    """This step is not for the VAE; the words say why."""
+WEIGHTS_MARGIN = 1.1  # ComfyUI's own estimate of the memory for weights that it loads
 
 
-def check(vae: Any, show: Show) -> None:
-    """Refuses in words what could never be done.
+def expect_vae(vae: Any) -> None:
+    """Checks before sampling that decoder full has a VAE.
 
     Raises:
-        UnknownDecoderError: there is no VAE, or it would be given noise.
+        UnknownDecoderError: there is none.
     """
     if vae is None:
         raise UnknownDecoderError("decoder full decodes with a VAE: connect one to the input vae, or choose auto")
-    if show != "denoised":
-        raise UnknownDecoderError(
-            "decoder full decodes what the model believes, a VAE makes nothing of noise: set show to denoised"
-        )
 
 
 @final
 class ComfyVaePreview:
-    """A run's pictures by the VAE: the last step's when the sampler is done, others while it waits.
+    """A run's pictures from the VAE: the last step's after sampling, others while the sampler waits.
 
-    Nothing of this is done on another thread: the host's layers look for the user's Cancel, and whoever finds it takes
-    it away. So nothing here catches it either.
+    All of it happens on the sampler's thread. ComfyUI's layers look for the user's Cancel, and the thread that finds it
+    removes it; so it is raised to the sampler.
 
-    After the sampler the VAE decodes as the host's VAE Decode does, if it fits beside what is loaded. Before, the host
-    must not be asked to load anything, it might unload the sampler's model: then the VAE's own net is run, if it
-    happens to be where it computes.
+    After sampling, the VAE decodes as VAE Decode does, if it fits next to the loaded models. Before, ComfyUI must load
+    nothing, because it might unload the sampler's model: the VAE's own net is run, if it is on its device.
 
     Args:
-        vae: the host's.
-        model: the ModelPatcher that samples.
-        space: of its latents.
-        every: of how many pictures the VAE makes one; 0 for the last step alone.
-        select: what is looked at of latents
-        shapes: of these shapes; several, where they are packed.
-        note: is told what was refused.
-        fps: frames a second of the run's video, where it is known.
+        vae: ComfyUI's VAE.
+        model: ModelPatcher that samples.
+        space: latent space of the latents.
+        every_n_steps: distance between pictures that the VAE decodes; 0 for the last step only.
+        selection: part of the latents that is shown.
+        shapes: shapes of the latents; several if they are packed into one tensor.
+        note: function that receives a note if a picture cannot come from the VAE.
+        fps: frames per second of the run's video; None if unknown.
+
+    Attributes:
+        finished: whether the last step has got its picture, or a note about it.
     """
 
     def __init__(
@@ -66,166 +59,150 @@ class ComfyVaePreview:
         vae: Any,
         model: Any,
         space: LatentSpace,
-        every: int,
-        select: Selection,
+        every_n_steps: int,
+        selection: Selection,
         shapes: Sequence[Sequence[int]],
         note: Callable[[str], None],
         fps: float | None,
     ) -> None:
-        self._vae, self._model, self._space, self._every, self._select = vae, model, space, every, select
-        self._shapes, self._note, self._fps = shapes, note, fps
-        self._pictures = 0
+        self._vae, self._model, self._space, self._shapes, self._fps = vae, model, space, shapes, fps
+        self._schedule = VaeSchedule(every_n_steps, space, selection, note)
         self._last: PendingPicture | None = None
-        self._given_up = False
-        self.answered = False  # whether there was a last step for it
+        self.finished = False
 
-    def promise(self, step: Step) -> PendingPicture | None:
-        """A picture of a step that will have one, where the VAE is to make it.
+    def picture(self, step: Step) -> PendingPicture | None:
+        """The picture of a step if the VAE decodes it; None if the worker does. Call it once for each picture.
 
         Raises:
             InterruptProcessingException: the user cancels.
         """
-        self.close()  # some samplers go on after the step they call the last
-        self._pictures += 1
+        self.close()  # some samplers continue after the step that they report as the last
+        if not self._schedule.is_due(step):
+            return None
         if step.index == step.total:
             self._last = PendingPicture()
             return self._last
-        if not self._every or self._pictures % self._every or step.denoised is None:
-            return None
-        made = self._attempt(step.index, lambda: self._beside(step.denoised))
-        return made and ready_picture(made)
+        denoised = step.denoised
+        picture = None if denoised is None else self._attempt(step.index, lambda: self._decode_now(denoised))
+        return picture and ready_picture(picture)
 
-    def finish(self, samples: Tensor, index: int) -> DecodedPicture | None:
-        """The picture of what the sampler returns, as the one of the last step that was promised, or for whoever asks.
+    def finish(self, samples: Tensor, index: int) -> PictureOf | None:
+        """Decodes what the sampler returns, as the picture of the last step.
 
         Raises:
             InterruptProcessingException: the user cancels.
         """
-        self.answered = True
-        self._given_up = False  # it may have been refused for want of memory that is free by now
-        made = self._attempt(index, lambda: self._after(samples))
+        self.finished = True
+        self._schedule.try_again()
+        picture = self._attempt(index, lambda: self._decode_after_sampling(samples))
         if self._last is not None:
-            self._last.set_result(made)
+            self._last.set_result(picture)
             self._last = None
-        return made
+        return picture
 
     @property
-    def owes(self) -> bool:
+    def is_pending(self) -> bool:
         """Whether the last step waits for its picture."""
         return self._last is not None
 
     def close(self) -> None:
-        """Who still waits for a picture need not wait any longer."""
+        """Lets the worker decode the last step, if it waits for its picture."""
         if self._last is not None:
             self._last.set_result(None)
             self._last = None
 
-    def _attempt(self, index: int, decode: Callable[[], DecodedPicture]) -> DecodedPicture | None:
-        if self._given_up:
-            return None
-        devices = [self._vae.device] if getattr(getattr(self._vae, "device", None), "type", "cpu") == "cuda" else []
-        try:
-            # Some VAEs draw random numbers: those the sampler is about to draw must not change.
-            with torch.inference_mode(), torch.random.fork_rng(devices):
-                return decode()
-        except InterruptProcessingException:
-            raise
-        except VaeNotUsableError as error:
-            self._note(str(error))
-        except Exception as error:
-            self._given_up = True
-            self._note(f"step {index}: the VAE was given up: {describe(error)}{self._advice()}")
-            # The host's frames refer to the error, and it to them and to the sampler's.
-            traceback.clear_frames(error.__traceback__)
-        return None
+    def picture_bytes(self) -> int:
+        """Size of a picture that the VAE decodes."""
+        return self._schedule.picture_bytes(self._shapes[0])
+
+    def _attempt(self, index: int, decode: Callable[[], PictureOf]) -> PictureOf | None:
+        with torch.inference_mode():
+            return self._schedule.attempt(
+                index,
+                decode,
+                device=getattr(self._vae, "device", None),
+                interruption=InterruptProcessingException,
+                advice=self._advice,
+            )
 
     def _advice(self) -> str:
-        """Why it may have failed. Not asked before: what the host's VAEs say of themselves is not always so."""
-        theirs, ours = getattr(self._vae, "latent_channels", None), self._shapes[0][1]
-        if theirs in (None, ours, self._space.channels):
+        """A possible reason for a failure. Not checked before: what ComfyUI's VAEs report is not always right."""
+        expected, channels = getattr(self._vae, "latent_channels", None), self._shapes[0][1]
+        if expected in (None, channels, self._space.channels):
             return ""
-        return f"; it decodes latents of {theirs} channels, this model's have {ours}: connect the model's own VAE"
+        return f"; it decodes latents of {expected} channels, this model's have {channels}: connect the model's own VAE"
 
-    def _after(self, samples: Tensor) -> DecodedPicture:
-        latents = self._checked(samples)
-        self._must_fit(latents, loads=True)
+    def _decode_after_sampling(self, samples: Tensor) -> PictureOf:
+        latents = self._selected(samples)
+        self._expect_room(latents, loads=True)
         began = perf_counter()
-        return self._made(self._vae.decode(latents), began)
+        return self._picture(self._vae.decode(latents), began)
 
-    def _beside(self, denoised: Tensor) -> DecodedPicture:
-        latents = _process_out(self._model, self._checked(denoised))
-        self._must_be_there()
-        self._must_fit(latents[:1], loads=False)
+    def _decode_now(self, denoised: Tensor) -> PictureOf:
+        """Source: ComfyUI 0.33 `comfy/sd.py`, `VAE.decode`, without what loads models."""
+        latents = _process_out(self._model, self._selected(denoised))
+        self._expect_loaded()
+        self._expect_room(latents[:1], loads=False)
         vae, began = self._vae, perf_counter()
-        pictures = []
-        for one in latents.split(1):
-            rgb = vae.first_stage_model.decode(one.to(device=vae.device, dtype=vae.vae_dtype))
-            pictures.append(vae.process_output(rgb.float().cpu()).movedim(1, -1))
-        return self._made(torch.cat(pictures), began)
+        images = []
+        for item in latents.split(1):
+            rgb = vae.first_stage_model.decode(item.to(device=vae.device, dtype=vae.vae_dtype))
+            images.append(vae.process_output(rgb.float().cpu()).movedim(1, -1))
+        return self._picture(torch.cat(images), began)
 
-    def _checked(self, latents: Tensor) -> Tensor:
-        """The part of the latents that is looked at, if the VAE can decode it."""
+    def _selected(self, latents: Tensor) -> Tensor:
         if len(self._shapes) > 1:
-            raise VaeNotUsableError("the VAE was left out: of a video with sound it is not told which part is whose")
-        if self._space.dims == AUDIO:
-            raise VaeNotUsableError("the VAE was left out: of sound it makes sound, no picture")
-        moves = latents.ndim == VIDEO_NDIM and latents.shape[2] > 1
-        if moves and self._select.frames == "middle":
-            raise VaeNotUsableError(
-                "the VAE was left out: it decodes no frame in the middle; set frames to first or animated"
-            )
-        return self._select(latents)
+            raise VaeNotUsableError("VAE preview skipped: these latents hold a video and audio in one tensor")
+        return self._schedule.select(latents)
 
-    def _must_be_there(self) -> None:
-        """Refuses a VAE whose net cannot be run as it stands."""
+    def _expect_loaded(self) -> None:
+        """Refuses a VAE whose net cannot run without loading."""
         vae = self._vae
         net, patcher = getattr(vae, "first_stage_model", None), getattr(vae, "patcher", None)
         if net is None or patcher is None:
-            raise VaeNotUsableError("the VAE decodes the last step only: it is not one of ComfyUI's own")
+            raise VaeNotUsableError("the VAE decodes the last step only: it is not one of ComfyUI's own VAEs")
         if _is_dynamic(patcher) or getattr(net, "comfy_has_chunked_io", False) or patcher.patches:
             raise VaeNotUsableError("the VAE decodes the last step only: ComfyUI loads its weights while it decodes")
         elsewhere = {weight.device for weight in net.parameters()} - {vae.device}
         if elsewhere:
             raise VaeNotUsableError(
-                f"the VAE decodes the last step only: it is on {elsewhere.pop()}, not on {vae.device}, and to load it "
-                "might unload the model; once something was decoded with it, and if both fit, it is there"
+                f"the VAE decodes the last step only: it is on {elsewhere.pop()}, not on {vae.device}, and loading it "
+                "might unload the model. It stays on its device after a decode with it, if both fit"
             )
 
-    def _must_fit(self, latents: Tensor, *, loads: bool) -> None:
-        """Refuses what the host would have to make room for.
+    def _expect_room(self, latents: Tensor, *, loads: bool) -> None:
+        """Refuses a decode for which ComfyUI would have to unload models.
 
         Source: ComfyUI 0.33 `comfy/model_management.py`, `load_models_gpu`.
         """
         vae = self._vae
         device, patcher = getattr(vae, "device", None), getattr(vae, "patcher", None)
         if device is None or patcher is None or not hasattr(vae, "memory_used_decode"):
-            return  # somebody else's, with ways of its own
+            return  # the VAE of another package, which manages its own memory
         if loads and device.type != "cpu" and management.DISABLE_SMART_MEMORY:
-            raise VaeNotUsableError(
-                "the VAE was left out: ComfyUI was told (--disable-smart-memory) to unload what it can"
-            )
+            raise VaeNotUsableError("VAE preview skipped: with --disable-smart-memory ComfyUI would unload the model")
         need = vae.memory_used_decode(latents.shape, vae.vae_dtype)
         if loads and device.type != "cpu":
             need = max(need + management.extra_reserved_memory(), management.minimum_inference_memory())
-            need += SPARE * max(0, patcher.model_size() - patcher.loaded_size())
+            need += WEIGHTS_MARGIN * max(0, patcher.model_size() - patcher.loaded_size())
         free = (patcher if _is_dynamic(patcher) else management).get_free_memory(device)
         if need > free:
-            # Without the free ones, which change from step to step: the same words are told once.
+            # Without the number of free MB, which differs at each step: a note with the same text is reported once.
             raise VaeNotUsableError(
-                f"the VAE was left out: it needs {need / MB:,.0f} MB on {device}, more than are free with the model "
-                "where it is"
+                f"VAE preview skipped: the VAE needs {need / MB:,.0f} MB on {device}, more than is free next to the "
+                "model"
             )
 
-    def _made(self, images: Tensor, began: float) -> DecodedPicture:
-        """`images` `[B, H, W, 3]`, or of a video `[B, T, H, W, 3]`, in 0..1."""
+    def _picture(self, images: Tensor, began: float) -> PictureOf:
+        """The picture of `images` `[B, H, W, 3]` or `[B, T, H, W, 3]` in 0..1."""
         if images.ndim == VIDEO_NDIM - 1:
             images = images[:, None]
         rgb = images[..., :3].movedim(-1, 1)
-        return DecodedPicture.by_vae(rgb, self._space, "the VAE connected to Preview Steps", self._fps, began)
+        return vae_picture(rgb, self._space, "the VAE connected to Preview Steps", self._fps, began)
 
 
 def _is_dynamic(patcher: Any) -> bool:
-    """Whether the host loads its weights layer by layer, as newer ones may."""
+    """Whether ComfyUI loads the weights layer by layer, as newer versions may."""
     return bool(getattr(patcher, "is_dynamic", bool)())
 
 

@@ -1,7 +1,8 @@
-"""Watching a sampler of ComfyUI: a wrapper on a cloned MODEL, nothing patched."""
+"""Watches a sampler of ComfyUI through a wrapper on a cloned MODEL. Nothing is patched."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, final
 
@@ -12,27 +13,22 @@ from torch import Tensor
 from ...decoders.latents.identify import Evidence, identify, unknown
 from ...decoders.latents.space import LatentSpace
 from ...errors import SafelightError, describe
-from ...preview.cadence import Cadence
-from ...preview.decode.memory_budget import selected_bytes, waiting_steps
-from ...preview.decode.run_decoder import DecodeWorker
-from ...preview.mailbox import Mailbox
-from ...preview.pipeline import Pipeline, SinkSchedule
+from ...preview.options import RunOptions
 from ...preview.run import FULL, Run, State
-from ...preview.sinks.animation import check
+from ...preview.start import start
 from ...preview.step import Step
 from ...preview.vae_picture import ready_picture
-from . import vae_preview
 from .decoder_folders import candidates, catalogue
 from .facts import Prompt, frame_rate, latent_evidence, noisy_gains, sampler_facts
-from .options import ANIMATIONS, NodeOptions
 from .preferences import device_bytes
-from .prompt_text import guiding_words
+from .prompt_text import prompt_text
 from .run_handle import RecordedRun, RunHandle
-from .selection import final_size, picture_bytes, select_of_pack, selection
-from .sinks import check_prefix, latent_files, places
+from .selection import final_size, select_of_pack, shown_part
+from .sinks import check_prefix, latent_files, run_outputs
+from .vae_preview import ComfyVaePreview, expect_vae
 
-KEY = "safelight"
-PARAMETERS = (  # of the host's `CFGGuider.outer_sample`; newer hosts pass `latent_shapes` by name
+WRAPPER_KEY = "safelight"
+PARAMETERS = (  # of ComfyUI's `CFGGuider.outer_sample`; newer versions pass `latent_shapes` by name
     "noise",
     "latent_image",
     "sampler",
@@ -47,168 +43,154 @@ PARAMETERS = (  # of the host's `CFGGuider.outer_sample`; newer hosts pass `late
 log = logging.getLogger("safelight.comfyui")
 
 
-def attach(model: Any, settings: NodeOptions, node: str | None, steps: RunHandle | None = None) -> Any:
-    """A clone of the ModelPatcher `model` whose sampling is watched for the node with id `node`.
+def attach(model: Any, options: RunOptions, vae: Any, node: str | None, handle: RunHandle) -> Any:
+    """Returns a clone of the ModelPatcher `model` whose runs are watched.
 
-    `steps` is told of every run.
+    Args:
+        model: ModelPatcher to clone; it stays as it is.
+        options: the user's options.
+        vae: ComfyUI's VAE for decoder full; None if none is connected.
+        node: id of the node that shows the runs.
+        handle: receives a record of each run.
 
     Raises:
-        SinkError: the prefix leads to where no folder can be, or the animation would have no frames.
-        UnknownDecoderError: decoder full has no VAE, or is to show noise.
-        Exception: the host's own, for one that leads out of its output folder.
+        SinkError: no folder can exist at the path of the filename prefix.
+        UnknownDecoderError: decoder full has no VAE.
+        Exception: ComfyUI's own, if the filename prefix leads out of its output folder.
     """
-    if settings.decoder == FULL:
-        vae_preview.check(settings.vae, settings.show)
-    if settings.write_intermediates:
-        check_prefix(settings.filename_prefix, Prompt.current())
-    if settings.animates:
-        check(settings.animation, settings.animation_from_step, settings.animation_to_step, ANIMATIONS)
+    if options.decoder == FULL:
+        expect_vae(vae)
+    if options.write_intermediates:
+        check_prefix(options.filename_prefix, Prompt.current())
     watched = model.clone()
-    watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, SamplerWrapper(settings, node, steps))
+    watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY, SamplerWrapper(options, vae, node, handle))
     return watched
 
 
 @final
 class SamplerWrapper:
-    """Wraps a sampler call: every call is a run.
+    """Wraps the calls of a sampler: each call is a run. Arguments as for `attach`."""
 
-    Args:
-        settings: the user's.
-        node: id of the node that shows the run.
-        steps: is told of every run.
-    """
-
-    def __init__(self, settings: NodeOptions, node: str | None, steps: RunHandle | None = None) -> None:
-        self._settings, self._node, self._steps = settings, node, steps
+    def __init__(self, options: RunOptions, vae: Any, node: str | None, handle: RunHandle) -> None:
+        self._options, self._vae, self._node, self._handle = options, vae, node, handle
 
     def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             named = dict(zip(PARAMETERS, args, strict=False)) | kwargs
-            watch = WatchedSampler(self._settings, self._node, executor.class_obj, named, self._steps)
-            watched_args, watched_kwargs = _with_callback(args, kwargs, watch.chain)
+            watched = WatchedSampler(self._options, self._vae, self._node, self._handle, executor.class_obj, named)
+            watched_args, watched_kwargs = _with_callback(args, kwargs, watched.chain)
         except Exception:
-            log.exception("this run goes on without previews")
+            log.exception("this run has no preview")
             return executor(*args, **kwargs)
         state: State = "failed"
         try:
             samples = executor(*watched_args, **watched_kwargs)
-            watch.finish(samples)
+            watched.finish(samples)
             state = "finished"
             return samples
         except InterruptProcessingException:
             state = "interrupted"
             raise
         except Exception as error:
-            watch.blame(error)
+            watched.note_failure(error)
             raise
         finally:
-            watch.close(state)
+            watched.close(state)
 
 
 @final
 class WatchedSampler:
-    """One run being watched.
+    """One watched run.
 
-    Nothing it owns refers back to it: it goes when the sampler returns, and the model with it. Older hosts take a model
-    that the garbage collector has to find for a leak, then and at every later load.
+    Nothing that it owns refers to it, so it is freed when the sampler returns, and the model with it. Older versions of
+    ComfyUI report a model that only the garbage collector frees as a leak, then and at every later load.
 
     Args:
-        settings: the user's.
-        node: id of the node that shows the run.
-        guider: the host's `CFGGuider`.
-        named: the arguments of its `outer_sample` by name.
-        steps: is told of the run.
+        options, vae, node, handle: as for `attach`.
+        guider: ComfyUI's `CFGGuider`.
+        named: arguments of its `outer_sample`, by name.
     """
 
     def __init__(
         self,
-        settings: NodeOptions,
+        options: RunOptions,
+        vae: Any,
         node: str | None,
+        handle: RunHandle,
         guider: Any,
         named: Mapping[str, Any],
-        steps: RunHandle | None = None,
     ) -> None:
         model = self._model = guider.model_patcher
-        sigmas: list[float] = named["sigmas"].detach().float().cpu().tolist()
-        self._sigmas, self._gains = sigmas, noisy_gains(model, named["sigmas"])
-        prompt = Prompt.current()
-        evidence = latent_evidence(model)
-        self._run = Run(
+        noise, sigmas = named["noise"], named["sigmas"]
+        self._sigmas: list[float] = sigmas.detach().float().cpu().tolist()
+        self._gains = noisy_gains(model, sigmas)
+        prompt, fps = Prompt.current(), frame_rate(guider)
+        run = self._run = Run(
             host=prompt.host(node),
-            sampler=sampler_facts(prompt, guider, named["sampler"], sigmas, named.get("seed")),
-            prompt=guiding_words(prompt.graph, prompt.node),
+            sampler=sampler_facts(prompt, guider, named["sampler"], self._sigmas, named.get("seed")),
+            prompt=prompt_text(prompt.graph, prompt.node),
         )
-        accelerated = model.load_device.type != "cpu"
+        evidence = latent_evidence(model)
         space = self._identify(evidence)
-        self._run.space = space.name
-        shapes = named.get("latent_shapes") or [named["noise"].shape]
-        select = selection(settings, space)
-        folders, outlets = places(self._run, settings, prompt, final_size(space, shapes[0]), shapes[0][0])
-        latents = folders[0] if settings.keep_latents and folders else None
-        record = RecordedRun.of(self._run, folders, latents, prompt, model, named["sigmas"], shapes)
-        step_bytes = selected_bytes(select, shapes[0])
-        if latents is not None:
-            files = latent_files(settings, latents, named, record.facts())
-            step_bytes += files.need.bytes_each
-            outlets.append(SinkSchedule(files, Cadence(settings.every_n_steps)))
-        self._cadence, self._full = Cadence(settings.every_n_steps), None
-        if settings.decoder == FULL and outlets:
-            self._full = vae_preview.ComfyVaePreview(
-                settings.vae,
-                model,
-                space,
-                settings.full_every_n_steps,
-                select,
-                shapes,
-                self._run.note,
-                frame_rate(guider),
-            )
-            step_bytes += picture_bytes(space, select, shapes[0])
-        if steps is not None:
-            steps.add(record)
-        self._pipeline = Pipeline(
-            self._run,
-            DecodeWorker(
-                space,
-                partial(candidates, space, evidence, accelerated, settings.cheap, self._run.note),
-                self._run.note,
-                fps=frame_rate(guider),
-                device_bytes=device_bytes,
-            ),
-            outlets,
-            show=settings.show,
-            select=select if len(shapes) == 1 else partial(select_of_pack, select, shapes[0]),
-            mailbox=Mailbox(capacity=waiting_steps(step_bytes, model.load_device, device_bytes)),
+        run.space = space.name
+        shapes = named.get("latent_shapes") or [noise.shape]
+        part = shown_part(options, space)
+        folders, outputs = run_outputs(run, options, prompt, final_size(space, shapes[0]), shapes[0][0])
+        latent_folder = folders[0] if options.keep_latents and folders else None
+        record = RecordedRun.of(run, folders, latent_folder, prompt, model, sigmas, shapes)
+        if latent_folder is not None:
+            files = latent_files(options, latent_folder, noise, sigmas, record.facts())
+            outputs = replace(outputs, latents=files)
+        self._vae_preview = None
+        if options.decoder == FULL and folders:
+            every = options.full_every_n_steps
+            self._vae_preview = ComfyVaePreview(vae, model, space, every, part, shapes, run.note, fps)
+        handle.add(record)
+        accelerated = model.load_device.type != "cpu"
+        self._pipeline = start(
+            run,
+            space,
+            options,
+            outputs,
+            candidates=partial(candidates, space, evidence, accelerated, options.step_decoder, run.note),
+            select=part if len(shapes) == 1 else partial(select_of_pack, part, shapes[0]),
+            shape=noise.shape,
+            vae_bytes=self._vae_preview.picture_bytes() if self._vae_preview else 0,
+            device=model.load_device,
+            fps=fps,
+            device_bytes=device_bytes,
         )
-        self._last: tuple[int, bool] = (0, True)
+        self._last: tuple[int, bool] = (0, True)  # index of the last step, and whether it is shown
 
     def finish(self, samples: Tensor) -> None:
-        """Sees to it that the last step is shown: some samplers end before or after the step they call the last."""
-        index, taken = self._last
-        made = self._full.finish(samples, index) if self._full and (self._full.owes or not taken) else None
-        if taken:
-            if self._full and not self._full.answered:
-                self._run.note("the VAE was left out: the sampler ended before the step that it calls its last")
+        """Shows the sampler's result as the last step, if no step was: some samplers report a wrong number of steps."""
+        index, shown = self._last
+        vae_preview, picture = self._vae_preview, None
+        if vae_preview and (vae_preview.is_pending or not shown):
+            picture = vae_preview.finish(samples, index)
+        if shown:
+            if vae_preview and not vae_preview.finished:
+                self._run.note("VAE preview skipped: the sampler ended before the step that it reports as the last")
             return
         try:
             latents = self._model.model.process_latent_in(samples)
             last = Step(index=index, total=index, sigma=self._sigmas[-1], denoised=latents)
-            self._pipeline.offer(last, made and ready_picture(made))
+            self._pipeline.offer(last, picture and ready_picture(picture))
         except Exception as error:
-            self._run.note(f"the last step was not taken: {error}")
+            self._run.note(f"the last step is not shown: {error}")
 
-    def blame(self, error: Exception) -> None:
-        """Says in the record of the run why the sampler failed."""
+    def note_failure(self, error: Exception) -> None:
+        """Records why the sampler failed."""
         self._run.note(f"the sampler failed: {describe(error)}")
 
     def close(self, state: State) -> None:
-        """Ends the run; waits, for a bounded time, until its files are there."""
-        if self._full:
-            self._full.close()
+        """Ends the run. Waits until its files are written, for a limited time."""
+        if self._vae_preview:
+            self._vae_preview.close()
         self._pipeline.close(state)
 
     def chain(self, callback: Callable[..., None] | None) -> Callable[..., None]:
-        """The host's own callback first, always; then ours, which never raises but for the host: for its Cancel."""
+        """Returns a callback that calls ComfyUI's own first, always, then ours, which raises only the user's Cancel."""
 
         def watched(step: int, denoised: Tensor, noisy: Tensor, total: int) -> None:
             if callback is not None:
@@ -219,25 +201,25 @@ class WatchedSampler:
 
     def _take(self, step: int, denoised: Tensor, noisy: Tensor, total: int) -> None:
         try:
-            if self._cadence.skips(step + 1, total):
-                self._last = step + 1, False
+            index = step + 1
+            wanted = self._pipeline.wants(index, total)
+            if not wanted:
+                self._last = index, False
                 return
             at = min(step, len(self._sigmas) - 1)
             offered = Step(
-                index=step + 1,
+                index=index,
                 total=total,
                 sigma=self._sigmas[at],
                 denoised=denoised,
                 noisy=noisy,
                 noisy_gain=self._gains[at],
             )
-        except Exception as error:  # a sampler from elsewhere may call anything a step
-            self._run.note(f"the sampler's step {step!r} was not taken: {error}")
+        except Exception as error:  # a sampler from another package may report anything as a step
+            self._run.note(f"the sampler's step {step!r} is not shown: {error}")
         else:
-            promise = None
-            if self._full and self._cadence.wants(offered.index, offered.total):
-                promise = self._full.promise(offered)
-            self._last = offered.index, self._pipeline.offer(offered, promise)
+            pending = self._vae_preview.picture(offered) if self._vae_preview else None
+            self._last = index, self._pipeline.offer(offered, pending, wanted)
 
     def _identify(self, evidence: Evidence) -> LatentSpace:
         try:
@@ -250,7 +232,7 @@ class WatchedSampler:
 def _with_callback(
     args: Sequence[Any], kwargs: Mapping[str, Any], chain: Callable[[Any], Any]
 ) -> tuple[Sequence[Any], Mapping[str, Any]]:
-    """The arguments of `outer_sample` with another callback, wherever it stands among them."""
+    """The arguments of `outer_sample` with another callback, positional or by name."""
     at = PARAMETERS.index("callback")
     if len(args) > at:
         return (*args[:at], chain(args[at]), *args[at + 1 :]), kwargs

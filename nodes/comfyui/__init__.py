@@ -21,10 +21,10 @@ NODES: list[type[io.ComfyNode]] = [
 
 
 class SafelightExtension(ComfyExtension):
-    """What the host loads."""
+    """The extension that ComfyUI loads."""
 
     def __init__(self) -> None:
-        # Not in `on_load`: 0.3.64 never calls it.
+        # Not in `on_load`: ComfyUI 0.3.64 never calls it.
         register(PromptServer.instance.routes, RUNS)
         everywhere.register(PromptServer.instance)
 

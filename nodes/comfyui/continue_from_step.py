@@ -1,4 +1,4 @@
-"""The node that lets another sampler go on from a step of a run."""
+"""The node Continue from Step: another sampler continues from a step of a run."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from .schema import STEPS, after_sampling, schema
 
 
 class SafelightPickStep(io.ComfyNode):
-    """One step of a run that has just been watched, as what a sampler takes."""
+    """One step of a watched run, as inputs of a sampler."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -19,38 +19,46 @@ class SafelightPickStep(io.ComfyNode):
             display_name="Continue from Step",
             category="Safelight",
             description=(
-                "What a sampler needs to go on from any step of a run: with the same settings to the same result, or "
-                "with others to another one. Preview Steps has to keep the latents."
+                "Outputs what a sampler needs to continue from any step of a run. With the same settings the result is "
+                "the same. Needs keep_latents in Preview Steps."
             ),
             search_aliases=["continue", "resume", "pick step", "branch", "split sampling", "steps", "safelight"],
             inputs=[
-                STEPS.Input("steps", tooltip="From Preview Steps on the sampler's model line, keep_latents on."),
+                STEPS.Input(
+                    "steps",
+                    tooltip="Output steps of the Preview Steps on the sampler's model line. Needs keep_latents there.",
+                ),
                 after_sampling(),
                 io.Int.Input(
                     "step",
                     default=1,
                     min=1,
                     max=10000,
-                    tooltip="The first step that is sampled anew, counted from 1 as its picture is.",
+                    tooltip="First step to sample again, from 1, as numbered in the preview.",
                 ),
             ],
             outputs=[
                 io.Latent.Output(
                     display_name="noisy",
-                    tooltip="What the step began with. For KSampler (Advanced), add_noise disabled, and SamplerCustom.",
+                    tooltip=(
+                        "Latents that the step began with, for KSampler (Advanced) or SamplerCustom. Disable add_noise "
+                        "there."
+                    ),
                 ),
-                io.Latent.Output(display_name="denoised", tooltip="What the model believed at this step."),
-                io.Sigmas.Output(display_name="sigmas", tooltip="Those that are left, for SamplerCustom."),
-                io.Int.Output(display_name="start_at_step", tooltip="For KSampler (Advanced)."),
+                io.Latent.Output(
+                    display_name="denoised", tooltip="The model's estimate of the finished latents at this step."
+                ),
+                io.Sigmas.Output(display_name="sigmas", tooltip="Remaining sigmas, for SamplerCustom."),
+                io.Int.Output(display_name="start_at_step", tooltip="start_at_step for KSampler (Advanced)."),
                 io.Int.Output(
                     display_name="total_steps",
-                    tooltip="Of the whole schedule: the steps of a KSampler (Advanced) that goes on from here.",
+                    tooltip="Number of steps of the whole schedule: steps for KSampler (Advanced).",
                 ),
                 io.Model.Output(
                     display_name="model",
                     tooltip=(
-                        "The model that sampled. It begins with exactly what the step began with: the same settings "
-                        "give the same result to the last bit; with any other model, a rounding away. Not watched."
+                        "The model that sampled, not watched. It begins with exactly the latents of the step, so the "
+                        "same settings give a bit-identical result. With any other model the latents are rounded."
                     ),
                 ),
             ],
@@ -58,5 +66,5 @@ class SafelightPickStep(io.ComfyNode):
 
     @classmethod
     def execute(cls, steps: RunHandle, step: int, **_: Any) -> io.NodeOutput:
-        at = steps.continuing(steps.after(Prompt.current()), step)
-        return io.NodeOutput(at.noisy, at.denoised, at.sigmas, at.start_at_step, at.steps, at.model)
+        start = steps.continuing(steps.after(Prompt.current()), step)
+        return io.NodeOutput(start.noisy, start.denoised, start.sigmas, start.start_at_step, start.steps, start.model)

@@ -1,4 +1,4 @@
-"""The node that decodes latents without a VAE."""
+"""The node Quick Decode: it decodes latents without a VAE."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from .schema import schema
 
 
 class SafelightDecode(io.ComfyNode):
-    """Latents to images with any decoder at hand."""
+    """Decodes latents to images with any available decoder."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -22,20 +22,20 @@ class SafelightDecode(io.ComfyNode):
             display_name="Quick Decode",
             category="Safelight",
             description=(
-                "Turns latents into images with a preview decoder: in milliseconds, without a VAE. For drafts; "
-                "a VAE's images are finer."
+                "Decodes latents to images with a preview decoder, in milliseconds and without a VAE. For drafts: a "
+                "VAE's images have more detail."
             ),
             search_aliases=["decode", "quick decode", "draft", "latent to image", "latent preview", "safelight"],
             inputs=[
-                io.Latent.Input("samples", tooltip="Finished latents, as VAE Decode takes them; also of a video."),
+                io.Latent.Input("samples", tooltip="Finished latents of images or a video, as for VAE Decode."),
                 io.Combo.Input(
                     "decoder",
                     options=catalogue().names(),
                     default=AUTO,
                     tooltip=(
-                        "What turns latents into pictures. auto takes the best at hand for the latent space; a kind, "
-                        "such as tiny, the best of its kind. Decoder files in models/vae_approx and models/safelight "
-                        "are found by their content."
+                        "Decoder that turns latents into images. auto: the best one for the latent space. A kind, such "
+                        "as tiny: the best of this kind. Decoder files in models/vae_approx and models/safelight are "
+                        "recognized by their content."
                     ),
                 ),
                 io.Combo.Input(
@@ -43,35 +43,40 @@ class SafelightDecode(io.ComfyNode):
                     options=space_names(),
                     default=FROM_MODEL,
                     tooltip=(
-                        "What the latents mean. from model: what the connected model samples in. Else by name; "
-                        "shapes do not tell, 16 channels are a dozen different spaces."
+                        "Latent space of the samples. from model: the space of the connected model. It cannot be read "
+                        "from the shape: a dozen spaces have 16 channels."
                     ),
                 ),
                 io.Combo.Input(
                     "enlarge",
                     options=["off", "nearest", "bicubic", "lanczos"],
                     default="off",
-                    tooltip="off: images are as large as the decoder makes them. Else: as large as the final image.",
+                    tooltip=(
+                        "Size of the images. off: as decoded. Otherwise the filter that enlarges them to the final "
+                        "image's size."
+                    ),
                 ),
                 io.Model.Input(
                     "model",
                     optional=True,
-                    tooltip="The model that made the latents: tells their space, and on which device to decode.",
+                    tooltip="Model that sampled the latents. It gives their space and the device to decode on.",
                 ),
             ],
-            outputs=[io.Image.Output(tooltip="An image for each item of the batch, and each frame of a video latent.")],
+            outputs=[
+                io.Image.Output(tooltip="One image for each batch item, and for each frame of a video's latents.")
+            ],
         )
 
     @classmethod
     def validate_inputs(cls, decoder: str, space: str) -> bool:
-        """Takes any: what is gone since the workflow was saved is told by name, with what there is."""
+        """Accepts any names: if one is gone, the error when the node runs names it and lists the others."""
         return isinstance(decoder, str) and isinstance(space, str)
 
     @classmethod
     def fingerprint_inputs(cls, decoder: str, **_: Any) -> str:
-        """A decoder file that came or changed since may give other images."""
+        """Changes when the user's decoder files change: the images may differ."""
         return catalogue().fingerprint(decoder)
 
     @classmethod
-    def execute(cls, samples: Mapping[str, Any], model: Any | None = None, **settings: Any) -> io.NodeOutput:
-        return io.NodeOutput(quick_decode(samples, model, QuickDecodeOptions(**settings)))
+    def execute(cls, samples: Mapping[str, Any], model: Any | None = None, **options: Any) -> io.NodeOutput:
+        return io.NodeOutput(quick_decode(samples, model, QuickDecodeOptions(**options)))

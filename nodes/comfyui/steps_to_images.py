@@ -1,4 +1,4 @@
-"""The node that gives the steps of a run as images."""
+"""The node Steps to Images: it outputs the pictures of a run."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from .schema import STEPS, after_sampling, schema
 
 
 class SafelightSteps(io.ComfyNode):
-    """The pictures of a run that has just been watched."""
+    """The pictures of a watched run."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -19,10 +19,10 @@ class SafelightSteps(io.ComfyNode):
             node_id="SafelightSteps",
             display_name="Steps to Images",
             category="Safelight",
-            description="The pictures of all steps of a run as images, and as one contact sheet.",
+            description="Outputs the pictures of all steps of a run as images, and as one contact sheet.",
             search_aliases=["steps", "intermediates", "contact sheet", "timelapse", "step images", "safelight"],
             inputs=[
-                STEPS.Input("steps", tooltip="From Preview Steps on the sampler's model line."),
+                STEPS.Input("steps", tooltip="Output steps of the Preview Steps on the sampler's model line."),
                 after_sampling(),
                 io.Int.Input(
                     "max_images",
@@ -30,15 +30,17 @@ class SafelightSteps(io.ComfyNode):
                     min=1,
                     max=10000,
                     optional=True,
-                    tooltip="Of a longer run steps are left out, evenly; never the last one.",
+                    tooltip="Maximum number of images. Of a longer run, evenly spread steps are used, with the last.",
                 ),
             ],
             outputs=[
                 io.Image.Output(
                     display_name="images",
-                    tooltip="An image for each step with a picture, of a batch or a video the first.",
+                    tooltip="One image for each step with a picture. Of a batch or video, the first.",
                 ),
-                io.Image.Output(display_name="sheet", tooltip="The steps side by side, each with its sigma below."),
+                io.Image.Output(
+                    display_name="sheet", tooltip="Contact sheet: the steps side by side, each with number and sigma."
+                ),
             ],
         )
 

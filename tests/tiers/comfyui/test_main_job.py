@@ -298,7 +298,7 @@ def test_the_nodes_inputs_are_those_promised_in_order(server):
         *("model", "decoder", "show", "every_n_steps", "max_side_px", "write_intermediates"),
         *("filename_prefix", "file_format", "enlarge", "batch", "frames", "keep_latents"),
         *("sheet", "animation", "animation_fps", "animation_hold_s", "animation_from_step", "animation_to_step"),
-        *("vae", "full_every_n_steps"),
+        *("vae", "full_every_n_steps", "min_interval_s", "write_csv"),
     ]
     info = server.get("/object_info/SafelightPreview").json()["SafelightPreview"]
     assert (info["display_name"], info["category"], info["output"]) == ("Preview Steps", "Safelight", OUTPUTS)

@@ -144,17 +144,17 @@ FAULTS: dict[str, Callable[[Turn], Any]] = {
     "decoder gives two colours": making(lambda rgb: rgb[:, :2]),
     "decoder gives another size": making(lambda rgb: rgb[:, :, ::2, ::2]),
     "decoder gives no pixels": making(lambda rgb: rgb[:, :, :0]),
-    "no memory to load": raising("preview.decode.decoder_cache", "Opened", "take", no_memory),
+    "no memory to load": raising("preview.decode.decoder_cache", "DecoderCache", "take", no_memory),
     "no memory to decode": raising("decoders.decoder", "Decoder", "frames", no_memory),
     "no memory to copy": raising("preview.snapshot", "Snapshots", "take", no_memory),
     "no memory for pixels": raising("preview.decode.run_decoder", None, "to_host", no_memory),
     "disk fails": raising(
         "preview.sinks.run_folder", "RunFolder", "write", lambda: OSError(errno.EIO, "Input/output error")
     ),
-    "encoder fails": raising("preview.images.encode", "Encoding", "save", failing),
-    "viewer cannot be told": raising("preview.sinks.live_view", "Screen", "show", failing),
+    "encoder fails": raising("preview.images.encode", "ImageEncoding", "save", failing),
+    "viewer cannot be told": raising("preview.sinks.live_view", "LiveView", "show", failing),
     "nothing can be looked up": raising("decoders.catalogue", "Catalogue", "candidates", failing),
-    "files hang": hanging("preview.sinks.step_files", "Files", "show"),
+    "files hang": hanging("preview.sinks.step_files", "StepFiles", "show"),
     "decoder hangs": hanging("decoders.decoder", "Decoder", "frames"),
     "half a file": half_written,
 }

@@ -23,7 +23,7 @@ from server import PromptServer
 
 from .faults import ours
 
-LASTING = ("RunFolder", "LiveRuns", "Run", "Steps", "Record", "Watcher", "Settings")  # for as long as they may be asked
+LASTING = ("RunFolder", "LiveRuns", "Run", "RunHandle", "RecordedRun", "SamplerWrapper", "RunOptions")  # for as long as they may be asked
 CHANGES: list[str] = []  # what somebody found changed since the last question
 RANDOM: dict[str, str] = {}  # the state of each generator when the latest sampler was done
 
