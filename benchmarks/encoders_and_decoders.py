@@ -21,9 +21,9 @@ from ..decoders.catalogue import Catalogue
 from ..decoders.decoder import Decoder, to_bytes
 from ..decoders.latents.space_table import SPACES
 from ..decoders.nets.base import Net
-from ..fitting.procedural_images import pictures
-from ..preview.images.encode import SAVING, Breathing, ImageEncoding
-from ..preview.picture import Picture
+from ..fitting.procedural_images import generate_images
+from ..preview.images.encode import SAVE_OPTIONS, ImageEncoding, LockReleasingFile
+from ..preview.picture import DecodedPicture
 from ..preview.run import Run
 from ..preview.sinks.run_folder import RunFolder
 from ..preview.sinks.step_files import ENCODERS, StepFiles
@@ -91,21 +91,26 @@ def _captured(net: Net, latents: Tensor) -> Callable[[], object]:
     return replay
 
 
+def _releases_lock(name: str, file: type) -> bool:
+    """Whether others can run while this is encoded: only JPEG needs its own kind of file for that."""
+    return file is LockReleasingFile or "jpg" not in name
+
+
 def encoding() -> list[dict[str, Any]]:
     """Milliseconds and bytes of a picture of 1024 px, each setting that was tried; the chosen ones are marked.
 
     And how long another thread that wants the interpreter waits meanwhile, the median.
     """
-    images = [Image.fromarray(one) for one in pictures(PICTURES, SIDE_PX, seed=3)]
+    images = [Image.fromarray(one) for one in generate_images(PICTURES, SIDE_PX, seed=3)]
     tried: dict[str, tuple[dict[str, Any], type[io.BytesIO]]] = {
         f"{name}, {', '.join(f'{key} {value}' for key, value in settings.items())}": (
-            {**SAVING[name], **settings},
-            Breathing if name == "jpg" else io.BytesIO,
+            {**SAVE_OPTIONS[name], **settings},
+            LockReleasingFile if name == "jpg" else io.BytesIO,
         )
         for name, some in TRIED.items()
         for settings in some
     }
-    tried["jpg as chosen, all at once"] = (SAVING["jpg"], io.BytesIO)
+    tried["jpg as chosen, all at once"] = (SAVE_OPTIONS["jpg"], io.BytesIO)
     acts = {name: partial(_sizes, images, *how) for name, how in tried.items()}
     ms = best_of_rounds(acts)
     return [
@@ -114,7 +119,7 @@ def encoding() -> list[dict[str, Any]]:
             "ms": ms[name] / PICTURES,
             "kB": sum(acts[name]()) / PICTURES / 1000,
             "others wait, ms": _others_wait_ms(acts[name]),
-            "chosen": "yes" if settings in SAVING.values() and (file is Breathing or "jpg" not in name) else "",
+            "chosen": "yes" if settings in SAVE_OPTIONS.values() and _releases_lock(name, file) else "",
         }
         for name, (settings, file) in tried.items()
     ]
@@ -149,7 +154,7 @@ def _others_wait_ms(act: Callable[[], object]) -> float:
 
 def writing() -> list[dict[str, Any]]:
     """PNGs of 1024 px that are written in a second, by so many threads that encode."""
-    some = [one[None, None] for one in pictures(PICTURES, SIDE_PX, seed=3)]
+    some = [one[None, None] for one in generate_images(PICTURES, SIDE_PX, seed=3)]
     counts = sorted({0, 1, 2, ENCODERS, os.cpu_count() or 1})
     return [
         {"encoders": count, "pictures a second": _rate(count, some), "chosen": "yes" if count == ENCODERS else ""}
@@ -173,8 +178,8 @@ def _rate(encoders: int, some: list[np.ndarray]) -> float:
     return TURNS / seconds
 
 
-def _picture(index: int, pixels: np.ndarray) -> Picture:
-    return Picture(
+def _picture(index: int, pixels: np.ndarray) -> DecodedPicture:
+    return DecodedPicture(
         index=index,
         total=TURNS,
         sigma=1.0,

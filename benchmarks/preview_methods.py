@@ -13,15 +13,13 @@ from torch import Tensor
 
 from ..decoders.catalogue import Catalogue
 from ..decoders.files.shipped import open_shipped
-from ..preview.cadence import Cadence
-from ..preview.decode.run_decoder import DecodeWorker
 from ..preview.images.encode import ImageEncoding
-from ..preview.pipeline import Pipeline, SinkSchedule
+from ..preview.options import RunOptions
 from ..preview.run import Run
-from ..preview.sinks.base import Sink
 from ..preview.sinks.live_view import LiveView
 from ..preview.sinks.run_folder import RunFolder
-from ..preview.sinks.step_files import ENCODERS, StepFiles
+from ..preview.sinks.step_files import StepFiles
+from ..preview.start import Outputs, start
 from ..preview.step import Step
 from .latent_cases import Case
 
@@ -67,15 +65,18 @@ def textbook(case: Case, _: Path) -> Iterator[Callback]:
 def ours(case: Case, place: Path, *, screen: bool, files: bool) -> Iterator[Callback]:
     """Safelight, with the sinks that ComfyUI's node has, in a folder of its own in `place`."""
     run = Run(space=case.space)
-    sinks: list[Sink] = []
+    live = None
     if screen:
-        live = RunFolder(place / run.id / "live", run)
-        sinks.append(LiveView(StepFiles(live, ImageEncoding(file_format="jpg", max_side_px=1024)), lambda *_: None, {}))
-    if files:
-        kept = RunFolder(place / run.id / "kept", run)
-        sinks += [kept, StepFiles(kept, ImageEncoding(), encoders=ENCODERS)]
-    cadence, developer = Cadence(), DecodeWorker(case.row, lambda: Catalogue().candidates(case.row))
-    pipeline = Pipeline(run, developer, [SinkSchedule(sink, cadence) for sink in sinks])
+        folder = RunFolder(place / run.id / "live", run)
+        encoding = ImageEncoding(file_format="jpg", max_side_px=1024)
+        live = LiveView(StepFiles(folder, encoding), lambda *_: None, {})
+    pipeline = start(
+        run,
+        case.row,
+        RunOptions(write_intermediates=files, batch="first", max_side_px=0),
+        Outputs(folder=RunFolder(place / run.id / "kept", run) if files else None, live=live),
+        candidates=lambda: Catalogue().candidates(case.row),
+    )
     try:
         yield lambda index, total, x0: pipeline.offer(Step(index=index, total=total, sigma=1.0, denoised=x0))
     finally:

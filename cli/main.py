@@ -18,17 +18,23 @@ from ..decoders.files.shipped import default_for
 from ..decoders.latents.space import HOSTS, LatentSpace
 from ..decoders.latents.space_table import SPACES
 from ..errors import LatentsError, SafelightError
-from ..hosts.gradio.app import add_command as add_gradio
 from ..hosts.script import recording
-from ..preview.images.encode import RESAMPLING, ImageEncoding
+from ..preview.images.encode import ImageEncoding
 from ..preview.output_folder import numbered_folder
 from ..preview.step import Step
 from ..screens.terminal import terminal
 from .demo_sampler import SAMPLERS, SPACE, sample, schedule
 from .fit import add_commands, positive
+from .gradio import add_command as add_gradio
 from .learned import add_commands as add_learned
+from .options import add_options, options_of
 from .view import add_command as add_view
 
+DEMO_OPTIONS = (
+    *("decoder", "show", "every_n_steps", "min_interval_s", "file_format", "enlarge", "sheet", "write_csv"),
+    *("animation", "animation_fps", "animation_hold_s", "animation_from_step", "animation_to_step"),
+)
+DEMO_DEFAULTS = {"enlarge": "lanczos", "sheet": True, "animation": "webp"}
 FAILED = 2  # the exit code of argparse, too
 
 
@@ -55,9 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("runs"), help="folder for the run's own folder (%(default)s)")
     demo.add_argument("--steps", type=positive, default=20, help="of the sampler (%(default)s)")
     demo.add_argument("--sampler", choices=SAMPLERS, default="euler", help="%(default)s, or of second order")
-    demo.add_argument("--decoder", default=AUTO, help="a name that `safelight decoders` lists, a kind, or a file")
-    demo.add_argument("--show", choices=("denoised", "noisy"), default="denoised", help="what to look at")
-    demo.add_argument("--enlarge", choices=("off", *RESAMPLING), default="lanczos", help="of step files (%(default)s)")
+    add_options(demo, DEMO_OPTIONS, DEMO_DEFAULTS)
     demo.add_argument("--seed", type=int, default=7, help="of the noise (%(default)s)")
     demo.add_argument("--live", action="store_true", help="draw the steps in this terminal while they are made")
     demo.set_defaults(run=_demo)
@@ -129,7 +133,8 @@ def _demo(arguments: argparse.Namespace) -> int:
         decoder=decoder,
         catalogue=catalogue,
         show=arguments.show,
-        encoding=ImageEncoding(enlarge=arguments.enlarge),
+        every_n_steps=arguments.every_n_steps,
+        options=options_of(arguments, write_intermediates=True, max_side_px=0, batch="first"),
         sampler=sampler,
         sinks=[terminal()] if arguments.live else [],
     ) as (pipeline, record):

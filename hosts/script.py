@@ -1,27 +1,24 @@
-"""Runs without any host: a sampler of your own, a folder with everything in it."""
+"""Records a run without any host, for a sampler of one's own."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..decoders.catalogue import AUTO, Catalogue
 from ..decoders.latents.space import LatentSpace
 from ..errors import SinkError
-from ..preview.cadence import Cadence
-from ..preview.decode.run_decoder import DecodeWorker
-from ..preview.images.encode import ImageEncoding
-from ..preview.pipeline import Pipeline, SinkSchedule
+from ..preview.options import RunOptions
+from ..preview.pipeline import Pipeline
 from ..preview.run import Run, State
-from ..preview.sinks.animation import Animation
 from ..preview.sinks.base import Sink
-from ..preview.sinks.contact_sheet import ContactSheet
-from ..preview.sinks.page import Page
 from ..preview.sinks.run_folder import RunFolder
-from ..preview.sinks.step_files import ENCODERS, StepFiles
+from ..preview.start import Outputs, start
 from ..preview.step import Show
 
 HOST = {"name": "headless"}
+DEFAULTS = RunOptions(write_intermediates=True, max_side_px=0, batch="first", sheet=True, animation="webp")
 
 
 @contextmanager
@@ -33,7 +30,7 @@ def recording(
     catalogue: Catalogue | None = None,
     show: Show = "denoised",
     every_n_steps: int = 1,
-    encoding: ImageEncoding | None = None,
+    options: RunOptions = DEFAULTS,
     sampler: Mapping[str, Any] | None = None,
     sinks: Sequence[Sink] = (),
 ) -> Iterator[tuple[Pipeline, RunFolder]]:
@@ -43,36 +40,35 @@ def recording(
             for index, sigma in ...:
                 pipeline.offer(Step(index=index, total=20, sigma=sigma, denoised=x0))
 
-    When the block ends, all files are there; `folder.manifest()` lists them.
+    After the block all files are written; `folder.manifest()` lists them.
 
     Args:
-        folder: is made; must not exist, or be empty.
-        space: of the latents that will be offered.
-        decoder: one of `catalogue.names()`.
-        catalogue: of decoders; those that ship if None.
-        show: what of a step is looked at.
-        every_n_steps: the last step is always recorded.
-        encoding: of the step files; PNG at the decoder's size if None.
-        sampler: facts for `run.json`.
-        sinks: besides.
+        folder: folder of the run; it is created, or must be empty.
+        space: latent space of the offered latents.
+        decoder: name of the decoder, one of `catalogue.names()`.
+        catalogue: available decoders; None for those that ship.
+        show: tensor of a step that is shown.
+        every_n_steps: distance between recorded steps; the last step is always recorded.
+        options: further options, such as the format of the files.
+        sampler: facts about the sampler for `run.json`.
+        sinks: further sinks.
 
     Raises:
-        SinkError: `folder` cannot be made, or has something in it.
+        SinkError: `folder` cannot be created, or is not empty.
         UnknownDecoderError: there is no such decoder for this space.
+        OptionError: an option has a value that is not allowed.
     """
-    # Asked for here, so that a wrong name is an error now and not a note in a finished run.
+    # Looked up before the run, so that a wrong name is an error and not a note in a finished run.
     candidates = (catalogue or Catalogue()).candidates(space, decoder)
-    _make_empty(folder)
+    options = replace(options, decoder=decoder, show=show, every_n_steps=every_n_steps)
+    _expect_empty(folder)
     run = Run(host=HOST, space=space.name, sampler=sampler or {})
-    kept = RunFolder(folder, run)
-    files = StepFiles(kept, encoding or ImageEncoding(), encoders=ENCODERS)
-    recorders = [kept, Page(kept), files, ContactSheet(kept), Animation(kept), *sinks]
-    cadence = Cadence(every_n_steps)
-    outlets = [SinkSchedule(sink, cadence) for sink in recorders]
-    pipeline = Pipeline(run, DecodeWorker(space, lambda: candidates, run.note), outlets, show=show)
+    run_folder = RunFolder(folder, run)
+    outputs = Outputs(folder=run_folder, sinks=sinks)
+    pipeline = start(run, space, options, outputs, candidates=lambda: candidates)
     state: State = "failed"
     try:
-        yield pipeline, kept
+        yield pipeline, run_folder
         state = "finished"
     except KeyboardInterrupt:
         state = "interrupted"
@@ -81,11 +77,11 @@ def recording(
         pipeline.close(state)
 
 
-def _make_empty(folder: Path) -> None:
+def _expect_empty(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        crowded = any(folder.iterdir())
+        is_empty = not any(folder.iterdir())
     except OSError as error:
-        raise SinkError(f"{folder}: expected a folder to write a run into: {error.strerror}") from None
-    if crowded:
-        raise SinkError(f"{folder}: expected an empty folder for a run, found files in it; name another")
+        raise SinkError(f"{folder}: expected a folder for the run: {error.strerror}; choose another") from None
+    if not is_empty:
+        raise SinkError(f"{folder}: expected an empty folder for the run, found files in it; choose another")

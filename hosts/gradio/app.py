@@ -4,10 +4,8 @@ previews(pipe, ...)         a generator, for an app of one's own
 launch(pipe, out="runs")    this one; `safelight gradio --pipeline DIR` from the command line
 """
 
-import argparse
 import importlib
 import tempfile
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,7 +18,7 @@ from ...errors import PageError, describe
 from .background_call import previews
 from .session import FormField, Session, call_arguments_of, fields_of, pack
 
-__all__ = ["add_command", "app", "launch", "previews"]
+__all__ = ["app", "launch", "previews"]
 
 LOCAL_ADDRESS = "127.0.0.1"
 CACHE_S = 3600  # that gradio keeps pictures that nobody looks at
@@ -46,7 +44,7 @@ def launch(
     Raises:
         PageError: gradio is not installed.
     """
-    gradio = the_gradio()
+    gradio = import_gradio()
     page = app(pipeline, out, **options)
     page.launch(
         server_name=LOCAL_ADDRESS,
@@ -70,7 +68,7 @@ def app(pipeline: Any, out: str | Path = "runs", **options: Any) -> Any:
     Raises:
         PageError: gradio is not installed.
     """
-    gradio = the_gradio()
+    gradio = import_gradio()
     studio, fields = Session(pipeline, Path(out).resolve(), options), fields_of(pipeline)
     with gradio.Blocks(title="Safelight", analytics_enabled=False, delete_cache=(CACHE_S, CACHE_S)) as blocks:
         AppPage(gradio, studio, fields).lay_out(blocks)
@@ -167,7 +165,7 @@ def _at(position: int, steps: list[tuple[str, str]]) -> tuple[Any, str]:
     return file, caption
 
 
-def the_gradio() -> Any:
+def import_gradio() -> Any:
     """The module.
 
     Raises:
@@ -177,34 +175,6 @@ def the_gradio() -> Any:
         return importlib.import_module("gradio")
     except ImportError as error:
         raise PageError(f"expected gradio, it cannot be imported ({error}): pip install gradio") from None
-
-
-def add_command(commands: Any) -> None:
-    """Adds `gradio` to the command line."""
-    command = commands.add_parser("gradio", help="a page for a pipeline of diffusers: every step while it is made")
-    command.add_argument("--pipeline", type=Path, required=True, metavar="DIR", help="a folder with model_index.json")
-    command.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs (%(default)s)")
-    command.add_argument("--decoder", default="auto", help="a name that `safelight decoders` lists, a kind, or a file")
-    command.add_argument("--port", type=int, help="to serve at (gradio's, or a free one)")
-    command.add_argument("--device", default=None, help="cuda, cpu, ...; the first that there is")
-    command.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="bfloat16 on cuda, else float32")
-    command.add_argument("--offload", action="store_true", help="keep on the device only what is in use")
-    command.add_argument("--open", action=argparse.BooleanOptionalAction, default=False, help="open a browser")
-    command.set_defaults(run=_run)
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    the_gradio()
-    pipeline = load(arguments.pipeline, arguments.device, arguments.dtype, offload=arguments.offload)
-    page = launch(pipeline, arguments.out, port=arguments.port, open_browser=arguments.open, decoder=arguments.decoder)
-    print(f"{type(pipeline).__name__} from {arguments.pipeline}: {page.local_url} (Ctrl-C ends it)", flush=True)
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        print()
-    finally:
-        page.close()
-    return 0
 
 
 def load(folder: Path, device: str | None, dtype: str | None, *, offload: bool) -> Any:

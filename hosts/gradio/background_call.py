@@ -12,10 +12,10 @@ from PIL import Image
 
 from ...decoders.decoder import to_bytes
 from ...errors import RunError
-from ...preview.images.grid import still
-from ...preview.picture import Picture
+from ...preview.images.grid import still_image
+from ...preview.picture import DecodedPicture
 from ...preview.run import State
-from ...preview.sinks.base import Sink
+from ...preview.sinks.base import Delivery, Sink
 from ..diffusers import WatchedPipeline, watch
 
 
@@ -62,17 +62,17 @@ class NewestPicture(Sink):
     """Hands the newest picture to another thread, each at most once."""
 
     name: ClassVar[str] = "newest"
-    keeps = False
+    delivery = Delivery.NEWEST_AWAITED
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._picture: Picture | None = None
+        self._picture: DecodedPicture | None = None
         self._ended = False
 
     def open(self) -> None:
         pass
 
-    def show(self, picture: Picture) -> None:
+    def show(self, picture: DecodedPicture) -> None:
         with self._changed:
             self._picture = picture
             self._changed.notify_all()
@@ -86,7 +86,7 @@ class NewestPicture(Sink):
             self._ended = True
             self._changed.notify_all()
 
-    def take(self) -> Picture | None:
+    def take(self) -> DecodedPicture | None:
         """Waits for one that was not taken; None once no more will come."""
         with self._changed:
             self._changed.wait_for(lambda: self._picture is not None or self._ended)
@@ -134,7 +134,7 @@ class BackgroundCall:
         self._thread = threading.Thread(target=run, args=(work,), name="safelight-pipeline", daemon=True)
         self._thread.start()
 
-    def pictures(self) -> Iterator[Picture]:
+    def pictures(self) -> Iterator[DecodedPicture]:
         """The newest picture whenever there is a newer one, until the pipeline has ended."""
         while (picture := self._newest.take()) is not None:
             if self.stopped:  # before there was a loop that could be
@@ -176,9 +176,9 @@ class BackgroundCall:
         self._thread.join()
 
 
-def enlarged(picture: Picture, max_side_px: int = 1024) -> Image.Image:
+def enlarged(picture: DecodedPicture, max_side_px: int = 1024) -> Image.Image:
     """A step's picture at the size of the final image, so that nothing moves when that comes."""
-    image = still(picture)
+    image = still_image(picture)
     height, width = picture.pixels.shape[2:4]
     scale = min(max(picture.shown) / max(width, height), max_side_px / max(image.size))
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ...errors import RunError
-from ...preview.picture import Picture
+from ...preview.picture import DecodedPicture
 from .background_call import BackgroundCall, enlarged, image_of
 
 RESULT = "result.png"
@@ -127,7 +127,7 @@ class Session:
         return "stopping"
 
 
-def ended(call: BackgroundCall, last: Picture | None, seed: int) -> SessionView:
+def ended(call: BackgroundCall, last: DecodedPicture | None, seed: int) -> SessionView:
     """What is seen of a run that has ended, `last` its last step. One that was stopped keeps what was there."""
     result = call.result()
     image = None if call.stopped else image_of(result)
@@ -141,7 +141,7 @@ def ended(call: BackgroundCall, last: Picture | None, seed: int) -> SessionView:
     return SessionView(shown, words, steps, folder)
 
 
-def words_of(picture: Picture) -> str:
+def words_of(picture: DecodedPicture) -> str:
     """Which step it is."""
     return f"step {picture.index} / {picture.total}" + ("" if picture.sigma is None else f" · σ {picture.sigma:.3g}")
 

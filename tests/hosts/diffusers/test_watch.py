@@ -38,7 +38,7 @@ class Watcher(Sink):
     """Takes down what it is told."""
 
     name = "watcher"
-    keeps = False
+    delivery = Delivery.NEWEST_AWAITED
 
     def __init__(self, fail=False):
         self.told, self.fail = [], fail

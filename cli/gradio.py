@@ -1,0 +1,42 @@
+"""The command line's `gradio`."""
+
+import argparse
+import threading
+from pathlib import Path
+from typing import Any
+
+from ..hosts.gradio.app import import_gradio, launch, load
+from .options import add_options
+
+OPTIONS = ("decoder", "show", "every_n_steps", "min_interval_s", "batch", "frames")
+
+
+def add_command(commands: Any) -> None:
+    """Adds `gradio` to the command line."""
+    command = commands.add_parser("gradio", help="serve a page for a diffusers pipeline that shows every step")
+    command.add_argument("--pipeline", type=Path, required=True, metavar="DIR", help="folder with model_index.json")
+    command.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs (%(default)s)")
+    command.add_argument("--port", type=int, help="port of the server (gradio's, or a free one)")
+    command.add_argument("--device", default=None, help="cuda, cpu, ...; by default the first that exists")
+    command.add_argument(
+        "--dtype", choices=("float32", "float16", "bfloat16"), help="the model's dtype (bfloat16 on cuda, else float32)"
+    )
+    command.add_argument("--offload", action="store_true", help="keep only the model in use on the device")
+    command.add_argument("--open", action=argparse.BooleanOptionalAction, default=False, help="open a browser")
+    add_options(command, OPTIONS, {})
+    command.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import_gradio()
+    pipeline = load(arguments.pipeline, arguments.device, arguments.dtype, offload=arguments.offload)
+    options = {name: getattr(arguments, name) for name in OPTIONS}
+    page = launch(pipeline, arguments.out, port=arguments.port, open_browser=arguments.open, **options)
+    print(f"{type(pipeline).__name__} from {arguments.pipeline}: {page.local_url} (Ctrl-C ends it)", flush=True)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        page.close()
+    return 0
