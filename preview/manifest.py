@@ -108,6 +108,7 @@ def validate_manifest(manifest: Any) -> dict[str, Any]:
         raise ManifestError(f"expected state as a text, found {brief(state)}")
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise ManifestError(f"expected steps as a list of objects, found {brief(steps)}")
+    manifest = PRODUCT_DEFAULTS | manifest
     sampler = SAMPLER_DEFAULTS | (_dict(manifest.get("sampler")) or {})
     notes = manifest.get("notes")
     return manifest | {
@@ -121,8 +122,8 @@ def validate_manifest(manifest: Any) -> dict[str, Any]:
         "sampler": sampler | {"steps": sampler["steps"] if type(sampler["steps"]) is int else None},
         "picture": _dict(manifest.get("picture")),
         "steps": sorted(map(_validate_step, steps), key=lambda step: step["index"]),
-        "page": _optional_file(manifest.get("page")),
         **{key: _picture(_optional_file(manifest.get(key))) for key in ("sheet", "animation")},
+        **{key: _optional_file(manifest[key]) for key in ("page", "csv") if key in manifest},
         "notes": [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else [],
     }
 

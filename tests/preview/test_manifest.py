@@ -75,6 +75,7 @@ REFUSED = {
     "the sheet is elsewhere": manifest(sheet="../a.png"),
     "the animation is elsewhere": manifest(animation="/a.webp"),
     "the page is elsewhere": manifest(page="../index.html"),
+    "the table is elsewhere": manifest(csv="../steps.csv"),
     "many levels": manifest(x=json.loads("[" * 20 + "]" * 20)),
 }
 # A wrong value that is only shown to people does not cost the run: its key, the value, and what readers see.
@@ -93,6 +94,8 @@ REPLACED = {
     "the picture is a list": ("picture", [], None),
     "the sheet is a number": ("sheet", 5, None),
     "the sheet is no picture": ("sheet", "run.json", None),
+    "no page": ("page", 5, None),
+    "a table": ("csv", "steps.csv", "steps.csv"),
     "the animation is no picture": ("animation", "index.html", None),
     "notes are a text": ("notes", "no", []),
     "notes are an object": ("notes", {}, []),
