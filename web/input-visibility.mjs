@@ -5,7 +5,7 @@ const ANIMATES = { ...WRITES, animation: (value) => value !== "off" };
 
 /** Inputs that depend on others: each of the named values must pass its test. */
 const CONDITIONS = new Map([
-  ...["filename_prefix", "file_format", "enlarge", "sheet", "animation"].map((name) => [name, WRITES]),
+  ...["filename_prefix", "file_format", "enlarge", "sheet", "animation", "write_csv"].map((name) => [name, WRITES]),
   ...["animation_fps", "animation_hold_s", "animation_from_step", "animation_to_step"].map((name) => [name, ANIMATES]),
   ["full_every_n_steps", { decoder: (value) => value === "full" }],
 ]);

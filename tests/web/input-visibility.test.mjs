@@ -9,7 +9,7 @@ const DEFAULTS = { decoder: "auto", write_intermediates: false, animation: "off"
 const unused = (values) => unusedInputs((name) => ({ ...DEFAULTS, ...values })[name]);
 
 test("inputs for files are unused until files are written", () => {
-  for (const name of ["filename_prefix", "file_format", "enlarge", "sheet", "animation"]) {
+  for (const name of ["filename_prefix", "file_format", "enlarge", "sheet", "animation", "write_csv"]) {
     assert.ok(unused({}).has(name), name);
     assert.ok(!unused({ write_intermediates: true }).has(name), name);
   }
@@ -30,7 +30,7 @@ test("an input that depends on a linked input is used", () => {
 });
 
 test("inputs for the viewer are always used", () => {
-  for (const name of ["decoder", "show", "every_n_steps", "max_side_px", "write_intermediates", "batch", "frames", "keep_latents"]) {
+  for (const name of ["decoder", "show", "every_n_steps", "max_side_px", "write_intermediates", "batch", "frames", "keep_latents", "min_interval_s"]) {
     assert.ok(!unused({}).has(name), name);
   }
 });
