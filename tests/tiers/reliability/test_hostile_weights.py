@@ -339,7 +339,7 @@ def test_a_decoder_that_became_another_is_seen_to_be_another(tmp_path):
 def test_a_decoder_of_video_cannot_ask_for_a_million_frames(read, tmp_path, strides):
     settings = json.dumps({"channels": 4, "widths": [1, 1, 1, 1], "strides": strides})
     (tmp_path / "a.safetensors").write_bytes(ours({"a": torch.zeros(1)}, kind="tiny_video", settings=settings))
-    with pytest.raises(DecoderFileError, match="expected at most 128 frames of one"):
+    with pytest.raises(DecoderFileError, match="expected at most 128 frames per latent frame"):
         read(tmp_path / "a.safetensors")
 
 
