@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-MAX_RUN_S = 1e9  # a longer run is not believable: its end is unknown
+MAX_RUN_S = 1e9  # a longer duration must be an error: the end is unknown
 
 
 def run_summary(manifest: Mapping[str, Any], version: str | None = None) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 From `file://` a browser loads neither modules nor data. So each module becomes a function that returns its exports. It
 is called once, after the functions of the modules that it imports:
 
-    const $zoom = (() => { ... return { kept, placed }; })();
-    const $stage = (() => { const { kept } = $zoom; ... return { Stage }; })();
+    const $zoom = (() => { ... return { fit, placed }; })();
+    const $stage = (() => { const { fit } = $zoom; ... return { Stage }; })();
 
 Only the forms of `import` and `export` that the viewer uses are supported; others raise an error.
 """

@@ -25,10 +25,9 @@ from safelight.decoders.latents.space_table import SPACES
 from safelight.errors import DecoderFileError, FitError, GoneError, LatentsError, ManifestError, SinkError
 from safelight.fitting.pairs import Pairs
 from safelight.fitting.statistics import FitStatistics
-from safelight.hosts.invokeai.watch import folder_for
 from safelight.preview.file_names import name_problem
 from safelight.preview.html.document import document
-from safelight.preview.output_folder import existing_folder
+from safelight.preview.output_folder import existing_folder, prefix_folder
 from safelight.preview.run_library import RunLibrary
 from safelight.preview.saved_run import SavedRun
 from safelight.preview.sinks.latent_files import read_latents
@@ -356,7 +355,7 @@ def test_a_prefix_leads_into_the_folder_or_nowhere(place, prefix):
     outputs = place / "outputs"
     outputs.mkdir(exist_ok=True)
     try:
-        found = folder_for(outputs, prefix)
+        found = prefix_folder(outputs, prefix)
     except SinkError:
         pass
     else:
