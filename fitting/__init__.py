@@ -1,1 +1,1 @@
-"""Makes decoders."""
+"""Fits decoders."""

@@ -1,4 +1,4 @@
-"""A user's pictures, encoded by a host's VAE: what a node of a host fits on."""
+"""Encodes a user's images with a host's VAE into a dataset."""
 
 import math
 import random
@@ -8,113 +8,113 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..decoders.catalogue import PIXELS
 from ..decoders.latents.identify import UNKNOWN
 from ..decoders.latents.space import AUDIO, LatentSpace
+from ..decoders.latents.space_table import PIXEL_SPACE
 from ..errors import FitError
-from . import procedural_images
-from .dataset import Dataset, split
-from .image_crops import cut
+from .dataset import Dataset, split_pairs
+from .image_crops import cut_crops
 from .pairs import Encode, encode_pairs
+from .procedural_images import generate_images
 
-CROP_PX = (256, 512)  # a side of a crop, at least and at most
-LATENT_SIDE = 32  # of a crop that gets by with it: a neighbourhood of 7x7 still has a middle
-LEAST_SIDE = 4  # latent pixels a side, below which a picture says nothing
-CROPS_MOST = 8  # of one picture
-PROCEDURAL = 96  # pictures, where none are given
+CROP_SIDES_PX = (256, 512)
+CROP_SIDE_LATENT = 32  # latent pixels that are enough for a crop: a neighborhood of 7x7 still has a middle
+MIN_SIDE_LATENT = 4  # latent pixels a side; smaller images hold too little
+MAX_CROPS_PER_IMAGE = 8
+GENERATED_IMAGES = 96
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
-    """A user's pictures, opened one after the other.
+    """A user's images, opened one after the other.
 
     Args:
-        sizes: width and height of each.
-        each: RGB, of these sizes.
+        sizes: width and height of each image.
+        images: RGB images of these sizes.
     """
 
     sizes: Sequence[tuple[int, int]]
-    each: Iterable[Image.Image]
+    images: Iterable[Image.Image]
 
 
 def encode_images(
     encode: Encode,
-    pictures: ImageSet | None,
+    images: ImageSet | None,
     space: LatentSpace,
-    step: int,
+    downscale: int,
     seed: int,
-    encoder: str,
-    tell: Callable[[float], None],
+    encoder_name: str,
+    on_progress: Callable[[float], None],
 ) -> Dataset:
-    """Pairs to fit on, to choose and to judge by.
+    """Encodes images and splits the pairs into training, validation and test pairs.
 
     Args:
-        encode: rgb `[B, 3, H, W]` in 0..1 to model space latents `[B, C, h, w]`.
-        pictures: the user's; None for procedural ones.
-        space: of the latents.
-        step: picture pixels per latent pixel, as far as it is known.
-        seed: of crops and procedural pictures.
-        encoder: what people call it.
-        tell: is told which share of the pictures is encoded; what it raises ends it.
+        encode: function from rgb `[B, 3, H, W]` in 0..1 to model space latents `[B, C, h, w]`.
+        images: the user's images; None to generate some.
+        space: latent space of the latents.
+        downscale: image pixels per latent pixel, along one side, as the host reports it.
+        seed: random seed for crops and generated images.
+        encoder_name: name of the encoder, for the card.
+        on_progress: callback for the share of the images that is encoded, 0..1; an exception from it ends the work.
 
     Raises:
-        FitError: the pictures are too few or too small, or the latents are not of the space.
+        FitError: the images are too few or too small, or the latents do not match the space.
     """
-    if pictures is None:
-        count, side = PROCEDURAL, _side(step, ())
-        stream = enumerate(procedural_images.pictures(count, side, seed))
-        what = f"procedural pictures of {side} px, seed {seed}"
+    if images is None:
+        count, side = GENERATED_IMAGES, _crop_side(downscale, ())
+        stream = enumerate(generate_images(count, side, seed))
+        description = f"procedural pictures of {side} px, seed {seed}"
     else:
-        side = _side(step, pictures.sizes)
-        shares = [min(CROPS_MOST, math.ceil(width * height / side**2)) for width, height in pictures.sizes]
-        count = sum(shares)
-        stream = _crops(pictures.each, side, shares, seed)
-        what = f"crops of {side} px from {len(shares)} pictures of the user's"
+        side = _crop_side(downscale, images.sizes)
+        crop_counts = [min(MAX_CROPS_PER_IMAGE, math.ceil(width * height / side**2)) for width, height in images.sizes]
+        count = sum(crop_counts)
+        stream = _numbered_crops(images.images, side, crop_counts, seed)
+        description = f"crops of {side} px from {len(crop_counts)} pictures of the user's"
     numbers: list[int] = []
 
     def crops() -> Iterator[np.ndarray]:
         for number, crop in stream:
             numbers.append(number)
-            tell(min(1.0, len(numbers) / count))
+            on_progress(min(1.0, len(numbers) / count))
             yield crop
 
     pairs = encode_pairs(encode, crops(), space.channels)
     if space.name != UNKNOWN and pairs.downscale != space.downscale:
         raise FitError(
-            f"expected a VAE that makes latents of 1/{space.downscale} of the picture, as {space.title} "
+            f"expected a VAE with latents of 1/{space.downscale} of the image size, as {space.title} "
             f"({space.name}) has them, got 1/{pairs.downscale}; is it the VAE of this model?"
         )
-    return split(pairs, f"{len(pairs)} {what}, encoded by {encoder}", numbers)
+    return split_pairs(pairs, f"{len(pairs)} {description}, encoded by {encoder_name}", numbers)
 
 
-def expect_visible(space: LatentSpace) -> None:
-    """Raises `FitError` where there is nothing to fit."""
-    if space.dims == AUDIO or space.name == PIXELS:
-        what = "already pictures" if space.name == PIXELS else "no pictures"
+def require_image_latents(space: LatentSpace) -> None:
+    """Raises `FitError` unless the latents need a decoder to become images."""
+    if space.dims == AUDIO or space.name == PIXEL_SPACE:
+        reason = "pixels already" if space.name == PIXEL_SPACE else "audio"
         raise FitError(
-            f"expected latents of pictures or video, those of {space.title} are {what}; nothing is to be fitted"
+            f"expected latents of images or video, but latents of {space.title} are {reason}: no decoder can be fitted"
         )
 
 
-def _side(step: int, sizes: Sequence[tuple[int, int]]) -> int:
-    """Of a square crop: whole latent pixels, and enough of them where the pictures are large enough."""
-    least, most = CROP_PX
-    side = max(least, min(most, LATENT_SIDE * step)) // step * step
+def _crop_side(downscale: int, sizes: Sequence[tuple[int, int]]) -> int:
+    """Side of a square crop in pixels: whole latent pixels, and enough of them where the images are large enough."""
+    least, most = CROP_SIDES_PX
+    side = max(least, min(most, CROP_SIDE_LATENT * downscale)) // downscale * downscale
     if sizes:
         smallest = min(sizes, key=min)
-        side = min(side, min(smallest) // step * step)
-        if side < LEAST_SIDE * step:
+        side = min(side, min(smallest) // downscale * downscale)
+        if side < MIN_SIDE_LATENT * downscale:
             raise FitError(
-                f"expected pictures of at least {LEAST_SIDE * step} pixels a side for a VAE that makes latents of "
-                f"1/{step}, got {smallest[0]}x{smallest[1]}; give larger ones, or none to use procedural ones"
+                f"expected images of at least {MIN_SIDE_LATENT * downscale} pixels a side for a VAE with latents of "
+                f"1/{downscale}, got {smallest[0]}x{smallest[1]}; give larger images, or none to use generated images"
             )
     return side
 
 
-def _crops(
-    images: Iterable[Image.Image], side: int, shares: Sequence[int], seed: int
+def _numbered_crops(
+    images: Iterable[Image.Image], side: int, crop_counts: Sequence[int], seed: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    choose = random.Random(seed)  # noqa: S311, no secret
-    for number, (image, share) in enumerate(zip(images, shares, strict=True)):
-        for crop in cut(image, side, share, choose):
+    rng = random.Random(seed)  # noqa: S311, no secret
+    for number, (image, count) in enumerate(zip(images, crop_counts, strict=True)):
+        for crop in cut_crops(image, side, count, rng):
             yield number, crop

@@ -1,4 +1,4 @@
-"""The encoders of the TAESD family: pictures in, latents in model space out.
+"""The encoders of the TAESD family: images in, latents in model space out.
 
 Source: https://github.com/madebyollin/taesd/blob/5cccb12dc72074a4be35680c3b108548a7c69978/taesd.py
 """
@@ -14,7 +14,7 @@ from ..decoders.nets.taesd import Block, blocks, conv
 from ..errors import DecoderFileError, MisshapenFileError
 
 
-def down(n: int) -> nn.Module:
+def downsample(n: int) -> nn.Module:
     return conv(n, n, stride=2, bias=False)
 
 
@@ -22,9 +22,9 @@ def taesd(channels: int, *, pooled: bool = False) -> nn.Sequential:
     """8x: TAESD, TAESDXL (4 channels), TAESD3, TAEF1 (16); with `pooled`, TAEF2 (32)."""
     return nn.Sequential(
         *(conv(3, 64), Block(64)),
-        *(down(64), *blocks(64)),
-        *(down(64), *blocks(64)),
-        *(down(64), *blocks(64, pooled=pooled)),
+        *(downsample(64), *blocks(64)),
+        *(downsample(64), *blocks(64)),
+        *(downsample(64), *blocks(64, pooled=pooled)),
         conv(64, channels),
     )
 
@@ -33,35 +33,36 @@ def taesana(channels: int) -> nn.Sequential:
     """32x: TAESANA (32 channels)."""
     return nn.Sequential(
         *(conv(3, 32, stride=2), nn.ReLU(), conv(32, 64, stride=2), nn.ReLU(), Block(64)),
-        *(down(64), *blocks(64)),
-        *(down(64), *blocks(64)),
-        *(down(64), *blocks(64)),
+        *(downsample(64), *blocks(64)),
+        *(downsample(64), *blocks(64)),
+        *(downsample(64), *blocks(64)),
         conv(64, channels),
     )
 
 
-ARCHITECTURES = {
+ENCODERS = {
     "taesd": taesd,
     "taef2": lambda channels: taesd(channels, pooled=True),
     "taesana": taesana,
 }
-# What tells them apart: the last layer, whose number of outputs is the number of channels; a tensor only they have.
+# Tensors that identify an architecture. First the last layer: its number of outputs is the number of channels. Then a
+# tensor that only this architecture has.
 _MARKS = {"taesana": ("17.weight", "2.weight"), "taef2": ("14.weight", "11.pool.0.weight"), "taesd": ("14.weight",)}
 # Published plain, as half of an autoencoder, as ComfyUI saves it, and as diffusers' `AutoencoderTiny`.
 _PREFIXES = ("", "encoder.", "taesd_encoder.", "encoder.layers.")
 
 
 class TaesdEncoder(nn.Module):
-    """One of `ARCHITECTURES`: rgb `[B, 3, H, W]` in 0..1 to latents `[B, C, H/scale, W/scale]` in model space.
+    """One of `ENCODERS`: rgb `[B, 3, H, W]` in 0..1 to latents `[B, C, H/scale, W/scale]` in model space.
 
     Args:
-        architecture: a name in `ARCHITECTURES`.
-        channels: of the latents.
+        architecture: name in `ENCODERS`.
+        channels: number of latent channels.
     """
 
     def __init__(self, architecture: str, channels: int) -> None:
         super().__init__()
-        self.layers = ARCHITECTURES[architecture](channels)
+        self.layers = ENCODERS[architecture](channels)
         self.architecture = architecture
         self.channels = channels
         self.scale = 2 ** sum(getattr(layer, "stride", 1) == (2, 2) for layer in self.layers)
@@ -71,20 +72,20 @@ class TaesdEncoder(nn.Module):
 
 
 def read_encoder(path: Path) -> TaesdEncoder:
-    """The encoder in a file, safetensors or `.pth`, on the CPU, in float32; no code in the file is run.
+    """Reads an encoder from a safetensors or `.pth` file, on the CPU, in float32, without running code in the file.
 
     Raises:
-        DecoderFileError: the file is missing, broken, or no such encoder; with a subclass for each reason.
+        DecoderFileError: the file is missing, broken or no such encoder; each reason has a subclass.
     """
     _, tensors = open_tensors(path)
-    architecture, prefix = _recognise(path, tensors)
+    architecture, prefix = _recognize(path, tensors)
     state = {
         f"layers.{key.removeprefix(prefix)}": tensor.float()
         for key, tensor in tensors.items()
         if key.startswith(prefix)
     }
     last, *_ = _MARKS[architecture]
-    # On "meta" nothing is drawn: initialising weights would move the global random state of somebody's run.
+    # On "meta" no weights are drawn: drawing would change the global random state of a running sampler.
     with torch.device("meta"):
         encoder = TaesdEncoder(architecture, len(tensors[prefix + last]))
     expected = {key: tuple(tensor.shape) for key, tensor in encoder.state_dict().items()}
@@ -93,20 +94,20 @@ def read_encoder(path: Path) -> TaesdEncoder:
     if wrong:
         raise MisshapenFileError(
             f"{path}: tensor {wrong[0]!r} of {architecture} should have shape {expected.get(wrong[0], 'none')}, "
-            f"has {shapes.get(wrong[0], 'none')} (and {len(wrong) - 1} more like it); get the file anew"
+            f"has {shapes.get(wrong[0], 'none')} (and {len(wrong) - 1} more like it); download the file again"
         )
     for key, tensor in state.items():
         if not torch.isfinite(tensor).all():
-            raise MisshapenFileError(f"{path}: tensor {key!r} holds values that are not finite; get the file anew")
+            raise MisshapenFileError(f"{path}: tensor {key!r} holds NaN or infinity; download the file again")
     encoder.load_state_dict(state, assign=True)
     return encoder.eval().requires_grad_(False)
 
 
-def _recognise(path: Path, tensors: Mapping[str, Tensor]) -> tuple[str, str]:
+def _recognize(path: Path, tensors: Mapping[str, Tensor]) -> tuple[str, str]:
     for architecture, marks in _MARKS.items():
         for prefix in _PREFIXES:
             first = tensors.get(f"{prefix}0.weight", torch.empty(0))
             if first.ndim == 4 and first.shape[1] == 3 and all(prefix + mark in tensors for mark in marks):
                 return architecture, prefix
     found = ", ".join(map(repr, list(tensors)[:4])) or "none at all"
-    raise DecoderFileError(f"{path}: expected an encoder of {', '.join(ARCHITECTURES)}; found tensors {found}")
+    raise DecoderFileError(f"{path}: expected an encoder of {', '.join(ENCODERS)}; found tensors {found}")

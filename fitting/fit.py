@@ -1,135 +1,200 @@
-"""From pairs to decoder files that say what they are worth."""
+"""Fits decoders on a dataset and scores them."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from ..decoders.catalogue import AUTO
 from ..decoders.decoder import Card, Decoder
-from ..decoders.files.tensor_file import SUFFIXES
+from ..decoders.files.tensor_file import TENSOR_SUFFIXES
 from ..decoders.latents.space import LatentSpace
 from ..decoders.latents.space_table import SPACES
 from ..decoders.ranking import compare_scores
 from ..errors import FitError
 from .dataset import Dataset
 from .least_squares import Sums
-from .presets import PRESETS, Fitted, fit
-from .report import ScoredDecoder, score
-from .result import BestAvailable, FitResult, gain_over_db, is_first_of_its_space
+from .presets import PRESETS, FittedNet, fit_preset
+from .report import ScoredDecoder, score_decoders
+from .result import Baselines, FitResult, gain_over_db, needs_no_weights
 from .statistics import FitStatistics
-from .train import Progress
+from .train import FitStep
 
-LICENCE = "MIT"
+DECODER_LICENSE = "MIT"
 
-# What `auto` fits: of each class of cost the best is kept. Of the nets only the convolutions: at the same cost they are
-# ahead of the net for each pixel wherever a neighbour says something.
-CLASSES: Mapping[str, tuple[str, ...]] = {
+# The presets that `auto` fits: the best of each class is saved. The only trained net is `conv`: at the same cost its
+# PSNR is above that of `mlp` wherever a neighboring pixel helps.
+COST_CLASSES: Mapping[str, tuple[str, ...]] = {
     "closed form": ("affine", "quadratic", "cubic", "neighbourhood"),
     "closed form in sub-pixels": ("subpixel",),
     "small net": ("conv",),
 }
 
-Tell = Callable[[str, Progress], None]
+OnFitStep = Callable[[str, FitStep], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """The settings of a host's fit node.
+
+    Args:
+        space: name of the latent space, or the host's word for "detect it".
+        kind: preset name, or `auto`.
+        name: name for a new latent space; empty for the name that the host uses.
+        seed: random seed for crops, generated images and training.
+    """
+
+    space: str
+    kind: str = AUTO
+    name: str = ""
+    seed: int = 0
+
+
+def fit_and_save(
+    options: FitOptions,
+    space: LatentSpace,
+    dataset: Dataset,
+    baselines: Baselines,
+    folder: Path,
+    *,
+    host: str,
+    on_step: OnFitStep,
+    check_cancelled: Callable[[], None],
+) -> tuple[Image.Image, str]:
+    """Fits decoders for a host's node and saves them.
+
+    Args:
+        options: settings of the node.
+        space: latent space of the dataset.
+        dataset: training, validation and test pairs.
+        baselines: decoders to compare with.
+        folder: folder for the decoder files.
+        host: name and version of the host.
+        on_step: callback for the preset name and the step.
+        check_cancelled: function that raises the host's exception if the user cancelled.
+
+    Returns:
+        The report as an image, and as text.
+
+    Raises:
+        FitError: nothing could be fitted or saved.
+    """
+    result = fit_decoders(
+        options.kind,
+        space,
+        dataset,
+        baselines,
+        folder,
+        source=f"Safelight: Fit Preview Decoder in {host}, kind {options.kind}, seed {options.seed}",
+        recipe_changes={"seed": options.seed},
+        on_step=on_step,
+    )
+    report = result.image()
+    check_cancelled()
+    return report, result.summary(space, result.save(folder))
 
 
 def fit_decoders(
     kind: str,
     space: LatentSpace,
-    material: Dataset,
-    at_hand: BestAvailable,
+    dataset: Dataset,
+    baselines: Baselines,
     folder: Path,
     *,
     source: str,
     name: str | None = None,
-    changes: Mapping[str, Any] | None = None,
-    tell: Tell = lambda _name, _progress: None,
-    sittings: FitStatistics | None = None,
+    recipe_changes: Mapping[str, Any] | None = None,
+    on_step: OnFitStep = lambda _name, _step: None,
+    statistics: FitStatistics | None = None,
 ) -> FitResult:
-    """Fits decoders, judges them beside what is at hand, and writes nothing.
+    """Fits decoders and scores them together with the baselines. Writes nothing.
 
     Args:
-        kind: a name in `LADDER`, or `auto` for the best of each of `CLASSES`.
-        space: of the latents; one that Safelight has no row for travels with the decoder.
-        material: what to fit, choose and judge on.
-        at_hand: what to judge beside.
-        folder: where they are to be saved; a name that a decoder file there has gets a number.
-        source: what makes them: the command, or the node.
-        name: of the decoder (`<space>-<kind>`); with several, their kind is added.
-        changes: to the recipe of trained kinds.
-        tell: is told the rung and how far it is; what it raises, `KeyboardInterrupt` in a training aside, ends the fit.
-        sittings: what was fitted on before, of this kind and space, to go on with.
+        kind: preset name, or `auto` for the best of each of `COST_CLASSES`.
+        space: latent space of the dataset; a space that is not in `SPACES` is stored in the decoder's card.
+        dataset: training, validation and test pairs.
+        baselines: decoders to compare with.
+        folder: folder where the decoders will be saved; a name that is in use there gets a number.
+        source: origin of the decoder for its card: the command or the node.
+        name: name of the decoder (`<space>-<kind>`); with `auto` the preset name is added.
+        recipe_changes: changed fields of the recipe of trained presets.
+        on_step: callback for the preset name and the step. An exception from it ends the fit, but `KeyboardInterrupt`
+            in a training only ends the training.
+        statistics: statistics of earlier sessions, of this preset and space, to continue with.
 
     Raises:
-        FitError: nothing can be fitted, or what was is worse than no decoder at all.
+        FitError: nothing could be fitted, or the best result is worse than a decoder without weights.
     """
-    if sittings is not None:
-        sittings.expect_new({"fit on": material.fit, "choose by": material.choose, "judge by": material.judge})
-    if material.fit.channels != space.channels:
+    if statistics is not None:
+        statistics.require_new_images(
+            {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
+        )
+    if dataset.train.channels != space.channels:
         raise FitError(
             f"expected latents of {space.title} ({space.name}) with {space.channels} channels, "
-            f"got {material.fit.channels}; name the space they are really of"
+            f"got {dataset.train.channels}; name the space of these latents"
         )
-    classes = tuple(CLASSES.values()) if kind == AUTO else ((kind,),)
-    there = (path.stem for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
-    taken = {*at_hand.taken, at_hand.in_use.name, *there}
+    classes = tuple(COST_CLASSES.values()) if kind == AUTO else ((kind,),)
+    saved_names = (path.stem for path in folder.glob("*") if path.suffix.lower() in TENSOR_SUFFIXES)
+    taken = {*baselines.taken_names, baselines.in_use.name, *saved_names}
     new, notes = [], []
-    for rungs in classes:
-        best = _best(rungs, material, changes or {}, tell, notes, sittings and sittings.sums)
+    for preset_names in classes:
+        best = _fit_best(preset_names, dataset, recipe_changes or {}, on_step, notes, statistics and statistics.sums)
         if best is None:
             continue
-        rung_name, (net, _, sums), interrupted = best
-        if sittings is not None and sums is not None:
-            sittings = sittings.grown(sums, material.fit)
-        rung = PRESETS[rung_name]
-        wanted = f"{name or space.name}-{rung_name}" if kind == AUTO or not name else name
+        preset_name, (net, _, sums), interrupted = best
+        if statistics is not None and sums is not None:
+            statistics = statistics.with_session(sums, dataset.train)
+        preset = PRESETS[preset_name]
         card = Card(
-            name=_free(wanted, taken),
+            name=_free_name(f"{name or space.name}-{preset_name}" if kind == AUTO or not name else name, taken),
             space=space.name,
-            kind=rung.kind,
-            settings=rung.settings(material.fit.channels, material.fit.downscale),
+            kind=preset.kind,
+            settings=preset.settings(dataset.train.channels, dataset.train.downscale),
             channels=net.channels,
             scale=net.scale,
             parameters=sum(tensor.numel() for tensor in net.state_dict().values()),
             cost=net.cost,
             latent_space=None if space.name in SPACES else space,
             source=source,
-            fitted_on=f"{material.fitted_on}; {sittings}" if sittings else material.fitted_on,
-            licence=LICENCE,
+            fitted_on=f"{dataset.fitted_on}; {statistics}" if statistics else dataset.fitted_on,
+            licence=DECODER_LICENSE,
             notes=interrupted,
         )
         taken.add(card.name)
         new.append(Decoder(card, net))
     if not new:
         raise FitError("nothing could be fitted: " + "; ".join(notes))
-    return replace(_judged(new, at_hand, material, notes), sittings=sittings)
+    return replace(_score(new, baselines, dataset, notes), statistics=statistics)
 
 
-def _best(
-    rungs: Iterable[str],
-    material: Dataset,
-    changes: Mapping[str, Any],
-    tell: Tell,
+def _fit_best(
+    preset_names: Iterable[str],
+    dataset: Dataset,
+    recipe_changes: Mapping[str, Any],
+    on_step: OnFitStep,
     notes: list[str],
     earlier: Sums | None,
-) -> tuple[str, Fitted, str | None] | None:
-    """The rung that did best on the pairs to choose by, what it is, and a sentence if its training was interrupted."""
-    rungs = tuple(rungs)
-    fitted: dict[str, tuple[Fitted, str | None]] = {}
-    for name in rungs:
-        rung = PRESETS[name]
-        recipe = rung.recipe and replace(rung.recipe, **changes)
-        last = [Progress(0, recipe.steps if recipe else 0, math.nan, math.nan)]
+) -> tuple[str, FittedNet, str | None] | None:
+    """Fits presets; returns the best by validation PSNR: its name, its net, and a note if its training was stopped."""
+    preset_names = tuple(preset_names)
+    fitted: dict[str, tuple[FittedNet, str | None]] = {}
+    for name in preset_names:
+        preset = PRESETS[name]
+        recipe = preset.recipe and replace(preset.recipe, **recipe_changes)
+        last = [FitStep(0, recipe.steps if recipe else 0, math.nan, math.nan)]
 
-        def report(progress: Progress, name: str = name, last: list[Progress] = last) -> None:
-            last[:] = [progress]
-            tell(name, progress)
+        def report(step: FitStep, name: str = name, last: list[FitStep] = last) -> None:
+            last[:] = [step]
+            on_step(name, step)
 
         try:
-            result = fit(rung, material.fit, material.choose, recipe, report, earlier=earlier)
+            result = fit_preset(preset, dataset.train, dataset.validation, recipe, report, earlier=earlier)
         except FitError as error:
-            if len(rungs) == 1 and not notes:
+            if len(preset_names) == 1 and not notes:
                 raise
             notes.append(f"{name}: {error}")
             continue
@@ -140,41 +205,38 @@ def _best(
         fitted[name] = result, interrupted
     if not fitted:
         return None
-    best = max(fitted, key=lambda name: fitted[name][0].held_db)
+    best = max(fitted, key=lambda name: fitted[name][0].validation_db)
     return best, *fitted[best]
 
 
-def _judged(new: Sequence[Decoder], at_hand: BestAvailable, material: Dataset, notes: Sequence[str]) -> FitResult:
-    judged = score([at_hand.in_use, *new, *at_hand.others], material.judge)
-    known = {row.name: {**row.scores, "decode_ms": row.decode_ms} for row in judged if _is_finite(row)}
-    scored = {row.name: row for row in judged}
+def _score(new: Sequence[Decoder], baselines: Baselines, dataset: Dataset, notes: Sequence[str]) -> FitResult:
+    rows = score_decoders([baselines.in_use, *new, *baselines.others], dataset.test)
+    by_name = {row.name: row for row in rows}
+    finite = {row.name: {**row.scores, "decode_ms": row.decode_ms} for row in rows if _is_finite(row)}
     finished = []
     for decoder in new:
-        row = scored[decoder.name]
-        if not _is_finite(row):
-            raise FitError(f"{decoder.name} gives values that are no numbers; fit on other pictures")
+        if not _is_finite(by_name[decoder.name]):
+            raise FitError(f"{decoder.name} decodes to NaN or infinity; fit on other images")
         metrics = {
-            **known[decoder.name],
-            "judged_on": material.judged_on,
-            "beside": {name: scores for name, scores in known.items() if name != decoder.name},
+            **finite[decoder.name],
+            "judged_on": dataset.judged_on,
+            "beside": {name: scores for name, scores in finite.items() if name != decoder.name},
         }
         finished.append(Decoder(replace(decoder.card, metrics=metrics), decoder.net))
-    if is_first_of_its_space(at_hand.in_use) and all(
-        gain_over_db(decoder, at_hand.in_use) <= 0 for decoder in finished
-    ):
-        scored = compare_scores(finished[0].card, at_hand.in_use.card)
+    if needs_no_weights(baselines.in_use) and all(gain_over_db(decoder, baselines.in_use) <= 0 for decoder in finished):
+        gap = compare_scores(finished[0].card, baselines.in_use.card)
         raise FitError(
-            f"what was fitted is worse than no decoder: {scored and scored.against(at_hand.in_use.name)}; "
-            "are these pictures, this encoder and these latents of one kind?"
+            f"the fitted decoder is worse than no decoder: {gap and gap.against(baselines.in_use.name)}; "
+            "check that images, encoder and latents belong together"
         )
-    return FitResult(new=finished, at_hand=at_hand, judged=judged, material=material, notes=tuple(notes))
+    return FitResult(new=finished, baselines=baselines, scores=rows, dataset=dataset, notes=tuple(notes))
 
 
 def _is_finite(row: ScoredDecoder) -> bool:
     return all(math.isfinite(score) for score in row.scores.values())
 
 
-def _free(name: str, taken: Collection[str]) -> str:
+def _free_name(name: str, taken: Collection[str]) -> str:
     number, free = 1, name
     while free in taken:
         number += 1

@@ -1,4 +1,4 @@
-"""The decoders that can be fitted, from the cheapest to the most truthful."""
+"""The decoder presets that can be fitted, from the cheapest to the most accurate."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,12 +10,12 @@ import torch
 from ..decoders.files.decoder_file import build
 from ..decoders.nets.base import Net
 from ..decoders.nets.registry import KINDS
-from .least_squares import Form, Sums, choose_ridge, weights
-from .metrics import at_size, psnr_db, ssim
+from .least_squares import PolynomialForm, Sums, choose_ridges, polynomial_tensors
+from .metrics import psnr_db, resize_rgb, ssim
 from .pairs import Pairs
-from .train import Progress, Recipe, Report, chunks, train
+from .train import FitStep, OnStep, Recipe, batch_slices, train_net
 
-SUBPIXEL_MOST = 8  # sub-pixels a side; a VAE that enlarges more is decoded at a part of its scale
+MAX_SUBPIXELS = 8  # sub-pixels a side; with a larger downscale factor the decoder decodes at a smaller size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +23,10 @@ class Preset:
     """A kind of decoder with its settings.
 
     Args:
-        title: what people call it.
-        kind: a name in `KINDS`.
-        settings: the kind's own, for latents of so many channels and a VAE that enlarges so much.
-        recipe: how to train it; None for a closed form.
+        title: name for people.
+        kind: name in `KINDS`.
+        settings: function from the number of channels and the downscale factor to the settings of the kind.
+        recipe: recipe of the training; None for a closed form.
     """
 
     title: str
@@ -36,12 +36,12 @@ class Preset:
 
 
 def _polynomial(title: str, **settings: Any) -> Preset:
-    """Its constant depends on the whole picture, as far as that helps on what is held back."""
+    """Builds a polynomial preset whose constant depends on the whole image if that helps on validation pairs."""
     settings["overall"] = True
     return Preset(title=title, kind="polynomial", settings=lambda channels, _: {"channels": channels, **settings})
 
 
-def _subpixels(downscale: int, most: int = SUBPIXEL_MOST) -> int:
+def _subpixels(downscale: int, most: int = MAX_SUBPIXELS) -> int:
     return max(scale for scale in range(1, most + 1) if downscale % scale == 0)
 
 
@@ -73,7 +73,7 @@ PRESETS: Mapping[str, Preset] = {
         settings=lambda channels, downscale: {
             "channels": channels,
             "widths": (27, 27, 27),
-            "subpixel": _subpixels(downscale, 2),  # at latent size even a perfect picture is a blur
+            "subpixel": _subpixels(downscale, 2),  # at latent size even a perfect image is blurred
             "overall": True,
             "linear_kernel": 3,
         },
@@ -93,77 +93,80 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
-class Fitted(NamedTuple):
-    """A net, with the dB it had on the pairs held back when nothing of it had been fitted on them.
+class FittedNet(NamedTuple):
+    """A fitted net, and its validation PSNR before the validation pairs were added to its fit.
 
-    Of a closed form also the sums it is made from, those of the pairs held back aside.
+    `sums` are the training sums of a closed form, without the validation pairs.
     """
 
     net: Net
-    held_db: float
+    validation_db: float
     sums: Sums | None
 
 
-def fit(
-    rung: Preset,
-    pairs: Pairs,
-    held: Pairs,
+def fit_preset(
+    preset: Preset,
+    train: Pairs,
+    validation: Pairs,
     recipe: Recipe | None = None,
-    report: Report = lambda _: None,
+    on_step: OnStep = lambda _: None,
     *,
     earlier: Sums | None = None,
-) -> Fitted:
-    """A net of this rung, fitted on `pairs`; what there is to choose is chosen on `held`.
+) -> FittedNet:
+    """Fits a net of a preset.
 
-    Its dB compare between closed forms, or between trained ones.
+    Its validation PSNR compares between closed forms, or between trained nets.
 
     Args:
-        rung: one of `LADDER`.
-        pairs: to fit on.
-        held: to choose by; none of `pairs`.
-        recipe: instead of the rung's own.
-        report: is told how it goes; of a closed form, how much of the pictures was taken in.
-        earlier: sums of what a closed form is fitted on besides `pairs`; left as they are.
+        preset: one of `PRESETS`.
+        train: pairs to fit on.
+        validation: pairs that choose the ridges or the best step; none of `train`.
+        recipe: recipe to use instead of the preset's own.
+        on_step: callback for each training step, or for each part of the pairs of a closed form.
+        earlier: sums of earlier sessions to add to a closed form; they are not changed.
 
     Raises:
-        FitError: the rung is too large for the channels, the pictures are too few, or `earlier` is of another form.
+        FitError: the preset is too large for the channels, the images are too few, or `earlier` has another form.
     """
-    settings = rung.settings(pairs.channels, pairs.downscale)
-    with torch.inference_mode(False):  # a host's: what is made in it can neither be trained nor changed later
-        if rung.recipe is None:
-            form = Form(**settings)
-            fitted, chosen = Sums(form), Sums(form)
+    settings = preset.settings(train.channels, train.downscale)
+    with torch.inference_mode(False):  # tensors of a host's inference mode can neither be trained nor changed later
+        if preset.recipe is None:
+            form = PolynomialForm(**settings)
+            train_sums, validation_sums = Sums(form), Sums(form)
             if earlier is not None:
-                fitted += earlier
-            parts = [(fitted, pairs, i) for i in chunks(pairs)] + [(chosen, held, i) for i in chunks(held)]
-            for step, (sums, some, at) in enumerate(parts, 1):
-                sums.add(some.latents[at].float(), some.rgb(form.subpixel, at))
-                report(Progress(step, len(parts), math.nan, math.nan))
-            ridges = choose_ridge(fitted, chosen)
-            held_db = -10 * math.log10(max(chosen.mse(fitted.solve(*ridges)), 1e-12))
-            net = build(rung.kind, settings, weights((fitted + chosen).solve(*ridges), form))
+                train_sums += earlier
+            parts = [(train_sums, train, at) for at in batch_slices(train)]
+            parts += [(validation_sums, validation, at) for at in batch_slices(validation)]
+            for step, (sums, pairs, at) in enumerate(parts, 1):
+                sums.add(pairs.latents[at].float(), pairs.rgb(form.subpixel, at))
+                on_step(FitStep(step, len(parts), math.nan, math.nan))
+            ridges = choose_ridges(train_sums, validation_sums)
+            validation_db = -10 * math.log10(max(validation_sums.mse(train_sums.solve(*ridges)), 1e-12))
+            tensors = polynomial_tensors((train_sums + validation_sums).solve(*ridges), form)
+            net = build(preset.kind, settings, tensors)
         else:
-            with torch.device("meta"):  # nothing is drawn from the global random state; `train` draws first weights
-                net = KINDS[rung.kind](**settings)
+            # On "meta" no weights are drawn from the global random state; `train_net` draws the first weights.
+            with torch.device("meta"):
+                net = KINDS[preset.kind](**settings)
             net.to_empty(device="cpu")
-            fitted, held_db = None, train(net, pairs, held, recipe or rung.recipe, report)
-    return Fitted(net.eval().requires_grad_(False), held_db, fitted)
+            train_sums, validation_db = None, train_net(net, train, validation, recipe or preset.recipe, on_step)
+    return FittedNet(net.eval().requires_grad_(False), validation_db, train_sums)
 
 
 @torch.no_grad()
-def measure(net: Net, pairs: Pairs) -> dict[str, float]:
-    """How truthful `net` is on `pairs`: the mean over pictures.
+def measure_net(net: Net, pairs: Pairs) -> dict[str, float]:
+    """Measures the quality of `net` on `pairs`, as the mean over images.
 
     Returns:
-        `psnr_latent_db`: against the pictures averaged to the latents' size. `psnr_full_db`, `ssim_full`: against the
-        pictures, after bicubic enlargement where the net's own scale is less.
+        `psnr_latent_db`: against the images averaged to the latent size. `psnr_full_db`, `ssim_full`: against the
+        full images, after bicubic enlargement where the net's scale is smaller.
     """
     scores: dict[str, list[torch.Tensor]] = {"psnr_latent_db": [], "psnr_full_db": [], "ssim_full": []}
-    for at in chunks(pairs):
+    for at in batch_slices(pairs):
         latents, truth = pairs.latents[at].float(), pairs.rgb(pairs.downscale, at)
         rgb = net(latents).clamp(0, 1)
-        full = at_size(rgb, *truth.shape[2:])
-        scores["psnr_latent_db"].append(psnr_db(at_size(rgb, *latents.shape[2:]), pairs.rgb(1, at)))
+        full = resize_rgb(rgb, *truth.shape[2:])
+        scores["psnr_latent_db"].append(psnr_db(resize_rgb(rgb, *latents.shape[2:]), pairs.rgb(1, at)))
         scores["psnr_full_db"].append(psnr_db(full, truth))
         scores["ssim_full"].append(ssim(full, truth))
     return {name: round(float(torch.cat(values).mean()), 4) for name, values in scores.items()}

@@ -1,10 +1,10 @@
-"""Pictures to fit on when there are no photographs: leaves that hide each other, drawn by program.
+"""Generates training images for fits without photographs: overlapping opaque shapes ("dead leaves").
 
-Opaque shapes at all depths, their sizes falling with the inverse cube, have the edges and the spectrum of photographs,
-at every scale: Lee, Mumford and Huang 2001, https://doi.org/10.1023/A:1011109015675. To these come what else a decoder
-has to tell apart: texture, shade, haze, defocus, grain, above all the colours of photographs. All of it is drawn in log
-light, where it is sums, along the axes that photographs vary on (Ohta, Kanade and Sakai 1980,
-https://doi.org/10.1016/0146-664X(80)90047-7); a logistic curve, like that of film, makes the picture.
+Opaque shapes at all depths, with sizes that fall with the inverse cube, have the edges and the spectrum of photographs
+at every scale: Lee, Mumford and Huang 2001, https://doi.org/10.1023/A:1011109015675. Texture, shade, haze, defocus,
+grain and above all the colors of photographs are added, because a decoder has to separate them. All of it is computed
+in log light, where it is sums, along the axes that photographs vary on (Ohta, Kanade and Sakai 1980,
+https://doi.org/10.1016/0146-664X(80)90047-7). A logistic curve, similar to that of film, converts it to an image.
 """
 
 from collections.abc import Iterator
@@ -13,46 +13,46 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..errors import FitError
-from .procedural_textures import Array, blur, grid
+from .procedural_textures import Array, blur, pixel_grid
 
 SIDES_PX = (16, 2048)
 
-# Dark to bright, orange to blue, green to magenta: rows of equal length, at right angles.
+# Dark to bright, orange to blue, green to magenta: orthogonal rows of equal length.
 AXES = np.array([[1, 1, 1], [-(1.5**0.5), 0, 1.5**0.5], [0.5**0.5, -(2**0.5), 0.5**0.5]], np.float32)
-# Along these axes, in log light. The first two are those of photographs, the others such that colours spread within
-# a picture, near and far, as they do in photographs.
-MEAN = (-0.28, -0.14, -0.03)
-PICTURES = (0.62, 0.26, 0.14)  # standard deviations: of pictures' means
-PALETTE = (1.20, 0.32, 0.16)  # of the colours in a picture
-LEAVES = (0.40, 0.06, 0.04)  # of leaves of one colour
-SKY = (0.20, 0.08, 0.0)  # how much brighter and bluer the upper edge is than the middle; with standard deviations:
-UP = (0.50, 0.13, 0.06)
-ACROSS = (0.35, 0.08, 0.04)
-HAZE = (0.35, 0.09, 0.045)  # in clouds
+# Values along these axes, in log light. The first two are measured on photographs. The others are chosen so that colors
+# vary within an image, at short and long distances, as they do in photographs.
+MEAN_COLOR = (-0.28, -0.14, -0.03)
+IMAGE_DEVIATION = (0.62, 0.26, 0.14)  # standard deviation of the mean colors of images
+PALETTE_DEVIATION = (1.20, 0.32, 0.16)  # of the colors in an image
+LEAF_DEVIATION = (0.40, 0.06, 0.04)  # of leaves of one palette color
+SKY = (0.20, 0.08, 0.0)  # how much brighter and bluer the upper edge is than the middle
+VERTICAL_DEVIATION = (0.50, 0.13, 0.06)
+HORIZONTAL_DEVIATION = (0.35, 0.08, 0.04)
+HAZE_DEVIATION = (0.35, 0.09, 0.045)
 
 PALETTE_SIZES = (2, 8)
 LAYERS = (1, 3)
-LEAVES_PER_LAYER = (40, 900)  # in a picture of 256 px; as many to a pixel in others
+LEAVES_PER_LAYER = (40, 900)  # in an image of 256 px; the same number per pixel in other sizes
 SMALLEST_RADIUS_PX = (1.2, 9.0)
-SLOPES = (0.75, 1.0, 1.5)  # of textures: amplitude falls with frequency to this power
-SOFTNESS_PX = (0.0, 0.0, 0.0, 0.6, 2.0, 5.0)  # of a layer that is out of focus
-GRAIN = (0.0, 0.005, 0.01, 0.02)  # of the whole range
-CLIPPED = 0.03  # of the curve, at either end: some of a photograph is plain black or white
-CORNERS = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+TEXTURE_SLOPES = (0.75, 1.0, 1.5)  # the amplitude of a texture falls with frequency to this power
+DEFOCUS_PX = (0.0, 0.0, 0.0, 0.6, 2.0, 5.0)  # blur of a layer
+GRAIN = (0.0, 0.005, 0.01, 0.02)  # share of the whole range
+CLIPPED = 0.03  # share of the curve at either end that is plain black or white, as in photographs
+CORNER_ANGLES = np.linspace(0, 2 * np.pi, 20, endpoint=False)
 
 
-def pictures(count: int, size_px: int, seed: int = 0) -> Iterator[Array]:
-    """Pictures `[size_px, size_px, 3]` uint8, sRGB, each drawn when it is asked for.
+def generate_images(count: int, size_px: int, seed: int = 0) -> Iterator[Array]:
+    """Generates images `[size_px, size_px, 3]` uint8, sRGB, each when the iterator reaches it.
 
-    A picture depends on the seed and its number alone; on one machine it is the same to the bit.
+    An image depends only on the seed and its number; on one machine it is bit-identical.
 
     Args:
-        count: how many.
-        size_px: within `SIDES_PX`; larger pictures show more, no finer, things.
-        seed: from 0 up.
+        count: number of images.
+        size_px: side within `SIDES_PX`; larger images show more things, not finer ones.
+        seed: random seed from 0 up.
 
     Raises:
-        FitError: there is no such size, count or seed.
+        FitError: the size, count or seed is out of range.
     """
     low, high = SIDES_PX
     if not low <= size_px <= high or count < 1 or seed < 0:
@@ -60,37 +60,41 @@ def pictures(count: int, size_px: int, seed: int = 0) -> Iterator[Array]:
             f"expected a size of {low} to {high} px, a count from 1 up and a seed from 0 up, "
             f"got {size_px}, {count} and {seed}"
         )
-    return (_picture(np.random.default_rng((seed, number)), size_px) for number in range(count))
+    return (_generate(np.random.default_rng((seed, number)), size_px) for number in range(count))
 
 
-def _picture(rng: np.random.Generator, size: int) -> Array:
-    noises = np.stack([_noise(rng, size, slope) for slope in SLOPES])
+def _generate(rng: np.random.Generator, size: int) -> Array:
+    noises = np.stack([_noise(rng, size, slope) for slope in TEXTURE_SLOPES])
     contrast, saturation = np.exp(rng.normal(0, 0.35)), rng.gamma(3, 1 / 3)
     strength = np.array((contrast, saturation, saturation))
-    palette = _colours(rng, PALETTE, _whole(rng, PALETTE_SIZES)) * strength
+    palette = _random_colors(rng, PALETTE_DEVIATION, _random_integer(rng, PALETTE_SIZES)) * strength
     view = np.zeros((size, size, 3), np.float32)
-    for depth in range(_whole(rng, LAYERS)):
-        layer = blur(_layer(rng, palette, noises, ground=depth == 0), rng.choice(SOFTNESS_PX))
+    for depth in range(_random_integer(rng, LAYERS)):
+        layer = blur(_layer(rng, palette, noises, ground=depth == 0), rng.choice(DEFOCUS_PX))
         view = view * (1 - layer[..., 3:]) + layer[..., :3]
 
-    x, y = grid(size)
-    for field, spread in ((y, UP), (x, ACROSS), (noises[-1], HAZE)):
-        view += field[..., None] * (_colours(rng, spread) * strength).astype(np.float32)
+    x, y = pixel_grid(size)
+    for field, deviation in (
+        (y, VERTICAL_DEVIATION),
+        (x, HORIZONTAL_DEVIATION),
+        (noises[-1], HAZE_DEVIATION),
+    ):
+        view += field[..., None] * (_random_colors(rng, deviation) * strength).astype(np.float32)
     view += y[..., None] * np.array(SKY, np.float32)
-    view += MEAN + _colours(rng, PICTURES) - view.mean((0, 1))  # as a camera sets exposure and white balance
+    view += MEAN_COLOR + _random_colors(rng, IMAGE_DEVIATION) - view.mean((0, 1))  # exposure and white balance
     rgb = (1 + 2 * CLIPPED) / (1 + np.exp(-view @ AXES)) - CLIPPED
     rgb += rng.choice(GRAIN) * rng.standard_normal((size, size, 1), dtype=np.float32)
     return np.clip(255 * rgb + 0.5, 0, 255).astype(np.uint8)
 
 
 def _layer(rng: np.random.Generator, palette: Array, noises: Array, *, ground: bool) -> Array:
-    """Leaves side by side and over each other, in log light times cover, with the cover: `[H, W, 4]`.
+    """Draws overlapping leaves: log light times coverage, then the coverage, `[H, W, 4]`.
 
     Args:
-        rng: where chance comes from.
-        palette: `[N, 3]`, to choose from.
-        noises: `[M, H, W]`, of which leaves take their texture.
-        ground: whether what no leaf covers has a colour, too, rather than a hole.
+        rng: random generator.
+        palette: colors `[N, 3]` to choose from.
+        noises: noise `[M, H, W]` for the texture of the leaves.
+        ground: whether pixels without a leaf have a color; otherwise they are transparent.
     """
     size = noises.shape[-1]
     count = max(1, round(np.exp(rng.uniform(*np.log(LEAVES_PER_LAYER))) * (size / 256) ** 2))
@@ -100,19 +104,21 @@ def _layer(rng: np.random.Generator, palette: Array, noises: Array, *, ground: b
         pen.polygon((2 * outline).ravel().tolist(), fill=number)
     leaf = np.asarray(drawn)
 
-    count += 1  # with what no leaf covers
-    colour = np.ones((count, 4), np.float32)
-    colour[:, :3] = palette[rng.integers(len(palette), size=count)] + _colours(rng, LEAVES, count)
-    colour[0, 3] = ground
-    light = np.mean([colour[leaf[i::2, j::2]] for i in (0, 1) for j in (0, 1)], axis=0)
+    count += 1  # with the pixels without a leaf
+    color = np.ones((count, 4), np.float32)
+    color[:, :3] = palette[rng.integers(len(palette), size=count)] + _random_colors(rng, LEAF_DEVIATION, count)
+    color[0, 3] = ground
+    light = np.mean([color[leaf[i::2, j::2]] for i in (0, 1) for j in (0, 1)], axis=0)
 
     leaf = leaf[::2, ::2]
     offsets = rng.integers(0, (len(noises), size, size), (count, 3), dtype=np.int32)
     which, down, right = (part[leaf] for part in offsets.T)
-    rough = rng.gamma(0.6, 0.5, count).astype(np.float32) * rng.choice((-1, 1), count)  # a few much, most hardly
+    rough = rng.gamma(0.6, 0.5, count).astype(np.float32) * rng.choice(
+        (-1, 1), count
+    )  # a few leaves are rough, most are smooth
     tilt_x, tilt_y = rng.normal(0, 0.4, (2, count)).astype(np.float32)
     pixel = np.arange(size, dtype=np.int32)
-    x, y = grid(size)
+    x, y = pixel_grid(size)
     light[..., 0] += rough[leaf] * noises[which, (pixel[:, None] + down) % size, (pixel + right) % size]
     light[..., 0] += tilt_x[leaf] * x + tilt_y[leaf] * y
     light[..., :3] *= light[..., 3:]
@@ -120,20 +126,20 @@ def _layer(rng: np.random.Generator, palette: Array, noises: Array, *, ground: b
 
 
 def _outlines(rng: np.random.Generator, count: int, size: int) -> Array:
-    """Corners `[count, N, 2]`, in pixels: ellipses, near-rectangles and pointed leaves, half of them dented."""
+    """Draws outlines `[count, N, 2]`, in pixels: ellipses, near-rectangles and pointed leaves, half of them dented."""
     smallest = min(np.exp(rng.uniform(*np.log(SMALLEST_RADIUS_PX))), size / 4)
     radius = smallest / np.sqrt(1 - rng.random(count) * (1 - (2 * smallest / size) ** 2))  # the inverse cube
     if rng.random() < 0.35:
-        radius = np.sort(radius)[::-1]  # nothing small is hidden
+        radius = np.sort(radius)[::-1]  # small leaves are in front
     spread = rng.uniform(-0.1, 1.1, (count, 2))
     heap = rng.random(2) + rng.normal(0, 1, (count, 2)) * rng.uniform(0.1, 0.5, 2)
     at = size * (spread if rng.random() < 0.6 else heap)
     turn = rng.uniform(0, 2 * np.pi) + rng.normal(0, rng.choice((0.03, 0.3, 3.0)), count)
     thin = np.exp(-np.abs(rng.normal(0, rng.choice((0.15, 0.5)), (count, 1))))
     power = rng.choice((1.0, 0.3, 1.5), (count, 1), p=(0.6, 0.25, 0.15))
-    x, y = (np.sign(part) * np.abs(part) ** power for part in (np.cos(CORNERS), np.sin(CORNERS)))
+    x, y = (np.sign(part) * np.abs(part) ** power for part in (np.cos(CORNER_ANGLES), np.sin(CORNER_ANGLES)))
     dents = sum(
-        rng.normal(0, 0.25 / waves, (count, 1)) * np.cos(waves * CORNERS + rng.uniform(0, 2 * np.pi, (count, 1)))
+        rng.normal(0, 0.25 / waves, (count, 1)) * np.cos(waves * CORNER_ANGLES + rng.uniform(0, 2 * np.pi, (count, 1)))
         for waves in (2, 3, 5)
     )
     corner = (x / thin + 1j * y * thin) * (1 + dents * rng.integers(0, 2, (count, 1)))
@@ -142,7 +148,7 @@ def _outlines(rng: np.random.Generator, count: int, size: int) -> Array:
 
 
 def _noise(rng: np.random.Generator, size: int, slope: float) -> Array:
-    """Noise `[H, W]` that can be tiled, its variance 1, its amplitude falling with frequency to the power `slope`."""
+    """Draws tileable noise `[H, W]` with variance 1, whose amplitude falls with frequency to the power `slope`."""
     x, y = np.fft.rfftfreq(size, 1 / size), np.fft.fftfreq(size, 1 / size)[:, None]
     turn, stretch = rng.uniform(0, np.pi), rng.choice((1, 1, 1.8))
     along, over = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
@@ -153,10 +159,10 @@ def _noise(rng: np.random.Generator, size: int, slope: float) -> Array:
     return (noise / noise.std()).astype(np.float32)
 
 
-def _colours(rng: np.random.Generator, deviations: tuple[float, ...], count: int = 1) -> Array:
-    """Colours `[count, 3]` along `AXES`, about 0."""
+def _random_colors(rng: np.random.Generator, deviations: tuple[float, ...], count: int = 1) -> Array:
+    """Draws colors `[count, 3]` along `AXES`, around 0."""
     return rng.normal(0, deviations, (count, 3))
 
 
-def _whole(rng: np.random.Generator, between: tuple[int, int]) -> int:
+def _random_integer(rng: np.random.Generator, between: tuple[int, int]) -> int:
     return int(rng.integers(*between, endpoint=True))

@@ -1,52 +1,52 @@
-"""What every scene is painted with: coordinates, noise made from integers, smooth steps, blur, film.
+"""Building blocks of generated images: coordinates, noise, smooth transitions, blur, film.
 
-Noise follows Perlin 1985 with the fade of Perlin 2002 (https://doi.org/10.1145/566654.566636), its gradients hashed
-from the lattice, so a scene is the same at every size but for detail.
+Noise follows Perlin 1985 with the fade of Perlin 2002 (https://doi.org/10.1145/566654.566636). Its gradients are hashes
+of the lattice points, so a scene is the same at every size except for detail.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = np.ndarray
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 
-def grid(size_px: int) -> tuple[Array, Array]:
-    """Pixel centres `[H, W]`: x from -1 (left) to 1, y from -1 (bottom) to 1."""
+def pixel_grid(size_px: int) -> tuple[Array, Array]:
+    """Coordinates `[H, W]` of pixel centers: x from -1 (left) to 1, y from -1 (bottom) to 1."""
     line = ((np.arange(size_px) + 0.5) / size_px * 2 - 1).astype(np.float32)
     x, y = np.meshgrid(line, -line)
     return x, y
 
 
-def step(low: Array | float, high: Array | float, x: Array) -> Array:
-    """0 at `low`, 1 at `high`, smooth between; `low` may be the larger."""
+def ease(low: Array | float, high: Array | float, x: Array) -> Array:
+    """Rises smoothly from 0 at `low` to 1 at `high`; `low` may be larger than `high`."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
-def mix(a: Array | Colour, b: Array | Colour, amount: Array | float) -> Array:
-    """From colour `a` to colour `b`, each `[..., 3]`, by `amount` `[...]`."""
+def mix(a: Array | Color, b: Array | Color, amount: Array | float) -> Array:
+    """Blends color `a` into color `b`, each `[..., 3]`, by `amount` `[...]`."""
     a, b, amount = (np.asarray(value, np.float32) for value in (a, b, amount))
     return a + (b - a) * amount[..., None]
 
 
-def ramp(stops: dict[float, Colour], x: Array) -> Array:
-    """Colours `[..., 3]` between the stops, which are in rising order."""
-    at, colours = list(stops), np.array(list(stops.values()), np.float32)
-    return np.stack([np.interp(x, at, colours[:, i]) for i in range(3)], -1).astype(np.float32)
+def ramp(stops: dict[float, Color], x: Array) -> Array:
+    """Interpolates colors `[..., 3]` between the stops, which are in rising order."""
+    at, colors = list(stops), np.array(list(stops.values()), np.float32)
+    return np.stack([np.interp(x, at, colors[:, i]) for i in range(3)], -1).astype(np.float32)
 
 
-def dot(a: Array | Colour, b: Array | Colour) -> Array:
+def dot(a: Array | Color, b: Array | Color) -> Array:
     return np.sum(np.asarray(a, np.float32) * np.asarray(b, np.float32), -1)
 
 
-def unit(v: Array | Colour) -> Array:
+def normalize(v: Array | Color) -> Array:
     v = np.asarray(v, np.float32)
     return v / np.sqrt(dot(v, v))[..., None]
 
 
-def hashed(ix: Array, iy: Array, seed: int) -> NDArray[np.uint32]:
-    """32 well-mixed bits for each lattice point."""
+def hash_lattice(ix: Array, iy: Array, seed: int) -> NDArray[np.uint32]:
+    """Hashes each lattice point to 32 bits."""
     h = np.asarray(ix).astype(np.int64).astype(np.uint32) * np.uint32(0x9E3779B1)
     h ^= np.asarray(iy).astype(np.int64).astype(np.uint32) * np.uint32(0x85EBCA77)
     h ^= np.uint32(seed * 0xC2B2AE3D & 0xFFFFFFFF)
@@ -55,20 +55,20 @@ def hashed(ix: Array, iy: Array, seed: int) -> NDArray[np.uint32]:
     return h ^ (h >> np.uint32(15))
 
 
-def chance(ix: Array, iy: Array, seed: int) -> Array:
-    """A number in 0..1 for each lattice point."""
-    return (hashed(ix, iy, seed) >> np.uint32(8)).astype(np.float32) / (1 << 24)
+def random_at(ix: Array, iy: Array, seed: int) -> Array:
+    """Draws a random number in 0..1 for each lattice point."""
+    return (hash_lattice(ix, iy, seed) >> np.uint32(8)).astype(np.float32) / (1 << 24)
 
 
 def noise(x: Array, y: Array, seed: int) -> Array:
-    """Gradient noise, about -1..1, one feature per unit."""
+    """Computes gradient noise, about -1..1, one feature per unit."""
     fx, fy = np.floor(x), np.floor(y)
     tx, ty = (x - fx).astype(np.float32), (y - fy).astype(np.float32)
     u, v = (t * t * t * (t * (t * 6 - 15) + 10) for t in (tx, ty))
     corners = []
     for dy in (0, 1):
         for dx in (0, 1):
-            h = hashed(fx + dx, fy + dy, seed)
+            h = hash_lattice(fx + dx, fy + dy, seed)
             gx = (h & np.uint32(0xFFFF)).astype(np.float32) / 32768 - 1
             gy = (h >> np.uint32(16)).astype(np.float32) / 32768 - 1
             corners.append(gx * (tx - dx) + gy * (ty - dy))
@@ -78,7 +78,7 @@ def noise(x: Array, y: Array, seed: int) -> Array:
 
 
 def fractal(x: Array, y: Array, seed: int, octaves: int, *, gain: float = 0.5, ridged: bool = False) -> Array:
-    """Octaves of noise, turned against each other; `ridged` gives crests, 0..1, instead of -1..1."""
+    """Adds octaves of rotated noise, -1..1; `ridged` gives crests in 0..1 instead."""
     total, weight, amplitude = np.zeros(np.broadcast(x, y).shape, np.float32), 0.0, 1.0
     for octave in range(octaves):
         n = noise(x, y, seed + octave)
@@ -88,14 +88,14 @@ def fractal(x: Array, y: Array, seed: int, octaves: int, *, gain: float = 0.5, r
     return total / weight
 
 
-def scatter(x: Array, y: Array, seed: int, spread: float = 0.35) -> tuple[Array, Array, Array, Array]:
-    """The nearest of points strewn one per unit cell: offset to it in x and y, and two numbers 0..1 of its own."""
+def nearest_point(x: Array, y: Array, seed: int, spread: float = 0.35) -> tuple[Array, Array, Array, Array]:
+    """Finds the nearest of random points, one per unit cell: its offset in x and y, and its two random numbers 0..1."""
     fx, fy = np.floor(x), np.floor(y)
     best = np.full(np.broadcast(x, y).shape, np.inf, np.float32)
     found = [np.zeros_like(best) for _ in range(4)]
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
-            own, other = chance(fx + dx, fy + dy, seed), chance(fx + dx, fy + dy, seed + 1)
+            own, other = random_at(fx + dx, fy + dy, seed), random_at(fx + dx, fy + dy, seed + 1)
             ox = x - (fx + dx + 0.5 + 2 * spread * (own - 0.5))
             oy = y - (fy + dy + 0.5 + 2 * spread * (other - 0.5))
             distance = ox * ox + oy * oy
@@ -103,33 +103,33 @@ def scatter(x: Array, y: Array, seed: int, spread: float = 0.35) -> tuple[Array,
             best = np.where(nearer, distance, best)
             found = [
                 np.where(nearer, new, old)
-                for new, old in zip((ox, oy, chance(fx + dx, fy + dy, seed + 2), own), found, strict=True)
+                for new, old in zip((ox, oy, random_at(fx + dx, fy + dy, seed + 2), own), found, strict=True)
             ]
     return found[0], found[1], found[2], found[3]
 
 
-def blur(picture: Array, sigma_px: float) -> Array:
-    """Gaussian blur of `[H, W, 3]`, its edges reflected."""
-    height, width = picture.shape[:2]
+def blur(image: Array, sigma_px: float) -> Array:
+    """Blurs `[H, W, 3]` with a Gaussian and reflected edges."""
+    height, width = image.shape[:2]
     border = min(int(3 * sigma_px) + 1, height - 1, width - 1)
-    padded = np.pad(picture, ((border, border), (border, border), (0, 0)), "reflect")
+    padded = np.pad(image, ((border, border), (border, border), (0, 0)), "reflect")
     fy, fx = np.fft.fftfreq(padded.shape[0])[:, None, None], np.fft.rfftfreq(padded.shape[1])[None, :, None]
     spectrum = np.fft.rfft2(padded, axes=(0, 1)) * np.exp(-2 * (np.pi * sigma_px) ** 2 * (fx * fx + fy * fy))
     blurred = np.fft.irfft2(spectrum, padded.shape[:2], axes=(0, 1))
     return blurred[border : border + height, border : border + width].astype(np.float32)
 
 
-def develop(radiance: Array, rng: np.random.Generator, *, exposure: float = 1.0, bloom: float = 0.08) -> Array:
-    """Linear light `[2H, 2W, 3]` as a photograph `[H, W, 3]`, sRGB 0..1: glow, vignette, film curve, grain.
+def photograph(radiance: Array, rng: np.random.Generator, *, exposure: float = 1.0, bloom: float = 0.08) -> Array:
+    """Converts linear light `[2H, 2W, 3]` to a photograph `[H, W, 3]`, sRGB 0..1: glow, vignette, film curve, grain.
 
-    The curve is Narkowicz' fit of ACES:
+    The curve is the ACES fit of Narkowicz:
     https://knarkowicz.wordpress.com/2016/01/06/aces-filmic-tone-mapping-curve/
     """
     size = len(radiance)
     light = radiance * exposure
     glow = np.minimum(light, 12)
     light = light + bloom * (blur(glow, size / 150) + blur(glow, size / 30) - 2 * light * (light < 12) * 0.5)
-    x, y = grid(size)
+    x, y = pixel_grid(size)
     light = np.maximum(light, 0) * (1 - 0.16 * (x * x + y * y))[..., None]
     shown = light * (2.51 * light + 0.03) / (light * (2.43 * light + 0.59) + 0.14)
     shown = shown.reshape(size // 2, 2, size // 2, 2, 3).mean((1, 3))

@@ -1,4 +1,4 @@
-"""What decoders scored on the same pairs, for people: a table, a sheet of pictures, a chart."""
+"""Reports decoder scores as a table, an image sheet and a chart."""
 
 import math
 import time
@@ -11,30 +11,30 @@ from torch import Tensor
 
 from ..decoders.decoder import Decoder, to_bytes
 from ..errors import FitError
-from .metrics import at_size
+from .metrics import resize_rgb
 from .pairs import Pairs
-from .presets import measure
+from .presets import measure_net
 
-ROUNDS = 5  # each decoder is timed so often, and its best round counts: others only tell what else the machine did
+TIMING_ROUNDS = 5  # the fastest round counts: other work on the machine slows the others down
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Box = tuple[float, float, float, float]
 
 PAPER, INK, FAINT, GRID = "#ffffff", "#1c1c1c", "#767676", "#dddddd"
-COLOURS = ("#0b62a4", "#c4500a", "#2d7f3b", "#8a3f9e", "#a3781b", "#b5264c", "#3b7f86", "#5b5b5b")
+COLORS = ("#0b62a4", "#c4500a", "#2d7f3b", "#8a3f9e", "#a3781b", "#b5264c", "#3b7f86", "#5b5b5b")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredDecoder:
-    """A decoder with what it scored.
+    """The scores of one decoder.
 
     Args:
-        name: of the decoder.
-        kind: of the decoder, a name in `KINDS`.
-        parameters: how many numbers it holds.
-        weight_bytes: that they take.
-        scores: `psnr_latent_db`, `psnr_full_db` and `ssim_full`, as `ladder.measure` gives them.
-        decode_ms: that a picture takes, in the same run as all that are told together.
+        name: name of the decoder.
+        kind: kind of the decoder, a name in `KINDS`.
+        parameters: number of parameters.
+        weight_bytes: size of the parameters.
+        scores: `psnr_latent_db`, `psnr_full_db` and `ssim_full` from `presets.measure_net`.
+        decode_ms: time per image; it compares only with decoders of the same `score_decoders` call.
     """
 
     name: str
@@ -45,38 +45,39 @@ class ScoredDecoder:
     decode_ms: float
 
 
-def score(
+def score_decoders(
     decoders: Sequence[Decoder], pairs: Pairs, clock: Callable[[], float] = time.perf_counter
 ) -> list[ScoredDecoder]:
-    """Scores and times decoders on the same pairs, in one run: in every round each has its turn.
+    """Scores and times decoders on the same pairs; the decoders take turns in every timing round.
 
     Raises:
-        FitError: the pairs are of another space, or smaller than can be judged.
+        FitError: the images are smaller than the SSIM window.
+        LatentsError: the pairs are of another latent space.
     """
     batch = pairs.latents[:8].float()
     seconds = [math.inf] * len(decoders)
-    for _, (i, decoder) in product(range(ROUNDS), enumerate(decoders)):
-        began = clock()
+    for _, (i, decoder) in product(range(TIMING_ROUNDS), enumerate(decoders)):
+        started = clock()
         decoder.decode(batch)
-        seconds[i] = min(seconds[i], clock() - began)
+        seconds[i] = min(seconds[i], clock() - started)
     return [
         ScoredDecoder(
             name=decoder.name,
             kind=decoder.card.kind,
             parameters=sum(tensor.numel() for tensor in decoder.net.state_dict().values()),
             weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in decoder.net.state_dict().values()),
-            scores=measure(decoder.net, pairs),
+            scores=measure_net(decoder.net, pairs),
             decode_ms=round(1000 * taken / len(batch), 4),
         )
         for decoder, taken in zip(decoders, seconds, strict=True)
     ]
 
 
-def table(judged: Sequence[ScoredDecoder]) -> str:
-    """A Markdown table that also reads well as text."""
-    _expect_some(judged)
-    head = ("decoder", "parameters", "bytes", "latent size, dB", "full size, dB", "SSIM", "ms a picture")
-    rows = [
+def score_table(rows: Sequence[ScoredDecoder]) -> str:
+    """Formats scores as a Markdown table that also reads well as plain text."""
+    _require_rows(rows)
+    head = ("decoder", "parameters", "bytes", "latent size, dB", "full size, dB", "SSIM", "ms per image")
+    lines = [
         (
             row.name.replace("|", "\\|"),
             f"{row.parameters:,}",
@@ -86,9 +87,9 @@ def table(judged: Sequence[ScoredDecoder]) -> str:
             f"{row.scores['ssim_full']:.3f}",
             f"{row.decode_ms:.2f}",
         )
-        for row in judged
+        for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
     rule = [("-" * widths[0]), *("-" * (width - 1) + ":" for width in widths[1:])]
 
     def line(cells: Iterable[str]) -> str:
@@ -96,44 +97,50 @@ def table(judged: Sequence[ScoredDecoder]) -> str:
         padded = (first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others))
         return f"| {' | '.join(padded)} |"
 
-    return "\n".join(map(line, (head, rule, *rows)))
+    return "\n".join(map(line, (head, rule, *lines)))
 
 
-def sheet(truth: Tensor, decoded: Mapping[str, Tensor], cell_px: int = 192) -> Image.Image:
-    """Pictures beside each other: a row for each, the truth and then every decoder from left to right.
+def image_sheet(truth: Tensor, decoded: Mapping[str, Tensor], cell_px: int = 192) -> Image.Image:
+    """Draws a sheet with a row per image: the original image, then each decoder's image.
 
     Args:
-        truth: `[N, 3, H, W]`, 0..1.
-        decoded: what each decoder makes of the same latents, by its name, `[N, 3, h, w]` in 0..1 of any size.
-        cell_px: the longer side of a picture on the sheet.
+        truth: original images `[N, 3, H, W]` in 0..1.
+        decoded: decoded images `[N, 3, h, w]` in 0..1 of any size, by decoder name.
+        cell_px: longer side of an image on the sheet.
+
+    Raises:
+        FitError: a decoder has another number of images.
     """
-    columns = {"truth": truth} | {name: at_size(rgb, *truth.shape[2:]) for name, rgb in decoded.items()}
+    columns = {"truth": truth} | {name: resize_rgb(rgb, *truth.shape[2:]) for name, rgb in decoded.items()}
     if wrong := [name for name, rgb in columns.items() if rgb.shape != truth.shape]:
-        raise FitError(f"expected {len(truth)} pictures of each decoder, got another number of {', '.join(wrong)}")
+        raise FitError(f"expected {len(truth)} images from each decoder, got another number from {', '.join(wrong)}")
     shrink = cell_px / max(truth.shape[2:])
     height, width = (max(1, round(side * shrink)) for side in truth.shape[2:])
     font, gap = _font(13), 6
-    head = round(2 * gap + _size(font, "Ag")[1])
+    head = round(2 * gap + _text_size(font, "Ag")[1])
     image = Image.new("RGB", (len(columns) * (width + gap) + gap, head + len(truth) * (height + gap)), PAPER)
     draw = ImageDraw.Draw(image)
     for column, (name, rgb) in enumerate(columns.items()):
         left = gap + column * (width + gap)
-        draw.text((left + width / 2, head / 2), _shortened(name, font, width), INK, font, anchor="mm")
+        draw.text((left + width / 2, head / 2), _shorten(name, font, width), INK, font, anchor="mm")
         for row, pixels in enumerate(to_bytes(rgb.cpu())):
-            picture = Image.fromarray(pixels.numpy()).resize((width, height), Image.Resampling.LANCZOS)
-            image.paste(picture, (left, head + row * (height + gap)))
+            cell = Image.fromarray(pixels.numpy()).resize((width, height), Image.Resampling.LANCZOS)
+            image.paste(cell, (left, head + row * (height + gap)))
     return image
 
 
-def chart(judged: Sequence[ScoredDecoder], width: int = 960, height: int = 600) -> Image.Image:
-    """Truthfulness by size: dB upwards, parameters to the right, each ten times the last.
+def score_chart(rows: Sequence[ScoredDecoder], width: int = 960, height: int = 600) -> Image.Image:
+    """Draws PSNR in dB over the number of parameters, on a logarithmic axis.
 
-    A full dot tells the PSNR at latent size, the ring on the same line that at full size.
+    A dot is the PSNR at latent size, the ring on the same line the PSNR at full size.
+
+    Raises:
+        FitError: there is no decoder, or none has finite scores.
     """
-    _expect_some(judged)
-    shown = [row for row in judged if all(map(math.isfinite, (_latent(row), _full(row))))]
+    _require_rows(rows)
+    shown = [row for row in rows if all(map(math.isfinite, (_latent(row), _full(row))))]
     if not shown:
-        raise FitError("expected scores that are numbers, got none; the table tells what came instead")
+        raise FitError("expected finite scores, got none; the table shows the values")
     font, title_font = _font(14), _font(16)
     image = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(image)
@@ -142,7 +149,7 @@ def chart(judged: Sequence[ScoredDecoder], width: int = 960, height: int = 600) 
     powers = [math.log10(max(1, row.parameters)) for row in shown]
     first, last = math.floor(min(powers)), math.ceil(max(powers) + 0.1)
     values = [value for row in shown for value in (_latent(row), _full(row))]
-    step = _step(max(values) - min(values))
+    step = _grid_step(max(values) - min(values))
     low, high = math.floor(min(values) / step - 0.25) * step, math.ceil(max(values) / step + 0.25) * step
 
     def place(power: float, value: float) -> tuple[float, float]:
@@ -164,26 +171,26 @@ def chart(judged: Sequence[ScoredDecoder], width: int = 960, height: int = 600) 
     dots = [(place(power, _latent(row)), place(power, _full(row))) for row, power in zip(shown, powers, strict=True)]
     taken: list[Box] = []
     for i, (full_dot, ring) in enumerate(dots):
-        colour = COLOURS[i % len(COLOURS)]
-        draw.line((*full_dot, *ring), colour)
-        draw.ellipse(_around(full_dot, 5), colour)
-        draw.ellipse(_around(ring, 5), PAPER, colour, 2)
+        color = COLORS[i % len(COLORS)]
+        draw.line((*full_dot, *ring), color)
+        draw.ellipse(_around(full_dot, 5), color)
+        draw.ellipse(_around(ring, 5), PAPER, color, 2)
         stem = (full_dot[0] - 1, min(full_dot[1], ring[1]), full_dot[0] + 1, max(full_dot[1], ring[1]))
         taken += [_around(full_dot, 7), _around(ring, 7), stem]
     for i, (row, (dot, _)) in enumerate(zip(shown, dots, strict=True)):
-        name = _shortened(row.name, font, (right - left) // 3)
-        box = _free(dot, _size(font, name), taken, (left, top, right, bottom))
+        name = _shorten(row.name, font, (right - left) // 3)
+        box = _label_box(dot, _text_size(font, name), taken, (left, top, right, bottom))
         taken.append(box)
-        colour = COLOURS[i % len(COLOURS)]
+        color = COLORS[i % len(COLORS)]
         near = (min(max(dot[0], box[0]), box[2]), min(max(dot[1], box[1]), box[3]))
         if math.dist(dot, near) > 14:
-            draw.line((*dot, *near), colour)
-        draw.text((box[0], (box[1] + box[3]) / 2), name, colour, font, anchor="lm")
+            draw.line((*dot, *near), color)
+        draw.text((box[0], (box[1] + box[3]) / 2), name, color, font, anchor="lm")
     return image
 
 
-def _expect_some(judged: Sequence[ScoredDecoder]) -> None:
-    if not judged:
+def _require_rows(rows: Sequence[ScoredDecoder]) -> None:
+    if not rows:
         raise FitError("expected at least one decoder to report on, got none")
 
 
@@ -199,27 +206,27 @@ def _font(size_px: int) -> Font:
     return ImageFont.load_default(size_px)
 
 
-def _size(font: Font, text: str) -> tuple[float, float]:
+def _text_size(font: Font, text: str) -> tuple[float, float]:
     left, _, right, _ = font.getbbox(text)
     _, top, _, bottom = font.getbbox("Ag")
     return right - left, bottom - top
 
 
-def _shortened(text: str, font: Font, width: float) -> str:
-    """The text, or as much of both its ends as fits: names differ at their ends."""
-    if _size(font, text)[0] <= width:
+def _shorten(text: str, font: Font, width: float) -> str:
+    """Shortens text to `width` in the middle: names differ at their ends."""
+    if _text_size(font, text)[0] <= width:
         return text
-    for kept in range(len(text) - 1, 1, -1):
-        short = f"{text[: kept // 2]}...{text[-(kept - kept // 2) :]}"
-        if _size(font, short)[0] <= width:
+    for length in range(len(text) - 1, 1, -1):
+        short = f"{text[: length // 2]}...{text[-(length - length // 2) :]}"
+        if _text_size(font, short)[0] <= width:
             return short
     return text[:1]
 
 
-def _step(span: float) -> float:
-    """Of the lines across a chart, in dB: 1, 2 or 5, times a power of ten, so that there are about six.
+def _grid_step(span: float) -> float:
+    """Chooses the distance of the grid lines in dB: 1, 2 or 5 times a power of ten, for about six lines.
 
-    None is less than 1 dB: nobody sees less, so the chart does not enlarge it.
+    The distance is at least 1 dB: smaller differences are not visible, so the chart does not enlarge them.
     """
     rough = max(span / 6, 1.0)
     power = 10 ** math.floor(math.log10(rough))
@@ -231,16 +238,16 @@ def _number(power: int) -> str:
     return f"{10 ** (power - thousands)}{name}"
 
 
-def _around(centre: tuple[float, float], radius: float) -> Box:
-    return centre[0] - radius, centre[1] - radius, centre[0] + radius, centre[1] + radius
+def _around(center: tuple[float, float], radius: float) -> Box:
+    return center[0] - radius, center[1] - radius, center[0] + radius, center[1] + radius
 
 
 def _overlap(a: Box, b: Box) -> float:
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
-def _free(dot: tuple[float, float], size: tuple[float, float], taken: Sequence[Box], frame: Box) -> Box:
-    """Where a label near `dot` covers nothing else: beside it if that is free, else further and further away."""
+def _label_box(dot: tuple[float, float], size: tuple[float, float], taken: Sequence[Box], frame: Box) -> Box:
+    """Finds a box near `dot` for a label that covers nothing else, at growing distances."""
     (x, y), (width, height) = dot, size
     places = [
         box

@@ -1,4 +1,4 @@
-"""What was fitted, told beside what is at hand."""
+"""The decoders that a fit produced, with their scores and reports."""
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -7,132 +7,155 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..decoders.catalogue import WITHOUT_WEIGHTS, Candidate, Catalogue
+from ..decoders.catalogue import Candidate, Catalogue
 from ..decoders.decoder import Decoder
 from ..decoders.files.decoder_file import write_decoder
 from ..decoders.latents.identify import Evidence
 from ..decoders.latents.space import LatentSpace
+from ..decoders.nets.registry import KINDS_WITHOUT_WEIGHTS
 from ..decoders.ranking import LIGHT, compare_scores
 from ..errors import DecoderFileError, FitError
 from .dataset import Dataset
-from .report import INK, PAPER, ScoredDecoder, chart, sheet, table
+from .report import INK, PAPER, ScoredDecoder, image_sheet, score_chart, score_table
 from .statistics import FitStatistics
 
-BESIDE_MOST = 12  # decoders that a new one is judged beside
-SHOWN = 4  # pictures on the sheet
-CHART_WIDTH = 960
+MAX_BASELINES = 12
+SHEET_IMAGES = 4
+REPORT_WIDTH_PX = 960
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestAvailable:
-    """The decoders that a new one is judged beside.
+class Baselines:
+    """The decoders that a new decoder is compared with.
 
     Args:
-        in_use: what `auto` takes now.
-        others: light ones of the same space.
-        taken: names that a new one cannot have.
-        accelerated: whether `auto` runs on something faster than a CPU.
+        in_use: decoder that `auto` uses now.
+        others: other decoders of the same space that are fast enough for a CPU.
+        taken_names: names that a new decoder cannot have.
+        accelerated: whether `auto` runs on a device faster than a CPU.
     """
 
     in_use: Decoder
     others: Sequence[Decoder] = ()
-    taken: Collection[str] = ()
+    taken_names: Collection[str] = ()
     accelerated: bool = False
 
     @classmethod
-    def of(
+    def from_catalogue(
         cls, catalogue: Catalogue, space: LatentSpace, *, accelerated: bool = False, evidence: Evidence | None = None
-    ) -> "BestAvailable":
-        """Those that a catalogue has for `space`; arguments as of `Catalogue.candidates`."""
+    ) -> "Baselines":
+        """Opens the decoders that a catalogue has for `space`; `Catalogue.candidates` describes the arguments."""
         best = catalogue.candidates(space, accelerated=accelerated, evidence=evidence)
-        in_use = next(_opened(best, space))
+        in_use = next(_open_all(best, space))
         light = (
-            c for c in (*catalogue.of(space), *best) if c.card.cost <= LIGHT and c.card.kind not in WITHOUT_WEIGHTS
+            c
+            for c in (*catalogue.of(space), *best)
+            if c.card.cost <= LIGHT and c.card.kind not in KINDS_WITHOUT_WEIGHTS
         )
         others = {c.name: c for c in light if c.name != in_use.name}
         names = {name for known in catalogue.names() for name in (known, Path(known).stem)}
         return cls(
             in_use=in_use,
-            others=list(_opened(list(others.values())[: BESIDE_MOST - 1], space)),
-            taken={*names, *(card.name for card in catalogue.all())},
+            others=list(_open_all(list(others.values())[: MAX_BASELINES - 1], space)),
+            taken_names={*names, *(card.name for card in catalogue.all())},
             accelerated=accelerated,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitResult:
-    """Decoders that were fitted, beside what is at hand.
+    """New decoders and their comparison with the baselines.
 
     Args:
-        new: the decoders.
-        at_hand: what they were judged beside.
-        judged: all of them: what is in use, the new ones, the others.
-        material: what they were fitted and judged on.
-        notes: what the user should know of how they were made.
-        sittings: all that the one closed form was fitted on, to be kept; None where that was not asked for.
+        new: new decoders.
+        baselines: decoders they were compared with.
+        scores: scores of the decoder in use, the new decoders and the other baselines.
+        dataset: pairs of the fit.
+        notes: notes for the user about presets that failed or were interrupted.
+        statistics: statistics of the closed form to save; None if the user named no statistics file.
     """
 
     new: Sequence[Decoder]
-    at_hand: BestAvailable
-    judged: Sequence[ScoredDecoder]
-    material: Dataset
+    baselines: Baselines
+    scores: Sequence[ScoredDecoder]
+    dataset: Dataset
     notes: Sequence[str] = field(default=())
-    sittings: FitStatistics | None = None
+    statistics: FitStatistics | None = None
 
     @property
     def best(self) -> Decoder:
-        """What `auto` takes once the new ones are at hand."""
-        best = self.at_hand.in_use
-        for decoder in (*self.new, *self.at_hand.others):
-            better = is_first_of_its_space(best) or gain_over_db(decoder, best) > 0
+        """The decoder that `auto` uses once the new decoders are saved."""
+        best = self.baselines.in_use
+        for decoder in (*self.new, *self.baselines.others):
+            better = needs_no_weights(best) or gain_over_db(decoder, best) > 0
             if better and not self._is_too_heavy(decoder):
                 best = decoder
         return best
 
     def verdicts(self) -> list[str]:
-        """A sentence on each new decoder: whether `auto` takes it, and why."""
-        best, in_use = self.best, self.at_hand.in_use
-        told = []
+        """Explains for each new decoder whether `auto` uses it, and why."""
+        best, in_use = self.best, self.baselines.in_use
+        sentences = []
         for decoder in self.new:
-            scored = compare_scores(decoder.card, in_use.card)
-            against = scored.against(in_use.name) if scored else f"not compared with {in_use.name}"
+            gap = compare_scores(decoder.card, in_use.card)
+            comparison = gap.against(in_use.name) if gap else f"not compared with {in_use.name}"
             if decoder is best:
-                why = f"auto takes it from the next run on: {against}"
-            elif scored and scored.gain_db <= 0 and not is_first_of_its_space(in_use):
-                why = f"kept out of auto: {against}"
+                reason = f"auto uses it from the next run on: {comparison}"
+            elif gap and gap.gain_db <= 0 and not needs_no_weights(in_use):
+                reason = f"auto does not use it: {comparison}"
             elif self._is_too_heavy(decoder):
-                why = (
-                    f"auto considers it on a GPU only, {decoder.card.cost:,} multiplications for each latent pixel are "
-                    f"too many for a CPU beside a sampler; {against}"
+                reason = (
+                    f"auto uses it on a GPU only: {decoder.card.cost:,} multiplications per latent pixel are too many "
+                    f"for a CPU during sampling; {comparison}"
                 )
             else:
-                scored = compare_scores(decoder.card, best.card)
-                why = f"kept out of auto: {scored.against(best.name) if scored else f'{best.name} is ahead'}"
-            told.append(f"{decoder.name}: {why}")
-        return told
+                gap = compare_scores(decoder.card, best.card)
+                reason = f"auto does not use it: {gap.against(best.name) if gap else f'{best.name} is better'}"
+            sentences.append(f"{decoder.name}: {reason}")
+        return sentences
 
     def _is_too_heavy(self, decoder: Decoder) -> bool:
-        return decoder.card.cost > LIGHT and not self.at_hand.accelerated
+        return decoder.card.cost > LIGHT and not self.baselines.accelerated
+
+    def summary(self, space: LatentSpace, paths: Sequence[Path]) -> str:
+        """Describes the fit as text.
+
+        Args:
+            space: latent space of the decoders.
+            paths: paths of the saved decoder files.
+        """
+        lines = [
+            f"Latent space: {space.title} ({space.name})",
+            f"Fitted on {self.dataset.fitted_on}.",
+            f"Scored on {self.dataset.judged_on}; the first row is the decoder that auto uses now:",
+            "",
+            self.table(),
+            "",
+            *self.verdicts(),
+            *(f"Note: {note}" for note in self.notes),
+            "",
+            *(f"Saved: {path}" for path in paths),
+        ]
+        return "\n".join(lines)
 
     def table(self) -> str:
-        """Everything that was judged, in Markdown."""
-        return table(self.judged)
+        """Formats all scores as a Markdown table."""
+        return score_table(self.scores)
 
     def sheet(self) -> Image.Image:
-        """Pictures: the truth, what is in use, the new decoders."""
-        pairs, some = self.material.judge, slice(0, SHOWN)
-        shown = {
-            decoder.name: decoder.decode(pairs.latents[some].float()) for decoder in (self.at_hand.in_use, *self.new)
-        }
-        return sheet(pairs.rgb(pairs.downscale, some), shown)
+        """Draws test images: the originals, the decoder in use, the new decoders."""
+        pairs, first = self.dataset.test, slice(0, SHEET_IMAGES)
+        decoders = (self.baselines.in_use, *self.new)
+        decoded = {decoder.name: decoder.decode(pairs.latents[first].float()) for decoder in decoders}
+        return image_sheet(pairs.rgb(pairs.downscale, first), decoded)
 
     def chart(self) -> Image.Image:
-        """Truthfulness by size."""
-        return chart(self.judged)
+        """Draws PSNR over the number of parameters."""
+        return score_chart(self.scores)
 
-    def picture(self) -> Image.Image:
-        """Verdicts, sheet and chart, one above the other."""
-        parts = (_written(self.verdicts(), CHART_WIDTH), self.sheet(), chart(self.judged, CHART_WIDTH))
+    def image(self) -> Image.Image:
+        """Draws verdicts, sheet and chart in one image."""
+        parts = (_draw_text(self.verdicts(), REPORT_WIDTH_PX), self.sheet(), score_chart(self.scores, REPORT_WIDTH_PX))
         whole = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), PAPER)
         top = 0
         for part in parts:
@@ -141,10 +164,10 @@ class FitResult:
         return whole
 
     def save(self, folder: Path) -> list[Path]:
-        """Writes the decoder files, each whole or not at all.
+        """Writes the decoder files; a failed write leaves no partial file.
 
         Raises:
-            FitError: they cannot be written.
+            FitError: a file cannot be written.
         """
         written = []
         for decoder in self.new:
@@ -154,7 +177,7 @@ class FitResult:
                 write_decoder(path, decoder.card, decoder.net.state_dict())
             except OSError as error:
                 raise FitError(
-                    f"{path}: expected to write the decoder there, but: {error.strerror or error}; make room, or "
+                    f"{path}: the decoder cannot be written: {error.strerror or error}; free some space, or "
                     "choose another folder, and fit again"
                 ) from None
             written.append(path)
@@ -162,18 +185,18 @@ class FitResult:
 
 
 def gain_over_db(decoder: Decoder, other: Decoder) -> float:
-    """By how much `decoder` is ahead of `other`; minus infinity where they were not compared."""
-    scored = compare_scores(decoder.card, other.card)
-    return scored.gain_db if scored else -math.inf
+    """By how many dB `decoder` is better than `other`; minus infinity if they were not compared."""
+    gap = compare_scores(decoder.card, other.card)
+    return gap.gain_db if gap else -math.inf
 
 
-def is_first_of_its_space(in_use: Decoder) -> bool:
-    """Whether nothing but what needs no weights is in use: `auto` then takes whatever comes."""
-    return in_use.card.kind in WITHOUT_WEIGHTS
+def needs_no_weights(in_use: Decoder) -> bool:
+    """Whether the decoder is a fallback without weights, which `auto` replaces by any other decoder."""
+    return in_use.card.kind in KINDS_WITHOUT_WEIGHTS
 
 
-def _opened(candidates: Iterable[Candidate], space: LatentSpace) -> Iterator[Decoder]:
-    """Those that open; a broken file is told of where it is used, not here."""
+def _open_all(candidates: Iterable[Candidate], space: LatentSpace) -> Iterator[Decoder]:
+    """Opens candidates; skips broken files, which are reported where they are used."""
     for candidate in candidates:
         try:
             decoder = candidate.open()
@@ -183,8 +206,8 @@ def _opened(candidates: Iterable[Candidate], space: LatentSpace) -> Iterator[Dec
             yield decoder
 
 
-def _written(sentences: Iterable[str], width: int) -> Image.Image:
-    """Sentences on paper, each beginning a line."""
+def _draw_text(sentences: Iterable[str], width: int) -> Image.Image:
+    """Draws sentences with line breaks; each sentence begins a line."""
     font, margin, height = ImageFont.load_default(14), 12, 20
     lines = [""]
     for sentence in sentences:

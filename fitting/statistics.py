@@ -1,4 +1,4 @@
-"""Fits that go on: the sums of a closed form, kept between sittings and brought together from several machines."""
+"""Saves the sums of a closed form, to continue a fit in later sessions or to add those of several machines."""
 
 import hashlib
 import json
@@ -8,30 +8,30 @@ from functools import reduce
 from operator import add
 from pathlib import Path
 
-from ..decoders.files.tensor_file import SAFE
+from ..decoders.files.tensor_file import SAFETENSORS_SUFFIXES
 from ..errors import FitError
-from .least_squares import Form, Sums
+from .least_squares import PolynomialForm, Sums
 from .pairs import Pairs
 from .presets import PRESETS
 
-KEY_BYTES = 16
+IMAGE_KEY_BYTES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitStatistics:
-    """All that one closed form was fitted on so far, without the pictures.
+    """The sums of all images that a closed form was fitted on, without the images.
 
-    What a sitting held back is not in it: it can be held back again in the next one.
+    Validation and test images are not included: each session can use the same ones.
 
     Args:
-        kind: the name of a closed form in `LADDER`.
-        space: the name of the latent space.
-        sums: of the pictures; None before the first sitting.
-        count: of sittings.
-        seen: keys of the pictures, in hexadecimal, so that none is counted twice or judged by.
+        kind: preset name of a closed form.
+        space: name of the latent space.
+        sums: sums of the images; None before the first session.
+        count: number of sessions.
+        seen: keys of the images in hexadecimal, so that no image is counted twice or used for validation or test.
 
     Raises:
-        FitError: the kind is trained, which no sums are enough for.
+        FitError: the preset is trained, and a training needs the images.
     """
 
     kind: str
@@ -41,40 +41,44 @@ class FitStatistics:
     seen: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        closed = [name for name, rung in PRESETS.items() if rung.recipe is None]
+        closed = [name for name, preset in PRESETS.items() if preset.recipe is None]
         if self.kind not in closed:
             raise FitError(
-                f"expected one of {', '.join(closed)} as the kind that statistics are kept for, got {self.kind}: "
-                "a training needs the pictures themselves; fit on several files of pairs instead"
+                f"expected one of {', '.join(closed)} as the kind for --statistics, got {self.kind}: "
+                "a training needs the images themselves; fit on several files of pairs instead"
             )
 
     @classmethod
-    def gathered(cls, kind: str, space: str, files: Sequence[Path]) -> "FitStatistics":
-        """Those in the files, added up. Only the first, which is where they are then kept, may be missing yet.
+    def load_all(cls, kind: str, space: str, files: Sequence[Path]) -> "FitStatistics":
+        """Reads statistics files and adds them. Only the first, which is later written, may not exist yet.
 
         Raises:
-            FitError: a file is damaged, or of another kind or space; or two hold the same pictures.
+            FitError: a file is damaged, or of another preset or space; or two files hold the same images.
         """
-        none = cls(kind=kind, space=space)
-        if files and files[0].suffix not in SAFE:  # what is kept there could not be read the next time
-            raise FitError(f"{files[0]}: expected a name for statistics that ends in {' or '.join(SAFE)}")
-        begun = [cls._of(kind, space, path) for i, path in enumerate(files) if i or path.exists()]
-        return reduce(add, begun, none)
+        empty = cls(kind=kind, space=space)
+        if (
+            files and files[0].suffix not in SAFETENSORS_SUFFIXES
+        ):  # the next session could not read another type of file
+            raise FitError(
+                f"{files[0]}: expected a name for statistics that ends in {' or '.join(SAFETENSORS_SUFFIXES)}"
+            )
+        loaded = [cls._load_for(kind, space, path) for i, path in enumerate(files) if i or path.exists()]
+        return reduce(add, loaded, empty)
 
     @classmethod
-    def _of(cls, kind: str, space: str, path: Path) -> "FitStatistics":
-        sittings = cls.load(path)
-        if (sittings.kind, sittings.space) != (kind, space):
+    def _load_for(cls, kind: str, space: str, path: Path) -> "FitStatistics":
+        statistics = cls.load(path)
+        if (statistics.kind, statistics.space) != (kind, space):
             raise FitError(
-                f"{path}: expected the statistics of {kind} for {space}, got those of {sittings.kind} for "
-                f"{sittings.space}; name another file, or fit that"
+                f"{path}: expected statistics of {kind} for {space}, got those of {statistics.kind} for "
+                f"{statistics.space}; name another file, or fit that kind and space"
             )
-        return sittings
+        return statistics
 
     def __add__(self, other: "FitStatistics") -> "FitStatistics":
         if both := len(self.seen & other.seen):
-            raise FitError(f"expected statistics of different pictures, got {both:,} that are in two of the files")
-        sums = [some.sums for some in (self, other) if some.sums is not None]
+            raise FitError(f"expected statistics of different images, got {both:,} images that are in two files")
+        sums = [statistics.sums for statistics in (self, other) if statistics.sums is not None]
         return replace(
             self,
             sums=reduce(add, sums) if sums else None,
@@ -82,48 +86,46 @@ class FitStatistics:
             seen=self.seen | other.seen,
         )
 
-    def expect_new(self, parts: Mapping[str, Pairs]) -> None:
-        """Raises `FitError` if pictures were fitted on before.
+    def require_new_images(self, parts: Mapping[str, Pairs]) -> None:
+        """Raises `FitError` if images were fitted on in an earlier session.
 
         Args:
-            parts: by what they are for, such as `fit on`.
+            parts: pairs by their purpose, such as `training`.
         """
         for purpose, pairs in parts.items():
-            if known := len(keys(pairs) & self.seen):
+            if known := len(image_keys(pairs) & self.seen):
                 raise FitError(
-                    f"{known:,} of the {len(pairs):,} pictures to {purpose} are in the statistics already; give others "
-                    "(procedural ones: another --seed), and the same ones to hold back in every sitting"
+                    f"{known:,} of the {len(pairs):,} {purpose} images are in the statistics already; use other images "
+                    "(generated images: another --seed), and the same validation and test images in every session"
                 )
 
-    def grown(self, sums: Sums, pairs: Pairs) -> "FitStatistics":
-        """With one sitting more.
+    def with_session(self, sums: Sums, pairs: Pairs) -> "FitStatistics":
+        """Returns statistics with one more session.
 
         Args:
-            sums: those of all sittings.
-            pairs: what this one was fitted on.
+            sums: sums of all sessions.
+            pairs: training pairs of the new session.
         """
-        return replace(self, sums=sums, count=self.count + 1, seen=self.seen | keys(pairs))
+        return replace(self, sums=sums, count=self.count + 1, seen=self.seen | image_keys(pairs))
 
     def __str__(self) -> str:
+        # A part of the card's `fitted_on`, so the words are part of the file.
         rows = self.sums.rows if self.sums else 0
         return f"{rows:,} latent pixels in {self.count} sitting{'s' * (self.count != 1)}"
 
     def save(self, path: Path) -> None:
-        """Writes a file, whole or not at all.
+        """Writes a file; a failed write leaves the old file.
 
         Raises:
-            FitError: it cannot be written, or there was no sitting yet.
+            FitError: the file cannot be written.
         """
-        if self.sums is None:
-            raise FitError(f"{path}: expected statistics to keep, got none; fit first")
         note = {"kind": self.kind, "space": self.space, "sittings": self.count, "seen": sorted(self.seen)}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.sums.save(path, json.dumps(note))
         except OSError as error:
             raise FitError(
-                f"{path}: the statistics cannot be written there: {error.strerror or error}; what was there before is "
-                "as it was"
+                f"{path}: the statistics cannot be written: {error.strerror or error}; the old file is unchanged"
             ) from None
 
     @classmethod
@@ -131,30 +133,30 @@ class FitStatistics:
         """Reads a file.
 
         Raises:
-            FitError: there is no such file, it holds something else, or it is damaged.
+            FitError: the file is missing, damaged, or of another type.
         """
-        sums, note = Sums.load_noted(path)
+        sums, note = Sums.load(path)
         try:
             facts = json.loads(note)
-            sittings = cls(
+            statistics = cls(
                 kind=facts["kind"],
                 space=facts["space"],
                 sums=sums,
                 count=facts["sittings"],
                 seen=frozenset(facts["seen"]),
             )
-            expected = Form(**PRESETS[sittings.kind].settings(sums.form.channels, sums.form.subpixel))
-            if sums.form != expected:
-                raise ValueError(f"expected {expected} of {sittings.kind}, got {sums.form}")
+            form = PolynomialForm(**PRESETS[statistics.kind].settings(sums.form.channels, sums.form.subpixel))
+            if sums.form != form:
+                raise ValueError(f"expected {form} of {statistics.kind}, got {sums.form}")
         except (FitError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise FitError(f"{path}: no statistics that `safelight fit` keeps: {error}; name another file") from None
-        return sittings
+            raise FitError(f"{path}: not statistics of `safelight fit`: {error}; name another file") from None
+        return statistics
 
 
-def keys(pairs: Pairs) -> frozenset[str]:
-    """A key for each picture, which those of another picture do not have."""
+def image_keys(pairs: Pairs) -> frozenset[str]:
+    """Computes a unique key for each image."""
     size = f"{list(pairs.pixels.shape[1:])}".encode()
     return frozenset(
-        hashlib.blake2b(size + picture.contiguous().numpy().tobytes(), digest_size=KEY_BYTES).hexdigest()
-        for picture in pairs.pixels
+        hashlib.blake2b(size + image.contiguous().numpy().tobytes(), digest_size=IMAGE_KEY_BYTES).hexdigest()
+        for image in pairs.pixels
     )

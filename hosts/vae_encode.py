@@ -1,6 +1,6 @@
-"""Pictures as model space latents, by the VAEs of diffusers and of hosts that are made of it.
+"""Encodes images to model space latents with the VAEs of diffusers and of hosts built on it.
 
-Told by the names of their classes: a host has copies of its own, and none is imported here.
+VAEs are recognized by class name: a host has its own copies of the classes, and none of them is imported here.
 """
 
 import json
@@ -14,36 +14,41 @@ from torch import Tensor
 from ..decoders.latents.space import LatentSpace
 from ..errors import FitError
 
-AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")  # of diffusers, that can be opened from a folder
+AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")  # diffusers classes that can be opened from a folder
 
 
 class VaeEncoding(NamedTuple):
-    """How a VAE is asked.
+    """The encoding functions of a VAE class.
 
     Args:
-        plain: rgb `[B, 3, H, W]` in -1..1 to what it makes of it, `[B, C, h, w]`.
-        model: that, to model space.
+        to_vae_latents: function from the VAE and rgb `[B, 3, H, W]` in -1..1 to the VAE's own latents `[B, C, h, w]`.
+        to_model_space: function from the VAE, the space and these latents to model space latents.
     """
 
-    plain: Callable[[Any, Tensor], Tensor]
-    model: Callable[[Any, LatentSpace, Tensor], Tensor]
+    to_vae_latents: Callable[[Any, Tensor], Tensor]
+    to_model_space: Callable[[Any, LatentSpace, Tensor], Tensor]
 
 
-def encode(vae: Any, space: LatentSpace, rgb: Tensor) -> Tensor:
-    """Model space latents `[B, C, h, w]` float32 of rgb `[B, 3, H, W]` in 0..1, on the VAE's device and of its type.
+def encode_with_vae(vae: Any, space: LatentSpace, rgb: Tensor) -> Tensor:
+    """Encodes rgb to model space latents `[B, C, h, w]` float32.
+
+    Args:
+        vae: VAE module.
+        space: latent space of the VAE.
+        rgb: images `[B, 3, H, W]` in 0..1, with the device and dtype of the VAE.
 
     Raises:
-        FitError: nobody knows this VAE.
+        FitError: the VAE class is not supported.
     """
-    encoding = encoding_of(vae)
-    return encoding.model(vae, space, encoding.plain(vae, rgb * 2 - 1).float())
+    encoding = vae_encoding(vae)
+    return encoding.to_model_space(vae, space, encoding.to_vae_latents(vae, rgb * 2 - 1).float())
 
 
-def encoding_of(vae: Any) -> VaeEncoding:
-    """How this VAE is asked.
+def vae_encoding(vae: Any) -> VaeEncoding:
+    """Finds the encoding functions of a VAE.
 
     Raises:
-        FitError: nobody knows.
+        FitError: the VAE class is not supported.
     """
     name = next((kind.__name__ for kind in type(vae).__mro__ if kind.__name__ in ENCODINGS), None)
     if name is None:
@@ -59,12 +64,12 @@ def _mode_of_one_frame(vae: Any, rgb: Tensor) -> Tensor:
     return vae.encode(rgb.unsqueeze(2)).latent_dist.mode()[:, :, 0]
 
 
-def _by_row(_vae: Any, space: LatentSpace, latents: Tensor) -> Tensor:
+def _scale_by_space(_vae: Any, space: LatentSpace, latents: Tensor) -> Tensor:
     return space.to_model(latents)
 
 
-def _normed(vae: Any, _space: LatentSpace, latents: Tensor) -> Tensor:
-    """FLUX.2's go in patches of 2x2 through a batch norm, whose numbers only the VAE has.
+def _batch_norm(vae: Any, _space: LatentSpace, latents: Tensor) -> Tensor:
+    """Applies FLUX.2's batch norm to patches of 2x2; only the VAE has its statistics.
 
     Source: diffusers 0.40 `pipelines/flux2/pipeline_flux2.py`, `_encode_vae_image`.
     """
@@ -73,21 +78,21 @@ def _normed(vae: Any, _space: LatentSpace, latents: Tensor) -> Tensor:
 
 
 ENCODINGS: Mapping[str, VaeEncoding] = {
-    "AutoencoderKL": VaeEncoding(_mode, _by_row),
-    # Its latents are model space already.
+    "AutoencoderKL": VaeEncoding(_mode, _scale_by_space),
+    # Its latents are in model space already.
     "AutoencoderTiny": VaeEncoding(
         lambda vae, rgb: vae.encode(rgb).latents, lambda vae, _, latents: latents * vae.config.scaling_factor
     ),
-    # InvokeAI's own of FLUX.1, which scales and shifts by itself.
+    # InvokeAI's class for FLUX.1, which scales and shifts its latents itself.
     "AutoEncoder": VaeEncoding(lambda vae, rgb: vae.encode(rgb, sample=False), lambda _vae, _space, latents: latents),
-    "AutoencoderKLFlux2": VaeEncoding(_mode, _normed),
-    "AutoencoderKLWan": VaeEncoding(_mode_of_one_frame, _by_row),
-    "AutoencoderKLQwenImage": VaeEncoding(_mode_of_one_frame, _by_row),
+    "AutoencoderKLFlux2": VaeEncoding(_mode, _batch_norm),
+    "AutoencoderKLWan": VaeEncoding(_mode_of_one_frame, _scale_by_space),
+    "AutoencoderKLQwenImage": VaeEncoding(_mode_of_one_frame, _scale_by_space),
 }
 
 
 def open_autoencoder(folder: Path) -> Any:
-    """A diffusers autoencoder from a folder with its `config.json` and weights, on the CPU.
+    """Opens a diffusers autoencoder from a folder with `config.json` and weights, on the CPU.
 
     Raises:
         FitError: diffusers is not installed, or the folder holds no autoencoder of `AUTOENCODERS`.
@@ -101,7 +106,6 @@ def open_autoencoder(folder: Path) -> Any:
         kind = {known: getattr(diffusers, known) for known in AUTOENCODERS}[name]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FitError(
-            f"{folder}: expected a folder with diffusers' {' or '.join(AUTOENCODERS)}, told by its config.json; "
-            f"got {error!r}"
+            f"{folder}: expected a folder with diffusers' {' or '.join(AUTOENCODERS)} in its config.json; got {error!r}"
         ) from None
     return kind.from_pretrained(folder, local_files_only=True).eval()

@@ -1,1 +1,1 @@
-"""Programs that made what ships; nothing here runs in a host."""
+"""Programs that created shipped files; no host runs them."""

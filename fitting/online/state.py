@@ -1,4 +1,4 @@
-"""What decodes have taught of one latent space: sums, pictures held back, the latents that were seen."""
+"""Stores what online learning needs for one latent space: sums, test pairs, and the keys of seen latents."""
 
 import hashlib
 import json
@@ -18,41 +18,41 @@ from ...decoders.files.tensor_file import Tensors, open_tensors, write_tensors
 from ...decoders.latents.space import LatentSpace
 from ...decoders.latents.space_table import SPACES
 from ...errors import DecoderFileError, FitError, SafelightError
-from ..least_squares import Form, Sums, digest, expect_pairs, weights
-from ..metrics import at_size, psnr_db
+from ..least_squares import PolynomialForm, Sums, check_pairs, content_digest, polynomial_tensors
+from ..metrics import psnr_db, resize_rgb
 from ..pairs import Pairs
 
-FAMILY = "safelight.learned/"
-FORMAT = f"{FAMILY}1"
-SOURCE = "Safelight: learned while decoding"  # nothing else writes it, and no file without it is touched
-MAX_BYTES = 1 << 27
-MOST_CHANNELS = 256  # the pictures held back then take 50 MB; at 16, 4 MB
+STATE_FAMILY = "safelight.learned/"
+STATE_FORMAT = f"{STATE_FAMILY}1"
+ONLINE_SOURCE = "Safelight: learned while decoding"  # marks decoder files that online learning may replace or remove
+MAX_STATE_BYTES = 1 << 27
+MAX_CHANNELS = 256  # the test pairs then take 50 MB; with 16 channels 4 MB
 
 KERNELS = (7, 5, 3, 1)
-MOST_FEATURES = 1200  # their products take 12 MB, solving them a tenth of a second
-ENOUGH = 10  # latent pixels for each feature
-# Of standardised features. To hold weights back is to fit on latents with as much white noise (Bishop 1995,
-# https://doi.org/10.1162/neco.1995.7.1.108), here a tenth of their deviation, which a sampler's latents have anyway.
-# It needs no pictures to be chosen by. FLUX.2 over 5x5, from 15 pictures: 0.02 dB less on clean latents, 0.1 more at
-# flow sigma 0.6, compared with none.
-RIDGE = 1e-2
+MAX_ONLINE_FEATURES = 1200  # their products take 12 MB, the solution a tenth of a second
+PIXELS_PER_FEATURE = 10  # latent pixels needed for each feature
+# A ridge on standardized features equals white noise on the latents (Bishop 1995,
+# https://doi.org/10.1162/neco.1995.7.1.108), here a tenth of their deviation. A sampler's latents have such noise
+# anyway, so no validation images are needed to choose it. FLUX.2 over 5x5, from 15 images: 0.02 dB less on clean
+# latents, 0.1 dB more at flow sigma 0.6, compared with no ridge.
+ONLINE_RIDGE = 1e-2
 
-EVERY, SECOND = 4, 1  # of so many decodes that one is held back, counted from 0, so that judging can begin early
-MOST_HELD = 24
-HELD_SIDE = 64  # latent pixels
-MOST_SEEN = 4096
-KEY_BYTES = 16
+TEST_EVERY, FIRST_TEST = 4, 1  # one of four decodes is for the test; the second decode already, for early comparisons
+MAX_TEST_PAIRS = 24
+TEST_SIDE = 64  # latent pixels
+MAX_SEEN = 4096
+LATENTS_KEY_BYTES = 16
 
 log = logging.getLogger("safelight.fitting")
 
 
 @dataclass(frozen=True)
 class DecodedPair:
-    """What one decode teaches.
+    """The latents and pictures of one decode.
 
     Args:
-        latents: `[B, C, h, w]`, model space.
-        rgb: `[B, 3, h, w]` in 0..1: the pictures, averaged to the latents' size.
+        latents: latents `[B, C, h, w]` in model space.
+        rgb: pictures `[B, 3, h, w]` in 0..1, averaged to the latent size.
     """
 
     latents: Tensor
@@ -61,13 +61,13 @@ class DecodedPair:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What was found on the pictures held back.
+    """The last comparison on the test pairs.
 
     Args:
-        judged_on: tells those pictures from others.
-        learned_db: PSNR at latent size of the best that was learned; None where there was too little for any.
-        in_use: the decoder that `auto` takes where nothing was learned.
-        in_use_db: its PSNR.
+        judged_on: description of the test pairs; other pairs have another description.
+        learned_db: PSNR at latent size of the best learned decoder; None if there were too few pixels for one.
+        in_use: name of the decoder that `auto` would use without the learned one.
+        in_use_db: PSNR of that decoder.
     """
 
     judged_on: str
@@ -77,7 +77,7 @@ class Comparison:
 
 
 class HeldBackPair(NamedTuple):
-    """A pair that is held back, with the key of its latents."""
+    """A test pair and the key of its latents."""
 
     key: bytes
     pair: Pairs
@@ -85,28 +85,30 @@ class HeldBackPair(NamedTuple):
 
 @final
 class OnlineState:
-    """All that is known of one latent space.
+    """The state of online learning for one latent space.
 
     Args:
-        space: whose latents these are.
+        space: latent space of the decodes.
 
     Raises:
-        FitError: it has too many channels.
+        FitError: the space has too many channels.
     """
 
     def __init__(self, space: LatentSpace) -> None:
-        if space.channels > MOST_CHANNELS:
-            raise FitError(f"{space.title}: {space.channels:,} channels; more than {MOST_CHANNELS} are not learned")
+        if space.channels > MAX_CHANNELS:
+            raise FitError(
+                f"{space.title}: {space.channels:,} channels; online learning supports at most {MAX_CHANNELS}"
+            )
         self.space = space
-        kernel = next(k for k in KERNELS if k * k * space.channels <= MOST_FEATURES)
-        # A pixel alone is soon known; its neighbourhood tells more, once there are enough of them.
-        self.sums = {k: Sums(Form(channels=space.channels, kernel=k)) for k in {1, kernel}}
-        self.held: list[HeldBackPair] = []
-        self.decodes = 0  # that taught something, those held back among them
-        self.pictures = 0  # in the sums
-        self.verdict: Comparison | None = None
-        self._seen: dict[bytes, None] = {}  # in the order they came
-        self._offered = 0  # pictures to be held back, so far
+        kernel = next(k for k in KERNELS if k * k * space.channels <= MAX_ONLINE_FEATURES)
+        # A single pixel needs few decodes; its neighborhood is more accurate after more decodes.
+        self.sums = {k: Sums(PolynomialForm(channels=space.channels, kernel=k)) for k in {1, kernel}}
+        self.test_pairs: list[HeldBackPair] = []
+        self.decodes = 0  # decodes with new latents, including those for the test
+        self.pictures = 0  # pictures in the sums
+        self.comparison: Comparison | None = None
+        self._seen: dict[bytes, None] = {}  # oldest first
+        self._offered = 0  # pictures considered for the test so far
 
     @property
     def pixels(self) -> int:
@@ -116,75 +118,75 @@ class OnlineState:
     @property
     def fitted_decodes(self) -> int:
         """Decodes in the sums."""
-        return self.decodes - (self.decodes + EVERY - 1 - SECOND) // EVERY
+        return self.decodes - (self.decodes + TEST_EVERY - 1 - FIRST_TEST) // TEST_EVERY
 
     @property
     def judged_on(self) -> str:
-        """The pictures held back, told so that only the very same ones have the same words."""
-        digest = hashlib.sha256(b"".join(sorted(held.key for held in self.held)))
-        return f"{len(self.held)} of the user's pictures, held back (sha256 {digest.hexdigest()[:8]})"
+        """Description of the test pairs; only identical pairs have the same one."""
+        digest = hashlib.sha256(b"".join(sorted(held.key for held in self.test_pairs)))
+        return f"{len(self.test_pairs)} of the user's pictures, held back (sha256 {digest.hexdigest()[:8]})"
 
     @torch.no_grad()
-    def add(self, lesson: DecodedPair) -> bool:
-        """Takes in a decode; False where all its latents were seen before, which teaches nothing twice.
+    def add(self, decoded: DecodedPair) -> bool:
+        """Adds a decode. Returns False if all its latents were seen before.
 
-        All pictures of a decode stay on the same side: they are often of one prompt.
+        All pictures of a decode are for training or all for the test: they are often of one prompt.
 
         Raises:
-            FitError: they are not pairs of this space, or hold values that are not finite.
+            FitError: the latents are not of this space, the sizes do not match, or values are not finite.
         """
-        latents, rgb = lesson.latents.float(), lesson.rgb.float().clamp(0, 1)
-        expect_pairs(latents, rgb, self.space.channels, 1)
+        latents, rgb = decoded.latents.float(), decoded.rgb.float().clamp(0, 1)
+        check_pairs(latents, rgb, self.space.channels, 1)
         rounded = latents.half()
         if not torch.isfinite(rounded).all():
             raise FitError("expected latents around 1, got numbers beyond float16")
-        known = {*self._seen, *(held.key for held in self.held)}
-        fresh = {key: i for i, one in enumerate(rounded) if (key := _key(one)) not in known}
-        if not fresh:
+        known = {*self._seen, *(held.key for held in self.test_pairs)}
+        new = {key: i for i, item in enumerate(rounded) if (key := _latents_key(item)) not in known}
+        if not new:
             return False
-        if self.decodes % EVERY == SECOND:
-            for key, i in fresh.items():
-                self._hold(key, rounded[i], rgb[i])
+        if self.decodes % TEST_EVERY == FIRST_TEST:
+            for key, i in new.items():
+                self._sample_test_pair(key, rounded[i], rgb[i])
         else:
-            chosen = list(fresh.values())
+            chosen = list(new.values())
             for sums in self.sums.values():
                 sums.add(latents[chosen], rgb[chosen])
             self.pictures += len(chosen)
         self.decodes += 1
-        self._seen |= dict.fromkeys(fresh)
-        for old in list(self._seen)[:-MOST_SEEN]:
+        self._seen |= dict.fromkeys(new)
+        for old in list(self._seen)[:-MAX_SEEN]:
             del self._seen[old]
         return True
 
-    def _hold(self, key: bytes, latents: Tensor, rgb: Tensor) -> None:
-        """Keeps a fair choice of all pictures so far; the key, which is as good as random, does the drawing.
+    def _sample_test_pair(self, key: bytes, latents: Tensor, rgb: Tensor) -> None:
+        """Adds a test pair by reservoir sampling; the key, a hash, is the source of random numbers.
 
         Source: Vitter 1985, algorithm R, https://doi.org/10.1145/3147.3165
         """
         self._offered += 1
-        draws = [int.from_bytes(key[at : at + 4], "little") for at in range(0, KEY_BYTES, 4)]
-        at = len(self.held) if len(self.held) < MOST_HELD else draws[0] % self._offered
-        if at >= MOST_HELD:
+        draws = [int.from_bytes(key[at : at + 4], "little") for at in range(0, LATENTS_KEY_BYTES, 4)]
+        at = len(self.test_pairs) if len(self.test_pairs) < MAX_TEST_PAIRS else draws[0] % self._offered
+        if at >= MAX_TEST_PAIRS:
             return
-        tops = [draw % (size - min(size, HELD_SIDE) + 1) for draw, size in zip(draws[1:3], rgb.shape[1:], strict=True)]
-        part = (slice(None), *(slice(top, top + HELD_SIDE) for top in tops))
+        tops = [draw % (size - min(size, TEST_SIDE) + 1) for draw, size in zip(draws[1:3], rgb.shape[1:], strict=True)]
+        part = (slice(None), *(slice(top, top + TEST_SIDE) for top in tops))
         pixels = rgb[part].mul(255).round().to(torch.uint8)
-        self.held[at : at + 1] = [HeldBackPair(key, Pairs(latents[part][None].clone(), pixels[None]))]
+        self.test_pairs[at : at + 1] = [HeldBackPair(key, Pairs(latents[part][None].clone(), pixels[None]))]
 
-    def solutions(self) -> Iterator[Decoder]:
-        """What can be learned of it by now."""
+    def solve(self) -> Iterator[Decoder]:
+        """Solves the sums; yields a decoder for each kernel with enough latent pixels."""
         for kernel, sums in self.sums.items():
-            if sums.rows < ENOUGH * sums.form.features:
+            if sums.rows < PIXELS_PER_FEATURE * sums.form.features:
                 continue
             try:
-                state = weights(sums.solve(RIDGE), sums.form)
+                state = polynomial_tensors(sums.solve(ONLINE_RIDGE), sums.form)
             except FitError as error:
                 log.debug("%s: %s", self.space.name, error)
                 continue
             settings = {"channels": self.space.channels, "degree": 1, "kernel": kernel}
             net = build("polynomial", settings, state)
             card = Card(
-                name=decoder_name(self.space.name),
+                name=online_decoder_name(self.space.name),
                 space=self.space.name,
                 kind="polynomial",
                 settings=settings,
@@ -192,105 +194,105 @@ class OnlineState:
                 scale=net.scale,
                 cost=net.cost,
                 latent_space=None if self.space.name in SPACES else self.space,
-                source=SOURCE,
+                source=ONLINE_SOURCE,
                 fitted_on=f"{self.fitted_decodes} decodes, {self.pixels:,} latent pixels, learned while decoding",
             )
             yield Decoder(card, net)
 
     def psnr_db(self, decoder: Decoder) -> float:
-        """How truthful a decoder is on the pictures held back, at latent size: the mean over pictures."""
+        """Computes the PSNR of a decoder on the test pairs at latent size, as the mean over pictures."""
         scores = []
-        for _, pair in self.held:
+        for _, pair in self.test_pairs:
             rgb = decoder.decode(pair.latents.float())
-            scores.append(psnr_db(at_size(rgb, *pair.latents.shape[2:]), pair.rgb(1)))
+            scores.append(psnr_db(resize_rgb(rgb, *pair.latents.shape[2:]), pair.rgb(1)))
         return round(float(torch.cat(scores).mean()), 4)
 
     def save(self, path: Path) -> None:
-        """Writes all of it as safetensors, whole or not at all.
+        """Writes the state as safetensors; a failed write leaves the old file.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
-        keys = {"seen": list(self._seen), "held": [held.key for held in self.held]}
-        # Left out where there are none yet: safetensors before 0.4.4 cannot read a tensor that holds nothing.
-        tensors = {name: _as_bytes(some) for name, some in keys.items() if some}
+        keys = {"seen": list(self._seen), "held": [held.key for held in self.test_pairs]}
+        # Empty tensors are left out: safetensors before 0.4.4 cannot read them.
+        tensors = {name: _keys_to_tensor(values) for name, values in keys.items() if values}
         for kernel, sums in self.sums.items():
             tensors |= {f"{kernel}.{name}": getattr(sums, name) for name in ("xx", "xy", "yy")}
-        for i, (_, pair) in enumerate(self.held):
+        for i, (_, pair) in enumerate(self.test_pairs):
             tensors |= {f"held.{i}.latents": pair.latents, f"held.{i}.pixels": pair.pixels}
         facts = {
             "space": self.space.facts(),
             "decodes": self.decodes,
             "pictures": self.pictures,
             "offered": self._offered,
-            "verdict": self.verdict and asdict(self.verdict),
+            "verdict": self.comparison and asdict(self.comparison),
         }
-        told = json.dumps(facts, sort_keys=True)
-        write_tensors(path, tensors, {"format": FORMAT, "facts": told, "sha256": digest(told, tensors)})
+        text = json.dumps(facts, sort_keys=True)
+        write_tensors(path, tensors, {"format": STATE_FORMAT, "facts": text, "sha256": content_digest(text, tensors)})
 
     @classmethod
     def load(cls, path: Path) -> "OnlineState":
-        """Reads what was saved.
+        """Reads a saved state.
 
         Raises:
-            NewerError: a newer version wrote it.
-            FitError: it holds something else, or is damaged.
-            OSError: it cannot be read.
+            NewerStateError: a newer version of Safelight wrote the file.
+            FitError: the file is damaged, or of another type.
+            OSError: the file cannot be read.
         """
         try:
-            if path.stat().st_size > MAX_BYTES:
-                raise FitError(f"{path}: more than {MAX_BYTES:,} bytes; what is learned of a space has less")
-            # As bytes: on Windows a file that is mapped into memory could not be replaced.
-            metadata, tensors = open_tensors(path, read_regular_file(path, MAX_BYTES))
+            if path.stat().st_size > MAX_STATE_BYTES:
+                raise FitError(f"{path}: larger than {MAX_STATE_BYTES:,} bytes, the limit of an online learning state")
+            # As bytes: Windows cannot replace a file that is mapped into memory.
+            metadata, tensors = open_tensors(path, read_regular_file(path, MAX_STATE_BYTES))
         except DecoderFileError as error:
             raise FitError(str(error)) from None
         written = metadata.get("format", "")
-        if written.startswith(FAMILY) and written != FORMAT:
-            raise NewerError(f"{path}: expected format {FORMAT}, got {written!r}: update Safelight")
+        if written.startswith(STATE_FAMILY) and written != STATE_FORMAT:
+            raise NewerStateError(f"{path}: expected format {STATE_FORMAT}, got {written!r}: update Safelight")
         try:
-            if written != FORMAT or metadata["sha256"] != digest(metadata["facts"], tensors):
-                raise ValueError("it is not as it was written")
-            return cls._restored(json.loads(metadata["facts"]), tensors)
+            if written != STATE_FORMAT or metadata["sha256"] != content_digest(metadata["facts"], tensors):
+                raise ValueError("the content does not match its checksum")
+            return cls._restore(json.loads(metadata["facts"]), tensors)
         except (SafelightError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise FitError(f"{path}: not what was learned: {error}") from None
+            raise FitError(f"{path}: not an online learning state: {error}") from None
 
     @classmethod
-    def _restored(cls, facts: Mapping[str, Any], tensors: Tensors) -> "OnlineState":
-        learned = cls(LatentSpace.from_facts(facts["space"]))
-        for kernel, sums in learned.sums.items():
+    def _restore(cls, facts: Mapping[str, Any], tensors: Tensors) -> "OnlineState":
+        state = cls(LatentSpace.from_facts(facts["space"]))
+        for kernel, sums in state.sums.items():
             for name in ("xx", "xy", "yy"):
                 if (tensor := tensors[f"{kernel}.{name}"]).shape != getattr(sums, name).shape:
                     raise ValueError(f"{name} has shape {list(tensor.shape)}")
                 setattr(sums, name, tensor)
-        learned.decodes, learned.pictures = facts["decodes"], facts["pictures"]
-        learned.verdict = facts["verdict"] and Comparison(**facts["verdict"])
-        learned._offered = facts["offered"]
-        learned._seen = dict.fromkeys(_from_bytes(tensors.get("seen")))
-        learned.held = [
+        state.decodes, state.pictures = facts["decodes"], facts["pictures"]
+        state.comparison = facts["verdict"] and Comparison(**facts["verdict"])
+        state._offered = facts["offered"]
+        state._seen = dict.fromkeys(_tensor_to_keys(tensors.get("seen")))
+        state.test_pairs = [
             HeldBackPair(key, Pairs(tensors[f"held.{i}.latents"], tensors[f"held.{i}.pixels"]))
-            for i, key in enumerate(_from_bytes(tensors.get("held")))
+            for i, key in enumerate(_tensor_to_keys(tensors.get("held")))
         ]
-        return learned
+        return state
 
 
-class NewerError(FitError):
-    """What was learned is in a format that this version does not know; nothing is wrong with it."""
+class NewerStateError(FitError):
+    """The file is sound, but in the format of a newer version of Safelight."""
 
 
-def decoder_name(space: str) -> str:
-    """Of the decoder that is learned for the space of this name."""
+def online_decoder_name(space: str) -> str:
+    """Name of the decoder that is learned for the latent space of this name."""
     return f"{space}-learned"
 
 
-def _key(rounded: Tensor) -> bytes:
-    digest = hashlib.blake2b(f"{list(rounded.shape)}".encode(), digest_size=KEY_BYTES)
+def _latents_key(rounded: Tensor) -> bytes:
+    digest = hashlib.blake2b(f"{list(rounded.shape)}".encode(), digest_size=LATENTS_KEY_BYTES)
     digest.update(rounded.contiguous().cpu().numpy().tobytes())
     return digest.digest()
 
 
-def _as_bytes(keys: Iterable[bytes]) -> Tensor:
-    return torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).view(-1, KEY_BYTES)
+def _keys_to_tensor(keys: Iterable[bytes]) -> Tensor:
+    return torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).view(-1, LATENTS_KEY_BYTES)
 
 
-def _from_bytes(keys: Tensor | None) -> Sequence[bytes]:
+def _tensor_to_keys(keys: Tensor | None) -> Sequence[bytes]:
     return [bytes(row) for row in keys.tolist()] if keys is not None else []

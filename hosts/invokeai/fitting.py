@@ -1,4 +1,4 @@
-"""Fitting decoders to a VAE of InvokeAI."""
+"""Fits decoders to a VAE of InvokeAI."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,43 +11,30 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...decoders.catalogue import AUTO
 from ...decoders.latents.identify import UNKNOWN, Evidence, identify, new_row
 from ...decoders.latents.space import LatentSpace, Spaces
 from ...errors import SpaceError
-from ...fitting.encode_images import ImageSet, encode_images, expect_visible
-from ...fitting.fit import fit_decoders
-from ...fitting.presets import PRESETS
-from ...fitting.progress import ProgressShares, summary
-from ...fitting.result import BestAvailable
-from ...fitting.train import Progress
-from ..vae_encode import encode, encoding_of
-from .preferences import DECODERS
-from .watch import catalogue, host_version
+from ...fitting.encode_images import ImageSet, encode_images, require_image_latents
+from ...fitting.fit import FitOptions, fit_and_save
+from ...fitting.progress import FitProgressBar
+from ...fitting.result import Baselines
+from .. import vae_encode
+from .facts import host_version
+from .preferences import DECODERS, catalogue
 
 FROM_VAE = "from VAE"
-NOBODYS = {"any", "unknown", "external"}  # values of the host's BaseModelType that say nothing
-PROBE_PX = 64  # a side of the picture that a VAE is asked what it makes of one
-TICKS = 100  # of the progress bar
-
-
-@dataclass(frozen=True, kw_only=True)
-class InvokeFitOptions:
-    """What the user chose on the node; see its descriptions."""
-
-    space: str = FROM_VAE
-    kind: str = AUTO
-    name: str = ""
-    seed: int = 0
+UNSPECIFIC_BASES = {"any", "unknown", "external"}  # values of InvokeAI's BaseModelType that name no model
+PROBE_PX = 64  # side of the test image that a VAE encodes
+BAR_TICKS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitHost:
-    """What a fit needs of InvokeAI besides a context.
+    """The parts of InvokeAI that a fit needs besides the context.
 
     Args:
-        device: where it runs models that do not say it themselves.
-        cancelled: what it ends a node with.
+        device: function that returns the device for models without a device of their own.
+        cancelled: exception that ends a cancelled node.
     """
 
     device: Callable[[], torch.device]
@@ -55,139 +42,107 @@ class FitHost:
 
 
 def fit_decoder(
-    context: Any, vae: Any, images: Sequence[str], choices: InvokeFitOptions, host: FitHost
+    context: Any, vae: Any, images: Sequence[str], options: FitOptions, host: FitHost
 ) -> tuple[Image.Image, str]:
     """Fits decoders to `vae` and saves them in the folder `safelight` in InvokeAI's root.
 
     Args:
-        context: the host's `InvocationContext`.
-        vae: the host's `ModelIdentifierField`.
-        images: the host's names of them; none for procedural pictures.
-        choices: the user's.
-        host: the rest of it.
+        context: InvokeAI's `InvocationContext`.
+        vae: InvokeAI's `ModelIdentifierField`.
+        images: InvokeAI's names of the images; none to generate some.
+        options: settings of the node.
+        host: other parts of InvokeAI.
 
     Returns:
-        The report, as a picture and as text.
+        The report, as an image and as text.
 
     Raises:
-        SafelightError: nothing was fitted, and nothing written; what was expected, what came, what to do.
+        SafelightError: nothing was fitted or written.
         Exception: `host.cancelled`; nothing was written.
     """
     root = Path(context.config.get().root_path)
-    bar = InvokeProgressBar(context.util, choices.kind, host.cancelled)
+
+    def check_cancelled() -> None:
+        if context.util.is_canceled():
+            raise host.cancelled
+
+    bar = FitProgressBar(options.kind, BAR_TICKS, context.util.signal_progress, check_cancelled)
     bar.encoding(0.0)
-    at_hand = catalogue(root)
+    installed = catalogue(root)
     base = str(getattr(vae.base, "value", vae.base))
     loaded = context.models.load(vae)
     device = getattr(loaded, "compute_device", None) or host.device()
-    with _whole(loaded) as module:
-        encoder = VaeEncoder(module, device, bar)
-        channels, step = encoder.probe()
-        space = _space(module, base, choices, at_hand.spaces(), channels, step)
-        expect_visible(space)
-        pictures = _pictures(context, images) if images else None
+    with _on_device(loaded) as module:
+        encoder = VaeEncoder(module, device, check_cancelled)
+        channels, downscale = encoder.probe()
+        space = _find_space(module, base, options, installed.spaces(), channels, downscale)
+        require_image_latents(space)
+        image_set = _image_set(context, images) if images else None
         network = type(module).__name__
-        material = encode_images(
-            partial(encoder.encode, space), pictures, space, step, choices.seed, network, bar.encoding
+        dataset = encode_images(
+            partial(encoder.encode, space), image_set, space, downscale, options.seed, network, bar.encoding
         )
-    made = fit_decoders(
-        choices.kind,
+    return fit_and_save(
+        options,
         space,
-        material,
-        BestAvailable.of(at_hand, space, accelerated=device.type != "cpu"),
+        dataset,
+        Baselines.from_catalogue(installed, space, accelerated=device.type != "cpu"),
         root / DECODERS,
-        source=f"Safelight: Fit Preview Decoder in InvokeAI {host_version()}, kind {choices.kind}, seed {choices.seed}",
-        changes={"seed": choices.seed},
-        tell=bar.fitting,
+        host=f"InvokeAI {host_version()}",
+        on_step=bar.fitting,
+        check_cancelled=check_cancelled,
     )
-    picture = made.picture()
-    bar.check()
-    paths = made.save(root / DECODERS)
-    return picture, summary(made, space, paths)
-
-
-@final
-class InvokeProgressBar:
-    """The host's progress bar, over encoding and fitting; a cancelled node ends here.
-
-    Args:
-        util: the host's `UtilInterface`.
-        kind: of the decoder.
-        cancelled: what to end with.
-    """
-
-    def __init__(self, util: Any, kind: str, cancelled: type[Exception]) -> None:
-        self._util, self._cancelled = util, cancelled
-        self._shares = ProgressShares(kind)
-        self._ticks = -1
-
-    def encoding(self, share: float) -> None:
-        """So much of the pictures is encoded."""
-        self._show("Encoding pictures", self._shares.encoding(share))
-
-    def fitting(self, name: str, progress: Progress) -> None:
-        """The rung of this name is so far."""
-        self._show(f"Fitting {PRESETS[name].title}", self._shares.fitting(name, progress))
-
-    def check(self) -> None:
-        """Raises the host's own exception if the user has cancelled."""
-        if self._util.is_canceled():
-            raise self._cancelled
-
-    def _show(self, message: str, share: float) -> None:
-        self.check()
-        if (ticks := round(share * TICKS)) != self._ticks:
-            self._ticks = ticks
-            self._util.signal_progress(message, ticks / TICKS)
 
 
 @contextmanager
-def _whole(loaded: Any) -> Iterator[Any]:
-    """The VAE on its device; in float32 where float16 might not hold what it makes."""
+def _on_device(loaded: Any) -> Iterator[Any]:
+    """Puts the VAE on its device; a float16 VAE runs in float32, as its values may exceed float16."""
     with loaded.model_on_device() as (_, module):
-        kind = next(module.parameters()).dtype
-        if kind == torch.float16:
+        dtype = next(module.parameters()).dtype
+        if dtype == torch.float16:
             module.float()
         try:
             yield module
         finally:
-            module.to(kind)
+            module.to(dtype)
 
 
 @final
 class VaeEncoder:
-    """A VAE that is asked for latents.
+    """Encodes images with a VAE of InvokeAI.
 
     Args:
-        module: it.
-        device: that it runs on.
-        bar: where a cancelled node ends.
+        module: VAE module.
+        device: device of the VAE.
+        check_cancelled: function that raises an exception if the user cancelled.
     """
 
-    def __init__(self, module: Any, device: torch.device, bar: InvokeProgressBar) -> None:
-        self._module, self._device, self._bar = module, device, bar
+    def __init__(self, module: Any, device: torch.device, check_cancelled: Callable[[], None]) -> None:
+        self._module, self._device, self._check_cancelled = module, device, check_cancelled
 
     @torch.no_grad()
     def probe(self) -> tuple[int, int]:
-        """Channels of its latents, and picture pixels per latent pixel."""
+        """Measures the number of latent channels and the image pixels per latent pixel."""
         rgb = torch.zeros((1, 3, PROBE_PX, PROBE_PX))
-        latents = encoding_of(self._module).plain(self._module, self._given(rgb))
+        latents = vae_encode.vae_encoding(self._module).to_vae_latents(self._module, self._to_vae(rgb))
         return latents.shape[1], max(1, PROBE_PX // latents.shape[3])
 
     def encode(self, space: LatentSpace, rgb: Tensor) -> Tensor:
-        """Model space latents `[B, C, h, w]` of rgb `[B, 3, H, W]` in 0..1."""
-        self._bar.check()
-        return encode(self._module, space, self._given(rgb)).cpu()
+        """Encodes rgb `[B, 3, H, W]` in 0..1 to model space latents `[B, C, h, w]`."""
+        self._check_cancelled()
+        return vae_encode.encode_with_vae(self._module, space, self._to_vae(rgb)).cpu()
 
-    def _given(self, rgb: Tensor) -> Tensor:
+    def _to_vae(self, rgb: Tensor) -> Tensor:
         return rgb.to(self._device, next(self._module.parameters()).dtype)
 
 
-def _space(module: Any, base: str, choices: InvokeFitOptions, spaces: Spaces, channels: int, step: int) -> LatentSpace:
-    """The space that the user says; else the one of the models that the VAE is for, new if nobody knows it."""
-    if choices.space != FROM_VAE:
-        return spaces[choices.space]
-    if base in NOBODYS:
+def _find_space(
+    module: Any, base: str, options: FitOptions, spaces: Spaces, channels: int, downscale: int
+) -> LatentSpace:
+    """Finds the latent space: the chosen one, else that of the VAE's base model; an unknown base gets a new space."""
+    if options.space != FROM_VAE:
+        return spaces[options.space]
+    if base in UNSPECIFIC_BASES:
         raise SpaceError(f"this VAE does not say which models it is for (its base is {base}): choose the space by name")
     evidence = Evidence(host="invokeai", format_name=base, channels=channels, dims=2)
     space = identify(evidence, spaces)
@@ -195,12 +150,12 @@ def _space(module: Any, base: str, choices: InvokeFitOptions, spaces: Spaces, ch
         return space
     config = module.config
     scale, shift = getattr(config, "scaling_factor", None), getattr(config, "shift_factor", None)
-    return new_row(replace(evidence, scale=scale, shift=shift), spaces, choices.name, step)
+    return new_row(replace(evidence, scale=scale, shift=shift), spaces, options.name, downscale)
 
 
-def _pictures(context: Any, names: Sequence[str]) -> ImageSet:
-    kept = [context.images.get_dto(name) for name in names]
+def _image_set(context: Any, names: Sequence[str]) -> ImageSet:
+    records = [context.images.get_dto(name) for name in names]
     return ImageSet(
-        sizes=[(one.width, one.height) for one in kept],
-        each=(context.images.get_pil(name).convert("RGB") for name in names),
+        sizes=[(record.width, record.height) for record in records],
+        images=(context.images.get_pil(name).convert("RGB") for name in names),
     )

@@ -1,4 +1,4 @@
-"""The node that decodes with a VAE, and lets the previews learn from it."""
+"""The node that decodes with a VAE and improves a preview decoder with the result."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,15 +11,15 @@ from nodes import VAEDecode
 from ...decoders.latents.space import AUDIO
 from ...hosts.comfyui.decoder_folders import catalogue
 from ...hosts.comfyui.latent_dict import FROM_MODEL
-from ...hosts.comfyui.online_learning import OnlineLearner, teach
+from ...hosts.comfyui.online_learning import OnlineLearner, offer_decode
 from .schema import schema
 
-# On the server and not in this module: two copies of this pack learn on one thread.
+# An attribute of the server, not of this module: two copies of this pack share one thread.
 LEARNER: OnlineLearner = vars(PromptServer.instance).setdefault("safelight_learner", OnlineLearner())
 
 
 class SafelightLearn(io.ComfyNode):
-    """The host's own decode; the pair of latents and picture is learned from afterwards."""
+    """Runs ComfyUI's own decode, then learns from the latents and the picture."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -28,38 +28,38 @@ class SafelightLearn(io.ComfyNode):
             display_name="VAE Decode and Learn",
             category="Safelight",
             description=(
-                "Decodes as VAE Decode does, bit for bit, and lets the previews learn from it: after some pictures "
-                "there is a preview decoder for this VAE, used where it is better than what is at hand."
+                "Decodes as VAE Decode does, bit for bit, and uses the result to fit a preview decoder for this VAE. "
+                "After some images the previews use this decoder, if it is better than the installed ones."
             ),
             search_aliases=["decode", "vae decode", "learn", "fit", "preview decoder", "latent to image", "safelight"],
             inputs=[
-                io.Latent.Input("samples", tooltip="Finished latents, as VAE Decode takes them."),
-                io.Vae.Input("vae", tooltip="The VAE that decodes them."),
+                io.Latent.Input("samples", tooltip="Finished latents to decode."),
+                io.Vae.Input("vae", tooltip="VAE that decodes the latents."),
                 io.Combo.Input(
                     "space",
                     options=[FROM_MODEL, *(space.name for space in catalogue().spaces() if space.dims != AUDIO)],
                     default=FROM_MODEL,
                     tooltip=(
-                        "What the latents mean. from model: what the connected model samples in. Else by name. "
-                        "If nobody says, the latents are decoded all the same, and nothing is learned."
+                        "Latent space of the latents. from model: the space of the connected model. Without a model "
+                        "or a name, the latents are decoded, but nothing is learned."
                     ),
                 ),
                 io.Model.Input(
                     "model",
                     optional=True,
-                    tooltip="The model that made the latents: tells their space. It is not run.",
+                    tooltip="Model that sampled the latents; it determines their latent space. It is not run.",
                 ),
             ],
-            outputs=[io.Image.Output(tooltip="What VAE Decode gives.")],
+            outputs=[io.Image.Output(tooltip="The same images as VAE Decode.")],
         )
 
     @classmethod
     def validate_inputs(cls, space: str) -> bool:
-        """Takes any: a space that is gone costs a line in the log, never the decode."""
+        """Accepts any space name: a missing space causes a log line, but the decode still runs."""
         return isinstance(space, str)
 
     @classmethod
     def execute(cls, samples: Mapping[str, Any], vae: Any, space: str, model: Any | None = None) -> io.NodeOutput:
         (images,) = VAEDecode().decode(vae, samples)
-        teach(LEARNER, samples, images, model, space)
+        offer_decode(LEARNER, samples, images, model, space)
         return io.NodeOutput(images)

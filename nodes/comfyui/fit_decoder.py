@@ -5,15 +5,16 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ...decoders.catalogue import AUTO
+from ...fitting.fit import FitOptions
 from ...fitting.presets import PRESETS
 from ...hosts.comfyui.decoder_folders import catalogue
-from ...hosts.comfyui.fitting import ComfyFitOptions, fit_decoder
+from ...hosts.comfyui.fitting import fit_decoder
 from ...hosts.comfyui.latent_dict import FROM_MODEL
 from .schema import schema
 
 
 class SafelightFit(io.ComfyNode):
-    """Makes a decoder for the previews of any model, from its VAE and some pictures."""
+    """Fits a preview decoder for any model, from its VAE and some images."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -22,45 +23,46 @@ class SafelightFit(io.ComfyNode):
             display_name="Fit Preview Decoder",
             category="Safelight",
             description=(
-                "Makes a small decoder for previews from a VAE: it encodes pictures and learns the way back. What is "
-                "saved in models/safelight is used by Preview Steps from the next run on if it shows more of the truth."
+                "Fits a small preview decoder to a VAE: it encodes images with the VAE and fits a decoder on the "
+                "results. The decoder is saved in models/safelight. If it is better than the decoder in use, Preview "
+                "Steps uses it from the next run on."
             ),
             search_aliases=["fit", "train decoder", "preview decoder", "latent2rgb", "taesd", "safelight"],
             is_output_node=True,
             inputs=[
-                io.Vae.Input("vae", tooltip="The VAE that the model's images are made with."),
+                io.Vae.Input("vae", tooltip="VAE that decodes the model's images."),
                 io.Image.Input(
                     "images",
                     optional=True,
                     tooltip=(
-                        "Pictures in colour to learn from, a few dozen photographs at best. At least three: some are "
-                        "held back to judge by. Without any, pictures are drawn."
+                        "Color images to fit on, best a few dozen photographs. At least three, because some are used "
+                        "only for validation and test. Without any, images are generated."
                     ),
                 ),
                 io.Model.Input(
-                    "model", optional=True, tooltip="The model that the previews are for: it names the latent space."
+                    "model", optional=True, tooltip="Model to preview; it determines the latent space. It is not run."
                 ),
                 io.Combo.Input(
                     "space",
                     options=[FROM_MODEL, *(space.name for space in catalogue().spaces())],
                     default=FROM_MODEL,
-                    tooltip="The latent space by name, where no model is connected.",
+                    tooltip="Latent space of the VAE. Choose it by name if no model is connected.",
                 ),
                 io.Combo.Input(
                     "kind",
                     options=[AUTO, *PRESETS],
                     default=AUTO,
                     tooltip=(
-                        "auto: the best closed form, a closed form in sub-pixels, and small convolutions, a file each. "
-                        "Or one of them. Closed forms take seconds, conv about a minute, conv-full minutes."
+                        "Kind of decoder. auto saves three files: the best closed form, a closed form in sub-pixels, "
+                        "and small convolutions. Closed forms take seconds, conv about a minute, conv-full minutes."
                     ),
                 ),
                 io.String.Input(
                     "name",
                     default="",
                     tooltip=(
-                        "For a latent space that Safelight has never seen: what to call it, in lower case letters, "
-                        "digits and _. Empty: as the model's format is called."
+                        "Name for a latent space that Safelight does not know, in lower case letters, digits and _. "
+                        "If empty, the name of the model's latent format is used."
                     ),
                 ),
                 io.Int.Input(
@@ -68,37 +70,37 @@ class SafelightFit(io.ComfyNode):
                     default=0,
                     min=0,
                     max=2**32 - 1,
-                    control_after_generate=False,  # else frontends draw another after each run, and each run fits anew
-                    tooltip="Of the crops, the drawn pictures and the training. Another one gives another decoder.",
+                    control_after_generate=False,  # otherwise frontends change it, and each run fits again
+                    tooltip="Random seed for crops, generated images and training.",
                 ),
             ],
             outputs=[
                 io.Image.Output(
                     "report",
                     display_name="report",
-                    tooltip="Truth, what was in use, and the new decoders; and a chart of them.",
+                    tooltip="Test images: the originals, the decoder in use and the new decoders; below, a chart.",
                 ),
                 io.String.Output(
                     "summary",
                     display_name="summary",
-                    tooltip="What each decoder scored, whether auto takes it, and its file.",
+                    tooltip="Scores of each decoder, whether auto uses it, and its file.",
                 ),
             ],
         )
 
     @classmethod
     def validate_inputs(cls, space: str) -> bool:
-        """Takes any space: one that came with a file may have come, or gone, since the list was made."""
+        """Accepts any space name: decoder files add and remove spaces after ComfyUI has read the list."""
         return isinstance(space, str)
 
     @classmethod
-    def execute(cls, vae: Any, images: Any = None, model: Any = None, **choices: Any) -> io.NodeOutput:
-        report, summary = fit_decoder(vae, images, model, ComfyFitOptions(**choices))
-        return io.NodeOutput(report, summary, ui=_shown(report))
+    def execute(cls, vae: Any, images: Any = None, model: Any = None, **options: Any) -> io.NodeOutput:
+        report, summary = fit_decoder(vae, images, model, FitOptions(**options))
+        return io.NodeOutput(report, summary, ui=_preview_report(report))
 
 
-def _shown(report: Any) -> ui.SavedImages | None:
-    """The report as a picture on the node; a full disk costs the picture only."""
+def _preview_report(report: Any) -> ui.SavedImages | None:
+    """Shows the report on the node; with a full disk the node runs without it."""
     try:
         return ui.SavedImages(ui.ImageSaveHelper.save_images(report, "safelight_fit", io.FolderType.temp, None))
     except OSError:

@@ -13,9 +13,10 @@ from invokeai.app.services.shared.invocation_context import InvocationContext
 from invokeai.backend.util.devices import TorchDevice
 
 from ...decoders.catalogue import AUTO
+from ...fitting.fit import FitOptions
 from ...fitting.presets import PRESETS
-from ...hosts.invokeai.fitting import FROM_VAE, FitHost, InvokeFitOptions, fit_decoder
-from ...hosts.invokeai.watch import catalogue
+from ...hosts.invokeai.fitting import FROM_VAE, FitHost, fit_decoder
+from ...hosts.invokeai.preferences import catalogue
 
 SPACES = (FROM_VAE, *(space.name for space in catalogue(Path(get_config().root_path)).spaces()))
 KINDS = (AUTO, *PRESETS)
@@ -23,9 +24,9 @@ KINDS = (AUTO, *PRESETS)
 
 @invocation_output("safelight_fit_output")
 class SafelightFitOutput(ImageOutput):
-    """A report of what was fitted."""
+    """The report of a fit."""
 
-    summary: str = OutputField(description="What each decoder scored, whether auto takes it, and its file.")
+    summary: str = OutputField(description="Scores of each decoder, whether auto uses it, and its file.")
 
 
 @invocation(
@@ -34,54 +35,54 @@ class SafelightFitOutput(ImageOutput):
     tags=["vae", "preview", "decoder", "fit", "train", "latent2rgb", "taesd", "safelight"],
     category="latents",
     version="1.0.0",
-    use_cache=False,  # what is asked for is a file
+    use_cache=False,  # the result is a file on disk
     classification=Classification.Beta,
 )
 class SafelightFitInvocation(BaseInvocation, WithMetadata, WithBoard):
-    """Makes a decoder for previews from a VAE and pictures; auto takes it from the next run on if it shows more."""
+    """Fits a preview decoder to a VAE on images; auto uses it from the next run on if it is better."""
 
     vae: VAEField = InputField(
-        description="The VAE that the model's images are made with. Its latent space is that of the model it is for.",
+        description="VAE that decodes the model's images. Its base model determines the latent space.",
         input=Input.Connection,
     )
     images: list[ImageField] = InputField(
         default=[],
         description=(
-            "Pictures in colour to learn from, a few dozen photographs at best. At least three: some are held back to "
-            "judge by. Without any, pictures are drawn."
+            "Color images to fit on, best a few dozen photographs. At least three, because some are used only for "
+            "validation and test. Without any, images are generated."
         ),
     )
     space: Literal[SPACES] = InputField(  # type: ignore[valid-type]
-        default=FROM_VAE, description="The latent space by name, where the VAE does not say which models it is for."
+        default=FROM_VAE, description="Latent space of the VAE. Choose it by name if the VAE has no base model."
     )
     kind: Literal[KINDS] = InputField(  # type: ignore[valid-type]
         default=AUTO,
         description=(
-            "auto: the best closed form, a closed form in sub-pixels, and small convolutions, a file each. Or one of "
-            "them. Closed forms take seconds, conv about a minute, conv-full minutes."
+            "Kind of decoder. auto saves three files: the best closed form, a closed form in sub-pixels, and small "
+            "convolutions. Closed forms take seconds, conv about a minute, conv-full minutes."
         ),
     )
     name: str = InputField(
         default="",
         description=(
-            "For a latent space that Safelight has never seen: what to call it, in lower case letters, digits and _. "
-            "Empty: as InvokeAI calls the base model."
+            "Name for a latent space that Safelight does not know, in lower case letters, digits and _. "
+            "If empty, InvokeAI's name of the base model is used."
         ),
     )
     seed: int = InputField(
         default=0,
         ge=0,
         le=2**32 - 1,
-        description="Of the crops, the drawn pictures and the training. Another one gives another decoder.",
+        description="Random seed for crops, generated images and training.",
     )
 
     def invoke(self, context: InvocationContext) -> SafelightFitOutput:
-        """The host's name for it."""
+        """Fits the decoder; InvokeAI calls this method."""
         report, summary = fit_decoder(
             context,
             self.vae.vae,
             [image.image_name for image in self.images],
-            InvokeFitOptions(space=self.space, kind=self.kind, name=self.name, seed=self.seed),
+            FitOptions(space=self.space, kind=self.kind, name=self.name, seed=self.seed),
             FitHost(device=TorchDevice.choose_torch_device, cancelled=CanceledException),
         )
         context.logger.info(summary)

@@ -1,4 +1,4 @@
-"""`pairs`, `fit` and `compare`, as typed."""
+"""The `pairs`, `fit` and `compare` commands."""
 
 import re
 from pathlib import Path
@@ -13,10 +13,10 @@ from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.files.decoder_file import read_card, read_decoder
 from safelight.decoders.latents.space import LatentSpace
 from safelight.decoders.latents.space_table import SPACES
-from safelight.fitting.dataset import split
+from safelight.fitting.dataset import split_pairs
 from safelight.fitting.fit import fit_decoders
 from safelight.fitting.pairs import Pairs
-from safelight.fitting.result import BestAvailable
+from safelight.fitting.result import Baselines
 from safelight.fitting.statistics import FitStatistics
 from safetensors.torch import save_file
 
@@ -25,7 +25,7 @@ SPACE = SPACES["flux2"]
 
 @pytest.fixture
 def pairs(tmp_path):
-    """Latents whose first channels are the picture's colours: any rung can learn them."""
+    """Saves latents whose first channels are the image's colors: every preset can fit them."""
     generator = torch.Generator().manual_seed(0)
     small = torch.rand((10, 3, 12, 12), generator=generator)
     noise = torch.randn((10, SPACE.channels - 3, 12, 12), generator=generator)
@@ -35,7 +35,7 @@ def pairs(tmp_path):
     return path
 
 
-def test_fit_writes_a_decoder_that_says_where_it_came_from(tmp_path, pairs, capsys):
+def test_fit_writes_a_decoder_with_its_origin_in_the_card(tmp_path, pairs, capsys):
     out = tmp_path / "mine.safetensors"
     assert main(["fit", "--space", "flux2", "--pairs", str(pairs), "--kind", "affine", "--out", str(out)]) == 0
     decoder = read_decoder(out)
@@ -50,14 +50,14 @@ def test_fit_writes_a_decoder_that_says_where_it_came_from(tmp_path, pairs, caps
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conv"])
-def test_fit_trains(tmp_path, pairs, kind):
+def test_fit_trains_a_net(tmp_path, pairs, kind):
     out = tmp_path / "net.safetensors"
     arguments = ["fit", "--space", "flux2", "--pairs", str(pairs), "--kind", kind, "--steps", "3", "--out", str(out)]
     assert main(arguments) == 0
     assert read_decoder(out).card.kind == kind
 
 
-def test_pairs_are_encoded_from_pictures(tmp_path):
+def test_pairs_are_encoded_from_images(tmp_path):
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
     vae = diffusers.AutoencoderKL(
@@ -84,7 +84,7 @@ def test_pairs_are_encoded_from_pictures(tmp_path):
 
 @pytest.fixture
 def tiny_vae(tmp_path):
-    """diffusers' AutoencoderTiny with weights drawn here."""
+    """Saves a diffusers AutoencoderTiny with random weights."""
     diffusers = pytest.importorskip("diffusers")
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -98,7 +98,7 @@ def tiny_vae(tmp_path):
     return tmp_path / "tiny"
 
 
-def test_the_latents_of_a_tiny_autoencoder_are_model_space_already(tmp_path, tiny_vae):
+def test_latents_of_a_tiny_autoencoder_are_in_model_space(tmp_path, tiny_vae):
     diffusers = pytest.importorskip("diffusers")
     out = tmp_path / "pairs.safetensors"
     arguments = ["pairs", "--space", "sd1", "--encoder", str(tiny_vae), "--procedural", "3", "--size", "32"]
@@ -110,7 +110,7 @@ def test_the_latents_of_a_tiny_autoencoder_are_model_space_already(tmp_path, tin
     assert torch.allclose(pairs.latents.float(), expected, atol=2e-3)
 
 
-def test_without_pictures_some_are_drawn(tmp_path, tiny_vae):
+def test_without_images_some_are_generated(tmp_path, tiny_vae):
     out = tmp_path / "mine.safetensors"
     arguments = ["fit", "--space", "sd1", "--encoder", str(tiny_vae), "--procedural", "12", "--size", "32"]
     assert main([*arguments, "--kind", "affine", "--out", str(out)]) == 0
@@ -129,10 +129,10 @@ def test_a_folder_that_is_no_autoencoder_is_refused(tmp_path, capsys, content):
 
 
 def test_auto_writes_the_best_of_each_class_and_a_report(tmp_path, pairs, capsys):
-    made, report = tmp_path / "made", tmp_path / "report"
+    decoders, report = tmp_path / "decoders", tmp_path / "report"
     arguments = ["fit", "--space", "flux2", "--pairs", str(pairs), "--kind", "auto", "--steps", "5", "--crops", "1"]
-    assert main([*arguments, "--out", str(made), "--report", str(report)]) == 0
-    names = {path.stem for path in made.iterdir()}
+    assert main([*arguments, "--out", str(decoders), "--report", str(report)]) == 0
+    names = {path.stem for path in decoders.iterdir()}
     assert "flux2-conv" in names
     assert {"table.md", "sheet.png", "chart.png"} == {path.name for path in report.iterdir()}
     printed = capsys.readouterr().out
@@ -152,32 +152,32 @@ def test_nothing_is_overwritten(tmp_path, pairs):
     assert read_card(tmp_path / "mine-2.safetensors").name == "mine-2"
 
 
-def test_decoders_in_a_folder_are_judged_as_well_and_bring_their_space(tmp_path, capsys):
+def test_decoders_in_a_folder_are_scored_and_add_their_space(tmp_path, capsys):
     row = LatentSpace(name="mine", title="Mine", channels=4, downscale=2, hosts={"comfyui": ("Mine",)}, source="a test")
     generator = torch.Generator().manual_seed(0)
     rgb = torch.rand((24, 3, 16, 16), generator=generator)
     small = torch.nn.functional.avg_pool2d(rgb, 2)
     toys = Pairs(torch.cat([small.sqrt(), small[:, :1]], 1), rgb.mul(255).byte())
-    at_hand = BestAvailable.of(Catalogue(), row)
+    baselines = Baselines.from_catalogue(Catalogue(), row)
     folder = tmp_path / "decoders"
-    fit_decoders("affine", row, split(toys, "toys", range(24)), at_hand, folder, source="a test").save(folder)
+    fit_decoders("affine", row, split_pairs(toys, "toys", range(24)), baselines, folder, source="a test").save(folder)
     toys.save(tmp_path / "toys.safetensors")
     arguments = ["--space", "mine", "--folder", str(folder), "--pairs", str(tmp_path / "toys.safetensors")]
     assert main(["fit", *arguments, "--kind", "quadratic", "--out", str(folder)]) == 0
     card = read_card(folder / "mine-quadratic.safetensors")
     assert card.latent_space == row
     assert "mine-affine" in card.metrics["beside"]
-    assert "auto takes it" in capsys.readouterr().out
+    assert "auto uses it" in capsys.readouterr().out
     assert main(["compare", *arguments]) == 0
     assert "mine-quadratic" in capsys.readouterr().out
 
 
-def test_an_interrupted_training_leaves_a_decoder_that_says_so(tmp_path, pairs, capsys, monkeypatch):
+def test_an_interrupted_training_writes_a_decoder_with_a_note(tmp_path, pairs, capsys, monkeypatch):
     def stop(bars, name, progress):
         if progress.step == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit.ProgressBars, "show", stop)
+    monkeypatch.setattr(fit.PresetProgressBars, "show", stop)
     out = tmp_path / "mine.safetensors"
     assert main(["fit", "--space", "flux2", "--pairs", str(pairs), "--steps", "9", "--out", str(out)]) == 0
     assert read_card(out).notes == "interrupted after 3 of 9 steps; the best until then"
@@ -185,14 +185,14 @@ def test_an_interrupted_training_leaves_a_decoder_that_says_so(tmp_path, pairs, 
 
 
 @pytest.mark.parametrize("option", ["--out", "--report"])
-def test_a_place_where_nothing_can_be_written_is_told(tmp_path, pairs, capsys, option):
+def test_an_output_folder_that_cannot_be_written_is_reported(tmp_path, pairs, capsys, option):
     (tmp_path / "file").write_text("no folder")
     arguments = ["fit", "--space", "flux2", "--pairs", str(pairs), "--kind", "affine", "--out", str(tmp_path)]
     assert main([*arguments, option, str(tmp_path / "file" / "deeper")]) == 2
     assert "file" in capsys.readouterr().err
 
 
-def test_compare_judges_every_decoder_on_the_same_pictures(pairs, capsys):
+def test_compare_scores_every_decoder_on_the_same_images(pairs, capsys):
     assert main(["compare", "--space", "flux2", "--pairs", str(pairs)]) == 0
     printed = capsys.readouterr().out
     assert "flux2-affine-comfyui" in printed
@@ -200,9 +200,9 @@ def test_compare_judges_every_decoder_on_the_same_pictures(pairs, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        ([], "say what to fit on: --encoder FILE [--images DIR], or --pairs FILE"),
+        ([], "nothing to fit on: use --encoder FILE [--images DIR], or --pairs FILE"),
         (["--pairs", "missing.safetensors"], "cannot be read"),
         (
             ["--out", "mine.pth", "--pairs", "missing.safetensors"],
@@ -210,9 +210,9 @@ def test_compare_judges_every_decoder_on_the_same_pictures(pairs, capsys):
         ),
     ],
 )
-def test_what_is_missing_is_told(capsys, arguments, told):
+def test_missing_input_is_reported(capsys, arguments, message):
     assert main(["fit", "--space", "flux2", *arguments]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_pairs_of_another_space_are_refused(tmp_path, pairs, capsys):
@@ -221,7 +221,7 @@ def test_pairs_of_another_space_are_refused(tmp_path, pairs, capsys):
     assert not (tmp_path / "x.safetensors").exists()
 
 
-def test_pairs_that_are_none_are_refused(tmp_path, capsys):
+def test_a_file_without_pairs_is_refused(tmp_path, capsys):
     save_file({"latents": torch.zeros(1, 4, 2, 2)}, tmp_path / "half.safetensors")
     assert main(["fit", "--space", "sd1", "--pairs", str(tmp_path / "half.safetensors")]) == 2
     assert "pixels missing" in capsys.readouterr().err
@@ -229,43 +229,43 @@ def test_pairs_that_are_none_are_refused(tmp_path, capsys):
 
 @pytest.mark.parametrize("option", ["--size", "--crops", "--steps", "--procedural"])
 @pytest.mark.parametrize("number", ["0", "-1", "many"])
-def test_a_number_that_makes_no_sense_is_refused_by_the_name_of_its_option(capsys, option, number):
+def test_an_invalid_number_is_refused_with_the_name_of_its_option(capsys, option, number):
     with pytest.raises(SystemExit):
         main(["fit", "--space", "flux2", option, number])
     assert f"argument {option}: expected a whole number from 1 up, got '{number}'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [("fit", "--out"), ("fit", "--report"), ("compare", "--out"), ("pairs", "--out")])
-def test_a_place_that_cannot_be_written_to_is_told_of_before_the_work(tmp_path, pairs, capsys, monkeypatch, arguments):
-    monkeypatch.setattr(fit, "_get_pairs", lambda *_: pytest.fail("pictures were looked at"))
+def test_an_output_that_cannot_be_written_is_reported_before_the_work(tmp_path, pairs, capsys, monkeypatch, arguments):
+    monkeypatch.setattr(fit, "_get_pairs", lambda *_: pytest.fail("images were read"))
     (tmp_path / "file").touch()
     command, option = arguments
     where = str(tmp_path / "file" / "within" / "name.safetensors")
     assert main([command, "--space", "flux2", "--pairs", str(pairs), "--out", str(tmp_path), option, where]) == 2
-    assert re.search(r"cannot be written to: .*; make room, or choose another folder", capsys.readouterr().err)
+    assert re.search(r"cannot be written to: .*; free some space, or choose another folder", capsys.readouterr().err)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is full")
-def test_a_full_disk_is_told_of_before_the_work(tmp_path, pairs, capsys, monkeypatch):
+def test_a_full_disk_is_reported_before_the_work(tmp_path, pairs, capsys, monkeypatch):
     monkeypatch.setattr(fit.tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("wb"))  # noqa: SIM115
-    monkeypatch.setattr(fit, "_get_pairs", lambda *_: pytest.fail("pictures were looked at"))
+    monkeypatch.setattr(fit, "_get_pairs", lambda *_: pytest.fail("images were read"))
     assert main(["fit", "--space", "flux2", "--pairs", str(pairs), "--out", str(tmp_path)]) == 2
-    assert "No space left on device; make room" in capsys.readouterr().err
+    assert "No space left on device; free some space" in capsys.readouterr().err
 
 
-def test_pairs_of_two_evenings_are_fitted_on_together(tmp_path, pairs):
+def test_pairs_of_two_files_are_fitted_together(tmp_path, pairs):
     loaded, out = Pairs.load(pairs), tmp_path / "mine.safetensors"
     for name, part in {"one": slice(0, 3), "two": slice(3, 10)}.items():
         Pairs(loaded.latents[part], loaded.pixels[part]).save(tmp_path / f"{name}.safetensors")
     files = [str(tmp_path / f"{name}.safetensors") for name in ("one", "two")]
     assert main(["fit", "--space", "flux2", "--pairs", *files, "--kind", "affine", "--out", str(out)]) == 0
-    # Two crops of each picture, as `pairs` makes them; each file begins with another one.
+    # Two crops per image, as `pairs` cuts them; each file begins with another image.
     assert re.fullmatch(r"[67] of 10 pairs of one.safetensors, two.safetensors", read_card(out).fitted_on)
 
 
 @pytest.fixture
-def evenings(tmp_path, pairs):
-    """Options that fit on pictures 0-3, on 4-6 and on 0-6, all with 7 to choose by and 8 and 9 to judge by."""
+def sessions(tmp_path, pairs):
+    """Options that fit on images 0-3, 4-6 and 0-6, with image 7 for validation and 8 and 9 for the test."""
     loaded = Pairs.load(pairs)
     parts = {"one": slice(0, 4), "two": slice(4, 7), "all": slice(0, 7), "choose": slice(7, 8), "judge": slice(8, 10)}
     for name, part in parts.items():
@@ -285,13 +285,13 @@ def evenings(tmp_path, pairs):
     return options
 
 
-def test_what_was_fitted_in_two_sittings_is_what_one_would_have_given(tmp_path, evenings, capsys):
+def test_two_sessions_give_the_same_decoder_as_one(tmp_path, sessions, capsys):
     sums = tmp_path / "sums.safetensors"
-    assert main(evenings("one", "first.safetensors", sums.name)) == 0
+    assert main(sessions("one", "first.safetensors", sums.name)) == 0
     assert "sums.safetensors: 576 latent pixels in 1 sitting\n" in capsys.readouterr().out
-    assert main(evenings("two", "second.safetensors", sums.name)) == 0
+    assert main(sessions("two", "second.safetensors", sums.name)) == 0
     assert "sums.safetensors: 1,008 latent pixels in 2 sittings\n" in capsys.readouterr().out
-    assert main(evenings("all", "at-once.safetensors")) == 0
+    assert main(sessions("all", "at-once.safetensors")) == 0
     apart, at_once = (read_decoder(tmp_path / f"{name}.safetensors") for name in ("second", "at-once"))
     assert apart.card.fitted_on == "3 pairs of two.safetensors; 1,008 latent pixels in 2 sittings"
     assert at_once.card.fitted_on == "7 pairs of all.safetensors"
@@ -299,50 +299,50 @@ def test_what_was_fitted_in_two_sittings_is_what_one_would_have_given(tmp_path, 
         assert torch.equal(apart.net.state_dict()[name], tensor)
 
 
-def test_statistics_of_another_machine_are_added(tmp_path, evenings):
-    assert main(evenings("one", "first.safetensors", "here.safetensors")) == 0
+def test_statistics_of_another_machine_are_added(tmp_path, sessions):
+    assert main(sessions("one", "first.safetensors", "here.safetensors")) == 0
     there = (tmp_path / "here.safetensors").rename(tmp_path / "there.safetensors")
     content = there.read_bytes()
-    assert main(evenings("two", "both.safetensors", "here.safetensors", "there.safetensors")) == 0
+    assert main(sessions("two", "both.safetensors", "here.safetensors", "there.safetensors")) == 0
     assert there.read_bytes() == content
     assert read_card(tmp_path / "both.safetensors").fitted_on.endswith("; 1,008 latent pixels in 2 sittings")
     assert FitStatistics.load(tmp_path / "here.safetensors").count == 2
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "told"),
+    ("name", "kind", "message"),
     [
-        ("two", "quadratic", "expected the statistics of quadratic for flux2, got those of affine for flux2"),
-        ("two", "conv", "got conv: a training needs the pictures themselves"),
-        ("two", "auto", "got auto: a training needs the pictures themselves"),
-        ("one", "affine", "4 of the 4 pictures to fit on are in the statistics already"),
+        ("two", "quadratic", "expected statistics of quadratic for flux2, got those of affine for flux2"),
+        ("two", "conv", "got conv: a training needs the images themselves"),
+        ("two", "auto", "got auto: a training needs the images themselves"),
+        ("one", "affine", "4 of the 4 training images are in the statistics already"),
     ],
 )
-def test_statistics_that_cannot_be_gone_on_with_are_left_as_they_are(tmp_path, evenings, capsys, name, kind, told):
+def test_statistics_that_cannot_be_continued_are_not_changed(tmp_path, sessions, capsys, name, kind, message):
     sums = tmp_path / "sums.safetensors"
-    assert main(evenings("one", "first.safetensors", sums.name)) == 0
+    assert main(sessions("one", "first.safetensors", sums.name)) == 0
     content = sums.read_bytes()
-    assert main(evenings(name, "second.safetensors", sums.name, kind=kind)) == 2
-    assert told in capsys.readouterr().err
+    assert main(sessions(name, "second.safetensors", sums.name, kind=kind)) == 2
+    assert message in capsys.readouterr().err
     assert sums.read_bytes() == content
     assert not (tmp_path / "second.safetensors").exists()
 
 
-def test_damaged_statistics_are_refused_before_the_work_and_left_as_they_are(tmp_path, evenings, capsys, monkeypatch):
+def test_damaged_statistics_are_refused_before_the_work_and_not_changed(tmp_path, sessions, capsys, monkeypatch):
     sums = tmp_path / "sums.safetensors"
-    assert main(evenings("one", "first.safetensors", sums.name)) == 0
+    assert main(sessions("one", "first.safetensors", sums.name)) == 0
     damaged = bytearray(sums.read_bytes())
     damaged[-1] ^= 1
     sums.write_bytes(damaged)
-    monkeypatch.setattr(fit, "_get_pairs", lambda *_: pytest.fail("pictures were looked at"))
-    assert main(evenings("two", "second.safetensors", sums.name)) == 2
-    assert "it is not as it was written; remove the file to begin anew" in capsys.readouterr().err
+    monkeypatch.setattr(fit, "_get_pairs", lambda *_: pytest.fail("images were read"))
+    assert main(sessions("two", "second.safetensors", sums.name)) == 2
+    assert "the content does not match its checksum; remove the file to start again" in capsys.readouterr().err
     assert sums.read_bytes() == damaged
 
 
-def test_an_interrupted_write_leaves_the_statistics_that_were_there(tmp_path, evenings, monkeypatch):
+def test_an_interrupted_write_leaves_the_old_statistics(tmp_path, sessions, monkeypatch):
     sums = tmp_path / "sums.safetensors"
-    assert main(evenings("one", "first.safetensors", sums.name)) == 0
+    assert main(sessions("one", "first.safetensors", sums.name)) == 0
     content, replace = sums.read_bytes(), Path.replace
 
     def interrupted(beside, path):
@@ -351,9 +351,9 @@ def test_an_interrupted_write_leaves_the_statistics_that_were_there(tmp_path, ev
         return replace(beside, path)
 
     monkeypatch.setattr(Path, "replace", interrupted)
-    assert main(evenings("two", "second.safetensors", sums.name)) == 130
+    assert main(sessions("two", "second.safetensors", sums.name)) == 130
     assert sums.read_bytes() == content
     assert not list(tmp_path.glob(".*"))
     monkeypatch.undo()
-    assert main(evenings("two", "second.safetensors", sums.name)) == 0
+    assert main(sessions("two", "second.safetensors", sums.name)) == 0
     assert FitStatistics.load(sums).count == 2

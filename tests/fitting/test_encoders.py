@@ -1,9 +1,9 @@
-"""TAESD's encoders: against diffusers, by shape, from files good and bad."""
+"""TAESD encoders: against diffusers, shapes, valid and invalid files."""
 
 import pytest
 import torch
 from safelight.errors import DecoderFileError, MisshapenFileError, PickledFileError
-from safelight.fitting.encoders import ARCHITECTURES, TaesdEncoder, read_encoder
+from safelight.fitting.encoders import ENCODERS, TaesdEncoder, read_encoder
 from safetensors.torch import save_file
 
 SHAPES = [("taesd", 4, 8), ("taesd", 16, 8), ("taef2", 32, 8), ("taesana", 32, 32)]
@@ -17,7 +17,7 @@ class Runs:
 
 def state_of(architecture, channels, prefix=""):
     torch.manual_seed(3)
-    return {prefix + key: tensor for key, tensor in ARCHITECTURES[architecture](channels).state_dict().items()}
+    return {prefix + key: tensor for key, tensor in ENCODERS[architecture](channels).state_dict().items()}
 
 
 def written(path, content):
@@ -26,7 +26,7 @@ def written(path, content):
 
 
 @pytest.mark.parametrize("channels", [4, 16])
-def test_taesd_gives_what_diffusers_gives(tmp_path, channels):
+def test_taesd_gives_the_same_latents_as_diffusers(tmp_path, channels):
     with torch.random.fork_rng():
         tiny = pytest.importorskip("diffusers").AutoencoderTiny(latent_channels=channels)
     path = written(tmp_path / "both.pth", tiny.state_dict())
@@ -45,7 +45,7 @@ def test_latents_have_the_shape_of_their_space(tmp_path, architecture, channels,
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("architecture", ["taesd", "taef2"])
-def test_an_encoder_is_found_behind_every_prefix_beside_its_decoder(tmp_path, architecture, prefix):
+def test_an_encoder_is_found_with_every_prefix_next_to_its_decoder(tmp_path, architecture, prefix):
     state = state_of(architecture, 32, prefix) | ({"decoder.1.weight": torch.zeros(64, 32, 3, 3)} if prefix else {})
     plain = read_encoder(written(tmp_path / "plain.pth", state_of(architecture, 32)))
     found = read_encoder(written(tmp_path / "prefixed.pth", state))
@@ -58,26 +58,26 @@ def test_safetensors_are_read_as_well(tmp_path):
     assert read_encoder(tmp_path / "encoder.safetensors").channels == 4
 
 
-def test_half_precision_becomes_float32_that_asks_for_no_gradient(tmp_path):
+def test_half_precision_becomes_float32_without_gradients(tmp_path):
     state = {key: tensor.half() for key, tensor in state_of("taef2", 32).items()}
     encoder = read_encoder(written(tmp_path / "half.pth", state))
     assert {(tensor.dtype, tensor.requires_grad) for tensor in encoder.parameters()} == {(torch.float32, False)}
 
 
-def test_taef2_differs_from_taesd_by_its_pooled_blocks_alone():
+def test_taef2_differs_from_taesd_only_by_its_pooled_blocks():
     extra = state_of("taef2", 32).keys() - state_of("taesd", 32).keys()
     assert {key.split(".")[0] for key in extra} == {"11", "12", "13"}
     assert {key.split(".")[1] for key in extra} == {"pool"}
 
 
-def test_reading_leaves_the_global_random_state_alone(tmp_path):
+def test_reading_does_not_change_the_global_random_state(tmp_path):
     path = written(tmp_path / "encoder.pth", state_of("taesd", 4))
     before = torch.get_rng_state()
     read_encoder(path)
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_missing_tensor_is_told_by_name(tmp_path):
+def test_a_missing_tensor_is_reported_by_name(tmp_path):
     state = state_of("taesd", 4)
     del state["3.conv.2.bias"]
     with pytest.raises(
@@ -86,14 +86,14 @@ def test_a_missing_tensor_is_told_by_name(tmp_path):
         read_encoder(written(tmp_path / "encoder.pth", state))
 
 
-def test_a_value_that_is_no_number_is_refused(tmp_path):
+def test_nan_is_refused(tmp_path):
     state = state_of("taesd", 4)
     state["0.bias"][5] = torch.nan
-    with pytest.raises(MisshapenFileError, match=r"'layers\.0\.bias' holds values that are not finite"):
+    with pytest.raises(MisshapenFileError, match=r"'layers\.0\.bias' holds NaN or infinity"):
         read_encoder(written(tmp_path / "encoder.pth", state))
 
 
-def test_a_decoder_is_not_taken_for_an_encoder(tmp_path):
+def test_a_decoder_file_is_refused(tmp_path):
     state = {"1.weight": torch.zeros(64, 4, 3, 3), "3.conv.0.weight": torch.zeros(64, 64, 3, 3)}
     with pytest.raises(
         DecoderFileError, match=r"expected an encoder of taesd, taef2, taesana; found tensors '1\.weight'"
@@ -106,11 +106,11 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
         read_encoder(written(tmp_path / "bad.pth", {"0.weight": Runs()}))
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(DecoderFileError, match="cannot be read"):
         read_encoder(tmp_path / "none.pth")
 
 
-def test_the_scale_follows_from_the_strides():
+def test_the_scale_is_computed_from_the_strides():
     with torch.device("meta"):
         assert TaesdEncoder("taesana", 32).scale == 32

@@ -1,10 +1,10 @@
-"""The optimiser for the matrices inside a network: against singular values, by loops, by what it learns."""
+"""The Muon optimizer: against singular values, its formula, and a small problem."""
 
 import math
 
 import pytest
 import torch
-from safelight.fitting.muon import MOMENTUM, Muon, orthogonal
+from safelight.fitting.muon import MOMENTUM, Muon, orthogonalize
 
 
 def matrix(*shape, seed=0):
@@ -13,8 +13,8 @@ def matrix(*shape, seed=0):
 
 @pytest.mark.parametrize("shape", [(6, 6), (4, 20), (20, 4), (1, 5)], ids=str)
 @pytest.mark.parametrize("size", [1e-4, 1e4])
-def test_directions_are_kept_and_their_lengths_made_about_one(shape, size):
-    found = orthogonal(size * matrix(*shape))
+def test_directions_stay_and_singular_values_become_about_one(shape, size):
+    found = orthogonalize(size * matrix(*shape))
     left, _, right = torch.linalg.svd(matrix(*shape), full_matrices=False)
     lengths = torch.diagonal(left.T @ found @ right.T)
     assert found.shape == shape
@@ -24,35 +24,35 @@ def test_directions_are_kept_and_their_lengths_made_about_one(shape, size):
     assert float(across.abs().max()) < 1e-2
 
 
-def test_no_gradient_at_all_is_no_step():
-    assert torch.equal(orthogonal(torch.zeros(3, 5)), torch.zeros(3, 5))
+def test_a_zero_gradient_gives_no_step():
+    assert torch.equal(orthogonalize(torch.zeros(3, 5)), torch.zeros(3, 5))
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 3, 3), (12, 2, 1, 1)], ids=str)
-def test_steps_follow_their_formula(shape):
+def test_steps_match_their_formula(shape):
     weight = matrix(*shape).requires_grad_()
     expected, momentum = weight.detach().clone(), torch.zeros(shape)
-    optimiser = Muon([weight], lr=0.1)
+    optimizer = Muon([weight], lr=0.1)
     for i in range(3):
         weight.grad = matrix(*shape, seed=i + 1)
         momentum = MOMENTUM * momentum + (1 - MOMENTUM) * weight.grad
         direction = (1 - MOMENTUM) * weight.grad + MOMENTUM * momentum
         rows, columns = shape[0], math.prod(shape[1:])
-        turn = orthogonal(direction.reshape(rows, columns)).reshape(shape)
+        turn = orthogonalize(direction.reshape(rows, columns)).reshape(shape)
         expected = expected - 0.1 * math.sqrt(max(1, rows / columns)) * turn
-        optimiser.step()
+        optimizer.step()
     torch.testing.assert_close(weight.detach(), expected)
 
 
-def test_a_quiet_direction_is_learnt_as_fast_as_a_loud_one():
+def test_a_direction_with_a_small_gradient_is_learned_as_fast_as_one_with_a_large_gradient():
     target = torch.eye(2)
-    loudness = torch.tensor([1.0, 0.1])  # of what each column is given: its gradient is a hundredth
+    loudness = torch.tensor([1.0, 0.1])  # of the columns: the gradient of the second is a hundredth
     weight = torch.zeros(2, 2, requires_grad=True)
-    optimiser = Muon([weight], lr=0.02)
+    optimizer = Muon([weight], lr=0.02)
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (((weight - target) * loudness) ** 2).sum().backward()
-        optimiser.step()
+        optimizer.step()
     away = torch.diagonal(weight.detach() - target).abs()
     assert float(away.max()) < 0.3
     assert float(away[1] - away[0]) < 0.1

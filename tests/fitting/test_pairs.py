@@ -1,4 +1,4 @@
-"""Pairs: made by an encoder, averaged, split, kept; what does not belong together is refused."""
+"""Pairs: encoding, averaging, files; mismatched latents and images are refused."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from safelight.decoders.files import tensor_file
 from safelight.errors import FitError
 from safelight.fitting import pairs as pairs_module
-from safelight.fitting.pairs import BATCH, Pairs, encode_pairs
+from safelight.fitting.pairs import ENCODE_BATCH, Pairs, encode_pairs
 from safetensors.torch import save_file
 
 
@@ -22,7 +22,7 @@ def crops_of(count, size=16, seed=0):
 
 
 def encode(rgb):
-    """A latent pixel for each 8 x 8 pixels: the mean colour, and the red corner."""
+    """Encodes 8 x 8 pixels to a latent pixel: the mean color, and the red of the corner."""
     small = torch.nn.functional.avg_pool2d(rgb, 8)
     return torch.cat([small, rgb[:, :1, ::8, ::8]], 1)
 
@@ -30,13 +30,13 @@ def encode(rgb):
 # Sizes.
 
 
-def test_pairs_know_their_channels_and_how_much_larger_pictures_are():
+def test_pairs_have_channels_and_a_downscale_factor():
     pairs = pairs_of(3, channels=16, downscale=8)
     assert (len(pairs), pairs.channels, pairs.downscale) == (3, 16, 8)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4, 8])
-def test_pictures_are_averaged_in_blocks(scale):
+def test_images_are_averaged_in_blocks(scale):
     pairs = pairs_of()
     rgb, block = pairs.rgb(scale), 8 // scale
     assert rgb.dtype == torch.float32
@@ -47,12 +47,12 @@ def test_pictures_are_averaged_in_blocks(scale):
 
 
 @pytest.mark.parametrize("at", [slice(1, 3), torch.tensor([2, 0, 2])], ids=["slice", "indices"])
-def test_some_pictures_are_those_of_all(at):
+def test_selected_images_equal_those_of_all(at):
     pairs = pairs_of()
     assert torch.equal(pairs.rgb(2, at), pairs.rgb(2)[at])
 
 
-def test_taking_pictures_leaves_the_pixels_as_they_were():
+def test_changing_returned_images_does_not_change_the_pairs():
     pairs = pairs_of()
     before = pairs.pixels.clone()
     pairs.rgb(8).zero_()
@@ -60,27 +60,27 @@ def test_taking_pictures_leaves_the_pixels_as_they_were():
 
 
 @pytest.mark.parametrize("scale", [3, 5, 16])
-def test_a_size_that_is_no_whole_part_is_refused(scale):
-    with pytest.raises(FitError, match=f"a scale that 8 can be divided by, got {scale}"):
+def test_a_scale_that_does_not_divide_the_downscale_is_refused(scale):
+    with pytest.raises(FitError, match=f"a scale that divides 8, got {scale}"):
         pairs_of().rgb(scale)
 
 
 @pytest.mark.parametrize(
     ("latents", "pixels", "message"),
     [
-        ((2, 4, 2, 2), (3, 3, 16, 16), r"as many pictures .* got \[2, 4, 2, 2\] and \[3, 3, 16, 16\]"),
+        ((2, 4, 2, 2), (3, 3, 16, 16), r"as many images .* got \[2, 4, 2, 2\] and \[3, 3, 16, 16\]"),
         ((4, 2, 2), (1, 3, 16, 16), r"expected latents \[N, C, h, w\]"),
         ((2, 4, 2, 2), (2, 3, 16), r"expected latents \[N, C, h, w\]"),
-        ((2, 4, 2, 2), (2, 16, 16, 3), r"as many pictures \[N, 3, H, W\], .* \[2, 16, 16, 3\]"),
+        ((2, 4, 2, 2), (2, 16, 16, 3), r"as many images \[N, 3, H, W\], .* \[2, 16, 16, 3\]"),
         ((0, 4, 2, 2), (0, 3, 16, 16), r"expected latents \[N, C, h, w\]"),
         ((2, 4, 0, 2), (2, 3, 16, 16), r"expected latents \[N, C, h, w\]"),
-        ((2, 4, 2, 2), (2, 3, 0, 0), "a whole number of times the size of the latents, got 0x0 for 2x2"),
-        ((2, 4, 2, 3), (2, 3, 16, 25), "a whole number of times the size of the latents, got 25x16 for 3x2"),
+        ((2, 4, 2, 2), (2, 3, 0, 0), "a whole multiple of the latent size, got 0x0 for 2x2"),
+        ((2, 4, 2, 3), (2, 3, 16, 25), "a whole multiple of the latent size, got 25x16 for 3x2"),
         ((2, 4, 2, 3), (2, 3, 16, 48), "got 48x16 for 3x2"),
     ],
     ids=str,
 )
-def test_what_does_not_belong_together_is_refused(latents, pixels, message):
+def test_mismatched_latents_and_images_are_refused(latents, pixels, message):
     with pytest.raises(FitError, match=message):
         Pairs(torch.zeros(latents), torch.zeros(pixels, dtype=torch.uint8))
 
@@ -93,17 +93,17 @@ def test_latents_that_are_not_finite_are_refused(value):
         Pairs(pairs.latents, pairs.pixels)
 
 
-def test_pictures_in_floats_and_latents_in_bytes_are_refused():
+def test_images_in_floats_and_latents_in_bytes_are_refused():
     pairs = pairs_of()
     with pytest.raises(
-        FitError, match=r"latents in floats and pictures in bytes, got torch\.float16 and torch\.float32"
+        FitError, match=r"floating point latents and uint8 images, got torch\.float16 and torch\.float32"
     ):
         Pairs(pairs.latents, pairs.pixels.float())
     with pytest.raises(FitError, match=r"got torch\.uint8"):
         Pairs(pairs.latents.abs().byte(), pairs.pixels)
 
 
-# Together and apart.
+# Addition.
 
 
 def test_pairs_are_added_in_order():
@@ -122,7 +122,7 @@ def test_pairs_of_another_size_are_not_added():
 # Files.
 
 
-def test_pairs_come_back_from_their_file(tmp_path):
+def test_pairs_are_unchanged_after_save_and_load(tmp_path):
     pairs = pairs_of()
     path = tmp_path / "p.safetensors"
     Pairs(pairs.latents.transpose(2, 3), pairs.pixels.transpose(2, 3)).save(path)
@@ -138,7 +138,7 @@ def test_pairs_come_back_from_their_file(tmp_path):
     [
         ({"latents": torch.zeros(1, 4, 2, 2)}, "expected tensors `latents` and `pixels`, pixels missing"),
         ({"weight": torch.zeros(1)}, "latents and pixels missing"),
-        ({"latents": torch.zeros(1, 4, 2, 2), "pixels": torch.zeros(2, 3, 4, 4).byte()}, "as many pictures"),
+        ({"latents": torch.zeros(1, 4, 2, 2), "pixels": torch.zeros(2, 3, 4, 4).byte()}, "as many images"),
     ],
     ids=["no pixels", "another file", "too many pixels"],
 )
@@ -148,7 +148,7 @@ def test_a_file_without_pairs_is_refused_by_name(tmp_path, content, message):
         Pairs.load(tmp_path / "p.safetensors")
 
 
-def test_a_file_cut_short_and_one_that_is_missing_are_refused(tmp_path):
+def test_truncated_and_missing_files_are_refused(tmp_path):
     path = tmp_path / "p.safetensors"
     pairs_of().save(path)
     path.write_bytes(path.read_bytes()[:-5])
@@ -158,10 +158,10 @@ def test_a_file_cut_short_and_one_that_is_missing_are_refused(tmp_path):
         Pairs.load(tmp_path / "gone.safetensors")
 
 
-def test_pairs_may_be_larger_than_any_decoder_but_not_without_end(tmp_path, monkeypatch):
-    assert pairs_module.MAX_BYTES > 10 * tensor_file.MAX_DECODER_BYTES
+def test_a_file_of_pairs_may_be_larger_than_a_decoder_file_up_to_a_limit(tmp_path, monkeypatch):
+    assert pairs_module.MAX_PAIRS_BYTES > 10 * tensor_file.MAX_DECODER_BYTES
     pairs_of().save(tmp_path / "p.safetensors")
-    monkeypatch.setattr(pairs_module, "MAX_BYTES", 100)
+    monkeypatch.setattr(pairs_module, "MAX_PAIRS_BYTES", 100)
     with pytest.raises(FitError, match="bytes; a file of pairs has at most 100"):
         Pairs.load(tmp_path / "p.safetensors")
 
@@ -169,10 +169,10 @@ def test_pairs_may_be_larger_than_any_decoder_but_not_without_end(tmp_path, monk
 # Encoding.
 
 
-def test_every_picture_is_encoded_in_order_a_few_at_a_time():
-    crops, sizes = crops_of(2 * BATCH + 3), []
+def test_all_images_are_encoded_in_order_in_batches():
+    crops, sizes = crops_of(2 * ENCODE_BATCH + 3), []
     pairs = encode_pairs(lambda rgb: sizes.append(len(rgb)) or encode(rgb), iter(crops), 4)
-    assert sizes == [BATCH, BATCH, 3]
+    assert sizes == [ENCODE_BATCH, ENCODE_BATCH, 3]
     assert torch.equal(pairs.pixels, torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2))
     for crop, latents in zip(crops, pairs.latents, strict=True):
         assert float(latents[3, 1, 1]) == pytest.approx(crop[8, 8, 0] / 255, abs=1e-3)
@@ -191,36 +191,36 @@ def test_encoding_keeps_no_gradient():
         (lambda rgb: encode(rgb) + 1e6, "beyond float16"),
         (lambda rgb: encode(rgb)[:, :3], r"expected latents \[B, 4, h, w\] from the encoder, got \[1, 3, 2, 2\]"),
         (lambda rgb: encode(rgb)[:, :, None], r"got \[1, 4, 1, 2, 2\]"),
-        (lambda rgb: encode(rgb).repeat(2, 1, 1, 1), "as many pictures"),
-        (lambda rgb: encode(rgb)[..., :1], "a whole number of times"),
+        (lambda rgb: encode(rgb).repeat(2, 1, 1, 1), "as many images"),
+        (lambda rgb: encode(rgb)[..., :1], "a whole multiple"),
     ],
     ids=["nan", "huge", "channels", "video", "count", "not square"],
 )
-def test_an_encoder_that_gives_something_else_is_refused(encoder, message):
+def test_an_encoder_with_wrong_output_is_refused(encoder, message):
     with pytest.raises(FitError, match=message):
         encode_pairs(encoder, crops_of(1), 4)
 
 
-def test_without_a_picture_there_is_nothing_to_encode():
-    with pytest.raises(FitError, match="at least one picture with something in it, got none"):
+def test_encoding_without_images_is_refused():
+    with pytest.raises(FitError, match="at least one image with some content, got none"):
         encode_pairs(encode, [], 4)
 
 
-@pytest.mark.parametrize("at", [1, BATCH])
-def test_pictures_of_several_sizes_are_refused(at):
-    crops = crops_of(BATCH + 1)
+@pytest.mark.parametrize("at", [1, ENCODE_BATCH])
+def test_images_of_several_sizes_are_refused(at):
+    crops = crops_of(ENCODE_BATCH + 1)
     crops[at] = crops_of(1, size=24)[0]
-    with pytest.raises(FitError, match=r"pictures of one size, got \(16, 16, 3\) and \(24, 24, 3\)"):
+    with pytest.raises(FitError, match=r"images of one size, got \(16, 16, 3\) and \(24, 24, 3\)"):
         encode_pairs(encode, crops, 4)
 
 
-def test_pictures_that_the_encoder_does_not_divide_are_refused_at_once():
-    asked = []
+def test_a_size_that_the_encoder_does_not_divide_is_refused_after_one_batch():
+    batches = []
 
     def rounding_up(rgb):
-        asked.append(len(rgb))
+        batches.append(len(rgb))
         return torch.zeros(len(rgb), 4, *(-(-side // 8) for side in rgb.shape[2:]))
 
-    with pytest.raises(FitError, match=r"whole number of times .*, got 20x20 for 3x3; take sides that"):
-        encode_pairs(rounding_up, crops_of(5 * BATCH, size=20), 4)
-    assert asked == [BATCH]
+    with pytest.raises(FitError, match=r"whole multiple of .*, got 20x20 for 3x3; image sides must be divisible"):
+        encode_pairs(rounding_up, crops_of(5 * ENCODE_BATCH, size=20), 4)
+    assert batches == [ENCODE_BATCH]

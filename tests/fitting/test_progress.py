@@ -1,39 +1,39 @@
-"""What a node that fits tells."""
+"""The progress of a fit node."""
 
 import math
 
 import pytest
-from safelight.fitting.fit import CLASSES
+from safelight.fitting.fit import COST_CLASSES
 from safelight.fitting.presets import PRESETS
-from safelight.fitting.progress import ProgressShares
-from safelight.fitting.train import Progress
+from safelight.fitting.progress import FitProgressShares
+from safelight.fitting.train import FitStep
 
-OF_AUTO = [name for rungs in CLASSES.values() for name in rungs]
+AUTO_PRESETS = [name for presets in COST_CLASSES.values() for name in presets]
 
 
-def told(shares, names):
+def all_shares(shares, names):
     yield from (shares.encoding(part) for part in (0.0, 0.5, 1.0))
     for name in names:
-        yield from (shares.fitting(name, Progress(step, 4, math.nan, math.nan)) for step in range(5))
+        yield from (shares.fitting(name, FitStep(step, 4, math.nan, math.nan)) for step in range(5))
 
 
 @pytest.mark.parametrize("kind", ["auto", *PRESETS])
-def test_it_goes_forward_only_and_to_almost_the_end(kind):
-    shares = list(told(ProgressShares(kind), OF_AUTO if kind == "auto" else [kind]))
+def test_progress_only_increases_and_ends_near_one(kind):
+    shares = list(all_shares(FitProgressShares(kind), AUTO_PRESETS if kind == "auto" else [kind]))
     assert shares == sorted(shares)
     assert shares[0] == 0.0
     assert 0.98 < shares[-1] < 1.0
 
 
-def test_of_what_takes_no_steps_nothing_is_done():
-    assert ProgressShares("conv").fitting("conv", Progress(0, 0, math.nan, math.nan)) == pytest.approx(0.3)
+def test_a_preset_without_steps_adds_no_progress():
+    assert FitProgressShares("conv").fitting("conv", FitStep(0, 0, math.nan, math.nan)) == pytest.approx(0.3)
 
 
-def test_a_training_has_more_of_the_bar_than_a_closed_form():
-    shares = ProgressShares("auto")
+def test_a_training_has_a_larger_share_than_a_closed_form():
+    shares = FitProgressShares("auto")
 
     def share(name):
-        begin, end = (shares.fitting(name, Progress(step, 1, math.nan, math.nan)) for step in (0, 1))
+        begin, end = (shares.fitting(name, FitStep(step, 1, math.nan, math.nan)) for step in (0, 1))
         return end - begin
 
     assert share("conv") > 5 * share("affine")

@@ -1,4 +1,4 @@
-"""The report: its table line by line, its sheet pixel by pixel, its chart by what is where."""
+"""Reports: the lines of the table, the pixels of the sheet, the positions in the chart."""
 
 import math
 from itertools import combinations
@@ -11,8 +11,16 @@ from safelight.decoders.decoder import Card, Decoder
 from safelight.decoders.nets.polynomial import Polynomial
 from safelight.errors import FitError, LatentsError
 from safelight.fitting import report
-from safelight.fitting.presets import measure
-from safelight.fitting.report import COLOURS, ROUNDS, ScoredDecoder, chart, score, sheet, table
+from safelight.fitting.presets import measure_net
+from safelight.fitting.report import (
+    COLORS,
+    TIMING_ROUNDS,
+    ScoredDecoder,
+    image_sheet,
+    score_chart,
+    score_decoders,
+    score_table,
+)
 
 
 def row(name, parameters=99, latent=20.0, full=18.0, ssim=0.5, ms=1.0):
@@ -28,13 +36,13 @@ def decoder(name, gain, channels=4, **settings):
     return Decoder(Card(name=name, space="sd1", kind="polynomial", settings=settings), net)
 
 
-# Judging.
+# Scores.
 
 
 def test_decoders_are_scored_on_the_same_pairs_and_timed_in_turns(toy_pairs):
     pairs, ticks = toy_pairs(10), []
     decoders = [decoder("a", 0.1), decoder("b", 0.2, degree=2)]
-    durations = iter([3.0, 5.0, 2.0, 6.0] + [4.0, 7.0] * (ROUNDS - 2))
+    durations = iter([3.0, 5.0, 2.0, 6.0] + [4.0, 7.0] * (TIMING_ROUNDS - 2))
     now = 0.0
 
     def clock():
@@ -45,39 +53,39 @@ def test_decoders_are_scored_on_the_same_pairs_and_timed_in_turns(toy_pairs):
             ticks[-1] = now
         return now
 
-    found = score(decoders, pairs, clock)
+    found = score_decoders(decoders, pairs, clock)
     assert [each.name for each in found] == ["a", "b"]
     assert [each.decode_ms for each in found] == [250.0, 625.0]  # of a batch of 8
-    assert [each.scores for each in found] == [measure(each.net, pairs) for each in decoders]
+    assert [each.scores for each in found] == [measure_net(each.net, pairs) for each in decoders]
     assert [(each.parameters, each.weight_bytes) for each in found] == [(15, 60), (45, 180)]
 
 
-def test_pairs_of_another_space_are_not_judged(toy_pairs):
+def test_pairs_of_another_space_are_not_scored(toy_pairs):
     with pytest.raises(LatentsError, match=r"decoder wide expects latents \[B, 16, H, W\]"):
-        score([decoder("wide", 0.1, channels=16)], toy_pairs(2))
+        score_decoders([decoder("wide", 0.1, channels=16)], toy_pairs(2))
 
 
 # The table.
 
 
-def test_a_table_tells_what_each_is_worth_what_it_weighs_and_what_it_takes():
+def test_a_table_lists_scores_sizes_and_times():
     rows = [row("published"), row("conv", 28_146, 30.123, 22.456, 0.6789, 12.5)]
-    assert table(rows).splitlines() == [
-        "| decoder   | parameters |   bytes | latent size, dB | full size, dB |  SSIM | ms a picture |",
+    assert score_table(rows).splitlines() == [
+        "| decoder   | parameters |   bytes | latent size, dB | full size, dB |  SSIM | ms per image |",
         "| --------- | ---------: | ------: | --------------: | ------------: | ----: | -----------: |",
         "| published |         99 |     396 |           20.00 |         18.00 | 0.500 |         1.00 |",
         "| conv      |     28,146 | 112,584 |           30.12 |         22.46 | 0.679 |        12.50 |",
     ]
 
 
-def test_a_name_with_a_bar_stays_one_cell():
-    assert table([row("a|b"), row("c")]).splitlines()[2].startswith("| a\\|b ")
+def test_a_name_with_a_bar_stays_in_one_cell():
+    assert score_table([row("a|b"), row("c")]).splitlines()[2].startswith("| a\\|b ")
 
 
-@pytest.mark.parametrize("tell", [table, chart])
-def test_nothing_to_report_is_refused(tell):
+@pytest.mark.parametrize("report_function", [score_table, score_chart])
+def test_a_report_without_decoders_is_refused(report_function):
     with pytest.raises(FitError, match="at least one decoder to report on"):
-        tell([])
+        report_function([])
 
 
 # The sheet.
@@ -87,9 +95,9 @@ def flat(*values, size=(32, 48)):
     return torch.stack([torch.full((3, *size), value) for value in values])
 
 
-def test_a_sheet_has_a_row_for_each_picture_and_the_truth_first():
+def test_a_sheet_has_a_row_per_image_and_the_original_first():
     truth, other = flat(0.2, 0.4), flat(0.6, 0.8, size=(4, 6))
-    image = np.asarray(sheet(truth, {"other": other}, cell_px=48))
+    image = np.asarray(image_sheet(truth, {"other": other}, cell_px=48))
     gap, head = 6, image.shape[0] - 2 * (32 + 6)
     assert image.shape[1] == 2 * (48 + gap) + gap
     for line, column, value in [(0, 0, 51), (1, 0, 102), (0, 1, 153), (1, 1, 204)]:
@@ -98,14 +106,16 @@ def test_a_sheet_has_a_row_for_each_picture_and_the_truth_first():
         assert (image[top : top + 32, left + 48 : left + 48 + gap] == 255).all()
 
 
-def test_pictures_of_any_size_are_brought_to_that_of_the_truth():
-    image = sheet(flat(0.5, size=(512, 256)), {"small": flat(0.5, size=(8, 4)), "large": flat(0.5, size=(1024, 512))})
+def test_decoded_images_are_resized_to_the_originals():
+    image = image_sheet(
+        flat(0.5, size=(512, 256)), {"small": flat(0.5, size=(8, 4)), "large": flat(0.5, size=(1024, 512))}
+    )
     assert image.width == 3 * (96 + 6) + 6
     assert image.height > 192 + 6
 
 
 def drawn_texts(monkeypatch):
-    """Every text that is drawn, with its box."""
+    """Records every drawn text and its box."""
     texts, draw = [], ImageDraw.ImageDraw.text
 
     def spy(self, xy, text, fill=None, font=None, anchor=None, **kwargs):
@@ -116,10 +126,10 @@ def drawn_texts(monkeypatch):
     return texts
 
 
-def test_names_stand_over_their_columns_and_long_ones_keep_both_ends(monkeypatch):
+def test_names_are_above_their_columns_and_long_names_are_shortened_in_the_middle(monkeypatch):
     texts = drawn_texts(monkeypatch)
     long = "flux2-affine-over-five-by-five-latent-pixels-in-sub-pixels-comfyui"
-    image = sheet(flat(0.2), {"short": flat(0.4), long: flat(0.4)}, cell_px=100)
+    image = image_sheet(flat(0.2), {"short": flat(0.4), long: flat(0.4)}, cell_px=100)
     assert [text for text, _ in texts[:2]] == ["truth", "short"]
     begin, end = texts[2][0].split("...")
     assert long.startswith(begin)
@@ -131,9 +141,9 @@ def test_names_stand_over_their_columns_and_long_ones_keep_both_ends(monkeypatch
         assert box[3] < image.height - 100 * 32 / 48
 
 
-def test_another_number_of_pictures_is_refused():
-    with pytest.raises(FitError, match="expected 2 pictures of each decoder, got another number of one"):
-        sheet(flat(0.1, 0.2), {"one": flat(0.1)})
+def test_a_wrong_number_of_images_is_refused():
+    with pytest.raises(FitError, match="expected 2 images from each decoder, got another number from one"):
+        image_sheet(flat(0.1, 0.2), {"one": flat(0.1)})
 
 
 # The chart.
@@ -155,9 +165,9 @@ ROWS = [
 ]
 
 
-def test_no_two_texts_of_a_chart_overlap_and_all_lie_inside(monkeypatch):
+def test_texts_in_a_chart_do_not_overlap_and_are_inside(monkeypatch):
     texts = drawn_texts(monkeypatch)
-    image = chart(ROWS)
+    image = score_chart(ROWS)
     assert {each.name for each in ROWS[:-1]} <= {text for text, _ in texts}
     for (one, a), (other, b) in combinations(texts, 2):
         apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
@@ -167,15 +177,15 @@ def test_no_two_texts_of_a_chart_overlap_and_all_lie_inside(monkeypatch):
         assert 0 <= box[1] < box[3] <= image.height, text
 
 
-def test_more_decibels_are_higher_and_more_parameters_further_right():
+def test_a_higher_psnr_is_higher_and_more_parameters_are_further_right():
     rows = [row("a", 100, 20.0, 15.0), row("b", 10_000, 30.0, 25.0)]
-    pixels = np.asarray(chart(rows)).astype(int)
+    pixels = np.asarray(score_chart(rows)).astype(int)
 
-    def centre(colour):  # of the full dot: the lower dB's ring is paper inside
-        found = (np.abs(pixels - ImageColor.getrgb(colour)).sum(2) == 0).nonzero()
+    def center(color):  # of the full dot: the lower dB's ring is paper inside
+        found = (np.abs(pixels - ImageColor.getrgb(color)).sum(2) == 0).nonzero()
         return found[0].min(), np.median(found[1])
 
-    (top_a, x_a), (top_b, x_b) = centre(COLOURS[0]), centre(COLOURS[1])
+    (top_a, x_a), (top_b, x_b) = center(COLORS[0]), center(COLORS[1])
     assert top_b < top_a
     assert x_b > x_a
 
@@ -191,36 +201,36 @@ def test_more_decibels_are_higher_and_more_parameters_further_right():
     ],
     ids=["one", "none", "extremes", "same", "negative"],
 )
-def test_charts_of_few_and_strange_scores_are_drawn(rows):
-    image = chart(rows)
+def test_charts_of_few_or_extreme_scores_are_drawn(rows):
+    image = score_chart(rows)
     assert image.size == (960, 600)
-    assert ImageColor.getrgb(COLOURS[0]) in {colour for _, colour in image.getcolors(1 << 20)}
+    assert ImageColor.getrgb(COLORS[0]) in {color for _, color in image.getcolors(1 << 20)}
 
 
-def test_small_differences_are_not_enlarged(monkeypatch):
+def test_a_chart_does_not_enlarge_small_differences(monkeypatch):
     texts = drawn_texts(monkeypatch)
-    chart([row("a", 100, 20.0, 19.9), row("b", 1000, 20.1, 20.0)])
+    score_chart([row("a", 100, 20.0, 19.9), row("b", 1000, 20.1, 20.0)])
     marks = sorted(float(text) for text, box in texts if box[2] < 64)
     assert np.diff(marks).min() >= 1
 
 
-def test_scores_that_are_no_numbers_are_left_out_of_the_chart_but_not_of_the_table(monkeypatch):
+def test_nan_scores_are_in_the_table_but_not_in_the_chart(monkeypatch):
     rows = [row("good"), row("broken", latent=math.nan)]
     texts = drawn_texts(monkeypatch)
-    chart(rows)
+    score_chart(rows)
     assert "broken" not in [text for text, _ in texts]
-    assert "nan" in table(rows)
-    with pytest.raises(FitError, match="expected scores that are numbers"):
-        chart(rows[1:])
+    assert "nan" in score_table(rows)
+    with pytest.raises(FitError, match="expected finite scores"):
+        score_chart(rows[1:])
 
 
 @pytest.mark.parametrize(("span", "step"), [(0, 1), (5, 1), (10, 2), (23, 5), (45, 10), (60, 10), (61, 20)])
-def test_lines_are_drawn_at_round_numbers(span, step):
-    assert report._step(span) == step
+def test_grid_lines_are_at_round_numbers(span, step):
+    assert report._grid_step(span) == step
 
 
-def test_the_report_is_made_of_pictures_that_can_be_saved(tmp_path):
-    for name, image in {"chart": chart(ROWS), "sheet": sheet(flat(0.5), {"a": flat(0.4)})}.items():
+def test_chart_and_sheet_can_be_saved(tmp_path):
+    for name, image in {"chart": score_chart(ROWS), "sheet": image_sheet(flat(0.5), {"a": flat(0.4)})}.items():
         image.save(tmp_path / f"{name}.png")
         with Image.open(tmp_path / f"{name}.png") as saved:
             assert saved.size == image.size

@@ -1,24 +1,24 @@
-"""Model space latents of VAEs, against what diffusers makes of them."""
+"""Model space latents of VAEs, against diffusers."""
 
 import diffusers
 import pytest
 import torch
 from safelight.decoders.latents.space_table import SPACES
 from safelight.errors import FitError
-from safelight.hosts.vae_encode import encode, encoding_of
+from safelight.hosts.vae_encode import encode_with_vae, vae_encoding
 
 RGB = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(3))
 
 
-def drawn(kind, **settings):
-    """A VAE with weights drawn here."""
+def random_vae(kind, **settings):
+    """Creates a VAE with random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return kind(**settings).eval().requires_grad_(False)
 
 
 def kl(kind=diffusers.AutoencoderKL, channels=4, **settings):
-    return drawn(
+    return random_vae(
         kind,
         latent_channels=channels,
         block_out_channels=(8, 8, 8, 8),
@@ -30,65 +30,67 @@ def kl(kind=diffusers.AutoencoderKL, channels=4, **settings):
     )
 
 
-def of_video(kind):
-    return drawn(kind, base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
+def video_vae(kind):
+    return random_vae(kind, base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
 
 
 @pytest.mark.parametrize(("name", "channels"), [("sd1", 4), ("sdxl", 4), ("sd3", 16), ("flux1", 16), ("cogview4", 16)])
-def test_of_an_autoencoder_the_most_likely_latents_are_scaled_and_shifted(name, channels):
+def test_latents_are_the_scaled_and_shifted_mode_of_an_autoencoder(name, channels):
     vae, space = kl(channels=channels), SPACES[name]
     expected = (vae.encode(RGB * 2 - 1).latent_dist.mode() - space.shift) * space.scale
-    torch.testing.assert_close(encode(vae, space, RGB), expected)
+    torch.testing.assert_close(encode_with_vae(vae, space, RGB), expected)
 
 
-def test_of_a_tiny_one_they_are_model_space_already():
-    vae = drawn(
+def test_latents_of_a_tiny_autoencoder_are_in_model_space():
+    vae = random_vae(
         diffusers.AutoencoderTiny,
         encoder_block_out_channels=(8, 8),
         decoder_block_out_channels=(8, 8),
         num_encoder_blocks=(1, 1),
         num_decoder_blocks=(1, 1),
     )
-    torch.testing.assert_close(encode(vae, SPACES["sd1"], RGB), vae.encode(RGB * 2 - 1).latents)
+    torch.testing.assert_close(encode_with_vae(vae, SPACES["sd1"], RGB), vae.encode(RGB * 2 - 1).latents)
 
 
-def test_of_flux2_they_have_been_through_the_batch_norm_in_patches():
+def test_latents_of_flux2_are_normalized_in_patches():
     vae, pipeline = kl(diffusers.AutoencoderKLFlux2, channels=32), diffusers.Flux2Pipeline
     generator = torch.Generator().manual_seed(4)
     vae.bn.running_mean.copy_(torch.randn(128, generator=generator))
     vae.bn.running_var.copy_(torch.rand(128, generator=generator) + 0.5)
     packed = pipeline._patchify_latents(vae.encode(RGB * 2 - 1).latent_dist.mode())
     expected = pipeline._unpatchify_latents(vae.bn(packed))
-    torch.testing.assert_close(encode(vae, SPACES["flux2"], RGB), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encode_with_vae(vae, SPACES["flux2"], RGB), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [diffusers.AutoencoderKLWan, diffusers.AutoencoderKLQwenImage])
-def test_of_a_video_vae_each_picture_is_a_video_of_one_frame(kind):
-    vae = of_video(kind)
+def test_a_video_vae_encodes_each_image_as_a_video_of_one_frame(kind):
+    vae = video_vae(kind)
     frames = vae.encode((RGB * 2 - 1).unsqueeze(2)).latent_dist.mode()
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (vae.config.latents_mean, vae.config.latents_std))
-    torch.testing.assert_close(encode(vae, SPACES["wan21"], RGB), (frames[:, :, 0] - mean) / std, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        encode_with_vae(vae, SPACES["wan21"], RGB), (frames[:, :, 0] - mean) / std, rtol=1e-4, atol=1e-4
+    )
 
 
-def test_a_vae_that_scales_by_itself_is_believed():
+def test_a_vae_that_scales_by_itself_is_not_scaled_again():
     class AutoEncoder:
-        """As InvokeAI has it for FLUX.1."""
+        """InvokeAI's class for FLUX.1."""
 
         def encode(self, rgb, sample):
             assert sample is False
             return 0.3611 * (rgb.mean((2, 3), keepdim=True) - 0.1159)
 
     expected = 0.3611 * ((RGB * 2 - 1).mean((2, 3), keepdim=True) - 0.1159)
-    torch.testing.assert_close(encode(AutoEncoder(), SPACES["flux1"], RGB), expected)
+    torch.testing.assert_close(encode_with_vae(AutoEncoder(), SPACES["flux1"], RGB), expected)
 
 
-def test_a_class_made_of_a_known_one_is_known_too():
+def test_a_subclass_of_a_known_class_is_known():
     class Patched(diffusers.AutoencoderKL):
         pass
 
-    assert encoding_of(kl(Patched)) is encoding_of(kl())
+    assert vae_encoding(kl(Patched)) is vae_encoding(kl())
 
 
-def test_a_vae_that_nobody_knows_is_refused_by_name():
+def test_an_unknown_vae_is_refused_by_name():
     with pytest.raises(FitError, match=r"expected a VAE of AutoencoderKL, .* got one of Linear"):
-        encode(torch.nn.Linear(1, 1), SPACES["sd1"], RGB)
+        encode_with_vae(torch.nn.Linear(1, 1), SPACES["sd1"], RGB)

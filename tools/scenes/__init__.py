@@ -1,4 +1,4 @@
-"""Pictures drawn by program, each a pure function of its name and size."""
+"""Generated scenes for the demo; each is a pure function of its name and size."""
 
 import zlib
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import SafelightError
-from ...fitting.procedural_textures import Array, develop
+from ...fitting.procedural_textures import Array, photograph
 from .air import balloons
 from .forest import autumn
 from .night import lighthouse, rain
@@ -17,13 +17,13 @@ from .tracing import oranges
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture that can be drawn.
+    """A scene that can be drawn.
 
     Args:
-        title: what it is called under the picture.
-        light: its linear light `[N, N, 3]`, at any N.
-        exposure: how much of that light the film gets.
-        bloom: how much of it glows around what is bright.
+        title: text under the image.
+        light: function from any size N to linear light `[N, N, 3]`.
+        exposure: factor on the light.
+        bloom: strength of the glow around bright areas.
     """
 
     title: str
@@ -43,19 +43,23 @@ _SCENES = {
 SCENES: tuple[str, ...] = tuple(_SCENES)
 
 
-def draw(name: str, size_px: int) -> Array:
-    """The scene `name` as `[H, W, 3]` float32, sRGB 0..1; `size_px` wide and high, drawn at twice that.
+def draw_scene(name: str, size_px: int) -> Array:
+    """Draws the scene `name` as `[H, W, 3]` float32, sRGB 0..1, at twice the size and averages it.
+
+    Args:
+        name: one of `SCENES`.
+        size_px: width and height in pixels.
 
     Raises:
         SafelightError: no scene has this name.
     """
     scene = _scene(name)
     film = np.random.default_rng(zlib.crc32(name.encode()))
-    return develop(scene.light(2 * size_px), film, exposure=scene.exposure, bloom=scene.bloom)
+    return photograph(scene.light(2 * size_px), film, exposure=scene.exposure, bloom=scene.bloom)
 
 
-def title(name: str) -> str:
-    """What to write under the scene `name`.
+def scene_title(name: str) -> str:
+    """Returns the text under the scene `name`.
 
     Raises:
         SafelightError: no scene has this name.
@@ -65,5 +69,5 @@ def title(name: str) -> str:
 
 def _scene(name: str) -> Scene:
     if name not in _SCENES:
-        raise SafelightError(f"no scene is called {name!r}; choose one of {', '.join(SCENES)}")
+        raise SafelightError(f"unknown scene {name!r}; choose one of {', '.join(SCENES)}")
     return _SCENES[name]

@@ -1,4 +1,4 @@
-"""The thread that learns from decodes, and what it is handed; nothing of this needs a host."""
+"""The learning thread and the copies of decodes, without a host."""
 
 import logging
 import threading
@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safelight.errors import FitError
-from safelight.hosts.comfyui.online_learning import MOST_PICTURES, MOST_PIXELS, OnlineLearner, copied
+from safelight.hosts.comfyui.online_learning import MAX_DECODE_PICTURES, MAX_DECODE_PIXELS, OnlineLearner, copy_decode
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def learner():
 
 
 class Gate:
-    """A task that waits until it is let through."""
+    """A task that waits for an event."""
 
     def __init__(self):
         self.begun, self.open, self.done = threading.Event(), threading.Event(), False
@@ -32,7 +32,7 @@ class Gate:
 # The thread
 
 
-def test_what_is_offered_is_done_in_order_by_another_thread(learner):
+def test_tasks_run_in_order_on_one_other_thread(learner):
     done = []
     for number in range(6):
         learner.offer(lambda number=number: done.append((number, threading.get_ident())))
@@ -42,7 +42,7 @@ def test_what_is_offered_is_done_in_order_by_another_thread(learner):
     assert len({thread for _, thread in done}) == 1
 
 
-def test_what_there_is_no_room_for_is_dropped_at_once(learner):
+def test_tasks_that_do_not_fit_into_the_queue_are_dropped(learner):
     gate, done = Gate(), []
     assert learner.offer(gate)
     assert gate.begun.wait(10)
@@ -52,7 +52,7 @@ def test_what_there_is_no_room_for_is_dropped_at_once(learner):
     assert done == [1, 1]
 
 
-def test_a_task_that_fails_costs_one_line_and_not_the_thread(learner, caplog):
+def test_a_failing_task_is_logged_once_and_does_not_end_the_thread(learner, caplog):
     def fail(error):
         raise error
 
@@ -71,7 +71,7 @@ def test_a_task_that_fails_costs_one_line_and_not_the_thread(learner, caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "ERROR", "INFO"]
 
 
-def test_nothing_holds_on_to_what_was_learned_from(learner):
+def test_finished_tasks_are_released(learner):
     class Picture:
         pass
 
@@ -85,7 +85,7 @@ def test_nothing_holds_on_to_what_was_learned_from(learner):
     assert seen() is None
 
 
-def test_closing_ends_what_is_being_done_and_drops_the_rest():
+def test_closing_finishes_the_current_task_and_drops_the_others():
     learner, gate, done = OnlineLearner(), Gate(), []
     learner.offer(gate)
     assert gate.begun.wait(10)
@@ -99,13 +99,13 @@ def test_closing_ends_what_is_being_done_and_drops_the_rest():
     assert not learner.offer(lambda: done.append(2))
 
 
-def test_no_thread_is_begun_for_nothing():
+def test_no_thread_starts_without_a_task():
     before = threading.active_count()
     OnlineLearner().close()
     assert threading.active_count() == before
 
 
-# What it is handed
+# Copies
 
 
 def pair(items=1, times=1, height=6, width=9, downscale=8, stride=4):
@@ -115,64 +115,64 @@ def pair(items=1, times=1, height=6, width=9, downscale=8, stride=4):
     return latents, torch.rand(items * frames, height * downscale, width * downscale, 3, generator=generator)
 
 
-def test_pictures_are_averaged_to_the_latents_size():
+def test_pictures_are_averaged_to_the_latent_size():
     latents, images = pair(items=3)
-    read, downscale = copied(latents, images)
-    lesson = read()
+    read, downscale = copy_decode(latents, images)
+    decoded = read()
     assert downscale == 8
-    assert torch.equal(lesson.latents, latents[:, :, 0])
+    assert torch.equal(decoded.latents, latents[:, :, 0])
     for y, x in ((0, 0), (5, 8), (2, 3)):
         block = images[1, 8 * y : 8 * y + 8, 8 * x : 8 * x + 8].double().mean((0, 1))
-        assert torch.allclose(lesson.rgb[1, :, y, x].double(), block, atol=1e-6)
+        assert torch.allclose(decoded.rgb[1, :, y, x].double(), block, atol=1e-6)
 
 
-def test_it_is_a_copy(monkeypatch):
+def test_changing_the_decode_does_not_change_the_copy(monkeypatch):
     latents, images = pair()
-    read, _ = copied(latents, images)
+    read, _ = copy_decode(latents, images)
     before = [tensor.clone() for tensor in (latents, images)]
     latents.zero_(), images.zero_()
-    lesson = read()
-    assert torch.equal(lesson.latents, before[0][:, :, 0])
-    assert lesson.rgb.mean() == pytest.approx(float(before[1].mean()), abs=1e-4)
+    decoded = read()
+    assert torch.equal(decoded.latents, before[0][:, :, 0])
+    assert decoded.rgb.mean() == pytest.approx(float(before[1].mean()), abs=1e-4)
 
 
-def test_what_was_made_in_inference_mode_can_be_learned_from():
+def test_decodes_of_inference_mode_can_be_learned_from():
     with torch.inference_mode():
         latents, images = pair()
-        read, _ = copied(latents, images)
-    lesson = read()
-    assert not lesson.latents.is_inference()
-    assert not lesson.rgb.is_inference()
+        read, _ = copy_decode(latents, images)
+    decoded = read()
+    assert not decoded.latents.is_inference()
+    assert not decoded.rgb.is_inference()
 
 
-def test_the_first_frame_of_a_video_is_one_picture_each_later_one_four():
+def test_the_first_latent_frame_is_one_picture_and_each_later_one_is_four():
     latents, images = pair(items=2, times=4)
-    read, _ = copied(latents, images)
-    lesson = read()
-    assert len(lesson.latents) == MOST_PICTURES
+    read, _ = copy_decode(latents, images)
+    decoded = read()
+    assert len(decoded.latents) == MAX_DECODE_PICTURES
     small = F.avg_pool2d(images.movedim(-1, 1), 8)
-    assert torch.allclose(lesson.rgb[0], small[0])
-    assert torch.allclose(lesson.rgb[2], small[5:9].mean(0))
-    assert torch.equal(lesson.latents[6], latents[1, :, 2])
-    assert torch.allclose(lesson.rgb[6], small[13 + 5 : 13 + 9].mean(0))
+    assert torch.allclose(decoded.rgb[0], small[0])
+    assert torch.allclose(decoded.rgb[2], small[5:9].mean(0))
+    assert torch.equal(decoded.latents[6], latents[1, :, 2])
+    assert torch.allclose(decoded.rgb[6], small[13 + 5 : 13 + 9].mean(0))
 
 
-def test_of_many_and_of_large_pictures_some_are_looked_at():
+def test_large_batches_and_large_pictures_are_sampled():
     latents, images = pair(items=20, height=2, width=2)
-    assert len(copied(latents, images)[0]().latents) == MOST_PICTURES
+    assert len(copy_decode(latents, images)[0]().latents) == MAX_DECODE_PICTURES
     latents, images = pair(items=5, height=90, width=80, downscale=2)
-    assert copied(latents, images)[0]().latents.shape[-2:] == (57, 57)
-    assert MOST_PIXELS >= 5 * 57**2
+    assert copy_decode(latents, images)[0]().latents.shape[-2:] == (57, 57)
+    assert MAX_DECODE_PIXELS >= 5 * 57**2
     latents, images = pair(height=148, width=132, downscale=2)
-    lesson = copied(latents, images)[0]()
-    assert torch.equal(lesson.latents, latents[:, :, 0, 10:-10, 2:-2])
-    assert torch.allclose(lesson.rgb[0, :, 0, 0], images[0, 20:22, 4:6].mean((0, 1)))
+    decoded = copy_decode(latents, images)[0]()
+    assert torch.equal(decoded.latents, latents[:, :, 0, 10:-10, 2:-2])
+    assert torch.allclose(decoded.rgb[0, :, 0, 0], images[0, 20:22, 4:6].mean((0, 1)))
 
 
-def test_a_long_video_is_looked_at_here_and_there():
+def test_a_long_video_is_sampled_evenly():
     latents, images = pair(times=21, height=2, width=2)
-    lesson = copied(latents, images)[0]()
-    assert torch.equal(lesson.latents, latents[0, :, [0, 5, 10, 15]].movedim(1, 0))
+    decoded = copy_decode(latents, images)[0]()
+    assert torch.equal(decoded.latents, latents[0, :, [0, 5, 10, 15]].movedim(1, 0))
 
 
 @pytest.mark.parametrize(
@@ -189,6 +189,6 @@ def test_a_long_video_is_looked_at_here_and_there():
         ((1, 4, 1, 6, 9), (0, 48, 72, 3)),
     ],
 )
-def test_what_does_not_go_together_is_refused(latents, images):
-    with pytest.raises(FitError, match="nothing is learned of these"):
-        copied(torch.zeros(latents), torch.zeros(images))
+def test_mismatched_latents_and_images_are_refused(latents, images):
+    with pytest.raises(FitError, match="this decode is not used for learning"):
+        copy_decode(torch.zeros(latents), torch.zeros(images))

@@ -110,7 +110,7 @@ def test_a_fit_of_a_known_space_is_what_the_next_run_is_shown_with(server, wire,
     assert card.metrics["psnr_full_db"] > card.metrics["beside"][before["decoder"]["name"]]["psnr_full_db"] + 3
     assert "48 crops" not in card.fitted_on
     assert card.fitted_on.startswith("8 of 12 crops of 256 px from 12 pictures")
-    assert "auto takes it from the next run on" in told
+    assert "auto uses it from the next run on" in told
     assert str(path) in told
     assert shown(server, wire, "SD15")["decoder"]["name"] == "sd1-neighbourhood"
 
@@ -202,8 +202,8 @@ def test_auto_keeps_the_best_of_each_class_and_the_bar_moves(server, wire, graph
     assert len(kinds) == 3
     assert {"conv", "subpixel"} < set(kinds)
     taken = shown(server, wire, "NeverSeen")["decoder"]["name"]
-    assert f"{taken}: auto takes it" in told
-    assert told.count("auto takes it") == 1
+    assert f"{taken}: auto uses it" in told
+    assert told.count("auto uses it") == 1
     for path in folder.iterdir():
         assert set(read_card(path).metrics["beside"]) >= {f"neverseen-{kind}" for kind in kinds} - {path.stem}
     values = [event.data["value"] for event in played.named("progress") if event.data["node"] == FIT]
@@ -236,10 +236,10 @@ def test_a_fit_that_is_cancelled_leaves_nothing_behind(server, graph, folder, at
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"pictures": {"are": "grey"}}, "expected pictures in colour"),
-        ({"pictures": {"are": "flat"}}, "at least one picture with something in it"),
-        ({"pictures": {"are": "broken"}}, "NaN or infinity among them"),
-        ({"pictures": {"count": 1}}, "at least 3 pictures"),
+        ({"pictures": {"are": "grey"}}, "images in color"),
+        ({"pictures": {"are": "flat"}}, "at least one image with some content"),
+        ({"pictures": {"are": "broken"}}, "expected finite images, got NaN or infinity"),
+        ({"pictures": {"count": 1}}, "at least 3 images"),
         ({"pictures": {"height": 24, "width": 80}}, "at least 32 pixels a side"),
         ({"pictures": {"count": 3, "height": 64, "width": 64}, "kind": "neighbourhood"}, "too few"),
         ({"vae": {"broken": True}}, "the encoder gave NaN"),
@@ -247,8 +247,8 @@ def test_a_fit_that_is_cancelled_leaves_nothing_behind(server, graph, folder, at
         ({"vae": {"step": 16}}, "is it the VAE of this model"),
         ({"model": False}, "connect the model"),
         ({"model": False, "space": "nothing"}, "no latent space is named 'nothing'"),
-        ({"space": "flux1"}, "space says flux1"),
-        ({"latent_format": "StableAudio1"}, "are no pictures"),
+        ({"space": "flux1"}, "space is flux1"),
+        ({"latent_format": "StableAudio1"}, "are audio"),
         ({"latent_format": "NeverSeen", "name": "sd1"}, "give them another name"),
         ({"latent_format": "NeverSeen", "name": "My Space"}, "lower case letters, digits and _"),
     ],
@@ -262,7 +262,7 @@ def test_what_cannot_be_fitted_is_refused_and_nothing_written(server, graph, fol
 def test_a_full_disk_is_told(server, graph, folder):
     folder.write_text("no folder")  # what a full disk, or one that is write-protected, comes to
     try:
-        assert "expected to write the decoder there" in refusal(server.play(graph()))
+        assert "the decoder cannot be written" in refusal(server.play(graph()))
     finally:
         folder.unlink()
 

@@ -112,9 +112,9 @@ def test_twenty_decodes_end_with_a_better_preview_that_a_new_server_still_has(de
     desk.learn(range(20))
     assert desk.shown_by() == "sdxl-learned"
     known = desk.known()
-    assert (known.decodes, known.pixels, len(known.held)) == (20, 15 * 24 * 32, 5)
-    assert known.verdict.in_use == "sdxl-affine-comfyui"
-    assert known.verdict.learned_db > known.verdict.in_use_db + 6
+    assert (known.decodes, known.pixels, len(known.test_pairs)) == (20, 15 * 24 * 32, 5)
+    assert known.comparison.in_use == "sdxl-affine-comfyui"
+    assert known.comparison.learned_db > known.comparison.in_use_db + 6
     again = Desk(restarted(desk.server), wire)
     assert again.shown_by() == "sdxl-learned"
     again.learn([*range(20), 20])
@@ -147,8 +147,8 @@ def test_a_format_that_nobody_knows_gets_a_space_of_its_own(desk):
         ({"space": "gone"}, "no latent space is named 'gone'"),
         ({"space": "flux2"}, "expected [B, C*4, h, w]"),
         ({"space": "sdxl", "broken": True}, "NaN"),
-        ({"latent_format": "ChromaRadiance"}, "are pictures already"),
-        ({"latent_format": "StableAudio1"}, "show no pictures"),
+        ({"latent_format": "ChromaRadiance"}, "are pixels already"),
+        ({"latent_format": "StableAudio1"}, "are audio"),
     ],
     ids=lambda value: str(value),
 )

@@ -12,10 +12,12 @@ from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.files.decoder_file import read_card
 from safelight.decoders.latents.identify import Evidence, identify
 from safelight.errors import ContradictionError, FitError, SpaceError
+from safelight.fitting.fit import FitOptions
 from safelight.hosts.invokeai import fitting
-from safelight.hosts.invokeai.fitting import FitHost, InvokeFitOptions, fit_decoder
+from safelight.hosts.invokeai.fitting import FROM_VAE, FitHost, fit_decoder
+from safelight.hosts.invokeai.options import InvokeOptions
 from safelight.hosts.invokeai.quick_decode import quick_decode
-from safelight.hosts.invokeai.watch import InvokeOptions, watched
+from safelight.hosts.invokeai.watch import watched
 from safelight.preview.manifest import read_manifest
 
 
@@ -93,7 +95,7 @@ class Lab:
         context = SimpleNamespace(util=self, config=self.config, models=self.models, images=self)
         identifier = SimpleNamespace(base=SimpleNamespace(value=self.base))
         return fit_decoder(
-            context, identifier, list(self.images), InvokeFitOptions(**{"kind": "affine", **choices}), HOST
+            context, identifier, list(self.images), FitOptions(**{"space": FROM_VAE, "kind": "affine", **choices}), HOST
         )
 
 
@@ -113,7 +115,7 @@ def test_what_was_fitted_is_in_the_root_and_auto_takes_it_from_the_next_run_on(t
     card = read_card(tmp_path / "safelight" / "sd1-affine.safetensors")
     assert (card.space, card.kind) == ("sd1", "polynomial")
     assert card.source == "Safelight: Fit Preview Decoder in InvokeAI 6.0, kind affine, seed 0"
-    assert "sd1-affine: auto takes it from the next run on" in summary
+    assert "sd1-affine: auto uses it from the next run on" in summary
     assert f"Saved: {tmp_path / 'safelight' / 'sd1-affine.safetensors'}" in summary
     assert report.mode == "RGB"
     assert min(report.size) > 100
@@ -160,7 +162,7 @@ def test_how_far_it_is_is_told_from_nothing_to_almost_all(tmp_path):
     shares = [share for _, share in lab.signals]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1] > 0.98) == (0.0, True)
-    assert {message for message, _ in lab.signals} == {"Encoding pictures", "Fitting affine"}
+    assert {message for message, _ in lab.signals} == {"Encoding images", "Fitting affine"}
 
 
 @pytest.mark.parametrize("after", [1, 3, 6])
@@ -211,7 +213,7 @@ def test_a_vae_that_is_not_of_its_base_is_told(tmp_path):
 
 
 def test_two_pictures_are_too_few_and_nothing_is_written(tmp_path):
-    with pytest.raises(FitError, match="at least 3 pictures"):
+    with pytest.raises(FitError, match="at least 3 images"):
         Lab(tmp_path, vae(), photographs(2)).fit()
     assert folder(tmp_path) == []
 

@@ -301,7 +301,7 @@ def fit():
 def encodings():
     """How far our latents are from those of the host's own nodes, where these draw nothing."""
     from safelight_pack.decoders.latents.space_table import SPACES
-    from safelight_pack.hosts.vae_encode import encode
+    from safelight_pack.hosts.vae_encode import encode_with_vae
 
     rgb = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(3))
     found = {}
@@ -314,7 +314,7 @@ def encodings():
     vae = AutoencoderKLQwenImage(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1).eval()
     theirs = QwenImageImageToLatentsInvocation.vae_encode(Loaded(vae), rgb * 2 - 1)[:, :, 0]
     with torch.no_grad():
-        found["wan21"] = float((encode(vae, SPACES["wan21"], rgb) - theirs).abs().max())
+        found["wan21"] = float((encode_with_vae(vae, SPACES["wan21"], rgb) - theirs).abs().max())
     return found
 
 
