@@ -132,6 +132,11 @@ class Pipeline:
         self._worker = threading.Thread(target=self._work, name=f"safelight-{run.id[:8]}", daemon=True)
         self._worker.start()
 
+    @property
+    def has_decoder(self) -> bool:
+        """Whether steps can still be decoded. Any thread may read it."""
+        return self._decoder.has_decoder
+
     def wants(self, index: int, total: int) -> Wanted:
         """Returns who wants step `index` of `total`. Ask once a step, before the work to provide its latents."""
         if self._state != "running":

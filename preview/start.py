@@ -37,7 +37,8 @@ class Outputs:
         latents: files for latents; None to store none.
         live: the host's viewer; None if there is none.
         sinks: further sinks, such as a notebook's cell.
-        sink_cadence: cadence of `live` and of the `sinks` that need not receive every step; None for that of the files.
+        savers: further sinks with the cadence of the files, such as a host's gallery.
+        sink_cadence: cadence of `live` and `sinks`; None for the cadence of the files.
     """
 
     folder: RunFolder | None = None
@@ -46,6 +47,7 @@ class Outputs:
     latents: LatentFiles | None = None
     live: LiveView | None = None
     sinks: Sequence[Sink] = ()
+    savers: Sequence[Sink] = ()
     sink_cadence: Cadence | None = None
 
 
@@ -88,13 +90,12 @@ def start(
         record = [folder, Page(folder)] if options.write_intermediates else [folder]
     files = [] if folder is None else file_sinks(folder, options, outputs)
     screens = [*([outputs.live] if outputs.live else []), *outputs.sinks]
-    screen_cadence = outputs.sink_cadence or cadence
     return Pipeline(
         run,
         RunDecoder(space, candidates, notify or run.note, fps=fps, device_bytes=device_bytes),
         [
-            *(SinkSchedule(sink, cadence) for sink in files),
-            *(SinkSchedule(sink, cadence if sink.delivery.every_step else screen_cadence) for sink in screens),
+            *(SinkSchedule(sink, cadence) for sink in (*files, *outputs.savers)),
+            *(SinkSchedule(sink, outputs.sink_cadence or cadence) for sink in screens),
         ],
         record=[SinkSchedule(sink, cadence) for sink in record],
         latents=None if latents is None else LatentSchedule(latents, cadence),

@@ -9,13 +9,13 @@ log = logging.getLogger("safelight.invokeai")
 
 
 class DenoiseNode(NamedTuple):
-    """A core denoise node: where its class is."""
+    """A core denoise node: the module and the name of its class."""
 
     module: str
     name: str
 
 
-# Base models whose nodes report x0 to their step callbacks; of the others it is the noisy latents.
+# Base models whose nodes report x0 to their step callbacks. Other nodes report the noisy latents.
 DENOISED = {"flux", "flux2", "anima", "ernie-image"}
 
 DENOISE_NODES = (
@@ -36,13 +36,13 @@ DENOISE_NODES = (
 
 
 def installed_nodes() -> Iterator[tuple[DenoiseNode, Any]]:
-    """The families that the installed InvokeAI has, each with its class; one line in the log for the others."""
+    """The nodes that the installed InvokeAI has, each with its class. The log names the others in one line."""
     missing = []
-    for family in DENOISE_NODES:
+    for node in DENOISE_NODES:
         try:
-            module = importlib.import_module(f"invokeai.app.invocations.{family.module}")
-            yield family, getattr(module, family.name)
+            module = importlib.import_module(f"invokeai.app.invocations.{node.module}")
+            yield node, getattr(module, node.name)
         except (ImportError, AttributeError):
-            missing.append(family.name)
+            missing.append(node.name)
     if missing:
-        log.info("this InvokeAI has no %s: no node of ours for them", ", ".join(missing))
+        log.info("this InvokeAI has no %s, so Safelight adds no node for them", ", ".join(missing))

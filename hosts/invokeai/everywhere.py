@@ -1,8 +1,8 @@
-"""Previews by Safelight for every node, so also on the Generate and Canvas tabs: only where the user asked for it.
+"""Shows previews of every node, so also on the Generate and Canvas tabs. Off by default.
 
-Those tabs build their graphs from the host's own nodes, so the step callbacks of its class `UtilInterface` are
-replaced, for the whole process. Each replacement keeps the original: `remove` puts it back, and installing again never
-wraps twice.
+These tabs build their graphs from InvokeAI's own nodes, so the step callbacks of InvokeAI's class `UtilInterface` are
+replaced, for the whole process. Each replacement stores the original: `remove` puts it back, and a second `install`
+does not wrap it twice.
 """
 
 import copy
@@ -15,8 +15,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from .options import InvokeOptions
 from .preferences import InvokePreferences
-from .watch import CALLBACK, ORIGINAL, InvokeOptions, WatchedNode
+from .watch import CALLBACK, ORIGINAL, WatchedNode
 
 VARIABLE = "SAFELIGHT_INVOKEAI_EVERYWHERE"
 WATCH = "safelight_watch"
@@ -27,10 +28,10 @@ log = logging.getLogger("safelight.invokeai")
 
 
 def is_wanted(root: Path) -> bool:
-    """Whether the user asked for it: by the environment, else by `{"everywhere": true}` in `safelight/settings.json`.
+    """Whether the user switched it on: with the variable, else with `{"everywhere": true}` in the settings file.
 
     Args:
-        root: InvokeAI's.
+        root: InvokeAI's root folder.
     """
     if VARIABLE in os.environ:
         return os.environ[VARIABLE].strip().lower() in YES
@@ -38,20 +39,20 @@ def is_wanted(root: Path) -> bool:
 
 
 def install(interface: type, config: Callable[[], Any]) -> None:
-    """Makes all step callbacks of `interface`, the host's `UtilInterface`, ours.
+    """Replaces all step callbacks of `interface`.
 
     Args:
-        interface: the class.
-        config: gives the host's settings.
+        interface: InvokeAI's class `UtilInterface`.
+        config: function that returns InvokeAI's settings.
     """
     for name in [name for name in vars(interface) if name.endswith(CALLBACK)]:
         method = vars(interface)[name]
         setattr(interface, name, _replacement(getattr(method, ORIGINAL, method), name, config))
-    log.info("every node's previews are made by Safelight")
+    log.info("Safelight shows the previews of all nodes")
 
 
 def remove(interface: type) -> None:
-    """Puts the host's own callbacks back."""
+    """Puts InvokeAI's own callbacks back."""
     for name, method in list(vars(interface).items()):
         if original := getattr(method, ORIGINAL, None):
             setattr(interface, name, original)
@@ -66,7 +67,7 @@ def _replacement(original: Callable[..., None], name: str, config: Callable[[], 
             own(state, *args, **kwargs)
             return
         watch.tap(own, name.removesuffix(CALLBACK), state, *args, **kwargs)
-        if state.step >= state.total_steps:  # nobody tells of the end: the last picture is to be there before it
+        if state.step >= state.total_steps:  # InvokeAI does not report the end of a node: the last picture comes before
             watch.close("finished", LAST_PICTURE_S)
 
     setattr(callback, ORIGINAL, original)
@@ -74,9 +75,9 @@ def _replacement(original: Callable[..., None], name: str, config: Callable[[], 
 
 
 def _begin(util: Any, config: Callable[[], Any]) -> WatchedNode | None:
-    """A watch for the node that `util` was made for; it ends when the host lets go of `util`."""
+    """Creates a watch for the node that owns `util`. The watch ends when `util` is garbage collected."""
     try:
-        # A copy: what the worker holds must not hold `util`, by whose end it is told that the node has ended.
+        # A copy: if the worker held `util` itself, it would not be garbage collected when the node ends.
         context = SimpleNamespace(util=copy.copy(util), config=SimpleNamespace(get=config))
         data = getattr(util, "_data", None)
         node = getattr(data, "invocation", None) or SimpleNamespace(id=None)

@@ -1,30 +1,35 @@
-"""Where a node of InvokeAI stands in its graph."""
+"""Finds a node's neighbors in the graph that InvokeAI runs."""
 
 from collections import deque
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-SHEET = "safelight_steps_sheet"  # type of the node that makes a contact sheet of a run
+SHEET = "safelight_steps_sheet"  # type of the node that creates a contact sheet of a run
 
 
 def watched_before(context: Any, node: Any) -> Any:
-    """The nearest watched denoise node that what `node` is given comes from, as it ran; None if there is none."""
+    """The nearest watched denoise node before `node`, as it ran; None if there is none."""
     graph = _session(context).execution_graph
     before = (graph.nodes[name] for name in _along(graph, node.id, back=True))
-    return next((one for one in before if is_watched(one)), None)
+    return next((node for node in before if is_watched(node)), None)
 
 
 def leads_to_sheet(context: Any, node: Any) -> bool:
-    """Whether a contact sheet is to be made of the run of `node`, a watched denoise node."""
+    """Whether a Steps Sheet node gets its latents from `node`, a watched denoise node."""
     session = _session(context)
     name = session.prepared_source_mapping.get(node.id, node.id)
     return any(session.graph.nodes[after].type == SHEET for after in _along(session.graph, name, back=False))
 
 
 def is_watched(node: Any) -> bool:
-    """Whether this is one of our denoise nodes."""
+    """Whether this is a Denoise (Safelight) node."""
     return hasattr(node, "write_intermediates")
+
+
+def queue_item(context: Any) -> Any:
+    """The item of InvokeAI's queue that runs; None if the context has none."""
+    return getattr(getattr(context, "_data", None), "queue_item", None)
 
 
 def _along(graph: Any, name: str, *, back: bool) -> Iterator[str]:
@@ -44,8 +49,7 @@ def _along(graph: Any, name: str, *, back: bool) -> Iterator[str]:
 
 
 def _session(context: Any) -> Any:
-    """The host's; an empty one where its context has none that we know."""
-    nothing = SimpleNamespace(nodes={}, edges=[])
-    empty = SimpleNamespace(graph=nothing, execution_graph=nothing, prepared_source_mapping={})
-    item = getattr(getattr(context, "_data", None), "queue_item", None)
-    return getattr(item, "session", None) or empty
+    """InvokeAI's session; an empty one if the context has none."""
+    no_graph = SimpleNamespace(nodes={}, edges=[])
+    no_session = SimpleNamespace(graph=no_graph, execution_graph=no_graph, prepared_source_mapping={})
+    return getattr(queue_item(context), "session", None) or no_session

@@ -1,4 +1,4 @@
-"""The picture that InvokeAI's UI shows while a node runs."""
+"""The progress picture that InvokeAI's UI shows while a node runs."""
 
 from collections.abc import Callable
 from typing import Any, final
@@ -6,28 +6,29 @@ from typing import Any, final
 from PIL import Image
 
 from ...preview.images.encode import shrink
-from ...preview.picture import Picture
+from ...preview.picture import DecodedPicture
 from ...preview.run import State
-from ...preview.sinks.base import Sink
+from ...preview.sinks.base import Delivery, Sink
 
-MAX_SIDE_PX = 1024
+MESSAGE = "Denoising"
+MAX_PROGRESS_SIDE_PX = 1024
 
 Signal = Callable[[str, float, Image.Image, tuple[int, int]], Any]
 
 
 @final
 class ProgressPicture(Sink):
-    """Hands every picture to the host, which sends it to its clients as a JPEG.
+    """Hands every picture to InvokeAI, which sends it to its clients as a JPEG.
 
     Args:
-        signal: the host's `signal_progress(message, percentage, image, image_size)`.
+        signal: InvokeAI's `signal_progress(message, percentage, image, image_size)`.
 
     Attributes:
-        failed: whether the host would not take one. Any thread may ask.
+        failed: whether InvokeAI refused a picture. Any thread may read it.
     """
 
     name = "progress picture"
-    keeps = False
+    delivery = Delivery.NEWEST_AWAITED
 
     def __init__(self, signal: Signal) -> None:
         self._signal = signal
@@ -36,10 +37,10 @@ class ProgressPicture(Sink):
     def open(self) -> None:
         pass
 
-    def show(self, picture: Picture) -> None:
-        image = shrink(Image.fromarray(picture.first), MAX_SIDE_PX)
+    def show(self, picture: DecodedPicture) -> None:
+        image = shrink(Image.fromarray(picture.first), MAX_PROGRESS_SIDE_PX)
         try:
-            self._signal("Denoising", min(1.0, picture.index / max(1, picture.total)), image, picture.shown)
+            self._signal(MESSAGE, share_done(picture.index, picture.total), image, picture.shown)
         except Exception:
             self.failed = True
             raise
@@ -48,26 +49,6 @@ class ProgressPicture(Sink):
         pass
 
 
-@final
-class Gallery(Sink):
-    """Saves every picture as an image of the host.
-
-    Args:
-        save: takes a picture.
-        fit: makes of pixels `[H, W, 3]` and the size of the final image the picture to be saved.
-    """
-
-    name = "gallery"
-
-    def __init__(self, save: Callable[[Image.Image], Any], fit: Callable[..., Image.Image]) -> None:
-        self._save, self._fit = save, fit
-
-    def open(self) -> None:
-        pass
-
-    def show(self, picture: Picture) -> None:
-        for item in picture.pixels[:, 0]:
-            self._save(self._fit(item, picture.shown))
-
-    def close(self, state: State) -> None:
-        pass
+def share_done(index: int, total: int) -> float:
+    """The finished part of a run, in 0..1, after step `index` of `total`."""
+    return min(1.0, index / max(1, total))

@@ -1,4 +1,4 @@
-"""Finished latents of InvokeAI become a picture without a VAE."""
+"""Decodes finished latents of InvokeAI to a picture, without a VAE."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -15,13 +15,13 @@ from ...decoders.latents.identify import Evidence, identify
 from ...decoders.latents.space import LatentSpace
 from ...errors import SpaceError
 from ...preview.images.encode import Enlarge, ImageEncoding
-from ..vae_encode import encoding_of
-from .watch import catalogue
+from ..vae_encode import vae_encoding
+from .preferences import catalogue
 from .x0 import with_batch
 
 FROM_MODEL = "from model"
-# Their denoise nodes undo the VAE's batch norm, with numbers that only the VAE has.
-UNDONE = {"flux2"}
+# The denoise nodes of these base models return latents without the batch norm of the VAE, which only the VAE knows.
+WITHOUT_NORM = {"flux2"}
 
 log = logging.getLogger("safelight.invokeai")
 
@@ -36,30 +36,31 @@ def quick_decode(
     enlarge: Enlarge = "off",
     vae: Callable[[], AbstractContextManager[Any]] | None = None,
 ) -> Image.Image:
-    """The first picture of `latents` `[B, C, H, W]`; of a video's, `[B, C, T, H, W]`, the frame in the middle.
+    """Decodes the first item of `latents` `[B, C, H, W]`; of a video's, `[B, C, T, H, W]`, the middle frame.
 
     Args:
-        latents: as the host's nodes hand them on.
-        root: InvokeAI's.
-        base: the base model of the connected model; None if none is.
-        space: the name of a latent space, or `FROM_MODEL`.
-        wanted: a decoder.
-        enlarge: to the size of the final image, and how.
-        vae: opens the one that is connected; None if none is. Only asked where the host's node has undone its norm.
+        latents: latents as InvokeAI's nodes pass them on.
+        root: InvokeAI's root folder.
+        base: base model of the connected model; None if none is connected.
+        space: name of a latent space, or `FROM_MODEL`.
+        wanted: name of a decoder.
+        enlarge: filter that enlarges the picture to the size of the final image.
+        vae: function that opens the connected VAE; None if none is connected. It is called only for latents that lack
+            the VAE's batch norm.
 
     Raises:
-        SafelightError: nobody said which space, there is no such decoder, or the latents are not of that space.
+        SafelightError: the latent space is unknown, no such decoder exists, or the latents do not fit the space.
     """
     decoders = catalogue(root)
     latents = with_batch(latents)
     row = _space(decoders, latents, base, space)
-    if space == FROM_MODEL and base in UNDONE:
-        latents = _normed(latents[:1], row, base, vae)
+    if space == FROM_MODEL and base in WITHOUT_NORM:
+        latents = _with_norm(latents[:1], row, base, vae)
     plain = row.unpack(latents[:1])
     frame = plain[:, :, plain.shape[2] // 2]
-    chosen = decoders.candidates(row, wanted, accelerated=latents.device.type != "cpu")[0]
-    pixels = to_bytes(chosen.open().to(latents.device).decode(frame))[0].cpu().numpy()
-    log.info("latents of %s decoded by %s", row.title, chosen.name)
+    candidate = decoders.candidates(row, wanted, accelerated=latents.device.type != "cpu")[0]
+    pixels = to_bytes(candidate.open().to(latents.device).decode(frame))[0].cpu().numpy()
+    log.info("%s decoded latents of %s", candidate.name, row.title)
     height, width = frame.shape[2:]
     return ImageEncoding(enlarge=enlarge).fit(pixels, (width * row.downscale, height * row.downscale))
 
@@ -72,30 +73,30 @@ def _space(decoders: Catalogue, latents: Tensor, base: str | None, name: str) ->
     return identify(Evidence(host="invokeai", format_name=base, channels=latents.shape[1]), decoders.spaces())
 
 
-def _normed(
+def _with_norm(
     latents: Tensor, row: LatentSpace, base: str, vae: Callable[[], AbstractContextManager[Any]] | None
 ) -> Tensor:
-    """What the host's denoise node has undone, done again."""
+    """Applies the batch norm that InvokeAI's denoise node has removed."""
     if vae is None:
         raise SpaceError(
-            f"latents of {base} leave InvokeAI's denoise node in a form that only its VAE knows: connect the VAE as "
-            "well. It only gives its numbers, nothing is decoded by it."
+            f"InvokeAI's denoise node returns latents of {base} in a form that only their VAE can convert: connect the "
+            "VAE as well. Only its numbers are used; it decodes nothing."
         )
     with vae() as module:
-        return encoding_of(module).model(module, row, latents.float())
+        return vae_encoding(module).to_model_space(module, row, latents.float())
 
 
 @contextmanager
 def opened(context: Any, vae: Any) -> Iterator[Any]:
-    """A VAE of the host's, by its `ModelIdentifierField`."""
+    """Opens InvokeAI's VAE with the `ModelIdentifierField` `vae`."""
     with context.models.load(vae).model_on_device() as (_, module):
         yield module
 
 
 def base_of(*fields: Any) -> str | None:
-    """The base model that the first connected UNet or transformer is of."""
-    for one in fields:
-        model = getattr(one, "unet", None) or getattr(one, "transformer", None)
+    """The base model of the first connected UNet or transformer; None if none is connected."""
+    for field in fields:
+        model = getattr(field, "unet", None) or getattr(field, "transformer", None)
         if model is not None:
             return str(getattr(model.base, "value", model.base))
     return None

@@ -1,117 +1,88 @@
-"""Watching a denoise node of InvokeAI: it runs on a context whose step callbacks are ours, nothing patched."""
+"""Watches a denoise node of InvokeAI: the node runs with a context whose step callbacks are Safelight's.
+
+Nothing of InvokeAI is patched.
+"""
 
 import copy
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any, final
 
 from torch import Tensor
 
-from ...decoders.catalogue import AUTO, Catalogue
-from ...decoders.latents.identify import Evidence, identify, unknown
-from ...decoders.latents.space import LatentSpace
-from ...errors import SafelightError, SinkError, brief, describe
-from ...preview.cadence import Cadence
-from ...preview.decode.candidates import candidates
-from ...preview.decode.memory_budget import selected_bytes, waiting_steps
-from ...preview.decode.run_decoder import DecodeWorker
-from ...preview.file_names import name_problem
-from ...preview.images.encode import Enlarge, FileFormat, ImageEncoding
-from ...preview.mailbox import Mailbox
-from ...preview.output_folder import create_numbered_folder
-from ...preview.pipeline import CLOSE_TIMEOUT_S, Pipeline, SinkSchedule
-from ...preview.run import Run, State
-from ...preview.sinks.animation import Animation
-from ...preview.sinks.base import Sink
-from ...preview.sinks.contact_sheet import ContactSheet
-from ...preview.sinks.page import Page
-from ...preview.sinks.run_folder import RunFolder
-from ...preview.sinks.step_files import ENCODERS, StepFiles
-from ...preview.snapshot import Selection
+from ...decoders.latents.identify import Evidence
+from ...errors import describe
+from ...preview.pipeline import CLOSE_TIMEOUT_S, Pipeline, Wanted
+from ...preview.run import FULL, Run, State
+from ...preview.start import start
 from ...preview.step import Step
+from ...preview.vae_picture import VaeSchedule
 from .denoise_nodes import DENOISED
+from .facts import base_name, host_facts, sampler_facts, space_or_unknown
 from .graph import leads_to_sheet
-from .preferences import DECODERS, InvokePreferences
-from .progress import Gallery, ProgressPicture
-from .x0 import X0Estimates, caller, meta_tensor, with_batch
+from .options import InvokeOptions
+from .preferences import InvokePreferences, catalogue
+from .progress import MESSAGE, ProgressPicture, share_done
+from .sinks import expect_folder, outputs
+from .vae_preview import InvokeVaePreview
+from .x0 import StepEstimate, X0Estimates, caller, meta_tensor, with_batch
 
-CALLBACK = "_step_callback"  # how the names of the host's step callbacks end: `flux_step_callback` and so on
-ORIGINAL = "safelight_original"  # what a step callback of whole-host previews has in place of
+CALLBACK = "_step_callback"  # end of the names of InvokeAI's step callbacks, such as `flux_step_callback`
+ORIGINAL = "safelight_original"  # attribute with InvokeAI's own callback, on those of whole-host previews
 
 log = logging.getLogger("safelight.invokeai")
 
 
-@dataclass(frozen=True, kw_only=True)
-class InvokeOptions:
-    """What the user chose on the node; see its descriptions."""
-
-    decoder: str = AUTO
-    every_n_steps: int = 1
-    write_intermediates: bool = False
-    filename_prefix: str = "safelight/steps"
-    file_format: FileFormat = "png"
-    enlarge: Enlarge = "off"
-    sheet: bool = False
-    animation: bool = False
-    to_gallery: bool = False
-
-
-def catalogue(root: Path) -> Catalogue:
-    """The decoders that ship, and the files in InvokeAI's root folder `root`."""
-    return Catalogue([root / DECODERS])
-
-
-def watched(invoke: Callable[[Any], Any], context: Any, node: Any, settings: InvokeOptions) -> Any:
-    """`invoke(context)`, its steps shown and kept; what it returns or raises is what it returns or raises.
+def watched(invoke: Callable[[Any], Any], context: Any, node: Any, options: InvokeOptions) -> Any:
+    """Returns `invoke(context)`, while its steps are shown and saved. What it raises is raised.
 
     Args:
-        invoke: the core node's, bound.
-        context: the host's `InvocationContext`; not changed.
+        invoke: method of the core node, bound.
+        context: InvokeAI's `InvocationContext`; not changed.
         node: the invocation.
-        settings: the user's.
+        options: the user's options.
 
     Raises:
-        SinkError: the prefix leads to where no folder can be.
+        SinkError: no folder can be created at the path of the prefix.
     """
-    settings = with_sheet(settings, context, node)
-    if settings.write_intermediates or settings.sheet or settings.animation:
-        folder_for(Path(context.config.get().outputs_path), settings.filename_prefix)
-    watch = WatchedNode(settings, context, node)
-    ours = copy.copy(context)
-    ours.util = WatchedUtil(context.util, watch)
+    options = with_sheet(options, context, node)
+    if options.writes_folder:
+        expect_folder(context, options)
+    watch = WatchedNode(options, context, node)
+    watched_context = copy.copy(context)
+    watched_context.util = WatchedUtil(context.util, watch)
     state: State = "failed"
     try:
-        output = invoke(ours)
+        output = invoke(watched_context)
         watch.finish()
         state = "finished"
         return output
     except Exception as error:
-        watch.blame(error)
+        watch.note_failure(error)
         raise
     finally:
         watch.close("interrupted" if state == "failed" and context.util.is_canceled() else state)
 
 
-def with_sheet(settings: InvokeOptions, context: Any, node: Any) -> InvokeOptions:
-    """What the user chose; where a node makes a contact sheet of this run, the run keeps one."""
+def with_sheet(options: InvokeOptions, context: Any, node: Any) -> InvokeOptions:
+    """The user's options, with a contact sheet if a Steps Sheet node gets the latents of `node`."""
     try:
-        return replace(settings, sheet=settings.sheet or leads_to_sheet(context, node))
+        return replace(options, sheet=options.sheet or leads_to_sheet(context, node))
     except Exception:
-        log.debug("a graph that nobody can read", exc_info=True)
-        return settings
+        log.debug("the graph could not be read", exc_info=True)
+        return options
 
 
 @final
 class WatchedUtil:
-    """The host's `UtilInterface` with step callbacks that are watched.
+    """InvokeAI's `UtilInterface`, with step callbacks that a watch receives.
 
     Args:
-        util: the host's.
-        watch: is told of each step.
+        util: InvokeAI's.
+        watch: receives each step.
     """
 
     def __init__(self, util: Any, watch: "WatchedNode") -> None:
@@ -121,233 +92,150 @@ class WatchedUtil:
         value = getattr(self._util, name)
         if not name.endswith(CALLBACK):
             return value
-        if original := getattr(value, ORIGINAL, None):  # whole-host previews are on: one watch is enough
+        if original := getattr(value, ORIGINAL, None):  # whole-host previews would show each step a second time
             value = partial(original, self._util)
         return partial(self._watch.tap, value, name.removesuffix(CALLBACK))
 
 
 @final
 class WatchedNode:
-    """One run being watched.
+    """Watches one run of a denoise node.
 
     Args:
-        settings: the user's.
-        context: the host's, as it is.
+        options: the user's options.
+        context: InvokeAI's context, unchanged.
         node: the invocation.
     """
 
-    def __init__(self, settings: InvokeOptions, context: Any, node: Any) -> None:
-        self._settings, self._context, self._node = settings, context, node
-        self._beliefs: X0Estimates | None = None
+    def __init__(self, options: InvokeOptions, context: Any, node: Any) -> None:
+        self._options, self._context = options, context
+        self._estimates: X0Estimates | None = None
         self._run = Run(host=host_facts(context, node), sampler=sampler_facts(node))
         self._screen = ProgressPicture(context.util.signal_progress)
-        self._developer: DecodeWorker | None = None
         self._pipeline: Pipeline | None = None
+        self._vae: InvokeVaePreview | None = None
         self._broken = False
         self._last: Step | None = None
+        self._last_wanted: Wanted = ()
 
     def tap(self, callback: Callable[..., None], kind: str, state: Any, *args: Any, **kwargs: Any) -> None:
-        """In place of the host's `callback(state, ...)`, which is called where we have nothing to show.
+        """Takes a step in place of InvokeAI's `callback(state, ...)`, which is called if Safelight cannot show it.
 
         Args:
-            callback: the host's.
-            kind: `sd`, `flux` and so on.
-            state: the host's `PipelineIntermediateState`.
-            args: and
-            kwargs: the base model of `sd`.
+            callback: InvokeAI's step callback.
+            kind: beginning of its name: `sd`, `flux` and so on.
+            state: InvokeAI's `PipelineIntermediateState`.
+            *args: the base model, for `sd`.
+            **kwargs: the same, by name.
         """
         if self._context.util.is_canceled():
-            callback(state, *args, **kwargs)  # raises what the host ends a node with
+            callback(state, *args, **kwargs)  # raises the error with which InvokeAI ends a node
             return
         try:
-            taken = self._take(state, base_name(kind, args, kwargs))
+            is_taken = self._take(state, base_name(kind, args, kwargs))
         except Exception as error:
-            self._broken, taken = True, False
-            self._run.note(f"this run goes on with the host's own previews: {describe(error)}")
+            self._broken, is_taken = True, False
+            self._run.note(f"InvokeAI's own previews are shown for the rest of this run: {describe(error)}")
             log.debug("not watched", exc_info=True)
-        if not taken:
+        if not is_taken:
             callback(state, *args, **kwargs)
 
     def finish(self) -> None:
-        """Sees to it that the last step is kept: some nodes take fewer steps than they said."""
-        last = self._last
-        if (
-            last is None
-            or self._pipeline is None
-            or Cadence(self._settings.every_n_steps).wants(last.index, last.total)
-        ):
+        """Shows the last step after the node has returned. Some nodes take fewer steps than they reported."""
+        if self._last is None or self._pipeline is None:
             return
-        self._pipeline.offer(
-            Step(index=last.index, total=last.index, sigma=last.sigma, denoised=last.denoised, noisy=last.noisy)
-        )
+        last = self._last
+        if last.index != last.total and (self._vae is not None or not self._was_saved()):
+            last = replace(last, total=last.index)
+            self._offer(self._pipeline, last)
+        if self._vae is not None:
+            self._vae.finish(last)
 
-    def blame(self, error: Exception) -> None:
-        """Says in the record of the run why the node failed."""
+    def note_failure(self, error: Exception) -> None:
+        """Records in the run why the node failed."""
         if not self._context.util.is_canceled():
             self._run.note(f"the node failed: {describe(error)}")
 
     def close(self, state: State, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Ends the run; waits, for at most `timeout_s` seconds, until its files are there."""
-        if self._beliefs is not None:
-            self._beliefs.close()
+        """Ends the run. Waits until its files are written, for at most `timeout_s` seconds."""
+        if self._estimates is not None:
+            self._estimates.close()
+        if self._vae is not None:
+            self._vae.close()
         if self._pipeline is not None:
             self._pipeline.close(state, timeout_s)
 
     def _take(self, state: Any, base: str) -> bool:
-        """Whether this step will be shown by us."""
-        if self._broken or self._screen.failed or (self._developer is not None and not self._developer.has_decoder):
+        """Whether Safelight shows this step."""
+        if self._broken or self._screen.failed or (self._pipeline is not None and not self._pipeline.has_decoder):
             return False
-        if self._beliefs is None:
-            self._beliefs = X0Estimates(denoised=base in DENOISED)
-        believed = self._beliefs.of(state, caller(2))
-        if state.step == 0:  # nothing has been denoised yet: progress, but no picture of noise
-            self._context.util.signal_progress("Denoising", 0.0)
+        if self._estimates is None:
+            self._estimates = X0Estimates(denoised=base in DENOISED)
+        estimate = self._estimates.of(state, caller(2))
+        if state.step == 0:  # nothing is denoised yet: progress without a picture of noise
+            self._context.util.signal_progress(MESSAGE, 0.0)
             return True
-        latents = with_batch(state.latents)
-        denoised = None if believed.x0 is None else with_batch(believed.x0)
-        pipeline = self._pipeline or self._open(base, latents)
-        self._last = Step(
-            index=state.step, total=state.total_steps, sigma=believed.sigma, denoised=denoised, noisy=latents
+        step = Step(
+            index=state.step,
+            total=state.total_steps,
+            sigma=estimate.sigma,
+            denoised=None if estimate.x0 is None else with_batch(estimate.x0),
+            noisy=None if estimate.noisy is None else with_batch(estimate.noisy),
+            noisy_gain=estimate.gain,
         )
-        return pipeline.offer(self._last)
+        pipeline = self._pipeline or self._open(base, with_batch(state.latents), estimate, step.total)
+        return self._offer(pipeline, step)
 
-    def _open(self, base: str, latents: Tensor) -> Pipeline:
+    def _offer(self, pipeline: Pipeline, step: Step) -> bool:
+        wanted = pipeline.wants(step.index, step.total)
+        self._last, self._last_wanted = step, wanted
+        if not wanted:
+            self._context.util.signal_progress(MESSAGE, share_done(step.index, step.total))
+            return True
+        return pipeline.offer(step, self._vae.picture(step) if self._vae is not None else None, wanted)
+
+    def _was_saved(self) -> bool:
+        """Whether the last step that was offered goes where it is wanted: into files, if there are any."""
+        if self._options.writes_folder or self._options.to_gallery:
+            return any(group.every_step for group in self._last_wanted)
+        return bool(self._last_wanted)
+
+    def _open(self, base: str, latents: Tensor, estimate: StepEstimate, total: int) -> Pipeline:
+        options, run = self._options, self._run
         root = Path(self._context.config.get().root_path)
         decoders = catalogue(root)
         evidence = Evidence(host="invokeai", format_name=base, channels=latents.shape[1], dims=2)
-        space = self._identify(evidence, decoders)
-        space.unpack(meta_tensor(latents.shape))  # if they are of another shape the host's preview is the better one
-        self._run.space = space.name
-        accelerated = latents.device.type != "cpu"
-
-        def device_bytes() -> int:
-            return InvokePreferences.of(root).device_bytes
-
-        self._developer = DecodeWorker(
+        space = space_or_unknown(evidence, decoders, run.note)
+        space.unpack(
+            meta_tensor(latents.shape)
+        )  # for latents of another shape, InvokeAI's own preview is the better one
+        run.space = space.name
+        if options.show == "noisy" and base in DENOISED:
+            run.note("InvokeAI reports no noisy latents of this model: the pictures show the model's estimate")
+        select = options.selection(options.max_items)
+        vae_bytes = 0
+        if options.decoder == FULL:
+            schedule = VaeSchedule(options.full_every_n_steps, space, select, run.note)
+            vae_bytes = schedule.picture_bytes(latents.shape)
+            load = partial(self._context.models.load, options.vae)
+            self._vae = InvokeVaePreview(load, schedule, space, middle_frame=estimate.middle_frame)
+        self._pipeline = start(
+            run,
             space,
-            partial(
-                candidates, decoders, space, self._settings.decoder, evidence, self._run.note, accelerated=accelerated
+            options,
+            outputs(run, options, self._context, self._screen, latents, total),
+            candidates=partial(
+                decoders.candidates_or_auto,
+                space,
+                options.step_decoder,
+                accelerated=latents.device.type != "cpu",
+                evidence=evidence,
+                notify=run.note,
             ),
-            self._run.note,
-            device_bytes=device_bytes,
-        )
-        some = None if self._settings.write_intermediates or self._settings.to_gallery else 1
-        select = Selection(items=some)
-        most = waiting_steps(selected_bytes(select, latents.shape), latents.device, device_bytes)
-        self._pipeline = Pipeline(
-            self._run, self._developer, self._outlets(), select=select, mailbox=Mailbox(capacity=most)
+            select=select,
+            shape=latents.shape,
+            vae_bytes=vae_bytes,
+            device=latents.device,
+            device_bytes=lambda: InvokePreferences.of(root).device_bytes,
         )
         return self._pipeline
-
-    def _identify(self, evidence: Evidence, decoders: Catalogue) -> LatentSpace:
-        try:
-            return identify(evidence, decoders.spaces())
-        except SafelightError as error:
-            self._run.note(str(error))
-            return unknown(evidence)
-
-    def _outlets(self) -> list[SinkSchedule]:
-        """Where the pictures go; to the screen last, since saving an image tells the UI of something else."""
-        some = Cadence(self._settings.every_n_steps)
-        return [*(SinkSchedule(sink, some) for sink in self._keepers()), SinkSchedule(self._screen, Cadence())]
-
-    def _keepers(self) -> list[Sink]:
-        settings, sinks = self._settings, list[Sink]()
-        encoding = ImageEncoding(file_format=settings.file_format, enlarge=settings.enlarge)
-        if settings.write_intermediates or settings.sheet or settings.animation:
-            folder = RunFolder(self._numbered(), self._run)
-            sinks.append(folder)
-            if settings.write_intermediates:
-                texts = partial(graph_texts, self._context) if settings.file_format == "png" else dict
-                sinks += [Page(folder), StepFiles(folder, encoding, texts=texts, encoders=ENCODERS, batch="all files")]
-            sinks += [ContactSheet(folder)] if settings.sheet else []
-            sinks += [Animation(folder)] if settings.animation else []
-        if settings.to_gallery:
-            sinks.append(Gallery(partial(save_image, self._context), encoding.fit))
-        return sinks
-
-    def _numbered(self) -> Path:
-        place = folder_for(Path(self._context.config.get().outputs_path), self._settings.filename_prefix)
-        return create_numbered_folder(place.parent, place.name)
-
-
-def folder_for(outputs: Path, prefix: str) -> Path:
-    """Where `prefix` leads, in the host's `outputs`; a counter is added to its last part.
-
-    Raises:
-        SinkError: not into that folder.
-    """
-    if why := name_problem(prefix):
-        raise SinkError(f"filename_prefix {brief(prefix)}: {why}; choose another place in the outputs folder")
-    place = (outputs / prefix).resolve()
-    if not prefix.strip() or outputs.resolve() not in place.parents:
-        raise SinkError(
-            f"filename_prefix {prefix!r}: expected a place inside the outputs folder, such as safelight/steps"
-        )
-    blocking = next((part for part in place.parents if part.exists() and not part.is_dir()), None)
-    if blocking is not None:
-        raise SinkError(f"filename_prefix {prefix!r}: {blocking.name} is a file; choose another place")
-    return place
-
-
-def base_name(kind: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """The value of the host's `BaseModelType`, told to `sd_step_callback`; the others have it in their names."""
-    base = args[0] if args else kwargs.get("base_model", kind)
-    return str(getattr(base, "value", base))
-
-
-def host_version() -> str | None:
-    """Of the InvokeAI that is installed."""
-    try:
-        return metadata.version("invokeai")
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def host_facts(context: Any, node: Any) -> dict[str, Any]:
-    """The host's facts for `run.json`."""
-    item = getattr(getattr(context, "_data", None), "queue_item", None)
-    session = getattr(item, "session_id", None)
-    # What runs is a copy of the node on the canvas, with an id of its own.
-    canvas = getattr(getattr(item, "session", None), "prepared_source_mapping", {}).get(node.id, node.id)
-    return {
-        "name": "invokeai",
-        "version": host_version(),
-        "prompt_id": session if isinstance(session, str) else None,
-        "node": canvas,
-        "sampler_node": canvas,
-        "invocation": node.id,
-    }
-
-
-def sampler_facts(node: Any) -> dict[str, Any]:
-    """The sampler's facts for `run.json`, as far as the node has them."""
-    seed = getattr(node, "seed", None)
-    if seed is None:
-        seed = getattr(getattr(node, "noise", None), "seed", None)
-    cfg = next(
-        (getattr(node, name) for name in ("cfg_scale", "guidance_scale", "guidance") if hasattr(node, name)), None
-    )
-    return {
-        "steps": getattr(node, "steps", getattr(node, "num_steps", None)),
-        "seed": seed,
-        "cfg": cfg if isinstance(cfg, int | float) else None,
-        "name": getattr(node, "scheduler", None),
-    }
-
-
-def graph_texts(context: Any) -> dict[str, str]:
-    """What the host stores in the images that it saves, under its own names."""
-    item = getattr(getattr(context, "_data", None), "queue_item", None)
-    found = {
-        "invokeai_workflow": getattr(item, "workflow", None),
-        "invokeai_graph": getattr(getattr(item, "session", None), "graph", None),
-    }
-    return {name: text for name, one in found.items() if one and isinstance(text := one.model_dump_json(), str)}
-
-
-def save_image(context: Any, image: Any) -> None:
-    """Saves an image that the gallery does not show among the results."""
-    from invokeai.app.services.image_records.image_records_common import ImageCategory
-
-    context.images.save(image=image, image_category=ImageCategory.OTHER)

@@ -1,45 +1,47 @@
-"""The finished latents that a denoise node of InvokeAI believes in, whatever it reports of a step.
+"""Estimates the finished latents (x0) of each step that a denoise node of InvokeAI reports.
 
-Some families report x0, of some the scheduler knows it, and the Euler flow models report only the noisy latents: there
-it follows from two states and their noise levels. States are often of half precision, and what they were rounded by
-counts as many times as a step is smaller than the noise that is left: where the model's own prediction explains the
-step, x0 is taken from that. Neither scheduler nor levels nor prediction are handed to a step callback; they are local
-variables of the functions that call it, which are read and never written.
+Some families report x0, for some the scheduler knows it. The Euler flow models report only noisy latents: x0 follows
+from two states and their noise levels. Half-precision states are rounded, and in x0 that error grows with the ratio of
+the noise level to the step's length. So where the model's own prediction explains the step, x0 is computed from it.
+
+InvokeAI hands neither the scheduler nor the noise levels nor the prediction to a step callback. They are local
+variables of the functions that call it; they are read, never written.
 """
 
 import logging
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from types import CodeType, FrameType
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
 
-from ..x0 import X0Estimate, between, watch
+from ..x0 import SchedulerCall, Sigmas, X0Estimate, between, estimate_x0, listen
 
-# Where InvokeAI 5.0 to 6.14 keep a flow model's noise levels, the one in use first.
+# Names under which InvokeAI 5.0 to 6.14 store a flow model's noise levels. The first one that exists is in use.
 LEVELS = ("sigmas_sched", "sigmas", "timesteps")
-VELOCITY = "noise_pred"  # of the step that was just taken
-ROUNDING = 1e-5  # of sums in float32, beside their largest part, with room to spare
+VELOCITY = "noise_pred"  # the model's prediction for the step that was just taken
+ROUNDING = 1e-5  # of sums in float32, relative to their largest term, with a margin
 MAX_FRAMES = 16  # from a callback up to the loop that samples
-NODE = "invoke"  # what calls that loop, and knows nothing of it
+NODE = "invoke"  # the function that calls that loop and has none of its variables
 VIDEO_NDIM = 5
-PACKED_NDIM = 3  # of Qwen-Image: patches of 2x2 in a row
+PACKED_NDIM = 3  # of Qwen-Image: a sequence of 2x2 patches
 
 log = logging.getLogger("safelight.invokeai")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CallerFacts:
-    """What the callers of a step callback know; None where they do not.
+    """What the callers of a step callback know; None if they do not.
 
     Args:
-        scheduler: that the node steps with, or only takes its noise levels from.
+        scheduler: scheduler that the node steps with, or only takes its noise levels from.
         levels: noise levels from 1 to 0, one more than there are steps.
-        loop: the code that knows what the model predicted; its frame is not kept, it would keep everything alive.
+        loop: code that has the model's prediction. Its frame is not stored, it would keep all its variables alive.
     """
 
     scheduler: Any = None
@@ -47,9 +49,28 @@ class CallerFacts:
     loop: CodeType | None = None
 
 
+class StepEstimate(NamedTuple):
+    """What is known about a step.
+
+    Args:
+        x0: estimate of the finished latents; None if unknown.
+        sigma: noise level at the start of the step; None if unknown.
+        noisy: noisy latents: at the start of the step, or at its end if the start is unknown; None if InvokeAI reports
+            none.
+        gain: factor that scales `noisy` to the spread of clean latents.
+        middle_frame: whether the latents are the middle frame of a video.
+    """
+
+    x0: Tensor | None
+    sigma: float | None = None
+    noisy: Tensor | None = None
+    gain: float = 1.0
+    middle_frame: bool = False
+
+
 @final
 class X0Estimates:
-    """x0 of each step of one run.
+    """Estimates x0 of each step of one run.
 
     Args:
         denoised: whether the node reports x0 itself.
@@ -57,73 +78,82 @@ class X0Estimates:
 
     def __init__(self, *, denoised: bool) -> None:
         self._denoised = denoised
-        self._around: CallerFacts | None = None
-        self._told: X0Estimate | None = None
+        self._caller: CallerFacts | None = None
+        self._sigmas = Sigmas()
+        self._scheduler_step: tuple[Tensor, X0Estimate] | None = None  # its sample, and what it estimates
         self._before: tuple[int, Tensor] | None = None
-        self._end = lambda: None
+        self._stop_listening = lambda: None
 
-    def of(self, state: Any, frame: FrameType | None) -> X0Estimate:
-        """What is believed at `state`, the host's `PipelineIntermediateState`; `frame` is what called its callback."""
+    def of(self, state: Any, frame: FrameType | None) -> StepEstimate:
+        """Returns the estimate for `state`, InvokeAI's `PipelineIntermediateState`.
+
+        Args:
+            state: state of the step.
+            frame: frame that called the step callback.
+        """
         latents: Tensor = state.latents
         if self._denoised:
-            return X0Estimate(latents, None)
-        around = self._around or self._look_around(frame, state.total_steps)
-        told, self._told = self._told, None
+            return StepEstimate(latents)
+        facts = self._caller or self._read_callers(frame, state.total_steps)
+        scheduler_step, self._scheduler_step = self._scheduler_step, None
         before, self._before = self._before, (state.step, latents)
-        if told is not None and told.x0 is not None:
-            return X0Estimate(_as_shown(told.x0, latents), told.sigma)
+        if scheduler_step is not None and scheduler_step[1].x0 is not None:
+            sample, (x0, sigma, gain) = scheduler_step
+            is_middle = sample.ndim == VIDEO_NDIM > latents.ndim and sample.shape[2] > 1
+            return StepEstimate(_as_shown(x0, latents), sigma, _as_shown(sample, latents), gain, is_middle)
         if state.predicted_original is not None:
-            return X0Estimate(state.predicted_original, None)
-        if around.levels is None or not 1 <= state.step < len(around.levels):
-            return X0Estimate(None, None)
-        sigma, after = around.levels[state.step - 1 : state.step + 1]
-        velocity = _velocity(frame, around.loop, latents)
+            return StepEstimate(state.predicted_original, noisy=latents)
+        if facts.levels is None or not 1 <= state.step < len(facts.levels):
+            return StepEstimate(None, noisy=latents)
+        sigma, after = facts.levels[state.step - 1 : state.step + 1]
+        velocity = _velocity(frame, facts.loop, latents)
         if before is not None and before[0] == state.step - 1 and sigma > after:
-            return X0Estimate(of_step(before[1], latents, velocity, sigma, after), sigma)
+            return StepEstimate(of_step(before[1], latents, velocity, sigma, after), sigma, before[1])
         if before is None and velocity is not None and state.order == 1:
-            return X0Estimate((latents.float() - after * velocity.float()).to(latents.dtype), sigma)
-        return X0Estimate(None, sigma)
+            return StepEstimate((latents.float() - after * velocity.float()).to(latents.dtype), sigma)
+        return StepEstimate(None, sigma, latents)
 
     def close(self) -> None:
         """Leaves the scheduler as it was."""
-        self._end()
-        self._before = self._told = None
+        self._stop_listening()
+        self._before = self._scheduler_step = None
 
-    def _look_around(self, frame: FrameType | None, total: int) -> CallerFacts:
-        self._around = CallerFacts()  # whatever comes of looking: once
-        self._around = read_callers(frame, total)
-        if self._around.scheduler is not None:
-            self._end = watch(self._around.scheduler, self._hear)
-        return self._around
+    def _read_callers(self, frame: FrameType | None, total: int) -> CallerFacts:
+        self._caller = CallerFacts()  # if reading fails, it is not tried again
+        self._caller = read_callers(frame, total)
+        scheduler = self._caller.scheduler
+        if scheduler is not None:
+            self._stop_listening = listen(scheduler, partial(self._on_step, scheduler))
+        return self._caller
 
-    def _hear(self, believed: X0Estimate) -> None:
-        self._told = believed
+    def _on_step(self, scheduler: Any, call: SchedulerCall) -> None:
+        self._scheduler_step = call.sample, estimate_x0(scheduler, call, self._sigmas)
 
 
 def read_callers(frame: FrameType | None, total: int) -> CallerFacts:
-    """What `frame` and its callers know of a run of `total` steps."""
-    for one in _callers(frame):
-        known = one.f_locals
-        scheduler = _scheduler(known)
-        candidates = (*(known.get(name) for name in LEVELS), getattr(known.get("scheduler"), "sigmas", None))
+    """Returns what `frame` and its callers know of a run of `total` steps."""
+    for caller in _callers(frame):
+        variables = caller.f_locals
+        scheduler = _scheduler(variables)
+        candidates = (*(variables.get(name) for name in LEVELS), getattr(variables.get("scheduler"), "sigmas", None))
         levels = next((found for candidate in candidates if (found := _levels(candidate, total))), None)
         if scheduler is not None or levels is not None:
-            # This one adds noise of its own, so a state does not lie on the way from the one before.
+            # This scheduler adds noise, so a state does not lie on the straight line from the one before.
             straight = type(scheduler).__name__ != "FlowMatchLCMScheduler"
-            return CallerFacts(scheduler=scheduler, levels=levels, loop=one.f_code if straight else None)
+            return CallerFacts(scheduler=scheduler, levels=levels, loop=caller.f_code if straight else None)
     return CallerFacts()
 
 
 def of_step(before: Tensor, after: Tensor, velocity: Tensor | None, sigma: float, sigma_after: float) -> Tensor:
-    """x0 of a step of an Euler sampler of a flow model.
+    """Returns x0 of a step of a flow model's Euler sampler.
 
     Args:
-        before: the state that the step began with.
-        after: that it ended with, of the same shape.
-        velocity: what the model predicted, if that is known; taken wherever it leads from `before` to `after`, so not
-            where a picture is put over it, as inpainting does.
-        sigma: the noise level of `before`, in 0..1.
-        sigma_after: of `after`, smaller.
+        before: state at the start of the step.
+        after: state at its end, of the same shape.
+        velocity: the model's prediction, if known. It is used only where it leads from `before` to `after`, so not
+            where inpainting puts an image over the state.
+        sigma: noise level of `before`, in 0..1.
+        sigma_after: noise level of `after`, smaller.
     """
     x0 = between(before, after, sigma, sigma_after)
     if velocity is None:
@@ -135,11 +165,11 @@ def of_step(before: Tensor, after: Tensor, velocity: Tensor | None, sigma: float
 
 
 def _velocity(frame: FrameType | None, loop: CodeType | None, like: Tensor) -> Tensor | None:
-    """What the model predicted at the step that was just taken, laid out as `like`; None where nobody says."""
-    known = next((one.f_locals.get(VELOCITY) for one in _callers(frame) if one.f_code is loop), None)
-    if not isinstance(known, Tensor):
+    """The model's prediction for the step that was just taken, in the layout of `like`; None if unknown."""
+    found = next((caller.f_locals.get(VELOCITY) for caller in _callers(frame) if caller.f_code is loop), None)
+    if not isinstance(found, Tensor):
         return None
-    velocity = _as_shown(known, like)
+    velocity = _as_shown(found, like)
     if velocity.ndim == PACKED_NDIM and like.ndim == PACKED_NDIM + 1:
         batch, channels, height, width = like.shape
         if velocity.shape != (batch, (height // 2) * (width // 2), 4 * channels) or height % 2 or width % 2:
@@ -150,7 +180,7 @@ def _velocity(frame: FrameType | None, loop: CodeType | None, like: Tensor) -> T
 
 
 def _callers(frame: FrameType | None) -> Iterator[FrameType]:
-    # No further than need be: before Python 3.13 a frame that was asked for its variables keeps them all alive.
+    # As few as possible: before Python 3.13, a frame whose variables were read keeps them all alive.
     for _ in range(MAX_FRAMES):
         if frame is None or frame.f_code.co_name == NODE:
             return
@@ -158,15 +188,15 @@ def _callers(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _scheduler(known: Mapping[str, Any]) -> Any:
-    for candidate in (known.get("scheduler"), getattr(known.get("self"), "scheduler", None)):
+def _scheduler(variables: Mapping[str, Any]) -> Any:
+    for candidate in (variables.get("scheduler"), getattr(variables.get("self"), "scheduler", None)):
         if callable(getattr(candidate, "step", None)) and hasattr(candidate, "timesteps"):
             return candidate
     return None
 
 
 def _levels(candidate: Any, total: int) -> list[float] | None:
-    """`candidate` as noise levels, if that is what it is: one more than steps, from at most 1 down to at least 0."""
+    """`candidate` as noise levels, if it is that: `total + 1` numbers, from at most 1 down to at least 0."""
     if isinstance(candidate, Tensor):
         candidate = candidate.detach().flatten().tolist() if candidate.numel() == total + 1 else None
     if not isinstance(candidate, list | tuple) or len(candidate) != total + 1:
@@ -180,14 +210,14 @@ def _levels(candidate: Any, total: int) -> list[float] | None:
 
 
 def _as_shown(latents: Tensor, like: Tensor) -> Tensor:
-    """Of a video's `latents` `[B, C, T, H, W]` the frame in the middle, if that is all that `like` has."""
+    """The middle frame of a video's `latents` `[B, C, T, H, W]`, if `like` is a single frame."""
     if latents.ndim == VIDEO_NDIM and like.ndim == VIDEO_NDIM - 1:
         return latents[:, :, latents.shape[2] // 2]
     return latents
 
 
 def caller(depth: int) -> FrameType | None:
-    """The frame `depth` calls above the function that asks; None where Python has no frames."""
+    """The frame `depth` calls above the function that calls this; None if Python has no frames."""
     try:
         return sys._getframe(depth + 1)  # noqa: SLF001, what inspect.currentframe is made of
     except (AttributeError, ValueError):
@@ -195,7 +225,7 @@ def caller(depth: int) -> FrameType | None:
 
 
 def with_batch(latents: Tensor) -> Tensor:
-    """FLUX reports `[C, H, W]`."""
+    """Adds the batch axis that FLUX's `[C, H, W]` lacks."""
     return latents.unsqueeze(0) if latents.ndim == 3 else latents
 
 

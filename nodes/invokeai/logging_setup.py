@@ -1,4 +1,4 @@
-"""What Safelight logs appears among InvokeAI's lines: importing this sees to it, before anything is logged."""
+"""Adds Safelight's log lines to InvokeAI's. Import it before anything is logged."""
 
 from invokeai.backend.util.logging import InvokeAILogger
 

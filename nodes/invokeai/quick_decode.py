@@ -1,4 +1,4 @@
-"""The node that decodes latents without a VAE."""
+"""The node Quick Decode (Safelight): decodes latents without a VAE."""
 
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,11 @@ from invokeai.app.services.config.config_default import get_config
 from invokeai.app.services.shared.invocation_context import InvocationContext
 
 from ...decoders.catalogue import AUTO
+from ...hosts.invokeai.preferences import catalogue
 from ...hosts.invokeai.quick_decode import FROM_MODEL, base_of, opened, quick_decode
-from ...hosts.invokeai.watch import catalogue
 
 CATALOGUE = catalogue(Path(get_config().root_path))
-NAMES = tuple(CATALOGUE.names())
+DECODER_NAMES = tuple(CATALOGUE.names())
 SPACES = (FROM_MODEL, *(space.name for space in CATALOGUE.spaces()))
 
 
@@ -26,37 +26,38 @@ SPACES = (FROM_MODEL, *(space.name for space in CATALOGUE.spaces()))
     tags=["latents", "image", "decode", "draft", "safelight"],
     category="latents",
     version="1.0.0",
-    use_cache=False,  # a decoder file that came or changed since may give another image
+    use_cache=False,  # another decoder file may give another image
     classification=Classification.Beta,
 )
 class SafelightQuickDecode(BaseInvocation, WithMetadata, WithBoard):
-    """Turns latents into an image with a preview decoder: in milliseconds, without a VAE. For drafts."""
+    """Decodes latents to an image with a preview decoder: in milliseconds, without a VAE. For drafts."""
 
     latents: LatentsField = InputField(description="Finished latents.", input=Input.Connection)
-    # Optional as InvokeAI's own nodes write it: its check of types knows both forms, its older ones only this.
+    # Optional as InvokeAI's own nodes write it: the type check of its older versions does not know `| None`.
     unet: Optional[UNetField] = InputField(  # noqa: UP045
-        default=None, description="The model that made the latents: tells what they mean.", input=Input.Connection
+        default=None, description="Model of the latents, which selects their latent space.", input=Input.Connection
     )
     transformer: Optional[TransformerField] = InputField(  # noqa: UP045
-        default=None, description="The model that made the latents: tells what they mean.", input=Input.Connection
+        default=None, description="Model of the latents, which selects their latent space.", input=Input.Connection
     )
     vae: Optional[VAEField] = InputField(  # noqa: UP045
         default=None,
-        description="For FLUX.2 alone: its VAE has numbers without which its latents cannot be read.",
+        description="VAE of FLUX.2 latents, whose numbers are needed to decode them. Other latents need none.",
         input=Input.Connection,
     )
     space: Literal[SPACES] = InputField(  # type: ignore[valid-type]
-        default=FROM_MODEL, description="What the latents mean, where no model is connected. Shapes do not tell."
+        default=FROM_MODEL, description="Latent space, if no model is connected. The shape of latents does not say it."
     )
-    decoder: Literal[NAMES] = InputField(  # type: ignore[valid-type]
-        default=AUTO, description="What turns latents into pictures. auto takes the best at hand."
+    decoder: Literal[DECODER_NAMES] = InputField(  # type: ignore[valid-type]
+        default=AUTO, description="Decoder that turns latents into the image. auto: the best one for the latent space."
     )
     enlarge: Literal["off", "nearest", "bicubic", "lanczos"] = InputField(
-        default="off", description="off: as large as the decoder makes it. Else: as large as the final image."
+        default="off",
+        description="Size of the image. off: as decoded. Otherwise the filter that enlarges it to full size.",
     )
 
     def invoke(self, context: InvocationContext) -> ImageOutput:
-        """The host's name for it."""
+        """Runs the node; InvokeAI calls it."""
         image = quick_decode(
             context.tensors.load(self.latents.latents_name),
             Path(context.config.get().root_path),
