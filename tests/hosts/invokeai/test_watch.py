@@ -19,7 +19,8 @@ from PIL import Image
 from safelight.errors import SinkError, SpaceError
 from safelight.hosts.invokeai import quick_decode
 from safelight.hosts.invokeai.denoise_nodes import DENOISE_NODES
-from safelight.hosts.invokeai.watch import InvokeOptions, watched
+from safelight.hosts.invokeai.options import InvokeOptions
+from safelight.hosts.invokeai.watch import watched
 from safelight.hosts.invokeai.x0 import X0Estimates, caller
 from safelight.preview.manifest import read_manifest
 
@@ -283,7 +284,7 @@ def test_a_loop_that_tells_nothing_has_no_x0(noise):
 
 
 @pytest.mark.parametrize(
-    "settings", [InvokeOptions(), InvokeOptions(write_intermediates=True, sheet=True, animation=True)]
+    "settings", [InvokeOptions(), InvokeOptions(write_intermediates=True, sheet=True, animation="webp")]
 )
 def test_the_result_is_the_same(host, node, noise, settings):
     context = host()
@@ -304,7 +305,7 @@ def test_every_step_but_the_noise_is_shown_in_order_by_us(host, node, noise):
 
 def test_files_are_as_in_other_hosts(host, node, noise, tmp_path):
     settings = InvokeOptions(
-        write_intermediates=True, filename_prefix="a/b", every_n_steps=4, sheet=True, animation=True
+        write_intermediates=True, filename_prefix="a/b", every_n_steps=4, sheet=True, animation="webp"
     )
     watched(lambda c: euler(c, noise), host(), node, settings)
     folder = tmp_path / "outputs" / "a" / "b_00001"
@@ -409,7 +410,7 @@ def test_the_hosts_context_is_not_changed(host, node):
 @pytest.mark.parametrize("prefix", ["../out", "/elsewhere/x", "", "a/../../x", "."])
 def test_a_prefix_that_leads_out_of_the_outputs_folder_is_refused_before_the_node_runs(host, node, prefix):
     settings = InvokeOptions(write_intermediates=True, filename_prefix=prefix)
-    with pytest.raises(SinkError, match="inside the outputs folder"):
+    with pytest.raises(SinkError, match="inside the output folder"):
         watched(lambda _: pytest.fail("it ran"), host(), node, settings)
 
 

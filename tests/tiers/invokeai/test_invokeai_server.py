@@ -157,7 +157,7 @@ def test_a_decoder_that_is_gone_does_not_stop_a_workflow(seen):
 
 def test_a_prefix_that_leads_out_is_told_in_words(seen):
     assert seen["outside"]["status"] == "failed"
-    assert "expected a place inside the outputs folder" in json.dumps(seen["outside"])
+    assert "expected a path inside the output folder" in json.dumps(seen["outside"])
 
 
 def test_whole_host_previews_show_the_core_node_too(seen):
