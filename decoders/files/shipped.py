@@ -16,7 +16,7 @@ from .tensor_file import open_tensors
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
 MANIFEST = "MANIFEST.sha256"
-DEFAULTS = "defaults.json"
+DEFAULTS_FILE = "defaults.json"
 SUFFIX = ".safetensors"
 REMEDY = "reinstall Safelight"
 
@@ -85,7 +85,7 @@ def default_for(space: str, folder: Path = WEIGHTS) -> tuple[str, str] | None:
     Raises:
         DecoderFileError: the list of defaults cannot be read.
     """
-    path = folder / DEFAULTS
+    path = folder / DEFAULTS_FILE
     try:
         row = json.loads(path.read_text(encoding="utf-8")).get(space)
         return (row["decoder"], row["why"]) if row else None

@@ -19,7 +19,7 @@ AUDIO, IMAGE, VIDEO = 1, 2, 3
 HOSTS = ("comfyui", "invokeai", "diffusers")  # keys of `LatentSpace.hosts`; in files they are keys of the row itself
 SPACE_NAME = re.compile("[a-z0-9][a-z0-9_]{0,63}")  # it becomes part of file names
 # Limits for any VAE. A row may come from a downloaded file, and it sets the size of the images.
-MAX_CHANNELS = 4096
+MAX_SPACE_CHANNELS = 4096
 MAX_STRIDE = 128
 MAX_SPACE_FPS = 1000
 
@@ -88,7 +88,7 @@ class LatentSpace:
         self._expect_numbers()
 
     def _expect_numbers(self) -> None:
-        counts = {"channels": MAX_CHANNELS, "packed_channels": MAX_CHANNELS}
+        counts = {"channels": MAX_SPACE_CHANNELS, "packed_channels": MAX_SPACE_CHANNELS}
         counts |= {"downscale": MAX_STRIDE, "frame_stride": MAX_STRIDE, "dims": VIDEO}
         for name, most in counts.items():
             count = getattr(self, name)

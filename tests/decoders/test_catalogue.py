@@ -23,7 +23,7 @@ from safelight.decoders.ranking import LIGHT
 from safelight.errors import AlteredFileError, ContradictionError, DecoderFileError, UnknownDecoderError
 from safetensors.torch import save_file
 
-DEFAULTS = json.loads((shipped.WEIGHTS / shipped.DEFAULTS).read_text("utf-8"))
+DEFAULTS = json.loads((shipped.WEIGHTS / shipped.DEFAULTS_FILE).read_text("utf-8"))
 
 
 def tiny_state(architecture="taesd", channels=4):
@@ -385,9 +385,9 @@ def test_a_broken_installation_still_decodes_and_reports_the_reason(tmp_path, in
 def test_the_shipped_decoders_are_available_without_the_list_of_defaults(tmp_path, installed, content):
     folder = tmp_path / "weights"
     shutil.copytree(shipped.WEIGHTS, folder)
-    (folder / shipped.DEFAULTS).unlink()
+    (folder / shipped.DEFAULTS_FILE).unlink()
     if content is not None:
-        (folder / shipped.DEFAULTS).write_bytes(content)
+        (folder / shipped.DEFAULTS_FILE).write_bytes(content)
     installed(folder)
     candidates = Catalogue().candidates(SPACES["sd1"])
     assert candidates[0].card.space == "sd1"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safelight.decoders.files.shipped import (
-    DEFAULTS,
+    DEFAULTS_FILE,
     MANIFEST,
     SUFFIX,
     WEIGHTS,
@@ -177,7 +177,7 @@ def test_a_table_has_the_published_numbers(name):
 
 
 def test_every_space_that_has_a_decoder_has_a_default_with_a_reason():
-    defaults = json.loads((WEIGHTS / DEFAULTS).read_text())
+    defaults = json.loads((WEIGHTS / DEFAULTS_FILE).read_text())
     assert defaults.keys() == {card.space for card in CARDS.values()}
     for space in defaults:
         name, why = default_for(space)

@@ -9,7 +9,7 @@ from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.decoder import Card
 from safelight.decoders.files.decoder_file import DECODER_FORMAT, read_card, read_decoder, write_decoder
 from safelight.decoders.latents.identify import Evidence, identify
-from safelight.decoders.latents.space import MAX_CHANNELS, MAX_STRIDE, LatentSpace
+from safelight.decoders.latents.space import MAX_SPACE_CHANNELS, MAX_STRIDE, LatentSpace
 from safelight.decoders.latents.space_table import SPACES
 from safelight.errors import DecoderFileError
 from safetensors.torch import save_file
@@ -77,7 +77,7 @@ def test_the_facts_of_a_row_have_no_default_values():
 
 
 HOSTILE = {
-    "channels": [10**9, MAX_CHANNELS + 1, 0, -1, 4.0, "4", True, None, [4], {}],
+    "channels": [10**9, MAX_SPACE_CHANNELS + 1, 0, -1, 4.0, "4", True, None, [4], {}],
     "packed": [10**9, -16, 1.5, "16", [16]],
     "downscale": [10**9, MAX_STRIDE + 1, 0, 8.0, "8", None],
     "frame_stride": [10**9, 0, "4"],
