@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..decoders.catalogue import Catalogue
-from ..decoders.decoder import Decoder, to_bytes
+from ..decoders.decoder import Card, Decoder, to_bytes
 from ..decoders.latents.space_table import SPACES
 from ..decoders.nets.base import Net
 from ..fitting.procedural_images import generate_images
@@ -27,6 +27,7 @@ from ..preview.picture import DecodedPicture
 from ..preview.run import Run
 from ..preview.sinks.run_folder import RunFolder
 from ..preview.sinks.step_files import ENCODERS, StepFiles
+from ..preview.step import StepInfo
 from .timing import best_of_rounds
 
 SIDE_PX = 1024
@@ -180,13 +181,9 @@ def _rate(encoders: int, some: list[np.ndarray]) -> float:
 
 def _picture(index: int, pixels: np.ndarray) -> DecodedPicture:
     return DecodedPicture(
-        index=index,
-        total=TURNS,
-        sigma=1.0,
-        show="denoised",
-        at_s=0.0,
+        step=StepInfo(index=index, total=TURNS, sigma=1.0),
         pixels=pixels,
         shown=(SIDE_PX, SIDE_PX),
-        decoder="none",
+        card=Card(name="none", space="flux2", kind="none"),
         decode_ms=0.0,
     )

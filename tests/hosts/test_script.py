@@ -11,8 +11,8 @@ from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.latents.space_table import SPACES
 from safelight.errors import SinkError, UnknownDecoderError
 from safelight.hosts.script import recording
-from safelight.preview.images.encode import ImageEncoding
 from safelight.preview.manifest import read_manifest
+from safelight.preview.options import RunOptions
 from safelight.preview.output_folder import numbered_folder
 from safelight.preview.sinks.base import Sink
 from safelight.preview.sinks.in_memory import InMemory
@@ -126,7 +126,7 @@ def test_a_run_without_a_step_is_a_run(tmp_path):
 
 def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(SinkError, match="expected an empty folder for a run, found files in it; name another"):
+    with pytest.raises(SinkError, match="expected an empty folder for the run, found files in it; choose another"):
         recording(tmp_path, SPACE).__enter__()
     assert names(tmp_path) == {"mine.txt"}
 
@@ -140,7 +140,7 @@ def test_an_empty_folder_will_do(tmp_path):
 def test_what_cannot_be_a_folder_is_refused(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(SinkError, match="expected a folder to write a run into"):
+        with pytest.raises(SinkError, match="expected a folder for the run: "):
             recording(path, SPACE).__enter__()
 
 
@@ -158,8 +158,8 @@ def test_the_decoder_that_is_asked_for_is_used(tmp_path):
 
 
 def test_every_nth_step_is_recorded_with_the_last_encoded_as_asked(tmp_path):
-    encoding = ImageEncoding(file_format="webp", enlarge="lanczos")
-    with recording(tmp_path / "run", SPACE, every_n_steps=4, encoding=encoding) as (pipeline, folder):
+    options = RunOptions(write_intermediates=True, file_format="webp", enlarge="lanczos")
+    with recording(tmp_path / "run", SPACE, every_n_steps=4, options=options) as (pipeline, folder):
         for index in range(1, 11):
             pipeline.offer(step_of(index, 10))
     assert [step["index"] for step in folder.manifest()["steps"]] == [1, 5, 9, 10]
@@ -203,8 +203,8 @@ def test_a_sink_of_one_s_own_that_fails_costs_a_note_in_the_record(tmp_path):
     assert (manifest["state"], len(manifest["steps"])) == ("finished", 2)
     assert manifest["notes"] == [
         "mine failed: ValueError: no",
-        "mine: nothing was kept of steps 1-2",
         "mine could not be finished: ValueError: never",
+        "mine: nothing was saved of steps 1-2",
     ]
 
 

@@ -11,12 +11,13 @@ from html import unescape
 import numpy as np
 import pytest
 from PIL import Image
+from safelight.decoders.decoder import Card
 from safelight.decoders.latents.space_table import SPACES
 from safelight.errors import PageError, SinkError
 from safelight.hosts.script import recording
-from safelight.preview.picture import Picture
+from safelight.preview.picture import DecodedPicture
 from safelight.preview.run import Run
-from safelight.preview.step import Step
+from safelight.preview.step import Step, StepInfo
 from safelight.screens import notebook
 from safelight.screens.auto import screen_here
 from safelight.screens.notebook import HTML, JPEG, TEXT, NotebookScreen, hears_while_busy, shown_of
@@ -95,8 +96,9 @@ def widgets(cell, monkeypatch):
 
 def picture_of(index, total=4, shape=(1, 1, 8, 12), **fields):
     pixels = np.random.default_rng(index).integers(0, 256, (*shape, 3), np.uint8)
-    facts = {"sigma": 0.5, "show": "denoised", "at_s": 0.2 * index, "shown": (96, 64), "decode_ms": 1.0, "decoder": "d"}
-    return Picture(**{"index": index, "total": total, "pixels": pixels, **facts, **fields})
+    step = StepInfo(index=index, total=total, sigma=fields.pop("sigma", 0.5), at_s=0.2 * index)
+    card = Card(name=fields.pop("decoder", "d"), space="sd1", kind="test")
+    return DecodedPicture(step=step, card=card, **({"pixels": pixels, "shown": (96, 64), "decode_ms": 1.0} | fields))
 
 
 def run_in(screen, *pictures, state="finished"):

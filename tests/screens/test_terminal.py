@@ -8,11 +8,12 @@ from itertools import count
 
 import numpy as np
 import pytest
+from safelight.decoders.decoder import Card
 from safelight.decoders.latents.space_table import SPACES
 from safelight.hosts.script import recording
-from safelight.preview.picture import Picture
+from safelight.preview.picture import DecodedPicture
 from safelight.preview.sinks.base import NoSink
-from safelight.preview.step import Step
+from safelight.preview.step import Step, StepInfo
 from safelight.screens import auto
 from safelight.screens.auto import in_notebook, screen_here
 from safelight.screens.terminal import DRAW, ProgressLine, TerminalScreen, caption, graphics_here, terminal
@@ -87,8 +88,9 @@ def window(monkeypatch):
 
 def picture_of(index, total=6, **fields):
     pixels = np.random.default_rng(index).integers(0, 256, (1, 1, 8, 12, 3), np.uint8)
-    facts = {"sigma": 0.5, "show": "denoised", "at_s": 0.2 * index, "shown": (96, 64), "decode_ms": 1.0, "decoder": "d"}
-    return Picture(**{"index": index, "total": total, "pixels": pixels, **facts, **fields})
+    step = StepInfo(index=index, total=total, sigma=fields.pop("sigma", 0.5), at_s=0.2 * index)
+    card = Card(name=fields.pop("decoder", "d"), space="sd1", kind="test")
+    return DecodedPicture(step=step, card=card, **({"pixels": pixels, "shown": (96, 64), "decode_ms": 1.0} | fields))
 
 
 class Clock:

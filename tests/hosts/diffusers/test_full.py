@@ -80,16 +80,16 @@ def test_a_vae_that_fails_is_given_up_and_told_once(sd1, monkeypatch):
     with watch(sd1, screen="off", decoder="full", full_every_n_steps=1) as run:
         SD1.run(sd1, output_type="latent")
     assert made_by(run) == [False] * len(run.pictures)
-    assert run.notes == ["step 1: the VAE was given up: RuntimeError: out of order"]
+    assert run.notes == ["step 1: stopped using the VAE: RuntimeError: out of order"]
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda patch, pipe: patch.setattr(pipe.vae, "_hf_hook", object(), raising=False), "offloads its models"),
-        (lambda patch, pipe: patch.setattr(type(pipe.vae), "device", torch.device("meta")), "it is on meta"),
-        (lambda patch, pipe: patch.setattr(type(pipe.vae), "dtype", torch.float16), "in float16 it makes black"),
-        (lambda patch, pipe: patch.setattr(pipe.vae, "_internal_dict", _timed(pipe.vae)), "it denoises as it decodes"),
+        (lambda patch, pipe: patch.setattr(type(pipe.vae), "device", torch.device("meta")), "the VAE is on meta"),
+        (lambda patch, pipe: patch.setattr(type(pipe.vae), "dtype", torch.float16), "decodes to black in float16"),
+        (lambda patch, pipe: patch.setattr(pipe.vae, "_internal_dict", _timed(pipe.vae)), "denoises while it decodes"),
     ],
 )
 def test_a_vae_that_would_be_moved_or_make_no_picture_is_left_out(sd1, monkeypatch, change, said):
@@ -99,7 +99,7 @@ def test_a_vae_that_would_be_moved_or_make_no_picture_is_left_out(sd1, monkeypat
             SD1.run(sd1, output_type="latent")
     assert made_by(run) == [False] * len(run.pictures)
     (note,) = run.notes
-    assert note.startswith("the VAE was left out: ")
+    assert note.startswith("VAE preview skipped: ")
     assert said in note
 
 
@@ -112,12 +112,12 @@ def test_of_a_video_no_frame_in_the_middle_is_decoded(make):
     with watch(pipe, screen="off", decoder="full", frames="middle") as run:
         tiny.run(pipe)
     assert made_by(run) == [False] * len(run.pictures)
-    assert run.notes == ["the VAE was left out: it decodes no frame in the middle; set frames to first or animated"]
+    assert run.notes == ["VAE preview skipped: a VAE decodes no middle frame alone; set frames to first or animated"]
 
 
 def test_of_noise_a_vae_makes_nothing(sd1):
     with (
-        pytest.raises(ValueError, match="decodes what the model believes, not noise: set show to denoised"),
+        pytest.raises(ValueError, match="decodes finished latents, not noise: set show to denoised"),
         watch(sd1, decoder="full", show="noisy"),
     ):
         pytest.fail("there is nothing to watch")

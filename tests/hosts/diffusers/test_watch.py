@@ -16,10 +16,10 @@ from safelight.cli import demo_sampler
 from safelight.decoders.decoder import to_bytes
 from safelight.decoders.files import shipped as shipped_module
 from safelight.decoders.files.shipped import open_shipped
-from safelight.errors import RunError, SinkError, UnknownDecoderError, UnknownSpaceError
+from safelight.errors import OptionError, RunError, UnknownDecoderError, UnknownSpaceError
 from safelight.hosts.diffusers import Options, Previews, watch
 from safelight.preview.manifest import read_manifest
-from safelight.preview.sinks.base import Sink
+from safelight.preview.sinks.base import Delivery, RunScreen, Sink
 from tiny_pipelines import FAMILIES, OLD, STEPS, cogvideox, kl, noise, wan_transformer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -463,7 +463,7 @@ def test_a_folder_that_cannot_be_made_is_told_of(sd1, tmp_path):
 
 
 def test_a_screen_that_follows_a_run_is_told_whose_it_is_and_how_to_stop_it(sd1):
-    class Following(Watcher):
+    class Following(Watcher, RunScreen):
         def follow(self, run, stop):
             self.told.append(("follow", run.space, stop is not None))
 
@@ -758,13 +758,13 @@ def test_diffusers_several_callbacks_take_it(sd1):
         ({"space": "outer"}, UnknownSpaceError, "no latent space is named 'outer'"),
         ({"show": "both"}, ValueError, "show: expected one of denoised, noisy, got 'both'"),
         ({"file_format": "bmp"}, ValueError, "file_format: expected one of png, webp, jpg"),
-        ({"screen": "wall"}, ValueError, "screen: expected auto, off, a sink or what makes one"),
-        ({"every_n_steps": 0}, ValueError, "expected every_n_steps of at least 1"),
+        ({"screen": "wall"}, ValueError, "screen: expected auto, off, a sink or a function"),
+        ({"every_n_steps": 0}, ValueError, "every_n_steps: expected 1 to 10000, got 0"),
         ({"device_mb": -1}, ValueError, "device_mb: expected at least 0, got -1"),
         ({"memory": 0}, ValueError, "memory: expected at least 1, got 0"),
         ({"keep_latents": True}, ValueError, "give out= as well"),
         ({"out": "x", "filename_prefix": " "}, ValueError, "filename_prefix: expected a name"),
-        ({"animation_from_step": 3, "animation_to_step": 2}, SinkError, "3"),
+        ({"animation_from_step": 3, "animation_to_step": 2}, OptionError, "3"),
         ({"colour": "red"}, TypeError, "colour"),
     ],
 )
@@ -792,5 +792,5 @@ def test_a_folder_with_decoders_is_looked_into(sd1, tmp_path):
 
 
 def test_options_are_what_they_say():
-    assert Options(out="runs").place.name == "steps"
-    assert Options().place is None
+    assert Options.of("runs").prefix.name == "steps"
+    assert Options.of().prefix is None

@@ -8,18 +8,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safelight.decoders.decoder import Card
 from safelight.errors import RunError
 from safelight.hosts.gradio import background_call
 from safelight.hosts.gradio.background_call import BackgroundCall, enlarged, image_of, previews
-from safelight.preview.picture import Picture
+from safelight.preview.picture import DecodedPicture
+from safelight.preview.step import StepInfo
 
 WAIT_S = 20.0
 
 
 def picture_of(index, total=4, shape=(1, 1, 8, 12), **fields):
     pixels = np.full((*shape, 3), index * 20, np.uint8)
-    facts = {"sigma": 0.5, "show": "denoised", "at_s": 0.0, "shown": (96, 64), "decode_ms": 1.0, "decoder": "d"}
-    return Picture(**{"index": index, "total": total, "pixels": pixels, **facts, **fields})
+    step = StepInfo(index=index, total=total, sigma=fields.pop("sigma", 0.5), at_s=0.0)
+    card = Card(name=fields.pop("decoder", "d"), space="sd1", kind="test")
+    return DecodedPicture(step=step, card=card, **({"pixels": pixels, "shown": (96, 64), "decode_ms": 1.0} | fields))
 
 
 class FakePipeline:

@@ -69,18 +69,16 @@ class Call:
 
     def pictures(self):
         import numpy as np
-        from safelight.preview.picture import Picture
+        from safelight.decoders.decoder import Card
+        from safelight.preview.picture import DecodedPicture
+        from safelight.preview.step import StepInfo
 
         for index in (1, 2):
-            yield Picture(
-                index=index,
-                total=3,
-                sigma=1.0 / index,
-                show="denoised",
-                at_s=0.0,
+            yield DecodedPicture(
+                step=StepInfo(index=index, total=3, sigma=1.0 / index),
                 pixels=np.full((1, 1, 4, 4, 3), 90, np.uint8),
                 shown=(32, 32),
-                decoder="d",
+                card=Card(name="d", space="sd1", kind="test"),
                 decode_ms=1.0,
             )
 

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safelight.hosts.invokeai import everywhere
-from safelight.hosts.invokeai.watch import InvokeOptions, watched
+from safelight.hosts.invokeai.options import InvokeOptions
+from safelight.hosts.invokeai.watch import watched
 
 
 @dataclass
