@@ -16,7 +16,7 @@ MAX_MANIFEST_BYTES = 32 << 20  # a thousand steps with 64 pictures each take 3 M
 MAX_NESTING = 16  # levels of objects and lists: recursive code cannot overflow the stack
 MAX_DIGITS = 18  # of an integer: with 19 it may need more than 64 bits
 
-HOST_DEFAULTS = dict.fromkeys(("name", "version", "prompt_id", "workflow_id", "node", "sampler_node", "client"))
+HOST_DEFAULTS = dict.fromkeys(("name", "version", "prompt_id", "workflow_id", "node", "sampler_node"))
 SAMPLER_DEFAULTS = dict.fromkeys(("steps", "sigmas", "seed", "cfg", "name", "scheduler"))
 PRODUCT_DEFAULTS = dict.fromkeys(("sheet", "animation", "page"))  # files of a whole run
 UNKNOWN_STATE: State = "failed"  # for a state that only a newer version knows, as in the viewer
