@@ -33,7 +33,7 @@ KEYS = [
     "page",
     "notes",
 ]
-HOST = ["name", "version", "prompt_id", "workflow_id", "node", "sampler_node", "client"]
+HOST = ["name", "version", "prompt_id", "workflow_id", "node", "sampler_node"]
 SAMPLER = ["steps", "sigmas", "seed", "cfg", "name", "scheduler"]
 PICTURE = ["width", "height", "shown_width", "shown_height", "items", "frames", "fps"]
 STEP = ["index", "sigma", "at", "show", "files", "latent", "decode_ms", "write_ms"]
