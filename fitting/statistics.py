@@ -117,8 +117,10 @@ class FitStatistics:
         """Writes a file; a failed write leaves the old file.
 
         Raises:
-            FitError: the file cannot be written.
+            FitError: the file cannot be written, or there was no session yet.
         """
+        if self.sums is None:
+            raise FitError(f"{path}: there are no statistics to save; fit first")
         note = {"kind": self.kind, "space": self.space, "sittings": self.count, "seen": sorted(self.seen)}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...decoders.latents.identify import UNKNOWN, new_row
-from ...decoders.latents.space import AUDIO, LatentSpace
-from ...decoders.latents.space_table import PIXEL_SPACE
 from ...errors import FitError, SafelightError
+from ...fitting.encode_images import require_image_latents
 from ...fitting.online.state import DecodedPair
 from ...fitting.online.update import learn_from_decode
 from ...preview.decode.thread_limit import use_half_of_the_threads
@@ -134,7 +133,7 @@ def offer_decode(
         spaces = installed.spaces()
         source = origin(model, space, spaces)
         evidence, latent_space = source.evidence, source.space
-        _require_image_latents(latent_space)
+        require_image_latents(latent_space)
         read, downscale = copy_decode(source.plain(picture_of(samples)), images)
         if latent_space.name == UNKNOWN and evidence is not None:
             latent_space = new_row(evidence, spaces, downscale=downscale)
@@ -195,12 +194,6 @@ def copy_decode(latents: Tensor, images: Tensor) -> tuple[Callable[[], DecodedPa
         return DecodedPair(*tensors)
 
     return read, downscale
-
-
-def _require_image_latents(space: LatentSpace) -> None:
-    if space.dims == AUDIO or space.name == PIXEL_SPACE:
-        reason = "pixels already" if space.name == PIXEL_SPACE else "audio"
-        raise FitError(f"latents of {space.title} are {reason}: no decoder can be learned")
 
 
 def _spread(count: int, most: int) -> list[int]:

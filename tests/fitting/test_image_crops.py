@@ -103,9 +103,9 @@ def test_the_exif_orientation_is_applied(tmp_path):
 
 
 def test_crops_of_one_color_are_skipped(tmp_path):
-    grey = saved(tmp_path / "grey.png", np.full((64, 64, 3), 120, np.uint8))
+    gray = saved(tmp_path / "gray.png", np.full((64, 64, 3), 120, np.uint8))
     path = saved(tmp_path / "ramp.png", ramp(64, 64))
-    assert len(list(read_crops([grey, path], 32, 3, seed=0))) == 3
+    assert len(list(read_crops([gray, path], 32, 3, seed=0))) == 3
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])

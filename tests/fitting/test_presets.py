@@ -141,8 +141,8 @@ def test_a_decoder_in_sub_pixels_is_measured_at_its_own_size_and_averaged(toy_pa
     pairs = toy_pairs(3)
     net = Polynomial(4, subpixel=2)
     weight = torch.zeros(12, 4, 1, 1)
-    for colour in range(3):
-        weight[4 * colour : 4 * colour + 4, colour, 0, 0] = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    for channel in range(3):
+        weight[4 * channel : 4 * channel + 4, channel, 0, 0] = torch.tensor([0.1, 0.2, 0.3, 0.4])
     net.load_state_dict({"weight": weight, "bias": torch.full((12,), 0.5)})
     rgb = net(pairs.latents).detach().clamp(0, 1)
     truth = pairs.pixels.float() / 255

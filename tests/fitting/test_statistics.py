@@ -123,8 +123,8 @@ def test_a_trained_preset_is_refused(kind):
 @pytest.mark.parametrize(("kind", "space"), [("quadratic", "sd1"), ("affine", "flux2")])
 def test_statistics_of_another_kind_or_space_are_refused(run_session, tmp_path, kind, space):
     run_session(8, 0).save(tmp_path / "a.safetensors")
-    told = f"a.safetensors: expected statistics of {kind} for {space}, got those of affine for sd1"
-    with pytest.raises(FitError, match=told):
+    message = f"a.safetensors: expected statistics of {kind} for {space}, got those of affine for sd1"
+    with pytest.raises(FitError, match=message):
         FitStatistics.load_all(kind, space, [tmp_path / "a.safetensors"])
 
 
