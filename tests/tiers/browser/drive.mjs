@@ -193,7 +193,7 @@ const SCENES = {
       await other.page.evaluate((drawing) => window.app.loadGraphData(drawing, true, true, "same"), drawing);
       const before = await viewUntil(other.page, (seen) => seen.painted);
       await queue(page, ++seed, 30);
-      const ours = await viewUntil(page, (seen) => running(seen, 3));
+      const ours = await viewUntil(page, (seen) => running(seen, 3) && !seen.state.includes("behind")); // with its own picture
       await viewUntil(page, finished);
       // It lists the runs itself, because it has the same workflow.
       const after = await viewUntil(other.page, (seen) => finished(seen) && seen.picture !== before.picture);
