@@ -1,4 +1,4 @@
-"""Tokens in a name are what ComfyUI's own page would put there for its own nodes."""
+"""Tokens are replaced as ComfyUI's page replaces them for ComfyUI's own nodes."""
 
 from datetime import datetime
 
@@ -66,9 +66,9 @@ def test_a_token_is_replaced(prefix, expected):
         "%%",
     ],
 )
-def test_what_means_nothing_stays_as_it_is(prefix):
+def test_an_unknown_token_stays(prefix):
     assert expand(prefix, GRAPH, WORKFLOW, NOW) == prefix
 
 
-def test_without_a_prompt_the_date_is_known():
+def test_without_a_prompt_the_date_is_replaced():
     assert expand("%date:yyyy%_%KSampler.seed%", {}, None, NOW) == "2026_%KSampler.seed%"

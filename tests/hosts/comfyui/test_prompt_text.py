@@ -1,6 +1,6 @@
-"""Which words of a graph are a sampler's."""
+"""The prompt text of a sampler in a graph."""
 
-from safelight.hosts.comfyui.prompt_text import MAX_CHARS, guiding_words
+from safelight.hosts.comfyui.prompt_text import MAX_PROMPT_CHARS, prompt_text
 
 
 def node(kind, **inputs):
@@ -15,11 +15,11 @@ SIMPLE = {
 }
 
 
-def test_the_positive_words_are_found_and_the_negative_ones_are_not():
-    assert guiding_words(SIMPLE, "4") == "an orange"
+def test_the_positive_prompt_is_found_and_the_negative_one_is_not():
+    assert prompt_text(SIMPLE, "4") == "an orange"
 
 
-def test_words_are_found_through_guiders_combined_conditionings_and_nodes_that_hold_text():
+def test_text_is_found_through_guiders_combined_conditionings_and_text_nodes():
     graph = {
         "1": node("PrimitiveString", value="a boat"),
         "2": node("StringConcatenate", string_a=["1", 0], string_b="at night", delimiter=", "),
@@ -31,25 +31,23 @@ def test_words_are_found_through_guiders_combined_conditionings_and_nodes_that_h
         "6:8": node("SamplerCustomAdvanced", guider=["7", 0], noise=["9", 0]),
         "9": node("Loader", text="not a prompt", value="nor this"),
     }
-    assert guiding_words(graph, "6:8") == "tags\na sentence\nat night\na boat"
+    assert prompt_text(graph, "6:8") == "tags\na sentence\nat night\na boat"
 
 
-def test_the_same_words_are_told_once_and_very_many_are_cut():
+def test_equal_texts_are_returned_once_and_long_texts_are_cut():
     graph = SIMPLE | {
         "2": node("CLIPTextEncodeSDXL", text_g="same", text_l=" same ", clip=["1", 1]),
     }
-    assert guiding_words(graph, "4") == "same"
-    assert len(guiding_words(SIMPLE | {"2": node("X", text="x" * 9999)}, "4")) == MAX_CHARS
+    assert prompt_text(graph, "4") == "same"
+    assert len(prompt_text(SIMPLE | {"2": node("X", text="x" * 9999)}, "4")) == MAX_PROMPT_CHARS
 
 
-def test_where_nothing_is_known_nothing_is_told():
-    assert guiding_words({}, None) is None
-    assert guiding_words(SIMPLE, "77") is None
-    assert guiding_words(SIMPLE | {"2": node("CLIPTextEncode", text="  ")}, "4") is None
-    assert guiding_words({"4": {"class_type": "KSampler"}}, "4") is None
+def test_without_a_text_none_is_returned():
+    assert prompt_text({}, None) is None
+    assert prompt_text(SIMPLE, "77") is None
+    assert prompt_text(SIMPLE | {"2": node("CLIPTextEncode", text="  ")}, "4") is None
+    assert prompt_text({"4": {"class_type": "KSampler"}}, "4") is None
 
 
-def test_a_graph_that_leads_in_a_circle_ends():
-    assert (
-        guiding_words({"1": node("A", positive=["2", 0]), "2": node("B", conditioning=["1", 0], text="x")}, "1") == "x"
-    )
+def test_the_search_ends_in_a_graph_with_a_cycle():
+    assert prompt_text({"1": node("A", positive=["2", 0]), "2": node("B", conditioning=["1", 0], text="x")}, "1") == "x"
