@@ -1,4 +1,4 @@
-"""Replacing a function of a module that others replace as well."""
+"""Swaps a function of a module that other packs swap too."""
 
 from functools import update_wrapper
 from types import SimpleNamespace
@@ -7,111 +7,111 @@ import pytest
 from safelight.hosts.comfyui.reversible_patch import ReversiblePatch
 
 
-def hosts_own(device, latent_format):
+def comfyui_function(device, latent_format):
     return f"{latent_format} on {device}"
 
 
 @pytest.fixture
 def module():
-    return SimpleNamespace(get_previewer=hosts_own)
+    return SimpleNamespace(get_previewer=comfyui_function)
 
 
 @pytest.fixture
-def replacement(module):
+def patch(module):
     def instead(before, *args, **kwargs):
-        return f"ours, not {before(*args, **kwargs)}"
+        return f"patched: {before(*args, **kwargs)}"
 
     return ReversiblePatch(module, "get_previewer", instead)
 
 
-def wrap_politely(module):
-    """As VideoHelperSuite does."""
+def wrap_with_wrapped(module):
+    """Wraps as VideoHelperSuite does, with `__wrapped__`."""
     before = module.get_previewer
 
-    def polite(*args, **kwargs):
-        return f"polite: {polite.__wrapped__(*args, **kwargs)}"
+    def wrapper(*args, **kwargs):
+        return f"open: {wrapper.__wrapped__(*args, **kwargs)}"
 
-    module.get_previewer = update_wrapper(polite, before)
+    module.get_previewer = update_wrapper(wrapper, before)
 
 
-def wrap_rudely(module):
-    """As bleh does: what it replaced is nobody else's business."""
+def wrap_without_wrapped(module):
+    """Wraps as bleh does, without `__wrapped__`."""
     before = module.get_previewer
-    module.get_previewer = lambda *args, **kwargs: f"rude: {before(*args, **kwargs)}"
+    module.get_previewer = lambda *args, **kwargs: f"closed: {before(*args, **kwargs)}"
 
 
-def test_it_replaces_a_function_and_gives_back_exactly_what_was_there(module, replacement):
-    replacement.install()
-    assert module.get_previewer("cpu", latent_format="SD15") == "ours, not SD15 on cpu"
-    assert module.get_previewer.__wrapped__ is hosts_own
-    assert module.get_previewer.__name__ == "hosts_own"
-    replacement.remove()
-    assert module.get_previewer is hosts_own
+def test_install_swaps_a_function_and_remove_puts_it_back(module, patch):
+    patch.install()
+    assert module.get_previewer("cpu", latent_format="SD15") == "patched: SD15 on cpu"
+    assert module.get_previewer.__wrapped__ is comfyui_function
+    assert module.get_previewer.__name__ == "comfyui_function"
+    patch.remove()
+    assert module.get_previewer is comfyui_function
 
 
-def test_what_was_never_installed_is_removed_without_a_trace(module, replacement):
-    replacement.remove()
-    assert module.get_previewer is hosts_own
+def test_remove_without_install_changes_nothing(module, patch):
+    patch.remove()
+    assert module.get_previewer is comfyui_function
 
 
-def test_installing_it_again_changes_nothing(module, replacement):
-    replacement.install()
-    ours = module.get_previewer
-    replacement.install()
-    assert module.get_previewer is ours
+def test_a_second_install_changes_nothing(module, patch):
+    patch.install()
+    patched = module.get_previewer
+    patch.install()
+    assert module.get_previewer is patched
 
 
-@pytest.mark.parametrize("wrap", [wrap_politely, wrap_rudely])
-def test_what_was_there_before_ours_is_given_back(module, replacement, wrap):
+@pytest.mark.parametrize("wrap", [wrap_with_wrapped, wrap_without_wrapped])
+def test_a_function_that_another_pack_had_wrapped_is_put_back(module, patch, wrap):
     wrap(module)
     before = module.get_previewer
-    replacement.install()
-    assert module.get_previewer("cpu", "SD15").startswith("ours, not ")
-    replacement.remove()
+    patch.install()
+    assert module.get_previewer("cpu", "SD15").startswith("patched: ")
+    patch.remove()
     assert module.get_previewer is before
 
 
-@pytest.mark.parametrize(("wrap", "name"), [(wrap_politely, "polite"), (wrap_rudely, "rude")])
-def test_beneath_somebody_elses_it_is_as_if_it_was_not_there_once_removed(module, replacement, wrap, name):
-    replacement.install()
+@pytest.mark.parametrize(("wrap", "name"), [(wrap_with_wrapped, "open"), (wrap_without_wrapped, "closed")])
+def test_after_remove_a_patch_below_another_pack_only_forwards_calls(module, patch, wrap, name):
+    patch.install()
     wrap(module)
     theirs = module.get_previewer
-    assert theirs("cpu", "SD15") == f"{name}: ours, not SD15 on cpu"
-    replacement.remove()
+    assert theirs("cpu", "SD15") == f"{name}: patched: SD15 on cpu"
+    patch.remove()
     assert module.get_previewer is theirs
     assert theirs("cpu", "SD15") == f"{name}: SD15 on cpu"
 
 
-def test_beneath_somebody_who_says_so_it_stays_where_it_is(module, replacement):
-    replacement.install()
-    wrap_politely(module)
+def test_install_finds_the_patch_below_a_pack_with_wrapped(module, patch):
+    patch.install()
+    wrap_with_wrapped(module)
     theirs = module.get_previewer
-    replacement.install()
+    patch.install()
     assert module.get_previewer is theirs
 
 
-def test_beneath_somebody_who_does_not_say_so_it_comes_out_on_top_and_works_once(module, replacement):
-    replacement.install()
-    wrap_rudely(module)
+def test_install_puts_the_patch_above_a_pack_without_wrapped_and_one_is_active(module, patch):
+    patch.install()
+    wrap_without_wrapped(module)
     theirs = module.get_previewer
-    replacement.install()
-    assert module.get_previewer("cpu", "SD15") == "ours, not rude: SD15 on cpu"
-    replacement.remove()
+    patch.install()
+    assert module.get_previewer("cpu", "SD15") == "patched: closed: SD15 on cpu"
+    patch.remove()
     assert module.get_previewer is theirs
-    assert theirs("cpu", "SD15") == "rude: SD15 on cpu"
+    assert theirs("cpu", "SD15") == "closed: SD15 on cpu"
 
 
-def test_whoever_puts_the_hosts_own_back_has_put_ours_out(module, replacement):
-    replacement.install()
-    module.get_previewer = hosts_own
-    replacement.remove()
-    assert module.get_previewer is hosts_own
-    replacement.install()
-    assert module.get_previewer("cpu", "SD15") == "ours, not SD15 on cpu"
+def test_install_works_again_after_another_pack_removed_the_patch(module, patch):
+    patch.install()
+    module.get_previewer = comfyui_function
+    patch.remove()
+    assert module.get_previewer is comfyui_function
+    patch.install()
+    assert module.get_previewer("cpu", "SD15") == "patched: SD15 on cpu"
 
 
-def test_functions_that_wrap_each_other_in_a_ring_are_no_trouble(module, replacement):
-    replacement.install()
+def test_install_ends_if_functions_wrap_each_other_in_a_cycle(module, patch):
+    patch.install()
 
     def other():
         pass
@@ -121,13 +121,13 @@ def test_functions_that_wrap_each_other_in_a_ring_are_no_trouble(module, replace
 
     ring.__wrapped__, other.__wrapped__ = other, ring
     module.get_previewer = ring
-    replacement.install()
+    patch.install()
     assert module.get_previewer.__wrapped__ is ring
 
 
-def test_on_and_off_again_and_again_leaves_no_layers_behind(module, replacement):
+def test_repeated_install_and_remove_add_no_layers(module, patch):
     for _ in range(5):
-        replacement.install()
-        assert module.get_previewer.__wrapped__ is hosts_own
-        replacement.remove()
-    assert module.get_previewer is hosts_own
+        patch.install()
+        assert module.get_previewer.__wrapped__ is comfyui_function
+        patch.remove()
+    assert module.get_previewer is comfyui_function
