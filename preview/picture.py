@@ -19,6 +19,7 @@ class DecodedPicture:
         shown: width and height of the final image, in pixels.
         card: card of the decoder.
         decode_ms: duration of the decode, in milliseconds.
+        not_finite: share of the latents that are NaN or infinite, 0 to 1; a pattern marks them in `pixels`.
         fps: frames per second at which `pixels` play; None for a still image, or if unknown.
     """
 
@@ -27,6 +28,7 @@ class DecodedPicture:
     shown: tuple[int, int]
     card: Card
     decode_ms: float
+    not_finite: float = 0.0
     fps: float | None = None
 
     @property

@@ -123,6 +123,7 @@ class Pipeline:
         self._snapshots, self._all_latents = Snapshots(select), Snapshots()
         self._mailbox: Mailbox[QueuedStep] = mailbox or Mailbox()
         self._state: State = "running"
+        self._noted_not_finite = False
         self._doing = "the pipeline"
         self._in_hand: QueuedStep | None = None
         self._last: tuple[DecodedPicture, list[Sink]] | None = None  # the sinks show it after the run has ended
@@ -331,7 +332,17 @@ class Pipeline:
                 picture = self._decode_latents(queued, latents)
         if picture is not None:
             self._run.describe(picture)
+            self._note_not_finite(picture)
         return picture
+
+    def _note_not_finite(self, picture: DecodedPicture) -> None:
+        """Notes the first step whose latents are NaN, so that a black image is not taken for a fault of the preview."""
+        if picture.not_finite and not self._noted_not_finite:
+            self._noted_not_finite = True
+            self._run.note(
+                f"step {picture.index}: {_percent(picture.not_finite)} of the latents are NaN or infinite. The model's "
+                "numbers overflowed; this is no fault of the preview. Run the model in float32 or bfloat16."
+            )
 
     def _decode_latents(self, queued: QueuedStep, latents: Tensor) -> DecodedPicture | None:
         index = queued.step.index
@@ -388,6 +399,11 @@ class Pipeline:
             self._run.note(f"{place.name} {what}: {describe(error)}")
             return error
         return None
+
+
+def _percent(share: float) -> str:
+    """`100 %`, `37 %`; `less than 1 %` for a small share."""
+    return "less than 1 %" if share < 0.01 else f"{share * 100:.0f} %"
 
 
 def _place_in_line(sink: Sink) -> tuple[bool, bool]:

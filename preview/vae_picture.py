@@ -13,6 +13,7 @@ from torch import Tensor
 from ..decoders.decoder import Card, to_bytes
 from ..decoders.latents.space import AUDIO, LatentSpace
 from ..errors import LatentsError, SafelightError, describe
+from .decode.not_finite import mark_pixels, not_finite_mask, share_of
 from .picture import DecodedPicture, PictureOf
 from .run import FULL
 from .snapshot import VIDEO_NDIM, Selection
@@ -32,22 +33,32 @@ def vae_picture(rgb: Tensor, space: LatentSpace, source: str, fps: float | None,
     """Turns a VAE's output into a picture.
 
     Args:
-        rgb: `[B, 3, T, H, W]`, nominally in 0..1; NaN becomes 0.
+        rgb: `[B, 3, T, H, W]`, nominally in 0..1; a pattern marks NaN and infinity.
         space: latent space of the run.
         source: description of the VAE for the record of the run.
         fps: frames per second of the run's video; None if unknown.
         began: `perf_counter()` when the decode began.
     """
+    mask = not_finite_mask(rgb)
     rgb = torch.nan_to_num(rgb.float(), nan=0.0).clamp(0, 1)
     pixels = torch.stack([to_bytes(frame) for frame in rgb.unbind(2)], 1).cpu().numpy()
+    if mask is not None:
+        mark_pixels(pixels, mask)
     height, width = pixels.shape[2:4]
     card = Card(name=FULL, space=space.name, kind=FULL, scale=space.downscale, source=source)
     decode_ms = (perf_counter() - began) * 1000
+    share = share_of(mask)
     playing_fps = (fps or space.fps) if pixels.shape[1] > 1 else None
 
     def of_step(step: StepInfo) -> DecodedPicture:
         return DecodedPicture(
-            step=step, pixels=pixels, shown=(width, height), card=card, decode_ms=decode_ms, fps=playing_fps
+            step=step,
+            pixels=pixels,
+            shown=(width, height),
+            card=card,
+            decode_ms=decode_ms,
+            not_finite=share,
+            fps=playing_fps,
         )
 
     return of_step

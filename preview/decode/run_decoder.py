@@ -17,6 +17,7 @@ from ..snapshot import to_host
 from ..step import StepInfo
 from .decoder_cache import DecoderCache
 from .memory_budget import DEVICE_BYTES, MB, decoding_bytes
+from .not_finite import mark_pixels, not_finite_mask, share_of
 from .plan import CPU, DecodePlan, free_bytes, plan_decode
 
 DECODER_CACHE = DecoderCache()  # of this process; a second copy of this pack has its own
@@ -102,10 +103,15 @@ class RunDecoder:
         """Decodes the latents `[B, C, T, H, W]` of a step."""
         began = perf_counter()
         self._rest = max(0, self._rest - 1)
+        mask = not_finite_mask(latents)
+        if mask is not None:
+            latents = torch.nan_to_num(latents, nan=0.0, posinf=0.0, neginf=0.0)
         frames = self._decode_or_rest(latents)
         if frames is None:  # decoded only here, when the memory that the error held is free
             frames = self._decode(latents)
         pixels = frames.pixels
+        if mask is not None:
+            mark_pixels(pixels, mask)
         height, width = latents.shape[3:]
         scale = self._space.downscale
         return DecodedPicture(
@@ -114,6 +120,7 @@ class RunDecoder:
             shown=(pixels.shape[3], pixels.shape[2]) if self._space.dims == AUDIO else (width * scale, height * scale),
             card=frames.card,
             decode_ms=(perf_counter() - began) * 1000,
+            not_finite=share_of(mask),
             fps=self._fps(frames) if pixels.shape[1] > 1 else None,
         )
 

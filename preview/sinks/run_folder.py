@@ -100,6 +100,8 @@ class RunFolder(Sink):
             entry["decoder"] = FULL
         if folders:
             entry["folders"] = list(folders)
+        if picture.not_finite:
+            entry["not_finite"] = round(picture.not_finite, 4)
         with self._changing:
             self._enter({**entry, "latent": self._latents.get(picture.index)})
 

@@ -444,13 +444,6 @@ def test_latents_of_any_float_type_are_shown(pipeline, recorder, step, dtype):
     assert level(sink.pictures[0]) == 128
 
 
-def test_latents_that_are_not_numbers_are_shown_black(pipeline, recorder, step):
-    sink, run = recorder(), Run()
-    with pipeline(sink, run=run) as pipe:
-        pipe.offer(step(1, 1, value=float("nan")))
-    assert (level(sink.pictures[0]), run.notes) == (0, [])
-
-
 @pytest.mark.parametrize("sigma", [float("nan"), float("inf"), None])
 def test_a_sigma_that_is_no_number_is_not_known(pipeline, recorder, step, sigma):
     sink = recorder()
