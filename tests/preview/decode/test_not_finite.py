@@ -55,8 +55,10 @@ def test_a_run_with_nan_latents_shows_the_pattern_notes_it_once_and_marks_the_st
     assert {tuple(color) for color in sink.pictures[2].first.reshape(-1, 3).tolist()} <= set(COLORS)
     assert [entry.get("not_finite") for entry in folder.manifest()["steps"]] == [None, 0.5, 1.0, None]
     assert run.notes == [
-        "step 2: 50 % of the latents are NaN or infinite. The model's numbers overflowed; this is no fault of the "
-        "preview. Run the model in float32 or bfloat16."
+        (
+            "step 2: 50 % of the latents are NaN or infinite. The model's numbers overflowed; this is no fault of the "
+            "preview. Run the model in float32 or bfloat16."
+        )
     ]
 
 
