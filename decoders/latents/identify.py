@@ -1,7 +1,7 @@
 """Identifies the latent space of a host's latents from the facts that the host gives."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ...errors import ContradictionError, SpaceError
@@ -64,6 +64,15 @@ def identify(evidence: Evidence, spaces: Spaces) -> LatentSpace:
         if len(alike) == 1:
             return alike[0]
     return unknown(evidence)
+
+
+def identify_or_unknown(evidence: Evidence, spaces: Spaces, notify: Callable[[str], None]) -> LatentSpace:
+    """Returns the same as `identify`. If the facts contradict each other, the user gets a note and no row is used."""
+    try:
+        return identify(evidence, spaces)
+    except ContradictionError as error:
+        notify(str(error))
+        return unknown(evidence)
 
 
 def contradictions(evidence: Evidence, space: LatentSpace) -> list[str]:

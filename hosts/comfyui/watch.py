@@ -10,9 +10,8 @@ from comfy.model_management import InterruptProcessingException
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...decoders.latents.identify import Evidence, identify, unknown
-from ...decoders.latents.space import LatentSpace
-from ...errors import SafelightError, describe
+from ...decoders.latents.identify import identify_or_unknown
+from ...errors import describe
 from ...preview.options import RunOptions
 from ...preview.run import FULL, Run, State
 from ...preview.start import start
@@ -131,7 +130,7 @@ class WatchedSampler:
             prompt=prompt_text(prompt.graph, prompt.node),
         )
         evidence = latent_evidence(model)
-        space = self._identify(evidence)
+        space = identify_or_unknown(evidence, catalogue().spaces(), run.note)
         run.space = space.name
         shapes = named.get("latent_shapes") or [noise.shape]
         part = shown_part(options, space)
@@ -220,13 +219,6 @@ class WatchedSampler:
         else:
             pending = self._vae_preview.picture(offered) if self._vae_preview else None
             self._last = index, self._pipeline.offer(offered, pending, wanted)
-
-    def _identify(self, evidence: Evidence) -> LatentSpace:
-        try:
-            return identify(evidence, catalogue().spaces())
-        except SafelightError as error:
-            self._run.note(str(error))
-            return unknown(evidence)
 
 
 def _with_callback(

@@ -1,13 +1,9 @@
 """Facts about a run that InvokeAI provides."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from ...decoders.catalogue import Catalogue
-from ...decoders.latents.identify import Evidence, identify, unknown
-from ...decoders.latents.space import LatentSpace
-from ...errors import SafelightError
 from .graph import queue_item
 
 CFG_NAMES = ("cfg_scale", "guidance_scale", "guidance")  # inputs of InvokeAI's denoise nodes
@@ -23,15 +19,6 @@ def base_name(kind: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> st
     """
     base = args[0] if args else kwargs.get("base_model", kind)
     return str(getattr(base, "value", base))
-
-
-def space_or_unknown(evidence: Evidence, decoders: Catalogue, note: Callable[[str], None]) -> LatentSpace:
-    """The latent space that `evidence` describes; `note` receives the reason if the facts contradict each other."""
-    try:
-        return identify(evidence, decoders.spaces())
-    except SafelightError as error:
-        note(str(error))
-        return unknown(evidence)
 
 
 def host_version() -> str | None:

@@ -13,7 +13,7 @@ from typing import Any, final
 
 from torch import Tensor
 
-from ...decoders.latents.identify import Evidence
+from ...decoders.latents.identify import Evidence, identify_or_unknown
 from ...errors import describe
 from ...preview.pipeline import CLOSE_TIMEOUT_S, Pipeline, Wanted
 from ...preview.run import FULL, Run, State
@@ -21,7 +21,7 @@ from ...preview.start import start
 from ...preview.step import Step
 from ...preview.vae_picture import VaeSchedule
 from .denoise_nodes import DENOISED
-from .facts import base_name, host_facts, sampler_facts, space_or_unknown
+from .facts import base_name, host_facts, sampler_facts
 from .graph import leads_to_sheet
 from .options import InvokeOptions
 from .preferences import InvokePreferences, catalogue
@@ -205,7 +205,7 @@ class WatchedNode:
         root = Path(self._context.config.get().root_path)
         decoders = catalogue(root)
         evidence = Evidence(host="invokeai", format_name=base, channels=latents.shape[1], dims=2)
-        space = space_or_unknown(evidence, decoders, run.note)
+        space = identify_or_unknown(evidence, decoders.spaces(), run.note)
         space.unpack(
             meta_tensor(latents.shape)
         )  # for latents of another shape, InvokeAI's own preview is the better one
