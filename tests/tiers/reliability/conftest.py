@@ -1,8 +1,8 @@
-"""How hard the tests of this folder try: quick and the same each time, or for as long as somebody asks.
+"""Settings of the reliability tests: short and repeatable by default, or as long as these variables say.
 
-SAFELIGHT_FUZZ=100000         inputs for each fuzz test, instead of a few hundred
-SAFELIGHT_NIGHT=180           seconds that the long loads go on, instead of some steps
-SAFELIGHT_TRIES=1000          of each fault that has a random moment, instead of a few
+SAFELIGHT_FUZZ=100000         number of inputs for each fuzz test, instead of a few hundred
+SAFELIGHT_NIGHT=180           seconds of the long loads, instead of some steps
+SAFELIGHT_TRIES=1000          number of tries of each fault at a random moment, instead of a few
 """
 
 import gc
@@ -17,8 +17,8 @@ NIGHT_S = float(os.environ.get("SAFELIGHT_NIGHT", "0"))
 TRIES = int(os.environ.get("SAFELIGHT_TRIES", "0"))
 LONG_S = 3600
 
-# The same inputs at each run, nothing written to disk: a corpus would grow, and a test that fails now and then helps
-# nobody. Failing inputs are made smaller all the same.
+# The inputs are the same in every run, and no corpus is written to the disk: a failure can be repeated. Failing inputs
+# are still reduced to small ones.
 settings.register_profile(
     "safelight",
     max_examples=FUZZ or 120,
@@ -41,19 +41,19 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def tries():
-    """How often a fault with a random moment is tried."""
+    """Number of tries of a fault at a random moment."""
     return TRIES or 8
 
 
 @pytest.fixture
 def night_s():
-    """Seconds that a load goes on; 0 for the short form."""
+    """Seconds of a long load; 0 for the short form."""
     return NIGHT_S
 
 
 @pytest.fixture
-def leaves_nothing():
-    """No thread of ours is left when the test is over."""
+def leaves_no_thread():
+    """Fails a test that leaves a thread of Safelight behind."""
     before = set(threading.enumerate())
     yield
     gc.collect()
@@ -64,11 +64,11 @@ def leaves_nothing():
 
 
 @pytest.fixture
-def tell(capsys):
-    """Prints a figure, whatever becomes of the test."""
+def print_figure(capsys):
+    """A function that prints a measured figure, also if the test passes."""
 
-    def tell(text):
+    def print_figure(text):
         with capsys.disabled():
             print(f"\n    {text}", flush=True)
 
-    return tell
+    return print_figure

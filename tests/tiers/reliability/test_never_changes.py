@@ -1,10 +1,11 @@
-"""The sampler's numbers and the process's settings are as they were, with every kind of decoder and every option."""
+"""A preview changes neither the sampler's numbers nor the process's settings, with any kind of decoder or option."""
 
 import hashlib
 import random
 import sys
 import threading
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,12 +20,11 @@ from safelight.decoders.nets.polynomial import Polynomial
 from safelight.decoders.nets.taehv import Taehv
 from safelight.decoders.nets.taesd import Taesd
 from safelight.decoders.nets.vae_approx import VaeApprox
-from safelight.hosts.script import recording
-from safelight.preview.images.encode import ImageEncoding
+from safelight.hosts.script import DEFAULTS, recording
 from safelight.preview.snapshot import Selection
 from safelight.preview.step import Step
 
-pytestmark = pytest.mark.usefixtures("leaves_nothing")
+pytestmark = pytest.mark.usefixtures("leaves_no_thread")
 STEPS = 4
 NETS = {
     "polynomial": (Polynomial, {"channels": 16, "degree": 2}),
@@ -38,7 +38,7 @@ NETS = {
 
 @pytest.fixture(scope="module")
 def decoders(tmp_path_factory):
-    """A file of each kind that has numbers, which are random."""
+    """A catalogue with a decoder file of each kind that has weights; the weights are random."""
     folder = tmp_path_factory.mktemp("decoders")
     for kind, (net, settings) in NETS.items():
         with torch.device("meta"):
@@ -50,17 +50,17 @@ def decoders(tmp_path_factory):
     return Catalogue([folder])
 
 
-def state_of_the_process():
-    """What a sampler relies on and a preview has no business with."""
+def process_state():
+    """Global settings that a sampler relies on."""
     return {
         "torch": hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest(),
         "numpy": hashlib.sha256(np.random.get_state()[1].tobytes()).hexdigest(),
-        "numpy place": np.random.get_state()[2],
+        "numpy position": np.random.get_state()[2],
         "random": hash(random.getstate()),
         "dtype": torch.get_default_dtype(),
         "device": torch.get_default_device(),
         "threads": torch.get_num_threads(),
-        "threads between": torch.get_num_interop_threads(),
+        "interop threads": torch.get_num_interop_threads(),
         "grad": torch.is_grad_enabled(),
         "inference": torch.is_inference_mode_enabled(),
         "autocast": (
@@ -72,7 +72,7 @@ def state_of_the_process():
         "mkldnn": torch.backends.mkldnn.enabled,
         "anomaly": torch.is_anomaly_enabled(),
         "printing": torch._tensor_str.PRINT_OPTS.precision,
-        "errors of numpy": tuple(np.geterr().items()),
+        "numpy errors": tuple(np.geterr().items()),
         "warnings": len(warnings.filters),
         "switch interval": sys.getswitchinterval(),
         "recursion": sys.getrecursionlimit(),
@@ -81,7 +81,7 @@ def state_of_the_process():
 
 
 def sample(offer):
-    """A sampler that draws from the global generators, as some do."""
+    """Samples with random numbers from the global generators, as some samplers do."""
     torch.manual_seed(5)
     np.random.seed(5)
     random.seed(5)
@@ -93,39 +93,42 @@ def sample(offer):
         offer(Step(index=index, total=STEPS, sigma=1.0 / index, denoised=x0, noisy=x, noisy_gain=0.5))
         assert torch.equal(x0, before[0])
         assert torch.equal(x, before[1])
-        states.append(state_of_the_process())
+        states.append(process_state())
         x = x0 + torch.randn_like(x) * 0.1 + random.random() * 0.01 + float(np.random.rand()) * 0.01
     return hashlib.sha256(x.detach().numpy().tobytes()).hexdigest(), states
 
 
-AROUND = {
+CONTEXTS = {
     "inference mode": torch.inference_mode,
     "no gradients": torch.no_grad,
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "another device": lambda: torch.device("meta"),
-    "anomalies": lambda: torch.autograd.set_detect_anomaly(True),
+    "anomaly detection": lambda: torch.autograd.set_detect_anomaly(True),
 }
 
 
 @pytest.fixture(autouse=True)
-def as_found():
-    """The global generators of this process are left alone by these tests, too."""
-    kept = torch.get_rng_state(), np.random.get_state(), random.getstate()
+def restored_generators():
+    """Restores the global random generators after each test."""
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     yield
-    torch.set_rng_state(kept[0])
-    np.random.set_state(kept[1])
-    random.setstate(kept[2])
+    torch.set_rng_state(states[0])
+    np.random.set_state(states[1])
+    random.setstate(states[2])
 
 
-def expect_unchanged(folder, decoders, decoder="auto", **options):
+def expect_unchanged(folder, decoders, decoder="auto", options=DEFAULTS, **arguments):
     untouched = sample(lambda _: None)
-    with recording(folder, SPACES["wan21"], decoder=decoder, catalogue=decoders, **options) as (pipeline, kept):
+    with recording(folder, SPACES["wan21"], decoder=decoder, catalogue=decoders, options=options, **arguments) as (
+        pipeline,
+        run_folder,
+    ):
         watched = sample(pipeline.offer)
-        before = state_of_the_process()
+        before = process_state()
     assert watched == untouched
-    assert state_of_the_process() == before
-    assert [note for note in kept.run.notes if "given up" in note] == []
-    assert (folder / f"step_{STEPS:04d}.{options.get('encoding', ImageEncoding()).file_format}").is_file()
+    assert process_state() == before
+    assert [note for note in run_folder.run.notes if "stopped using" in note] == []
+    assert (folder / f"step_{STEPS:04d}.{options.file_format}").is_file()
 
 
 KINDS = ["auto", "principal", *(f"{kind}.safetensors" for kind in NETS)]
@@ -137,19 +140,19 @@ def test_no_decoder_changes_a_bit_or_a_setting(tmp_path, decoders, decoder):
 
 
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
-@pytest.mark.parametrize("around", AROUND)
-def test_nothing_changes_whatever_is_around_the_sampler(tmp_path, decoders, around):
-    for i, decoder in enumerate(KINDS if around == "autocast" else KINDS[:1]):
-        with AROUND[around]():
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_no_context_of_the_sampler_lets_a_preview_change_anything(tmp_path, decoders, context):
+    for i, decoder in enumerate(KINDS if context == "autocast" else KINDS[:1]):
+        with CONTEXTS[context]():
             expect_unchanged(tmp_path / f"{i}", decoders, decoder)
 
 
 OPTIONS = {
     "noisy": {"show": "noisy"},
     "every third": {"every_n_steps": 3},
-    "webp": {"encoding": ImageEncoding(file_format="webp", enlarge="lanczos")},
-    "jpg": {"encoding": ImageEncoding(file_format="jpg", enlarge="bicubic", max_side_px=4)},
-    "nearest": {"encoding": ImageEncoding(enlarge="nearest")},
+    "webp": {"options": replace(DEFAULTS, file_format="webp", enlarge="lanczos")},
+    "jpg": {"options": replace(DEFAULTS, file_format="jpg", enlarge="bicubic", max_side_px=4)},
+    "nearest": {"options": replace(DEFAULTS, enlarge="nearest")},
 }
 
 
@@ -159,7 +162,7 @@ def test_no_option_changes_a_bit_or_a_setting(tmp_path, decoders, option):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
-def test_another_default_type_is_left_as_it_is(tmp_path, decoders, dtype):
+def test_another_default_dtype_is_not_changed(tmp_path, decoders, dtype):
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -169,7 +172,7 @@ def test_another_default_type_is_left_as_it_is(tmp_path, decoders, dtype):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_number_of_threads_is_left_as_it_is(tmp_path, decoders, threads):
+def test_the_number_of_threads_is_not_changed(tmp_path, decoders, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -179,7 +182,7 @@ def test_the_number_of_threads_is_left_as_it_is(tmp_path, decoders, threads):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_streams_and_generators_of_a_device_are_left_as_they_are(tmp_path):
+def test_the_streams_and_generators_of_a_gpu_are_not_changed(tmp_path):
     torch.cuda.manual_seed(3)
     before = torch.cuda.get_rng_state(), torch.cuda.current_stream(), torch.cuda.current_device()
     with recording(tmp_path / "run", SPACES["sd1"]) as (pipeline, _):
@@ -189,7 +192,7 @@ def test_the_streams_and_generators_of_a_device_are_left_as_they_are(tmp_path):
     assert torch.equal(torch.cuda.get_rng_state(), before[0])
 
 
-def test_all_of_a_batch_and_a_video_leaves_the_sampler_s_tensors_alone():
+def test_a_selection_is_a_view_and_does_not_change_the_sampler_s_tensors():
     latents = torch.randn(2, 16, 3, 4, 6, generator=torch.Generator().manual_seed(0))
     before = latents.clone()
     for select in (Selection(items=None, frames="animated"), Selection(frames="middle"), Selection()):
