@@ -13,7 +13,7 @@ from ...decoders.latents.space import LatentSpace
 from ...preview.picture import PictureOf
 from ...preview.step import Step
 from ...preview.vae_picture import PendingPicture, VaeNotUsableError, VaeSchedule, ready_picture, vae_picture
-from ..diffusers.vae_preview import to_vae
+from ..vae_decode import decode_with_vae
 
 # Bytes of working memory for each pixel and byte of a number, the largest for one frame of any VAE. Source: InvokeAI
 # 6.14.2, backend/util/vae_working_memory.py.
@@ -122,10 +122,7 @@ def _decode_item(vae: Any, latents: Tensor) -> Tensor:
     """Frames `[1, 3, T, H, W]` in -1..1 of one item `[1, C, T, H, W]`."""
     if _is_flux(vae):  # it scales latents itself
         return torch.stack([vae.decode(frame.to(_dtype(vae))).float() for frame in latents.unbind(2)], 2)
-    scaled = to_vae(vae, latents).to(_dtype(vae))
-    if any(isinstance(module, torch.nn.Conv3d) for module in vae.modules()):
-        return vae.decode(scaled, return_dict=False)[0].float()
-    return torch.stack([vae.decode(frame, return_dict=False)[0].float() for frame in scaled.unbind(2)], 2)
+    return decode_with_vae(vae, latents)
 
 
 def _dtype(vae: Any) -> torch.dtype:

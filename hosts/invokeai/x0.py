@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
-from ..x0 import SchedulerCall, Sigmas, X0Estimate, between, estimate_x0, listen
+from ..x0 import SchedulerCall, Sigmas, X0Estimate, estimate_x0, listen, x0_from_states
 
 # Names under which InvokeAI 5.0 to 6.14 store a flow model's noise levels. The first one that exists is in use.
 LEVELS = ("sigmas_sched", "sigmas", "timesteps")
@@ -99,18 +99,20 @@ class X0Estimates:
         before, self._before = self._before, (state.step, latents)
         if scheduler_step is not None and scheduler_step[1].x0 is not None:
             sample, (x0, sigma, gain) = scheduler_step
-            is_middle = sample.ndim == VIDEO_NDIM > latents.ndim and sample.shape[2] > 1
+            is_middle = _is_middle_frame(sample, latents)
             return StepEstimate(_as_shown(x0, latents), sigma, _as_shown(sample, latents), gain, is_middle)
         if state.predicted_original is not None:
             return StepEstimate(state.predicted_original, noisy=latents)
         if facts.levels is None or not 1 <= state.step < len(facts.levels):
             return StepEstimate(None, noisy=latents)
         sigma, after = facts.levels[state.step - 1 : state.step + 1]
-        velocity = _velocity(frame, facts.loop, latents)
+        prediction = _prediction(frame, facts.loop)
+        velocity = None if prediction is None else _velocity(prediction, latents)
         if before is not None and before[0] == state.step - 1 and sigma > after:
             return StepEstimate(of_step(before[1], latents, velocity, sigma, after), sigma, before[1])
-        if before is None and velocity is not None and state.order == 1:
-            return StepEstimate((latents.float() - after * velocity.float()).to(latents.dtype), sigma)
+        if before is None and prediction is not None and velocity is not None and state.order == 1:
+            x0 = (latents.float() - after * velocity.float()).to(latents.dtype)
+            return StepEstimate(x0, sigma, middle_frame=_is_middle_frame(prediction, latents))
         return StepEstimate(None, sigma, latents)
 
     def close(self) -> None:
@@ -155,7 +157,7 @@ def of_step(before: Tensor, after: Tensor, velocity: Tensor | None, sigma: float
         sigma: noise level of `before`, in 0..1.
         sigma_after: noise level of `after`, smaller.
     """
-    x0 = between(before, after, sigma, sigma_after)
+    x0 = x0_from_states(before, after, sigma, sigma_after)
     if velocity is None:
         return x0
     x, y, v = before.float(), after.float(), velocity.float()
@@ -164,12 +166,15 @@ def of_step(before: Tensor, after: Tensor, velocity: Tensor | None, sigma: float
     return torch.where(explained, (y - sigma_after * v).to(after.dtype), x0)
 
 
-def _velocity(frame: FrameType | None, loop: CodeType | None, like: Tensor) -> Tensor | None:
-    """The model's prediction for the step that was just taken, in the layout of `like`; None if unknown."""
+def _prediction(frame: FrameType | None, loop: CodeType | None) -> Tensor | None:
+    """The model's prediction for the step that was just taken; None if unknown."""
     found = next((caller.f_locals.get(VELOCITY) for caller in _callers(frame) if caller.f_code is loop), None)
-    if not isinstance(found, Tensor):
-        return None
-    velocity = _as_shown(found, like)
+    return found if isinstance(found, Tensor) else None
+
+
+def _velocity(prediction: Tensor, like: Tensor) -> Tensor | None:
+    """The prediction in the layout of `like`; None if it does not fit."""
+    velocity = _as_shown(prediction, like)
     if velocity.ndim == PACKED_NDIM and like.ndim == PACKED_NDIM + 1:
         batch, channels, height, width = like.shape
         if velocity.shape != (batch, (height // 2) * (width // 2), 4 * channels) or height % 2 or width % 2:
@@ -214,6 +219,11 @@ def _as_shown(latents: Tensor, like: Tensor) -> Tensor:
     if latents.ndim == VIDEO_NDIM and like.ndim == VIDEO_NDIM - 1:
         return latents[:, :, latents.shape[2] // 2]
     return latents
+
+
+def _is_middle_frame(latents: Tensor, like: Tensor) -> bool:
+    """Whether `like` is one frame of a video's `latents`."""
+    return latents.ndim == VIDEO_NDIM > like.ndim and latents.shape[2] > 1
 
 
 def caller(depth: int) -> FrameType | None:

@@ -1,301 +1,39 @@
-"""Watching a node of InvokeAI, with loops and contexts that look like the host's and need nothing of it."""
+"""Runs of InvokeAI's denoise nodes, in loops and contexts that look like InvokeAI's."""
 
-import ast
+import importlib.util
 import json
-import os
-import sys
-from contextlib import nullcontext
-from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
 from types import SimpleNamespace
 
-import diffusers
 import numpy as np
 import pytest
-import safelight
 import torch
 from PIL import Image
-from safelight.errors import SinkError, SpaceError
-from safelight.hosts.invokeai import quick_decode
-from safelight.hosts.invokeai.denoise_nodes import DENOISE_NODES
+from safelight.errors import DecoderFileError, SinkError
+from safelight.hosts.invokeai import sinks
 from safelight.hosts.invokeai.options import InvokeOptions
+from safelight.hosts.invokeai.quick_decode import quick_decode
 from safelight.hosts.invokeai.watch import watched
-from safelight.hosts.invokeai.x0 import X0Estimates, caller
 from safelight.preview.manifest import read_manifest
+from safelight.preview.sinks.latent_files import Room, read_latents
 
-ROOT = Path(safelight.__file__).parent
-KEPT = InvokeOptions(write_intermediates=True, filename_prefix="kept/run")
+from .fake_host import CancelledError, State, euler, flux
 
-
-class CancelledError(Exception):
-    pass
-
-
-@dataclass
-class State:
-    """The host's PipelineIntermediateState."""
-
-    step: int
-    order: int
-    total_steps: int
-    timestep: int
-    latents: torch.Tensor
-    predicted_original: torch.Tensor | None = None
-
-
-class HostUtil:
-    """The host's UtilInterface: what was called of it."""
-
-    def __init__(self, fails=False, cancel_at=None):
-        self.own, self.signals = [], []
-        self.fails, self.cancel_at, self.canceled = fails, cancel_at, False
-
-    def is_canceled(self):
-        return self.canceled
-
-    def sd_step_callback(self, state, base_model):
-        self._callback(state, base_model)
-
-    def flux_step_callback(self, state):
-        self._callback(state, "flux")
-
-    def signal_progress(self, message, percentage=None, image=None, image_size=None):
-        if self.fails and image is not None:
-            raise RuntimeError("no client takes pictures")
-        self.signals.append((message, percentage, image, image_size))
-
-    def something_else(self):
-        return "the host's"
-
-    def _callback(self, state, base):
-        if self.canceled:
-            raise CancelledError
-        self.own.append((state.step, base))
-
-    @property
-    def pictures(self):
-        return [signal for signal in self.signals if signal[2] is not None]
-
-
-@pytest.fixture
-def host(tmp_path):
-    def make(**util):
-        config = SimpleNamespace(outputs_path=tmp_path / "outputs", root_path=tmp_path / "root")
-        (tmp_path / "outputs").mkdir(exist_ok=True)
-        return SimpleNamespace(util=HostUtil(**util), config=SimpleNamespace(get=lambda: config))
-
-    return make
-
-
-@pytest.fixture
-def node():
-    return SimpleNamespace(id="d", steps=6, seed=3, cfg_scale=4.0, scheduler="euler")
-
-
-@pytest.fixture
-def noise():
-    return torch.randn((1, 16, 6, 8), generator=torch.Generator().manual_seed(1))
-
-
-LEVELS = [1.0, 0.95, 0.8, 0.5, 0.3, 0.1, 0.0]
-
-
-def velocity(x, sigma):
-    return (x * 2 + sigma).sin()
-
-
-def euler(context, x, base="sd-3", first=True, truth=None):
-    """As SD3 and Qwen-Image sample."""
-    timesteps = list(LEVELS)
-    total = len(timesteps) - 1
-    latents = x
-    if first:
-        context.util.sd_step_callback(State(0, 1, total, 1, latents), base)
-    for i, (sigma, after) in enumerate(pairwise(timesteps)):
-        noise_pred = velocity(latents, sigma)
-        if truth is not None:
-            truth.append(latents - sigma * noise_pred)
-        latents = latents + (after - sigma) * noise_pred
-        context.util.sd_step_callback(State(i + 1, 1, total, int(sigma), latents), base)
-    return latents
-
-
-def flux(context, x):
-    """As FLUX samples: its states are x0, three-dimensional."""
-    latents = x
-    for i, (sigma, after) in enumerate(pairwise(LEVELS)):
-        pred = velocity(latents, sigma)
-        preview = latents - sigma * pred
-        latents = latents + (after - sigma) * pred
-        context.util.flux_step_callback(State(i + 1, 1, len(LEVELS) - 1, 0, preview[0]))
-    return latents
-
-
-def stable_diffusion(context, x, scheduler, base="sd-1"):
-    """As Stable Diffusion samples."""
-    scheduler.set_timesteps(6)
-    latents = x
-    total = len(scheduler.timesteps)
-    context.util.sd_step_callback(State(0, scheduler.order, total, 1000, latents), base)
-    for i, t in enumerate(scheduler.timesteps):
-        result = scheduler.step((latents * 3).sin(), t, latents)
-        latents = result.prev_sample
-        said = getattr(result, "pred_original_sample", None)
-        context.util.sd_step_callback(State(i + 1, scheduler.order, total, int(t), latents, said), base)
-    return latents
-
-
-def wan_video(context, x, scheduler, truth):
-    """As Wan samples a video: with a scheduler that reports nothing, and a state that is one frame."""
-    scheduler.set_timesteps(6)
-    latents = x
-    for i, t in enumerate(scheduler.timesteps):
-        noise_pred = velocity(latents, float(t) / 1000)
-        truth.append((latents - float(scheduler.sigmas[i]) * noise_pred)[:, :, latents.shape[2] // 2])
-        latents = scheduler.step(noise_pred, t, latents, return_dict=False)[0]
-        state = State(i + 1, 1, len(scheduler.timesteps), int(t), latents[:, :, latents.shape[2] // 2])
-        context.util.sd_step_callback(state, "wan")
-    return latents
-
-
-class Listening:
-    """In place of the host's util: what is believed at each step."""
-
-    def __init__(self, **settings):
-        self.beliefs, self.heard = X0Estimates(**settings), []
-        self.util = self
-
-    def sd_step_callback(self, state, base):
-        self.heard.append((state.step, self.beliefs.of(state, caller(0))))
-
-
-# What is believed.
-
-
-def test_x0_of_an_euler_flow_model_is_exact_from_the_first_step_on(noise):
-    truth, listening = [], Listening(denoised=False)
-    euler(listening, noise, truth=truth)
-    believed = [one for step, one in listening.heard if step > 0]
-    assert [one.sigma for one in believed] == LEVELS[:-1]
-    for one, x0 in zip(believed, truth, strict=True):
-        torch.testing.assert_close(one.x0, x0, rtol=1e-4, atol=1e-5)
-
-
-def test_it_is_exact_too_where_the_host_shows_no_step_0(noise):
-    truth, listening = [], Listening(denoised=False)
-    euler(listening, noise, first=False, truth=truth)
-    for (_, one), x0 in zip(listening.heard, truth, strict=True):
-        torch.testing.assert_close(one.x0, x0, rtol=1e-4, atol=1e-5)
-
-
-def halves(context, x, *, packed=False, picture=None, velocity_known=True, truth=None):
-    """As SD3, CogView4, Z-Image and Qwen-Image sample in half precision, in twenty steps."""
-    sigmas = [3 * s / (1 + 2 * s) for s in torch.linspace(1, 0, 21).tolist()]
-    latents = x.bfloat16()
-    mask = torch.zeros_like(latents)
-    mask[..., :4] = 1 if picture is not None else 0
-
-    def show(step):
-        context.util.sd_step_callback(State(step, 1, 20, 0, latents), "sd-3")
-
-    show(0)
-    for i, (sigma, after) in enumerate(pairwise(sigmas)):
-        predicted = velocity(latents.float(), sigma).bfloat16()
-        truth.append(latents.float() - sigma * predicted.float())
-        noise_pred = patched(predicted) if packed else predicted
-        if not velocity_known:
-            noise_pred = -noise_pred
-        latents = (latents.float() + (after - sigma) * predicted).bfloat16()
-        if picture is not None:
-            put_over = picture * (1 - after) + x * after
-            latents = (latents * (1 - mask) + put_over * mask).bfloat16()
-            truth[-1] = truth[-1] * (1 - mask) + picture * mask
-        show(i + 1)
-
-
-def patched(latents):
-    """As Qwen-Image packs."""
-    b, c, h, w = latents.shape
-    return latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h * w // 4, c * 4)
-
-
-def worst(truth, listening, part=slice(None)):
-    """The largest root mean square error of x0 at a step."""
-    believed = [one.x0.float() for step, one in listening.heard if step > 0]
-    errors = [(a - b)[..., part].pow(2).mean().sqrt() for a, b in zip(believed, truth, strict=True)]
-    return float(max(errors))
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_states_of_half_precision_do_not_make_x0_grainy(noise, packed):
-    truth, listening = [], Listening(denoised=False)
-    halves(listening, noise, packed=packed, truth=truth)
-    assert worst(truth, listening) < 0.01
-
-
-def test_a_prediction_that_does_not_explain_the_step_is_not_believed(noise):
-    truth, listening = [], Listening(denoised=False)
-    halves(listening, noise, velocity_known=False, truth=truth)
-    assert 0.05 < worst(truth, listening) < 0.2  # what two states alone tell
-
-
-def test_where_inpainting_puts_a_picture_over_it_x0_is_that_picture(noise):
-    truth, listening = [], Listening(denoised=False)
-    picture = torch.rand(noise.shape, generator=torch.Generator().manual_seed(9))
-    halves(listening, noise, picture=picture, truth=truth)
-    assert worst(truth, listening, slice(4, None)) < 0.01
-    assert worst(truth, listening, slice(4)) < 0.2
-
-
-def test_of_a_video_the_x0_of_the_middle_frame_is_believed():
-    scheduler = diffusers.UniPCMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
-    )
-    truth, listening = [], Listening(denoised=False)
-    x = torch.randn((1, 16, 5, 4, 6), generator=torch.Generator().manual_seed(2))
-    wan_video(listening, x, scheduler, truth)
-    for (_, one), x0 in zip(listening.heard, truth, strict=True):
-        torch.testing.assert_close(one.x0, x0, rtol=1e-4, atol=1e-4)
-    listening.beliefs.close()
-    assert "step" not in vars(scheduler)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_scheduler_that_reports_nothing_is_believed_all_the_same():
-    scheduler = diffusers.DPMSolverMultistepScheduler()
-    listening = Listening(denoised=False)
-    end = stable_diffusion(listening, torch.randn(1, 4, 6, 8), scheduler)
-    believed = [one for step, one in listening.heard if step > 0]
-    assert all(one.x0 is not None for one in believed)
-    torch.testing.assert_close(believed[-1].x0, end)  # it ends where it believed
-    torch.testing.assert_close(believed[-1].x0, scheduler.model_outputs[-1])
-
-
-def test_a_loop_that_tells_nothing_has_no_x0(noise):
-    listening, x = Listening(denoised=False), noise
-    for i in range(3):
-        x = x * 0.5
-        listening.sd_step_callback(State(i + 1, 1, 3, 0, x), "sd-3")
-    assert all(one.x0 is None for _, one in listening.heard)
-
-
-# What is done with it.
+SAVED = InvokeOptions(write_intermediates=True, filename_prefix="saved/run")
 
 
 @pytest.mark.parametrize(
-    "settings", [InvokeOptions(), InvokeOptions(write_intermediates=True, sheet=True, animation="webp")]
+    "options", [InvokeOptions(), InvokeOptions(write_intermediates=True, sheet=True, animation="webp")]
 )
-def test_the_result_is_the_same(host, node, noise, settings):
+def test_the_latents_are_those_of_the_core_node(host, node, noise, options):
     context = host()
     plain = euler(host(), noise)
-    assert torch.equal(watched(lambda c: euler(c, noise), context, node, settings), plain)
+    assert torch.equal(watched(lambda c: euler(c, noise), context, node, options), plain)
 
 
-def test_every_step_but_the_noise_is_shown_in_order_by_us(host, node, noise):
+def test_the_progress_picture_shows_every_step_in_order_except_the_noise(host, node, noise):
     context = host()
     watched(lambda c: euler(c, noise), context, node, InvokeOptions(write_intermediates=True))
-    assert context.util.own == []  # the host's picture would be of noise
+    assert context.util.own == []  # it would show noise
     assert context.util.signals[0] == ("Denoising", 0.0, None, None)
     shown = context.util.pictures
     assert [round(signal[1], 3) for signal in shown] == [round(i / 6, 3) for i in range(1, 7)]
@@ -303,11 +41,11 @@ def test_every_step_but_the_noise_is_shown_in_order_by_us(host, node, noise):
     assert all(signal[2].mode == "RGB" for signal in shown)
 
 
-def test_files_are_as_in_other_hosts(host, node, noise, tmp_path):
-    settings = InvokeOptions(
+def test_files_are_those_of_other_hosts(host, node, noise, tmp_path):
+    options = InvokeOptions(
         write_intermediates=True, filename_prefix="a/b", every_n_steps=4, sheet=True, animation="webp"
     )
-    watched(lambda c: euler(c, noise), host(), node, settings)
+    watched(lambda c: euler(c, noise), host(), node, options)
     folder = tmp_path / "outputs" / "a" / "b_00001"
     manifest = read_manifest(folder)
     assert [step["index"] for step in manifest["steps"]] == [1, 5, 6]
@@ -315,15 +53,15 @@ def test_files_are_as_in_other_hosts(host, node, noise, tmp_path):
     assert [step["sigma"] for step in manifest["steps"]] == [1.0, 0.3, 0.1]
     assert (manifest["state"], manifest["space"], manifest["host"]["name"]) == ("finished", "sd3", "invokeai")
     assert manifest["sampler"] | {"seed": 3, "cfg": 4.0, "name": "euler"} == manifest["sampler"]
-    there = {path.name for path in folder.iterdir()}
+    files = {path.name for path in folder.iterdir()}
     steps = {"step_0001.png", "step_0005.png", "step_0006.png"}
-    assert there == steps | {"run.json", "index.html", "sheet.png", "steps.webp"}
+    assert files == steps | {"run.json", "index.html", "sheet.png", "steps.webp"}
 
 
-def test_the_next_run_gets_a_folder_of_its_own(host, node, noise, tmp_path):
+def test_the_next_run_gets_its_own_folder(host, node, noise, tmp_path):
     for _ in range(2):
-        watched(lambda c: euler(c, noise), host(), node, KEPT)
-    assert sorted(path.name for path in (tmp_path / "outputs" / "kept").iterdir()) == ["run_00001", "run_00002"]
+        watched(lambda c: euler(c, noise), host(), node, SAVED)
+    assert sorted(path.name for path in (tmp_path / "outputs" / "saved").iterdir()) == ["run_00001", "run_00002"]
 
 
 def test_flux_without_a_batch_is_shown(host, node, noise):
@@ -332,7 +70,7 @@ def test_flux_without_a_batch_is_shown(host, node, noise):
     assert [signal[3] for signal in context.util.pictures] == [(64, 48)] * 6
 
 
-def test_a_node_that_takes_fewer_steps_than_it_said_has_its_last_one_kept(host, node, noise, tmp_path):
+def test_the_last_step_is_saved_if_the_node_takes_fewer_steps_than_it_reported(host, node, noise, tmp_path):
     def short(context):
         for step in (1, 2, 3):
             context.util.sd_step_callback(State(step, 2, 10, 0, noise, noise), "sd-3")
@@ -342,34 +80,34 @@ def test_a_node_that_takes_fewer_steps_than_it_said_has_its_last_one_kept(host, 
     assert [step["index"] for step in manifest["steps"]] == [1, 3]
 
 
-def test_when_cancelled_the_hosts_callback_ends_the_node(host, node, noise, tmp_path):
+def test_after_cancel_the_hosts_own_callback_ends_the_node(host, node, noise, tmp_path):
     context = host()
 
-    def invoke(ours):
+    def invoke(watched_context):
         for i in range(1, 10):
             context.util.canceled = i == 4
-            ours.util.sd_step_callback(State(i, 1, 9, 0, noise, noise), "sd-3")
+            watched_context.util.sd_step_callback(State(i, 1, 9, 0, noise, noise), "sd-3")
 
     with pytest.raises(CancelledError):
-        watched(invoke, context, node, KEPT)
-    manifest = read_manifest(tmp_path / "outputs" / "kept" / "run_00001")
+        watched(invoke, context, node, SAVED)
+    manifest = read_manifest(tmp_path / "outputs" / "saved" / "run_00001")
     assert manifest["state"] == "interrupted"
     assert [step["index"] for step in manifest["steps"]] == [1, 2, 3]
 
 
-def test_a_node_that_fails_fails_as_it_would(host, node, noise, tmp_path):
+def test_an_error_of_the_core_node_is_raised_and_recorded(host, node, noise, tmp_path):
     def invoke(context):
         context.util.sd_step_callback(State(1, 1, 3, 0, noise, noise), "sd-3")
         raise ValueError("of the core node")
 
     with pytest.raises(ValueError, match="of the core node"):
-        watched(invoke, host(), node, KEPT)
-    manifest = read_manifest(tmp_path / "outputs" / "kept" / "run_00001")
+        watched(invoke, host(), node, SAVED)
+    manifest = read_manifest(tmp_path / "outputs" / "saved" / "run_00001")
     assert manifest["state"] == "failed"
     assert "the node failed: ValueError: of the core node" in manifest["notes"]
 
 
-def test_latents_that_are_not_the_models_leave_the_hosts_own_preview(host, node):
+def test_latents_that_do_not_fit_the_model_get_the_hosts_own_preview(host, node):
     context = host()
     odd = torch.randn(1, 16, 2, 2, 2, 2)
     watched(
@@ -382,12 +120,12 @@ def test_latents_that_are_not_the_models_leave_the_hosts_own_preview(host, node)
     assert context.util.pictures == []
 
 
-def test_a_screen_that_fails_leaves_the_hosts_own_preview(host, node, noise):
+def test_if_the_progress_picture_fails_the_host_shows_its_own(host, node, noise):
     context = host(fails=True)
 
-    def invoke(ours):
-        for i in range(1, 200):  # more than may wait to be written: the worker has to have failed by then
-            ours.util.sd_step_callback(State(i, 1, 200, 0, noise, noise), "sd-3")
+    def invoke(watched_context):
+        for i in range(1, 200):  # more than the queue holds, so the worker has failed by then
+            watched_context.util.sd_step_callback(State(i, 1, 200, 0, noise, noise), "sd-3")
             if context.util.own:
                 return "done"
         return "never"
@@ -396,7 +134,7 @@ def test_a_screen_that_fails_leaves_the_hosts_own_preview(host, node, noise):
     assert result == "done"
 
 
-def test_what_is_no_callback_is_the_hosts(host, node):
+def test_other_methods_of_the_util_are_the_hosts(host, node):
     assert watched(lambda c: c.util.something_else(), host(), node, InvokeOptions()) == "the host's"
 
 
@@ -408,132 +146,187 @@ def test_the_hosts_context_is_not_changed(host, node):
 
 
 @pytest.mark.parametrize("prefix", ["../out", "/elsewhere/x", "", "a/../../x", "."])
-def test_a_prefix_that_leads_out_of_the_outputs_folder_is_refused_before_the_node_runs(host, node, prefix):
-    settings = InvokeOptions(write_intermediates=True, filename_prefix=prefix)
+def test_a_prefix_outside_the_outputs_folder_is_refused_before_the_node_runs(host, node, prefix):
+    options = InvokeOptions(write_intermediates=True, filename_prefix=prefix)
     with pytest.raises(SinkError, match="inside the output folder"):
-        watched(lambda _: pytest.fail("it ran"), host(), node, settings)
+        watched(lambda _: pytest.fail("it ran"), host(), node, options)
 
 
-def test_a_prefix_below_a_file_is_refused(host, node, tmp_path):
+def test_a_prefix_inside_a_file_is_refused(host, node, tmp_path):
     (tmp_path / "outputs").mkdir()
     (tmp_path / "outputs" / "taken").write_text("")
-    settings = InvokeOptions(write_intermediates=True, filename_prefix="taken/x")
+    options = InvokeOptions(write_intermediates=True, filename_prefix="taken/x")
     with pytest.raises(SinkError, match="is a file"):
-        watched(lambda _: pytest.fail("it ran"), host(), node, settings)
+        watched(lambda _: pytest.fail("it ran"), host(), node, options)
 
 
-def test_a_decoder_that_is_gone_costs_a_note(host, node, noise, tmp_path):
-    settings = InvokeOptions(write_intermediates=True, decoder="gone.safetensors")
-    watched(lambda c: euler(c, noise), host(), node, settings)
+def test_a_missing_decoder_is_noted_and_replaced(host, node, noise, tmp_path):
+    options = InvokeOptions(write_intermediates=True, decoder="gone.safetensors")
+    watched(lambda c: euler(c, noise), host(), node, options)
     manifest = read_manifest(tmp_path / "outputs" / "safelight" / "steps_00001")
     assert "gone.safetensors" in manifest["notes"][0]
     assert len(manifest["steps"]) == 6
 
 
-def test_a_png_has_the_graph_inside_as_the_hosts_own_images_have(host, node, noise, tmp_path):
+def test_a_png_stores_the_graph_as_the_hosts_own_images_do(host, node, noise, tmp_path):
     context = host()
     graph = SimpleNamespace(model_dump_json=lambda: json.dumps({"nodes": {}}))
     item = SimpleNamespace(session_id="s-1", session=SimpleNamespace(graph=graph), workflow=None)
     context._data = SimpleNamespace(queue_item=item)
-    watched(lambda c: euler(c, noise), context, node, KEPT)
-    folder = tmp_path / "outputs" / "kept" / "run_00001"
+    watched(lambda c: euler(c, noise), context, node, SAVED)
+    folder = tmp_path / "outputs" / "saved" / "run_00001"
     picture = Image.open(folder / "step_0003.png")
     assert json.loads(picture.text["invokeai_graph"]) == {"nodes": {}}
     assert read_manifest(folder)["host"]["prompt_id"] == "s-1"
 
 
-# Drafts.
+# Options that every host has.
 
 
-def test_a_draft_is_what_the_decoder_makes(noise, tmp_path):
-    picture = quick_decode.quick_decode(noise, tmp_path, base="flux", enlarge="off")
-    again = quick_decode.quick_decode(noise[0], tmp_path, base=None, space="flux1")
-    assert np.array_equal(np.asarray(picture), np.asarray(again))
-    assert quick_decode.quick_decode(noise, tmp_path, base="flux", enlarge="nearest").size == (64, 48)
+def run_of(tmp_path):
+    folder = tmp_path / "outputs" / "safelight" / "steps_00001"
+    return folder, read_manifest(folder)
 
 
-def test_a_draft_of_nobodys_latents_asks_whose_they_are(noise, tmp_path):
-    with pytest.raises(SpaceError, match="no model is connected"):
-        quick_decode.quick_decode(noise, tmp_path, base=None)
+def test_noisy_pictures_show_the_latents_at_the_start_of_each_step(host, node, noise, tmp_path):
+    watched(lambda c: euler(c, noise), host(), node, InvokeOptions(write_intermediates=True, show="noisy"))
+    folder, manifest = run_of(tmp_path)
+    assert [step["show"] for step in manifest["steps"]] == ["noisy"] * 6
+    quick = quick_decode(noise, tmp_path / "root", base="sd-3")
+    with Image.open(folder / "step_0001.png") as picture:
+        assert np.array_equal(np.asarray(picture.convert("RGB")), np.asarray(quick))
 
 
-def test_finished_latents_of_flux2_are_drafted_with_the_numbers_of_its_vae(tmp_path):
-    """InvokeAI's denoise node hands them on without the batch norm that they were sampled with."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        vae = diffusers.AutoencoderKLFlux2(
-            latent_channels=32,
-            block_out_channels=(8, 8),
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            layers_per_block=1,
-            norm_num_groups=8,
-        ).eval()
-    vae.bn.running_mean.copy_(torch.linspace(-1, 1, 128))
-    vae.bn.running_var.copy_(torch.linspace(1, 3, 128))
-    sampled = torch.randn((1, 32, 6, 8), generator=torch.Generator().manual_seed(8))
-    packed = diffusers.Flux2Pipeline._patchify_latents(sampled)
-    std = (vae.bn.running_var + vae.bn.eps).sqrt()
-    undone = packed * std.view(1, -1, 1, 1) + vae.bn.running_mean.view(1, -1, 1, 1)
-    handed_on = diffusers.Flux2Pipeline._unpatchify_latents(undone)
-    with pytest.raises(SpaceError, match="connect the VAE as well"):
-        quick_decode.quick_decode(handed_on, tmp_path, base="flux2")
-    picture = quick_decode.quick_decode(handed_on, tmp_path, base="flux2", vae=lambda: nullcontext(vae))
-    expected = quick_decode.quick_decode(sampled, tmp_path, base=None, space="flux2")
-    assert np.abs(np.asarray(picture, np.int16) - np.asarray(expected, np.int16)).max() <= 1
+def test_a_node_that_reports_x0_has_no_noisy_pictures_and_a_note(host, node, noise, tmp_path):
+    watched(lambda c: flux(c, noise), host(), node, InvokeOptions(write_intermediates=True, show="noisy"))
+    _, manifest = run_of(tmp_path)
+    assert [step["show"] for step in manifest["steps"]] == ["denoised"] * 6
+    assert "reports no noisy latents" in manifest["notes"][0]
 
 
-def test_the_base_is_of_what_is_connected():
-    unet = SimpleNamespace(unet=SimpleNamespace(base=SimpleNamespace(value="sdxl")))
-    transformer = SimpleNamespace(transformer=SimpleNamespace(base="sd-3"))
-    assert quick_decode.base_of(None, transformer) == "sd-3"
-    assert quick_decode.base_of(unet, None) == "sdxl"
-    assert quick_decode.base_of(None, None) is None
+def test_latents_are_saved_bit_for_bit_without_pictures(host, node, noise, tmp_path):
+    truth = []
+    watched(lambda c: euler(c, noise, truth=truth), host(), node, InvokeOptions(keep_latents=True, every_n_steps=2))
+    folder, manifest = run_of(tmp_path)
+    names = [f"step_{i:04d}.safetensors" for i in (1, 3, 5, 6)]
+    assert [step["latent"] for step in manifest["steps"]] == names
+    assert {path.name for path in folder.iterdir()} == {"run.json", *names}
+    saved = read_latents(folder / names[0], run=manifest["id"], index=1, space="sd3")
+    assert torch.equal(saved.noisy, noise)
+    torch.testing.assert_close(saved.denoised, truth[0])
 
 
-# How it is written.
+def test_latents_of_a_node_that_reports_x0_are_denoised_only(host, node, noise, tmp_path):
+    watched(lambda c: flux(c, noise), host(), node, InvokeOptions(keep_latents=True))
+    folder, manifest = run_of(tmp_path)
+    saved = read_latents(folder / "step_0002.safetensors", run=manifest["id"], index=2, space="flux1")
+    assert saved.noisy is None
+    assert saved.denoised.shape == noise.shape
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "nodes" / "invokeai").glob("*.py")), ids=lambda path: path.name)
-def test_a_file_with_nodes_has_annotations_that_are_not_strings(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    futures = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
-    assert futures == []
+def test_a_full_disk_costs_the_latents_only(host, node, noise, tmp_path, monkeypatch):
+    monkeypatch.setattr(sinks, "disk_room", lambda _: Room(0, "the disk"))
+    options = InvokeOptions(keep_latents=True, write_intermediates=True)
+    watched(lambda c: euler(c, noise), host(), node, options)
+    folder, manifest = run_of(tmp_path)
+    assert "no latents are saved: 6 steps of" in manifest["notes"][0]
+    assert len(list(folder.glob("*.png"))) == 6
+    assert list(folder.glob("*.safetensors")) == []
 
 
-def test_only_the_rooms_of_invokeai_import_it():
-    rooms = [init.parent for init in ROOT.glob("[a-z]*/__init__.py")]
-    paths = [*ROOT.glob("*.py"), *(path for room in rooms for path in room.rglob("*.py"))]
-    elsewhere = [path for path in paths if "invokeai" not in path.relative_to(ROOT).parts]
-    assert len(elsewhere) > 100
-    for path in elsewhere:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        names = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
-        names += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-        assert not [name for name in names if name.split(".")[0] == "invokeai"], path
+def test_an_animation_has_the_format_the_speed_and_the_steps_of_its_options(host, node, noise, tmp_path):
+    options = InvokeOptions(
+        animation="gif", animation_fps=10.0, animation_hold_s=0.5, animation_from_step=2, animation_to_step=4
+    )
+    watched(lambda c: euler(c, noise), host(), node, options)
+    folder, _ = run_of(tmp_path)
+    assert {path.name for path in folder.iterdir()} == {"run.json", "steps.gif"}
+    with Image.open(folder / "steps.gif") as movie:
+        assert movie.n_frames == 3
+        durations = []
+        for frame in range(3):
+            movie.seek(frame)
+            durations.append(movie.info["duration"])
+    assert durations == [100, 100, 500]
 
 
-def test_no_family_is_named_twice():
-    assert len({family.name for family in DENOISE_NODES}) == len(DENOISE_NODES)
+def test_a_table_of_the_steps_is_written(host, node, noise, tmp_path):
+    watched(lambda c: euler(c, noise), host(), node, InvokeOptions(write_intermediates=True, write_csv=True))
+    folder, _ = run_of(tmp_path)
+    lines = (folder / "steps.csv").read_text().splitlines()
+    assert lines[0] == "index,sigma,seconds,decode_ms,file"
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2", "3", "4", "5", "6"]
 
 
 @pytest.mark.parametrize(
-    ("there", "is_invokeai"),
+    ("batch", "files", "shape"),
     [
-        ([], False),
-        (["invokeai.app.invocations"], True),
-        (["comfy", "folder_paths"], False),
-        (["comfy", "folder_paths", "invokeai.app.invocations"], False),  # installed beside ComfyUI, and imported
+        ("all files", ["step_0001_item_01.png", "step_0001_item_02.png"], (8, 6)),
+        ("first", ["step_0001.png"], (8, 6)),
+        ("grid", ["step_0001.png"], (17, 6)),
     ],
 )
-def test_whose_import_it_is(monkeypatch, there, is_invokeai):
-    for name in ("comfy", "folder_paths"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    for name in there:
-        monkeypatch.setitem(sys.modules, name, SimpleNamespace())
-    assert safelight._is_in_invokeai() is is_invokeai
+def test_pictures_of_a_batch_go_into_files_as_chosen(host, node, tmp_path, batch, files, shape):
+    x = torch.randn((2, 16, 6, 8), generator=torch.Generator().manual_seed(1))
+    options = InvokeOptions(write_intermediates=True, batch=batch, decoder="principal")
+    watched(lambda c: euler(c, x), host(), node, options)
+    folder, manifest = run_of(tmp_path)
+    assert manifest["steps"][0]["files"] == files
+    with Image.open(folder / files[0]) as picture:
+        assert picture.size == shape
 
 
-def test_importing_the_package_where_there_is_no_host_registers_nothing():
-    assert os.environ.get("INVOKEAI_ROOT") is None
-    assert not hasattr(safelight, "nodes") or not hasattr(safelight.nodes, "invokeai")
+def test_pictures_are_at_least_the_interval_apart_and_the_progress_still_moves(host, node, noise, tmp_path):
+    context = host()
+    watched(lambda c: euler(c, noise), context, node, InvokeOptions(write_intermediates=True, min_interval_s=3600.0))
+    _, manifest = run_of(tmp_path)
+    assert [step["index"] for step in manifest["steps"]] == [1, 6]
+    assert [round(signal[1] * 6) for signal in context.util.pictures] == [1, 6]
+    assert {round(signal[1] * 6) for signal in context.util.signals} == set(range(7))
+
+
+def test_an_interval_does_not_cost_the_last_step_of_a_node_that_ends_early(host, node, noise):
+    context = host()
+
+    def short(watched_context):
+        for step in (1, 2, 3):
+            watched_context.util.sd_step_callback(State(step, 2, 10, 0, noise, noise), "sd-3")
+            assert context.util.shown.wait(20)  # the first picture is there
+
+    watched(short, context, node, InvokeOptions(min_interval_s=3600.0))
+    assert [round(signal[1], 3) for signal in context.util.pictures] == [0.1, 1.0]
+
+
+def test_the_gallery_gets_every_nth_step_the_progress_picture_all(host, node, noise, monkeypatch):
+    saved, context = [], host()
+    monkeypatch.setattr(sinks, "save_image", lambda _, image: saved.append(image.size))
+
+    def invoke(watched_context):
+        for step in range(1, 7):
+            context.util.shown.clear()
+            watched_context.util.sd_step_callback(State(step, 1, 6, 0, noise, noise), "sd-3")
+            assert context.util.shown.wait(20)
+
+    watched(invoke, context, node, InvokeOptions(to_gallery=True, every_n_steps=4))
+    assert len(saved) == 3
+    assert [round(signal[1] * 6) for signal in context.util.pictures] == [1, 2, 3, 4, 5, 6]
+
+
+def test_mp4_without_pyav_is_refused_before_the_node_runs(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SinkError, match="choose webp or gif"):
+        InvokeOptions(animation="mp4")
+
+
+def test_the_user_learns_of_a_damaged_installation(host, node, noise, tmp_path, monkeypatch):
+    damaged = DecoderFileError("decoder sd3-affine is damaged: install Safelight again")
+
+    def cards(*, refused):
+        refused(damaged)
+        return []
+
+    monkeypatch.setattr("safelight.decoders.catalogue.shipped_cards", cards)
+    watched(lambda c: euler(c, noise), host(), node, InvokeOptions(write_intermediates=True))
+    _, manifest = run_of(tmp_path)
+    assert str(damaged) in manifest["notes"]
+    assert len(manifest["steps"]) == 6

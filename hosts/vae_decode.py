@@ -1,0 +1,59 @@
+"""Decodes model space latents with VAE modules of diffusers and of hosts that are built on it."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..preview.snapshot import VIDEO_NDIM
+
+FLUX2_PATCH = 2  # FLUX.2's VAE normalizes patches of 2x2
+
+
+def decode_with_vae(vae: Any, latents: Tensor, *, shifts: bool = True) -> Tensor:
+    """Decodes model space `[B, C, T, H, W]` to frames `[B, 3, T, H, W]` float32 in -1..1.
+
+    Args:
+        vae: autoencoder of diffusers, on the device of the latents.
+        latents: model space latents.
+        shifts: as for `to_vae`.
+    """
+    scaled = to_vae(vae, latents, shifts=shifts).to(next(vae.parameters()).dtype)
+    if any(isinstance(module, torch.nn.Conv3d) for module in vae.modules()):
+        return vae.decode(scaled, return_dict=False)[0].float()
+    return torch.stack([vae.decode(frame, return_dict=False)[0].float() for frame in scaled.unbind(2)], 2)
+
+
+def to_vae(vae: Any, latents: Tensor, *, shifts: bool = True) -> Tensor:
+    """Converts model space `[B, C, T, H, W]` to what `vae` decodes.
+
+    Source: diffusers 0.42, each pipeline before its `vae.decode`.
+
+    Args:
+        vae: autoencoder of diffusers.
+        latents: model space latents.
+        shifts: whether the shift that the autoencoder states is applied; some pipelines do not.
+    """
+    latents, config = latents.float(), vae.config
+    if (norm := getattr(vae, "bn", None)) is not None:
+        patches = F.pixel_unshuffle(latents[:, :, 0], FLUX2_PATCH)
+        spread = (norm.running_var + config["batch_norm_eps"]).sqrt()
+        return F.pixel_shuffle(patches * _along(spread, 4) + _along(norm.running_mean, 4), FLUX2_PATCH)[:, :, None]
+    scale, shift = config.get("scaling_factor") or 1.0, (shifts and config.get("shift_factor")) or 0.0
+    mean, spread = (_stated(vae, name) for name in ("latents_mean", "latents_std"))
+    if mean is None or spread is None:
+        return latents / scale + shift
+    mean, spread = (torch.as_tensor(each, device=latents.device, dtype=torch.float32) for each in (mean, spread))
+    return latents * _along(spread, VIDEO_NDIM) / scale + _along(mean, VIDEO_NDIM)
+
+
+def _stated(vae: Any, name: str) -> Any:
+    """A number for each channel. Most VAEs have it in their config, LTX's has it among its weights."""
+    stated = vae.config.get(name)
+    return dict(vae.named_buffers(recurse=False)).get(name) if stated is None else stated
+
+
+def _along(channels: Tensor, ndim: int) -> Tensor:
+    """Numbers of the channels in a shape that broadcasts with latents of `ndim` axes."""
+    return channels.reshape(1, -1, *[1] * (ndim - 2))

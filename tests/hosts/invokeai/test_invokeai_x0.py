@@ -1,0 +1,160 @@
+"""The estimates of finished latents, in loops that look like InvokeAI's."""
+
+from itertools import pairwise
+
+import diffusers
+import pytest
+import torch
+from safelight.hosts.invokeai.x0 import X0Estimates, caller
+
+from .fake_host import LEVELS, State, euler, stable_diffusion, velocity, wan_video
+
+
+class EstimatingUtil:
+    """Takes the place of InvokeAI's util and records the estimate of each step."""
+
+    def __init__(self, **settings):
+        self.x0_estimates, self.heard = X0Estimates(**settings), []
+        self.util = self
+
+    def sd_step_callback(self, state, base):
+        self.heard.append((state.step, self.x0_estimates.of(state, caller(0))))
+
+    @property
+    def estimates(self):
+        return [estimate for step, estimate in self.heard if step > 0]
+
+
+@pytest.fixture
+def util():
+    return EstimatingUtil(denoised=False)
+
+
+def half_precision(context, x, *, packed=False, image=None, velocity_known=True, truth=None):
+    """Samples as SD3, CogView4, Z-Image and Qwen-Image do in half precision, in twenty steps."""
+    sigmas = [3 * s / (1 + 2 * s) for s in torch.linspace(1, 0, 21).tolist()]
+    latents = x.bfloat16()
+    mask = torch.zeros_like(latents)
+    mask[..., :4] = 1 if image is not None else 0
+
+    def show(step):
+        context.util.sd_step_callback(State(step, 1, 20, 0, latents), "sd-3")
+
+    show(0)
+    for i, (sigma, after) in enumerate(pairwise(sigmas)):
+        predicted = velocity(latents.float(), sigma).bfloat16()
+        truth.append(latents.float() - sigma * predicted.float())
+        noise_pred = patched(predicted) if packed else predicted
+        if not velocity_known:
+            noise_pred = -noise_pred
+        latents = (latents.float() + (after - sigma) * predicted).bfloat16()
+        if image is not None:
+            noisy_image = image * (1 - after) + x * after
+            latents = (latents * (1 - mask) + noisy_image * mask).bfloat16()
+            truth[-1] = truth[-1] * (1 - mask) + image * mask
+        show(i + 1)
+
+
+def patched(latents):
+    """Packs latents as Qwen-Image does."""
+    b, c, h, w = latents.shape
+    return latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h * w // 4, c * 4)
+
+
+def worst(truth, util, part=slice(None)):
+    """The largest root mean square error of x0 in a step."""
+    estimated = [estimate.x0.float() for estimate in util.estimates]
+    errors = [(a - b)[..., part].pow(2).mean().sqrt() for a, b in zip(estimated, truth, strict=True)]
+    return float(max(errors))
+
+
+def test_x0_of_an_euler_flow_model_is_exact_from_the_first_step(noise, util):
+    truth = []
+    euler(util, noise, truth=truth)
+    assert [estimate.sigma for estimate in util.estimates] == LEVELS[:-1]
+    for estimate, x0 in zip(util.estimates, truth, strict=True):
+        torch.testing.assert_close(estimate.x0, x0, rtol=1e-4, atol=1e-5)
+
+
+def test_x0_is_exact_if_the_host_reports_no_step_0(noise, util):
+    truth = []
+    euler(util, noise, first=False, truth=truth)
+    for (_, estimate), x0 in zip(util.heard, truth, strict=True):
+        torch.testing.assert_close(estimate.x0, x0, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_half_precision_states_give_an_x0_without_grain(noise, util, packed):
+    truth = []
+    half_precision(util, noise, packed=packed, truth=truth)
+    assert worst(truth, util) < 0.01
+
+
+def test_a_prediction_that_does_not_explain_the_step_is_not_used(noise, util):
+    truth = []
+    half_precision(util, noise, velocity_known=False, truth=truth)
+    assert 0.05 < worst(truth, util) < 0.2  # the error of two states alone
+
+
+def test_where_inpainting_puts_an_image_over_the_state_x0_is_that_image(noise, util):
+    truth = []
+    image = torch.rand(noise.shape, generator=torch.Generator().manual_seed(9))
+    half_precision(util, noise, image=image, truth=truth)
+    assert worst(truth, util, slice(4, None)) < 0.01
+    assert worst(truth, util, slice(4)) < 0.2
+
+
+def test_x0_of_a_video_is_that_of_its_middle_frame(util):
+    scheduler = diffusers.UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
+    truth = []
+    x = torch.randn((1, 16, 5, 4, 6), generator=torch.Generator().manual_seed(2))
+    wan_video(util, x, scheduler, truth)
+    for (_, estimate), x0 in zip(util.heard, truth, strict=True):
+        torch.testing.assert_close(estimate.x0, x0, rtol=1e-4, atol=1e-4)
+    util.x0_estimates.close()
+    assert "step" not in vars(scheduler)
+    assert all(estimate.middle_frame for estimate in util.estimates)
+    assert {estimate.noisy.shape for estimate in util.estimates[1:]} == {(1, 16, 4, 6)}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_x0_is_known_for_a_scheduler_that_does_not_report_it(util):
+    scheduler = diffusers.DPMSolverMultistepScheduler()
+    end = stable_diffusion(util, torch.randn(1, 4, 6, 8), scheduler)
+    assert all(estimate.x0 is not None for estimate in util.estimates)
+    torch.testing.assert_close(util.estimates[-1].x0, end)  # this scheduler ends at its last x0
+    torch.testing.assert_close(util.estimates[-1].x0, scheduler.model_outputs[-1])
+
+
+def test_a_loop_that_reports_nothing_has_no_x0(noise, util):
+    x = noise
+    for i in range(3):
+        x = x * 0.5
+        util.sd_step_callback(State(i + 1, 1, 3, 0, x), "sd-3")
+    assert all(estimate.x0 is None for _, estimate in util.heard)
+    assert all(estimate.noisy is not None for _, estimate in util.heard)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_noisy_latents_are_those_at_the_start_of_the_step_with_their_gain(util):
+    scheduler = diffusers.EulerDiscreteScheduler()
+    states = []
+    x = torch.randn((1, 4, 6, 8), generator=torch.Generator().manual_seed(3)) * 14
+    stable_diffusion(util, x, scheduler, states=states)
+    for estimate, state in zip(util.estimates, states, strict=True):
+        assert torch.equal(estimate.noisy, state)
+        assert estimate.gain == pytest.approx((estimate.sigma**2 + 1) ** -0.5)
+
+
+def test_noisy_latents_of_a_flow_model_are_those_at_the_start_of_the_step(noise, util):
+    euler(util, noise)
+    assert torch.equal(util.estimates[0].noisy, noise)
+    assert {estimate.gain for estimate in util.estimates} == {1.0}
+
+
+def test_a_node_that_reports_x0_has_no_noisy_latents(noise):
+    util = EstimatingUtil(denoised=True)
+    euler(util, noise)
+    assert all(estimate.noisy is None for estimate in util.estimates)

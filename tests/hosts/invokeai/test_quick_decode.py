@@ -1,0 +1,57 @@
+"""Quick decodes of finished latents of InvokeAI."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from safelight.errors import SpaceError
+from safelight.hosts.invokeai import quick_decode
+
+
+def test_the_picture_is_what_the_decoder_decodes(noise, tmp_path):
+    picture = quick_decode.quick_decode(noise, tmp_path, base="flux", enlarge="off")
+    again = quick_decode.quick_decode(noise[0], tmp_path, base=None, space="flux1")
+    assert np.array_equal(np.asarray(picture), np.asarray(again))
+    assert quick_decode.quick_decode(noise, tmp_path, base="flux", enlarge="nearest").size == (64, 48)
+
+
+def test_without_a_model_the_space_must_be_chosen(noise, tmp_path):
+    with pytest.raises(SpaceError, match="no model is connected"):
+        quick_decode.quick_decode(noise, tmp_path, base=None)
+
+
+def test_finished_latents_of_flux2_are_decoded_with_the_batch_norm_of_the_vae(tmp_path):
+    """InvokeAI's denoise node returns them without the batch norm that they were sampled with."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vae = diffusers.AutoencoderKLFlux2(
+            latent_channels=32,
+            block_out_channels=(8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            layers_per_block=1,
+            norm_num_groups=8,
+        ).eval()
+    vae.bn.running_mean.copy_(torch.linspace(-1, 1, 128))
+    vae.bn.running_var.copy_(torch.linspace(1, 3, 128))
+    sampled = torch.randn((1, 32, 6, 8), generator=torch.Generator().manual_seed(8))
+    packed = diffusers.Flux2Pipeline._patchify_latents(sampled)
+    std = (vae.bn.running_var + vae.bn.eps).sqrt()
+    without_norm = packed * std.view(1, -1, 1, 1) + vae.bn.running_mean.view(1, -1, 1, 1)
+    returned = diffusers.Flux2Pipeline._unpatchify_latents(without_norm)
+    with pytest.raises(SpaceError, match="connect the VAE as well"):
+        quick_decode.quick_decode(returned, tmp_path, base="flux2")
+    picture = quick_decode.quick_decode(returned, tmp_path, base="flux2", vae=lambda: nullcontext(vae))
+    expected = quick_decode.quick_decode(sampled, tmp_path, base=None, space="flux2")
+    assert np.abs(np.asarray(picture, np.int16) - np.asarray(expected, np.int16)).max() <= 1
+
+
+def test_the_base_is_that_of_the_connected_model():
+    unet = SimpleNamespace(unet=SimpleNamespace(base=SimpleNamespace(value="sdxl")))
+    transformer = SimpleNamespace(transformer=SimpleNamespace(base="sd-3"))
+    assert quick_decode.base_of(None, transformer) == "sd-3"
+    assert quick_decode.base_of(unet, None) == "sdxl"
+    assert quick_decode.base_of(None, None) is None
