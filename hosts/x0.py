@@ -1,7 +1,7 @@
-"""The finished latents that a scheduler believes in, recovered from what its step is given.
+"""Computes x0, the estimate of the finished latents, from a step of a diffusers scheduler.
 
-All are one formula. A scheduler's sample is `x = alpha * x0 + sigma * noise`; what differs is where alpha and sigma
-come from, and what the model predicts:
+A scheduler's sample is `x = alpha * x0 + sigma * noise`. Schedulers differ in where alpha and sigma come from, and in
+what the model predicts:
 
     epsilon        x0 = (x - sigma * out) / alpha
     v_prediction   x0 = alpha * x - sigma * out         https://arxiv.org/abs/2202.00512, appendix D
@@ -20,54 +20,65 @@ from torch import Tensor
 
 from .hook import Hook
 
-# How a scheduler's numbers are to be read: "cumulative" ones have alphas_cumprod[timestep], the others sigmas[index] of
-# samples that explode (x0 + s * noise, so x / sqrt(s^2 + 1) is what the model sees), preserve their variance, or go
-# straight from noise to picture; "rising" do so too, with models that point the other way, "turning" along a circle.
-# "kept" ones keep what they believed in. By name: a host may have schedulers of its own, and none is imported here.
-FORMS = {
+# Where alpha and sigma of a scheduler come from, by its name. No scheduler is imported: hosts have their own.
+#   cumulative            alphas_cumprod[timestep]
+#   variance exploding    sigmas[index] of x0 + s * noise; the model's input is x / sqrt(s^2 + 1)
+#   variance preserving   sigmas[index], of samples that are scaled already
+#   flow                  sigmas[index] of a straight path from noise to image
+#   reversed flow         the same, for models that predict the opposite direction
+#   circular              alphas[index] and betas[index], a path along a circle
+#   stored                the scheduler stores its estimate of x0
+SCHEDULER_FORMS = {
     **dict.fromkeys(("DDIM", "DDIMParallel", "DDPM", "DDPMParallel", "PNDM", "LCM", "TCD"), "cumulative"),
     **dict.fromkeys(("CogVideoXDDIM", "CogVideoXDPM"), "cumulative"),
-    **dict.fromkeys(("EulerDiscrete", "EulerAncestralDiscrete", "LMSDiscrete", "EDMEuler"), "exploding"),
-    **dict.fromkeys(("HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE"), "exploding"),
-    **dict.fromkeys(("DPMSolverMultistep", "DPMSolverSinglestep", "DEISMultistep"), "preserving"),
-    **dict.fromkeys(("UniPCMultistep", "SASolver", "ERSDE"), "preserving"),
-    **dict.fromkeys(("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete", "FlowMatchLCM"), "straight"),
-    **dict.fromkeys(("FlowMapEulerDiscrete", "LTXEulerAncestralRF", "Helios"), "straight"),
-    "MiniMaxH3": "rising",
-    "IPNDM": "turning",
-    **dict.fromkeys(("EDMDPMSolverMultistep", "CosineDPMSolverMultistep"), "kept"),
+    **dict.fromkeys(("EulerDiscrete", "EulerAncestralDiscrete", "LMSDiscrete", "EDMEuler"), "variance exploding"),
+    **dict.fromkeys(("HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete"), "variance exploding"),
+    "DPMSolverSDE": "variance exploding",
+    **dict.fromkeys(("DPMSolverMultistep", "DPMSolverSinglestep", "DEISMultistep"), "variance preserving"),
+    **dict.fromkeys(("UniPCMultistep", "SASolver", "ERSDE"), "variance preserving"),
+    **dict.fromkeys(("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete", "FlowMatchLCM"), "flow"),
+    **dict.fromkeys(("FlowMapEulerDiscrete", "LTXEulerAncestralRF", "Helios"), "flow"),
+    "MiniMaxH3": "reversed flow",
+    "IPNDM": "circular",
+    **dict.fromkeys(("EDMDPMSolverMultistep", "CosineDPMSolverMultistep"), "stored"),
     "DDPMWuerstchen": "wuerstchen",
 }
-# These do not say what their models predict.
-PREDICTIONS = {"straight": "flow_prediction", "rising": "flow_prediction", "turning": "v_prediction"}
-PREDICTIONS |= {"wuerstchen": "epsilon"}
-# Where one step is several looks at the model, only the scheduler knows at which noise level the last one was.
-BETWEEN = {"KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE"}
-# Asked for a plain tuple, they say x0 second. Source: diffusers 0.42, `schedulers`. TCD's second is something else.
-SECOND = {
+# Predictions of schedulers whose config does not name one.
+FIXED_PREDICTIONS = {"flow": "flow_prediction", "reversed flow": "flow_prediction", "circular": "v_prediction"}
+FIXED_PREDICTIONS |= {"wuerstchen": "epsilon"}
+# One step calls the model several times, and only the scheduler knows the noise level of the last call.
+REPORTED_X0_ONLY = {"KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE"}
+# With return_dict=False, x0 is the second value. Source: diffusers 0.42, `schedulers`. TCD's second value is not x0.
+X0_IN_TUPLE = {
     *("DDIM", "DDIMParallel", "DDIMInverse", "DDPM", "DDPMParallel", "CogVideoXDDIM", "CogVideoXDPM", "EDMEuler"),
     *("EulerDiscrete", "EulerAncestralDiscrete", "LMSDiscrete", "HeunDiscrete", "SCM", "RePaint", "UnCLIP"),
     *("KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE"),
 }
 
-GIVEN = ("model_output", "timestep", "sample", "per_token_timesteps")  # what a step may be given, by name
+STEP_PARAMETERS = ("model_output", "timestep", "sample", "per_token_timesteps")
 
 log = logging.getLogger("safelight.hosts")
 
 
-class Level(NamedTuple):
-    """A noise level: `gain * x = alpha * x0 + sigma * noise`; `told` is the scheduler's own number for it."""
+class NoiseLevel(NamedTuple):
+    """A noise level: `gain * x = alpha * x0 + sigma * noise`.
+
+    `scheduler_sigma` is the scheduler's own number for it; None if it is infinite.
+    """
 
     alpha: float
     sigma: float
     gain: float
-    told: float | None
+    scheduler_sigma: float | None
 
 
 class X0Estimate(NamedTuple):
-    """What a step of a scheduler tells: `x0` of the shape of its sample, and the sigma that the sample was of.
+    """The estimate at a scheduler's step.
 
-    Either is None where it is not known. `gain` brings the sample to the spread of clean latents.
+    Args:
+        x0: estimate of the finished latents, in the shape of the scheduler's sample; None if unknown.
+        sigma: noise level of the sample; None if unknown.
+        gain: factor that scales the sample to the spread of clean latents.
     """
 
     x0: Tensor | None
@@ -76,9 +87,14 @@ class X0Estimate(NamedTuple):
 
 
 class SchedulerCall(NamedTuple):
-    """A step that a scheduler took: what it was given, and its result.
+    """Arguments and result of one call of a scheduler's `step`.
 
-    `tokens` are timesteps `[B, N]` of a sample `[B, N, C]` whose tokens have noise levels of their own.
+    Args:
+        model_output: `[B, C, ...]`, or twice as many channels if the model also predicts a variance.
+        timestep: timestep of the call.
+        sample: `[B, C, ...]`.
+        result: return value.
+        tokens: timesteps `[B, N]` of a sample `[B, N, C]` whose tokens have separate noise levels; otherwise None.
     """
 
     model_output: Any
@@ -90,172 +106,149 @@ class SchedulerCall(NamedTuple):
 
 @final
 class Sigmas:
-    """A scheduler's sigmas as numbers, read from its device once for each schedule and not at every step."""
+    """A scheduler's sigmas as numbers. They are copied from its device once for each schedule, not at every step."""
 
     def __init__(self) -> None:
-        self._seen: Any = None
+        self._read: Any = None
         self._numbers: list[float] = []
 
     def of(self, scheduler: Any) -> Sequence[float]:
-        """`[steps + 1]`, as the scheduler has them."""
+        """Returns the `steps + 1` sigmas of `scheduler`."""
         sigmas = scheduler.sigmas
-        if sigmas is not self._seen:
+        if sigmas is not self._read:
             self._numbers = [float(sigma) for sigma in (sigmas.tolist() if isinstance(sigmas, Tensor) else sigmas)]
-            self._seen = sigmas
+            self._read = sigmas
         return self._numbers
 
 
-def listen(scheduler: Any, hear: Callable[[SchedulerCall], None]) -> Callable[[], None]:
-    """Tells of each step of `scheduler`, a diffusers scheduler or one made like it, after it was taken.
+def listen(scheduler: Any, on_step: Callable[[SchedulerCall], None]) -> Callable[[], None]:
+    """Calls `on_step` after each step of `scheduler`. Other objects of its class are not affected.
 
-    Only this object is touched, and its results are handed on as they are. `hear` must not raise.
+    Args:
+        scheduler: a diffusers scheduler, or an object with the same `step`. Its results do not change.
+        on_step: function that receives the call; it must not raise.
 
     Returns:
-        Ends it.
+        A function that ends it.
     """
     names = tuple(inspect.signature(scheduler.step).parameters)
 
-    def watched(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def observed(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = step(*args, **kwargs)
-        given = dict(zip(names, args, strict=False)) | kwargs
-        model_output, timestep, sample, tokens = (given.get(name) for name in GIVEN)
-        hear(SchedulerCall(model_output, timestep, sample, result, tokens))
+        arguments = dict(zip(names, args, strict=False)) | kwargs
+        model_output, timestep, sample, tokens = (arguments.get(name) for name in STEP_PARAMETERS)
+        on_step(SchedulerCall(model_output, timestep, sample, result, tokens))
         return result
 
-    return Hook(scheduler, "step", watched).end
+    return Hook(scheduler, "step", observed).end
 
 
-def watch(scheduler: Any, tell: Callable[[X0Estimate], None]) -> Callable[[], None]:
-    """Tells after each step of `scheduler` what it believes in; as `listen` does.
+def estimate_x0(scheduler: Any, call: SchedulerCall, sigmas: Sigmas) -> X0Estimate:
+    """Estimates x0 right after a scheduler's step. Never raises; an estimate that fails is None.
 
-    Returns:
-        Ends it.
+    Args:
+        scheduler: scheduler, in its state after the step.
+        call: arguments and result of the step.
+        sigmas: sigmas of the scheduler, read before.
     """
-    sigmas = Sigmas()
-
-    def hear(taken: SchedulerCall) -> None:
-        tell(estimate_x0(scheduler, taken, sigmas))
-
-    return listen(scheduler, hear)
-
-
-def estimate_x0(scheduler: Any, taken: SchedulerCall, sigmas: Sigmas) -> X0Estimate:
-    """What `scheduler` believed in, right after a step; nothing, where that cannot be told."""
     try:
-        model_output, timestep, sample, result, tokens = taken
-        return recover(scheduler, model_output, timestep, sample, result, tokens, sigmas)
-    except Exception:  # never the sampler's trouble
+        return compute_x0(scheduler, call, sigmas)
+    except Exception:  # must not stop the sampler
         log.debug("no x0 from %s", type(scheduler).__name__, exc_info=True)
         return X0Estimate(None, None)
 
 
-def recover(
-    scheduler: Any,
-    model_output: Tensor,
-    timestep: Any,
-    sample: Tensor,
-    result: Any = None,
-    tokens: Tensor | None = None,
-    sigmas: Sigmas | None = None,
-) -> X0Estimate:
-    """What `scheduler` believed in, right after `result = scheduler.step(model_output, timestep, sample)`.
-
-    Args:
-        scheduler: as it is after the step.
-        model_output: `[B, C, ...]`, or twice as many channels where it predicts a variance as well.
-        timestep: as it was given to the step.
-        sample: `[B, C, ...]`.
-        result: of the step; what it reports itself is taken as it is, never worked out.
-        tokens: the timesteps of each token, where they have their own.
-        sigmas: of the scheduler, where they have been read before.
-    """
+def compute_x0(scheduler: Any, call: SchedulerCall, sigmas: Sigmas) -> X0Estimate:
+    """Does the work of `estimate_x0`, and may raise. An x0 that the scheduler reports is used as it is."""
     name = name_of(scheduler)
-    reported = reported_by(scheduler, result)
-    if name not in FORMS:
-        return X0Estimate(reported, None, 1 / _spread(scheduler))
-    if FORMS[name] == "kept":
-        told = (sigmas or Sigmas()).of(scheduler)[scheduler.step_index - 1]
-        return X0Estimate(scheduler.model_outputs[-1], told, (told**2 + 1) ** -0.5)
-    level = level_of(scheduler, timestep, sigmas)
-    if reported is not None or name in BETWEEN:
-        return X0Estimate(reported, level.told, level.gain)
-    if tokens is not None:  # of which the model's output points to the picture
-        each = (tokens / scheduler.config.num_train_timesteps)[..., None].float()
-        x0 = torch.addcmul(sample.float(), each, model_output.float())
-        return X0Estimate(x0.to(sample.dtype), level.told)
-    x0 = from_prediction(prediction_of(scheduler), level, model_output, sample)
-    return X0Estimate(x0, level.told, level.gain)
+    reported = reported_x0(scheduler, call.result)
+    if name not in SCHEDULER_FORMS:
+        return X0Estimate(reported, None, 1 / _data_spread(scheduler))
+    if SCHEDULER_FORMS[name] == "stored":
+        sigma = sigmas.of(scheduler)[scheduler.step_index - 1]
+        return X0Estimate(scheduler.model_outputs[-1], sigma, (sigma**2 + 1) ** -0.5)
+    level = noise_level(scheduler, call.timestep, sigmas)
+    if reported is not None or name in REPORTED_X0_ONLY:
+        return X0Estimate(reported, level.scheduler_sigma, level.gain)
+    sample, model_output = call.sample, call.model_output
+    if call.tokens is not None:  # such a model predicts the direction towards the image
+        token_sigmas = (call.tokens / scheduler.config.num_train_timesteps)[..., None].float()
+        x0 = torch.addcmul(sample.float(), token_sigmas, model_output.float())
+        return X0Estimate(x0.to(sample.dtype), level.scheduler_sigma)
+    x0 = from_prediction(prediction_type(scheduler), level, model_output, sample)
+    return X0Estimate(x0, level.scheduler_sigma, level.gain)
 
 
 def name_of(scheduler: Any) -> str:
-    """Its class, without what all of them end with."""
+    """Returns the name of its class, without `Scheduler` at the end."""
     return type(scheduler).__name__.removesuffix("Scheduler")
 
 
-def reported_by(scheduler: Any, result: Any) -> Tensor | None:
-    """The x0 that the result of a step holds; None where it holds none."""
-    reported = getattr(result, "pred_original_sample", None)
-    if reported is None and type(result) is tuple and len(result) > 1 and name_of(scheduler) in SECOND:
-        reported = result[1]
-    return None if reported is None else reported / spread if (spread := _spread(scheduler)) != 1 else reported
+def reported_x0(scheduler: Any, result: Any) -> Tensor | None:
+    """Returns the x0 in the result of a step; None if there is none."""
+    x0 = getattr(result, "pred_original_sample", None)
+    if x0 is None and type(result) is tuple and len(result) > 1 and name_of(scheduler) in X0_IN_TUPLE:
+        x0 = result[1]
+    return None if x0 is None else x0 / spread if (spread := _data_spread(scheduler)) != 1 else x0
 
 
-def _spread(scheduler: Any) -> float:
-    """Of the data, by which a consistency model's are scaled. Source: https://arxiv.org/abs/2410.11081."""
+def _data_spread(scheduler: Any) -> float:
+    """Factor by which a consistency model scales its latents. Source: https://arxiv.org/abs/2410.11081."""
     return scheduler.config.sigma_data if name_of(scheduler) == "SCM" else 1.0
 
 
-def level_of(scheduler: Any, timestep: Any, sigmas: Sigmas | None = None) -> Level:
-    """The noise level of the sample that `scheduler` has just stepped from.
+def noise_level(scheduler: Any, timestep: Any, sigmas: Sigmas) -> NoiseLevel:
+    """Returns the noise level of the sample before the scheduler's last step.
 
     Raises:
-        KeyError: nobody knows this scheduler.
+        KeyError: the scheduler is unknown.
     """
-    form = FORMS[name_of(scheduler)]
+    form = SCHEDULER_FORMS[name_of(scheduler)]
     if form == "cumulative":
-        return _cumulative(float(scheduler.alphas_cumprod[int(timestep)]))
+        return _cumulative_level(float(scheduler.alphas_cumprod[int(timestep)]))
     if form == "wuerstchen":
         first = torch.as_tensor(timestep).flatten()[:1].cpu()
-        return _cumulative(float(scheduler._alpha_cumprod(first, first.device)))  # noqa: SLF001, it has no other name
-    at = scheduler.step_index - 1
-    if form == "turning":
-        alpha, sigma = float(scheduler.alphas[at]), float(scheduler.betas[at])
-        return Level(alpha, sigma, 1.0, sigma / alpha if alpha > 0 else None)
-    told = (sigmas or Sigmas()).of(scheduler)[at]
-    if form == "rising":
-        return Level(1 - told, -told, 1.0, told)
-    if form == "straight" and getattr(scheduler.config, "invert_sigmas", False):
-        return Level(told, told - 1, 1.0, 1 - told)
-    if form == "straight" or prediction_of(scheduler) == "flow_prediction":
-        return Level(1 - told, told, 1.0, told)
+        return _cumulative_level(float(scheduler._alpha_cumprod(first, first.device)))  # noqa: SLF001, not public
+    index = scheduler.step_index - 1
+    if form == "circular":
+        alpha, sigma = float(scheduler.alphas[index]), float(scheduler.betas[index])
+        return NoiseLevel(alpha, sigma, 1.0, sigma / alpha if alpha > 0 else None)
+    sigma = sigmas.of(scheduler)[index]
+    if form == "reversed flow":
+        return NoiseLevel(1 - sigma, -sigma, 1.0, sigma)
+    if form == "flow" and getattr(scheduler.config, "invert_sigmas", False):
+        return NoiseLevel(sigma, sigma - 1, 1.0, 1 - sigma)
+    if form == "flow" or prediction_type(scheduler) == "flow_prediction":
+        return NoiseLevel(1 - sigma, sigma, 1.0, sigma)
     if getattr(scheduler.config, "use_flow_sigmas", False):
-        return Level(1 - told, told, 1.0, told)
-    alpha = (told**2 + 1) ** -0.5
-    return Level(alpha, told * alpha, alpha if form == "exploding" else 1.0, told)
+        return NoiseLevel(1 - sigma, sigma, 1.0, sigma)
+    alpha = (sigma**2 + 1) ** -0.5
+    return NoiseLevel(alpha, sigma * alpha, alpha if form == "variance exploding" else 1.0, sigma)
 
 
-def _cumulative(kept: float) -> Level:
-    told = ((1 - kept) / kept) ** 0.5 if kept > 0 else math.inf  # nothing but noise, with zero terminal SNR
-    return Level(kept**0.5, (1 - kept) ** 0.5, 1.0, told)
+def _cumulative_level(alpha_cumprod: float) -> NoiseLevel:
+    # With zero terminal SNR, the first sample is only noise.
+    sigma = ((1 - alpha_cumprod) / alpha_cumprod) ** 0.5 if alpha_cumprod > 0 else math.inf
+    return NoiseLevel(alpha_cumprod**0.5, (1 - alpha_cumprod) ** 0.5, 1.0, sigma)
 
 
-def prediction_of(scheduler: Any) -> str:
-    """What its model predicts: `epsilon`, `v_prediction`, `sample` or `flow_prediction`."""
-    return PREDICTIONS.get(FORMS[name_of(scheduler)]) or scheduler.config.prediction_type
+def prediction_type(scheduler: Any) -> str:
+    """Returns what the model predicts: `epsilon`, `v_prediction`, `sample` or `flow_prediction`."""
+    return FIXED_PREDICTIONS.get(SCHEDULER_FORMS[name_of(scheduler)]) or scheduler.config.prediction_type
 
 
-def from_prediction(prediction: str, level: Level, model_output: Tensor, sample: Tensor) -> Tensor:
-    """x0 `[B, C, ...]`, of the dtype of `sample`.
+def from_prediction(prediction: str, level: NoiseLevel, model_output: Tensor, sample: Tensor) -> Tensor:
+    """Returns x0 `[B, C, ...]`, with the dtype of `sample`.
 
     Raises:
-        ValueError: nobody knows this prediction.
+        ValueError: the prediction is unknown.
     """
-    if model_output.shape[1] == 2 * sample.shape[1]:  # a learned variance comes with it
+    if model_output.shape[1] == 2 * sample.shape[1]:  # the second half is a learned variance
         model_output = model_output[:, : sample.shape[1]]
     x, out = sample.float(), model_output.float()
     if level.gain != 1:
         x = x * level.gain
-    match prediction:  # in as few passes as there can be: the sampler waits for them
+    match prediction:  # in as few operations as possible: the sampler waits
         case "epsilon":
             x0 = torch.sub(x, out, alpha=level.sigma).div_(level.alpha)
         case "v_prediction":
@@ -269,16 +262,16 @@ def from_prediction(prediction: str, level: Level, model_output: Tensor, sample:
     return x0.to(sample.dtype)
 
 
-def between(before: Tensor, after: Tensor, sigma: float, sigma_after: float) -> Tensor:
-    """x0 from two consecutive states of an Euler sampler of a flow model.
+def x0_from_states(before: Tensor, after: Tensor, sigma: float, sigma_after: float) -> Tensor:
+    """Returns x0 from two consecutive states of an Euler sampler of a flow model.
 
     `after = before + (sigma_after - sigma) * v` and `x0 = before - sigma * v`, so v need not be known.
 
     Args:
-        before: the first state.
-        after: the second, of the same shape.
-        sigma: the noise level of the first, in 0..1.
-        sigma_after: of the second, smaller.
+        before: first state.
+        after: second state, of the same shape.
+        sigma: noise level of the first state, in 0..1.
+        sigma_after: noise level of the second state, smaller than `sigma`.
     """
     x0 = (sigma * after.float() - sigma_after * before.float()) / (sigma - sigma_after)
     return x0.to(after.dtype)

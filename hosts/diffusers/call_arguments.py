@@ -1,4 +1,4 @@
-"""What a call of a pipeline was asked for, read from its own variables once, when its loop begins."""
+"""Reads the arguments of a pipeline's call from its local variables, when its sampling loop begins."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -7,25 +7,25 @@ from typing import Any
 
 import torch
 
-MAX_FRAMES = 6  # from a progress bar up to the call that shows it
-GUIDANCE = ("guidance_scale", "true_cfg_scale", "cfg_scale")
-FPS = ("frame_rate", "fps")
+MAX_CALL_DEPTH = 6  # frames between a progress bar and the pipeline's call
+GUIDANCE_NAMES = ("guidance_scale", "true_cfg_scale", "cfg_scale")
+FPS_NAMES = ("frame_rate", "fps")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CallArguments:
-    """What a pipeline was asked for; None for what it does not say.
+    """Arguments of a pipeline's call; None for what it does not state.
 
     Args:
-        height, width: of the final image, in pixels.
-        frames: of the final video.
-        fps: of it, frames a second.
-        latent_height, latent_width, latent_frames: of the latents, in tokens, where the pipeline has them.
-        layers: of an image in layers.
-        timesteps: that the loop goes through.
-        seed: of its generator, or of the first one.
-        cfg: how strongly it is guided.
-        prompt: the words.
+        height, width: size of the final image, in pixels.
+        frames: number of frames of the final video.
+        fps: frames per second of the final video.
+        latent_height, latent_width, latent_frames: size of the latents in tokens, if the pipeline computes it.
+        layers: number of layers of an image in layers.
+        timesteps: number of timesteps in the loop.
+        seed: seed of the generator, or of the first of several.
+        cfg: guidance scale.
+        prompt: prompt.
     """
 
     height: int | None = None
@@ -43,41 +43,45 @@ class CallArguments:
 
 
 def call_arguments(pipeline: Any) -> CallArguments:
-    """The call of `pipeline` that asks, however deep below it; one that says nothing if it cannot be found.
+    """Returns the arguments of the call of `pipeline` that is running; empty ones if it is not found.
 
-    Its variables are read, never written.
+    The call's variables are read, never written.
     """
     frame = getattr(sys, "_getframe", lambda _: None)(1)
-    for _ in range(MAX_FRAMES):
+    for _ in range(MAX_CALL_DEPTH):
         if frame is None:
             break
-        known = frame.f_locals
-        if known.get("self") is pipeline and ("height" in known or "timesteps" in known):
-            return _read(known)
+        variables = frame.f_locals
+        if variables.get("self") is pipeline and ("height" in variables or "timesteps" in variables):
+            return _read(variables)
         frame = frame.f_back
     return CallArguments()
 
 
-def _read(known: Mapping[str, Any]) -> CallArguments:
-    whole = {
-        "height": known.get("height"),
-        "width": known.get("width"),
-        "frames": known.get("num_frames"),
-        "latent_height": known.get("latent_height"),
-        "latent_width": known.get("latent_width"),
-        "latent_frames": known.get("latent_num_frames"),
-        "layers": known.get("layers"),
+def _read(variables: Mapping[str, Any]) -> CallArguments:
+    sizes = {
+        "height": variables.get("height"),
+        "width": variables.get("width"),
+        "frames": variables.get("num_frames"),
+        "latent_height": variables.get("latent_height"),
+        "latent_width": variables.get("latent_width"),
+        "latent_frames": variables.get("latent_num_frames"),
+        "layers": variables.get("layers"),
     }
-    timesteps = known.get("timesteps")
-    cfg = next((known[name] for name in GUIDANCE if isinstance(known.get(name), int | float)), None)
+    timesteps = variables.get("timesteps")
+    fps = _first_number(variables, FPS_NAMES)
     return CallArguments(
-        **{name: value for name, value in whole.items() if type(value) is int and value > 0},
-        fps=next((float(known[name]) for name in FPS if isinstance(known.get(name), int | float)), None),
+        **{name: size for name, size in sizes.items() if type(size) is int and size > 0},
+        fps=None if fps is None else float(fps),
         timesteps=len(timesteps) if isinstance(timesteps, Sequence | torch.Tensor) else None,
-        seed=_seed(known.get("generator")),
-        cfg=cfg,
-        prompt=_words(known.get("prompt")),
+        seed=_seed(variables.get("generator")),
+        cfg=_first_number(variables, GUIDANCE_NAMES),
+        prompt=_prompt_text(variables.get("prompt")),
     )
+
+
+def _first_number(variables: Mapping[str, Any], names: Sequence[str]) -> float | None:
+    return next((variables[name] for name in names if isinstance(variables.get(name), int | float)), None)
 
 
 def _seed(generator: Any) -> int | None:
@@ -85,7 +89,7 @@ def _seed(generator: Any) -> int | None:
     return first.initial_seed() if isinstance(first, torch.Generator) else None
 
 
-def _words(prompt: Any) -> str | None:
-    if isinstance(prompt, list | tuple) and all(isinstance(one, str) for one in prompt):
+def _prompt_text(prompt: Any) -> str | None:
+    if isinstance(prompt, list | tuple) and all(isinstance(text, str) for text in prompt):
         prompt = "\n".join(prompt)
     return prompt if isinstance(prompt, str) and prompt else None

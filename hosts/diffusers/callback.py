@@ -1,4 +1,4 @@
-"""The same as a callback, for those who would rather not write a `with`."""
+"""Watches a pipeline as a callback, without a `with` block."""
 
 import weakref
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, final
 
 from ...preview.picture import DecodedPicture
-from .options import Options, PathLike_
+from .options import StrPath, WatchOptions
 from .watch import WatchedPipeline
 from .watched_run import WatchedRun
 
@@ -17,68 +17,71 @@ class Previews:
 
         image = pipe("a lighthouse", callback_on_step_end=Previews(pipe, out="runs")).images[0]
 
-    A callback is handed noisy latents alone, and only after a step. So the pipeline's progress bar is heard of from now
-    until this object goes or is closed, and its scheduler while a loop goes on: what the model believed at a step is
-    shown when the callback comes after it. Calls of the pipeline without this callback are not shown.
+    diffusers passes only noisy latents to a callback, after a step. So this object also observes the pipeline's
+    progress bar until it is deleted or closed, and the pipeline's scheduler during a loop. The model's estimate at a
+    step is shown when the callback is called after that step. Other calls of the pipeline are not shown.
 
-    It ends by itself: a run with its loop, finished or not; the rest when nobody holds the object any more, which in
-    the line above is when the pipeline returns or raises. Call it from a callback of your own if you have one.
+    A run ends with its loop. The observation ends when the last reference to this object is gone, which in the line
+    above is when the pipeline returns or raises. If you have a callback of your own, call this object from it.
 
     Args:
         pipeline: a `DiffusionPipeline` of diffusers.
-        out: the folder of runs: every sampler call makes a numbered folder in it. None: nothing is written.
-        options: see `Options`.
+        out: folder of runs; every sampler call creates a numbered folder in it. None: no files are written.
+        options: further options; see `watch`.
 
     Attributes:
-        tensor_inputs: what diffusers is to hand over, where it asks.
+        tensor_inputs: names of the tensors that diffusers passes to the callback.
+
+    Raises:
+        TypeError, OptionError, UnknownDecoderError, UnknownSpaceError: as for `watch`.
     """
 
     tensor_inputs = ("latents",)
 
-    def __init__(self, pipeline: Any, out: PathLike_ | None = None, **options: Any) -> None:
-        self._watching = WatchedPipeline(pipeline, Options.of(out, **options), waits=True)
-        self._watching.open()
-        # Nothing that the pipeline holds refers to this object: it goes when its user is done with it.
-        self._end = weakref.finalize(self, self._watching.close)
+    def __init__(self, pipeline: Any, out: StrPath | None = None, **options: Any) -> None:
+        self._watched = WatchedPipeline(pipeline, WatchOptions.of(out, **options), waits_for_callback=True)
+        self._watched.open()
+        # The pipeline has no reference to this object, so it is deleted when the user drops it.
+        self._finalize = weakref.finalize(self, self._watched.close)
 
     def __call__(self, pipeline: Any, step: int, timestep: Any, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
-        """As diffusers calls it; gives back what it was given."""
-        self._watching.confirm()
+        """Shows the step; diffusers calls this. Returns `callback_kwargs` unchanged."""
+        self._watched.confirm()
         return callback_kwargs
 
     @property
     def runs(self) -> Sequence[WatchedRun]:
         """All sampler calls so far."""
-        return self._watching.runs
+        return self._watched.runs
 
     @property
     def pictures(self) -> Sequence[DecodedPicture]:
-        """The newest pictures of the newest sampler call, in order. Once it has ended, all of them."""
-        return self._watching.pictures
+        """The newest pictures of the newest sampler call, in order. Waits for the last ones once it has ended."""
+        return self._watched.pictures
 
     @property
     def folder(self) -> Path | None:
-        """Of the newest sampler call; None where nothing is written."""
-        return self._watching.folder
+        """Folder of the newest sampler call; None if no files are written."""
+        return self._watched.folder
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know of the newest sampler call."""
-        return self._watching.notes
+        """Messages about the newest sampler call, for the user."""
+        return self._watched.notes
 
     @property
     def sampling(self) -> bool:
-        """Whether a loop goes on now."""
-        return self._watching.sampling
+        """Whether a sampling loop is running."""
+        return self._watched.sampling
 
     def manifest(self) -> dict[str, Any] | None:
-        """`run.json` of the newest sampler call; None where nothing is written."""
-        return self._watching.manifest()
+        """Returns `run.json` of the newest sampler call; None if no files are written."""
+        return self._watched.manifest()
 
     def stop(self) -> bool:
-        """Ends the loop that goes on before its next step; see `WatchedPipeline.stop`."""
-        return self._watching.stop()
+        """Ends the running loop before its next step; see `WatchedPipeline.stop`."""
+        return self._watched.stop()
 
     def close(self) -> None:
-        """Leaves the pipeline as it was before this object was made."""
-        self._end()
+        """Restores the pipeline, and waits for all files."""
+        self._finalize()

@@ -1,4 +1,4 @@
-"""What a pipeline says of itself."""
+"""Reads facts about a pipeline: its latent space, its sampler, its version."""
 
 from importlib import metadata
 from typing import Any
@@ -6,27 +6,33 @@ from typing import Any
 from ...decoders.latents.identify import UNKNOWN, Evidence, identify, unknown
 from ...decoders.latents.space import LatentSpace, Spaces
 from ...errors import ContradictionError
-from ..x0 import FORMS, Sigmas, name_of
+from ..x0 import SCHEDULER_FORMS, Sigmas, name_of
 from .call_arguments import CallArguments
 from .pipeline_families import PipelineFamily
 
-AUTOENCODERS = ("vae", "movq", "vqgan", "vqvae")  # what pipelines call theirs
-CHANNELS = ("latent_channels", "z_dim")  # and what these call the channels of their latents
-RGB = 3
+AUTOENCODER_NAMES = ("vae", "movq", "vqgan", "vqvae")  # attributes of pipelines
+CHANNEL_NAMES = ("latent_channels", "z_dim")  # config entries of autoencoders
+PIXEL_CHANNELS = 3
 PIXELS = "pixels"
 
 
 def evidence_of(pipeline: Any, spaces: Spaces, channels: int | None = None, dims: int | None = None) -> Evidence:
-    """What the autoencoder of `pipeline` tells; `channels` and `dims` are those of its latents, if known."""
+    """Returns what the autoencoder of `pipeline` reveals about its latents.
+
+    Args:
+        pipeline: pipeline of diffusers.
+        spaces: known latent spaces.
+        channels: channels of the latents, used if the autoencoder does not state them; None if unknown.
+        dims: spatial and temporal dimensions of the latents; None if unknown.
+    """
     vae = autoencoder_of(pipeline)
     if vae is None:
         return Evidence(host="diffusers", channels=channels, dims=dims)
     config = getattr(vae, "config", {})
-    told = next((config[name] for name in CHANNELS if isinstance(config.get(name), int)), channels)
     return Evidence(
         host="diffusers",
         format_name=format_of(type(vae).__name__, type(pipeline).__name__, spaces),
-        channels=told,
+        channels=next((config[name] for name in CHANNEL_NAMES if isinstance(config.get(name), int)), channels),
         dims=dims,
         scale=_number(config.get("scaling_factor")),
         shift=_number(config.get("shift_factor")),
@@ -35,12 +41,12 @@ def evidence_of(pipeline: Any, spaces: Spaces, channels: int | None = None, dims
 
 
 def space_of(pipeline: Any, family: PipelineFamily, evidence: Evidence, spaces: Spaces) -> LatentSpace:
-    """The latent space of `pipeline`; one made of what it says, where no row is meant.
+    """Returns the latent space of `pipeline`. If no row matches, it is built from the evidence.
 
     Raises:
-        ContradictionError: the autoencoder has a known name and other numbers.
+        ContradictionError: the autoencoder has a known name but other numbers.
     """
-    if autoencoder_of(pipeline) is None and family.space is None and evidence.channels == RGB:
+    if autoencoder_of(pipeline) is None and family.space is None and evidence.channels == PIXEL_CHANNELS:
         return spaces[PIXELS]
     found = identify(evidence, spaces)
     if found.name == UNKNOWN and family.space is not None:
@@ -53,7 +59,7 @@ def space_of(pipeline: Any, family: PipelineFamily, evidence: Evidence, spaces: 
 def space_or_unknown(
     pipeline: Any, family: PipelineFamily, evidence: Evidence, spaces: Spaces
 ) -> tuple[LatentSpace, str | None]:
-    """The same, with what the user should be told where it is not as it seems."""
+    """Returns `space_of`, or the unknown space and a message for the user if the evidence contradicts itself."""
     try:
         return space_of(pipeline, family, evidence, spaces), None
     except ContradictionError as error:
@@ -61,22 +67,25 @@ def space_or_unknown(
 
 
 def autoencoder_of(pipeline: Any) -> Any:
-    """Its autoencoder, or None."""
-    return next((vae for name in AUTOENCODERS if (vae := getattr(pipeline, name, None)) is not None), None)
+    """Returns the autoencoder of `pipeline`, or None."""
+    return next((vae for name in AUTOENCODER_NAMES if (vae := getattr(pipeline, name, None)) is not None), None)
 
 
 def format_of(autoencoder: str, pipeline: str, spaces: Spaces) -> str:
-    """The class of an autoencoder; with the beginning of the pipeline's, where only both together tell."""
-    named = {name for space in spaces for name in space.hosts.get("diffusers", ()) if ":" in name}
-    for name in named:
-        kind, _, prefix = name.partition(":")
-        if kind == autoencoder and pipeline.startswith(prefix):
+    """Returns the name by which the table of spaces knows an autoencoder.
+
+    This is its class name. Where several spaces share a class, the beginning of the pipeline's class name follows it.
+    """
+    combined = {name for space in spaces for name in space.hosts.get("diffusers", ()) if ":" in name}
+    for name in combined:
+        vae_class, _, prefix = name.partition(":")
+        if vae_class == autoencoder and pipeline.startswith(prefix):
             return name
     return autoencoder
 
 
 def host_facts(pipeline: Any) -> dict[str, Any]:
-    """The host's facts for `run.json`."""
+    """Returns facts about the host for `run.json`."""
     try:
         version = metadata.version("diffusers")
     except metadata.PackageNotFoundError:
@@ -85,10 +94,10 @@ def host_facts(pipeline: Any) -> dict[str, Any]:
 
 
 def sampler_facts(scheduler: Any, call: CallArguments, total: int | None, sigmas: Sigmas) -> dict[str, Any]:
-    """The sampler's facts for `run.json`; its noise levels begin where the loop begins."""
+    """Returns facts about the sampler for `run.json`. The sigmas begin with the loop's first step."""
     return {
         "steps": total,
-        "sigmas": levels_of(scheduler, total, sigmas),
+        "sigmas": sigmas_of_steps(scheduler, total, sigmas),
         "seed": call.seed,
         "cfg": call.cfg,
         "name": name_of(scheduler),
@@ -96,20 +105,20 @@ def sampler_facts(scheduler: Any, call: CallArguments, total: int | None, sigmas
     }
 
 
-def levels_of(scheduler: Any, total: int | None, sigmas: Sigmas) -> list[float] | None:
-    """The `total + 1` noise levels of the last `total` steps of a schedule; None where it has none."""
-    if total is None or name_of(scheduler) not in FORMS or getattr(scheduler, "sigmas", None) is None:
+def sigmas_of_steps(scheduler: Any, total: int | None, sigmas: Sigmas) -> list[float] | None:
+    """Returns the `total + 1` sigmas of the last `total` steps of a schedule; None if the scheduler has none."""
+    if total is None or name_of(scheduler) not in SCHEDULER_FORMS or getattr(scheduler, "sigmas", None) is None:
         return None
-    every = sigmas.of(scheduler)
+    all_sigmas = sigmas.of(scheduler)
     if getattr(scheduler.config, "invert_sigmas", False):
-        every = [1 - sigma for sigma in every]
-    order, looks = order_of(scheduler), len(scheduler.timesteps)
-    levels = [*every[:looks:order], every[-1]]
-    return levels[-total - 1 :] if len(levels) > total else None
+        all_sigmas = [1 - sigma for sigma in all_sigmas]
+    order, model_calls = order_of(scheduler), len(scheduler.timesteps)
+    step_sigmas = [*all_sigmas[:model_calls:order], all_sigmas[-1]]
+    return step_sigmas[-total - 1 :] if len(step_sigmas) > total else None
 
 
 def order_of(scheduler: Any) -> int:
-    """Looks at the model for each step of `scheduler`."""
+    """Returns the number of model calls in a step of `scheduler`."""
     order = getattr(scheduler, "order", 1)
     return order if isinstance(order, int) and order > 0 else 1
 

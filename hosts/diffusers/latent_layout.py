@@ -1,4 +1,4 @@
-"""What a scheduler steps, as latents that everybody understands: `[B, C, H, W]` or `[B, C, T, H, W]`."""
+"""Rearranges a scheduler's latents to `[B, C, H, W]` or `[B, C, T, H, W]`."""
 
 import math
 import re
@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ...errors import LatentsError
 from .call_arguments import CallArguments
-from .pipeline_families import PLAIN, PipelineFamily
+from .pipeline_families import COMMON_AXES, PipelineFamily
 
-WANTED = ("B", "C", "T", "H", "p", "W", "q")
-GROUPS = re.compile(r"\(([^)]*)\)|(\S+)")
+AXIS_ORDER = ("B", "C", "T", "H", "p", "W", "q")
+AXIS_GROUP = re.compile(r"\(([^)]*)\)|(\S+)")
 
 
 @final
@@ -21,11 +21,11 @@ class LatentLayout:
     """The layout of one sampler call's latents.
 
     Args:
-        family: of the pipeline.
-        call: what it was asked for.
-        channels: of the latents, unpacked; None where nobody knows.
+        family: family of the pipeline.
+        call: arguments of the pipeline's call.
+        channels: channels of the unpacked latents; None if unknown.
         stride: frames of the video for each frame of its latents.
-        tell: is told, once, that the size of the picture was guessed.
+        note: function that receives a message, once, if the size of the picture was guessed.
     """
 
     def __init__(
@@ -34,35 +34,35 @@ class LatentLayout:
         call: CallArguments,
         channels: int | None,
         stride: int,
-        tell: Callable[[str], None],
+        note: Callable[[str], None],
     ) -> None:
         self._family, self._call, self._channels, self._stride = family, call, channels, stride
-        self._axes = {len(groups_of(axes)): axes for axes in (*PLAIN, *family.axes)}
-        self._tell: Callable[[str], None] | None = tell
+        self._axes = {len(axis_groups(axes)): axes for axes in (*COMMON_AXES, *family.axes)}
+        self._note: Callable[[str], None] | None = note
 
-    def plain(self, latents: Tensor) -> Tensor:
-        """The latents; of tokens a copy, of others a view.
+    def rearrange(self, latents: Tensor) -> Tensor:
+        """Returns the latents with axes in order: a copy of tokens, a view of other latents.
 
         Raises:
-            LatentsError: nobody knows these axes.
+            LatentsError: the number of axes is unknown.
         """
         axes = self._axes.get(latents.ndim)
         if axes is None:
-            known = ", ".join(self._axes.values())
-            raise LatentsError(f"expected latents {known}, got {list(latents.shape)}; nothing of them is shown")
+            expected = ", ".join(self._axes.values())
+            raise LatentsError(f"expected latents {expected}, got {list(latents.shape)}; they are not shown")
         sizes: list[int] = []
-        for at, group in enumerate(groups_of(axes)):
+        for axis, group in enumerate(axis_groups(axes)):
             if group == ("T", "H", "W"):
-                frames, height, width = self._grid(latents.shape[at])
-                latents = self._without_guests(latents, at, frames * height * width)
+                frames, height, width = self._token_grid(latents.shape[axis])
+                latents = self._without_extra_tokens(latents, axis, frames * height * width)
                 sizes += [frames, height, width]
             elif len(group) > 1:
-                patch = patch_of(latents.shape[at], self._channels)
-                sizes += [patch if name in "pq" else latents.shape[at] // patch**2 for name in group]
+                patch = patch_side(latents.shape[axis], self._channels)
+                sizes += [patch if name in "pq" else latents.shape[axis] // patch**2 for name in group]
             else:
-                sizes.append(latents.shape[at])
-        names = [name for group in groups_of(axes) for name in group]
-        view = latents.reshape(sizes).permute(*(names.index(name) for name in order_of(tuple(names))))
+                sizes.append(latents.shape[axis])
+        names = [name for group in axis_groups(axes) for name in group]
+        view = latents.reshape(sizes).permute(*(names.index(name) for name in ordered(tuple(names))))
         if "1" in names:
             view = view.squeeze(-1)
         if "p" not in names:
@@ -70,48 +70,49 @@ class LatentLayout:
         items, channels, frames, height, p, width, q = view.shape
         return view.reshape(items, channels, frames, height * p, width * q)
 
-    def _without_guests(self, latents: Tensor, at: int, tokens: int) -> Tensor:
-        """Of a picture or video alone, `tokens` tokens."""
-        begin = latents.shape[at] - tokens if self._family.guests == "before" else 0
-        return latents.narrow(at, begin, tokens)
+    def _without_extra_tokens(self, latents: Tensor, axis: int, tokens: int) -> Tensor:
+        """Drops tokens that are not part of the picture or video, which has `tokens` tokens."""
+        begin = latents.shape[axis] - tokens if self._family.extra_tokens == "before" else 0
+        return latents.narrow(axis, begin, tokens)
 
-    def _grid(self, tokens: int) -> tuple[int, int, int]:
-        """Frames, height and width of that many tokens; there may be more tokens than these."""
+    def _token_grid(self, tokens: int) -> tuple[int, int, int]:
+        """Frames, height and width of the picture's tokens; `tokens` may include extra ones."""
         call = self._call
         if call.latent_height and call.latent_width:
             frames = call.latent_frames or max(1, tokens // (call.latent_height * call.latent_width))
-            exact = frames, call.latent_height, call.latent_width
-            if math.prod(exact) <= tokens:
-                return exact
-        frames = next((n for n in self._frames() if tokens % n == 0), 1)
+            grid = frames, call.latent_height, call.latent_width
+            if math.prod(grid) <= tokens:
+                return grid
+        frames = next((count for count in self._frame_counts() if tokens % count == 0), 1)
         if call.height and call.width:
-            return frames, *nearest(tokens // frames, call.height / call.width)
-        if self._tell is not None:
-            self._tell("the pipeline does not say how high and how wide its picture is: it is shown as if square")
-            self._tell = None
-        return frames, *nearest(tokens // frames, 1.0)
+            return frames, *nearest_grid(tokens // frames, call.height / call.width)
+        if self._note is not None:
+            self._note("the pipeline does not state the height and width of its picture: it is shown as a square")
+            self._note = None
+        return frames, *nearest_grid(tokens // frames, 1.0)
 
-    def _frames(self) -> Sequence[int]:
+    def _frame_counts(self) -> Sequence[int]:
+        """Possible numbers of frames of the latents."""
         call = self._call
         video = ((call.frames - 1) // self._stride + 1,) if call.frames else ()
-        layers = (call.layers + 1,) if call.layers else ()  # the first is all of them together
-        return [n for n in (call.latent_frames, *layers, *video) if n]
+        layers = (call.layers + 1,) if call.layers else ()  # the first layer is the complete picture
+        return [count for count in (call.latent_frames, *layers, *video) if count]
 
 
 @lru_cache
-def groups_of(axes: str) -> tuple[tuple[str, ...], ...]:
-    """`B (T H W) (C p q)` as `(B,), (T, H, W), (C, p, q)`."""
-    return tuple(tuple((several or one).split()) for several, one in GROUPS.findall(axes))
+def axis_groups(axes: str) -> tuple[tuple[str, ...], ...]:
+    """Splits `B (T H W) (C p q)` into `(B,), (T, H, W), (C, p, q)`."""
+    return tuple(tuple((group or axis).split()) for group, axis in AXIS_GROUP.findall(axes))
 
 
 @lru_cache
-def order_of(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The axes that there are, as they are wanted; one that goes away comes last."""
-    return (*(name for name in WANTED if name in names), *(["1"] if "1" in names else []))
+def ordered(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Sorts the names of axes into the order of the result; the axis `1`, which is dropped, comes last."""
+    return (*(name for name in AXIS_ORDER if name in names), *(["1"] if "1" in names else []))
 
 
-def patch_of(packed: int, channels: int | None) -> int:
-    """The side of the square patches of a token that holds `packed` numbers; 1 where that cannot be."""
+def patch_side(packed: int, channels: int | None) -> int:
+    """Returns the side of the square patches in a token of `packed` numbers; 1 if no square fits."""
     if not channels or packed % channels:
         return 1
     side = math.isqrt(packed // channels)
@@ -119,8 +120,8 @@ def patch_of(packed: int, channels: int | None) -> int:
 
 
 @lru_cache
-def nearest(tokens: int, ratio: float) -> tuple[int, int]:
-    """The height and width of `tokens` tokens whose ratio is nearest to `ratio`, whatever a token's size in pixels."""
+def nearest_grid(tokens: int, ratio: float) -> tuple[int, int]:
+    """Returns the height and width, in tokens, of the grid of `tokens` tokens with the ratio nearest to `ratio`."""
     sides = [side for side in range(1, math.isqrt(tokens) + 1) if tokens % side == 0]
-    pairs = [pair for side in sides for pair in ((side, tokens // side), (tokens // side, side))]
-    return min(pairs, key=lambda pair: abs(math.log(pair[0] / pair[1] / ratio)))
+    grids = [grid for side in sides for grid in ((side, tokens // side), (tokens // side, side))]
+    return min(grids, key=lambda grid: abs(math.log(grid[0] / grid[1] / ratio)))

@@ -1,4 +1,4 @@
-"""The options of a watched pipeline: those of every run, and diffusers' own."""
+"""Options of `watch`: the options of every run, and the ones that only diffusers has."""
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
@@ -16,15 +16,15 @@ from ...preview.run import Run
 from ...preview.sinks.base import NoSink, RunScreen, Sink
 
 ScreenChoice = Literal["auto", "off"]
-PathLike_ = str | PathLike[str]
+StrPath = str | PathLike[str]
 
 # Defaults of run options that differ in scripts and notebooks.
 DEFAULTS: Mapping[str, Any] = {"filename_prefix": "steps", "max_side_px": 0, "sheet": True, "animation": "webp"}
-LEAST = {"memory": 1, "device_mb": 0}
+MINIMUMS = {"memory": 1, "device_mb": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class WatchOptions:
     """Options of `watch` and `Previews` that other hosts do not have.
 
     Args:
@@ -33,35 +33,35 @@ class Options:
             returns one for each sampler call.
         space: name of the latent space, for a pipeline whose VAE does not reveal it; or a space.
         decoder_folder: folder with decoder files, or several.
-        memory: number of pictures of a sampler call that stay in `pictures`, the newest.
-        device_mb: megabytes of a device's memory that previews may use; a larger decoder is replaced.
+        memory: number of the newest pictures of a sampler call that stay in `pictures`.
+        device_mb: memory of a device that previews may use, in MB; a decoder that needs more is replaced.
         run: options of every run; see `RunOptions`.
 
     Raises:
         OptionError: a value is not allowed.
     """
 
-    out: PathLike_ | None = None
+    out: StrPath | None = None
     screen: ScreenChoice | Sink | Callable[[], Sink] = "auto"
     space: str | LatentSpace | None = None
-    decoder_folder: PathLike_ | Sequence[PathLike_] | None = None
+    decoder_folder: StrPath | Sequence[StrPath] | None = None
     memory: int = 100
     device_mb: int = DEVICE_BYTES // MB
     run: RunOptions = RunOptions(**DEFAULTS)  # noqa: RUF009 - frozen
 
     @classmethod
-    def of(cls, out: PathLike_ | None = None, **options: Any) -> "Options":
+    def of(cls, out: StrPath | None = None, **options: Any) -> "WatchOptions":
         """Builds the options from the arguments of `watch`.
 
         Raises:
             TypeError: there is no such option.
             OptionError: a value is not allowed.
         """
-        own = {each.name for each in fields(cls)} - {"run"}
-        of_runs = {row.name for row in rows()} - {"write_intermediates"}
+        own = {field.name for field in fields(cls)} - {"run"}
+        names = own | {row.name for row in rows()} - {"write_intermediates"}
         for name in options:
-            if name not in own | of_runs:
-                nearest = difflib.get_close_matches(name, sorted(own | of_runs), n=1)
+            if name not in names:
+                nearest = difflib.get_close_matches(name, sorted(names), n=1)
                 advice = f"; did you mean {nearest[0]}?" if nearest else ""
                 raise TypeError(f"watch() has no option {name!r}{advice}")
         run = RunOptions.of({**DEFAULTS, **options}, write_intermediates=out is not None)
@@ -70,11 +70,11 @@ class Options:
     def __post_init__(self) -> None:
         if isinstance(self.screen, str) and self.screen not in get_args(ScreenChoice):
             raise OptionError(f"screen: expected auto, off, a sink or a function that returns one, got {self.screen!r}")
-        for name, least in LEAST.items():
-            if getattr(self, name) < least:
-                raise OptionError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        for name, minimum in MINIMUMS.items():
+            if getattr(self, name) < minimum:
+                raise OptionError(f"{name}: expected at least {minimum}, got {getattr(self, name)}")
         if self.out is not None and not self.run.filename_prefix.strip("/ "):
-            raise OptionError("filename_prefix: expected a name such as steps, got an empty one")
+            raise OptionError("filename_prefix: expected a name such as steps, got an empty name")
         if self.run.keep_latents and self.out is None:
             raise OptionError("keep_latents: expected a folder for the latents; give out= as well")
 
@@ -90,8 +90,8 @@ class Options:
     def catalogue(self) -> Catalogue:
         """The available decoders."""
         folders = self.decoder_folder
-        several = folders if isinstance(folders, Sequence) and not isinstance(folders, str) else [folders]
-        return Catalogue([Path(folder) for folder in several if folder is not None])
+        paths = folders if isinstance(folders, Sequence) and not isinstance(folders, str) else [folders]
+        return Catalogue([Path(path) for path in paths if path is not None])
 
     def new_screen(self, run: Run, stop: Callable[[], object] | None) -> Sink | None:
         """Returns the screen of a sampler call that begins; None for no screen.

@@ -1,4 +1,4 @@
-"""How the pipelines of diffusers lay out their latents, a row for each family that has its own way.
+"""How the pipelines of diffusers lay out their latents: a row for each family that differs from the others.
 
 Source of every row: diffusers 0.42.1, the pipelines of that name.
 """
@@ -6,35 +6,35 @@ Source of every row: diffusers 0.42.1, the pipelines of that name.
 from dataclasses import dataclass
 from typing import Literal
 
-# Axes of what a scheduler steps, by how many it has: a group in brackets is one axis. p and q are the rows and columns
-# of a patch, 1 is an axis of that length.
-PLAIN = ("B (T H W) (C p q)", "B C H W", "B C T H W")
+# Axes of a scheduler's latents, one layout for each number of axes. A group in parentheses is one axis; p and q are the
+# rows and columns of a patch; 1 is an axis of length one.
+COMMON_AXES = ("B (T H W) (C p q)", "B C H W", "B C T H W")
 FRAMES_FIRST = ("B T C H W",)
 CHANNELS_LAST = ("B T H W C",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineFamily:
-    """Pipelines whose class names begin alike.
+    """Pipelines whose class names begin with the same word.
 
     Args:
-        pipelines: how the names begin; the longest that fits counts.
-        axes: of their latents, one for each number of axes that differs from `PLAIN`.
-        guests: where tokens stand that are no part of the picture or video: before or after it.
-        space: the latent space, for a pipeline whose VAE does not tell, or that has none.
-        shifts: whether they give their VAE the shift that it states.
+        pipelines: beginnings of the class names; the longest match wins.
+        axes: layouts of their latents that differ from `COMMON_AXES`.
+        extra_tokens: position of tokens that are not part of the picture or video: before or after it.
+        space: name of the latent space, for a pipeline that has no VAE or whose VAE does not reveal it.
+        shifts: whether they apply the shift that their VAE states before they decode.
     """
 
     pipelines: tuple[str, ...]
     axes: tuple[str, ...] = ()
-    guests: Literal["before", "after"] = "after"
+    extra_tokens: Literal["before", "after"] = "after"
     space: str | None = None
     shifts: bool = True
 
 
-ANY = PipelineFamily(pipelines=("",))
+DEFAULT_FAMILY = PipelineFamily(pipelines=("",))
 FAMILIES = (
-    ANY,
+    DEFAULT_FAMILY,
     PipelineFamily(pipelines=("StableDiffusion", "LatentConsistencyModel", "AnimateDiff", "PixArtAlpha"), space="sd1"),
     PipelineFamily(pipelines=("StableDiffusionXL", "AnimateDiffSDXL", "PixArtSigma", "Kolors"), space="sdxl"),
     PipelineFamily(pipelines=("AuraFlow", "HunyuanDiT", "LuminaPipeline", "OmniGen"), space="sdxl"),
@@ -50,8 +50,8 @@ FAMILIES = (
     PipelineFamily(pipelines=("HunyuanImage",), space="hunyuan_image21"),
     PipelineFamily(pipelines=("HunyuanVideo",), space="hunyuan_video"),
     PipelineFamily(pipelines=("HunyuanVideo15",), space="hunyuan_video15"),
-    PipelineFamily(pipelines=("LTX",), guests="before", space="ltxv"),
-    PipelineFamily(pipelines=("LTX2",), guests="after", space="ltx2"),
+    PipelineFamily(pipelines=("LTX",), extra_tokens="before", space="ltxv"),
+    PipelineFamily(pipelines=("LTX2",), extra_tokens="after", space="ltx2"),
     PipelineFamily(pipelines=("Mochi",), space="mochi"),
     PipelineFamily(pipelines=("Allegro",), space="allegro"),
     PipelineFamily(pipelines=("CogVideoX", "ConsisID"), axes=FRAMES_FIRST, space="cogvideox"),
@@ -62,6 +62,6 @@ FAMILIES = (
 
 
 def family_of(pipeline: str) -> PipelineFamily:
-    """The family of a pipeline, by the name of its class."""
-    fitting = [(len(name), row) for row in FAMILIES for name in row.pipelines if pipeline.startswith(name)]
-    return max(fitting, key=lambda pair: pair[0])[1]
+    """Returns the family of a pipeline, by the name of its class."""
+    matches = [(len(name), row) for row in FAMILIES for name in row.pipelines if pipeline.startswith(name)]
+    return max(matches, key=lambda match: match[0])[1]

@@ -1,4 +1,4 @@
-"""A pipeline's progress bar, which is shown exactly as long as its loop goes on."""
+"""Wraps a pipeline's progress bar, to learn when its sampling loop ends."""
 
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -7,16 +7,18 @@ from typing import Any, final
 
 @final
 class WatchedProgressBar:
-    """The bar of a loop, used in any of three ways: as a context, as what is gone through, or by hand.
+    """The progress bar of a loop. A pipeline may use it as a context manager, as an iterator, or by its methods.
 
     Args:
-        bar: the pipeline's own.
-        end: is told once the loop has ended, and by which exception if there was one; more than once, at times.
-        stopped: whether the loop is to end before its next step, where the bar is what it goes through.
+        bar: the pipeline's own bar.
+        on_end: function that is called when the loop has ended, with its exception or None. It may be called more than
+            once.
+        stopped: function that returns whether the loop must end before its next step, if the loop iterates over the
+            bar.
     """
 
-    def __init__(self, bar: Any, end: Callable[[BaseException | None], None], stopped: Callable[[], bool]) -> None:
-        self._bar, self._end, self._stopped = bar, end, stopped
+    def __init__(self, bar: Any, on_end: Callable[[BaseException | None], None], stopped: Callable[[], bool]) -> None:
+        self._bar, self._on_end, self._stopped = bar, on_end, stopped
 
     def __enter__(self) -> Any:
         return self._bar.__enter__()
@@ -24,19 +26,19 @@ class WatchedProgressBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Any:
-        self._end(error)
+        self._on_end(error)
         return self._bar.__exit__(kind, error, trace)
 
     def __iter__(self) -> Iterator[Any]:
         try:
-            for one in self._bar:
+            for element in self._bar:
                 if self._stopped():
                     break
-                yield one
-        except GeneratorExit as left:  # the loop broke off, or something was raised in it
-            self._end(left)
+                yield element
+        except GeneratorExit as exit_:  # the loop ended with `break` or an exception
+            self._on_end(exit_)
             raise
-        self._end(None)
+        self._on_end(None)
 
     def __len__(self) -> int:
         return len(self._bar)
@@ -46,4 +48,4 @@ class WatchedProgressBar:
 
     def close(self) -> None:
         self._bar.close()
-        self._end(None)
+        self._on_end(None)

@@ -1,4 +1,4 @@
-"""A pipeline's sampling loop: the steps of its scheduler, counted."""
+"""Follows a pipeline's sampling loop: counts the steps of its scheduler."""
 
 import logging
 from collections.abc import Callable
@@ -11,70 +11,73 @@ from ...preview.run import Run, State
 from ..x0 import SchedulerCall, Sigmas, estimate_x0, listen
 from .call_arguments import CallArguments
 from .facts import host_facts, order_of, sampler_facts
-from .options import Options
+from .options import WatchOptions
 from .watched_run import SchedulerStep, WatchedRun
 
-INTERRUPT = "_interrupt"  # what the loops of most pipelines look at before each step
+INTERRUPT = "_interrupt"  # attribute that the loops of most pipelines read before each step
 
 log = logging.getLogger("safelight.diffusers")
 
 
 @final
 class SamplingLoop:
-    """One loop. Its scheduler is listened to until it ends; without a step in it nothing comes of it.
+    """One sampling loop. It observes the scheduler until the loop ends; the first step begins a run.
 
     Args:
-        pipeline: of diffusers.
-        options: the user's.
-        call: what it was asked for.
-        length: of what the loop goes through, where the bar is that; else None.
-        steps: that the bar counts, if it says so.
-        begun: is told of the sampler call, once there is one.
-        waits: whether a step is shown only when `confirm` comes after it.
+        pipeline: pipeline of diffusers.
+        options: the user's options.
+        call: arguments of the pipeline's call.
+        bar_length: length of the sequence that the loop iterates over, if it iterates over its progress bar; else None.
+        bar_total: total of the progress bar, if it has one.
+        on_run: function that receives the run when it begins.
+        waits_for_callback: whether a step is shown only when `confirm` is called after it.
 
     Attributes:
-        stopped: whether it is to end before its next step.
-        ended: whether it has.
+        stopped: whether the loop must end before its next step.
+        ended: whether the loop has ended.
     """
 
     def __init__(
         self,
         pipeline: Any,
-        options: Options,
+        options: WatchOptions,
         call: CallArguments,
-        length: int | None,
-        steps: int | None,
-        begun: Callable[[WatchedRun], None],
+        bar_length: int | None,
+        bar_total: int | None,
+        on_run: Callable[[WatchedRun], None],
         *,
-        waits: bool = False,
+        waits_for_callback: bool = False,
     ) -> None:
         self._pipeline, self._options, self._call = pipeline, options, call
         self._scheduler = pipeline.scheduler
-        self._goes_through_bar = length is not None
-        looks = length or call.timesteps
+        self._iterates_bar = bar_length is not None
+        model_calls = bar_length or call.timesteps
         self._order = order_of(self._scheduler)
-        self._total = -(-looks // self._order) if looks else steps
-        self._begun, self._waits = begun, waits
+        self._total = -(-model_calls // self._order) if model_calls else bar_total
+        self._on_run, self._waits_for_callback = on_run, waits_for_callback
         self._sigmas = Sigmas()
-        self._heard, self._first_at = 0, 0
+        self._calls, self._first_index = 0, 0
         self._pending: SchedulerStep | None = None
-        self._sampling: WatchedRun | None = None
+        self._run: WatchedRun | None = None
         self.stopped = self.ended = False
-        self._end_listening = listen(self._scheduler, self._hear)
+        self._stop_listening = listen(self._scheduler, self._on_scheduler_call)
 
     def confirm(self) -> None:
-        """The step that was heard last is one to be shown."""
-        moment, self._pending = self._pending, None
-        if moment is not None:
-            self._show(moment)
+        """Shows the step that the scheduler took last."""
+        step, self._pending = self._pending, None
+        if step is not None:
+            self._show(step)
 
     @property
     def can_stop(self) -> bool:
-        """Whether the pipeline looks, before each step, at something that ends the loop."""
-        return self._goes_through_bar or hasattr(self._pipeline, INTERRUPT)
+        """Whether the pipeline checks, before each step, whether it must end."""
+        return self._iterates_bar or hasattr(self._pipeline, INTERRUPT)
 
     def stop(self) -> bool:
-        """Ends it before its next step; the pipeline goes on with what is there.
+        """Ends the loop before its next step; the pipeline continues with the latents that it has.
+
+        Returns:
+            Whether the loop was running.
 
         Raises:
             RunError: this pipeline cannot be stopped.
@@ -83,8 +86,8 @@ class SamplingLoop:
             return False
         if not self.can_stop:
             raise RunError(
-                f"{type(self._pipeline).__name__} cannot be stopped: expected a pipeline whose loop looks at "
-                f"`{INTERRUPT}`, this one does not; wait for it, or press Ctrl+C: the pictures so far stay"
+                f"{type(self._pipeline).__name__} cannot be stopped: expected a pipeline whose loop reads "
+                f"`{INTERRUPT}`, but this one does not; wait for it, or press Ctrl+C: the pictures so far are saved"
             )
         self.stopped = True
         if hasattr(self._pipeline, INTERRUPT):
@@ -92,14 +95,14 @@ class SamplingLoop:
         return True
 
     def end(self, error: BaseException | None = None) -> None:
-        """Leaves the scheduler as it was; only the first call counts."""
+        """Restores the scheduler and ends the run. Only the first call has an effect."""
         if self.ended:
             return
         self.ended = True
-        self._end_listening()
+        self._stop_listening()
         self._pending = None
-        if self._sampling is not None:
-            self._sampling.end(self._state(error), error)
+        if self._run is not None:
+            self._run.end(self._state(error), error)
 
     def _state(self, error: BaseException | None) -> State:
         if self.stopped or isinstance(error, KeyboardInterrupt | GeneratorExit):
@@ -108,42 +111,42 @@ class SamplingLoop:
             return "failed"
         return "interrupted" if getattr(self._pipeline, "interrupt", False) is True else "finished"
 
-    def _hear(self, taken: SchedulerCall) -> None:
+    def _on_scheduler_call(self, call: SchedulerCall) -> None:
         try:
-            moment = self._moment(taken)
-            if moment is None:
+            step = self._step(call)
+            if step is None:
                 return
-            if self._waits:
-                self._pending = moment
+            if self._waits_for_callback:
+                self._pending = step
             else:
-                self._show(moment)
-        except Exception:  # never the sampler's trouble
-            log.warning("a step was not taken", exc_info=True)
+                self._show(step)
+        except Exception:  # must not stop the sampler
+            log.warning("a step is not shown", exc_info=True)
 
-    def _moment(self, taken: SchedulerCall) -> SchedulerStep | None:
-        """The step; None where it is one of several looks at the model in one, and not the first."""
-        at = self._position()
-        if at % self._order or not isinstance(taken.sample, Tensor) or not taken.sample.is_floating_point():
+    def _step(self, call: SchedulerCall) -> SchedulerStep | None:
+        """The step; None for the second and later model calls of one step."""
+        position = self._position()
+        if position % self._order or not isinstance(call.sample, Tensor) or not call.sample.is_floating_point():
             return None
-        index = at // self._order + 1
-        x0 = estimate_x0(self._scheduler, taken, self._sigmas)
-        return SchedulerStep(index, max(index, self._total or index), x0, taken.sample)
+        index = position // self._order + 1
+        x0 = estimate_x0(self._scheduler, call, self._sigmas)
+        return SchedulerStep(index, max(index, self._total or index), x0, call.sample)
 
     def _position(self) -> int:
-        """How many looks came before the one that was heard. Some pipelines ask for a step twice, and take it back."""
-        self._heard += 1
-        counted = getattr(self._scheduler, "step_index", None)  # of the next one
-        if not isinstance(counted, int):
-            return self._heard - 1
-        if self._heard == 1:
-            self._first_at = counted
-        return max(0, counted - self._first_at)
+        """Number of model calls before this one. A pipeline that repeats a step resets the scheduler's own count."""
+        self._calls += 1
+        next_index = getattr(self._scheduler, "step_index", None)
+        if not isinstance(next_index, int):
+            return self._calls - 1
+        if self._calls == 1:
+            self._first_index = next_index
+        return max(0, next_index - self._first_index)
 
-    def _show(self, moment: SchedulerStep) -> None:
-        if self._sampling is None:
+    def _show(self, step: SchedulerStep) -> None:
+        if self._run is None:
             facts = sampler_facts(self._scheduler, self._call, self._total, self._sigmas)
             run = Run(host=host_facts(self._pipeline), sampler=facts, prompt=self._call.prompt)
             stop = self.stop if self.can_stop else None
-            self._sampling = WatchedRun(self._pipeline, self._options, self._call, run, stop)
-            self._begun(self._sampling)
-        self._sampling.offer(moment)
+            self._run = WatchedRun(self._pipeline, self._options, self._call, run, stop)
+            self._on_run(self._run)
+        self._run.offer(step)

@@ -1,4 +1,4 @@
-"""Watching a pipeline's sampler calls: with it as it is, and as it was when the watched has ended."""
+"""Watches the sampler calls of a pipeline, and restores the pipeline afterwards."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -10,39 +10,43 @@ from ...preview.picture import DecodedPicture
 from ..hook import Hook
 from .call_arguments import call_arguments
 from .facts import evidence_of, space_or_unknown
-from .options import Options, PathLike_
+from .options import StrPath, WatchOptions
 from .pipeline_families import family_of
 from .progress_bar import WatchedProgressBar
 from .sampling_loop import INTERRUPT, SamplingLoop
 from .watched_run import WatchedRun
 
-KEPT_IN_MEMORY = 8  # sampler calls whose pictures stay
+RUNS_IN_MEMORY = 8  # sampler calls whose pictures stay in memory
 
 log = logging.getLogger("safelight.diffusers")
 
 
 @contextmanager
-def watch(pipeline: Any, out: PathLike_ | None = None, **options: Any) -> "Iterator[WatchedPipeline]":
+def watch(pipeline: Any, out: StrPath | None = None, **options: Any) -> "Iterator[WatchedPipeline]":
     """Watches the sampler calls of `pipeline` in the block.
 
         with watch(pipe, out="runs", show="denoised") as run:
             image = pipe("a lighthouse").images[0]
         run.folder, run.pictures
 
-    The pipeline's result is the same to the last bit, its own callbacks go on. When the block ends, all files are there
-    and nothing of the pipeline is changed, whatever was raised.
+    The pipeline's result is bit-identical, and its own callbacks are still called. When the block ends, also by an
+    exception, all files are written and the pipeline is restored.
 
     Args:
         pipeline: a `DiffusionPipeline` of diffusers.
-        out: the folder of runs: every sampler call makes a numbered folder in it. None: nothing is written.
-        options: see `Options`.
+        out: folder of runs; every sampler call creates a numbered folder in it. None: no files are written.
+        options: fields of `WatchOptions` (screen, space, decoder_folder, memory, device_mb), and of `RunOptions` in
+            `safelight.preview.options` (decoder, show, every_n_steps, file_format, sheet, animation ...), except
+            `write_intermediates`, which follows from `out`.
 
     Raises:
-        TypeError: it is no pipeline, or there is no such option.
-        ValueError: there is no such choice.
-        SafelightError: there is no such decoder or space.
+        TypeError: `pipeline` is not a pipeline, or there is no such option.
+        OptionError: an option has a value that is not allowed; also a ValueError.
+        UnknownDecoderError: there is no such decoder for the pipeline's latent space.
+        UnknownSpaceError: there is no such latent space.
+        SinkError: the animation needs PyAV, which is not installed.
     """
-    watched = WatchedPipeline(pipeline, Options.of(out, **options))
+    watched = WatchedPipeline(pipeline, WatchOptions.of(out, **options))
     watched.open()
     try:
         yield watched
@@ -55,21 +59,26 @@ def watch(pipeline: Any, out: PathLike_ | None = None, **options: Any) -> "Itera
 
 @final
 class WatchedPipeline:
-    """The sampler calls of a pipeline, while it is watched and afterwards.
+    """A pipeline that is watched, and the runs of its sampler calls. The runs stay readable afterwards.
 
     Args:
-        pipeline: of diffusers.
-        options: the user's.
-        waits: whether a step is shown only when `confirm` comes after it.
+        pipeline: pipeline of diffusers.
+        options: the user's options.
+        waits_for_callback: whether a step is shown only when `confirm` is called after it.
 
     Attributes:
-        runs: all sampler calls so far. A pipeline that samples in several loops makes several.
+        runs: all sampler calls so far. A pipeline with several sampling loops adds several.
+
+    Raises:
+        TypeError: `pipeline` is not a pipeline.
+        UnknownDecoderError: there is no such decoder for the pipeline's latent space.
+        UnknownSpaceError: there is no such latent space.
     """
 
-    def __init__(self, pipeline: Any, options: Options, *, waits: bool = False) -> None:
+    def __init__(self, pipeline: Any, options: WatchOptions, *, waits_for_callback: bool = False) -> None:
         expect_pipeline(pipeline)
-        _check(pipeline, options)
-        self._pipeline, self._options, self._waits = pipeline, options, waits
+        _expect_decoder(pipeline, options)
+        self._pipeline, self._options, self._waits_for_callback = pipeline, options, waits_for_callback
         self.runs: list[WatchedRun] = []
         self._hook: Hook | None = None
         self._loop: SamplingLoop | None = None
@@ -77,33 +86,35 @@ class WatchedPipeline:
 
     @property
     def pictures(self) -> Sequence[DecodedPicture]:
-        """The newest pictures of the newest sampler call, in order. Once it has ended, all of them."""
+        """The newest pictures of the newest sampler call, in order. Waits for the last ones once it has ended."""
         return self.runs[-1].pictures if self.runs else []
 
     @property
     def folder(self) -> Path | None:
-        """Of the newest sampler call; None where nothing is written."""
+        """Folder of the newest sampler call; None if no files are written."""
         return self.runs[-1].folder if self.runs else None
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know of the newest sampler call."""
+        """Messages about the newest sampler call, for the user."""
         return self.runs[-1].notes if self.runs else []
 
     @property
     def sampling(self) -> bool:
-        """Whether a loop goes on now."""
+        """Whether a sampling loop is running."""
         return self._loop is not None and not self._loop.ended
 
     def manifest(self) -> dict[str, Any] | None:
-        """`run.json` of the newest sampler call; None where nothing is written."""
+        """Returns `run.json` of the newest sampler call; None if no files are written."""
         return self.runs[-1].manifest() if self.runs else None
 
     def stop(self) -> bool:
-        """Ends the loop that goes on before its next step; the pipeline goes on with what is there. From any thread.
+        """Ends the running loop before its next step. Can be called from any thread.
+
+        The pipeline continues with the latents that it has.
 
         Returns:
-            Whether there was one.
+            Whether a loop was running.
 
         Raises:
             RunError: this pipeline cannot be stopped.
@@ -113,15 +124,19 @@ class WatchedPipeline:
     def open(self) -> None:
         """Begins to watch."""
         if self._hook is None:
-            self._hook = Hook(self._pipeline, "progress_bar", self._show_bar)
+            self._hook = Hook(self._pipeline, "progress_bar", self._new_bar)
 
     def confirm(self) -> None:
-        """The step that was heard last is one to be shown."""
+        """Shows the step that the scheduler took last."""
         if self._loop is not None and not self._loop.ended:
             self._loop.confirm()
 
     def close(self, error: BaseException | None = None) -> None:
-        """Leaves the pipeline as it was, and waits, for a bounded time, until all files are there."""
+        """Restores the pipeline. Waits until all files are written, for a limited time.
+
+        Args:
+            error: exception that ended the sampling; None if there was none.
+        """
         hook, self._hook = self._hook, None
         if hook is not None:
             hook.end()
@@ -131,54 +146,55 @@ class WatchedPipeline:
         if self._stopped and getattr(self._pipeline, INTERRUPT, None) is True:
             setattr(self._pipeline, INTERRUPT, False)
         self._stopped = False
-        for sampling in self.runs:
-            sampling.settle()
+        for run in self.runs:
+            run.settle()
 
-    def _show_bar(self, progress_bar: Any, *args: Any, **kwargs: Any) -> Any:
-        """In place of the pipeline's own method: a loop begins."""
+    def _new_bar(self, progress_bar: Any, *args: Any, **kwargs: Any) -> Any:
+        """Replaces the pipeline's `progress_bar`, which it calls when a loop begins."""
         bar = progress_bar(*args, **kwargs)
         try:
             return self._watch_loop(bar)
         except Exception:
-            log.warning("this loop goes on without previews", exc_info=True)
+            log.warning("this loop continues without previews", exc_info=True)
             return bar
 
     def _watch_loop(self, bar: Any) -> Any:
         if self._loop is not None:
-            self._loop.end()  # of a bar that nobody closed
+            self._loop.end()  # its bar was never closed
             self._stopped |= self._loop.stopped
-        gone_through = getattr(bar, "iterable", None)
-        length = len(gone_through) if gone_through is not None and hasattr(gone_through, "__len__") else None
+        iterable = getattr(bar, "iterable", None)
         loop = self._loop = SamplingLoop(
             self._pipeline,
             self._options,
             call_arguments(self._pipeline),
-            length,
+            len(iterable) if iterable is not None and hasattr(iterable, "__len__") else None,
             getattr(bar, "total", None),
-            self._begun,
-            waits=self._waits,
+            self._add_run,
+            waits_for_callback=self._waits_for_callback,
         )
         return WatchedProgressBar(bar, loop.end, lambda: loop.stopped)
 
-    def _begun(self, sampling: WatchedRun) -> None:
-        self.runs.append(sampling)
-        for old in self.runs[:-KEPT_IN_MEMORY]:
+    def _add_run(self, run: WatchedRun) -> None:
+        self.runs.append(run)
+        for old in self.runs[:-RUNS_IN_MEMORY]:
             old.forget_pictures()
 
 
 def expect_pipeline(pipeline: Any) -> None:
-    """Raises `TypeError` for what is no pipeline of diffusers."""
+    """Raises `TypeError` unless `pipeline` is a pipeline of diffusers."""
     missing = [name for name in ("scheduler", "progress_bar") if not hasattr(pipeline, name)]
-    if missing or isinstance(pipeline, type):
+    is_class = isinstance(pipeline, type)
+    if missing or is_class:
+        found = f"the class {pipeline.__name__}" if is_class else f"{type(pipeline).__name__}"
+        found += f" without {' and '.join(missing)}" if missing else ""
         raise TypeError(
-            f"expected a pipeline of diffusers, such as StableDiffusionPipeline.from_pretrained(...), got "
-            f"{type(pipeline).__name__} without {' and '.join(missing) or 'being made'}; "
+            f"expected a pipeline of diffusers, such as StableDiffusionPipeline.from_pretrained(...), got {found}; "
             "if diffusers is not installed: pip install diffusers transformers"
         )
 
 
-def _check(pipeline: Any, options: Options) -> None:
-    """Raises for a decoder or a space that there is not, before anything is sampled."""
+def _expect_decoder(pipeline: Any, options: WatchOptions) -> None:
+    """Raises before sampling if there is no such space, or no such decoder for it."""
     decoders = options.catalogue()
     spaces = decoders.spaces()
     if options.space is None:

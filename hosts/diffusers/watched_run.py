@@ -1,4 +1,4 @@
-"""One sampler call of a pipeline: its live preview, and its result."""
+"""The run of one sampler call of a pipeline."""
 
 import logging
 import threading
@@ -28,7 +28,7 @@ from ..x0 import X0Estimate
 from .call_arguments import CallArguments
 from .facts import autoencoder_of, evidence_of, space_or_unknown
 from .latent_layout import LatentLayout
-from .options import Options
+from .options import WatchOptions
 from .pipeline_families import family_of
 from .vae_preview import PipelineVaePreview
 
@@ -36,7 +36,7 @@ log = logging.getLogger("safelight.diffusers")
 
 
 class SchedulerStep(NamedTuple):
-    """A step of the scheduler; `index` counts from 1."""
+    """A step of the scheduler: its number from 1, the number of steps, the estimate, and the noisy latents."""
 
     index: int  # pyright: ignore[reportIncompatibleMethodOverride]
     total: int
@@ -46,7 +46,7 @@ class SchedulerStep(NamedTuple):
 
 @final
 class WatchedRun:
-    """One sampler call.
+    """The run of one sampler call: its previews while it samples, and its files and pictures afterwards.
 
     Args:
         pipeline: pipeline of diffusers.
@@ -60,7 +60,12 @@ class WatchedRun:
     """
 
     def __init__(
-        self, pipeline: Any, options: Options, call: CallArguments, run: Run, stop: Callable[[], object] | None = None
+        self,
+        pipeline: Any,
+        options: WatchOptions,
+        call: CallArguments,
+        run: Run,
+        stop: Callable[[], object] | None = None,
     ) -> None:
         self._options, self.run, self._stop = options, run, stop
         self._memory = InMemory(options.memory)
@@ -109,8 +114,8 @@ class WatchedRun:
             self._offer(step)
         except Exception as error:
             self._broken = True
-            self.run.note(f"this run goes on without previews: {describe(error)}")
-            log.debug("not watched", exc_info=True)
+            self.run.note(f"this run continues without previews: {describe(error)}")
+            log.debug("run not watched", exc_info=True)
 
     def end(self, state: State, error: BaseException | None = None) -> None:
         """Ends the run; another thread finishes the files."""
@@ -163,7 +168,7 @@ class WatchedRun:
         self._pipeline.offer(offered, self._vae and self._vae.picture(offered), wanted)
 
     def _rearranged(self, latents: Tensor) -> Tensor:
-        return latents if self._layout is None else self._layout.plain(latents)
+        return latents if self._layout is None else self._layout.rearrange(latents)
 
     def _start(self, pipeline: Any, call: CallArguments, step: SchedulerStep) -> Pipeline:
         options, run = self._options, self.run
@@ -224,12 +229,12 @@ class WatchedRun:
         if space.dims == AUDIO:
             return space, evidence
         self._layout = LatentLayout(family, call, space.channels, space.frame_stride, self.run.note)
-        plain = self._layout.plain(noisy)
+        rearranged = self._layout.rearrange(noisy)
         try:
-            space.unpack(torch.empty(plain.shape, device="meta"))
+            space.unpack(torch.empty(rearranged.shape, device="meta"))
         except SafelightError as error:
             self.run.note(str(error))
-            evidence = Evidence(host="diffusers", channels=plain.shape[1], dims=plain.ndim - 2)
+            evidence = Evidence(host="diffusers", channels=rearranged.shape[1], dims=rearranged.ndim - 2)
             space = unknown(evidence)
         return space, evidence
 
@@ -253,5 +258,5 @@ class WatchedRun:
         try:
             return self._options.new_screen(self.run, self._stop)
         except Exception as error:
-            self.run.note(f"nothing is shown on a screen: {describe(error)}")
+            self.run.note(f"the screen cannot be used, so nothing is shown: {describe(error)}")
             return None

@@ -158,7 +158,7 @@ def test_the_decoder_that_is_asked_for_is_used(tmp_path):
 
 
 def test_every_nth_step_is_recorded_with_the_last_encoded_as_asked(tmp_path):
-    options = RunOptions(write_intermediates=True, file_format="webp", enlarge="lanczos")
+    options = RunOptions(write_intermediates=True, batch="first", file_format="webp", enlarge="lanczos")
     with recording(tmp_path / "run", SPACE, every_n_steps=4, options=options) as (pipeline, folder):
         for index in range(1, 11):
             pipeline.offer(step_of(index, 10))

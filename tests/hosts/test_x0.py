@@ -1,4 +1,4 @@
-"""What schedulers believe in, beside what they say themselves, and beside a model that knows the answer."""
+"""x0 of a scheduler's step, compared with what the scheduler reports and with a model that knows the answer."""
 
 import inspect
 import itertools
@@ -10,7 +10,7 @@ from safelight.hosts import x0
 
 KARRAS = {"use_karras_sigmas": True}
 SDE = {"algorithm_type": "sde-dpmsolver++"}
-# InvokeAI's names, but for er_sde, which is a scheduler of its own.
+# InvokeAI's names, without er_sde, which is InvokeAI's own scheduler.
 SCHEDULERS = {
     "ddim": ("DDIMScheduler", {}),
     "ddpm": ("DDPMScheduler", {}),
@@ -73,27 +73,33 @@ def make(table, name, **config):
 
 
 class Oracle:
-    """Knows the picture: what it predicts at a noise level leads to it from wherever one is."""
+    """A model that knows the picture: its prediction leads to the picture from any sample."""
 
-    def __init__(self, picture, prediction, kept):
+    def __init__(self, picture, prediction, alphas_cumprod):
         self.picture, self.prediction = picture, prediction
-        self.log_kept = kept.double().log()
+        self.log_alphas = alphas_cumprod.double().log()
 
-    def __call__(self, seen, timestep):
-        """`seen` as a model of Stable Diffusion gets it, `timestep` in 0..1000, whole or not."""
-        t = min(max(float(timestep), 0.0), len(self.log_kept) - 1.0)
-        low = min(int(t), len(self.log_kept) - 2)
-        kept = torch.lerp(self.log_kept[low], self.log_kept[low + 1], t - low).exp()
-        alpha, sigma = float(kept**0.5), float((1 - kept) ** 0.5)
-        noise = (seen - alpha * self.picture) / sigma
-        known = {"epsilon": noise, "v_prediction": alpha * noise - sigma * self.picture, "sample": self.picture}
-        return known[self.prediction]
+    def __call__(self, model_input, timestep):
+        """`timestep` is in 0..1000 and need not be whole."""
+        t = min(max(float(timestep), 0.0), len(self.log_alphas) - 1.0)
+        low = min(int(t), len(self.log_alphas) - 2)
+        cumprod = torch.lerp(self.log_alphas[low], self.log_alphas[low + 1], t - low).exp()
+        alpha, sigma = float(cumprod**0.5), float((1 - cumprod) ** 0.5)
+        noise = (model_input - alpha * self.picture) / sigma
+        predictions = {"epsilon": noise, "v_prediction": alpha * noise - sigma * self.picture, "sample": self.picture}
+        return predictions[self.prediction]
 
 
-def sample(scheduler, predict, shape=(1, 4, 6, 5)):
-    """Runs it; what was told of each step, what it said itself, the end."""
-    told, said = [], []
-    end = x0.watch(scheduler, told.append)
+def collect_estimates(scheduler, estimates):
+    """Appends the estimate of each step; returns the function that ends it."""
+    sigmas = x0.Sigmas()
+    return x0.listen(scheduler, lambda call: estimates.append(x0.estimate_x0(scheduler, call, sigmas)))
+
+
+def sample(scheduler, predict, shape=(1, 4, 6, 5), *, watched=True):
+    """Runs the scheduler; returns the estimate of each step, the x0 that it reports itself, and the last sample."""
+    estimates, reported = [], []
+    end = collect_estimates(scheduler, estimates) if watched else lambda: None
     scheduler.set_timesteps(STEPS)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * scheduler.init_noise_sigma
     kwargs = {} if isinstance(scheduler, diffusers.DPMSolverSDEScheduler) else {"generator": None}
@@ -104,10 +110,10 @@ def sample(scheduler, predict, shape=(1, 4, 6, 5)):
         except TypeError:
             kwargs = {}
             result = scheduler.step(output, timestep, x)
-        said.append(getattr(result, "pred_original_sample", None))
+        reported.append(getattr(result, "pred_original_sample", None))
         x = result.prev_sample
     end()
-    return told, said, x
+    return estimates, reported, x
 
 
 @pytest.fixture
@@ -118,170 +124,164 @@ def picture():
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_every_step_tells_the_picture_that_the_model_knows(name, prediction, picture):
+def test_x0_of_every_step_is_the_picture_that_the_model_knows(name, prediction, picture):
     if prediction == "sample" and SCHEDULERS[name][0] in WITHOUT_SAMPLE:
         pytest.skip("diffusers has no sample prediction for it")
     scheduler = make(SCHEDULERS, name, prediction_type=prediction, **OLD)
     if hasattr(scheduler.config, "clip_sample"):
         scheduler.register_to_config(clip_sample=False)
-    told, _, _ = sample(scheduler, Oracle(picture, prediction, scheduler.alphas_cumprod))
-    # Between the whole timesteps that some round to, the model believes in a noise level that is not quite theirs.
-    for step in told:
+    estimates, _, _ = sample(scheduler, Oracle(picture, prediction, scheduler.alphas_cumprod))
+    # Some schedulers round their timesteps, so the model's noise level differs a little from theirs.
+    for step in estimates:
         assert step.x0 is not None
         assert (step.x0 - picture).abs().max() < 0.05
-    assert (told[-1].x0 - picture).abs().max() < 0.01
+    assert (estimates[-1].x0 - picture).abs().max() < 0.01
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_what_is_worked_out_is_what_a_scheduler_says(name, prediction, picture, monkeypatch):
-    """Where it says something; what it says is hidden from us here."""
+def test_computed_x0_equals_the_one_that_a_scheduler_reports(name, prediction, picture, monkeypatch):
+    """The reported x0 is hidden from our code here."""
     scheduler = make(SCHEDULERS, name, prediction_type=prediction, **OLD)
     if hasattr(scheduler.config, "clip_sample"):
         scheduler.register_to_config(clip_sample=False)
-    if type(scheduler).__name__.removesuffix("Scheduler") in x0.BETWEEN:
-        pytest.skip("only what it says itself can be known")
-    real = x0.recover
-    monkeypatch.setattr(x0, "recover", lambda *args: real(*args[:4], None))
-    told, said, _ = sample(scheduler, lambda seen, _: (seen * 3).sin())
-    for step, own in zip(told, said, strict=True):
-        if own is not None:
-            torch.testing.assert_close(step.x0, own, rtol=1e-5, atol=1e-5)
-    if all(own is None for own in said) and getattr(scheduler, "model_outputs", None) and not name.startswith("deis"):
-        torch.testing.assert_close(told[-1].x0, scheduler.model_outputs[-1], rtol=1e-5, atol=1e-4)
+    if type(scheduler).__name__.removesuffix("Scheduler") in x0.REPORTED_X0_ONLY:
+        pytest.skip("x0 is known only if the scheduler reports it")
+    compute = x0.compute_x0
+    monkeypatch.setattr(x0, "compute_x0", lambda s, call, sigmas: compute(s, call._replace(result=None), sigmas))
+    estimates, reported, _ = sample(scheduler, lambda model_input, _: (model_input * 3).sin())
+    for step, expected in zip(estimates, reported, strict=True):
+        if expected is not None:
+            torch.testing.assert_close(step.x0, expected, rtol=1e-5, atol=1e-5)
+    stored = getattr(scheduler, "model_outputs", None)
+    if all(x is None for x in reported) and stored and not name.startswith("deis"):
+        torch.testing.assert_close(estimates[-1].x0, stored[-1], rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", FLOWS)
-def test_a_flow_scheduler_tells_it_too(name, picture):
+def test_x0_of_a_flow_scheduler_is_the_picture_that_the_model_knows(name, picture):
     scheduler = make(FLOWS, name)
     scheduler.set_timesteps(STEPS)
     scheduler.init_noise_sigma, scheduler.scale_model_input = 1.0, lambda x, _: x
-    level = {"now": None}
 
     def predict(x, timestep):
-        sigma = float(timestep) / 1000
-        level["now"] = sigma
-        return (x - picture) / sigma  # noise - picture, from where one is
+        return (x - picture) / (float(timestep) / 1000)  # noise - picture
 
-    told, _, _ = sample(scheduler, predict)
-    for step in told:
+    estimates, _, _ = sample(scheduler, predict)
+    for step in estimates:
         assert (step.x0 - picture).abs().max() < 0.02  # some round their timesteps
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_watching_changes_nothing(name):
-    def end(watched):
+def test_listening_does_not_change_the_samples(name):
+    def last_sample(watched):
         scheduler = make(SCHEDULERS, name, **OLD)
         torch.manual_seed(5)
-        if watched:
-            return sample(scheduler, lambda seen, _: (seen * 3).sin())[2]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(x0, "watch", lambda *_: lambda: None)
-            return sample(scheduler, lambda seen, _: (seen * 3).sin())[2]
+        return sample(scheduler, lambda model_input, _: (model_input * 3).sin(), watched=watched)[2]
 
-    assert torch.equal(end(True), end(False))
+    assert torch.equal(last_sample(True), last_sample(False))
 
 
-def test_two_states_of_an_euler_sampler_tell_x0():
+def test_x0_follows_from_two_states_of_an_euler_sampler():
     generator = torch.Generator().manual_seed(3)
     x = torch.randn((1, 16, 4, 4), generator=generator, dtype=torch.float64)
     sigmas = [1.0, 0.9, 0.55, 0.2, 0.0]
     for sigma, after in itertools.pairwise(sigmas):
         v = torch.randn(x.shape, generator=generator, dtype=torch.float64)
         following = x + (after - sigma) * v
-        torch.testing.assert_close(x0.between(x, following, sigma, after), x - sigma * v, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(x0.x0_from_states(x, following, sigma, after), x - sigma * v, rtol=1e-5, atol=1e-5)
         x = following
 
 
-def test_a_scheduler_that_nobody_knows_tells_what_it_says_itself():
-    class Unheard:
+def test_x0_of_an_unknown_scheduler_is_the_one_that_it_reports():
+    class UnknownScheduler:
         def step(self, model_output, timestep, sample):
             return type("Result", (), {"pred_original_sample": sample - 1})()
 
-    scheduler, told = Unheard(), []
-    x0.watch(scheduler, told.append)
+    scheduler, estimates = UnknownScheduler(), []
+    collect_estimates(scheduler, estimates)
     scheduler.step(torch.zeros(1, 4, 2, 2), 3, torch.ones(1, 4, 2, 2))
-    assert told[0].x0.eq(0).all()
+    assert estimates[0].x0.eq(0).all()
 
 
-def test_what_goes_wrong_is_not_the_samplers_trouble():
-    scheduler, told = diffusers.DDIMScheduler(), []
+def test_an_error_in_an_estimate_does_not_reach_the_sampler():
+    scheduler, estimates = diffusers.DDIMScheduler(), []
     scheduler.set_timesteps(4)
-    end = x0.watch(scheduler, told.append)
+    end = collect_estimates(scheduler, estimates)
     scheduler.register_to_config(prediction_type="epsilon")
     sample_, output = torch.ones(1, 4, 2, 2), torch.zeros(1, 4, 2, 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(x0, "level_of", lambda *_: 1 / 0)
+        patch.setattr(x0, "noise_level", lambda *_: 1 / 0)
         scheduler.step(output, 3, sample_)
-    assert told == [x0.X0Estimate(None, None)]
+    assert estimates == [x0.X0Estimate(None, None)]
     end()
     scheduler.step(output, 3, sample_)
-    assert len(told) == 1
+    assert len(estimates) == 1
 
 
-def test_a_watched_step_still_says_what_it_takes():
+def test_an_observed_step_keeps_its_signature():
     scheduler = diffusers.DDIMScheduler()
     before = inspect.signature(scheduler.step)
-    x0.watch(scheduler, lambda _: None)
+    x0.listen(scheduler, lambda _: None)
     assert inspect.signature(scheduler.step) == before
 
 
-# Schedulers of single families: each with a model that knows the picture, by the scheduler's own numbers.
+# Schedulers of single families, each with a model that knows the picture and uses the scheduler's own numbers.
 
 
-def straight(scheduler, x, picture, at):
+def flow(scheduler, x, picture, at):
     return (x - picture) / scheduler.sigmas[at]
 
 
-def rising(scheduler, x, picture, at):
+def reversed_flow(scheduler, x, picture, at):
     return (picture - x) / scheduler.sigmas[at]
 
 
-def inverted(scheduler, x, picture, at):
+def inverted_sigmas(scheduler, x, picture, at):
     return (picture - x) / (1 - scheduler.sigmas[at])
 
 
-def turning(scheduler, x, picture, at):
+def circular(scheduler, x, picture, at):
     return (scheduler.alphas[at] * x - picture) / scheduler.betas[at]
 
 
-def conditioned(scheduler, x, picture, at):
+def preconditioned(scheduler, x, picture, at):
     """https://arxiv.org/abs/2206.00364, table 1."""
     sigma, spread = scheduler.sigmas[at], scheduler.config.sigma_data
     skip, out = spread**2 / (sigma**2 + spread**2), sigma * spread / (sigma**2 + spread**2) ** 0.5
     return (picture - skip * x) / (out if scheduler.config.prediction_type == "epsilon" else -out)
 
 
-def around(scheduler, x, picture, at):
+def trigonometric(scheduler, x, picture, at):
     angle, spread = scheduler.timesteps[at], scheduler.config.sigma_data
     return (torch.cos(angle) * x - spread * picture) / torch.sin(angle)
 
 
 def wuerstchen(scheduler, x, picture, at):
-    kept = scheduler._alpha_cumprod(scheduler.timesteps[at : at + 1], x.device)
-    return (x - kept**0.5 * picture) / (1 - kept) ** 0.5
+    cumprod = scheduler._alpha_cumprod(scheduler.timesteps[at : at + 1], x.device)
+    return (x - cumprod**0.5 * picture) / (1 - cumprod) ** 0.5
 
 
 def cumulative(scheduler, x, picture, at):
-    kept = scheduler.alphas_cumprod[int(scheduler.timesteps[at])]
-    noise = (x - kept**0.5 * picture) / (1 - kept) ** 0.5
-    return kept**0.5 * noise - (1 - kept) ** 0.5 * picture
+    cumprod = scheduler.alphas_cumprod[int(scheduler.timesteps[at])]
+    noise = (x - cumprod**0.5 * picture) / (1 - cumprod) ** 0.5
+    return cumprod**0.5 * noise - (1 - cumprod) ** 0.5 * picture
 
 
-OF_FAMILIES = {
-    "FlowMapEulerDiscreteScheduler": ({}, straight),
-    "LTXEulerAncestralRFScheduler": ({}, straight),
-    "HeliosScheduler": ({"scheduler_type": "euler", "stages": 1}, straight),
-    "FlowMatchEulerDiscreteScheduler": ({"invert_sigmas": True}, inverted),
-    "MiniMaxH3Scheduler": ({}, rising),
-    "IPNDMScheduler": ({}, turning),
-    "EDMEulerScheduler": ({}, conditioned),
-    "EDMDPMSolverMultistepScheduler": ({}, conditioned),
-    "CosineDPMSolverMultistepScheduler": ({"sigma_data": 1.0}, conditioned),
-    "SCMScheduler": ({}, around),
+FAMILY_SCHEDULERS = {
+    "FlowMapEulerDiscreteScheduler": ({}, flow),
+    "LTXEulerAncestralRFScheduler": ({}, flow),
+    "HeliosScheduler": ({"scheduler_type": "euler", "stages": 1}, flow),
+    "FlowMatchEulerDiscreteScheduler": ({"invert_sigmas": True}, inverted_sigmas),
+    "MiniMaxH3Scheduler": ({}, reversed_flow),
+    "IPNDMScheduler": ({}, circular),
+    "EDMEulerScheduler": ({}, preconditioned),
+    "EDMDPMSolverMultistepScheduler": ({}, preconditioned),
+    "CosineDPMSolverMultistepScheduler": ({"sigma_data": 1.0}, preconditioned),
+    "SCMScheduler": ({}, trigonometric),
     "DDPMWuerstchenScheduler": ({}, wuerstchen),
     "CogVideoXDDIMScheduler": ({"prediction_type": "v_prediction", "clip_sample": False}, cumulative),
     "CogVideoXDPMScheduler": ({"prediction_type": "v_prediction", "clip_sample": False}, cumulative),
@@ -290,21 +290,21 @@ OF_FAMILIES = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("plain", [False, True])
-@pytest.mark.parametrize("name", OF_FAMILIES)
-def test_the_scheduler_of_a_family_tells_the_picture_that_its_model_knows(name, plain, picture):
+@pytest.mark.parametrize("name", FAMILY_SCHEDULERS)
+def test_x0_of_a_family_s_scheduler_is_the_picture_that_its_model_knows(name, plain, picture):
     if not hasattr(diffusers, name):
         pytest.skip(f"diffusers {diffusers.__version__} has no {name}")
     if name == "CosineDPMSolverMultistepScheduler":
         pytest.importorskip("torchsde")
-    config, predict = OF_FAMILIES[name]
-    scheduler, told = getattr(diffusers, name)(**config), []
-    end = x0.watch(scheduler, told.append)
+    config, predict = FAMILY_SCHEDULERS[name]
+    scheduler, estimates = getattr(diffusers, name)(**config), []
+    end = collect_estimates(scheduler, estimates)
     scheduler.set_timesteps(STEPS, **({"intermediate_timesteps": None} if name == "SCMScheduler" else {}))
     x = torch.randn(picture.shape, generator=torch.Generator().manual_seed(1))
     kwargs = {"return_dict": not plain}
-    looks = scheduler.timesteps[:STEPS]
+    timesteps = scheduler.timesteps[:STEPS]
     old, before = None, None
-    for at, timestep in enumerate(looks):
+    for at, timestep in enumerate(timesteps):
         output = predict(scheduler, x, picture, at)
         if name == "CogVideoXDPMScheduler":
             result = scheduler.step(output, old, timestep, before, x, **kwargs)
@@ -314,15 +314,15 @@ def test_the_scheduler_of_a_family_tells_the_picture_that_its_model_knows(name, 
             result = scheduler.step(output, t, x, **kwargs)
         x = result[0] if type(result) is tuple else result.prev_sample
     end()
-    assert len(told) == len(looks) > 2
-    for step in told:
+    assert len(estimates) == len(timesteps) > 2
+    for step in estimates:
         torch.testing.assert_close(step.x0, picture, rtol=1e-3, atol=2e-3)
     assert "step" not in vars(scheduler)
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", sorted(x0.SECOND - {"CogVideoXDPM"}))  # has nothing but tuples at first
-def test_what_a_scheduler_says_in_a_plain_tuple_is_what_it_says_by_name(name):
+@pytest.mark.parametrize("name", sorted(x0.X0_IN_TUPLE - {"CogVideoXDPM"}))  # its first step returns only tuples
+def test_x0_in_a_tuple_equals_x0_in_a_named_result(name):
     kind = f"{name}Scheduler"
     if not hasattr(diffusers, kind):
         pytest.skip(f"diffusers {diffusers.__version__} has no {kind}")
@@ -330,7 +330,7 @@ def test_what_a_scheduler_says_in_a_plain_tuple_is_what_it_says_by_name(name):
         pytest.importorskip(NEEDS[kind])
     x, output = torch.ones(1, 4, 2, 2) * 0.5, torch.full((1, 4, 2, 2), 0.25)
 
-    def said(**kwargs):
+    def step(**kwargs):
         scheduler = getattr(diffusers, kind)()
         scheduler.set_timesteps(4, **({"intermediate_timesteps": None} if name == "SCM" else {}))
         at = scheduler.timesteps[0]
@@ -338,43 +338,43 @@ def test_what_a_scheduler_says_in_a_plain_tuple_is_what_it_says_by_name(name):
         torch.manual_seed(0)
         return scheduler.step(*args, **kwargs), scheduler
 
-    by_name, scheduler = said(return_dict=True)
-    in_tuple, _ = said(return_dict=False)
+    by_name, scheduler = step(return_dict=True)
+    in_tuple, _ = step(return_dict=False)
     assert type(in_tuple) is tuple
     expected = by_name.pred_original_sample / (scheduler.config.sigma_data if name == "SCM" else 1)
-    torch.testing.assert_close(x0.reported_by(scheduler, in_tuple), expected)
-    torch.testing.assert_close(x0.reported_by(scheduler, by_name), expected)
+    torch.testing.assert_close(x0.reported_x0(scheduler, in_tuple), expected)
+    torch.testing.assert_close(x0.reported_x0(scheduler, by_name), expected)
 
 
-def test_tokens_with_noise_levels_of_their_own_tell_the_picture_too():
-    """As LTX-Video's conditions do: what is known already has less noise, and the output points to the picture."""
-    scheduler, told = diffusers.FlowMatchEulerDiscreteScheduler(), []
+def test_x0_of_tokens_with_separate_noise_levels_is_the_picture():
+    """LTX-Video's conditions have less noise than the other tokens, and the model predicts `picture - noise`."""
+    scheduler, estimates = diffusers.FlowMatchEulerDiscreteScheduler(), []
     scheduler.set_timesteps(4)
-    x0.watch(scheduler, told.append)
+    collect_estimates(scheduler, estimates)
     generator = torch.Generator().manual_seed(1)
     picture, noise = (torch.randn(1, 6, 8, generator=generator) for _ in range(2))
     timestep = scheduler.timesteps[1]
-    each = torch.minimum(timestep, torch.tensor([[0.0, 100.0, 300.0, 1000.0, 1000.0, 1000.0]]))
-    level = (each / 1000)[..., None]
+    token_timesteps = torch.minimum(timestep, torch.tensor([[0.0, 100.0, 300.0, 1000.0, 1000.0, 1000.0]]))
+    level = (token_timesteps / 1000)[..., None]
     x = (1 - level) * picture + level * noise
-    scheduler.step(picture - noise, timestep, x, per_token_timesteps=each, return_dict=False)
-    torch.testing.assert_close(told[0].x0, picture, rtol=1e-5, atol=1e-5)
+    scheduler.step(picture - noise, timestep, x, per_token_timesteps=token_timesteps, return_dict=False)
+    torch.testing.assert_close(estimates[0].x0, picture, rtol=1e-5, atol=1e-5)
 
 
 def test_sigmas_are_read_once_for_each_schedule(picture):
-    class Counted(torch.Tensor):
-        read = 0
+    class CountingTensor(torch.Tensor):
+        reads = 0
 
         def tolist(self):
-            Counted.read += 1
+            CountingTensor.reads += 1
             return super().tolist()
 
-    scheduler, told = diffusers.FlowMatchEulerDiscreteScheduler(), []
-    x0.watch(scheduler, told.append)
+    scheduler, estimates = diffusers.FlowMatchEulerDiscreteScheduler(), []
+    collect_estimates(scheduler, estimates)
     for _ in range(2):
         scheduler.set_timesteps(STEPS)
-        scheduler.sigmas = scheduler.sigmas.as_subclass(Counted)
+        scheduler.sigmas = scheduler.sigmas.as_subclass(CountingTensor)
         for timestep in scheduler.timesteps:
             scheduler.step(picture, timestep, picture)
-    assert Counted.read == 2
-    assert [round(step.sigma, 4) for step in told[:STEPS]] == [round(float(s), 4) for s in scheduler.sigmas[:-1]]
+    assert CountingTensor.reads == 2
+    assert [round(step.sigma, 4) for step in estimates[:STEPS]] == [round(float(s), 4) for s in scheduler.sigmas[:-1]]

@@ -1,4 +1,4 @@
-"""Pipelines to watch, each made once, and a check that nothing of a watching is left."""
+"""Pipelines to watch, each created once, and a check that watching leaves no thread."""
 
 import functools
 import sys
@@ -13,18 +13,18 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny_pipelines as tiny
 
 
-def is_there(name):
+def is_available(name):
     try:
         return hasattr(diffusers, name)
-    except RuntimeError:  # what it is made of cannot be imported
+    except RuntimeError:  # a module that it needs cannot be imported
         return False
 
 
 @functools.cache
 def pipeline_of(name):
-    """A family's pipeline."""
+    """Returns the pipeline of a family."""
     family = tiny.FAMILIES[name]
-    if missing := [need for need in family.needs if not is_there(need)]:
+    if missing := [need for need in family.needs if not is_available(need)]:
         pytest.skip(f"diffusers {diffusers.__version__} has no {', '.join(missing)}")
     torch.manual_seed(0)
     try:
@@ -37,13 +37,13 @@ def pipeline_of(name):
 
 @pytest.fixture(scope="session")
 def make():
-    """Gives the family's row and its pipeline."""
+    """Returns a function that returns a family's row and its pipeline."""
     return lambda name: (tiny.FAMILIES[name], pipeline_of(name))
 
 
 @pytest.fixture
 def sd1(make):
-    """Stable Diffusion's pipeline, with the scheduler that it is made with."""
+    """The pipeline of Stable Diffusion, with its original scheduler."""
     pipe = make("StableDiffusion")[1]
     scheduler = pipe.scheduler
     yield pipe
@@ -57,8 +57,8 @@ def no_thread_is_left():
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_core_is_enough():
-    """So small a model is slower on several."""
+def one_thread():
+    """Models this small are slower with several threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

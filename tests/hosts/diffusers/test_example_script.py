@@ -1,4 +1,4 @@
-"""The example script, as its first lines say it is called."""
+"""The example script, called as its docstring says."""
 
 import json
 import runpy
@@ -16,7 +16,7 @@ SCRIPT = Path(safelight.__file__).parent / "example_scripts" / "watch_a_pipeline
 
 @pytest.fixture
 def saved(sd1, tmp_path):
-    """A folder with a tiny pipeline that reads words: letters, to be exact."""
+    """A folder with a tiny pipeline whose tokenizer knows only letters."""
     transformers = pytest.importorskip("transformers")
     letters = [*string.ascii_lowercase, *(f"{letter}</w>" for letter in string.ascii_lowercase)]
     words = {word: i for i, word in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
@@ -46,7 +46,7 @@ def saved(sd1, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_script_watches_a_pipeline_from_its_folder(saved, tmp_path, monkeypatch, capsys):
+def test_the_script_watches_a_pipeline_from_a_folder(saved, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         "sys.argv",
         [str(SCRIPT), str(saved), "a lighthouse", "--out", str(tmp_path / "runs"), "--steps", "3", "--device", "cpu"],

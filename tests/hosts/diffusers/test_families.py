@@ -1,4 +1,4 @@
-"""Every family of pipelines, watched, beside what its own states, its own unpacking and its own VAE say."""
+"""Every family of pipelines: its previews agree with its own states, its own unpacking and its own VAE."""
 
 import functools
 import inspect
@@ -18,34 +18,35 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 class States:
-    """What a pipeline worked on: before the first step, and after each."""
+    """The latents of a pipeline before the first step and after each step."""
 
     def __init__(self, pipe, monkeypatch):
-        self.seen = []
+        self.latents = []
         prepare = pipe.prepare_latents
 
         @functools.wraps(prepare)
         def prepared(*args, **kwargs):
-            made = prepare(*args, **kwargs)
-            self.seen.append((made if isinstance(made, torch.Tensor) else made[0]).clone())
-            return made
+            prepared_latents = prepare(*args, **kwargs)
+            first = prepared_latents if isinstance(prepared_latents, torch.Tensor) else prepared_latents[0]
+            self.latents.append(first.clone())
+            return prepared_latents
 
         monkeypatch.setattr(pipe, "prepare_latents", prepared, raising=False)
-        self.how = {"callback_on_step_end": self.modern}
+        self.arguments = {"callback_on_step_end": self.on_step_end}
         if "callback_on_step_end" not in inspect.signature(pipe.__call__).parameters:
-            self.how = {"callback": lambda i, t, latents: self.seen.append(latents.clone())}
+            self.arguments = {"callback": lambda i, t, latents: self.latents.append(latents.clone())}
 
-    def modern(self, pipe, index, timestep, kwargs):
-        self.seen.append(kwargs["latents"].clone())
+    def on_step_end(self, pipe, index, timestep, kwargs):
+        self.latents.append(kwargs["latents"].clone())
         return kwargs
 
 
 def levels_of(scheduler):
-    """How much picture and how much noise is in each state, by the scheduler's tables."""
+    """Returns alpha and sigma of each state, from the scheduler's tables."""
     name = type(scheduler).__name__
     if "DDIM" in name:
-        kept = [float(scheduler.alphas_cumprod[int(t)]) for t in scheduler.timesteps]
-        return [(k**0.5, (1 - k) ** 0.5) for k in (*kept, float(scheduler.final_alpha_cumprod))]
+        cumprods = [float(scheduler.alphas_cumprod[int(t)]) for t in scheduler.timesteps]
+        return [(a**0.5, (1 - a) ** 0.5) for a in (*cumprods, float(scheduler.final_alpha_cumprod))]
     sigmas = [float(s) for s in scheduler.sigmas]
     if name == "EulerDiscreteScheduler":
         return [(1.0, s) for s in sigmas]
@@ -53,7 +54,7 @@ def levels_of(scheduler):
 
 
 def x0_between(before, after, level, level_after):
-    """x = a x0 + s e and x' = a' x0 + s' e, for a sampler that keeps to one x0 and one e within a step."""
+    """x = a x0 + s e and x' = a' x0 + s' e, for a sampler with one x0 and one e within a step."""
     (a, s), (a_after, s_after) = level, level_after
     return (s * after.double() - s_after * before.double()) / (s * a_after - s_after * a)
 
@@ -65,7 +66,7 @@ def family(request):
 
 @pytest.fixture
 def watched(family, make, tmp_path, monkeypatch):
-    """A family's run, as it is and watched."""
+    """A run of a family without and with previews."""
     tiny, pipe = make(family)
     plain = tiny.run(pipe)
     attributes = set(vars(pipe)), set(vars(pipe.scheduler))
@@ -76,7 +77,7 @@ def watched(family, make, tmp_path, monkeypatch):
         patch.setattr(pipe.vae, "decode", lambda z, *a, **k: (decoded.append(z.clone()), decode(z, *a, **k))[1])
         rng = torch.get_rng_state()
         with watch(pipe, tmp_path, screen="off", keep_latents=True) as run:
-            result = tiny.run(pipe, **states.how)
+            result = tiny.run(pipe, **states.arguments)
         assert torch.equal(rng, torch.get_rng_state())
     assert (set(vars(pipe)), set(vars(pipe.scheduler))) == attributes
     return {
@@ -96,11 +97,11 @@ def latents_of(run):
     return [saved.latents(index) for index in range(1, STEPS + 1)]
 
 
-def test_a_watched_run_is_the_run(watched):
+def test_a_watched_run_has_the_same_result_and_correct_previews(watched):
     run, tiny = watched["run"], watched["tiny"]
-    # The same to the last bit,
+    # The result is bit-identical.
     assert np.array_equal(np.asarray(watched["plain"]), np.asarray(watched["result"]))
-    # a picture for each step, of the right space and shape,
+    # There is a picture for each step, with the right space and shape.
     height, width = tiny.latents[-2:]
     scale = run.manifest()["decoder"]["scale"]
     assert [(p.index, p.total, p.show) for p in run.pictures] == [(i + 1, STEPS, "denoised") for i in range(STEPS)]
@@ -110,37 +111,39 @@ def test_a_watched_run_is_the_run(watched):
     assert manifest["host"]["pipeline"] == type(watched["pipe"]).__name__
     assert manifest["sampler"]["seed"] == 3
     assert [len(step["files"]) for step in manifest["steps"]] == [1] * STEPS
-    # of latents that are unpacked as the pipeline does it,
+    # Latents are unpacked as the pipeline unpacks them.
     shapes = {tuple(saved.denoised.shape) for saved in latents_of(run)}
     assert {(*shape[:2], *(() if len(shape) == 5 else (1,)), *shape[2:]) for shape in shapes} == {(1, *tiny.latents)}
-    # which believe what the states before and after each step say,
-    pipe, seen = watched["pipe"], watched["states"].seen
-    assert len(seen) == STEPS + 1
+    # x0 agrees with the states before and after each step.
+    pipe, states_of_run = watched["pipe"], watched["states"].latents
+    assert len(states_of_run) == STEPS + 1
     levels = levels_of(pipe.scheduler)
-    for saved, states, between in zip(
-        latents_of(run), itertools.pairwise(seen), itertools.pairwise(levels), strict=True
+    for saved, states, level_pair in zip(
+        latents_of(run), itertools.pairwise(states_of_run), itertools.pairwise(levels), strict=True
     ):
-        wanted = tiny.unpack(pipe, x0_between(*states, *between).float())
-        torch.testing.assert_close(saved.denoised.view(wanted.shape), wanted, rtol=2e-3, atol=2e-3)
+        expected = tiny.unpack(pipe, x0_between(*states, *level_pair).float())
+        torch.testing.assert_close(saved.denoised.view(expected.shape), expected, rtol=2e-3, atol=2e-3)
         noisy = tiny.unpack(pipe, states[0])
-        torch.testing.assert_close(saved.noisy.view(wanted.shape), noisy.to(saved.noisy.dtype))
-    # and end where the VAE begins.
+        torch.testing.assert_close(saved.noisy.view(expected.shape), noisy.to(saved.noisy.dtype))
+    # The last x0 is what the VAE decodes.
     (z,) = watched["z"]
-    if watched["family"] == "Kandinsky5":  # leaves out the shift of its VAE; no other does
+    if watched["family"] == "Kandinsky5":  # it does not apply the shift of its VAE, unlike all others
         z = z + SPACES[tiny.space].shift
     last = latents_of(run)[-1].denoised
     torch.testing.assert_close(last, SPACES[tiny.space].to_model(z).view(last.shape), rtol=2e-3, atol=2e-3)
 
 
-# Pipelines of these families with ways of their own.
+# Related pipelines that lay out their latents differently.
 
 
 def of_parts(kind, family, **more):
-    """A pipeline of another class from a family's parts."""
+    """A pipeline of another class, from the parts of a family's pipeline."""
 
     def make(parts):
-        given = inspect.signature(getattr(diffusers, kind).__init__).parameters
-        return getattr(diffusers, kind)(**{name: part for name, part in {**parts, **more}.items() if name in given})
+        parameters = inspect.signature(getattr(diffusers, kind).__init__).parameters
+        return getattr(diffusers, kind)(
+            **{name: part for name, part in {**parts, **more}.items() if name in parameters}
+        )
 
     return kind, family, make
 
@@ -158,12 +161,12 @@ RELATIVES = {
         2,
     ),
     "video to video": (*of_parts("WanVideoToVideoPipeline", "Wan"), {"video": [picture_of(32, 48)] * 9, **HALF}, 2),
-    "image to video, the first frame given": (
+    "image to video": (
         *of_parts("LTXImageToVideoPipeline", "LTX"),
         {"image": picture_of(64, 96)},
         4,
     ),
-    "tokens besides those of the video": (
+    "extra tokens": (
         *of_parts("LTXConditionPipeline", "LTX"),
         {"image": picture_of(64, 96), "frame_index": 8},
         4,
@@ -172,21 +175,21 @@ RELATIVES = {
 
 
 @pytest.mark.parametrize("name", RELATIVES)
-def test_a_relative_of_a_family_is_watched_as_well(make, name):
+def test_a_related_pipeline_is_watched(make, name):
     kind, family, build, more, steps = RELATIVES[name]
     tiny, pipe = make(family)
     if not hasattr(diffusers, kind):
         pytest.skip(f"diffusers {diffusers.__version__} has no {kind}")
     relative = build(pipe.components)
     relative.set_progress_bar_config(disable=True)
-    takes = inspect.signature(relative.__call__).parameters
-    asked = {key: value for key, value in {**tiny.call(), **more}.items() if key in takes}
+    parameters = inspect.signature(relative.__call__).parameters
+    arguments = {key: value for key, value in {**tiny.call(), **more}.items() if key in parameters}
 
     def sample():
-        made = relative(
-            num_inference_steps=STEPS, generator=torch.Generator().manual_seed(3), output_type="np", **asked
+        output = relative(
+            num_inference_steps=STEPS, generator=torch.Generator().manual_seed(3), output_type="np", **arguments
         )
-        return np.asarray(getattr(made, tiny.output))
+        return np.asarray(getattr(output, tiny.output))
 
     plain = sample()
     with watch(relative, screen="off") as run:

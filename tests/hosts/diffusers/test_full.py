@@ -1,4 +1,4 @@
-"""Pictures by the pipeline's own VAE: those that the pipeline makes itself, and none where weights would be moved."""
+"""Pictures that the pipeline's own VAE decodes: the same as the pipeline's, and none if weights would be moved."""
 
 import numpy as np
 import pytest
@@ -10,12 +10,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 SD1 = FAMILIES["StableDiffusion"]
 
 
-def made_by(run):
+def decoded_by_vae(run):
     return [picture.decoder == "full" for picture in run.pictures]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_last_picture_is_the_pipeline_s_own(make, family, tmp_path):
+def test_the_last_picture_is_the_image_of_the_pipeline(make, family, tmp_path):
     tiny, pipe = make(family)
     plain = np.asarray(tiny.run(pipe))
     with watch(pipe, tmp_path, screen="off", decoder="full", frames="animated") as run:
@@ -26,7 +26,7 @@ def test_the_last_picture_is_the_pipeline_s_own(make, family, tmp_path):
     frames = result if result.ndim == 5 else result[:, None]
     assert last.pixels.shape == frames.shape
     assert np.abs(last.pixels / 255 - frames).max() < 0.02
-    assert made_by(run)[:-1] == [False] * (len(run.pictures) - 1)
+    assert decoded_by_vae(run)[:-1] == [False] * (len(run.pictures) - 1)
     assert run.manifest()["steps"][-1]["decoder"] == "full"
 
 
@@ -34,26 +34,26 @@ def test_the_last_picture_is_the_pipeline_s_own(make, family, tmp_path):
     ("every", "expected"),
     [(1, [True] * 6), (2, [False, True] * 3), (4, [False, False, False, True, False, True]), (0, [False] * 5 + [True])],
 )
-def test_of_every_few_pictures_one_is_by_the_vae_and_the_last_always(sd1, every, expected):
+def test_the_vae_decodes_every_nth_picture_and_always_the_last(sd1, every, expected):
     with watch(sd1, screen="off", decoder="full", full_every_n_steps=every) as run:
         SD1.run(sd1, num_inference_steps=6)
-    assert made_by(run) == expected
+    assert decoded_by_vae(run) == expected
 
 
-def test_pictures_are_counted_not_steps(sd1):
+def test_full_every_n_steps_counts_pictures_not_steps(sd1):
     with watch(sd1, screen="off", decoder="full", full_every_n_steps=2, every_n_steps=2) as run:
         SD1.run(sd1, num_inference_steps=8)
     assert [picture.index for picture in run.pictures] == [1, 3, 5, 7, 8]
-    assert made_by(run) == [False, True, False, True, True]
+    assert decoded_by_vae(run) == [False, True, False, True, True]
 
 
-def test_of_a_batch_each_picture_is_the_pipeline_s_own(sd1):
+def test_each_picture_of_a_batch_is_the_image_of_the_pipeline(sd1):
     with watch(sd1, screen="off", decoder="full") as run:
         result = SD1.run(sd1, num_images_per_prompt=3)
     assert np.abs(run.pictures[-1].pixels[:, 0] / 255 - result).max() < 0.02
 
 
-def test_of_a_video_the_first_frame_is_decoded_alone(make):
+def test_the_first_frame_of_a_video_is_decoded_alone(make):
     tiny, pipe = make("Wan")
     with watch(pipe, screen="off", decoder="full") as run:
         frames = np.asarray(tiny.run(pipe))
@@ -62,62 +62,65 @@ def test_of_a_video_the_first_frame_is_decoded_alone(make):
     assert run.pictures[-1].fps is None
 
 
-def test_numbers_that_the_vae_draws_are_not_those_of_the_sampler(sd1, monkeypatch):
+def test_random_numbers_of_the_vae_do_not_change_those_of_the_sampler(sd1, monkeypatch):
     decode = sd1.vae.decode
     monkeypatch.setattr(sd1.vae, "decode", lambda *args, **kwargs: (torch.rand(5), decode(*args, **kwargs))[1])
     before = torch.get_rng_state()
     with watch(sd1, screen="off", decoder="full", full_every_n_steps=1) as run:
         SD1.run(sd1, output_type="latent")
     assert torch.equal(before, torch.get_rng_state())
-    assert all(made_by(run))
+    assert all(decoded_by_vae(run))
 
 
-def test_a_vae_that_fails_is_given_up_and_told_once(sd1, monkeypatch):
+def test_a_vae_that_fails_is_not_used_again_and_noted_once(sd1, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("out of order")
 
     monkeypatch.setattr(sd1.vae, "decode", fail)
     with watch(sd1, screen="off", decoder="full", full_every_n_steps=1) as run:
         SD1.run(sd1, output_type="latent")
-    assert made_by(run) == [False] * len(run.pictures)
+    assert decoded_by_vae(run) == [False] * len(run.pictures)
     assert run.notes == ["step 1: stopped using the VAE: RuntimeError: out of order"]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
         (lambda patch, pipe: patch.setattr(pipe.vae, "_hf_hook", object(), raising=False), "offloads its models"),
         (lambda patch, pipe: patch.setattr(type(pipe.vae), "device", torch.device("meta")), "the VAE is on meta"),
         (lambda patch, pipe: patch.setattr(type(pipe.vae), "dtype", torch.float16), "decodes to black in float16"),
-        (lambda patch, pipe: patch.setattr(pipe.vae, "_internal_dict", _timed(pipe.vae)), "denoises while it decodes"),
+        (
+            lambda patch, pipe: patch.setattr(pipe.vae, "_internal_dict", _with_timestep(pipe.vae)),
+            "denoises while it decodes",
+        ),
     ],
 )
-def test_a_vae_that_would_be_moved_or_make_no_picture_is_left_out(sd1, monkeypatch, change, said):
+def test_a_vae_that_would_be_moved_or_cannot_decode_is_skipped(sd1, monkeypatch, change, reason):
     with monkeypatch.context() as patch:
         change(patch, sd1)
         with watch(sd1, screen="off", decoder="full") as run:
             SD1.run(sd1, output_type="latent")
-    assert made_by(run) == [False] * len(run.pictures)
+    assert decoded_by_vae(run) == [False] * len(run.pictures)
     (note,) = run.notes
     assert note.startswith("VAE preview skipped: ")
-    assert said in note
+    assert reason in note
 
 
-def _timed(vae):
+def _with_timestep(vae):
     return type(vae.config)({**vae.config, "timestep_conditioning": True})
 
 
-def test_of_a_video_no_frame_in_the_middle_is_decoded(make):
+def test_the_middle_frame_of_a_video_is_not_decoded_by_the_vae(make):
     tiny, pipe = make("Wan")
     with watch(pipe, screen="off", decoder="full", frames="middle") as run:
         tiny.run(pipe)
-    assert made_by(run) == [False] * len(run.pictures)
+    assert decoded_by_vae(run) == [False] * len(run.pictures)
     assert run.notes == ["VAE preview skipped: a VAE decodes no middle frame alone; set frames to first or animated"]
 
 
-def test_of_noise_a_vae_makes_nothing(sd1):
+def test_full_with_noisy_latents_is_refused(sd1):
     with (
         pytest.raises(ValueError, match="decodes finished latents, not noise: set show to denoised"),
         watch(sd1, decoder="full", show="noisy"),
     ):
-        pytest.fail("there is nothing to watch")
+        pytest.fail("watch() accepted the options")

@@ -1,4 +1,4 @@
-"""Pipelines of every family, tiny and random, made here."""
+"""Tiny pipelines of every family, with random weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,23 +7,23 @@ from typing import Any
 import diffusers
 import torch
 
-STEPS = 4  # of which a thousand is a multiple
+STEPS = 4  # divides 1000
 FLOW = {"shift": 3.0}
 OLD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
 @dataclass(frozen=True)
 class Tiny:
-    """A family's pipeline.
+    """A tiny pipeline of a family.
 
     Args:
-        make: makes one.
-        needs: classes of diffusers that it is made of.
-        call: what it is called with, besides a generator and the number of steps.
-        space: the latent space it is in.
-        latents: `[C, T, H, W]` of one item, unpacked.
-        output: where its result is.
-        unpack: the pipeline's own way from what its scheduler steps to what its VAE takes, but for the scale.
+        make: function that creates it.
+        needs: classes of diffusers that it needs.
+        call: function that returns the arguments of its call, without generator and number of steps.
+        space: name of its latent space.
+        latents: shape `[C, T, H, W]` of one item, unpacked.
+        output: attribute of its result.
+        unpack: the pipeline's own conversion from the scheduler's latents to those of the VAE, without the scale.
     """
 
     make: Callable[[], Any]
@@ -35,12 +35,12 @@ class Tiny:
     unpack: Callable[[Any, torch.Tensor], torch.Tensor] = lambda pipe, latents: latents
 
     def run(self, pipe, **more):
-        """The finished images or frames, as numbers."""
+        """Returns the final images or frames, as an array."""
         generator = torch.Generator().manual_seed(3)
-        made = pipe(
+        output = pipe(
             **{"num_inference_steps": STEPS, "generator": generator, "output_type": "np", **self.call(), **more}
         )
-        return made[0] if isinstance(made, tuple) else getattr(made, self.output)
+        return output[0] if isinstance(output, tuple) else getattr(output, self.output)
 
 
 def noise(*shape, seed=5):
@@ -52,7 +52,7 @@ def flow(**config):
 
 
 def kl(channels, scale, shift=None, blocks=2, **more):
-    """An `AutoencoderKL`."""
+    """Creates an `AutoencoderKL`."""
     return diffusers.AutoencoderKL(
         block_out_channels=(4,) * blocks,
         down_block_types=("DownEncoderBlock2D",) * blocks,
@@ -440,7 +440,7 @@ def zimage():
         axes_lens=[256, 32, 32],
     )
     for name, parameter in transformer.named_parameters():
-        if "pad_token" in name:  # made without being filled
+        if "pad_token" in name:  # diffusers does not initialize it
             parameter.data.zero_()
     return diffusers.ZImagePipeline(
         scheduler=flow(), vae=kl(16, 0.3611, 0.1159), text_encoder=None, tokenizer=None, transformer=transformer
@@ -618,8 +618,8 @@ def channels_last(pipe, latents):
 PROMPT = {"prompt_embeds": (1, 6, 8)}
 
 
-def asked(height=32, width=48, **more):
-    """What most are called with; the picture is wider than high, so that one on its side is found out."""
+def arguments(height=32, width=48, **more):
+    """Arguments of most pipelines. The picture is wider than high, so that swapped sides fail a test."""
     return lambda: {
         "height": height,
         "width": width,
@@ -632,45 +632,45 @@ def ones(*shape):
 
 
 FAMILIES = {
-    "StableDiffusion": Tiny(sd1, ("StableDiffusionPipeline",), asked(guidance_scale=1.0), "sd1", (4, 1, 16, 24)),
+    "StableDiffusion": Tiny(sd1, ("StableDiffusionPipeline",), arguments(guidance_scale=1.0), "sd1", (4, 1, 16, 24)),
     "StableDiffusionXL": Tiny(
         sdxl,
         ("StableDiffusionXLPipeline",),
-        asked(guidance_scale=1.0, pooled_prompt_embeds=(1, 8)),
+        arguments(guidance_scale=1.0, pooled_prompt_embeds=(1, 8)),
         "sdxl",
         (4, 1, 16, 24),
     ),
     "StableDiffusion3": Tiny(
         sd3,
         ("StableDiffusion3Pipeline",),
-        asked(guidance_scale=1.0, pooled_prompt_embeds=(1, 8)),
+        arguments(guidance_scale=1.0, pooled_prompt_embeds=(1, 8)),
         "sd3",
         (16, 1, 16, 24),
     ),
     "Flux": Tiny(
         flux1,
         ("FluxPipeline",),
-        asked(pooled_prompt_embeds=(1, 8)),
+        arguments(pooled_prompt_embeds=(1, 8)),
         "flux1",
         (16, 1, 16, 24),
         unpack=tokens_of_pixels(32, 48),
     ),
-    "Flux2": Tiny(flux2, ("Flux2Pipeline",), asked(), "flux2", (32, 1, 16, 24), unpack=flux2_tokens),
+    "Flux2": Tiny(flux2, ("Flux2Pipeline",), arguments(), "flux2", (32, 1, 16, 24), unpack=flux2_tokens),
     "QwenImage": Tiny(
         qwen,
         ("QwenImagePipeline",),
-        asked(true_cfg_scale=1.0, prompt_embeds_mask=ones(1, 6)),
+        arguments(true_cfg_scale=1.0, prompt_embeds_mask=ones(1, 6)),
         "wan21",
         (16, 1, 4, 6),
         unpack=tokens_of_pixels(32, 48),
     ),
     "Wan": Tiny(
-        wan, ("WanPipeline",), asked(guidance_scale=1.0, num_frames=9), "wan21", (16, 3, 4, 6), output="frames"
+        wan, ("WanPipeline",), arguments(guidance_scale=1.0, num_frames=9), "wan21", (16, 3, 4, 6), output="frames"
     ),
     "LTX": Tiny(
         ltx,
         ("LTXPipeline",),
-        asked(64, 96, guidance_scale=1.0, num_frames=9, prompt_attention_mask=ones(1, 6)),
+        arguments(64, 96, guidance_scale=1.0, num_frames=9, prompt_attention_mask=ones(1, 6)),
         "ltxv",
         (128, 3, 16, 24),
         output="frames",
@@ -679,14 +679,14 @@ FAMILIES = {
     "Sana": Tiny(
         sana,
         ("SanaPipeline",),
-        asked(32, 64, guidance_scale=1.0, prompt_attention_mask=ones(1, 6), use_resolution_binning=False),
+        arguments(32, 64, guidance_scale=1.0, prompt_attention_mask=ones(1, 6), use_resolution_binning=False),
         "sana",
         (32, 1, 16, 32),
     ),
     "PixArtSigma": Tiny(
         pixart,
         ("PixArtSigmaPipeline",),
-        asked(
+        arguments(
             guidance_scale=1.0,
             prompt_attention_mask=ones(1, 6),
             use_resolution_binning=False,
@@ -698,14 +698,14 @@ FAMILIES = {
     "AuraFlow": Tiny(
         auraflow,
         ("AuraFlowPipeline",),
-        asked(guidance_scale=1.0, prompt_attention_mask=ones(1, 6)),
+        arguments(guidance_scale=1.0, prompt_attention_mask=ones(1, 6)),
         "sdxl",
         (4, 1, 16, 24),
     ),
     "HunyuanDiT": Tiny(
         hunyuandit,
         ("HunyuanDiTPipeline",),
-        asked(
+        arguments(
             guidance_scale=1.0,
             prompt_embeds_2=(1, 6, 8),
             prompt_attention_mask=ones(1, 6),
@@ -718,7 +718,7 @@ FAMILIES = {
     "Lumina2": Tiny(
         lumina2,
         ("Lumina2Pipeline",),
-        asked(guidance_scale=1.0, prompt_attention_mask=ones(1, 6)),
+        arguments(guidance_scale=1.0, prompt_attention_mask=ones(1, 6)),
         "flux1",
         (16, 1, 4, 6),
     ),
@@ -729,11 +729,11 @@ FAMILIES = {
         "flux1",
         (16, 1, 16, 24),
     ),
-    "CogView4": Tiny(cogview4, ("CogView4Pipeline",), asked(guidance_scale=1.0), "cogview4", (16, 1, 16, 24)),
+    "CogView4": Tiny(cogview4, ("CogView4Pipeline",), arguments(guidance_scale=1.0), "cogview4", (16, 1, 16, 24)),
     "Chroma": Tiny(
         chroma,
         ("ChromaPipeline",),
-        asked(guidance_scale=1.0, prompt_attention_mask=ones(1, 6).bool()),
+        arguments(guidance_scale=1.0, prompt_attention_mask=ones(1, 6).bool()),
         "flux1",
         (16, 1, 16, 24),
         unpack=tokens_of_pixels(32, 48),
@@ -741,7 +741,7 @@ FAMILIES = {
     "HunyuanVideo": Tiny(
         hunyuan_video,
         ("HunyuanVideoPipeline",),
-        asked(num_frames=9, pooled_prompt_embeds=(1, 8), prompt_attention_mask=ones(1, 6)),
+        arguments(num_frames=9, pooled_prompt_embeds=(1, 8), prompt_attention_mask=ones(1, 6)),
         "hunyuan_video",
         (16, 3, 4, 6),
         output="frames",
@@ -749,7 +749,7 @@ FAMILIES = {
     "CogVideoX": Tiny(
         cogvideox,
         ("CogVideoXPipeline",),
-        asked(guidance_scale=1.0, num_frames=9),
+        arguments(guidance_scale=1.0, num_frames=9),
         "cogvideox",
         (16, 3, 4, 6),
         output="frames",
@@ -758,7 +758,7 @@ FAMILIES = {
     "Mochi": Tiny(
         mochi,
         ("MochiPipeline",),
-        asked(guidance_scale=1.0, num_frames=7, prompt_attention_mask=ones(1, 6).bool()),
+        arguments(guidance_scale=1.0, num_frames=7, prompt_attention_mask=ones(1, 6).bool()),
         "mochi",
         (12, 2, 4, 6),
         output="frames",
