@@ -172,9 +172,8 @@ def _rate(encoders: int, some: list[np.ndarray]) -> float:
         began = time.perf_counter()
         for index in range(1, TURNS + 1):
             files.show(_picture(index, some[index % len(some)]))
-        files.flush()
+        files.close("finished")  # waits for the encoders
         seconds = time.perf_counter() - began
-        files.close("finished")
         folder.close("finished")
     return TURNS / seconds
 
