@@ -1,6 +1,6 @@
-"""Inputs that nobody thought of: loaders and readers refuse them by their own errors, or read them as they are.
+"""Random inputs: each loader reads them correctly, or refuses them with its own error class.
 
-SAFELIGHT_FUZZ=20000 pytest tests/reliability/test_fuzz.py
+SAFELIGHT_FUZZ=20000 pytest tests/tiers/reliability/test_fuzz.py
 """
 
 import io
@@ -34,19 +34,19 @@ from safelight.preview.sinks.latent_files import read_latents
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-TRIED, TAKEN = Counter(), Counter()
+TRIED, ACCEPTED = Counter(), Counter()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def figures():
-    """How many inputs each test tried."""
+    """Prints the number of inputs of each test. Fails if a test refused all of them: such inputs test little."""
     yield
-    print(*(f"\n{count:,} inputs: {what} ({TAKEN[what]:,} were taken)" for what, count in TRIED.items()))
-    assert all(TAKEN[what] for what in TRIED if what != "folders of decoders"), "inputs that are all refused try little"
+    print(*(f"\n{count:,} inputs: {topic} ({ACCEPTED[topic]:,} were accepted)" for topic, count in TRIED.items()))
+    assert all(ACCEPTED[topic] for topic in TRIED if topic != "folders of decoders"), "all inputs were refused"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz")
 
 
@@ -85,36 +85,36 @@ VALUES = st.recursive(
 
 
 @st.composite
-def spoiled(draw, value):
-    """JSON like `value`, with something else in some places."""
+def changed_json(draw, value):
+    """JSON like `value`, with other values in some places."""
 
-    def at(value, depth=0):
+    def changed(value, depth=0):
         chance = draw(st.integers(0, 11))
         if chance == 0:
             return draw(VALUES)
         if chance == 1 and isinstance(value, list):
             return value * draw(st.integers(0, 3))
         if isinstance(value, dict) and depth < 5:
-            return {key: at(one, depth + 1) for key, one in value.items() if draw(st.integers(0, 30))}
+            return {key: changed(item, depth + 1) for key, item in value.items() if draw(st.integers(0, 30))}
         if isinstance(value, list) and depth < 5:
-            return [at(one, depth + 1) for one in value]
+            return [changed(item, depth + 1) for item in value]
         return value
 
-    return at(value)
+    return changed(value)
 
 
 @st.composite
-def tampered(draw, content):
-    """Bytes like `content`: some changed, put in, or cut out."""
+def changed_bytes(draw, content):
+    """Bytes like `content`, with some replaced, inserted or removed."""
     content = bytearray(content)
     for _ in range(draw(st.integers(0, 4))):
         at = draw(st.integers(0, max(0, len(content) - 1)))
-        how = draw(st.integers(0, 3))
-        if how == 0:
+        change = draw(st.integers(0, 3))
+        if change == 0:
             content[at : at + 1] = draw(st.binary(min_size=1, max_size=1))
-        elif how == 1:
+        elif change == 1:
             content[at:at] = draw(st.binary(max_size=9))
-        elif how == 2:
+        elif change == 2:
             del content[at : at + draw(st.integers(1, 30))]
         else:
             del content[at:]
@@ -122,7 +122,7 @@ def tampered(draw, content):
 
 
 def texts(card):
-    """A card's structures are JSON within JSON: a spoiled one is put back as a text most of the time."""
+    """A card with its structures as JSON texts, as a header must hold them."""
     if not isinstance(card, dict):
         return card
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in card.items()}
@@ -131,36 +131,37 @@ def texts(card):
 @st.composite
 def safetensors(draw):
     base = draw(st.sampled_from(BASES))
-    how = draw(st.integers(0, 3))
-    if how == 0:
-        return draw(tampered(base))
+    change = draw(st.integers(0, 3))
+    if change == 0:
+        return draw(changed_bytes(base))
     length = int.from_bytes(base[:8], "little")
     header, numbers = json.loads(base[8 : 8 + length]), base[8 + length :]
     card = header.get("__metadata__", {})
-    if how == 1:
-        loose = {key: json.loads(text) if text.startswith("{") else text for key, text in card.items()}
-        header["__metadata__"] = texts(draw(spoiled(loose))) if draw(st.integers(0, 9)) else draw(VALUES)
+    if change == 1:
+        parsed = {key: json.loads(text) if text.startswith("{") else text for key, text in card.items()}
+        header["__metadata__"] = texts(draw(changed_json(parsed))) if draw(st.integers(0, 9)) else draw(VALUES)
     else:
-        header = draw(spoiled(header))
+        header = draw(changed_json(header))
     text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + (numbers if how < 3 else draw(tampered(numbers)))
+    return struct.pack("<Q", len(text)) + text + (numbers if change < 3 else draw(changed_bytes(numbers)))
 
 
-def expect_brief(refused, path):
-    """What is told of a file is for people, whatever is in it."""
-    assert len(str(refused)) < len(str(path)) + 1000
+def expect_short(error, path):
+    """The message is short, whatever the file contains."""
+    assert len(str(error)) < len(str(path)) + 1000
 
 
-def file_of(place, name, content):
-    path = place / name
+def write(folder, name, content):
+    path = folder / name
     path.write_bytes(content)
     return path
 
 
 @given(content=safetensors())
-def test_a_safetensors_file_is_a_decoder_or_refused(place, content):
-    TRIED["safetensors as decoders, latents, pairs, sums"] += 1
-    path = file_of(place, "a.safetensors", content)
+def test_a_safetensors_file_is_read_or_refused(folder, content):
+    topic = "safetensors as decoders, latents, pairs, statistics"
+    TRIED[topic] += 1
+    path = write(folder, "a.safetensors", content)
     for read, error in (
         (read_card, DecoderFileError),
         (read_decoder, DecoderFileError),
@@ -170,31 +171,32 @@ def test_a_safetensors_file_is_a_decoder_or_refused(place, content):
     ):
         try:
             found = read(path)
-        except error as refused:
-            expect_brief(refused, path)
+        except error as refusal:
+            expect_short(refusal, path)
             continue
-        TAKEN["safetensors as decoders, latents, pairs, sums"] += 1
+        ACCEPTED[topic] += 1
         if read is read_decoder:
             assert all(value.isfinite().all() for value in found.net.state_dict().values())
             assert found.card == read_card(path)
 
 
 @given(content=safetensors())
-def test_what_only_a_header_tells_is_what_the_library_finds(place, content):
-    TRIED["headers beside the library's own reading"] += 1
-    path = file_of(place, "b.safetensors", content)
+def test_a_header_gives_the_shapes_that_the_safetensors_library_finds(folder, content):
+    topic = "headers, compared with the library's reading"
+    TRIED[topic] += 1
+    path = write(folder, "b.safetensors", content)
     try:
-        mine = {key: tuple(value.shape) for key, value in open_tensors(path, values=False)[1].items()}
+        ours = {key: tuple(value.shape) for key, value in open_tensors(path, values=False)[1].items()}
     except DecoderFileError:
-        mine = None
+        ours = None
     try:
-        theirs = {key: tuple(value.shape) for key, value in load(content).items()}
+        library = {key: tuple(value.shape) for key, value in load(content).items()}
     except (SafetensorError, KeyError, ValueError, RuntimeError):
-        theirs = None
-    TAKEN["headers beside the library's own reading"] += mine is not None
-    if theirs is not None and mine is not None:
-        assert mine == theirs
-    if theirs is not None and mine is None:  # stricter, never looser where it counts
+        library = None
+    ACCEPTED[topic] += ours is not None
+    if library is not None and ours is not None:
+        assert ours == library
+    if library is not None and ours is None:  # only an unknown dtype or odd metadata may be refused beyond the library
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         kinds = {facts["dtype"] for key, facts in header.items() if key != "__metadata__"}
         metadata = header.get("__metadata__")
@@ -202,7 +204,7 @@ def test_what_only_a_header_tells_is_what_the_library_finds(place, content):
 
 
 def torch_files(pickled):
-    """A zip file like torch's with this in the place of its pickle."""
+    """A zip file like torch's, with `pickled` as its pickle."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("a/data.pkl", pickled)
@@ -212,66 +214,66 @@ def torch_files(pickled):
     return file.getvalue()
 
 
-def whole(old=False):
+def torch_bytes(old=False):
     file = io.BytesIO()
     torch.save(WEIGHTS | {"half": torch.ones(2).half()}, file, _use_new_zipfile_serialization=not old)
     return file.getvalue()
 
 
-with zipfile.ZipFile(io.BytesIO(whole())) as archive:
+with zipfile.ZipFile(io.BytesIO(torch_bytes())) as archive:
     PICKLE = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
-PLACES = [place for *_, place in pickletools.genops(PICKLE)]
-WORDS = [PICKLE[at:to] for at, to in pairwise([*PLACES, len(PICKLE)])]
+OFFSETS = [offset for *_, offset in pickletools.genops(PICKLE)]
+OPERATIONS = [PICKLE[at:to] for at, to in pairwise([*OFFSETS, len(PICKLE)])]
 OPCODES = st.sampled_from([operation.code.encode("latin-1") for operation in pickletools.opcodes])
 
 
 @st.composite
 def pickles(draw):
-    """The operations of a state dict in another order, with some of others' among them."""
-    words = list(WORDS)
+    """The operations of a state dict, with some removed, repeated, or replaced by other operations."""
+    operations = list(OPERATIONS)
     for _ in range(draw(st.integers(1, 6))):
-        at = draw(st.integers(0, len(words)))
-        how = draw(st.integers(0, 4))
-        if how == 0:
-            words.insert(at, draw(OPCODES) + draw(st.binary(max_size=6)))
-        elif how == 1:
-            words.insert(at, draw(st.sampled_from(WORDS)))
-        elif how == 2:
-            del words[at : at + draw(st.integers(1, 8))]
-        elif how == 3:
-            words[at : at + 1] = [draw(OPCODES)]
+        at = draw(st.integers(0, len(operations)))
+        change = draw(st.integers(0, 4))
+        if change == 0:
+            operations.insert(at, draw(OPCODES) + draw(st.binary(max_size=6)))
+        elif change == 1:
+            operations.insert(at, draw(st.sampled_from(OPERATIONS)))
+        elif change == 2:
+            del operations[at : at + draw(st.integers(1, 8))]
+        elif change == 3:
+            operations[at : at + 1] = [draw(OPCODES)]
         else:
-            words[at:at] = words[: draw(st.integers(0, len(words)))]
-    return b"".join(words)
+            operations[at:at] = operations[: draw(st.integers(0, len(operations)))]
+    return b"".join(operations)
 
 
 @given(
     content=pickles().map(torch_files)
-    | tampered(whole())
-    | tampered(whole(old=True))
-    | tampered(PICKLE).map(torch_files)
+    | changed_bytes(torch_bytes())
+    | changed_bytes(torch_bytes(old=True))
+    | changed_bytes(PICKLE).map(torch_files)
 )
-def test_a_pickled_file_is_a_state_dict_or_refused(place, content):
+def test_a_pickled_file_is_a_state_dict_or_refused(folder, content):
     TRIED["pickled files"] += 1
     try:
         found = read_torch_pickle(content)
     except (UnsupportedPickleError, ValueError):
         pass
     else:
-        TAKEN["pickled files"] += 1
+        ACCEPTED["pickled files"] += 1
         for value in found.values() if isinstance(found, dict) else [found]:
             if isinstance(value, torch.Tensor) and value.numel() < 10_000:
                 value.clone()
-    path = file_of(place, "a.pt", content)
+    path = write(folder, "a.pt", content)
     for read in (read_card, read_decoder):
         try:
             read(path)
-        except DecoderFileError as refused:
-            expect_brief(refused, path)
+        except DecoderFileError as refusal:
+            expect_short(refusal, path)
 
 
 @given(contents=st.lists(safetensors() | pickles().map(torch_files), min_size=1, max_size=3))
-def test_a_folder_of_anything_has_a_decoder_for_every_space(tmp_path_factory, contents):
+def test_a_folder_of_random_files_does_not_hide_the_shipped_decoders(tmp_path_factory, contents):
     TRIED["folders of decoders"] += 1
     folder = tmp_path_factory.mktemp("decoders")
     for i, content in enumerate(contents):
@@ -284,7 +286,7 @@ def test_a_folder_of_anything_has_a_decoder_for_every_space(tmp_path_factory, co
     folder.rmdir()
 
 
-# Records of runs.
+# Records of runs
 
 MANIFEST = {
     "format": "safelight.run/1",
@@ -316,53 +318,53 @@ MANIFEST = {
 }
 
 
-@given(told=spoiled(MANIFEST), tampering=st.none() | st.integers())
-def test_the_record_of_a_run_is_one_or_refused(place, told, tampering):
+@given(manifest=changed_json(MANIFEST), length=st.none() | st.integers())
+def test_the_record_of_a_run_is_valid_or_refused(folder, manifest, length):
     TRIED["records of runs"] += 1
-    text = json.dumps(told).encode()
-    if tampering is not None and text:
-        text = text[: tampering % len(text)]
-    folder = place / "run"
-    folder.mkdir(exist_ok=True)
-    (folder / "run.json").write_bytes(text)
+    text = json.dumps(manifest).encode()
+    if length is not None and text:
+        text = text[: length % len(text)]
+    run_folder = folder / "run"
+    run_folder.mkdir(exist_ok=True)
+    (run_folder / "run.json").write_bytes(text)
     try:
-        saved = SavedRun.open(folder)
+        saved = SavedRun.open(run_folder)
         saved.summary().encode("utf-8", "surrogatepass")
         for step in saved.steps:
             assert all(Path(name).name == name and name_problem(name) is None for name in step.files)
-        TAKEN["records of runs"] += 1
+        ACCEPTED["records of runs"] += 1
         saved.pictures(3)
-    except (ManifestError, GoneError) as refused:
-        expect_brief(refused, folder)
-    for kept in RunLibrary(folder).runs().values():
-        for facts in (kept.summary(), kept.manifest):
+    except (ManifestError, GoneError) as refusal:
+        expect_short(refusal, run_folder)
+    for entry in RunLibrary(run_folder).runs().values():
+        for facts in (entry.summary(), entry.manifest):
             json.dumps(facts, allow_nan=False)
-        html = document(kept.manifest, "script()", connect_src="'self'").html
+        html = document(entry.manifest, "script()", connect_src="'self'").html
         assert html.count("</script>") == 2
         assert html.count("<script") == 2
-        assert all(Path(name).name == name for name in kept.files)
+        assert all(Path(name).name == name for name in entry.files)
 
 
-# Places.
+# Paths
 
 
 @given(
     prefix=st.text(max_size=40)
     | st.lists(st.sampled_from(["..", ".", "/", "\\", "a", "con", " ", "\0", "~", "%"])).map("".join)
 )
-def test_a_prefix_leads_into_the_folder_or_nowhere(place, prefix):
+def test_a_prefix_leads_into_the_output_folder_or_is_refused(folder, prefix):
     TRIED["prefixes"] += 1
-    outputs = place / "outputs"
+    outputs = folder / "outputs"
     outputs.mkdir(exist_ok=True)
     try:
         found = prefix_folder(outputs, prefix)
     except SinkError:
         pass
     else:
-        TAKEN["prefixes"] += 1
+        ACCEPTED["prefixes"] += 1
         assert outputs in found.parents
         assert math.isfinite(len(bytes(found)))
     try:
         assert existing_folder(outputs, prefix).is_relative_to(outputs)
-    except GoneError as refused:
-        expect_brief(refused, outputs)
+    except GoneError as refusal:
+        expect_short(refusal, outputs)
