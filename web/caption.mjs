@@ -1,6 +1,6 @@
 /** Writes the texts about a run: its caption, its label and the placeholder for a missing picture. */
 
-import { finalSize, isSilent, newestStep, secondsPerStep } from "./manifest.mjs";
+import { finalSize, isSilent, newestStep, secondsPerStep, stepTotal } from "./manifest.mjs";
 
 const STOPPED = { interrupted: "stopped at step", failed: "failed at step" };
 const STATE_LABELS = { finished: "finished", interrupted: "stopped", failed: "failed", running: "running" };
@@ -42,11 +42,12 @@ export function caption(run, step, atEnd, now = Date.now()) {
   const { manifest } = run;
   const stopped = atEnd && run.state in STOPPED;
   const index = stopped ? (run.index ?? step?.index) : step?.index;
-  const total = run.total ?? manifest?.sampler?.steps;
+  const total = stepTotal(run);
   const rate = secondsPerStep(manifest);
   const size = finalSize(manifest);
   return {
     step: index == null ? "" : `${stopped ? STOPPED[run.state] : "step"} ${index}${total == null ? "" : ` / ${total}`}`,
+    fault: notFiniteLabel(step),
     sigma: step?.sigma == null ? "" : `σ ${formatSigma(step.sigma)}`,
     time: isSilent(run, now) ? lastUpdate(run, now) : time(run, rate, total),
     decoder: decoderLabel(manifest),
@@ -77,6 +78,14 @@ export function decoderLabel(manifest) {
   const name = manifest?.decoder?.name ?? "";
   const decoder = name.startsWith(`${space}-`) ? name.slice(space.length + 1) : name;
   return [space, decoder.replaceAll("-", " ")].filter(Boolean).join(" · ");
+}
+
+/** The share of a step's latents that are NaN or infinite: `50 % NaN`; empty if none are. */
+export function notFiniteLabel(step) {
+  const share = step?.not_finite;
+  if (share == null) return "";
+  const percent = share < 0.01 ? "< 1" : share < 1 ? Math.min(99, Math.round(100 * share)) : 100;
+  return `${percent} % NaN`;
 }
 
 /** A sigma with two or three significant digits: 0.31, 14.6, 0.029. */

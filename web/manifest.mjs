@@ -68,6 +68,19 @@ export function finalSize(manifest) {
   return width > 0 && height > 0 ? { width, height } : null;
 }
 
+/**
+ * The number of steps of a run, or null. The record of an ended run is newer than what its events announced, and a sampler
+ * may make more steps than it announces.
+ *
+ * @param {import("./types.mjs").Run} run
+ */
+export function stepTotal({ state, index, total, manifest }) {
+  const ended = state !== "running" && manifest?.state === state;
+  const announced = (ended ? manifest.sampler?.steps : null) ?? total ?? manifest?.sampler?.steps ?? null;
+  const newest = Math.max(index ?? 0, manifest?.steps.at(-1)?.index ?? 0);
+  return announced === null ? null : Math.max(announced, newest);
+}
+
 /** The sigma of each step from 1 to `total`; null where unknown. */
 export function sigmas(manifest, total) {
   const planned = manifest?.sampler?.sigmas ?? [];

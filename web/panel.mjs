@@ -1,6 +1,6 @@
 /** Lays out the parts of the viewer and shows the selection in all of them. */
 
-import { caption, formatSigma } from "./caption.mjs";
+import { caption, formatSigma, notFiniteLabel } from "./caption.mjs";
 import { CompareBar } from "./compare.mjs";
 import { create } from "./elements.mjs";
 import { imageSize } from "./export.mjs";
@@ -8,7 +8,7 @@ import { FrameBar } from "./frame-bar.mjs";
 import { Fullscreen } from "./fullscreen.mjs";
 import { HoverThumbnail } from "./hover-thumbnail.mjs";
 import { ImagePane } from "./image-pane.mjs";
-import { finalSize, frameCount, isSilent, nearestStep, picturedSteps, sigmas } from "./manifest.mjs";
+import { finalSize, frameCount, isSilent, nearestStep, picturedSteps, sigmas, stepTotal } from "./manifest.mjs";
 import { Messages } from "./messages.mjs";
 import { RunList } from "./run-list.mjs";
 import { pairKey } from "./selection.mjs";
@@ -121,7 +121,7 @@ export class Panel {
     const flags = { behind, empty: !this.painted, silent: run !== null && isSilent(run, Date.now()), still: this.#options.still };
     this.element.className = ["viewer", run?.state ?? "idle", ...Object.keys(flags).filter((name) => flags[name])].join(" ");
     const step = ownPicture ? this.painted.panes[0].step : first?.step;
-    this.#statusBar.setCaption(run ? caption(run, step, this.#selection.navigation.index === null) : {}, run?.total ?? null);
+    this.#statusBar.setCaption(run ? caption(run, step, this.#selection.navigation.index === null) : {}, run && stepTotal(run));
     const comparing = pair.length > 1;
     this.#compareBar.element.hidden = this.#compareBar.differences.hidden = !comparing;
     this.pane.mode = comparing && this.painted?.panes.length === 2 ? this.#view.compare : "one";
@@ -134,12 +134,16 @@ export class Panel {
     const run = first?.run;
     const manifest = run?.manifest ?? null;
     const last = manifest?.steps.at(-1)?.index ?? 0;
-    const total = Math.max(run?.total ?? manifest?.sampler?.steps ?? 0, last, run?.index ?? 0);
+    const newest = Math.max(run?.index ?? 0, last);
+    const total = (run && stepTotal(run)) ?? newest;
     const at = first?.step?.index ?? null;
     const sigma = first?.step?.sigma == null ? "" : `, sigma ${formatSigma(first.step.sigma)}`;
-    const text = at === null ? "" : `step ${at} of ${total}${sigma}`;
-    const steps = picturedSteps(manifest).map(({ index }) => index);
-    this.strip.show({ total, sigmas: sigmas(manifest, total), steps, done: Math.max(run?.index ?? 0, last), at, text });
+    const fault = notFiniteLabel(first?.step);
+    const text = at === null ? "" : `step ${at} of ${total}${sigma}${fault && `, ${fault}`}`;
+    const pictured = picturedSteps(manifest);
+    const steps = pictured.map(({ index }) => index);
+    const faults = pictured.filter((step) => step.not_finite != null).map(({ index }) => index);
+    this.strip.show({ total, sigmas: sigmas(manifest, total), steps, faults, done: newest, at, text });
     this.strip.element.classList.toggle("failed", run?.state === "failed");
   }
 

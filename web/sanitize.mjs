@@ -45,6 +45,11 @@ export function readManifest(value) {
   };
 }
 
+/** A share above 0 and up to 1; undefined for anything else. */
+export function readShare(value) {
+  return Number.isFinite(value) && value > 0 ? Math.min(value, 1) : undefined;
+}
+
 function isStep(step) {
   return isRecord(step) && readStepCount(step.index) !== null;
 }
@@ -57,6 +62,7 @@ function readStep(step) {
     decode_ms: number(step.decode_ms),
     files: list(step.files).filter((file) => fileName(file) !== null),
     frames: count(step.frames) ?? undefined,
+    not_finite: readShare(step.not_finite),
   };
 }
 

@@ -1,7 +1,7 @@
 /** Reads runs from a server: ComfyUI with this package, or `safelight view`. */
 
 import { picturedSteps, startMs } from "./manifest.mjs";
-import { readStepCount, readManifest } from "./sanitize.mjs";
+import { readManifest, readShare, readStepCount } from "./sanitize.mjs";
 
 const MAX_EVENT_RUNS = 200; // a page of ComfyUI stays open for weeks
 const RUN_FORMAT = "safelight.run/1";
@@ -93,7 +93,7 @@ export class ServerSource {
     run.total = event.total ?? run.total;
     learn(run, event.state, index);
     if (index !== null && files) {
-      run.newSteps.push({ index, sigma, at, files, decode_ms });
+      run.newSteps.push({ index, sigma, at, files, decode_ms, not_finite: readShare(event.not_finite) });
       run.manifest &&= withSteps(run.manifest, run.newSteps);
     }
     const incomplete = index !== null && (!files || !run.manifest?.picture);

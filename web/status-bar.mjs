@@ -2,7 +2,7 @@
 
 import { button, create, setButton } from "./elements.mjs";
 
-const PARTS = ["step", "sigma", "time", "decoder", "rate", "size", "decode"]; // if space is short, the last ones are hidden
+const PARTS = ["step", "fault", "sigma", "time", "decoder", "rate", "size", "decode"]; // if space is short, the last ones are hidden
 
 export class StatusBar {
   #document;

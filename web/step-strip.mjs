@@ -1,4 +1,4 @@
-/** Draws the strip: the sigma curve, a tick for each step, and the scrubber. */
+/** Draws the strip: the sigma curve, a tick for each step, marks of faulty steps, and the scrubber. */
 
 import { create, createSvg, onDrag, pointerPosition } from "./elements.mjs";
 
@@ -7,6 +7,7 @@ const STRIP_MARGIN_PX = 10;
 const TOP_PX = 4;
 const FLOOR_PX = STRIP_HEIGHT_PX - 6;
 const TICK_PX = 4;
+const FAULT_PX = 2.5; // half the side of a cross
 const UNKNOWN_HEIGHT = 0.5; // where no sigma is known
 
 /** Converts between step indices and horizontal positions. @param {number} width in pixels @param {number} total steps */
@@ -34,12 +35,18 @@ export function curve(points, count = points.length) {
   return { line, area: `${line}V${STRIP_HEIGHT_PX}H${part[0].x.toFixed(1)}Z` };
 }
 
+/** A cross at the top of the strip for each of these steps, as an SVG path. @param {(index: number) => number} x */
+export function faultMarks(indices, x) {
+  const cross = (center) => `M${(center - FAULT_PX).toFixed(1)} 1l${2 * FAULT_PX} ${2 * FAULT_PX}m0 ${-2 * FAULT_PX}l${-2 * FAULT_PX} ${2 * FAULT_PX}`;
+  return indices.map((index) => cross(x(index))).join("");
+}
+
 export class StepStrip {
   dragging = false;
   #document;
   #parts = {};
   #svg;
-  #facts = { total: 0, sigmas: [], steps: [], done: 0, at: null, text: "" };
+  #facts = { total: 0, sigmas: [], steps: [], faults: [], done: 0, at: null, text: "" };
   #width = 0;
   #hover = null;
   #callbacks;
@@ -52,7 +59,7 @@ export class StepStrip {
     this.#document = document;
     this.#callbacks = callbacks;
     const path = (name) => (this.#parts[name] = createSvg(document, "path", { class: name }));
-    const layers = ["area", "done-area", "lit-area", "line", "done-line", "lit-line", "ticks", "lit-ticks", "hover", "scrubber"];
+    const layers = ["area", "done-area", "lit-area", "line", "done-line", "lit-line", "ticks", "lit-ticks", "faults", "hover", "scrubber"];
     this.#parts.dot = createSvg(document, "circle", { class: "dot", r: 4 });
     const stops = [0, 1].map((offset) => createSvg(document, "stop", { offset }));
     const gradient = { id: "lit", gradientUnits: "userSpaceOnUse", x1: 0, x2: 0, y1: 0, y2: STRIP_HEIGHT_PX };
@@ -81,6 +88,7 @@ export class StepStrip {
    * @param {number} facts.total number of steps of the whole run
    * @param {(number | null)[]} facts.sigmas sigma of each step
    * @param {number[]} facts.steps indices of the steps with a picture
+   * @param {number[]} facts.faults indices of the steps whose latents are partly NaN or infinite
    * @param {number} facts.done index of the newest step
    * @param {number | null} facts.at index of the selected step
    * @param {string} facts.text description of the selected step for screen readers
@@ -115,7 +123,7 @@ export class StepStrip {
   }
 
   #draw() {
-    const { total, sigmas, steps, done, at } = this.#facts;
+    const { total, sigmas, steps, faults, done, at } = this.#facts;
     const { x } = stepScale(this.#width, total);
     const y = (height) => FLOOR_PX - height * (FLOOR_PX - TOP_PX);
     const points = sigmaHeights(sigmas).map((height, i) => ({ x: x(i + 1), y: y(height) }));
@@ -128,6 +136,7 @@ export class StepStrip {
     const tick = (index) => `M${x(index).toFixed(1)} ${STRIP_HEIGHT_PX}v${-TICK_PX}`;
     set("ticks", steps.map(tick).join(""));
     set("lit-ticks", steps.filter((index) => at !== null && index <= at).map(tick).join(""));
+    set("faults", faultMarks(faults, x));
     const vertical = (index) => (index === null ? "" : `M${x(index).toFixed(1)} 0V${STRIP_HEIGHT_PX}`);
     set("hover", vertical(this.#hover));
     set("scrubber", vertical(at));

@@ -146,6 +146,7 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .strip .lit-line { stroke: var(--accent); stroke-width: 1.5; }
 .strip .ticks { stroke: color-mix(in srgb, var(--text) 45%, transparent); }
 .strip .lit-ticks { stroke: var(--accent); }
+.strip .faults { stroke: var(--bad); stroke-width: 1.5; }
 .strip .hover { stroke: color-mix(in srgb, var(--text) 45%, transparent); }
 .strip .scrubber { stroke: var(--accent); stroke-width: 1.5; }
 .strip .dot { fill: var(--accent); stroke: var(--background); stroke-width: 2; }
@@ -164,7 +165,7 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .parts > * { color: var(--quiet); max-width: 100%; overflow: hidden; text-overflow: ellipsis; }
 .parts > .decoder { max-width: 36ch; }
 .parts > .step { color: var(--text); }
-.failed .parts > .step { color: var(--bad); }
+.failed .parts > .step, .parts > .fault { color: var(--bad); }
 .caption button { color: var(--quiet); }
 .caption button:hover:not(:disabled), .runs button.compare:hover:not(:disabled) { color: var(--text); background: var(--line); }
 .caption .play.playing { color: var(--accent); }

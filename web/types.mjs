@@ -49,6 +49,7 @@
  *   fewer files: the first items. A step with its own `frames` has that number instead of `picture.frames`
  * @property {number} [frames]
  * @property {number | null} [decode_ms]
+ * @property {number} [not_finite] share of the latents that are NaN or infinite, above 0 and up to 1; absent if none are
  *
  * @typedef {object} ShownStep a run at one of its steps
  * @property {Run} run

@@ -21,6 +21,7 @@ const run = (state, more = {}) => ({ state, index: 14, total: 20, started: Infin
 test("a caption shows the step, the time left and the decoder", () => {
   assert.deepEqual(caption(run("running"), { index: 13, sigma: 0.3141, decode_ms: 0.42 }, true), {
     step: "step 13 / 20",
+    fault: "",
     sigma: "σ 0.31",
     time: "5.4 s left",
     decoder: "flux2 · conv small",
@@ -100,4 +101,17 @@ test("a running run without updates shows the time of its last update", () => {
 test("the label of a run shows its start, settings and state", () => {
   assert.equal(runLabel(run("interrupted")), "20 steps, seed 42, stopped");
   assert.match(runLabel(run("finished", { started: Date.now(), gone: true })), /\d.*, 20 steps, seed 42, pictures deleted/);
+});
+
+test("the caption of a step with NaN latents says how much of it is NaN", () => {
+  const fault = (not_finite) => caption(run("running"), { index: 3, not_finite }, true).fault;
+  assert.deepEqual([0.0004, 0.5, 0.996, 1].map(fault), ["< 1 % NaN", "50 % NaN", "99 % NaN", "100 % NaN"]);
+  assert.equal(fault(undefined), "");
+});
+
+test("the caption never shows more steps than the total, and the record of an ended run replaces the announced total", () => {
+  const text = (state, index, total, recorded) => caption(run(state, { index, total, manifest: manifest({ state, sampler: { steps: recorded }, steps: [] }) }), { index }, true).step;
+  assert.equal(text("running", 5, 4, 4), "step 5 / 5");
+  assert.equal(text("finished", 7, 20, 7), "step 7 / 7");
+  assert.equal(text("running", 7, 20, 7), "step 7 / 20");
 });

@@ -249,3 +249,12 @@ test("a run without updates is not silent, because the server reports its end", 
   await store.list(HERE);
   assert.equal(isSilent(store.of([HERE])[0], Date.now()), false);
 });
+
+test("the event of a step with NaN latents marks the step", async () => {
+  const store = new RunStore(server({ "/safelight/runs/a": manifest("a") }).request);
+  store.receive(step("a", 1));
+  await store.manifest("a");
+  store.receive(step("a", 2, { files: ["step_0002.jpg"], at: 1, not_finite: 0.5 }));
+  store.receive(step("a", 3, { files: ["step_0003.jpg"], at: 2 }));
+  assert.deepEqual(store.of([HERE])[0].manifest.steps.map(({ not_finite }) => not_finite), [0.5, undefined]);
+});

@@ -44,7 +44,7 @@ async function show(value) {
 
 test("a valid manifest stays the same", () => {
   const read = readManifest(whole);
-  assert.deepEqual({ ...read, steps: read.steps.map(({ frames, ...step }) => step) }, whole);
+  assert.deepEqual({ ...read, steps: read.steps.map(({ frames, not_finite, ...step }) => step) }, whole);
 });
 
 test("a value that is no object is no manifest", () => {
@@ -92,4 +92,10 @@ test("no mutated manifest raises an error", async () => {
     const value = JSON.parse(JSON.stringify(mutated(whole, random)));
     await show(value).catch((error) => assert.fail(`${error.stack} of ${JSON.stringify(value)}`));
   }
+});
+
+test("the share of NaN latents is a number up to 1, or absent", () => {
+  const read = (not_finite) => readManifest({ ...whole, steps: [{ index: 1, not_finite }] }).steps[0].not_finite;
+  assert.deepEqual([0.5, 1, 7].map(read), [0.5, 1, 1]);
+  for (const value of [0, -1, "0.5", null, undefined, NaN, Infinity, {}]) assert.equal(read(value), undefined);
 });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { curve, sigmaHeights, stepScale } from "../../web/step-strip.mjs";
+import { curve, faultMarks, sigmaHeights, stepScale } from "../../web/step-strip.mjs";
 
 test("the first step is at the left margin, the last at the right, and each position maps back to its step", () => {
   const { x, index } = stepScale(320, 20);
@@ -30,4 +30,10 @@ test("the line goes through its points, the area is below it, and no points give
   assert.equal(curve(points, 2).line, "M10.0 4.0L20.0 8.0");
   assert.equal(curve(points).area, "M10.0 4.0L20.0 8.0L30.0 12.0V28H10.0Z");
   assert.deepEqual(curve(points, 0), { line: "", area: "" });
+});
+
+test("each step with NaN latents has a cross at its position", () => {
+  const { x } = stepScale(320, 20);
+  assert.equal(faultMarks([], x), "");
+  assert.equal(faultMarks([1, 20], x), "M7.5 1l5 5m0 -5l-5 5M307.5 1l5 5m0 -5l-5 5");
 });
