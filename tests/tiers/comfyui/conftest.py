@@ -1,4 +1,4 @@
-"""A real ComfyUI server with this checkout among its custom nodes, asked as a browser asks it."""
+"""A real ComfyUI server with this checkout among its custom nodes, and a client like a browser."""
 
 import asyncio
 import http.client
@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-FOLDER = "comfy-safelight-preview"  # hyphens: a name that no import statement could spell
-HOST = ("SAFELIGHT_COMFYUI", "SAFELIGHT_COMFYUI_PYTHON")  # a checkout, and the Python it runs with
+FOLDER = "comfy-safelight-preview"  # hyphens: not a valid module name
+HOST = ("SAFELIGHT_COMFYUI", "SAFELIGHT_COMFYUI_PYTHON")  # paths of a checkout and of its Python
 START_LIMIT_S = 110.0
-ANSWER_LIMIT_S = 90.0  # a run whose writing hangs ends after 60
+ANSWER_LIMIT_S = 90.0  # a run whose files hang ends after 60
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
 JPEG_PREVIEW, PREVIEW_WITH_METADATA = 1, 4
 
@@ -50,7 +50,7 @@ PREVIEW_DEFAULTS: Mapping[str, Any] = {
     "batch": "grid",
     "frames": "first",
 }
-MODEL, PREVIEW, SPY, SAMPLER, DIGEST = "1", "2", "3", "4", "5"  # node ids in a graph that `wire` makes
+MODEL, PREVIEW, SPY, SAMPLER, DIGEST = "1", "2", "3", "4", "5"  # node ids in the graphs of `wire`
 
 Graph = dict[str, dict[str, Any]]
 
@@ -66,7 +66,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server answered to a request."""
+    """The server's answer to a request."""
 
     status: int
     headers: Mapping[str, str]
@@ -78,9 +78,9 @@ class Reply:
 
 @dataclass
 class Played:
-    """What came of some prompts: what their client was told, what a second, idle client was told, the histories.
+    """The results of prompts: events of their client, events of a second, idle client, and the histories.
 
-    `refusal` is the server's answer where it would not queue a prompt; nothing is waited for then.
+    `refusal` is the server's answer if it refused a prompt; then there are no results.
     """
 
     events: list[Event] = field(default_factory=list)
@@ -94,13 +94,13 @@ class Played:
 
     @property
     def is_queued(self) -> bool:
-        """Whether the server has something left to do, as far as it has told."""
+        """Whether the server still has prompts, according to its events."""
         told = self.named("status")
         return not told or told[-1].data["status"]["exec_info"]["queue_remaining"] != 0
 
     @property
     def is_shown(self) -> bool:
-        """Whether the viewer has not yet been told how a run ended: a sampler does not wait for its screen."""
+        """Whether the end of a run has not been announced yet: a sampler does not wait for its screen."""
         states = {event.data["run"]: event.data["state"] for event in self.named("safelight.run")}
         return "running" in states.values()
 
@@ -115,12 +115,12 @@ class Played:
 
     @property
     def held(self) -> bool:
-        """Whether its sampler, seen by a LabSpy, has left its tensors to the garbage collector."""
+        """Whether only the garbage collector can free the tensors of its sampler, which a LabSpy saw."""
         return self._told("held")
 
     def _told(self, key: str) -> Any:
         found = [output[key][0] for output in self.histories[0]["outputs"].values() if key in output]
-        assert len(found) == 1, f"expected one LabDigest to have answered; the prompt ended with {self.named(*ENDS)}"
+        assert len(found) == 1, f"expected the output of one LabDigest; the prompt ended with {self.named(*ENDS)}"
         return found[0]
 
     @property
@@ -134,7 +134,7 @@ class Played:
 
 
 class Server:
-    """A server that answers; `base` is the folder it keeps everything in, `log` what it has written."""
+    """A running server; `base` is the folder with its files, `log` the text of its log."""
 
     def __init__(self, base: Path, port: int, process: subprocess.Popen[bytes]) -> None:
         self.base, self.port, self.process = base, port, process
@@ -149,7 +149,7 @@ class Server:
         return self.get("/system_stats").json()["system"]["comfyui_version"]
 
     def get(self, path: str) -> Reply:
-        """Asks for `path` as it stands: nothing is quoted, no `..` is resolved before the server sees it."""
+        """Requests `path` unchanged: nothing is quoted, and no `..` is resolved."""
         return self._ask("GET", path, None)
 
     def post(self, path: str, body: Any) -> Reply:
@@ -166,7 +166,7 @@ class Server:
             connection.close()
 
     def inputs_of(self, node: str) -> dict[str, Any]:
-        """The inputs that the server says a node has, in its order."""
+        """The inputs of a node, in the server's order."""
         info = self.get(f"/object_info/{node}").json()
         assert node in info, f"the server has no node {node}; the end of its log:\n{self.log[-6000:]}"
         return info[node]["input"].get("required", {}) | info[node]["input"].get("optional", {})
@@ -179,10 +179,9 @@ class Server:
         metadata_previews: bool = True,
         preview_method: str | None = None,
     ) -> Played:
-        """Queues `graphs` one after the other, waits until all have ended, on the screen too, and tells what came of
-        them.
+        """Queues `graphs`, waits until all have ended, in the viewer too, and returns the results.
 
-        `on_event` is called with each message of the client, as it comes; `preview_method` is of the host's own.
+        `on_event` is called with each message of the client; `preview_method` is for ComfyUI's own previews.
         """
         return asyncio.run(_play(self, graphs, workflow, on_event, metadata_previews, preview_method))
 
@@ -217,7 +216,7 @@ async def _play(server: Server, graphs, workflow, on_event, metadata_previews, p
                 running.discard(event.data["prompt_id"])
             if on_event is not None:
                 on_event(event)
-        # Both sockets are told every change of the queue, through one queue: at as many of them, both know as much.
+        # Both sockets receive all status events in order: with equally many, both have received the same.
         while len([e for e in played.overheard if e.name == "status"]) < len(played.named("status")):
             played.overheard.append(await _receive(idle, server))
     played.histories = [server.get(f"/history/{prompt_id}").json()[prompt_id] for prompt_id in played.prompt_ids]
@@ -230,7 +229,7 @@ async def _receive(websocket, server: Server) -> Event:
     try:
         message = await websocket.receive(ANSWER_LIMIT_S)
     except asyncio.TimeoutError:
-        pytest.fail(f"no word from the server in {ANSWER_LIMIT_S:.0f} s; the end of its log:\n{server.log[-6000:]}")
+        pytest.fail(f"no message from the server in {ANSWER_LIMIT_S:.0f} s; the end of its log:\n{server.log[-6000:]}")
     if message.type == aiohttp.WSMsgType.BINARY:
         return Event(f"binary{struct.unpack('>I', message.data[:4])[0]}", message.data, len(message.data))
     if message.type == aiohttp.WSMsgType.TEXT:
@@ -241,7 +240,7 @@ async def _receive(websocket, server: Server) -> Event:
 
 @contextmanager
 def serving(base: Path, folder: str, *flags: str) -> Iterator[Server]:
-    """A server with this checkout in `custom_nodes/<folder>`, until the end of the `with` block."""
+    """Runs a server with this checkout in `custom_nodes/<folder>` during the `with` block."""
     checkout, python = (os.environ[name] for name in HOST)
     for name in ("custom_nodes", "input", "output", "temp", "models/vae_approx", "user"):
         (base / name).mkdir(parents=True)
@@ -271,7 +270,7 @@ def serving(base: Path, folder: str, *flags: str) -> Iterator[Server]:
 
 
 def put_checkout(place: Path) -> None:
-    """Copies what git knows or would add, which is what a clone of the finished work holds."""
+    """Copies the files that git tracks or would add, as a clone would contain them."""
     listed = subprocess.run(
         ["git", "ls-files", "-coz", "--exclude-standard"], cwd=REPOSITORY, check=True, capture_output=True, text=True
     )
@@ -297,7 +296,7 @@ def wait_until_it_answers(server: Server) -> None:
 
 
 class Wiring:
-    """Makes graphs; each has a seed that no other has, unless it is given one: a cached sampler does not sample."""
+    """Builds graphs, each with its own seed unless one is given, because a cached sampler does not sample."""
 
     def __init__(self) -> None:
         self._seeds = itertools.count(1000)
@@ -352,7 +351,7 @@ class Wiring:
 
     @staticmethod
     def without_preview(graph: Graph) -> Graph:
-        """The same graph with SafelightPreview taken out of the line."""
+        """The same graph without SafelightPreview."""
         bare = json.loads(json.dumps({key: node for key, node in graph.items() if key != PREVIEW}))
         for node in bare.values():
             if node["inputs"].get("model") == [PREVIEW, 0]:
@@ -374,21 +373,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def quiet_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that was told to keep prompts out of files, with the pack under yet another name."""
+    """A server with --disable-metadata, and the pack under another name."""
     with serving(tmp_path_factory.mktemp("comfyui"), "Safelight main (copy)", "--disable-metadata") as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of the module's own, for tests that leave decoders behind."""
+    """A server for one module, for tests that leave decoders behind."""
     with serving(tmp_path_factory.mktemp("comfyui"), FOLDER) as server:
         yield server
 
 
 @pytest.fixture
 def restarted(tmp_path: Path) -> Iterator[Callable[[Server], Server]]:
-    """Makes a server that finds another one's models as that one left them."""
+    """Starts a server with the models of another one."""
     with ExitStack() as servers:
 
         def restart(before: Server) -> Server:
@@ -400,7 +399,7 @@ def restarted(tmp_path: Path) -> Iterator[Callable[[Server], Server]]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without a host, one test is skipped for all: the reason is told once."""
+    """Without ComfyUI, one skipped test reports the reason for all."""
     ours = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
     if not ours or all(os.environ.get(name) for name in HOST):
         return

@@ -1,4 +1,4 @@
-"""Batches, videos and videos with sound on a real server: all of them are shown, and nothing of the result changes."""
+"""Batches, videos and videos with audio on a real server: all are shown, and the result stays the same."""
 
 import io
 import json
@@ -16,7 +16,7 @@ STEPS = 3
 
 @pytest.fixture
 def kept(request, server, wire):
-    """Plays a job with the node, which writes its steps, and without; gives what came of it and its folder."""
+    """Runs a job with the node, which writes its steps, and without; returns the events and the folder."""
     name = re.sub(r"\W+", "_", request.node.name)
 
     def play(latent_format, *, preview, more=None, **settings):
@@ -48,7 +48,7 @@ def manifest_of(folder):
 
 
 def live(server, played):
-    """The manifest of a run as the node sees it, and its pictures by name."""
+    """The manifest of a run as the node receives it, and its pictures by name."""
     run = played.named("safelight.step")[-1].data["run"]
     manifest = server.get(f"/safelight/runs/{run}").json()
     names = [name for step in manifest["steps"] for name in step["files"]]
@@ -60,7 +60,7 @@ def live(server, played):
 
 
 def frames_of(content):
-    """Frames `[T, H, W, 3]` of a picture file, and how long they are seen together, in milliseconds."""
+    """Frames `[T, H, W, 3]` of a picture file, and their total duration in milliseconds."""
     with Image.open(io.BytesIO(content)) as image:
         frames, duration = [], 0
         for frame in ImageSequence.Iterator(image):
@@ -71,7 +71,7 @@ def frames_of(content):
 
 
 def pixels_of(latents):
-    """What the lab's pixel space shows: `[3, H, W]` in -1..1 as `[H, W, 3]` bytes."""
+    """Converts the lab's pixel space, `[3, H, W]` in -1..1, to `[H, W, 3]` bytes."""
     return ((latents.double() / 2 + 0.5).clamp(0, 1) * 255).round().movedim(0, -1).numpy()
 
 
@@ -81,7 +81,7 @@ def pixels_of(latents):
 BATCH = {"flow": True, "width": 96, "height": 64, "batch": 4}
 
 
-def test_a_batch_of_four_is_a_grid(kept, server):
+def test_a_batch_of_four_is_written_as_a_grid(kept, server):
     played, folder = kept("ChromaRadiance", preview={}, **BATCH)
     manifest = manifest_of(folder)
     x0 = kept.denoised()
@@ -102,7 +102,7 @@ def test_a_batch_of_four_is_a_grid(kept, server):
     assert played.named("safelight.step")[-1].data["files"] == last
 
 
-def test_a_batch_of_four_is_four_files(kept):
+def test_a_batch_of_four_is_written_as_four_files(kept):
     _, folder = kept("ChromaRadiance", preview={"batch": "all files"}, **BATCH)
     manifest = manifest_of(folder)
     for step, latents in zip(manifest["steps"], kept.denoised(), strict=True):
@@ -113,7 +113,7 @@ def test_a_batch_of_four_is_four_files(kept):
     assert manifest["picture"]["items"] == 4
 
 
-def test_of_a_batch_of_four_the_first_is_enough(kept, server):
+def test_only_the_first_of_a_batch_is_written_if_batch_is_first(kept, server):
     played, folder = kept("ChromaRadiance", preview={"batch": "first"}, **BATCH)
     for step, latents in zip(manifest_of(folder)["steps"], kept.denoised(), strict=True):
         [picture], _ = frames_of((folder / f"step_{step['index']:04d}.png").read_bytes())
@@ -122,7 +122,7 @@ def test_of_a_batch_of_four_the_first_is_enough(kept, server):
     assert (shown["picture"]["items"], shown["steps"][-1]["files"]) == (1, [f"step_000{STEPS}.jpg"])
 
 
-def test_of_a_large_batch_the_node_shows_some_and_says_so_and_all_files_are_all(kept, server):
+def test_the_node_shows_part_of_a_large_batch_and_all_files_has_every_item(kept, server):
     played, folder = kept("SD15", preview={"batch": "all files"}, batch=40)
     assert {len(step["files"]) for step in manifest_of(folder)["steps"]} == {40}
     shown, _ = live(server, played)
@@ -150,7 +150,7 @@ def test_an_animated_video_plays_at_the_models_speed(kept, server, latent_format
         assert np.abs(frames[0].astype(int) - frames[3]).mean() > 5, "nothing moves"
 
 
-def test_each_frame_of_each_step_is_a_file_besides(kept, server):
+def test_all_files_also_writes_each_frame_of_each_step(kept, server):
     played, folder = kept("Wan21", preview={"frames": "all files"}, flow=True, frames=7)
     manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     shown, _ = live(server, played)
@@ -166,7 +166,7 @@ def test_each_frame_of_each_step_is_a_file_besides(kept, server):
         assert distances.argmin(1).tolist() == list(range(7)), "a frame is another one than that of the moving picture"
 
 
-def test_a_frame_rate_that_the_model_is_told_of_is_the_speed(kept, server):
+def test_a_video_plays_at_the_frame_rate_of_the_conditioning(kept, server):
     def conditioned(graph):
         inputs = {"positive": ["1", 1], "negative": ["1", 1], "frame_rate": 12.0}
         graph["20"] = {"class_type": "LTXVConditioning", "inputs": inputs}
@@ -176,7 +176,7 @@ def test_a_frame_rate_that_the_model_is_told_of_is_the_speed(kept, server):
     assert manifest_of(folder)["picture"]["fps"] == 12 / 8
 
 
-def test_another_program_plays_it(kept):
+def test_another_program_can_play_an_animated_step(kept):
     if shutil.which("ffprobe") is None:
         pytest.skip("no ffprobe")
     _, folder = kept("Wan21", preview={"frames": "animated"}, flow=True, frames=7)
@@ -187,7 +187,7 @@ def test_another_program_plays_it(kept):
     assert stream["codec_name"] == "webp"
 
 
-def test_the_middle_is_not_the_first(kept):
+def test_the_middle_frame_differs_from_the_first(kept):
     _, folder = kept("Wan21", preview={"frames": "middle", "decoder": "wan21-affine-comfyui"}, flow=True, frames=7)
     latents = kept.denoised()[-1, 0]
     [picture], _ = frames_of((folder / f"step_000{STEPS}.png").read_bytes())
@@ -203,7 +203,7 @@ def test_the_middle_is_not_the_first(kept):
     assert distances[3] <= 1
 
 
-def test_a_batch_of_videos_is_a_grid_that_moves(kept, server):
+def test_a_batch_of_videos_is_an_animated_grid(kept, server):
     played, folder = kept("Wan21", preview={"frames": "animated"}, flow=True, frames=3, batch=2)
     frames, _ = frames_of((folder / "step_0001.webp").read_bytes())
     assert frames.shape == (3, 16, 24 * 2 + 1, 3)
@@ -211,12 +211,12 @@ def test_a_batch_of_videos_is_a_grid_that_moves(kept, server):
     assert [frames_of(pictures[name])[0].shape for name in shown["steps"][0]["files"]] == [(3, 16, 24, 3)] * 2
 
 
-def test_an_image_of_a_video_model_is_an_image(kept):
+def test_one_frame_of_a_video_model_is_written_as_an_image(kept):
     _, folder = kept("Wan21", preview={"frames": "animated"}, flow=True, frames=1)
     assert manifest_of(folder)["steps"][0]["files"] == ["step_0001.png"]
 
 
-# Videos with sound
+# Videos with audio
 
 
 @pytest.mark.parametrize("latent_format", ["LTXAV", "MiniMaxH3AV"])
@@ -229,7 +229,7 @@ def test_an_image_of_a_video_model_is_an_image(kept):
         ({"frames": "middle", "batch": "first"}, ["step_0001.png"], (1, 16, 24, 3)),
     ],
 )
-def test_of_a_video_with_sound_the_video_is_shown(kept, server, latent_format, preview, files, shape):
+def test_the_video_of_a_video_with_audio_is_shown(kept, server, latent_format, preview, files, shape):
     targets = {"flow": True, "frames": 5, "batch": 2, "sound": 9}
     played, folder = kept(latent_format, preview=preview, **targets)
     manifest = manifest_of(folder)
@@ -241,6 +241,6 @@ def test_of_a_video_with_sound_the_video_is_shown(kept, server, latent_format, p
 
 
 @pytest.mark.parametrize("latent_format", ["StableAudio1", "ACEAudio"])
-def test_sound_is_a_picture_over_time_whatever_the_frames(kept, latent_format):
+def test_audio_is_shown_over_time_for_each_choice_of_frames(kept, latent_format):
     _, folder = kept(latent_format, preview={"frames": "animated", "batch": "all files"}, flow=True, batch=2)
     assert manifest_of(folder)["steps"][0]["files"] == ["step_0001_item_01.png", "step_0001_item_02.png"]

@@ -1,4 +1,4 @@
-"""Whole-host previews beside other packs that replace or silence the host's, whichever of us is loaded first."""
+"""Previews of all samplers beside other packs that replace or disable ComfyUI's, in either order of loading."""
 
 import itertools
 import json
@@ -11,9 +11,9 @@ import pytest
 
 from .conftest import FOLDER, serving
 
-RIVALS = "SAFELIGHT_RIVALS"  # a folder with clones of them by their own names, and in `site` what they need
+RIVALS = "SAFELIGHT_RIVALS"  # a folder with clones of the packs by their own names, and their requirements in `site`
 SETTING = "Safelight.Everywhere"
-OURS, OURS_MAKES = "replacement.py", "Previewer"
+OURS, OURS_MAKES = "reversible_patch.py", "SafelightPreviewer"
 PICTURES = ("binary1", "binary4")
 ANIMATED = {"id": "a", "nodes": [], "extra": {"VHS_latentpreview": True, "VHS_latentpreviewrate": 8}}
 AGAIN = itertools.count(1)
@@ -37,7 +37,7 @@ ALL = (KJNODES, BLEH, VHS)
 
 @pytest.fixture(scope="module", params=[True, False], ids=["they come first", "ours comes first"])
 def beside(request, tmp_path_factory, wire):
-    """Starts a server with rivals beside; each set of them once."""
+    """Starts a server with other packs, once for each set of them."""
     servers: dict[tuple[Rival, ...], Any] = {}
     contexts = []
 
@@ -60,12 +60,12 @@ def beside(request, tmp_path_factory, wire):
         contexts.append(context)
         server = servers[rivals] = context.__enter__()
         server.post("/api/settings", {SETTING: True})
-        server.play(wire(step_ms=400.0))  # the first picture of a process takes its time
+        server.play(wire(step_ms=400.0))  # the first picture of a process takes longer
         return server
 
     def beside(*rivals: Rival):
         server = start(*rivals)
-        loaded = list(server.get("/object_info").json())  # in the order in which their packs were
+        loaded = list(server.get("/object_info").json())  # in the order of their packs
         for rival in rivals:
             if rival.node not in loaded:
                 pytest.skip(f"{rival.folder} does not run in ComfyUI {server.version}")
@@ -79,7 +79,7 @@ def beside(request, tmp_path_factory, wire):
 
 
 def told(server, wire):
-    """Which functions make previewers, by their files, and what they make."""
+    """The files of the functions that create previewers, and the class of the previewer."""
     graph = {key: node for key, node in wire().items() if key == "1"}
     inputs = {"model": ["1", 0], "method": "latent2rgb", "again": next(AGAIN)}
     graph["6"] = {"class_type": "LabPreviewers", "inputs": inputs}
@@ -88,7 +88,7 @@ def told(server, wire):
 
 
 def through(graph, node: str, passed: str, **inputs):
-    """The graph with a node of a rival in the line from the model to the sampler."""
+    """The graph with another pack's node between the model and the sampler."""
     graph["20"] = {"class_type": node, "inputs": {passed: graph["4"]["inputs"]["model"], **inputs}}
     graph["4"]["inputs"]["model"] = ["20", 0]
     return graph
@@ -101,7 +101,7 @@ def play(server, graph, **how):
 
 
 @pytest.mark.parametrize("rival", [KJNODES, BLEH, VHS], ids=lambda rival: rival.folder)
-def test_ours_is_shown_until_it_is_switched_off_and_then_theirs_is_as_it_was(beside, wire, rival):
+def test_our_preview_is_shown_until_it_is_switched_off_then_theirs_again(beside, wire, rival):
     server = beside(rival)
     server.post("/api/settings", {SETTING: False})
     before = told(server, wire)
@@ -113,11 +113,11 @@ def test_ours_is_shown_until_it_is_switched_off_and_then_theirs_is_as_it_was(bes
     assert play(server, wire(step_ms=120.0)).named(*PICTURES)
     server.post("/api/settings", {SETTING: False})
     assert told(server, wire) == before
-    assert "keeps its own preview" not in server.log
+    assert "has its ordinary preview" not in server.log
 
 
 @pytest.mark.parametrize("suppress", [True, False])
-def test_kjnodes_silences_it_where_it_is_to_silence_the_hosts(beside, wire, suppress):
+def test_kjnodes_disables_our_preview_if_it_disables_comfyuis(beside, wire, suppress):
     server = beside(KJNODES)
     inputs = {"max_resolution": 512, "jpeg_quality": 80, "preview_frames": 1, "preview_fps": 12, "tiny_vae": "none"}
     graph = through(wire(step_ms=120.0), KJNODES.node, "model", suppress_default_preview=suppress, **inputs)
@@ -130,7 +130,7 @@ def test_kjnodes_silences_it_where_it_is_to_silence_the_hosts(beside, wire, supp
 
 
 @pytest.mark.parametrize(("latent_format", "frames"), [("Wan21", 3), ("SD15", 1)])
-def test_what_videohelpersuite_is_to_animate_it_animates(beside, wire, latent_format, frames):
+def test_videohelpersuite_animates_the_previews_if_its_option_is_on(beside, wire, latent_format, frames):
     server = beside(VHS)
     graph = wire(latent_format, flow=True, frames=frames, step_ms=200.0, steps=6)
     played = play(server, graph, workflow=ANIMATED)
@@ -141,7 +141,7 @@ def test_what_videohelpersuite_is_to_animate_it_animates(beside, wire, latent_fo
     assert not plain.named("VHS_latentpreview")
 
 
-def test_bleh_has_its_way_in_the_prompt_that_says_so(beside, wire):
+def test_bleh_shows_its_preview_in_a_prompt_with_its_node(beside, wire):
     server = beside(BLEH)
     graph = through(wire(step_ms=120.0), BLEH.node, "any_input")
     graph["6"] = {"class_type": "LabPreviewers", "inputs": {"model": ["20", 0], "method": "latent2rgb", "again": 0}}
@@ -159,7 +159,7 @@ KJ_INPUTS = {"max_resolution": 512, "jpeg_quality": 80, "preview_frames": 1, "pr
 
 @pytest.fixture
 def watching(wire):
-    """Makes a graph whose sampler is watched by our node; it writes its steps to `<output>/beside/<name>_00001`."""
+    """Builds a graph with our node, which writes its steps to `<output>/beside/<name>_00001`."""
 
     def watching(name: str, latent_format: str = "SD15", **how):
         preview = {"write_intermediates": True, "filename_prefix": f"beside/{name}"}
@@ -169,7 +169,7 @@ def watching(wire):
 
 
 def without_ours(graph):
-    """The same graph with our node taken out of the line, to be sampled anew."""
+    """The same graph without our node, with another input so that it is sampled again."""
     bare = json.loads(json.dumps({key: node for key, node in graph.items() if key != "2"}))
     for node in bare.values():
         taken = {key: graph["2"]["inputs"]["model"] for key, value in node["inputs"].items() if value == ["2", 0]}
@@ -179,12 +179,12 @@ def without_ours(graph):
 
 
 def why(played):
-    """What the host says of a prompt that failed."""
+    """ComfyUI's error message for a prompt that failed."""
     return played.named("execution_error")[0].data["exception_message"].strip()
 
 
 def ours_works(server, graph, played, name):
-    """Each step was told, shown and kept by our node, and the result is what it is without it."""
+    """Our node announced, showed and saved each step, and the result is the same as without it."""
     assert played.ends == ["execution_success"], played.named("execution_error")
     assert played.named("safelight.step")[-1].data["index"] == 6
     kept = json.loads((server.output / "beside" / f"{name}_00001" / "run.json").read_text())
@@ -194,7 +194,7 @@ def ours_works(server, graph, played, name):
 
 
 @pytest.mark.parametrize("everywhere", [False, True], ids=["the host's previews", "whole-host previews"])
-def test_all_of_them_and_we_show_what_we_show_in_one_server(beside, wire, watching, everywhere):
+def test_all_packs_and_ours_show_their_previews_in_one_server(beside, wire, watching, everywhere):
     server = beside(*ALL)
     assert "IMPORT FAILED" not in server.log
     server.post("/api/settings", {SETTING: everywhere})
@@ -205,7 +205,7 @@ def test_all_of_them_and_we_show_what_we_show_in_one_server(beside, wire, watchi
     assert played.named(*PICTURES)
     ours_works(server, graph, played, f"plain_{name}")
 
-    # Their node before ours on the model's line, and behind it.
+    # Their node before ours on the model line, and after it.
     for place in ("before", "behind"):
         graph = watching(f"kj_{place}_{name}")
         kj = {"class_type": KJNODES.node, "inputs": {**KJ_INPUTS, "suppress_default_preview": False}}
@@ -222,8 +222,8 @@ def test_all_of_them_and_we_show_what_we_show_in_one_server(beside, wire, watchi
 
     graph = watching(f"vhs_{name}", "Wan21", flow=True, frames=3)
     played = server.play(graph, workflow=ANIMATED)
-    # Where it finds bleh's previewer VideoHelperSuite fails the run, and where bleh had the last word it shows nothing:
-    # what they do to each other they do without us as well.
+    # VideoHelperSuite fails the run if it finds bleh's previewer, and shows nothing if bleh was installed last. This
+    # also happens without our pack.
     server.post("/api/settings", {SETTING: False})
     alone = server.play(without_ours(graph), workflow=ANIMATED)
     server.post("/api/settings", {SETTING: everywhere})
@@ -240,5 +240,5 @@ def test_all_of_them_and_we_show_what_we_show_in_one_server(beside, wire, watchi
     ours_works(server, graph, played, f"bleh_{name}")
 
     assert play(server, wire(step_ms=120.0)).named(*PICTURES), "what one of them did is still done in the next prompt"
-    assert "keeps its own preview" not in server.log
-    assert "goes on without previews" not in server.log
+    assert "has its ordinary preview" not in server.log
+    assert "this run has no preview" not in server.log

@@ -1,4 +1,4 @@
-"""Quick Decode in a real ComfyUI: the host's latents, our decoders, to the last bit."""
+"""Quick Decode on a real server: bit-identical to our decoders on the model's latents."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 PYTHON = os.environ.get("SAFELIGHT_COMFYUI_PYTHON", "")
 COUNT = itertools.count(1)
 
-# Run by the host's own Python, whose PyTorch may round otherwise than ours: each picture alone, by each decoder's file.
+# Runs in ComfyUI's own Python, whose PyTorch may round differently: each picture alone, with each decoder's file.
 ORACLE = """
 import sys
 import torch
@@ -42,7 +42,7 @@ def drawn(*shape, seed=0):
 
 
 class Desk:
-    """A server, and what is decoded on it."""
+    """Decodes on a server."""
 
     def __init__(self, server):
         self.server = server
@@ -52,7 +52,7 @@ class Desk:
         return latent_format in self.server.inputs_of("LabModel")["latent_format"][0]
 
     def graph(self, samples, *, latent_format=None, sound=None, **inputs):
-        """LATENT to image, with a model of `latent_format` if that is said; and the name of the file to come."""
+        """A graph that decodes a LATENT, with a model if `latent_format` is given; and the name of its output file."""
         number = next(COUNT)
         name, out = f"latent_{number}.safetensors", f"image_{number}.safetensors"
         tensors = {"samples": samples} | ({} if sound is None else {"sound": sound})
@@ -88,7 +88,7 @@ def desk(server):
 
 
 CASES = {
-    # format: shape of what the VAE takes, space, decoder
+    # format: shape of the LATENT, space, decoder
     "SD15": ((1, 4, 12, 20), "sd1", default_for("sd1")[0]),
     "SDXL": ((3, 4, 6, 8), "sdxl", "sdxl-affine-comfyui"),
     "Flux": ((2, 16, 6, 8), "flux1", "flux1-affine-comfyui"),
@@ -97,7 +97,7 @@ CASES = {
 }
 
 
-def test_it_is_the_decoder_s_picture_of_what_the_model_would_sample_bit_for_bit(desk, tmp_path):
+def test_the_image_is_bit_identical_to_the_decoders_output_for_the_models_latents(desk, tmp_path):
     (tmp_path / "safelight").symlink_to(REPOSITORY)
     asked, images = [], {}
     for latent_format in filter(desk.has, CASES):
@@ -124,14 +124,14 @@ def test_it_is_the_decoder_s_picture_of_what_the_model_would_sample_bit_for_bit(
         assert 0 <= image.min() < image.max() <= 1
 
 
-def test_auto_takes_what_the_catalogue_does(desk):
+def test_auto_uses_the_decoder_of_the_catalogue(desk):
     samples = drawn(1, 128, 3, 4)
     auto = desk.decode(samples, space="flux2")
     assert torch.equal(auto, desk.decode(samples, space="flux2", decoder=default_for("flux2")[0]))
 
 
 @pytest.mark.parametrize("latent_format", CASES)
-def test_without_a_model_a_space_by_name_gives_the_same(desk, latent_format):
+def test_a_space_by_name_gives_the_same_image_as_a_model(desk, latent_format):
     if not desk.has(latent_format):
         pytest.skip(f"this host has no {latent_format}")
     shape, space, _ = CASES[latent_format]
@@ -140,14 +140,14 @@ def test_without_a_model_a_space_by_name_gives_the_same(desk, latent_format):
     assert torch.allclose(desk.decode(samples, space=space), with_model, atol=1e-6)
 
 
-def test_a_space_by_name_goes_before_the_model_s(desk):
+def test_a_space_by_name_has_priority_over_the_model(desk):
     samples = drawn(1, 4, 4, 4)
     named = desk.decode(samples, latent_format="SDXL", space="sd1")
     assert torch.equal(named, desk.decode(samples, space="sd1"))
     assert not torch.allclose(named, desk.decode(samples, latent_format="SDXL"), atol=0.01)
 
 
-def test_a_picture_in_a_model_for_video_is_a_video_of_one_frame(desk):
+def test_an_image_of_a_video_model_is_a_video_of_one_frame(desk):
     samples = drawn(2, 16, 4, 6)
     flat = desk.decode(samples, latent_format="Wan21")
     assert torch.equal(flat, desk.decode(samples.unsqueeze(2), latent_format="Wan21"))
@@ -155,21 +155,21 @@ def test_a_picture_in_a_model_for_video_is_a_video_of_one_frame(desk):
     assert torch.allclose(flat, desk.decode(samples, space="wan21"), atol=1e-6)
 
 
-def test_of_a_picture_with_sound_the_picture_is_decoded(desk):
+def test_the_video_of_a_video_with_audio_is_decoded(desk):
     video, sound = drawn(1, 128, 2, 3, 4), drawn(1, 8, 25, 16, seed=1)
     alone = desk.decode(video, latent_format="LTXV")
     assert alone.shape == (2, 3, 4, 3)
     assert torch.equal(desk.decode(video, sound=sound, latent_format="LTXV"), alone)
 
 
-def test_sound_is_shown_over_time(desk):
+def test_audio_is_shown_over_time(desk):
     image = desk.decode(drawn(2, 64, 40), space="stable_audio1", enlarge="lanczos")
     assert image.shape == (2, 256, 40, 3)
     assert image.std() > 0.05
 
 
 @pytest.mark.parametrize("method", ["nearest", "bicubic", "lanczos"])
-def test_enlarged_it_is_as_large_as_the_final_image(desk, method):
+def test_an_enlarged_image_has_the_final_images_size(desk, method):
     samples = drawn(2, 4, 4, 6)
     small, large = (desk.decode(samples, space="sd1", enlarge=enlarge) for enlarge in ("off", method))
     assert large.shape == (2, 32, 48, 3)
@@ -177,36 +177,36 @@ def test_enlarged_it_is_as_large_as_the_final_image(desk, method):
     for one, other in zip(small, large, strict=True):
         pixels = Image.fromarray((one * 255).round().to(torch.uint8).numpy())
         expected = np.asarray(pixels.resize((48, 32), resampling)) / 255
-        assert np.abs(expected - other.numpy()).max() < 3 / 255  # Pillow rounds bytes between its two passes
+        assert np.abs(expected - other.numpy()).max() < 3 / 255  # Pillow rounds to bytes between its two passes
 
 
-def test_items_do_not_colour_each_other(desk):
+def test_items_of_a_batch_do_not_affect_each_other(desk):
     samples = drawn(2, 4, 4, 6) * torch.tensor([1.0, 5.0])[:, None, None, None]
     both = desk.decode(samples, space="sd1", decoder="principal")
     assert torch.equal(both[1:], desk.decode(samples[1:], space="sd1", decoder="principal"))
 
 
-# What cannot be
+# Refusals
 
 
-def test_latents_of_another_space_are_refused_with_those_that_fit(desk):
+def test_latents_of_another_space_are_refused_with_the_spaces_that_fit(desk):
     told = desk.refusal(drawn(1, 4, 4, 6), space="flux2")
     assert "FLUX.2 (flux2)" in told
-    assert "latents [1, 4, 4, 6] could be of: " in told
-    listed = told.split("could be of: ")[1].rstrip(".\n").split(", ")
+    assert "Spaces that latents [1, 4, 4, 6] fit: " in told
+    listed = told.split(" fit: ")[1].rstrip(".\n").split(", ")
     assert {"sd1", "sdxl", "playground25"} <= set(listed)
     assert "flux1" not in listed
     assert all(4 in (SPACES[name].channels, SPACES[name].packed_channels) or name == "pixels" for name in listed)
 
 
 @pytest.mark.parametrize("latent_format", ["Flux", "Wan21"])
-def test_so_are_those_of_another_model(desk, latent_format):
-    assert "could be of: " in desk.refusal(drawn(1, 4, 4, 6), latent_format=latent_format)
+def test_latents_of_another_model_are_refused_with_the_spaces_that_fit(desk, latent_format):
+    assert "Spaces that latents " in desk.refusal(drawn(1, 4, 4, 6), latent_format=latent_format)
 
 
-def test_without_a_model_and_a_name_the_space_is_asked_for(desk):
+def test_without_a_model_or_a_space_the_message_asks_for_one(desk):
     told = desk.refusal(drawn(1, 16, 4, 6))
-    assert "connect the model, or choose the space" in told
+    assert "connect the model, or choose a space" in told
     assert "flux1" in told
 
 
@@ -219,11 +219,11 @@ def test_without_a_model_and_a_name_the_space_is_asked_for(desk):
         ({"space": "gone"}, "no latent space is named 'gone'; there are: sd1"),
     ],
 )
-def test_what_is_gone_since_the_workflow_was_saved_is_told(desk, inputs, expected):
+def test_a_decoder_or_space_that_is_gone_is_named(desk, inputs, expected):
     assert expected in desk.refusal(drawn(1, 4, 4, 6), **{"space": "sd1", **inputs})
 
 
-# Files of one's own
+# Files of the user
 
 NEVER_SEEN = LatentSpace(
     name="never_seen",
@@ -236,7 +236,7 @@ NEVER_SEEN = LatentSpace(
 
 
 def put(folder, name, space, value, **facts):
-    """A decoder that paints everything in one grey."""
+    """A decoder that outputs one gray."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"channels": space.channels}
     card = Card(name=name, space=space.name, kind="polynomial", settings=settings, source="a test", **facts)
@@ -252,7 +252,7 @@ def brought(server):
     path.unlink()
 
 
-def test_a_format_that_nobody_knew_is_decoded_by_the_file_that_brings_its_space(desk, brought):
+def test_an_unknown_format_is_decoded_by_a_file_that_contains_its_space(desk, brought):
     samples = drawn(1, 6, 4, 6)
     assert (desk.decode(samples, latent_format="NeverSeen") == 0.25).all()
     assert (desk.decode(samples, space="never_seen") == 0.25).all()
@@ -265,7 +265,7 @@ def test_a_format_that_nobody_knew_is_decoded_by_the_file_that_brings_its_space(
         brought.with_suffix(".away").rename(brought)
 
 
-def test_and_so_are_the_steps_of_its_sampler(server, wire, brought):
+def test_the_steps_of_an_unknown_format_are_decoded_by_that_file(server, wire, brought):
     prefix = "seen/steps"
     played = server.play(wire("NeverSeen", preview={"write_intermediates": True, "filename_prefix": prefix}))
     assert played.ends == ["execution_success"]
@@ -277,7 +277,7 @@ def test_and_so_are_the_steps_of_its_sampler(server, wire, brought):
         assert picture.convert("RGB").getextrema() == ((64, 64),) * 3
 
 
-def test_a_better_decoder_is_taken_at_the_next_run_and_nothing_is_done_twice(desk):
+def test_a_better_decoder_is_used_in_the_next_run_and_no_image_is_decoded_twice(desk):
     metrics = {"psnr_full_db": 40.0, "beside": {default_for("sd1")[0]: {"psnr_full_db": 20.0}}}
     graph, out = desk.graph(drawn(1, 4, 4, 6), space="sd1")
     played = [desk.server.play(graph)]

@@ -1,4 +1,4 @@
-"""Every latent format that the host has, sampled on a real server: something useful is shown, its result untouched."""
+"""Every latent format of ComfyUI, sampled on a real server: a visible picture is shown, the result is the same."""
 
 import json
 
@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 
 STEPS = 4
-UNKNOWN = {"NeverSeen": "principal", "TableOnly": "comfyui-table"}  # formats of the lab's own, what shows them
-NEVER_SAMPLED = {"Trellis2SLAT", "Trellis2ShapeSLAT", "Trellis2TexSLAT"}  # what Trellis2 samples, for the host's nodes
-WITH_SOUND = {"MiniMaxH3AV": 5, "LTXAV": 5}  # its frames
-VISIBLE = 8.0  # of 255: the spread of colours in a picture in which there is something to see
+UNKNOWN = {"NeverSeen": "principal", "TableOnly": "comfyui-table"}  # formats of the lab, and their decoders
+NEVER_SAMPLED = {"Trellis2SLAT", "Trellis2ShapeSLAT", "Trellis2TexSLAT"}  # only Trellis2's own nodes sample them
+WITH_SOUND = {"MiniMaxH3AV": 5, "LTXAV": 5}  # number of audio frames
+VISIBLE = 8.0  # standard deviation of 255 of a picture that shows something
 
 
 def what_is_wrong(server, wire, name):
-    """In words, of a run in latents of the format `name`."""
+    """Describes what is wrong with a run in latents of the format `name`."""
     flow = name not in ("SD15", "SDXL")
     preview = {"write_intermediates": True, "filename_prefix": f"formats/{name}/steps"}
     graph = wire(name, flow=flow, frames=3, sound=WITH_SOUND.get(name, 0), steps=STEPS, preview=preview)
@@ -39,8 +39,8 @@ def what_is_wrong(server, wire, name):
     return [f"{name} ({manifest['decoder']['name']}): {words}" for words, good in checks.items() if not good]
 
 
-@pytest.mark.timeout(400)  # some forty formats, twice each
-def test_each_format_is_shown_and_changes_no_bit(server, wire):
+@pytest.mark.timeout(400)  # about forty formats, twice each
+def test_each_format_is_shown_and_the_result_is_bit_identical(server, wire):
     names = server.inputs_of("LabModel")["latent_format"][0]
     assert {"SD15", "Flux2", "Wan21", "ACEAudio", *UNKNOWN} <= set(names) or server.version.startswith("0.3.")
     wrong = []

@@ -1,4 +1,4 @@
-"""Every latent format of a real ComfyUI against the row of the table that names it."""
+"""Every latent format of a real ComfyUI against the row of our table that names it."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from safelight.decoders.latents.space_table import SPACES
 HOST, PYTHON = os.environ.get("SAFELIGHT_COMFYUI", ""), os.environ.get("SAFELIGHT_COMFYUI_PYTHON", "")
 FORMATS_IN_033 = 41
 
-# What runs inside the host: it prints every format with its numbers, and what `process_in` makes of a ramp.
+# Runs inside ComfyUI: it prints every format with its numbers, and the output of `process_in` for a ramp.
 DUMP = """
 import inspect, json, sys
 sys.path.insert(0, sys.argv[1])
@@ -42,13 +42,13 @@ for name, kind in inspect.getmembers(latent_formats, inspect.isclass):
     try:
         row["shape"], row["process_in"] = list(shape), form.process_in(ramp).flatten().tolist()
         row["processed"] = list(form.process_in(ramp).shape)
-    except AttributeError as error:  # an abstract format has no numbers of its own
+    except AttributeError as error:  # an abstract format has no numbers
         row["abstract"] = str(error)
     rows.append(row)
 print(json.dumps(rows))
 """
 
-# Where the host's class attribute is not what its own nodes and VAEs do; see the comments in the table.
+# Formats whose class attribute differs from ComfyUI's own nodes and VAEs; see the comments in the table.
 INHERITED_DOWNSCALE = {"SD_X4", "HunyuanImage21Refiner"}
 INHERITED_STRIDE = {"SeedVR2", "HunyuanImage21Refiner"}
 NOT_PICTURES = {"ACEAudio", "TripoSplat", "Trellis2", "Trellis2SLAT", "Trellis2ShapeSLAT", "Trellis2TexSLAT"}
@@ -74,7 +74,7 @@ def test_every_format_is_named_by_exactly_one_row(formats):
     assert {name: rows for name, rows in named.items() if len(rows) != 1} == {}
 
 
-def test_every_name_in_the_table_is_a_format_of_a_host_that_has_them_all(formats):
+def test_every_name_in_the_table_is_a_format_of_the_newest_host(formats):
     if len(formats) < FORMATS_IN_033:
         pytest.skip(f"this host has {len(formats)} formats, the table is of one with {FORMATS_IN_033}")
     assert {name for space in SPACES for name in space.hosts.get("comfyui", ())} - set(formats) == set()
@@ -96,7 +96,7 @@ def test_scale_shift_means_and_deviations_agree(formats):
             assert ours is None or torch.equal(torch.tensor(ours), torch.tensor(theirs)), name
 
 
-def test_dimensions_agree_where_the_host_says_what_it_samples(formats):
+def test_dimensions_agree_if_the_host_states_them(formats):
     for name, row in formats.items():
         assert space_of(name).dims == (AUDIO if name in NOT_PICTURES else row["dims"]), name
 
@@ -128,22 +128,22 @@ def test_to_model_is_process_in(formats):
         shape = torch.Size(row["shape"])
         ramp = torch.linspace(-3, 3, shape.numel(), dtype=torch.float64).reshape(shape)
         theirs = torch.tensor(row["process_in"], dtype=torch.float64).reshape(row["processed"])
-        if space.layout == "frame_pairs":  # the host pairs the frames as it scales them
+        if space.layout == "frame_pairs":  # ComfyUI pairs the frames when it scales them
             theirs = space.unpack(theirs)
-        # the host keeps its means in single precision
+        # ComfyUI stores its means in single precision
         assert torch.allclose(space.to_model(ramp), theirs, rtol=1e-6, atol=1e-6), name
         tried += 1
     assert tried == len(formats) - len(ABSTRACT & set(formats))
 
 
-def test_the_names_of_decoder_files_begin_as_the_host_looks_for_them(formats):
+def test_names_of_decoder_files_begin_as_the_host_expects(formats):
     for name, row in formats.items():
         image = space_of(name).dims == IMAGE and row["file"]
-        if image and name != "SDXL_Playground_2_5":  # there the host shows SDXL's decoder
+        if image and name != "SDXL_Playground_2_5":  # ComfyUI uses SDXL's decoder for it
             assert row["file"] in space_of(name).files, name
 
 
-def test_what_the_host_says_of_a_format_identifies_it(formats):
+def test_the_hosts_facts_about_a_format_identify_its_space(formats):
     for name, row in formats.items():
         evidence = Evidence(
             host="comfyui",

@@ -1,4 +1,4 @@
-"""Every sampler that the host lists, and every way to ask for one: watched to its last step, its result untouched."""
+"""Every sampler of ComfyUI, and every node that samples: shown to the last step, the result is the same."""
 
 import json
 
@@ -29,7 +29,7 @@ CHOSEN = {
 
 
 def what_is_wrong(server, wire, name, graph):
-    """In words, of a graph that `watching` watches; nothing if all is as it should be."""
+    """Describes what is wrong with the run of a graph from `watching`; empty if nothing is."""
     watched = server.play(graph)
     bare = server.play(wire.without_preview(graph))
     if not watched.ends == bare.ends == ["execution_success"]:
@@ -51,7 +51,7 @@ def what_is_wrong(server, wire, name, graph):
 
 @pytest.fixture
 def watching(server, wire):
-    """Makes a graph whose sampler is watched, seen by a LabSpy."""
+    """Builds a graph with a watched sampler and a LabSpy."""
 
     def watching(name, kind, **settings):
         latent_format, flow = MODEL[kind]
@@ -63,9 +63,9 @@ def watching(server, wire):
     return watching
 
 
-@pytest.mark.timeout(400)  # some forty samplers, twice each
+@pytest.mark.timeout(400)  # about forty samplers, twice each
 @pytest.mark.parametrize("kind", MODEL)
-def test_each_sampler_is_watched_to_its_last_step_and_changes_no_bit(server, wire, watching, kind):
+def test_each_sampler_is_shown_to_its_last_step_and_is_bit_identical(server, wire, watching, kind):
     names = server.inputs_of("KSampler")["sampler_name"][0]
     assert {"euler", "dpm_adaptive", "uni_pc", "ddim"} <= set(names)
     wrong = []
@@ -76,7 +76,7 @@ def test_each_sampler_is_watched_to_its_last_step_and_changes_no_bit(server, wir
 
 @pytest.mark.parametrize("chosen", CHOSEN)
 @pytest.mark.parametrize("way", ["SamplerCustom", *GUIDERS])
-def test_each_way_to_ask_for_a_sampler_is_watched(server, wire, watching, way, chosen):
+def test_each_node_that_samples_is_shown(server, wire, watching, way, chosen):
     graph = watching(f"{way}_{chosen}", "eps")
     stock = graph[SAMPLER]["inputs"]
     model, latents = stock["model"], stock["latent_image"]
@@ -96,9 +96,9 @@ def test_each_way_to_ask_for_a_sampler_is_watched(server, wire, watching, way, c
     assert what_is_wrong(server, wire, f"{way}_{chosen}", graph) == []
 
 
-def test_each_tile_of_an_upscaler_is_a_run_and_all_change_no_bit(server, wire):
+def test_each_tile_of_an_upscaler_is_a_run_and_is_bit_identical(server, wire):
     preview = {"write_intermediates": True, "filename_prefix": "every/tile"}
-    graph = wire(preview=preview, height=8, width=8)  # of the latents, twice as large, a tile is a quarter
+    graph = wire(preview=preview, height=8, width=8)  # the latents become twice as large; a tile is a quarter of them
     stock = graph[SAMPLER]["inputs"]
     tiled = {key: stock[key] for key in ("model", "positive", "negative", "seed", "steps")} | {"denoise": 0.5}
     graph["9"] = {

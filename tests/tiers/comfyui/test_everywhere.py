@@ -1,4 +1,4 @@
-"""Whole-host previews on a real server: the sampler's own preview, from our decoder, without a node."""
+"""Previews of all samplers on a real server: our decoder shows them on the sampler's own node."""
 
 import io
 import itertools
@@ -20,16 +20,16 @@ from .conftest import FOLDER, serving
 SETTING, DECODER = "Safelight.Everywhere", "Safelight.Decoder"
 OFF = {SETTING: False, DECODER: "auto"}
 SAMPLER = "4"
-OURS = "replacement.py"
+OURS = "reversible_patch.py"
 JPEG, JPEG_WITH_IDS = "binary1", "binary4"
-STEP_MS = 120.0  # time enough for a picture of each step, so that none is replaced by the next
+STEP_MS = 120.0  # long enough for a picture of each step, so that none is replaced by the next
 SIDE_PX = 512
 AGAIN = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
 def warm_server(own_server, wire):
-    """A server whose first picture, which on a busy machine takes seconds, is behind it."""
+    """A server that has shown its first picture, which takes seconds on a busy machine."""
     own_server.post("/api/settings", OFF | {SETTING: True})
     own_server.play(wire(step_ms=500.0))
     own_server.post("/api/settings", OFF)
@@ -45,7 +45,7 @@ def everywhere(warm_server):
 
 
 class Told(NamedTuple):
-    """Which functions make previewers, by their files; what they make for a format; the workers there are."""
+    """The files of the functions that create previewers, the previewer's class, and the worker threads."""
 
     layers: list[str]
     previewer: str
@@ -53,7 +53,7 @@ class Told(NamedTuple):
 
 
 def told(server, wire, latent_format="SD15", method="latent2rgb", workflow=None):
-    """What a LabPreviewers tells."""
+    """The output of a LabPreviewers."""
     graph = {key: node for key, node in wire(latent_format, flow=False).items() if key == "1"}
     inputs = {"model": ["1", 0], "method": method, "again": next(AGAIN)}
     graph["6"] = {"class_type": "LabPreviewers", "inputs": inputs}
@@ -64,7 +64,7 @@ def told(server, wire, latent_format="SD15", method="latent2rgb", workflow=None)
 
 
 def previews_of(played):
-    """Each preview as it came: the ids it brought, and its pixels."""
+    """The previews in order: their ids and pixels."""
     found = []
     for event in played.named(JPEG, JPEG_WITH_IDS):
         (count,) = struct.unpack(">I", event.data[4:8])
@@ -77,13 +77,13 @@ def previews_of(played):
 
 
 def shown(rgb):
-    """A picture `[1, 3, H, W]` in 0..1 as the host shows one."""
+    """Converts a picture `[1, 3, H, W]` in 0..1 as ComfyUI does."""
     image = Image.fromarray(to_bytes(rgb)[0].numpy())
     return np.asarray(ImageOps.contain(image, (SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR), dtype=float)
 
 
 def by_ours(space, latents):
-    """What the decoder that ships as the best shows of latents `[1, C, T, H, W]`."""
+    """The output of the default decoder for latents `[1, C, T, H, W]`."""
     [first, *_] = Catalogue().candidates(SPACES[space])
     return shown(next(iter(first.open().frames(latents))))
 
@@ -105,7 +105,7 @@ def x0_of(server, name):
 SD15 = [[0.3512, 0.2297, 0.3227], [0.3250, 0.4974, 0.2350], [-0.2829, 0.1762, 0.2721], [-0.2120, -0.2616, -0.7177]]
 
 
-def test_while_it_is_off_nothing_of_the_host_is_replaced(own_server, wire):
+def test_nothing_is_replaced_while_the_setting_is_off(own_server, wire):
     assert told(own_server, wire)[:2] == (["latent_preview.py"], "Latent2RGBPreviewer")
     played = own_server.play(wire(steps=3, spy="spied/off"))
     pictures = [pixels for _, _, pixels in previews_of(played)]
@@ -114,7 +114,7 @@ def test_while_it_is_off_nothing_of_the_host_is_replaced(own_server, wire):
 
 
 @pytest.mark.parametrize("kind", [JPEG, JPEG_WITH_IDS])
-def test_every_step_is_shown_by_our_decoder_where_the_host_shows_it(everywhere, wire, kind):
+def test_our_decoder_shows_every_step_on_the_samplers_node(everywhere, wire, kind):
     spied = f"spied/on_{kind}"
     graph = wire(steps=4, spy=spied, step_ms=STEP_MS)
     played = everywhere.play(graph, metadata_previews=kind == JPEG_WITH_IDS)
@@ -139,7 +139,7 @@ def test_every_step_is_shown_by_our_decoder_where_the_host_shows_it(everywhere, 
                 "prompt_id": played.prompt_ids[0],
                 "image_type": "image/jpeg",
             }
-    # On a busy machine a step may be replaced by the next one before it is decoded; the last one never is.
+    # On a busy machine the next step may replace one before it is decoded; the last step is always shown.
     assert steps == sorted(set(steps))
     assert steps[-1] == len(expected) == 4
     assert len(steps) > 1
@@ -149,7 +149,7 @@ def test_every_step_is_shown_by_our_decoder_where_the_host_shows_it(everywhere, 
     assert [e.name for e in played.overheard if e.name.startswith("binary")] == []
 
 
-def test_the_result_is_the_same_to_the_last_bit(everywhere, wire):
+def test_the_result_is_bit_identical(everywhere, wire):
     graph = wire(steps=6, seed=77)
     with_ours = everywhere.play(graph).digest
     everywhere.post("/api/settings", OFF)
@@ -157,20 +157,20 @@ def test_the_result_is_the_same_to_the_last_bit(everywhere, wire):
     assert everywhere.play(graph).digest == with_ours
 
 
-def test_a_sampler_that_is_done_leaves_no_thread_behind(everywhere, wire):
+def test_no_thread_is_left_after_sampling(everywhere, wire):
     for _ in range(3):
         everywhere.play(wire())
     assert told(everywhere, wire).threads == []
 
 
-def test_the_last_step_is_shown_however_fast_the_sampler_is(everywhere, wire):
+def test_the_last_step_of_a_fast_sampler_is_shown(everywhere, wire):
     played = everywhere.play(wire(steps=30, spy="spied/fast"))
     previews = previews_of(played)
     assert 1 <= len(previews) <= 30
     assert differ(previews[-1][2], by_ours("sd1", x0_of(everywhere, "spied/fast")[-1].unsqueeze(2))) < 3
 
 
-def test_where_nobody_says_whose_setting_counts_it_stays_off(tmp_path, wire):
+def test_the_setting_is_ignored_with_multi_user(tmp_path, wire):
     with serving(tmp_path / "host", FOLDER, "--multi-user") as server:
         settings = server.base / "user" / "default" / "comfy.settings.json"
         settings.parent.mkdir(parents=True, exist_ok=True)
@@ -178,8 +178,8 @@ def test_where_nobody_says_whose_setting_counts_it_stays_off(tmp_path, wire):
         assert told(server, wire)[:2] == (["latent_preview.py"], "Latent2RGBPreviewer")
 
 
-def test_switched_off_again_it_leaves_the_hosts_own_function(everywhere, wire):
-    assert told(everywhere, wire)[:2] == ([OURS, "latent_preview.py"], "Previewer")
+def test_switching_it_off_restores_the_hosts_function(everywhere, wire):
+    assert told(everywhere, wire)[:2] == ([OURS, "latent_preview.py"], "SafelightPreviewer")
     everywhere.post("/api/settings", OFF)
     assert told(everywhere, wire)[:2] == (["latent_preview.py"], "Latent2RGBPreviewer")
 
@@ -188,25 +188,25 @@ def test_switched_off_again_it_leaves_the_hosts_own_function(everywhere, wire):
     ("latent_format", "method", "previewer"),
     [
         ("SD15", "none", "NoneType"),
-        ("NeverSeen", "latent2rgb", "NoneType"),  # nobody has a decoder
-        ("ChromaRadiance", "latent2rgb", "Latent2RGBPreviewer"),  # the latents are the picture
-        ("Wan21", "latent2rgb", "Previewer"),
-        ("SD15", "taesd", "Previewer"),
+        ("NeverSeen", "latent2rgb", "NoneType"),  # there is no decoder
+        ("ChromaRadiance", "latent2rgb", "Latent2RGBPreviewer"),  # latents are pixels
+        ("Wan21", "latent2rgb", "SafelightPreviewer"),
+        ("SD15", "taesd", "SafelightPreviewer"),
     ],
 )
-def test_it_steps_aside_where_it_has_nothing_better(everywhere, wire, latent_format, method, previewer):
+def test_the_hosts_previewer_is_used_if_ours_is_not_better(everywhere, wire, latent_format, method, previewer):
     if latent_format not in everywhere.inputs_of("LabModel")["latent_format"][0]:
         pytest.skip(f"ComfyUI {everywhere.version} has no latent format {latent_format}")
     assert told(everywhere, wire, latent_format, method).previewer == previewer
 
 
-def test_a_workflow_that_another_pack_is_to_animate_is_ours_where_that_pack_is_not_installed(everywhere, wire):
+def test_the_option_of_another_pack_is_ignored_if_the_pack_is_not_installed(everywhere, wire):
     workflow = {"id": "a", "nodes": [], "extra": {"VHS_latentpreview": True}}
-    assert told(everywhere, wire, workflow=workflow).previewer == "Previewer"
+    assert told(everywhere, wire, workflow=workflow).previewer == "SafelightPreviewer"
 
 
 @pytest.mark.parametrize(("latent_format", "space", "channels"), [("Wan21", "wan21", 16), ("Wan22", "wan22", 48)])
-def test_a_sampler_with_a_loop_of_its_own_shows_the_first_of_its_frames(everywhere, latent_format, space, channels):
+def test_the_first_frame_of_a_sampler_with_its_own_loop_is_shown(everywhere, latent_format, space, channels):
     latents = torch.randn((3, 5, channels, 8, 12), generator=torch.Generator().manual_seed(3))  # [steps, T, C, H, W]
     save_file({"latents": latents}, everywhere.output / f"own_loop_{latent_format}.safetensors")
     inputs = {"latent_format": latent_format, "file": f"own_loop_{latent_format}.safetensors"}
@@ -217,7 +217,7 @@ def test_a_sampler_with_a_loop_of_its_own_shows_the_first_of_its_frames(everywhe
     assert differ(pixels, by_ours(space, latents[-1, :1].movedim(0, 1)[None])) < 4
 
 
-def test_a_sampler_that_preview_steps_watches_as_well_is_seen_in_both_places(everywhere, wire):
+def test_a_sampler_with_preview_steps_is_shown_on_both_nodes(everywhere, wire):
     graph = wire(preview={"write_intermediates": True, "filename_prefix": "both"}, steps=4, step_ms=STEP_MS)
     played = everywhere.play(graph)
     assert played.ends == ["execution_success"]
@@ -234,7 +234,7 @@ def test_a_run_can_be_cancelled(everywhere, wire):
     asked = []
 
     def cancel(event):
-        # Newer hosts leave out some of the progress of a fast sampler that brings no picture along.
+        # Newer versions of ComfyUI skip some progress events of a fast sampler without pictures.
         if event.name == "progress" and event.data["value"] >= 4 and not asked:
             asked.append(everywhere.post("/interrupt", {}))
 
@@ -244,7 +244,7 @@ def test_a_run_can_be_cancelled(everywhere, wire):
     assert everywhere.play(wire()).ends == ["execution_success"], "the server no longer samples"
 
 
-def test_a_preview_that_fails_leaves_the_rest_of_the_run_to_the_host(everywhere, wire):
+def test_after_a_failed_preview_the_host_shows_the_rest_of_the_run(everywhere, wire):
     layers = {"in_proj": (12, 4), "hidden_layers.0": (12, 12), "out_proj": (3, 12)}
     state = {f"{name}.weight": torch.full(shape, float("nan")) for name, shape in layers.items()}
     state |= {f"{name}.bias": torch.zeros(shape[0]) for name, shape in layers.items()}
@@ -259,10 +259,10 @@ def test_a_preview_that_fails_leaves_the_rest_of_the_run_to_the_host(everywhere,
     assert len(told_of) == 1, told_of
 
 
-def test_beneath_somebody_elses_it_works_and_does_nothing_once_switched_off(everywhere, wire):
-    """The last test of the server: what the other one replaced stays replaced."""
+def test_below_another_packs_function_it_works_until_it_is_switched_off(everywhere, wire):
+    """The last test on this server, because the other pack's replacement stays."""
     told(everywhere, wire)
     everywhere.play({"7": {"class_type": "LabWrapPreviewers", "inputs": {"again": next(AGAIN)}}})
-    assert told(everywhere, wire)[:2] == (["previews.py", OURS, "latent_preview.py"], "Previewer")
+    assert told(everywhere, wire)[:2] == (["previews.py", OURS, "latent_preview.py"], "SafelightPreviewer")
     everywhere.post("/api/settings", OFF)
     assert told(everywhere, wire)[:2] == (["previews.py", OURS, "latent_preview.py"], "Latent2RGBPreviewer")

@@ -1,7 +1,7 @@
-"""Whatever breaks while a real server samples: the result is what it would have been, the user is told, nothing stays.
+"""Faults while a real server samples: the result is the same, the user gets a note, nothing is left behind.
 
-SAFELIGHT_TRIES=20            of each fault that has a random moment, instead of two
-SAFELIGHT_NIGHT=1             what hangs does so for longer than anybody waits, in real minutes
+SAFELIGHT_TRIES=20            tries of each fault at a random moment, instead of two
+SAFELIGHT_NIGHT=1             functions hang for minutes, longer than the pipeline waits
 """
 
 import io
@@ -33,15 +33,15 @@ PREVIEW, SAMPLER, TROUBLE = "2", "4", "30"
 TRIES = int(os.environ.get("SAFELIGHT_TRIES", "2"))
 NIGHT = float(os.environ.get("SAFELIGHT_NIGHT", "0"))
 STEPS_NAMED = re.compile(r"\bsteps? (\d+(?:-\d+)?(?:, \d+(?:-\d+)?)*)")
-SETTLED_S = 10.0  # that what a run has left may take to go
-ALIKE_BYTES = 96 << 20  # that a server may have grown by, after some dozens of runs
+SETTLED_S = 10.0  # until threads and files of a run must be gone
+ALIKE_BYTES = 96 << 20  # allowed growth of a server after dozens of runs
 BEFORE, AFTER = "before the host's callback", "after the host's callback"
 
 pytestmark = pytest.mark.timeout(300)
 
 
 def named(notes):
-    """All steps that notes speak of."""
+    """All steps that the notes name."""
     found = set()
     for span in STEPS_NAMED.findall("\n".join(notes)):
         for part in span.split(", "):
@@ -51,18 +51,18 @@ def named(notes):
 
 
 class Ward:
-    """A server whose runs get into trouble, and what must hold afterwards."""
+    """A server whose runs have faults, and the checks that must pass afterwards."""
 
     def __init__(self, server, wire):
         self.server, self.wire = server, wire
         self._again = itertools.count(1)
         self._digests = {}
-        self.play(self.graph(preview={}))  # the first picture of a process takes its time
+        self.play(self.graph(preview={}))  # the first picture of a process takes longer
         self.wait_until_quiet()
         self.rss = self.process()["rss"]
 
     def graph(self, what=None, *, at=3, times=0, path="", when=AFTER, close_s=0.0, name="runs", preview=None, **how):
-        """One whose sampler gets into trouble; it writes its steps to `<output>/faults/<name>_00001` and so on."""
+        """A graph with a fault; it writes its steps to `<output>/faults/<name>_00001` and so on."""
         how = {"steps": STEPS, "step_ms": STEP_MS, "seed": SEED, "again": next(self._again), **how}
         kept = {"write_intermediates": True, "filename_prefix": f"faults/{name}"}
         graph = self.wire(preview={**kept, **(preview or {})}, **how)
@@ -76,7 +76,7 @@ class Ward:
         return self.server.play(*graphs, **how)
 
     def digest(self, graph):
-        """What comes of it without our node, and without trouble."""
+        """The result without our node and without faults."""
         stock = {key: value for key, value in graph[SAMPLER]["inputs"].items() if key != "model"}
         model = {key: value for key, value in graph["1"]["inputs"].items() if key not in ("again", "step_ms")}
         key = json.dumps([stock, model], sort_keys=True)
@@ -92,7 +92,7 @@ class Ward:
         return self.server.get("/lab/process").json()
 
     def wait_until_quiet(self):
-        """What is left of runs once everything has had time to go; fails if something stays."""
+        """Waits until threads, objects and files of runs are gone; fails if some stay."""
         end = time.monotonic() + SETTLED_S
         while True:
             told = self.process()
@@ -105,12 +105,12 @@ class Ward:
             assert time.monotonic() < end, f"left behind: {threads}, {alive}, {open_files}"
 
     def live(self, played):
-        """The manifest of a run as the viewer is told it."""
+        """The manifest of a run as the viewer receives it."""
         run = played.named("safelight.run")[-1].data["run"]
         return self.server.get(f"/safelight/runs/{run}").json()
 
     def goes_on_beside(self):
-        """Another run is kept to its last step while something hangs."""
+        """Checks that another run is saved to its last step while something hangs."""
         graph = self.graph(name="beside", step_ms=0.0)
         played = self.play(graph)
         assert played.ends == ["execution_success"]
@@ -118,7 +118,7 @@ class Ward:
         assert (self.live(played)["state"], self.live(played)["notes"]) == ("finished", [])
 
     def goes_on(self):
-        """Another run, with nothing in its way, is kept to its last step."""
+        """Checks that another run, without a fault, is saved to its last step."""
         graph = self.graph(name="afterwards", step_ms=0.0)
         played = self.play(graph)
         assert played.ends == ["execution_success"], played.named("execution_error")
@@ -135,12 +135,12 @@ OF_A_RUN = ("Watch", "Pipeline", "Mailbox", "Letter", "Snapshots", "Snapshot", "
 
 
 def assert_whole(folder, manifest):
-    """Every file that is listed is there and can be opened, and none is there half written."""
+    """Checks that every listed file exists and can be opened, and that no partial file is left."""
     listed = {name for step in manifest["steps"] for name in step["files"]}
     for name in listed:
         with Image.open(io.BytesIO((folder / name).read_bytes())) as picture:
             picture.load()
-    assert not list(folder.glob(".*")), "something half written is left"
+    assert not list(folder.glob(".*")), "a partial file is left"
     unlisted = (
         {path.name for path in folder.glob("step_*.*")} - listed - {f"step_{i:04d}.safetensors" for i in range(99)}
     )
@@ -162,8 +162,9 @@ def newest(ward, name):
 
 
 def stands(ward, graph, played, name, *, told, surely=True, state="finished", folder=True):
-    """What must hold whatever went wrong; gives the live manifest and the kept one. `told` is noted, if not `surely`
-    only where the trouble was met.
+    """Checks what must hold after any fault; returns the live manifest and the saved one.
+
+    A note matches `told`. If not `surely`, there may be no note, because the fault may come too late.
     """
     ends = {"finished": "execution_success", "interrupted": "execution_interrupted", "failed": "execution_error"}
     assert played.ends == [ends[state]], played.named("execution_error")
@@ -196,12 +197,12 @@ DECODING = {
     "decoder gives NaN": "returned no finite number",
     "decoder gives infinities": "returned no finite number",
     "decoder gives two colours": r"expected \[1, 3, H, W\]",
-    "decoder gives no pixels": "given up|not shown|failed",
+    "decoder gives no pixels": "stopped using|not shown|failed",
     "no memory to load": "out of memory",
     "no memory to decode": "out of memory",
-    "no memory to copy": "not taken: .*out of memory",
+    "no memory to copy": "not shown: .*out of memory",
     "no memory for pixels": "out of memory",
-    "nothing can be looked up": "looking for a decoder was given up",
+    "nothing can be looked up": "stopped using the search for a decoder",
     "encoder fails": "(files|screen) failed",
     "viewer cannot be told": "screen failed",
 }
@@ -210,11 +211,11 @@ DECODING = {
 @pytest.mark.parametrize("times", [1, 0], ids=["once", "from then on"])
 @pytest.mark.parametrize("at", [1, 3, STEPS])
 @pytest.mark.parametrize("what", DECODING)
-def test_what_fails_costs_a_note_and_names_what_is_missing(ward, name, what, at, times):
+def test_a_fault_adds_a_note_that_names_the_missing_steps(ward, name, what, at, times):
     graph = ward.graph(what, at=at, times=times, name=name)
     played = ward.play(graph)
     once_in_a_run = what in ("no memory to load", "nothing can be looked up") and at > 1
-    # Of the last step the viewer may be told when the sampler has ended, and with it the trouble.
+    # The last step may be announced after the sampler has ended, and the fault with it.
     surely = not (what == "viewer cannot be told" and at == STEPS)
     told, folder = None if once_in_a_run else DECODING[what], what != "disk fails" or at > 3
     _, kept = stands(ward, graph, played, name, told=told, surely=surely, folder=folder)
@@ -225,7 +226,7 @@ def test_what_fails_costs_a_note_and_names_what_is_missing(ward, name, what, at,
 @pytest.mark.parametrize(
     "what", ["decoder gives some NaN", "decoder gives some infinities", "decoder gives another size"]
 )
-def test_what_a_decoder_makes_is_a_picture_whatever_numbers_it_holds(ward, name, what):
+def test_a_decoders_output_with_strange_numbers_is_a_picture(ward, name, what):
     graph = ward.graph(what, at=3, times=2, name=name)
     played = ward.play(graph)
     _, kept = stands(ward, graph, played, name, told=None)
@@ -236,7 +237,7 @@ def test_what_a_decoder_makes_is_a_picture_whatever_numbers_it_holds(ward, name,
 
 
 def mlp(path, fill=0.1):
-    """A decoder of SD1's latents, of which each number is `fill`."""
+    """A decoder of SD1's latents whose weights are all `fill`."""
     layers = {"in_proj": (12, 4), "hidden_layers.0": (12, 12), "out_proj": (3, 12)}
     state = {f"{name}.weight": torch.full(shape, fill) for name, shape in layers.items()}
     save_file(state | {f"{name}.bias": torch.zeros(shape[0]) for name, shape in layers.items()}, path)
@@ -254,27 +255,27 @@ def removed(path):
     path.unlink()
 
 
-def made_a_folder(path):
+def replaced_by_a_folder(path):
     path.unlink()
     path.mkdir()
 
 
-def made_a_pipe(path):
+def replaced_by_a_pipe(path):
     path.unlink()
     os.mkfifo(path)
 
 
-def made_another(path):
+def replaced_by_another(path):
     path.with_suffix(".new").write_bytes(b"x" * 5000)
     path.with_suffix(".new").replace(path)
 
 
-SPOILED = [truncated, emptied, removed, made_a_folder, made_a_pipe, made_another]
+SPOILED = [truncated, emptied, removed, replaced_by_a_folder, replaced_by_a_pipe, replaced_by_another]
 
 
 @pytest.fixture(params=["vae_approx", "safelight"])
 def weights(request, ward, name):
-    """A decoder file of the user's; it goes with the test."""
+    """A decoder file of the user; it is deleted after the test."""
     path = ward.server.models / request.param / f"{name[-60:]}.safetensors"
     path.parent.mkdir(exist_ok=True)
     mlp(path)
@@ -283,8 +284,8 @@ def weights(request, ward, name):
 
 
 @pytest.mark.parametrize("spoil", SPOILED, ids=lambda spoil: spoil.__name__)
-def test_weights_that_are_spoiled_before_a_run_cost_a_note(ward, name, weights, spoil):
-    ward.server.inputs_of("SafelightPreview")  # it was offered
+def test_a_decoder_file_damaged_before_a_run_adds_a_note(ward, name, weights, spoil):
+    ward.server.inputs_of("SafelightPreview")  # the list of decoders is built
     spoil(weights)
     graph = ward.graph(name=name, preview={"decoder": weights.name})
     played = ward.play(graph)
@@ -293,7 +294,7 @@ def test_weights_that_are_spoiled_before_a_run_cost_a_note(ward, name, weights, 
 
 
 @pytest.mark.parametrize("spoil", SPOILED, ids=lambda spoil: spoil.__name__)
-def test_weights_that_are_spoiled_while_they_are_in_use_are_used_to_the_end(ward, name, weights, spoil):
+def test_a_decoder_file_damaged_during_a_run_is_used_to_the_end(ward, name, weights, spoil):
     spoiled = []
 
     def at_a_step(event):
@@ -311,7 +312,7 @@ def test_weights_that_are_spoiled_while_they_are_in_use_are_used_to_the_end(ward
     stands(ward, again, played, name, told=re.escape(weights.name))
 
 
-def test_weights_that_are_replaced_while_in_use_are_those_of_the_next_run(ward, name, weights):
+def test_a_decoder_file_replaced_during_a_run_is_used_in_the_next(ward, name, weights):
     bright = {}
 
     def replace(event):
@@ -328,7 +329,7 @@ def test_weights_that_are_replaced_while_in_use_are_those_of_the_next_run(ward, 
         assert old.tobytes() != new.tobytes()
 
 
-def test_a_pack_whose_own_weights_are_damaged_still_shows_something(ward, name):
+def test_a_pack_with_damaged_weights_still_shows_pictures(ward, name):
     ours = ward.server.base / "custom_nodes" / FOLDER / "weights"
     shipped = {path: path.read_bytes() for path in ours.glob("sd1-*.safetensors")}
     assert shipped
@@ -345,12 +346,12 @@ def test_a_pack_whose_own_weights_are_damaged_still_shows_something(ward, name):
             path.write_bytes(content)
 
 
-# Places on the disk
+# Folders on the disk
 
 
 @pytest.fixture
 def mounted(ward):
-    """Puts a small disk of its own into the output folder."""
+    """Mounts a small disk in the output folder."""
     places = []
 
     def mount(name, options):
@@ -369,7 +370,7 @@ def mounted(ward):
 
 
 @pytest.mark.parametrize("below", ["", "a/b/"], ids=["in it", "below it"])
-def test_a_read_only_output_folder_costs_a_note(ward, name, mounted, below):
+def test_a_read_only_output_folder_adds_a_note(ward, name, mounted, below):
     place = mounted(name, "ro,size=64k")
     graph = ward.graph(preview={"filename_prefix": f"faults/{name}/{below}run"})
     played = ward.play(graph)
@@ -378,14 +379,14 @@ def test_a_read_only_output_folder_costs_a_note(ward, name, mounted, below):
 
 
 @pytest.mark.parametrize("kilobytes", [4, 300, 400])
-def test_a_full_disk_costs_the_files_that_are_named(ward, name, mounted, kilobytes):
+def test_a_full_disk_loses_only_files_that_notes_name(ward, name, mounted, kilobytes):
     place = mounted(name, f"size={kilobytes}k")
     how = {"height": 64, "width": 96, "seed": SEED + 1}
     graph = ward.graph(preview={"filename_prefix": f"faults/{name}/run", "keep_latents": kilobytes == 400}, **how)
     played = ward.play(graph)
     live, _ = stands(ward, graph, played, name, told="No space left|has room for", folder=False)
     for folder in place.glob("run_*"):
-        assert not list(folder.glob(".*")), "something half written is left"
+        assert not list(folder.glob(".*")), "a partial file is left"
         if (folder / "run.json").exists():
             kept = json.loads((folder / "run.json").read_text())
             assert_whole(folder, kept)
@@ -394,7 +395,7 @@ def test_a_full_disk_costs_the_files_that_are_named(ward, name, mounted, kilobyt
             assert SavedRun.open(folder).pictures(99) is not None
 
 
-def test_a_run_folder_that_is_removed_on_the_way_costs_the_rest_of_it(ward, name):
+def test_steps_after_the_run_folder_is_deleted_are_named(ward, name):
     place = ward.server.output / "faults" / f"{name}_00001"
     graph = ward.graph("folder is removed", at=4, path=place, name=name)
     played = ward.play(graph)
@@ -402,7 +403,7 @@ def test_a_run_folder_that_is_removed_on_the_way_costs_the_rest_of_it(ward, name
     assert {5, 6, 7, 8} <= named(live["notes"])
 
 
-def test_a_temporary_folder_that_is_wiped_leaves_what_is_kept_whole(ward, name):
+def test_deleting_the_temporary_folder_leaves_the_saved_run_complete(ward, name):
     graph = ward.graph("folder is removed", at=4, path=ward.server.temp / "safelight", name=name)
     played = ward.play(graph)
     _, kept = stands(ward, graph, played, name, told="screen failed")
@@ -410,7 +411,7 @@ def test_a_temporary_folder_that_is_wiped_leaves_what_is_kept_whole(ward, name):
 
 
 @pytest.mark.parametrize("taken", ["step_0006.png", "run.json", "index.html"])
-def test_a_name_that_becomes_a_folder_on_the_way_costs_that_file(ward, name, taken):
+def test_a_folder_at_the_path_of_a_file_loses_only_that_file(ward, name, taken):
     place = ward.server.output / "faults" / f"{name}_00001" / taken
     graph = ward.graph("folder is put there" if "step" in taken else "cancel", at=3, path=place, name=name)
     if "step" not in taken:
@@ -429,7 +430,7 @@ def test_a_name_that_becomes_a_folder_on_the_way_costs_that_file(ward, name, tak
         assert len(list(place.parent.glob("step_*.png"))) == STEPS
 
 
-def test_a_name_that_is_taken_gets_the_next_number(ward, name):
+def test_a_name_that_exists_gets_the_next_number(ward, name):
     (ward.server.output / "faults").mkdir(exist_ok=True)
     (ward.server.output / "faults" / f"{name}_00001").write_bytes(b"somebody else's")
     graph = ward.graph(name=name)
@@ -439,7 +440,7 @@ def test_a_name_that_is_taken_gets_the_next_number(ward, name):
 
 
 @pytest.mark.parametrize("prefix", ["x" * 400, "deep/" * 1500, "x/" + "y" * 300, "taken/steps"])
-def test_a_place_that_can_never_be_is_refused_before_anything_is_sampled(ward, name, prefix):
+def test_an_impossible_path_is_refused_before_sampling(ward, name, prefix):
     (ward.server.output / "taken").write_bytes(b"a file where a folder should be")
     played = ward.play(ward.graph(preview={"filename_prefix": prefix}))
     if played.refusal is None:
@@ -455,7 +456,7 @@ def test_a_place_that_can_never_be_is_refused_before_anything_is_sampled(ward, n
 
 
 @pytest.mark.parametrize("at", [1, 4, STEPS])
-def test_a_worker_that_is_killed_costs_what_was_not_shown(ward, name, at):
+def test_killing_the_worker_loses_only_steps_that_notes_name(ward, name, at):
     for _ in range(TRIES):
         graph = ward.graph("worker is killed", at=at, name=name)
         played = ward.play(graph)
@@ -464,7 +465,7 @@ def test_a_worker_that_is_killed_costs_what_was_not_shown(ward, name, at):
         kept = json.loads((newest(ward, name) / "run.json").read_text())
         live = ward.live(played) if played.named("safelight.run") else kept
         assert kept["state"] == "finished"
-        assert live["state"] in ("finished", "failed")  # failed, where the screen was just being opened
+        assert live["state"] in ("finished", "failed")  # failed, if the live view was being opened
         there = {step["index"] for step in kept["steps"] if step["files"]}
         assert set(range(1, STEPS + 1)) - there <= named(live["notes"]), (there, live["notes"])
         assert_whole(newest(ward, name), kept)
@@ -472,7 +473,7 @@ def test_a_worker_that_is_killed_costs_what_was_not_shown(ward, name, at):
 
 
 @pytest.mark.parametrize("what", ["files hang", "decoder hangs"])
-def test_what_hangs_holds_nobody_up_for_long_and_is_named(ward, name, what):
+def test_a_hanging_function_delays_the_end_for_a_limited_time_and_is_named(ward, name, what):
     close_s = 0.0 if NIGHT else 1.5
     graph = ward.graph(what, at=4, name=name, close_s=close_s)
     began = time.monotonic()
@@ -482,9 +483,9 @@ def test_what_hangs_holds_nobody_up_for_long_and_is_named(ward, name, what):
     assert played.digest == ward.digest(graph)
     assert took_s < (60 + 10 if NIGHT else 2 * close_s) + 8
     live = ward.live(played)
-    assert live["state"] == "finished", "who looks is told for ever that it is running"
+    assert live["state"] == "finished", "the viewer shows the run as running forever"
     assert [event.data["state"] for event in played.named("safelight.run")][-1] == "finished"
-    assert any("not finished" in note for note in live["notes"]), live["notes"]
+    assert any("did not finish" in note for note in live["notes"]), live["notes"]
     folder = newest(ward, name)
     there = {int(path.stem[5:]) for path in folder.glob("step_*.png")}
     assert set(range(1, STEPS + 1)) - there <= named(live["notes"]), (there, live["notes"])
@@ -498,18 +499,18 @@ def test_what_hangs_holds_nobody_up_for_long_and_is_named(ward, name, what):
 @pytest.mark.parametrize("when", [BEFORE, AFTER])
 def test_a_run_can_be_cancelled_at_every_step(ward, name, when):
     for at in range(1, STEPS + 1):
-        # Newer hosts look whether they are to stop no oftener than ten times a second, where a model does not.
+        # Newer versions of ComfyUI check for Cancel at most ten times a second, outside of a model.
         graph = ward.graph("cancel", at=at, name=name, when=when, step_ms=120.0)
         played = ward.play(graph)
         if (
             at == STEPS and when == AFTER
-        ):  # too late for the sampler, which is done; the host stops what comes behind it
+        ):  # too late for the sampler, which has finished; ComfyUI stops the nodes after it
             assert ward.live(played)["state"] == "finished"
             ward.wait_until_quiet()
             continue
         _, kept = stands(ward, graph, played, name, told=None, state="interrupted")
         shown = [step["index"] for step in kept["steps"] if step["files"]]
-        assert shown == list(range(1, at + (when == AFTER))), "what was sampled before is there"
+        assert shown == list(range(1, at + (when == AFTER))), "steps before the Cancel are missing"
     ward.goes_on()
 
 
@@ -524,7 +525,7 @@ def queue(server, graph, client_id=None, **extra):
 
 
 def ended(server, prompt_id):
-    """The history of a prompt, once it has one; nobody listens."""
+    """The history of a prompt, without a websocket client."""
     end = time.monotonic() + 60
     while not (found := server.get(f"/history/{prompt_id}").json()):
         assert time.monotonic() < end
@@ -537,7 +538,7 @@ def digest_in(history):
 
 
 @pytest.mark.parametrize("client", [None, "a client that never connects"])
-def test_a_run_whose_client_never_connects_is_kept_all_the_same(ward, name, client):
+def test_a_run_is_saved_if_its_client_never_connects(ward, name, client):
     graph = ward.graph(name=name)
     history = ended(ward.server, queue(ward.server, graph, client and uuid.uuid4().hex))
     assert history["status"]["status_str"] == "success"
@@ -549,7 +550,7 @@ def test_a_run_whose_client_never_connects_is_kept_all_the_same(ward, name, clie
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["for good", "until it comes back"])
-def test_a_client_that_goes_away_on_the_way_changes_nothing(ward, name, back):
+def test_a_client_that_disconnects_during_a_run_changes_nothing(ward, name, back):
     import asyncio
 
     import aiohttp
@@ -595,7 +596,7 @@ def test_two_prompts_in_the_queue_are_two_runs(ward, name):
         assert (manifest["host"]["prompt_id"], manifest["notes"], len(manifest["steps"])) == (prompt_id, [], STEPS)
 
 
-def test_two_clients_are_each_told_of_their_own_run(ward, name):
+def test_each_of_two_clients_receives_events_of_its_own_run(ward, name):
     import asyncio
 
     import aiohttp
@@ -637,7 +638,7 @@ def test_two_runs_that_interleave_in_one_prompt_do_not_mix(ward, name, way):
         stock = made[SAMPLER]["inputs"]
         given = {key: stock[key] for key in ("positive", "negative", "latent_image", "seed", "steps")}
         inputs = {**given, "model": stock["model"]}
-        # Each of the two has a model of its own: the host's are not made for more.
+        # Each sampler has its own model: ComfyUI's models do not support two.
         made["40"] = {"class_type": "LabModel", "inputs": {**made["1"]["inputs"], "step_ms": 45.0}}
         second = {**made[PREVIEW]["inputs"], "model": ["40", 0], "filename_prefix": f"faults/{name}_second"}
         made["41"] = {"class_type": "SafelightPreview", "inputs": second}
@@ -673,7 +674,7 @@ def test_two_runs_that_interleave_in_one_prompt_do_not_mix(ward, name, way):
     ward.wait_until_quiet()
 
 
-# The end of the server
+# The server ends
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
@@ -693,11 +694,11 @@ def test_a_server_that_is_stopped_leaves_a_run_that_can_be_opened(tmp_path, wire
         server.process.send_signal(how)
         server.process.wait(60)
         half = list(folder.glob(".*.part"))
-        assert how is not signal.SIGKILL or half, "it was not in the middle of a file"
+        assert how is not signal.SIGKILL or half, "the server was not writing a file"
     opened(folder, STATES[how])
     if how is not signal.SIGKILL:
         return
-    # Where it was stopped the next server goes on: the folder is not touched, the next number is free.
+    # The next server leaves the folder as it is and uses the next number.
     with serving(tmp_path / "next", FOLDER) as server:
         shutil.copytree(folder, server.output / "stopped" / "run_00001")
         before = (server.output / "stopped" / "run_00001" / "run.json").read_bytes()
@@ -707,7 +708,7 @@ def test_a_server_that_is_stopped_leaves_a_run_that_can_be_opened(tmp_path, wire
         assert (server.output / "stopped" / "run_00001" / "run.json").read_bytes() == before
 
 
-# A server that is asked politely may see the run through, as far as its threads are let.
+# A server that receives SIGTERM may finish the run, if its threads can.
 STATES = {
     signal.SIGKILL: ("running",),
     signal.SIGTERM: ("running",),
@@ -716,7 +717,7 @@ STATES = {
 
 
 def opened(folder, states=("running",)):
-    """Whoever looks into the folder of a run that was cut short finds what it says."""
+    """The folder of a run that was stopped contains the files that its record lists."""
     manifest = json.loads((folder / "run.json").read_text())
     assert manifest["state"] in states
     listed = {name for step in manifest["steps"] for name in step["files"]}
@@ -767,8 +768,8 @@ def test_a_server_that_is_killed_at_any_moment_leaves_a_run_that_can_be_opened(t
 
 @pytest.mark.parametrize("times", [1, 4, 0], ids=["once", "four times", "from then on"])
 @pytest.mark.parametrize("at", [1, 2, 3, 4, 6, 9, 13, 18])
-def test_a_disk_that_fails_costs_the_files_that_are_named(ward, name, at, times):
-    """Each write of a run, of its records, its page and its pictures, is one that may go wrong."""
+def test_a_failing_disk_loses_only_files_that_notes_name(ward, name, at, times):
+    """Any write of a run may fail: of its record, its page and its pictures."""
     graph = ward.graph("disk fails", at=at, times=times, name=name)
     played = ward.play(graph)
     assert played.ends == ["execution_success"]
@@ -777,7 +778,7 @@ def test_a_disk_that_fails_costs_the_files_that_are_named(ward, name, at, times)
     assert any("Input/output error" in note for note in live["notes"]), live["notes"]
     assert len(live["notes"]) <= 8
     for folder in (ward.server.output / "faults").glob(f"{name}_*"):
-        assert not list(folder.glob(".*")), "something half written is left"
+        assert not list(folder.glob(".*")), "a partial file is left"
         pictures = {int(path.stem[5:]) for path in folder.glob("step_*.png")}
         assert set(range(1, STEPS + 1)) - pictures <= named(live["notes"]), (pictures, live["notes"])
         if (folder / "run.json").exists():
@@ -788,12 +789,12 @@ def test_a_disk_that_fails_costs_the_files_that_are_named(ward, name, at, times)
     ward.wait_until_quiet()
 
 
-def test_after_all_faults_the_server_samples_and_keeps_as_before(ward):
+def test_after_all_faults_the_server_samples_and_saves_as_before(ward):
     ward.goes_on()
 
 
-def test_the_memory_of_a_server_is_what_it_was_before_all_this(ward):
-    """Asked last."""
+def test_the_servers_memory_is_as_before_the_faults(ward):
+    """The last test on this server."""
     ward.wait_until_quiet()
     grown = ward.process()["rss"] - ward.rss
     print(f"grown by {grown / 2**20:.0f} MB since the first run")

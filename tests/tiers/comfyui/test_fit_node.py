@@ -1,4 +1,4 @@
-"""Fitting a decoder on a real server: what comes of it, what the next run shows, and what is refused."""
+"""Fits decoders on a real server: the files, the next run's decoder, and refusals."""
 
 import io
 import json
@@ -26,7 +26,7 @@ def server(own_server):
 
 @pytest.fixture
 def folder(server):
-    """The user's decoders, none to begin with."""
+    """The folder of the user's decoders, empty at first."""
     folder = server.models / "safelight"
     shutil.rmtree(folder, ignore_errors=True)
     return folder
@@ -34,7 +34,7 @@ def folder(server):
 
 @pytest.fixture
 def graph(wire, folder):
-    """Makes graphs that fit; each has a seed of its own, so that none is answered from the host's cache."""
+    """Builds graphs that fit a decoder, each with its own seed, so that none is cached."""
     seeds = iter(range(1000))
 
     def make(latent_format="SD15", *, pictures=GOOD, model=True, vae=None, wired=None, **choices):
@@ -72,7 +72,7 @@ def refusal(played):
 
 
 def shown(server, wire, latent_format, **model):
-    """The decoder that Preview Steps shows a run with, and the run."""
+    """The decoder that Preview Steps uses for a run, and the run."""
     before = set((server.output / "fit").glob("run_*"))
     preview = {"write_intermediates": True, "filename_prefix": "fit/run"}
     played = server.play(wire(latent_format, preview=preview, **model))
@@ -81,7 +81,7 @@ def shown(server, wire, latent_format, **model):
     return json.loads((folder / "run.json").read_text(encoding="utf-8"))
 
 
-def test_the_nodes_inputs_are_those_promised_in_order(server):
+def test_the_nodes_inputs_have_their_names_and_order(server):
     inputs = server.inputs_of("SafelightFit")
     assert set(inputs) == {"vae", "images", "model", "space", "kind", "name", "seed"}
     info = server.get("/object_info/SafelightFit").json()["SafelightFit"]
@@ -94,7 +94,7 @@ def test_the_nodes_inputs_are_those_promised_in_order(server):
     assert [name for name, (_, options) in inputs.items() if not options.get("tooltip")] == []
 
 
-def test_a_fit_of_a_known_space_is_what_the_next_run_is_shown_with(server, wire, graph, folder):
+def test_the_next_run_uses_the_fitted_decoder(server, wire, graph, folder):
     before = shown(server, wire, "SD15")
     played = server.play(graph(kind="neighbourhood"))
     told = summary(played)
@@ -128,8 +128,8 @@ def test_the_report_is_a_picture(server, graph):
     assert np.array_equal(report, np.asarray(Image.open(server.temp / on_node["subfolder"] / on_node["filename"])))
 
 
-def test_what_was_fitted_decodes_what_the_sampler_holds(server, graph, folder):
-    """Latents of the encoder as the model's own format brings them in, at their true colours."""
+def test_a_fitted_decoder_decodes_the_samplers_latents(server, graph, folder):
+    """The encoder's latents in model space, shown in their true colors."""
     summary(server.play(graph("Flux", kind="affine")))
     [path] = folder.iterdir()
     assert read_card(path).metrics["psnr_latent_db"] > 25
@@ -137,10 +137,10 @@ def test_what_was_fitted_decodes_what_the_sampler_holds(server, graph, folder):
     both = [read_decoder(path).net.state_dict() for path in sorted(folder.iterdir())]
     assert len(both) == 2
     for key, tensor in both[0].items():
-        assert torch.allclose(tensor, both[1][key], rtol=0.05, atol=0.01), key  # the space's numbers are the host's
+        assert torch.allclose(tensor, both[1][key], rtol=0.05, atol=0.01), key  # the space has ComfyUI's numbers
 
 
-def test_a_video_vae_encodes_pictures_one_by_one(server, graph, folder):
+def test_a_video_vae_encodes_images_one_by_one(server, graph, folder):
     summary(server.play(graph("Wan21", kind="affine")))
     [path] = folder.iterdir()
     assert read_card(path).metrics["psnr_latent_db"] > 20
@@ -152,11 +152,11 @@ def test_packed_latents_are_unpacked(server, graph, folder):
     told = summary(server.play(graph("Flux2", kind="affine", vae={"step": 16})))
     [path] = folder.iterdir()
     assert read_card(path).channels == SPACES["flux2"].channels == 32
-    assert "flux2-affine-2" in path.name  # one of that name ships
+    assert "flux2-affine-2" in path.name  # a shipped decoder has this name
     assert "flux2-conv-small" in told
 
 
-def test_a_format_never_seen_is_found_again_by_its_evidence(server, wire, graph, folder):
+def test_an_unknown_format_is_recognized_by_its_facts_afterwards(server, wire, graph, folder):
     before = shown(server, wire, "NeverSeen")
     assert before["space"] == "unknown"
     summary(server.play(graph("NeverSeen", kind="neighbourhood")))
@@ -178,14 +178,14 @@ def test_a_format_never_seen_is_found_again_by_its_evidence(server, wire, graph,
     }
 
 
-def test_a_name_of_ones_own_for_a_format_never_seen(server, wire, graph, folder):
+def test_the_user_can_name_an_unknown_format(server, wire, graph, folder):
     summary(server.play(graph("NeverSeen", name="mine")))
     assert [path.name for path in folder.iterdir()] == ["mine-affine.safetensors"]
     assert shown(server, wire, "NeverSeen")["space"] == "mine"
 
 
-def test_a_fit_is_not_made_anew_at_every_run(server, graph, folder):
-    """Frontends draw another seed after each run where nobody says that they shall not."""
+def test_a_fit_is_not_repeated_at_every_run(server, graph, folder):
+    """Frontends choose another seed after each run unless the input says otherwise."""
     assert server.inputs_of("SafelightFit")["seed"][1]["control_after_generate"] is False
     made = graph()
     for _ in range(2):
@@ -213,7 +213,7 @@ def test_auto_keeps_the_best_of_each_class_and_the_bar_moves(server, wire, graph
     assert values[-1] == 1000
 
 
-def test_without_pictures_some_are_drawn(server, graph, folder):
+def test_without_images_generated_ones_are_used(server, graph, folder):
     pytest.importorskip("safelight.fitting.procedural_images")
     summary(server.play(graph(pictures=None)))
     [path] = folder.iterdir()
@@ -230,7 +230,7 @@ def test_a_fit_that_is_cancelled_leaves_nothing_behind(server, graph, folder, at
     assert played.ends == ["execution_interrupted"]
     assert not folder.exists()
     assert [event.data["value"] for event in played.named("progress") if event.data["node"] == FIT][-1] < 1000
-    summary(server.play(graph("NeverSeen")))  # the server still fits
+    summary(server.play(graph("NeverSeen")))  # the server can still fit
 
 
 @pytest.mark.parametrize(
@@ -254,13 +254,13 @@ def test_a_fit_that_is_cancelled_leaves_nothing_behind(server, graph, folder, at
     ],
     ids=str,
 )
-def test_what_cannot_be_fitted_is_refused_and_nothing_written(server, graph, folder, asked, told):
+def test_impossible_inputs_are_refused_and_nothing_is_written(server, graph, folder, asked, told):
     assert told in refusal(server.play(graph(**asked)))
     assert not folder.exists()
 
 
-def test_a_full_disk_is_told(server, graph, folder):
-    folder.write_text("no folder")  # what a full disk, or one that is write-protected, comes to
+def test_a_full_disk_is_reported(server, graph, folder):
+    folder.write_text("no folder")  # like a full or write-protected disk
     try:
         assert "the decoder cannot be written" in refusal(server.play(graph()))
     finally:
@@ -268,12 +268,12 @@ def test_a_full_disk_is_told(server, graph, folder):
 
 
 def test_the_hosts_own_vae_is_fitted(server, graph, folder):
-    """A file that the stock Load VAE takes: TAESD's shapes with weights drawn here, so the host's whole encode runs."""
+    """A file for the stock Load VAE, TAESD with random weights, so that ComfyUI's whole encode runs."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         encoder = TaesdEncoder("taesd", 4)
     tensors = {f"taesd_encoder.{key.removeprefix('layers.')}": t for key, t in encoder.state_dict().items()}
-    tensors["taesd_decoder.1.weight"] = torch.zeros(64, 4, 3, 3)  # by which the host knows it
+    tensors["taesd_decoder.1.weight"] = torch.zeros(64, 4, 3, 3)  # ComfyUI recognizes the format by it
     (server.models / "vae").mkdir(exist_ok=True)
     save_file(tensors, server.models / "vae" / "drawn.safetensors")
     made = graph(kind="affine", pictures={"count": 6, "height": 128, "width": 128})

@@ -1,4 +1,4 @@
-"""Decoder full on a real server: the host's VAE makes the last picture or some, and the sampler does not notice."""
+"""Decoder full on a real server: the VAE decodes the last picture or some, and the result is the same."""
 
 import io
 import json
@@ -15,7 +15,7 @@ SIZE, CHEAP = (192, 128), (24, 16)
 
 @pytest.fixture
 def kept(request, server, wire):
-    """Plays a job with decoder full and the same without the node; gives what came of it, its record and pictures."""
+    """Runs a job with decoder full and the same without the node; returns its manifest and pictures."""
     name = re.sub(r"\W+", "_", request.node.name)
 
     def play(latent_format="SD15", *, preview=None, vae=None, more=None, ends="execution_success", **settings):
@@ -29,7 +29,7 @@ def kept(request, server, wire):
         assert watched.ends == [ends], watched.named("execution_error")
         if ends == "execution_success":
             bare = server.play(wire.without_preview(graph))
-            assert watched.digest == bare.digest, "the sampler's result is another one"
+            assert watched.digest == bare.digest, "the sampler's result differs"
             assert not watched.held
         folder = server.output / f"full/{name}_00001"
         manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -45,14 +45,14 @@ def picture(path):
 
 
 def by_vae(manifest, pictures):
-    """The steps that say the VAE made them, which are as large as it makes them; the others are not."""
+    """The steps that the manifest attributes to the VAE; only their pictures have its size."""
     told = [step["index"] for step in manifest["steps"] if step.get("decoder") == "full"]
     assert [index for index, image in pictures.items() if image.size == SIZE] == told
     return told
 
 
 def decoding(name, *, step=None):
-    """Has the host decode what the sampler returns, or what the model believed at a step, and save it."""
+    """Adds nodes that decode the sampler's result, or the model's estimate at a step, and save the image."""
 
     def add(graph):
         source = ["4", 0]
@@ -73,12 +73,12 @@ def hosts(server, name):
 
 
 def assert_same(ours, theirs):
-    """The host cuts off what is left of a byte, where Safelight rounds."""
+    """Checks that two pictures are equal, except that ComfyUI truncates to bytes and Safelight rounds."""
     apart = np.abs(np.asarray(ours).astype(int) - np.asarray(theirs))
     assert apart.max() <= 1
 
 
-def test_the_last_step_is_what_the_hosts_vae_decode_makes_of_the_result(kept, server):
+def test_the_last_step_equals_vae_decode_of_the_result(kept, server):
     manifest, pictures = kept(more=decoding(kept.name))
     assert by_vae(manifest, pictures) == [STEPS]
     assert manifest["notes"] == []
@@ -88,30 +88,30 @@ def test_the_last_step_is_what_the_hosts_vae_decode_makes_of_the_result(kept, se
 
 
 @pytest.mark.parametrize(("every", "steps"), [(2, [2, 4, 5]), (4, [4, 5])])
-def test_every_nth_step_is_the_vaes_too(kept, every, steps):
+def test_the_vae_decodes_every_nth_step_too(kept, every, steps):
     manifest, pictures = kept(preview={"full_every_n_steps": every}, sampler="euler_ancestral")
     assert by_vae(manifest, pictures) == steps
     assert manifest["notes"] == []
 
 
-def test_a_run_of_the_vae_alone_says_so(kept):
+def test_a_run_with_only_vae_pictures_names_the_vae_as_its_decoder(kept):
     manifest, pictures = kept(preview={"full_every_n_steps": 1})
     assert (manifest["decoder"]["name"], manifest["decoder"]["scale"]) == ("full", 8)
     assert {image.size for image in pictures.values()} == {SIZE}
 
 
-def test_a_step_in_between_is_what_the_hosts_vae_decode_makes_of_its_latents(kept, server):
+def test_an_earlier_step_equals_vae_decode_of_its_latents(kept, server):
     _, pictures = kept(preview={"full_every_n_steps": 3}, more=decoding(kept.name, step=3))
     assert_same(pictures[3], hosts(server, kept.name))
 
 
-def test_of_the_steps_that_are_shown_every_nth(kept):
+def test_every_nth_is_counted_in_pictures_not_steps(kept):
     manifest, pictures = kept(preview={"every_n_steps": 2, "full_every_n_steps": 2}, steps=8)
     assert list(pictures) == [1, 3, 5, 7, 8]
     assert by_vae(manifest, pictures) == [3, 7, 8]
 
 
-def test_the_node_shows_it_too(kept, server):
+def test_the_node_shows_the_vae_picture(kept, server):
     kept(preview={"batch": "all files"}, batch=2)
     run = kept.played.named("safelight.step")[-1].data["run"]
     step = server.get(f"/safelight/runs/{run}").json()["steps"][-1]
@@ -120,35 +120,35 @@ def test_the_node_shows_it_too(kept, server):
         assert Image.open(io.BytesIO(server.get(f"/safelight/runs/{run}/{name}").body)).size == SIZE
 
 
-def test_a_vae_that_does_not_fit_is_left_out_in_words(kept):
+def test_a_vae_that_does_not_fit_into_memory_adds_a_note(kept):
     manifest, pictures = kept(preview={"full_every_n_steps": 2}, vae={"need_mb": 10**9})
     assert {image.size for image in pictures.values()} == {CHEAP}
     [note] = manifest["notes"]
-    assert "it needs 1,000,000,000 MB on cpu, more than are free with the model where it is" in note
+    assert "the VAE needs 1,000,000,000 MB on cpu, more than is free next to the model" in note
 
 
-def test_a_vae_that_fails_costs_a_note(kept):
+def test_a_vae_that_fails_adds_a_note(kept):
     manifest, pictures = kept(preview={"full_every_n_steps": 2}, vae={"fails": True})
     assert {image.size for image in pictures.values()} == {CHEAP}
     assert [note.split(": Attr")[0] for note in manifest["notes"]] == [
-        f"step {n}: the VAE was given up" for n in (2, 5)
+        f"step {n}: stopped using the VAE" for n in (2, 5)
     ]
 
 
-def test_the_vae_of_another_model_is_refused_in_words(kept):
+def test_the_vae_of_another_model_adds_a_note(kept):
     manifest, pictures = kept("Flux", flow=True)
     assert {image.size for image in pictures.values()} == {CHEAP}
     [note] = manifest["notes"]
     assert "it decodes latents of 4 channels, this model's have 16: connect the model's own VAE" in note
 
 
-def test_somebody_elses_vae_makes_the_last_step(kept):
+def test_the_vae_of_another_pack_decodes_the_last_step(kept):
     manifest, pictures = kept(preview={"full_every_n_steps": 2}, vae={"tiny": False})
     assert by_vae(manifest, pictures) == [STEPS]
-    assert manifest["notes"] == ["the VAE decodes the last step only: it is not one of ComfyUI's own"]
+    assert manifest["notes"] == ["the VAE decodes the last step only: it is not one of ComfyUI's own VAEs"]
 
 
-def test_cancel_while_the_vae_decodes_cancels(kept, server):
+def test_cancel_during_a_vae_decode_cancels_the_run(kept, server):
     def stop(event):
         if event.name == "safelight.step" and event.data["index"] == 2:
             server.post("/interrupt", {})
@@ -165,7 +165,7 @@ def test_cancel_while_the_vae_decodes_cancels(kept, server):
     ("change", "words"),
     [({"vae": None}, "connect one to the input vae"), ({"show": "noisy"}, "set show to denoised")],
 )
-def test_what_cannot_be_done_is_refused_before_anything_is_sampled(server, wire, change, words):
+def test_impossible_settings_are_refused_before_sampling(server, wire, change, words):
     inputs = {"decoder": "full", "vae": [VAE, 0], **change}
     graph = wire(preview={key: value for key, value in inputs.items() if value is not None})
     graph[VAE] = {"class_type": "LabDecoder", "inputs": {"tiny": True, "broken": False}}

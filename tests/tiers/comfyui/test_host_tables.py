@@ -1,4 +1,4 @@
-"""Our copies of ComfyUI's tables against those that the real host has."""
+"""Our copies of ComfyUI's tables against the tables of a real ComfyUI."""
 
 import json
 import os
@@ -46,7 +46,7 @@ OURS = [card for card in shipped_cards() if card.name.endswith("-comfyui")]
 
 
 @pytest.mark.parametrize("card", OURS, ids=lambda card: card.name)
-def test_our_copy_of_a_table_is_the_hosts_own_to_all_digits(card, host_tables):
+def test_our_copy_of_a_table_equals_the_hosts_in_all_digits(card, host_tables):
     names = [name for name in SPACES[card.space].hosts.get("comfyui", ()) if name in host_tables]
     if not names:
         pytest.skip(f"this host has no table for {card.space}")
@@ -58,7 +58,7 @@ def test_our_copy_of_a_table_is_the_hosts_own_to_all_digits(card, host_tables):
         np.testing.assert_array_equal(ours.get("bias", np.zeros(3)), bias)
 
 
-def test_every_table_of_the_host_is_one_that_we_have(host_tables):
+def test_we_have_every_table_of_the_host(host_tables):
     covered = {name for card in OURS for name in SPACES[card.space].hosts.get("comfyui", ())} | set(
         SPACES["pixels"].hosts.get("comfyui", ())
     )

@@ -1,4 +1,4 @@
-"""What somebody asks a real server for who means harm: nothing is there for them, and the next one is answered."""
+"""Malicious requests to a real server: they get nothing, and the next request is answered."""
 
 import http.client
 import json
@@ -16,14 +16,14 @@ FOREIGN = ("https://evil.example", "http://127.0.0.1.evil.example", "null", "fil
 
 @pytest.fixture(scope="module")
 def live(server, wire):
-    """A run that was looked at: the values that stand for `{run}` and `{file}` in ROUTES, and its workflow's id."""
+    """A run: the values for `{run}` and `{file}` in ROUTES, and the id of its workflow."""
     workflow = {"id": str(uuid.uuid4()), "nodes": [], "links": []}
     told = server.play(wire(preview={}), workflow=workflow).named("safelight.step")[-1].data
     return {"run": told["run"], "file": told["files"][0], "workflow": workflow["id"]}
 
 
 def ask(server, path, method="GET", headers=(), body=None):
-    """Asks for `path` as it stands; the status, the headers, the body."""
+    """Requests `path` unchanged; returns the status, the headers and the body."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     try:
         connection.putrequest(method, path, skip_accept_encoding=True)
@@ -39,7 +39,7 @@ def ask(server, path, method="GET", headers=(), body=None):
 
 
 def raw(server, request):
-    """What comes back of bytes that are no request of anybody's."""
+    """The answer to bytes that are not a valid request."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as link:
         link.sendall(request)
         link.shutdown(socket.SHUT_WR)
@@ -51,7 +51,7 @@ def raw(server, request):
 
 @pytest.fixture(autouse=True)
 def goes_on(server, live):
-    """After each test the run is answered for as before, and the log tells of no fault of ours."""
+    """Checks after each test that the run can be fetched as before, and that our code logged no error."""
     before = server.get(f"/safelight/runs/{live['run']}").body
     seen = len(server.log)
     yield
@@ -63,7 +63,7 @@ def goes_on(server, live):
 
 @pytest.mark.parametrize("method", CHANGING)
 @pytest.mark.parametrize("route", ROUTES)
-def test_whatever_would_change_something_is_refused(server, live, route, method):
+def test_methods_that_change_something_are_refused(server, live, route, method):
     status, headers, _ = ask(server, route.format(**live), method, body=b'{"state": "failed"}')
     assert status in (400, 403, 404, 405, 501)
     assert "location" not in headers
@@ -103,7 +103,7 @@ def test_huge_and_strange_queries_find_nothing(server, live, query):
 
 @pytest.mark.parametrize("size", [9_000, 100_000, 3_000_000])
 @pytest.mark.parametrize("where", ["query", "path", "header"])
-def test_a_request_without_end_is_cut_off(server, where, size):
+def test_an_endless_request_is_cut_off(server, where, size):
     filler = b"a" * size
     line = {
         "query": b"GET /safelight/runs?node=" + filler + b" HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -113,7 +113,7 @@ def test_a_request_without_end_is_cut_off(server, where, size):
     try:
         answer = raw(server, line)
     except OSError:
-        return  # cut off in the middle
+        return  # truncated
     assert not answer or answer.split(b" ")[1][:1] == b"4", answer[:200]
 
 
@@ -132,10 +132,10 @@ def some_ids():
 
 @pytest.mark.parametrize("run", list(some_ids()), ids=lambda run: run[:20])
 @pytest.mark.parametrize("route", ROUTES[1:])
-def test_a_run_that_is_guessed_is_not_there(server, live, route, run):
+def test_a_guessed_run_id_is_not_found(server, live, route, run):
     status, headers, body = ask(server, route.format(run=run, file=live["file"]))
     if status == 403:
-        return  # the host itself would not hear of it
+        return  # ComfyUI itself refuses the request
     assert status in (400, 404)
     assert b"<script>" not in body
     assert headers["content-type"].startswith(("application/json", "text/plain"))
@@ -143,7 +143,7 @@ def test_a_run_that_is_guessed_is_not_there(server, live, route, run):
         assert headers["cache-control"] == "no-store"
 
 
-def test_nobody_is_told_of_the_runs_of_a_workflow_they_cannot_name(server, live):
+def test_runs_are_listed_only_for_a_workflow_that_the_request_names(server, live):
     for query in ("", "?node=2", "?node=2&workflow=", f"?node=3&workflow={live['workflow']}", "?node=*&workflow=*"):
         assert live["run"].encode() not in ask(server, f"/safelight/runs{query}")[2]
     mine = ask(server, f"/safelight/runs?node={PREVIEW}&workflow={live['workflow']}")
@@ -152,25 +152,25 @@ def test_nobody_is_told_of_the_runs_of_a_workflow_they_cannot_name(server, live)
 
 @pytest.mark.parametrize("route", ROUTES[:3])
 @pytest.mark.parametrize("origin", FOREIGN)
-def test_a_page_of_another_site_reads_nothing(server, live, route, origin):
+def test_a_page_of_another_site_cannot_read_answers(server, live, route, origin):
     path = route.format(**live) + (f"?workflow={live['workflow']}&node={PREVIEW}" if route == ROUTES[0] else "")
     status, headers, body = ask(server, path, headers={"Origin": origin})
-    assert "access-control-allow-origin" not in headers, "it may ask, and is not to read the answer"
+    assert "access-control-allow-origin" not in headers, "another site may send a request, but must not read the answer"
     if status == 200:
-        assert origin in ("null", "file://")  # without a host in it the server cannot tell, and the browser keeps it
+        assert origin in ("null", "file://")  # without Host the server cannot compare it; browsers always send it
     else:
         assert (status, body) == (403, b"")
 
 
 @pytest.mark.parametrize("route", ROUTES[:3])
-def test_a_browser_that_says_it_asks_for_another_site_is_sent_away(server, live, route):
+def test_a_cross_site_request_is_refused(server, live, route):
     if server.version.startswith("0.3."):
         pytest.skip("this host does not ask")
     status, _, body = ask(server, route.format(**live), headers={"Sec-Fetch-Site": "cross-site"})
     assert (status, body) == (403, b"")
 
 
-def test_a_picture_is_nothing_but_a_picture(server, live):
+def test_a_picture_is_served_as_a_picture_only(server, live):
     _, headers, body = ask(server, ROUTES[2].format(**live))
     assert (headers["content-type"], headers["x-content-type-options"]) == ("image/jpeg", "nosniff")
     assert body[:3] == b"\xff\xd8\xff"
@@ -191,7 +191,7 @@ def test_a_picture_is_nothing_but_a_picture(server, live):
     ],
     ids=lambda request: str(request[:30]),
 )
-def test_what_is_no_request_gets_no_file(server, live, request_bytes):
+def test_an_invalid_request_gets_no_file(server, live, request_bytes):
     try:
         answer = raw(server, request_bytes)
     except (ConnectionResetError, BrokenPipeError):

@@ -1,4 +1,4 @@
-"""VAE Decode and Learn in a real ComfyUI: the host's own decode to the last bit, and what the previews learn of it."""
+"""VAE Decode and Learn on a real server: bit-identical to VAE Decode, and previews learn from it."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ CHANNELS = {"SDXL": 4, "NeverSeen": 6}
 
 
 def latents(seed, latent_format="SDXL", size=(24, 32), batch=1):
-    """A VAE's latents, smooth with grain."""
+    """Smooth latents with grain, in a VAE's units."""
     generator = torch.Generator().manual_seed(seed)
     channels = CHANNELS[latent_format]
     smooth = F.interpolate(torch.randn(batch, channels, 5, 5, generator=generator), size=size, mode="bicubic")
@@ -24,14 +24,14 @@ def latents(seed, latent_format="SDXL", size=(24, 32), batch=1):
 
 
 class Desk:
-    """A server, and what is decoded on it."""
+    """Decodes on a server."""
 
     def __init__(self, server, wire):
         self.server, self.wire = server, wire
         self.folder = server.models / "safelight"
 
     def graph(self, samples, *, latent_format=None, tiny=False, broken=False, plain=False, sound=None, space=None):
-        """LATENT to image with our node, or with the host's if `plain`; and the file that the image will be in."""
+        """A graph that decodes with our node, or with VAE Decode if `plain`; and its output file."""
         number = next(COUNT)
         name, out = f"latent_{number}.safetensors", f"image_{number}.safetensors"
         save_file({"samples": samples} | ({} if sound is None else {"sound": sound}), self.server.output / name)
@@ -62,7 +62,7 @@ class Desk:
         assert set(self.server.play(*graphs).ends) == {"execution_success"}
 
     def shown_by(self, latent_format="SDXL"):
-        """The decoder that Preview Steps shows a run with."""
+        """The decoder that Preview Steps uses for a run."""
         before = set((self.server.output / "learned").glob("run_*"))
         preview = {"write_intermediates": True, "filename_prefix": "learned/run"}
         played = self.server.play(self.wire(latent_format, preview=preview))
@@ -87,7 +87,7 @@ def nothing_learned(desk):
 
 @pytest.mark.parametrize("tiny", [False, True], ids=["made up", "the host's tiny one"])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_the_image_is_vae_decodes_bit_for_bit(desk, tiny, batch):
+def test_the_image_is_bit_identical_to_vae_decodes(desk, tiny, batch):
     samples = latents(1, batch=batch) * (0.1 if tiny else 1)
     ours = desk.decode(samples, latent_format="SDXL", tiny=tiny)
     assert ours.shape == (batch, 192, 256, 3)
@@ -95,8 +95,8 @@ def test_the_image_is_vae_decodes_bit_for_bit(desk, tiny, batch):
     assert torch.equal(ours, desk.decode(samples, plain=True, tiny=tiny))
 
 
-def test_videos_and_latents_with_sound_are_decoded_as_the_host_does(desk):
-    """An older host decodes no latents with sound: nor do we, then."""
+def test_videos_and_latents_with_audio_are_decoded_as_the_host_does(desk):
+    """Older versions of ComfyUI decode no latents with audio; then neither do we."""
     video = torch.stack([latents(seed)[0] for seed in range(3)], 1)[None]
     ours = desk.decode(video, space="sdxl")
     assert ours.shape == (9, 192, 256, 3)
@@ -107,7 +107,7 @@ def test_videos_and_latents_with_sound_are_decoded_as_the_host_does(desk):
 
 
 @pytest.mark.usefixtures("nothing_learned")
-def test_twenty_decodes_end_with_a_better_preview_that_a_new_server_still_has(desk, wire, restarted):
+def test_after_twenty_decodes_the_preview_is_better_and_a_new_server_uses_it(desk, wire, restarted):
     assert desk.shown_by() == "sdxl-affine-comfyui"
     desk.learn(range(20))
     assert desk.shown_by() == "sdxl-learned"
@@ -122,8 +122,8 @@ def test_twenty_decodes_end_with_a_better_preview_that_a_new_server_still_has(de
 
 
 @pytest.mark.usefixtures("nothing_learned")
-def test_the_space_by_name_is_the_space_of_the_model(desk):
-    """The same latents are known again, so they are the same to the last bit that counts."""
+def test_a_space_by_name_learns_as_the_model_does(desk):
+    """Equal latents are recognized, so both are equal in every significant bit."""
     desk.decode(latents(7), latent_format="SDXL")
     desk.decode(latents(7), space="sdxl")
     assert desk.known().decodes == 1
@@ -132,7 +132,7 @@ def test_the_space_by_name_is_the_space_of_the_model(desk):
 
 
 @pytest.mark.usefixtures("nothing_learned")
-def test_a_format_that_nobody_knows_gets_a_space_of_its_own(desk):
+def test_an_unknown_format_gets_its_own_space(desk):
     assert desk.shown_by("NeverSeen") == "principal"
     desk.learn(range(10), "NeverSeen")
     assert desk.shown_by("NeverSeen") == "neverseen-learned"
@@ -152,7 +152,7 @@ def test_a_format_that_nobody_knows_gets_a_space_of_its_own(desk):
     ],
     ids=lambda value: str(value),
 )
-def test_what_cannot_be_learned_of_is_decoded_and_costs_one_line_in_the_log(desk, asked, told):
+def test_unusable_pairs_are_decoded_and_logged_in_one_line(desk, asked, told):
     for seed in (0, 1):
         ours = desk.decode(latents(seed), **asked)
         theirs = desk.decode(latents(seed), plain=True, broken=asked.get("broken", False))

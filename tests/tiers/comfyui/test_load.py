@@ -1,6 +1,6 @@
-"""Long, wide and large runs, many who look at once, one who looks through a straw: what a real server holds is bounded.
+"""Long and large runs, many clients and a slow client: memory, threads and files of a real server are bounded.
 
-SAFELIGHT_NIGHT=600           besides, 20 steps a second with a PNG each, for so many seconds
+SAFELIGHT_NIGHT=600           also 20 steps a second with a PNG each, for this number of seconds
 """
 
 import asyncio
@@ -22,15 +22,15 @@ MB = 1 << 20
 PREVIEW = "2"
 SETTLED_S = 20.0
 TABS = 50
-STRAW_BYTES, STRAW_S = 1000, 0.1  # at once, and how long until the next: 10 kB/s
-MOST_HANDLES = 60  # more than before, while a run goes on
-WAITING_MB = 512  # of steps that wait; see `preview/decode/memory_budget.py`
+STRAW_BYTES, STRAW_S = 1000, 0.1  # bytes of a read, and seconds until the next: 10 kB/s
+MOST_HANDLES = 60  # more than before a run, while it runs
+WAITING_MB = 512  # of queued steps; see `preview/decode/memory_budget.py`
 
 pytestmark = pytest.mark.timeout(max(500, NIGHT_S * 2 + 300))
 
 
 class Watched:
-    """What a server holds while something goes on: looked at ten times a second."""
+    """Measures memory, threads and files of a server ten times a second, while a block runs."""
 
     def __init__(self, server):
         self.server, self.path = server, Path("/proc", str(server.process.pid))
@@ -57,9 +57,9 @@ class Watched:
         self.rss_mb.append(next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024)
         self.handles.append(sum(1 for _ in (self.path / "fd").iterdir()))
         size = 0
-        for folder, _, names in os.walk(self.server.temp):  # passes over a folder that goes meanwhile
+        for folder, _, names in os.walk(self.server.temp):  # skips folders that are deleted meanwhile
             for name in names:
-                with contextlib.suppress(OSError):  # it made room
+                with contextlib.suppress(OSError):  # the file was deleted for newer runs
                     size += Path(folder, name).stat().st_size
         self.temp_mb.append(size / MB)
 
@@ -73,7 +73,7 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def loaded(own_server, wire):
-    """A server that has been at work: what is grown once has grown."""
+    """A server that has already run: caches have grown."""
     for how in ({}, {"latent_format": "Wan21", "flow": True, "frames": 3}):
         own_server.play(wire(**{"latent_format": "SD15", **how}, preview={"write_intermediates": True}))
     return own_server
@@ -89,7 +89,7 @@ def tell(capsys):
 
 
 def quiet(server):
-    """What a server holds once a run's end has had time to be one."""
+    """Measures a server after its runs have ended."""
     end = time.monotonic() + SETTLED_S
     while True:
         told = server.get("/lab/process").json()
@@ -101,7 +101,7 @@ def quiet(server):
 
 
 def kept_steps(server, folder):
-    """The steps of a kept run with a picture that is there; the notes."""
+    """The steps of a saved run whose picture exists, and the notes."""
     manifest = json.loads((server.output / folder / "run.json").read_text())
     assert manifest["state"] == "finished"
     there = {path.name for path in (server.output / folder).iterdir()}
@@ -145,7 +145,7 @@ def test_two_dozen_runs_of_81_frames_stay_within_the_budget(loaded, wire, tell):
     steps, notes = kept_steps(loaded, "load/video_00001")
     assert (steps, notes) == ([1, 2, 3, 4], [])
     tell(held.told("24 runs of 81 frames, 1 MB for live runs"))
-    assert held.temp_mb[-1] < 1 + max(_run_mb(loaded)), "the budget, and what the last run is ahead of it"
+    assert held.temp_mb[-1] < 1 + max(_run_mb(loaded)), "more than the budget and the last run"
     assert max(held.temp_mb[len(held.temp_mb) // 2 :]) < 1 + 2 * max(_run_mb(loaded))
     assert held.rss_mb[-1] < held.rss_mb[0] + 400
     assert held.handles[-1] <= held.handles[0] + 3
@@ -195,7 +195,7 @@ def test_a_latent_of_4096_px(loaded, wire, tell, decoder):
 
 
 async def _tab(session, server, workflow, stop, seen):
-    """A tab that shows the node: it listens, and asks for whatever there is, as fast as it is answered."""
+    """A tab that shows the node: it listens, and fetches all pictures as fast as it can."""
     base = f"http://127.0.0.1:{server.port}"
     async with session.ws_connect(f"{base}/ws?clientId={uuid.uuid4().hex}", max_msg_size=0):
         while not stop.is_set():
@@ -213,7 +213,7 @@ async def _tab(session, server, workflow, stop, seen):
             await asyncio.sleep(0)
 
 
-def test_fifty_tabs_that_ask_for_pictures_at_once(loaded, wire, tell):
+def test_fifty_tabs_fetch_pictures_at_the_same_time(loaded, wire, tell):
     import aiohttp
 
     workflow = {"id": str(uuid.uuid4()), "nodes": [], "links": []}
@@ -250,13 +250,13 @@ def test_fifty_tabs_that_ask_for_pictures_at_once(loaded, wire, tell):
     assert held.rss_mb[-1] < held.rss_mb[0] + 150
 
 
-def test_who_looks_through_a_link_of_10_kb_a_second_holds_up_nobody(loaded, wire, tell):
-    """It is told of every step, and fetches a picture, and neither comes to an end before the run does."""
+def test_a_client_with_10_kb_a_second_delays_no_run(loaded, wire, tell):
+    """A client receives every step and fetches a picture over a slow link; both last longer than the run."""
     client, workflow = uuid.uuid4().hex, {"id": str(uuid.uuid4()), "nodes": [], "links": []}
     straws, stop, swallowed = [], threading.Event(), []
 
     def straw(request):
-        """A connection whose reader takes a little now and then."""
+        """A connection with a slow reader."""
         with socket.socket() as link:
             link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
             link.settimeout(30)
@@ -264,7 +264,7 @@ def test_who_looks_through_a_link_of_10_kb_a_second_holds_up_nobody(loaded, wire
             link.sendall(request)
             swallowed.append(0)
             mine = len(swallowed) - 1
-            while not stop.wait(STRAW_S):  # how slow the link is
+            while not stop.wait(STRAW_S):  # the speed of the link
                 with contextlib.suppress(TimeoutError):
                     link.settimeout(0.01)
                     swallowed[mine] += len(link.recv(STRAW_BYTES))

@@ -1,4 +1,4 @@
-"""The main job on a real server: every step of a stock sampler on disk, the sampler's result untouched."""
+"""The main job on a real server: every step of a stock sampler on disk, the sampler's result is the same."""
 
 import io
 import json
@@ -26,10 +26,10 @@ class Case:
     """A latent format of ComfyUI; sizes are `(width, height)`.
 
     Args:
-        name: the host's.
-        latents: of the decoder's input, unpacked.
-        final: of the picture that a VAE would make, in pixels.
-        model: what the lab's model is told.
+        name: ComfyUI's name.
+        latents: size of the decoder's input, unpacked.
+        final: size of the picture that a VAE would decode, in pixels.
+        model: inputs of the lab's model.
     """
 
     name: str
@@ -76,7 +76,7 @@ def pair(request, server, wire):
         pytest.skip(f"ComfyUI {server.version} has no latent format {case.name}")
     server.inputs_of("SafelightPreview")
     kept = {"write_intermediates": True, "filename_prefix": f"safelight/{case.name}", "batch": "first"}
-    seed = 1000 + CASES.index(case)  # of drawings that look another way in a mirror
+    seed = 1000 + CASES.index(case)  # formats with drawings that differ from their mirror image
     graph = wire(case.name, preview=kept, steps=STEPS, spy=f"spied/{case.name}", seed=seed, **case.model)
     watched = server.play(graph, workflow=WORKFLOW)
     bare = server.play(wire.without_preview(graph), workflow=WORKFLOW)
@@ -92,7 +92,7 @@ def pair(request, server, wire):
 
 
 def spied(path: Path) -> list[int]:
-    """The steps of a sampler call as its callback was told them, counted from 1."""
+    """The steps that a sampler call reported to its callback, from 1."""
     with safe_open(path, framework="pt") as file:
         return [step + 1 for step, _ in json.loads(file.metadata()["steps"])]
 
@@ -103,7 +103,7 @@ def numbers(folder: Path) -> list[int]:
 
 
 def picture(path: Path) -> Image.Image:
-    """A picture that keeps no file open."""
+    """Reads a picture without leaving its file open."""
     return Image.open(io.BytesIO(path.read_bytes()))
 
 
@@ -118,9 +118,9 @@ def test_the_final_latents_are_bit_for_bit_the_same(pair):
     assert pair.watched.digest == pair.bare.digest
 
 
-def test_the_hosts_own_progress_goes_on(pair):
+def test_the_hosts_own_progress_is_sent(pair):
     told = [[event.data["value"] for event in played.named("progress")] for played in (pair.watched, pair.bare)]
-    # Newer hosts send progress without a preview no oftener than every 100 ms, but always the first and the last.
+    # Newer versions of ComfyUI send progress without a preview at most every 100 ms, but always the first and the last.
     if pair.bare.previews:
         assert told[0] == told[1] == list(range(1, STEPS + 1))
     else:
@@ -131,16 +131,16 @@ def test_the_hosts_own_previews_are_byte_for_byte_the_same(pair):
     assert pair.watched.previews == pair.bare.previews
 
 
-def test_nothing_of_the_sampler_is_left_to_the_garbage_collector(pair):
-    """A model that only the collector finds stays in memory, and ComfyUI 0.3.64 takes it for a leak ever after."""
-    assert not pair.bare.held, "the host itself holds on to it"
+def test_the_sampler_is_freed_without_the_garbage_collector(pair):
+    """A model that only the garbage collector frees stays in memory, and ComfyUI 0.3.64 reports it as a leak."""
+    assert not pair.bare.held, "ComfyUI itself holds a reference"
     assert not pair.watched.held
 
 
 # The folder
 
 
-def test_there_is_a_picture_for_each_step_and_nothing_half_written(pair):
+def test_there_is_a_picture_for_each_step_and_no_partial_file(pair):
     expected = {f"step_{n:04d}.png" for n in range(1, STEPS + 1)} | {"run.json", "index.html"}
     assert {path.name for path in pair.folder.iterdir()} == expected
     assert numbers(pair.folder) == spied(pair.spied)
@@ -160,19 +160,19 @@ def test_the_pictures_restore_the_graph(pair):
         assert json.loads(chunks["workflow"]) == WORKFLOW
 
 
-def test_the_pictures_tell_their_run(pair):
+def test_the_pictures_name_their_run(pair):
     for number, path in enumerate(pair.pictures, 1):
         told = json.loads(picture(path).text["safelight"])
         assert {pair.manifest["id"], number} <= set(flat(told)), told
 
 
 def flat(told: Any) -> list[Any]:
-    """All values in nested dicts, whatever their keys."""
+    """All values in nested dicts."""
     return [leaf for value in told.values() for leaf in flat(value)] if isinstance(told, dict) else [str(told), told]
 
 
-def test_the_last_picture_is_the_hosts_picture(pair):
-    """The lab's latents are made so that ComfyUI's own table shows a drawing; ours must too, the right way up."""
+def test_the_last_picture_looks_like_the_hosts(pair):
+    """ComfyUI's own table shows the lab's latents as a drawing; ours must show it too, the right way up."""
     if not pair.bare.previews:
         pytest.skip("ComfyUI has no preview of its own for this format")
     size = (24, 16)
@@ -183,12 +183,12 @@ def test_the_last_picture_is_the_hosts_picture(pair):
         assert np.corrcoef(ours.ravel(), turned.ravel())[0, 1] < 0.8
 
 
-def test_the_pictures_come_nearer_to_the_last(pair):
+def test_the_pictures_converge_to_the_last(pair):
     steps = [np.asarray(picture(path).convert("RGB"), dtype=np.float64) for path in pair.pictures]
     distances = [np.abs(step - steps[-1]).mean() for step in steps]
     assert min(step.std() for step in steps) > 1, "a picture is flat"
     assert distances[-2] < distances[0]
-    if pair.case.model.get("flow"):  # eps models start at a sigma where the lab's model sees its target already
+    if pair.case.model.get("flow"):  # eps models start at a sigma at which the lab's model already predicts its target
         assert distances[0] > 5
 
 
@@ -210,7 +210,7 @@ def test_the_manifest_names_the_run_and_its_host(pair, server):
     assert (host["node"], host["sampler_node"]) == (PREVIEW, SAMPLER)
 
 
-def test_the_manifest_tells_the_sampler(pair):
+def test_the_manifest_names_the_sampler(pair):
     told, inputs = pair.manifest["sampler"], pair.graph[SAMPLER]["inputs"]
     with safe_open(pair.spied, framework="pt") as file:
         assert told["sigmas"] == pytest.approx(json.loads(file.metadata()["sigmas"]), rel=1e-4)
@@ -242,7 +242,7 @@ def safelight(played, name: str) -> list[Any]:
     return [event.data for event in played.events if event.name == name]
 
 
-def test_the_client_is_told_of_the_run_and_its_steps_in_few_bytes(pair):
+def test_the_client_receives_small_events_for_the_run_and_its_steps(pair):
     ours = [event for event in pair.watched.events if event.name.startswith("safelight.")]
     assert max(event.size for event in ours) < 1000
     for event in ours:
@@ -258,7 +258,7 @@ def test_the_client_is_told_of_the_run_and_its_steps_in_few_bytes(pair):
     assert [run["state"] for run in safelight(pair.watched, "safelight.run")][-1] == "finished"
 
 
-def test_nobody_else_is_told(pair):
+def test_other_clients_receive_no_events(pair):
     assert pair.watched.named("safelight.run")
     assert {event.name for event in pair.watched.overheard} <= {"status", "feature_flags"}
 
@@ -272,7 +272,7 @@ def test_without_the_node_there_are_no_events_of_ours(pair):
 
 @pytest.fixture
 def kept(request, server, wire):
-    """Plays a job that writes its steps; gives what came of it and its runs' folders, oldest first."""
+    """Runs a job that writes its steps; returns the events and the folders of its runs, oldest first."""
     name = re.sub(r"\W+", "_", request.node.name)
 
     def play(latent_format="SD15", *, preview=None, more=None, **settings):
@@ -292,7 +292,7 @@ def kept(request, server, wire):
 OUTPUTS = ["MODEL", "SAFELIGHT_STEPS"]
 
 
-def test_the_nodes_inputs_are_those_promised_in_order(server):
+def test_the_nodes_inputs_have_their_names_and_order(server):
     inputs = server.inputs_of("SafelightPreview")
     assert list(inputs) == [
         *("model", "decoder", "show", "every_n_steps", "max_side_px", "write_intermediates"),
@@ -317,7 +317,7 @@ def test_enlarged_pictures_have_the_size_of_the_final_image(kept, server, case, 
 
 
 @pytest.mark.parametrize(("enlarge", "size"), [("off", (48, 32)), ("bicubic", (96, 64))])
-def test_what_is_larger_than_asked_is_made_smaller_before_it_is_enlarged(kept, enlarge, size):
+def test_a_picture_over_max_side_px_is_shrunk_before_it_is_enlarged(kept, enlarge, size):
     preview = {"enlarge": enlarge, "max_side_px": 48}
     _, _, [folder] = kept("ChromaRadiance", flow=True, preview=preview, steps=2, width=96, height=64)
     assert {picture(path).size for path in folder.glob("step_*")} == {size}
@@ -334,7 +334,7 @@ def test_pixel_space_pictures_are_the_models_own_pixels(kept, max_side_px):
         assert np.abs(np.asarray(picture(path)) - expected).max() <= 0.5 + 1e-3
 
 
-def test_noisy_shows_what_the_sampler_works_on(kept):
+def test_noisy_shows_the_samplers_noisy_latents(kept):
     _, _, [folder] = kept("ChromaRadiance", flow=True, preview={"show": "noisy"}, width=96, height=64)
     with safe_open(kept.spied(), framework="pt") as file:
         x = file.get_tensor("x")[:, 0]
@@ -359,14 +359,14 @@ def test_pictures_are_of_the_chosen_format(kept, file_format, pillow):
     assert {picture(path).format for path in folder.glob("step_*")} == {pillow}
 
 
-def test_with_writing_off_nothing_is_kept_but_the_run_can_be_looked_at(kept, server):
+def test_without_write_intermediates_nothing_is_saved_but_the_node_shows_the_run(kept, server):
     played, _, folders = kept(preview={"write_intermediates": False})
     assert folders == []
     run = safelight(played, "safelight.step")[-1]["run"]
     assert (server.temp / "safelight" / run).is_dir()
 
 
-def test_a_prefix_may_hold_the_hosts_own_placeholders(kept, server):
+def test_a_prefix_may_contain_the_hosts_own_tokens(kept, server):
     prefix = f"kept/{uuid.uuid4().hex[:8]}_%year%"
     kept(preview={"filename_prefix": prefix})
     [folder] = server.output.glob(prefix.replace("%year%", "[0-9][0-9][0-9][0-9]") + "_00001")
@@ -386,12 +386,12 @@ def test_other_samplers_have_a_picture_for_each_step_they_report(kept, server, w
     assert server.play(wire.without_preview(graph)).digest == played.digest
 
 
-def test_an_adaptive_samplers_last_step_is_kept_even_if_the_cadence_would_not(kept):
+def test_an_adaptive_samplers_last_step_is_saved_even_if_the_cadence_skips_it(kept):
     _, _, [folder] = kept(sampler="dpm_adaptive", steps=6, preview={"every_n_steps": 5})
     assert numbers(folder)[-1] == max(spied(kept.spied()))
 
 
-def test_a_custom_sampler_is_watched_as_well(kept, server, wire):
+def test_a_custom_sampler_is_shown(kept, server, wire):
     def advanced(graph):
         model = graph[SAMPLER]["inputs"]["model"]
         seed = graph[SAMPLER]["inputs"]["seed"]
@@ -433,8 +433,8 @@ def test_a_second_sampler_in_the_same_prompt_is_a_second_run(kept):
     assert len({event["run"] for event in safelight(played, "safelight.run")}) == 2
 
 
-def test_queued_prompts_are_runs_of_their_own_with_their_own_seed_in_the_pictures(server, wire):
-    """The node stays cached when only the seed changes, and so does the prompt it was executed with."""
+def test_each_queued_prompt_is_a_run_with_its_seed_in_the_pictures(server, wire):
+    """The node stays cached if only the seed changes, with the prompt that it was executed with."""
     preview = {"write_intermediates": True, "filename_prefix": "kept/queued"}
     graphs = [wire(preview=preview) for _ in range(3)]
     played = server.play(*graphs, workflow=WORKFLOW)
@@ -449,7 +449,7 @@ def test_queued_prompts_are_runs_of_their_own_with_their_own_seed_in_the_picture
             assert json.loads(picture(path).text["prompt"]) == graph
 
 
-def test_a_cached_sampler_makes_no_run(server, wire):
+def test_a_cached_sampler_starts_no_run(server, wire):
     graph = wire(preview={"write_intermediates": True, "filename_prefix": "kept/cached"})
     first, second = server.play(graph), server.play(graph)
     assert first.named("safelight.run")
@@ -457,7 +457,7 @@ def test_a_cached_sampler_makes_no_run(server, wire):
     assert [path.name for path in (server.output / "kept").glob("cached_*")] == ["cached_00001"]
 
 
-def test_two_nodes_on_one_line_each_keep_the_run(kept, server, wire):
+def test_two_nodes_on_one_model_line_each_save_the_run(kept, server, wire):
     def again(graph):
         second = {**graph[PREVIEW]["inputs"], "model": [PREVIEW, 0], "enlarge": "nearest"}
         graph["6:2"] = {"class_type": "SafelightPreview", "inputs": second}
@@ -473,7 +473,7 @@ def test_two_nodes_on_one_line_each_keep_the_run(kept, server, wire):
     assert server.play(bare).digest == played.digest
 
 
-def test_of_a_batch_the_first_picture_can_be_all_that_is_kept(kept):
+def test_batch_first_saves_only_the_first_picture(kept):
     preview = {"batch": "first"}
     _, _, [folder] = kept("ChromaRadiance", flow=True, preview=preview, width=96, height=64, batch=3)
     with safe_open(kept.spied(), framework="pt") as file:
@@ -482,8 +482,8 @@ def test_of_a_batch_the_first_picture_can_be_all_that_is_kept(kept):
     assert np.abs(np.asarray(picture(folder / "step_0004.png")) - expected).max() <= 0.5 + 1e-3
 
 
-def test_a_run_without_a_workflow_is_kept_all_the_same(server, wire):
-    """Scripts queue prompts without one."""
+def test_a_run_without_a_workflow_is_saved(server, wire):
+    """Scripts queue prompts without a workflow."""
     played = server.play(wire(preview={"write_intermediates": True, "filename_prefix": "kept/script"}))
     assert played.ends == ["execution_success"]
     folder = server.output / "kept/script_00001"
@@ -491,7 +491,7 @@ def test_a_run_without_a_workflow_is_kept_all_the_same(server, wire):
     assert "workflow" not in picture(folder / "step_0001.png").text
 
 
-def test_a_server_told_so_keeps_prompts_out_of_pictures(quiet_server, wire):
+def test_disable_metadata_keeps_prompts_out_of_pictures(quiet_server, wire):
     graph = wire(preview={"write_intermediates": True, "filename_prefix": "kept/quiet"})
     assert quiet_server.play(graph, workflow=WORKFLOW).ends == ["execution_success"]
     pictures = sorted((quiet_server.output / "kept/quiet_00001").glob("step_*.png"))
@@ -500,8 +500,8 @@ def test_a_server_told_so_keeps_prompts_out_of_pictures(quiet_server, wire):
         assert not {"prompt", "workflow"} & set(picture(path).text)
 
 
-def test_the_sampler_is_hardly_held_up(kept):
-    """A generous bound: on a machine with a core to spare a step costs the sampler well under a millisecond."""
+def test_the_sampler_is_delayed_only_a_little(kept):
+    """A generous limit: on a machine with a free core, a step costs the sampler much less than a millisecond."""
     kept(steps=40, step_ms=5.0, preview={"write_intermediates": False})
     with safe_open(kept.spied(), framework="pt") as file:
         watched_ms = np.array(json.loads(file.metadata()["seconds"])) * 1000

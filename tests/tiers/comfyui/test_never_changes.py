@@ -1,6 +1,6 @@
-"""Nothing that Safelight can be told changes the picture, or anything else that a sampler finds.
+"""No setting of Safelight changes the result, or any state that a sampler can observe.
 
-SAFELIGHT_PAIRS=1             every pair of settings, instead of every setting; some ten minutes
+SAFELIGHT_PAIRS=1             every pair of values, instead of every value; about ten minutes
 """
 
 import collections
@@ -42,12 +42,12 @@ OPTIONS = {
     "full_every_n_steps": (0, 1),
 }
 OF_THE_MODEL = {"items": (1, 3), "everywhere": (False, True), "previews": ("none", "latent2rgb", "taesd")}
-NOT_EACH_WITH_EACH = frozenset(("latent_format", "sampler"))  # some two thousand pairs of these two alone
+NOT_EACH_WITH_EACH = frozenset(("latent_format", "sampler"))  # about two thousand pairs of these two alone
 EPS = ("SD15", "SDXL", "SDXL_Playground_2_5", "SD_X4", "SVD", "SC_Prior", "SC_B", "StableAudio1")
 
 
 def every_value(factors, rng):
-    """Rows in which every value of every factor occurs."""
+    """Rows in which each value of each factor occurs."""
     count = max(map(len, factors.values()))
     columns = []
     for values in factors.values():
@@ -58,7 +58,7 @@ def every_value(factors, rng):
 
 
 def every_pair(factors, rng):
-    """Rows in which every pair of values of two factors occurs, but for those of NOT_EACH_WITH_EACH."""
+    """Rows in which each pair of values of two factors occurs, except NOT_EACH_WITH_EACH."""
     names = sorted(factors, key=lambda name: -len(factors[name]))
     open_pairs = {
         (one, a, other, b)
@@ -90,7 +90,7 @@ def every_pair(factors, rng):
     return rows
 
 
-def test_every_pair_of_values_is_in_a_row_and_every_value_in_few():
+def test_each_pair_of_values_is_in_a_row_and_few_rows_have_each_value():
     factors = {"a": (1, 2, 3), "b": (1, 2, 3, 4), "latent_format": (1, 2, 3), "sampler": (1, 2, 3, 4)}
     rows, few = every_pair(factors, random.Random(1)), every_value(factors, random.Random(1))
     for one, other in itertools.combinations(factors, 2):
@@ -104,7 +104,7 @@ def test_every_pair_of_values_is_in_a_row_and_every_value_in_few():
 
 
 def nets(folder):
-    """Decoders with random numbers, of each kind of which there is none for some latents."""
+    """Decoders with random weights, of each kind that is not shipped for all spaces."""
     made = {
         "mlp": ("mlp", {"widths": [16, 8, 3]}, Mlp((16, 8, 3))),
         "tiny": ("tiny", {"architecture": "taesd", "channels": 4}, Taesd("taesd", 4)),
@@ -128,7 +128,7 @@ def laid(own_server):
 
 
 def graphs_of(wire, row, number):
-    """The prompt that `row` describes, and the same without us."""
+    """The prompt that `row` describes, and the same without our node."""
     name, flow = row["latent_format"], row["latent_format"] not in EPS
     preview = {key: row[key] for key in OPTIONS} | {"filename_prefix": f"never/{number:04d}", "animation_fps": 4.0}
     if row["decoder"] == "full":
@@ -160,7 +160,7 @@ def what_is_wrong(server, wire, number, row):
     if watched.refusal or alone.refusal or watched.ends != alone.ends:
         return [f"{told}: {watched.refusal or watched.named('execution_error') or alone.named('execution_error')}"]
     if alone.ends != ["execution_success"]:
-        return []  # the host itself does not sample this format with this sampler
+        return []  # ComfyUI itself does not sample this format with this sampler
     checks = {
         "other latents": watched.digest == alone.digest,
         "nothing was looked at": bool(with_us["random"]),
@@ -177,7 +177,7 @@ def what_is_wrong(server, wire, number, row):
 
 
 @pytest.mark.timeout(3000 if EVERY_PAIR else 500)
-def test_whatever_it_is_told_no_bit_is_another_and_all_is_as_found(laid, wire):
+def test_no_setting_changes_a_bit_of_the_result_or_global_state(laid, wire):
     formats = laid.inputs_of("LabModel")["latent_format"][0]
     samplers = laid.inputs_of("KSampler")["sampler_name"][0]
     factors = {"latent_format": formats, "sampler": samplers, **OPTIONS, **OF_THE_MODEL}

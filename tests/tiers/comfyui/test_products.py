@@ -1,4 +1,4 @@
-"""What is made of a whole run on a real server, also of one cut short: contact sheet, animation, its folder's name."""
+"""Outputs of a whole run on a real server, also of an interrupted one: contact sheet, animation, folder name."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from PIL import Image, ImageSequence
 
 STEPS = 6
 SMALL = (10, 7)
-# Prints size, frames a second, seconds, and each frame of a movie, small.
+# Prints size, frames per second, seconds and each frame, shrunk, of an MP4.
 PLAYER = """
 import av, json, sys
 with av.open(sys.argv[1]) as movie:
@@ -26,7 +26,7 @@ with av.open(sys.argv[1]) as movie:
 
 @pytest.fixture
 def kept(request, server, wire):
-    """Plays a job that writes its steps; gives what came of it and the folders of its runs."""
+    """Runs a job that writes its steps; returns the events and the folders of its runs."""
     name = re.sub(r"\W+", "_", request.node.name)
 
     def play(latent_format="ChromaRadiance", *, preview=None, on_event=None, seed=None, **settings):
@@ -43,7 +43,7 @@ def kept(request, server, wire):
 
 
 def manifest_of(folder):
-    """The record of a run, whose folder holds what it lists and nothing else."""
+    """The manifest of a run; its folder contains exactly the files that it lists."""
     manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     listed = {name for step in manifest["steps"] for name in step["files"]}
     products = {manifest[name] for name in ("sheet", "animation", "page")} - {None}
@@ -52,9 +52,9 @@ def manifest_of(folder):
 
 
 def played(path, step_ms=125):
-    """What a moving picture shows at each step that lasts so long, and how long it lasts in milliseconds.
+    """The frame of an animation at each step of this duration, and the total duration in milliseconds.
 
-    Of steps that look alike a file holds one, seen for longer.
+    Equal frames are stored once, with a longer duration.
     """
     with Image.open(io.BytesIO(path.read_bytes())) as image:
         shown, now = [], 0
@@ -67,18 +67,18 @@ def played(path, step_ms=125):
 
 
 def differ(one, other):
-    """The mean difference of two pictures, made small: files that are lossy keep little of coloured grain."""
+    """The mean difference of two pictures, shrunk first, because lossy files lose colored grain."""
     small = [image.convert("RGB").resize(SMALL, Image.Resampling.BOX).tobytes() for image in (one, other)]
     return sum(abs(a - b) for a, b in zip(*small, strict=True)) / len(small[0])
 
 
-def test_without_being_asked_for_there_is_neither(kept):
+def test_sheet_and_animation_are_off_by_default(kept):
     _, [folder] = kept()
     manifest = manifest_of(folder)
     assert (manifest["sheet"], manifest["animation"]) == (None, None)
 
 
-def test_a_sheet_has_a_place_for_each_step(kept, server, wire):
+def test_a_sheet_shows_each_step(kept, server, wire):
     watched, [folder] = kept(preview={"sheet": True})
     assert manifest_of(folder)["sheet"] == "sheet.png"
     sheet = Image.open(io.BytesIO((folder / "sheet.png").read_bytes()))
@@ -103,7 +103,7 @@ def test_an_animation_plays_each_step_and_holds_the_last(kept, ending):
             assert differ(frame, step) < 6
 
 
-def test_a_movie_is_one_for_other_programs(kept):
+def test_other_programs_can_play_an_mp4(kept):
     _, [folder] = kept(preview={"animation": "mp4", "animation_fps": 4.0, "animation_hold_s": 2.0})
     assert manifest_of(folder)["animation"] == "steps.mp4"
     command = [os.environ["SAFELIGHT_COMFYUI_PYTHON"], "-c", PLAYER, str(folder / "steps.mp4")]
@@ -116,7 +116,7 @@ def test_a_movie_is_one_for_other_programs(kept):
             assert differ(Image.frombytes("RGB", SMALL, bytes.fromhex(frame)), step) < 6
 
 
-def test_an_animation_is_of_the_steps_asked_for(kept):
+def test_an_animation_has_the_chosen_steps(kept):
     _, [folder] = kept(preview={"animation": "webp", "animation_from_step": 3, "animation_to_step": 5})
     frames, lasting_ms = played(folder / "steps.webp")
     assert lasting_ms == 2 * 125 + 1500
@@ -124,14 +124,14 @@ def test_an_animation_is_of_the_steps_asked_for(kept):
         assert differ(frames[-1], fifth) < min(6, differ(frames[-1], first))
 
 
-def test_an_animation_of_steps_that_do_not_come_costs_a_note(kept):
+def test_an_animation_of_steps_that_do_not_exist_adds_a_note(kept):
     _, [folder] = kept(preview={"animation": "webp", "animation_from_step": 30})
     manifest = manifest_of(folder)
     assert manifest["animation"] is None
-    assert manifest["notes"] == ["no animation: of steps 30 on there is no picture; the last is 6"]
+    assert manifest["notes"] == ["no animation: there is no picture of steps 30 on; the last step is 6"]
 
 
-def test_an_animation_with_no_frames_is_refused_before_anything_is_sampled(kept):
+def test_an_animation_without_frames_is_refused_before_sampling(kept):
     preview = {"animation": "gif", "animation_from_step": 5, "animation_to_step": 2}
     result, folders = kept(preview=preview)
     assert result.ends == ["execution_error"]
@@ -139,13 +139,13 @@ def test_an_animation_with_no_frames_is_refused_before_anything_is_sampled(kept)
     assert folders == []
 
 
-def test_nothing_of_it_is_listed_among_the_hosts_results(kept):
+def test_no_file_is_listed_in_the_hosts_outputs(kept):
     result, _ = kept(preview={"sheet": True, "animation": "webp"})
     assert "sheet.png" not in json.dumps(result.histories)
     assert "steps.webp" not in json.dumps(result.histories)
 
 
-def test_a_run_that_is_cut_short_is_finished_as_interrupted(kept, server):
+def test_the_files_of_an_interrupted_run_are_finished(kept, server):
     def stop(event):
         if event.name == "safelight.step" and event.data["index"] == 3:
             server.post("/interrupt", {})
@@ -163,7 +163,7 @@ def test_a_run_that_is_cut_short_is_finished_as_interrupted(kept, server):
     assert manifest["notes"] == []
 
 
-def test_a_model_that_fails_leaves_what_it_made(kept):
+def test_the_files_of_a_failed_run_are_finished(kept):
     result, [folder] = kept(preview={"sheet": True, "animation": "mp4"}, fail_at=4)
     assert result.ends == ["execution_error"]
     manifest = manifest_of(folder)
@@ -171,7 +171,7 @@ def test_a_model_that_fails_leaves_what_it_made(kept):
     assert (manifest["sheet"], manifest["animation"]) == ("sheet.png", "steps.mp4")
 
 
-def test_a_folder_is_named_with_what_the_prompt_says(kept, server):
+def test_tokens_in_the_prefix_are_replaced_from_the_prompt(kept, server):
     prefix = "products/%date:yyyy%_%KSampler.seed%_%KSampler.sampler_name%_%width%x%height%"
     before = datetime.now().year
     kept(preview={"filename_prefix": prefix}, seed=31337)
@@ -179,13 +179,13 @@ def test_a_folder_is_named_with_what_the_prompt_says(kept, server):
     assert any((server.output / f"products/{year}_31337_euler_50x33_00001/run.json").exists() for year in years)
 
 
-def test_no_folder_is_made_of_a_token_itself(kept, server):
+def test_no_folder_is_named_after_a_token(kept, server):
     kept(preview={"filename_prefix": "products/%date:yyyy%/%KSampler.seed%/run"}, seed=777)
     assert list(server.output.glob("products/2*/777/run_00001/run.json"))
     assert not [path.name for path in server.output.rglob("*%*")]
 
 
-def test_the_seed_in_a_name_is_that_of_the_run_though_the_node_is_cached(kept, server):
+def test_the_seed_in_a_name_is_the_runs_own_even_if_the_node_is_cached(kept, server):
     for seed in (501, 502):
         kept(preview={"filename_prefix": "products/seed_%KSampler.seed%"}, seed=seed)
     assert {path.name for path in (server.output / "products").glob("seed_*")} == {"seed_501_00001", "seed_502_00001"}

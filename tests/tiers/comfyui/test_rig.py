@@ -1,4 +1,4 @@
-"""The rig itself, on a server where Safelight has no part: what the other tests compare with must hold without it."""
+"""The test setup without our node: the facts that the other tests compare with."""
 
 import io
 import json
@@ -19,7 +19,7 @@ def test_the_same_seed_samples_the_same_latents_twice(server, wire, latent_forma
     assert first.digest == second.digest
 
 
-def test_another_seed_samples_other_latents(server, wire):
+def test_different_seeds_sample_different_latents(server, wire):
     assert server.play(wire(sampler="euler_ancestral")).digest != server.play(wire(sampler="euler_ancestral")).digest
 
 
@@ -31,18 +31,18 @@ def test_the_spy_changes_nothing_and_sees_every_step(server, wire):
         assert file.get_tensor("x0").shape == (4, 1, 4, 16, 24)
 
 
-def test_the_host_shows_its_own_previews_to_the_client_that_asked_only(server, wire):
+def test_only_the_client_of_a_prompt_receives_the_hosts_previews(server, wire):
     played = server.play(wire())
     assert [Image.open(io.BytesIO(picture)).format for picture in played.previews] == ["JPEG"] * 4
     assert {event.name for event in played.overheard} <= {"status", "feature_flags"}
 
 
-def test_a_client_that_takes_no_metadata_is_sent_plain_previews(server, wire):
+def test_a_client_without_metadata_support_receives_plain_previews(server, wire):
     played = server.play(wire(), metadata_previews=False)
     assert [event.name for event in played.events if event.name.startswith("binary")] == ["binary1"] * 4
 
 
-def test_a_sampler_that_is_interrupted_says_so(server, wire):
+def test_an_interrupted_prompt_ends_as_interrupted(server, wire):
     def stop(event):
         if event.name == "progress" and event.data["value"] == 2:
             server.post("/interrupt", {})

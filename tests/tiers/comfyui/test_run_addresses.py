@@ -1,4 +1,4 @@
-"""What a browser asks a real server for: the runs of a node, a run's manifest, its pictures."""
+"""Requests of a browser to a real server: the runs of a node, a run's manifest, its pictures."""
 
 import io
 import json
@@ -14,7 +14,7 @@ CONTENT_TYPES = {"png": "image/png", "webp": "image/webp", "jpg": "image/jpeg"}
 
 @pytest.fixture(scope="module")
 def live(server, wire):
-    """A finished run that was only looked at; its id and its workflow's."""
+    """A finished run without files; its id and its workflow's id."""
     server.inputs_of("SafelightPreview")
     workflow = {"id": str(uuid.uuid4()), "nodes": [], "links": []}
     played = server.play(wire(preview={}), workflow=workflow)
@@ -23,7 +23,7 @@ def live(server, wire):
 
 @pytest.fixture(scope="module")
 def secret(server):
-    """A file of the host that no address of ours may lead to."""
+    """A file of the server that no address of ours may serve."""
     (server.temp / "secret.png").write_bytes(b"nobody's business")
     return "secret.png"
 
@@ -54,7 +54,7 @@ def test_a_listed_run_has_a_thumbnail_that_can_be_fetched(server, live):
 
 
 def test_runs_are_listed_for_a_node_only(server, live):
-    """Whoever knows neither a node nor a run is told of none."""
+    """Without the id of a node or a run, nothing is listed."""
     reply = server.get(f"/safelight/runs?workflow={live[1]}")
     assert (reply.status, reply.headers["cache-control"]) == (404, "no-store")
     assert live[0].encode() not in reply.body
@@ -99,8 +99,8 @@ def test_a_manifest_and_its_pictures_can_be_fetched_while_the_sampler_runs(serve
     assert met[0].json()["state"] == "running"
 
 
-def test_a_picture_that_is_announced_is_there(server, wire):
-    """Whoever is told of step n asks for it at once."""
+def test_an_announced_picture_can_be_fetched(server, wire):
+    """A client that receives the event of a step fetches its picture immediately."""
     missing = []
 
     def look(event):
@@ -114,12 +114,12 @@ def test_a_picture_that_is_announced_is_there(server, wire):
     assert missing == []
 
 
-def test_a_kept_run_can_be_fetched_as_well(server, wire):
+def test_a_saved_run_can_be_fetched_too(server, wire):
     played = server.play(wire(preview={"write_intermediates": True, "filename_prefix": "addresses/kept"}))
     kept = json.loads((server.output / "addresses/kept_00001/run.json").read_text())
     assert played.named("safelight.run")[-1].data["run"] == kept["id"]
     manifest = server.get(f"/safelight/runs/{kept['id']}").json()
-    assert "prompt" not in kept["sampler"], "words are for viewers, not for the record"
+    assert "prompt" not in kept["sampler"], "the prompt is for viewers, not for the record"
     del manifest["sampler"]["prompt"]
     assert {key: manifest[key] for key in ("id", "state", "space", "sampler")} == {
         key: kept[key] for key in ("id", "state", "space", "sampler")
@@ -147,7 +147,7 @@ def test_a_kept_run_can_be_fetched_as_well(server, wire):
         "/safelight/runs/{upper}",
     ],
 )
-def test_anything_else_is_not_found_and_not_remembered(server, live, secret, path):
+def test_other_paths_are_not_found_and_not_cached(server, live, secret, path):
     absolute = str(server.temp / secret)
     names = {"run": live[0], "secret": secret, "other": uuid.uuid4(), "upper": live[0].upper()}
     reply = server.get(path.format(**names, absolute=absolute, absolute_quoted=quote(absolute, safe="")))
@@ -158,8 +158,8 @@ def test_anything_else_is_not_found_and_not_remembered(server, live, secret, pat
 
 
 @pytest.mark.parametrize("path", ["/safelight/runs/{run}/step_9999.png", "/safelight/runs/{other}/step_0001.webp"])
-def test_a_missing_picture_is_asked_for_again(server, live, path):
-    """ComfyUI would let a browser keep a 404 for an image for an hour."""
+def test_a_404_for_a_picture_is_not_cached(server, live, path):
+    """ComfyUI would let a browser cache a 404 for an image for an hour."""
     reply = server.get(path.format(run=live[0], other=uuid.uuid4()))
     assert (reply.status, reply.headers["cache-control"]) == (404, "no-store")
 
@@ -173,13 +173,13 @@ def test_a_missing_picture_is_asked_for_again(server, live, path):
         "/api/safelight/runs/{run}/a/b.png",
     ],
 )
-def test_a_picture_below_no_run_is_asked_for_again_too(server, live, path):
+def test_a_404_for_a_picture_of_an_unknown_run_is_not_cached(server, live, path):
     reply = server.get(path.format(run=live[0]))
     assert (reply.status, reply.headers["cache-control"]) == (404, "no-store")
 
 
-def test_a_picture_that_made_room_for_others_is_asked_for_again(server, live):
-    """It may go between the question and the answer: the run is still there, the file is not."""
+def test_a_404_for_a_picture_deleted_for_newer_runs_is_not_cached(server, live):
+    """The file may be deleted while the run is still listed."""
     run, _ = live
     file = server.get(f"/safelight/runs/{run}").json()["steps"][0]["files"][0]
     path = server.temp / "safelight" / run / file
@@ -192,7 +192,7 @@ def test_a_picture_that_made_room_for_others_is_asked_for_again(server, live):
         path.write_bytes(content)
 
 
-def test_a_listed_run_says_what_it_may_differ_in_from_others(server, wire):
+def test_a_listed_run_has_the_settings_that_runs_may_differ_in(server, wire):
     workflow = {"id": str(uuid.uuid4()), "nodes": [], "links": []}
     server.play(wire(preview={}, seed=77, steps=3, sampler="heun"), workflow=workflow)
     [told] = listed(server, workflow=workflow["id"], node=PREVIEW)
@@ -207,7 +207,7 @@ def test_a_listed_run_says_what_it_may_differ_in_from_others(server, wire):
 
 @pytest.fixture
 def settle(server):
-    """Saves settings as the panel does, and takes them back."""
+    """Saves settings as the panel does, and restores them."""
     before = server.get("/api/settings").json()
 
     def settle(**settings):
@@ -219,7 +219,7 @@ def settle(server):
     server.post("/api/settings", neutral | before)
 
 
-def test_older_runs_go_when_the_budget_is_used_up(server, wire, settle):
+def test_the_oldest_runs_are_deleted_when_the_budget_is_used_up(server, wire, settle):
     workflow = {"id": str(uuid.uuid4()), "nodes": [], "links": []}
 
     def play(**settings):
@@ -239,7 +239,7 @@ def test_older_runs_go_when_the_budget_is_used_up(server, wire, settle):
 
 
 @pytest.mark.parametrize("value", ["flux2-affine", 5, None, "", {"a": 1}])
-def test_a_preferred_decoder_that_is_not_for_this_space_is_passed_over_without_a_word(server, wire, settle, value):
+def test_a_preferred_decoder_of_another_space_is_ignored_without_a_note(server, wire, settle, value):
     settle(Decoder=value)
     run = server.play(wire("SD15", preview={})).named("safelight.run")[-1].data["run"]
     manifest = server.get(f"/safelight/runs/{run}").json()
@@ -248,7 +248,7 @@ def test_a_preferred_decoder_that_is_not_for_this_space_is_passed_over_without_a
     assert manifest["notes"] == []
 
 
-def test_auto_is_what_was_chosen_and_a_choice_on_the_node_comes_first(server, wire, settle):
+def test_auto_means_the_preferred_decoder_and_the_nodes_choice_has_priority(server, wire, settle):
     def made_by(**preview):
         run = server.play(wire("SD15", preview=preview)).named("safelight.run")[-1].data["run"]
         return server.get(f"/safelight/runs/{run}").json()["decoder"]["name"]
@@ -261,7 +261,7 @@ def test_auto_is_what_was_chosen_and_a_choice_on_the_node_comes_first(server, wi
 
 
 @pytest.mark.parametrize("budget", ["much", -1, True, None])
-def test_a_budget_that_makes_no_sense_takes_no_run_away(server, wire, settle, budget):
+def test_an_invalid_budget_deletes_no_run(server, wire, settle, budget):
     settle(BudgetMB=budget)
     workflow = {"id": str(uuid.uuid4()), "nodes": [], "links": []}
     server.play(wire(preview={}), wire(preview={}), workflow=workflow)
@@ -270,7 +270,7 @@ def test_a_budget_that_makes_no_sense_takes_no_run_away(server, wire, settle, bu
 
 def test_the_viewers_scripts_are_served(server):
     listed = [path for path in server.get("/extensions").json() if path.startswith("/extensions/comfy-safelight")]
-    assert listed, "the browser is given no script of ours"
+    assert listed, "the browser receives no script of ours"
     for path in listed:
         reply = server.get(path)
         assert reply.status == 200

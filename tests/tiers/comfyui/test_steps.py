@@ -1,4 +1,4 @@
-"""The steps of a run as data, on a real server: images, a sampler that goes on from one of them, a run loaded again."""
+"""The steps of a run as data, on a real server: as images, continued by a sampler, loaded again."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def keep_digest(graph, node, name):
 
 
 def go_on(graph, picked, name, *, model=None, sampler="euler", **changed):
-    """A KSampler (Advanced) that goes on from a step, and the digest of what it makes."""
+    """Adds a KSampler (Advanced) that continues from a step, and the digest of its result."""
     same = {key: graph[SAMPLER]["inputs"][key] for key in ("positive", "negative", "cfg", "scheduler")}
     graph[f"{name} sampler"] = {
         "class_type": "KSamplerAdvanced",
@@ -67,7 +67,7 @@ def go_on(graph, picked, name, *, model=None, sampler="euler", **changed):
 
 
 def go_on_custom(graph, picked, name, *, sampler="euler"):
-    """The same by a SamplerCustom."""
+    """Adds the same with a SamplerCustom."""
     same = {key: graph[SAMPLER]["inputs"][key] for key in ("positive", "negative", "cfg")}
     graph[f"{name} kind"] = {"class_type": "KSamplerSelect", "inputs": {"sampler_name": sampler}}
     graph[f"{name} sampler"] = {
@@ -86,12 +86,12 @@ def go_on_custom(graph, picked, name, *, sampler="euler"):
     return name
 
 
-# Going on
+# Continuing
 
 
 @pytest.mark.parametrize("sampler", ["euler", "heun"])
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_a_sampler_that_goes_on_from_any_step_ends_where_the_unbroken_run_ended(server, wire, model, sampler):
+def test_a_sampler_that_continues_from_any_step_ends_with_the_same_result(server, wire, model, sampler):
     graph = wire(preview={"keep_latents": True}, steps=STEPS, sampler=sampler, **model)
     continued = []
     for step in (1, 2, 5, STEPS):
@@ -103,7 +103,7 @@ def test_a_sampler_that_goes_on_from_any_step_ends_where_the_unbroken_run_ended(
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_with_another_model_it_goes_on_as_from_a_sampler_that_was_told_to_stop_there(server, wire, model):
+def test_another_model_continues_as_from_a_sampler_that_ended_at_the_step(server, wire, model):
     graph = wire(preview={"keep_latents": True}, steps=STEPS, **model)
     continued = go_on(graph, pick(graph, 4), CONTINUED, model=[MODEL, 0])
     inputs = graph[SAMPLER]["inputs"]
@@ -122,10 +122,10 @@ def test_with_another_model_it_goes_on_as_from_a_sampler_that_was_told_to_stop_t
     other = go_on(graph, PICK, "second half", model=[MODEL, 0], **second)
     found = digests(server.play(graph))
     assert found[continued] == found[other]
-    assert found[continued] != found[DIGEST], "then nobody needs the model of Continue from Step"
+    assert found[continued] != found[DIGEST], "the model of Continue from Step has no effect"
 
 
-def test_a_run_that_began_in_the_middle_of_its_schedule_goes_on_there(server, wire):
+def test_a_run_that_began_inside_its_schedule_is_continued_there(server, wire):
     graph = wire(preview={"keep_latents": True}, steps=6)
     graph[SAMPLER]["inputs"]["denoise"] = 0.5
     continued = go_on(graph, pick(graph, 3), CONTINUED)
@@ -133,7 +133,7 @@ def test_a_run_that_began_in_the_middle_of_its_schedule_goes_on_there(server, wi
     assert found[continued] == found[DIGEST]
 
 
-def test_video_and_sound_in_one_pack_are_gone_on_with_both(server, wire):
+def test_video_and_audio_in_one_tensor_are_both_continued(server, wire):
     if tuple(map(int, server.version.split(".")[:2])) < (0, 4):
         pytest.skip("this host samples no packs")
     graph = wire("LTXV", flow=True, frames=3, sound=5, preview={"keep_latents": True}, steps=STEPS)
@@ -157,14 +157,14 @@ def test_a_step_of_a_continued_run_can_be_continued(server, wire):
     assert found[once] == found[twice] == found[DIGEST]
 
 
-def test_other_settings_lead_elsewhere(server, wire):
+def test_other_settings_give_another_result(server, wire):
     graph = wire(preview={"keep_latents": True}, steps=STEPS)
     continued = go_on(graph, pick(graph, 2), CONTINUED, sampler="heun")
     found = digests(server.play(graph))
     assert found[continued] != found[DIGEST]
 
 
-def test_of_two_samplers_with_one_model_the_one_before_it_is_meant(server, wire):
+def test_of_two_samplers_with_one_model_the_connected_one_is_continued(server, wire):
     graph = wire(preview={"keep_latents": True}, steps=STEPS)
     other = {**graph[SAMPLER]["inputs"], "seed": 4711}
     graph["other sampler"] = {"class_type": "KSampler", "inputs": other}
@@ -176,7 +176,7 @@ def test_of_two_samplers_with_one_model_the_one_before_it_is_meant(server, wire)
     assert found["by the first"] == found[DIGEST] != found["other"] == found["by the other"]
 
 
-def test_a_sampler_that_comes_from_the_cache_is_gone_on_from(server, wire):
+def test_a_cached_sampler_can_be_continued(server, wire):
     graph = wire(preview={"keep_latents": True}, steps=STEPS)
     first = digests(server.play(graph))
     continued = go_on(graph, pick(graph, 5), CONTINUED)
@@ -185,32 +185,34 @@ def test_a_sampler_that_comes_from_the_cache_is_gone_on_from(server, wire):
     assert played.histories[0]["outputs"][continued]["digest"][0] == first[DIGEST]
 
 
-def test_keeping_latents_changes_no_bit(server, wire):
+def test_the_result_is_bit_identical_with_keep_latents(server, wire):
     graph = wire("Flux", flow=True, preview={"keep_latents": True}, seed=77)
     bare = wire("Flux", flow=True, seed=77, again=1)
     assert server.play(graph).digest == server.play(bare).digest
 
 
 @pytest.mark.parametrize("sampler", ["uni_pc", "ipndm", "dpm_adaptive"])
-def test_a_sampler_that_does_not_tell_what_it_works_on_cannot_be_gone_on_from(server, wire, sampler):
+def test_a_sampler_that_does_not_report_its_latents_cannot_be_continued(server, wire, sampler):
     graph = wire(preview={"keep_latents": True}, steps=STEPS, sampler=sampler)
     go_on(graph, pick(graph, 3), CONTINUED)
-    assert f"the sampler {sampler} does not tell what it works on" in refusal(server.play(graph))
+    assert f"no sampler can continue from the sampler {sampler}: it does not report the latents" in refusal(
+        server.play(graph)
+    )
 
 
-def test_a_step_that_there_is_not_is_told_with_those_that_there_are(server, wire):
+def test_a_missing_step_is_reported_with_the_existing_ones(server, wire):
     graph = wire(preview={"keep_latents": True, "every_n_steps": 3}, steps=STEPS)
     go_on(graph, pick(graph, STEPS + 1), CONTINUED)
     assert "this run has no step 9; there are latents of steps 1, 4, 7-8" in refusal(server.play(graph))
 
 
-def test_without_kept_latents_it_says_where_to_switch_them_on(server, wire):
+def test_without_saved_latents_the_message_names_keep_latents(server, wire):
     graph = wire(preview={}, steps=STEPS)
     go_on(graph, pick(graph, 3), CONTINUED)
-    assert "no latents were kept of this run: switch on keep_latents" in refusal(server.play(graph))
+    assert "no latents of this run were saved: switch on keep_latents" in refusal(server.play(graph))
 
 
-def test_without_a_sampler_it_says_what_to_connect(server, wire):
+def test_without_a_sampler_the_message_says_what_to_connect(server, wire):
     graph = wire(preview={"keep_latents": True}, steps=STEPS)
     go_on(graph, pick(graph, 3, after=MODEL), CONTINUED)
     graph[PICK]["inputs"]["after_sampling"] = [MODEL, 2]
@@ -220,19 +222,19 @@ def test_without_a_sampler_it_says_what_to_connect(server, wire):
     assert "connect the sampler's LATENT to after_sampling" in refusal(server.play(graph))
 
 
-def test_a_run_whose_folder_is_gone_is_told(server, wire):
+def test_a_deleted_run_folder_is_reported(server, wire):
     preview = {"keep_latents": True, "write_intermediates": True, "filename_prefix": "steps/gone"}
     graph = wire(preview=preview, steps=STEPS)
     server.play(graph)
     shutil.rmtree(server.output / "steps/gone_00001")
     go_on(graph, pick(graph, 3), CONTINUED)
-    assert "its folder gone_00001 was deleted or made room for newer runs" in refusal(server.play(graph))
+    assert "its folder gone_00001 was deleted, or newer runs needed the space" in refusal(server.play(graph))
 
 
 # Files
 
 
-def test_latents_are_kept_as_the_sampler_had_them(server, wire):
+def test_latents_are_saved_bit_for_bit(server, wire):
     preview = {"keep_latents": True, "write_intermediates": True, "filename_prefix": "steps/kept"}
     graph = wire("Flux", flow=True, batch=2, preview=preview, spy="steps_spy", steps=5)
     assert server.play(graph).ends == ["execution_success"]
@@ -251,7 +253,7 @@ def test_latents_are_kept_as_the_sampler_had_them(server, wire):
         assert torch.equal(kept["sigmas"], sigmas)
 
 
-def test_latents_of_a_run_that_writes_nothing_are_beside_its_live_pictures(server, wire):
+def test_latents_of_a_run_without_files_are_next_to_its_live_pictures(server, wire):
     graph = wire(preview={"keep_latents": True}, steps=3)
     played = server.play(graph)
     run = played.named("safelight.run")[0].data["run"]
@@ -261,7 +263,7 @@ def test_latents_of_a_run_that_writes_nothing_are_beside_its_live_pictures(serve
     assert server.get(f"/safelight/runs/{run}/step_0001.safetensors").status == 404, "only pictures are served"
 
 
-def test_more_latents_than_there_is_room_for_are_refused_with_the_numbers_while_the_run_goes_on(server, wire):
+def test_latents_that_do_not_fit_on_the_disk_add_a_note_with_the_numbers_and_the_run_continues(server, wire):
     server.post("/settings", {"Safelight.BudgetMB": 1})
     try:
         graph = wire("Wan21", flow=True, frames=21, height=60, width=104, steps=2, preview={"keep_latents": True})
@@ -269,10 +271,10 @@ def test_more_latents_than_there_is_room_for_are_refused_with_the_numbers_while_
         assert played.ends == ["execution_success"]
         run = played.named("safelight.run")[0].data["run"]
         notes = server.get(f"/safelight/runs/{run}").json()["notes"]
-        assert any("2 steps of 16.8 MB are 33.5 MB, the budget for live runs" in note for note in notes), notes
+        assert any("2 steps of 16.0 MB need 32.0 MB, the budget for live runs" in note for note in notes), notes
         assert not list((server.temp / "safelight" / run).glob("*.safetensors"))
         go_on(graph, pick(graph, 2), CONTINUED)
-        assert "no latents are kept: 2 steps of 16.8 MB" in refusal(server.play(graph))
+        assert "no latents are saved: 2 steps of 16.0 MB" in refusal(server.play(graph))
     finally:
         server.post("/settings", {"Safelight.BudgetMB": 512})
 
@@ -296,7 +298,7 @@ def kept_image(server, name):
     return load_file(server.output / f"steps_{name}.safetensors")["image"]
 
 
-def test_steps_become_images_as_they_were_written(server, wire):
+def test_steps_to_images_outputs_the_written_pictures(server, wire):
     preview = {"write_intermediates": True, "filename_prefix": "steps/images", "enlarge": "bicubic"}
     graph = wire(preview=preview, steps=6)
     steps_to_images(graph)
@@ -312,7 +314,7 @@ def test_steps_become_images_as_they_were_written(server, wire):
     assert sheet.max() <= 1
 
 
-def test_the_steps_of_a_run_that_writes_nothing_are_images_too(server, wire):
+def test_steps_to_images_works_for_a_run_without_files(server, wire):
     graph = wire(preview={"every_n_steps": 2}, steps=7)
     steps_to_images(graph, max_images=3)
     assert server.play(graph).ends == ["execution_success"]
@@ -324,7 +326,7 @@ def test_the_steps_of_a_run_that_writes_nothing_are_images_too(server, wire):
 
 @pytest.fixture
 def loaded(server, wire, request):
-    """Plays a run that is written with its latents, changes its folder, and loads it: what was played."""
+    """Saves a run with its latents, changes its folder, and loads it; returns the events and the folder."""
     name = "".join(letter if letter.isalnum() else "_" for letter in request.node.name)
 
     def play(change=lambda folder: None, folder=None, **inputs):
@@ -351,7 +353,7 @@ def loaded(server, wire, request):
     return play
 
 
-def test_a_run_is_loaded_with_its_pictures_its_latents_and_what_it_was(server, loaded):
+def test_a_run_is_loaded_with_pictures_latents_and_summary(server, loaded):
     played, folder = loaded(step=3)
     assert played.ends == ["execution_success"], played.named("execution_error")
     assert len(load_file(server.output / "loaded.safetensors")["image"]) == 5
@@ -360,7 +362,7 @@ def test_a_run_is_loaded_with_its_pictures_its_latents_and_what_it_was(server, l
     assert "latents of steps 1-5" in told
     [saved] = server.output.glob("test_a_run_is_loaded_with_its_pictures*_again_*.latent")
     denoised = load_file(folder / "step_0003.safetensors")["denoised"]
-    expected = denoised / 0.3611 + 0.1159  # of FLUX.1's VAE
+    expected = denoised / 0.3611 + 0.1159  # scale and shift of FLUX.1's VAE
     torch.testing.assert_close(load_file(saved)["latent_tensor"], expected)
     listed = server.inputs_of("SafelightLoadRun")["run"]
     options = listed[1]["options"] if listed[0] == "COMBO" else listed[0]
@@ -427,7 +429,7 @@ def edit_step(folder, **facts):
     ("change", "expected"),
     [
         (without_a_picture, "step_0002.png is listed in run.json and missing"),
-        (without_latents, "step_0005.safetensors: is gone or was moved"),
+        (without_latents, "step_0005.safetensors: no such file; it was moved or deleted"),
         (of_a_newer_version, "expected format safelight.run/1, found 'safelight.run/2'; a newer run needs a newer"),
         (with_a_way_out, "'../../secret.png' is not the name of a file in the folder"),
         (with_a_link_out, "step_0001.png: leads out of the folder"),
@@ -439,7 +441,7 @@ def edit_step(folder, **facts):
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_folder_that_was_edited_is_told_by_what_is_wrong_with_it(loaded, change, expected):
+def test_an_edited_folder_is_reported_with_what_is_wrong(loaded, change, expected):
     played, _ = loaded(change)
     assert expected in refusal(played)
 
@@ -447,15 +449,15 @@ def test_a_folder_that_was_edited_is_told_by_what_is_wrong_with_it(loaded, chang
 @pytest.mark.parametrize("folder", ["../input", "/", "loaded/../../models", "loaded/nothing", "loaded/\0"])
 def test_only_folders_in_the_output_folder_are_loaded(loaded, folder):
     played, _ = loaded(folder=folder)
-    assert "the output folder" in refusal(played) or "is no path" in refusal(played)
+    assert "the output folder" in refusal(played) or "not a path" in refusal(played)
 
 
-def test_a_step_that_a_run_does_not_have_is_told(loaded):
+def test_a_step_that_the_run_does_not_have_is_reported(loaded):
     played, _ = loaded(step=9)
     assert "this run has no step 9; there are latents of steps 1-5" in refusal(played)
 
 
-def test_a_run_without_latents_gives_its_pictures_and_blocks_only_what_asks_for_latents(server, wire):
+def test_a_run_without_latents_outputs_pictures_and_blocks_only_the_latent_output(server, wire):
     preview = {"write_intermediates": True, "filename_prefix": "loaded/bare"}
     server.play(wire(preview=preview, steps=3))
     load = {"run": "loaded/bare_00001", "folder": "", "step": 0, "max_images": 200}

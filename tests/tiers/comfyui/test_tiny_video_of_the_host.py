@@ -1,4 +1,4 @@
-"""Small decoders of video against the host's own, whose nets are the published ones, with random weights."""
+"""TAEHV decoders with random weights against ComfyUI's own."""
 
 import json
 import os
@@ -21,7 +21,7 @@ NETS = {  # file name: channels, latent frames of a video
     "taeh3": (24, 7),
 }
 
-# What runs inside the host: it makes each net, saves it as its VAE loader finds it, and decodes noise in model space.
+# Runs inside ComfyUI: it builds each net, saves it for its VAE loader, and decodes noise in model space.
 MAKE = """
 import json, sys
 from pathlib import Path
@@ -50,7 +50,7 @@ for seed, (name, (channels, frames)) in enumerate(json.loads(sys.argv[3]).items(
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A folder with a file of each net, and what the host makes with it."""
+    """A folder with a file of each net, and ComfyUI's output for it."""
     folder = tmp_path_factory.mktemp("nets")
     command = [PYTHON, "-c", MAKE, HOST, str(folder), json.dumps(NETS)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
@@ -61,7 +61,7 @@ def made(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_frame_by_frame_it_is_what_the_host_makes_at_once(made, name):
+def test_frame_by_frame_equals_the_hosts_decode_of_all_frames(made, name):
     tensors = load_file(made / f"{name}.made")
     card, decoder = read_card(made / f"{name}.safetensors"), read_decoder(made / f"{name}.safetensors")
     assert (card.kind, card.channels) == ("tiny_video", NETS[name][0])
@@ -73,10 +73,10 @@ def test_frame_by_frame_it_is_what_the_host_makes_at_once(made, name):
 
 @pytest.mark.parametrize(
     ("latent_format", "name", "frames", "fps", "wrongly"),
-    # The last: what a host that scales what it is handed once more, or not at all, would show.
+    # The last value: the output if the latents were scaled twice, or not at all.
     [("HunyuanVideo", "taehv", 9, 24.0, 0.476986), ("LTXAV", "taeltx_2", 17, 24.0, 1.3)],
 )
-def test_a_file_that_a_user_has_dropped_in_shows_the_steps_of_its_format(
+def test_a_decoder_file_of_the_user_shows_the_steps_of_its_format(
     own_server, wire, made, latent_format, name, frames, fps, wrongly
 ):
     (own_server.models / "vae_approx" / f"{name}.safetensors").write_bytes((made / f"{name}.safetensors").read_bytes())
@@ -98,6 +98,6 @@ def test_a_file_that_a_user_has_dropped_in_shows_the_steps_of_its_format(
     shown = np.stack([np.asarray(Image.open(path), dtype=float) for path in sorted((folder / "step_0003").iterdir())])
     expected = by_ours(latents)
     assert shown.shape == expected.shape
-    off = np.abs(shown - expected).mean()  # a net of noise makes much of how another torch rounds, in a few places
+    off = np.abs(shown - expected).mean()  # random weights amplify the rounding differences between versions of PyTorch
     assert off < 0.2
     assert np.abs(shown - by_ours(latents * wrongly)).mean() > 1 + 10 * off

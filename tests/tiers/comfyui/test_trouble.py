@@ -1,4 +1,4 @@
-"""Trouble on a real server: whatever breaks, the sampler's result is what it would have been."""
+"""Failures on a real server: the sampler's result stays the same."""
 
 import json
 import re
@@ -13,7 +13,7 @@ PREVIEW, SAMPLER = "2", "4"
 
 @pytest.fixture
 def trouble(request, server, wire):
-    """Plays a job that writes its steps, whatever its end; gives what came of it, its graph, its folder."""
+    """Runs a job that writes its steps, however it ends; returns the events, the graph and the folder."""
     name = re.sub(r"\W+", "_", request.node.name)
 
     def play(*, preview=None, on_event=None, **settings):
@@ -36,7 +36,7 @@ def manifest_of(folder):
     return manifest
 
 
-def test_a_run_that_is_cancelled_keeps_its_pictures_and_says_so(trouble, server, wire):
+def test_a_cancelled_run_has_its_pictures_and_its_state(trouble, server, wire):
     def cancel(event):
         if event.name == "progress" and event.data["value"] == 5:
             server.post("/interrupt", {})
@@ -60,7 +60,7 @@ def test_a_run_can_be_cancelled_at_its_first_step(trouble, server):
     assert manifest_of(folder)["state"] == "interrupted"
 
 
-def test_a_model_that_raises_leaves_a_failed_run_with_its_pictures(trouble):
+def test_a_run_whose_model_raises_has_its_pictures_and_its_state(trouble):
     played, _, folder = trouble(steps=8, fail_at=4)
     assert played.ends == ["execution_error"]
     [error] = played.named("execution_error")
@@ -72,7 +72,7 @@ def test_a_model_that_raises_leaves_a_failed_run_with_its_pictures(trouble):
     assert manifest["notes"] == ["the sampler failed: RuntimeError: the lab's model fails here, as it was asked to"]
 
 
-def test_a_model_that_raises_before_the_first_step_is_no_trouble(trouble):
+def test_a_model_may_raise_before_the_first_step(trouble):
     played, _, folder = trouble(fail_at=1)
     assert played.ends == ["execution_error"]
     if folder.exists():
@@ -98,7 +98,7 @@ def mlp(path, *, channels, fill):
 
 
 @pytest.mark.parametrize("make", [garbage, not_numbers, of_another_space], ids=lambda make: make.__name__)
-def test_a_decoder_that_cannot_decode_costs_a_note_and_nothing_else(trouble, server, wire, make):
+def test_a_decoder_that_cannot_decode_only_adds_a_note(trouble, server, wire, make):
     name = f"lab_{make.__name__}.safetensors"
     make(server.models / "vae_approx" / name)
     options = server.inputs_of("SafelightPreview")["decoder"]
@@ -110,12 +110,12 @@ def test_a_decoder_that_cannot_decode_costs_a_note_and_nothing_else(trouble, ser
     assert played.ends == ["execution_success"]
     assert played.digest == server.play(wire.without_preview(graph)).digest
     manifest = manifest_of(folder)
-    assert [step["index"] for step in manifest["steps"]] == [1, 2, 3, 4], "nothing was shown in its place"
+    assert [step["index"] for step in manifest["steps"]] == [1, 2, 3, 4], "no other decoder showed the step"
     assert any(name in note for note in manifest["notes"]), manifest["notes"]
     assert "Traceback" not in server.log.rpartition("got prompt")[2]
 
 
-def test_a_good_decoder_that_a_user_has_dropped_in_is_offered_and_used(trouble, server):
+def test_a_decoder_file_of_the_user_is_listed_and_used(trouble, server):
     mlp(server.models / "vae_approx" / "lab_good.safetensors", channels=4, fill=0.1)
     options = server.inputs_of("SafelightPreview")["decoder"]
     offered = options[1]["options"] if options[0] == "COMBO" else options[0]
@@ -127,7 +127,7 @@ def test_a_good_decoder_that_a_user_has_dropped_in_is_offered_and_used(trouble, 
     assert "lab_good" in manifest["decoder"]["name"]
 
 
-def test_a_decoder_that_nobody_knows_is_refused_by_name_or_replaced(trouble, server):
+def test_an_unknown_decoder_is_named_and_replaced(trouble, server):
     played, _, folder = trouble(preview={"decoder": "no-such-decoder"})
     if played.refusal is None:
         assert played.ends == ["execution_success"]
@@ -140,7 +140,7 @@ OUTSIDE = ["../outside/steps", "/outside/steps", "kept/../../outside/steps", "..
 
 
 @pytest.mark.parametrize("prefix", OUTSIDE)
-def test_a_prefix_outside_of_the_output_folder_writes_nothing_there(server, wire, prefix):
+def test_a_prefix_outside_the_output_folder_writes_nothing_there(server, wire, prefix):
     played = server.play(wire(preview={"write_intermediates": True, "filename_prefix": prefix}))
     if played.refusal is not None:
         assert "output" in played.refusal
@@ -149,13 +149,13 @@ def test_a_prefix_outside_of_the_output_folder_writes_nothing_there(server, wire
         assert error.data["node_id"] == PREVIEW
         assert "output folder" in error.data["exception_message"]
     else:
-        assert "\\" in prefix, "only where a backslash is a letter is this inside"
+        assert "\\" in prefix, "the path is inside only if a backslash is a letter"
     outside = [path for path in server.base.rglob("*outside*") if not path.is_relative_to(server.output)]
     assert outside == []
     assert not [path for path in (server.base.parent / "outside", server.base / "outside") if path.exists()]
 
 
-def test_an_output_folder_that_cannot_be_written_costs_a_note_and_nothing_else(trouble, server, wire):
+def test_an_unwritable_output_folder_only_adds_a_note(trouble, server, wire):
     (server.output / "blocked").write_bytes(b"a file where a folder should be")
     played, graph, _ = trouble(preview={"filename_prefix": "blocked/steps"})
     if played.ends == ["execution_success"]:
@@ -167,7 +167,7 @@ def test_an_output_folder_that_cannot_be_written_costs_a_note_and_nothing_else(t
 
 
 @pytest.mark.parametrize("latent_format", ["StableAudio1", "ACEAudio", "Hunyuan3Dv2", "HunyuanImage21Refiner", "Mochi"])
-def test_latents_that_are_no_plain_picture_are_shown_somehow(server, wire, latent_format):
+def test_latents_of_audio_and_points_are_shown(server, wire, latent_format):
     info = server.inputs_of("LabModel")["latent_format"][0]
     if latent_format not in info:
         pytest.skip(f"ComfyUI {server.version} has no latent format {latent_format}")
@@ -188,13 +188,13 @@ ASKED_FOR = ("the lab's model fails here", "outside the output folder", "Not a d
 
 @pytest.fixture(scope="module", autouse=True)
 def before(server):
-    """How much was in the log before the tests of this file; others have asked for other trouble."""
+    """Length of the log before the tests of this file, because tests of other files cause other errors."""
     return len(server.log)
 
 
-def test_the_server_has_nothing_else_to_complain_about(server, before):
-    """Asked last: what is in the log is what these tests have asked for."""
+def test_the_log_has_no_other_errors(server, before):
+    """The last test: the log contains only errors that these tests caused."""
     log = server.log[before:]
     told = re.findall(r"Traceback \(most recent call last\):\n(?:.*\n)*?(?=\w*(?:Error|Exception)\b).*", log)
     assert [text for text in told if not any(reason in text for reason in ASKED_FOR)] == []
-    assert "this run goes on without previews" not in log
+    assert "this run has no preview" not in log

@@ -1,4 +1,4 @@
-"""Two nodes that are alike: each shows its own runs."""
+"""Two nodes with equal inputs: each shows its own runs."""
 
 import json
 
@@ -8,7 +8,7 @@ def moved(graph, old: str, new: str):
     return json.loads(json.dumps(graph).replace(f'"{old}":', f'"{new}":').replace(f'["{old}", ', f'["{new}", '))
 
 
-def test_a_node_like_one_that_the_host_has_in_its_cache_shows_its_runs_itself(server, wire):
+def test_a_node_equal_to_a_cached_node_shows_its_own_runs(server, wire):
     graphs = [wire(preview={}), moved(wire(preview={}), "2", "9")]
     nodes = [{event.data["node"] for event in server.play(graph).named("safelight.run")} for graph in graphs]
     assert nodes == [{"2"}, {"9"}]

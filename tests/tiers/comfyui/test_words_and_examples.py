@@ -1,4 +1,4 @@
-"""What a person reads and opens first, held to the nodes of a real server: words, help pages, example workflows."""
+"""Texts, help pages and example workflows against the nodes of a real server."""
 
 import io
 import json
@@ -15,7 +15,7 @@ WORDS = json.loads((ROOT / "locales/en/nodeDefs.json").read_text(encoding="utf-8
 EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
 SEEDS = ("seed", "noise_seed")
 LAB, VAE = "lab", "vae"
-# What stands in for a node that needs a file nobody has here: what each of its outputs comes from.
+# Replacements of nodes that need model files: the source of each output.
 STAND_INS = {
     "CheckpointLoaderSimple": [[LAB, 0], None, [VAE, 0]],
     "UNETLoader": [[LAB, 0]],
@@ -26,14 +26,14 @@ STAND_INS = {
     "EmptyHunyuanLatentVideo": [[LAB, 2]],
     "LTXAVTextEncoderLoader": [None],
     "LTXVConcatAVLatent": [[LAB, 2]],
-    # Of the sound, what would need its VAE.
+    # Audio nodes that need an audio VAE.
     **{name: [None] for name in ("LTXVAudioVAELoader", "LTXVEmptyLatentAudio", "EmptyLTXVLatentVideo")},
     **{name: [None] for name in ("LTXVAudioVAEDecode", "SaveAudio")},
 }
 
 
 def ours(server):
-    """The nodes of this pack, as the server tells of them."""
+    """The server's facts about the nodes of this pack."""
     info = server.get("/object_info").json()
     return {name: node for name, node in info.items() if node["category"] == "Safelight"}
 
@@ -42,15 +42,15 @@ def inputs_of(node):
     return node["input"].get("required", {}) | node["input"].get("optional", {})
 
 
-# Words
+# Texts
 
 
-def test_there_are_words_for_each_node_and_for_no_other(server):
+def test_there_are_texts_for_each_node_and_no_other(server):
     assert set(WORDS) == set(ours(server))
 
 
 @pytest.mark.parametrize("name", WORDS)
-def test_the_words_of_a_node_are_those_of_the_translation(server, name):
+def test_the_texts_of_a_node_equal_the_translation_file(server, name):
     told, words = ours(server)[name], WORDS[name]
     assert (words["display_name"], words["description"]) == (told["display_name"], told["description"])
     tips = {name: kind[1]["tooltip"] for name, kind in inputs_of(told).items()}
@@ -62,7 +62,7 @@ def test_the_words_of_a_node_are_those_of_the_translation(server, name):
 
 
 @pytest.mark.parametrize("name", WORDS)
-def test_the_help_page_of_a_node_tells_of_each_input_and_output(server, name):
+def test_the_help_page_of_a_node_names_each_input_and_output(server, name):
     told = ours(server)[name]
     page = (ROOT / f"web/docs/{name}.md").read_text(encoding="utf-8")
     assert page.startswith(f"# {told['display_name']}\n")
@@ -74,10 +74,10 @@ def test_the_help_page_of_a_node_tells_of_each_input_and_output(server, name):
 
 
 @pytest.mark.parametrize("name", WORDS)
-def test_the_help_page_of_a_node_has_a_picture_where_the_page_looks_for_it(server, name):
+def test_the_picture_of_a_help_page_is_served(server, name):
     page = (ROOT / f"web/docs/{name}.md").read_text(encoding="utf-8")
     [shown] = re.findall(r"!\[[^\]]+\]\((\S+)\)", page)
-    # Source: ComfyUI_frontend `src/workbench/utils/nodeHelpUtil.ts`: what is no address is looked for beside the page.
+    # Source: ComfyUI_frontend `src/workbench/utils/nodeHelpUtil.ts`: relative paths start at the page.
     answer = server.get(f"/extensions/{FOLDER}/docs/{shown}")
     assert (answer.status, answer.headers["content-type"]) == (200, "image/jpeg")
     assert len(answer.body) < 60_000
@@ -92,7 +92,7 @@ def test_the_help_page_of_preview_steps_lists_its_inputs_in_their_order(server):
     assert listed == list(inputs_of(ours(server)["SafelightPreview"]))
 
 
-def test_the_words_of_the_settings_are_those_of_the_translation(server):
+def test_the_texts_of_the_settings_equal_the_translation_file(server):
     script = (ROOT / "web/comfy.js").read_text(encoding="utf-8")
     setting = r'id: "(Safelight[\w.]+)",\s*category: (\[.+?\]),\s*name: "(.+?)",\s*tooltip: "(.+?)"'
     told = re.findall(setting, script)
@@ -111,7 +111,7 @@ def test_the_words_of_the_settings_are_those_of_the_translation(server):
 
 
 def drawn(server, path):
-    """The prompt that a page would send for a drawing, with what is inconsistent in the drawing refused."""
+    """The prompt that ComfyUI's page would send for a workflow; fails if the workflow is inconsistent."""
     drawing = json.loads(path.read_text(encoding="utf-8"))
     links = {link[0]: link for link in drawing["links"]}
     graph = {}
@@ -136,13 +136,13 @@ def drawn(server, path):
                 given[name] = [str(source), output]
         assert list(values) == [], f"{node['type']} has more values than inputs"
         if node["type"].startswith("Safelight"):
-            assert {slot["name"] for slot in node["inputs"]} == set(asked), "an input of today is missing"
+            assert {slot["name"] for slot in node["inputs"]} == set(asked), "an input is missing"
     assert links == {}, "a link leads nowhere"
     return graph
 
 
 def complaints(server, graph):
-    """What the server has against each node of a prompt, by type."""
+    """The server's errors for each node of a prompt, by type."""
     answer = server.post("/prompt", {"prompt": graph, "client_id": "example"}).json()
     errors = answer.get("node_errors") or {}
     return {(graph[node]["class_type"], wrong["type"]) for node, told in errors.items() for wrong in told["errors"]}
@@ -168,17 +168,17 @@ def played_in_the_lab(graph):
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_lacks_nothing_but_the_files_of_its_model(server, path):
+def test_an_example_lacks_only_model_files(server, path):
     files = {(name, "value_not_in_list") for name in STAND_INS if "Loader" in name}
     assert complaints(server, drawn(server, path)) <= files
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_can_be_played(server, wire, path):
+def test_an_example_runs(server, wire, path):
     graph = played_in_the_lab(drawn(server, path))
     if path.stem == "load_run":
         assert server.play(wire(preview={"write_intermediates": True})).ends == ["execution_success"]
-    if path.stem == "fit_decoder":  # the least of what it can do: this is not a test of fitting
+    if path.stem == "fit_decoder":  # the quickest kind: this is not a test of fitting
         graph[VAE] = {
             "class_type": "LabVae",
             "inputs": {"latent_format": "SDXL", "step": 8, "broken": False, "encode_ms": 0.0},
@@ -210,7 +210,7 @@ FIRST = ("model", "decoder", "show", "every_n_steps", "max_side_px", "write_inte
 FIRST = (*FIRST, "file_format", "enlarge")
 
 
-def test_a_prompt_from_before_there_were_more_inputs_samples_as_it_did(server, wire):
+def test_a_prompt_without_the_newer_inputs_samples_as_before(server, wire):
     graph = wire(preview={})
     node = graph["2"]["inputs"]
     graph["2"]["inputs"] = {name: node[name] for name in FIRST}
@@ -218,4 +218,4 @@ def test_a_prompt_from_before_there_were_more_inputs_samples_as_it_did(server, w
     assert played.ends == ["execution_success"], played.refusal
     assert server.play(wire.without_preview(graph)).digest == played.digest
     required = server.get("/object_info/SafelightPreview").json()["SafelightPreview"]["input"]["required"]
-    assert tuple(required) == FIRST, "an input that workflows saved earlier do not have must be optional, and the last"
+    assert tuple(required) == FIRST, "inputs that older workflows do not have must be optional and come last"

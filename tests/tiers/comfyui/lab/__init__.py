@@ -1,4 +1,4 @@
-"""Custom nodes for ComfyUI that let its stock samplers run, watched, without a checkpoint."""
+"""Custom nodes for ComfyUI: its stock samplers run without a checkpoint, and tests can observe them."""
 
 import gc
 import hashlib
@@ -31,7 +31,7 @@ from .words import LabWords
 
 
 class NeverSeen(comfy.latent_formats.LatentFormat):
-    """A format that nobody has a row for, with no table of its own."""
+    """A format without a row in our table, and without a table to RGB."""
 
     latent_channels = 6
     scale_factor = 0.7
@@ -39,7 +39,7 @@ class NeverSeen(comfy.latent_formats.LatentFormat):
 
 
 class TableOnly(comfy.latent_formats.LatentFormat):
-    """A format that nobody has a row for, with a table of its own."""
+    """A format without a row in our table, with a table to RGB."""
 
     latent_channels = 5
     scale_factor = 0.9
@@ -57,29 +57,29 @@ FORMATS = {
 
 
 GRAIN = 0.1
-SAMPLED: list[weakref.ref] = []  # the noise that the latest sampler call seen by a LabSpy was given
+SAMPLED: list[weakref.ref] = []  # the noise of the latest sampler call that a LabSpy saw
 
 
 class ExactDenoiser(nn.Module):
-    """The ideal denoiser of latents that are one of `targets`, each as likely, with grain: the posterior mean.
+    """The ideal denoiser of latents that are one of `targets`, equally likely, with grain: the posterior mean.
 
     Its trajectory is a real one, from noise to one of the targets. For `x = a y + sigma noise` (a is 1 for eps models,
     1 - sigma for flow models), `y` a target with normal grain of deviation `GRAIN`, and `v = (a GRAIN)^2 + sigma^2`:
-    `m = sum_k softmax_k(-|x - a y_k|^2 / 2 v) y_k`, `E[y | x] = m + a GRAIN^2 / v (x - a m)`. Because of the grain the
-    last step still depends on every step before it: without, whatever disturbed one of them would be forgotten.
+    `m = sum_k softmax_k(-|x - a y_k|^2 / 2 v) y_k`, `E[y | x] = m + a GRAIN^2 / v (x - a m)`. With the grain, the
+    last step depends on every step before it; without it, a disturbed step would have no effect on the result.
 
     Args:
         targets: `[K, C, ...]`, in model space.
         flow: whether the model predicts a velocity; otherwise noise.
-        step_ms: how long an evaluation takes at least.
-        fail_at: the evaluation that raises, counted from 1; 0 for none.
+        step_ms: minimum duration of an evaluation.
+        fail_at: number of the evaluation that raises, from 1; 0 for none.
     """
 
     def __init__(self, targets: Tensor, *, flow: bool, step_ms: float, fail_at: int) -> None:
         super().__init__()
         self.register_buffer("targets", targets)
         self.flow, self.step_ms, self.fail_at, self.evaluations = flow, step_ms, fail_at, 0
-        self.dtype = torch.float32  # ComfyUI asks a diffusion model for it
+        self.dtype = torch.float32  # ComfyUI reads it from a diffusion model
 
     def forward(self, x: Tensor, t: Tensor, *_: object, **__: object) -> Tensor:
         started = time.perf_counter()
@@ -87,7 +87,7 @@ class ExactDenoiser(nn.Module):
         if self.evaluations == self.fail_at:
             raise RuntimeError("the lab's model fails here, as it was asked to")
         sigma = self.sampling[0].sigma(t).to(x).view(-1, *[1] * (x.ndim - 1))
-        noisy = x if self.flow else x * (sigma**2 + 1) ** 0.5  # eps models are handed x / sqrt(sigma^2 + 1)
+        noisy = x if self.flow else x * (sigma**2 + 1) ** 0.5  # eps models receive x / sqrt(sigma^2 + 1)
         gain = 1 - sigma if self.flow else torch.ones_like(sigma)
         distance = ((noisy[:, None] - gain[:, None] * self.targets[None]) ** 2).flatten(2).sum(-1)
         variance = (gain * GRAIN) ** 2 + sigma**2
@@ -99,7 +99,7 @@ class ExactDenoiser(nn.Module):
 
 
 def draw(count: int, height: int, width: int) -> Tensor:
-    """`[count, 3, height, width]` in -1..1: a disc on a gradient, no two alike, none the same when mirrored."""
+    """Draws `[count, 3, height, width]` in -1..1: discs on gradients, all different, none symmetric."""
     y = torch.linspace(-1, 1, height)[:, None]
     x = torch.linspace(-1, 1, width)[None, :]
     pictures = []
@@ -113,7 +113,7 @@ def draw(count: int, height: int, width: int) -> Tensor:
 
 
 def targets_of(latent_format: comfy.latent_formats.LatentFormat, frames: int, height: int, width: int) -> Tensor:
-    """Latents `[6, C, ...]` that the host's own table shows as the drawings; smooth noise where it has no table."""
+    """Latents `[6, C, ...]` that ComfyUI's own table shows as the drawings; smooth noise if it has no table."""
     channels, dims, count = latent_format.latent_channels, latent_format.latent_dimensions, 6
     shape = {1: (width,), 2: (height, width), 3: (frames, height, width)}[dims]
     if latent_format.latent_rgb_factors is None or dims == 1:
@@ -131,7 +131,7 @@ def targets_of(latent_format: comfy.latent_formats.LatentFormat, frames: int, he
 
 
 class LabModel:
-    """A model of any latent format, with the conditioning and the empty latents that go with it."""
+    """A model of any latent format, with its conditioning and empty latents."""
 
     RETURN_TYPES = ("MODEL", "CONDITIONING", "LATENT")
     FUNCTION, CATEGORY = "make", "lab"
@@ -150,9 +150,9 @@ class LabModel:
                 "step_ms": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 10000.0}),
                 "fail_at": ("INT", {"default": 0, **count}),
                 "targets_file": ("STRING", {"default": ""}),
-                "again": ("INT", {"default": 0, **count}),  # another number, and the host's cache is passed by
+                "again": ("INT", {"default": 0, **count}),  # another number avoids ComfyUI's cache
             },
-            # Frames of sound beside the video: both are sampled in one flat pack, as the host does it where it can.
+            # Audio frames next to the video: both are sampled in one flat tensor, if this version of ComfyUI can.
             "optional": {"sound": ("INT", {"default": 0, **count})},
         }
 
@@ -179,7 +179,7 @@ class LabModel:
         kind = comfy.model_base.ModelType.FLOW if flow else comfy.model_base.ModelType.EPS
         model = comfy.model_base.BaseModel(config, kind)
         denoiser = ExactDenoiser(targets, flow=flow, step_ms=step_ms, fail_at=fail_at)
-        denoiser.sampling = (model.model_sampling,)  # in a tuple, so that it is not registered as a part twice
+        denoiser.sampling = (model.model_sampling,)  # in a tuple, so that torch does not register it twice
         model.diffusion_model = denoiser
         patcher = comfy.model_patcher.ModelPatcher(
             model.eval(),
@@ -190,14 +190,13 @@ class LabModel:
 
 
 class Encoder:
-    """A VAE as far as the host's VAE Encode uses one: each latent pixel a bent mixture of its colours and of how they
-    change, the same every time.
+    """A VAE for VAE Encode: each latent pixel is a nonlinear, deterministic mix of its colors and their gradients.
 
     Args:
-        latent_format: of what it gives.
-        step: picture pixels per pixel of that.
-        broken: whether it gives NaN, as some do in half precision.
-        encode_ms: how long a picture takes at least.
+        latent_format: latent format of its output.
+        step: image pixels for each latent pixel.
+        broken: whether it outputs NaN, as some VAEs do in half precision.
+        encode_ms: minimum duration for one image.
     """
 
     def __init__(self, latent_format: comfy.latent_formats.LatentFormat, step: int, broken: bool, encode_ms: float):
@@ -228,7 +227,7 @@ class Encoder:
         latents = latents + 0.3 * torch.tanh(2 * latents)
         if self.broken:
             latents = latents * float("nan")
-        if self.latent_dim == 3:  # a batch of pictures is one video
+        if self.latent_dim == 3:  # a batch of images is one video
             latents = latents.movedim(0, 1)[None]
         return self.latent_format.process_out(latents)
 
@@ -255,7 +254,7 @@ class LabVae:
 
 
 class LabPictures:
-    """Pictures to fit on: the drawings, each with waves of its own over it; or as bad as asked for."""
+    """Images to fit on: the drawings with different waves over them; or gray, flat or NaN images."""
 
     RETURN_TYPES = ("IMAGE",)
     FUNCTION, CATEGORY = "make", "lab"
@@ -289,7 +288,7 @@ class LabPictures:
 
 
 class LabTell:
-    """Shows a text to whoever asks the history."""
+    """Puts a text into the history."""
 
     RETURN_TYPES = ()
     OUTPUT_NODE = True
@@ -304,10 +303,10 @@ class LabTell:
 
 
 class LabSpy:
-    """Writes down what a sampler tells its callback: `<output>/<file>_<n>.safetensors`, one file for each call of it.
+    """Records the arguments of a sampler's callback in `<output>/<file>_<n>.safetensors`, one file for each run.
 
-    Tensors `x0` and `x` `[steps, B, C, ...]`, metadata `steps` `[[step, total], ...]`, `seconds` (spent in the callback
-    that was there before, one for each step) and `sigmas`.
+    Tensors `x0` and `x` `[steps, B, C, ...]`, metadata `steps` `[[step, total], ...]`, `seconds` (duration of the
+    previous callback, for each step) and `sigmas`.
     """
 
     RETURN_TYPES = ("MODEL",)
@@ -321,7 +320,7 @@ class LabSpy:
         def wrapper(executor, noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs):
             seen = []
             SAMPLED[:] = [weakref.ref(noise)]
-            gc.disable()  # until a LabDigest has counted what is still referred to
+            gc.disable()  # until a LabDigest has counted the remaining references
 
             def spy(step: int, x0: Tensor, x: Tensor, total: int) -> None:
                 kept = x0.detach().cpu().clone(), x.detach().cpu().clone()
@@ -354,7 +353,7 @@ class LabSpy:
 
 
 class LabDigest:
-    """Tells the sha256 of finished latents, and whether somebody still holds on to a sampler's noise."""
+    """Outputs the sha256 of finished latents, and whether a sampler's noise is still referred to."""
 
     RETURN_TYPES = ()
     OUTPUT_NODE = True

@@ -1,4 +1,4 @@
-"""VAEs that decode, and the end of what is learned from them."""
+"""VAEs that decode, and a node that waits until they are learned from."""
 
 import comfy.sd
 import torch
@@ -7,14 +7,14 @@ from server import PromptServer
 from torch import Tensor
 from torch.nn import functional as F
 
-SCALE = 0.13025  # of SDXL's latents in model space
+SCALE = 0.13025  # scale of SDXL's latents
 
 
 class MadeUp:
-    """Decodes a VAE's latents `[B, C, h, w]`, or `[B, C, T, h, w]` as a video, to pictures that no table shows.
+    """Decodes a VAE's latents `[B, C, h, w]` or `[B, C, T, h, w]` in a way that no table to RGB can.
 
     Args:
-        broken: whether its pictures are not numbers.
+        broken: whether its images are NaN.
     """
 
     def __init__(self, *, broken: bool) -> None:
@@ -34,9 +34,9 @@ class MadeUp:
 
 
 class LabDecoder:
-    """A made-up VAE, or with `tiny` the host's own of a tiny autoencoder with random weights.
+    """A synthetic VAE, or with `tiny` ComfyUI's own VAE of a tiny autoencoder with random weights.
 
-    The host's own may say that it needs `need_mb` to decode, whatever it is; with `fails` it cannot.
+    With `need_mb`, ComfyUI's own reports that it needs so many MB to decode; with `fails`, it raises.
     """
 
     RETURN_TYPES = ("VAE",)
@@ -53,18 +53,18 @@ class LabDecoder:
         if not tiny:
             return (MadeUp(broken=broken),)
         generator = torch.Generator().manual_seed(3)
-        state = TAESD().state_dict()  # the host leaves its weights as they were in memory
+        state = TAESD().state_dict()  # ComfyUI does not initialize its weights
         drawn = {key: torch.randn(value.shape, generator=generator) * 0.05 for key, value in state.items()}
         vae = comfy.sd.VAE(sd=drawn | {key: value for key, value in state.items() if value.numel() == 1})
         if need_mb:
-            vae.memory_used_decode = lambda shape, dtype: need_mb * 1_000_000
+            vae.memory_used_decode = lambda shape, dtype: need_mb * 2**20
         if fails:
             del vae.first_stage_model.taesd_decoder
         return (vae,)
 
 
 class LabLearned:
-    """Returns when everything that was decoded has been learned from."""
+    """Returns when all decodes have been learned from."""
 
     RETURN_TYPES = ()
     OUTPUT_NODE = True

@@ -1,4 +1,4 @@
-"""Troubles that one sampler call of a server gets into, on request."""
+"""Faults that a test can cause in one sampler call of a server."""
 
 import ctypes
 import errno
@@ -18,12 +18,12 @@ import torch
 from aiohttp import web
 from server import PromptServer
 
-RELEASED = threading.Event()  # what hangs does so until this is set, by `POST /lab/release`
+RELEASED = threading.Event()  # functions hang until this is set, by `POST /lab/release`
 HANGS_AT_MOST_S = 150.0
 
 
 def ours(name: str) -> ModuleType:
-    """A module of the pack under test, whatever its folder is called."""
+    """A module of the pack under test, for any name of its folder."""
     return next(module for key, module in sys.modules.items() if key.endswith(f".{name}"))
 
 
@@ -38,7 +38,7 @@ def instead(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 class Turn:
-    """Says of each call whether it is one of those that go wrong: `times` of them from call `at` on; 0 for all."""
+    """Returns for each call whether it fails: `times` calls from call `at` on; 0 for all."""
 
     def __init__(self, at: int, times: int) -> None:
         self._calls, self._at, self._times = itertools.count(1), at, times
@@ -53,7 +53,7 @@ def no_memory() -> torch.OutOfMemoryError:
 
 
 def raising(module: str, owner: str | None, name: str, error: Callable[[], BaseException]) -> Callable[[Turn], Any]:
-    """A function of ours that raises."""
+    """Makes a function of our pack raise."""
 
     def fault(turn: Turn) -> Any:
         place = getattr(ours(module), owner) if owner else ours(module)
@@ -70,7 +70,7 @@ def raising(module: str, owner: str | None, name: str, error: Callable[[], BaseE
 
 
 def making(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Turn], Any]:
-    """A decoder whose net makes something else."""
+    """Changes the output of a decoder's net."""
 
     def fault(turn: Turn) -> Any:
         decoder = ours("decoders.decoder").Decoder
@@ -81,7 +81,7 @@ def making(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Turn], A
 
 
 def hanging(module: str, owner: str, name: str) -> Callable[[Turn], Any]:
-    """A function of ours that does not come back before it is let go."""
+    """Makes a function of our pack hang until it is released."""
 
     @contextmanager
     def fault(turn: Turn) -> Iterator[None]:
@@ -102,7 +102,7 @@ def hanging(module: str, owner: str, name: str) -> Callable[[Turn], Any]:
 
 @contextmanager
 def half_written(turn: Turn) -> Iterator[None]:
-    """Half of a file is on its way to the disk, the rest comes when it is let go."""
+    """Writes half of a file, and the rest after a release."""
     before = pathlib.Path.write_bytes
 
     def write_bytes(path: pathlib.Path, content: bytes) -> int:
@@ -122,12 +122,12 @@ def failing() -> RuntimeError:
 
 
 def every_other(rgb: torch.Tensor, value: float) -> torch.Tensor:
-    """Another value in every second column."""
+    """Sets every second column to a value."""
     return torch.where(torch.arange(rgb.shape[-1], device=rgb.device) % 2 == 1, value, rgb)
 
 
 class StrangeError(Exception):
-    """One that nobody can print."""
+    """An exception whose text cannot be read."""
 
     def __str__(self) -> str:
         raise ValueError("no words")
@@ -161,14 +161,14 @@ FAULTS: dict[str, Callable[[Turn], Any]] = {
 
 
 def kill_worker(_: str) -> None:
-    """The nearest to it that there is: an exception out of nowhere, wherever the thread is."""
+    """Raises an exception in the worker, wherever it is: the nearest to killing a thread."""
     for thread in threading.enumerate():
         if thread.name.startswith("safelight-") and "encoder" not in thread.name:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
 
 
 def remove(path: str) -> None:
-    """A folder that somebody else is still writing into."""
+    """Deletes a folder while another thread writes into it."""
     for _ in range(1000):
         shutil.rmtree(path, ignore_errors=True)
         if not pathlib.Path(path).exists():
@@ -187,10 +187,10 @@ WHEN = ("before the host's callback", "after the host's callback")
 
 
 class LabTrouble:
-    """First on a model's line it has everything behind it get into trouble, while a sampler runs.
+    """Causes faults in everything after it on the model line, while a sampler runs. Put it first.
 
-    `what` of FAULTS goes wrong from its call `at` on, `times` of them or all, `what` of ACTIONS is done at step `at`.
-    With `close_s` nobody waits longer than that for what is unfinished.
+    A fault of FAULTS begins with call `at`, for `times` calls or all; an action of ACTIONS is done at step `at`.
+    With `close_s`, the end of a run waits at most so many seconds.
     """
 
     RETURN_TYPES = ("MODEL",)
@@ -231,7 +231,7 @@ class LabTrouble:
 
 @contextmanager
 def patience(close_s: float) -> Iterator[None]:
-    """Both the end of a run and a full mailbox hold up the sampler for at most so long; 0 for as it is."""
+    """Limits how long the end of a run and a full mailbox delay the sampler; 0 for no change."""
     if not close_s:
         yield
         return

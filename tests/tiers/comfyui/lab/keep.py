@@ -1,4 +1,4 @@
-"""Nodes that bring tensors into a graph and out of it, to the last bit."""
+"""Nodes that read tensors from files into a graph, and write them, bit for bit."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 
 class Nested:
-    """Several latents in one, as the host's own for pictures with sound; older hosts have none."""
+    """Nested latents, as ComfyUI's own for video with audio; older versions have none."""
 
     is_nested = True
 
@@ -19,7 +19,7 @@ class Nested:
 
 
 class LabLatent:
-    """`samples` of a safetensors file in the output folder as LATENT, with `sound` beside it if it has that."""
+    """Reads `samples` of a safetensors file in the output folder as LATENT, nested with `sound` if it has that."""
 
     RETURN_TYPES = ("LATENT",)
     FUNCTION, CATEGORY = "read", "lab"
@@ -35,7 +35,7 @@ class LabLatent:
 
 
 class LabKeep:
-    """Writes an IMAGE to `<output>/<file>`, beside it as `processed` what a model would sample of a LATENT."""
+    """Writes an IMAGE to `<output>/<file>`, and as `processed` a LATENT in model space."""
 
     RETURN_TYPES = ()
     OUTPUT_NODE = True

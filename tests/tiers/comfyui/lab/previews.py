@@ -1,4 +1,4 @@
-"""Nodes that look at what the host's previews are made of."""
+"""Nodes that inspect ComfyUI's previews."""
 
 import threading
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ def method_of(name):
 
 
 def layers():
-    """The files of the functions that make previewers, from the outside in."""
+    """The files of the functions that create previewers, from the outside in."""
     function = latent_preview.get_previewer
     while function is not None:
         yield Path(function.__code__.co_filename).name
@@ -34,7 +34,7 @@ def layers():
 
 
 class LabPreviewers:
-    """Tells which functions make previewers, and what they make for a model, and what threads there are."""
+    """Outputs the functions that create previewers, the previewer's class for a model, and our threads."""
 
     RETURN_TYPES = ()
     OUTPUT_NODE = True
@@ -58,7 +58,7 @@ class LabPreviewers:
 
 
 class LabWrapPreviewers:
-    """Replaces the function that makes previewers, as other packs do."""
+    """Replaces the function that creates previewers, as other packs do."""
 
     RETURN_TYPES = ()
     OUTPUT_NODE = True
@@ -80,10 +80,10 @@ class LabWrapPreviewers:
 
 
 class LabOwnLoop:
-    """A sampler with a loop of its own: hands the host's callback what a file holds, as `x0`, without `x`.
+    """A sampler with its own loop: passes latents of a file to ComfyUI's callback as `x0`, without `x`.
 
-    `latents` of the file is `[steps, ...]`. WanVideoWrapper does so, with a video's frames as `[T, C, H, W]`, a model
-    that is none of the host's, and the class of its latent format.
+    `latents` of the file is `[steps, ...]`. WanVideoWrapper does so, with a video's frames as `[T, C, H, W]`, its own
+    model class, and the class of its latent format.
     """
 
     RETURN_TYPES = ()
@@ -103,5 +103,5 @@ class LabOwnLoop:
             for index, x0 in enumerate(steps):
                 handed = x0.clone()
                 callback(index, handed, None, len(steps))
-                handed.fill_(1e4)  # a sampler uses its memory again
+                handed.fill_(1e4)  # a sampler reuses its memory
         return {}

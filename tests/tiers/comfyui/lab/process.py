@@ -1,4 +1,4 @@
-"""What the process of a server holds, and what of it a sampler finds."""
+"""Measures the process of a server, and the global state that a sampler can observe."""
 
 import collections
 import gc
@@ -23,17 +23,25 @@ from server import PromptServer
 
 from .faults import ours
 
-LASTING = ("RunFolder", "LiveRuns", "Run", "RunHandle", "RecordedRun", "SamplerWrapper", "RunOptions")  # for as long as they may be asked
-CHANGES: list[str] = []  # what somebody found changed since the last question
-RANDOM: dict[str, str] = {}  # the state of each generator when the latest sampler was done
+LASTING = (
+    "RunFolder",
+    "LiveRuns",
+    "Run",
+    "RunHandle",
+    "RecordedRun",
+    "SamplerWrapper",
+    "RunOptions",
+)  # they live as long as a run can be requested
+CHANGES: list[str] = []  # differences since the last request
+RANDOM: dict[str, str] = {}  # the state of each generator after the latest sampler
 
 
 @PromptServer.instance.routes.get("/lab/process")
 async def process(_: web.Request) -> web.Response:
-    """Threads, resident bytes, open files, and by class our objects that should live no longer than a run."""
+    """Returns threads, resident bytes, open files, and counts of our objects that should not outlive a run."""
     gc.collect()
     pack = ours("preview.pipeline").__name__.removesuffix("preview.pipeline")
-    # Asked of `type`: some objects lie about their class, or raise when they are asked.
+    # `type`, because `__class__` of some objects is wrong or raises.
     classes = (type(thing) for thing in gc.get_objects())
     kinds = collections.Counter(kind.__name__ for kind in classes if str(kind.__module__).startswith(pack))
     status = Path("/proc/self/status").read_text().splitlines()
@@ -42,7 +50,7 @@ async def process(_: web.Request) -> web.Response:
     for number in Path("/proc/self/fd").iterdir():
         try:
             files.append(str(number.readlink()))
-        except OSError:  # the one that lists them
+        except OSError:  # the descriptor of this listing
             continue
     return web.json_response(
         {
@@ -56,7 +64,7 @@ async def process(_: web.Request) -> web.Response:
 
 @PromptServer.instance.routes.get("/lab/state")
 async def state(_: web.Request) -> web.Response:
-    """What was found changed since the last question, and the generators as the latest sampler has left them."""
+    """Returns the differences since the last request, and the generators after the latest sampler."""
     told = {"changes": list(CHANGES), "random": dict(RANDOM)}
     CHANGES.clear()
     RANDOM.clear()
@@ -64,7 +72,7 @@ async def state(_: web.Request) -> web.Response:
 
 
 def found() -> dict[str, object]:
-    """What belongs to the process or to the calling thread, and might be changed by whoever is called from it."""
+    """State of the process and of the calling thread that a called function could change."""
     return {
         "autocast": [torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")],
         "autocast cache": torch.is_autocast_cache_enabled(),
@@ -98,7 +106,7 @@ def found() -> dict[str, object]:
 
 
 def generators() -> dict[str, str]:
-    """The state of each global one, in few characters."""
+    """A short digest of each global generator's state."""
     states = {
         "torch": torch.get_rng_state().numpy().tobytes(),
         "numpy": pickle.dumps(np.random.get_state()),
@@ -114,10 +122,10 @@ def differences(before: dict, after: dict, where: str) -> list[str]:
 
 
 class LabState:
-    """Looks whether everything is as it was found: over a whole sampler call, and over each call of its callback.
+    """Compares global state before and after a sampler call, and before and after each call of its callback.
 
-    First on a model's line it sees what everything behind it does to a run, last what its callback does. First, it
-    also seeds the generators that a sampler does not.
+    First on the model line it observes everything after it; last, it observes the callback. First, it also seeds the
+    generators that a sampler does not seed.
     """
 
     RETURN_TYPES = ("MODEL",)

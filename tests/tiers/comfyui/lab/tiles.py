@@ -1,4 +1,4 @@
-"""A node that samples a picture in parts."""
+"""A node that samples an image in parts."""
 
 import torch
 
@@ -6,7 +6,7 @@ import nodes
 
 
 class LabTiles:
-    """Samples the quarters of a latent one after the other, in one node, as UltimateSDUpscale does its tiles."""
+    """Samples the quarters of a latent one after the other, as UltimateSDUpscale samples its tiles."""
 
     RETURN_TYPES = ("LATENT",)
     FUNCTION, CATEGORY = "sample", "lab"

@@ -1,4 +1,4 @@
-"""What a sampler's time goes to, told by nodes on its model line."""
+"""Nodes on the model line that measure where a sampler's time goes."""
 
 import json
 import time
@@ -6,12 +6,12 @@ import time
 import comfy.patcher_extension
 import torch
 
-MILLISECONDS_OF_ONE: list[float] = []  # how long one multiplication takes on this machine, once somebody has measured
-TIMES: dict[str, object] = {}  # of the sampler call that is under way
+MILLISECONDS_OF_ONE: list[float] = []  # duration of one multiplication on this machine, once measured
+TIMES: dict[str, object] = {}  # of the current sampler call
 
 
 class LabWork:
-    """A model that keeps the CPU for about so many milliseconds longer at every evaluation."""
+    """A model that uses the CPU for about `work_ms` more at each evaluation."""
 
     RETURN_TYPES = ("MODEL",)
     FUNCTION, CATEGORY = "make", "lab"
@@ -47,7 +47,7 @@ def _one_ms(a: torch.Tensor) -> float:
 
 
 class LabOutside:
-    """Put first on the line, it takes the time from when the host begins a run until it has the result."""
+    """First on the model line, it measures a whole sampler call."""
 
     RETURN_TYPES = ("MODEL",)
     FUNCTION, CATEGORY = "watch", "lab"
@@ -69,7 +69,7 @@ class LabOutside:
 
 
 class LabInside:
-    """Put last on the line, it takes the time of the sampling alone and of everything that hangs on its callback."""
+    """Last on the model line, it measures the sampling alone, and its callback."""
 
     RETURN_TYPES = ("MODEL",)
     FUNCTION, CATEGORY = "watch", "lab"
@@ -103,7 +103,7 @@ def _wrapped(model, key, wrapper):
 
 
 class LabTimes:
-    """Tells whoever asks the history what LabOutside and LabInside have seen."""
+    """Puts the measurements of LabOutside and LabInside into the history."""
 
     RETURN_TYPES = ()
     OUTPUT_NODE = True

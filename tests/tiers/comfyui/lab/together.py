@@ -1,4 +1,4 @@
-"""Nodes in which more than one sampler is under way."""
+"""Nodes that run more than one sampler at a time."""
 
 import contextvars
 import threading
@@ -18,9 +18,9 @@ SAMPLING = {
 
 
 class LabNested:
-    """Samples, and at step `at` of that samples with another model from another seed, as a detailer in a callback.
+    """Samples, and inside step `at` samples with another model and seed, as a detailer in a callback does.
 
-    Gives both results. With the same model the host itself does not.
+    Outputs both results. ComfyUI itself does not support this with the same model.
     """
 
     RETURN_TYPES = ("LATENT", "LATENT")
@@ -47,9 +47,9 @@ class LabNested:
 
 
 class LabTogether:
-    """Samples with two models at once, each on a thread of its own, as nodes do that split the work. Both results.
+    """Samples with two models at the same time, each on its own thread. Outputs both results.
 
-    Source: the host sets the prompt and the node for a thread by a context variable.
+    ComfyUI stores the prompt and the node of a thread in a context variable.
     """
 
     RETURN_TYPES = ("LATENT", "LATENT")

@@ -1,8 +1,8 @@
-"""A node with words that guide a sampler."""
+"""A node with the prompt text of a sampler."""
 
 
 class LabWords:
-    """Hands on a CONDITIONING; its text is nothing to the model, and to whoever reads the graph the prompt."""
+    """Passes a CONDITIONING on. Its text does not affect the model; readers of the graph see it as the prompt."""
 
     RETURN_TYPES = ("CONDITIONING",)
     FUNCTION, CATEGORY = "say", "lab"
