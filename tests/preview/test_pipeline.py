@@ -1,4 +1,4 @@
-"""From a step to the sinks: nothing lost that should be kept, nothing that reaches the sampler."""
+"""The pipeline delivers every step that a file needs, and no error of a preview reaches the sampler."""
 
 import logging
 import threading
@@ -16,24 +16,24 @@ from safelight.preview.step import Step
 
 
 @pytest.fixture(autouse=True)
-def nothing_leaks(monkeypatch):
-    """No exception leaves a worker, and no worker is left."""
-    leaked = []
-    monkeypatch.setattr(threading, "excepthook", leaked.append)
+def no_thread_and_no_exception_is_left(monkeypatch):
+    """Fails a test in which a worker raises, or that leaves a worker behind."""
+    raised = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
     before = set(threading.enumerate())
     yield
     for thread in set(threading.enumerate()) - before:
         thread.join(20)
     assert not set(threading.enumerate()) - before
-    assert leaked == []
+    assert raised == []
 
 
 def level(picture):
-    """The step that a picture's grey says it is of."""
+    """The gray level of a picture; by default it is the index of the step."""
     return int(picture.first[0, 0, 0])
 
 
-# Every step to everyone
+# Delivery to the sinks
 
 
 def test_a_step_is_decoded_once_for_all_sinks(pipeline, recorder, first_channels, step):
@@ -67,7 +67,7 @@ def test_sinks_are_opened_and_closed_once_with_the_state_of_the_run(pipeline, re
     assert (sink.opened, sink.states) == (1, ["interrupted"])
 
 
-def test_sinks_are_closed_in_the_order_in_which_they_are_opened(pipeline, recorder):
+def test_files_are_closed_in_their_order_and_before_screens(pipeline, recorder):
     closed = []
 
     class Closing(recorder):
@@ -79,7 +79,7 @@ def test_sinks_are_closed_in_the_order_in_which_they_are_opened(pipeline, record
     assert closed == ["first", "second", "screen"]
 
 
-def test_each_sink_gets_the_steps_that_it_wants_and_a_screen_every_one_that_is_made(pipeline, recorder, step):
+def test_each_file_sink_gets_the_steps_that_it_wants_and_a_screen_gets_every_picture(pipeline, recorder, step):
     all_steps, some, screen = recorder(), recorder(), recorder(every_step=False)
     with pipeline(all_steps, some, screen, every={all_steps: 2, some: 3, screen: 5}) as pipe:
         wanted = [index for index in range(1, 9) if pipe.offer(step(index, 8))]
@@ -90,19 +90,19 @@ def test_each_sink_gets_the_steps_that_it_wants_and_a_screen_every_one_that_is_m
     assert wanted == [1, 3, 4, 5, 6, 7, 8]
 
 
-def test_a_step_that_nobody_wants_is_not_copied(pipeline, recorder, step):
-    asked, sink = [], recorder()
+def test_a_step_that_no_sink_wants_is_not_copied(pipeline, recorder, step):
+    selected, sink = [], recorder()
 
     def select(latents):
-        asked.append(latents)
+        selected.append(latents)
         return latents
 
     with pipeline(sink, every={sink: 4}, select=select) as pipe:
         assert [pipe.offer(step(index, 8)) for index in (1, 2, 3, 4)] == [True, False, False, False]
-    assert len(asked) == 1
+    assert len(selected) == 1
 
 
-def test_the_picture_is_of_the_values_when_it_was_offered(pipeline, recorder, first_channels, step):
+def test_a_picture_shows_the_values_that_the_tensor_had_when_it_was_offered(pipeline, recorder, first_channels, step):
     net, sink = first_channels(), recorder()
     net.gate.shut()
     with pipeline(sink, net=net) as pipe:
@@ -114,7 +114,7 @@ def test_the_picture_is_of_the_values_when_it_was_offered(pipeline, recorder, fi
     assert level(sink.pictures[1]) == 10
 
 
-def test_the_sampler_s_tensors_are_let_go(pipeline, recorder, first_channels):
+def test_the_pipeline_keeps_no_reference_to_the_sampler_s_tensors(pipeline, recorder, first_channels):
     net, sink = first_channels(), recorder()
     net.gate.shut()
     with pipeline(sink, net=net) as pipe:
@@ -134,7 +134,7 @@ def test_noisy_latents_are_shown_with_their_gain(pipeline, recorder):
     assert (level(sink.pictures[0]), sink.pictures[0].show) == (100, "noisy")
 
 
-def test_where_nothing_is_denoised_the_noisy_latents_are_shown_and_called_so(pipeline, recorder):
+def test_without_denoised_latents_the_noisy_ones_are_shown_and_recorded_as_noisy(pipeline, recorder):
     sink = recorder()
     noisy = torch.full((1, 4, 2, 3), 200 / 255)
     with pipeline(sink, show="denoised") as pipe:
@@ -142,7 +142,7 @@ def test_where_nothing_is_denoised_the_noisy_latents_are_shown_and_called_so(pip
     assert (level(sink.pictures[0]), sink.pictures[0].show) == (100, "noisy")
 
 
-def test_a_step_without_any_latents_is_not_taken(pipeline, recorder):
+def test_a_step_without_latents_is_not_accepted(pipeline, recorder):
     sink, run = recorder(), Run()
     with pipeline(sink, run=run) as pipe:
         assert not pipe.offer(Step(index=1, total=1))
@@ -156,7 +156,7 @@ def test_latents_of_inference_mode_are_shown(pipeline, recorder):
     assert level(sink.pictures[0]) == 9
 
 
-def test_of_a_video_the_first_frame_is_shown(pipeline, recorder):
+def test_the_first_frame_of_a_video_is_shown(pipeline, recorder):
     sink = recorder()
     video = torch.arange(5).view(1, 1, 5, 1, 1).expand(2, 16, 5, 2, 3) / 255 + 20 / 255
     with pipeline(sink, space="wan21") as pipe:
@@ -165,7 +165,7 @@ def test_of_a_video_the_first_frame_is_shown(pipeline, recorder):
     assert level(sink.pictures[0]) == 20
 
 
-def test_all_frames_are_shown_to_who_selects_them(pipeline, recorder):
+def test_all_frames_of_a_video_are_shown_if_they_are_selected(pipeline, recorder):
     sink = recorder()
     video = (torch.arange(10) / 255).view(2, 1, 5, 1, 1).expand(2, 16, 5, 2, 3)
     with pipeline(sink, space="wan21", select=lambda latents: latents) as pipe:
@@ -173,12 +173,10 @@ def test_all_frames_are_shown_to_who_selects_them(pipeline, recorder):
     assert sink.pictures[0].pixels[:, :, 0, 0, 0].tolist() == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
 
 
-# Slow ones
+# Slow decoders and sinks
 
 
-def test_steps_for_the_screen_are_replaced_while_the_worker_is_busy_and_the_last_is_shown(
-    pipeline, recorder, first_channels, step
-):
+def test_screen_only_steps_are_replaced_by_newer_ones_and_the_last_is_shown(pipeline, recorder, first_channels, step):
     net, screen = first_channels(), recorder(every_step=False)
     net.gate.shut()
     with pipeline(screen, net=net) as pipe:
@@ -190,7 +188,7 @@ def test_steps_for_the_screen_are_replaced_while_the_worker_is_busy_and_the_last
     assert net.calls == 2
 
 
-def test_a_sampler_that_ends_early_still_has_its_newest_step_shown(pipeline, recorder, first_channels, step):
+def test_the_newest_step_of_an_interrupted_run_is_shown(pipeline, recorder, first_channels, step):
     net, screen = first_channels(), recorder(every_step=False)
     net.gate.shut()
     with pipeline(screen, net=net, state="interrupted") as pipe:
@@ -201,7 +199,7 @@ def test_a_sampler_that_ends_early_still_has_its_newest_step_shown(pipeline, rec
     assert screen.steps == [1, 3]
 
 
-def test_steps_for_files_are_all_kept_in_order_while_the_decoder_is_slow(pipeline, recorder, first_channels, step):
+def test_a_slow_decoder_does_not_lose_or_reorder_steps_for_files(pipeline, recorder, first_channels, step):
     net, files, screen = first_channels(), recorder(), recorder(every_step=False)
     net.gate.shut()
     with pipeline(files, screen, net=net, every={files: 3}) as pipe:
@@ -213,7 +211,7 @@ def test_steps_for_files_are_all_kept_in_order_while_the_decoder_is_slow(pipelin
     assert set(files.steps) <= set(screen.steps)
 
 
-def test_steps_for_files_are_all_kept_in_order_while_the_disk_is_slow(pipeline, recorder, step):
+def test_a_slow_disk_does_not_lose_or_reorder_steps_for_files(pipeline, recorder, step):
     files, run = recorder(), Run()
     files.gate.shut()
     with pipeline(files, run=run) as pipe:
@@ -224,7 +222,7 @@ def test_steps_for_files_are_all_kept_in_order_while_the_disk_is_slow(pipeline, 
     assert run.notes == []
 
 
-def test_an_early_close_delivers_what_waits(pipeline, recorder, first_channels, step):
+def test_queued_steps_of_an_interrupted_run_are_delivered(pipeline, recorder, first_channels, step):
     net, files = first_channels(), recorder()
     net.gate.shut()
     with pipeline(files, net=net, state="interrupted") as pipe:
@@ -233,7 +231,7 @@ def test_an_early_close_delivers_what_waits(pipeline, recorder, first_channels, 
     assert (files.steps, files.states) == ([1, 2, 3, 4, 5, 6, 7], ["interrupted"])
 
 
-def test_what_a_full_queue_refuses_is_told_once_and_summed_up_and_the_last_step_still_reaches_the_screen(
+def test_steps_that_a_full_queue_refuses_are_noted_and_the_last_step_still_reaches_the_screen(
     pipeline, recorder, first_channels, step
 ):
     net, files, screen, run = first_channels(), recorder(), recorder(every_step=False), Run()
@@ -252,7 +250,7 @@ def test_what_a_full_queue_refuses_is_told_once_and_summed_up_and_the_last_step_
     ]
 
 
-def test_a_thousand_steps_pass_in_bounded_memory(pipeline, recorder, step, wait_s):
+def test_the_queue_stays_within_its_capacity_over_a_thousand_steps(pipeline, recorder, step, wait_s):
     mailbox = Mailbox(capacity=4, patience_s=wait_s)
     longest = []
 
@@ -269,7 +267,7 @@ def test_a_thousand_steps_pass_in_bounded_memory(pipeline, recorder, step, wait_
     assert max(longest) <= 4
 
 
-def test_a_sink_that_hangs_is_given_up_after_the_time_limit_by_name(recorder, first_channels, pipeline, step):
+def test_after_the_time_limit_a_hanging_sink_is_named_in_a_note(recorder, first_channels, pipeline, step):
     files, run = recorder(name="files"), Run()
     files.gate.shut()
     with pipeline(files, run=run) as pipe:
@@ -280,12 +278,12 @@ def test_a_sink_that_hangs_is_given_up_after_the_time_limit_by_name(recorder, fi
         assert run.notes == [
             "files did not finish within 0.01 s after the run ended; step 1 may be missing; steps 2-4 not shown"
         ]
-        assert files.abandoned_with == ["finished"], "who looks is told for ever that it is running"
+        assert files.abandoned_with == ["finished"], "the end of the run must be reported"
     assert files.steps == [1]
     assert files.states == ["finished"]
 
 
-def test_a_decoder_that_hangs_is_given_up_after_the_time_limit(recorder, first_channels, pipeline, step):
+def test_after_the_time_limit_a_hanging_decoder_is_named_in_a_note(recorder, first_channels, pipeline, step):
     net, screen, run = first_channels(), recorder(every_step=False), Run()
     net.gate.shut()
     with pipeline(screen, net=net, run=run) as pipe:
@@ -296,7 +294,7 @@ def test_a_decoder_that_hangs_is_given_up_after_the_time_limit(recorder, first_c
         assert run.notes == ["decoding did not finish within 0.01 s after the run ended"]
 
 
-# Failing ones
+# Failing decoders and sinks
 
 
 def test_a_screen_that_fails_costs_one_note_and_nothing_else(pipeline, recorder, step):
@@ -305,11 +303,11 @@ def test_a_screen_that_fails_costs_one_note_and_nothing_else(pipeline, recorder,
         for index in range(1, 7):
             pipe.offer(step(index, 6))
     assert run.notes == ["screen failed: OSError: disk full at 2"]
-    assert screen.seen == [1, 2], "it stays dark"
+    assert screen.seen == [1, 2], "it gets no more pictures"
     assert files.steps == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_file_sink_that_fails_is_named_at_the_end_with_its_steps(pipeline, recorder, step):
+def test_a_file_sink_that_fails_has_a_final_note_with_its_missing_steps(pipeline, recorder, step):
     failing, other, run = recorder(name="files", fails_at=(2, 4, 5, 6)), recorder(), Run()
     with pipeline(failing, other, run=run) as pipe:
         for index in range(1, 8):
@@ -318,11 +316,11 @@ def test_a_file_sink_that_fails_is_named_at_the_end_with_its_steps(pipeline, rec
         "files failed: OSError: disk full at 2",
         "files: nothing was saved of steps 2, 4-6",
     ]
-    assert failing.steps == [1, 3, 7], "it is tried again: a disk may have room later"
+    assert failing.steps == [1, 3, 7], "each step is tried: the disk may have room later"
     assert other.steps == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_a_disk_that_is_full_for_a_thousand_steps_leaves_room_for_the_note_that_counts(pipeline, recorder, step):
+def test_a_disk_that_is_full_for_a_thousand_steps_costs_only_a_few_notes(pipeline, recorder, step):
     failing, run = recorder(name="files", fails_at=range(2, 2000)), Run()
     with pipeline(failing, run=run) as pipe:
         for index in range(1, 1001):
@@ -331,7 +329,7 @@ def test_a_disk_that_is_full_for_a_thousand_steps_leaves_room_for_the_note_that_
     assert run.notes[-1] == "files: nothing was saved of steps 2-1000"
 
 
-def test_a_sink_that_cannot_be_opened_is_told_and_left_alone(pipeline, recorder, step):
+def test_a_sink_that_cannot_be_opened_gets_no_pictures_and_a_note(pipeline, recorder, step):
     shut, other, run = recorder(name="files", fails_to_open=True), recorder(), Run()
     with pipeline(shut, other, run=run) as pipe:
         pipe.offer(step(1, 1))
@@ -340,7 +338,7 @@ def test_a_sink_that_cannot_be_opened_is_told_and_left_alone(pipeline, recorder,
     assert other.steps == [1]
 
 
-def test_a_sink_that_cannot_be_closed_does_not_keep_the_others_from_it(pipeline, recorder):
+def test_after_a_sink_that_cannot_be_closed_the_others_are_closed(pipeline, recorder):
     first, second, run = recorder(), recorder(name="sheet", fails_to_close=True), Run()
     with pipeline(first, second, run=run):
         pass
@@ -348,7 +346,7 @@ def test_a_sink_that_cannot_be_closed_does_not_keep_the_others_from_it(pipeline,
     assert first.states == ["finished"]
 
 
-def test_a_decoder_that_raises_is_given_up_for_the_next_one_and_told_once(
+def test_after_a_decoder_that_raises_the_next_one_is_used_and_one_note_is_added(
     pipeline, recorder, first_channels, candidate, step
 ):
     sink, run, good = recorder(), Run(), first_channels()
@@ -362,7 +360,7 @@ def test_a_decoder_that_raises_is_given_up_for_the_next_one_and_told_once(
     assert run.decoder["name"] == "good"
 
 
-def test_a_decoder_that_cannot_be_opened_is_given_up_for_the_next_one(
+def test_after_a_decoder_that_cannot_be_opened_the_next_one_is_used(
     pipeline, recorder, first_channels, candidate, step
 ):
     sink, run = recorder(), Run()
@@ -391,11 +389,11 @@ def test_when_all_decoders_fail_the_run_goes_on_without_pictures(pipeline, recor
     assert (sink.pictures, sink.states) == ([], ["finished"])
 
 
-def test_when_decoders_cannot_even_be_looked_up_the_run_goes_on_and_they_are_asked_for_once(pipeline, recorder, step):
-    sink, run, asked = recorder(), Run(), []
+def test_if_the_search_for_decoders_fails_it_is_not_repeated_and_the_last_resort_is_used(pipeline, recorder, step):
+    sink, run, searches = recorder(), Run(), []
 
     def candidates():
-        asked.append(threading.current_thread().name)
+        searches.append(threading.current_thread().name)
         raise OSError("no folder")
 
     with pipeline(sink, candidates=candidates, run=run) as pipe:
@@ -405,8 +403,8 @@ def test_when_decoders_cannot_even_be_looked_up_the_run_goes_on_and_they_are_ask
         "step 1: stopped using the search for a decoder: OSError: no folder",
     ]
     assert [picture.decoder for picture in sink.pictures] == ["principal"] * 3
-    assert len(asked) == 1
-    assert asked[0].startswith("safelight-"), "the sampler's thread reads no files"
+    assert len(searches) == 1
+    assert searches[0].startswith("safelight-"), "the sampler's thread reads no files"
 
 
 @pytest.mark.parametrize(
@@ -445,7 +443,7 @@ def test_latents_of_any_float_type_are_shown(pipeline, recorder, step, dtype):
 
 
 @pytest.mark.parametrize("sigma", [float("nan"), float("inf"), None])
-def test_a_sigma_that_is_no_number_is_not_known(pipeline, recorder, step, sigma):
+def test_a_sigma_that_is_not_finite_is_none(pipeline, recorder, step, sigma):
     sink = recorder()
     with pipeline(sink) as pipe:
         pipe.offer(step(1, 1, sigma=sigma))
@@ -470,7 +468,7 @@ def test_a_selection_that_raises_does_not_reach_the_sampler(pipeline, recorder, 
 # Opening and closing
 
 
-def test_closing_twice_is_closing_once(pipeline, recorder):
+def test_a_second_close_does_nothing(pipeline, recorder):
     sink = recorder()
     with pipeline(sink) as pipe:
         pipe.close("interrupted")
@@ -478,7 +476,7 @@ def test_closing_twice_is_closing_once(pipeline, recorder):
     assert sink.states == ["interrupted"]
 
 
-def test_a_step_after_the_end_is_not_taken(pipeline, recorder, step):
+def test_a_step_after_the_end_is_not_accepted(pipeline, recorder, step):
     sink, run = recorder(), Run()
     with pipeline(sink, run=run) as pipe:
         pipe.offer(step(1, 9))
@@ -489,7 +487,7 @@ def test_a_step_after_the_end_is_not_taken(pipeline, recorder, step):
 
 def test_a_run_that_is_closed_before_its_first_step_needs_no_decoder(pipeline, recorder):
     def candidates():
-        raise AssertionError("asked for decoders")
+        raise AssertionError("decoders were looked up")
 
     run = Run()
     with pipeline(recorder(), candidates=candidates, run=run):
@@ -497,7 +495,7 @@ def test_a_run_that_is_closed_before_its_first_step_needs_no_decoder(pipeline, r
     assert run.notes == []
 
 
-def test_when_close_returns_all_files_are_there(pipeline, recorder, step):
+def test_all_files_are_complete_when_close_returns(pipeline, recorder, step):
     sink = recorder()
     with pipeline(sink) as pipe:
         for index in range(1, 21):
@@ -507,12 +505,10 @@ def test_when_close_returns_all_files_are_there(pipeline, recorder, step):
         assert sink.states == ["finished"]
 
 
-def test_a_screen_is_not_waited_for_when_the_files_are_there_and_sees_the_last_step_all_the_same(
-    pipeline, recorder, step, wait_s
-):
+def test_the_end_of_a_run_does_not_wait_for_a_screen_that_still_gets_the_last_step(pipeline, recorder, step, wait_s):
     order = []
 
-    class Telling(recorder):
+    class Ordered(recorder):
         def show(self, picture):
             super().show(picture)
             order.append((self.name, picture.index))
@@ -521,7 +517,7 @@ def test_a_screen_is_not_waited_for_when_the_files_are_there_and_sees_the_last_s
             super().close(state)
             order.append((self.name, "closed"))
 
-    screen, files, run = Telling(name="screen", every_step=False, awaited=False), Telling(name="files"), Run()
+    screen, files, run = Ordered(name="screen", every_step=False, awaited=False), Ordered(name="files"), Run()
     with pipeline(screen, files, run=run) as pipe:
         pipe.offer(step(1, 2))
         screen.gate.wait_until_reached()
@@ -536,7 +532,7 @@ def test_a_screen_is_not_waited_for_when_the_files_are_there_and_sees_the_last_s
     assert order[-4:] == [("files", 2), ("files", "closed"), ("screen", 2), ("screen", "closed")]
 
 
-def test_where_there_is_only_a_screen_the_end_of_the_run_waits_until_the_device_has_nothing_more_to_do(
+def test_with_only_a_screen_the_end_of_the_run_waits_until_decoding_is_done(
     pipeline, recorder, first_channels, step, wait_s
 ):
     screen, net, run = recorder(every_step=False, awaited=False), first_channels(), Run()
@@ -550,13 +546,13 @@ def test_where_there_is_only_a_screen_the_end_of_the_run_waits_until_the_device_
     assert (screen.steps, screen.states, run.notes) == ([1], ["interrupted"], [])
 
 
-def test_a_screen_that_hangs_when_nobody_waits_is_given_up_all_the_same(pipeline, recorder, step, wait_s):
+def test_the_end_of_the_run_is_reported_if_a_screen_that_is_not_awaited_hangs(pipeline, recorder, step, wait_s):
     screen, run = recorder(name="screen", every_step=False, awaited=False), Run()
     screen.gate.shut()
     with pipeline(screen, run=run) as pipe:
         pipe.offer(step(1, 1))
         pipe.close("finished", timeout_s=1.0)
-        assert screen.abandoned.wait(wait_s), "who looks is told for ever that it is running"
+        assert screen.abandoned.wait(wait_s), "the end of the run must be reported"
         assert run.ended.wait(wait_s)
         assert (screen.abandoned_with, run.notes) == (
             ["finished"],
@@ -564,7 +560,7 @@ def test_a_screen_that_hangs_when_nobody_waits_is_given_up_all_the_same(pipeline
         )
 
 
-def test_a_run_that_has_come_to_its_end_is_not_given_up(pipeline, recorder, step, wait_s):
+def test_a_run_that_ended_is_not_abandoned_later(pipeline, recorder, step, wait_s):
     before, screen, run = set(threading.enumerate()), recorder(every_step=False, awaited=False), Run()
     with pipeline(screen, run=run) as pipe:
         pipe.offer(step(1, 1))
@@ -572,16 +568,16 @@ def test_a_run_that_has_come_to_its_end_is_not_given_up(pipeline, recorder, step
         assert run.ended.wait(wait_s)
         for thread in set(threading.enumerate()) - before:
             thread.join(wait_s)
-            assert not thread.is_alive(), "a thread is left behind, for as long as the run might have taken"
+            assert not thread.is_alive(), "the timer must not outlive the run"
     assert (screen.steps, screen.abandoned_with, run.notes) == ([1], [], [])
 
 
-def test_a_pipeline_without_sinks_takes_nothing(pipeline, step):
+def test_a_pipeline_without_sinks_accepts_no_step(pipeline, step):
     with pipeline() as pipe:
         assert not pipe.offer(step(1, 1))
 
 
-def test_showing_to_nobody_still_works(pipeline, step):
+def test_a_pipeline_whose_sink_shows_nothing_accepts_steps(pipeline, step):
     with pipeline(NoSink()) as pipe:
         assert pipe.offer(step(1, 1))
 
@@ -595,7 +591,7 @@ def test_the_worker_is_a_daemon_named_after_the_run(recorder, first_channels, ca
     assert not worker.is_alive()
 
 
-def test_a_fault_of_the_pipeline_s_own_is_noted_and_the_sinks_are_closed(pipeline, recorder, step, caplog):
+def test_after_an_error_in_the_worker_there_is_a_note_and_the_sinks_are_closed(pipeline, recorder, step, caplog):
     sink, run = recorder(), Run()
     run.describe = None
     with caplog.at_level(logging.CRITICAL), pipeline(sink, run=run) as pipe:
@@ -607,7 +603,7 @@ def test_a_fault_of_the_pipeline_s_own_is_noted_and_the_sinks_are_closed(pipelin
     assert sink.states == ["finished"]
 
 
-def test_a_worker_that_stops_on_the_way_names_what_comes_and_learns_how_the_run_ends(pipeline, recorder, step, caplog):
+def test_a_worker_that_stopped_names_the_later_steps_and_reports_the_final_state(pipeline, recorder, step, caplog):
     files, screen, run = recorder(name="files"), recorder(every_step=False), Run()
     describe_picture = run.describe
 
@@ -630,7 +626,7 @@ def test_a_worker_that_stops_on_the_way_names_what_comes_and_learns_how_the_run_
     ]
 
 
-# What a run leaves alone
+# No side effects
 
 
 def test_a_run_leaves_the_state_of_torch_alone(pipeline, recorder, step):
@@ -661,7 +657,7 @@ def test_a_run_leaves_the_state_of_torch_alone(pipeline, recorder, step):
     assert state() == before
 
 
-def test_the_sampler_s_tensors_are_bit_for_bit_what_they_were(pipeline, recorder):
+def test_the_sampler_s_tensors_do_not_change(pipeline, recorder):
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     before, version = latents.clone(), latents._version
     with pipeline(recorder(), show="noisy") as pipe:
@@ -670,7 +666,7 @@ def test_the_sampler_s_tensors_are_bit_for_bit_what_they_were(pipeline, recorder
     assert latents._version == version
 
 
-# Words
+# Texts of notes
 
 
 @pytest.mark.parametrize(
@@ -694,19 +690,19 @@ def test_an_error_is_described_in_one_short_line():
     assert len(describe(ValueError("x" * 5000))) == 300
 
 
-def test_numbers_that_json_has_no_word_for_are_not_known():
+def test_numbers_that_json_cannot_express_become_none():
     assert [finite(value) for value in (1, 0.5, float("nan"), float("-inf"), None)] == [1.0, 0.5, None, None, None]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
-def test_on_a_gpu_offering_a_step_waits_for_nothing(pipeline, recorder, first_channels):
+def test_on_a_gpu_offer_does_not_synchronize(pipeline, recorder, first_channels):
     net, sink = first_channels(), recorder()
     latents = torch.full((1, 4, 64, 64), 0.5, device="cuda")
     with pipeline(sink, net=net) as pipe:
-        pipe.offer(Step(index=1, total=2, sigma=1.0, denoised=latents))  # whatever is set up once
+        pipe.offer(Step(index=1, total=2, sigma=1.0, denoised=latents))  # the first step sets up streams and memory
         sink.gate.wait_until_reached()
-        net.gate.shut()  # the worker's own copy to the host may wait, at another time
+        net.gate.shut()  # the worker's copy to the host may wait, but not while this test forbids it
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode("error")
         try:
