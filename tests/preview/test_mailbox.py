@@ -1,4 +1,4 @@
-"""The mailbox between a sampler and the worker, with real threads that never sleep."""
+"""The mailbox between the sampler's thread and the worker, tested with real threads that never sleep."""
 
 import itertools
 import random
@@ -9,23 +9,23 @@ import pytest
 from safelight.preview.mailbox import FIRST_IDLE_S, Mailbox
 
 
-class Note(NamedTuple):
+class Item(NamedTuple):
     text: object
     keep: bool = False
 
 
-def texts(letters):
-    return [letter.text for letter in letters]
+def texts(items):
+    return [item.text for item in items]
 
 
 def delivered(mailbox):
-    """What is still delivered after closing, in order."""
+    """The texts that are delivered after closing, in order."""
     mailbox.close()
     return texts(iter(mailbox.get, None))
 
 
-class Together:
-    """Runs functions in threads of their own; what they return or raise comes out at the end."""
+class Threads:
+    """Runs each function in its own thread; `join` fails if one of them hangs or raised."""
 
     def __init__(self, wait_s):
         self._wait_s, self._threads, self._errors = wait_s, [], []
@@ -50,88 +50,88 @@ class Together:
 
 
 @pytest.fixture
-def together(wait_s):
-    return Together(wait_s)
+def threads(wait_s):
+    return Threads(wait_s)
 
 
-def test_of_letters_that_need_not_be_kept_only_the_newest_waits():
+def test_only_the_newest_replaceable_item_waits():
     mailbox = Mailbox()
     for number in range(5):
-        assert mailbox.put(Note(number))
+        assert mailbox.put(Item(number))
     assert delivered(mailbox) == [4]
 
 
-def test_letters_to_be_kept_arrive_in_order():
+def test_items_to_keep_arrive_in_order():
     mailbox = Mailbox()
     for number in range(5):
-        assert mailbox.put(Note(number, keep=True))
+        assert mailbox.put(Item(number, keep=True))
     assert delivered(mailbox) == [0, 1, 2, 3, 4]
 
 
-def test_a_letter_to_be_kept_replaces_a_waiting_one_that_need_not_be():
+def test_an_item_to_keep_replaces_a_replaceable_item_that_waits():
     mailbox = Mailbox()
-    for note in (Note(1, keep=True), Note(2), Note(3), Note(4, keep=True), Note(5)):
-        assert mailbox.put(note)
+    for item in (Item(1, keep=True), Item(2), Item(3), Item(4, keep=True), Item(5)):
+        assert mailbox.put(item)
     assert delivered(mailbox) == [1, 4, 5]
 
 
-def test_nothing_is_taken_after_closing_but_what_waits_is_delivered():
+def test_a_closed_mailbox_accepts_nothing_and_delivers_what_waits():
     mailbox = Mailbox()
-    mailbox.put(Note(1, keep=True))
-    mailbox.put(Note(2))
+    mailbox.put(Item(1, keep=True))
+    mailbox.put(Item(2))
     mailbox.close()
-    assert not mailbox.put(Note(3))
-    assert not mailbox.put(Note(4, keep=True))
+    assert not mailbox.put(Item(3))
+    assert not mailbox.put(Item(4, keep=True))
     assert delivered(mailbox) == [1, 2]
     assert mailbox.get() is None
 
 
-def test_a_full_mailbox_refuses_when_patience_is_spent_and_keeps_what_it_has():
+def test_a_full_mailbox_without_patience_refuses_items_and_keeps_the_others():
     mailbox = Mailbox(capacity=2, patience_s=0.0)
-    assert mailbox.put(Note(1, keep=True))
-    assert mailbox.put(Note(2, keep=True))
-    assert mailbox.put(Note(3))
-    assert not mailbox.put(Note(4, keep=True))
+    assert mailbox.put(Item(1, keep=True))
+    assert mailbox.put(Item(2, keep=True))
+    assert mailbox.put(Item(3))
+    assert not mailbox.put(Item(4, keep=True))
     assert delivered(mailbox) == [1, 2, 3]
 
 
-def test_a_letter_that_may_be_replaced_does_not_take_the_room_of_one_to_be_kept():
+def test_a_replaceable_item_takes_no_room_from_items_to_keep():
     mailbox = Mailbox(capacity=1, patience_s=0.0)
-    assert mailbox.put(Note(1))
-    assert mailbox.put(Note(2, keep=True))
+    assert mailbox.put(Item(1))
+    assert mailbox.put(Item(2, keep=True))
     assert delivered(mailbox) == [2]
 
 
-def test_a_letter_that_need_not_be_kept_never_waits():
+def test_the_sender_of_a_replaceable_item_never_waits():
     mailbox = Mailbox(capacity=1, patience_s=1e9)
-    mailbox.put(Note(1, keep=True))
+    mailbox.put(Item(1, keep=True))
     for number in range(2, 50):
-        assert mailbox.put(Note(number))
+        assert mailbox.put(Item(number))
     assert delivered(mailbox) == [1, 49]
 
 
-def test_a_full_mailbox_holds_the_sender_up_until_there_is_room(together, wait_s):
+def test_the_sender_waits_until_a_full_mailbox_has_room(threads, wait_s):
     waiting = threading.Event()
 
     def clock():
-        waiting.set()  # asked when a sender begins to wait
+        waiting.set()  # the mailbox reads the clock when a sender begins to wait
         return 0.0
 
     mailbox = Mailbox(capacity=1, patience_s=wait_s, clock=clock)
     waiting.clear()
-    mailbox.put(Note(1, keep=True))
+    mailbox.put(Item(1, keep=True))
     assert not waiting.is_set()
     answers = []
-    together.start(lambda: answers.append(mailbox.put(Note(2, keep=True))))
+    threads.start(lambda: answers.append(mailbox.put(Item(2, keep=True))))
     assert waiting.wait(wait_s)
     assert answers == []
     assert mailbox.get().text == 1
-    together.join()
+    threads.join()
     assert answers == [True]
     assert delivered(mailbox) == [2]
 
 
-def test_closing_lets_a_sender_go_who_waits_for_room(together, wait_s):
+def test_closing_ends_the_wait_of_a_sender(threads, wait_s):
     waiting = threading.Event()
 
     def clock():
@@ -140,18 +140,18 @@ def test_closing_lets_a_sender_go_who_waits_for_room(together, wait_s):
 
     mailbox = Mailbox(capacity=1, patience_s=wait_s, clock=clock)
     waiting.clear()
-    mailbox.put(Note(1, keep=True))
+    mailbox.put(Item(1, keep=True))
     answers = []
-    together.start(lambda: answers.append(mailbox.put(Note(2, keep=True))))
+    threads.start(lambda: answers.append(mailbox.put(Item(2, keep=True))))
     assert waiting.wait(wait_s)
     mailbox.close()
-    together.join()
+    threads.join()
     assert answers == [False]
     assert delivered(mailbox) == [1]
 
 
-def test_patience_is_spent_over_all_letters_together(together, wait_s):
-    """Each wait costs 600 seconds by this clock; the patience is 1000, so the third sender is refused at once."""
+def test_all_waits_of_senders_together_are_limited(threads, wait_s):
+    """Each wait takes 600 seconds by this clock and the limit is 1000, so the third sender is refused immediately."""
     now, waiting = [0.0], threading.Event()
 
     def clock():
@@ -160,151 +160,151 @@ def test_patience_is_spent_over_all_letters_together(together, wait_s):
         return now[0]
 
     mailbox = Mailbox(capacity=1, patience_s=1000.0, clock=clock)
-    assert mailbox.put(Note(0, keep=True))
+    assert mailbox.put(Item(0, keep=True))
     for number in (1, 2):
         waiting.clear()
         answers = []
-        together.start(lambda number=number, answers=answers: answers.append(mailbox.put(Note(number, keep=True))))
+        threads.start(lambda number=number, answers=answers: answers.append(mailbox.put(Item(number, keep=True))))
         assert waiting.wait(wait_s)
         assert mailbox.get().text == number - 1
-        together.join()
+        threads.join()
         assert answers == [True]
     answers = []
-    together.start(lambda: answers.append(mailbox.put(Note(3, keep=True))))
-    together.join()
+    threads.start(lambda: answers.append(mailbox.put(Item(3, keep=True))))
+    threads.join()
     assert answers == [False]
     assert mailbox.get().text == 2
-    assert mailbox.put(Note(4, keep=True)), "without waiting there is no need of patience"
+    assert mailbox.put(Item(4, keep=True)), "an item that does not wait needs no patience"
 
 
-def test_a_reader_waits_for_a_letter(together):
-    mailbox, came = Mailbox(), []
-    together.start(lambda: came.append(mailbox.get()))
-    mailbox.put(Note(1))
-    together.join()
-    assert texts(came) == [1]
+def test_a_reader_waits_for_an_item(threads):
+    mailbox, received = Mailbox(), []
+    threads.start(lambda: received.append(mailbox.get()))
+    mailbox.put(Item(1))
+    threads.join()
+    assert texts(received) == [1]
 
 
-def test_a_reader_who_waits_is_let_go_by_closing(together):
-    mailbox, came = Mailbox(), []
-    together.start(lambda: came.append(mailbox.get()))
+def test_closing_ends_the_wait_of_a_reader(threads):
+    mailbox, received = Mailbox(), []
+    threads.start(lambda: received.append(mailbox.get()))
     mailbox.close()
-    together.join()
-    assert came == [None]
+    threads.join()
+    assert received == [None]
 
 
-def test_emptying_gives_back_what_waits_undelivered():
+def test_emptying_returns_the_waiting_items():
     mailbox = Mailbox()
-    mailbox.put(Note(1, keep=True))
-    mailbox.put(Note(2))
+    mailbox.put(Item(1, keep=True))
+    mailbox.put(Item(2))
     assert texts(mailbox.empty()) == [1, 2]
     assert mailbox.empty() == []
     assert delivered(mailbox) == []
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_many_senders_lose_no_letter_that_is_to_be_kept_nor_its_order(together, wait_s, seed):
+def test_with_many_senders_no_item_to_keep_is_lost_or_reordered(threads, wait_s, seed):
     senders, each, capacity = 4, 300, 5
     mailbox = Mailbox(capacity=capacity, patience_s=wait_s)
     begin = threading.Barrier(senders + 1)
-    came, longest, refused = [], [0], []
+    received, most_waiting, refused = [], [0], []
 
     def send(sender):
-        chance = random.Random(seed * 100 + sender)
+        rng = random.Random(seed * 100 + sender)
         begin.wait(wait_s)
-        notes = [Note((sender, number), keep=number % 7 == 0 or chance.random() < 0.3) for number in range(each)]
-        refused.extend(note for note in notes if not mailbox.put(note))
+        items = [Item((sender, number), keep=number % 7 == 0 or rng.random() < 0.3) for number in range(each)]
+        refused.extend(item for item in items if not mailbox.put(item))
 
     def read():
         begin.wait(wait_s)
-        while (letter := mailbox.get()) is not None:
-            came.append(letter)
-            longest[0] = max(longest[0], len(mailbox._waiting))
+        while (item := mailbox.get()) is not None:
+            received.append(item)
+            most_waiting[0] = max(most_waiting[0], len(mailbox._waiting))
 
-    threads = [together.start(lambda sender=sender: send(sender)) for sender in range(senders)]
-    together.start(read)
-    for thread in threads:
+    sending = [threads.start(lambda sender=sender: send(sender)) for sender in range(senders)]
+    threads.start(read)
+    for thread in sending:
         thread.join(wait_s)
     mailbox.close()
-    together.join()
+    threads.join()
 
     assert refused == []
     expected = {}
     for sender in range(senders):
-        chance = random.Random(seed * 100 + sender)
-        expected[sender] = [n for n in range(each) if n % 7 == 0 or chance.random() < 0.3]
+        rng = random.Random(seed * 100 + sender)
+        expected[sender] = [n for n in range(each) if n % 7 == 0 or rng.random() < 0.3]
     for sender in range(senders):
-        numbers = [letter.text[1] for letter in came if letter.text[0] == sender]
+        numbers = [item.text[1] for item in received if item.text[0] == sender]
         assert numbers == sorted(numbers)
-        assert [letter.text[1] for letter in came if letter.keep and letter.text[0] == sender] == expected[sender]
-    assert longest[0] <= capacity + 1
+        assert [item.text[1] for item in received if item.keep and item.text[0] == sender] == expected[sender]
+    assert most_waiting[0] <= capacity + 1
 
 
-def test_a_worker_that_a_letter_wakes_lets_its_sender_get_on_and_one_that_is_behind_does_not(together, monkeypatch):
+def test_a_worker_that_an_item_wakes_up_waits_first_and_one_that_is_behind_does_not(threads, monkeypatch):
     now = [100.0]
     mailbox = Mailbox(max_delay_s=0.5, clock=lambda: now[0])
-    courtesies, got, taken = [], [], threading.Semaphore(0)
-    monkeypatch.setattr(mailbox.closed, "wait", courtesies.append)
+    delays, got, taken = [], [], threading.Semaphore(0)
+    monkeypatch.setattr(mailbox.closed, "wait", delays.append)
 
     def work():
-        while (letter := mailbox.get()) is not None:
-            got.append(letter.text)
+        while (item := mailbox.get()) is not None:
+            got.append(item.text)
             taken.release()
 
-    together.start(work)
+    threads.start(work)
     for number, seconds in ((1, 0.3), (2, 0.2), (3, 9.0)):
         while not mailbox._asleep:
             pass
         now[0] += seconds
-        mailbox.put(Note(number, keep=True))
+        mailbox.put(Item(number, keep=True))
         taken.acquire()
     assert got == [1, 2, 3]
-    assert courtesies == pytest.approx([0.15, (0.15 + 0.2) / 2, 0.5])
-    with mailbox._changing:  # while nothing can be taken
-        mailbox._waiting += [Note(4, keep=True), Note(5, keep=True)]
+    assert delays == pytest.approx([0.15, (0.15 + 0.2) / 2, 0.5])
+    with mailbox._changing:  # the worker cannot take the first before the second is there
+        mailbox._waiting += [Item(4, keep=True), Item(5, keep=True)]
         mailbox._wake()
     for _ in range(2):
         taken.acquire()
     mailbox.close()
-    together.join()
+    threads.join()
     assert got == [1, 2, 3, 4, 5]
-    assert len(courtesies) <= 5  # of letters 4 and 5 one at most, and one of the end
+    assert len(delays) <= 5  # at most one for items 4 and 5 together, and one at the end
 
 
-def test_a_worker_that_has_nothing_to_spare_lets_nobody_on(together, monkeypatch):
+def test_a_worker_that_was_not_idle_does_not_wait(threads, monkeypatch):
     now, mailbox = [0.0], Mailbox(max_delay_s=0.5, clock=lambda: now[0])
-    courtesies, taken = [], threading.Semaphore(0)
-    monkeypatch.setattr(mailbox.closed, "wait", courtesies.append)
+    delays, taken = [], threading.Semaphore(0)
+    monkeypatch.setattr(mailbox.closed, "wait", delays.append)
     mailbox.give_way()
-    assert courtesies == [FIRST_IDLE_S / 2]
-    mailbox.put(Note(1, keep=True))
-    assert mailbox.get().text == 1  # it waited already
+    assert delays == [FIRST_IDLE_S / 2]
+    mailbox.put(Item(1, keep=True))
+    assert mailbox.get().text == 1  # no delay: the item was already there
 
     def work():
         while mailbox.get() is not None:
             taken.release()
 
-    together.start(work)
+    threads.start(work)
     while not mailbox._asleep:
         pass
-    mailbox.put(Note(2, keep=True))  # at once
+    mailbox.put(Item(2, keep=True))  # the clock stands still: the worker was idle for 0 s
     taken.acquire()
     mailbox.close()
-    together.join()
-    assert courtesies[1] == 0.0
+    threads.join()
+    assert delays[1] == 0.0
 
 
-def test_at_the_end_nobody_is_let_on_first():
+def test_a_worker_does_not_wait_after_closing():
     mailbox = Mailbox(max_delay_s=1e9)
-    mailbox.put(Note(1, keep=True))
+    mailbox.put(Item(1, keep=True))
     assert delivered(mailbox) == [1]
 
 
-def test_a_worker_that_lets_others_on_is_told_of_the_end(together):
+def test_closing_ends_the_delay_of_a_worker(threads):
     now = itertools.count(step=1e7)
     mailbox, got = Mailbox(max_delay_s=1e6, clock=lambda: next(now)), []
-    together.start(lambda: got.extend(texts(iter(mailbox.get, None))))
-    mailbox.put(Note(1, keep=True))
+    threads.start(lambda: got.extend(texts(iter(mailbox.get, None))))
+    mailbox.put(Item(1, keep=True))
     mailbox.close()
-    together.join()
+    threads.join()
     assert got == [1]

@@ -1,4 +1,4 @@
-"""What is copied from the sampler: the values of that moment, and nothing that it goes on using."""
+"""Snapshots hold the values of the moment, in memory that the sampler does not use."""
 
 import contextlib
 import gc
@@ -17,7 +17,7 @@ def read(snapshots, snapshot):
         return latents.clone()
 
 
-def test_the_sampler_may_write_to_its_tensor_as_soon_as_the_copy_is_taken():
+def test_writing_to_the_sampler_s_tensor_does_not_change_its_copy():
     latents = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     before = latents.clone()
     snapshots = Snapshots()
@@ -26,17 +26,17 @@ def test_the_sampler_may_write_to_its_tensor_as_soon_as_the_copy_is_taken():
     assert torch.equal(read(snapshots, snapshot), before)
 
 
-def test_the_copy_shares_no_memory_with_the_sampler():
+def test_a_copy_shares_no_memory_with_the_sampler():
     latents = torch.zeros(1, 4, 2, 2)
     assert Snapshots().take(latents).copy.untyped_storage().data_ptr() != latents.untyped_storage().data_ptr()
 
 
-def test_only_the_part_that_is_looked_at_is_copied():
+def test_only_the_shown_part_is_copied():
     latents = torch.zeros(64, 4, 2, 2)
     assert Snapshots().take(FIRST(latents)).copy.untyped_storage().nbytes() == 4 * 2 * 2 * 4
 
 
-def test_the_sampler_s_tensor_is_let_go():
+def test_a_snapshot_keeps_no_reference_to_the_sampler_s_tensor():
     latents = torch.zeros(1, 4, 2, 2)
     snapshot, gone = Snapshots().take(FIRST(latents)), weakref.ref(latents)
     del latents
@@ -45,7 +45,7 @@ def test_the_sampler_s_tensor_is_let_go():
     assert snapshot.copy.shape == (1, 4, 2, 2)
 
 
-def test_no_graph_is_kept():
+def test_a_copy_has_no_autograd_graph():
     latents = torch.zeros(1, 4, 2, 2, requires_grad=True) * 2
     assert latents.grad_fn is not None
     copy = Snapshots().take(latents).copy
@@ -53,35 +53,35 @@ def test_no_graph_is_kept():
     assert not copy.requires_grad
 
 
-def test_memory_of_inference_mode_is_used_again_outside_of_it():
+def test_memory_allocated_in_inference_mode_is_reused_outside_of_it():
     snapshots = Snapshots()
     with torch.inference_mode():
         read(snapshots, snapshots.take(FIRST(torch.ones(1, 4, 2, 2))))
     assert torch.equal(read(snapshots, snapshots.take(torch.full((1, 4, 2, 2), 2.0))), torch.full((1, 4, 2, 2), 2.0))
 
 
-def test_tensors_of_inference_mode_are_copied_outside_of_it():
+def test_inference_tensors_are_copied_outside_of_inference_mode():
     with torch.inference_mode():
         latents = torch.ones(1, 4, 2, 2)
     assert torch.equal(Snapshots().take(FIRST(latents)).copy, torch.ones(1, 4, 2, 2))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn])
-def test_the_copy_has_the_sampler_s_own_type(dtype):
+def test_a_copy_has_the_dtype_of_the_sampler_s_tensor(dtype):
     assert Snapshots().take(torch.ones(1, 4, 2, 2).to(dtype)).copy.dtype == dtype
 
 
-def test_a_run_takes_no_more_memory_than_it_has_copies_unread():
-    snapshots, places = Snapshots(), set()
+def test_a_run_uses_memory_only_for_its_unread_copies():
+    snapshots, addresses = Snapshots(), set()
     for step in range(100):
         unread = [snapshots.take(torch.full((1, 4, 8, 8), float(step))) for _ in range(3)]
-        places |= {snapshot.copy.data_ptr() for snapshot in unread}
+        addresses |= {snapshot.copy.data_ptr() for snapshot in unread}
         for snapshot in unread:
             assert (read(snapshots, snapshot) == step).all()
-    assert len(places) == 3
+    assert len(addresses) == 3
 
 
-def test_memory_is_not_used_again_while_it_is_read():
+def test_memory_is_not_reused_while_it_is_read():
     snapshots = Snapshots()
     with snapshots.reading(snapshots.take(torch.ones(1, 4, 2, 2))) as first:
         second = snapshots.take(torch.zeros(1, 4, 2, 2))
@@ -89,7 +89,7 @@ def test_memory_is_not_used_again_while_it_is_read():
         assert (first == 1).all()
 
 
-def test_memory_comes_back_from_a_reader_that_failed():
+def test_memory_is_reused_after_a_reader_that_failed():
     snapshots = Snapshots()
     first = snapshots.take(torch.ones(1, 4, 2, 2))
     with pytest.raises(RuntimeError, match="decoder"), snapshots.reading(first):
@@ -98,13 +98,13 @@ def test_memory_comes_back_from_a_reader_that_failed():
 
 
 @pytest.mark.parametrize("other", [torch.ones(1, 4, 2, 3), torch.ones(1, 4, 2, 2).half()], ids=["size", "type"])
-def test_a_step_unlike_the_last_one_gets_memory_of_its_own(other):
+def test_a_step_of_another_shape_or_dtype_gets_its_own_memory(other):
     snapshots = Snapshots()
     read(snapshots, snapshots.take(torch.zeros(1, 4, 2, 2)))
     assert torch.equal(read(snapshots, snapshots.take(other)), other)
 
 
-def test_a_tensor_with_gaps_is_copied_as_it_reads():
+def test_a_strided_tensor_is_copied_by_its_values():
     latents = torch.arange(48.0).view(1, 4, 3, 4).transpose(2, 3)
     assert torch.equal(Snapshots().take(latents).copy, latents)
 
@@ -123,7 +123,7 @@ WHOLE = torch.arange(2 * 6 * 5 * 8 * 4.0).view(2, 6, 5, 8, 4)
     ],
     ids=lambda latents: f"{list(latents.shape)}",
 )
-def test_whatever_way_a_tensor_lies_in_memory_its_copy_reads_the_same(latents):
+def test_a_copy_equals_its_tensor_in_every_memory_layout(latents):
     snapshots = Snapshots()
     for _ in range(2):
         copy = read(snapshots, snapshots.take(latents))
@@ -133,7 +133,7 @@ def test_whatever_way_a_tensor_lies_in_memory_its_copy_reads_the_same(latents):
 
 @pytest.mark.parametrize("frames", ["first", "middle", "animated"])
 @pytest.mark.parametrize("whole", [WHOLE, WHOLE[1:], WHOLE.transpose(3, 4), WHOLE[:, :, ::2], WHOLE[:, 0]])
-def test_of_the_sampler_s_tensors_the_part_that_is_looked_at_now_is_copied(whole, frames):
+def test_the_selected_part_of_each_step_is_copied(whole, frames):
     select = Selection(frames=frames)
     snapshots = Snapshots(select)
     for step in range(3):
@@ -141,7 +141,7 @@ def test_of_the_sampler_s_tensors_the_part_that_is_looked_at_now_is_copied(whole
         assert torch.equal(read(snapshots, snapshots.take(latents)), select(latents))
 
 
-def test_a_part_that_is_no_view_is_made_anew_for_every_step():
+def test_a_selection_that_is_no_view_is_computed_for_each_step():
     snapshots = Snapshots(lambda whole: whole * 2)
     for step in range(3):
         latents = torch.full((1, 4, 8, 8), float(step))
@@ -149,7 +149,7 @@ def test_a_part_that_is_no_view_is_made_anew_for_every_step():
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
-def test_pixels_come_to_the_host_as_they_are(device):
+def test_pixels_do_not_change_on_the_way_to_the_host(device):
     pixels = torch.arange(24, dtype=torch.uint8).view(1, 2, 4, 3)
     assert (to_host(pixels.to(device)) == pixels.numpy()).all()
 
@@ -157,23 +157,23 @@ def test_pixels_come_to_the_host_as_they_are(device):
 @pytest.mark.parametrize("items", [1, 2, 16, None])
 @pytest.mark.parametrize("frames", ["first", "middle", "animated"])
 @pytest.mark.parametrize("shape", [(3, 4, 5, 6), (3, 16, 7, 5, 6), (3, 16, 1, 5, 6), (3, 16, 4, 5, 6), (3, 8, 100)])
-def test_what_is_looked_at_is_what_was_chosen(shape, frames, items):
+def test_a_selection_contains_the_chosen_items_and_frames(shape, frames, items):
     latents = torch.arange(torch.Size(shape).numel()).view(shape)
-    some = Selection(items=items, frames=frames)(latents)
+    selected = Selection(items=items, frames=frames)(latents)
     expected = [latents[i] for i in range(3) if items is None or i < items]
     if len(shape) == 5 and frames != "animated":
         at = {1: 0, 4: 2, 7: 3}[shape[2]] if frames == "middle" else 0
         expected = [torch.stack([item[:, at]], dim=1) for item in expected]
-    assert torch.equal(some, torch.stack(expected))
-    assert some.untyped_storage().data_ptr() == latents.untyped_storage().data_ptr(), "it is not a view"
+    assert torch.equal(selected, torch.stack(expected))
+    assert selected.untyped_storage().data_ptr() == latents.untyped_storage().data_ptr(), "it is not a view"
 
 
-def test_points_without_a_batch_are_looked_at_as_a_whole():
+def test_points_without_a_batch_axis_are_selected_as_a_whole():
     assert FIRST(torch.zeros(3, 8)).shape == (3, 8)
 
 
 class OnDevice(torch.Tensor):
-    """A tensor that says it is on a GPU, and writes down what is copied from it."""
+    """A tensor that claims to be on a GPU and logs copies of it."""
 
     is_cuda = property(lambda _: True)
     is_cpu = property(lambda _: False)
@@ -188,27 +188,27 @@ class OnDevice(torch.Tensor):
 
 @pytest.fixture
 def device(monkeypatch):
-    """In place of a GPU, what is asked of its streams and events, in order; the sampler's stream is the current one."""
+    """A replacement for a GPU: a log of all calls to streams and events, and a function that creates latents on it."""
     log, current = [], ["sampler"]
 
     class Stream:
         device = torch.device("cpu")
 
         def __init__(self, _):
-            log.append("a stream is made")
+            log.append("a stream is created")
 
         def wait_event(self, event):
             log.append(f"reader waits for {event.name}")
 
         def synchronize(self):
-            log.append("reader is waited for")
+            log.append("reader synchronizes")
 
     class Event:
-        made = 0
+        created = 0
 
         def __init__(self):
-            Event.made += 1
-            self.name = f"event {Event.made}"
+            Event.created += 1
+            self.name = f"event {Event.created}"
 
         def record(self, stream):
             log.append(f"{self.name} on {stream}")
@@ -229,23 +229,23 @@ def device(monkeypatch):
     return log, lambda value: torch.full((1, 4, 2, 2), value).as_subclass(OnDevice)
 
 
-def test_of_a_device_the_sampler_waits_for_nothing_and_memory_is_used_again_once_it_was_read(device):
+def test_on_a_device_the_sampler_does_not_wait_and_memory_is_reused_after_it_was_read(device):
     log, latents = device
-    snapshots, places = Snapshots(), []
+    snapshots, addresses = Snapshots(), []
     for value in (1.0, 2.0):
         snapshot = snapshots.take(latents(value))
-        places.append(snapshot.copy.data_ptr())
+        addresses.append(snapshot.copy.data_ptr())
         with snapshots.reading(snapshot) as copy:
             log.append(f"read on {torch.cuda.current_stream()}")
             assert (copy == value).all()
     taken, seen = ["copied", "event {} on sampler"], ["reader waits for event {}", "read on reader"]
-    once = [*taken, "a stream is made", *seen, "reader is waited for"]
-    again = [*taken, *seen, "reader is waited for"]
-    assert log == [line.format(1) for line in once] + [line.format(2) for line in again]
-    assert places[0] == places[1]
+    first = [*taken, "a stream is created", *seen, "reader synchronizes"]
+    second = [*taken, *seen, "reader synchronizes"]
+    assert log == [line.format(1) for line in first] + [line.format(2) for line in second]
+    assert addresses[0] == addresses[1]
 
 
-def test_of_a_device_a_second_copy_has_memory_of_its_own_while_the_first_is_unread(device):
+def test_on_a_device_a_second_copy_has_its_own_memory_while_the_first_is_unread(device):
     log, latents = device
     snapshots = Snapshots()
     first, second = snapshots.take(latents(1.0)), snapshots.take(latents(2.0))
@@ -253,21 +253,21 @@ def test_of_a_device_a_second_copy_has_memory_of_its_own_while_the_first_is_unre
     assert ((first.copy == 1).all(), (second.copy == 2).all()) == (True, True)
 
 
-def test_a_reader_that_fails_is_waited_for_before_its_memory_is_used_again(device):
+def test_memory_of_a_reader_that_failed_is_reused_only_after_its_stream_is_done(device):
     log, latents = device
     snapshots = Snapshots()
     first = snapshots.take(latents(1.0))
     with pytest.raises(RuntimeError, match="decoder"), snapshots.reading(first):
         raise RuntimeError("a decoder failed")
-    assert log[-1] == "reader is waited for"
+    assert log[-1] == "reader synchronizes"
     assert snapshots.take(latents(2.0)).copy.data_ptr() == first.copy.data_ptr()
 
 
 @needs_gpu
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
-def test_on_a_gpu_taking_a_copy_waits_for_nothing():
+def test_on_a_gpu_taking_a_copy_does_not_synchronize():
     snapshots, latents = Snapshots(), torch.full((2, 4, 64, 64), 3.0, device="cuda")
-    snapshots.take(latents)  # whatever is set up once
+    snapshots.take(latents)  # the first copy allocates its memory
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -279,12 +279,12 @@ def test_on_a_gpu_taking_a_copy_waits_for_nothing():
 
 
 @needs_gpu
-def test_on_a_gpu_the_reader_sees_the_whole_copy_on_a_stream_of_its_own():
+def test_on_a_gpu_the_reader_sees_the_complete_copy_on_its_own_stream():
     sampler, snapshots = torch.cuda.Stream(), Snapshots()
     latents = torch.zeros(1, 4, 1024, 1024, device="cuda")
     torch.cuda.synchronize()
     with torch.cuda.stream(sampler):
-        for _ in range(200):  # work that the copy has to come after
+        for _ in range(200):  # work that must be done before the copy
             latents.add_(1.0)
         snapshot = snapshots.take(latents)
         latents.fill_(-1.0)
