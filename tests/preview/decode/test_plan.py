@@ -1,4 +1,4 @@
-"""A preview stays within the memory of a device that it may take."""
+"""A preview stays within its memory budget of a device."""
 
 import pytest
 import torch
@@ -14,8 +14,8 @@ from safelight.preview.decode.run_decoder import RunDecoder
 from safelight.preview.snapshot import Selection
 from safelight.preview.step import StepInfo
 
-GPU = torch.device("cuda")  # a name: nothing is put there
-SHAPE = (4, 4, 1, 128, 128)  # of four pictures of 1024 px
+GPU = torch.device("cuda")  # only a name: no tensor is created there
+SHAPE = (4, 4, 1, 128, 128)  # four pictures of 1024 px
 
 
 def shipped(name, space="sd1"):
@@ -35,96 +35,96 @@ def both():
     return [taesd(), shipped("sd1-conv-small")]
 
 
-def test_what_fits_is_taken_and_as_much_at_once_as_fits(both):
+def test_a_decoder_that_fits_decodes_as_many_pictures_at_once_as_fit(both):
     weights, work = estimate_memory(both[0].card, SHAPE)
     for pictures in (1, 2, 3):
-        decided = plan_decode(both, SHAPE, GPU, weights + pictures * work)
-        assert (decided.candidate.name, decided.device, decided.pictures) == ("taesd", GPU, pictures)
-        assert decided.needs == weights + pictures * work
-        assert decided.without is None
+        plan = plan_decode(both, SHAPE, GPU, weights + pictures * work)
+        assert (plan.candidate.name, plan.device, plan.pictures) == ("taesd", GPU, pictures)
+        assert plan.needs == weights + pictures * work
+        assert plan.without is None
 
 
-def test_what_does_not_fit_gives_way_to_a_light_one_on_the_same_device(both):
+def test_a_decoder_that_does_not_fit_is_replaced_by_a_light_one_on_the_same_device(both):
     weights, work = estimate_memory(both[0].card, SHAPE)
-    decided = plan_decode(both, SHAPE, GPU, weights + work - 1)
-    assert (decided.candidate.name, decided.device) == ("sd1-conv-small", GPU)
-    assert decided.without is not None
-    assert (decided.without[0].name, decided.without[1]) == ("taesd", weights + work)
+    plan = plan_decode(both, SHAPE, GPU, weights + work - 1)
+    assert (plan.candidate.name, plan.device) == ("sd1-conv-small", GPU)
+    assert plan.without is not None
+    assert (plan.without[0].name, plan.without[1]) == ("taesd", weights + work)
 
 
-def test_where_nothing_fits_the_cpu_takes_the_light_one(both):
-    decided = plan_decode(both, SHAPE, GPU, 1000)
-    assert (decided.candidate.name, decided.device, decided.pictures) == ("sd1-conv-small", CPU, 1)
+def test_if_no_decoder_fits_the_light_one_decodes_on_the_cpu(both):
+    plan = plan_decode(both, SHAPE, GPU, 1000)
+    assert (plan.candidate.name, plan.device, plan.pictures) == ("sd1-conv-small", CPU, 1)
 
 
-def test_a_cpu_refuses_nothing_and_decodes_less_at_once(both):
+def test_a_cpu_refuses_no_decoder_but_decodes_fewer_pictures_at_once(both):
     _, work = estimate_memory(both[0].card, SHAPE)
-    assert [plan_decode(both, SHAPE, CPU, room).candidate.name for room in (1000, 1 << 40)] == ["taesd", "taesd"]
+    assert [plan_decode(both, SHAPE, CPU, budget).candidate.name for budget in (1000, 1 << 40)] == ["taesd", "taesd"]
     assert plan_decode(both, SHAPE, CPU, 1000).pictures == 1
     assert plan_decode(both, SHAPE, CPU, 2 * work + 10**7).pictures == 2
 
 
-def test_taesd_of_a_picture_of_1024_px_fits_as_it_comes(both):
-    decided = plan_decode(both, SHAPE, GPU, decoding_bytes(DEVICE_BYTES))
-    assert (decided.candidate.name, decided.pictures) == ("taesd", 1)
+def test_taesd_fits_at_1024_px_with_the_default_budget(both):
+    plan = plan_decode(both, SHAPE, GPU, decoding_bytes(DEVICE_BYTES))
+    assert (plan.candidate.name, plan.pictures) == ("taesd", 1)
 
 
-def test_the_user_is_told_once_what_would_take_too_much(both, monkeypatch):
-    told = []
-    developer = RunDecoder(SPACES["sd1"], lambda: both, told.append, device_bytes=lambda: 100 << 20)
-    # A device that is not there, but for what it is told of it.
+def test_one_note_names_a_decoder_that_is_too_large(both, monkeypatch):
+    notes = []
+    decoder = RunDecoder(SPACES["sd1"], lambda: both, notes.append, device_bytes=lambda: 100 << 20)
+    # The plan is that of a GPU; the decode runs on the CPU.
     monkeypatch.setattr(
         run_decoder,
         "plan_decode",
-        lambda some, shape, _, room: plan_decode(some, shape, GPU, room)._replace(device=CPU),
+        lambda candidates, shape, _, budget: plan_decode(candidates, shape, GPU, budget)._replace(device=CPU),
     )
     for _ in range(3):
-        picture = developer.decode(torch.zeros(1, 4, 1, 128, 128), StepInfo(index=1, total=1))
+        picture = decoder.decode(torch.zeros(1, 4, 1, 128, 128), StepInfo(index=1, total=1))
         assert picture.pixels.shape == (1, 1, 128, 128, 3)
-    assert len(told) == 1
-    assert "taesd needs 773 MB on cpu" in told[0]
-    assert "more than the 87 MB that previews may use to decode: sd1-conv-small shows this run instead" in told[0]
+    assert len(notes) == 1
+    assert "taesd needs 773 MB on cpu" in notes[0]
+    assert "more than the 87 MB that previews may use to decode: sd1-conv-small shows this run instead" in notes[0]
 
 
-def test_steps_that_wait_have_an_eighth_of_what_a_preview_may_take_of_a_device():
+def test_queued_steps_may_use_an_eighth_of_the_device_budget():
     assert queue_capacity(1 << 20, GPU, lambda: 128 << 20) == 16
     assert queue_capacity(1 << 20, GPU, lambda: 8 << 30) == 32
     assert queue_capacity(1 << 30, GPU, lambda: 0) == 2
     assert decoding_bytes(800) == 700
 
 
-def test_what_waits_on_a_cpu_has_its_own_limit_and_no_setting_is_read():
+def test_queued_steps_on_a_cpu_have_a_fixed_limit():
     assert queue_capacity(64 << 20, CPU, pytest.fail) == 8
     assert queue_capacity(0, CPU, pytest.fail) == 32
 
 
-def test_only_what_is_looked_at_waits():
+def test_only_the_shown_part_counts_as_queued_bytes():
     assert selected_bytes(Selection(), (8, 16, 21, 60, 104)) == 16 * 60 * 104 * 4
 
 
-def test_the_room_is_asked_for_once_by_the_first_step(both):
-    asked = []
-    developer = RunDecoder(SPACES["sd1"], lambda: both[1:], device_bytes=lambda: asked.append(1) or DEVICE_BYTES)
-    assert asked == []
+def test_the_budget_is_read_once_at_the_first_step(both):
+    calls = []
+    decoder = RunDecoder(SPACES["sd1"], lambda: both[1:], device_bytes=lambda: calls.append(1) or DEVICE_BYTES)
+    assert calls == []
     for _ in range(3):
-        developer.decode(torch.zeros(1, 4, 1, 2, 2), StepInfo(index=1, total=1))
-    assert asked == [1]
+        decoder.decode(torch.zeros(1, 4, 1, 2, 2), StepInfo(index=1, total=1))
+    assert calls == [1]
 
 
-def test_a_plan_is_made_once_for_a_shape(both, monkeypatch):
-    made = []
-    monkeypatch.setattr(run_decoder, "plan_decode", lambda *given: made.append(given[1]) or plan_decode(*given))
-    developer = RunDecoder(SPACES["sd1"], lambda: both[1:])
+def test_each_shape_is_planned_once(both, monkeypatch):
+    planned = []
+    monkeypatch.setattr(run_decoder, "plan_decode", lambda *args: planned.append(args[1]) or plan_decode(*args))
+    decoder = RunDecoder(SPACES["sd1"], lambda: both[1:])
     for side in (2, 2, 3, 2, 3):
-        developer.decode(torch.zeros(1, 4, 1, side, side), StepInfo(index=1, total=1))
-    assert made == [(1, 4, 1, 2, 2), (1, 4, 1, 3, 3)]
+        decoder.decode(torch.zeros(1, 4, 1, side, side), StepInfo(index=1, total=1))
+    assert planned == [(1, 4, 1, 2, 2), (1, 4, 1, 3, 3)]
 
 
-def test_a_device_that_has_less_than_a_decode_takes_is_left_alone_for_some_steps(both, monkeypatch):
-    told = []
-    monkeypatch.setattr(run_decoder, "free_bytes", lambda device: 1000 if len(told) == 0 else 1 << 40)
-    developer = RunDecoder(SPACES["sd1"], lambda: both, told.append)
-    picture = developer.decode(torch.zeros(1, 4, 1, 2, 2), StepInfo(index=1, total=1))
+def test_a_device_without_enough_free_memory_is_not_used_for_some_steps(both, monkeypatch):
+    notes = []
+    monkeypatch.setattr(run_decoder, "free_bytes", lambda device: 1000 if len(notes) == 0 else 1 << 40)
+    decoder = RunDecoder(SPACES["sd1"], lambda: both, notes.append)
+    picture = decoder.decode(torch.zeros(1, 4, 1, 2, 2), StepInfo(index=1, total=1))
     assert picture.decoder == "sd1-conv-small"
-    assert len(told) == 1
-    assert "no memory was left" in told[0]
+    assert len(notes) == 1
+    assert "no memory was left" in notes[0]

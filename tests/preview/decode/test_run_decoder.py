@@ -1,4 +1,4 @@
-"""Latents become pixels, also where a device has no memory left for them."""
+"""A run's latents become pixels, also if a device runs out of memory."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ LATENTS = torch.zeros(1, 4, 1, 2, 3)
 
 
 class Level(Net):
-    """A grey picture; fails in the calls it is told to."""
+    """Shows one gray level; the calls whose number is in `fails_at` raise."""
 
     def __init__(self, level, fails_at=(), error="out of memory"):
         super().__init__()
@@ -32,81 +32,81 @@ def candidate(name, net, cost):
     return Candidate(card, lambda: Decoder(card, net))
 
 
-def levels(developer, count):
-    return [int(developer.decode(LATENTS, StepInfo(index=1, total=1)).pixels[0, 0, 0, 0, 0]) for _ in range(count)]
+def levels(decoder, count):
+    return [int(decoder.decode(LATENTS, StepInfo(index=1, total=1)).pixels[0, 0, 0, 0, 0]) for _ in range(count)]
 
 
 @pytest.fixture
-def told():
+def notes():
     return []
 
 
-def test_when_memory_runs_out_a_light_decoder_takes_over_for_some_steps_and_the_heavy_one_tries_again(told):
+def test_after_out_of_memory_a_light_decoder_shows_some_steps_and_the_heavy_one_is_tried_again(notes):
     heavy, light = Level(1.0, fails_at=(2,)), Level(0.0)
     candidates = [candidate("heavy", heavy, LIGHT + 1), candidate("light", light, LIGHT)]
-    developer = RunDecoder(SPACES["sd1"], lambda: candidates, told.append)
-    assert levels(developer, 1 + 1 + REST_STEPS + 2) == [255] + [0] * (1 + REST_STEPS) + [255, 255]
+    decoder = RunDecoder(SPACES["sd1"], lambda: candidates, notes.append)
+    assert levels(decoder, 1 + 1 + REST_STEPS + 2) == [255] + [0] * (1 + REST_STEPS) + [255, 255]
     assert (heavy.calls, light.calls) == (4, 1 + REST_STEPS)
-    assert len(told) == 1
+    assert len(notes) == 1
 
 
-def test_it_is_told_once_however_often_it_happens(told):
+def test_repeated_out_of_memory_adds_only_one_note(notes):
     heavy = Level(1.0, fails_at=range(1000))
     candidates = [candidate("heavy", heavy, LIGHT + 1), candidate("light", Level(0.0), 1)]
-    developer = RunDecoder(SPACES["sd1"], lambda: candidates, told.append)
-    assert set(levels(developer, 5 * REST_STEPS)) == {0}
+    decoder = RunDecoder(SPACES["sd1"], lambda: candidates, notes.append)
+    assert set(levels(decoder, 5 * REST_STEPS)) == {0}
     assert heavy.calls == 5
-    assert len(told) == 1
-    assert "no memory" in told[0]
+    assert len(notes) == 1
+    assert "no memory" in notes[0]
 
 
-def test_a_decoder_that_fails_for_another_reason_is_not_tried_again(told):
+def test_after_another_error_a_decoder_is_not_tried_again(notes):
     broken = candidate("broken", Level(1.0, fails_at=(1,), error="shapes differ"), LIGHT + 1)
-    developer = RunDecoder(SPACES["sd1"], lambda: [broken, candidate("light", Level(0.0), 1)], told.append)
+    decoder = RunDecoder(SPACES["sd1"], lambda: [broken, candidate("light", Level(0.0), 1)], notes.append)
     with pytest.raises(RuntimeError, match="shapes differ"):
-        developer.decode(LATENTS, StepInfo(index=1, total=1))
-    assert developer.drop() == "decoder broken"
-    assert levels(developer, 1) == [0]
-    assert told == []
+        decoder.decode(LATENTS, StepInfo(index=1, total=1))
+    assert decoder.drop() == "decoder broken"
+    assert levels(decoder, 1) == [0]
+    assert notes == []
 
 
-def test_where_even_the_lightest_has_no_memory_it_is_given_up(told):
-    developer = RunDecoder(SPACES["sd1"], lambda: [candidate("light", Level(0.0, fails_at=(1,)), 1)], told.append)
+def test_if_the_only_light_decoder_runs_out_of_memory_no_decoder_is_left(notes):
+    decoder = RunDecoder(SPACES["sd1"], lambda: [candidate("light", Level(0.0, fails_at=(1,)), 1)], notes.append)
     with pytest.raises(RuntimeError, match="out of memory"):
-        developer.decode(LATENTS, StepInfo(index=1, total=1))
-    assert developer.drop() == "decoder light"
-    assert not developer.has_decoder
+        decoder.decode(LATENTS, StepInfo(index=1, total=1))
+    assert decoder.drop() == "decoder light"
+    assert not decoder.has_decoder
 
 
-def test_what_is_given_up_while_the_heavy_one_rests_is_the_light_one(told):
+def test_a_light_decoder_that_fails_is_dropped_and_not_the_heavy_one(notes):
     heavy, light = Level(1.0, fails_at=(1,)), Level(0.0, fails_at=(2,), error="broken")
     candidates = [candidate("heavy", heavy, LIGHT + 1), candidate("light", light, 1)]
-    developer = RunDecoder(SPACES["sd1"], lambda: candidates, told.append)
-    assert levels(developer, 1) == [0]
+    decoder = RunDecoder(SPACES["sd1"], lambda: candidates, notes.append)
+    assert levels(decoder, 1) == [0]
     with pytest.raises(RuntimeError, match="broken"):
-        developer.decode(LATENTS, StepInfo(index=1, total=1))
-    assert developer.drop() == "decoder light"
-    assert developer.decode(LATENTS, StepInfo(index=1, total=1)).decoder == "heavy"
+        decoder.decode(LATENTS, StepInfo(index=1, total=1))
+    assert decoder.drop() == "decoder light"
+    assert decoder.decode(LATENTS, StepInfo(index=1, total=1)).decoder == "heavy"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu_that_is_full_the_cpu_takes_over(told):
-    developer = RunDecoder(SPACES["sd1"], lambda: [candidate("light", Level(0.5), 1)], told.append)
+def test_if_the_gpu_is_full_the_cpu_decodes(notes):
+    decoder = RunDecoder(SPACES["sd1"], lambda: [candidate("light", Level(0.5), 1)], notes.append)
     torch.cuda.set_per_process_memory_fraction(1e-9)
     try:
-        pixels = developer.decode(LATENTS.cuda(), StepInfo(index=1, total=1)).pixels
+        pixels = decoder.decode(LATENTS.cuda(), StepInfo(index=1, total=1)).pixels
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert (pixels == 128).all()
 
 
-def test_while_decoders_are_looked_up_there_may_be_one():
-    there = []
+def test_during_the_search_for_decoders_has_decoder_is_true():
+    answers = []
 
-    def ask():
-        there.append(developer.has_decoder)
-        return [candidate("grey", Level(0.5), 1)]
+    def find():
+        answers.append(decoder.has_decoder)
+        return [candidate("gray", Level(0.5), 1)]
 
-    developer = RunDecoder(SPACES["sd1"], ask)
-    developer.decode(LATENTS, StepInfo(index=1, total=1))
-    assert (there, developer.has_decoder) == ([True], True)
+    decoder = RunDecoder(SPACES["sd1"], find)
+    decoder.decode(LATENTS, StepInfo(index=1, total=1))
+    assert (answers, decoder.has_decoder) == ([True], True)

@@ -1,4 +1,4 @@
-"""Work behind a sampler's back takes half of the cores, and none of the sampler's."""
+"""The worker uses half of PyTorch's threads; the sampler's thread keeps all of them."""
 
 import ctypes
 import threading
@@ -9,11 +9,11 @@ from safelight.preview.decode.thread_limit import use_half_of_the_threads
 from safelight.preview.mailbox import Mailbox
 
 WITH_OPENMP = pytest.mark.skipif(
-    not hasattr(ctypes.CDLL(None), "omp_set_num_threads"), reason="PyTorch's OpenMP is out of sight"
+    not hasattr(ctypes.CDLL(None), "omp_set_num_threads"), reason="needs the OpenMP that PyTorch uses"
 )
 
 
-def threads_of_another(work):
+def threads_in_another_thread(work):
     found = []
     thread = threading.Thread(target=lambda: (work(), found.append(torch.get_num_threads())))
     thread.start()
@@ -22,28 +22,28 @@ def threads_of_another(work):
 
 
 @WITH_OPENMP
-def test_the_calling_thread_alone_has_half():
+def test_only_the_calling_thread_is_limited_to_half_of_the_threads():
     before = torch.get_num_threads()
-    assert threads_of_another(use_half_of_the_threads) == max(1, before // 2)
-    assert torch.get_num_threads() == before == threads_of_another(lambda: None)
-    assert threads_of_another(lambda: use_half_of_the_threads()()) == before
+    assert threads_in_another_thread(use_half_of_the_threads) == max(1, before // 2)
+    assert torch.get_num_threads() == before == threads_in_another_thread(lambda: None)
+    assert threads_in_another_thread(lambda: use_half_of_the_threads()()) == before
 
 
 @pytest.mark.parametrize("error", [AttributeError, OSError, TypeError])
-def test_where_there_is_no_openmp_to_ask_nothing_changes(monkeypatch, error):
+def test_without_openmp_nothing_changes(monkeypatch, error):
     def fail(_):
         raise error
 
     monkeypatch.setattr(ctypes, "CDLL", fail)
     assert (
-        threads_of_another(use_half_of_the_threads)
+        threads_in_another_thread(use_half_of_the_threads)
         == torch.get_num_threads()
-        == threads_of_another(lambda: use_half_of_the_threads()())
+        == threads_in_another_thread(lambda: use_half_of_the_threads()())
     )
 
 
 @WITH_OPENMP
-def test_a_run_s_worker_has_half_until_the_sampler_waits_for_it(pipeline, recorder, step, wait_s):
+def test_the_worker_uses_half_of_the_threads_until_the_sampler_waits_for_it(pipeline, recorder, step, wait_s):
     seen = []
 
     class Counting(recorder):
@@ -61,5 +61,5 @@ def test_a_run_s_worker_has_half_until_the_sampler_waits_for_it(pipeline, record
         closing.start()
         assert mailbox.closed.wait(wait_s)
     closing.join()
-    everything = torch.get_num_threads()
-    assert seen == [max(1, everything // 2), everything]
+    all_threads = torch.get_num_threads()
+    assert seen == [max(1, all_threads // 2), all_threads]

@@ -1,4 +1,4 @@
-"""Videos: frames that are looked at, and animations that play at the right speed."""
+"""Videos: the frames that are shown, and animations at the right speed."""
 
 import json
 
@@ -24,15 +24,15 @@ WAN = SPACES["wan21"]
 
 
 class Levels(Net):
-    """Shows the first channel as grey, `stride` times, but once for the first frame."""
+    """Shows the first channel as gray. Each latent frame gives `stride` frames, the first one gives one."""
 
     def __init__(self, stride=1, scale=1):
         super().__init__()
         self.stride, self.scale, self.batches = stride, scale, []
 
     def forward(self, latents):
-        grey = latents[:, :1].expand(-1, 3, -1, -1)
-        return grey.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
+        gray = latents[:, :1].expand(-1, 3, -1, -1)
+        return gray.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
 
     def frames(self, latents):
         self.batches.append(len(latents))
@@ -41,15 +41,13 @@ class Levels(Net):
                 yield self(frame)
 
 
-def developer_of(net, space=WAN, told=None, **options):
+def decoder_of(net, space=WAN, **options):
     card = Card(name="levels", space=space.name, kind="test", scale=net.scale)
-    return RunDecoder(
-        space, lambda: [Candidate(card, lambda: Decoder(card, net))], ([] if told is None else told).append, **options
-    )
+    return RunDecoder(space, lambda: [Candidate(card, lambda: Decoder(card, net))], **options)
 
 
 def video(items=1, frames=21, height=2, width=3):
-    """Latents whose first channel counts items and frames."""
+    """Latents whose first channel is the number of the frame, plus 100 for the second item."""
     levels = torch.arange(items)[:, None] * 100 + torch.arange(frames)
     return (levels / 255)[:, None, :, None, None].expand(items, 16, frames, height, width)
 
@@ -62,7 +60,7 @@ def folder(tmp_path):
 
 
 def played(path):
-    """Frames of an animation `[T, H, W, 3]`, and how long each is seen."""
+    """The frames of an animation `[T, H, W, 3]`, and the duration of each."""
     frames, durations = [], []
     with Image.open(path) as image:
         for frame in ImageSequence.Iterator(image):
@@ -79,34 +77,34 @@ def played(path):
 @pytest.mark.parametrize(
     ("net", "frames", "fps"), [(Levels(), 21, 4.0), (Levels(4), 81, 16.0), (Levels(2), 41, 8.0)], ids=["1", "4", "2"]
 )
-def test_a_video_takes_as_long_whichever_decoder_makes_it(net, frames, fps):
-    developed = developer_of(net).decode(video(), StepInfo(index=1, total=1))
-    assert (developed.pixels.shape, developed.fps) == ((1, frames, 2, 3, 3), fps)
+def test_a_video_has_the_same_duration_with_every_decoder(net, frames, fps):
+    picture = decoder_of(net).decode(video(), StepInfo(index=1, total=1))
+    assert (picture.pixels.shape, picture.fps) == ((1, frames, 2, 3, 3), fps)
 
 
 @pytest.mark.parametrize("items", [1, 2])
-def test_a_decoder_that_knows_time_is_shown_with_all_its_frames(items):
+def test_all_frames_of_a_video_decoder_are_shown(items):
     net = Taehv(16, (8, 8, 8, 8))
-    developed = developer_of(net).decode(
+    picture = decoder_of(net).decode(
         torch.randn(items, 16, 3, 2, 3, generator=torch.Generator().manual_seed(0)), StepInfo(index=1, total=1)
     )
-    assert developed.pixels.shape == (items, 9, 16, 24, 3)
-    assert (developed.fps, developed.shown) == (16.0, (24, 16))
+    assert picture.pixels.shape == (items, 9, 16, 24, 3)
+    assert (picture.fps, picture.shown) == (16.0, (24, 16))
 
 
 @pytest.mark.parametrize("net", [Levels(), Levels(4)])
-def test_one_frame_has_no_speed(net):
-    assert developer_of(net).decode(video(frames=1), StepInfo(index=1, total=1)).fps is None
+def test_a_single_frame_has_no_fps(net):
+    assert decoder_of(net).decode(video(frames=1), StepInfo(index=1, total=1)).fps is None
 
 
-def test_a_speed_that_nobody_knows_is_not_made_up():
+def test_an_unknown_frame_rate_is_none():
     latents = torch.zeros(1, 16, 3, 2, 2)
-    assert developer_of(Levels(), SPACES["seedvr2"]).decode(latents, StepInfo(index=1, total=1)).fps is None
+    assert decoder_of(Levels(), SPACES["seedvr2"]).decode(latents, StepInfo(index=1, total=1)).fps is None
 
 
 @pytest.mark.parametrize("fps", [1.0, 4.0, 6.0, 16.0, 24.0, 25 / 8, 30.0, 1000.0])
 @pytest.mark.parametrize("frames", [2, 21, 81, 1000])
-def test_what_is_rounded_adds_up(frames, fps):
+def test_rounded_frame_durations_add_up_to_the_length_of_the_video(frames, fps):
     durations = durations_ms(frames, fps)
     assert abs(sum(durations) - 1000 * frames / fps) <= 0.5
     assert max(durations) - min(durations) <= 1
@@ -115,24 +113,24 @@ def test_what_is_rounded_adds_up(frames, fps):
 # Memory
 
 
-def test_of_a_video_that_is_too_large_every_other_frame_is_left_out_and_it_takes_as_long():
-    told = []
-    developer = developer_of(Levels(4), told=told, max_bytes=2 * 20 * 2 * 3 * 3)
+def test_frames_of_a_large_video_are_skipped_and_its_duration_stays():
+    notes = []
+    decoder = decoder_of(Levels(4), notify=notes.append, max_bytes=2 * 20 * 2 * 3 * 3)
     for _ in range(2):
-        developed = developer.decode(video(items=2), StepInfo(index=1, total=1))
-        assert developed.pixels[0, :, 0, 0, 0].tolist() == [0, *(level for level in range(2, 21, 2))]
-        assert developed.pixels[1, :, 0, 0, 0].tolist() == [100, *(level for level in range(102, 121, 2))]
-        assert developed.fps == 2.0
-    assert len(told) == 1
-    assert "one of 8 frames" in told[0]
+        picture = decoder.decode(video(items=2), StepInfo(index=1, total=1))
+        assert picture.pixels[0, :, 0, 0, 0].tolist() == [0, *(level for level in range(2, 21, 2))]
+        assert picture.pixels[1, :, 0, 0, 0].tolist() == [100, *(level for level in range(102, 121, 2))]
+        assert picture.fps == 2.0
+    assert len(notes) == 1
+    assert "one of 8 frames" in notes[0]
 
 
 @pytest.mark.parametrize(("most", "batches"), [(1 << 22, [5]), (2 * 6 * 64, [2, 2, 1]), (1, [1] * 5)])
-def test_large_pictures_of_a_batch_are_decoded_few_at_once(monkeypatch, most, batches):
+def test_large_pictures_of_a_batch_are_decoded_in_smaller_batches(monkeypatch, most, batches):
     monkeypatch.setattr(plan, "MAX_FRAME_PIXELS", most)
     net = Levels(scale=8)
     pixels = (
-        developer_of(net).decode(video(items=2, frames=1).repeat(3, 1, 1, 1, 1)[:5], StepInfo(index=1, total=1)).pixels
+        decoder_of(net).decode(video(items=2, frames=1).repeat(3, 1, 1, 1, 1)[:5], StepInfo(index=1, total=1)).pixels
     )
     assert net.batches == batches
     assert pixels[:, 0, 0, 0, 0].tolist() == [0, 100, 0, 100, 0]
@@ -142,7 +140,7 @@ def test_large_pictures_of_a_batch_are_decoded_few_at_once(monkeypatch, most, ba
 
 
 @pytest.mark.parametrize("fps", [4.0, 6.0, 16.0, None])
-def test_a_video_is_an_animation_that_plays_at_its_speed(folder, picture, fps):
+def test_the_file_of_a_video_is_an_animation_at_its_frame_rate(folder, picture, fps):
     pixels = (np.arange(21, dtype=np.uint8) * 12)[None, :, None, None, None].repeat(16, 2).repeat(24, 3).repeat(3, 4)
     files = StepFiles(folder, ImageEncoding(), texts=lambda: {"workflow": "{}"})
     files.open()
@@ -153,14 +151,14 @@ def test_a_video_is_an_animation_that_plays_at_its_speed(folder, picture, fps):
     assert durations == durations_ms(21, fps)
     assert abs(sum(durations) - 21_000 / (fps or UNKNOWN_FPS)) <= 0.5
     assert np.abs(frames.astype(int) - pixels[0]).max() <= 4
-    told = folder.manifest()["picture"]
-    assert (told["items"], told["frames"], told["fps"], told["width"], told["height"]) == (1, 21, fps, 24, 16)
+    facts = folder.manifest()["picture"]
+    assert (facts["items"], facts["frames"], facts["fps"], facts["width"], facts["height"]) == (1, 21, fps, 24, 16)
     with Image.open(folder.path / "step_0003.webp") as image:
         exif = image.getexif()
     assert exif[0x010F] == "workflow:{}"
     content = (folder.path / "step_0003.webp").read_bytes()
     at = content.rindex(b"EXIF") + 8
-    assert content[at : at + 4] in (b"II*\0", b"MM\0*"), "other programs expect a TIFF there"
+    assert content[at : at + 4] in (b"II*\0", b"MM\0*"), "other programs expect a TIFF header there"
     assert json.loads(exif[0x010E].removeprefix("safelight:"))["step"] == 3
 
 
@@ -172,7 +170,7 @@ def test_a_video_is_an_animation_that_plays_at_its_speed(folder, picture, fps):
         ("all files", ["step_0001_item_01.webp", "step_0001_item_02.webp"], (24, 16)),
     ],
 )
-def test_of_a_batch_of_videos_each_moves(folder, picture, batch, names, size):
+def test_each_video_of_a_batch_is_animated(folder, picture, batch, names, size):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 5, *size[::-1], 3), np.uint8)
     files = StepFiles(folder, ImageEncoding(), batch=batch, encoders=2, small_bytes=0)
     files.open()
@@ -187,7 +185,7 @@ def test_of_a_batch_of_videos_each_moves(folder, picture, batch, names, size):
 
 @pytest.mark.parametrize("encoders", [0, 2])
 @pytest.mark.parametrize(("file_format", "batch"), [("png", "all files"), ("jpg", "grid")])
-def test_frames_are_in_files_of_their_own_besides(folder, picture, file_format, batch, encoders):
+def test_each_frame_also_has_its_own_file(folder, picture, file_format, batch, encoders):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 24, 3), np.uint8)
     files = StepFiles(
         folder, ImageEncoding(file_format=file_format), batch=batch, encoders=encoders, small_bytes=0, frames_apart=True
@@ -198,10 +196,10 @@ def test_frames_are_in_files_of_their_own_besides(folder, picture, file_format, 
     files.close("finished")
     files.close("finished")
     names = ["step_0007_item_01", "step_0007_item_02"] if batch == "all files" else ["step_0007"]
-    moving, still = folder.manifest()["steps"]
-    assert (moving["files"], moving["folders"]) == ([f"{name}.webp" for name in names], names)
+    video, still = folder.manifest()["steps"]
+    assert (video["files"], video["folders"]) == ([f"{name}.webp" for name in names], names)
     assert "folders" not in still, "one frame is the picture itself"
-    assert {place.name for place in folder.path.iterdir() if place.is_dir()} == set(names)
+    assert {path.name for path in folder.path.iterdir() if path.is_dir()} == set(names)
     for item, name in enumerate(names):
         found = sorted((folder.path / name).iterdir())
         assert [path.name for path in found] == [f"frame_{i:04d}.{file_format}" for i in (1, 2, 3)]
@@ -210,12 +208,11 @@ def test_frames_are_in_files_of_their_own_besides(folder, picture, file_format, 
                 assert image.size == ((24, 16) if batch == "all files" else (49, 16))
                 if file_format == "png":
                     assert np.array_equal(image, pixels[item, frame])
-    files_there = [path for path in folder.path.rglob("*") if path.is_file() and path.name != "run.json"]
     folder.save()
-    assert folder.size_bytes == sum(path.stat().st_size for path in [*files_there, folder.path / "run.json"])
+    assert folder.size_bytes == sum(path.stat().st_size for path in folder.path.rglob("*") if path.is_file())
 
 
-def test_a_long_video_is_shorter_on_the_screen_and_takes_as_long(folder, picture):
+def test_the_live_view_skips_frames_of_a_long_video_and_keeps_its_duration(folder, picture):
     pixels = np.random.default_rng(0).integers(0, 256, (1, 81, 10, 10, 3), np.uint8)
     files = StepFiles(folder, ImageEncoding(file_format="jpg"), max_pixels=3000)
     files.open()
@@ -223,12 +220,12 @@ def test_a_long_video_is_shorter_on_the_screen_and_takes_as_long(folder, picture
     frames, durations = played(folder.path / "step_0001.webp")
     assert len(frames) == 27
     assert sum(durations) == pytest.approx(81_000 / 16, abs=1)
-    told = folder.manifest()["picture"]
-    assert (told["frames"], told["fps"]) == (27, 16 / 3)
+    facts = folder.manifest()["picture"]
+    assert (facts["frames"], facts["fps"]) == (27, 16 / 3)
     assert any("one of 3 frames" in note for note in folder.run.notes)
 
 
-def test_however_large_the_frames_some_are_left(folder, picture):
+def test_some_frames_are_left_at_any_size(folder, picture):
     pixels = np.random.default_rng(0).integers(0, 256, (1, 16, 10, 10, 3), np.uint8)
     files = StepFiles(folder, ImageEncoding(file_format="jpg"), max_pixels=1)
     files.open()
@@ -240,7 +237,7 @@ def test_however_large_the_frames_some_are_left(folder, picture):
 
 
 @pytest.mark.parametrize(("frames", "levels"), [("first", [0]), ("middle", [3]), ("animated", [0, 1, 2, 3, 4, 5, 6])])
-def test_of_a_video_those_frames_are_shown_that_were_chosen(pipeline, recorder, step, first_channels, frames, levels):
+def test_the_chosen_frames_of_a_video_are_shown(pipeline, recorder, step, first_channels, frames, levels):
     sink = recorder()
     with pipeline(sink, net=first_channels(), space="wan21", select=Selection(frames=frames)) as pipe:
         pipe.offer(step(1, denoised=video(items=2, frames=7).clone()))
