@@ -1,6 +1,7 @@
 """The main job on a real server: every step of a stock sampler on disk, the sampler's result is the same."""
 
 import io
+import itertools
 import json
 import math
 import re
@@ -350,6 +351,24 @@ def test_every_third_step_and_the_last(kept, steps):
     expected = sorted({1, 4, 7, steps})
     assert numbers(folder) == expected
     assert [step["index"] for step in json.loads((folder / "run.json").read_text())["steps"]] == expected
+
+
+def test_min_interval_s_skips_steps_but_not_the_last(kept):
+    _, _, [folder] = kept(preview={"min_interval_s": 0.25}, steps=8, step_ms=60.0)
+    steps = json.loads((folder / "run.json").read_text())["steps"]
+    assert numbers(folder) == [step["index"] for step in steps]
+    assert (steps[0]["index"], steps[-1]["index"]) == (1, 8)
+    assert len(steps) < 8
+    for earlier, later in itertools.pairwise(steps[:-1]):
+        assert later["at"] - earlier["at"] > 0.2
+
+
+def test_write_csv_writes_a_line_for_each_step(kept):
+    _, _, [folder] = kept(preview={"write_csv": True}, steps=5)
+    heading, *lines = (folder / "steps.csv").read_text().splitlines()
+    assert heading == "index,sigma,seconds,decode_ms,file"
+    assert [line.split(",")[0] for line in lines] == ["1", "2", "3", "4", "5"]
+    assert [line.split(",")[-1] for line in lines] == [f"step_{n:04d}.png" for n in range(1, 6)]
 
 
 @pytest.mark.parametrize(("file_format", "pillow"), [("webp", "WEBP"), ("jpg", "JPEG"), ("png", "PNG")])
