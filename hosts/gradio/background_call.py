@@ -1,4 +1,4 @@
-"""A pipeline called on a thread of its own, whose newest pictures whoever waits for them gets."""
+"""Runs a pipeline in a background thread and yields its newest preview."""
 
 import contextvars
 import threading
@@ -20,33 +20,33 @@ from ..diffusers import WatchedPipeline, watch
 
 
 def previews(
-    pipeline: Any, *args: Any, watching: Mapping[str, Any] | None = None, **asked: Any
+    pipeline: Any, *args: Any, watching: Mapping[str, Any] | None = None, **kwargs: Any
 ) -> Generator[Image.Image, None, Any]:
-    """Gives the newest picture, again and again, while the pipeline runs on a thread of its own, and its image at last.
+    """Runs a pipeline in a background thread. Yields its newest preview until it ends, then its image.
 
         for image in previews(pipe, "a lighthouse", num_inference_steps=20, watching={"out": "runs"}):
-            yield image  # a function of gradio shows it
+            yield image  # in a function that gradio calls
 
-    Who is slow gets fewer pictures. Who stops asking, as gradio does when a browser goes away, stops the pipeline.
+    A slow consumer gets fewer previews. Closing the generator stops the pipeline; gradio does so if a browser leaves.
 
     Args:
         pipeline: a `DiffusionPipeline` of diffusers.
-        *args: what it is called with.
+        *args: positional arguments of its call.
         watching: options of `watch`.
-        **asked: what it is called with, by name.
+        **kwargs: keyword arguments of its call.
 
     Returns:
-        What the pipeline returned, as the value of the generator. A run that was stopped gives no image of its own.
+        The pipeline's result, as the value of the generator. If the run was stopped, its image is not yielded.
 
     Raises:
-        Exception: what the pipeline raised.
+        Exception: any exception that `watch` or the pipeline raises.
     """
-    call = BackgroundCall(pipeline, args, asked, watching or {})
+    call = BackgroundCall(pipeline, args, kwargs, watching or {})
     try:
         for picture in call.pictures():
             yield enlarged(picture)
         result = call.result()
-        image = None if call.stopped else image_of(result)
+        image = None if call.stopped else first_image(result)
         if image is not None:
             yield image
         return result
@@ -54,12 +54,12 @@ def previews(
         call.close()
 
 
-RGB = 3
+COLOR_CHANNELS = 3
 
 
 @final
 class NewestPicture(Sink):
-    """Hands the newest picture to another thread, each at most once."""
+    """Passes the newest picture to another thread, each picture at most once."""
 
     name: ClassVar[str] = "newest"
     delivery = Delivery.NEWEST_AWAITED
@@ -78,16 +78,16 @@ class NewestPicture(Sink):
             self._changed.notify_all()
 
     def close(self, state: State) -> None:
-        pass  # there may be another loop
+        pass  # the pipeline may have another sampling loop
 
     def end(self) -> None:
-        """No more will come."""
+        """Ends the sequence of pictures."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     def take(self) -> DecodedPicture | None:
-        """Waits for one that was not taken; None once no more will come."""
+        """Waits for a new picture and returns it; None if there are no more pictures."""
         with self._changed:
             self._changed.wait_for(lambda: self._picture is not None or self._ended)
             picture, self._picture = self._picture, None
@@ -96,35 +96,35 @@ class NewestPicture(Sink):
 
 @final
 class BackgroundCall:
-    """One call of a pipeline, begun at once.
+    """A call of a pipeline in a background thread, which starts immediately.
 
     Args:
-        pipeline: of diffusers.
-        args, asked: what it is called with.
-        options: of `watch`, but for the screen.
+        pipeline: pipeline of diffusers.
+        args, kwargs: arguments of its call.
+        options: options of `watch`, without the screen.
 
     Attributes:
-        watching: what is known of the run.
-        stopped: whether it is to end early.
+        watched: the watched pipeline with its runs.
+        stopped: whether the run must end early.
 
     Raises:
-        Exception: what `watch` raises.
+        Exception: any exception that `watch` raises.
     """
 
     def __init__(
-        self, pipeline: Any, args: Sequence[Any], asked: Mapping[str, Any], options: Mapping[str, Any]
+        self, pipeline: Any, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
     ) -> None:
         self.stopped = False
         self._newest = NewestPicture()
         self._result: Any = None
         self._error: BaseException | None = None
-        watched = ExitStack()
-        self.watching: WatchedPipeline = watched.enter_context(watch(pipeline, **{**options, "screen": self._newest}))
+        stack = ExitStack()
+        self.watched: WatchedPipeline = stack.enter_context(watch(pipeline, **{**options, "screen": self._newest}))
 
         def work() -> None:
             try:
-                with watched:
-                    self._result = pipeline(*args, **asked)
+                with stack:
+                    self._result = pipeline(*args, **kwargs)
             except BaseException as error:
                 self._error = error
             finally:
@@ -135,31 +135,31 @@ class BackgroundCall:
         self._thread.start()
 
     def pictures(self) -> Iterator[DecodedPicture]:
-        """The newest picture whenever there is a newer one, until the pipeline has ended."""
+        """Yields the newest picture whenever there is a new one, until the pipeline has ended."""
         while (picture := self._newest.take()) is not None:
-            if self.stopped:  # before there was a loop that could be
+            if self.stopped:  # requested before the sampling loop began
                 with suppress(RunError):
                     self.stop()
             yield picture
 
     def stop(self) -> None:
-        """Ends the loop early and keeps what is there.
+        """Ends the sampling loop before its next step.
 
         Raises:
             RunError: this pipeline cannot be stopped.
         """
         self.stopped = True
         try:
-            self.watching.stop()
+            self.watched.stop()
         except RunError:
             self.stopped = False
             raise
 
     def result(self) -> Any:
-        """What the pipeline returned, once it has.
+        """Waits for the pipeline and returns its result.
 
         Raises:
-            BaseException: what it raised.
+            BaseException: any exception that the pipeline raised.
         """
         self._thread.join()
         if self._error is not None:
@@ -167,7 +167,7 @@ class BackgroundCall:
         return self._result
 
     def close(self) -> None:
-        """Stops what still goes on, if it can be, and waits for it."""
+        """Stops the pipeline if it is running and can be stopped, and waits for it."""
         if self._thread.is_alive():
             with suppress(RunError):
                 self.stop()
@@ -177,7 +177,7 @@ class BackgroundCall:
 
 
 def enlarged(picture: DecodedPicture, max_side_px: int = 1024) -> Image.Image:
-    """A step's picture at the size of the final image, so that nothing moves when that comes."""
+    """Enlarges a step's picture to the size of the final image, but at most `max_side_px`."""
     image = still_image(picture)
     height, width = picture.pixels.shape[2:4]
     scale = min(max(picture.shown) / max(width, height), max_side_px / max(image.size))
@@ -185,19 +185,14 @@ def enlarged(picture: DecodedPicture, max_side_px: int = 1024) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def image_of(output: Any) -> Image.Image | None:
-    """The first image that a pipeline returned, of a video the frame in the middle; None if it returned none."""
-    found = next((getattr(output, name) for name in ("images", "frames") if hasattr(output, name)), None)
-    if found is None and isinstance(output, tuple) and output:
-        found = output[0]
-    return _first(found)
-
-
-def _first(found: Any) -> Image.Image | None:
-    """Of a batch the first, of its frames the one in the middle."""
-    first = found[0] if isinstance(found, list | np.ndarray) and len(found) else None
-    if (isinstance(first, list) and first) or (isinstance(first, np.ndarray) and first.ndim > RGB):
+def first_image(output: Any) -> Image.Image | None:
+    """Returns the first image in a pipeline's result, or the middle frame of its first video; None if there is none."""
+    batch = next((getattr(output, name) for name in ("images", "frames") if hasattr(output, name)), None)
+    if batch is None and isinstance(output, tuple) and output:
+        batch = output[0]
+    first = batch[0] if isinstance(batch, list | np.ndarray) and len(batch) else None
+    if (isinstance(first, list) and first) or (isinstance(first, np.ndarray) and first.ndim > COLOR_CHANNELS):
         first = first[len(first) // 2]
-    if isinstance(first, np.ndarray) and first.shape[-1:] == (RGB,):
+    if isinstance(first, np.ndarray) and first.shape[-1:] == (COLOR_CHANNELS,):
         return Image.fromarray(to_bytes(torch.tensor(first).movedim(-1, 0)[None])[0].numpy())
     return first.convert("RGB") if isinstance(first, Image.Image) else None

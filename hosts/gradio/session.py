@@ -1,4 +1,4 @@
-"""The runs of a page: what people may ask of a pipeline, and what is to be seen of a run."""
+"""Runs a pipeline for the sessions of a page: the form, the view of a run, the files."""
 
 import inspect
 import random
@@ -13,23 +13,27 @@ from PIL import Image
 
 from ...errors import RunError
 from ...preview.picture import DecodedPicture
-from .background_call import BackgroundCall, enlarged, image_of
+from .background_call import BackgroundCall, enlarged, first_image
 
-RESULT = "result.png"
+RESULT_NAME = "result.png"
 LARGEST_SEED = 2**32 - 1
-FINAL_SIZE = {"enlarge": "lanczos", "file_format": "webp"}  # of step files, so that a slider through them stands still
+FILE_OPTIONS = {"enlarge": "lanczos", "file_format": "webp"}  # all steps have the size of the final image
 
 
 class FormField(NamedTuple):
-    """Something that a person may say, if the pipeline's call has a parameter for it.
+    """A field of the form, for pipelines whose call has this parameter.
 
-    `kind` is a component of gradio, `facts` what it is made with. `value` is said first, unless the parameter has a
-    number of its own; None: nothing, and then nothing is what an empty or zero field says, too.
+    Args:
+        parameter: name of the parameter.
+        component: name of the gradio component.
+        settings: arguments of the component.
+        value: initial value, unless the parameter has a number as its default. None: the field begins empty, and an
+            empty or zero field is not passed to the pipeline.
     """
 
     parameter: str
-    kind: str
-    facts: Mapping[str, Any]
+    component: str
+    settings: Mapping[str, Any]
     value: Any
 
 
@@ -38,25 +42,25 @@ FIELDS = (
     FormField("negative_prompt", "Textbox", {"label": "Negative prompt", "lines": 1}, None),
     FormField("num_inference_steps", "Slider", {"label": "Steps", "minimum": 1, "maximum": 100, "step": 1}, 20),
     FormField("guidance_scale", "Slider", {"label": "Guidance", "minimum": 0, "maximum": 20, "step": 0.1}, 5.0),
-    FormField("width", "Number", {"label": "Width (0: the model's own)", "precision": 0, "minimum": 0}, None),
+    FormField("width", "Number", {"label": "Width (0: the model's default)", "precision": 0, "minimum": 0}, None),
     FormField("height", "Number", {"label": "Height", "precision": 0, "minimum": 0}, None),
 )
 
 
 def fields_of(pipeline: Any) -> list[FormField]:
-    """Those that the pipeline takes, with its own defaults where they are numbers."""
+    """Returns the fields that the pipeline has parameters for, with the pipeline's defaults if they are numbers."""
     parameters = inspect.signature(type(pipeline).__call__).parameters
-    found = []
+    fields = []
     for field in FIELDS:
         if field.parameter in parameters:
             default = parameters[field.parameter].default
             is_number = isinstance(default, int | float) and not isinstance(default, bool)
-            found.append(field._replace(value=default) if is_number and field.value is not None else field)
-    return found
+            fields.append(field._replace(value=default) if is_number and field.value is not None else field)
+    return fields
 
 
 def call_arguments_of(fields: list[FormField], values: tuple[Any, ...]) -> dict[str, Any]:
-    """What the pipeline is called with."""
+    """Returns the arguments of the pipeline's call for the values of the form."""
     pairs = zip(fields, values, strict=True)
     return {
         field.parameter: field.value if value is None else value
@@ -66,58 +70,65 @@ def call_arguments_of(fields: list[FormField], values: tuple[Any, ...]) -> dict[
 
 
 class SessionView(NamedTuple):
-    """What is to be seen of a run: a picture, words below it, and once it has ended every step of it, in files."""
+    """What the page shows of a run.
+
+    Args:
+        picture: newest picture; None if there is none.
+        status: text below it.
+        steps: file and caption of each step; None while the run is running.
+        folder: folder of the run once it has ended; None if no files are written.
+    """
 
     picture: Image.Image | None
-    words: str
+    status: str
     steps: list[tuple[str, str]] | None = None
     folder: Path | None = None
 
 
 @final
 class Session:
-    """The runs of everybody who has the page open.
+    """Runs one pipeline for all browsers that have the page open, one run at a time.
 
     Args:
-        pipeline: of diffusers; one run at a time.
-        out: the folder of runs.
-        options: of `watch`.
+        pipeline: pipeline of diffusers.
+        out: folder of runs.
+        options: options of `watch`.
     """
 
     def __init__(self, pipeline: Any, out: Path, options: Mapping[str, Any]) -> None:
-        self._pipeline, self._options = pipeline, {"out": out, **FINAL_SIZE, **options}
-        self._one_by_one = threading.Lock()
-        self._under_way: dict[str, BackgroundCall] = {}
+        self._pipeline, self._options = pipeline, {"out": out, **FILE_OPTIONS, **options}
+        self._one_run = threading.Lock()
+        self._calls: dict[str, BackgroundCall] = {}
 
-    def make(self, who: str, seed: int | None, asked: Mapping[str, Any]) -> Generator[SessionView, None, None]:
-        """Runs the pipeline, and tells what is to be seen, until it has ended.
+    def run(self, browser: str, seed: int | None, arguments: Mapping[str, Any]) -> Generator[SessionView, None, None]:
+        """Runs the pipeline and yields what the page shows, until the run has ended.
 
         Args:
-            who: wants it.
-            seed: None or negative: any.
-            asked: what the pipeline is called with.
+            browser: id of the browser's session.
+            seed: random seed of the noise; None or negative for a random one.
+            arguments: arguments of the pipeline's call.
 
         Raises:
-            Exception: what the pipeline raises.
+            Exception: any exception that the pipeline raises.
         """
-        seed = random.randint(0, LARGEST_SEED) if seed is None or seed < 0 else int(seed)  # noqa: S311 - no secret
-        with self._one_by_one:
+        seed = random.randint(0, LARGEST_SEED) if seed is None or seed < 0 else int(seed)  # noqa: S311 - not a secret
+        with self._one_run:
             generator = torch.Generator().manual_seed(seed)
-            call = BackgroundCall(self._pipeline, (), {**asked, "generator": generator}, self._options)
-            self._under_way[who] = call
+            call = BackgroundCall(self._pipeline, (), {**arguments, "generator": generator}, self._options)
+            self._calls[browser] = call
             try:
                 last = None
                 for picture in call.pictures():
                     last = picture
-                    yield SessionView(enlarged(picture), words_of(picture))
-                yield ended(call, last, seed)
+                    yield SessionView(enlarged(picture), step_text(picture.index, picture.sigma, picture.total))
+                yield final_view(call, last, seed)
             finally:
-                del self._under_way[who]
+                del self._calls[browser]
                 call.close()
 
-    def stop(self, who: str) -> str:
-        """Ends the run of `who` early; what there is to say of it."""
-        call = self._under_way.get(who)
+    def stop(self, browser: str) -> str:
+        """Ends the run of a browser before its next step. Returns a message, empty if there is no run."""
+        call = self._calls.get(browser)
         if call is None:
             return ""
         try:
@@ -127,39 +138,48 @@ class Session:
         return "stopping"
 
 
-def ended(call: BackgroundCall, last: DecodedPicture | None, seed: int) -> SessionView:
-    """What is seen of a run that has ended, `last` its last step. One that was stopped keeps what was there."""
+def final_view(call: BackgroundCall, last: DecodedPicture | None, seed: int) -> SessionView:
+    """Returns what the page shows of a run that has ended. A stopped run shows its last step, and has no final image.
+
+    Args:
+        call: call of the pipeline.
+        last: picture of the last step; None if there is none.
+        seed: random seed of the noise.
+    """
     result = call.result()
-    image = None if call.stopped else image_of(result)
-    folder, manifest = call.watching.folder, call.watching.manifest()
+    image = None if call.stopped else first_image(result)
+    folder, manifest = call.watched.folder, call.watched.manifest()
     if image is not None and folder is not None:
-        image.save(folder / RESULT)
+        image.save(folder / RESULT_NAME)
     shown = image or (None if last is None else enlarged(last))
-    state = f"stopped at {words_of(last)}" if call.stopped and last is not None else "finished"
-    words = " · ".join([state, f"seed {seed}", *call.watching.notes])
+    state = "finished"
+    if call.stopped and last is not None:
+        state = f"stopped at {step_text(last.index, last.sigma, last.total)}"
+    status = " · ".join([state, f"seed {seed}", *call.watched.notes])
     steps = [] if folder is None or manifest is None else pictures_of(folder, manifest)
-    return SessionView(shown, words, steps, folder)
+    return SessionView(shown, status, steps, folder)
 
 
-def words_of(picture: DecodedPicture) -> str:
-    """Which step it is."""
-    return f"step {picture.index} / {picture.total}" + ("" if picture.sigma is None else f" · σ {picture.sigma:.3g}")
+def step_text(index: int, sigma: float | None, total: int | None = None) -> str:
+    """Names a step, with its sigma if it is known."""
+    step = f"step {index}" if total is None else f"step {index} / {total}"
+    return step if sigma is None else f"{step} · σ {sigma:.3g}"
 
 
 def pictures_of(folder: Path, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The pictures of a run in its folder, each with its caption, the finished image last."""
-    found = [
-        (str(folder / name), f"step {step['index']}" + ("" if step["sigma"] is None else f" · σ {step['sigma']:.3g}"))
+    """Returns file and caption of each picture of a run, the final image last."""
+    steps = [
+        (str(folder / name), step_text(step["index"], step["sigma"]))
         for step in manifest["steps"]
         for name in step["files"][:1]
     ]
-    return [*found, (str(folder / RESULT), "finished")] if (folder / RESULT).exists() else found
+    return [*steps, (str(folder / RESULT_NAME), "finished")] if (folder / RESULT_NAME).exists() else steps
 
 
-def pack(folder: Path, place: Path) -> Path:
-    """All files of a run in one, for taking away: `<folder>.zip` in `place`."""
-    packed = place / f"{folder.name}.zip"
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:  # pictures are compressed
+def pack(folder: Path, target: Path) -> Path:
+    """Writes all files of a run into one file, `<folder>.zip` in the folder `target`."""
+    packed = target / f"{folder.name}.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:  # pictures are compressed already
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 archive.write(path, Path(folder.name) / path.relative_to(folder))

@@ -1,4 +1,4 @@
-"""A pipeline on a thread of its own: pictures as they come, its image at last, and no thread left behind."""
+"""A pipeline in a background thread: it yields previews, then its image, and leaves no thread."""
 
 import threading
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from PIL import Image
 from safelight.decoders.decoder import Card
 from safelight.errors import RunError
 from safelight.hosts.gradio import background_call
-from safelight.hosts.gradio.background_call import BackgroundCall, enlarged, image_of, previews
+from safelight.hosts.gradio.background_call import BackgroundCall, enlarged, first_image, previews
 from safelight.preview.picture import DecodedPicture
 from safelight.preview.step import StepInfo
 
@@ -26,14 +26,14 @@ def picture_of(index, total=4, shape=(1, 1, 8, 12), **fields):
 
 
 class FakePipeline:
-    """Shows a step whenever it is let go on, and looks whether it should stop; `result` is what it makes of it."""
+    """Shows a step whenever the semaphore `go_on` is released, unless it must stop; returns or raises `result`."""
 
-    def __init__(self, steps=3, result="made", can_stop=True):
+    def __init__(self, steps=3, result="result", can_stop=True):
         self.steps, self.result, self.can_stop = steps, result, can_stop
         self.go_on = threading.Semaphore(0)
-        self.screen, self.options, self.asked = None, None, None
-        self.stopping = self.left = self.began = False
-        self.done = 0
+        self.screen, self.options, self.arguments = None, None, None
+        self.stopping = self.restored = self.began = False
+        self.steps_shown = 0
 
     @contextmanager
     def watch(self, pipeline, *, screen, **options):
@@ -44,7 +44,7 @@ class FakePipeline:
         try:
             yield SimpleNamespace(stop=self.stop)
         finally:
-            self.left = True
+            self.restored = True
 
     def stop(self):
         if not self.can_stop:
@@ -52,15 +52,15 @@ class FakePipeline:
         self.stopping = self.began
         return self.began
 
-    def __call__(self, *args, **asked):
-        self.asked = args, asked
+    def __call__(self, *args, **kwargs):
+        self.arguments = args, kwargs
         self.screen.open()
         for index in range(1, self.steps + 1):
             assert self.go_on.acquire(timeout=WAIT_S)
             self.began = True
             if self.stopping:
                 break
-            self.done = index
+            self.steps_shown = index
             self.screen.show(picture_of(index, self.steps))
         self.screen.close("finished")
         if isinstance(self.result, Exception):
@@ -70,10 +70,10 @@ class FakePipeline:
 
 @pytest.fixture
 def pipeline(monkeypatch):
-    def pipeline(**facts):
-        made = FakePipeline(**facts)
-        monkeypatch.setattr(background_call, "watch", made.watch)
-        return made
+    def pipeline(**settings):
+        fake = FakePipeline(**settings)
+        monkeypatch.setattr(background_call, "watch", fake.watch)
+        return fake
 
     return pipeline
 
@@ -85,34 +85,34 @@ def no_thread_is_left():
 
 
 def drain(generator):
-    """What a generator gave, and what it returned."""
-    given = []
+    """Returns the remaining elements of a generator, and its return value."""
+    elements = []
     try:
         while True:
-            given.append(next(generator))
+            elements.append(next(generator))
     except StopIteration as stop:
-        return given, stop.value
+        return elements, stop.value
 
 
-def test_the_newest_picture_is_given_and_the_finished_image_at_last(pipeline):
-    finished = Image.new("RGB", (96, 64), (1, 2, 3))
-    pipe = pipeline(result=SimpleNamespace(images=[finished]))
+def test_previews_yields_the_newest_pictures_and_then_the_final_image(pipeline):
+    final = Image.new("RGB", (96, 64), (1, 2, 3))
+    pipe = pipeline(result=SimpleNamespace(images=[final]))
     steps = previews(pipe, "a lighthouse", num_inference_steps=3, watching={"out": "runs"})
-    seen = []
+    images = []
     for index in (1, 2, 3):
         pipe.go_on.release()
-        seen.append(next(steps))
-        assert seen[-1].getpixel((5, 5)) == (20 * index,) * 3
+        images.append(next(steps))
+        assert images[-1].getpixel((5, 5)) == (20 * index,) * 3
     rest, result = drain(steps)
-    assert {image.size for image in (*seen, *rest)} == {(96, 64)}
+    assert {image.size for image in (*images, *rest)} == {(96, 64)}
     assert [image.getpixel((0, 0)) for image in rest] == [(1, 2, 3)]
     assert result is pipe.result
-    assert pipe.asked == (("a lighthouse",), {"num_inference_steps": 3})
+    assert pipe.arguments == (("a lighthouse",), {"num_inference_steps": 3})
     assert pipe.options == {"out": "runs"}
-    assert pipe.left
+    assert pipe.restored
 
 
-def test_who_is_slow_gets_fewer_pictures_and_the_newest(pipeline):
+def test_a_slow_consumer_gets_only_the_newest_picture(pipeline):
     pipe = pipeline(steps=5, result=None)
     call = BackgroundCall(pipe, (), {}, {})
     pipe.go_on.release(5)
@@ -121,28 +121,28 @@ def test_who_is_slow_gets_fewer_pictures_and_the_newest(pipeline):
     assert call.result() is None
 
 
-def test_what_the_pipeline_raises_comes_out_after_its_pictures(pipeline):
+def test_an_exception_of_the_pipeline_is_raised_after_its_pictures(pipeline):
     pipe = pipeline(steps=1, result=MemoryError("no memory left"))
     steps = previews(pipe)
     pipe.go_on.release()
     next(steps)
     with pytest.raises(MemoryError, match="no memory left"):
         next(steps)
-    assert pipe.left
+    assert pipe.restored
 
 
-def test_who_stops_asking_stops_the_pipeline(pipeline):
+def test_closing_the_generator_stops_the_pipeline(pipeline):
     pipe = pipeline(steps=100)
     steps = previews(pipe)
     pipe.go_on.release()
     next(steps)
     pipe.go_on.release(100)
     steps.close()
-    assert pipe.done < 100 or pipe.stopping
-    assert pipe.left
+    assert pipe.steps_shown < 100 or pipe.stopping
+    assert pipe.restored
 
 
-def test_a_run_that_was_stopped_keeps_its_last_picture_and_gives_no_image(pipeline):
+def test_a_stopped_run_yields_no_final_image(pipeline):
     pipe = pipeline(steps=100, result=SimpleNamespace(images=[Image.new("RGB", (4, 4))]))
     call = BackgroundCall(pipe, (), {}, {})
     pictures = call.pictures()
@@ -152,11 +152,11 @@ def test_a_run_that_was_stopped_keeps_its_last_picture_and_gives_no_image(pipeli
     pipe.go_on.release()
     assert list(pictures) == []
     assert call.stopped
-    assert pipe.done == 1
+    assert pipe.steps_shown == 1
     call.close()
 
 
-def test_who_stops_before_the_first_step_is_heard_at_the_first_step(pipeline):
+def test_a_stop_before_the_first_step_takes_effect_at_the_first_step(pipeline):
     pipe = pipeline(steps=100)
     call = BackgroundCall(pipe, (), {}, {})
     call.stop()
@@ -165,11 +165,11 @@ def test_who_stops_before_the_first_step_is_heard_at_the_first_step(pipeline):
     assert next(pictures).index == 1
     pipe.go_on.release()
     assert list(pictures) == []
-    assert pipe.done <= 2
+    assert pipe.steps_shown <= 2
     call.close()
 
 
-def test_a_pipeline_that_cannot_be_stopped_says_so_and_is_waited_for(pipeline):
+def test_a_pipeline_that_cannot_be_stopped_raises_and_runs_to_its_end(pipeline):
     pipe = pipeline(steps=2, can_stop=False)
     call = BackgroundCall(pipe, (), {}, {})
     with pytest.raises(RunError, match="cannot be stopped"):
@@ -177,14 +177,14 @@ def test_a_pipeline_that_cannot_be_stopped_says_so_and_is_waited_for(pipeline):
     assert not call.stopped
     pipe.go_on.release(2)
     call.close()
-    assert pipe.done == 2
+    assert pipe.steps_shown == 2
 
 
-def test_a_wrong_option_is_an_error_at_once_and_begins_nothing(pipeline):
+def test_a_wrong_option_is_an_error_before_the_pipeline_is_called(pipeline):
     pipe = pipeline()
     with pytest.raises(ValueError, match="expected one of denoised, noisy"):
         next(previews(pipe, watching={"show": "nonsense"}))
-    assert pipe.asked is None
+    assert pipe.arguments is None
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_wrong_option_is_an_error_at_once_and_begins_nothing(pipeline):
         ((4, 1, 8, 12), (96, 64), (200, 136)),
     ],
 )
-def test_a_picture_has_the_size_of_the_final_image_up_to_a_limit(shape, shown, size):
+def test_a_picture_is_enlarged_to_the_size_of_the_final_image_up_to_a_limit(shape, shown, size):
     assert enlarged(picture_of(1, shape=shape, shown=shown)).size == size
 
 
@@ -206,7 +206,7 @@ FLOATS = np.asarray(GREEN, np.float32) / 255
 
 
 @pytest.mark.parametrize(
-    ("output", "colour"),
+    ("output", "color"),
     [
         (SimpleNamespace(images=[GREEN, RED]), (0, 255, 0)),
         (SimpleNamespace(images=np.stack([FLOATS, 0 * FLOATS])), (0, 255, 0)),
@@ -221,6 +221,6 @@ FLOATS = np.asarray(GREEN, np.float32) / 255
         ((), None),
     ],
 )
-def test_the_image_of_a_result_is_the_first_one_and_of_a_video_the_frame_in_the_middle(output, colour):
-    image = image_of(output)
-    assert (image and image.getpixel((2, 2))) == colour
+def test_first_image_is_the_first_of_a_batch_or_the_middle_frame_of_a_video(output, color):
+    image = first_image(output)
+    assert (image and image.getpixel((2, 2))) == color

@@ -1,4 +1,4 @@
-"""What people may ask of a pipeline, and what they see of a run, from its folder."""
+"""The form of the page, the view of a run, and the files of a run."""
 
 import zipfile
 from types import SimpleNamespace
@@ -8,40 +8,40 @@ from PIL import Image
 from safelight.cli.main import main
 from safelight.errors import PageError
 from safelight.hosts.gradio import session
-from safelight.hosts.gradio.session import FIELDS, RESULT, Session, call_arguments_of, fields_of, pack, pictures_of
+from safelight.hosts.gradio.session import FIELDS, RESULT_NAME, Session, call_arguments_of, fields_of, pack, pictures_of
 
 
-class Plain:
+class SimplePipeline:
     def __call__(self, prompt, num_inference_steps=28, guidance_scale=3.5, generator=None):
         pass
 
 
-class Guided:
+class GuidedPipeline:
     def __call__(
         self, prompt=None, negative_prompt=None, height=None, width=None, num_inference_steps=50, guidance_scale=None
     ):
         pass
 
 
-def test_only_what_the_pipeline_takes_is_asked_for_with_its_own_numbers():
-    assert [(field.parameter, field.value) for field in fields_of(Plain())] == [
+def test_the_form_has_the_parameters_of_the_pipeline_with_its_defaults():
+    assert [(field.parameter, field.value) for field in fields_of(SimplePipeline())] == [
         ("prompt", ""),
         ("num_inference_steps", 28),
         ("guidance_scale", 3.5),
     ]
-    assert [field.parameter for field in fields_of(Guided())] == [field.parameter for field in FIELDS]
-    assert {field.parameter: field.value for field in fields_of(Guided())}["guidance_scale"] == 5.0
+    assert [field.parameter for field in fields_of(GuidedPipeline())] == [field.parameter for field in FIELDS]
+    assert {field.parameter: field.value for field in fields_of(GuidedPipeline())}["guidance_scale"] == 5.0
 
 
-def test_what_is_left_empty_is_left_to_the_pipeline_but_for_a_guidance_of_none():
+def test_empty_fields_are_not_passed_except_a_guidance_of_zero():
     values = ["", "", 8, 0, 0, None]
-    assert call_arguments_of(fields_of(Guided()), values) == {
+    assert call_arguments_of(fields_of(GuidedPipeline()), values) == {
         "prompt": "",
         "num_inference_steps": 8,
         "guidance_scale": 0,
     }
     values = ["a lighthouse", "rain", 8, 2.5, 512, 768]
-    assert call_arguments_of(fields_of(Guided()), values) == {
+    assert call_arguments_of(fields_of(GuidedPipeline()), values) == {
         "prompt": "a lighthouse",
         "negative_prompt": "rain",
         "num_inference_steps": 8,
@@ -51,21 +51,21 @@ def test_what_is_left_empty_is_left_to_the_pipeline_but_for_a_guidance_of_none()
     }
 
 
-class Call:
-    """A call that has been made: two steps, and an image unless it is stopped."""
+class FakeCall:
+    """A call that has two steps, and an image unless it is stopped."""
 
     calls = ()
 
-    def __init__(self, pipeline, args, asked, options):
-        self.asked, self.options, self.stopped, self.closed = asked, options, False, False
+    def __init__(self, pipeline, args, arguments, options):
+        self.arguments, self.options, self.stopped, self.closed = arguments, options, False, False
         folder = options["out"] / "steps_00001"
         folder.mkdir(parents=True)
         steps = [{"index": i, "sigma": 1.0 / i, "files": [f"step_000{i}.webp"]} for i in (1, 2)]
         steps.append({"index": 3, "sigma": None, "files": []})
         for step in steps[:2]:
             Image.new("RGB", (4, 4)).save(folder / step["files"][0])
-        self.watching = SimpleNamespace(folder=folder, manifest=lambda: {"steps": steps}, notes=["a note"])
-        Call.calls = (*Call.calls, self)
+        self.watched = SimpleNamespace(folder=folder, manifest=lambda: {"steps": steps}, notes=["a note"])
+        FakeCall.calls = (*FakeCall.calls, self)
 
     def pictures(self):
         import numpy as np
@@ -94,86 +94,86 @@ class Call:
 
 @pytest.fixture
 def calls(monkeypatch):
-    monkeypatch.setattr(session, "BackgroundCall", Call)
-    Call.calls = ()
-    return lambda: Call.calls
+    monkeypatch.setattr(session, "BackgroundCall", FakeCall)
+    FakeCall.calls = ()
+    return lambda: FakeCall.calls
 
 
-def test_a_run_is_seen_step_by_step_and_then_in_files_the_finished_image_last(calls, tmp_path):
-    seen = list(Session(Plain(), tmp_path, {"decoder": "auto"}).make("me", 7, {"prompt": "a lighthouse"}))
-    assert [one.words for one in seen] == ["step 1 / 3 · σ 1", "step 2 / 3 · σ 0.5", "finished · seed 7 · a note"]
-    assert {one.picture.size for one in seen} == {(32, 32)}
-    assert seen[-1].picture.getpixel((0, 0)) == (9, 8, 7)
+def test_the_view_shows_each_step_and_then_all_files(calls, tmp_path):
+    views = list(Session(SimplePipeline(), tmp_path, {"decoder": "auto"}).run("me", 7, {"prompt": "a lighthouse"}))
+    assert [view.status for view in views] == ["step 1 / 3 · σ 1", "step 2 / 3 · σ 0.5", "finished · seed 7 · a note"]
+    assert {view.picture.size for view in views} == {(32, 32)}
+    assert views[-1].picture.getpixel((0, 0)) == (9, 8, 7)
     folder = tmp_path / "steps_00001"
-    assert seen[-1].steps == [
+    assert views[-1].steps == [
         (str(folder / "step_0001.webp"), "step 1 · σ 1"),
         (str(folder / "step_0002.webp"), "step 2 · σ 0.5"),
-        (str(folder / RESULT), "finished"),
+        (str(folder / RESULT_NAME), "finished"),
     ]
     (call,) = calls()
-    assert call.asked["generator"].initial_seed() == 7
-    assert call.asked["prompt"] == "a lighthouse"
+    assert call.arguments["generator"].initial_seed() == 7
+    assert call.arguments["prompt"] == "a lighthouse"
     assert call.options == {"out": tmp_path, "enlarge": "lanczos", "file_format": "webp", "decoder": "auto"}
     assert call.closed
 
 
 @pytest.mark.parametrize("seed", [None, -1])
-def test_without_a_seed_there_is_one_that_is_told(calls, tmp_path, seed):
-    *_, last = Session(Plain(), tmp_path, {}).make("me", seed, {})
-    assert f"seed {calls()[0].asked['generator'].initial_seed()}" in last.words
+def test_without_a_seed_a_random_one_is_shown(calls, tmp_path, seed):
+    *_, last = Session(SimplePipeline(), tmp_path, {}).run("me", seed, {})
+    assert f"seed {calls()[0].arguments['generator'].initial_seed()}" in last.status
 
 
-def test_who_stops_keeps_what_is_there(calls, tmp_path):
-    place = Session(Plain(), tmp_path, {})
-    run = place.make("me", 7, {})
+def test_a_stopped_run_shows_the_steps_so_far(calls, tmp_path):
+    page = Session(SimplePipeline(), tmp_path, {})
+    run = page.run("me", 7, {})
     next(run)
-    assert place.stop("somebody else") == ""
-    assert place.stop("me") == "stopping"
+    assert page.stop("another browser") == ""
+    assert page.stop("me") == "stopping"
     *_, last = run
-    assert last.words == "stopped at step 2 / 3 · σ 0.5 · seed 7 · a note"
+    assert last.status == "stopped at step 2 / 3 · σ 0.5 · seed 7 · a note"
     assert [caption for _, caption in last.steps] == ["step 1 · σ 1", "step 2 · σ 0.5"]
-    assert not (tmp_path / "steps_00001" / RESULT).exists()
+    assert not (tmp_path / "steps_00001" / RESULT_NAME).exists()
     assert last.picture.getpixel((0, 0)) == (90, 90, 90)
-    assert place.stop("me") == ""
+    assert page.stop("me") == ""
 
 
-def test_who_goes_away_leaves_no_run_behind(calls, tmp_path):
-    place = Session(Plain(), tmp_path, {})
-    run = place.make("me", 7, {})
+def test_a_run_ends_when_the_browser_leaves(calls, tmp_path):
+    page = Session(SimplePipeline(), tmp_path, {})
+    run = page.run("me", 7, {})
     next(run)
     run.close()
     assert calls()[0].closed
-    assert place.stop("me") == ""
+    assert page.stop("me") == ""
 
 
-def test_a_folder_without_the_finished_image_lists_its_steps(tmp_path):
+def test_a_folder_without_the_final_image_lists_its_steps(tmp_path):
     assert pictures_of(tmp_path, {"steps": [{"index": 4, "sigma": None, "files": ["a.png", "b.png"]}]}) == [
         (str(tmp_path / "a.png"), "step 4")
     ]
 
 
-def test_a_run_is_packed_with_everything_that_is_in_its_folder(tmp_path):
+def test_a_zip_file_has_all_files_of_the_run(tmp_path):
     folder = tmp_path / "steps_00001"
     (folder / "step_0001").mkdir(parents=True)
     (folder / "run.json").write_text("{}")
     (folder / "step_0001" / "frame_0001.png").write_bytes(b"png")
-    place = tmp_path / "place"
-    place.mkdir()
-    with zipfile.ZipFile(pack(folder, place)) as archive:
+    target = tmp_path / "target"
+    target.mkdir()
+    with zipfile.ZipFile(pack(folder, target)) as archive:
         assert archive.namelist() == ["steps_00001/run.json", "steps_00001/step_0001/frame_0001.png"]
         assert archive.read("steps_00001/run.json") == b"{}"
 
 
-def test_without_gradio_the_command_says_what_to_install(tmp_path, capsys, monkeypatch):
+def test_without_gradio_the_command_names_the_package_to_install(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "gradio", None)
     assert main(["gradio", "--pipeline", str(tmp_path)]) == 2
     assert "pip install gradio" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_no_pipeline_is_refused(tmp_path):
+def test_a_folder_without_a_pipeline_is_refused(tmp_path):
     from safelight.hosts.gradio.app import load
 
-    with pytest.raises(PageError, match="expected the folder of a pipeline"):
+    with pytest.raises(PageError, match="expected a folder of a pipeline"):
         load(tmp_path, None, None, offload=False)
     (tmp_path / "model_index.json").write_text("{}")
     pytest.importorskip("diffusers", reason="diffusers is not installed")

@@ -1,4 +1,4 @@
-"""The app in a process of its own, and a real browser before it."""
+"""The app in a separate process, and a real browser that shows it."""
 
 import importlib.util
 import os
@@ -25,7 +25,7 @@ HAND = _hand()
 
 
 class Served:
-    """The app; `go_on` lets the model make some more steps."""
+    """The app; `go_on` lets the model continue for some steps."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -65,7 +65,7 @@ def hand(served: Served, tmp_path: Path) -> Iterator[Any]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is missing is told once."""
+    """Reports missing programs once."""
     ours = [item for item in items if item.path.is_relative_to(HERE)]
     for item in ours:
         item.add_marker(pytest.mark.timeout(LIMIT_S))

@@ -1,4 +1,7 @@
-"""The app on a tiny pipeline whose model waits, before each step, for a line on stdin: `python served.py FOLDER`."""
+"""The app with a tiny pipeline; a line with a number on stdin lets its model continue for so many steps.
+
+Usage: `python served.py FOLDER`
+"""
 
 import sys
 import threading
@@ -10,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny  # noqa: E402
 from safelight.hosts.gradio.app import launch  # noqa: E402
 
-pipeline = tiny.pipeline(folder / "words")
+pipeline = tiny.pipeline(folder / "tokenizer")
 pipeline.set_progress_bar_config(disable=True)
 pipeline.save_pretrained(folder / "pipeline")
 go_on = threading.Semaphore(0)

@@ -1,4 +1,4 @@
-"""A pipeline of Stable Diffusion that takes words, tiny and random, made here."""
+"""A tiny Stable Diffusion pipeline with a text encoder and random weights."""
 
 import json
 
@@ -7,12 +7,12 @@ import torch
 import transformers
 
 
-def words_of(folder):
-    """A tokenizer that knows letters."""
+def letter_tokenizer(folder):
+    """Creates a tokenizer that knows only letters."""
     letters = "abcdefghijklmnopqrstuvwxyz"
-    known = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(known)}))
+    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     return transformers.CLIPTokenizer(
         vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=16
@@ -20,9 +20,9 @@ def words_of(folder):
 
 
 def pipeline(folder):
-    """The pipeline; `folder` is for what its tokenizer reads."""
+    """Creates the pipeline; the files of its tokenizer are written to `folder`."""
     torch.manual_seed(3)
-    tokenizer = words_of(folder)
+    tokenizer = letter_tokenizer(folder)
     config = transformers.CLIPTextConfig(
         vocab_size=64,
         hidden_size=8,

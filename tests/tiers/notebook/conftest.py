@@ -1,4 +1,4 @@
-"""Notebooks that are run by nbclient, turned into pages, and run by hand in a real browser."""
+"""Notebooks that nbclient runs and nbconvert converts to pages, and JupyterLab in a real browser."""
 
 import importlib.util
 import os
@@ -27,7 +27,7 @@ HAND = load("safelight_hand_notebook", HERE.parent / "browser/hand.py")
 
 @pytest.fixture(autouse=True, scope="session")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Kernels are those of this Python, and leave nothing in anybody's home."""
+    """Uses the kernel of this Python, and writes no file to the home folder."""
     home = tmp_path_factory.mktemp("jupyter")
     for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
         os.environ[name] = str(home / name.lower())
@@ -36,10 +36,10 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny random pipeline."""
+    """The folder of a tiny pipeline with random weights."""
     folder = tmp_path_factory.mktemp("tiny")
-    made = load("safelight_tiny_notebook", HERE.parent / "gradio/tiny.py").pipeline(folder / "words")
-    made.save_pretrained(folder / "pipeline")
+    pipeline = load("safelight_tiny_notebook", HERE.parent / "gradio/tiny.py").pipeline(folder / "tokenizer")
+    pipeline.save_pretrained(folder / "pipeline")
     return folder / "pipeline"
 
 
@@ -52,7 +52,7 @@ def hand(tmp_path: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Callable[[Path], str]]:
-    """Serves a folder by JupyterLab; its address."""
+    """Returns a function that serves a folder with JupyterLab and returns its address."""
     running = []
 
     def lab(folder: Path) -> str:
@@ -83,7 +83,7 @@ def lab(tmp_path: Path) -> Iterator[Callable[[Path], str]]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is missing is told once."""
+    """Reports missing programs once."""
     ours = [item for item in items if item.path.is_relative_to(HERE)]
     for item in ours:
         item.add_marker(pytest.mark.timeout(LIMIT_S))

@@ -1,4 +1,4 @@
-"""The example, run by a real kernel; what it leaves, in a real browser; and a cell that runs, in JupyterLab."""
+"""The example notebook with a real kernel, its saved output in a real browser, and a running cell in JupyterLab."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ JPEG, HTML, VIEW = "image/jpeg", "text/html", "application/vnd.jupyter.widget-vi
 
 
 def run(notebook, folder):
-    """Runs a notebook in a folder."""
+    """Runs a notebook in a folder and returns it."""
     import nbclient
 
     nbclient.NotebookClient(
@@ -27,7 +27,7 @@ def run(notebook, folder):
 
 
 def displays(cell):
-    """Those with a picture; the pipeline's own progress bar is another one."""
+    """The displays with a picture; the pipeline's progress bar is another display."""
     shown = [output.data for output in cell.outputs if output.output_type == "display_data"]
     return [data for data in shown if JPEG in data]
 
@@ -38,7 +38,7 @@ def jpeg_of(data):
 
 @pytest.fixture(scope="module")
 def ran(tiny, tmp_path_factory):
-    """The example as its reader would leave it, with a pipeline named."""
+    """The example after it was run, with a pipeline."""
     import nbformat
 
     folder = tmp_path_factory.mktemp("example")
@@ -51,19 +51,19 @@ def ran(tiny, tmp_path_factory):
 
 
 def page_of(folder):
-    """The saved notebook as a page."""
+    """Converts the saved notebook to a page."""
     command = [sys.executable, "-m", "nbconvert", "--to", "html", "--log-level=ERROR", "example.ipynb"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder / "example.html"
 
 
-def test_the_example_is_stripped_and_small():
+def test_the_example_is_small_and_has_no_outputs():
     notebook = json.loads(EXAMPLE.read_text("utf-8"))
     assert all(cell.get("outputs", []) == [] for cell in notebook["cells"])
     assert EXAMPLE.stat().st_size < 10_000
 
 
-def test_each_run_leaves_one_display_with_the_viewer_and_the_last_picture_and_no_widget(ran):
+def test_each_run_ends_as_one_display_with_viewer_and_last_picture_and_no_widget(ran):
     _, notebook = ran
     demo, watched = (cell for cell in notebook.cells if cell.cell_type == "code" and displays(cell))
     for cell in (demo, watched):
@@ -77,13 +77,13 @@ def test_each_run_leaves_one_display_with_the_viewer_and_the_last_picture_and_no
     assert all(output.output_type != "error" for cell in notebook.cells for output in cell.get("outputs", []))
 
 
-def test_what_the_pipeline_ran_is_in_a_folder_as_well(ran):
+def test_the_run_of_the_pipeline_is_also_in_a_folder(ran):
     folder, _ = ran
     manifest = json.loads((folder / "runs/steps_00001/run.json").read_text())
     assert (manifest["state"], len(manifest["steps"])) == ("finished", 6)
 
 
-def test_in_a_saved_notebook_one_goes_through_the_steps_without_a_kernel(ran, hand, tmp_path):
+def test_the_viewer_in_a_saved_notebook_works_without_a_kernel(ran, hand, tmp_path):
     folder, _ = ran
     hand("open", url=page_of(folder).as_uri())
     frame = "iframe >> nth=0"
@@ -101,7 +101,7 @@ def test_in_a_saved_notebook_one_goes_through_the_steps_without_a_kernel(ran, ha
     hand("shot", path=str(tmp_path / "saved.png"))
     hand("says", ".parts .step", within="iframe >> nth=1", text="step 6 / 6")
     assert [
-        trouble for trouble in hand("heard") if "require" not in trouble["from"] and "http" not in trouble["from"][:4]
+        problem for problem in hand("heard") if "require" not in problem["from"] and "http" not in problem["from"][:4]
     ] == []
 
 
@@ -114,14 +114,14 @@ from safelight.hosts.diffusers import watch
 
 pipe = DiffusionPipeline.from_pretrained({pipeline!r})
 pipe.set_progress_bar_config(disable=True)
-pipe.unet.register_forward_pre_hook(lambda *_: time.sleep(0.1))  # a model that takes its time
+pipe.unet.register_forward_pre_hook(lambda *_: time.sleep(0.1))  # a slow model
 with watch(pipe) as run:
     pipe("a lighthouse", num_inference_steps=900)
 print(run.runs[-1].state, len(run.pictures) < 900)
 """
 
 
-def test_in_a_cell_that_runs_the_picture_changes_and_stop_keeps_what_is_there(tiny, lab, hand, tmp_path):
+def test_the_picture_of_a_running_cell_changes_and_stop_saves_the_steps_so_far(tiny, lab, hand, tmp_path):
     import nbformat
 
     folder = tmp_path / "notebooks"
@@ -149,11 +149,11 @@ def test_in_a_cell_that_runs_the_picture_changes_and_stop_keeps_what_is_there(ti
     hand("shot", path=str(tmp_path / "stopped.png"))
 
 
-def test_a_notebook_from_somebody_else_shows_the_last_picture_without_running_anything(ran, lab, hand, tmp_path):
+def test_an_untrusted_notebook_shows_the_last_picture_and_runs_no_script(ran, lab, hand, tmp_path):
     folder, _ = ran
     hand("open", url=f"{lab(folder)}/lab/tree/example.ipynb?reset")
     output = CELL.format(0) + ".jp-OutputArea-output img"
-    seen = hand("other", output, than=None)
-    assert seen["src"].startswith("data:image/jpeg")
+    picture = hand("other", output, than=None)
+    assert picture["src"].startswith("data:image/jpeg")
     assert hand("count", ".jp-OutputArea-output iframe[srcdoc]") == 0
     hand("shot", path=str(tmp_path / "untrusted.png"))
