@@ -1,4 +1,4 @@
-"""The screen for wherever a script runs."""
+"""Chooses the screen for the place where a script runs."""
 
 import sys
 from collections.abc import Mapping
@@ -9,22 +9,22 @@ from .terminal import graphics_here, terminal
 
 
 def screen_here(stream: TextIO | None = None, environment: Mapping[str, str] | None = None) -> Sink:
-    """Where whoever runs this looks: the cell of a notebook, else the terminal if it draws pictures, else nowhere.
+    """Returns the screen of a notebook's cell, or of a terminal that can draw pictures, or `NoSink`.
 
     Args:
-        stream: to the terminal; stderr if None.
-        environment: that tells what the terminal can; the process's if None.
+        stream: stream to the terminal; None for stderr.
+        environment: environment variables that describe the terminal; None for those of the process.
     """
     if in_notebook():
         from .notebook import NotebookScreen
 
         return NotebookScreen()
-    # Hosts have a progress line of their own: a second one says nothing new.
+    # Hosts have their own progress line, and a second one would show the same.
     return NoSink() if graphics_here(environment, stream) == "line" else terminal(stream, environment)
 
 
 def in_notebook(modules: Mapping[str, Any] = sys.modules) -> bool:
-    """Whether this runs in a cell of a notebook: in an IPython that has a kernel. IPython is not imported for it."""
-    found = modules.get("IPython")
-    shell = found.get_ipython() if found is not None else None
+    """Whether this runs in the cell of a notebook: in an IPython with a kernel. IPython is not imported."""
+    ipython = modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None

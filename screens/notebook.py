@@ -1,8 +1,8 @@
-"""A run in the cell of a notebook: the newest step while it goes on, the viewer with all of them when it has ended.
+"""Shows a run in the cell of a notebook: the newest step while it runs, and afterwards the viewer with all steps.
 
-while the cell runs     an ipywidgets.Image with a Stop button below; without ipywidgets, plain updates of one display
-afterwards              in the same place the viewer, which needs no kernel, and beside it the last picture as JPEG, for
-                        whatever shows a saved notebook without scripts
+while the cell runs     an ipywidgets.Image with a Stop button; without ipywidgets, one display that is updated
+afterwards              the viewer in the same display, which needs no kernel, and the last picture as JPEG, for
+                        programs that show a saved notebook without scripts
 """
 
 import base64
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, final
 
 from ..errors import PageError, SinkError
+from ..preview.decode.memory_budget import MB
 from ..preview.html.embed import embedded_page, page_in_frame, pictures_that_fit
 from ..preview.images.encode import ImageEncoding, shrink
 from ..preview.images.grid import still_image
@@ -24,13 +25,13 @@ from ..preview.sinks.base import Delivery, RunScreen
 from ..preview.sinks.run_folder import RunFolder
 from ..preview.sinks.step_files import StepFiles
 
-MAX_SIDE_PX = 512
-MIN_INTERVAL_S = 0.1
-MAX_BYTES = 6 << 20  # of pictures in one cell; of a long run or a large video, steps are left out
-KEPT = ImageEncoding(file_format="jpg", max_side_px=MAX_SIDE_PX)
+CELL_SIDE_PX = 512
+MIN_UPDATE_S = 0.1
+MAX_CELL_BYTES = 6 * MB  # pictures in one cell; steps of a long run or a large video are skipped
+CELL_ENCODING = ImageEncoding(file_format="jpg", max_side_px=CELL_SIDE_PX)
 Stop = Callable[[], object]
 
-JPEG, HTML, TEXT = "image/jpeg", "text/html", "text/plain"
+JPEG_TYPE, HTML_TYPE, TEXT_TYPE = "image/jpeg", "text/html", "text/plain"
 
 
 @dataclass(frozen=True)
@@ -38,33 +39,34 @@ class NotebookPicture:
     """What a cell shows of one step.
 
     Args:
-        jpeg: a picture file.
-        size: width and height to show it at.
-        words: which step it is.
-        index, total: of the step.
+        jpeg: JPEG file.
+        size: width and height on the screen, in pixels.
+        caption: text below the picture.
+        index: number of the step, from 1.
+        total: number of steps.
     """
 
     jpeg: bytes
     size: tuple[int, int]
-    words: str
+    caption: str
     index: int
     total: int
 
     @property
     def bundle(self) -> dict[str, Any]:
-        """By MIME type."""
-        return {TEXT: self.words, JPEG: base64.b64encode(self.jpeg).decode()}
+        """The content of the display by MIME type."""
+        return {TEXT_TYPE: self.caption, JPEG_TYPE: base64.b64encode(self.jpeg).decode()}
 
 
 class Cell(Protocol):
-    """How a cell is shown something while it runs."""
+    """The output of a running cell."""
 
     def show(self, shown: NotebookPicture) -> None:
-        """Shows a step in place of the one before."""
+        """Replaces the step that is shown."""
         ...
 
     def end(self, bundle: Mapping[str, Any], size: tuple[int, int] | None) -> None:
-        """Shows what stays, by MIME type; `size` is that of the picture in it."""
+        """Shows the final content by MIME type; `size` is the size of its picture."""
         ...
 
 
@@ -73,11 +75,11 @@ class NotebookScreen(RunScreen):
     """Shows a run in the cell that runs it.
 
     Args:
-        viewer: whether the cell holds the viewer afterwards, with all steps that it was shown. Without, it holds the
-            last picture, and with ipywidgets a slider for as long as the kernel lives.
-        widgets: whether to use ipywidgets while the cell runs; None: if they are installed.
-        max_bytes: of pictures that stay in the notebook.
-        clock: seconds, monotonic.
+        viewer: whether the cell ends with the viewer of all steps. Otherwise it ends with the last picture, and with
+            ipywidgets a slider, which works as long as the kernel runs.
+        widgets: whether to use ipywidgets while the cell runs; None to use them if they are installed.
+        max_bytes: largest size of the pictures in the notebook.
+        clock: monotonic clock, in seconds.
     """
 
     name: ClassVar[str] = "notebook"
@@ -88,18 +90,18 @@ class NotebookScreen(RunScreen):
         *,
         viewer: bool = True,
         widgets: bool | None = None,
-        max_bytes: int = MAX_BYTES,
+        max_bytes: int = MAX_CELL_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._viewer, self._widgets, self._max_bytes, self._clock = viewer, widgets, max_bytes, clock
         self._forget()
 
     def follow(self, run: Run, stop: Stop | None = None) -> None:
-        """Says whose pictures the next ones are, before they come.
+        """Receives the run before it is opened.
 
         Args:
-            run: the viewer then knows its seed, sampler and notes.
-            stop: ends it early and keeps what is there; with it there is a Stop button.
+            run: run that begins; the viewer shows its seed, sampler and notes.
+            stop: function that ends the sampler early; None for no Stop button.
         """
         self._run, self._stop = run, stop
 
@@ -111,98 +113,105 @@ class NotebookScreen(RunScreen):
         self._cell: Cell | None = None
         self._last: DecodedPicture | None = None
         self._next_s = float("-inf")
-        self._place: tempfile.TemporaryDirectory[str] | None = None
+        self._temp: tempfile.TemporaryDirectory[str] | None = None
         self._files: StepFiles | None = None
 
     def open(self) -> None:
         self._begin()
         if self._viewer:
-            self._place = tempfile.TemporaryDirectory(prefix="safelight-", ignore_cleanup_errors=True)
-            folder = RunFolder(Path(self._place.name), self._run)
-            self._files = StepFiles(folder, KEPT, facts=False, batch="all files", max_pixels=MAX_SIDE_PX**2 * 64)
+            self._temp = tempfile.TemporaryDirectory(prefix="safelight-", ignore_cleanup_errors=True)
+            folder = RunFolder(Path(self._temp.name), self._run)
+            self._files = StepFiles(
+                folder, CELL_ENCODING, facts=False, batch="all files", max_pixels=CELL_SIDE_PX**2 * 64
+            )
             self._files.open()
 
     def show(self, picture: DecodedPicture) -> None:
         if self._files is not None:
             self._files.show(picture)
         if self._cell is None:
-            self._cell = cell_here(self._stop, widgets=self._widgets, slider=not self._viewer)
+            self._cell = running_cell(self._stop, widgets=self._widgets, slider=not self._viewer)
         self._last = picture
         now = self._clock()
         if now >= self._next_s:
-            self._next_s = now + MIN_INTERVAL_S
-            self._cell.show(shown_of(picture))
+            self._next_s = now + MIN_UPDATE_S
+            self._cell.show(notebook_picture(picture))
 
     def close(self, state: State) -> None:
         try:
             if self._cell is not None and self._last is not None:
-                shown = shown_of(self._last)
+                shown = notebook_picture(self._last)
                 self._cell.show(shown)
                 self._cell.end(self._bundle(shown, state), shown.size)
         finally:
-            if self._place is not None:
-                self._place.cleanup()
+            if self._temp is not None:
+                self._temp.cleanup()
             self._forget()
 
     def _bundle(self, shown: NotebookPicture, state: State) -> dict[str, Any]:
-        words = shown.words if state == "finished" else f"{state} at {shown.words}"
-        bundle = shown.bundle | {TEXT: words}
+        caption = shown.caption if state == "finished" else f"{state} at {shown.caption}"
+        bundle = shown.bundle | {TEXT_TYPE: caption}
         if self._files is None or self._last is None:
             return bundle
         folder = self._files.folder
         manifest: dict[str, Any] = folder.manifest()
         sampler = manifest["sampler"]
         manifest |= {"state": state, "sampler": sampler | {"steps": sampler["steps"] or self._last.total}}
-        pictures, every = pictures_that_fit(folder.path, manifest, self._max_bytes)
-        if every > 1:
-            most = f"{self._max_bytes / (1 << 20):g} MB"
-            note = f"one step of {every} is in this notebook: all of them would take more than {most}"
+        pictures, stride = pictures_that_fit(folder.path, manifest, self._max_bytes)
+        if stride > 1:
+            limit = f"{self._max_bytes / MB:g} MB"
+            note = f"one step of {stride} is in this notebook: all steps would take more than {limit}"
             manifest["notes"] = [*manifest["notes"], note]
         try:
             page = embedded_page(manifest, pictures)
-        except PageError:  # an incomplete folder of Safelight; the last picture is there all the same
+        except PageError:  # files of Safelight are missing; the last picture can still be shown
             return bundle
-        return bundle | {HTML: page_in_frame(page, self._last.shown, f"data:{JPEG};base64,{bundle[JPEG]}", words)}
+        fallback = f"data:{JPEG_TYPE};base64,{bundle[JPEG_TYPE]}"
+        return bundle | {HTML_TYPE: page_in_frame(page, self._last.shown, fallback, caption)}
 
 
-def shown_of(picture: DecodedPicture) -> NotebookPicture:
-    """A step as a cell shows it."""
+def notebook_picture(picture: DecodedPicture) -> NotebookPicture:
+    """Converts a step's picture to what a cell shows."""
     image = still_image(picture)
     sigma = "" if picture.sigma is None else f" · σ {picture.sigma:.3g}"
-    words = f"step {picture.index} / {picture.total}{sigma} · {picture.decoder}"
+    caption = f"step {picture.index} / {picture.total}{sigma} · {picture.decoder}"
     width, height = image.size
-    longer = max(picture.shown) * max(image.size) / max(picture.pixels.shape[2:4])  # of a batch, as it will be
-    scale = min(MAX_SIDE_PX, longer) / max(image.size)
+    longer = max(picture.shown) * max(image.size) / max(picture.pixels.shape[2:4])  # of the whole grid, for a batch
+    scale = min(CELL_SIDE_PX, longer) / max(image.size)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return NotebookPicture(KEPT.save([shrink(image, MAX_SIDE_PX)]), size, words, picture.index, picture.total)
+    jpeg = CELL_ENCODING.save([shrink(image, CELL_SIDE_PX)])
+    return NotebookPicture(jpeg, size, caption, picture.index, picture.total)
 
 
-def cell_here(stop: Stop | None, *, widgets: bool | None = None, slider: bool = False) -> Cell:
-    """The cell that runs now.
+def running_cell(stop: Stop | None, *, widgets: bool | None = None, slider: bool = False) -> Cell:
+    """Returns the output of the running cell.
 
     Args:
-        stop: what a Stop button does.
-        widgets: whether it is made of ipywidgets; None: if they are installed.
-        slider: whether there is one afterwards, where it is.
+        stop: function that the Stop button calls; None for no button.
+        widgets: whether to use ipywidgets; None to use them if they are installed.
+        slider: whether ipywidgets end with a slider.
+
+    Raises:
+        SinkError: `widgets` is True, but ipywidgets is not installed.
     """
     if widgets or widgets is None:
         try:
             return WidgetCell(importlib.import_module("ipywidgets"), stop, slider=slider)
         except ImportError:
             if widgets:
-                raise SinkError("expected ipywidgets, it is not installed: pip install ipywidgets") from None
+                raise SinkError("ipywidgets is needed, but not installed: pip install ipywidgets") from None
     return PlainCell()
 
 
 class Display:
-    """One display of a cell, which is changed in place."""
+    """One display of a cell, which can be updated."""
 
     def __init__(self) -> None:
         self._handle: Any = None
 
     def put(self, bundle: Mapping[str, Any], size: tuple[int, int] | None = None) -> None:
         display = importlib.import_module("IPython.display").display
-        metadata = {JPEG: {"width": size[0], "height": size[1]}} if size and JPEG in bundle else {}
+        metadata = {JPEG_TYPE: {"width": size[0], "height": size[1]}} if size and JPEG_TYPE in bundle else {}
         if self._handle is None:
             self._handle = display(dict(bundle), raw=True, metadata=metadata, display_id=True)
         else:
@@ -211,7 +220,7 @@ class Display:
 
 @final
 class PlainCell:
-    """A display that is changed in place. The kernel's own interrupt stops the run."""
+    """An output without widgets. The kernel's interrupt stops the run."""
 
     def __init__(self) -> None:
         self._display = Display()
@@ -225,15 +234,15 @@ class PlainCell:
 
 @final
 class WidgetCell:
-    """An Image of ipywidgets, with words and a Stop button below.
+    """An output with an Image of ipywidgets, and a progress bar, a caption and a Stop button below it.
 
-    A click comes through while the cell runs where the kernel has subshells (ipykernel 7) and the notebook uses them
-    (JupyterLab 4.4). For other kernels there is no button, since it would do nothing until the cell has ended; the
-    kernel's interrupt stops the run there.
+    The kernel receives a click while the cell runs if it has subshells (ipykernel 7) and the notebook uses them
+    (JupyterLab 4.4). Other kernels would receive it after the cell has ended, so there is no button; the kernel's
+    interrupt stops the run.
 
     Args:
-        ipywidgets: the module.
-        stop: what the button does.
+        ipywidgets: the module ipywidgets.
+        stop: function that the button calls; None for no button.
         slider: whether the widget stays afterwards, with a slider through all steps.
     """
 
@@ -243,21 +252,21 @@ class WidgetCell:
         self._display = Display()
         self._image = ipywidgets.Image(format="jpeg", layout={"max_width": "100%", "object_fit": "contain"})
         self._bar = ipywidgets.IntProgress(min=0, layout={"width": "160px"}, style={"bar_color": "#ff8a3d"})
-        self._words = ipywidgets.Label()
-        below = [self._bar, self._words]
-        if stop is not None and hears_while_busy():
-            button = ipywidgets.Button(description="Stop", tooltip="End here and keep what is there", icon="stop")
-            button.on_click(lambda _: _end_early(button, stop))
-            _hear_beside_the_cell(button)
+        self._caption = ipywidgets.Label()
+        below = [self._bar, self._caption]
+        if stop is not None and has_subshells():
+            button = ipywidgets.Button(description="Stop", tooltip="End the run and save the steps so far", icon="stop")
+            button.on_click(lambda _: _stop_run(button, stop))
+            _receive_in_subshell(button)
             below.append(button)
         self._row = ipywidgets.HBox(below, layout={"align_items": "center", "flex_flow": "row wrap"})
         self._box = ipywidgets.VBox([self._image, self._row])
 
     def show(self, shown: NotebookPicture) -> None:
-        self._paint(shown)
+        self._set_picture(shown)
         self._bar.max, self._bar.value = max(1, shown.total), shown.index
         if not self._steps:
-            # Beside a picture: a notebook that is saved while the cell runs has one.
+            # With a picture: a notebook that is saved while the cell runs then has one.
             self._display.put({**self._box._repr_mimebundle_(), **shown.bundle}, shown.size)
         if self._slider or not self._steps:
             self._steps.append(shown)
@@ -271,30 +280,30 @@ class WidgetCell:
             return
         steps = {shown.index: shown for shown in self._steps}
         slider = self._widgets.SelectionSlider(options=sorted(steps), value=max(steps), layout={"width": "60%"})
-        slider.observe(lambda change: self._paint(steps[change["new"]]), "value")
-        self._row.children = [slider, self._words]
+        slider.observe(lambda change: self._set_picture(steps[change["new"]]), "value")
+        self._row.children = [slider, self._caption]
         self._display.put({**self._box._repr_mimebundle_(), **bundle}, size)
 
-    def _paint(self, shown: NotebookPicture) -> None:
+    def _set_picture(self, shown: NotebookPicture) -> None:
         self._image.value = shown.jpeg
         self._image.width, self._image.height = map(str, shown.size)
-        self._words.value = shown.words
+        self._caption.value = shown.caption
 
 
-def _hear_beside_the_cell(widget: Any) -> None:
-    """Has what the widget hears taken by the subshell that it was sent to, not by the cell that made it, which is busy.
+def _receive_in_subshell(widget: Any) -> None:
+    """Delivers messages of the widget in the subshell that receives them, not in the busy cell that created the widget.
 
-    Source: ipykernel 7.4, comm/comm.py, `_reply_subshell_for`; kernels without it do so anyway.
+    Source: ipykernel 7.4, comm/comm.py, `_reply_subshell_for`. Kernels without it always do so.
     """
     vars(widget.comm).pop("_reply_subshell_id", None)
 
 
-def _end_early(button: Any, stop: Stop) -> None:
+def _stop_run(button: Any, stop: Stop) -> None:
     button.disabled, button.description = True, "Stopping"
     stop()
 
 
-def hears_while_busy() -> bool:
-    """Whether the kernel can take a click while a cell runs."""
+def has_subshells() -> bool:
+    """Whether the kernel can receive a click while a cell runs."""
     kernel = getattr(importlib.import_module("IPython").get_ipython(), "kernel", None)
     return bool(getattr(kernel, "_supports_kernel_subshells", False))

@@ -1,4 +1,4 @@
-"""A run in the terminal of whoever started the script, also over ssh."""
+"""Shows a run in the terminal, also over ssh."""
 
 import os
 import shutil
@@ -20,81 +20,89 @@ from .terminal_graphics import Cells, CellSize, fit, half_blocks, iterm, kitty, 
 
 Graphics = Literal["kitty", "iterm", "sixel", "blocks", "blocks-256", "line"]
 
-CHOICE = "SAFELIGHT_TERMINAL"  # what the user says goes
-ANYTHING = ""
+GRAPHICS_VARIABLE = "SAFELIGHT_TERMINAL"  # the user's choice
+ANY_VALUE = ""
 
 
-class Sign(NamedTuple):
-    """A variable of the environment that tells what a terminal can draw: by how its value begins, or ends with `*`."""
+class TerminalRule(NamedTuple):
+    """An environment variable that reveals the graphics of a terminal.
+
+    A rule matches if the variable begins with one of the values; if a value begins with `*`, if it ends with the rest.
+    """
 
     variable: str
     values: tuple[str, ...]
     graphics: Graphics
 
-    def is_in(self, environment: Mapping[str, str]) -> bool:
-        value = environment.get(self.variable)
-        return bool(value) and any(
-            value.endswith(one[1:]) if one.startswith("*") else value.startswith(one) for one in self.values
+    def matches(self, environment: Mapping[str, str]) -> bool:
+        found = environment.get(self.variable)
+        return bool(found) and any(
+            found.endswith(value[1:]) if value.startswith("*") else found.startswith(value) for value in self.values
         )
 
 
-# The first that is found counts. Nothing is asked of the terminal itself: one that does not answer would be waited for,
-# and one that answers late types into the user's shell. Over ssh, only TERM and at times LC_* come along.
+# The first match decides. The terminal itself is not queried: if it did not answer, the script would wait, and a late
+# answer would appear in the user's shell. ssh passes on only TERM and sometimes LC_*.
 # Source: documentation of each; Konsole and VS Code draw more than blocks, but not in every version or setting.
-SIGNS = (
-    Sign("TERM", ("xterm-kitty", "xterm-ghostty"), "kitty"),
-    Sign("KITTY_WINDOW_ID", (ANYTHING,), "kitty"),
-    Sign("TERM_PROGRAM", ("ghostty",), "kitty"),
-    Sign("TERM_PROGRAM", ("iTerm", "WezTerm", "mintty"), "iterm"),
-    Sign("LC_TERMINAL", ("iTerm",), "iterm"),
-    Sign("TERM", ("foot", "mlterm", "contour", "yaft"), "sixel"),
-    Sign("COLORTERM", ("truecolor", "24bit"), "blocks"),
-    Sign("TERM", ("*-direct",), "blocks"),
-    Sign("WT_SESSION", (ANYTHING,), "blocks"),
-    Sign("TERM", ("*256color",), "blocks-256"),
+TERMINAL_RULES = (
+    TerminalRule("TERM", ("xterm-kitty", "xterm-ghostty"), "kitty"),
+    TerminalRule("KITTY_WINDOW_ID", (ANY_VALUE,), "kitty"),
+    TerminalRule("TERM_PROGRAM", ("ghostty",), "kitty"),
+    TerminalRule("TERM_PROGRAM", ("iTerm", "WezTerm", "mintty"), "iterm"),
+    TerminalRule("LC_TERMINAL", ("iTerm",), "iterm"),
+    TerminalRule("TERM", ("foot", "mlterm", "contour", "yaft"), "sixel"),
+    TerminalRule("COLORTERM", ("truecolor", "24bit"), "blocks"),
+    TerminalRule("TERM", ("*-direct",), "blocks"),
+    TerminalRule("WT_SESSION", (ANY_VALUE,), "blocks"),
+    TerminalRule("TERM", ("*256color",), "blocks-256"),
 )
-# What is between the terminal and us passes text on, and no pictures.
-MULTIPLEXERS = (Sign("TMUX", (ANYTHING,), "blocks"), Sign("STY", (ANYTHING,), "blocks"))
-MULTIPLEXERS += (Sign("TERM", ("screen", "tmux"), "blocks"),)
-PLAIN = (Sign("NO_COLOR", (ANYTHING,), "line"), Sign("TERM", ("dumb", "linux"), "line"))
-TEXT: frozenset[Graphics] = frozenset({"blocks", "blocks-256", "line"})
+# A multiplexer passes text to the terminal, but no pictures.
+MULTIPLEXER_RULES = (TerminalRule("TMUX", (ANY_VALUE,), "blocks"), TerminalRule("STY", (ANY_VALUE,), "blocks"))
+MULTIPLEXER_RULES += (TerminalRule("TERM", ("screen", "tmux"), "blocks"),)
+NO_GRAPHICS_RULES = (TerminalRule("NO_COLOR", (ANY_VALUE,), "line"), TerminalRule("TERM", ("dumb", "linux"), "line"))
+TEXT_GRAPHICS: frozenset[Graphics] = frozenset({"blocks", "blocks-256", "line"})
 
-MAX_ROOM = Cells(96, 28)
-BELOW = 3  # rows that are left for the caption, a progress bar and the prompt
-UNKNOWN_CELL = CellSize(6, 12)  # smaller than they are: a picture must not be taller than its place
+MAX_CELLS = Cells(96, 28)
+ROWS_BELOW = 3  # rows for the caption, a progress bar and the prompt
+DEFAULT_CELL = CellSize(6, 12)  # smaller than real cells: a picture must not be taller than its area
 MAX_SIXEL_SIDE_PX = 640
-MIN_SIDE_PX = 256
-MIN_INTERVAL_S = 0.1
-SHARE = 0.25  # of the time, at most, that is spent writing: a slow line gets fewer pictures
+MIN_SENT_SIDE_PX = 256
+MIN_DRAW_INTERVAL_S = 0.1
+MAX_WRITING_SHARE = 0.25  # of the time; a slow connection gets fewer pictures
 
-BEGIN, END = "\x1b[?2026h\x1b[?25l", "\x1b[?25h\x1b[?2026l"  # drawn at once, without a cursor that flits about
-LAMP, DIM, RESET = "\x1b[38;2;255;138;61m", "\x1b[2m", "\x1b[0m"
-LAMPS: Mapping[str, str] = {"blocks-256": "\x1b[38;5;208m"}
+BEGIN, END = "\x1b[?2026h\x1b[?25l", "\x1b[?25h\x1b[?2026l"  # one update of the screen, with a hidden cursor
+ACCENT, DIM, RESET = "\x1b[38;2;255;138;61m", "\x1b[2m", "\x1b[0m"
+ACCENTS: Mapping[str, str] = {"blocks-256": "\x1b[38;5;208m"}
 BAR_COLUMNS = 20
 
 
 def graphics_here(environment: Mapping[str, str] | None = None, stream: TextIO | None = None) -> Graphics:
-    """What the terminal behind `stream`, stderr if None, can draw; `line` where it is none, or says that it cannot."""
+    """Returns the graphics of a terminal; `line` if it cannot draw pictures, or if the stream is not a terminal.
+
+    Args:
+        environment: environment variables that describe the terminal; None for those of the process.
+        stream: stream to the terminal; None for stderr.
+    """
     environment = os.environ if environment is None else environment
     stream = stream or sys.stderr
-    chosen = environment.get(CHOICE, "")
+    chosen = environment.get(GRAPHICS_VARIABLE, "")
     if chosen in DRAW or chosen == "line":
         return cast("Graphics", chosen)
     if (
         stream is None
         or not stream.isatty()
-        or not _writes_blocks(stream)
-        or any(sign.is_in(environment) for sign in PLAIN)
+        or not _can_encode_blocks(stream)
+        or any(rule.matches(environment) for rule in NO_GRAPHICS_RULES)
     ):
         return "line"
-    between = any(sign.is_in(environment) for sign in MULTIPLEXERS)
-    for sign in SIGNS:
-        if sign.is_in(environment) and (not between or sign.graphics in TEXT):
-            return sign.graphics
+    in_multiplexer = any(rule.matches(environment) for rule in MULTIPLEXER_RULES)
+    for rule in TERMINAL_RULES:
+        if rule.matches(environment) and (not in_multiplexer or rule.graphics in TEXT_GRAPHICS):
+            return rule.graphics
     return "line"
 
 
-def _writes_blocks(stream: TextIO) -> bool:
+def _can_encode_blocks(stream: TextIO) -> bool:
     try:
         "▀━─σ".encode(getattr(stream, "encoding", None) or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -103,14 +111,19 @@ def _writes_blocks(stream: TextIO) -> bool:
 
 
 def terminal(stream: TextIO | None = None, environment: Mapping[str, str] | None = None) -> Sink:
-    """The screen that this terminal can be: live pictures, otherwise a progress line."""
+    """Returns a screen with live pictures, or a progress line if the terminal cannot draw.
+
+    Args:
+        stream: stream to the terminal; None for stderr.
+        environment: environment variables that describe the terminal; None for those of the process.
+    """
     graphics = graphics_here(environment, stream)
     return ProgressLine(stream) if graphics == "line" else TerminalScreen(graphics, stream)
 
 
 @final
 class ProgressLine(Sink):
-    """One line that says how far a run is."""
+    """Shows a progress bar."""
 
     name = "progress"
     delivery = Delivery.NEWEST_AWAITED
@@ -133,29 +146,34 @@ class ProgressLine(Sink):
             self._bar = None
 
 
-class Spot(NamedTuple):
-    """Where a picture is: its cells, those of the window, the lines between its caption and the cursor, and the
-    progress bars of others that were drawn there.
+class DrawnArea(NamedTuple):
+    """Where the last picture was drawn.
+
+    Args:
+        area: size of the picture, in cells.
+        window: size of the window at that time.
+        lines_below: number of lines between the caption and the cursor.
+        bars: progress bars of other programs that were drawn there.
     """
 
-    place: Cells
+    area: Cells
     window: Cells
-    below: int
+    lines_below: int
     bars: tuple[Any, ...]
 
 
 @final
 class TerminalScreen(Sink):
-    """Draws the newest step in a terminal, over the one before, with a line below that says which it is.
+    """Draws the newest step in a terminal, over the previous one, with a caption below.
 
-    Progress bars of tqdm, the host's perhaps, go on below. Each drawing leaves the terminal as it found it, so there is
-    nothing to put right when the script is killed.
+    Progress bars of tqdm, such as the host's, continue below. Each drawing restores the state of the terminal, so a
+    script can be killed at any time.
 
     Args:
-        graphics: what the terminal can draw; as it seems if None.
-        stream: to the terminal; stderr if None.
-        room: how large a picture is at most.
-        clock: seconds, monotonic.
+        graphics: graphics of the terminal; None to detect them.
+        stream: stream to the terminal; None for stderr.
+        max_cells: largest size of a picture, in cells.
+        clock: monotonic clock, in seconds.
     """
 
     name: ClassVar[str] = "terminal"
@@ -166,17 +184,17 @@ class TerminalScreen(Sink):
         graphics: Graphics | None = None,
         stream: TextIO | None = None,
         *,
-        room: Cells = MAX_ROOM,
+        max_cells: Cells = MAX_CELLS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream or sys.stderr
         self._graphics: Graphics = graphics or graphics_here(stream=self._stream)
-        self._room, self._clock = room, clock
-        self._number = 1 + int.from_bytes(os.urandom(3), "big")
+        self._max_cells, self._clock = max_cells, clock
+        self._image_number = 1 + int.from_bytes(os.urandom(3), "big")
         self._forget()
 
     def _forget(self) -> None:
-        self._spot: Spot | None = None
+        self._drawn: DrawnArea | None = None
         self._waiting: DecodedPicture | None = None
         self._last: DecodedPicture | None = None
         self._next_s = float("-inf")
@@ -195,54 +213,55 @@ class TerminalScreen(Sink):
             self._draw(picture, "" if state == "finished" else state)
         self._forget()
 
-    def _draw(self, picture: DecodedPicture, said: str) -> None:
+    def _draw(self, picture: DecodedPicture, state: str) -> None:
         began = self._clock()
         window, cell = window_of(self._stream)
-        room = Cells(min(self._room.columns, window.columns - 1), min(self._room.rows, window.rows - BELOW))
+        limit = self._max_cells
+        room = Cells(min(limit.columns, window.columns - 1), min(limit.rows, window.rows - ROWS_BELOW))
         if min(room) > 0:
-            cell = cell or UNKNOWN_CELL
-            place = fit(picture.shown, room, cell)
-            image = DRAW[self._graphics](Drawing(still_image(picture), place, cell, self._number))
-            line = caption(picture, said, window.columns - 1, LAMPS.get(self._graphics, LAMP))
-            self._put(image, line, place, window)
+            cell = cell or DEFAULT_CELL
+            area = fit(picture.shown, room, cell)
+            image = DRAW[self._graphics](Drawing(still_image(picture), area, cell, self._image_number))
+            line = caption(picture, state, window.columns - 1, ACCENTS.get(self._graphics, ACCENT))
+            self._write(image, line, area, window)
         self._waiting, self._last = None, picture
         ended = self._clock()
-        self._next_s = ended + max(MIN_INTERVAL_S, (ended - began) * (1 / SHARE - 1))
+        self._next_s = ended + max(MIN_DRAW_INTERVAL_S, (ended - began) * (1 / MAX_WRITING_SHARE - 1))
 
-    def _put(self, image: str, line: str, place: Cells, window: Cells) -> None:
-        """Draws in the same place as before, or where the cursor is, which then is below all of it again."""
-        # Bars are taken away, and come back where the cursor is; meanwhile nobody else draws one.
+    def _write(self, image: str, line: str, area: Cells, window: Cells) -> None:
+        """Draws over the previous picture, or at the cursor, and leaves the cursor below the caption."""
+        # tqdm removes its bars meanwhile, draws none, and then draws them at the cursor.
         with tqdm.external_write_mode(file=self._stream):
-            below, make_room = 0, "\r\n" * (place.rows + 1)
-            if (before := self._spot) is not None and before[:2] == (place, window):
-                lines = before.below + sum(map(_left_a_line, before.bars))
-                if place.rows + 1 + lines < window.rows:
-                    below, make_room = lines, ""
-            up, back = place.rows + 1 + below, 1 + below
-            self._stream.write(f"{BEGIN}\r{make_room}\x1b[{up}A{image}\x1b[2K{line}\r\x1b[{back}B{END}")
+            below, new_lines = 0, "\r\n" * (area.rows + 1)
+            if (drawn := self._drawn) is not None and (drawn.area, drawn.window) == (area, window):
+                lines = drawn.lines_below + sum(map(_left_a_line, drawn.bars))
+                if area.rows + 1 + lines < window.rows:
+                    below, new_lines = lines, ""
+            up, down = area.rows + 1 + below, 1 + below
+            self._stream.write(f"{BEGIN}\r{new_lines}\x1b[{up}A{image}\x1b[2K{line}\r\x1b[{down}B{END}")
             self._stream.flush()
-            self._spot = Spot(place, window, below, _bars_on(self._stream))
+            self._drawn = DrawnArea(area, window, below, _bars_on(self._stream))
 
 
 def _bars_on(stream: TextIO) -> tuple[Any, ...]:
-    """The progress bars that are drawn there now."""
+    """The progress bars of tqdm on this stream."""
     return tuple(bar for bar in getattr(tqdm, "_instances", ()) if getattr(bar, "fp", None) == stream)
 
 
 def _left_a_line(bar: Any) -> bool:
-    """Whether a bar has ended, and stays where it was."""
+    """Whether a bar has ended and its line stays."""
     return bool(bar.disable) and bar.leave is not False
 
 
 def window_of(stream: TextIO) -> tuple[Cells, CellSize | None]:
-    """How large the terminal's window is, and its cells, where it tells."""
+    """Returns the size of the terminal's window, and of one cell; None if the cell's size is unknown."""
     try:
         import fcntl
         import termios
 
-        told = fcntl.ioctl(stream.fileno(), termios.TIOCGWINSZ, bytes(8))
-        rows, columns, width, height = struct.unpack("HHHH", told)
-    except (ImportError, OSError, ValueError):  # not on this system; or no terminal of its own is behind it
+        answer = fcntl.ioctl(stream.fileno(), termios.TIOCGWINSZ, bytes(8))
+        rows, columns, width, height = struct.unpack("HHHH", answer)
+    except (ImportError, OSError, ValueError):  # Windows has no termios; the stream may not be a terminal
         rows = columns = width = height = 0
     if not rows or not columns:
         columns, rows = shutil.get_terminal_size()
@@ -250,57 +269,71 @@ def window_of(stream: TextIO) -> tuple[Cells, CellSize | None]:
     return Cells(columns, rows), cell if min(cell) > 0 else None
 
 
-def caption(picture: DecodedPicture, said: str, columns: int, lamp: str) -> str:
-    """Which step it is, in one line of at most so many columns; what matters least is left out."""
+def caption(picture: DecodedPicture, state: str, columns: int, accent: str) -> str:
+    """Returns the caption of a step, in one line. The last parts are dropped if they do not fit.
+
+    Args:
+        picture: picture of the step.
+        state: how the run ended; empty if it is running or finished.
+        columns: largest length.
+        accent: escape sequence for the color of the progress bar.
+    """
     sigma = None if picture.sigma is None else f"σ {picture.sigma:.3g}"
     step = f"step {picture.index} / {picture.total}"
-    parts = [part for part in (said, step, sigma, picture.decoder, f"{picture.at_s:.1f} s") if part]
-    lit = min(BAR_COLUMNS, round(BAR_COLUMNS * picture.index / max(1, picture.total)))
+    parts = [part for part in (state, step, sigma, picture.decoder, f"{picture.at_s:.1f} s") if part]
+    filled = min(BAR_COLUMNS, round(BAR_COLUMNS * picture.index / max(1, picture.total)))
     while len(parts) > 1 and BAR_COLUMNS + sum(3 + len(part) for part in parts) > columns:
         parts.pop()
     text = "   ".join(part if part.isprintable() else repr(part) for part in parts)
-    bar = f"{lamp}{'━' * lit}{RESET}{DIM}{'─' * (BAR_COLUMNS - lit)}{RESET}"
+    bar = f"{accent}{'━' * filled}{RESET}{DIM}{'─' * (BAR_COLUMNS - filled)}{RESET}"
     return f"{bar}   {text}" if BAR_COLUMNS + 3 + len(text) <= columns else text[:columns]
 
 
 class Drawing(NamedTuple):
-    """A picture that is to be drawn in a place of cells that have a size, under a number."""
+    """A picture to draw.
+
+    Args:
+        image: picture, of any size.
+        area: size on the screen, in cells.
+        cell: size of one cell, in pixels.
+        number: number of the image for kitty, which replaces an image of the same number.
+    """
 
     image: Image.Image
-    place: Cells
+    area: Cells
     cell: CellSize
     number: int
 
-    def no_larger(self) -> Image.Image:
-        """What the terminal enlarges itself is not sent larger than its place."""
-        (columns, rows), (width, height) = self.place, self.cell
-        return shrink(self.image, max(columns * width, rows * height, MIN_SIDE_PX))
+    def sent_image(self) -> Image.Image:
+        """The picture for terminals that scale it themselves, not larger than its area on the screen."""
+        (columns, rows), (width, height) = self.area, self.cell
+        return shrink(self.image, max(columns * width, rows * height, MIN_SENT_SIDE_PX))
 
 
 def _kitty(drawing: Drawing) -> str:
-    return _beside_the_cursor(kitty(drawing.no_larger(), drawing.place, drawing.number), drawing.place)
+    return _with_known_cursor(kitty(drawing.sent_image(), drawing.area, drawing.number), drawing.area)
 
 
 def _iterm(drawing: Drawing) -> str:
-    return _beside_the_cursor(iterm(drawing.no_larger(), drawing.place), drawing.place)
+    return _with_known_cursor(iterm(drawing.sent_image(), drawing.area), drawing.area)
 
 
 def _sixel(drawing: Drawing) -> str:
-    (columns, rows), (width, height) = drawing.place, drawing.cell
+    (columns, rows), (width, height) = drawing.area, drawing.cell
     scale = min(1.0, MAX_SIXEL_SIDE_PX / max(columns * width, rows * height))
     size = max(1, int(columns * width * scale)), max(1, int(rows * height * scale))
-    return _beside_the_cursor(sixel(drawing.image.resize(size, Image.Resampling.LANCZOS)), drawing.place)
+    return _with_known_cursor(sixel(drawing.image.resize(size, Image.Resampling.LANCZOS)), drawing.area)
 
 
-def _beside_the_cursor(drawn: str, place: Cells) -> str:
-    """Draws something after which nobody knows where the cursor is, and puts it below."""
-    return f"\x1b7{drawn}\x1b8\r\x1b[{place.rows}B"
+def _with_known_cursor(drawn: str, area: Cells) -> str:
+    """Adds sequences that put the cursor below a picture: terminals leave it at different places."""
+    return f"\x1b7{drawn}\x1b8\r\x1b[{area.rows}B"
 
 
 DRAW: Mapping[str, Callable[[Drawing], str]] = {
     "kitty": _kitty,
     "iterm": _iterm,
     "sixel": _sixel,
-    "blocks": lambda drawing: half_blocks(drawing.image, drawing.place),
-    "blocks-256": lambda drawing: half_blocks(drawing.image, drawing.place, "256"),
+    "blocks": lambda drawing: half_blocks(drawing.image, drawing.area),
+    "blocks-256": lambda drawing: half_blocks(drawing.image, drawing.area, "256"),
 }

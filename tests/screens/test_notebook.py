@@ -1,4 +1,4 @@
-"""The cell of a notebook, with an IPython and ipywidgets that only take down what they are told."""
+"""The cell of a notebook, with stand-ins for IPython and ipywidgets that record their calls."""
 
 import base64
 import io
@@ -20,13 +20,13 @@ from safelight.preview.run import Run
 from safelight.preview.step import Step, StepInfo
 from safelight.screens import notebook
 from safelight.screens.auto import screen_here
-from safelight.screens.notebook import HTML, JPEG, TEXT, NotebookScreen, hears_while_busy, shown_of
+from safelight.screens.notebook import HTML_TYPE, JPEG_TYPE, TEXT_TYPE, NotebookScreen, has_subshells, notebook_picture
 
-VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 
 
 class Cell:
-    """What a cell holds: its displays, and how often each was changed."""
+    """The displays of a cell, each with all its updates."""
 
     def __init__(self):
         self.displays = []
@@ -51,26 +51,26 @@ class Cell:
 
 
 class Widget:
-    made = ()
+    created = ()
 
-    def __init__(self, children=(), **facts):
-        self.children, self.closed, self.told = children, False, {}
+    def __init__(self, children=(), **settings):
+        self.children, self.closed, self.observers = children, False, {}
         self.layout = types.SimpleNamespace(close=lambda: None)
         self.comm = types.SimpleNamespace(_reply_subshell_id=None)
-        vars(self).update({name: value for name, value in facts.items() if name != "layout"})
-        Widget.made = (*Widget.made, self)
+        vars(self).update({name: value for name, value in settings.items() if name != "layout"})
+        Widget.created = (*Widget.created, self)
 
-    def on_click(self, do):
-        self.click = do
+    def on_click(self, action):
+        self.click = action
 
-    def observe(self, do, name):
-        self.told[name] = do
+    def observe(self, action, name):
+        self.observers[name] = action
 
     def close(self):
         self.closed = True
 
     def _repr_mimebundle_(self):
-        return {VIEW: {"model_id": "a"}, TEXT: "VBox()"}
+        return {WIDGET_TYPE: {"model_id": "a"}, TEXT_TYPE: "VBox()"}
 
 
 @pytest.fixture
@@ -86,12 +86,12 @@ def cell(monkeypatch):
 
 @pytest.fixture
 def widgets(cell, monkeypatch):
-    """A notebook with ipywidgets: what was made, by its kind."""
-    Widget.made = ()
-    kinds = ("Image", "IntProgress", "Label", "Button", "HBox", "VBox", "SelectionSlider")
-    module = types.SimpleNamespace(**{kind: type(kind, (Widget,), {}) for kind in kinds})
+    """A notebook with ipywidgets; returns a function that returns all widgets of a class."""
+    Widget.created = ()
+    class_names = ("Image", "IntProgress", "Label", "Button", "HBox", "VBox", "SelectionSlider")
+    module = types.SimpleNamespace(**{name: type(name, (Widget,), {}) for name in class_names})
     monkeypatch.setitem(sys.modules, "ipywidgets", module)
-    return lambda kind: [widget for widget in Widget.made if type(widget).__name__ == kind]
+    return lambda name: [widget for widget in Widget.created if type(widget).__name__ == name]
 
 
 def picture_of(index, total=4, shape=(1, 1, 8, 12), **fields):
@@ -109,12 +109,12 @@ def run_in(screen, *pictures, state="finished"):
 
 
 def jpeg_of(bundle):
-    return Image.open(io.BytesIO(base64.b64decode(bundle[JPEG])))
+    return Image.open(io.BytesIO(base64.b64decode(bundle[JPEG_TYPE])))
 
 
-def album_of(bundle):
-    """What the page in a bundle holds."""
-    page = unescape(re.search(r'srcdoc="([^"]*)"', bundle[HTML])[1])
+def embedded_run(bundle):
+    """Returns the data of the page in a bundle."""
+    page = unescape(re.search(r'srcdoc="([^"]*)"', bundle[HTML_TYPE])[1])
     return json.loads(re.search(r'<script type="application/json" id="safelight">(.*?)</script>', page)[1])
 
 
@@ -125,109 +125,109 @@ def frozen():
 # Without ipywidgets
 
 
-def test_one_display_is_changed_in_place_and_ends_as_the_viewer_beside_the_last_picture(cell):
+def test_one_display_is_updated_and_ends_with_the_viewer_and_the_last_picture(cell):
     run_in(NotebookScreen(), *map(picture_of, range(1, 5)))
     (changes,) = cell.displays
-    assert set(changes[0][0]) == {TEXT, JPEG}
-    assert set(cell.last) == {TEXT, JPEG, HTML}
-    assert cell.last[TEXT] == "step 4 / 4 · σ 0.5 · d"
+    assert set(changes[0][0]) == {TEXT_TYPE, JPEG_TYPE}
+    assert set(cell.last) == {TEXT_TYPE, JPEG_TYPE, HTML_TYPE}
+    assert cell.last[TEXT_TYPE] == "step 4 / 4 · σ 0.5 · d"
     assert jpeg_of(cell.last).size == (12, 8)
-    assert changes[-1][1] == {JPEG: {"width": 96, "height": 64}}
+    assert changes[-1][1] == {JPEG_TYPE: {"width": 96, "height": 64}}
 
 
-def test_the_viewer_has_every_step_that_was_shown(cell):
+def test_the_viewer_has_every_shown_step(cell):
     run_in(NotebookScreen(), *map(picture_of, range(1, 5)))
-    album = album_of(cell.last)
-    assert [step["index"] for step in album["manifest"]["steps"]] == [1, 2, 3, 4]
-    assert set(album["pictures"]) == {f"step_{index:04d}.jpg" for index in range(1, 5)}
-    for name, data in album["pictures"].items():
-        seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int)
-        sent = picture_of(int(name[5:9])).first
-        assert np.abs(seen - sent).mean() < 40, "noise, by JPEG; another step's is 85 away"
-    assert album["manifest"]["state"] == "finished"
-    assert album["manifest"]["sampler"]["steps"] == 4, "by the pictures, where nobody said"
-    assert album["manifest"]["picture"]["shown_width"] == 96
+    run_data = embedded_run(cell.last)
+    assert [step["index"] for step in run_data["manifest"]["steps"]] == [1, 2, 3, 4]
+    assert set(run_data["pictures"]) == {f"step_{index:04d}.jpg" for index in range(1, 5)}
+    for name, data in run_data["pictures"].items():
+        decoded = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int)
+        original = picture_of(int(name[5:9])).first
+        assert np.abs(decoded - original).mean() < 40, "JPEG changes noise; the pictures of two steps differ by 85"
+    assert run_data["manifest"]["state"] == "finished"
+    assert run_data["manifest"]["sampler"]["steps"] == 4, "from the pictures, if the run does not state it"
+    assert run_data["manifest"]["picture"]["shown_width"] == 96
 
 
-def test_the_page_in_the_cell_can_end_neither_its_script_nor_the_frame(cell):
+def test_texts_of_the_run_cannot_end_the_script_or_the_frame(cell):
     run = Run(sampler={"name": '</script><script>alert(1)</script>"><img src=x onerror=alert(2)>'})
     screen = NotebookScreen()
     screen.follow(run)
     run_in(screen, picture_of(1, decoder='"><script>alert(3)</script>'))
-    assert cell.last[HTML].count("<script") == 0
-    assert cell.last[HTML].count("<img") == 1
-    page = unescape(re.search(r'srcdoc="([^"]*)"', cell.last[HTML])[1])
+    assert cell.last[HTML_TYPE].count("<script") == 0
+    assert cell.last[HTML_TYPE].count("<img") == 1
+    page = unescape(re.search(r'srcdoc="([^"]*)"', cell.last[HTML_TYPE])[1])
     assert page.count("<script") == page.count("</script>") == 2
-    assert album_of(cell.last)["manifest"]["sampler"]["name"] == run.sampler["name"]
+    assert embedded_run(cell.last)["manifest"]["sampler"]["name"] == run.sampler["name"]
 
 
-def test_a_followed_run_is_known_with_its_seed_and_its_notes(cell):
+def test_the_viewer_shows_seed_and_notes_of_a_followed_run(cell):
     run = Run(sampler={"seed": 7, "steps": 4}, space="sd1")
     screen = NotebookScreen()
     screen.follow(run)
     screen.open()
     screen.show(picture_of(1))
-    run.note("a decoder was given up")
+    run.note("stopped using a decoder")
     screen.close("interrupted")
-    manifest = album_of(cell.last)["manifest"]
+    manifest = embedded_run(cell.last)["manifest"]
     assert (manifest["id"], manifest["sampler"]["seed"], manifest["state"]) == (run.id, 7, "interrupted")
-    assert manifest["notes"] == ["a decoder was given up"]
-    assert cell.last[TEXT] == "interrupted at step 1 / 4 · σ 0.5 · d"
+    assert manifest["notes"] == ["stopped using a decoder"]
+    assert cell.last[TEXT_TYPE] == "interrupted at step 1 / 4 · σ 0.5 · d"
     run_in(screen, picture_of(1))
-    assert album_of(cell.last)["manifest"]["id"] != run.id, "the next run is another one"
+    assert embedded_run(cell.last)["manifest"]["id"] != run.id, "the next run has another id"
 
 
-def test_live_pictures_are_bounded_in_number_and_the_last_one_always_comes(cell):
+def test_the_rate_of_live_pictures_is_limited_and_the_last_is_always_shown(cell):
     run_in(NotebookScreen(clock=frozen), *map(picture_of, range(1, 5)))
     (changes,) = cell.displays
-    assert [bundle[TEXT].split(" · ")[0] for bundle, _ in changes] == ["step 1 / 4", "step 4 / 4", "step 4 / 4"]
+    assert [bundle[TEXT_TYPE].split(" · ")[0] for bundle, _ in changes] == ["step 1 / 4", "step 4 / 4", "step 4 / 4"]
 
 
-def test_where_there_is_too_much_steps_are_left_out_and_the_last_one_stays(cell):
+def test_steps_are_skipped_if_pictures_are_too_large_but_not_the_last(cell):
     big = [picture_of(index, shape=(1, 1, 200, 300)) for index in range(1, 5)]
-    run_in(NotebookScreen(max_bytes=int(2.5 * len(shown_of(big[0]).jpeg))), *big)
-    album = album_of(cell.last)
-    assert set(album["pictures"]) == {"step_0002.jpg", "step_0004.jpg"}
-    assert [len(step["files"]) for step in album["manifest"]["steps"]] == [0, 1, 0, 1]
-    (note,) = album["manifest"]["notes"]
+    run_in(NotebookScreen(max_bytes=int(2.5 * len(notebook_picture(big[0]).jpeg))), *big)
+    run_data = embedded_run(cell.last)
+    assert set(run_data["pictures"]) == {"step_0002.jpg", "step_0004.jpg"}
+    assert [len(step["files"]) for step in run_data["manifest"]["steps"]] == [0, 1, 0, 1]
+    (note,) = run_data["manifest"]["notes"]
     assert note.startswith("one step of 2 is in this notebook")
 
 
-def test_large_pictures_are_made_smaller_for_a_notebook(cell):
+def test_large_pictures_are_shrunk_for_a_notebook(cell):
     run_in(NotebookScreen(), picture_of(1, shape=(1, 1, 600, 1200), shown=(1200, 600)))
     assert jpeg_of(cell.last).size == (512, 256)
 
 
-def test_a_batch_is_one_live_picture_and_single_ones_in_the_viewer(cell):
+def test_a_batch_is_one_live_picture_and_separate_pictures_in_the_viewer(cell):
     run_in(NotebookScreen(), picture_of(1, shape=(4, 1, 8, 12)))
     assert jpeg_of(cell.last).width > 20
-    assert set(album_of(cell.last)["pictures"]) == {f"step_0001_item_0{i}.jpg" for i in range(1, 5)}
+    assert set(embedded_run(cell.last)["pictures"]) == {f"step_0001_item_0{i}.jpg" for i in range(1, 5)}
 
 
-def test_a_video_moves_in_the_viewer(cell):
+def test_a_video_is_an_animation_in_the_viewer(cell):
     run_in(NotebookScreen(), picture_of(1, shape=(1, 5, 8, 12), fps=16.0))
-    assert set(album_of(cell.last)["pictures"]) == {"step_0001.webp"}
+    assert set(embedded_run(cell.last)["pictures"]) == {"step_0001.webp"}
     assert jpeg_of(cell.last).size == (12, 8)
 
 
-def test_without_a_step_nothing_is_displayed(cell):
+def test_a_run_without_a_step_displays_nothing(cell):
     run_in(NotebookScreen(), state="failed")
     assert cell.displays == []
 
 
 def test_without_the_viewer_the_last_picture_remains(cell, monkeypatch):
     run_in(NotebookScreen(viewer=False), picture_of(1))
-    assert set(cell.last) == {TEXT, JPEG}
+    assert set(cell.last) == {TEXT_TYPE, JPEG_TYPE}
 
     def incomplete(*_):
         raise PageError("web/embedded.mjs cannot be read")
 
     monkeypatch.setattr(notebook, "embedded_page", incomplete)
     run_in(NotebookScreen(), picture_of(1))
-    assert set(cell.last) == {TEXT, JPEG}
+    assert set(cell.last) == {TEXT_TYPE, JPEG_TYPE}
 
 
-def test_each_run_has_a_display_of_its_own_and_leaves_no_file_behind(cell, tmp_path, monkeypatch):
+def test_each_run_has_its_own_display_and_leaves_no_file(cell, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     screen = NotebookScreen()
     for _ in range(2):
@@ -236,20 +236,20 @@ def test_each_run_has_a_display_of_its_own_and_leaves_no_file_behind(cell, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_real_run_is_seen_in_the_cell(cell, tmp_path):
+def test_a_real_run_is_shown_in_the_cell(cell, tmp_path):
     import torch
 
     with recording(tmp_path / "run", SPACES["sd1"], sinks=[NotebookScreen()]) as (pipeline, folder):
         for index in (1, 2):
             pipeline.offer(Step(index=index, total=2, sigma=1 / index, denoised=torch.zeros(1, 4, 6, 8)))
     assert folder.manifest()["notes"] == []
-    assert len(album_of(cell.last)["pictures"]) == 2
+    assert len(embedded_run(cell.last)["pictures"]) == 2
 
 
-def test_the_size_is_that_of_the_final_image_as_far_as_a_cell_holds_it():
-    assert shown_of(picture_of(1, shown=(96, 64))).size == (96, 64)
-    assert shown_of(picture_of(1, shown=(3000, 2000))).size == (512, 341)
-    assert shown_of(picture_of(1, shape=(4, 1, 8, 12), shown=(96, 64))).size[0] == pytest.approx(200, abs=1)
+def test_the_size_is_that_of_the_final_image_up_to_the_limit_of_a_cell():
+    assert notebook_picture(picture_of(1, shown=(96, 64))).size == (96, 64)
+    assert notebook_picture(picture_of(1, shown=(3000, 2000))).size == (512, 341)
+    assert notebook_picture(picture_of(1, shape=(4, 1, 8, 12), shown=(96, 64))).size[0] == pytest.approx(200, abs=1)
 
 
 def test_in_a_notebook_the_screen_is_the_cell(cell):
@@ -259,55 +259,55 @@ def test_in_a_notebook_the_screen_is_the_cell(cell):
 # With ipywidgets
 
 
-def test_while_it_runs_there_is_an_image_and_afterwards_no_widget_is_left(cell, widgets):
+def test_a_running_cell_shows_an_image_and_leaves_no_widget(cell, widgets):
     screen = NotebookScreen()
     screen.open()
     screen.show(picture_of(1))
     (image,) = widgets("Image")
     assert Image.open(io.BytesIO(image.value)).size == (12, 8)
-    assert VIEW in cell.last
-    assert JPEG in cell.last, "a notebook that is saved now has a picture"
+    assert WIDGET_TYPE in cell.last
+    assert JPEG_TYPE in cell.last, "a notebook that is saved now must have a picture"
     screen.close("finished")
-    assert set(cell.last) == {TEXT, JPEG, HTML}
-    assert all(widget.closed for widget in Widget.made)
+    assert set(cell.last) == {TEXT_TYPE, JPEG_TYPE, HTML_TYPE}
+    assert all(widget.closed for widget in Widget.created)
 
 
-def test_there_is_a_stop_button_where_it_is_heard_while_the_cell_runs(cell, widgets):
+def test_there_is_a_stop_button_if_the_kernel_has_subshells(cell, widgets):
     stopped = []
     screen = NotebookScreen()
     screen.follow(Run(), lambda: stopped.append(True))
     screen.open()
     screen.show(picture_of(1))
     (button,) = widgets("Button")
-    assert vars(button.comm) == {}, "clicks would wait for the cell to end"
+    assert vars(button.comm) == {}, "clicks would wait until the cell has ended"
     button.click(button)
     assert stopped == [True]
     assert (button.disabled, button.description) == (True, "Stopping")
     screen.close("interrupted")
 
 
-def test_there_is_no_button_that_does_nothing(cell, widgets):
-    run_in(NotebookScreen(), picture_of(1))  # nobody says what it should stop
+def test_there_is_no_stop_button_without_a_stop_function_or_subshells(cell, widgets):
+    run_in(NotebookScreen(), picture_of(1))  # without a stop function
     cell.kernel = types.SimpleNamespace()  # before ipykernel 7
     screen = NotebookScreen()
     screen.follow(Run(), lambda: None)
     run_in(screen, picture_of(1))
     assert widgets("Button") == []
-    assert not hears_while_busy()
+    assert not has_subshells()
 
 
-def test_instead_of_the_viewer_there_may_be_a_slider(cell, widgets):
+def test_without_the_viewer_there_is_a_slider(cell, widgets):
     run_in(NotebookScreen(viewer=False, clock=iter(range(100)).__next__), *map(picture_of, range(1, 5)))
-    (slider,), (image,), (words,) = widgets("SelectionSlider"), widgets("Image"), widgets("Label")
+    (slider,), (image,), (caption,) = widgets("SelectionSlider"), widgets("Image"), widgets("Label")
     assert (slider.options, slider.value) == ([1, 2, 3, 4], 4)
     last = image.value
-    slider.told["value"]({"new": 2})
+    slider.observers["value"]({"new": 2})
     assert image.value != last
-    assert words.value == "step 2 / 4 · σ 0.5 · d"
-    assert set(cell.last) == {TEXT, JPEG, VIEW}
+    assert caption.value == "step 2 / 4 · σ 0.5 · d"
+    assert set(cell.last) == {TEXT_TYPE, JPEG_TYPE, WIDGET_TYPE}
 
 
-def test_widgets_that_are_asked_for_and_not_there_are_an_error(cell):
+def test_requested_widgets_that_are_not_installed_are_an_error(cell):
     screen = NotebookScreen(widgets=True)
     screen.open()
     with pytest.raises(SinkError, match=re.escape("pip install ipywidgets")):

@@ -1,4 +1,4 @@
-"""The terminal: its environment tells what it can, pictures stay in their place, and it is left as it was."""
+"""The terminal: its graphics are detected, pictures are drawn in one place, and its state is restored."""
 
 import io
 import re
@@ -20,20 +20,20 @@ from safelight.screens.terminal import DRAW, ProgressLine, TerminalScreen, capti
 from safelight.screens.terminal_graphics import Cells
 from tqdm import tqdm
 
-SIZE = Cells(80, 24)  # what a terminal is taken for that does not tell
+SIZE = Cells(80, 24)  # the default if a terminal does not report its size
 
 
 class Terminal(io.StringIO):
-    """A terminal of 80 by 24 that keeps its lines, those that scrolled out as well, and where the cursor is."""
+    """A terminal of 80 by 24 cells that stores all its lines, also those that scrolled out, and its cursor."""
 
     def __init__(self, tty=True, encoding="utf-8"):
         super().__init__()
         self.lines, self.y, self.x, self.saved, self.hidden = [""], 0, 0, (0, 0), False
-        self.writes, self.tty, self.told = [], tty, encoding
+        self.writes, self.tty, self.stream_encoding = [], tty, encoding
 
     @property
     def encoding(self):
-        return self.told
+        return self.stream_encoding
 
     def isatty(self):
         return self.tty
@@ -82,7 +82,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def window(monkeypatch):
-    """The size of this machine's own terminal, if it has one, is no part of these tests."""
+    """Replaces the size of this machine's own terminal."""
     monkeypatch.setattr("shutil.get_terminal_size", lambda: SIZE)
 
 
@@ -94,7 +94,7 @@ def picture_of(index, total=6, **fields):
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock that the test sets."""
 
     def __init__(self):
         self.now = 0.0
@@ -103,13 +103,13 @@ class Clock:
         return self.now
 
 
-def unhurried():
-    """A clock by which there is always ten times as long until the next step as everything so far has taken."""
+def fast_clock():
+    """A clock that returns ten times its previous value, so that every step may be drawn."""
     return (10.0**i for i in count()).__next__
 
 
 def screen_on(stream, graphics="blocks", clock=None):
-    return TerminalScreen(graphics, stream, room=Cells(30, 10), clock=clock or unhurried())
+    return TerminalScreen(graphics, stream, max_cells=Cells(30, 10), clock=clock or fast_clock())
 
 
 @pytest.mark.parametrize(
@@ -132,42 +132,42 @@ def screen_on(stream, graphics="blocks", clock=None):
         ("blocks", {"WT_SESSION": "an id"}),
         ("blocks-256", {"TERM": "xterm-256color"}),
         ("blocks-256", {"TERM": "xterm-256color", "TERM_PROGRAM": "Apple_Terminal"}),
-        # Within a multiplexer, whatever is around it.
+        # In a multiplexer, with any terminal.
         ("blocks", {"TERM": "tmux-256color", "COLORTERM": "truecolor", "KITTY_WINDOW_ID": "1", "TMUX": "/tmp/tmux"}),
         ("blocks-256", {"TERM": "screen-256color", "LC_TERMINAL": "iTerm2", "STY": "1.pts"}),
         ("line", {"TERM": "screen"}),
-        # Where colours are not wanted or not there.
+        # Without colors.
         ("line", {"TERM": "xterm-kitty", "NO_COLOR": "1"}),
         ("line", {"TERM": "dumb"}),
         ("line", {"TERM": "linux"}),
         ("line", {"TERM": "xterm"}),
         ("line", {}),
-        # What the user says goes; what means nothing does not.
+        # The user's choice; an unknown value is ignored.
         ("sixel", {"TERM": "dumb", "SAFELIGHT_TERMINAL": "sixel"}),
         ("line", {"TERM": "xterm-kitty", "SAFELIGHT_TERMINAL": "line"}),
         ("kitty", {"TERM": "xterm-kitty", "SAFELIGHT_TERMINAL": "hologram"}),
     ],
 )
-def test_what_a_terminal_can_is_told_by_its_environment(graphics, environment):
+def test_graphics_are_detected_from_the_environment(graphics, environment):
     assert graphics_here(environment, Terminal()) == graphics
 
 
-def test_what_is_no_terminal_gets_no_pictures():
+def test_a_stream_that_is_not_a_terminal_gets_no_pictures():
     assert graphics_here({"TERM": "xterm-kitty"}, Terminal(tty=False)) == "line"
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "no such", None])
-def test_where_a_half_block_cannot_be_written_there_are_no_pictures(encoding):
+def test_an_encoding_without_half_blocks_gets_no_pictures(encoding):
     assert graphics_here({"TERM": "xterm-256color"}, Terminal(encoding=encoding)) == "line"
 
 
-def test_the_screen_is_what_the_terminal_can_be():
+def test_the_screen_depends_on_the_terminal():
     assert isinstance(terminal(Terminal(), {"TERM": "xterm-256color"}), TerminalScreen)
     assert isinstance(terminal(Terminal(), {"TERM": "dumb"}), ProgressLine)
 
 
 @pytest.mark.parametrize("graphics", DRAW)
-def test_steps_are_drawn_in_one_place_and_the_cursor_ends_below(graphics):
+def test_steps_are_drawn_in_one_place_and_the_cursor_is_below(graphics):
     stream = Terminal()
     stream.write("$ python script.py\n")
     screen = screen_on(stream, graphics)
@@ -175,8 +175,8 @@ def test_steps_are_drawn_in_one_place_and_the_cursor_ends_below(graphics):
     for index in range(1, 7):
         screen.show(picture_of(index))
         assert not stream.hidden
-        place = 10
-        assert (stream.y, stream.x) == (1 + place + 1, 0)
+        picture_rows = 10
+        assert (stream.y, stream.x) == (1 + picture_rows + 1, 0)
     screen.close("finished")
     assert (stream.y, stream.x) == (12, 0)
     assert len(stream.lines) == 13
@@ -185,7 +185,7 @@ def test_steps_are_drawn_in_one_place_and_the_cursor_ends_below(graphics):
     assert stream.text[12] == ""
 
 
-def test_each_drawing_leaves_the_terminal_as_it_was():
+def test_each_drawing_restores_the_state_of_the_terminal():
     stream = Terminal()
     screen = screen_on(stream)
     screen.open()
@@ -194,10 +194,10 @@ def test_each_drawing_leaves_the_terminal_as_it_was():
     (drawn,) = (text for text in stream.writes if text)
     assert drawn.startswith("\x1b[?2026h\x1b[?25l")
     assert drawn.endswith("\x1b[?25h\x1b[?2026l")
-    assert drawn.rindex("\x1b[0m") > drawn.rindex("\x1b[2m"), "a colour is left on"
+    assert drawn.rindex("\x1b[0m") > drawn.rindex("\x1b[2m"), "a color is still on"
 
 
-def test_pictures_come_no_more_often_than_the_line_can_take_them_and_the_last_one_always():
+def test_a_slow_terminal_gets_fewer_pictures_but_always_the_last():
     stream, clock = Terminal(), Clock()
     screen = screen_on(stream, clock=clock)
     screen.open()
@@ -213,7 +213,7 @@ def test_pictures_come_no_more_often_than_the_line_can_take_them_and_the_last_on
 
     stream.write = slow
     screen.show(picture_of(1))
-    clock.now += 1.4  # after half a second of writing, one and a half of rest
+    clock.now += 1.4  # half a second of writing needs one and a half seconds of rest
     screen.show(picture_of(2))
     assert drawn() == 1
     clock.now += 0.2
@@ -227,7 +227,7 @@ def test_pictures_come_no_more_often_than_the_line_can_take_them_and_the_last_on
 
 
 @pytest.mark.parametrize("state", ["interrupted", "failed"])
-def test_a_run_that_was_cut_short_says_so(state):
+def test_the_caption_names_the_state_of_a_run_that_did_not_finish(state):
     stream = Terminal()
     screen = screen_on(stream)
     screen.open()
@@ -255,7 +255,7 @@ def test_a_second_run_is_drawn_below_the_first():
     assert [i for i, line in enumerate(stream.text) if "step 2 / 2" in line] == [10, 21]
 
 
-def test_a_progress_bar_of_others_goes_on_below_the_picture_and_stays_when_it_ends():
+def test_a_progress_bar_continues_below_the_picture_and_stays_when_it_ends():
     stream = Terminal()
     screen = screen_on(stream)
     screen.open()
@@ -271,14 +271,14 @@ def test_a_progress_bar_of_others_goes_on_below_the_picture_and_stays_when_it_en
     assert "step 3 / 3" in stream.text[10] or "step 3 / 3" in stream.text[11]
 
 
-def test_after_a_bar_has_ended_the_last_picture_is_still_drawn_over_the_one_before():
+def test_after_a_bar_has_ended_the_last_picture_still_replaces_the_previous_one():
     stream = Terminal()
     screen = screen_on(stream)
     screen.open()
     with tqdm(total=2, file=stream, ascii=True, mininterval=0) as bar:
         screen.show(picture_of(1, 2))
         bar.update(2)
-    for _ in range(2):  # a line that was left is still there the second time
+    for _ in range(2):  # the line of the bar is still there the second time
         screen.show(picture_of(2, 2))
         assert "step 2 / 2" in stream.text[10]
         assert "2/2" in stream.text[11]
@@ -287,7 +287,7 @@ def test_after_a_bar_has_ended_the_last_picture_is_still_drawn_over_the_one_befo
     assert sum("step" in line for line in stream.text) == 1
 
 
-def test_a_window_that_changes_its_size_gets_a_place_anew(monkeypatch):
+def test_after_the_window_was_resized_the_picture_is_drawn_below(monkeypatch):
     stream = Terminal()
     screen = screen_on(stream)
     screen.open()
@@ -297,7 +297,7 @@ def test_a_window_that_changes_its_size_gets_a_place_anew(monkeypatch):
     assert ["step 1" in stream.text[10], "step 2" in "".join(stream.text[11:])] == [True, True]
 
 
-def test_a_window_without_room_for_a_picture_is_left_alone(monkeypatch):
+def test_a_window_that_is_too_small_gets_no_picture(monkeypatch):
     monkeypatch.setattr("shutil.get_terminal_size", lambda: (80, 3))
     stream = Terminal()
     screen = screen_on(stream)
@@ -307,7 +307,7 @@ def test_a_window_without_room_for_a_picture_is_left_alone(monkeypatch):
     assert "".join(stream.writes) == ""
 
 
-def test_a_batch_is_drawn_side_by_side_and_of_a_video_the_frame_in_the_middle():
+def test_a_batch_is_drawn_side_by_side_with_the_middle_frame_of_a_video():
     pixels = np.zeros((2, 3, 8, 8, 3), np.uint8)
     pixels[0, 1], pixels[1, 1] = (255, 0, 0), (0, 255, 0)
     stream = Terminal()
@@ -319,17 +319,17 @@ def test_a_batch_is_drawn_side_by_side_and_of_a_video_the_frame_in_the_middle():
 
 
 @pytest.mark.parametrize("columns", [10, 25, 40, 55, 79])
-def test_a_caption_is_never_longer_than_the_line(columns):
-    seen = re.sub(r"\x1b\[[\d;]*m", "", caption(picture_of(3, decoder="flux2-conv-small"), "failed", columns, ""))
-    assert len(seen) <= columns
-    assert seen.strip("━─ ").startswith("failed")
+def test_a_caption_is_not_longer_than_the_line(columns):
+    text = re.sub(r"\x1b\[[\d;]*m", "", caption(picture_of(3, decoder="flux2-conv-small"), "failed", columns, ""))
+    assert len(text) <= columns
+    assert text.strip("━─ ").startswith("failed")
 
 
-def test_a_name_moves_no_cursor():
+def test_a_name_with_escape_sequences_is_harmless():
     assert "\x1b[2J" not in caption(picture_of(1, decoder="\x1b[2J"), "", 79, "")
 
 
-def test_a_progress_line_says_how_far_it_is():
+def test_a_progress_line_shows_the_number_of_steps():
     stream = Terminal(tty=False)
     line = ProgressLine(stream)
     line.open()
@@ -340,13 +340,13 @@ def test_a_progress_line_says_how_far_it_is():
     assert "\x1b" not in "".join(stream.writes)
 
 
-def test_a_terminal_that_is_gone_costs_a_note_and_no_picture(tmp_path):
+def test_a_closed_terminal_costs_a_note_and_no_picture(tmp_path):
     stream = Terminal()
 
-    def gone(text):
+    def fail(text):
         raise BrokenPipeError("gone")
 
-    stream.write = gone
+    stream.write = fail
     with recording(tmp_path / "run", SPACES["sd1"], sinks=[screen_on(stream)]) as (pipeline, folder):
         for index in (1, 2):
             pipeline.offer(Step(index=index, total=2, denoised=latents(index)))
@@ -360,7 +360,7 @@ def latents(index):
     return torch.randn(1, 4, 6, 8, generator=torch.Generator().manual_seed(index))
 
 
-def test_a_real_run_is_seen_on_a_terminal(tmp_path):
+def test_a_real_run_is_shown_in_a_terminal(tmp_path):
     stream = Terminal()
     with recording(tmp_path / "run", SPACES["sd1"], sinks=[screen_on(stream)]) as (pipeline, _):
         for index in (1, 2, 3):
@@ -369,24 +369,24 @@ def test_a_real_run_is_seen_on_a_terminal(tmp_path):
     assert not stream.hidden
 
 
-# The screen for wherever a script runs.
+# The choice of the screen.
 
 
-def test_a_terminal_that_draws_is_the_screen_and_one_that_does_not_is_left_to_the_host():
+def test_only_a_terminal_that_can_draw_is_chosen_as_the_screen():
     assert isinstance(screen_here(Terminal(), {"TERM": "xterm-kitty"}), TerminalScreen)
     assert isinstance(screen_here(Terminal(), {"TERM": "dumb"}), NoSink)
     assert isinstance(screen_here(Terminal(tty=False), {"TERM": "xterm-kitty"}), NoSink)
 
 
 @pytest.mark.parametrize(
-    ("shell", "is_one"),
+    ("shell", "expected"),
     [(None, False), (types.SimpleNamespace(), False), (types.SimpleNamespace(kernel=object()), True)],
     ids=["no shell", "IPython in a terminal", "a kernel"],
 )
-def test_a_notebook_is_an_ipython_that_has_a_kernel(shell, is_one):
-    assert in_notebook({"IPython": types.SimpleNamespace(get_ipython=lambda: shell)}) is is_one
+def test_a_notebook_is_an_ipython_with_a_kernel(shell, expected):
+    assert in_notebook({"IPython": types.SimpleNamespace(get_ipython=lambda: shell)}) is expected
 
 
-def test_ipython_is_not_imported_to_find_out():
+def test_the_choice_does_not_import_ipython():
     assert not in_notebook({})
     assert auto.in_notebook.__defaults__ == (sys.modules,)
