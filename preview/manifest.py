@@ -9,6 +9,7 @@ from ..decoders.files.regular_file import TooLargeError, read_regular_file
 from ..errors import ManifestError, brief
 from .file_names import is_file_name, picture_type
 from .run import Run, State
+from .strict_json import strict_json
 
 MANIFEST_NAME = "run.json"
 RUN_FORMAT = "safelight.run/1"
@@ -25,7 +26,7 @@ UNKNOWN_STATE: State = "failed"  # for a state that only a newer version knows, 
 def compose(
     run: Run, state: State, seconds: float, steps: list[dict[str, Any]], products: dict[str, str]
 ) -> dict[str, Any]:
-    """The manifest of a run, ready for JSON.
+    """The manifest of a run, ready for strict JSON. A fact that JSON cannot express is None, and the run has a note.
 
     Args:
         run: the run.
@@ -40,11 +41,11 @@ def compose(
         "state": state,
         "started": run.started.isoformat(timespec="milliseconds"),
         "seconds": round(seconds, 3),
-        "host": HOST_DEFAULTS | finite_json(dict(run.host)),
+        "host": HOST_DEFAULTS | _facts(run, "host"),
         "space": run.space,
-        "decoder": run.decoder,
-        "sampler": SAMPLER_DEFAULTS | finite_json(dict(run.sampler)),
-        "picture": run.picture,
+        "decoder": run.decoder and _facts(run, "decoder"),
+        "sampler": SAMPLER_DEFAULTS | _facts(run, "sampler"),
+        "picture": run.picture and _facts(run, "picture"),
         "steps": steps,
         **PRODUCT_DEFAULTS,
         **products,
@@ -52,13 +53,8 @@ def compose(
     }
 
 
-def finite_json(value: Any) -> Any:
-    """`value` with None for each NaN and infinity in it: JSON has no such numbers, and browsers refuse them."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: finite_json(item) for key, item in value.items()}
-    return [finite_json(item) for item in value] if isinstance(value, list | tuple) else value
+def _facts(run: Run, name: str) -> dict[str, Any]:
+    return strict_json(dict(getattr(run, name)), run.note, name)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -160,7 +156,8 @@ def _parse_int(digits: str) -> int | float | None:
 
 
 def _parse_float(digits: str) -> float | None:
-    return finite_json(float(digits))
+    number = float(digits)
+    return number if math.isfinite(number) else None
 
 
 def _is_shallow(value: Any, levels: int) -> bool:

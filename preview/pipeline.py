@@ -26,7 +26,7 @@ from .run import Run, State
 from .sinks.base import Sink
 from .sinks.latent_files import LatentFiles
 from .snapshot import Selection, Snapshot, Snapshots
-from .step import Show, Step, StepInfo
+from .step import Show, Step, StepInfo, measured_gain
 from .vae_picture import PendingPicture
 
 CLOSE_TIMEOUT_S = 60.0
@@ -65,12 +65,13 @@ Wanted = tuple[ScheduleGroup, ...]  # the groups that want a step; empty: none d
 class QueuedStep(NamedTuple):
     """A step on its way to the worker.
 
-    `latents` are all its tensors if they are to be stored; `pending` is a picture that the host's VAE decodes.
+    `gain` is None if it is to be measured. `latents` are all its tensors if they are to be stored; `pending` is a
+    picture that the host's VAE decodes.
     """
 
     step: StepInfo
     snapshot: Snapshot
-    gain: float
+    gain: float | None
     sinks: tuple[Sink, ...]
     keep: bool
     latents: Mapping[str, Snapshot]
@@ -216,7 +217,7 @@ class Pipeline:
         queued = QueuedStep(
             step=StepInfo(
                 index=step.index,
-                total=step.total,
+                total=max(step.total, step.index),  # some samplers report a step after their last
                 sigma=finite(step.sigma),
                 show=show,
                 at_s=self._run.elapsed_s(),
@@ -351,9 +352,10 @@ class Pipeline:
         except Exception as error:  # a fault of this step, not of a decoder
             self._run.missing.lose(index, f"not shown: {describe(error)}")
             return None
+        gain = measured_gain(latents) if queued.gain is None else queued.gain
         while self._decoder.has_decoder:
             try:
-                return self._decoder.decode(latents if queued.gain == 1.0 else latents * queued.gain, queued.step)
+                return self._decoder.decode(latents if gain == 1.0 else latents * gain, queued.step)
             except BaseException as error:
                 log.debug("decoder dropped", exc_info=True)
                 self._run.note(f"step {index}: stopped using {self._decoder.drop()}: {describe(error)}")

@@ -1,11 +1,34 @@
 """One step of a sampler: its tensors, and the facts that go on with its picture."""
 
+import operator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
+from ..errors import OptionError, brief
+
 Show = Literal["denoised", "noisy"]
+
+MAX_STEP_NUMBER = 1_000_000
+
+
+def step_number(value: Any) -> int:
+    """A number of steps that a sampler reports, as an int: samplers count with tensors, NumPy numbers and floats too.
+
+    Raises:
+        OptionError: it is no whole number from 0 to `MAX_STEP_NUMBER`.
+    """
+    try:
+        try:
+            number = operator.index(value)
+        except TypeError:
+            number = int(value) if float(value).is_integer() and not isinstance(value, str | bytes) else -1
+    except Exception:  # NaN, a text, a tensor of many numbers, an object of another package
+        number = -1
+    if not 0 <= number <= MAX_STEP_NUMBER:
+        raise OptionError(f"expected a whole number of steps from 0 to {MAX_STEP_NUMBER:,}, got {brief(value)}")
+    return number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +60,11 @@ class Step:
         sigma: noise level of the tensors; None if the host does not report it.
         denoised: the model's estimate of the finished latents (x0), in model space, in the sampler's layout.
         noisy: latents that the sampler works on (x_t).
-        noisy_gain: factor that scales `noisy` to the spread of clean latents; 1 for flow models.
+        noisy_gain: factor that scales `noisy` to the spread of clean latents; 1 for flow models. None: unknown, so the
+            worker measures it.
+
+    Raises:
+        OptionError: `index` or `total` is no whole number.
     """
 
     index: int
@@ -45,7 +72,12 @@ class Step:
     sigma: float | None = None
     denoised: Tensor | None = None
     noisy: Tensor | None = None
-    noisy_gain: float = 1.0
+    noisy_gain: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("index", "total"):
+            if type(getattr(self, name)) is not int:
+                object.__setattr__(self, name, step_number(getattr(self, name)))
 
     def latents(self, show: Show) -> "ShownLatents":
         """Returns the tensor that `show` asks for, or the other one if the sampler does not provide it."""
@@ -55,8 +87,14 @@ class Step:
 
 
 class ShownLatents(NamedTuple):
-    """One of a step's tensors, the gain to apply to it, and its name."""
+    """One of a step's tensors, the gain to apply to it (None: to be measured), and its name."""
 
     values: Tensor | None
-    gain: float
+    gain: float | None
     show: Show
+
+
+def measured_gain(noisy: Tensor) -> float:
+    """A factor that scales noisy latents to the spread of clean ones, which is about 1; measured from them."""
+    spread = noisy.float().square().mean().sqrt().item()
+    return 1 / spread if 1 < spread < float("inf") else 1.0

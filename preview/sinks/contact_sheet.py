@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import final
 
 from PIL import Image, ImageDraw, ImageFont
@@ -43,11 +44,17 @@ class ContactSheet(Sink):
         self._pictures.add(picture)
 
     def close(self, state: State) -> None:
-        if images := self._pictures.all():
+        if images := self._with_total(self._pictures.all()):
             file = io.BytesIO()
             lay_out(images).save(file, **SAVE_OPTIONS["png"])
             self._folder.write(NAME, file.getvalue())
             self._folder.announce(sheet=NAME)
+
+    def _with_total(self, images: Sequence[StepImage]) -> list[StepImage]:
+        """The images with the number of steps that the run had: some samplers take fewer or more than they report."""
+        announced = self._folder.run.sampler.get("steps")
+        last = max((image.index for image in images), default=0)
+        return [replace(image, total=max(announced or image.total, last)) for image in images]
 
 
 def lay_out(images: Sequence[StepImage]) -> Image.Image:

@@ -6,6 +6,7 @@ from typing import Any, final
 
 from ..picture import DecodedPicture
 from ..run import State
+from ..strict_json import strict_json
 from .base import Delivery, Sink
 from .step_files import StepFiles
 
@@ -30,7 +31,7 @@ class LiveView(Sink):
     delivery = Delivery.NEWEST
 
     def __init__(self, files: StepFiles, send: SendEvent, place: Mapping[str, Any]) -> None:
-        self._folder, self._files, self._send = files.folder, files, send
+        self._folder, self._files, self._send_event = files.folder, files, send
         self._facts = {"v": 1, "run": files.folder.run.id, **place}
 
     def open(self) -> None:
@@ -61,6 +62,10 @@ class LiveView(Sink):
         """Reports the end of the run to the viewer, if the worker hangs. Another thread calls it."""
         self._folder.abandon(state)
         self._send("safelight.run", {**self._facts, "state": state})
+
+    def _send(self, event: str, facts: Mapping[str, Any]) -> None:
+        """Sends an event as strict JSON: a value that JSON lacks would end ComfyUI's server."""
+        self._send_event(event, strict_json(dict(facts), self._folder.run.note, event))
 
     def _entry(self, picture: DecodedPicture) -> Mapping[str, Any]:
         """Facts that spare the viewer a request for the manifest."""

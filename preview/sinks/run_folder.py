@@ -11,6 +11,7 @@ from ..manifest import MANIFEST_NAME, compose
 from ..picture import DecodedPicture
 from ..run import FULL, Run, State
 from ..step import StepInfo
+from ..strict_json import strict_json
 from .base import Delivery, Sink
 
 MIN_SAVE_INTERVAL_S = 1.0
@@ -152,7 +153,7 @@ class RunFolder(Sink):
         """The current content of `run.json`. Any thread may call it."""
         steps = sorted(self._steps.values(), key=lambda entry: entry["index"])
         manifest = compose(self.run, self.state, self._elapsed_s(), steps, self._outputs)
-        return manifest | {"picture": self.picture or self.run.picture}
+        return manifest | {"picture": strict_json(self.picture or self.run.picture, self.run.note, "picture")}
 
     def save(self) -> None:
         """Writes `run.json`."""

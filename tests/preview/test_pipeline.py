@@ -60,6 +60,21 @@ def test_a_picture_carries_the_facts_of_its_step(pipeline, recorder, step, clock
     assert (run.picture["width"], run.picture["shown_height"], run.picture["items"]) == (3, 16, 1)
 
 
+def test_noise_of_unknown_level_is_shown_with_the_spread_of_clean_latents(pipeline, recorder):
+    sink = recorder()
+    with pipeline(sink, show="noisy") as pipe:
+        pipe.offer(Step(index=1, total=1, noisy=torch.full((1, 4, 2, 3), 10.0), noisy_gain=None))
+        pipe.offer(Step(index=2, total=2, noisy=torch.full((1, 4, 2, 3), 0.2), noisy_gain=None))
+    assert [level(picture) for picture in sink.pictures] == [255, 51]
+
+
+def test_a_step_after_the_last_raises_the_number_of_steps(pipeline, recorder, step):
+    sink = recorder()
+    with pipeline(sink) as pipe:
+        pipe.offer(step(5, 4))
+    assert (sink.pictures[0].index, sink.pictures[0].total) == (5, 5)
+
+
 def test_sinks_are_opened_and_closed_once_with_the_state_of_the_run(pipeline, recorder):
     sink = recorder()
     with pipeline(sink, state="interrupted"):
