@@ -1,4 +1,4 @@
-"""Sinks, decoders and pipelines that do what a test tells them to; whatever waits, waits for a bounded time."""
+"""Sinks, decoders and pipelines whose behavior a test controls. Every wait has a time limit."""
 
 import threading
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ WAIT_S = 20.0
 
 
 class Gate:
-    """Holds up whoever passes, once it is shut, until it is opened; tells when somebody has come."""
+    """Blocks threads while it is shut. `reached` is set when a thread arrives."""
 
     def __init__(self):
         self.reached = threading.Event()
@@ -42,14 +42,14 @@ class Gate:
     def pass_through(self):
         self.reached.set()
         if not self._open.wait(WAIT_S):
-            raise TimeoutError("nobody opened the gate")
+            raise TimeoutError("the gate stayed shut")
 
     def wait_until_reached(self):
-        assert self.reached.wait(WAIT_S), "nobody came to the gate"
+        assert self.reached.wait(WAIT_S), "no thread reached the gate"
 
 
 class Recorder(Sink):
-    """Remembers what it is shown, fails where it is told to."""
+    """A sink that records its calls, and fails at the steps in `fails_at`."""
 
     name = "recorder"
 
@@ -100,7 +100,7 @@ class Recorder(Sink):
 
 
 class FirstChannels(Net):
-    """Shows the first three channels as they are; counts, waits and fails where it is told to."""
+    """A net that shows the first three channels. It counts its calls, waits at its gate, and fails in some calls."""
 
     def __init__(self, fails_at=()):
         super().__init__()
@@ -122,13 +122,14 @@ def candidate_of(net, name="first-channels", space="sd1"):
 
 
 def step_of(index, total=10, value=None, **fields):
-    """A step whose picture is grey; by default of a level that says its index."""
+    """A step whose picture is gray; by default the gray level is the index."""
     level = (index % 256) / 255 if value is None else value
     fields = {"sigma": 1.0 / index, "denoised": torch.full((1, 4, 2, 3), level)} | fields
     return Step(index=index, total=total, **fields)
 
 
 def picture_of(index=1, total=10, height=4, width=6, **fields):
+    """A decoded picture whose gray level is 20 times its index."""
     pixels = np.full((1, 1, height, width, 3), index * 20 % 256, np.uint8)
     step = {"index": index, "total": total, "sigma": 0.5, "show": "denoised", "at_s": 0.25}
     step |= {name: fields.pop(name) for name in ("sigma", "show", "at_s") if name in fields}
@@ -139,8 +140,10 @@ def picture_of(index=1, total=10, height=4, width=6, **fields):
 
 
 @contextmanager
-def a_pipeline(*all_sinks, net=None, candidates=None, every=None, run=None, space="sd1", state="finished", **options):
-    """A pipeline with these sinks, closed at the end; `every` says how often each sink wants a step."""
+def open_pipeline(
+    *all_sinks, net=None, candidates=None, every=None, run=None, space="sd1", state="finished", **options
+):
+    """A pipeline with these sinks, which is closed at the end. `every`: distance between the steps of a sink."""
     run = run or Run()
     net = net or FirstChannels()
     record = [sink for sink in all_sinks if isinstance(sink, RunFolder | Page)]
@@ -174,7 +177,7 @@ def a_pipeline(*all_sinks, net=None, candidates=None, every=None, run=None, spac
 
 
 class Clock:
-    """Seconds that pass only when the test says so."""
+    """A clock that a test sets."""
 
     def __init__(self):
         self.now = 0.0
@@ -185,39 +188,47 @@ class Clock:
 
 @pytest.fixture
 def recorder():
+    """The class of a sink that records its calls."""
     return Recorder
 
 
 @pytest.fixture
 def first_channels():
+    """The class of a net that shows the first three channels."""
     return FirstChannels
 
 
 @pytest.fixture
 def candidate():
+    """A function that returns a candidate with a given net."""
     return candidate_of
 
 
 @pytest.fixture
 def step():
+    """A function that returns a step with gray latents."""
     return step_of
 
 
 @pytest.fixture
 def picture():
+    """A function that returns a gray picture."""
     return picture_of
 
 
 @pytest.fixture
 def pipeline():
-    return a_pipeline
+    """A context manager that opens a pipeline with given sinks and closes it."""
+    return open_pipeline
 
 
 @pytest.fixture
 def clock():
+    """A clock that a test sets."""
     return Clock()
 
 
 @pytest.fixture
 def wait_s():
+    """Longest time in seconds that a test waits for another thread."""
     return WAIT_S

@@ -1,4 +1,4 @@
-"""Which steps deserve a picture."""
+"""The cadence decides which steps get a picture."""
 
 import pytest
 from safelight.preview.cadence import Cadence
@@ -18,48 +18,48 @@ def wanted(cadence, total, last=None):
         (1, 1, [1]),
     ],
 )
-def test_every_nth_step_from_the_first_is_wanted_with_the_last(every, total, expected):
+def test_every_nth_step_from_the_first_is_wanted_and_the_last(every, total, expected):
     assert wanted(Cadence(every), total) == expected
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, 4, 9, 10, 11, 100])
 @pytest.mark.parametrize("total", [0, 1, 2, 9, 10, 11])
-def test_the_largest_number_of_steps_is_what_is_selected_without_an_interval(every, total):
+def test_most_steps_is_the_number_of_steps_without_an_interval(every, total):
     assert Cadence(every, min_interval_s=9.0).most_steps(total) == len(wanted(Cadence(every), total))
 
 
-def test_steps_after_the_one_that_the_sampler_called_the_last_are_counted_on():
+def test_steps_beyond_the_announced_total_are_still_counted():
     assert wanted(Cadence(2), 4, last=8) == [1, 3, 4, 5, 7]
 
 
-def test_no_more_often_than_the_interval_but_the_last_step_all_the_same(clock):
+def test_the_interval_limits_all_steps_but_the_last(clock):
     cadence = Cadence(min_interval_s=1.0, clock=clock)
-    came = []
+    answers = []
     for index, now in enumerate((0.0, 0.5, 0.99, 1.0, 1.5, 2.5, 2.6), start=1):
         clock.now = now
-        came.append(cadence.wants(index, 7))
-    assert came == [True, False, False, True, False, True, True]
+        answers.append(cadence.wants(index, 7))
+    assert answers == [True, False, False, True, False, True, True]
 
 
-def test_the_counter_is_asked_before_the_clock():
+def test_the_counter_is_checked_before_the_clock():
     def no_clock():
-        raise AssertionError("the clock was asked")
+        raise AssertionError("the clock was read")
 
     cadence = Cadence(2, min_interval_s=1.0, clock=no_clock)
     assert not cadence.wants(2, 10)
     assert cadence.wants(10, 10)
-    with pytest.raises(AssertionError, match="was asked"):
+    with pytest.raises(AssertionError, match="was read"):
         cadence.wants(3, 10)
 
 
-def test_without_an_interval_the_clock_is_never_asked():
+def test_without_an_interval_the_clock_is_never_read():
     def no_clock():
-        raise AssertionError("the clock was asked")
+        raise AssertionError("the clock was read")
 
     assert wanted(Cadence(clock=no_clock), 4) == [1, 2, 3, 4]
 
 
-def test_a_step_that_is_refused_does_not_start_the_interval_anew(clock):
+def test_a_step_that_is_not_wanted_does_not_restart_the_interval(clock):
     cadence = Cadence(min_interval_s=1.0, clock=clock)
     assert cadence.wants(1, 99)
     clock.now = 0.9
@@ -69,6 +69,6 @@ def test_a_step_that_is_refused_does_not_start_the_interval_anew(clock):
 
 
 @pytest.mark.parametrize("every", [0, -1])
-def test_less_than_every_step_is_refused(every):
+def test_a_distance_below_one_step_is_refused(every):
     with pytest.raises(ValueError, match=f"at least 1, got {every}"):
         Cadence(every)

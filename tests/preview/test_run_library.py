@@ -27,7 +27,7 @@ def test_runs_are_found_on_upper_levels_first_and_by_name(tmp_path):
     assert list(find_runs(tmp_path)) == expected
 
 
-def test_only_so_many_levels_are_searched(tmp_path):
+def test_only_a_limited_number_of_levels_is_searched(tmp_path):
     deepest = write_run(tmp_path.joinpath(*"x" * MAX_FOLDER_DEPTH))
     assert list(find_runs(tmp_path)) == [deepest]
     assert list(find_runs(deepest.parent)) == [deepest]
@@ -36,7 +36,7 @@ def test_only_so_many_levels_are_searched(tmp_path):
     assert list(find_runs(tmp_path)) == []
 
 
-def test_folders_inside_a_run_are_searched_only_in_the_folder_that_was_named(tmp_path):
+def test_folders_inside_a_run_are_searched_only_if_the_user_names_the_run(tmp_path):
     run = write_run(tmp_path / "run")
     inside = write_run(run / "inside")
     assert list(find_runs(tmp_path)) == [run]
@@ -104,7 +104,7 @@ def step(index, *files):
     return {"index": index, "sigma": 1.0, "at": index / 4, "files": list(files), "latent": None, "decode_ms": 1.0}
 
 
-def test_a_summary_says_what_a_viewer_shows_before_it_asks_for_the_manifest():
+def test_a_summary_contains_what_a_viewer_shows_before_it_loads_the_manifest():
     sampler = {"steps": 4, "seed": 7, "cfg": 2.0, "name": "euler", "scheduler": "normal"}
     decoder, picture = {"name": "affine", "kind": "affine", "scale": 1, "source": ""}, {"width": 8, "height": 8}
     steps = step(1, "1.jpg"), step(2, "2.jpg", "2b.jpg"), step(3)
@@ -127,7 +127,7 @@ def test_a_summary_says_what_a_viewer_shows_before_it_asks_for_the_manifest():
     }
 
 
-def test_what_is_not_known_is_null_in_a_summary():
+def test_unknown_values_are_null_in_a_summary():
     summary = run_summary(composed(step(1)))
     assert [key for key, value in summary.items() if value is None] == [
         *("decoder", "picture", "version", "index", "total", "thumbnail", "at")
@@ -137,5 +137,5 @@ def test_what_is_not_known_is_null_in_a_summary():
 
 
 @pytest.mark.parametrize("facts", [{"seconds": 1e300}, {"seconds": -1.0}, {"seconds": None}, {"started": "yesterday"}])
-def test_an_unbelievable_time_is_null_in_a_summary(facts):
+def test_an_impossible_time_is_null_in_a_summary(facts):
     assert run_summary(composed() | facts)["written"] is None

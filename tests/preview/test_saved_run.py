@@ -39,17 +39,17 @@ def edit_first(folder, **facts):
     edit(folder, steps=[steps[0] | facts, *steps[1:]])
 
 
-def test_its_pictures_are_the_written_ones(folder):
+def test_pictures_equal_the_saved_files(folder):
     found = SavedRun.open(folder).pictures(100)
-    assert [(one.index, one.total, one.sigma) for one in found] == [(i, 7, 1 / i) for i in range(1, 8)]
-    for one in found:
-        with Image.open(folder / f"step_{one.index:04d}.png") as written:
-            assert one.image.tobytes() == written.convert("RGB").tobytes()
+    assert [(picture.index, picture.total, picture.sigma) for picture in found] == [(i, 7, 1 / i) for i in range(1, 8)]
+    for picture in found:
+        with Image.open(folder / f"step_{picture.index:04d}.png") as written:
+            assert picture.image.tobytes() == written.convert("RGB").tobytes()
 
 
-def test_of_many_pictures_evenly_spread_ones_are_read_and_always_the_last(folder):
-    assert [one.index for one in SavedRun.open(folder).pictures(3)] == [1, 4, 7]
-    assert [one.index for one in SavedRun.open(folder).pictures(1)] == [7]
+def test_of_many_pictures_some_are_read_evenly_and_always_the_last(folder):
+    assert [picture.index for picture in SavedRun.open(folder).pictures(3)] == [1, 4, 7]
+    assert [picture.index for picture in SavedRun.open(folder).pictures(1)] == [7]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 48, 49, 1000])

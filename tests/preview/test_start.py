@@ -17,9 +17,9 @@ ALL = {"write_intermediates": True, "sheet": True, "animation": "gif", "write_cs
 
 @pytest.fixture
 def run_with(tmp_path, step, candidate, first_channels):
-    """Runs `steps` steps with these options; returns the run's folder."""
+    """A function that records a run with these options and returns its folder."""
 
-    def go(options, *, steps=5, sinks=(), **outputs):
+    def record_run(options, *, steps=5, sinks=(), **outputs):
         run = Run(space="sd1")
         folder = RunFolder(tmp_path / "run", run)
         pipeline = start(
@@ -37,14 +37,14 @@ def run_with(tmp_path, step, candidate, first_channels):
         pipeline.close("finished")
         return folder
 
-    return go
+    return record_run
 
 
 def names(folder):
     return {path.name for path in folder.path.iterdir()}
 
 
-def test_a_folder_without_further_options_gets_its_record_only(run_with):
+def test_without_options_only_the_record_is_written(run_with):
     assert names(run_with(RunOptions())) == {"run.json"}
 
 
@@ -98,7 +98,7 @@ def test_the_csv_names_the_latents_of_a_step_without_a_picture(tmp_path, picture
     )
 
 
-def test_files_are_served_before_screens_in_whatever_order_they_are_given(run_with, recorder, tmp_path):
+def test_files_get_a_picture_before_screens(run_with, recorder, wait_s):
     seen = []
 
     class Ordered(recorder):
@@ -106,7 +106,8 @@ def test_files_are_served_before_screens_in_whatever_order_they_are_given(run_wi
             seen.append(self.name)
 
     screen, file = Ordered(name="screen", every_step=False, awaited=False), Ordered(name="file")
-    run_with(RunOptions(), steps=1, sinks=[screen, file])
+    folder = run_with(RunOptions(), steps=1, sinks=[screen, file])
+    assert folder.run.ended.wait(wait_s)  # a screen that is not awaited may get its picture after the end of the run
     assert seen == ["file", "screen"]
 
 
@@ -130,12 +131,12 @@ def test_latents_are_stored_at_the_cadence_of_the_files(tmp_path, run_with):
     ]
 
 
-def test_an_interval_limits_the_pictures_and_the_cadence_is_asked_once_a_step(
+def test_an_interval_limits_the_pictures_and_the_clock_is_read_once_a_step(
     monkeypatch, tmp_path, candidate, first_channels, step, clock
 ):
     options = RunOptions(min_interval_s=2.0)
-    cadence, asked = options.cadence(), []
-    monkeypatch.setattr(cadence, "_clock", lambda: asked.append(1) or clock.now)
+    cadence, readings = options.cadence(), []
+    monkeypatch.setattr(cadence, "_clock", lambda: readings.append(1) or clock.now)
     monkeypatch.setattr(RunOptions, "cadence", lambda _: cadence)
     run = Run(space="sd1")
     folder = RunFolder(tmp_path / "run", run)
@@ -152,10 +153,10 @@ def test_an_interval_limits_the_pictures_and_the_cadence_is_asked_once_a_step(
         pipeline.offer(step(index, 99), None, wanted)
     pipeline.close("finished")
     assert [entry["index"] for entry in folder.manifest()["steps"]] == [1, 3, 5, 7]
-    assert len(asked) == 7
+    assert len(readings) == 7
 
 
-def test_how_many_steps_may_wait_follows_their_size(step, candidate, first_channels):
+def test_the_capacity_of_the_queue_depends_on_the_size_of_a_step(step, candidate, first_channels):
     def capacity(shape, **more):
         pipeline = start(
             Run(), SPACES["sd1"], RunOptions(batch="all files"), Outputs(), candidates=list, shape=shape, **more

@@ -1,4 +1,4 @@
-"""Latents of each step: to the last bit, by the worker, never more than there is room for."""
+"""Latent files store each step's latents bit for bit, if all of them fit on the disk."""
 
 import json
 
@@ -16,7 +16,7 @@ SIGMAS = torch.tensor([3.0, 1.0, 0.3, 0.0])
 PLENTY = Room(1 << 40, "the disk")
 
 
-def kept(tmp_path, *, need=Need(3, 1000), room=PLENTY):  # noqa: B008, both are frozen
+def latent_files(tmp_path, *, need=Need(3, 1000), room=PLENTY):  # noqa: B008, both are frozen
     run = Run(space="sd1")
     folder = RunFolder(tmp_path / "run", run)
     return folder, LatentFiles(folder, need, lambda: room, sigmas=SIGMAS, facts={"format_name": "SD15"})
@@ -32,8 +32,8 @@ def manifest(folder):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-def test_each_step_is_kept_to_the_last_bit_in_its_own_dtype(tmp_path, pipeline, dtype):
-    folder, files = kept(tmp_path)
+def test_latents_of_each_step_are_saved_bit_for_bit_in_their_dtype(tmp_path, pipeline, dtype):
+    folder, files = latent_files(tmp_path)
     with pipeline(folder, files, run=folder.run) as worker:
         for index in (1, 2, 3):
             worker.offer(Step(index=index, total=3, sigma=float(SIGMAS[index - 1]), **values_of(index, dtype)))
@@ -47,8 +47,8 @@ def test_each_step_is_kept_to_the_last_bit_in_its_own_dtype(tmp_path, pipeline, 
         assert all(found[name].dtype == value.dtype for name, value in expected.items())
 
 
-def test_what_the_sampler_does_to_its_tensors_afterwards_is_not_kept(tmp_path, pipeline, first_channels):
-    folder, files = kept(tmp_path)
+def test_later_changes_of_the_sampler_s_tensors_are_not_saved(tmp_path, pipeline, first_channels):
+    folder, files = latent_files(tmp_path)
     net = first_channels()
     net.gate.shut()
     with pipeline(folder, files, net=net, run=folder.run) as worker:
@@ -61,8 +61,8 @@ def test_what_the_sampler_does_to_its_tensors_afterwards_is_not_kept(tmp_path, p
     assert torch.equal(found["noisy"], values_of(1)["noisy"])
 
 
-def test_latents_are_kept_though_no_decoder_can_show_them(tmp_path, pipeline, first_channels):
-    folder, files = kept(tmp_path)
+def test_latents_are_saved_if_no_decoder_can_show_them(tmp_path, pipeline, first_channels):
+    folder, files = latent_files(tmp_path)
     with pipeline(folder, files, net=first_channels("always"), run=folder.run) as worker:
         worker.offer(Step(index=1, total=1, **values_of(1)))
     [entry] = manifest(folder)["steps"]
@@ -71,29 +71,29 @@ def test_latents_are_kept_though_no_decoder_can_show_them(tmp_path, pipeline, fi
     assert (folder.path / entry["latent"]).is_file()
 
 
-def test_a_batch_is_kept_whole_though_its_first_picture_is_shown(tmp_path, pipeline):
-    folder, files = kept(tmp_path)
+def test_all_latents_of_a_batch_are_saved(tmp_path, pipeline):
+    folder, files = latent_files(tmp_path)
     batch = torch.randn(3, 4, 2, 3)
     with pipeline(folder, files, run=folder.run) as worker:
         worker.offer(Step(index=1, total=1, denoised=batch, noisy=batch + 1))
     assert torch.equal(load_file(folder.path / "step_0001.safetensors")["noisy"], batch + 1)
 
 
-def test_what_does_not_fit_is_refused_with_the_numbers_and_nothing_is_written(tmp_path, pipeline, recorder):
+def test_latents_that_do_not_fit_on_the_disk_are_refused_with_the_sizes(tmp_path, pipeline, recorder):
     need = Need(81, 400_000_000)
-    folder, files = kept(tmp_path, need=need, room=Room(2_000_000_000, "the disk"))
-    shown = recorder()
-    with pipeline(folder, shown, files, run=folder.run) as worker:
+    folder, files = latent_files(tmp_path, need=need, room=Room(2_000_000_000, "the disk"))
+    sink = recorder()
+    with pipeline(folder, sink, files, run=folder.run) as worker:
         for index in (1, 2, 3):
             worker.offer(Step(index=index, total=3, **values_of(index)))
-    assert shown.steps == [1, 2, 3]
+    assert sink.steps == [1, 2, 3]
     assert {path.name for path in folder.path.iterdir()} == {"run.json"}
     [note] = manifest(folder)["notes"]
     assert "81 steps of 381.5 MB need 30,899.0 MB, the disk has room for 1,907.3 MB" in note
 
 
-def test_a_run_that_was_refused_copies_nothing_any_more(tmp_path, pipeline, monkeypatch):
-    folder, files = kept(tmp_path, room=Room(0, "the disk"))
+def test_after_a_refusal_no_latents_are_copied(tmp_path, pipeline, monkeypatch):
+    folder, files = latent_files(tmp_path, room=Room(0, "the disk"))
     with pipeline(folder, files, run=folder.run) as worker:
         files.refused = True
         monkeypatch.setattr(worker._all_latents, "take", lambda _: pytest.fail("a copy was taken"))
@@ -101,8 +101,8 @@ def test_a_run_that_was_refused_copies_nothing_any_more(tmp_path, pipeline, monk
     assert not [note for note in folder.run.notes if "not shown" in note]
 
 
-def test_a_step_that_could_not_be_written_is_told_and_the_others_are_kept(tmp_path, pipeline, monkeypatch):
-    folder, files = kept(tmp_path)
+def test_latents_that_could_not_be_written_are_noted_and_the_others_are_saved(tmp_path, pipeline, monkeypatch):
+    folder, files = latent_files(tmp_path)
     write = folder.write
 
     def full_at_2(name, content):
@@ -126,25 +126,25 @@ def test_a_step_that_could_not_be_written_is_told_and_the_others_are_kept(tmp_pa
 
 @pytest.fixture
 def written(tmp_path):
-    folder, files = kept(tmp_path)
+    folder, files = latent_files(tmp_path)
     folder.open()
     files.open()
     files.write(StepInfo(index=7, total=9, sigma=0.5, at_s=0.1), values_of(7))
     return folder, folder.path / "step_0007.safetensors"
 
 
-def read(written, **changed):
+def read(written, **other):
     folder, path = written
-    return read_latents(path, **({"run": folder.run.id, "index": 7, "space": "sd1"} | changed))
+    return read_latents(path, **({"run": folder.run.id, "index": 7, "space": "sd1"} | other))
 
 
-def rewritten(path, tensors=None, **facts):
+def rewrite(path, tensors=None, **facts):
     with safe_open(path, framework="pt") as file:
-        told = file.metadata()
-    save_file(load_file(path) if tensors is None else tensors, path, told | facts)
+        saved_facts = file.metadata()
+    save_file(load_file(path) if tensors is None else tensors, path, saved_facts | facts)
 
 
-def test_what_was_kept_is_read_again(written):
+def test_saved_latents_are_read_back(written):
     found = read(written)
     assert torch.equal(found.noisy, values_of(7)["noisy"])
     assert torch.equal(found.denoised, values_of(7)["denoised"])
@@ -153,26 +153,26 @@ def test_what_was_kept_is_read_again(written):
 
 
 @pytest.mark.parametrize(
-    ("changed", "expected"),
+    ("other", "expected"),
     [
         ({"index": 6}, "expected latents of step '6', found '7'"),
         ({"run": "another"}, "expected latents of run 'another'"),
         ({"space": "flux1"}, "expected latents of space 'flux1', found 'sd1'"),
     ],
 )
-def test_latents_of_another_step_run_or_space_are_refused(written, changed, expected):
+def test_latents_of_another_step_run_or_space_are_refused(written, other, expected):
     with pytest.raises(LatentsError, match=expected):
-        read(written, **changed)
+        read(written, **other)
 
 
-def test_a_file_that_is_gone_is_told(written):
+def test_a_missing_file_is_reported(written):
     written[1].unlink()
     with pytest.raises(GoneError, match=r"step_0007.safetensors: no such file; it was moved or deleted"):
         read(written)
 
 
 def test_a_newer_format_is_refused(written):
-    rewritten(written[1], format="safelight.latents/2")
+    rewrite(written[1], format="safelight.latents/2")
     with pytest.raises(LatentsError, match=r"expected latents of format 'safelight\.latents/1'"):
         read(written)
 
@@ -184,13 +184,13 @@ def test_a_newer_format_is_refused(written):
         ({"noisy": torch.zeros(1, dtype=torch.int64)}, "expected floating point numbers"),
     ],
 )
-def test_a_file_that_holds_something_else_is_refused(written, tensors, expected):
-    rewritten(written[1], tensors)
+def test_a_file_with_other_tensors_is_refused(written, tensors, expected):
+    rewrite(written[1], tensors)
     with pytest.raises(LatentsError, match=expected):
         read(written)
 
 
-def test_a_torn_file_is_refused(written):
+def test_a_truncated_file_is_refused(written):
     path = written[1]
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(LatentsError, match="not a whole safetensors file"):

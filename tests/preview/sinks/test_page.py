@@ -43,16 +43,16 @@ def test_the_page_is_written_when_the_run_begins(folder, page_of):
 @pytest.mark.parametrize("state", ["finished", "interrupted", "failed"])
 def test_when_the_run_ends_the_page_contains_the_saved_manifest(folder, page_of, picture, pipeline, step, state, run):
     sinks = [folder, Page(folder), StepFiles(folder, ImageEncoding())]
-    with pipeline(*sinks, run=run, state=state) as offered:
+    with pipeline(*sinks, run=run, state=state) as pipe:
         for index in (1, 2, 3):
-            offered.offer(step(index))
+            pipe.offer(step(index))
         run.note("step 2: something")
     shown, saved = manifest_in(page_of()), read_manifest(folder.path)
     assert shown == saved
     assert (shown["state"], len(shown["steps"]), shown["notes"]) == (state, 3, ["step 2: something"])
 
 
-def test_while_the_run_goes_on_the_page_is_written_every_few_seconds(folder, page_of, picture, clock):
+def test_during_a_run_the_page_is_written_every_few_seconds(folder, page_of, picture, clock):
     folder.open()
     page = Page(folder, clock)
     page.open()
@@ -74,8 +74,8 @@ def test_a_page_that_cannot_be_written_costs_a_note_and_not_the_run(folder, pipe
         write(self, name, content)
 
     monkeypatch.setattr(RunFolder, "write", full)
-    with pipeline(folder, Page(folder), StepFiles(folder, ImageEncoding()), run=run) as offered:
-        offered.offer(step(1))
+    with pipeline(folder, Page(folder), StepFiles(folder, ImageEncoding()), run=run) as pipe:
+        pipe.offer(step(1))
     saved = read_manifest(folder.path)
     assert (saved["state"], len(saved["steps"]), saved["page"]) == ("finished", 1, None)
     [note] = saved["notes"]
@@ -87,6 +87,6 @@ def test_a_page_without_its_modules_costs_a_note_and_not_the_run(folder, pipelin
         raise PageError("web/page.mjs cannot be read")
 
     monkeypatch.setattr("safelight.preview.sinks.page.bundle", broken)
-    with pipeline(folder, Page(folder), run=run) as offered:
-        offered.offer(step(1))
+    with pipeline(folder, Page(folder), run=run) as pipe:
+        pipe.offer(step(1))
     assert read_manifest(folder.path)["notes"] == ["page could not be opened: PageError: web/page.mjs cannot be read"]

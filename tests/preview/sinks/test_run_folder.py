@@ -1,4 +1,4 @@
-"""A run's folder and its manifest: always readable, never a half-written file under a final name."""
+"""A run's folder and its manifest: always readable, no partial file under its final name."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from safelight.preview.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, RUN_FO
 from safelight.preview.run import MAX_NOTES, Run
 from safelight.preview.sinks.run_folder import RunFolder
 
-# Every key of `run.json`, as the contract lists them.
+# All keys of `run.json`, in the order of docs/run.md
 KEYS = [
     "format",
     "id",
@@ -59,7 +59,7 @@ def names(folder):
     return sorted(path.name for path in folder.path.iterdir())
 
 
-def test_a_manifest_has_all_keys_and_null_for_what_is_not_known(folder):
+def test_a_manifest_has_all_keys_and_null_for_unknown_values(folder):
     manifest = saved(folder)
     assert list(manifest) == KEYS
     assert manifest["format"] == "safelight.run/1"
@@ -70,7 +70,7 @@ def test_a_manifest_has_all_keys_and_null_for_what_is_not_known(folder):
     assert (manifest["steps"], manifest["notes"]) == ([], [])
 
 
-def test_a_manifest_says_what_is_known(tmp_path, clock, picture):
+def test_a_manifest_contains_the_known_facts(tmp_path, clock, picture):
     run = Run(
         host={"name": "comfyui", "version": "0.33.0", "node": "6:2"},
         sampler={"steps": 20, "sigmas": [1.0, 0.5], "seed": 42},
@@ -116,27 +116,27 @@ def test_a_run_has_an_unguessable_id_and_a_time_with_its_zone(folder):
 
 
 @pytest.mark.parametrize("state", ["finished", "interrupted", "failed"])
-def test_the_state_changes_from_running_to_how_the_run_ended(folder, state):
+def test_the_state_changes_from_running_to_the_final_state(folder, state):
     assert saved(folder)["state"] == "running"
     folder.close(state)
     assert saved(folder)["state"] == state
 
 
-def test_a_run_that_has_ended_grows_no_older(folder, clock):
+def test_the_duration_of_a_run_is_fixed_at_its_end(folder, clock):
     clock.now = 5.0
     folder.close("finished")
     clock.now = 99.0
     assert folder.manifest()["seconds"] == saved(folder)["seconds"] == 5.0
 
 
-def test_steps_are_listed_in_order_each_once_the_later_report_counting(folder, picture):
+def test_each_step_is_listed_once_in_order_with_its_latest_record(folder, picture):
     for index, name in ((2, "b"), (1, "a"), (2, "c")):
         folder.record(picture(index=index), name)
     assert [(step["index"], step["files"]) for step in folder.manifest()["steps"]] == [(1, ["a"]), (2, ["c"])]
     assert folder.files() == {"a", "c"}
 
 
-def test_while_running_the_manifest_is_saved_once_a_second_at_most(folder, clock, picture, monkeypatch):
+def test_during_a_run_the_manifest_is_saved_at_most_once_a_second(folder, clock, picture, monkeypatch):
     saves = []
     monkeypatch.setattr(RunFolder, "save", lambda self, save=RunFolder.save: (saves.append(clock.now), save(self)))
     for index in range(1, 51):
@@ -148,7 +148,7 @@ def test_while_running_the_manifest_is_saved_once_a_second_at_most(folder, clock
     assert len(saves) == 6
 
 
-def test_a_file_that_could_not_be_renamed_leaves_nothing_behind_and_the_old_one_whole(folder, monkeypatch):
+def test_a_failed_write_leaves_no_partial_file_and_keeps_the_old_file(folder, monkeypatch):
     folder.write("sheet.png", b"old")
 
     def no_space(self, target):
@@ -167,7 +167,7 @@ def test_a_file_that_could_not_be_renamed_leaves_nothing_behind_and_the_old_one_
     assert read_manifest(folder.path)["state"] == "running"
 
 
-def test_a_file_has_no_name_while_it_is_being_written(folder, monkeypatch):
+def test_a_file_has_its_final_name_only_when_it_is_complete(folder, monkeypatch):
     seen = []
     write_bytes = Path.write_bytes
 
@@ -191,13 +191,20 @@ def test_the_size_counts_each_file_once(folder):
     assert folder.size_bytes == sum(path.stat().st_size for path in folder.path.iterdir())
 
 
-def test_notes_are_told_once_and_are_limited(run, caplog):
-    run.note("again")
-    run.note("again")
-    assert (run.notes, len(caplog.records)) == (["again"], 1)
+def test_notes_are_logged_once_and_limited_in_number(run, caplog):
+    run.note("repeated")
+    run.note("repeated")
+    assert (run.notes, len(caplog.records)) == (["repeated"], 1)
     for number in range(2 * MAX_NOTES):
         run.note(f"note {number}")
     assert len(run.notes) == MAX_NOTES
+
+
+def test_recording_a_step_does_not_change_the_steps_that_another_thread_reads(folder, picture):
+    folder.record(picture(index=1), "1.png")
+    reading = iter(folder._steps.values())
+    folder.record(picture(index=2), "2.png")
+    assert [entry["index"] for entry in reading] == [1]
 
 
 # Reading
@@ -209,13 +216,13 @@ def write(path, content):
     return path
 
 
-def test_keys_that_a_reader_does_not_know_are_left_alone(folder):
+def test_unknown_keys_of_a_manifest_are_not_changed(folder):
     path = write(folder.path, saved(folder) | {"mood": "fine"})
     assert read_manifest(path)["mood"] == "fine"
 
 
 @pytest.mark.parametrize("found", ["safelight.run/2", "safelight.run/10", "something else", None, 1])
-def test_a_newer_major_version_is_refused_in_a_clear_sentence(tmp_path, found):
+def test_a_newer_major_version_is_refused_with_a_clear_message(tmp_path, found):
     path = write(tmp_path, {"format": found})
     sentence = f"expected format {re.escape(RUN_FORMAT)}, found {found!r}; a newer run needs a newer Safelight"
     with pytest.raises(ManifestError, match=sentence):
@@ -234,12 +241,12 @@ def test_a_newer_major_version_is_refused_in_a_clear_sentence(tmp_path, found):
         (b'"safelight.run/1"', "expected format"),
     ],
 )
-def test_garbage_is_refused(tmp_path, content, sentence):
+def test_a_file_that_is_no_manifest_is_refused(tmp_path, content, sentence):
     with pytest.raises(ManifestError, match=sentence):
         read_manifest(write(tmp_path, content))
 
 
-def test_what_is_too_large_is_refused_unread(tmp_path, monkeypatch):
+def test_a_file_that_is_too_large_is_refused_unread(tmp_path, monkeypatch):
     with (tmp_path / MANIFEST_NAME).open("wb") as file:
         file.truncate(MAX_MANIFEST_BYTES + 1)
     monkeypatch.setattr("safelight.preview.manifest.json.loads", None)
@@ -248,7 +255,7 @@ def test_what_is_too_large_is_refused_unread(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["nowhere", "a_file", "a_folder"])
-def test_what_is_not_there_is_refused(tmp_path, path):
+def test_a_missing_manifest_is_refused(tmp_path, path):
     (tmp_path / "a_file").touch()
     (tmp_path / "a_folder" / MANIFEST_NAME).mkdir(parents=True)
     with pytest.raises(ManifestError, match=r"cannot be read: .*; expected the folder of a run"):
@@ -280,26 +287,26 @@ with recording(Path(sys.argv[1]), SPACES["sd1"], sinks=[Killer()]) as (pipeline,
 """
 
 
-def test_a_killed_process_leaves_a_readable_manifest_that_lists_only_what_is_there(tmp_path):
+def test_a_killed_process_leaves_a_readable_manifest_that_lists_only_existing_files(tmp_path):
     path = tmp_path / "run"
     ended = subprocess.run([sys.executable, "-c", KILLED, path], timeout=100, check=False, cwd=tmp_path)
     assert ended.returncode == 9
     manifest = read_manifest(path)
     assert manifest["state"] == "running"
     listed = [name for step in manifest["steps"] for name in step["files"]]
-    assert 3 <= len(listed) <= 12  # a few are still being encoded
+    assert 3 <= len(listed) <= 12  # the encoders may still work on some files
     assert listed == [f"step_{index:04d}.png" for index in range(1, len(listed) + 1)]
-    there = {path.name for path in path.iterdir()}
-    assert {MANIFEST_NAME, "index.html", *listed} <= there
-    # What was written while the manifest was being saved.
+    found = {path.name for path in path.iterdir()}
+    assert {MANIFEST_NAME, "index.html", *listed} <= found
+    # The encoders may have written more files while the manifest was saved.
     later = {f"step_{index:04d}.png" for index in range(len(listed) + 1, 13)}
-    assert there - {MANIFEST_NAME, "index.html", *listed} <= later | {
+    assert found - {MANIFEST_NAME, "index.html", *listed} <= later | {
         f".{name}.part" for name in (MANIFEST_NAME, *later)
     }
 
 
 @pytest.mark.parametrize("failures", [1, 3, 4])
-def test_how_a_run_ended_is_written_down_even_if_not_at_once(tmp_path, monkeypatch, failures):
+def test_the_final_state_is_written_again_if_a_write_fails(tmp_path, monkeypatch, failures):
     folder, pauses = RunFolder(tmp_path / "run", Run()), []
     folder.open()
     write, left = folder.write, [failures]

@@ -13,13 +13,6 @@ from safelight.preview.step import StepInfo
 
 
 @pytest.fixture
-def folder(tmp_path):
-    folder = RunFolder(tmp_path / "run", Run(space="sd1"))
-    folder.open()
-    return folder
-
-
-@pytest.fixture
 def files(folder):
     files = StepFiles(folder, ImageEncoding(), encoders=3, small_bytes=0)
     files.open()
@@ -32,14 +25,14 @@ def written(folder):
 
 
 def test_files_are_written_in_order_even_if_a_later_one_is_encoded_first(folder, files, picture, monkeypatch, wait_s):
-    third, order, write = threading.Event(), [], folder.write
+    third_is_encoded, order, write = threading.Event(), [], folder.write
 
     def save(frames, *args, plain=ImageEncoding.save):
         step = frames[0].getpixel((0, 0))[0] // 20
         if step == 3:
-            third.set()
+            third_is_encoded.set()
         if step == 1:
-            assert third.wait(wait_s)
+            assert third_is_encoded.wait(wait_s)
         return plain(files.encoding, frames, *args)
 
     monkeypatch.setattr(ImageEncoding, "save", lambda _, *args: save(*args))
@@ -70,7 +63,7 @@ def test_a_step_that_cannot_be_written_is_noted_while_later_steps_are_shown(fold
     monkeypatch.setattr(folder, "write", full_at_2)
     for index in range(1, 12):
         files.show(picture(index=index, total=11))
-    assert folder.run.notes == ["files failed: OSError: disk full"], "at the latest when eight later ones are shown"
+    assert folder.run.notes == ["files failed: OSError: disk full"], "noted while the run goes on"
     files.close("finished")
     folder.run.missing.summarize()
     assert folder.run.notes == ["files failed: OSError: disk full", "files: nothing was saved of step 2"]
@@ -97,11 +90,11 @@ def test_any_exception_in_an_encoder_costs_one_step(folder, files, picture, monk
     assert written(folder) == [f"step_{index:04d}.png" for index in range(1, 9) if index != 3]
 
 
-def test_a_picture_is_written_as_soon_as_it_is_encoded(folder, files, picture, monkeypatch, wait_s):
-    there, record = threading.Event(), folder.record
-    monkeypatch.setattr(folder, "record", lambda *args, **kwargs: (record(*args, **kwargs), there.set()))
+def test_a_picture_is_written_without_waiting_for_later_pictures(folder, files, picture, monkeypatch, wait_s):
+    is_recorded, record = threading.Event(), folder.record
+    monkeypatch.setattr(folder, "record", lambda *args, **kwargs: (record(*args, **kwargs), is_recorded.set()))
     files.show(picture(index=1))
-    assert there.wait(wait_s)
+    assert is_recorded.wait(wait_s)
     assert written(folder) == ["step_0001.png"]
 
 
@@ -164,7 +157,7 @@ def test_pictures_and_latents_recorded_by_two_threads_are_all_in_the_manifest(fo
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        threads = [threading.Thread(target=keep) for keep in (pictures, latents)]
+        threads = [threading.Thread(target=record) for record in (pictures, latents)]
         for thread in threads:
             thread.start()
         for thread in threads:
