@@ -1,8 +1,8 @@
-"""A real sampling run without a model: the exact denoiser of a few shipped latents.
+"""Samples without a model, with the exact denoiser of a few shipped latents.
 
-Its prior is every crop of those latents, each as likely as the next. For that prior the posterior mean of the clean
-latents given the noisy ones is known in closed form, so a sampler that follows it goes the way that a perfect model
-would: out of the noise first comes a blur of all that is possible, then one picture, then its exact place.
+The prior is the set of all crops of these latents, each with the same probability. For this prior, the posterior mean
+of the clean latents is known in closed form. So the sampler takes the steps that a perfect model would take: first a
+blur of all crops, then one of the pictures, then its exact position.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,17 +17,17 @@ from torch import Tensor
 
 from ..decoders.files.shipped import shipped_bytes
 
-LATENTS = "demo-flux2-latents.safetensors"
+DEMO_LATENTS = "demo-flux2-latents.safetensors"
 SPACE = "flux2"
-MARGIN = 16  # latent pixels by which a crop is smaller than what it is cut from
-SHIFT = 40.0  # of the schedule: pictures this large are decided while there is still almost only noise
+CROP_MARGIN = 16  # latent pixels by which a crop is smaller than the latents
+SCHEDULE_SHIFT = 40.0  # large: the content of pictures of this size is decided at very high noise levels
 
 Denoise = Callable[[Tensor, float], Tensor]
 
 
 @dataclass(frozen=True)
 class SamplerStep:
-    """Before step `index` (from 1): the noisy latents at `sigma` and what the denoiser makes of them."""
+    """The state before step `index`, from 1: noisy latents at noise level `sigma`, and the denoiser's estimate."""
 
     index: int
     sigma: float
@@ -40,8 +40,8 @@ class ExactDenoiser:
     """The posterior mean of a clean crop, given `x = (1 - sigma) * crop + sigma * noise`.
 
     Args:
-        latents: `[K, C, H, W]`, what crops are cut from.
-        size: height and width of a crop.
+        latents: `[K, C, H, W]`; crops are taken from them.
+        size: height and width of a crop, in latent pixels.
     """
 
     def __init__(self, latents: Tensor, size: tuple[int, int]) -> None:
@@ -50,25 +50,25 @@ class ExactDenoiser:
 
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
-        """The denoised latents of `x` `[1, C, h, w]`."""
+        """Returns the denoised latents of `x` `[1, C, h, w]`."""
         if sigma == 0:
             return x
         clean = 1 - sigma
-        # |x - clean * crop|², without what all crops share, for every picture and place at once.
+        # |x - clean * crop|² for every crop, without the terms that are equal for all crops.
         distance = clean**2 * self._energy - 2 * clean * F.conv2d(self._latents, x)
         weights = torch.softmax(-distance.flatten() / (2 * sigma**2), dim=0).view_as(distance)
-        # Correlating with the weights adds up the crops, each by its weight.
+        # The correlation with the weights is the weighted sum of the crops.
         mean = F.conv2d(self._latents.transpose(0, 1), weights.transpose(0, 1))
         return mean.transpose(0, 1)
 
 
 def load_latents() -> Tensor:
-    """The shipped FLUX.2 latents `[K, 32, H, W]`, float32."""
-    return load(shipped_bytes(LATENTS))["latents"].float()
+    """Returns the shipped FLUX.2 latents `[K, 32, H, W]`, float32."""
+    return load(shipped_bytes(DEMO_LATENTS))["latents"].float()
 
 
-def schedule(steps: int, shift: float = SHIFT) -> list[float]:
-    """`steps + 1` noise levels from 1 to 0, more of them where there is much noise.
+def schedule(steps: int, shift: float = SCHEDULE_SHIFT) -> list[float]:
+    """Returns `steps + 1` noise levels from 1 to 0, most of them at high noise.
 
     Source: `shift * t / (1 + (shift - 1) * t)`, https://arxiv.org/abs/2403.03206, section 5.3.2.
     """
@@ -76,7 +76,7 @@ def schedule(steps: int, shift: float = SHIFT) -> list[float]:
 
 
 def euler(denoise: Denoise, noise: Tensor, sigmas: list[float]) -> Iterator[SamplerStep]:
-    """First order: one look at the denoiser a step."""
+    """Samples with Euler's method: first order, one call of the denoiser per step."""
     x = noise
     for index, (sigma, after) in enumerate(pairwise(sigmas), 1):
         denoised = denoise(x, sigma)
@@ -85,7 +85,7 @@ def euler(denoise: Denoise, noise: Tensor, sigmas: list[float]) -> Iterator[Samp
 
 
 def heun(denoise: Denoise, noise: Tensor, sigmas: list[float]) -> Iterator[SamplerStep]:
-    """Second order: a look ahead, then a step along the mean of both slopes.
+    """Samples with Heun's method: second order, a step along the mean of two slopes.
 
     Source: https://arxiv.org/abs/2206.00364, algorithm 1.
     """
@@ -104,14 +104,14 @@ SAMPLERS = {"euler": euler, "heun": heun}
 
 
 def sample(steps: int, seed: int, sampler: str = "euler") -> Iterator[SamplerStep]:
-    """The demo's run, step by step.
+    """Yields the steps of the demo's run.
 
     Args:
-        steps: at least 1.
-        seed: of the noise.
-        sampler: a name in `SAMPLERS`.
+        steps: number of steps, at least 1.
+        seed: random seed of the noise.
+        sampler: name of the sampler, a key of `SAMPLERS`.
     """
     latents = load_latents()
-    size = latents.shape[2] - MARGIN, latents.shape[3] - MARGIN
+    size = latents.shape[2] - CROP_MARGIN, latents.shape[3] - CROP_MARGIN
     noise = torch.randn((1, latents.shape[1], *size), generator=torch.Generator().manual_seed(seed))
     yield from SAMPLERS[sampler](ExactDenoiser(latents, size), noise, schedule(steps))

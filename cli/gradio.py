@@ -1,4 +1,4 @@
-"""The command line's `gradio`."""
+"""The `gradio` command."""
 
 import argparse
 import threading
@@ -8,7 +8,7 @@ from typing import Any
 from ..hosts.gradio.app import import_gradio, launch, load
 from .options import add_options
 
-OPTIONS = ("decoder", "show", "every_n_steps", "min_interval_s", "batch", "frames")
+GRADIO_OPTIONS = ("decoder", "show", "every_n_steps", "min_interval_s", "batch", "frames")
 
 
 def add_command(commands: Any) -> None:
@@ -16,21 +16,23 @@ def add_command(commands: Any) -> None:
     command = commands.add_parser("gradio", help="serve a page for a diffusers pipeline that shows every step")
     command.add_argument("--pipeline", type=Path, required=True, metavar="DIR", help="folder with model_index.json")
     command.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs (%(default)s)")
-    command.add_argument("--port", type=int, help="port of the server (gradio's, or a free one)")
-    command.add_argument("--device", default=None, help="cuda, cpu, ...; by default the first that exists")
+    command.add_argument("--port", type=int, help="port of the server (default: gradio's, or a free one)")
+    command.add_argument("--device", default=None, help="device of the model (default: the first of cuda, mps, cpu)")
     command.add_argument(
-        "--dtype", choices=("float32", "float16", "bfloat16"), help="the model's dtype (bfloat16 on cuda, else float32)"
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        help="dtype of the model (default: bfloat16 on cuda, else float32)",
     )
-    command.add_argument("--offload", action="store_true", help="keep only the model in use on the device")
+    command.add_argument("--offload", action="store_true", help="have only the model that is in use on the device")
     command.add_argument("--open", action=argparse.BooleanOptionalAction, default=False, help="open a browser")
-    add_options(command, OPTIONS, {})
+    add_options(command, GRADIO_OPTIONS, {})
     command.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     import_gradio()
     pipeline = load(arguments.pipeline, arguments.device, arguments.dtype, offload=arguments.offload)
-    options = {name: getattr(arguments, name) for name in OPTIONS}
+    options = {name: getattr(arguments, name) for name in GRADIO_OPTIONS}
     page = launch(pipeline, arguments.out, port=arguments.port, open_browser=arguments.open, **options)
     print(f"{type(pipeline).__name__} from {arguments.pipeline}: {page.local_url} (Ctrl-C ends it)", flush=True)
     try:

@@ -1,12 +1,11 @@
-"""Command-line options derived from the options of a run."""
+"""Adds the options of a run to a command."""
 
 import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..preview.options import RunOptions, row
-
-DECODER_HELP = "a name that `safelight decoders` lists, a kind, or a file"
+from .decoder_choice import DECODER_HELP
 
 
 def add_options(command: argparse.ArgumentParser, names: Sequence[str], defaults: Mapping[str, Any]) -> None:
@@ -30,9 +29,14 @@ def add_options(command: argparse.ArgumentParser, names: Sequence[str], defaults
 
 
 def options_of(arguments: argparse.Namespace, **fixed: Any) -> RunOptions:
-    """The run options among the parsed arguments.
+    """Returns the run options among the parsed arguments.
+
+    Args:
+        arguments: parsed arguments.
+        fixed: values that the command fixes.
 
     Raises:
         OptionError: a value is not allowed.
+        SinkError: the animation needs PyAV, which is not installed.
     """
     return RunOptions.of(vars(arguments), **fixed)

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from safelight.cli.main import _cell
+from safelight.cli.table import printable
 from safelight.preview.html.bundle import bundle
 from safelight.preview.html.document import document
 from safelight.preview.html.embed import embedded_page, page_in_frame
@@ -150,4 +150,4 @@ def test_the_viewer_s_modules_never_parse_texts_as_markup():
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_name_contains_control_characters_in_a_terminal(text):
-    assert _cell(text).isprintable()
+    assert printable(text).isprintable()

@@ -1,0 +1,72 @@
+"""The `spaces` and `decoders` commands."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ..decoders.catalogue import Catalogue, Choice
+from ..decoders.files.shipped import default_for
+from ..decoders.latents.space import HOSTS, LatentSpace
+from .decoder_choice import add_folder_option
+from .table import print_table
+
+SPACE_COLUMNS = ("name", "title", "channels", "dims", "downscale", "decoder")
+DECODER_COLUMNS = ("name", "space", "kind", "scale", "parameters", "cost", "auto", "source")
+
+
+def add_commands(commands: Any) -> None:
+    """Adds `spaces` and `decoders` to the command line."""
+    spaces = commands.add_parser("spaces", help="list the latent spaces")
+    spaces.add_argument("--json", action="store_true", help="print JSON")
+    add_folder_option(spaces)
+    spaces.set_defaults(run=_list_spaces)
+
+    decoders = commands.add_parser("decoders", help="list the decoders")
+    decoders.add_argument(
+        "--json", action="store_true", help="print JSON, with the scores of each decoder and why auto takes it or not"
+    )
+    add_folder_option(decoders)
+    decoders.set_defaults(run=_list_decoders)
+
+
+def _list_spaces(arguments: argparse.Namespace) -> int:
+    catalogue = Catalogue(arguments.folder)
+    rows = [_space_row(space, catalogue) for space in catalogue.spaces()]
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        print_table(SPACE_COLUMNS, ([row[column] for column in SPACE_COLUMNS] for row in rows))
+    return 0
+
+
+def _space_row(space: LatentSpace, catalogue: Catalogue) -> dict[str, Any]:
+    facts = ("name", "title", "channels", "dims", "downscale", "frame_stride", "layout", "scale", "shift", "source")
+    hosts = {host: list(space.hosts.get(host, ())) for host in HOSTS}
+    return {fact: getattr(space, fact) for fact in facts} | hosts | {"decoder": catalogue.candidates(space)[0].name}
+
+
+def _list_decoders(arguments: argparse.Namespace) -> int:
+    rows = [_decoder_row(choice) for choice in Catalogue(arguments.folder).choices()]
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        rows = [{**row, "auto": _devices_of_auto(row)} for row in rows]
+        print_table(DECODER_COLUMNS, ([row[column] for column in DECODER_COLUMNS] for row in rows))
+    return 0
+
+
+def _decoder_row(choice: Choice) -> dict[str, Any]:
+    card = choice.card
+    facts = ("name", "space", "kind", "scale", "parameters", "cost", "source", "fitted_on", "licence", "notes")
+    name, _ = (card.space and default_for(card.space)) or (None, None)
+    # The metrics of a user's file may contain NaN, which is not JSON.
+    metrics = json.loads(json.dumps(dict(card.metrics)), parse_constant=lambda _: None)
+    chosen = {"default": "yes" if name == card.name else "", "auto": choice.auto}
+    chosen |= {"auto_accelerated": choice.auto_accelerated, "why": choice.why}
+    return {fact: getattr(card, fact) for fact in facts} | {"metrics": metrics} | chosen
+
+
+def _devices_of_auto(row: Mapping[str, Any]) -> str:
+    """The kinds of devices on which `auto` takes this decoder."""
+    return " ".join(device for key, device in (("auto", "cpu"), ("auto_accelerated", "gpu")) if row[key])
