@@ -6,10 +6,10 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, final
 
-from ..decoders.files.regular_file import open_regular_file
+from ..decoders.files.contained_file import open_below
 from ..errors import ManifestError
 from .manifest import MANIFEST_NAME, read_manifest
 from .run_summary import run_summary, started_s
@@ -126,7 +126,7 @@ class RunLibrary:
         for runs in (lambda: self._runs, self.runs):  # the folder is searched only for an unknown run or name
             entry = runs().get(run_id)
             if entry is not None and name in entry.files:
-                return _open_with_size(entry.folder / name)
+                return _open_with_size(self._root, entry.folder.relative_to(self._root) / name)
         return None
 
     def _read(self, folder: Path) -> tuple[str, LibraryEntry | None]:
@@ -161,9 +161,9 @@ def _is_uuid(text: str) -> bool:
         return False
 
 
-def _open_with_size(path: Path) -> tuple[BinaryIO, int] | None:
+def _open_with_size(root: Path, relative: PurePath) -> tuple[BinaryIO, int] | None:
     try:
-        file = open_regular_file(path, links=False)
+        file = open_below(root, relative)
     except OSError:
         return None
     return file, os.fstat(file.fileno()).st_size

@@ -4,13 +4,13 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar, final
 
 from PIL import Image
 
-from ..decoders.files.regular_file import read_regular_file
-from ..errors import GoneError, ManifestError
+from ..decoders.files.contained_file import read_below
+from ..errors import GoneError, ManifestError, describe
 from .images.thumbnails import StepImage
 from .manifest import read_manifest
 from .missing_steps import name_steps
@@ -68,18 +68,13 @@ class SavedRun:
             GoneError: a picture that the manifest lists is missing.
             ManifestError: a file is no picture, or too large.
         """
-        pictures: list[StepImage] = []
+        steps = spread_evenly([step for step in self.steps if step.files], most)
+        images: dict[str, Image.Image] = {}  # a file that several steps name is read once
         pixels_left = MAX_TOTAL_PIXELS
-        for step in spread_evenly([step for step in self.steps if step.files], most):
-            image = self._picture(step.files[0])
-            pixels_left -= math.prod(image.size)
-            if pixels_left < 0:
-                raise ManifestError(
-                    f"{self.folder.name}: {len(pictures) + 1} of its pictures have more than {MAX_TOTAL_PIXELS:,} "
-                    "pixels together; ask for fewer"
-                )
-            pictures.append(StepImage(step.index, self.total, step.sigma, image))
-        return pictures
+        for name in dict.fromkeys(step.files[0] for step in steps):
+            images[name] = self._picture(name, pixels_left)
+            pixels_left -= math.prod(images[name].size)
+        return [StepImage(step.index, self.total, step.sigma, images[step.files[0]]) for step in steps]
 
     def sheet(self) -> Image.Image | None:
         """The contact sheet of the run; None if it has none.
@@ -129,20 +124,26 @@ class SavedRun:
             ]
         )
 
-    def _picture(self, name: str) -> Image.Image:
-        path = self._path(name)
+    def _picture(self, name: str, pixels_left: int = MAX_TOTAL_PIXELS) -> Image.Image:
+        """Opens a picture. Its size is checked in the file's header, before its pixels are decoded."""
         try:
-            content = io.BytesIO(read_regular_file(path, MAX_PICTURE_BYTES, links=False))
+            content = io.BytesIO(read_below(self.folder, PurePath(name), MAX_PICTURE_BYTES))
             with Image.open(content, formats=PILLOW_FORMATS) as image:
-                if math.prod(image.size) > MAX_PICTURE_PIXELS:
+                width, height = image.size
+                if width * height > MAX_PICTURE_PIXELS:
+                    raise ManifestError(f"{name}: {width}x{height} is too large for the picture of a step")
+                if width * height > pixels_left:
                     raise ManifestError(
-                        f"{name}: {image.size[0]}x{image.size[1]} is too large for the picture of a step"
+                        f"{self.folder.name}: its pictures have more than {MAX_TOTAL_PIXELS:,} pixels together; "
+                        "ask for fewer"
                     )
                 return image.convert("RGB")
         except FileNotFoundError:
             raise GoneError(f"{name} is listed in run.json and missing in {self.folder.name}") from None
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ManifestError(f"{name}: expected a picture: {error}") from None
+        except ManifestError:
+            raise
+        except Exception as error:  # an image library may raise anything for a damaged file
+            raise ManifestError(f"{name}: expected a picture: {describe(error)}") from None
 
     def _path(self, name: str) -> Path:
         path = self.folder / name

@@ -7,11 +7,10 @@ would change tensors in use.
 import io
 import json
 import os
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 import torch
@@ -20,6 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ...errors import DecoderFileError, MisshapenFileError, PickledFileError, brief
+from .contained_file import write_below
 from .regular_file import NotRegularFileError, TooLargeError, open_regular_file, read_regular_file
 from .torch_pickle import MAX_TENSOR_NDIM, PICKLE_START, ZIP_START, UnsupportedPickleError, read_torch_pickle
 
@@ -90,12 +90,7 @@ def write_tensors(path: Path, tensors: Tensors, metadata: Metadata) -> None:
         OSError: the file cannot be written.
     """
     content = save({key: tensor.contiguous() for key, tensor in tensors.items()}, dict(metadata))
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_below(path.parent, PurePath(path.name), content)
 
 
 @contextmanager

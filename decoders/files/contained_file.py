@@ -1,0 +1,112 @@
+"""Reads and writes files inside a folder without following links, even if another program moves folders meanwhile."""
+
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePath
+from typing import BinaryIO
+
+from .regular_file import NO_FOLLOW, NON_BLOCKING, NotRegularFileError, TooLargeError
+
+# Windows opens files by path only. There the parts are checked before, which leaves a moment between check and use.
+HAS_FOLDER_HANDLES = os.open in os.supports_dir_fd and bool(NO_FOLLOW)
+
+
+def open_below(folder: Path, relative: PurePath) -> BinaryIO:
+    """Opens the regular file `relative` in `folder` for reading.
+
+    Args:
+        folder: folder that may be reached over links.
+        relative: path in it; no part may be a link or `..`.
+
+    Raises:
+        OSError: it does not exist, is no regular file, or a part of `relative` is a link.
+    """
+    with _parent(folder, relative) as (parent, name):
+        handle = os.open(name, os.O_RDONLY | NON_BLOCKING | NO_FOLLOW, dir_fd=parent)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise NotRegularFileError(0, "expected a file, got a folder or a device")
+    return os.fdopen(handle, "rb")
+
+
+def read_below(folder: Path, relative: PurePath, max_bytes: int) -> bytes:
+    """Reads the regular file `relative` in `folder`.
+
+    Raises:
+        TooLargeError: it has more than `max_bytes`.
+        OSError: as for `open_below`.
+    """
+    with open_below(folder, relative) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise TooLargeError(0, f"more than {max_bytes:,} bytes")
+    return content
+
+
+def write_below(folder: Path, relative: PurePath, content: bytes) -> None:
+    """Writes the file `relative` in `folder`, so that it is complete or absent. Missing folders are created.
+
+    The content goes to a new file with a random name, which is then renamed: a file or link that exists under any
+    predictable name is never written to.
+
+    Raises:
+        OSError: it cannot be written, or a part of `relative` is a link.
+    """
+    with _parent(folder, relative, create=True) as (parent, name):
+        partial = _beside(name, f".{PurePath(name).name}.{uuid.uuid4().hex}.part")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW | getattr(os, "O_BINARY", 0)
+        try:
+            with os.fdopen(os.open(partial, flags, 0o666, dir_fd=parent), "wb") as file:
+                fill(file, content)
+            os.replace(partial, name, src_dir_fd=parent, dst_dir_fd=parent)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(partial, dir_fd=parent)
+            raise
+
+
+def fill(file: BinaryIO, content: bytes) -> None:
+    """Writes the content of a new file. A function of its own, so that a test can stop in the middle of it."""
+    file.write(content)
+
+
+def _beside(name: str, other: str) -> str:
+    """`other` next to `name`, which has a folder before it where there are no folder handles."""
+    return str(PurePath(name).with_name(other))
+
+
+@contextmanager
+def _parent(folder: Path, relative: PurePath, *, create: bool = False) -> Iterator[tuple[int | None, str]]:
+    """Yields a handle of the folder of `relative`, and the file's name in it. Without handles: None and the path."""
+    parts = relative.parts
+    if not parts or relative.is_absolute() or ".." in parts or "\0" in str(relative):
+        raise OSError(0, "expected a path inside the folder")
+    if not HAS_FOLDER_HANDLES:
+        yield None, str(_checked(folder, parts, create=create))
+        return
+    parent = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in parts[:-1]:
+            if create:
+                with suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=parent)
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=parent)
+            os.close(parent)
+            parent = inner
+        yield parent, parts[-1]
+    finally:
+        os.close(parent)
+
+
+def _checked(folder: Path, parts: tuple[str, ...], *, create: bool) -> Path:
+    path = folder
+    for i, part in enumerate(parts):
+        path = path / part
+        if create and i < len(parts) - 1:
+            path.mkdir(exist_ok=True)
+        if path.is_symlink():
+            raise NotRegularFileError(0, f"{part} is a link")
+    return path
