@@ -1,4 +1,4 @@
-"""`python -m safelight`."""
+"""Runs the command line: `python -m safelight`."""
 
 import sys
 
