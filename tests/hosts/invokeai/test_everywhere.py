@@ -1,9 +1,8 @@
-"""Whole-host previews of InvokeAI, on a class that looks like the host's."""
+"""Whole-host previews of InvokeAI, with a class that looks like InvokeAI's."""
 
 import gc
 import json
 import threading
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -12,40 +11,32 @@ from safelight.hosts.invokeai import everywhere
 from safelight.hosts.invokeai.options import InvokeOptions
 from safelight.hosts.invokeai.watch import watched
 
-
-@dataclass
-class State:
-    step: int
-    order: int
-    total_steps: int
-    timestep: int
-    latents: torch.Tensor
-    predicted_original: torch.Tensor | None = None
+from .fake_host import State
 
 
 @pytest.fixture
 def interface(tmp_path):
-    """The host's class, anew; its settings."""
+    """A new class like InvokeAI's UtilInterface, and a function that returns settings."""
 
     class UtilInterface:
         def __init__(self):
-            self.told = told  # of all: a copy tells the same
+            self.calls = calls  # shared with copies of the object
             self._data = SimpleNamespace(invocation=SimpleNamespace(id="d", steps=3))
 
         def is_canceled(self):
             return False
 
         def signal_progress(self, message, percentage=None, image=None, image_size=None):
-            self.told.append((percentage, image and image.size, image_size))
+            self.calls.append((percentage, image and image.size, image_size))
 
         def sd_step_callback(self, intermediate_state, base_model):
-            self.told.append("the host's own")
+            self.calls.append("the host's own")
 
         def flux_step_callback(self, intermediate_state):
-            self.told.append("the host's own")
+            self.calls.append("the host's own")
 
-    told = []
-    UtilInterface.told = told
+    calls = []
+    UtilInterface.calls = calls
     config = SimpleNamespace(outputs_path=tmp_path / "outputs", root_path=tmp_path)
     return UtilInterface, lambda: config
 
@@ -56,16 +47,16 @@ def invoke(util, steps=3, total=3, base="sd-3"):
         util.sd_step_callback(State(i, 1, total, 0, x * i, x), base)
 
 
-def test_every_node_is_shown_by_us(interface):
+def test_safelight_shows_every_node(interface):
     kind, config = interface
     everywhere.install(kind, config)
     invoke(kind())
-    assert [one[0] for one in kind.told][-1] == 1.0
-    assert "the host's own" not in kind.told
-    assert {one[2] for one in kind.told} == {(48, 32)}
+    assert [call[0] for call in kind.calls][-1] == 1.0
+    assert "the host's own" not in kind.calls
+    assert {call[2] for call in kind.calls} == {(48, 32)}
 
 
-def test_installing_again_never_wraps_twice(interface):
+def test_a_second_install_does_not_wrap_twice(interface):
     kind, config = interface
     originals = dict(vars(kind))
     for _ in range(3):
@@ -74,17 +65,17 @@ def test_installing_again_never_wraps_twice(interface):
     assert vars(kind)["sd_step_callback"] is originals["sd_step_callback"]
     assert vars(kind)["flux_step_callback"] is originals["flux_step_callback"]
     invoke(kind())
-    assert kind.told == ["the host's own"] * 3
+    assert kind.calls == ["the host's own"] * 3
 
 
-def test_removing_what_was_never_installed_changes_nothing(interface):
+def test_remove_without_install_changes_nothing(interface):
     kind, _ = interface
     original = vars(kind)["sd_step_callback"]
     everywhere.remove(kind)
     assert vars(kind)["sd_step_callback"] is original
 
 
-def test_a_node_that_ends_early_leaves_no_thread_behind(interface):
+def test_a_node_that_ends_early_leaves_no_thread(interface):
     kind, config = interface
     everywhere.install(kind, config)
     before = set(threading.enumerate())
@@ -97,21 +88,21 @@ def test_a_node_that_ends_early_leaves_no_thread_behind(interface):
     assert not worker.is_alive()
 
 
-def test_latents_that_nobody_can_read_are_the_hosts_own(interface):
+def test_unreadable_latents_get_the_hosts_own_preview(interface):
     kind, config = interface
     everywhere.install(kind, config)
     kind().sd_step_callback(State(1, 1, 2, 0, torch.zeros(1, 16, 2, 2, 2, 2)), "sd-3")
-    assert kind.told == ["the host's own"]
+    assert kind.calls == ["the host's own"]
 
 
-def test_a_host_whose_settings_are_gone_shows_its_own(interface):
+def test_without_settings_the_host_shows_its_own_preview(interface):
     kind, _ = interface
     everywhere.install(kind, lambda: SimpleNamespace())
     invoke(kind())
-    assert kind.told == ["the host's own"] * 3
+    assert kind.calls == ["the host's own"] * 3
 
 
-def test_a_node_of_ours_is_shown_once(interface):
+def test_a_twin_is_shown_once(interface):
     kind, config = interface
     everywhere.install(kind, config)
     util = kind()
@@ -119,14 +110,14 @@ def test_a_node_of_ours_is_shown_once(interface):
     watched(lambda c: invoke(c.util), context, SimpleNamespace(id="d", steps=3), InvokeOptions())
     assert everywhere.WATCH not in vars(util)
     odd = torch.zeros(1, 16, 2, 2, 2, 2)
-    kind.told.clear()
+    kind.calls.clear()
     watched(
         lambda c: c.util.sd_step_callback(State(1, 1, 2, 0, odd), "sd-3"),
         context,
         SimpleNamespace(id="d"),
         InvokeOptions(),
     )
-    assert kind.told == ["the host's own"]
+    assert kind.calls == ["the host's own"]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +133,7 @@ def test_a_node_of_ours_is_shown_once(interface):
         (None, [], False),
     ],
 )
-def test_it_is_off_unless_asked_for(tmp_path, monkeypatch, variable, settings, wanted):
+def test_it_is_off_by_default(tmp_path, monkeypatch, variable, settings, wanted):
     monkeypatch.delenv(everywhere.VARIABLE, raising=False)
     if variable is not None:
         monkeypatch.setenv(everywhere.VARIABLE, variable)

@@ -1,4 +1,4 @@
-"""What a person chose for the whole of InvokeAI, in a file; needs no host."""
+"""The settings file for all of InvokeAI."""
 
 import json
 
@@ -13,7 +13,7 @@ def file(tmp_path):
     return tmp_path / "safelight" / "settings.json"
 
 
-def test_without_a_file_all_is_as_it_comes(tmp_path):
+def test_without_a_file_all_settings_have_their_defaults(tmp_path):
     assert InvokePreferences.of(tmp_path) == InvokePreferences(everywhere=False, device_bytes=DEVICE_BYTES)
 
 
@@ -29,14 +29,14 @@ def test_without_a_file_all_is_as_it_comes(tmp_path):
         ({"everywhere": True}, DEVICE_BYTES),
     ],
 )
-def test_what_previews_may_take_of_a_device(tmp_path, file, saved, expected):
+def test_the_memory_budget_of_a_device_is_read(tmp_path, file, saved, expected):
     file.write_text(json.dumps(saved))
     assert InvokePreferences.of(tmp_path).device_bytes == expected
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "[" * 100_000, '{"device_mb": Infinity}', " " * 2_000_000 + "{}"])
-def test_what_makes_no_sense_is_as_if_it_was_not_there(tmp_path, file, content, caplog):
+def test_an_unusable_file_counts_as_absent(tmp_path, file, content, caplog):
     file.write_text(content)
     assert InvokePreferences.of(tmp_path) == InvokePreferences()
-    is_json = "Infinity" in content  # to Python it is
+    is_json = "Infinity" in content  # Python accepts it
     assert ('expected such as {"everywhere": true' in caplog.text) != is_json

@@ -175,8 +175,8 @@ def test_a_png_stores_the_graph_as_the_hosts_own_images_do(host, node, noise, tm
     context._data = SimpleNamespace(queue_item=item)
     watched(lambda c: euler(c, noise), context, node, SAVED)
     folder = tmp_path / "outputs" / "saved" / "run_00001"
-    picture = Image.open(folder / "step_0003.png")
-    assert json.loads(picture.text["invokeai_graph"]) == {"nodes": {}}
+    with Image.open(folder / "step_0003.png") as picture:
+        assert json.loads(picture.text["invokeai_graph"]) == {"nodes": {}}
     assert read_manifest(folder)["host"]["prompt_id"] == "s-1"
 
 
