@@ -1,10 +1,12 @@
 """Facts that ComfyUI has about a run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from comfy_execution.graph import DynamicPrompt
+from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from comfyui_version import __version__
 from server import PromptServer
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from ...decoders.latents.identify import Evidence
 from ...decoders.latents.space import MAX_SPACE_FPS
+from .graph import chain, inputs_of, mapping
 
 
 @dataclass(frozen=True)
@@ -20,17 +23,23 @@ class Prompt:
 
     Args:
         id: id of the prompt; None outside of one.
-        node: id of the executing node, `6:2` in a subgraph.
-        graph: nodes by id, as the client sent them.
-        workflow: the client's workflow, with positions and titles of nodes; None if it sent none.
+        node: id of the executing node, `6:2` in a subgraph. It may be a node that another node created.
+        sent: nodes by id, as the client sent them.
+        graph: these, and the nodes that other nodes created since: the later turns of a loop.
+        displays: for each created node the node that it is shown on, which may be a created one too.
+        parents: for each created node the node that created it.
+        workflow: the client's workflow, with positions and titles of nodes; None if it sent none, or something else.
         client: id of the client that receives events; None if there is none.
     """
 
-    id: str | None
-    node: str | None
-    graph: Mapping[str, Any]
-    workflow: Mapping[str, Any] | None
-    client: str | None
+    id: str | None = None
+    node: str | None = None
+    sent: Mapping[str, Any] = field(default_factory=dict)
+    graph: Mapping[str, Any] = field(default_factory=dict)
+    displays: Mapping[str, str] = field(default_factory=dict)
+    parents: Mapping[str, str] = field(default_factory=dict)
+    workflow: Mapping[str, Any] | None = None
+    client: str | None = None
 
     @classmethod
     def current(cls) -> "Prompt":
@@ -40,25 +49,46 @@ class Prompt:
         """
         context = get_executing_context()
         if context is None:
-            return cls(None, None, {}, None, None)
+            return cls()
+        expansion = get_progress_state()
+        created = expansion.dynprompt if expansion.prompt_id == context.prompt_id else DynamicPrompt({})
         running, _ = PromptServer.instance.prompt_queue.get_current_queue_volatile()
         for _, prompt_id, graph, extra, *_ in running:
             if prompt_id == context.prompt_id:
-                workflow = (extra.get("extra_pnginfo") or {}).get("workflow")
-                return cls(prompt_id, context.node_id, graph, workflow, extra.get("client_id"))
-        return cls(context.prompt_id, context.node_id, {}, None, None)
+                workflow = mapping(mapping(extra.get("extra_pnginfo")).get("workflow")) or None
+                return cls(
+                    id=prompt_id,
+                    node=context.node_id,
+                    sent=graph,
+                    graph={**graph, **created.ephemeral_prompt},
+                    displays=created.ephemeral_display,
+                    parents=created.ephemeral_parents,
+                    workflow=workflow,
+                    client=extra.get("client_id"),
+                )
+        return cls(id=context.prompt_id, node=context.node_id)
 
     @property
     def workflow_id(self) -> str | None:
-        return (self.workflow or {}).get("id")
+        found = (self.workflow or {}).get("id")
+        return found if isinstance(found, str) else None
 
-    def sampler_input(self, name: str) -> Any:
-        """A value typed into the executing node; None if there is none, or if it comes from another node."""
-        value = self.graph.get(self.node, {}).get("inputs", {}).get(name)
-        return None if isinstance(value, list) else value
+    def display_id(self, node: str | None) -> str | None:
+        """The node on the user's page that stands for `node`: in a later turn of a loop, the node of the first."""
+        return next(reversed(chain(self.displays, node)), None)
+
+    @property
+    def creators(self) -> tuple[str, ...]:
+        """The executing node, the node that created it, the creator of that one, and so on."""
+        return chain(self.parents, self.node)
+
+    def sampler_input(self, name: str) -> str | None:
+        """A name typed into the executing node; None if there is none, or if it comes from another node."""
+        value = inputs_of(self.graph, self.node).get(name)
+        return value if isinstance(value, str) else None
 
     def host(self, node: str | None) -> dict[str, Any]:
-        """ComfyUI's facts for `run.json`. `node` is the id of the node that shows the run.
+        """ComfyUI's facts for `run.json`. `node` is the id of the node that shows the run, or of a copy of it.
 
         The client's id is left out: with it, another client could receive the client's events.
         """
@@ -67,8 +97,8 @@ class Prompt:
             "version": __version__,
             "prompt_id": self.id,
             "workflow_id": self.workflow_id,
-            "node": node,
-            "sampler_node": self.node,
+            "node": self.display_id(node),
+            "sampler_node": self.display_id(self.node),
         }
 
 

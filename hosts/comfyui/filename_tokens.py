@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from .graph import inputs_of, mapping
+
 TOKEN = re.compile(r"%([^%]+)%")
 DATE = "date:"
 # As in ComfyUI: equal letters in a row are one part of a date.
@@ -43,7 +45,7 @@ def expand(prefix: str, graph: Mapping[str, Any], workflow: Mapping[str, Any] | 
 
 def _values(node_name: str, name: str, graph: Mapping[str, Any], workflow: Mapping[str, Any] | None) -> Iterator[str]:
     for node in _nodes_named(node_name, graph, workflow):
-        value = graph.get(node, {}).get("inputs", {}).get(name)
+        value = inputs_of(graph, node).get(name)
         if isinstance(value, str | int | float):
             text = str(value).lower() if isinstance(value, bool) else str(value)
             # A name of dots only would be a parent folder.
@@ -52,15 +54,16 @@ def _values(node_name: str, name: str, graph: Mapping[str, Any], workflow: Mappi
 
 def _nodes_named(name: str, graph: Mapping[str, Any], workflow: Mapping[str, Any] | None) -> Iterator[str]:
     """Ids of the nodes with this name: by *Node name for S&R* first, then by type, then by title."""
-    drawn = [node for node in (workflow or {}).get("nodes") or () if isinstance(node, Mapping)]
+    nodes = mapping(workflow).get("nodes")
+    drawn = [node for node in nodes if isinstance(node, Mapping)] if isinstance(nodes, list) else []
     yield from (str(node.get("id")) for node in drawn if _property(node) == name)
     yield from (node for node, facts in graph.items() if facts.get("class_type") == name)
     yield from (str(node.get("id")) for node in drawn if node.get("title") == name)
-    yield from (node for node, facts in graph.items() if (facts.get("_meta") or {}).get("title") == name)
+    yield from (node for node, facts in graph.items() if mapping(facts.get("_meta")).get("title") == name)
 
 
 def _property(node: Mapping[str, Any]) -> Any:
-    return (node.get("properties") or {}).get("Node name for S&R")
+    return mapping(node.get("properties")).get("Node name for S&R")
 
 
 def _date(text: str, now: datetime) -> str:

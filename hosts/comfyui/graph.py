@@ -1,22 +1,67 @@
-"""Links between the nodes of a prompt."""
+"""Links between the nodes of a prompt.
+
+A graph is a mapping of nodes by id. It has the nodes that a client sends, and those that nodes create while they run
+(node expansion): each later turn of a loop is a copy of the loop's nodes. Inputs of a created node may be any object.
+"""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
-def is_wired(graph: Mapping[str, Any], node: str | None, output: int) -> bool:
-    """Whether an input of another node is linked to this output of `node`."""
-    return any(value == [node, output] for other in graph.values() for value in other.get("inputs", {}).values())
+def mapping(value: Any) -> Mapping[str, Any]:
+    """`value` if it is a mapping, else an empty one: a client may send anything."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def inputs_of(graph: Mapping[str, Any], node: str | None) -> Mapping[str, Any]:
+    """The inputs of a node: values and links; empty for an unknown node."""
+    return graph.get(node or "", {}).get("inputs", {})
+
+
+def linked_node(value: Any) -> str | None:
+    """The node that an input is linked to; None if the input is a value."""
+    match value:
+        case [str() as source, int()]:
+            return source
+    return None
+
+
+def chain(links: Mapping[str, str | None], node: str | None) -> tuple[str, ...]:
+    """A node, the node that `links` names for it, and so on."""
+    found: dict[str, None] = {}
+    while node is not None and node not in found:
+        found[node] = None
+        node = links.get(node)
+    return tuple(found)
+
+
+def is_wired(
+    graph: Mapping[str, Any], node: str | None, output: int, display_id: Callable[[str], str | None] = lambda node: node
+) -> bool:
+    """Whether an input is linked to this output of `node`, or of a copy of it.
+
+    Args:
+        graph: nodes by id.
+        node: id of a node that the client sent.
+        output: index of the output.
+        display_id: function that returns for a copy of a node the node that the client sent.
+    """
+    for other in graph.values():
+        for value in other.get("inputs", {}).values():
+            source = linked_node(value)
+            if source is not None and value[1] == output and display_id(source) == node:
+                return True
+    return False
 
 
 def upstream(graph: Mapping[str, Any], node: str | None, name: str) -> Iterator[str]:
     """The nodes from which the value of input `name` of `node` comes, nearest first."""
-    waiting: deque[Any] = deque([graph.get(node or "", {}).get("inputs", {}).get(name)])
+    waiting: deque[Any] = deque([inputs_of(graph, node).get(name)])
     seen = set[str]()
     while waiting:
-        match waiting.popleft():
-            case [str() as source, int()] if source not in seen:
-                seen.add(source)
-                yield source
-                waiting.extend(graph.get(source, {}).get("inputs", {}).values())
+        source = linked_node(waiting.popleft())
+        if source is not None and source not in seen:
+            seen.add(source)
+            yield source
+            waiting.extend(inputs_of(graph, source).values())

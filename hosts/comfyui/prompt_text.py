@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from .graph import inputs_of, linked_node
+
 # Inputs that contain text.
 TEXT_INPUTS = (
     *("text", "text_g", "text_l", "clip_g", "clip_l", "t5xxl", "llama"),
@@ -21,7 +23,7 @@ def prompt_text(graph: Mapping[str, Any], sampler: str | None) -> str | None:
     """Returns the texts upstream of a sampler's positive input, one a line, nearest first; None if there are none.
 
     Args:
-        graph: nodes by id, as a client sends them.
+        graph: nodes by id.
         sampler: id of the sampler's node.
     """
     found: dict[str, None] = {}
@@ -31,10 +33,10 @@ def prompt_text(graph: Mapping[str, Any], sampler: str | None) -> str | None:
         if node in seen:
             continue
         seen.add(node)
-        for name, value in graph.get(node or "", {}).get("inputs", {}).items():
-            match value:
-                case [str() as source, int()] if name in LINK_INPUTS or name in TEXT_INPUTS:
-                    waiting.append(source)
-                case str() if name in TEXT_INPUTS and value.strip():
-                    found[value.strip()] = None
+        for name, value in inputs_of(graph, node).items():
+            source = linked_node(value)
+            if source is not None and name in (*LINK_INPUTS, *TEXT_INPUTS):
+                waiting.append(source)
+            elif isinstance(value, str) and name in TEXT_INPUTS and value.strip():
+                found[value.strip()] = None
     return "\n".join(found)[:MAX_PROMPT_CHARS] or None

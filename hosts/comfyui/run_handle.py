@@ -46,6 +46,7 @@ class RecordedRun:
         latents: folder with its latents; None if none are saved.
         schedule: position of its steps in the sampler's schedule; None if it must be searched for.
         shapes: shapes of the latents; several if they are packed into one tensor.
+        nodes: ids of the node that sampled, of the node that created it, and so on: the result of each is of this run.
         model: weak reference to the ModelPatcher that sampled.
         sampling: its `model_sampling`.
         latent_format: its latent format.
@@ -56,6 +57,7 @@ class RecordedRun:
     latents: RunFolder | None
     schedule: SamplerSchedule | None
     shapes: Sequence[Sequence[int]]
+    nodes: Sequence[str]
     model: "weakref.ref[Any]"
     sampling: Any
     latent_format: Any
@@ -78,6 +80,7 @@ class RecordedRun:
             latents=latents,
             schedule=SamplerSchedule.of(prompt, len(sigmas) - 1),
             shapes=tuple(tuple(shape) for shape in shapes),
+            nodes=prompt.creators,
             model=weakref.ref(model),
             sampling=model.get_model_object("model_sampling"),
             latent_format=model.get_model_object("latent_format"),
@@ -89,6 +92,17 @@ class RecordedRun:
 
 
 @final
+class NodeRecords:
+    """The newest runs of one Preview Steps, each with the key of its handle: a loop gives the node many handles."""
+
+    def __init__(self) -> None:
+        self.newest: deque[tuple[object, RecordedRun]] = deque(maxlen=MAX_RECORDS)
+
+
+RECORDS: "weakref.WeakValueDictionary[str, NodeRecords]" = weakref.WeakValueDictionary()  # by id of Preview Steps
+
+
+@final
 class RunHandle:
     """The runs of a watched model: the value of the output `steps` of Preview Steps.
 
@@ -96,41 +110,49 @@ class RunHandle:
 
     Args:
         model: ModelPatcher that is watched.
+        node: id of Preview Steps on the user's page.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, node: str) -> None:
         self._model = model
-        self._records: deque[RecordedRun] = deque(maxlen=MAX_RECORDS)
+        self._key = object()
+        self._records = RECORDS.setdefault(node, NodeRecords())
 
     def add(self, record: RecordedRun) -> None:
         """Adds a run that begins."""
-        self._records.append(record)
+        self._records.newest.append((self._key, record))
 
     def after(self, prompt: Prompt) -> RecordedRun:
         """The newest run of the sampler that `after_sampling` of the executing node comes from, directly or not.
 
-        If the sampler is cached, its run belongs to an earlier prompt. If the sampler is unknown, the newest run of all
-        is returned. The call waits until the run has ended, because a sampler does not wait for its screen.
+        Behind a loop, this is the run of its last turn, which another handle of the same Preview Steps may have
+        watched. If the sampler is cached, its run belongs to an earlier prompt. If the sampler is unknown, the newest
+        run of all is returned. The call waits until the run has ended, because a sampler does not wait for its screen.
 
         Raises:
             GoneError: there is no run.
         """
-        if not self._records:
+        record = self._newest(prompt)
+        if record is None:
             raise GoneError(
                 "no sampler has used the model of this Preview Steps yet: put Preview Steps on a sampler's model line "
                 "and connect the sampler's LATENT to after_sampling; if the sampler's result came from the cache, "
                 "change its seed"
             )
-        record = self._newest(prompt)
         record.run.ended.wait(CLOSE_TIMEOUT_S)
         return record
 
-    def _newest(self, prompt: Prompt) -> RecordedRun:
-        newest = {record.run.host["sampler_node"]: record for record in self._records}
-        for node in upstream(prompt.graph, prompt.node, "after_sampling"):
-            if node in newest:
-                return newest[node]
-        return self._records[-1]
+    def _newest(self, prompt: Prompt) -> RecordedRun | None:
+        own, others = dict[str | None, RecordedRun](), dict[str | None, RecordedRun]()  # by node, and the newest of all
+        for key, record in list(self._records.newest):
+            if key is self._key:
+                own |= dict.fromkeys((*record.nodes, None), record)
+            elif record.run.host["prompt_id"] == prompt.id:
+                others |= dict.fromkeys(record.nodes, record)
+        for node in (*upstream(prompt.graph, prompt.node, "after_sampling"), None):
+            if record := own.get(node) or others.get(node):
+                return record
+        return None
 
     def pictures(self, record: RecordedRun, most: int) -> list[StepImage]:
         """Returns at most `most` pictures of a run, of evenly spread steps.

@@ -9,6 +9,7 @@ from comfy.samplers import KSampler
 from torch import Tensor
 
 from .facts import Prompt
+from .graph import inputs_of
 
 FULL_DENOISE = 0.9999  # from this value on, ComfyUI begins at the first step
 MAX_STEPS_BEFORE = 300  # steps before a run, in the search for its schedule
@@ -32,7 +33,7 @@ class SamplerSchedule:
 
         Source: ComfyUI 0.33 `comfy/samplers.py`, `KSampler.set_steps` and `KSampler.sample`.
         """
-        inputs = prompt.graph.get(prompt.node or "", {}).get("inputs", {})
+        inputs = inputs_of(prompt.graph, prompt.node)
         whole, start, denoise = (inputs.get(name) for name in ("steps", "start_at_step", "denoise"))
         match whole, start, denoise:
             case int(), int(), None:

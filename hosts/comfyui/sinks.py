@@ -53,7 +53,7 @@ def run_outputs(
     folder = _output_folder(run, options.filename_prefix, prompt, size) if options.write_intermediates else None
     folders = [] if folder is None else [folder]
     live, sinks = None, list[Sink]()
-    has_readers = is_wired(prompt.graph, run.host["node"], STEPS_OUTPUT)
+    has_readers = is_wired(prompt.graph, run.host["node"], STEPS_OUTPUT, prompt.display_id)
     if prompt.client is not None or has_readers or options.keep_latents:
         live_folder = RUNS.new(run, Path(folder_paths.get_temp_directory()) / "safelight")
         folders.append(live_folder)
@@ -135,7 +135,7 @@ def _room(folder: Path) -> Room:
 
 def _texts(prompt: Prompt) -> dict[str, str]:
     """The metadata that ComfyUI stores in its own pictures: dropping one on the canvas opens its workflow."""
-    texts = {"prompt": json.dumps(prompt.graph)} if prompt.graph else {}
+    texts = {"prompt": json.dumps(prompt.sent)} if prompt.sent else {}
     return texts | ({"workflow": json.dumps(prompt.workflow)} if prompt.workflow else {})
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...hosts.comfyui.decoder_folders import catalogue
+from ...hosts.comfyui.facts import Prompt
 from ...hosts.comfyui.options import VAE_HELP, run_options, tooltip
 from ...hosts.comfyui.run_handle import RunHandle
 from ...hosts.comfyui.watch import attach
@@ -65,8 +66,9 @@ class SafelightPreview(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, vae: Any = None, **inputs: Any) -> io.NodeOutput:
-        handle = RunHandle(model)
-        return io.NodeOutput(attach(model, run_options(inputs), vae, cls.hidden.unique_id, handle), handle)
+        node = Prompt.current().display_id(cls.hidden.unique_id)  # in a loop, each turn has a copy of this node
+        handle = RunHandle(model, node)
+        return io.NodeOutput(attach(model, run_options(inputs), vae, node, handle), handle)
 
 
 def _inputs() -> Iterator[Any]:

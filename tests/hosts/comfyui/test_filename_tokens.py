@@ -72,3 +72,17 @@ def test_an_unknown_token_stays(prefix):
 
 def test_without_a_prompt_the_date_is_replaced():
     assert expand("%date:yyyy%_%KSampler.seed%", {}, None, NOW) == "2026_%KSampler.seed%"
+
+
+@pytest.mark.parametrize(
+    "workflow", ["text", ["list"], 7, {"nodes": "text"}, {"nodes": {"4": {}}}, {"nodes": [7, "a"]}]
+)
+def test_a_workflow_of_any_form_has_no_names(workflow):
+    assert expand("%KSampler.seed%_%Nobody.seed%", GRAPH, workflow, NOW) == "42_%Nobody.seed%"
+
+
+@pytest.mark.parametrize("value", [["list"], "text", 7, None])
+def test_properties_and_meta_of_any_form_have_no_names(value):
+    workflow = {"nodes": [{"id": 4, "title": value, "properties": value}]}
+    graph = {"4": {**GRAPH["4"], "_meta": value}}
+    assert expand("%KSampler.seed%_%Nobody.seed%", graph, workflow, NOW) == "42_%Nobody.seed%"

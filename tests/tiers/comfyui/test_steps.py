@@ -360,7 +360,7 @@ def test_a_run_is_loaded_with_pictures_latents_and_summary(server, loaded):
     told = played.histories[0]["outputs"]["tell"]["told"][0]
     assert f"{folder.name}: finished, 5 steps, name euler, scheduler normal" in told
     assert "latents of steps 1-5" in told
-    [saved] = server.output.glob("test_a_run_is_loaded_with_its_pictures*_again_*.latent")
+    [saved] = server.output.glob("test_a_run_is_loaded_with_pictures*_again_*.latent")
     denoised = load_file(folder / "step_0003.safetensors")["denoised"]
     expected = denoised / 0.3611 + 0.1159  # scale and shift of FLUX.1's VAE
     torch.testing.assert_close(load_file(saved)["latent_tensor"], expected)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from .decoding import LabDecoder, LabLearned
 from .faults import LabTrouble
 from .keep import LabKeep, LabLatent
+from .loops import LabLoopClose, LabLoopOpen, LabTurnModel
 from .previews import LabOwnLoop, LabPreviewers, LabWrapPreviewers
 from .process import LabState
 from .tiles import LabTiles
@@ -380,6 +381,7 @@ NODE_CLASS_MAPPINGS = {
         *(LabPreviewers, LabWrapPreviewers, LabOwnLoop),
         *(LabDecoder, LabLearned, LabTiles),
         *(LabWork, LabOutside, LabInside, LabTimes),
+        *(LabLoopOpen, LabLoopClose, LabTurnModel),
         *(LabTrouble, LabState, LabNested, LabTogether, LabWords),
     )
 }
