@@ -29,21 +29,6 @@ def _chromium() -> str | None:
     return os.environ.get("SAFELIGHT_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-def _missing(*, host: bool) -> str | None:
-    """One line about the programs that are missing for these tests; `host`: whether they need ComfyUI."""
-    required = {
-        "a ComfyUI (SAFELIGHT_COMFYUI, SAFELIGHT_COMFYUI_PYTHON)": not host
-        or all(os.environ.get(name) for name in ("SAFELIGHT_COMFYUI", "SAFELIGHT_COMFYUI_PYTHON")),
-        "playwright-core (SAFELIGHT_PLAYWRIGHT: a folder with node_modules)": (
-            Path(os.environ.get("SAFELIGHT_PLAYWRIGHT", "/nowhere")) / "node_modules/playwright-core"
-        ).is_dir(),
-        "a Chromium (SAFELIGHT_CHROMIUM)": _chromium() is not None,
-        "Node": shutil.which("node") is not None,
-    }
-    absent = [name for name, found in required.items() if not found]
-    return f"no browser tests{' of the node' if host else ''} without {', '.join(absent)}" if absent else None
-
-
 def _drive(script: str, **options: Any) -> Any:
     """The results of a driver."""
     command = ["node", str(HERE / script)]
@@ -117,16 +102,7 @@ def scenes(request: pytest.FixtureRequest, browsed_server: Any, tmp_path_factory
     )
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Reports each missing program once, and not for each test that needs it."""
-    ours = [item for item in items if item.path.is_relative_to(HERE)]
-    for item in ours:
-        item.add_marker(pytest.mark.timeout(LIMIT_S + 150))
-    for host in (True, False):
-        affected = [item for item in ours if ("browsed_server" in item.fixturenames) == host]
-        reason = _missing(host=host)
-        if not affected or reason is None:
-            continue
-        affected[0].add_marker(pytest.mark.skip(reason=reason))
-        config.hook.pytest_deselected(items=affected[1:])
-        items[:] = [item for item in items if item not in affected[1:]]
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.timeout(LIMIT_S + 150))

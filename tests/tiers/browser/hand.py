@@ -1,6 +1,5 @@
 """Drives a tab of a real browser on the page of a host, see `hand.mjs`."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -14,18 +13,6 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 def chromium() -> str | None:
     return os.environ.get("SAFELIGHT_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-
-
-def absent(*modules: str) -> list[str]:
-    """Lists which of these modules, playwright-core, a Chromium and Node are missing."""
-    playwright = Path(os.environ.get("SAFELIGHT_PLAYWRIGHT", "/nowhere")) / "node_modules/playwright-core"
-    required = {
-        **{module: importlib.util.find_spec(module) is not None for module in modules},
-        "playwright-core (SAFELIGHT_PLAYWRIGHT: a folder with node_modules)": playwright.is_dir(),
-        "a Chromium (SAFELIGHT_CHROMIUM)": chromium() is not None,
-        "Node": shutil.which("node") is not None,
-    }
-    return [name for name, found in required.items() if not found]
 
 
 class Hand:

@@ -398,17 +398,6 @@ def restarted(tmp_path: Path) -> Iterator[Callable[[Server], Server]]:
         yield restart
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without ComfyUI, one skipped test reports the reason for all."""
-    ours = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
-    if not ours or all(os.environ.get(name) for name in HOST):
-        return
-    reason = f"no ComfyUI: set {HOST[0]} to a checkout and {HOST[1]} to its Python to run these {len(ours)} tests"
-    ours[0].add_marker(pytest.mark.skip(reason=reason))
-    config.hook.pytest_deselected(items=ours[1:])
-    items[:] = [item for item in items if item not in ours[1:]]
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
     report = yield

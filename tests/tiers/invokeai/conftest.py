@@ -13,17 +13,6 @@ LAB = Path(__file__).parent / "lab"
 LIMIT_S = 1500
 
 
-def pytest_collection_modifyitems(config, items):
-    """Without a host, one test is skipped for all: the reason is told once."""
-    ours = [item for item in items if "lab" in getattr(item, "fixturenames", ())]
-    if not ours or os.environ.get(HOST):
-        return
-    reason = f"no InvokeAI: set {HOST} to the Python that it is installed for to run these {len(ours)} tests"
-    ours[0].add_marker(pytest.mark.skip(reason=reason))
-    config.hook.pytest_deselected(items=ours[1:])
-    items[:] = [item for item in items if item not in ours[1:]]
-
-
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
     """Runs one of the lab's scripts in InvokeAI's Python; what it saw, and the folder where it worked."""

@@ -82,13 +82,7 @@ def lab(tmp_path: Path) -> Iterator[Callable[[Path], str]]:
         log.close()
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Reports missing programs once."""
-    ours = [item for item in items if item.path.is_relative_to(HERE)]
-    for item in ours:
-        item.add_marker(pytest.mark.timeout(LIMIT_S))
-    needed = ("ipywidgets", "ipykernel", "nbclient", "nbconvert", "jupyterlab", "diffusers", "transformers")
-    if ours and (absent := HAND.absent(*needed)):
-        ours[0].add_marker(pytest.mark.skip(reason=f"no tests of notebooks without {', '.join(absent)}"))
-        config.hook.pytest_deselected(items=ours[1:])
-        items[:] = [item for item in items if item not in ours[1:]]
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.timeout(LIMIT_S))
