@@ -1,19 +1,24 @@
-"""What a real InvokeAI shows, keeps and makes; runs for minutes."""
+"""What a real InvokeAI shows and saves; runs for minutes."""
 
 import json
 import math
 
 import pytest
 from PIL import Image
+from safelight.hosts.invokeai.options import DEFAULTS, INPUT_NAMES
 from safelight.preview.manifest import read_manifest
+from safelight.preview.options import rows
+from safelight.preview.sinks.latent_files import read_latents
 
 pytestmark = pytest.mark.timeout(1600)
 
 STEPS = 4
-OURS = {
+# Inputs that a twin had in version 0.1, and those that it has now.
+FIRST_INPUTS = {
     *("preview_decoder", "every_n_steps", "write_intermediates", "filename_prefix", "file_format"),
     *("enlarge", "sheet", "animation", "to_gallery"),
 }
+INPUTS = FIRST_INPUTS | {INPUT_NAMES.get(row.name, row.name) for row in rows()} | {"preview_vae"}
 
 
 @pytest.fixture(scope="session")
@@ -31,18 +36,18 @@ def outputs(drive):
     return drive[1] / "root" / "outputs"
 
 
-def test_the_final_image_is_the_core_nodes(seen):
+def test_the_final_image_is_that_of_the_core_node(seen):
     assert seen["core"]["status"] == seen["twin"]["status"] == "completed", seen["twin"]
     assert seen["twin"]["final"] == seen["core"]["final"]
     assert seen["twin"]["draft"] == seen["core"]["draft"]
 
 
-def test_the_ui_is_sent_a_picture_of_every_step_and_none_of_the_noise(seen):
-    first, *steps = [one for one in seen["twin"]["previews"] if one["message"] == "Denoising"]
+def test_the_ui_gets_a_picture_of_every_step_and_none_of_the_noise(seen):
+    first, *steps = [event for event in seen["twin"]["previews"] if event["message"] == "Denoising"]
     assert (first["percentage"], first["size"]) == (0.0, None)
-    assert [one["percentage"] for one in steps] == [0.25, 0.5, 0.75, 1.0]
-    assert {tuple(one["shown"]) for one in steps} == {(64, 64)}
-    assert {one["format"] for one in steps} == {"JPEG"}
+    assert [event["percentage"] for event in steps] == [0.25, 0.5, 0.75, 1.0]
+    assert {tuple(event["shown"]) for event in steps} == {(64, 64)}
+    assert {event["format"] for event in steps} == {"JPEG"}
 
 
 def test_files_are_in_the_outputs_folder(outputs, seen):
@@ -52,27 +57,27 @@ def test_files_are_in_the_outputs_folder(outputs, seen):
     assert (manifest["host"]["version"], manifest["host"]["node"]) == (seen["version"], "denoise")
     assert manifest["sampler"] | {"steps": STEPS, "seed": 7, "cfg": 5.0, "name": "dpmpp_2m"} == manifest["sampler"]
     assert [step["show"] for step in manifest["steps"]] == ["denoised"] * STEPS
-    there = {path.name for path in folder.iterdir()}
-    assert {"run.json", "index.html", "sheet.png", "steps.webp", "step_0001.png", "step_0004.png"} <= there
+    files = {path.name for path in folder.iterdir()}
+    assert {"run.json", "index.html", "sheet.png", "steps.webp", "step_0001.png", "step_0004.png"} <= files
 
 
-def test_a_file_has_the_graph_inside(outputs):
+def test_a_file_stores_the_graph(outputs):
     picture = Image.open(outputs / "twin" / "run_00001" / "step_0002.png")
     graph = json.loads(picture.text["invokeai_graph"])
     assert graph["nodes"]["denoise"]["type"] == "safelight_denoise_latents"
     assert json.loads(picture.text["safelight"])["step"] == 2
 
 
-def test_the_last_step_is_what_the_latents_are(outputs, seen):
+def test_the_last_step_shows_the_final_latents(outputs, seen):
     picture = Image.open(outputs / "twin" / "run_00001" / "step_0004.png").convert("RGB")
     assert picture.tobytes().hex() == seen["twin"]["draft"]
 
 
-def test_the_gallery_has_the_steps_where_it_was_asked_to(seen):
+def test_the_gallery_has_the_steps_of_the_run_with_to_gallery(seen):
     assert seen["others"] == STEPS
 
 
-def test_every_scheduler_has_the_core_nodes_image_and_an_x0_for_every_step(outputs, seen):
+def test_with_every_scheduler_the_image_is_that_of_the_core_node_and_each_step_has_an_x0(outputs, seen):
     assert len(seen["schedulers"]) >= 30
     for name, both in seen["schedulers"].items():
         assert both["core"]["status"] == both["twin"]["status"] == "completed", (name, both)
@@ -84,78 +89,132 @@ def test_every_scheduler_has_the_core_nodes_image_and_an_x0_for_every_step(outpu
         assert manifest["notes"] == [], name
 
 
-def test_a_twin_has_the_inputs_of_its_core_node_and_ours(seen):
+def test_the_options_of_other_hosts_leave_the_final_image_as_it_is(seen):
+    assert seen["options"]["status"] == "completed", seen["options"]
+    assert seen["options"]["final"] == seen["core"]["final"]
+
+
+def test_the_options_of_other_hosts_write_their_files(outputs):
+    folder = outputs / "options" / "run_00001"
+    manifest = read_manifest(folder)
+    assert (manifest["state"], manifest["notes"]) == ("finished", [])
+    assert [step["show"] for step in manifest["steps"]] == ["noisy"] * STEPS
+    steps = [f"step_000{i}.{ending}" for i in range(1, STEPS + 1) for ending in ("png", "safetensors")]
+    assert {path.name for path in folder.iterdir()} == {"run.json", "index.html", "steps.gif", "steps.csv", *steps}
+    with Image.open(folder / "steps.gif") as movie:
+        assert movie.n_frames == STEPS - 1
+    lines = (folder / "steps.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["index", "1", "2", "3", "4"]
+    latents = [
+        read_latents(folder / step["latent"], run=manifest["id"], index=step["index"], space="sd1")
+        for step in manifest["steps"]
+    ]
+    assert {tuple(step.noisy.shape) for step in latents} == {tuple(step.denoised.shape) for step in latents}
+    assert float(latents[0].noisy.std()) == pytest.approx(1.0, abs=0.2)  # the noise that the run begins with
+
+
+def test_the_vae_decodes_the_last_step_to_the_final_image(outputs, seen):
+    assert seen["full"]["status"] == "completed", seen["full"]
+    assert seen["full"]["final"] == seen["core"]["final"]
+    folder = outputs / "full" / "run_00001"
+    manifest = read_manifest(folder)
+    assert manifest["notes"] == []
+    assert [step["index"] for step in manifest["steps"] if step.get("decoder") == "full"] == [3, 4]
+    with Image.open(folder / "step_0004.png") as picture:
+        last = picture.convert("RGB").tobytes()
+    final = bytes.fromhex(seen["full"]["final"])
+    assert max(abs(a - b) for a, b in zip(last, final, strict=True)) <= 1
+
+
+def test_decoder_full_without_a_vae_fails_with_a_message(seen):
+    assert seen["full_without_vae"]["status"] == "failed"
+    assert "connect one to preview_vae" in json.dumps(seen["full_without_vae"])
+
+
+def test_inputs_have_the_default_the_range_and_the_help_of_their_option(seen):
+    for row in rows():
+        field = seen["properties"][INPUT_NAMES.get(row.name, row.name)]
+        assert field["default"] == DEFAULTS[row.name]
+        assert (field.get("minimum"), field.get("maximum")) == (row.minimum, row.maximum)
+        assert field["description"].startswith(row.help)
+        if row.name != "decoder":
+            assert field.get("enum", []) == list(row.choices)
+    assert "full" in seen["properties"]["preview_decoder"]["enum"]
+
+
+def test_a_twin_has_the_inputs_of_its_core_node_and_safelights(seen):
     twins = [name for name in seen["inputs"] if name.startswith("safelight_")]
     assert len(twins) >= 3
     for name in twins:
-        assert set(seen["inputs"][name]) == set(seen["inputs"][name.removeprefix("safelight_")]) | OURS
+        assert set(seen["inputs"][name]) == set(seen["inputs"][name.removeprefix("safelight_")]) | INPUTS
 
 
-def test_a_twin_is_of_another_version_where_its_core_node_is(seen):
+def test_the_version_of_a_twin_changes_with_that_of_its_core_node(seen):
     for name, version in seen["versions"].items():
         if name.startswith("safelight_"):
             major, minor, patch = map(int, seen["versions"][name.removeprefix("safelight_")].split("."))
-            ours = [int(part) for part in version.split(".")]
-            assert (ours[:2], ours[2] // 100) == ([major, minor], patch)
+            *numbers, revised = map(int, version.split("."))
+            assert (numbers, revised // 100) == ([major, minor], patch)
+            assert revised % 100 == 1
 
 
-def test_a_connected_sheet_is_of_the_run_though_no_steps_were_written(seen, outputs):
+def test_a_connected_sheet_shows_the_run_even_if_no_steps_were_written(seen, outputs):
     assert seen["sheet"]["status"] == "completed", seen["sheet"]
     assert {path.name for path in (outputs / "sheets" / "run_00001").iterdir()} == {"run.json", "sheet.png"}
-    with Image.open(outputs / "sheets" / "run_00001" / "sheet.png") as kept:
-        assert tuple(seen["sheet"]["size"]) == kept.size
+    with Image.open(outputs / "sheets" / "run_00001" / "sheet.png") as saved:
+        assert tuple(seen["sheet"]["size"]) == saved.size
 
 
-def test_a_sheet_of_a_folder_has_as_many_steps_as_one_wants(seen, outputs):
+def test_a_sheet_of_a_folder_has_at_most_max_images_steps(seen, outputs):
     assert seen["sheet_of"]["status"] == "completed", seen["sheet_of"]
     with Image.open(outputs / "twin" / "run_00001" / "sheet.png") as all_four:
         assert math.prod(seen["sheet_of"]["size"]) < math.prod(all_four.size)
 
 
-def test_where_there_is_no_run_it_is_said(seen):
+def test_a_sheet_without_a_run_fails_with_a_message(seen):
     assert seen["no_sheet"]["status"] == "failed"
     assert "there is no such folder in the output folder" in seen["no_sheet"]["error"]
 
 
-def test_a_fitted_decoder_is_what_the_next_run_shows(seen, outputs):
+def test_the_next_run_uses_a_fitted_decoder(seen, outputs):
     found = seen["fit"]
     assert found["fit"]["status"] == "completed", found["fit"]
-    assert found["made"] == ["sd1-affine.safetensors", "sd1-neighbourhood.safetensors"]
+    assert found["files"] == ["sd1-affine.safetensors", "sd1-neighbourhood.safetensors"]
     shown = read_manifest(outputs / "fitted" / "run_00001")["decoder"]["name"]
-    assert f"{shown}.safetensors" in found["made"]
+    assert f"{shown}.safetensors" in found["files"]
     assert "Latent space: Stable Diffusion 1 and 2 (sd1)" in found["fit"]["summary"]
 
 
-def test_a_fit_tells_how_far_it_is(seen):
-    shares = [one["percentage"] for one in seen["fit"]["told"] if one["percentage"] is not None]
+def test_a_fit_reports_its_progress(seen):
+    shares = [event["percentage"] for event in seen["fit"]["events"] if event["percentage"] is not None]
     assert shares == sorted(shares)
     assert shares[0] == 0.0
     assert shares[-1] > 0.95
 
 
-def test_a_fit_that_is_cancelled_leaves_nothing(seen):
+def test_a_cancelled_fit_leaves_no_file(seen):
     found = seen["fit"]
     assert (found["cancelled"], found["after"], found["left"]) == ("canceled", "completed", [])
 
 
-def test_too_few_pictures_are_told_in_words(seen):
+def test_a_fit_with_too_few_images_fails_with_a_message(seen):
     assert seen["fit"]["too_few"]["status"] == "failed"
-    assert "expected at least 3 pictures" in seen["fit"]["too_few"]["error"]
+    assert "expected at least 3 images" in seen["fit"]["too_few"]["error"]
 
 
-def test_cancel_works_at_once(outputs, seen):
+def test_cancel_works_immediately(outputs, seen):
     assert (seen["cancel"]["status"], seen["cancel"]["after"]) == ("canceled", "completed")
     manifest = read_manifest(outputs / "cancelled" / "run_00001")
     assert manifest["state"] == "interrupted"
     assert manifest["steps"][-1]["index"] < 900
 
 
-def test_a_decoder_that_is_gone_does_not_stop_a_workflow(seen):
+def test_a_missing_decoder_does_not_stop_a_workflow(seen):
     assert seen["unknown_decoder"]["status"] == "completed", seen["unknown_decoder"]
     assert seen["unknown_decoder"]["draft"] == seen["core"]["draft"]
 
 
-def test_a_prefix_that_leads_out_is_told_in_words(seen):
+def test_a_prefix_outside_the_outputs_folder_fails_with_a_message(seen):
     assert seen["outside"]["status"] == "failed"
     assert "expected a path inside the output folder" in json.dumps(seen["outside"])
 
@@ -163,41 +222,43 @@ def test_a_prefix_that_leads_out_is_told_in_words(seen):
 def test_whole_host_previews_show_the_core_node_too(seen):
     found = seen["everywhere"]
     assert found["final"] == seen["core"]["final"]
-    first, *steps = [one for one in found["previews"] if one["message"] == "Denoising"]
-    assert (first["percentage"], first["size"]) == (0.0, None)  # of noise, the host itself would show a picture
+    first, *steps = [event for event in found["previews"] if event["message"] == "Denoising"]
+    assert (first["percentage"], first["size"]) == (0.0, None)  # InvokeAI itself would show a picture of noise
     assert steps[-1]["percentage"] == 1.0
-    assert all(one["size"] for one in steps)
+    assert all(event["size"] for event in steps)
     assert seen["everywhere_twin"]["final"] == seen["core"]["final"]
 
 
 @pytest.mark.parametrize("name", ["preview_steps", "contact_sheet"])
-def test_a_workflow_that_ships_is_taken_and_runs(seen, name):
+def test_a_workflow_that_ships_is_stored_and_runs(seen, name):
     found = seen["workflows"][name]
-    assert (found["taken"], found["status"], found["error"]) == (200, "completed", None)
+    assert (found["stored"], found["status"], found["error"]) == (200, "completed", None)
 
 
-def test_a_workflow_that_ships_has_the_inputs_that_the_newest_host_has(seen):
+def test_a_workflow_that_ships_has_the_inputs_of_the_newest_host(seen):
     workflows = [*seen["workflows"].values(), seen["fit"]["workflow"]]
-    assert {one["taken"] for one in workflows} == {200}
-    if any(one["older"] for one in workflows):
+    assert {found["stored"] for found in workflows} == {200}
+    if any(found["older"] for found in workflows):
         pytest.skip("the workflows are of another version of InvokeAI")
-    assert [one["unknown"] + one["missing"] for one in workflows] == [[]] * 3  # the UI marks a node in red for either
+    assert [found["unknown"] + found["missing"] for found in workflows] == [
+        []
+    ] * 3  # the UI marks a node in red for either
 
 
 def test_the_workflow_that_writes_steps_writes_them(seen, outputs):
     assert read_manifest(outputs / "safelight" / "steps_00001")["state"] == "finished"
 
 
-def test_it_goes_on_after_a_reload_of_packs(seen):
-    if seen["reload"] in (404, 405):  # older ones have no such page, or another at its address
+def test_nodes_work_after_a_reload_of_packs(seen):
+    if seen["reload"] in (404, 405):  # older versions have no such page, or another at its address
         pytest.skip("this InvokeAI reloads no packs")
     assert (seen["reload"], seen["after_reload"]) == (200, "completed")
 
 
-def test_whole_host_previews_are_switched_by_loading_the_packs_again(seen):
-    if seen["reload"] in (404, 405):  # older ones have no such page, or another at its address
+def test_a_reload_of_packs_switches_whole_host_previews(seen):
+    if seen["reload"] in (404, 405):  # older versions have no such page, or another at its address
         pytest.skip("this InvokeAI reloads no packs")
-    on, off = ([one for one in found["previews"] if one["message"] == "Denoising"] for found in seen["switched"])
-    assert (on[0]["percentage"], on[0]["size"]) == (0.0, None)  # ours: no picture of noise
-    assert all(one["size"] for one in on[1:])
-    assert (off[0]["percentage"], off[0]["size"]) == (0.0, [8, 8])  # the host's own
+    on, off = ([event for event in found["previews"] if event["message"] == "Denoising"] for found in seen["switched"])
+    assert (on[0]["percentage"], on[0]["size"]) == (0.0, None)  # Safelight's: no picture of noise
+    assert all(event["size"] for event in on[1:])
+    assert (off[0]["percentage"], off[0]["size"]) == (0.0, [8, 8])  # InvokeAI's own

@@ -1,4 +1,4 @@
-"""Contact sheets of runs in InvokeAI, with graphs that look like the host's."""
+"""Contact sheets of runs in InvokeAI, with graphs that look like InvokeAI's."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,8 +7,9 @@ import pytest
 import torch
 from safelight.errors import GoneError, ManifestError, SafelightError
 from safelight.hosts.invokeai.graph import SHEET
+from safelight.hosts.invokeai.options import InvokeOptions
 from safelight.hosts.invokeai.steps_sheet import contact_sheet
-from safelight.hosts.invokeai.watch import InvokeOptions, watched
+from safelight.hosts.invokeai.watch import watched
 from safelight.preview.manifest import read_manifest
 from safelight.preview.sinks.contact_sheet import CAPTION_PX, GAP_PX
 
@@ -20,18 +21,18 @@ def edge(source, destination):
 
 
 class Session:
-    """The host's session: a graph as it was drawn, and as it runs, each node with a new id.
+    """InvokeAI's session: a graph as the user drew it, and as it runs, where each node has a new id.
 
     Args:
         outputs: folder.
-        nodes: type of each by its name.
+        nodes: type of each node, by name.
         edges: pairs of names.
     """
 
     def __init__(self, outputs, nodes, edges, prefix="safelight/steps"):
         def node(name, kind):
-            watched_too = {"write_intermediates": False, "filename_prefix": prefix} if kind == DENOISE else {}
-            return SimpleNamespace(id=name, type=kind, steps=3, **watched_too)
+            inputs = {"write_intermediates": False, "filename_prefix": prefix} if kind == DENOISE else {}
+            return SimpleNamespace(id=name, type=kind, steps=3, **inputs)
 
         def graph(rename):
             return SimpleNamespace(
@@ -80,7 +81,7 @@ def session(tmp_path):
 
 
 def tiles(picture):
-    """How many steps of 64x48 there is room for."""
+    """The number of steps of 64x48 that fit into the picture."""
     return (picture.width - GAP_PX) // (256 + GAP_PX) * ((picture.height - GAP_PX) // (192 + CAPTION_PX + GAP_PX))
 
 
@@ -88,59 +89,59 @@ def folders(outputs):
     return sorted(path.relative_to(outputs).as_posix() for path in Path(outputs).glob("*/*_*"))
 
 
-def test_connected_it_is_of_the_run_that_made_the_latents_though_no_steps_were_written(session, tmp_path):
-    made = session()
-    made.denoise()
-    picture = made.sheet()
+def test_a_connected_sheet_shows_the_run_of_its_latents_even_if_no_steps_were_written(session, tmp_path):
+    lab = session()
+    lab.denoise()
+    picture = lab.sheet()
     folder = tmp_path / "safelight" / "steps_00001"
     assert sorted(path.name for path in folder.iterdir()) == ["run.json", "sheet.png"]
     assert tiles(picture) == 3
     assert picture.mode == "RGB"
 
 
-def test_with_files_of_its_steps_as_many_are_on_it_as_one_wants(session):
-    made = session()
-    made.denoise(write_intermediates=True, steps=6)
-    assert [tiles(made.sheet(most=most)) for most in (1, 3, 6, 48)] == [1, 3, 6, 6]
+def test_a_run_with_step_files_shows_at_most_max_images_steps(session):
+    lab = session()
+    lab.denoise(write_intermediates=True, steps=6)
+    assert [tiles(lab.sheet(most=most)) for most in (1, 3, 6, 48)] == [1, 3, 6, 6]
 
 
-def test_latents_that_were_changed_on_the_way_are_still_of_their_run(session):
-    made = session((("denoise", "crop"), ("crop", "sheet")))
-    made.denoise()
-    assert tiles(made.sheet()) == 3
+def test_nodes_between_denoise_and_sheet_do_not_hide_the_run(session):
+    lab = session((("denoise", "crop"), ("crop", "sheet")))
+    lab.denoise()
+    assert tiles(lab.sheet()) == 3
 
 
-def test_of_two_runs_in_a_row_it_is_of_the_nearer_one(session, tmp_path):
-    made = session((("denoise", "again"), ("again", "sheet")))
-    made.denoise(steps=1)
-    made.denoise("again", steps=3)
-    assert folders(tmp_path) == ["safelight/steps_00001"]  # no sheet was asked of the first
+def test_the_nearer_of_two_runs_in_a_row_is_shown(session, tmp_path):
+    lab = session((("denoise", "again"), ("again", "sheet")))
+    lab.denoise(steps=1)
+    lab.denoise("again", steps=3)
+    assert folders(tmp_path) == ["safelight/steps_00001"]  # the first run has no sheet
     assert read_manifest(tmp_path / "safelight" / "steps_00001")["host"]["node"] == "again"
-    assert tiles(made.sheet()) == 3
+    assert tiles(lab.sheet()) == 3
 
 
-def test_where_a_node_ran_several_times_each_has_its_own(tmp_path):
+def test_each_run_of_a_node_that_ran_several_times_has_its_own_sheet(tmp_path):
     passes = []
     for steps in (1, 4):
-        made = Session(tmp_path, {"denoise": DENOISE, "sheet": SHEET}, [("denoise", "sheet")])
-        made.nodes["denoise"].id = f"pass {steps}"
-        graph = made.context._data.queue_item.session.execution_graph
-        graph.nodes = {one.id: one for one in graph.nodes.values()}
+        lab = Session(tmp_path, {"denoise": DENOISE, "sheet": SHEET}, [("denoise", "sheet")])
+        lab.nodes["denoise"].id = f"pass {steps}"
+        graph = lab.context._data.queue_item.session.execution_graph
+        graph.nodes = {node.id: node for node in graph.nodes.values()}
         graph.edges = [edge(f"pass {steps}", "run-sheet")]
-        made.denoise(steps=steps, sheet=True)
-        passes.append(made)
-    assert [tiles(made.sheet()) for made in passes] == [1, 4]
+        lab.denoise(steps=steps, sheet=True)
+        passes.append(lab)
+    assert [tiles(lab.sheet()) for lab in passes] == [1, 4]
 
 
-def test_a_run_that_nobody_wants_a_sheet_of_writes_nothing(session, tmp_path):
+def test_a_run_without_a_sheet_node_writes_nothing(session, tmp_path):
     session(()).denoise()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_named_is_the_one(session):
-    made = session(())
-    made.denoise(write_intermediates=True, steps=4)
-    assert tiles(made.sheet(folder=" safelight/steps_00001 ")) == 4
+def test_a_typed_folder_selects_the_run(session):
+    lab = session(())
+    lab.denoise(write_intermediates=True, steps=4)
+    assert tiles(lab.sheet(folder=" safelight/steps_00001 ")) == 4
 
 
 @pytest.mark.parametrize(
@@ -149,43 +150,43 @@ def test_a_folder_that_is_named_is_the_one(session):
         ("", "connect the latents of a Denoise"),
         ("safelight/steps_00009", "no such folder"),
         ("../elsewhere", "leads out"),
-        ("\0", "is no path"),
+        ("\0", "not a path"),
     ],
 )
-def test_where_there_is_no_run_it_is_said_what_to_do(session, folder, why):
+def test_without_a_run_the_message_says_what_to_do(session, folder, why):
     with pytest.raises(GoneError, match=why):
         session(()).sheet(folder=folder)
 
 
-def test_a_run_without_pictures_is_told(session, tmp_path):
-    made = session(())
-    made.denoise(animation=True)
-    with pytest.raises(GoneError, match="without write_intermediates and sheet"):
-        made.sheet(folder="safelight/steps_00001")
+def test_a_run_without_pictures_has_no_sheet(session, tmp_path):
+    lab = session(())
+    lab.denoise(animation="webp")
+    with pytest.raises(GoneError, match="write_intermediates and sheet were off"):
+        lab.sheet(folder="safelight/steps_00001")
 
 
-def test_a_folder_that_is_gone_is_told(session):
-    made = session()
+def test_a_missing_folder_of_a_run_is_reported(session):
+    lab = session()
     with pytest.raises(GoneError, match="it took no step, or was deleted"):
-        made.sheet()
+        lab.sheet()
 
 
-def test_a_record_that_leads_elsewhere_is_refused(session, tmp_path):
-    made = session(())
-    made.denoise(sheet=True)
+def test_a_record_with_a_path_out_of_the_folder_is_refused(session, tmp_path):
+    lab = session(())
+    lab.denoise(sheet=True)
     record = tmp_path / "safelight" / "steps_00001" / "run.json"
     record.write_text(record.read_text().replace("sheet.png", "../sheet.png"))
     with pytest.raises(ManifestError, match="is not the name of a file in the folder"):
-        made.sheet(folder="safelight/steps_00001")
+        lab.sheet(folder="safelight/steps_00001")
 
 
-def test_a_prefix_with_signs_of_patterns_is_taken_as_it_is(session):
-    made = session(prefix="a/[steps]")
-    made.denoise()
-    assert tiles(made.sheet()) == 3
+def test_a_prefix_is_not_a_glob_pattern(session):
+    lab = session(prefix="a/[steps]")
+    lab.denoise()
+    assert tiles(lab.sheet()) == 3
 
 
-def test_a_host_without_a_session_has_no_run(tmp_path):
+def test_a_context_without_a_session_has_no_run(tmp_path):
     context = SimpleNamespace(config=SimpleNamespace(get=lambda: SimpleNamespace(outputs_path=tmp_path)))
     with pytest.raises(SafelightError, match="connect the latents"):
         contact_sheet(context, SimpleNamespace(id="x"), "", 4)

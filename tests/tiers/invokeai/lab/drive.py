@@ -1,6 +1,6 @@
-"""Asks a real InvokeAI as its UI does: `python drive.py PACK WORKPLACE`, by the Python that has InvokeAI.
+"""Uses a real InvokeAI as its UI does: `python drive.py PACK WORKPLACE`, with the Python that has InvokeAI.
 
-What it saw is written to `seen.json` in the workplace.
+It writes what it saw to `seen.json` in the workplace.
 """
 
 import base64
@@ -23,12 +23,12 @@ PACK, PLACE = Path(sys.argv[1]), Path(sys.argv[2])
 ROOT = PLACE / "root"
 STEPS, SIZE = 4, 64
 HERE = Path(__file__).parent
-OF_EVERY_NODE = {"id", "type", "is_intermediate", "use_cache"}  # not among the inputs of a workflow
+OF_EVERY_NODE = {"id", "type", "is_intermediate", "use_cache"}  # not listed in a workflow
 ENDS = ("completed", "failed", "canceled")
 
 
 class Server:
-    """A running InvokeAI, and what it told a client."""
+    """A running InvokeAI and the events that it sent to a client."""
 
     def __init__(self, **more: str) -> None:
         with socket.socket() as listening:
@@ -43,8 +43,8 @@ class Server:
             "USE_MEMORY_DB": "true",
             "HASHING_ALGORITHM": "random",
         }
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("INVOKEAI_")}
-        env = kept | {f"INVOKEAI_{name}": value for name, value in settings.items()} | {"HF_HUB_OFFLINE": "1"} | more
+        others = {name: value for name, value in os.environ.items() if not name.startswith("INVOKEAI_")}
+        env = others | {f"INVOKEAI_{name}": value for name, value in settings.items()} | {"HF_HUB_OFFLINE": "1"} | more
         self.log = PLACE / "server.log"
         web = Path(sys.executable).parent / "invokeai-web"
         self.process = subprocess.Popen(
@@ -95,7 +95,9 @@ class Server:
             return queued["item_ids"][0]
         batch = queued["batch"]["batch_id"]  # InvokeAI 5
         return next(
-            one["item_id"] for one in self.get("v1/queue/default/list?limit=1000")["items"] if one["batch_id"] == batch
+            item["item_id"]
+            for item in self.get("v1/queue/default/list?limit=1000")["items"]
+            if item["batch_id"] == batch
         )
 
     def wait(self, item: int) -> dict:
@@ -104,36 +106,36 @@ class Server:
         return found
 
     def previews(self, item: int, kind: str) -> list[dict]:
-        """The progress events of a node type, each with the size of its picture, if it had one."""
+        """The progress events of a node type, each with the size of its picture, if it has one."""
         found = []
         for name, data in list(self.events):
             if name != "invocation_progress" or data.get("item_id") != item or data["invocation"]["type"] != kind:
                 continue
             image = data.get("image")
-            told = {"message": data["message"], "percentage": data["percentage"], "size": None, "shown": None}
+            event = {"message": data["message"], "percentage": data["percentage"], "size": None, "shown": None}
             if image:
                 raw = base64.b64decode(image["dataURL"].split(",")[1])
                 opened = Image.open(io.BytesIO(raw))
-                told |= {"size": opened.size, "shown": [image["width"], image["height"]], "format": opened.format}
-            found.append(told)
+                event |= {"size": opened.size, "shown": [image["width"], image["height"]], "format": opened.format}
+            found.append(event)
         return found
 
     def result(self, item: dict, node: str) -> dict:
-        """What a node gave."""
-        return next(item["session"]["results"][made] for made in item["session"]["source_prepared_mapping"][node])
+        """The output of a node."""
+        return next(item["session"]["results"][name] for name in item["session"]["source_prepared_mapping"][node])
 
     def picture(self, item: dict, node: str) -> Image.Image:
-        """What a node made."""
+        """The image that a node created."""
         name = self.result(item, node)["image"]["image_name"]
         raw = requests.get(f"{self.at}/api/v1/images/i/{name}/full", timeout=60).content
         return Image.open(io.BytesIO(raw)).convert("RGB")
 
     def image(self, item: dict, node: str) -> bytes:
-        """Pixels of what a node made."""
+        """Pixels of the image that a node created."""
         return self.picture(item, node).tobytes()
 
     def upload(self, image: Image.Image) -> dict:
-        """An image of the user's."""
+        """Uploads an image of the user."""
         file = io.BytesIO()
         image.save(file, "PNG")
         answer = requests.post(
@@ -147,20 +149,21 @@ class Server:
 
     @property
     def schemas(self) -> dict:
-        """Of all nodes, by their types."""
-        found = self.get("../openapi.json")["components"]["schemas"].values()
-        return {one["properties"]["type"]["default"]: one for one in found if one.get("class") == "invocation"}
+        """Schemas of all nodes, by type."""
+        schemas = self.get("../openapi.json")["components"]["schemas"].values()
+        nodes = [schema for schema in schemas if schema.get("class") == "invocation"]
+        return {schema["properties"]["type"]["default"]: schema for schema in nodes}
 
 
-def edge(source: str, field: str, target: str, its: str) -> dict:
-    return {"source": {"node_id": source, "field": field}, "destination": {"node_id": target, "field": its}}
+def edge(source: str, output: str, target: str, field: str) -> dict:
+    return {"source": {"node_id": source, "field": output}, "destination": {"node_id": target, "field": field}}
 
 
 def identity(model: dict) -> dict:
     return {name: model[name] for name in ("key", "hash", "name", "base", "type")}
 
 
-def graph_of(model: dict, denoise: str, *, vae: bool = False, **settings) -> dict:
+def graph_of(model: dict, denoise: str, *, vae: bool = False, preview_vae: bool = False, **settings) -> dict:
     nodes = {
         "model": {"type": "main_model_loader", "model": identity(model)},
         "words": {"type": "compel", "prompt": "a cat"},
@@ -184,7 +187,9 @@ def graph_of(model: dict, denoise: str, *, vae: bool = False, **settings) -> dic
     ]
     if not vae:
         del nodes["vae"]
-        edges = [one for one in edges if one["destination"]["node_id"] != "vae"]
+        edges = [link for link in edges if link["destination"]["node_id"] != "vae"]
+    if preview_vae:
+        edges.append(edge("model", "vae", "denoise", "preview_vae"))
     return {"id": "graph", "nodes": {name: {"id": name, **node} for name, node in nodes.items()}, "edges": edges}
 
 
@@ -193,7 +198,7 @@ def play(server: Server, model: dict, denoise: str, *, vae: bool = False, **sett
 
 
 def played(server: Server, queued: int, denoise: str, *, vae: bool = False) -> dict:
-    """What came of a graph with a denoise node of this type."""
+    """The result of a graph with a denoise node of this type."""
     item = server.wait(queued)
     if item["status"] != "completed":
         return {"status": item["status"], "error": item.get("error_message"), "traceback": item.get("error_traceback")}
@@ -212,7 +217,7 @@ def played(server: Server, queued: int, denoise: str, *, vae: bool = False) -> d
 
 
 def both(server: Server, model: dict, schedulers: list[str]) -> dict:
-    """What the core node and its twin make with each of these schedulers; all are queued before any is waited for."""
+    """The results of the core node and its twin with each scheduler. All are queued before the first is awaited."""
     core, twin = "denoise_latents", "safelight_denoise_latents"
     queued = {
         name: (
@@ -224,40 +229,42 @@ def both(server: Server, model: dict, schedulers: list[str]) -> dict:
         for name in schedulers
     }
     return {
-        name: {"core": played(server, plain, core), "twin": played(server, ours, twin)}
-        for name, (plain, ours) in queued.items()
+        name: {"core": played(server, plain, core), "twin": played(server, watched, twin)}
+        for name, (plain, watched) in queued.items()
     }
 
 
 def example(server: Server, model: dict, name: str) -> tuple[dict, dict]:
-    """A workflow that ships, as a graph; how the server takes it as a workflow, and what it does not know of it."""
+    """A workflow that ships, as a graph; and how the server stores it, and which inputs differ from those it knows."""
     drawn = json.loads((PACK / "example_workflows" / "invokeai" / f"{name}.json").read_text())
-    taken = requests.post(f"{server.at}/api/v1/workflows/", json={"workflow": drawn}, timeout=60)
+    stored = requests.post(f"{server.at}/api/v1/workflows/", json={"workflow": drawn}, timeout=60)
     nodes, known, unknown, missing, older = {}, server.schemas, [], [], []
-    for node in (one["data"] for one in drawn["nodes"]):
+    for node in (box["data"] for box in drawn["nodes"]):
         schema = known[node["type"]]
-        # Of another minor version the UI updates a node by itself.
+        # The UI updates a node with another minor version by itself.
         assert node["version"].split(".")[0] == schema["version"].split(".")[0], (node["type"], schema["version"])
         older += [node["type"]] if node["version"] != schema["version"] else []
-        inputs = {name: one for name, one in node["inputs"].items() if name in schema["properties"]}
+        inputs = {name: field for name, field in node["inputs"].items() if name in schema["properties"]}
         unknown += sorted(set(node["inputs"]) - set(inputs))
         missing += sorted(set(schema["properties"]) - set(inputs) - OF_EVERY_NODE)
-        values = {name: one["value"] for name, one in inputs.items() if "value" in one}
+        values = {name: field["value"] for name, field in inputs.items() if "value" in field}
         nodes[node["id"]] = {"id": node["id"], "type": node["type"], **values}
     nodes["model"]["model"] = identity(model)
     if "denoise" in nodes:
         nodes["noise"] |= {"width": SIZE, "height": SIZE}
         nodes["denoise"]["steps"] = STEPS
-    edges = [edge(one["source"], one["sourceHandle"], one["target"], one["targetHandle"]) for one in drawn["edges"]]
+    edges = [
+        edge(line["source"], line["sourceHandle"], line["target"], line["targetHandle"]) for line in drawn["edges"]
+    ]
     graph = {"id": name, "nodes": nodes, "edges": edges}
-    return graph, {"taken": taken.status_code, "unknown": unknown, "missing": missing, "older": older}
+    return graph, {"stored": stored.status_code, "unknown": unknown, "missing": missing, "older": older}
 
 
 def workflow(server: Server, model: dict, name: str) -> dict:
-    """A workflow that ships, run, smaller than it is."""
-    graph, told = example(server, model, name)
+    """Runs a workflow that ships, with a smaller image."""
+    graph, facts = example(server, model, name)
     item = server.wait(server.queue(graph))
-    return told | {"status": item["status"], "error": item.get("error_message")}
+    return facts | {"status": item["status"], "error": item.get("error_message")}
 
 
 def cancel(server: Server, model: dict) -> dict:
@@ -272,12 +279,12 @@ def cancel(server: Server, model: dict) -> dict:
             every_n_steps=50,
         )
     )
-    while sum(one["size"] is not None for one in server.previews(item, "safelight_denoise_latents")) < 3:
+    while sum(event["size"] is not None for event in server.previews(item, "safelight_denoise_latents")) < 3:
         assert server.get(f"v1/queue/default/i/{item}")["status"] not in ENDS
         time.sleep(0.02)
     began = time.monotonic()
     requests.put(f"{server.at}/api/v1/queue/default/i/{item}/cancel", timeout=60)
-    # Another item runs only once the node has really ended.
+    # The next item runs only when the node has ended.
     after = play(server, model, "denoise_latents", steps=1)
     return {"status": server.wait(item)["status"], "seconds": time.monotonic() - began, "after": after["status"]}
 
@@ -297,21 +304,21 @@ def sheet_of(server: Server, folder: str) -> dict:
 
 
 def shown(server: Server, graph: dict, node: str) -> dict:
-    """What a node makes, kept as a picture in the workplace too."""
+    """The size of the image that a node creates. It is saved in the workplace too."""
     item = server.wait(server.queue(graph))
-    told = {"status": item["status"], "error": item.get("error_message")}
+    facts = {"status": item["status"], "error": item.get("error_message")}
     if item["status"] != "completed":
-        return told
+        return facts
     picture = server.picture(item, node)
     picture.save(PLACE / f"{graph['id']}_{node}.png")
-    return told | {"size": picture.size, "summary": server.result(item, node).get("summary")}
+    return facts | {"size": picture.size, "summary": server.result(item, node).get("summary")}
 
 
 def photographs(server: Server, count: int) -> list[dict]:
-    """Soft gradients in colour, each a picture of the user's."""
+    """Soft color gradients, uploaded as images of the user."""
     draw = random.Random(1)
     small = (Image.frombytes("RGB", (6, 6), draw.randbytes(108)) for _ in range(count))
-    return [server.upload(one.resize((256, 256 + 32 * i), Image.Resampling.BICUBIC)) for i, one in enumerate(small)]
+    return [server.upload(tile.resize((256, 256 + 32 * i), Image.Resampling.BICUBIC)) for i, tile in enumerate(small)]
 
 
 def fit_graph(model: dict, images: list[dict], **choices) -> dict:
@@ -323,22 +330,22 @@ def fit_graph(model: dict, images: list[dict], **choices) -> dict:
 
 
 def fit(server: Server, model: dict) -> dict:
-    """A decoder for the VAE of the pipeline; what the next run shows; and one that is cancelled."""
-    images, made = photographs(server, 8), ROOT / "safelight"
+    """Fits a decoder to the pipeline's VAE, runs the next preview, and cancels another fit."""
+    images, folder = photographs(server, 8), ROOT / "safelight"
     cancelled = server.queue(fit_graph(model, images, kind="conv-full"))
-    while not any(one["message"].startswith("Fitting") for one in server.previews(cancelled, "safelight_fit")):
+    while not any(event["message"].startswith("Fitting") for event in server.previews(cancelled, "safelight_fit")):
         assert server.get(f"v1/queue/default/i/{cancelled}")["status"] not in ENDS
         time.sleep(0.02)
     requests.put(f"{server.at}/api/v1/queue/default/i/{cancelled}/cancel", timeout=60)
     after = play(server, model, "denoise_latents", steps=1)["status"]
-    found = {"cancelled": server.wait(cancelled)["status"], "after": after, "left": names(made)}
+    found = {"cancelled": server.wait(cancelled)["status"], "after": after, "left": names(folder)}
     item = server.queue(fit_graph(model, images, kind="neighbourhood"))
     server.wait(item)
-    found["told"] = server.previews(item, "safelight_fit")
+    found["events"] = server.previews(item, "safelight_fit")
     graph, found["workflow"] = example(server, model, "fit_decoder")
     graph["nodes"]["fit"] |= {"images": images, "kind": "affine"}
     found["fit"] = shown(server, graph, "fit")
-    found["made"] = names(made)
+    found["files"] = names(folder)
     found["next"] = play(
         server, model, "safelight_denoise_latents", write_intermediates=True, filename_prefix="fitted/run"
     )
@@ -347,12 +354,12 @@ def fit(server: Server, model: dict) -> dict:
 
 
 def switched(server: Server, model: dict, *, on: bool) -> dict:
-    """What the core node shows once whole-host previews were switched on or off and the packs loaded again."""
+    """The core node's previews after whole-host previews were switched on or off and the packs were reloaded."""
     settings = ROOT / "safelight" / "settings.json"
     settings.parent.mkdir(exist_ok=True)
     settings.write_text(json.dumps({"everywhere": on}))
     requests.post(f"{server.at}/api/v2/custom_nodes/reload", timeout=60)
-    # Of another length each time: a node whose result is cached shows nothing.
+    # With another number of steps each time: a node with a cached result shows nothing.
     found = play(server, model, "denoise_latents", steps=STEPS + 1 + on)
     settings.unlink()
     return found
@@ -391,6 +398,31 @@ def main() -> None:
             filename_prefix="twin/run",
         )
         seen["workflows"] = {name: workflow(server, model, name) for name in ("preview_steps", "contact_sheet")}
+        seen["options"] = play(
+            server,
+            model,
+            "safelight_denoise_latents",
+            vae=True,
+            write_intermediates=True,
+            show="noisy",
+            keep_latents=True,
+            animation="gif",
+            animation_from_step=2,
+            write_csv=True,
+            filename_prefix="options/run",
+        )
+        seen["full"] = play(
+            server,
+            model,
+            "safelight_denoise_latents",
+            vae=True,
+            preview_vae=True,
+            preview_decoder="full",
+            full_every_n_steps=3,
+            write_intermediates=True,
+            filename_prefix="full/run",
+        )
+        seen["full_without_vae"] = play(server, model, "safelight_denoise_latents", preview_decoder="full")
         seen["unknown_decoder"] = play(server, model, "safelight_denoise_latents", preview_decoder="gone.safetensors")
         seen["outside"] = play(
             server, model, "safelight_denoise_latents", write_intermediates=True, filename_prefix="../x"
@@ -406,6 +438,7 @@ def main() -> None:
         schedulers = server.schemas["denoise_latents"]["properties"]["scheduler"]["enum"]
         known = {name: schema for name, schema in server.schemas.items() if "denoise" in name}
         seen["inputs"] = {name: sorted(schema["properties"]) for name, schema in known.items()}
+        seen["properties"] = known["safelight_denoise_latents"]["properties"]
         seen["versions"] = {name: schema["version"] for name, schema in known.items()}
         seen["schedulers"] = both(server, model, schedulers)
         seen["fit"] = fit(server, model)

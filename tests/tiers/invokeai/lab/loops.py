@@ -1,7 +1,7 @@
 """Runs InvokeAI's own denoise nodes of SD3 and FLUX on tiny random transformers: `python loops.py PACK WORKPLACE`.
 
-The nodes, their contexts and their loops are the host's own; only its services are made up. What was seen is written to
-`seen.json` in the workplace.
+The nodes, their contexts and loops are InvokeAI's own; only its services are mocked. The script writes what it saw
+to `seen.json` in the workplace.
 """
 
 import json
@@ -41,7 +41,7 @@ STEPS, CFG = 4, 3.0
 
 
 class Loaded:
-    """A model as the host's cache hands it out."""
+    """A model as InvokeAI's cache returns it."""
 
     def __init__(self, model):
         self.model = model
@@ -58,26 +58,26 @@ class Loaded:
 
 
 def run(kind, model, conditioning, config, **fields):
-    """The latents that a node makes, and what its context was told."""
+    """Returns the latents of a node, and its progress events."""
     node = InvocationRegistry.get_invocation_for_type(kind)(id="node", **fields)
     services = MagicMock()
     services.configuration = get_config()
     item = SimpleNamespace(session_id="session", workflow=None, session=None)
     data = InvocationContextData(queue_item=item, invocation=node, source_invocation_id="node")
     context = build_invocation_context(services=services, data=data, is_canceled=lambda: False)
-    kept = {}
+    tensors = {}
     context.models = SimpleNamespace(load=lambda *_: Loaded(model), get_config=lambda _: config)
     context.conditioning = SimpleNamespace(load=lambda _: SimpleNamespace(conditionings=[conditioning()]))
 
     def save(tensor):
-        kept[f"tensor{len(kept)}"] = tensor
-        return f"tensor{len(kept) - 1}"
+        tensors[f"tensor{len(tensors)}"] = tensor
+        return f"tensor{len(tensors) - 1}"
 
-    context.tensors = SimpleNamespace(save=save, load=kept.__getitem__)
-    torch.manual_seed(5)  # FLUX's LCM takes its noise from the one generator of all
+    context.tensors = SimpleNamespace(save=save, load=tensors.__getitem__)
+    torch.manual_seed(5)  # FLUX's LCM takes its noise from the global generator
     output = node.invoke(context)
     signals = [call.kwargs for call in services.events.emit_invocation_progress.call_args_list]
-    return kept[output.latents.latents_name], signals
+    return tensors[output.latents.latents_name], signals
 
 
 def identity(base, submodel=None):
@@ -131,39 +131,39 @@ def sd3():
     }
     found = both("sd3_denoise", model, conditioning, config, **fields)
 
-    said, states, believed = overheard("sd3_denoise", model, conditioning, config, **fields)
+    outputs, states, estimates = overheard("sd3_denoise", model, conditioning, config, **fields)
     levels = torch.linspace(1, 0, STEPS + 1).tolist()
     found["errors"] = []
-    for i, output in enumerate(said):
+    for i, output in enumerate(outputs):
         without, given = output.chunk(2)
         truth = states[i] - levels[i] * (without + CFG * (given - without))
-        found["errors"].append(float((believed[i + 1].x0 - truth).abs().max()))
-    found["sigmas"] = [one.sigma for one in believed[1:]]
+        found["errors"].append(float((estimates[i + 1].x0 - truth).abs().max()))
+    found["sigmas"] = [estimate.sigma for estimate in estimates[1:]]
     return found
 
 
 def overheard(kind, model, conditioning, config, **fields):
-    """What the model says, the states, and what is believed at each, in the host's own loop."""
+    """Returns the model's outputs, the states, and the estimate at each, in InvokeAI's own loop."""
     import safelight_pack.hosts.invokeai.watch as watching
 
-    said, states, believed = [], [], []
-    hook = model.register_forward_hook(lambda _, __, output: said.append(output[0].clone()))
-    real = watching.Beliefs.of
+    outputs, states, estimates = [], [], []
+    hook = model.register_forward_hook(lambda _, __, output: outputs.append(output[0].clone()))
+    real = watching.X0Estimates.of
 
     def of(self, state, frame):
-        believed.append(real(self, state, frame))
+        estimates.append(real(self, state, frame))
         states.append(state.latents.clone())
-        return believed[-1]
+        return estimates[-1]
 
-    watching.Beliefs.of = of
+    watching.X0Estimates.of = of
     run(f"safelight_{kind}", model, conditioning, config, **fields)
-    watching.Beliefs.of = real
+    watching.X0Estimates.of = real
     hook.remove()
-    return said, states, believed
+    return outputs, states, estimates
 
 
 def cogview4():
-    """It samples in half precision, whatever the host is set to."""
+    """It samples in half precision, whatever InvokeAI's settings are."""
     from diffusers import CogView4Transformer2DModel
     from invokeai.backend.stable_diffusion.diffusion.conditioning_data import CogView4ConditioningInfo
 
@@ -191,12 +191,12 @@ def cogview4():
     }
     arguments = (model, lambda: CogView4ConditioningInfo(glm_embeds=embeds), config)
     found = both("cogview4_denoise", *arguments, **fields)
-    said, states, believed = overheard("cogview4_denoise", *arguments, **fields)
+    outputs, states, estimates = overheard("cogview4_denoise", *arguments, **fields)
     found["errors"] = []
-    for i, (given, without) in enumerate(zip(said[::2], said[1::2], strict=True)):
+    for i, (given, without) in enumerate(zip(outputs[::2], outputs[1::2], strict=True)):
         velocity = without + CFG * (given - without)
-        truth = states[i].float() - believed[i + 1].sigma * velocity.float()
-        found["errors"].append(float((believed[i + 1].x0.float() - truth).pow(2).mean().sqrt()))
+        truth = states[i].float() - estimates[i + 1].sigma * velocity.float()
+        found["errors"].append(float((estimates[i + 1].x0.float() - truth).pow(2).mean().sqrt()))
     return found
 
 
@@ -253,7 +253,7 @@ def flux():
 
 
 def fit():
-    """A decoder for the host's own autoencoder of FLUX.1, from pictures."""
+    """Fits a decoder to InvokeAI's own autoencoder of FLUX.1."""
     from invokeai.backend.flux.modules.autoencoder import AutoEncoder, AutoEncoderParams
 
     torch.manual_seed(0)
@@ -272,7 +272,7 @@ def fit():
     generator = torch.Generator().manual_seed(2)
     pixels = torch.rand(6, 3, 6, 6, generator=generator)
     large = torch.nn.functional.interpolate(pixels, size=(96, 128), mode="bicubic").clamp(0, 1).mul(255).byte()
-    pictures = {f"{i}": Image.fromarray(one.movedim(0, -1).numpy()) for i, one in enumerate(large)}
+    pictures = {f"{i}": Image.fromarray(pixels.movedim(0, -1).numpy()) for i, pixels in enumerate(large)}
     saved = []
 
     def save(image):
@@ -294,12 +294,12 @@ def fit():
     context.models = SimpleNamespace(load=lambda _: Loaded(model))
     context.images = SimpleNamespace(get_dto=pictures.get, get_pil=pictures.get, save=save)
     output = node.invoke(context)
-    told = [call.kwargs["percentage"] for call in services.events.emit_invocation_progress.call_args_list]
-    return {"summary": output.summary, "image": output.image.image_name, "saved": len(saved), "told": told}
+    shares = [call.kwargs["percentage"] for call in services.events.emit_invocation_progress.call_args_list]
+    return {"summary": output.summary, "image": output.image.image_name, "saved": len(saved), "shares": shares}
 
 
 def encodings():
-    """How far our latents are from those of the host's own nodes, where these draw nothing."""
+    """Largest difference between our latents and those of InvokeAI's own nodes that draw no random numbers."""
     from safelight_pack.decoders.latents.space_table import SPACES
     from safelight_pack.hosts.vae_encode import encode_with_vae
 
@@ -319,20 +319,21 @@ def encodings():
 
 
 def er_sde():
-    """How far x0 is from what the host's own scheduler works out for itself."""
+    """Largest difference between our x0 and the one that InvokeAI's own scheduler computes."""
     try:
         from invokeai.backend.rectified_flow.er_sde_scheduler import ERSDEScheduler
     except ImportError:  # InvokeAI 5
         return None
     from safelight_pack.hosts import x0
 
-    scheduler, told, errors = ERSDEScheduler(), [], []
+    scheduler, calls, errors = ERSDEScheduler(), [], []
     scheduler.set_timesteps(6)
-    x0.watch(scheduler, told.append)
+    x0.listen(scheduler, calls.append)
     latents = torch.randn(1, 4, 6, 8, generator=torch.Generator().manual_seed(6))
     for timestep in scheduler.timesteps:
         latents = scheduler.step((latents * 3).sin(), timestep, latents).prev_sample
-        errors.append(float((told[-1].x0 - scheduler.model_outputs[-1]).abs().max()))
+        estimate = x0.estimate_x0(scheduler, calls[-1], x0.Sigmas())
+        errors.append(float((estimate.x0 - scheduler.model_outputs[-1]).abs().max()))
     return max(errors)
 
 
@@ -346,6 +347,8 @@ if __name__ == "__main__":
         "er_sde": er_sde(),
     }
     seen["twins"] = sorted(
-        one.get_type() for one in InvocationRegistry.get_invocation_classes() if one.get_type().startswith("safelight_")
+        kind.get_type()
+        for kind in InvocationRegistry.get_invocation_classes()
+        if kind.get_type().startswith("safelight_")
     )
     (PLACE / "seen.json").write_text(json.dumps(seen))
