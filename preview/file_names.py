@@ -6,6 +6,7 @@ from pathlib import PurePath
 
 MAX_NAME_BYTES = 240  # most systems hold 255; a number may be added to the name
 MAX_PATH_BYTES = 1000
+NOT_ON_WINDOWS = '<>:"|?*'
 # Windows opens a device for such a name, whatever follows its dot. A folder may be copied to Windows one day.
 WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
 PICTURE_TYPES = {  # MIME types of the pictures of a run
@@ -24,6 +25,10 @@ def name_problem(path: str) -> str | None:
     if len(path.encode()) > MAX_PATH_BYTES:
         return f"it is longer than {MAX_PATH_BYTES} bytes"
     for part in re.split(r"[/\\]", path):
+        if found := sorted(set(part) & set(NOT_ON_WINDOWS)):
+            return f"{' '.join(found)} cannot be in a name on Windows"
+        if part != part.rstrip(" .") and part not in (".", ".."):
+            return "one of its parts ends in a dot or a blank, which Windows cuts off"
         if len(part.encode()) > MAX_NAME_BYTES:
             return f"one of its parts is longer than {MAX_NAME_BYTES} bytes"
         if WINDOWS_DEVICE.match(part):
@@ -33,7 +38,7 @@ def name_problem(path: str) -> str | None:
 
 def is_file_name(name: str) -> bool:
     """Whether `name` is the name of a file on every system: not hidden, no path, no drive, no stream, no device."""
-    return name != "" and not name.startswith(".") and not set(name) & set("/\\:") and name_problem(name) is None
+    return name != "" and not name.startswith(".") and not set(name) & set("/\\") and name_problem(name) is None
 
 
 def picture_type(name: str) -> str | None:

@@ -26,10 +26,10 @@ FIRST_IDLE_S = 0.01  # the worker's assumed idle time before the first step
 
 @final
 class Mailbox(Generic[Item]):
-    """A queue to one worker, in order: items to keep wait in a bounded queue, of the others only the newest waits.
+    """A queue to one worker, in order. Items to keep wait in a bounded queue; of the others only the newest waits.
 
-    A waiting item that need not be kept is replaced by the next item, before any work is done on it. `put` of an item
-    to keep waits for room, for at most `patience_s` over the whole life of the mailbox. A worker that an item wakes up
+    The next item replaces a waiting item that is not to be kept, before any work is done on it. `put` of an item to
+    keep waits for room, for at most `patience_s` over the whole life of the mailbox. A worker that an item wakes up
     lets the sender continue first, for half of the time that it was idle, at most `max_delay_s`. A worker that is
     behind does not wait, nor does one whose mailbox is closed.
 

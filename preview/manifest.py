@@ -29,9 +29,9 @@ def compose(
     """The manifest of a run, ready for strict JSON. A fact that JSON cannot express is None, and the run has a note.
 
     Args:
-        run: the run.
-        state: of the run now.
-        seconds: that the run took so far.
+        run: run to describe.
+        state: current state of the run.
+        seconds: duration of the run so far.
         steps: entries with the keys of `steps` in `run.json`, in order.
         products: names of the files `sheet`, `animation` and `page`, where they exist.
     """

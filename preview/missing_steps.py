@@ -2,13 +2,13 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol, final
+from typing import ClassVar, Protocol, final
 
 
 class Place(Protocol):
     """A sink, or whatever else saves steps: it has a name for people."""
 
-    name: str
+    name: ClassVar[str]
 
 
 @final

@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin
 
+import numpy as np
+from torch import Tensor
+
 from ..decoders.catalogue import AUTO
 from ..errors import OptionError, brief
 from .cadence import Cadence
@@ -18,6 +21,7 @@ from .run import FULL
 from .sinks.step_files import Batch
 from .snapshot import Selection
 from .step import Show
+from .strict_json import strict_json
 
 AnimationChoice = Literal["off", AnimationFormat]
 FramesChoice = Literal["first", "middle", "animated", "all files"]
@@ -188,7 +192,9 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         for row in rows():
-            _check(row, getattr(self, row.name))
+            value = getattr(self, row.name)
+            if (checked := checked_value(row, value)) is not value:
+                object.__setattr__(self, row.name, checked)
         if self.decoder == FULL and self.show == "noisy":
             raise OptionError("decoder full decodes finished latents, not noise: set show to denoised")
         expect_encoder(self.animation)
@@ -265,8 +271,16 @@ def _choices(annotation: Any) -> tuple[str, ...]:
     return tuple(value for each in get_args(annotation) for value in (_choices(each) or (each,)))
 
 
-def _check(row: OptionRow, value: Any) -> None:
-    """Raises `OptionError` if `value` is not allowed."""
+def checked_value(row: OptionRow, value: Any) -> Any:
+    """Returns `value` as the option's type. A whole float is a whole number; numbers of NumPy and torch are numbers.
+
+    Raises:
+        OptionError: the value is not allowed.
+    """
+    if isinstance(value, np.generic | Tensor):
+        value = strict_json(value)
+    if row.type is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     fits = is_number if row.type is float else isinstance(value, row.type)
     if row.type is int:
@@ -275,10 +289,11 @@ def _check(row: OptionRow, value: Any) -> None:
         expected = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}[row.type]
         raise OptionError(f"{row.name}: expected {expected}, got {brief(value)}")
     if row.choices and value not in row.choices:
-        raise OptionError(f"{row.name}: expected one of {', '.join(row.choices)}, got {value!r}")
+        raise OptionError(f"{row.name}: expected one of {', '.join(row.choices)}, got {brief(value)}")
     low, high = row.minimum, row.maximum
     if is_number and low is not None and high is not None and not (math.isfinite(value) and low <= value <= high):
-        raise OptionError(f"{row.name}: expected {low:g} to {high:g}, got {value}")
+        raise OptionError(f"{row.name}: expected {low:g} to {high:g}, got {brief(value)}")
+    return value
 
 
 ROWS = _rows()

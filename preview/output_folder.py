@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ..errors import GoneError, SinkError, brief
 from .file_names import name_problem
@@ -43,7 +43,7 @@ def prefix_folder(output: Path, prefix: str) -> Path:
     """
     check_prefix_name(prefix)
     path = (output / prefix).resolve()
-    if not prefix.strip() or output.resolve() not in path.parents:
+    if output.resolve() not in path.parents:
         raise SinkError(
             f"filename_prefix {prefix!r}: expected a path inside the output folder, such as safelight/steps"
         )
@@ -64,11 +64,11 @@ def check_prefix_name(prefix: str, path: str | None = None, create: Callable[[st
         create: the host's own function that creates the parent folder of `path`.
 
     Raises:
-        SinkError: no folder can ever exist there.
+        SinkError: no folder can ever exist there, or its runs would not be found.
         Exception: any that `create` raises, except OSError.
     """
     path = prefix if path is None else path
-    if problem := name_problem(path):
+    if problem := _prefix_problem(path):
         raise SinkError(f"filename_prefix {brief(prefix)}: {problem}; choose another path in the output folder")
     try:
         if create is not None:
@@ -79,6 +79,17 @@ def check_prefix_name(prefix: str, path: str | None = None, create: Callable[[st
                 f"filename_prefix {brief(prefix)}: no folder can be created there ({error.strerror}); "
                 "choose another path in the output folder"
             ) from None
+
+
+def _prefix_problem(path: str) -> str | None:
+    """The reason why no run can be saved at the path of a filename prefix, or found there; None if one can."""
+    path = path.removeprefix(PurePath(path).anchor if PurePath(path).is_absolute() else "")  # of a drive, on Windows
+    parts = PurePath(os.path.normpath(path or ".")).parts
+    if not parts or parts[-1] == "..":
+        return "it names no folder inside the output folder"
+    if any(part.startswith(".") and part != ".." for part in parts):
+        return "a folder whose name begins with a dot is hidden, and its runs would not be listed"
+    return name_problem(path)
 
 
 def numbered_folder(parent: Path, name: str, first: int = 1) -> Path:

@@ -126,7 +126,7 @@ class Pipeline:
         self._state: State = "running"
         self._noted_not_finite = False
         self._doing = "the pipeline"
-        self._in_hand: QueuedStep | None = None
+        self._current: QueuedStep | None = None
         self._last: tuple[DecodedPicture, list[Sink]] | None = None  # the sinks show it after the run has ended
         self._settled = threading.Event()  # everything is done that the end of the run waits for
         self._timeout_s, self._abandoned = CLOSE_TIMEOUT_S, False
@@ -194,7 +194,7 @@ class Pipeline:
         self._abandoned = True
         self._note_unfinished()
         for abandon in self._abandon:
-            try:  # this is usually the sampler's thread: an interruption is not held back
+            try:  # only Exception: on the sampler's thread, an interruption by the user must pass
                 abandon(self._state)
             except Exception as error:
                 self._run.note(f"the end of the run could not be reported: {describe(error)}")
@@ -202,8 +202,8 @@ class Pipeline:
 
     def _note_unfinished(self) -> None:
         queued = [step.step.index for step in self._mailbox.empty() if step.keep]
-        in_hand = self._in_hand
-        unfinished = [in_hand.step.index] if in_hand is not None and in_hand.keep else []
+        current = self._current
+        unfinished = [current.step.index] if current is not None and current.keep else []
         unfinished += self._run.missing.unfinished()
         steps = f"; {name_steps(unfinished)} may be missing" if unfinished else ""
         steps += f"; {name_steps(queued)} not shown" if queued else ""
@@ -271,7 +271,7 @@ class Pipeline:
         if latents is not None and self._attempt(latents, "could not be opened", latents.open):
             latents.refused = True
         while (queued := self._mailbox.get()) is not None:
-            self._in_hand = queued
+            self._current = queued
             sinks = [sink for sink in queued.sinks if sink in opened]
             late: list[Sink] = []
             if self._mailbox.is_done():
@@ -284,7 +284,7 @@ class Pipeline:
                 self._last = (picture, late) if late else None
             if queued.latents:
                 self._store_latents(queued)
-            self._in_hand = None
+            self._current = None
 
     def _close_awaited(self, opened: Sequence[Sink]) -> None:
         """Closes files before the record, so that the record lists them and names the steps that are missing."""
@@ -313,9 +313,9 @@ class Pipeline:
         """Handles a fault of our own: no more steps are shown."""
         log.error("run %s: the worker stopped", self._run.id[:8], exc_info=error)
         self._run.note(f"the rest of this run was not shown: {describe(error)}")
-        if self._in_hand is not None and self._in_hand.keep:
-            self._run.missing.lose(self._in_hand.step.index, "may be missing: the worker stopped at it")
-        self._in_hand = None
+        if self._current is not None and self._current.keep:
+            self._run.missing.lose(self._current.step.index, "may be missing: the worker stopped at it")
+        self._current = None
 
     def _drain(self, opened: Sequence[Sink]) -> None:
         """Takes and names the remaining steps until the run ends: only then do the sinks learn how it ended."""

@@ -59,8 +59,8 @@ class LibraryEntry:
     """A run of a library.
 
     Args:
-        id: of the manifest, or a new one if it is no UUID or if another folder has the same.
-        folder: of the run.
+        id: id in the manifest, or a new one if that is no UUID or if another folder has the same.
+        folder: folder of the run.
         version: a text that changes whenever the manifest changes.
         manifest: validated, with this id.
     """

@@ -11,7 +11,7 @@ def run_summary(manifest: Mapping[str, Any], version: str | None = None) -> dict
     """What a viewer needs of a run before it asks for the manifest.
 
     Args:
-        manifest: of the run, validated or composed.
+        manifest: manifest of the run, validated or composed.
         version: a text that changes whenever the manifest changes; None if the server does not keep one.
     """
     pictured = [step for step in manifest["steps"] if step["files"]]

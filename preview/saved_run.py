@@ -37,8 +37,8 @@ class SavedRun:
     """The pictures and latents in the folder of a run.
 
     Args:
-        folder: of the run.
-        manifest: of the run: of `read_manifest`, or of a run of this process.
+        folder: folder of the run.
+        manifest: manifest of the run, from `read_manifest` or from a run of this process.
     """
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:

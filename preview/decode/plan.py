@@ -51,5 +51,5 @@ def _with_needs(candidate: Candidate, shape: Sequence[int]) -> tuple[Candidate, 
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Free memory of a device, including what PyTorch's allocator can reuse; None if it cannot be asked."""
+    """Free memory of a device. PyTorch's cache does not count as free. None if the device does not report it."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None

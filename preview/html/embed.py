@@ -26,7 +26,7 @@ def embedded_page(manifest: Mapping[str, Any], pictures: Mapping[str, bytes]) ->
     """A page with a run that needs no other file. A step without its pictures becomes a step without files.
 
     Args:
-        manifest: of the run.
+        manifest: manifest of the run.
         pictures: contents of picture files to include, by name.
 
     Raises:
@@ -41,9 +41,9 @@ def pictures_that_fit(folder: Path, manifest: Mapping[str, Any], max_bytes: int)
     """Reads the pictures of every n-th step, counted from the last one, so that they fit into `max_bytes`.
 
     Args:
-        folder: of the run.
-        manifest: of the run.
-        max_bytes: size of all pictures together. The last step is read even if it alone is larger.
+        folder: folder of the run.
+        manifest: manifest of the run.
+        max_bytes: largest size of all pictures together. The last step is read even if it alone is larger.
 
     Returns:
         Contents of picture files by name, and n.

@@ -59,7 +59,7 @@ def as_mp4(frames: Sequence[Image.Image], pace: Pace) -> bytes:
 
     Players may ignore the duration of the last frame, so it is repeated for as long as it is held.
     """
-    import av  # imported here: it is slow to import, and few runs end in a movie
+    import av  # pyright: ignore[reportMissingImports]  # imported here: it is slow to import, and few runs end in a movie
 
     file = io.BytesIO()
     width, height = (side + side % 2 for side in frames[0].size)
@@ -68,7 +68,7 @@ def as_mp4(frames: Sequence[Image.Image], pace: Pace) -> bytes:
         rate = Fraction(pace.fps).limit_denominator(MAX_DENOMINATOR)
         stream = movie.add_stream("libx264", rate=rate, options=X264)
         stream.width, stream.height, stream.pix_fmt = width, height, MP4_PIXELS
-        for frame in [*frames, *frames[-1:] * held]:
+        for frame in [*frames, *([frames[-1]] * held)]:
             even = frame if frame.size == (width, height) else frame.resize((width, height), Image.Resampling.BICUBIC)
             movie.mux(stream.encode(av.VideoFrame.from_image(even)))
         movie.mux(stream.encode())

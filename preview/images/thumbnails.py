@@ -28,8 +28,8 @@ class Thumbnails:
     first frame is used.
 
     Args:
-        limit: at least 2.
-        max_side_px: longer side of a thumbnail.
+        limit: largest number of thumbnails, at least 2.
+        max_side_px: largest longer side of a thumbnail, in pixels.
     """
 
     def __init__(self, limit: int, max_side_px: int) -> None:

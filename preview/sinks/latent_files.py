@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import ClassVar, NamedTuple, final
 
 import torch
 from safetensors.torch import save
@@ -57,7 +57,7 @@ class LatentFiles:
         refused: whether there is no room for them. Any thread may read it.
     """
 
-    name = "latents"
+    name: ClassVar[str] = "latents"
 
     def __init__(
         self,

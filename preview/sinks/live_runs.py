@@ -42,7 +42,7 @@ class LiveRuns:
         runs as allowed.
 
         Args:
-            budget_bytes: for all files together.
+            budget_bytes: largest size of all files together.
         """
         with self._changing:
             removed = self._over_budget(budget_bytes)

@@ -23,8 +23,8 @@ class Page(Sink):
     all other sinks, and the page lists what they wrote.
 
     Args:
-        folder: of the run.
-        clock: seconds, monotonic.
+        folder: folder of the run.
+        clock: function that returns monotonic seconds.
     """
 
     name = "page"

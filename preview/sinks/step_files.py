@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import perf_counter
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, ClassVar, Literal, NamedTuple, final
 
 import numpy as np
 from PIL import Image
@@ -73,7 +73,7 @@ class StepFiles(Sink):
         frames_apart: whether each frame of a video also gets its own file, `step_0001/frame_0001.png`.
     """
 
-    name = "files"
+    name: ClassVar[str] = "files"
 
     def __init__(
         self,
