@@ -37,7 +37,8 @@ def expand(prefix: str, graph: Mapping[str, Any], workflow: Mapping[str, Any] | 
             return _date(text.removeprefix(DATE), now)
         match text.split("."):
             case [node, name]:
-                return next(_values(node, name, graph, workflow), token[0])
+                value = next(_values(node, name, graph, workflow), token[0])
+                return _within_part(value, before=prefix[: token.start()], after=prefix[token.end() :])
         return token[0]
 
     return TOKEN.sub(replacement, prefix)
@@ -50,6 +51,15 @@ def _values(node_name: str, name: str, graph: Mapping[str, Any], workflow: Mappi
             text = str(value).lower() if isinstance(value, bool) else str(value)
             # A name of dots only would be a parent folder.
             yield NOT_IN_NAMES.sub("_", text) if text.strip(".") else "_" * len(text)
+
+
+def _within_part(value: str, *, before: str, after: str) -> str:
+    """`value` where it stands in a path: no part of it becomes hidden, or ends in what Windows cuts off."""
+    if not before or before[-1] in "/\\":
+        value = re.sub(r"^\.", "_", value)
+    if not after or after[0] in "/\\":
+        value = re.sub(r"[ .]+$", lambda end: "_" * len(end[0]), value)
+    return value
 
 
 def _nodes_named(name: str, graph: Mapping[str, Any], workflow: Mapping[str, Any] | None) -> Iterator[str]:

@@ -113,3 +113,28 @@ def test_the_room_of_a_folder_that_does_not_exist_is_that_of_its_disk(tmp_path, 
     monkeypatch.setattr("shutil.disk_usage", disk_usage)
     assert disk_room(tmp_path / "a" / "b") == (2 * DISK_RESERVE_BYTES, "the disk")
     assert asked == [tmp_path]
+
+
+@pytest.mark.parametrize("prefix", ["", ".", "./", "a/..", "..", " "])
+def test_a_prefix_without_a_name_is_refused(tmp_path, prefix):
+    with pytest.raises(SinkError, match=r"it names no folder|ends in a dot or a blank"):
+        check_prefix_name(prefix)
+    with pytest.raises(SinkError, match="filename_prefix"):
+        prefix_folder(tmp_path, prefix)
+
+
+@pytest.mark.parametrize("prefix", [".a", "..a", ".a/b", "a/.b", "a/./.b"])
+def test_a_prefix_of_a_hidden_folder_is_refused(tmp_path, prefix):
+    with pytest.raises(SinkError, match="begins with a dot is hidden"):
+        prefix_folder(tmp_path, prefix)
+
+
+@pytest.mark.parametrize("prefix", ["a/b/", "./a", "a/../b", "a//b"])
+def test_a_prefix_with_more_slashes_or_dots_than_needed_is_accepted(tmp_path, prefix):
+    check_prefix_name(prefix)
+    assert prefix_folder(tmp_path, prefix).name in ("a", "b")
+
+
+def test_a_full_path_inside_the_output_folder_is_accepted(tmp_path):
+    check_prefix_name(str(tmp_path / "a" / "steps"))
+    assert prefix_folder(tmp_path, str(tmp_path / "a" / "steps")) == (tmp_path / "a" / "steps").resolve()

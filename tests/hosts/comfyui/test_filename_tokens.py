@@ -86,3 +86,17 @@ def test_properties_and_meta_of_any_form_have_no_names(value):
     workflow = {"nodes": [{"id": 4, "title": value, "properties": value}]}
     graph = {"4": {**GRAPH["4"], "_meta": value}}
     assert expand("%KSampler.seed%_%Nobody.seed%", graph, workflow, NOW) == "42_%Nobody.seed%"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [
+        ("%Text.text%", "_a___"),
+        ("x/%Text.text%/y", "x/_a___/y"),
+        ("%Text.text% x", "_a .. x"),
+        ("x %Text.text%", "x .a___"),
+    ],
+)
+def test_a_value_makes_no_part_hidden_and_none_that_windows_cannot_hold(prefix, expected):
+    graph = {"1": {"class_type": "Text", "inputs": {"text": ".a .."}}}
+    assert expand(prefix, graph, None, NOW) == expected

@@ -24,6 +24,25 @@ from safelight.preview.step import Step
 
 OUTSIDE = ["../x", "../../x", "a/../../x", "/etc/x", "/tmp/x", "..", ".", "", "   ", "a/../..", "./..", "//x"]
 INVALID = ["a\0b", "a\nb", "a\x1b[2J", "\x7f", "\ud800", "x" * 10_000, "a/" * 600, "con/x", "a/NUL/x", "aux.txt/x"]
+INVALID += [
+    "a:b",
+    "what?",
+    "'a\"b'",
+    "a|b/c",
+    "<a",
+    "a>",
+    "*",
+    "a./b",
+    "a /b",
+    "a.",
+    "a ",
+    "..a",
+    ".a/b",
+    "a/.b",
+    "",
+    ".",
+    "a/..",
+]
 INVALID += ["COM1/x", "lpt9 .y/x", "x/" + "é" * 200, "Conin$/x"]
 VALID = [
     "safelight/steps",
@@ -31,7 +50,6 @@ VALID = [
     "a/b/c",
     "ünï/日本",
     "a b/c.d",
-    "..a",
     "a..b",
     "console/x",
     "nullify",
