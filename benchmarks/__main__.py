@@ -1,4 +1,4 @@
-"""The command line of the benchmarks."""
+"""Measures what previews cost, and prints tables."""
 
 import argparse
 import json
@@ -14,32 +14,34 @@ import torch
 
 from . import comfyui_server, encoders_and_decoders, gpu, timing
 from .latent_cases import CASES
-from .preview_methods import WAYS
+from .preview_methods import METHODS
 
-RUNS = ("SDXL 128x128", "FLUX.2 128x128", "Wan 2.1, 21 frames")
+RUN_CASES = ("SDXL 128x128", "FLUX.2 128x128", "Wan 2.1, 21 frames")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints tables."""
+    """Runs the benchmarks with these arguments and returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m safelight.benchmarks", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="for programs")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="%(default)s")
-    parser.add_argument("--only", choices=tuple(TITLES), help="one table")
-    host = parser.add_argument_group("a real host", "Two more tables: ComfyUI's own preview beside Safelight's.")
-    host.add_argument(
-        "--comfyui", type=Path, metavar="DIR", help="a checkout; its server is started, watched and ended"
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="device of the latents (%(default)s)"
     )
-    host.add_argument("--comfyui-python", type=Path, metavar="PY", help="the Python that has what it requires")
+    parser.add_argument("--only", choices=tuple(TITLES), help="print one table")
+    host = parser.add_argument_group("a real host", "Two more tables: ComfyUI's own preview next to Safelight's.")
     host.add_argument(
-        "--rival", type=Path, action="append", default=[], metavar="DIR", help="KJNodes: its override too"
+        "--comfyui", type=Path, metavar="DIR", help="checkout of ComfyUI; its server is started and ended"
+    )
+    host.add_argument("--comfyui-python", type=Path, metavar="PY", help="Python with the packages that ComfyUI needs")
+    host.add_argument(
+        "--rival", type=Path, action="append", default=[], metavar="DIR", help="custom nodes to compare with: KJNodes"
     )
     arguments = parser.parse_args(argv)
     if (arguments.comfyui is None) != (arguments.comfyui_python is None):
-        parser.error("--comfyui needs --comfyui-python, and the other way round")
+        parser.error("--comfyui and --comfyui-python are needed together")
     if arguments.only in IN_HOST and arguments.comfyui is None:
         parser.error(f"--only {arguments.only} needs --comfyui")
     if arguments.only == "gpu" and not torch.cuda.is_available():
-        parser.error("--only gpu needs a CUDA device, and torch finds none")
+        parser.error("--only gpu needs a CUDA device, but torch finds none")
     with ExitStack() as servers:
         return _measure(arguments, servers)
 
@@ -69,35 +71,35 @@ def _measure(arguments: argparse.Namespace, servers: ExitStack) -> int:
             "host": lambda: comfyui_server.in_callback(host),
             "host-runs": lambda: comfyui_server.whole_runs(host),
         }
-    wanted = [arguments.only] if arguments.only else list(tables)
+    names = [arguments.only] if arguments.only else list(tables)
     machine = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": arguments.device}
     machine["cores"] = os.cpu_count()
-    if hasattr(os, "getloadavg"):  # what else the machine does; this command is one of it
+    if hasattr(os, "getloadavg"):  # of the whole machine, with this command
         machine["load"] = round(os.getloadavg()[0], 1)
     machine |= {"machine": platform.machine(), "python": platform.python_version()}
-    found: dict[str, Any] = {"machine": machine}
-    for name in wanted:
-        found[name] = tables[name]()
+    results: dict[str, Any] = {"machine": machine}
+    for name in names:
+        results[name] = tables[name]()
         if not arguments.json:
-            print(f"\n{TITLES[name]}\n\n{_markdown(found[name])}", flush=True)
+            print(f"\n{TITLES[name]}\n\n{_markdown(results[name])}", flush=True)
     if arguments.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(results, indent=1))
     else:
         print(f"\n{', '.join(f'{key} {value}' for key, value in machine.items())}")
     return 0
 
 
 TITLES = {
-    "callback": f"Time on the sampler's thread, microseconds a step: {', '.join(WAYS)}",
+    "callback": f"Time on the sampler's thread, microseconds per step: {', '.join(METHODS)}",
     "decoding": "Decoding 128 x 128 latent pixels to bytes",
-    "runs": "How much longer a whole run takes with screen and files",
-    "memory": "How much the process grows over a long run with screen and files",
-    "running": "Ways to run a decoder of FLUX.2, 128 x 128 latent pixels to bytes; empty: does not run so here",
-    "encoding": "Encoding a drawn picture of 1024 px",
-    "writing": "PNGs of 1024 px into a run's folder",
-    "gpu": "A sampler on a GPU: how often a step makes it wait in all, its thread and its stream, median of steps",
+    "runs": "Additional time of a whole run with screen and files",
+    "memory": "Memory growth of the process in a long run with screen and files",
+    "running": "Ways to run a decoder of FLUX.2, 128 x 128 latent pixels to bytes; empty if unsupported here",
+    "encoding": "Encoding a generated picture of 1024 px",
+    "writing": "Writing PNGs of 1024 px to a run's folder",
+    "gpu": "A sampler on a GPU: number of waits in all steps, median time on its thread and its stream",
     "host": "A real ComfyUI: time on the sampler's thread",
-    "host-runs": "A real ComfyUI: how much longer a whole run takes than one that shows nothing",
+    "host-runs": "A real ComfyUI: additional time of a whole run, compared with a run without previews",
 }
 IN_HOST = ("host", "host-runs")
 
@@ -110,7 +112,7 @@ def _runs() -> list[dict[str, Any]]:
             "step waits for a device": f"{timing.whole_run(CASES[name], step_ms, busy=False):+.1%}",
             "step keeps the CPU": f"{timing.whole_run(CASES[name], step_ms, busy=True):+.1%}",
         }
-        for name in RUNS
+        for name in RUN_CASES
         for step_ms in (20, 50, 200)
     ]
 

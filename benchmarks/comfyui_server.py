@@ -1,4 +1,4 @@
-"""A real ComfyUI, timed from within while somebody looks on."""
+"""Measures a real ComfyUI server from inside, while a client shows the previews."""
 
 import http.client
 import itertools
@@ -23,52 +23,52 @@ from safetensors.torch import save_file
 from .latent_cases import picture_like
 
 PACK = Path(__file__).resolve().parents[1]
-LAB = PACK / "tests" / "comfyui" / "lab"  # the model, and the nodes that take the time
+LAB = PACK / "tests" / "tiers" / "comfyui" / "lab"  # nodes with a model, and nodes that measure
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "runs", "*.egg-info")
-START_LIMIT_S, ANSWER_LIMIT_S = 180.0, 120.0
-STEPS = 20
-STEP_MS = 30.0  # of the model, where it is not the question
+START_LIMIT_S, RESPONSE_LIMIT_S = 180.0, 120.0
+SAMPLER_STEPS = 20
+STEP_MS = 30.0  # of the model, for measurements of the callback
 CALLBACK_ROUNDS, RUN_ROUNDS = 5, 15
-TEXT, EXTENDED, LONG = 1, 126, 127  # RFC 6455, 5.2
+TEXT_FRAME, SIZE_16_BIT, SIZE_64_BIT = 1, 126, 127  # RFC 6455, 5.2
 
 
-class Sampled(NamedTuple):
-    """What a stock KSampler samples: the host's name of a latent format, the shape of its latents."""
+class SampledLatents(NamedTuple):
+    """The latents that a stock KSampler samples: ComfyUI's format, their shape, and whether the model is a flow."""
 
     latent_format: str
     shape: tuple[int, ...]
     flow: bool
 
 
-SAMPLED: Mapping[str, Sampled] = {
-    "SDXL 128x128": Sampled("SDXL", (1, 4, 128, 128), flow=False),
-    "Wan 2.1, 21 frames": Sampled("Wan21", (1, 16, 21, 60, 104), flow=True),
+SAMPLED: Mapping[str, SampledLatents] = {
+    "SDXL 128x128": SampledLatents("SDXL", (1, 4, 128, 128), flow=False),
+    "Wan 2.1, 21 frames": SampledLatents("Wan21", (1, 16, 21, 60, 104), flow=True),
 }
 
 
-class Way(NamedTuple):
-    """How a run is shown: by the host's own `preview_method`, by a `node` on the model line with these `inputs`."""
+class HostPreview(NamedTuple):
+    """A preview of a run: ComfyUI's `preview_method`, or a `node` on the model input with these `inputs`."""
 
     preview_method: str = "none"
     node: str | None = None
     inputs: Mapping[str, Any] = {}
 
 
-NOTHING, CORE = "nothing", "ComfyUI, latent2rgb"
-SEEN_LAST = {"every_n_steps": 1000}
-WAYS: Mapping[str, Way] = {
-    NOTHING: Way(),
-    CORE: Way("latent2rgb"),
-    "Safelight, idle": Way(node="SafelightPreview", inputs=SEEN_LAST),
-    "Safelight, screen": Way(node="SafelightPreview"),
-    "Safelight, screen and PNGs": Way(node="SafelightPreview", inputs={"write_intermediates": True}),
-    "KJNodes, override": Way(node="ModelPreviewOverrideKJ"),
+NO_PREVIEW, CORE = "no preview", "ComfyUI, latent2rgb"
+LAST_STEP_ONLY = {"every_n_steps": 1000}
+HOST_PREVIEWS: Mapping[str, HostPreview] = {
+    NO_PREVIEW: HostPreview(),
+    CORE: HostPreview("latent2rgb"),
+    "Safelight, idle": HostPreview(node="SafelightPreview", inputs=LAST_STEP_ONLY),
+    "Safelight, screen": HostPreview(node="SafelightPreview"),
+    "Safelight, screen and PNGs": HostPreview(node="SafelightPreview", inputs={"write_intermediates": True}),
+    "KJNodes, override": HostPreview(node="ModelPreviewOverrideKJ"),
 }
-IN_RUNS = (NOTHING, CORE, "Safelight, screen and PNGs", "KJNodes, override")
+RUN_PREVIEWS = (NO_PREVIEW, CORE, "Safelight, screen and PNGs", "KJNodes, override")
 
 
 class Times(NamedTuple):
-    """Seconds of one run: in the callback, each step; of the whole; before the first step and after the last."""
+    """Seconds of one run: of each callback, of the whole run, before the first step and after the last."""
 
     callback: Sequence[float]
     whole: float
@@ -77,136 +77,140 @@ class Times(NamedTuple):
 
 
 def in_callback(host: "Host") -> list[dict[str, Any]]:
-    """Time on the sampler's thread of each way: at a step, before the first one, after the last."""
+    """Measures the time on the sampler's thread of each preview: per step, before the first and after the last."""
     return [row for name, sampled in SAMPLED.items() for row in _in_callback(host, name, sampled)]
 
 
-def _in_callback(host: "Host", name: str, sampled: Sampled) -> Iterator[dict[str, Any]]:
-    times: dict[str, list[Times]] = {way: [] for way in host.ways}
+def _in_callback(host: "Host", name: str, sampled: SampledLatents) -> Iterator[dict[str, Any]]:
+    times: dict[str, list[Times]] = {method: [] for method in host.previews}
     for _ in range(CALLBACK_ROUNDS + 1):
-        for way in host.ways:  # in every round each has its turn, so that all meet the same machine
-            times[way].append(host.sample(sampled, way, step_ms=STEP_MS))
-    kept = {way: runs[1:] for way, runs in times.items()}  # the first sets up what is set up once
-    steps = {way: sorted(s * 1e6 for run in runs for s in run.callback[1:]) for way, runs in kept.items()}
-    p50 = {way: statistics.median(taken) for way, taken in steps.items()}
-    for way, taken in steps.items():
-        added = p50[way] - p50[NOTHING]
+        for method in host.previews:  # alternating, so that all run on the same machine load
+            times[method].append(host.sample(sampled, method, step_ms=STEP_MS))
+    counted = {method: runs[1:] for method, runs in times.items()}  # the first run sets up what is needed once
+    steps = {method: sorted(s * 1e6 for run in runs for s in run.callback[1:]) for method, runs in counted.items()}
+    p50 = {method: statistics.median(times_us) for method, times_us in steps.items()}
+    for method, times_us in steps.items():
+        added = p50[method] - p50[NO_PREVIEW]
         yield {
             "case": name,
-            "way": way,
-            "p50 us": p50[way],
-            "p95 us": taken[int(0.95 * len(taken))],
+            "method": method,
+            "p50 us": p50[method],
+            "p95 us": times_us[int(0.95 * len(times_us))],
             "added us": added,
-            "of core's": added / (p50[CORE] - p50[NOTHING]),
-            "before the first step, ms": statistics.median(run.start for run in kept[way]) * 1e3,
-            "after the last, ms": statistics.median(run.end for run in kept[way]) * 1e3,
+            "times core's": added / (p50[CORE] - p50[NO_PREVIEW]),
+            "before the first step, ms": statistics.median(run.start for run in counted[method]) * 1e3,
+            "after the last, ms": statistics.median(run.end for run in counted[method]) * 1e3,
         }
 
 
 def whole_runs(host: "Host", step_ms: float = 50.0) -> list[dict[str, Any]]:
-    """How much longer a run takes than one that shows nothing: the median of ratios of neighbours."""
+    """Measures the additional time of a run, compared with one without previews: the median of consecutive pairs."""
     return [
-        {"case": name, "a step": f"{kind} {step_ms:g} ms"} | _slowdowns(host, sampled, **{kind: step_ms})
+        {"case": name, "step": f"{kind} {step_ms:g} ms"} | _slowdowns(host, sampled, **{kind: step_ms})
         for name, sampled in SAMPLED.items()
         for kind in ("waits", "computes")
     ]
 
 
-def _slowdowns(host: "Host", sampled: Sampled, *, waits: float = 0.0, computes: float = 0.0) -> dict[str, str]:
-    ways = [way for way in IN_RUNS if way in host.ways]
-    ratios: dict[str, list[float]] = {way: [] for way in ways[1:]}
-    for turn in range(RUN_ROUNDS + 1):
-        order = ways if turn % 2 else ways[::-1]  # what comes first is not always the same
-        whole = {way: host.sample(sampled, way, step_ms=waits, work_ms=computes).whole for way in order}
-        for way in ways[1:] if turn else ():
-            ratios[way].append(whole[way] / whole[NOTHING])
-    return {way: f"{statistics.median(some) - 1:+.1%}" for way, some in ratios.items()}
+def _slowdowns(host: "Host", sampled: SampledLatents, *, waits: float = 0.0, computes: float = 0.0) -> dict[str, str]:
+    methods = [method for method in RUN_PREVIEWS if method in host.previews]
+    ratios: dict[str, list[float]] = {method: [] for method in methods[1:]}
+    for round_ in range(RUN_ROUNDS + 1):
+        order = methods if round_ % 2 else methods[::-1]  # the first one changes
+        whole = {method: host.sample(sampled, method, step_ms=waits, work_ms=computes).whole for method in order}
+        for method in methods[1:] if round_ else ():
+            ratios[method].append(whole[method] / whole[NO_PREVIEW])
+    return {method: f"{statistics.median(values) - 1:+.1%}" for method, values in ratios.items()}
 
 
 class Host:
-    """A server that answers, with a client that looks on.
+    """A running server, with a client that shows its previews.
 
     Attributes:
-        ways: that this server can show a run.
+        previews: previews that this server has.
     """
 
     def __init__(self, base: Path, port: int) -> None:
         self._base, self._port = base, port
         self._client = Client(port)
         self._seeds = itertools.count(1)
-        known = self._get("/object_info")
-        self.ways = {name: way for name, way in WAYS.items() if way.node is None or way.node in known}
-        self._defaults = {way.node: _defaults(known[way.node]) for way in self.ways.values() if way.node}
+        nodes = self._get("/object_info")
+        self.previews = {
+            name: method for name, method in HOST_PREVIEWS.items() if method.node is None or method.node in nodes
+        }
+        self._defaults = {
+            method.node: _default_inputs(nodes[method.node]) for method in self.previews.values() if method.node
+        }
 
     def close(self) -> None:
-        """Looks on no longer."""
+        """Disconnects the client."""
         self._client.close()
 
-    def sample(self, sampled: Sampled, way: str, *, step_ms: float = 0.0, work_ms: float = 0.0) -> Times:
-        """Runs a stock KSampler."""
-        graph = self._graph(sampled, WAYS[way], step_ms, work_ms)
-        extra = {"preview_method": WAYS[way].preview_method}
+    def sample(self, sampled: SampledLatents, method: str, *, step_ms: float = 0.0, work_ms: float = 0.0) -> Times:
+        """Runs a stock KSampler and returns its times."""
+        graph = self._graph(sampled, HOST_PREVIEWS[method], step_ms, work_ms)
+        extra = {"preview_method": HOST_PREVIEWS[method].preview_method}
         body = {"prompt": graph, "client_id": self._client.id, "extra_data": extra}
-        prompt_id = _ask(self._port, "/prompt", json.dumps(body))["prompt_id"]
+        prompt_id = _request(self._port, "/prompt", json.dumps(body))["prompt_id"]
         self._client.wait_for(prompt_id)
         outputs = self._get(f"/history/{prompt_id}")[prompt_id]["outputs"]
         if "times" not in outputs:
             raise RuntimeError(f"ComfyUI failed to sample; the end of its log:\n{_log(self._base)}")
-        seen = json.loads(outputs["times"]["times"][0])
-        start, end = seen["began"] - seen["entered"], seen["left"] - seen["ended"]
-        return Times(seen["callback"], seen["left"] - seen["entered"], start, end)
+        clock = json.loads(outputs["times"]["times"][0])
+        start, end = clock["began"] - clock["entered"], clock["left"] - clock["ended"]
+        return Times(clock["callback"], clock["left"] - clock["entered"], start, end)
 
-    def _graph(self, sampled: Sampled, way: Way, step_ms: float, work_ms: float) -> dict[str, Any]:
+    def _graph(self, sampled: SampledLatents, preview: HostPreview, step_ms: float, work_ms: float) -> dict[str, Any]:
         frames, height, width = (1, *sampled.shape[2:])[-3:]
         model = {"latent_format": sampled.latent_format, "flow": sampled.flow, "targets_file": self._target(sampled)}
         model |= {"height": height, "width": width, "frames": frames, "batch": 1, "step_ms": step_ms}
         graph = {"model": _node("LabModel", **model, fail_at=0, again=0)}
 
-        def put(name: str, node: str, **inputs: Any) -> None:
+        def add(name: str, node: str, **inputs: Any) -> None:
             graph[name] = _node(node, model=[next(reversed(graph)), 0], **inputs)
 
         if work_ms:
-            put("work", "LabWork", work_ms=work_ms)
-        put("outside", "LabOutside")
-        if way.node is not None:
-            put("preview", way.node, **{**self._defaults[way.node], **way.inputs})
-        put("inside", "LabInside")
-        line = {"positive": ["model", 1], "negative": ["model", 1], "latent_image": ["model", 2]}
-        how = {"steps": STEPS, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
-        put("sampler", "KSampler", seed=next(self._seeds), **line, **how)
+            add("work", "LabWork", work_ms=work_ms)
+        add("outside", "LabOutside")
+        if preview.node is not None:
+            add("preview", preview.node, **{**self._defaults[preview.node], **preview.inputs})
+        add("inside", "LabInside")
+        connections = {"positive": ["model", 1], "negative": ["model", 1], "latent_image": ["model", 2]}
+        settings = {"steps": SAMPLER_STEPS, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+        add("sampler", "KSampler", seed=next(self._seeds), **connections, **settings)
         graph["times"] = _node("LabTimes", samples=["sampler", 0])
         return graph
 
-    def _target(self, sampled: Sampled) -> str:
-        """A file with the latents that the sampler ends in."""
+    def _target(self, sampled: SampledLatents) -> str:
+        """Writes a file with the final latents of the sampler, and returns its path."""
         file = self._base / f"{sampled.latent_format}.safetensors"
         if not file.exists():
             save_file({"latents": picture_like(sampled.shape)}, file)
         return str(file)
 
     def _get(self, path: str) -> Any:
-        return _ask(self._port, path)
+        return _request(self._port, path)
 
 
 def _node(class_type: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": inputs}
 
 
-def _defaults(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands in a node's fields before anybody has touched them."""
-    fields = info["input"].get("required", {}) | info["input"].get("optional", {})
-    found = {}
-    for name, (kind, *facts) in fields.items():
-        told = facts[0] if facts else {}
-        choices = kind if isinstance(kind, list) else told.get("options")
-        default = told.get("default", choices[0] if choices else None)
+def _default_inputs(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the default inputs of a node, from ComfyUI's description of it."""
+    inputs = info["input"].get("required", {}) | info["input"].get("optional", {})
+    defaults = {}
+    for name, (kind, *facts) in inputs.items():
+        settings = facts[0] if facts else {}
+        choices = kind if isinstance(kind, list) else settings.get("options")
+        default = settings.get("default", choices[0] if choices else None)
         if default is not None:
-            found[name] = default
-    return found
+            defaults[name] = default
+    return defaults
 
 
 class Client:
-    """Looks on as the viewer does: is told of steps by a websocket, fetches the picture of each."""
+    """Does what the viewer does: receives steps from a websocket, and fetches the picture of each."""
 
     def __init__(self, port: int) -> None:
         self.id = uuid.uuid4().hex
@@ -222,53 +226,53 @@ class Client:
         self._listening.start()
 
     def close(self) -> None:
-        """Looks on no longer."""
-        with suppress(OSError):  # the server may have gone first
+        """Disconnects."""
+        with suppress(OSError):  # the server may have closed the connection
             self._socket.shutdown(socket.SHUT_RDWR)
         self._listening.join()
 
     def wait_for(self, prompt_id: str) -> None:
-        """Returns once this prompt has ended, well or not, and the history has it."""
-        while self._ended.get(timeout=ANSWER_LIMIT_S) != prompt_id:
+        """Waits until a prompt has ended, with or without an error, and is in the history."""
+        while self._ended.get(timeout=RESPONSE_LIMIT_S) != prompt_id:
             pass
 
     def _listen(self) -> None:
         with self._socket, closing(http.client.HTTPConnection("127.0.0.1", self._port)) as pictures:
-            self._look_on(pictures)
+            self._follow(pictures)
 
-    def _look_on(self, pictures: http.client.HTTPConnection) -> None:
+    def _follow(self, pictures: http.client.HTTPConnection) -> None:
         ended = None
         for message in messages(self._socket):
-            told = json.loads(message)
-            data = told.get("data", {})
-            if told["type"] == "safelight.step":
+            event = json.loads(message)
+            data = event.get("data", {})
+            if event["type"] == "safelight.step":
                 for file in data.get("files", ()):
                     pictures.request("GET", f"/safelight/runs/{data['run']}/{file}")
                     pictures.getresponse().read()
-            elif told["type"] in ("execution_success", "execution_error"):
+            elif event["type"] in ("execution_success", "execution_error"):
                 ended = data["prompt_id"]
-            elif told["type"] == "status" and ended and not data["status"]["exec_info"]["queue_remaining"]:
+            elif event["type"] == "status" and ended and not data["status"]["exec_info"]["queue_remaining"]:
                 self._ended.put(ended)
                 ended = None
 
 
 def messages(connection: socket.socket) -> Iterator[bytes]:
-    """The text messages of a websocket that was asked for, until its other end closes."""
+    """Yields the text messages of a websocket, after the handshake, until the server closes it."""
     with connection.makefile("rb") as stream:
         while stream.readline().strip():
-            pass  # what the server answers to the request
+            pass  # the response to the handshake
         while head := stream.read(2):
             kind, size = head[0] & 0x0F, head[1] & 0x7F
-            if size in (EXTENDED, LONG):
-                size = int.from_bytes(stream.read(2 if size == EXTENDED else 8), "big")
+            if size in (SIZE_16_BIT, SIZE_64_BIT):
+                size = int.from_bytes(stream.read(2 if size == SIZE_16_BIT else 8), "big")
             content = stream.read(size)
-            if kind == TEXT:
+            if kind == TEXT_FRAME:
                 yield content
 
 
 @contextmanager
 def serving(checkout: Path, python: Path, rivals: Sequence[Path]) -> Iterator[Host]:
-    """ComfyUI with this pack, the lab and `rivals` among its custom nodes, until the end of the `with` block."""
+    """Runs ComfyUI with this package, the lab and `rivals` as custom nodes, until the end of the `with` block."""
     with tempfile.TemporaryDirectory(prefix="safelight-benchmark-") as temp:
         base = Path(temp)
         for name in ("custom_nodes", "input", "output", "temp", "models/vae_approx", "user"):
@@ -281,11 +285,11 @@ def serving(checkout: Path, python: Path, rivals: Sequence[Path]) -> Iterator[Ho
         command = [str(python), "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port)]
         command += ["--base-directory", temp, "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
         with (base / "server.log").open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603 - the host that the caller named
+            process = subprocess.Popen(  # noqa: S603 - the Python that the caller names
                 command, cwd=checkout, env=dict(os.environ), stdout=log, stderr=subprocess.STDOUT
             )
             try:
-                _wait_until_it_answers(port, process, base)
+                _wait_for_server(port, process, base)
                 with closing(Host(base, port)) as host:
                     yield host
             finally:
@@ -293,28 +297,28 @@ def serving(checkout: Path, python: Path, rivals: Sequence[Path]) -> Iterator[Ho
                 process.wait()
 
 
-def _wait_until_it_answers(port: int, process: "subprocess.Popen[bytes]", base: Path) -> None:
+def _wait_for_server(port: int, process: "subprocess.Popen[bytes]", base: Path) -> None:
     until = time.monotonic() + START_LIMIT_S
     while time.monotonic() < until and process.poll() is None:
         try:
-            _ask(port, "/system_stats")
+            _request(port, "/system_stats")
         except OSError:
             time.sleep(0.2)
         else:
             return
-    raise RuntimeError(f"ComfyUI does not answer; the end of its log:\n{_log(base)}")
+    raise RuntimeError(f"ComfyUI does not respond; the end of its log:\n{_log(base)}")
 
 
-def _ask(port: int, path: str, body: str | None = None) -> Any:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_LIMIT_S)
+def _request(port: int, path: str, body: str | None = None) -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=RESPONSE_LIMIT_S)
     try:
         connection.request("POST" if body else "GET", path, body, {"Content-Type": "application/json"} if body else {})
-        answer = connection.getresponse()
-        content = answer.read()
+        response = connection.getresponse()
+        content = response.read()
     finally:
         connection.close()
-    if answer.status != http.HTTPStatus.OK:
-        raise RuntimeError(f"{path}: ComfyUI answered {answer.status}: {content[:2000].decode(errors='replace')}")
+    if response.status != http.HTTPStatus.OK:
+        raise RuntimeError(f"{path}: ComfyUI responded {response.status}: {content[:2000].decode(errors='replace')}")
     return json.loads(content)
 
 

@@ -1,4 +1,4 @@
-"""What was chosen by measurement, measured again: how decoders run, how pictures are encoded and written."""
+"""Measures choices of Safelight: how decoders run, and how pictures are encoded and written."""
 
 import io
 import os
@@ -31,56 +31,67 @@ from ..preview.step import StepInfo
 from .timing import best_of_rounds
 
 SIDE_PX = 1024
-SPACE, SIDE = "flux2", 128  # latent pixels
-SOME = ("flux2-affine", "flux2-affine-7x7", "flux2-conv-small", "flux2-conv-full")
-PICTURES, TURNS = 4, 24
-LOOK_S, LOOKED_AT = 0.0005, 3
-PNG = ((0, 0), (1, 0), (1, 2), (1, 3), (2, 0), (4, 0), (6, 0), (9, 0))  # zlib's strategies: 2 is Huffman, 3 runs
-TRIED: Mapping[str, tuple[dict[str, Any], ...]] = {
-    "png": tuple({"compress_level": level, "compress_type": kind} for level, kind in PNG),
+DECODER_SPACE, LATENT_SIDE = "flux2", 128  # latent pixels
+DECODERS = ("flux2-affine", "flux2-affine-7x7", "flux2-conv-small", "flux2-conv-full")
+PICTURES, WRITTEN_FILES = 4, 24
+NAP_S, NAP_REPEATS = 0.0005, 3
+PNG_SETTINGS = (
+    (0, 0),
+    (1, 0),
+    (1, 2),
+    (1, 3),
+    (2, 0),
+    (4, 0),
+    (6, 0),
+    (9, 0),
+)  # zlib's strategies: 2 is Huffman, 3 runs
+ENCODER_SETTINGS: Mapping[str, tuple[dict[str, Any], ...]] = {
+    "png": tuple({"compress_level": level, "compress_type": kind} for level, kind in PNG_SETTINGS),
     "webp": tuple({"quality": 90, "method": method} for method in (0, 1, 2, 4, 6)),
     "jpg": ({"quality": 92, "subsampling": 0}, {"quality": 92, "subsampling": 2}),
 }
 
 
 def running(device: str) -> list[dict[str, Any]]:
-    """Milliseconds to bytes of 128 x 128 latent pixels, each way to run a decoder; None where it does not run so."""
-    latents = torch.randn(1, SPACES[SPACE].channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(device)
-    found = {candidate.name: candidate for candidate in Catalogue().of(SPACES[SPACE])}
-    return [_running(found[name].open().to(device), latents) for name in SOME]
+    """Measures ways to run a decoder: milliseconds from 128 x 128 latent pixels to bytes, None if unsupported."""
+    latents = torch.randn(
+        1, SPACES[DECODER_SPACE].channels, LATENT_SIDE, LATENT_SIDE, generator=torch.Generator().manual_seed(0)
+    ).to(device)
+    candidates = {candidate.name: candidate for candidate in Catalogue().of(SPACES[DECODER_SPACE])}
+    return [_running(candidates[name].open().to(device), latents) for name in DECODERS]
 
 
 def _running(decoder: Decoder, latents: Tensor) -> dict[str, Any]:
     net = decoder.net
     ways: dict[str, Callable[[], Callable[[], object]]] = {
-        "as it is": lambda: lambda: to_bytes(decoder.decode(latents)).cpu(),
-        "channels last": lambda: _with(net.to(memory_format=torch.channels_last), latents, torch.channels_last),  # pyright: ignore[reportCallIssue]
-        "bfloat16": lambda: _with(net.to(torch.bfloat16), latents.bfloat16()),
-        "half": lambda: _with(net.to(torch.float16), latents.half()),
-        "compiled": lambda: _with(torch.compile(net.float(), dynamic=False), latents),
-        "CUDA graph": lambda: _captured(net.float(), latents),
+        "float32": lambda: lambda: to_bytes(decoder.decode(latents)).cpu(),
+        "channels last": lambda: _run_net(net.to(memory_format=torch.channels_last), latents, torch.channels_last),  # pyright: ignore[reportCallIssue]
+        "bfloat16": lambda: _run_net(net.to(torch.bfloat16), latents.bfloat16()),
+        "half": lambda: _run_net(net.to(torch.float16), latents.half()),
+        "compiled": lambda: _run_net(torch.compile(net.float(), dynamic=False), latents),
+        "CUDA graph": lambda: _cuda_graph(net.float(), latents),
     }
     row: dict[str, Any] = {"decoder": decoder.name}
     for name, begin in ways.items():
         row[f"{name}, ms"] = None
-        # What a compiler that is missing, or a device without such numbers, raises is not one kind of error.
+        # A missing compiler and a device without this dtype raise different kinds of errors.
         with suppress(Exception), torch.inference_mode():
             row[f"{name}, ms"] = best_of_rounds({name: begin()})[name]
         net.to(torch.float32, memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     return row
 
 
-def _with(
+def _run_net(
     net: Callable[[Tensor], Tensor], latents: Tensor, layout: torch.memory_format = torch.contiguous_format
 ) -> Callable[[], object]:
-    given = latents.contiguous(memory_format=layout)
-    return lambda: to_bytes(net(given).float().clamp(0, 1)).cpu()
+    net_input = latents.contiguous(memory_format=layout)
+    return lambda: to_bytes(net(net_input).float().clamp(0, 1)).cpu()
 
 
-def _captured(net: Net, latents: Tensor) -> Callable[[], object]:
+def _cuda_graph(net: Net, latents: Tensor) -> Callable[[], object]:
     if not latents.is_cuda:
         raise RuntimeError("expected a CUDA device")
-    to_bytes(net(latents).clamp(0, 1))  # whatever is set up once
+    to_bytes(net(latents).clamp(0, 1))  # sets up what is needed once
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         pixels = to_bytes(net(latents).clamp(0, 1))
@@ -93,36 +104,36 @@ def _captured(net: Net, latents: Tensor) -> Callable[[], object]:
 
 
 def _releases_lock(name: str, file: type) -> bool:
-    """Whether others can run while this is encoded: only JPEG needs its own kind of file for that."""
+    """Whether other threads can run during the encoding: a JPEG needs a special file for this."""
     return file is LockReleasingFile or "jpg" not in name
 
 
 def encoding() -> list[dict[str, Any]]:
-    """Milliseconds and bytes of a picture of 1024 px, each setting that was tried; the chosen ones are marked.
+    """Measures encoder settings: time and size of a picture of 1024 px, and the median delay of another thread.
 
-    And how long another thread that wants the interpreter waits meanwhile, the median.
+    Safelight's settings are marked as chosen.
     """
-    images = [Image.fromarray(one) for one in generate_images(PICTURES, SIDE_PX, seed=3)]
-    tried: dict[str, tuple[dict[str, Any], type[io.BytesIO]]] = {
+    images = [Image.fromarray(pixels) for pixels in generate_images(PICTURES, SIDE_PX, seed=3)]
+    cases: dict[str, tuple[dict[str, Any], type[io.BytesIO]]] = {
         f"{name}, {', '.join(f'{key} {value}' for key, value in settings.items())}": (
             {**SAVE_OPTIONS[name], **settings},
             LockReleasingFile if name == "jpg" else io.BytesIO,
         )
-        for name, some in TRIED.items()
-        for settings in some
+        for name, variants in ENCODER_SETTINGS.items()
+        for settings in variants
     }
-    tried["jpg as chosen, all at once"] = (SAVE_OPTIONS["jpg"], io.BytesIO)
-    acts = {name: partial(_sizes, images, *how) for name, how in tried.items()}
-    ms = best_of_rounds(acts)
+    cases["jpg as chosen, in one block"] = (SAVE_OPTIONS["jpg"], io.BytesIO)
+    encoders = {name: partial(_sizes, images, *case) for name, case in cases.items()}
+    ms = best_of_rounds(encoders)
     return [
         {
             "setting": name,
             "ms": ms[name] / PICTURES,
-            "kB": sum(acts[name]()) / PICTURES / 1000,
-            "others wait, ms": _others_wait_ms(acts[name]),
+            "kB": sum(encoders[name]()) / PICTURES / 1000,
+            "other threads wait, ms": _delay_of_other_threads_ms(encoders[name]),
             "chosen": "yes" if settings in SAVE_OPTIONS.values() and _releases_lock(name, file) else "",
         }
-        for name, (settings, file) in tried.items()
+        for name, (settings, file) in cases.items()
     ]
 
 
@@ -133,54 +144,54 @@ def _sizes(images: list[Image.Image], settings: Mapping[str, Any], kind: type[io
     return [file.tell() for file in files]
 
 
-def _others_wait_ms(act: Callable[[], object]) -> float:
-    """By how much a thread that sleeps for half a millisecond again and again wakes too late while `act` runs."""
-    late_s: list[float] = []
-    over = threading.Event()
+def _delay_of_other_threads_ms(action: Callable[[], object]) -> float:
+    """Median delay of a thread that sleeps for half a millisecond repeatedly while `action` runs."""
+    delays_s: list[float] = []
+    ended = threading.Event()
 
-    def look() -> None:
-        while not over.is_set():
+    def nap() -> None:
+        while not ended.is_set():
             began = time.perf_counter()
-            time.sleep(LOOK_S)
-            late_s.append(time.perf_counter() - began - LOOK_S)
+            time.sleep(NAP_S)
+            delays_s.append(time.perf_counter() - began - NAP_S)
 
-    other = threading.Thread(target=look)
+    other = threading.Thread(target=nap)
     other.start()
-    for _ in range(LOOKED_AT):
-        act()
-    over.set()
+    for _ in range(NAP_REPEATS):
+        action()
+    ended.set()
     other.join()
-    return statistics.median(late_s) * 1e3
+    return statistics.median(delays_s) * 1e3
 
 
 def writing() -> list[dict[str, Any]]:
-    """PNGs of 1024 px that are written in a second, by so many threads that encode."""
-    some = [one[None, None] for one in generate_images(PICTURES, SIDE_PX, seed=3)]
+    """Measures PNGs of 1024 px that are written per second, for each number of encoder threads."""
+    images = [pixels[None, None] for pixels in generate_images(PICTURES, SIDE_PX, seed=3)]
     counts = sorted({0, 1, 2, ENCODERS, os.cpu_count() or 1})
     return [
-        {"encoders": count, "pictures a second": _rate(count, some), "chosen": "yes" if count == ENCODERS else ""}
+        {"encoders": count, "pictures per second": _rate(count, images), "chosen": "yes" if count == ENCODERS else ""}
         for count in counts
     ]
 
 
-def _rate(encoders: int, some: list[np.ndarray]) -> float:
+def _rate(encoders: int, images: list[np.ndarray]) -> float:
     with tempfile.TemporaryDirectory() as temp:
         folder = RunFolder(Path(temp) / "run", Run())
         folder.open()
         files = StepFiles(folder, ImageEncoding(), encoders=encoders)
         files.open()
         began = time.perf_counter()
-        for index in range(1, TURNS + 1):
-            files.show(_picture(index, some[index % len(some)]))
+        for index in range(1, WRITTEN_FILES + 1):
+            files.show(_picture(index, images[index % len(images)]))
         files.close("finished")  # waits for the encoders
         seconds = time.perf_counter() - began
         folder.close("finished")
-    return TURNS / seconds
+    return WRITTEN_FILES / seconds
 
 
 def _picture(index: int, pixels: np.ndarray) -> DecodedPicture:
     return DecodedPicture(
-        step=StepInfo(index=index, total=TURNS, sigma=1.0),
+        step=StepInfo(index=index, total=WRITTEN_FILES, sigma=1.0),
         pixels=pixels,
         shown=(SIDE_PX, SIDE_PX),
         card=Card(name="none", space="flux2", kind="none"),

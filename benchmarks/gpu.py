@@ -1,4 +1,4 @@
-"""What a step costs a sampler on a GPU: whether it waits, how long its thread is held, how long its stream is."""
+"""Measures the cost of a step for a sampler on a GPU: waits, time on its thread, time on its stream."""
 
 import statistics
 import threading
@@ -12,20 +12,18 @@ import torch
 
 from . import timing
 from .latent_cases import Case
-from .preview_methods import WAYS, Way, a_place
+from .preview_methods import METHODS, PreviewMethod, temporary_folder
 
-WAITED = "synchronizing CUDA operation"  # of what torch says then; it also says that it can say so
+SYNC_WARNING = "synchronizing CUDA operation"  # a part of torch's warning
 
 
 @torch.inference_mode()
-def offers(case: Case, way: Way, steps: int) -> dict[str, float]:
-    """Of `steps` steps: how often the calling thread waited for the device, medians of microseconds on its thread and
-    on its stream.
-    """
+def measure_steps(case: Case, method: PreviewMethod, steps: int) -> dict[str, float]:
+    """Returns how often the calling thread waited for the device, and the median microseconds on thread and stream."""
     x0 = case.latents("cuda")
-    waits, held_us, stream_us = [0], [], []
-    with a_place() as place, way(case, place) as callback:
-        for index in range(1, 4):  # whatever is set up once
+    waits, thread_us, stream_us = [0], [], []
+    with temporary_folder() as folder, method(case, folder) as callback:
+        for index in range(1, 4):  # sets up what is needed once
             callback(index, steps + 3, x0)
         torch.cuda.synchronize()
         for index in range(4, steps + 4):
@@ -35,36 +33,36 @@ def offers(case: Case, way: Way, steps: int) -> dict[str, float]:
             with _counting(waits):
                 began = time.perf_counter()
                 callback(index, steps + 3, x0)
-                held_us.append((time.perf_counter() - began) * 1e6)
+                thread_us.append((time.perf_counter() - began) * 1e6)
             end.record()
             end.synchronize()
             stream_us.append(begin.elapsed_time(end) * 1e3)
-    return {"waits": waits[0], "thread, us": statistics.median(held_us), "stream, us": statistics.median(stream_us)}
+    return {"waits": waits[0], "thread, us": statistics.median(thread_us), "stream, us": statistics.median(stream_us)}
 
 
 def table(cases: Mapping[str, Case]) -> list[dict[str, Any]]:
-    """A row for each case and way."""
+    """Returns a row for each case and method."""
     return [
-        {"case": name, "way": way} | offers(case, WAYS[way], timing.STEPS)
+        {"case": name, "method": method} | measure_steps(case, METHODS[method], timing.TIMED_STEPS)
         for name, case in cases.items()
-        for way in WAYS
+        for method in METHODS
     ]
 
 
 @contextmanager
 def _counting(waits: list[int]) -> Iterator[None]:
-    """Adds to `waits` how often this thread waits for the device; the worker may wait as it likes.
+    """Counts in `waits[0]` how often this thread, not the worker, waits for the device.
 
     https://docs.pytorch.org/docs/stable/generated/torch.cuda.set_sync_debug_mode.html
     """
     sampler = threading.get_ident()
 
-    def hear(message: Warning | str, *_: Any, **__: Any) -> None:
-        waits[0] += WAITED in str(message) and threading.get_ident() == sampler
+    def on_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+        waits[0] += SYNC_WARNING in str(message) and threading.get_ident() == sampler
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = hear
+        warnings.showwarning = on_warning
         torch.cuda.set_sync_debug_mode("warn")
         try:
             yield

@@ -1,4 +1,4 @@
-"""The latents that samplers hand over, at the sizes people use."""
+"""Latents of samplers, in common sizes."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,22 +9,21 @@ from torch import Tensor
 
 from ..decoders.latents.space import LatentSpace
 from ..decoders.latents.space_table import SPACES
-
-VIDEO_NDIM = 5
+from ..preview.snapshot import VIDEO_NDIM
 
 
 class Case(NamedTuple):
-    """A sampler's tensor.
+    """The latents of a sampler.
 
     Args:
-        space: name of its latent space.
-        shape: as the sampler has it.
-        textbook: name of the published table that the textbook way multiplies with.
+        space: name of their latent space.
+        shape: shape in the sampler.
+        table: name of the published table that the hosts' preview multiplies with.
     """
 
     space: str
     shape: tuple[int, ...]
-    textbook: str
+    table: str
 
     @property
     def row(self) -> LatentSpace:
@@ -35,7 +34,7 @@ class Case(NamedTuple):
 
 
 def picture_like(shape: tuple[int, ...]) -> Tensor:
-    """Large shapes with fine grain over them: what is encoded about as slowly as a photograph."""
+    """Returns latents with large shapes and fine grain; their pictures take as long to encode as a photograph."""
     generator = torch.Generator().manual_seed(7)
     coarse = torch.randn((*shape[:2], *(max(1, side // 6) for side in shape[2:])), generator=generator)
     mode = "trilinear" if len(shape) == VIDEO_NDIM else "bicubic"

@@ -1,4 +1,4 @@
-"""Ways to show a step: nobody's, the textbook's, ours."""
+"""Methods to show a step: none, the hosts' table, Safelight's."""
 
 import tempfile
 import threading
@@ -27,28 +27,28 @@ Callback = Callable[[int, int, Tensor], object]
 
 
 @contextmanager
-def a_place() -> Iterator[Path]:
-    """A folder that goes when nobody writes to it any more: the screen is not waited for when a run ends."""
-    with tempfile.TemporaryDirectory() as place:
-        yield Path(place)
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is deleted after all workers have ended: the end of a run does not wait for the screen."""
+    with tempfile.TemporaryDirectory() as temp:
+        yield Path(temp)
         for thread in threading.enumerate():
             if thread.name.startswith("safelight"):
                 thread.join()
 
 
 @contextmanager
-def nothing(_: Case, __: Path) -> Iterator[Callback]:
+def no_preview(_: Case, __: Path) -> Iterator[Callback]:
     """No preview."""
     yield lambda *_: None
 
 
 @contextmanager
-def textbook(case: Case, _: Path) -> Iterator[Callback]:
-    """Multiply with the table, to the CPU, a picture: while the sampler waits, as hosts do it.
+def host_table(case: Case, _: Path) -> Iterator[Callback]:
+    """Multiplies with the table and copies the picture to the CPU while the sampler waits, as hosts do.
 
-    Hosts show the first picture, of a video the first frame; of FLUX.2's 2x2, the unpacked one.
+    Hosts show the first picture and the first frame of a video; FLUX.2's 2x2 patches are unpacked.
     """
-    tensors = open_shipped(case.textbook).net.state_dict()
+    tensors = open_shipped(case.table).net.state_dict()
     table, bias = tensors["weight"][:, :, 0, 0], tensors.get("bias")
 
     def show(*step: Any) -> None:
@@ -62,19 +62,19 @@ def textbook(case: Case, _: Path) -> Iterator[Callback]:
 
 
 @contextmanager
-def ours(case: Case, place: Path, *, screen: bool, files: bool) -> Iterator[Callback]:
-    """Safelight, with the sinks that ComfyUI's node has, in a folder of its own in `place`."""
+def safelight(case: Case, folder: Path, *, screen: bool, files: bool) -> Iterator[Callback]:
+    """Safelight with the sinks of ComfyUI's node, which write into a new folder in `folder`."""
     run = Run(space=case.space)
     live = None
     if screen:
-        folder = RunFolder(place / run.id / "live", run)
+        live_folder = RunFolder(folder / run.id / "live", run)
         encoding = ImageEncoding(file_format="jpg", max_side_px=1024)
-        live = LiveView(StepFiles(folder, encoding), lambda *_: None, {})
+        live = LiveView(StepFiles(live_folder, encoding), lambda *_: None, {})
     pipeline = start(
         run,
         case.row,
         RunOptions(write_intermediates=files, batch="first", max_side_px=0),
-        Outputs(folder=RunFolder(place / run.id / "kept", run) if files else None, live=live),
+        Outputs(folder=RunFolder(folder / run.id / "saved", run) if files else None, live=live),
         candidates=lambda: Catalogue().candidates(case.row),
     )
     try:
@@ -84,31 +84,31 @@ def ours(case: Case, place: Path, *, screen: bool, files: bool) -> Iterator[Call
 
 
 @contextmanager
-def idle(case: Case, place: Path) -> Iterator[Callback]:
-    """Safelight with nobody watching and nothing written."""
-    with ours(case, place, screen=False, files=False) as callback:
+def idle(case: Case, folder: Path) -> Iterator[Callback]:
+    """Safelight without a screen or files."""
+    with safelight(case, folder, screen=False, files=False) as callback:
         yield callback
 
 
 @contextmanager
-def to_screen(case: Case, place: Path) -> Iterator[Callback]:
-    """Safelight on the node."""
-    with ours(case, place, screen=True, files=False) as callback:
+def to_screen(case: Case, folder: Path) -> Iterator[Callback]:
+    """Safelight with the node's viewer."""
+    with safelight(case, folder, screen=True, files=False) as callback:
         yield callback
 
 
 @contextmanager
-def to_screen_and_files(case: Case, place: Path) -> Iterator[Callback]:
-    """Safelight on the node, and a PNG for every step."""
-    with ours(case, place, screen=True, files=True) as callback:
+def to_screen_and_files(case: Case, folder: Path) -> Iterator[Callback]:
+    """Safelight with the node's viewer and a PNG for every step."""
+    with safelight(case, folder, screen=True, files=True) as callback:
         yield callback
 
 
-Way = Callable[[Case, Path], AbstractContextManager[Callback]]
+PreviewMethod = Callable[[Case, Path], AbstractContextManager[Callback]]
 
-WAYS: Mapping[str, Way] = {
-    "nothing": nothing,
-    "textbook": textbook,
+METHODS: Mapping[str, PreviewMethod] = {
+    "no preview": no_preview,
+    "table": host_table,
     "idle": idle,
     "screen": to_screen,
     "screen and files": to_screen_and_files,

@@ -1,4 +1,4 @@
-"""What is measured: time in the callback, time of a decode, time of a whole run, memory."""
+"""Measures the time in the callback, of a decode and of a whole run, and the memory of the process."""
 
 import resource
 import statistics
@@ -18,14 +18,22 @@ from ..decoders.files.decoder_file import build
 from ..decoders.latents.space_table import SPACES
 from ..decoders.nets.registry import KINDS
 from .latent_cases import CASES, Case
-from .preview_methods import WAYS, Callback, Way, a_place, nothing, textbook, to_screen_and_files
+from .preview_methods import (
+    METHODS,
+    Callback,
+    PreviewMethod,
+    host_table,
+    no_preview,
+    temporary_folder,
+    to_screen_and_files,
+)
 
-STEPS = 40
-PAUSE_S = 0.03  # of the sampler between two steps: a worker that cannot keep up would show in the queue
+TIMED_STEPS = 40
+PAUSE_S = 0.03  # between two steps of the sampler, in which the worker finishes
 ROUNDS = 5
-SLOW_MS = 1000  # what takes longer has two turns
-TEXTBOOK = "textbook"
-OTHERS: Mapping[str, tuple[tuple[str, dict[str, Any]], ...]] = {  # people's decoder files, by space
+SLOW_MS = 1000  # slower actions run only twice
+TABLE = "table"
+UNTRAINED_NETS: Mapping[str, tuple[tuple[str, dict[str, Any]], ...]] = {  # by space: kind and settings
     "flux2": (("tiny", {"architecture": "taef2", "channels": 32}),),
     "sd1": (("tiny", {"architecture": "taesd", "channels": 4}), ("approx", {"channels": 4})),
     "wan21": (("tiny_video", {"channels": 16}),),
@@ -34,31 +42,32 @@ OTHERS: Mapping[str, tuple[tuple[str, dict[str, Any]], ...]] = {  # people's dec
 
 @torch.inference_mode()
 def in_callback(case: Case, device: str) -> dict[str, float]:
-    """Microseconds, median over steps, that each way keeps the sampler's thread."""
+    """Returns the median microseconds of a step on the sampler's thread, for each method."""
     x0 = case.latents(device)
-    taken = {}
-    for name, way in WAYS.items():
-        with a_place() as place, way(case, place) as callback:
-            for index in range(1, 4):  # whatever is set up once
-                callback(index, STEPS + 3, x0)
-            taken[name] = statistics.median(_timed(callback, index, x0) for index in range(4, STEPS + 4)) * 1e6
-    return taken
+    median_us = {}
+    for name, method in METHODS.items():
+        with temporary_folder() as folder, method(case, folder) as callback:
+            for index in range(1, 4):  # sets up what is needed once
+                callback(index, TIMED_STEPS + 3, x0)
+            seconds = [_timed(callback, index, x0) for index in range(4, TIMED_STEPS + 4)]
+            median_us[name] = statistics.median(seconds) * 1e6
+    return median_us
 
 
 def _timed(callback: Callback, index: int, x0: Tensor) -> float:
     time.sleep(PAUSE_S)
     began = time.perf_counter()
-    callback(index, STEPS + 3, x0)
+    callback(index, TIMED_STEPS + 3, x0)
     return time.perf_counter() - began
 
 
 @torch.inference_mode()
 def decoding(device: str) -> list[dict[str, Any]]:
-    """Milliseconds to bytes for 128 x 128 latent pixels, of each kind of decoder, beside the textbook's table.
+    """Measures milliseconds from 128 x 128 latent pixels to bytes, for each decoder and for the hosts' table.
 
-    Of one space after the other; decoders of others have no particular weights here.
+    Other packages' nets have random weights here.
     """
-    return [row for space in OTHERS for row in _decoding(space, device)]
+    return [row for space in UNTRAINED_NETS for row in _decoding(space, device)]
 
 
 def _decoding(space: str, device: str) -> Iterator[dict[str, Any]]:
@@ -66,23 +75,23 @@ def _decoding(space: str, device: str) -> Iterator[dict[str, Any]]:
     latents = torch.randn(1, row.channels, 128, 128, generator=torch.Generator().manual_seed(0)).to(device)
     catalogue = Catalogue()
     decoders = [candidate.open().to(device) for candidate in (*catalogue.of(row), *catalogue.candidates(row)[-1:])]
-    decoders += [_untrained(kind, settings, device) for kind, settings in OTHERS[space]]
-    table = next(case.textbook for case in CASES.values() if case.space == space)
-    with textbook(Case(space, tuple(latents.shape), table), Path()) as show:
-        rivals: dict[str, Callable[[], object]] = {TEXTBOOK: lambda: show(1, 1, latents)}
-        rivals |= {d.name: lambda d=d: to_bytes(d.decode(latents)).cpu() for d in decoders}
-        taken = best_of_rounds(rivals)
+    decoders += [_untrained(kind, settings, device) for kind, settings in UNTRAINED_NETS[space]]
+    table = next(case.table for case in CASES.values() if case.space == space)
+    with host_table(Case(space, tuple(latents.shape), table), Path()) as show:
+        actions: dict[str, Callable[[], object]] = {TABLE: lambda: show(1, 1, latents)}
+        actions |= {d.name: lambda d=d: to_bytes(d.decode(latents)).cpu() for d in decoders}
+        best_ms = best_of_rounds(actions)
     cards = {decoder.name: decoder.card for decoder in decoders}
-    for name, ms in taken.items():
+    for name, ms in best_ms.items():
         card = cards.get(name)
-        made = 3 * (128 * (card.scale if card else 1)) ** 2
+        output_bytes = 3 * (128 * (card.scale if card else 1)) ** 2
         yield {
             "space": space,
             "decoder": name,
             "kind": card.kind if card else "",
             "ms": ms,
-            "of the textbook's": ms / taken[TEXTBOOK],
-            "MB a second": made / ms / 1e3,
+            "times the table's": ms / best_ms[TABLE],
+            "MB per second": output_bytes / ms / 1e3,
             "multiplications": card.cost if card else None,
         }
 
@@ -96,46 +105,46 @@ def _untrained(kind: str, settings: Mapping[str, Any], device: str) -> Decoder:
     return Decoder(Card(name=name, space=None, kind=kind, scale=net.scale, cost=net.cost), net).to(device)
 
 
-def best_of_rounds(rivals: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Milliseconds of each one's best round; in every round each has its turn, so that all meet the same machine.
+def best_of_rounds(actions: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Returns the milliseconds of each action's best run. Actions alternate, so that all run on the same machine load.
 
-    In a turn it acts twice: the first time it may find in the caches what a larger one left there.
+    An action runs twice in each round: before its first run, another action may have filled the caches.
     """
-    best = dict.fromkeys(rivals, float("inf"))
-    for turn in range(2 * ROUNDS):
-        for name, act in rivals.items():
+    best = dict.fromkeys(actions, float("inf"))
+    for round_ in range(2 * ROUNDS):
+        for name, action in actions.items():
             for _ in range(2):
-                if turn > 0 and best[name] > SLOW_MS:
+                if round_ > 0 and best[name] > SLOW_MS:
                     break
                 began = time.perf_counter()
-                act()
+                action()
                 best[name] = min(best[name], (time.perf_counter() - began) * 1e3)
     return best
 
 
 @torch.inference_mode()
 def whole_run(case: Case, step_ms: float, *, busy: bool, steps: int = 20) -> float:
-    """How much longer a run takes with screen and files than with nothing: the median of ratios of neighbours.
+    """Returns the additional time of a run with screen and files, as a ratio: the median of consecutive pairs, less 1.
 
     Args:
-        case: what is sampled.
-        step_ms: of one step without a preview.
-        busy: whether the step keeps the CPU's cores, as a model on a CPU does; else it waits, as for a device.
-        steps: of a run.
+        case: latents.
+        step_ms: time of one step without a preview, in milliseconds.
+        busy: whether the step uses the CPU's cores, as a model on a CPU does; else it waits, as for a device.
+        steps: number of steps of a run.
     """
     x0, work = case.latents("cpu"), _busy_step(step_ms) if busy else lambda: time.sleep(step_ms / 1e3)
 
-    def run(way: Way) -> float:
-        with a_place() as place:
+    def run(method: PreviewMethod) -> float:
+        with temporary_folder() as folder:
             began = time.perf_counter()
-            with way(case, place) as callback:
+            with method(case, folder) as callback:
                 for index in range(1, steps + 1):
                     work()
                     callback(index, steps, x0)
             return time.perf_counter() - began
 
-    run(to_screen_and_files)  # whatever is set up once in a process
-    return statistics.median(run(to_screen_and_files) / run(nothing) for _ in range(ROUNDS)) - 1
+    run(to_screen_and_files)  # sets up what is needed once in a process
+    return statistics.median(run(to_screen_and_files) / run(no_preview) for _ in range(ROUNDS)) - 1
 
 
 def _busy_step(step_ms: float) -> Callable[[], object]:
@@ -154,20 +163,20 @@ def _busy_step(step_ms: float) -> Callable[[], object]:
 
 
 def peak_growth_mb(name: str, steps: int) -> float:
-    """How much a process of its own grows over a run with screen and files, after the first 20 steps of another."""
+    """Returns the megabytes by which a new process grows in a run with screen and files, after a run of 20 steps."""
     code = f"from safelight.benchmarks.timing import grow; print(grow({name!r}, {steps}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
-    return float(done.stdout)
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    return float(finished.stdout)
 
 
 @torch.inference_mode()
 def grow(name: str, steps: int) -> float:
-    """Megabytes that the peak of this process rises by during a run of so many steps."""
+    """Returns the megabytes by which the peak memory of this process rises in a run of `steps` steps."""
     case = CASES[name]
     x0 = case.latents("cpu")
     for count in (20, steps):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        with a_place() as place, to_screen_and_files(case, place) as callback:
+        with temporary_folder() as folder, to_screen_and_files(case, folder) as callback:
             for index in range(1, count + 1):
                 callback(index, count, x0)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
