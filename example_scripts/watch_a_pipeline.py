@@ -9,7 +9,7 @@ import argparse
 
 import torch
 from diffusers import DiffusionPipeline
-from safelight.hosts.diffusers import watch
+from safelight import watch
 
 
 def main() -> None:
