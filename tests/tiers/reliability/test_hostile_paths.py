@@ -184,11 +184,21 @@ def test_a_listed_file_that_is_no_picture_is_refused(tmp_path, case):
 
 def test_pictures_that_are_too_large_for_memory_together_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("safelight.preview.saved_run.MAX_TOTAL_PIXELS", 200)
+    folder = write(tmp_path / "run", manifest(steps=[step(f"{i}.png", index=i) for i in range(1, 9)]))
+    for i in range(1, 9):
+        Image.new("RGB", (8, 8)).save(folder / f"{i}.png")
+    assert len(SavedRun.open(folder).pictures(3)) == 3
+    with pytest.raises(ManifestError, match="its pictures have more than 200 pixels together; ask for fewer"):
+        SavedRun.open(folder).pictures(4)
+
+
+def test_a_picture_that_many_steps_name_is_read_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("safelight.preview.saved_run.MAX_TOTAL_PIXELS", 200)
     folder = write(tmp_path / "run", manifest(steps=[step("a.png", index=i) for i in range(1, 9)]))
     Image.new("RGB", (8, 8)).save(folder / "a.png")
-    assert len(SavedRun.open(folder).pictures(3)) == 3
-    with pytest.raises(ManifestError, match="4 of its pictures have more than 200 pixels together; ask for fewer"):
-        SavedRun.open(folder).pictures(8)
+    pictures = SavedRun.open(folder).pictures(8)
+    assert [picture.index for picture in pictures] == list(range(1, 9))
+    assert len({id(picture.image) for picture in pictures}) == 1
 
 
 @pytest.mark.parametrize("case", ["a pipe", "a link", "a device", "a folder"])
@@ -256,7 +266,11 @@ def test_a_manifest_can_be_read_whatever_text_a_host_gives(tmp_path, text):
     folder.close("finished")
     written = json.loads((tmp_path / "run" / "run.json").read_bytes(), parse_constant=lambda name: pytest.fail(name))
     assert written["host"]["workflow_id"] == text
-    assert written["notes"] == [f"a note {text}"]
+    assert written["notes"] == [
+        "sampler.cfg is incomplete: NaN or infinity cannot be written as JSON",
+        "sampler.sigmas is incomplete: NaN or infinity cannot be written as JSON",
+        f"a note {text}",
+    ]
     assert (written["sampler"]["cfg"], written["sampler"]["sigmas"]) == (None, [None, 1.0])
     assert SavedRun.open(tmp_path / "run").summary()
     assert len(RunLibrary(tmp_path).runs()) == 1
