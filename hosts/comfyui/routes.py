@@ -1,6 +1,8 @@
-"""The URLs under which ComfyUI serves live runs to the viewer."""
+"""The URLs under which ComfyUI serves live runs to the viewer, and under some names the viewer itself."""
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -12,6 +14,9 @@ from ...preview.sinks.live_runs import LiveRuns
 from ...preview.sinks.run_folder import RunFolder
 
 MAX_SERVED_BYTES = 1 << 30  # of a picture
+PACK = Path(__file__).parents[2]
+PACK_FOLDERS = {"extensions": "web", "workflow_templates": "example_workflows"}  # by the begin of their URLs
+PLAIN_NAME = re.compile(r"[A-Za-z0-9._~-]+")
 
 # A run's id is the only key to its pictures. A browser may cache a picture forever: a step that is reported twice has
 # the same file name, but the viewer adds its time to the URL. A picture that is missing now may exist a moment later.
@@ -59,6 +64,35 @@ def register(routes: web.RouteTableDef, runs: LiveRuns) -> None:
     async def get_other(_: web.Request) -> web.Response:
         """Any other path."""
         return _not_found("there is no such path")
+
+
+def register_pack(routes: web.RouteTableDef, pack: Path = PACK) -> None:
+    """Serves this pack's scripts, help pages and example workflows, if the name of its folder needs quoting in a URL.
+
+    ComfyUI announces them under that name and adds static routes, which aiohttp 3.14 compares in quoted form with the
+    URL in unquoted form, so they match no request.
+
+    Source: aiohttp 3.14 `web_urldispatcher.py`, `StaticResource.resolve`.
+    """
+    if PLAIN_NAME.fullmatch(pack.name):
+        return
+    # Each character as an escape: braces would end the part of the route that names the folder.
+    name = "".join(f"\\U{ord(character):08x}" for character in pack.name.replace("%", "%25"))
+    for address, folder in PACK_FOLDERS.items():
+        routes.get(f"/{address}/{{pack:{name}}}/{{file:.+}}")(_files_of((pack / folder).resolve()))
+
+
+def _files_of(root: Path) -> Any:
+    async def get_file(request: web.Request) -> web.StreamResponse:
+        """A file in the folder `root`."""
+        try:
+            path = (root / request.match_info["file"]).resolve()
+            found = path.is_relative_to(root) and path.is_file()
+        except (OSError, ValueError):  # too long, or a NUL character
+            found = False
+        return web.FileResponse(path) if found else web.Response(status=404)
+
+    return get_file
 
 
 def _manifest_with_prompt(folder: RunFolder) -> dict[str, Any]:

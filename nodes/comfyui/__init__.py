@@ -4,7 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 from server import PromptServer
 
 from ...hosts.comfyui import everywhere
-from ...hosts.comfyui.routes import register
+from ...hosts.comfyui.routes import register, register_pack
 from ...hosts.comfyui.sinks import RUNS
 from .continue_from_step import SafelightPickStep
 from .decode_and_learn import SafelightLearn
@@ -26,6 +26,7 @@ class SafelightExtension(ComfyExtension):
     def __init__(self) -> None:
         # Not in `on_load`: ComfyUI 0.3.64 never calls it.
         register(PromptServer.instance.routes, RUNS)
+        register_pack(PromptServer.instance.routes)
         everywhere.register(PromptServer.instance)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
