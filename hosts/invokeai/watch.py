@@ -206,9 +206,7 @@ class WatchedNode:
         decoders = catalogue(root)
         evidence = Evidence(host="invokeai", format_name=base, channels=latents.shape[1], dims=2)
         space = identify_or_unknown(evidence, decoders.spaces(), run.note)
-        space.unpack(
-            meta_tensor(latents.shape)
-        )  # for latents of another shape, InvokeAI's own preview is the better one
+        space.unpack(meta_tensor(latents.shape))  # raises for another shape, so that InvokeAI shows its own preview
         run.space = space.name
         if options.show == "noisy" and base in DENOISED:
             run.note("InvokeAI reports no noisy latents of this model: the pictures show the model's estimate")
