@@ -1,4 +1,4 @@
-"""Records a run without any host, for a sampler of one's own."""
+"""Records a run of any sampler, without a host."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,22 +43,25 @@ def recording(
     After the block all files are written; `folder.manifest()` lists them.
 
     Args:
-        folder: folder of the run; it is created, or must be empty.
+        folder: folder of the run. It is created; if it exists, it must be empty.
         space: latent space of the offered latents.
         decoder: name of the decoder, one of `catalogue.names()`.
-        catalogue: available decoders; None for those that ship.
+        catalogue: available decoders; None for those that Safelight ships.
         show: tensor of a step that is shown.
         every_n_steps: distance between recorded steps; the last step is always recorded.
-        options: further options, such as the format of the files.
+        options: further options, such as the format of the files; `decoder`, `show` and `every_n_steps` replace theirs.
         sampler: facts about the sampler for `run.json`.
-        sinks: further sinks.
+        sinks: further sinks, such as a screen.
+
+    Yields:
+        The pipeline, to which steps are offered, and the folder of the run.
 
     Raises:
         SinkError: `folder` cannot be created, or is not empty.
         UnknownDecoderError: there is no such decoder for this space.
         OptionError: an option has a value that is not allowed.
     """
-    # Looked up before the run, so that a wrong name is an error and not a note in a finished run.
+    # Before the run, so that a wrong name is an error and not a note in the run.
     candidates = (catalogue or Catalogue()).candidates(space, decoder)
     options = replace(options, decoder=decoder, show=show, every_n_steps=every_n_steps)
     _expect_empty(folder)

@@ -1,4 +1,4 @@
-"""Runs without a host: when the block ends, everything is in the folder, however it ended."""
+"""Runs without a host: when the block ends, also by an exception, all files are in the folder."""
 
 import json
 import threading
@@ -40,8 +40,8 @@ def no_thread_is_left():
     assert set(threading.enumerate()) == before
 
 
-def test_when_the_block_ends_everything_is_there(tmp_path):
-    path = tmp_path / "some" / "where"
+def test_after_the_block_all_files_are_written(tmp_path):
+    path = tmp_path / "new" / "folder"
     with recording(path, SPACE, sampler={"steps": 5, "seed": 7}) as (pipeline, folder):
         for index in range(1, 6):
             assert pipeline.offer(step_of(index, 5))
@@ -68,7 +68,7 @@ def test_when_the_block_ends_everything_is_there(tmp_path):
         assert len(list(ImageSequence.Iterator(image))) == 5
 
 
-def test_the_pictures_are_those_of_the_decoder(tmp_path):
+def test_the_pictures_are_exactly_those_of_the_decoder(tmp_path):
     decoder = Catalogue().candidates(SPACE)[0].open()
     with recording(tmp_path / "run", SPACE) as (pipeline, folder):
         for index in range(1, 4):
@@ -81,22 +81,22 @@ def test_the_pictures_are_those_of_the_decoder(tmp_path):
     assert folder.manifest()["decoder"]["name"] == decoder.name
 
 
-def test_packed_and_unpacked_flux2_latents_make_the_same_picture(tmp_path):
+def test_packed_and_unpacked_flux2_latents_give_the_same_picture(tmp_path):
     unpacked = latents_of(1, SPACES["flux2"])
     packed = torch.nn.functional.pixel_unshuffle(unpacked, 2)
     for name, latents in (("packed", packed), ("unpacked", unpacked)):
         with recording(tmp_path / name, SPACES["flux2"]) as (pipeline, _):
             pipeline.offer(step_of(1, 1, denoised=latents))
     first, second = (tmp_path / name / "step_0001.png" for name in ("packed", "unpacked"))
-    with Image.open(first) as one, Image.open(second) as other:
-        assert np.array_equal(np.asarray(one), np.asarray(other))
+    with Image.open(first) as packed_image, Image.open(second) as unpacked_image:
+        assert np.array_equal(np.asarray(packed_image), np.asarray(unpacked_image))
     assert read_manifest(tmp_path / "packed")["picture"]["shown_width"] == 64
 
 
 @pytest.mark.parametrize(
     ("error", "state"), [(KeyboardInterrupt, "interrupted"), (RuntimeError, "failed"), (SystemExit, "failed")]
 )
-def test_a_run_that_is_broken_off_says_so_and_has_its_files(tmp_path, error, state):
+def test_a_run_that_an_exception_ends_has_its_state_and_files(tmp_path, error, state):
     def sample(pipeline):
         pipeline.offer(step_of(1, 20))
         pipeline.offer(step_of(2, 20))
@@ -116,7 +116,7 @@ def test_a_run_that_is_broken_off_says_so_and_has_its_files(tmp_path, error, sta
     }
 
 
-def test_a_run_without_a_step_is_a_run(tmp_path):
+def test_a_run_without_a_step_has_a_manifest_and_a_page(tmp_path):
     with recording(tmp_path / "run", SPACE):
         pass
     manifest = read_manifest(tmp_path / "run")
@@ -124,20 +124,20 @@ def test_a_run_without_a_step_is_a_run(tmp_path):
     assert names(tmp_path / "run") == {"run.json", "index.html"}
 
 
-def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path):
+def test_a_folder_that_is_not_empty_is_refused_and_unchanged(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(SinkError, match="expected an empty folder for the run, found files in it; choose another"):
         recording(tmp_path, SPACE).__enter__()
     assert names(tmp_path) == {"mine.txt"}
 
 
-def test_an_empty_folder_will_do(tmp_path):
+def test_an_empty_folder_is_accepted(tmp_path):
     with recording(tmp_path, SPACE):
         pass
     assert names(tmp_path) == {"run.json", "index.html"}
 
 
-def test_what_cannot_be_a_folder_is_refused(tmp_path):
+def test_a_path_that_cannot_be_a_folder_is_refused(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(SinkError, match="expected a folder for the run: "):
@@ -145,19 +145,19 @@ def test_what_cannot_be_a_folder_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("decoder", ["no-such-decoder", "flux2-affine-comfyui"])
-def test_a_wrong_decoder_is_an_error_before_sampling_and_leaves_nothing(tmp_path, decoder):
+def test_a_wrong_decoder_is_an_error_before_sampling_and_writes_nothing(tmp_path, decoder):
     with pytest.raises(UnknownDecoderError, match=decoder):
         recording(tmp_path / "run", SPACE, decoder=decoder).__enter__()
     assert names(tmp_path) == set()
 
 
-def test_the_decoder_that_is_asked_for_is_used(tmp_path):
+def test_the_requested_decoder_is_used(tmp_path):
     with recording(tmp_path / "run", SPACE, decoder="principal") as (pipeline, folder):
         pipeline.offer(step_of(1, 1))
     assert folder.manifest()["decoder"]["name"] == "principal"
 
 
-def test_every_nth_step_is_recorded_with_the_last_encoded_as_asked(tmp_path):
+def test_every_nth_step_and_the_last_are_recorded_in_the_requested_format(tmp_path):
     options = RunOptions(write_intermediates=True, batch="first", file_format="webp", enlarge="lanczos")
     with recording(tmp_path / "run", SPACE, every_n_steps=4, options=options) as (pipeline, folder):
         for index in range(1, 11):
@@ -167,14 +167,14 @@ def test_every_nth_step_is_recorded_with_the_last_encoded_as_asked(tmp_path):
         assert (image.format, image.size) == ("WEBP", (64, 48))
 
 
-def test_what_is_shown_is_what_is_asked_for(tmp_path):
+def test_the_requested_latents_are_shown(tmp_path):
     with recording(tmp_path / "run", SPACE, show="noisy") as (pipeline, folder):
         pipeline.offer(step_of(1, 2, noisy=latents_of(9), noisy_gain=0.5))
         pipeline.offer(step_of(2, 2))
     assert [step["show"] for step in folder.manifest()["steps"]] == ["noisy", "denoised"]
 
 
-def test_sinks_of_one_s_own_are_shown_everything(tmp_path):
+def test_the_user_s_sinks_receive_every_picture(tmp_path):
     memory = InMemory()
     with recording(tmp_path / "run", SPACE, sinks=[memory]) as (pipeline, _):
         for index in range(1, 4):
@@ -183,7 +183,7 @@ def test_sinks_of_one_s_own_are_shown_everything(tmp_path):
     assert memory.state == "finished"
 
 
-def test_a_sink_of_one_s_own_that_fails_costs_a_note_in_the_record(tmp_path):
+def test_a_user_s_sink_that_fails_costs_notes_in_the_manifest(tmp_path):
     class Failing(Sink):
         name = "mine"
 
@@ -208,7 +208,7 @@ def test_a_sink_of_one_s_own_that_fails_costs_a_note_in_the_record(tmp_path):
     ]
 
 
-def test_the_state_of_torch_is_left_alone_and_so_are_the_latents(tmp_path):
+def test_the_latents_and_the_random_state_of_torch_do_not_change(tmp_path):
     torch.manual_seed(3)
     expected = torch.randn(4)
     torch.manual_seed(3)
@@ -219,7 +219,7 @@ def test_the_state_of_torch_is_left_alone_and_so_are_the_latents(tmp_path):
     assert torch.equal(latents, latents_of(1))
 
 
-def test_folders_are_numbered_from_one_without_touching_what_is_there(tmp_path):
+def test_folders_are_numbered_from_one_and_existing_ones_are_skipped(tmp_path):
     assert numbered_folder(tmp_path / "nowhere", "demo").name == "demo_00001"
     for name in ("demo_00001", "demo_00003", "demo_x", "demo[1]_00001"):
         (tmp_path / name).mkdir()

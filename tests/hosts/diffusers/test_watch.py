@@ -85,15 +85,15 @@ def test_without_a_folder_there_are_pictures_but_no_files(sd1, tmp_path, monkeyp
 
 
 def test_pictures_are_shown_while_the_pipeline_samples(sd1):
-    seen, screen = [], RecordingSink()
+    was_sampling, screen = [], RecordingSink()
 
     def look(pipe, index, timestep, kwargs):
-        seen.append(run.sampling)
+        was_sampling.append(run.sampling)
         return kwargs
 
     with watch(sd1, screen=screen) as run:
         SD1.run(sd1, callback_on_step_end=look)
-    assert seen == [True] * STEPS
+    assert was_sampling == [True] * STEPS
     assert screen.calls[0] == "open"
     assert screen.calls[-2:] == [STEPS, "finished"]
 
@@ -770,7 +770,7 @@ def test_a_callback_works_among_several_callbacks_of_diffusers(sd1):
         ({"keep_latents": True}, ValueError, "give out= as well"),
         ({"out": "x", "filename_prefix": " "}, ValueError, "filename_prefix: expected a name"),
         ({"animation_from_step": 3, "animation_to_step": 2}, OptionError, "3"),
-        ({"colour": "red"}, TypeError, "colour"),
+        ({"color": "red"}, TypeError, "color"),
     ],
 )
 @pytest.mark.parametrize("watcher", [lambda *args, **kwargs: watch(*args, **kwargs).__enter__(), Previews])
