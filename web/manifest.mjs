@@ -81,11 +81,11 @@ export function stepTotal({ state, index, total, manifest }) {
   return announced === null ? null : Math.max(announced, newest);
 }
 
-/** The sigma of each step from 1 to `total`; null where unknown. */
+/** The sigma of each step from 1 to `total`: as the sampler had it, for other steps as planned; null where unknown. */
 export function sigmas(manifest, total) {
   const planned = manifest?.sampler?.sigmas ?? [];
   const measured = new Map(manifest?.steps.map((step) => [step.index, step.sigma]));
-  return Array.from({ length: total ?? 0 }, (_, i) => planned[i] ?? measured.get(i + 1) ?? null);
+  return Array.from({ length: total ?? 0 }, (_, i) => (measured.has(i + 1) ? measured.get(i + 1) : planned[i]) ?? null);
 }
 
 /** Seconds per step, measured over the newest steps; null before two steps have a time. */

@@ -7,6 +7,8 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from .shared import Shared
+
 CONTINUE_KEY = "safelight_resume"
 WATCH_KEY = "safelight"  # `WRAPPER_KEY` of `watch.py`, which imports this module
 MAX_ROUNDS = 3
@@ -36,7 +38,7 @@ def continuing_model(model: Any, noisy: Tensor, sigma: float, expected: Tensor) 
 
 
 @final
-class ContinueWrapper:
+class ContinueWrapper(Shared):
     """Wraps ComfyUI's `Sampler.sample`. It changes nothing unless the sampler continues from `noisy`.
 
     Args:

@@ -6,13 +6,15 @@ Only this module replaces a function of ComfyUI: `latent_preview.get_previewer`.
     sampler's thread    ComfyUI asks for a previewer, then passes it every step, which is copied into the mailbox
     worker              decodes, and sends the message that ComfyUI would have sent
 
-Our previewer returns no picture to ComfyUI, because ComfyUI would encode it while the sampler waits.
+Our previewer returns no picture to ComfyUI's callback, because ComfyUI would encode it while the sampler waits. Other
+packs call previewers too, and use the picture themselves: they get what ComfyUI's own previewer returns.
 """
 
 import logging
+import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
@@ -30,8 +32,11 @@ from torch import Tensor
 
 import nodes
 
+from ...decoders.catalogue import Candidate
 from ...decoders.latents.identify import identify
-from ...errors import SafelightError
+from ...decoders.latents.space import LatentSpace
+from ...errors import SafelightError, describe
+from ...preview.decode.run_decoder import RunDecoder
 from ...preview.options import RunOptions
 from ...preview.picture import DecodedPicture
 from ...preview.pipeline import Pipeline
@@ -39,7 +44,7 @@ from ...preview.run import Run, State
 from ...preview.sinks.base import Delivery, Sink
 from ...preview.snapshot import Selection
 from ...preview.start import Outputs, start
-from ...preview.step import Step
+from ...preview.step import Step, StepInfo
 from .decoder_folders import candidates, catalogue
 from .facts import Prompt, format_evidence
 from .preferences import ComfyPreferences, device_bytes
@@ -139,37 +144,98 @@ class SamplerNodePreview(Sink):
 
 @final
 class SafelightPreviewer(latent_preview.LatentPreviewer):
-    """Copies every step that ComfyUI passes to it. After a failure, ComfyUI's own previewer shows the rest of the run.
+    """Copies every step that ComfyUI's callback passes to it. Other callers get the picture of ComfyUI's own previewer.
 
-    The host has no end-of-sampling event; we use the previewer's garbage collection.
+    The run begins with the first step of ComfyUI's callback: other packs ask for a previewer and never use it, or ask
+    for one at each step. After a failure, ComfyUI's own previewer shows the rest of the run. The host has no
+    end-of-sampling event; we use the previewer's garbage collection.
 
     Args:
         own: previewer that the sampler would have had, or None.
-        run: run that receives notes about failures.
-        pipeline: pipeline that shows the steps.
-        end: function that is called when this previewer is garbage collected.
+        source: space, decoders and target of the previews.
     """
 
-    def __init__(self, own: Any, run: Run, pipeline: Pipeline, end: Callable[[], None]) -> None:
-        self._own, self._run, self._pipeline, self._steps = own, run, pipeline, 0
-        weakref.finalize(self, end).atexit = False
+    def __init__(self, own: Any, source: "PreviewSource") -> None:
+        self._own, self._source, self._steps = own, source, 0
+        self._run: Run | None = None
+        self._pipeline: Pipeline | None = None
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        """The class of ComfyUI's own previewer, for `isinstance` in other packs."""
+        return SafelightPreviewer if self._own is None else type(self._own)
 
     def decode_latent_to_preview_image(self, preview_format: str, x0: Any) -> Any:
-        """Returns None, or the picture of ComfyUI's own previewer after a failure. On the sampler's thread."""
-        if self._run.notes and self._own is not None:
-            return self._own.decode_latent_to_preview_image(preview_format, x0)
-        self._steps += 1
-        # The number of steps is unknown. A step that waits is replaced by a newer one, so the last is shown anyway.
-        self._pipeline.offer(Step(index=self._steps, total=self._steps, denoised=x0))
-        return None
+        """Returns None to ComfyUI's callback; to others, and after a failure, `(format, picture, size)`."""
+        if sys._getframe(1).f_globals is vars(latent_preview) and self._show(x0):  # noqa: SLF001
+            return None
+        previewer = super() if self._own is None else self._own
+        return previewer.decode_latent_to_preview_image(preview_format, x0)
 
     def decode_latent_to_preview(self, x0: Any) -> Any:
-        """Returns the picture of ComfyUI's own previewer, for callers that need it now."""
-        return None if self._own is None else self._own.decode_latent_to_preview(x0)
+        """Returns the picture of ComfyUI's own previewer; ours, decoded now, if there is none."""
+        return self._source.decode(x0) if self._own is None else self._own.decode_latent_to_preview(x0)
 
     def __getattr__(self, name: str) -> Any:
         """Attributes of ComfyUI's own previewer that other packs read, such as `taesd` and `latent_rgb_factors`."""
         return getattr(self.__dict__.get("_own"), name)
+
+    def _show(self, x0: Any) -> bool:
+        """Shows a step; returns False if ComfyUI's own previewer should, because ours failed."""
+        run = self._begin() if self._run is None else self._run
+        if self._pipeline is None or (run.notes and self._own is not None):
+            return self._own is None
+        self._steps += 1
+        # The number of steps is unknown. A step that waits is replaced by a newer one, so the last is shown anyway.
+        self._pipeline.offer(Step(index=self._steps, total=self._steps, denoised=x0))
+        return True
+
+    def _begin(self) -> Run:
+        self._run = Run(host=self._source.prompt.host(self._source.prompt.node), space=self._source.space.name)
+        try:
+            self._pipeline = self._source.start(self._run)
+            end = partial(_end, self._pipeline, self._run.ended, threading.get_ident())
+            weakref.finalize(self, end).atexit = False
+        except Exception as error:
+            self._run.note(f"this sampler has its ordinary preview: {describe(error)}")
+        return self._run
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewSource:
+    """What decodes the previews of a sampler, and where they go.
+
+    Args:
+        prompt: prompt that runs.
+        target: client and node that show the previews.
+        space: latent space of the sampler's latents.
+        find_candidates: function that returns the decoders to try, best first.
+    """
+
+    prompt: Prompt
+    target: PreviewTarget
+    space: LatentSpace
+    find_candidates: Callable[[], Sequence[Candidate]]
+
+    def start(self, run: Run) -> Pipeline:
+        """Starts `run`, when the sampler has made its first step."""
+        return start(
+            run,
+            self.space,
+            RunOptions(),
+            Outputs(sinks=[SamplerNodePreview(self.target)]),
+            candidates=self.find_candidates,
+            select=_first_picture,
+            device_bytes=device_bytes,
+            notify=log.info,
+        )
+
+    def decode(self, x0: Any) -> Image.Image:
+        """Decodes a step on the calling thread."""
+        decoder = RunDecoder(self.space, self.find_candidates, log.info, device_bytes=device_bytes)
+        with torch.inference_mode():
+            picture = decoder.decode(decoder.unpack(_first_picture(x0)), StepInfo(index=1, total=1))
+        return Image.fromarray(picture.first)
 
 
 def _better(own: Any, device: torch.device, latent_format: Any) -> SafelightPreviewer | None:
@@ -193,18 +259,13 @@ def _better(own: Any, device: torch.device, latent_format: Any) -> SafelightPrev
         return None
     # Users who chose TAESD in ComfyUI accept that a preview takes time.
     accelerated = device.type != "cpu" or method is LatentPreviewMethod.TAESD
-    run = Run(host=prompt.host(prompt.node), space=space.name)
-    pipeline = start(
-        run,
-        space,
-        RunOptions(),
-        Outputs(sinks=[SamplerNodePreview(PreviewTarget.current(prompt, prompt.client))]),
-        candidates=partial(candidates, space, evidence, accelerated),
-        select=_first_picture,
-        device_bytes=device_bytes,
-        notify=log.info,
+    source = PreviewSource(
+        prompt=prompt,
+        target=PreviewTarget.current(prompt, prompt.client),
+        space=space,
+        find_candidates=partial(candidates, space, evidence, accelerated),
     )
-    return SafelightPreviewer(own, run, pipeline, partial(_end, pipeline, run.ended, threading.get_ident()))
+    return SafelightPreviewer(own, source)
 
 
 def _is_animated_by_vhs(prompt: Prompt) -> bool:

@@ -29,7 +29,9 @@ class Prompt:
         displays: for each created node the node that it is shown on, which may be a created one too.
         parents: for each created node the node that created it.
         workflow: the client's workflow, with positions and titles of nodes; None if it sent none, or something else.
+        sent_workflow: what the client sent as workflow, of any form, for the metadata of pictures.
         client: id of the client that receives events; None if there is none.
+        execution: number of this execution of the node, from 0: a node runs once for each item of a list.
     """
 
     id: str | None = None
@@ -39,7 +41,9 @@ class Prompt:
     displays: Mapping[str, str] = field(default_factory=dict)
     parents: Mapping[str, str] = field(default_factory=dict)
     workflow: Mapping[str, Any] | None = None
+    sent_workflow: Any = None
     client: str | None = None
+    execution: int = 0
 
     @classmethod
     def current(cls) -> "Prompt":
@@ -55,7 +59,8 @@ class Prompt:
         running, _ = PromptServer.instance.prompt_queue.get_current_queue_volatile()
         for _, prompt_id, graph, extra, *_ in running:
             if prompt_id == context.prompt_id:
-                workflow = mapping(mapping(extra.get("extra_pnginfo")).get("workflow")) or None
+                sent_workflow = mapping(extra.get("extra_pnginfo")).get("workflow")
+                client = extra.get("client_id")
                 return cls(
                     id=prompt_id,
                     node=context.node_id,
@@ -63,10 +68,12 @@ class Prompt:
                     graph={**graph, **created.ephemeral_prompt},
                     displays=created.ephemeral_display,
                     parents=created.ephemeral_parents,
-                    workflow=workflow,
-                    client=extra.get("client_id"),
+                    workflow=mapping(sent_workflow) or None,
+                    sent_workflow=sent_workflow,
+                    client=client if isinstance(client, str) else None,
+                    execution=context.list_index or 0,
                 )
-        return cls(id=context.prompt_id, node=context.node_id)
+        return cls(id=context.prompt_id, node=context.node_id, execution=context.list_index or 0)
 
     @property
     def workflow_id(self) -> str | None:

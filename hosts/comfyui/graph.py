@@ -5,7 +5,7 @@ A graph is a mapping of nodes by id. It has the nodes that a client sends, and t
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -57,8 +57,21 @@ def is_wired(
 
 def upstream(graph: Mapping[str, Any], node: str | None, name: str) -> Iterator[str]:
     """The nodes from which the value of input `name` of `node` comes, nearest first."""
-    waiting: deque[Any] = deque([inputs_of(graph, node).get(name)])
-    seen = set[str]()
+    return _sources(graph, [inputs_of(graph, node).get(name)])
+
+
+def between(graph: Mapping[str, Any], node: str | None, name: str, source: str) -> list[str]:
+    """The nodes through which a value of `source` goes on its way to the input `name` of `node`."""
+    return [
+        each
+        for each in upstream(graph, node, name)
+        if each != source and source in _sources(graph, inputs_of(graph, each).values())
+    ]
+
+
+def _sources(graph: Mapping[str, Any], inputs: Iterable[Any]) -> Iterator[str]:
+    """The nodes from which the values of `inputs` come, nearest first."""
+    waiting, seen = deque(inputs), set[str]()
     while waiting:
         source = linked_node(waiting.popleft())
         if source is not None and source not in seen:

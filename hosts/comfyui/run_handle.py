@@ -9,6 +9,8 @@ from typing import Any, final
 
 from torch import Tensor
 
+import nodes
+
 from ...errors import GoneError, LatentsError
 from ...preview.images.thumbnails import StepImage
 from ...preview.pipeline import CLOSE_TIMEOUT_S
@@ -18,9 +20,10 @@ from ...preview.sinks.latent_files import SavedLatents
 from ...preview.sinks.run_folder import RunFolder
 from .continue_from_step import continuing_model
 from .facts import Prompt
-from .graph import upstream
+from .graph import between, upstream
 from .latent_dict import unpacked
 from .sampler_schedule import SamplerSchedule
+from .shared import Shared
 
 MAX_RECORDS = 64  # for one node: an upscaler samples each tile
 # Samplers that pass other latents to the callback than those that a step begins with.
@@ -47,6 +50,7 @@ class RecordedRun:
         schedule: position of its steps in the sampler's schedule; None if it must be searched for.
         shapes: shapes of the latents; several if they are packed into one tensor.
         nodes: ids of the node that sampled, of the node that created it, and so on: the result of each is of this run.
+        execution: number of the execution of that node, from 0: a list makes it sample several times.
         model: weak reference to the ModelPatcher that sampled.
         sampling: its `model_sampling`.
         latent_format: its latent format.
@@ -58,6 +62,7 @@ class RecordedRun:
     schedule: SamplerSchedule | None
     shapes: Sequence[Sequence[int]]
     nodes: Sequence[str]
+    execution: int
     model: "weakref.ref[Any]"
     sampling: Any
     latent_format: Any
@@ -81,6 +86,7 @@ class RecordedRun:
             schedule=SamplerSchedule.of(prompt, len(sigmas) - 1),
             shapes=tuple(tuple(shape) for shape in shapes),
             nodes=prompt.creators,
+            execution=prompt.execution,
             model=weakref.ref(model),
             sampling=model.get_model_object("model_sampling"),
             latent_format=model.get_model_object("latent_format"),
@@ -103,7 +109,7 @@ RECORDS: "weakref.WeakValueDictionary[str, NodeRecords]" = weakref.WeakValueDict
 
 
 @final
-class RunHandle:
+class RunHandle(Shared):
     """The runs of a watched model: the value of the output `steps` of Preview Steps.
 
     It lives as long as the watched model in ComfyUI's cache. Pictures and latents stay on disk.
@@ -125,12 +131,15 @@ class RunHandle:
     def after(self, prompt: Prompt) -> RecordedRun:
         """The newest run of the sampler that `after_sampling` of the executing node comes from, directly or not.
 
+        If a list made both run several times, each execution of the executing node gets the run of the same execution
+        of the sampler.
+
         Behind a loop, this is the run of its last turn, which another handle of the same Preview Steps may have
         watched. If the sampler is cached, its run belongs to an earlier prompt. If the sampler is unknown, the newest
         run of all is returned. The call waits until the run has ended, because a sampler does not wait for its screen.
 
         Raises:
-            GoneError: there is no run.
+            GoneError: there is no run, or it is unknown which of several runs is meant.
         """
         record = self._newest(prompt)
         if record is None:
@@ -143,16 +152,17 @@ class RunHandle:
         return record
 
     def _newest(self, prompt: Prompt) -> RecordedRun | None:
-        own, others = dict[str | None, RecordedRun](), dict[str | None, RecordedRun]()  # by node, and the newest of all
+        own, others = list[RecordedRun](), list[RecordedRun]()
         for key, record in list(self._records.newest):
             if key is self._key:
-                own |= dict.fromkeys((*record.nodes, None), record)
+                own.append(record)
             elif record.run.host["prompt_id"] == prompt.id:
-                others |= dict.fromkeys(record.nodes, record)
-        for node in (*upstream(prompt.graph, prompt.node, "after_sampling"), None):
-            if record := own.get(node) or others.get(node):
-                return record
-        return None
+                others.append(record)
+        for node in upstream(prompt.graph, prompt.node, "after_sampling"):
+            for records in (own, others):
+                if found := [record for record in records if node in record.nodes]:
+                    return _of_execution(prompt, node, found)
+        return _of_execution(prompt, None, own) if own else None
 
     def pictures(self, record: RecordedRun, most: int) -> list[StepImage]:
         """Returns at most `most` pictures of a run, of evenly spread steps.
@@ -181,7 +191,8 @@ class RunHandle:
         saved = self._latents(record, step)
         sigmas, first = saved.sigmas, step - 1
         name = record.run.sampler.get("name")
-        if saved.noisy is None or sigmas is None or name in CANNOT_CONTINUE or first >= len(sigmas) - 1:
+        follows = name not in CANNOT_CONTINUE and record.run.sampler["sigmas"] is not None
+        if saved.noisy is None or sigmas is None or not follows or first >= len(sigmas) - 1:
             raise LatentsError(
                 f"no sampler can continue from the sampler {name or 'of this run'}: it does not report the latents "
                 "that each step of the schedule begins with. Sample with euler, heun, dpmpp_2m or another sampler that "
@@ -241,6 +252,41 @@ class Continuation:
     start_at_step: int
     steps: int
     model: Any
+
+
+def _of_execution(prompt: Prompt, node: str | None, records: Sequence[RecordedRun]) -> RecordedRun:
+    """The newest of the records; if a list made the sampler `node` run several times, that of the same execution.
+
+    Raises:
+        GoneError: it is unknown which run is meant, or its record is gone.
+    """
+    newest = records[-1]
+    executions = {
+        record.execution: record
+        for record in records
+        if record.run.host["prompt_id"] == newest.run.host["prompt_id"] and record.nodes == newest.nodes
+    }
+    if len(executions) == 1:
+        return newest
+    way = () if node is None else between(prompt.graph, prompt.node, "after_sampling", node)
+    if node is None or any(_changes_lists(prompt, each) for each in way):
+        raise GoneError(
+            f"the sampler ran {len(executions)} times in this prompt, and a list was split or merged between it and "
+            "this node, so it is unknown which run is meant: connect the sampler's own LATENT to after_sampling"
+        )
+    last = max(executions)
+    if prompt.execution < last and prompt.execution not in executions:
+        raise GoneError(
+            f"run {prompt.execution + 1} of {last + 1} is gone: the newest {MAX_RECORDS} runs of a Preview Steps are "
+            "available; use shorter lists"
+        )
+    return executions[min(prompt.execution, last)]  # ComfyUI repeats the last item of a list that is too short
+
+
+def _changes_lists(prompt: Prompt, node: str) -> bool:
+    """Whether a node may get and output lists of different lengths."""
+    found = nodes.NODE_CLASS_MAPPINGS.get(prompt.graph[node].get("class_type"))
+    return bool(getattr(found, "INPUT_IS_LIST", False)) or any(getattr(found, "OUTPUT_IS_LIST", None) or ())
 
 
 def _begun_with(sampling: Any, noisy: Tensor, sigma: Tensor) -> Tensor:

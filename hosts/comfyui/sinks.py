@@ -136,7 +136,7 @@ def _room(folder: Path) -> Room:
 def _texts(prompt: Prompt) -> dict[str, str]:
     """The metadata that ComfyUI stores in its own pictures: dropping one on the canvas opens its workflow."""
     texts = {"prompt": json.dumps(prompt.sent)} if prompt.sent else {}
-    return texts | ({"workflow": json.dumps(prompt.workflow)} if prompt.workflow else {})
+    return texts | ({"workflow": json.dumps(prompt.sent_workflow)} if prompt.sent_workflow else {})
 
 
 def _send(client: str, event: str, facts: Mapping[str, Any]) -> None:

@@ -11,18 +11,20 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...decoders.latents.identify import identify_or_unknown
-from ...errors import describe
+from ...errors import OptionError, brief, describe
 from ...preview.options import RunOptions
 from ...preview.run import FULL, Run, State
 from ...preview.start import start
-from ...preview.step import Step
+from ...preview.step import Step, step_number
 from ...preview.vae_picture import ready_picture
 from .decoder_folders import candidates, catalogue
-from .facts import Prompt, frame_rate, latent_evidence, noisy_gains, sampler_facts
+from .facts import Prompt, frame_rate, latent_evidence, sampler_facts
+from .noise_levels import NoiseLevels
 from .preferences import device_bytes
 from .prompt_text import prompt_text
 from .run_handle import RecordedRun, RunHandle
 from .selection import final_size, select_of_pack, shown_part
+from .shared import Shared
 from .sinks import check_prefix, latent_files, run_outputs
 from .vae_preview import ComfyVaePreview, expect_vae
 
@@ -67,7 +69,7 @@ def attach(model: Any, options: RunOptions, vae: Any, node: str | None, handle: 
 
 
 @final
-class SamplerWrapper:
+class SamplerWrapper(Shared):
     """Wraps the calls of a sampler: each call is a run. Arguments as for `attach`."""
 
     def __init__(self, options: RunOptions, vae: Any, node: str | None, handle: RunHandle) -> None:
@@ -83,7 +85,8 @@ class SamplerWrapper:
             return executor(*args, **kwargs)
         state: State = "failed"
         try:
-            samples = executor(*watched_args, **watched_kwargs)
+            with watched.levels.listening():
+                samples = executor(*watched_args, **watched_kwargs)
             watched.finish(samples)
             state = "finished"
             return samples
@@ -108,6 +111,9 @@ class WatchedSampler:
         options, vae, node, handle: as for `attach`.
         guider: ComfyUI's `CFGGuider`.
         named: arguments of its `outer_sample`, by name.
+
+    Attributes:
+        levels: noise levels of the steps.
     """
 
     def __init__(
@@ -121,12 +127,11 @@ class WatchedSampler:
     ) -> None:
         model = self._model = guider.model_patcher
         noise, sigmas = named["noise"], named["sigmas"]
-        self._sigmas: list[float] = sigmas.detach().float().cpu().tolist()
-        self._gains = noisy_gains(model, sigmas)
+        self.levels = NoiseLevels(model, named["sampler"], sigmas)
         prompt, fps = Prompt.current(), frame_rate(guider)
         run = self._run = Run(
             host=prompt.host(node),
-            sampler=sampler_facts(prompt, guider, named["sampler"], self._sigmas, named.get("seed")),
+            sampler=sampler_facts(prompt, guider, named["sampler"], self.levels.planned, named.get("seed")),
             prompt=prompt_text(prompt.graph, prompt.node),
         )
         evidence = latent_evidence(model)
@@ -160,10 +165,14 @@ class WatchedSampler:
             device_bytes=device_bytes,
         )
         self._last: tuple[int, bool] = (0, True)  # index of the last step, and whether it is shown
+        self._planned_steps, self._most_steps = len(self.levels.planned) - 1, 0
+        self._calls, self._counts_calls = 0, False
 
     def finish(self, samples: Tensor) -> None:
         """Shows the sampler's result as the last step, if no step was: some samplers report a wrong number of steps."""
         index, shown = self._last
+        if self._most_steps:
+            self._run.sampler = {**self._run.sampler, "steps": self._most_steps}
         vae_preview, picture = self._vae_preview, None
         if vae_preview and (vae_preview.is_pending or not shown):
             picture = vae_preview.finish(samples, index)
@@ -173,7 +182,7 @@ class WatchedSampler:
             return
         try:
             latents = self._model.model.process_latent_in(samples)
-            last = Step(index=index, total=index, sigma=self._sigmas[-1], denoised=latents)
+            last = Step(index=index, total=index, sigma=self.levels.end, denoised=latents)
             self._pipeline.offer(last, picture and ready_picture(picture))
         except Exception as error:
             self._run.note(f"the last step is not shown: {error}")
@@ -198,27 +207,44 @@ class WatchedSampler:
 
         return watched
 
-    def _take(self, step: int, denoised: Tensor, noisy: Tensor, total: int) -> None:
+    def _take(self, step: Any, denoised: Tensor, noisy: Tensor, total: Any) -> None:
+        """Takes a step. A sampler from another package may report anything."""
         try:
-            index = step + 1
+            index, total = self._number(step), self._total(total)
             wanted = self._pipeline.wants(index, total)
             if not wanted:
                 self._last = index, False
                 return
-            at = min(step, len(self._sigmas) - 1)
-            offered = Step(
-                index=index,
-                total=total,
-                sigma=self._sigmas[at],
-                denoised=denoised,
-                noisy=noisy,
-                noisy_gain=self._gains[at],
-            )
-        except Exception as error:  # a sampler from another package may report anything as a step
-            self._run.note(f"the sampler's step {step!r} is not shown: {error}")
+            sigma, gain = self.levels.take(index - 1)
+            if self.levels.scheduled is None and self._run.sampler["sigmas"] is not None:
+                self._run.sampler = {**self._run.sampler, "sigmas": None}
+            offered = Step(index=index, total=total, sigma=sigma, denoised=denoised, noisy=noisy, noisy_gain=gain)
+        except Exception as error:
+            self._run.note(f"a step of the sampler is not shown: {describe(error)}")
         else:
             pending = self._vae_preview.picture(offered) if self._vae_preview else None
             self._last = index, self._pipeline.offer(offered, pending, wanted)
+
+    def _number(self, step: Any) -> int:
+        """Number of a step, from 1: as the sampler reports it, or if it reports no number, the number of its call."""
+        self._calls += 1
+        index = self._calls
+        if not self._counts_calls:
+            try:
+                index = step_number(step) + 1
+            except OptionError:
+                self._counts_calls = True
+                self._run.note(
+                    f"the sampler reports {brief(step)} as the number of a step: its calls are counted instead"
+                )
+        self._most_steps = max(self._most_steps, index)
+        return index
+
+    def _total(self, total: Any) -> int:
+        try:
+            return step_number(total)
+        except OptionError:
+            return self._planned_steps
 
 
 def _with_callback(

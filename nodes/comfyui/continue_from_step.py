@@ -6,7 +6,15 @@ from comfy_api.latest import io
 
 from ...hosts.comfyui.facts import Prompt
 from ...hosts.comfyui.run_handle import RunHandle
-from .schema import STEPS, after_sampling, schema
+from .schema import STEPS, after_sampling, checked_input, schema
+
+STEP = io.Int.Input(
+    "step",
+    default=1,
+    min=1,
+    max=10000,
+    tooltip="First step to sample again, from 1, as numbered in the preview.",
+)
 
 
 class SafelightPickStep(io.ComfyNode):
@@ -29,13 +37,7 @@ class SafelightPickStep(io.ComfyNode):
                     tooltip="Output steps of the Preview Steps on the sampler's model line. Needs keep_latents there.",
                 ),
                 after_sampling(),
-                io.Int.Input(
-                    "step",
-                    default=1,
-                    min=1,
-                    max=10000,
-                    tooltip="First step to sample again, from 1, as numbered in the preview.",
-                ),
+                STEP,
             ],
             outputs=[
                 io.Latent.Output(
@@ -66,5 +68,6 @@ class SafelightPickStep(io.ComfyNode):
 
     @classmethod
     def execute(cls, steps: RunHandle, step: int, **_: Any) -> io.NodeOutput:
+        step = checked_input(STEP, step)
         start = steps.continuing(steps.after(Prompt.current()), step)
         return io.NodeOutput(start.noisy, start.denoised, start.sigmas, start.start_at_step, start.steps, start.model)

@@ -12,7 +12,7 @@ from ...decoders.latents.space import AUDIO
 from ...hosts.comfyui.decoder_folders import catalogue
 from ...hosts.comfyui.latent_dict import FROM_MODEL
 from ...hosts.comfyui.online_learning import OnlineLearner, offer_decode
-from .schema import schema
+from .schema import is_name, schema
 
 # An attribute of the server, not of this module: two copies of this pack share one thread.
 LEARNER: OnlineLearner = vars(PromptServer.instance).setdefault("safelight_learner", OnlineLearner())
@@ -54,9 +54,9 @@ class SafelightLearn(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, space: str) -> bool:
+    def validate_inputs(cls, space: str | None = None) -> bool | str:
         """Accepts any space name: a missing space causes a log line, but the decode still runs."""
-        return isinstance(space, str)
+        return is_name("space", space)
 
     @classmethod
     def execute(cls, samples: Mapping[str, Any], vae: Any, space: str, model: Any | None = None) -> io.NodeOutput:

@@ -10,7 +10,33 @@ from ...fitting.presets import PRESETS
 from ...hosts.comfyui.decoder_folders import catalogue
 from ...hosts.comfyui.fitting import fit_decoder
 from ...hosts.comfyui.latent_dict import FROM_MODEL
-from .schema import schema
+from .schema import checked_input, is_name, schema
+
+KIND = io.Combo.Input(
+    "kind",
+    options=[AUTO, *PRESETS],
+    default=AUTO,
+    tooltip=(
+        "Kind of decoder. auto saves three files: the best closed form, a closed form in sub-pixels, and small "
+        "convolutions. Closed forms take seconds, conv about a minute, conv-full minutes."
+    ),
+)
+NAME = io.String.Input(
+    "name",
+    default="",
+    tooltip=(
+        "Name for a latent space that Safelight does not know, in lower case letters, digits and _. If empty, the name "
+        "of the model's latent format is used."
+    ),
+)
+SEED = io.Int.Input(
+    "seed",
+    default=0,
+    min=0,
+    max=2**32 - 1,
+    control_after_generate=False,  # otherwise frontends change it, and each run fits again
+    tooltip="Random seed for crops, generated images and training.",
+)
 
 
 class SafelightFit(io.ComfyNode):
@@ -48,31 +74,9 @@ class SafelightFit(io.ComfyNode):
                     default=FROM_MODEL,
                     tooltip="Latent space of the VAE. Choose it by name if no model is connected.",
                 ),
-                io.Combo.Input(
-                    "kind",
-                    options=[AUTO, *PRESETS],
-                    default=AUTO,
-                    tooltip=(
-                        "Kind of decoder. auto saves three files: the best closed form, a closed form in sub-pixels, "
-                        "and small convolutions. Closed forms take seconds, conv about a minute, conv-full minutes."
-                    ),
-                ),
-                io.String.Input(
-                    "name",
-                    default="",
-                    tooltip=(
-                        "Name for a latent space that Safelight does not know, in lower case letters, digits and _. "
-                        "If empty, the name of the model's latent format is used."
-                    ),
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**32 - 1,
-                    control_after_generate=False,  # otherwise frontends change it, and each run fits again
-                    tooltip="Random seed for crops, generated images and training.",
-                ),
+                KIND,
+                NAME,
+                SEED,
             ],
             outputs=[
                 io.Image.Output(
@@ -89,12 +93,13 @@ class SafelightFit(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, space: str) -> bool:
+    def validate_inputs(cls, space: str | None = None) -> bool | str:
         """Accepts any space name: decoder files add and remove spaces after ComfyUI has read the list."""
-        return isinstance(space, str)
+        return is_name("space", space)
 
     @classmethod
     def execute(cls, vae: Any, images: Any = None, model: Any = None, **options: Any) -> io.NodeOutput:
+        options |= {field.id: checked_input(field, options[field.id]) for field in (KIND, NAME, SEED)}
         report, summary = fit_decoder(vae, images, model, FitOptions(**options))
         return io.NodeOutput(report, summary, ui=_preview_report(report))
 

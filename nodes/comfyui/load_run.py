@@ -8,7 +8,27 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ...errors import SafelightError
 from ...hosts.comfyui.image_tensors import images
 from ...hosts.comfyui.load_run import NO_RUN, fingerprint, list_runs, load, selected_folder
-from .schema import schema
+from .schema import checked_input, is_name, schema
+
+FOLDER = io.String.Input(
+    "folder",
+    default="",
+    tooltip="Path of a run's folder in the output folder, such as safelight/steps_00001. Replaces run.",
+)
+STEP = io.Int.Input(
+    "step",
+    default=0,
+    min=0,
+    max=10000,
+    tooltip="Step whose latents are loaded. 0: the last step that has latents.",
+)
+MAX_IMAGES = io.Int.Input(
+    "max_images",
+    default=200,
+    min=1,
+    max=10000,
+    tooltip="Maximum number of images. Of a longer run, evenly spread steps are loaded, with the last.",
+)
 
 
 class SafelightLoadRun(io.ComfyNode):
@@ -28,25 +48,9 @@ class SafelightLoadRun(io.ComfyNode):
                     options=list_runs() or [NO_RUN],
                     tooltip="Folder of a run in the output folder, newest first. Press R to list new runs.",
                 ),
-                io.String.Input(
-                    "folder",
-                    default="",
-                    tooltip="Path of a run's folder in the output folder, such as safelight/steps_00001. Replaces run.",
-                ),
-                io.Int.Input(
-                    "step",
-                    default=0,
-                    min=0,
-                    max=10000,
-                    tooltip="Step whose latents are loaded. 0: the last step that has latents.",
-                ),
-                io.Int.Input(
-                    "max_images",
-                    default=200,
-                    min=1,
-                    max=10000,
-                    tooltip="Maximum number of images. Of a longer run, evenly spread steps are loaded, with the last.",
-                ),
+                FOLDER,
+                STEP,
+                MAX_IMAGES,
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="One image for each step that has a picture."),
@@ -62,20 +66,28 @@ class SafelightLoadRun(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, run: str, folder: str) -> bool:
+    def validate_inputs(cls, run: str | None = None, folder: str | None = None) -> bool | str:
         """Accepts any path: if the run is gone, the error when the node runs names it."""
-        return isinstance(run, str) and isinstance(folder, str)
+        valid = is_name("run", run)
+        return is_name("folder", folder) if valid is True else valid
 
     @classmethod
-    def fingerprint_inputs(cls, run: str, folder: str, **_: Any) -> str:
-        """Changes when the run was continued or edited, so that the host loads it again."""
+    def fingerprint_inputs(cls, run: str | None = None, folder: str | None = None, **_: Any) -> str | float:
+        """Changes when the run was continued or edited, so that the host loads it again.
+
+        NaN, which differs from itself, if a path comes from a link: ComfyUI does not know it yet.
+        """
+        if folder is None or (run is None and not folder.strip()):
+            return float("nan")
         try:
-            return fingerprint(selected_folder(run, folder))
+            return fingerprint(selected_folder(run or "", folder))
         except SafelightError as error:
             return str(error)
 
     @classmethod
     def execute(cls, run: str, folder: str, step: int, max_images: int) -> io.NodeOutput:
+        run, folder = checked_input(io.String.Input("run"), run), checked_input(FOLDER, folder)
+        step, max_images = checked_input(STEP, step), checked_input(MAX_IMAGES, max_images)
         loaded = load(selected_folder(run, folder), step, max_images)
         pictures: Any = images(loaded.pictures) if loaded.pictures else ExecutionBlocker("this run has no pictures")
         return io.NodeOutput(pictures, loaded.latent or ExecutionBlocker(loaded.latent_problem), loaded.summary)

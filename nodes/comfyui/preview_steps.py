@@ -12,7 +12,7 @@ from ...hosts.comfyui.run_handle import RunHandle
 from ...hosts.comfyui.watch import attach
 from ...preview.options import OptionRow, rows
 from ...preview.run import FULL
-from .schema import STEPS, advanced, schema
+from .schema import STEPS, advanced, is_name, schema
 
 INPUTS = {str: io.String.Input, int: io.Int.Input, float: io.Float.Input, bool: io.Boolean.Input}
 # Workflows and prompts that were saved before the other inputs existed have only these. Saved workflows hold values by
@@ -60,9 +60,9 @@ class SafelightPreview(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, decoder: str) -> bool:
+    def validate_inputs(cls, decoder: str | None = None) -> bool | str:
         """Accepts any decoder name: a decoder that is gone costs a note on the node, not the run."""
-        return isinstance(decoder, str)
+        return is_name("decoder", decoder)
 
     @classmethod
     def execute(cls, model: Any, vae: Any = None, **inputs: Any) -> io.NodeOutput:

@@ -9,7 +9,14 @@ from ...decoders.catalogue import AUTO
 from ...hosts.comfyui.decoder_folders import catalogue
 from ...hosts.comfyui.latent_dict import FROM_MODEL
 from ...hosts.comfyui.quick_decode import QuickDecodeOptions, quick_decode, space_names
-from .schema import schema
+from .schema import checked_input, is_name, schema
+
+ENLARGE = io.Combo.Input(
+    "enlarge",
+    options=["off", "nearest", "bicubic", "lanczos"],
+    default="off",
+    tooltip=("Size of the images. off: as decoded. Otherwise the filter that enlarges them to the final image's size."),
+)
 
 
 class SafelightDecode(io.ComfyNode):
@@ -47,15 +54,7 @@ class SafelightDecode(io.ComfyNode):
                         "from the shape: a dozen spaces have 16 channels."
                     ),
                 ),
-                io.Combo.Input(
-                    "enlarge",
-                    options=["off", "nearest", "bicubic", "lanczos"],
-                    default="off",
-                    tooltip=(
-                        "Size of the images. off: as decoded. Otherwise the filter that enlarges them to the final "
-                        "image's size."
-                    ),
-                ),
+                ENLARGE,
                 io.Model.Input(
                     "model",
                     optional=True,
@@ -68,15 +67,17 @@ class SafelightDecode(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, decoder: str, space: str) -> bool:
+    def validate_inputs(cls, decoder: str | None = None, space: str | None = None) -> bool | str:
         """Accepts any names: if one is gone, the error when the node runs names it and lists the others."""
-        return isinstance(decoder, str) and isinstance(space, str)
+        valid = is_name("decoder", decoder)
+        return is_name("space", space) if valid is True else valid
 
     @classmethod
-    def fingerprint_inputs(cls, decoder: str, **_: Any) -> str:
+    def fingerprint_inputs(cls, decoder: str | None = None, **_: Any) -> str:
         """Changes when the user's decoder files change: the images may differ."""
-        return catalogue().fingerprint(decoder)
+        return catalogue().fingerprint(decoder or AUTO)
 
     @classmethod
     def execute(cls, samples: Mapping[str, Any], model: Any | None = None, **options: Any) -> io.NodeOutput:
+        options["enlarge"] = checked_input(ENLARGE, options["enlarge"])
         return io.NodeOutput(quick_decode(samples, model, QuickDecodeOptions(**options)))

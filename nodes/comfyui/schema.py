@@ -1,10 +1,12 @@
-"""ComfyUI's node schema, for all its versions."""
+"""ComfyUI's node schema, for all its versions, and checks of values that ComfyUI does not check."""
 
 from dataclasses import fields
 from inspect import signature
 from typing import Any
 
 from comfy_api.latest import io
+
+from ...preview.options import OptionRow, checked_value
 
 STEPS = io.Custom("SAFELIGHT_STEPS")  # a handle to the runs of a watched model
 
@@ -27,3 +29,35 @@ def advanced(make: Any, *args: Any, **facts: Any) -> Any:
     """An input that is hidden by default, if this version of ComfyUI can hide it."""
     folded = {"advanced": True} if "advanced" in signature(make).parameters else {}
     return make(*args, **facts, **folded)
+
+
+def checked_input(field: Any, value: Any) -> Any:
+    """Returns the value of an input after a check. ComfyUI checks typed values, but not those from a link.
+
+    Args:
+        field: input of the schema: an `io.Int.Input` or `io.String.Input`, or an `io.Combo.Input`, whose options are
+            checked.
+        value: value that the node got.
+
+    Raises:
+        OptionError: the value has another type, is out of range, or is not one of the options.
+    """
+    kind = int if isinstance(field, io.Int.Input) else str
+    row = OptionRow(
+        name=field.id,
+        type=kind,
+        default=None,
+        help="",
+        choices=tuple(getattr(field, "options", None) or ()),
+        minimum=getattr(field, "min", None),
+        maximum=getattr(field, "max", None),
+    )
+    return checked_value(row, value)
+
+
+def is_name(name: str, value: Any) -> bool | str:
+    """Whether a node accepts the value of an input with any name, for `validate_inputs`; else the reason why not.
+
+    ComfyUI passes None for a value from a link, which is not known yet, and for a missing input, which it reports.
+    """
+    return True if value is None or isinstance(value, str) else f"{name}: expected a name, got {value!r}"

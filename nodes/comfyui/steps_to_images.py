@@ -7,7 +7,16 @@ from comfy_api.latest import io
 from ...hosts.comfyui.facts import Prompt
 from ...hosts.comfyui.image_tensors import images, sheet
 from ...hosts.comfyui.run_handle import RunHandle
-from .schema import STEPS, after_sampling, schema
+from .schema import STEPS, after_sampling, checked_input, schema
+
+MAX_IMAGES = io.Int.Input(
+    "max_images",
+    default=200,
+    min=1,
+    max=10000,
+    optional=True,
+    tooltip="Maximum number of images. Of a longer run, evenly spread steps are used, with the last.",
+)
 
 
 class SafelightSteps(io.ComfyNode):
@@ -24,14 +33,7 @@ class SafelightSteps(io.ComfyNode):
             inputs=[
                 STEPS.Input("steps", tooltip="Output steps of the Preview Steps on the sampler's model line."),
                 after_sampling(),
-                io.Int.Input(
-                    "max_images",
-                    default=200,
-                    min=1,
-                    max=10000,
-                    optional=True,
-                    tooltip="Maximum number of images. Of a longer run, evenly spread steps are used, with the last.",
-                ),
+                MAX_IMAGES,
             ],
             outputs=[
                 io.Image.Output(
@@ -46,5 +48,6 @@ class SafelightSteps(io.ComfyNode):
 
     @classmethod
     def execute(cls, steps: RunHandle, max_images: int = 200, **_: Any) -> io.NodeOutput:
+        max_images = checked_input(MAX_IMAGES, max_images)
         pictures = steps.pictures(steps.after(Prompt.current()), max_images)
         return io.NodeOutput(images(pictures), sheet(pictures))

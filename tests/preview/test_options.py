@@ -1,6 +1,8 @@
 """The options of a run: every row is complete, and every value is checked."""
 
+import numpy as np
 import pytest
+import torch
 from safelight.errors import OptionError, SinkError
 from safelight.preview.options import RunOptions, row, rows
 
@@ -80,3 +82,15 @@ def test_the_shown_part_of_the_latents_follows_batch_and_frames():
     assert RunOptions(batch="first", frames="all files").selection(16).items == 1
     assert RunOptions(frames="all files").selection(16).frames == "animated"
     assert RunOptions(frames="middle").selection(None).items is None
+
+
+@pytest.mark.parametrize("value", [2.0, np.int64(2), np.float32(2), torch.tensor(2)], ids=repr)
+def test_a_whole_number_of_another_type_is_an_integer(value):
+    options = RunOptions(every_n_steps=value)
+    assert (options.every_n_steps, type(options.every_n_steps)) == (2, int)
+
+
+@pytest.mark.parametrize("value", [2.5, float("nan"), np.float32("inf"), torch.zeros(2), "2", None, [2], np.bool_(1)])
+def test_a_value_that_is_no_whole_number_is_refused(value):
+    with pytest.raises(OptionError, match="every_n_steps: expected a whole number"):
+        RunOptions(every_n_steps=value)

@@ -64,8 +64,9 @@ test("the size is that of the final image, if it is known", () => {
   assert.equal(finalSize(null), null);
 });
 
-test("sigmas are the planned ones, else the measured ones", () => {
+test("sigmas are the measured ones, else the planned ones", () => {
   assert.deepEqual(sigmas({ sampler: { sigmas: [3, 2, 1, 0] }, steps: [] }, 3), [3, 2, 1]);
+  assert.deepEqual(sigmas({ sampler: { sigmas: [3, 2, 1, 0] }, steps: [step(2), step(3, { sigma: null })] }, 3), [3, 0.5, null]);
   assert.deepEqual(sigmas({ sampler: { sigmas: null }, steps: [step(2)] }, 3), [null, 0.5, null]);
   assert.deepEqual(sigmas(null, null), []);
 });

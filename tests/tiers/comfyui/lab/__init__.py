@@ -23,6 +23,7 @@ from .decoding import LabDecoder, LabLearned
 from .faults import LabTrouble
 from .keep import LabKeep, LabLatent
 from .loops import LabLoopClose, LabLoopOpen, LabTurnModel
+from .odd import LabAny, LabCopyModel, LabImages, LabOddSampler, LabPreviewUser
 from .previews import LabOwnLoop, LabPreviewers, LabWrapPreviewers
 from .process import LabState
 from .tiles import LabTiles
@@ -382,6 +383,7 @@ NODE_CLASS_MAPPINGS = {
         *(LabDecoder, LabLearned, LabTiles),
         *(LabWork, LabOutside, LabInside, LabTimes),
         *(LabLoopOpen, LabLoopClose, LabTurnModel),
+        *(LabOddSampler, LabPreviewUser, LabCopyModel, LabAny, LabImages),
         *(LabTrouble, LabState, LabNested, LabTogether, LabWords),
     )
 }
