@@ -32,7 +32,7 @@ def what_is_wrong(server, wire, name):
         f"notes {manifest['notes']}": manifest["notes"] == [],
         f"space {manifest['space']}": (manifest["space"] == "unknown") is (name in UNKNOWN),
         f"shown by {manifest['decoder']}": UNKNOWN.get(name, "") in manifest["decoder"]["name"],
-        "nobody says what made the pictures": bool(manifest["decoder"]["name"]),
+        "the manifest names no decoder": bool(manifest["decoder"]["name"]),
         f"a picture with nothing to see: {pictures[-1].std():.1f}": pictures[-1].std() > VISIBLE,
         "steps that look alike": not np.array_equal(pictures[0], pictures[-1]),
     }

@@ -41,8 +41,8 @@ def what_is_wrong(server, wire, name, graph):
     announced = [event.data["index"] for event in watched.named("safelight.step")]
     checks = {
         "other latents than without the node": watched.digest == bare.digest,
-        f"the sampler told of {told}, kept are {kept}": kept == sorted(set(told)),
-        f"the client was told of {announced}, the last one is {told[-1]}": announced[-1:] == told[-1:],
+        f"the sampler reported {told}, saved are {kept}": kept == sorted(set(told)),
+        f"the client received {announced}, the last step is {told[-1]}": announced[-1:] == told[-1:],
         f"{manifest['state']}, {manifest['notes']}": (manifest["state"], manifest["notes"]) == ("finished", []),
         "other previews by the host": len(watched.previews) == len(bare.previews) > 0,
     }

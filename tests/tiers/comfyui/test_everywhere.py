@@ -44,7 +44,7 @@ def everywhere(warm_server):
     warm_server.post("/api/settings", OFF)
 
 
-class Told(NamedTuple):
+class Previewers(NamedTuple):
     """The files of the functions that create previewers, the previewer's class, and the worker threads."""
 
     layers: list[str]
@@ -60,7 +60,7 @@ def told(server, wire, latent_format="SD15", method="latent2rgb", workflow=None)
     played = server.play(graph, workflow=workflow)
     assert played.ends == ["execution_success"], played.named("execution_error")
     output = played.histories[0]["outputs"]["6"]
-    return Told(output["layers"], output["previewer"][0], output["threads"])
+    return Previewers(output["layers"], output["previewer"][0], output["threads"])
 
 
 def previews_of(played):

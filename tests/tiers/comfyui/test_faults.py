@@ -502,9 +502,7 @@ def test_a_run_can_be_cancelled_at_every_step(ward, name, when):
         # Newer versions of ComfyUI check for Cancel at most ten times a second, outside of a model.
         graph = ward.graph("cancel", at=at, name=name, when=when, step_ms=120.0)
         played = ward.play(graph)
-        if (
-            at == STEPS and when == AFTER
-        ):  # too late for the sampler, which has finished; ComfyUI stops the nodes after it
+        if at == STEPS and when == AFTER:  # the sampler has finished; ComfyUI stops the nodes after it
             assert ward.live(played)["state"] == "finished"
             ward.wait_until_quiet()
             continue

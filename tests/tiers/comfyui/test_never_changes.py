@@ -40,6 +40,8 @@ OPTIONS = {
     "animation_from_step": (0, 2),
     "animation_to_step": (0, 2),
     "full_every_n_steps": (0, 1),
+    "min_interval_s": (0.0, 0.05),
+    "write_csv": (False, True),
 }
 OF_THE_MODEL = {"items": (1, 3), "everywhere": (False, True), "previews": ("none", "latent2rgb", "taesd")}
 NOT_EACH_WITH_EACH = frozenset(("latent_format", "sampler"))  # about two thousand pairs of these two alone
@@ -163,16 +165,15 @@ def what_is_wrong(server, wire, number, row):
         return []  # ComfyUI itself does not sample this format with this sampler
     checks = {
         "other latents": watched.digest == alone.digest,
-        "nothing was looked at": bool(with_us["random"]),
+        "no state was compared": bool(with_us["random"]),
         f"generators {with_us['random']}, without us {without['random']}": with_us["random"] == without["random"],
-        f"not as found: {with_us['changes']}, without us {without['changes']}": with_us["changes"]
-        == without["changes"],
-        f"no run was watched: {server.log[-500:]}": bool(watched.named("safelight.run")),
+        f"changed: {with_us['changes']}, without us {without['changes']}": with_us["changes"] == without["changes"],
+        f"no run was shown: {server.log[-500:]}": bool(watched.named("safelight.run")),
     }
     if watched.named("safelight.run"):
         run = watched.named("safelight.run")[-1].data
         seen = server.get(f"/safelight/runs/{run['run']}").json()
-        checks[f"nothing was shown: {seen['notes']}"] = bool(seen["steps"])
+        checks[f"no step was shown: {seen['notes']}"] = bool(seen["steps"])
     return [f"{told}: {words}" for words, good in checks.items() if not good]
 
 
