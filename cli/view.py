@@ -4,10 +4,10 @@ import argparse
 import json
 import logging
 import os
-import re
-import shutil
 import sys
+import threading
 import webbrowser
+from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,20 +15,19 @@ from typing import Any, BinaryIO, cast, final
 from urllib.parse import unquote
 
 from ..errors import PageError
+from ..hosts.local_server import KEY, LOOPBACK, SAFE_HEADERS, AccessRules, byte_range
 from ..preview.file_names import picture_type
 from ..preview.html.bundle import bundle
 from ..preview.html.document import Document, document
 from ..preview.manifest import MANIFEST_NAME
 from ..preview.run_library import MAX_FOLDER_DEPTH, RunLibrary
 
-LOOPBACK = "127.0.0.1"
-# Another site may give its own host name our address, so that a browser takes the two for one site (DNS rebinding):
-# only these names are answered.
-LOOPBACK_HOSTS = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
 DEFAULT_PORT = 8765
 IDLE_LIMIT_S = 60
 
-DENY_ALL_POLICY = "default-src 'none'; frame-ancestors 'none'"
+MAX_CONNECTIONS = 64  # a browser opens six
+BLOCK_BYTES = 1 << 16
+NO_HEADERS: Mapping[str, str] = {}
 NO_STORE = "no-store"
 STORE_FOREVER = "private, max-age=31536000, immutable"  # an id is never used again; a picture's URL holds its time
 
@@ -54,11 +53,33 @@ class ViewServer(ThreadingHTTPServer):
         self.page: Document = document(
             {"folder": library.name}, bundle("page"), connect_src="'self'", img_src="'self' data: blob:"
         )
+        self.rules = AccessRules()
+        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__((LOOPBACK, port), ViewRequestHandler)
 
     @property
     def url(self) -> str:
+        """The address to open, with the key that other accounts of this machine do not have."""
+        return f"{self.address}?{KEY}={self.rules.key}"
+
+    @property
+    def address(self) -> str:
+        """The address without the key."""
         return f"http://{LOOPBACK}:{self.server_port}/"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Starts a thread for a connection; closes it if there are too many."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Runs on a connection's own thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignores browsers that close a connection during an answer."""
@@ -86,26 +107,24 @@ class ViewRequestHandler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def _is_allowed(self) -> bool:
-        """Whether the request is meant for this server, and was not caused by a page of another site."""
-        hosts, origins = self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
-        is_loopback = len(hosts) == 1 and LOOPBACK_HOSTS.fullmatch(hosts[0].strip()) is not None
-        same_site = self.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
-        is_link = self.path == "/" and self.headers.get("Sec-Fetch-Mode") == "navigate"
-        allowed = (
-            is_loopback and (same_site or is_link) and all(origin == f"http://{hosts[0].strip()}" for origin in origins)
-        )
         if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
             self.close_connection = True  # a body must not be read as a second request
-        if not allowed:
-            self._refuse(HTTPStatus.FORBIDDEN, f"request refused: open {self._view.url}")
-        return allowed
+        names = {name.lower() for name in self.headers}
+        headers = {name: self.headers.get_all(name, []) for name in names}
+        refusal = self._view.rules.refusal(self.path, headers)
+        if refusal is not None:
+            self._refuse(HTTPStatus.FORBIDDEN, f"request refused: {refusal}")
+        return refusal is None
 
     def _route(self, path: str) -> None:
         library = self._view.library
         match [unquote(part) for part in path.split("/")]:
             case ["", ""]:
-                policy = f"{self._view.page.policy}; frame-ancestors 'none'"
-                self._send(self._view.page.html.encode(), "text/html; charset=utf-8", policy=policy)
+                headers = {
+                    "Content-Security-Policy": f"{self._view.page.policy}; frame-ancestors 'none'",
+                    "Set-Cookie": self._view.rules.cookie(self._view.server_port),
+                }
+                self._send(self._view.page.html.encode(), "text/html; charset=utf-8", headers=headers)
             case ["", "runs"]:
                 self._send_json([entry.summary() for entry in library.runs().values()])
             case ["", "runs", run_id] if entry := library.run(run_id):
@@ -123,30 +142,46 @@ class ViewRequestHandler(BaseHTTPRequestHandler):
         self._send_json({"error": why}, status)
 
     def _send_file(self, file: BinaryIO, size: int, mime_type: str) -> None:
+        """Sends a file, or the range that the browser asks for: exactly the announced bytes, or the connection ends."""
         with file:
-            self._send_headers(HTTPStatus.OK, mime_type, size, STORE_FOREVER)
+            try:
+                span = byte_range(self.headers.get("Range"), size)
+            except ValueError as error:
+                self._refuse(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, str(error))
+                return
+            start, end = span or (0, size)
+            status = HTTPStatus.OK if span is None else HTTPStatus.PARTIAL_CONTENT
+            headers = {"Accept-Ranges": "bytes"}
+            headers |= {} if span is None else {"Content-Range": f"bytes {start}-{end - 1}/{size}"}
+            self._send_headers(status, mime_type, end - start, STORE_FOREVER, headers)
             if self.command == "GET":
-                shutil.copyfileobj(file, self.wfile)
+                file.seek(start)
+                self._copy(file, end - start)
+
+    def _copy(self, file: BinaryIO, count: int) -> None:
+        while count and (block := file.read(min(count, BLOCK_BYTES))):
+            self.wfile.write(block)
+            count -= len(block)
+        if count:  # the file was cut meanwhile: the browser must not take the next answer for its rest
+            self.close_connection = True
 
     def _send(
-        self, body: bytes, mime_type: str, status: HTTPStatus = HTTPStatus.OK, policy: str = DENY_ALL_POLICY
+        self, body: bytes, mime_type: str, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] = NO_HEADERS
     ) -> None:
-        self._send_headers(status, mime_type, len(body), NO_STORE, policy)
+        self._send_headers(status, mime_type, len(body), NO_STORE, headers)
         if self.command != "HEAD":
             self.wfile.write(body)
 
     def _send_headers(
-        self, status: HTTPStatus, mime_type: str, size: int, cache: str, policy: str = DENY_ALL_POLICY
+        self, status: HTTPStatus, mime_type: str, size: int, cache: str, more: Mapping[str, str] = NO_HEADERS
     ) -> None:
         self.send_response(status)
         headers = {
+            **SAFE_HEADERS,
             "Content-Type": mime_type,
             "Content-Length": str(size),
             "Cache-Control": cache,
-            "Content-Security-Policy": policy,
-            "Cross-Origin-Resource-Policy": "same-origin",
-            "Referrer-Policy": "no-referrer",
-            "X-Content-Type-Options": "nosniff",
+            **more,
         }
         headers |= {"Connection": "close"} if self.close_connection else {}
         headers |= {"Allow": "GET, HEAD"} if status == HTTPStatus.METHOD_NOT_ALLOWED else {}

@@ -8,13 +8,16 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from safelight.cli.main import main
-from safelight.cli.view import LOOPBACK, serve
+from safelight.cli.view import serve
 from safelight.errors import PageError
+from safelight.hosts.local_server import LOOPBACK
 from safelight.preview.run_library import RunLibrary
 
 PICTURE = b"\x89PNG picture"
@@ -52,14 +55,14 @@ def write_run(folder, *, files=("step_0001.png",), **facts):
 class Client:
     """A client that sends paths as they are: nothing is quoted, no `..` is resolved."""
 
-    def __init__(self, port):
-        self.port = port
+    def __init__(self, port, key):
+        self.port, self.cookie = port, f"key{port}={key}"
 
     def ask(self, path, method="GET", **headers):
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=20)
         try:
             connection.putrequest(method, path, skip_host="Host" in headers)
-            for name, value in headers.items():
+            for name, value in {"Cookie": self.cookie, **headers}.items():
                 connection.putheader(name, value)
             connection.endheaders()
             answer = connection.getresponse()
@@ -83,7 +86,7 @@ def served(tmp_path):
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         servers.append((server, thread))
-        return Client(server.server_port)
+        return Client(server.server_port, server.rules.key)
 
     yield served
     for server, thread in servers:
@@ -407,3 +410,89 @@ def test_control_c_ends_it_cleanly(tmp_path):
         viewing.send_signal(signal.SIGINT)
         out, err = viewing.communicate(timeout=60)
     assert (viewing.returncode, out.strip(), err) == (0, "", "")
+
+
+# The key, ranges, and files that change
+
+
+def test_without_the_key_there_is_no_page_no_list_and_no_picture(tmp_path, served):
+    run = write_run(tmp_path / "a")
+    client = served()
+    for path in ("/", "/runs", f"/runs/{run}", f"/runs/{run}/step_0001.png"):
+        status, _, body = client.ask(path, Cookie="")
+        assert (status, b"the key is missing" in body) == (403, True), path
+
+
+def test_the_page_with_the_key_sets_a_cookie_that_opens_the_rest(tmp_path, served):
+    write_run(tmp_path / "a")
+    client = served()
+    key = client.cookie.partition("=")[2]
+    status, headers, _ = client.ask(f"/?key={key}", Cookie="")
+    assert status == 200
+    cookie, *rules = headers["Set-Cookie"].split("; ")
+    assert set(rules) == {"Path=/", "HttpOnly", "SameSite=Strict"}
+    assert client.ask("/runs", Cookie=cookie)[0] == 200
+
+
+def test_the_printed_address_has_the_key(tmp_path):
+    write_run(tmp_path / "a")
+    with serve(tmp_path, 0) as server:
+        assert server.url == f"{server.address}?key={server.rules.key}"
+
+
+def test_a_part_of_a_file_is_sent_on_request(tmp_path, served):
+    run = write_run(tmp_path / "a")
+    client = served()
+    path = f"/runs/{run}/step_0001.png"
+    status, headers, body = client.ask(path, Range="bytes=2-5")
+    assert (status, body) == (206, PICTURE[2:6])
+    assert headers["Content-Range"] == f"bytes 2-5/{len(PICTURE)}"
+    assert client.ask(path)[1]["Accept-Ranges"] == "bytes"
+    assert client.ask(path, Range="bytes=99999-")[0] == 416
+
+
+@pytest.mark.parametrize("change", [-4, 7])
+def test_a_file_that_changes_while_it_is_sent_never_spills_into_the_next_answer(tmp_path, served, monkeypatch, change):
+    run = write_run(tmp_path / "a")
+    client = served()
+    content = PICTURE[:change] if change < 0 else PICTURE + b"HTTP/1."[:change]
+    opened = RunLibrary.open
+
+    def changed(self, run_id, name):
+        file, size = opened(self, run_id, name)
+        (tmp_path / "a" / name).write_bytes(content)
+        return file, size
+
+    monkeypatch.setattr(RunLibrary, "open", changed)
+    with socket.create_connection((LOOPBACK, client.port), timeout=20) as raw:
+        request = f"GET /runs/{run}/step_0001.png HTTP/1.1\r\nHost: localhost\r\nCookie: {client.cookie}\r\n\r\n"
+        raw.sendall(request.encode())
+        raw.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: raw.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(PICTURE)}".encode() in head
+    assert body == content[: len(PICTURE)]
+
+
+def test_connections_are_limited_and_end_without_an_answer_beyond(tmp_path, served, monkeypatch):
+    write_run(tmp_path / "a")
+    monkeypatch.setattr("safelight.cli.view.MAX_CONNECTIONS", 2)
+    client = served()
+    with (
+        socket.create_connection((LOOPBACK, client.port), timeout=20) as first,
+        socket.create_connection((LOOPBACK, client.port), timeout=20) as second,
+    ):
+        request = f"GET /runs HTTP/1.1\r\nHost: localhost\r\nCookie: {client.cookie}\r\n\r\n".encode()
+        for wire in (first, second):  # both are held open by their own threads
+            wire.sendall(request)
+            assert wire.recv(12) == b"HTTP/1.1 200"
+        with socket.create_connection((LOOPBACK, client.port), timeout=20) as third:
+            assert third.recv(10) == b""
+    # The threads of the first two end, and others are answered again.
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        with suppress(OSError, http.client.HTTPException):
+            assert client.ask("/runs")[0] == 200
+            break
+    else:
+        pytest.fail("no connection is answered any more")

@@ -105,7 +105,7 @@ def test_files_get_a_picture_before_screens(run_with, recorder, wait_s):
         def show(self, picture):
             seen.append(self.name)
 
-    screen, file = Ordered(name="screen", every_step=False, awaited=False), Ordered(name="file")
+    screen, file = Ordered(name="screen", every_step=False), Ordered(name="file")
     folder = run_with(RunOptions(), steps=1, sinks=[screen, file])
     assert folder.run.ended.wait(wait_s)  # a screen that is not awaited may get its picture after the end of the run
     assert seen == ["file", "screen"]

@@ -95,7 +95,7 @@ def test_malicious_runs_are_shown_beside_a_good_one(tmp_path, browser):
         assert log["errors"] == []
         assert log["tabs"] <= 2
         assert not any("secret" in url and "%252e" not in url for url in log["requests"])
-        assert all(url.startswith((server.url, "data:", "blob:http")) for url in log["requests"])
+        assert all(url.startswith((server.address, "data:", "blob:http")) for url in log["requests"])
     finally:
         server.shutdown()
         thread.join()

@@ -36,8 +36,8 @@ def fill(folder):
 class Server:
     """A server under test, with the id of its run."""
 
-    def __init__(self, port, root, run):
-        self.port, self.root, self.run = port, root, run
+    def __init__(self, port, root, run, key=""):
+        self.port, self.root, self.run, self.cookie = port, root, run, f"key{port}={key}"
 
     def send(self, raw, *, ends=False):
         """Sends bytes as they are; returns head and body of the answer. `ends`: closes the sending side afterwards."""
@@ -50,7 +50,7 @@ class Server:
         return head, body
 
     def ask(self, path, method="GET", **headers):
-        fields = {"Host": f"127.0.0.1:{self.port}", "Connection": "close"} | {
+        fields = {"Host": f"127.0.0.1:{self.port}", "Connection": "close", "Cookie": self.cookie} | {
             k.replace("_", "-"): v for k, v in headers.items()
         }
         lines = [f"{method} {path} HTTP/1.1", *(f"{key}: {value}" for key, value in fields.items()), "", ""]
@@ -77,7 +77,7 @@ def viewer(tmp_path_factory):
     server = serve(root / "runs", 0)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield Server(server.server_port, "", RUN)
+    yield Server(server.server_port, "", RUN, server.rules.key)
     server.shutdown()
     thread.join()
     server.server_close()

@@ -224,7 +224,7 @@ def served_run(tmp_path):
     server = serve(tmp_path, 0)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield server.server_port, run_folder
+    yield server, run_folder
     server.shutdown()
     thread.join()
     server.server_close()
@@ -241,8 +241,9 @@ def fetch(port, path, times=1):
 
 
 def test_fifty_tabs_and_a_slow_client_all_get_their_pictures(served_run, print_figure, night_s):
-    port, run_folder = served_run
-    path, content = f"/runs/{run_folder.run.id}/step_0001.png", (run_folder.path / "step_0001.png").read_bytes()
+    server, run_folder = served_run
+    port, content = server.server_port, (run_folder.path / "step_0001.png").read_bytes()
+    path = f"/runs/{run_folder.run.id}/step_0001.png?key={server.rules.key}"
     times = 100 if night_s else 2
     with Load(print_figure, "50 tabs") as load:
         with socket.create_connection(("127.0.0.1", port), timeout=60) as slow:
@@ -254,7 +255,7 @@ def test_fifty_tabs_and_a_slow_client_all_get_their_pictures(served_run, print_f
                 for tab in sizes:
                     load.measure()
                     assert tab.result() == [len(content)] * times
-            assert fetch(port, "/runs")
+            assert fetch(port, f"/runs?key={server.rules.key}")
             while piece := slow.recv(10_000):
                 received += piece
         assert received.endswith(content)
