@@ -57,14 +57,14 @@ class StepEstimate(NamedTuple):
         sigma: noise level at the start of the step; None if unknown.
         noisy: noisy latents: at the start of the step, or at its end if the start is unknown; None if InvokeAI reports
             none.
-        gain: factor that scales `noisy` to the spread of clean latents.
+        gain: factor that scales `noisy` to the spread of clean latents; None if unknown.
         middle_frame: whether the latents are the middle frame of a video.
     """
 
     x0: Tensor | None
     sigma: float | None = None
     noisy: Tensor | None = None
-    gain: float = 1.0
+    gain: float | None = 1.0
     middle_frame: bool = False
 
 
@@ -102,7 +102,7 @@ class X0Estimates:
             is_middle = _is_middle_frame(sample, latents)
             return StepEstimate(_as_shown(x0, latents), sigma, _as_shown(sample, latents), gain, is_middle)
         if state.predicted_original is not None:
-            return StepEstimate(state.predicted_original, noisy=latents)
+            return StepEstimate(state.predicted_original, noisy=latents, gain=None)
         if facts.levels is None or not 1 <= state.step < len(facts.levels):
             return StepEstimate(None, noisy=latents)
         sigma, after = facts.levels[state.step - 1 : state.step + 1]
