@@ -40,6 +40,18 @@ class Evidence:
     factors: Sequence[Sequence[float]] | None = None
     bias: Sequence[float] | None = None
 
+    def __str__(self) -> str:
+        """The facts in words, such as `comfyui gives: 4 channels, scale 0.13025`."""
+        values = (("channels", self.channels), ("dimensions", self.dims))
+        facts = [f"{value} {name}" for name, value in values if value is not None]
+        values = (("scale", self.scale), ("shift", self.shift), ("downscale", self.downscale))
+        facts += [f"{name} {value:g}" for name, value in values if value is not None]
+        if self.model_type is not None:
+            facts.append(f"model {self.model_type}")
+        if self.factors is not None:
+            facts.append(f"factors to RGB for {len(self.factors)} channels")
+        return f"{self.host} gives: {', '.join(facts) or 'no numbers'}"
+
 
 def identify(evidence: Evidence, spaces: Spaces) -> LatentSpace:
     """Returns the latent space that `evidence` describes, or `unknown(evidence)` if no row matches.
@@ -57,7 +69,7 @@ def identify(evidence: Evidence, spaces: Spaces) -> LatentSpace:
     if named and not fitting:
         reasons = "; ".join(f"{space.name}: {', '.join(contradictions(evidence, space))}" for space in named)
         raise ContradictionError(
-            f"the latents are called {evidence.format_name!r}, but do not match it ({reasons}). {evidence}"
+            f"the latents are called {evidence.format_name!r}, but do not match it ({reasons}); {evidence}"
         )
     if evidence.scale not in (None, 1.0):
         alike = [space for space in spaces if not contradictions(evidence, space)]

@@ -1,9 +1,11 @@
 """Reads facts about a pipeline: its latent space, its sampler, its version."""
 
+import inspect
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
-from ...decoders.latents.identify import UNKNOWN, Evidence, identify, unknown
+from ...decoders.latents.identify import UNKNOWN, Evidence, contradictions, identify, unknown
 from ...decoders.latents.space import LatentSpace, Spaces
 from ...errors import ContradictionError
 from ..x0 import SCHEDULER_FORMS, Sigmas, name_of
@@ -19,6 +21,9 @@ PIXELS = "pixels"
 def evidence_of(pipeline: Any, spaces: Spaces, channels: int | None = None, dims: int | None = None) -> Evidence:
     """Returns what the autoencoder of `pipeline` reveals about its latents.
 
+    A scale or shift that is only the default of the autoencoder's class is left out, unless the table of spaces has a
+    row for this class. Kandinsky's VQModel has the default 0.18215 of Stable Diffusion 1, for example.
+
     Args:
         pipeline: pipeline of diffusers.
         spaces: known latent spaces.
@@ -29,41 +34,82 @@ def evidence_of(pipeline: Any, spaces: Spaces, channels: int | None = None, dims
     if vae is None:
         return Evidence(host="diffusers", channels=channels, dims=dims)
     config = getattr(vae, "config", {})
+    names = class_names(vae)
+    known = next((name for name in names if any(name in _names(space) for space in spaces)), None)
+    defaults = {} if known else _defaults(vae)
+    scale, shift = (
+        None if config.get(name) == defaults.get(name) else _number(config.get(name))
+        for name in ("scaling_factor", "shift_factor")
+    )
     return Evidence(
         host="diffusers",
-        format_name=format_of(type(vae).__name__, type(pipeline).__name__, spaces),
+        format_name=format_of(known or names[0], type(pipeline).__name__, spaces),
         channels=next((config[name] for name in CHANNEL_NAMES if isinstance(config.get(name), int)), channels),
         dims=dims,
-        scale=_number(config.get("scaling_factor")),
-        shift=_number(config.get("shift_factor")),
+        scale=scale,
+        shift=shift,
         model_type=type(pipeline).__name__,
     )
+
+
+def class_names(model: Any) -> list[str]:
+    """Returns the names of a model's class and of its base classes; of the original class if it is compiled."""
+    original = getattr(model, "_orig_mod", model)  # torch.compile wraps a model
+    return [base.__name__ for base in type(original).__mro__]
+
+
+def _names(space: LatentSpace) -> set[str]:
+    return {name.partition(":")[0] for name in space.hosts.get("diffusers", ())}
+
+
+def _defaults(vae: Any) -> dict[str, Any]:
+    """Default arguments of an autoencoder's class."""
+    parameters = inspect.signature(type(getattr(vae, "_orig_mod", vae)).__init__).parameters
+    return {name: parameter.default for name, parameter in parameters.items()}
 
 
 def space_of(pipeline: Any, family: PipelineFamily, evidence: Evidence, spaces: Spaces) -> LatentSpace:
     """Returns the latent space of `pipeline`. If no row matches, it is built from the evidence.
 
     Raises:
-        ContradictionError: the autoencoder has a known name but other numbers.
+        ContradictionError: the autoencoder has a known name but other numbers, or its class's default scale means
+            another space than the pipeline's class.
     """
-    if autoencoder_of(pipeline) is None and family.space is None and evidence.channels == PIXEL_CHANNELS:
+    vae = autoencoder_of(pipeline)
+    if vae is None and family.space is None and evidence.channels == PIXEL_CHANNELS:
         return spaces[PIXELS]
     found = identify(evidence, spaces)
-    if found.name == UNKNOWN and family.space is not None:
-        row = spaces[family.space]
-        if evidence.channels in (None, row.channels, row.packed_channels):
-            return row
+    if family.space is None or found.name == family.space:
+        return found
+    row = spaces[family.space]
+    if found.name == UNKNOWN:
+        # Tiny autoencoders state the scale 1 and the shift 0: they decode latents as the model has them.
+        scale = None if evidence.scale == 1.0 else evidence.scale
+        return found if contradictions(replace(evidence, scale=scale, shift=evidence.shift or None), row) else row
+    named = [space for space in spaces if evidence.format_name in space.hosts.get("diffusers", ())]
+    if len(named) > 1 and evidence.scale is not None and evidence.scale == _defaults(vae).get("scaling_factor"):
+        raise ContradictionError(
+            f"{type(pipeline).__name__} samples latents of {row.title}, but its {evidence.format_name} has the scale "
+            f"{evidence.scale:g} of {found.title}, which is also the default of this class"
+        )
     return found
 
 
 def space_or_unknown(
     pipeline: Any, family: PipelineFamily, evidence: Evidence, spaces: Spaces
 ) -> tuple[LatentSpace, str | None]:
-    """Returns `space_of`, or the unknown space and a message for the user if the evidence contradicts itself."""
+    """Returns `space_of` and no message, or the unknown space and a message for the user."""
     try:
-        return space_of(pipeline, family, evidence, spaces), None
+        found = space_of(pipeline, family, evidence, spaces)
+        if found.name != UNKNOWN:
+            return found, None
+        vae = autoencoder_of(pipeline)
+        reason = f"the latents of {type(pipeline).__name__} are of an unknown space" + (
+            "" if vae is None else f": its VAE is a {class_names(vae)[0]}, and no known space has its class and numbers"
+        )
     except ContradictionError as error:
-        return unknown(evidence), str(error)
+        found, reason = unknown(evidence), str(error)
+    return found, f"{reason}. The colors of the pictures are not those of the image; if you know the space, pass space="
 
 
 def autoencoder_of(pipeline: Any) -> Any:

@@ -76,6 +76,11 @@ class PipelineVaePreview:
             raise VaeNotUsableError(
                 f"VAE preview skipped: the VAE is on {vae.device}, the latents are on {denoised.device}"
             )
+        if hasattr(vae, "quantize"):  # with or without the codebook, scaled or not: each pipeline has its own way
+            raise VaeNotUsableError(
+                f"VAE preview skipped: the VAE {type(vae).__name__} has a codebook, and only the pipeline knows how to "
+                "call it"
+            )
         if vae.dtype == torch.float16 and vae.config.get("force_upcast"):
             raise VaeNotUsableError(
                 "VAE preview skipped: this VAE decodes to black in float16 (force_upcast); give the pipeline a VAE in "
