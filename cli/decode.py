@@ -1,87 +1,118 @@
 """The `decode` command: decodes saved latents to PNGs."""
 
 import argparse
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import numpy as np
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ..decoders.catalogue import AUTO
+from ..decoders.catalogue import AUTO, Candidate
 from ..decoders.decoder import Decoder, to_bytes
-from ..decoders.latents.space import LatentSpace
 from ..errors import LatentsError
-from ..preview.images.encode import ImageEncoding
+from ..preview.images.encode import SAVE_OPTIONS, ImageEncoding, shrink
+from ..preview.sinks.contact_sheet import BACKGROUND, NAME, TILE_PX, lay_out_captioned
 from .decoder_choice import DECODER_HELP, add_folder_option, choose_decoder
+from .latents_input import FORMS, HowToRead, files_in, read_latents
+
+NOT_READ = 2  # exit code if a file has no latents that can be decoded
 
 
 def add_command(commands: Any) -> None:
     """Adds `decode` to the command line."""
     decode = commands.add_parser("decode", help="decode saved latents to PNGs")
     decode.add_argument(
-        "files",
-        type=Path,
-        nargs="+",
-        metavar="FILE",
-        help="safetensors file with `latents` in model space, or ComfyUI's .latent file",
+        "files", type=Path, nargs="+", metavar="FILE", help=f"file with latents ({FORMS}), or folder of such files"
     )
-    decode.add_argument("--space", required=True, help="a name that `safelight spaces` lists")
+    decode.add_argument(
+        "--space", help="a name that `safelight spaces` lists (default: the one that the file names, or that fits)"
+    )
     decode.add_argument("--decoder", default=AUTO, help=DECODER_HELP)
     decode.add_argument("--out", type=Path, default=Path(), help="folder for the PNGs (default: current folder)")
+    decode.add_argument("--sheet", action="store_true", help=f"write all pictures into {NAME} as well")
+    decode.add_argument(
+        "--tensor", metavar="NAME", help="tensor to decode (default: latents, or the only one whose shape fits)"
+    )
+    decode.add_argument(
+        "--scaled",
+        choices=("yes", "no"),
+        help="whether the latents are in model space; no: as the VAE encodes them, such as kohya's caches (default: "
+        "as the file says, or yes)",
+    )
+    decode.add_argument(
+        "--size", type=_size, metavar="WxH", help="size of the final image, for tokens [B, N, C] such as FLUX's"
+    )
     add_folder_option(decode)
     decode.set_defaults(run=_run)
 
 
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected width and height such as 1024x768, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
 def _run(arguments: argparse.Namespace) -> int:
-    catalogue, name = choose_decoder(arguments.decoder, arguments.folder)
-    space = catalogue.spaces()[arguments.space]
-    stems = [path.stem for path in arguments.files]
+    catalogue, decoder_name = choose_decoder(arguments.decoder, arguments.folder)
+    spaces = catalogue.spaces()
+    scaled = None if arguments.scaled is None else arguments.scaled == "yes"
+    space = None if arguments.space is None else spaces[arguments.space]
+    how = HowToRead(space, arguments.tensor, scaled, arguments.size)
+    files = files_in(arguments.files)
+    stems = [path.stem for path in files]
     if repeated := sorted({stem for stem in stems if stems.count(stem) > 1}):
         raise LatentsError(
             f"several files are called {', '.join(repeated)}, so their PNGs would overwrite each other; "
             "decode them one by one"
         )
-    candidate = catalogue.candidates(space, name)[0]
-    for path in arguments.files:
-        latents = read_latents(path, space)
+    candidates: dict[str, Candidate] = {}
+    sheet: dict[str, Image.Image] = {}
+    exit_code = 0
+    for path in files:
+        try:
+            found = read_latents(path, spaces, how)
+        except LatentsError as error:
+            print(f"safelight: {error}", file=sys.stderr)
+            exit_code = NOT_READ
+            continue
+        if found.guessed:
+            print(f"{path}: latent space {found.space.name}, the only one that fits", file=sys.stderr)
+        if found.space.name not in candidates:
+            candidates[found.space.name] = catalogue.candidates(found.space, decoder_name)[0]
         arguments.out.mkdir(parents=True, exist_ok=True)
-        _write_pngs(latents, candidate.open(), arguments.out, path.stem)
-    return 0
+        decoder = candidates[found.space.name].open()
+        for name, pixels in _pictures(found.latents, decoder, path.stem):
+            (arguments.out / name).write_bytes(ImageEncoding().encode(pixels, pixels.shape[1::-1]))
+            print(f"{arguments.out / name}  {pixels.shape[1]}x{pixels.shape[0]}  {decoder.name}")
+            if arguments.sheet:
+                sheet[name.removesuffix(".png")] = _tile(pixels)
+    if sheet:
+        path = arguments.out / NAME
+        lay_out_captioned(list(sheet.values()), list(sheet)).save(path, **SAVE_OPTIONS["png"])
+        print(f"{path}  {len(sheet)} pictures")
+    return exit_code
 
 
-def _write_pngs(latents: Tensor, decoder: Decoder, out: Path, stem: str) -> None:
-    """Writes a PNG for each item and frame of `latents` `[B, C, T, H, W]`."""
+def _pictures(latents: Tensor, decoder: Decoder, stem: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields file name and pixels `[H, W, 3]` of each item and frame of `latents` `[B, C, T, H, W]`."""
     frames = latents.shape[2]
     for item, clip in enumerate(tqdm(latents, unit="item", file=sys.stderr, disable=len(latents) == 1), 1):
         for frame in range(frames):
             pixels = to_bytes(decoder.decode(clip[None, :, frame]))[0].numpy()
-            name = f"{stem}_{item:02d}" + (f"_frame_{frame + 1:03d}" if frames > 1 else "") + ".png"
-            (out / name).write_bytes(ImageEncoding().encode(pixels, pixels.shape[1::-1]))
-            print(f"{out / name}  {pixels.shape[1]}x{pixels.shape[0]}  {decoder.name}")
+            yield f"{stem}_{item:02d}" + (f"_frame_{frame + 1:03d}" if frames > 1 else "") + ".png", pixels
 
 
-def read_latents(path: Path, space: LatentSpace) -> Tensor:
-    """Reads model space latents `[B, C, T, H, W]` from a safetensors file of Safelight or ComfyUI.
-
-    Raises:
-        LatentsError: the file is not one of these, or its tensor does not fit `space`.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in ("latents", "latent_tensor") if key in file.keys()}  # noqa: SIM118
-            has_version = "latent_format_version_0" in file.keys()  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise LatentsError(f"{path}: expected a safetensors file with a tensor `latents`: {error}") from None
-    if "latents" in tensors:
-        return space.unpack(tensors["latents"].float())
-    if "latent_tensor" in tensors:
-        # ComfyUI saves the latents that the VAE decodes. Files without a version have Stable Diffusion 1's model space.
-        # Source: ComfyUI 0.33, nodes.py, SaveLatent.
-        latents = space.unpack(tensors["latent_tensor"].float())
-        return space.to_model(latents) if has_version else latents
-    raise LatentsError(
-        f"{path}: expected a tensor `latents` [B, C, H, W] or [B, C, T, H, W], or `latent_tensor` of a .latent file, "
-        "found neither"
-    )
+def _tile(pixels: np.ndarray) -> Image.Image:
+    """The picture in the middle of a square tile: the pictures of several files may have different shapes."""
+    image = shrink(Image.fromarray(pixels), TILE_PX)
+    scale = TILE_PX / max(image.size)
+    image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+    tile = Image.new("RGB", (TILE_PX, TILE_PX), BACKGROUND)
+    tile.paste(image, ((TILE_PX - image.width) // 2, (TILE_PX - image.height) // 2))
+    return tile

@@ -3,9 +3,10 @@
 The VAE determines the colors, and many model families share one VAE. So a row describes a space, not a model family.
 """
 
+import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -197,8 +198,29 @@ class Spaces:
 
     def __getitem__(self, name: str) -> LatentSpace:
         if name not in self._rows:
-            raise UnknownSpaceError(f"no latent space is named {name!r}; there are: {', '.join(self._rows)}")
+            near = self.near_names(name)
+            advice = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise UnknownSpaceError(f"no latent space is named {name!r}; there are: {', '.join(self._rows)}.{advice}")
         return self._rows[name]
+
+    def near_names(self, name: str) -> list[str]:
+        """Returns the names of at most three spaces that `name` could mean: a title, a host's name, part of a name."""
+        wanted = _letters(name)
+        known = {
+            row.name: [_letters(text) for text in (row.name, row.title, *sum(row.hosts.values(), ()))] for row in self
+        }
+        tests: tuple[Callable[[list[str]], bool], ...] = (
+            lambda texts: wanted == texts[0],
+            lambda texts: wanted in texts or texts[0].startswith(wanted),
+            lambda texts: any(wanted in text for text in texts),
+        )
+        found = ([name for name, texts in known.items() if test(texts)] for test in tests) if wanted else ()
+        return next(filter(None, found), difflib.get_close_matches(name.lower(), known))[:3]
+
+
+def _letters(text: str) -> str:
+    """Only the letters and digits of a name, in lower case: `FLUX.1` and `flux-1` are one."""
+    return re.sub("[^a-z0-9]", "", text.lower())
 
 
 def _finite(value: Any) -> bool:

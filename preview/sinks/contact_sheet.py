@@ -58,9 +58,14 @@ class ContactSheet(Sink):
 
 
 def lay_out(images: Sequence[StepImage]) -> Image.Image:
+    """Arranges the pictures of steps in rows, each with its step and sigma below."""
+    return lay_out_captioned([step_image.image for step_image in images], list(map(caption, images)))
+
+
+def lay_out_captioned(images: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
     """Arranges pictures in rows, with few empty cells and an aspect near `ASPECT`."""
-    scale = TILE_PX / max(images[-1].image.size)
-    width, height = (max(1, round(side * scale)) for side in images[-1].image.size)
+    scale = TILE_PX / max(images[-1].size)
+    width, height = (max(1, round(side * scale)) for side in images[-1].size)
     cell_w, cell_h = width + GAP_PX, height + CAPTION_PX + GAP_PX
     count = len(images)
     ideal = math.sqrt(count * ASPECT * cell_h / cell_w)
@@ -68,10 +73,10 @@ def lay_out(images: Sequence[StepImage]) -> Image.Image:
     rows = math.ceil(count / columns)
     sheet = Image.new("RGB", (columns * cell_w + GAP_PX, rows * cell_h + GAP_PX), BACKGROUND)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_PX)
-    for i, step_image in enumerate(images):
+    for i, (image, text) in enumerate(zip(images, captions, strict=True)):
         x, y = GAP_PX + i % columns * cell_w, GAP_PX + i // columns * cell_h
-        sheet.paste(step_image.image.resize((width, height), Image.Resampling.BICUBIC), (x, y))
-        draw.text((x + 2, y + height + 3), caption(step_image), TEXT_COLOR, font)
+        sheet.paste(image.resize((width, height), Image.Resampling.BICUBIC), (x, y))
+        draw.text((x + 2, y + height + 3), text, TEXT_COLOR, font)
     return sheet
 
 

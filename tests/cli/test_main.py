@@ -201,7 +201,7 @@ def test_a_decoder_can_be_a_file(tmp_path, latents):
     ("tensors", "space", "message"),
     [
         ({"latents": torch.zeros(1, 4, 8, 8)}, "flux2", r"C = 32, got \[1, 4, 8, 8\]"),
-        ({"samples": torch.zeros(1, 4, 8, 8)}, "sd1", "expected a tensor `latents`"),
+        ({"a": torch.zeros(8, 8), "b": torch.zeros(2)}, "sd1", "expected a tensor `latents`"),
         ({"latents": torch.zeros(1, 4, 8, 8)}, "sd7", "no latent space is named 'sd7'; there are: sd1, sdxl"),
     ],
 )
@@ -217,7 +217,7 @@ def test_a_file_that_is_not_safetensors_is_refused(tmp_path, capsys, content):
     if content is not None:
         path.write_bytes(content)
     assert main(["decode", str(path), "--space", "sd1"]) == 2
-    assert "expected a safetensors file with a tensor `latents`" in capsys.readouterr().err
+    assert "expected a file of latents (safetensors, .latent, .npy, .npz or .pt)" in capsys.readouterr().err
 
 
 def test_the_lists_can_be_json(capsys):
