@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast, final
 from urllib.parse import unquote
 
-from ..errors import PageError
+from ..errors import ManifestError, PageError
 from ..hosts.local_server import KEY, LOOPBACK, SAFE_HEADERS, AccessRules, byte_range
 from ..preview.file_names import picture_type
 from ..preview.html.bundle import bundle
@@ -128,7 +128,10 @@ class ViewRequestHandler(BaseHTTPRequestHandler):
             case ["", "runs"]:
                 self._send_json([entry.summary() for entry in library.runs().values()])
             case ["", "runs", run_id] if entry := library.run(run_id):
-                self._send_json(entry.manifest)
+                try:
+                    self._send_json(entry.manifest)
+                except ManifestError as error:  # deleted in this moment
+                    self._refuse(HTTPStatus.NOT_FOUND, str(error))
             case ["", "runs", run_id, name] if picture := library.open(run_id, name):
                 self._send_file(*picture, picture_type(name) or "application/octet-stream")
             case _:

@@ -13,7 +13,8 @@ from .strict_json import strict_json
 
 MANIFEST_NAME = "run.json"
 RUN_FORMAT = "safelight.run/1"
-MAX_MANIFEST_BYTES = 32 << 20  # a thousand steps with 64 pictures each take 3 MB
+MAX_MANIFEST_BYTES = 16 << 20  # a thousand steps with 64 pictures each take 3 MB
+MAX_STEPS, MAX_READ_NOTES = 20_000, 200  # ComfyUI's samplers do at most 10,000 steps
 MAX_NESTING = 16  # levels of objects and lists: recursive code cannot overflow the stack
 MAX_DIGITS = 18  # of an integer: with 19 it may need more than 64 bits
 
@@ -104,6 +105,8 @@ def validate_manifest(manifest: Any) -> dict[str, Any]:
         raise ManifestError(f"expected state as a text, found {brief(state)}")
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise ManifestError(f"expected steps as a list of objects, found {brief(steps)}")
+    if len(steps) > MAX_STEPS:
+        raise ManifestError(f"expected at most {MAX_STEPS:,} steps, found {len(steps):,}")
     manifest = PRODUCT_DEFAULTS | manifest
     sampler = SAMPLER_DEFAULTS | (_dict(manifest.get("sampler")) or {})
     notes = manifest.get("notes")
@@ -120,7 +123,7 @@ def validate_manifest(manifest: Any) -> dict[str, Any]:
         "steps": sorted(map(_validate_step, steps), key=lambda step: step["index"]),
         **{key: _picture(_optional_file(manifest.get(key))) for key in ("sheet", "animation")},
         **{key: _optional_file(manifest[key]) for key in ("page", "csv") if key in manifest},
-        "notes": [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else [],
+        "notes": [note for note in notes if isinstance(note, str)][:MAX_READ_NOTES] if isinstance(notes, list) else [],
     }
 
 

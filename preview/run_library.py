@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, final
 
@@ -56,29 +57,45 @@ def _contents(folder: Path) -> tuple[bool, list[Path]]:
 
 @dataclass(frozen=True)
 class LibraryEntry:
-    """A run of a library.
+    """A run of a library. Only its summary stays in memory: a manifest of 8 MB needs about 190 MB.
 
     Args:
         id: id in the manifest, or a new one if that is no UUID or if another folder has the same.
         folder: folder of the run.
         version: a text that changes whenever the manifest changes.
-        manifest: validated, with this id.
+        facts: the run in a list of runs, with this id.
     """
 
     id: str
     folder: Path
     version: str
-    manifest: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """The validated manifest with this id, read again from the folder.
+
+        Raises:
+            ManifestError: it was deleted or damaged since it was listed.
+        """
+        return {**_manifest(self.folder, self.version), "id": self.id}
 
     @property
     def files(self) -> frozenset[str]:
         """The names of the pictures that the manifest lists."""
-        products = (name for key in ("sheet", "animation") if (name := self.manifest[key]) is not None)
-        return frozenset([*(name for step in self.manifest["steps"] for name in step["files"]), *products])
+        manifest = _manifest(self.folder, self.version)
+        products = (name for key in ("sheet", "animation") if (name := manifest[key]) is not None)
+        return frozenset([*(name for step in manifest["steps"] for name in step["files"]), *products])
 
     def summary(self) -> dict[str, Any]:
         """The run in a list of runs."""
-        return run_summary(self.manifest, self.version)
+        return dict(self.facts)
+
+
+@lru_cache(maxsize=2)  # the runs that a viewer compares
+def _manifest(folder: Path, version: str) -> Mapping[str, Any]:  # noqa: ARG001 - part of the cache's key
+    """The manifest in a folder; `version` is another one after each change."""
+    return read_manifest(folder)
 
 
 @final
@@ -108,7 +125,7 @@ class RunLibrary:
         for entry in entries:
             unique = entry if entry.id not in runs else self._with_new_id(entry)
             runs[unique.id] = unique
-        newest_first = sorted(runs.values(), key=lambda entry: started_s(entry.manifest) or 0.0, reverse=True)
+        newest_first = sorted(runs.values(), key=lambda entry: started_s(entry.facts) or 0.0, reverse=True)
         self._runs = {entry.id: entry for entry in newest_first}
         return self._runs
 
@@ -125,7 +142,7 @@ class RunLibrary:
         """
         for runs in (lambda: self._runs, self.runs):  # the folder is searched only for an unknown run or name
             entry = runs().get(run_id)
-            if entry is not None and name in entry.files:
+            if entry is not None and name in _files_of(entry):
                 return _open_with_size(self._root, entry.folder.relative_to(self._root) / name)
         return None
 
@@ -144,14 +161,21 @@ class RunLibrary:
         except ManifestError as error:
             log.warning("run skipped: %s", error)
             return version, None
-        entry = LibraryEntry(manifest["id"], folder, version, manifest)
+        entry = LibraryEntry(manifest["id"], folder, version, run_summary(manifest, version))
         return version, entry if _is_uuid(entry.id) else self._with_new_id(entry)
 
     def _with_new_id(self, entry: LibraryEntry) -> LibraryEntry:
         """The run with an id made from its path and start time: a later run at this path gets another id."""
-        place = f"{entry.folder.relative_to(self._root).as_posix()} {entry.manifest['started']}"
+        place = f"{entry.folder.relative_to(self._root).as_posix()} {entry.facts['started']}"
         new_id = str(uuid.uuid5(uuid.NAMESPACE_URL, place.encode(errors="backslashreplace").decode()))
-        return replace(entry, id=new_id, manifest={**entry.manifest, "id": new_id})
+        return replace(entry, id=new_id, facts={**entry.facts, "id": new_id})
+
+
+def _files_of(entry: LibraryEntry) -> frozenset[str]:
+    try:
+        return entry.files
+    except ManifestError:  # deleted since it was listed
+        return frozenset()
 
 
 def _is_uuid(text: str) -> bool:

@@ -2,9 +2,11 @@
 
 import json
 import math
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import comfy.latent_formats
 import folder_paths
@@ -22,7 +24,37 @@ from .decoder_folders import catalogue
 from .latent_dict import unpacked
 
 MAX_LISTED_RUNS = 200
+MAX_WAIT_S = 0.2  # that the server waits for a search
 NO_RUN = "none"
+
+
+@final
+class BackgroundListing:
+    """A list that a thread makes. Whoever asks waits for a limited time, then gets the previous list.
+
+    Args:
+        search: function that makes the list.
+        wait_s: seconds to wait at most.
+    """
+
+    def __init__(self, search: Callable[[], list[str]], wait_s: float = MAX_WAIT_S) -> None:
+        self._search, self._wait_s = search, wait_s
+        self._found: list[str] = []
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def get(self) -> list[str]:
+        """The newest list. Starts a search, unless one is running."""
+        with self._starting:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._refresh, name="safelight-runs", daemon=True)
+                self._thread.start()
+            thread = self._thread
+        thread.join(self._wait_s)
+        return self._found
+
+    def _refresh(self) -> None:
+        self._found = self._search()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,12 +75,22 @@ class LoadedRun:
 
 
 def list_runs() -> list[str]:
-    """The folders of runs in the output folder, as paths in it, newest first."""
+    """The folders of runs in the output folder, as paths in it, newest first.
+
+    ComfyUI asks for them on its server's thread, so a large folder is searched in the background.
+    """
+    return LISTING.get()
+
+
+def _search() -> list[str]:
     output = Path(folder_paths.get_output_directory())
     found = (
         (_modified_s(folder / MANIFEST_NAME), folder.relative_to(output).as_posix()) for folder in find_runs(output)
     )
     return [path for _, path in sorted(found, reverse=True)[:MAX_LISTED_RUNS]]
+
+
+LISTING = BackgroundListing(_search)
 
 
 def selected_folder(run: str, folder: str) -> Path:

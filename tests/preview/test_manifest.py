@@ -1,8 +1,10 @@
 """One set of rules for `run.json`: all readers accept the same manifests, refuse the same, and see the same values."""
 
+import dataclasses
 import importlib
 import json
 import sys
+import threading
 import uuid
 from types import ModuleType, SimpleNamespace
 
@@ -10,7 +12,7 @@ import pytest
 from PIL import Image
 from safelight.errors import ManifestError
 from safelight.hosts.invokeai.steps_sheet import contact_sheet
-from safelight.preview.manifest import compose, read_manifest, validate_manifest
+from safelight.preview.manifest import MAX_READ_NOTES, MAX_STEPS, compose, read_manifest, validate_manifest
 from safelight.preview.run import Run
 from safelight.preview.run_library import RunLibrary
 from safelight.preview.saved_run import SavedRun
@@ -207,6 +209,7 @@ def test_all_readers_find_runs_equally_deep(tmp_path, comfyui):
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(json.dumps(manifest(id=str(uuid.UUID(int=i)))))
     found = {folder.relative_to(tmp_path).as_posix() for folder in folders[:6]}
+    comfyui.LISTING._wait_s = 60.0
     assert set(comfyui.list_runs()) == found
     runs = RunLibrary(tmp_path).runs().values()
     assert {entry.folder.relative_to(tmp_path).as_posix() for entry in runs} == found
@@ -226,3 +229,47 @@ def test_the_caller_s_manifest_is_not_changed():
     before = json.dumps(given)
     validate_manifest(given)
     assert json.dumps(given) == before
+
+
+def test_a_slow_search_for_runs_holds_up_the_server_for_a_limited_time(comfyui):
+    searching, go_on, searches = threading.Event(), threading.Event(), []
+
+    def search():
+        searches.append(1)
+        searching.set()
+        assert go_on.wait(60)
+        return [f"run_{len(searches):05d}"]
+
+    listing = comfyui.BackgroundListing(search, wait_s=0.01)
+    assert listing.get() == []
+    assert searching.wait(60)
+    assert listing.get() == []
+    assert len(searches) == 1, "a search that is running is not started again"
+    go_on.set()
+    patient = listing._thread
+    patient.join(60)
+    assert listing._found == ["run_00001"]
+    listing._wait_s = 60.0
+    assert listing.get() == ["run_00002"], "a search that is quick enough is waited for"
+
+
+def test_a_manifest_with_too_many_steps_is_refused(write):
+    folder = write(manifest(steps=[step(i) for i in range(MAX_STEPS + 1)]))
+    with pytest.raises(ManifestError, match=r"at most 20,000 steps, found 20,001"):
+        read_manifest(folder)
+
+
+def test_of_very_many_notes_only_some_are_read(write):
+    assert len(read_manifest(write(manifest(notes=["x"] * 100_000)))["notes"]) == MAX_READ_NOTES
+
+
+def test_a_library_keeps_summaries_and_reads_manifests_again(write, tmp_path):
+    folder = write(manifest(steps=[step(1, "step_0001.png")], extra=["x" * 1000] * 1000))
+    library = RunLibrary(tmp_path)
+    [entry] = library.runs().values()
+    assert len(json.dumps(entry.summary())) < 2000
+    assert entry.manifest["extra"] == ["x" * 1000] * 1000
+    (folder / "run.json").unlink()
+    fresh = dataclasses.replace(entry, version="another")
+    with pytest.raises(ManifestError):
+        _ = fresh.manifest
