@@ -16,7 +16,7 @@ from ..step import StepInfo
 from .run_folder import RunFolder
 
 FORMAT = "safelight.latents/1"
-MAX_LATENT_FILE_BYTES = 8_000_000_000
+MAX_LATENT_FILE_BYTES = 2048 * MB  # 81 frames of 832x480 of Wan have 17 MB
 TENSORS = ("noisy", "denoised", "sigmas")
 
 
