@@ -15,6 +15,9 @@ from ...preview.step import Step
 from ...preview.vae_picture import PendingPicture, VaeNotUsableError, VaeSchedule, ready_picture, vae_picture
 from ..vae_decode import decode_with_vae
 
+WEIGHT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+QUANTIZED = "the VAE is quantized, so a decode would convert its weights"
+
 
 @final
 class PipelineVaePreview:
@@ -68,14 +71,8 @@ class PipelineVaePreview:
         vae = self._vae
         if vae is None:
             raise VaeNotUsableError("decoder full needs the pipeline's VAE, and this pipeline has none")
-        if hasattr(vae, "_hf_hook"):
-            raise VaeNotUsableError(
-                "VAE preview skipped: the pipeline offloads its models, so a decode would move the VAE's weights"
-            )
-        if vae.device != denoised.device:
-            raise VaeNotUsableError(
-                f"VAE preview skipped: the VAE is on {vae.device}, the latents are on {denoised.device}"
-            )
+        if (reason := _reason_not_in_place(vae, denoised.device)) is not None:
+            raise VaeNotUsableError(f"VAE preview skipped: {reason}")
         if hasattr(vae, "quantize"):  # with or without the codebook, scaled or not: each pipeline has its own way
             raise VaeNotUsableError(
                 f"VAE preview skipped: the VAE {type(vae).__name__} has a codebook, and only the pipeline knows how to "
@@ -90,3 +87,26 @@ class PipelineVaePreview:
             raise VaeNotUsableError(
                 "VAE preview skipped: this VAE denoises while it decodes, at a timestep that the pipeline chooses"
             )
+
+
+def _reason_not_in_place(vae: Any, device: torch.device) -> str | None:
+    """Why a decode would move or convert weights; None if they are all ready on `device`. Touches no weight."""
+    for module in vae.modules():
+        if hasattr(module, "_hf_hook"):  # of accelerate: model and sequential offloading, device_map
+            return "the pipeline offloads its models, so a decode would move the VAE's weights"
+        if hooks := getattr(getattr(module, "_diffusers_hook", None), "hooks", None):  # of diffusers
+            return f"the VAE has hooks ({', '.join(sorted(hooks))}), so a decode would move or convert its weights"
+    places = {str(place) for place in (getattr(vae, "hf_device_map", None) or {}).values()}
+    if len(places) > 1:
+        return f"a device_map spreads the VAE over {', '.join(sorted(places))}"
+    if vae.device != device:
+        return f"the VAE is on {vae.device}, the latents are on {device}"
+    if getattr(vae, "hf_quantizer", None) is not None:
+        return QUANTIZED
+    for parameter in vae.parameters():
+        # The classes of bitsandbytes, torchao, quanto and GGUF are subclasses.
+        if type(parameter) is not torch.nn.Parameter or parameter.dtype not in WEIGHT_DTYPES:
+            return QUANTIZED
+        if parameter.device != device:
+            return f"a part of the VAE is on {parameter.device}, the latents are on {device}"
+    return None

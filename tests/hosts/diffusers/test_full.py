@@ -1,10 +1,12 @@
 """Pictures that the pipeline's own VAE decodes: the same as the pipeline's, and none if weights would be moved."""
 
+import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.hooks.group_offloading import ModuleGroup
 from safelight.hosts.diffusers import watch
-from tiny_pipelines import FAMILIES
+from tiny_pipelines import FAMILIES, kl
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SD1 = FAMILIES["StableDiffusion"]
@@ -101,6 +103,72 @@ def test_a_vae_that_would_be_moved_or_cannot_decode_is_skipped(sd1, monkeypatch,
         with watch(sd1, screen="off", decoder="full") as run:
             SD1.run(sd1, output_type="latent")
     assert decoded_by_vae(run) == [False] * len(run.pictures)
+    (note,) = run.notes
+    assert note.startswith("VAE preview skipped: ")
+    assert reason in note
+
+
+def _group_offload(pipe, kind):
+    pipe.vae.enable_group_offload("cpu", offload_type=kind, **({"num_blocks_per_group": 1} if "block" in kind else {}))
+
+
+def _sequential_offload(pipe):
+    for module in (*pipe.vae.decoder.modules(), *pipe.vae.post_quant_conv.modules()):
+        module._hf_hook = object()  # accelerate's mark on the modules that have weights
+
+
+def _cast_layers(pipe):
+    pipe.vae.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+
+
+def _spread(pipe):
+    pipe.vae.hf_device_map = {"encoder": "cpu", "decoder": 0}
+
+
+def _quantize(pipe):
+    pipe.vae.post_quant_conv.weight = torch.nn.Parameter(torch.zeros(4, 4, dtype=torch.uint8), requires_grad=False)
+
+
+def _quantize_by_subclass(pipe):
+    class Quantized(torch.nn.Parameter):
+        pass
+
+    pipe.vae.post_quant_conv.weight = Quantized(pipe.vae.post_quant_conv.weight.data)
+
+
+def _mark_quantized(pipe):
+    pipe.vae.hf_quantizer = object()
+
+
+def _move_a_part(pipe):
+    pipe.vae.decoder.conv_out.to("meta")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda pipe: _group_offload(pipe, "leaf_level"), "has hooks (group_offloading)"),
+        (lambda pipe: _group_offload(pipe, "block_level"), "has hooks (group_offloading)"),
+        (_cast_layers, "has hooks (layerwise_casting)"),
+        (_sequential_offload, "offloads its models"),
+        (_spread, "a device_map spreads the VAE over 0, cpu"),
+        (_quantize, "is quantized"),
+        (_quantize_by_subclass, "is quantized"),
+        (_mark_quantized, "is quantized"),
+        (_move_a_part, "a part of the VAE is on meta"),
+    ],
+)
+def test_a_vae_whose_weights_move_or_are_converted_is_not_called(sd1, monkeypatch, change, reason):
+    pipe = diffusers.StableDiffusionPipeline(**{**sd1.components, "vae": kl(4, 0.18215)}, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    change(pipe)
+    onloads = []
+    onload = ModuleGroup.onload_
+    monkeypatch.setattr(ModuleGroup, "onload_", lambda group: (onloads.append(group), onload(group)))
+    monkeypatch.setattr(pipe.vae, "decode", lambda *_, **__: pytest.fail("the VAE decoded"))
+    with watch(pipe, screen="off", decoder="full", full_every_n_steps=1) as run:
+        SD1.run(pipe, output_type="latent")
+    assert onloads == []
     (note,) = run.notes
     assert note.startswith("VAE preview skipped: ")
     assert reason in note
