@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -15,12 +16,13 @@ from tqdm import tqdm
 from ..decoders.catalogue import AUTO, Candidate
 from ..decoders.decoder import Decoder, to_bytes
 from ..errors import LatentsError
+from ..preview.decode.not_finite import mark_pixels, not_finite_mask, percent, share_of
 from ..preview.images.encode import SAVE_OPTIONS, ImageEncoding, shrink
 from ..preview.sinks.contact_sheet import BACKGROUND, NAME, TILE_PX, lay_out_captioned
 from .decoder_choice import DECODER_HELP, add_folder_option, choose_decoder
 from .latents_input import FORMS, HowToRead, files_in, read_latents
 
-NOT_READ = 2  # exit code if a file has no latents that can be decoded
+NOT_FINITE, NOT_READ = 1, 2  # exit codes: latents are NaN or infinite; a file has no latents that can be decoded
 
 
 def add_command(commands: Any) -> None:
@@ -87,11 +89,19 @@ def _run(arguments: argparse.Namespace) -> int:
             candidates[found.space.name] = catalogue.candidates(found.space, decoder_name)[0]
         arguments.out.mkdir(parents=True, exist_ok=True)
         decoder = candidates[found.space.name].open()
-        for name, pixels in _pictures(found.latents, decoder, path.stem):
+        mask = not_finite_mask(found.latents)
+        for name, pixels in _pictures(found.latents, mask, decoder, path.stem):
             (arguments.out / name).write_bytes(ImageEncoding().encode(pixels, pixels.shape[1::-1]))
             print(f"{arguments.out / name}  {pixels.shape[1]}x{pixels.shape[0]}  {decoder.name}")
             if arguments.sheet:
                 sheet[name.removesuffix(".png")] = _tile(pixels)
+        if mask is not None:
+            print(
+                f"safelight: {path}: {percent(share_of(mask))} of the latents are NaN or infinite, which a pattern marks. "
+                "The model's numbers overflowed; this is no fault of the decoder. Run the model in float32 or bfloat16.",
+                file=sys.stderr,
+            )
+            exit_code = max(exit_code, NOT_FINITE)
     if sheet:
         path = arguments.out / NAME
         lay_out_captioned(list(sheet.values()), list(sheet)).save(path, **SAVE_OPTIONS["png"])
@@ -99,12 +109,19 @@ def _run(arguments: argparse.Namespace) -> int:
     return exit_code
 
 
-def _pictures(latents: Tensor, decoder: Decoder, stem: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields file name and pixels `[H, W, 3]` of each item and frame of `latents` `[B, C, T, H, W]`."""
+def _pictures(latents: Tensor, mask: Tensor | None, decoder: Decoder, stem: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields file name and pixels `[H, W, 3]` of each item and frame of `latents` `[B, C, T, H, W]`.
+
+    A pattern covers what `mask` `[B, T, H, W]` marks.
+    """
     frames = latents.shape[2]
+    if mask is not None:
+        latents = torch.nan_to_num(latents, nan=0.0, posinf=0.0, neginf=0.0)
     for item, clip in enumerate(tqdm(latents, unit="item", file=sys.stderr, disable=len(latents) == 1), 1):
         for frame in range(frames):
             pixels = to_bytes(decoder.decode(clip[None, :, frame]))[0].numpy()
+            if mask is not None:
+                mark_pixels(pixels[None, None], mask[item - 1, frame][None, None])
             yield f"{stem}_{item:02d}" + (f"_frame_{frame + 1:03d}" if frames > 1 else "") + ".png", pixels
 
 

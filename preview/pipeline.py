@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import describe
 from .cadence import Cadence
+from .decode.not_finite import percent
 from .decode.run_decoder import RunDecoder
 from .decode.thread_limit import use_half_of_the_threads
 from .mailbox import Mailbox
@@ -341,7 +342,7 @@ class Pipeline:
         if picture.not_finite and not self._noted_not_finite:
             self._noted_not_finite = True
             self._run.note(
-                f"step {picture.index}: {_percent(picture.not_finite)} of the latents are NaN or infinite. The model's "
+                f"step {picture.index}: {percent(picture.not_finite)} of the latents are NaN or infinite. The model's "
                 "numbers overflowed; this is no fault of the preview. Run the model in float32 or bfloat16."
             )
 
@@ -401,11 +402,6 @@ class Pipeline:
             self._run.note(f"{place.name} {what}: {describe(error)}")
             return error
         return None
-
-
-def _percent(share: float) -> str:
-    """`100 %`, `37 %`; `less than 1 %` for a small share."""
-    return "less than 1 %" if share < 0.01 else f"{share * 100:.0f} %"
 
 
 def _place_in_line(sink: Sink) -> tuple[bool, bool]:

@@ -23,6 +23,11 @@ def share_of(mask: Tensor | None) -> float:
     return 0.0 if mask is None else mask.float().mean().item()
 
 
+def percent(share: float) -> str:
+    """`100 %`, `37 %`; `less than 1 %` for a small share."""
+    return "less than 1 %" if share < 0.01 else f"{share * 100:.0f} %"
+
+
 def mark_pixels(pixels: np.ndarray, mask: Tensor) -> None:
     """Draws a checkered pattern over the marked parts of `pixels` `[B, T, H, W, 3]` uint8, in place.
 

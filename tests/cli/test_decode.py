@@ -11,6 +11,7 @@ from safelight.cli.main import main
 from safelight.decoders.decoder import to_bytes
 from safelight.decoders.files.shipped import open_shipped
 from safelight.decoders.latents.space_table import SPACES
+from safelight.preview.decode.not_finite import COLORS
 from safetensors.torch import save_file
 
 
@@ -260,3 +261,38 @@ def test_a_broken_file_is_refused(tmp_path, capsys, content):
 def test_near_names_of_a_space_are_proposed(capsys, name, near):
     assert decode("x.npy", "--space", name) == 2
     assert f"Did you mean {near}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("value", "share"), [(float("nan"), "100 %"), (float("inf"), "25 %"), (-float("inf"), "25 %")])
+def test_latents_that_are_not_finite_get_a_pattern_and_exit_code_1(tmp_path, latents, capsys, value, share):
+    good = latents.clone()
+    latents[..., : 8 if share == "100 %" else 2] = value
+    for name, values in (("bad", latents), ("good", good)):
+        np.save(tmp_path / f"{name}.npy", values.numpy())
+    arguments = ("--space", "flux2", "--decoder", "flux2-affine-comfyui", "--out", tmp_path)
+    assert decode(tmp_path / "bad.npy", tmp_path / "good.npy", *arguments) == 1
+    error = capsys.readouterr().err
+    assert f"bad.npy: {share} of the latents are NaN or infinite" in error
+    assert "good.npy" not in error
+    bad, expected = read_pixels(tmp_path / "bad_02.png"), expected_pixels(good, "flux2")[1]
+    assert {tuple(color) for color in bad[:, :2].reshape(-1, 3)} == set(COLORS)
+    assert (bad[:, 2:] == expected[:, 2:]).all() == (share != "100 %")
+    assert (read_pixels(tmp_path / "good_02.png") == expected).all()
+
+
+def test_one_frame_that_is_not_finite_leaves_the_other_frames(tmp_path):
+    clip = np.zeros((1, 16, 2, 32, 32), np.float32)
+    clip[0, 3, 1] = np.nan
+    np.save(tmp_path / "x.npy", clip)
+    assert decode(tmp_path / "x.npy", "--space", "wan21", "--out", tmp_path) == 1
+    first, second = (read_pixels(tmp_path / f"x_01_frame_00{i}.png") for i in (1, 2))
+    assert {tuple(color) for color in second.reshape(-1, 3)} == set(COLORS)
+    assert not {tuple(color) for color in first.reshape(-1, 3)} & set(COLORS)
+
+
+def test_a_file_that_cannot_be_read_outweighs_latents_that_are_not_finite(tmp_path):
+    np.save(tmp_path / "bad.npy", np.full((1, 4, 8, 8), np.nan, np.float32))
+    (tmp_path / "a.npy").write_bytes(b"no array")
+    for names in (("a", "bad"), ("bad", "a")):
+        assert decode(*(tmp_path / f"{name}.npy" for name in names), "--space", "sd1", "--out", tmp_path) == 2
+    assert (tmp_path / "bad_01.png").exists()
