@@ -97,8 +97,9 @@ def _run(arguments: argparse.Namespace) -> int:
                 sheet[name.removesuffix(".png")] = _tile(pixels)
         if mask is not None:
             print(
-                f"safelight: {path}: {percent(share_of(mask))} of the latents are NaN or infinite, which a pattern marks. "
-                "The model's numbers overflowed; this is no fault of the decoder. Run the model in float32 or bfloat16.",
+                f"safelight: {path}: {percent(share_of(mask))} of the latents are NaN or infinite, which a pattern "
+                "marks. The model's numbers overflowed; this is no fault of the decoder. Run the model in float32 or "
+                "bfloat16.",
                 file=sys.stderr,
             )
             exit_code = max(exit_code, NOT_FINITE)
