@@ -78,7 +78,7 @@ class AccessRules:
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     """The first byte and the byte after the last one of a `Range` header; None for the whole file.
 
-    Source: https://www.rfc-editor.org/rfc/rfc9110#name-range; several ranges at once are answered with the whole file.
+    Source: https://www.rfc-editor.org/rfc/rfc9110#name-range; a request for several ranges gets the whole file.
 
     Raises:
         ValueError: the range is outside the file.

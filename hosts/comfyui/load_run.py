@@ -30,10 +30,10 @@ NO_RUN = "none"
 
 @final
 class BackgroundListing:
-    """A list that a thread makes. Whoever asks waits for a limited time, then gets the previous list.
+    """A list that a thread creates. The caller waits for a limited time, then gets the previous list.
 
     Args:
-        search: function that makes the list.
+        search: function that creates the list.
         wait_s: seconds to wait at most.
     """
 
