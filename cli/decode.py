@@ -18,6 +18,7 @@ from ..decoders.decoder import Decoder, to_bytes
 from ..errors import LatentsError
 from ..preview.decode.not_finite import mark_pixels, not_finite_mask, percent, share_of
 from ..preview.images.encode import SAVE_OPTIONS, ImageEncoding, shrink
+from ..preview.output_folder import expect_no_file
 from ..preview.sinks.contact_sheet import BACKGROUND, NAME, TILE_PX, lay_out_captioned
 from .decoder_choice import DECODER_HELP, add_folder_option, choose_decoder
 from .latents_input import FORMS, HowToRead, files_in, read_latents
@@ -66,6 +67,7 @@ def _run(arguments: argparse.Namespace) -> int:
     scaled = None if arguments.scaled is None else arguments.scaled == "yes"
     space = None if arguments.space is None else spaces[arguments.space]
     how = HowToRead(space, arguments.tensor, scaled, arguments.size)
+    expect_no_file(arguments.out.absolute(), "--out")
     files = files_in(arguments.files)
     stems = [path.stem for path in files]
     if repeated := sorted({stem for stem in stems if stems.count(stem) > 1}):

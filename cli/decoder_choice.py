@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..decoders.catalogue import Catalogue
+from ..preview.output_folder import absolute_path
 
 DECODER_HELP = "a name that `safelight decoders` lists, a kind, or a file"
 
@@ -27,11 +28,11 @@ def choose_decoder(decoder: str, folders: Sequence[Path] = ()) -> tuple[Catalogu
         decoder: name, kind or file. The folder of a file becomes part of the catalogue.
         folders: further folders with decoder files.
     """
-    path = Path(decoder)
+    path = absolute_path(decoder)
     return (Catalogue([path.parent, *folders]), path.name) if path.is_file() else (Catalogue(folders), decoder)
 
 
 def _decoder_folder(text: str) -> Path:
-    if not Path(text).is_dir():
+    if not (folder := absolute_path(text)).is_dir():
         raise argparse.ArgumentTypeError(f"expected a folder of decoder files, but {text!r} does not exist")
-    return Path(text)
+    return folder

@@ -4,6 +4,8 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
 
 from ..errors import SafelightError
 from . import decode, demo, fit, gradio, learned, lists, view
@@ -14,6 +16,7 @@ FAILED = 2  # argparse uses the same exit code
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `safelight` with these arguments and returns the exit code."""
     arguments = _parser().parse_args(argv)
+    vars(arguments).update({name: _with_home(value) for name, value in vars(arguments).items()})
     try:
         return arguments.run(arguments)
     except SafelightError as error:
@@ -24,6 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+
+
+def _with_home(value: Any) -> Any:
+    """Replaces `~` in a path or a list of paths: in `--out=~/runs` a shell leaves it."""
+    if isinstance(value, list):
+        return [_with_home(item) for item in cast("list[Any]", value)]
+    return value.expanduser() if isinstance(value, Path) and value.parts[:1] == ("~",) else value
 
 
 def _parser() -> argparse.ArgumentParser:

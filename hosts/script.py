@@ -10,6 +10,7 @@ from ..decoders.catalogue import AUTO, Catalogue
 from ..decoders.latents.space import LatentSpace
 from ..errors import SinkError
 from ..preview.options import RunOptions
+from ..preview.output_folder import absolute_path
 from ..preview.pipeline import Pipeline
 from ..preview.run import Run, State
 from ..preview.sinks.base import Sink
@@ -61,6 +62,7 @@ def recording(
         UnknownDecoderError: there is no such decoder for this space.
         OptionError: an option has a value that is not allowed.
     """
+    folder = absolute_path(folder)  # the code in the block may change the current folder
     # Before the run, so that a wrong name is an error and not a note in the run.
     candidates = (catalogue or Catalogue()).candidates(space, decoder)
     options = replace(options, decoder=decoder, show=show, every_n_steps=every_n_steps)

@@ -16,6 +16,29 @@ DISK_RESERVE_BYTES = 500 * MB  # that latents leave free on the disk
 PERMANENT_ERRORS = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EILSEQ)
 
 
+def absolute_path(path: str | os.PathLike[str]) -> Path:
+    """The path from the root, with the home folder in place of `~`, so that a later `chdir` does not move it."""
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:  # no home folder is known
+        return Path(path).absolute()
+
+
+def expect_no_file(folder: Path, what: str) -> None:
+    """Checks that no file has the place of `folder`, which need not exist, or of a folder above it.
+
+    Args:
+        folder: path of the folder.
+        what: name of the option that it comes from.
+
+    Raises:
+        SinkError: a file is in its place.
+    """
+    blocking = next((part for part in (folder, *folder.parents) if part.exists() and not part.is_dir()), None)
+    if blocking is not None:
+        raise SinkError(f"{what}: expected a folder, but {blocking} is a file; choose another path")
+
+
 def existing_folder(output: Path, typed: str) -> Path:
     """The folder that a user typed as a path in the output folder `output`.
 

@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from ...decoders.catalogue import Catalogue
 from ...decoders.latents.space import LatentSpace
 from ...errors import OptionError
 from ...preview.decode.memory_budget import DEVICE_BYTES, MB
 from ...preview.options import RunOptions, rows
+from ...preview.output_folder import absolute_path, expect_no_file
 from ...preview.run import Run
 from ...preview.sinks.base import NoSink, RunScreen, Sink
 
@@ -28,7 +29,8 @@ class WatchOptions:
     """Options of `watch` and `Previews` that other hosts do not have.
 
     Args:
-        out: folder of runs: every sampler call creates a numbered folder in it. None: no files are written.
+        out: folder of runs: every sampler call creates a numbered folder in it. None: no files are written. A relative
+            path begins in the folder that is current when the options are created.
         screen: `auto`: the notebook's cell, or the terminal if it shows pictures; `off`; a sink; or a function that
             returns one for each sampler call.
         space: name of the latent space, for a pipeline whose VAE does not reveal it; or a space.
@@ -39,6 +41,7 @@ class WatchOptions:
 
     Raises:
         OptionError: a value is not allowed.
+        SinkError: a file is in the place of the folder.
     """
 
     out: StrPath | None = None
@@ -77,6 +80,14 @@ class WatchOptions:
             raise OptionError("filename_prefix: expected a name such as steps, got an empty name")
         if self.run.keep_latents and self.out is None:
             raise OptionError("keep_latents: expected a folder for the latents; give out= as well")
+        # A pipeline or a callback may change the current folder before the first file is written.
+        folders = self.decoder_folder
+        listed = folders if isinstance(folders, Sequence) and not isinstance(folders, str) else [folders]
+        paths = tuple(absolute_path(path) for path in listed if path is not None)
+        object.__setattr__(self, "decoder_folder", paths)
+        if self.out is not None:
+            object.__setattr__(self, "out", absolute_path(self.out))
+            expect_no_file((Path(self.out) / self.run.filename_prefix).parent, "out")
 
     @property
     def prefix(self) -> Path | None:
@@ -89,9 +100,7 @@ class WatchOptions:
 
     def catalogue(self) -> Catalogue:
         """The available decoders."""
-        folders = self.decoder_folder
-        paths = folders if isinstance(folders, Sequence) and not isinstance(folders, str) else [folders]
-        return Catalogue([Path(path) for path in paths if path is not None])
+        return Catalogue(cast("Sequence[Path]", self.decoder_folder))
 
     def new_screen(self, run: Run, stop: Callable[[], object] | None) -> Sink | None:
         """Returns the screen of a sampler call that begins; None for no screen.

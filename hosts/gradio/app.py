@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ...errors import PageError, describe
+from ...preview.output_folder import absolute_path
 from .background_call import previews
 from .session import FormField, Session, call_arguments_of, fields_of, pack
 
@@ -53,7 +54,7 @@ def launch(
         prevent_thread_lock=True,
         quiet=True,
         show_error=True,
-        allowed_paths=[str(Path(out).resolve())],
+        allowed_paths=[str(absolute_path(out).resolve())],
         css=CSS,
         theme=gradio.themes.Default(primary_hue="orange", **FONTS),
         footer_links=[],
@@ -74,7 +75,7 @@ def app(pipeline: Any, out: str | Path = "runs", **options: Any) -> Any:
         PageError: gradio is not installed.
     """
     gradio = import_gradio()
-    session = Session(pipeline, Path(out).resolve(), options)
+    session = Session(pipeline, absolute_path(out).resolve(), options)
     with gradio.Blocks(title="Safelight", analytics_enabled=False, delete_cache=(CACHE_S, CACHE_S)) as blocks:
         AppPage(gradio, session, fields_of(pipeline)).lay_out(blocks)
     return blocks

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ...errors import RunError
 from ...preview.picture import DecodedPicture
+from ..diffusers.options import WatchOptions
 from .background_call import BackgroundCall, enlarged, first_image
 
 RESULT_NAME = "result.png"
@@ -93,10 +94,14 @@ class Session:
         pipeline: pipeline of diffusers.
         out: folder of runs.
         options: options of `watch`.
+
+    Raises:
+        TypeError, OptionError, SinkError: as for `watch`, before the page is served.
     """
 
     def __init__(self, pipeline: Any, out: Path, options: Mapping[str, Any]) -> None:
         self._pipeline, self._options = pipeline, {"out": out, **FILE_OPTIONS, **options}
+        WatchOptions.of(**self._options)  # a wrong option must not wait for the first run
         self._one_run = threading.Lock()
         self._calls: dict[str, BackgroundCall] = {}
 

@@ -296,3 +296,17 @@ def test_a_file_that_cannot_be_read_outweighs_latents_that_are_not_finite(tmp_pa
     for names in (("a", "bad"), ("bad", "a")):
         assert decode(*(tmp_path / f"{name}.npy" for name in names), "--space", "sd1", "--out", tmp_path) == 2
     assert (tmp_path / "bad_01.png").exists()
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error_before_decoding(tmp_path, latents, capsys):
+    write(tmp_path / "x.npy", latents)
+    assert decode(tmp_path / "x.npy", "--space", "flux2", "--out", tmp_path / "x.npy") == 2
+    assert "--out: expected a folder, but" in capsys.readouterr().err
+
+
+def test_a_tilde_that_the_shell_leaves_is_the_home_folder(tmp_path, latents, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    write(tmp_path / "x.npy", latents)
+    assert decode("~/x.npy", "--space", "flux2", "--out=~/out") == 0
+    assert (tmp_path / "out" / "x_02.png").exists()

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -226,3 +227,13 @@ def test_folders_are_numbered_from_one_and_existing_ones_are_skipped(tmp_path):
     assert numbered_folder(tmp_path, "demo") == tmp_path / "demo_00002"
     assert numbered_folder(tmp_path, "demo[1]") == tmp_path / "demo[1]_00002"
     assert numbered_folder(tmp_path, "*") == tmp_path / "*_00001"
+
+
+def test_a_chdir_in_the_block_does_not_move_the_files(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with recording(Path("runs/one"), SPACE) as (pipeline, _):
+        monkeypatch.chdir("elsewhere")
+        pipeline.offer(step_of(1, 1))
+    assert "step_0001.png" in names(tmp_path / "runs" / "one")
+    assert names(tmp_path / "elsewhere") == set()

@@ -16,7 +16,7 @@ from safelight.cli import demo_sampler
 from safelight.decoders.decoder import to_bytes
 from safelight.decoders.files import shipped as shipped_module
 from safelight.decoders.files.shipped import open_shipped
-from safelight.errors import OptionError, RunError, UnknownDecoderError, UnknownSpaceError
+from safelight.errors import OptionError, RunError, SinkError, UnknownDecoderError, UnknownSpaceError
 from safelight.hosts.diffusers import Previews, WatchOptions, watch
 from safelight.preview.manifest import read_manifest
 from safelight.preview.sinks.base import Delivery, RunScreen, Sink
@@ -277,6 +277,86 @@ def test_a_base_model_that_ends_early_has_its_own_step_count(make):
     assert run.pictures[-1].index == run.pictures[-1].total
 
 
+def taken(pipe, call):
+    """Returns the sigmas that the pipeline's scheduler takes, and the one that it ends at."""
+    steps, scheduler = [], pipe.scheduler
+    step = scheduler.step
+
+    def recorded(*args, **kwargs):
+        result = step(*args, **kwargs)
+        steps.append([float(scheduler.sigmas[scheduler.step_index - 1]), float(scheduler.sigmas[scheduler.step_index])])
+        return result
+
+    scheduler.step = recorded
+    try:
+        call()
+    finally:
+        del scheduler.step
+    order = getattr(scheduler, "order", 1)
+    return [before for before, _ in steps[::order]] + [steps[-1][1]]
+
+
+@pytest.mark.parametrize("scheduler", ["EulerDiscrete", "DPMSolverMultistep", "UniPCMultistep", "HeunDiscrete"])
+@pytest.mark.parametrize(
+    "arguments", [{"denoising_end": 0.5}, {}, {"denoising_end": 0.01}], ids=["first part", "all", "one step"]
+)
+def test_the_sigmas_of_a_run_are_those_of_the_first_part_of_the_schedule(make, scheduler, arguments):
+    family, pipe = make("StableDiffusionXL")
+    before, pipe.scheduler = pipe.scheduler, getattr(diffusers, f"{scheduler}Scheduler")(**OLD)
+    arguments = {**arguments, "output_type": "latent", "num_inference_steps": 8}
+    try:
+        expected = taken(pipe, lambda: family.run(pipe, **arguments))
+        with watch(pipe, screen="off") as run:
+            family.run(pipe, **arguments)
+    finally:
+        pipe.scheduler = before
+    assert run.runs[0].run.sampler["sigmas"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"denoising_start": 0.4, "denoising_end": 0.8, "num_inference_steps": 10},
+        {"denoising_start": 0.6, "num_inference_steps": 10},
+        {"strength": 0.7, "timesteps": [900, 700, 650, 200, 20]},
+    ],
+    ids=["middle", "end", "custom timesteps"],
+)
+def test_the_sigmas_of_a_run_are_those_of_any_part_of_the_schedule(make, arguments):
+    family, base = make("StableDiffusionXL")
+    pipe = diffusers.StableDiffusionXLImg2ImgPipeline(
+        **{name: part for name, part in base.components.items() if name not in ("image_encoder", "feature_extractor")},
+        force_zeros_for_empty_prompt=False,
+        add_watermarker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = diffusers.DPMSolverMultistepScheduler(**OLD)
+    given = {**family.call(), "image": noise(1, 4, 16, 24), "output_type": "latent", **arguments}
+    del given["height"], given["width"]
+
+    def sample():
+        pipe(generator=torch.Generator().manual_seed(0), **given)
+
+    expected = taken(pipe, sample)
+    with watch(pipe, screen="off") as run:
+        sample()
+    assert run.runs[0].run.sampler["sigmas"] == pytest.approx(expected)
+    assert [picture.sigma for picture in run.pictures] == pytest.approx(expected[:-1])
+
+
+def test_a_loop_that_leaves_its_schedule_has_the_sigmas_that_it_took(sd1):
+    def jump(pipe, index, timestep, kwargs):
+        if index == 0:
+            pipe.scheduler._step_index = 2
+        return kwargs
+
+    with watch(sd1, screen="off") as run:
+        SD1.run(sd1, num_inference_steps=8, callback_on_step_end=jump, timesteps=None)
+    pictures = [picture for picture in run.pictures if picture.index < 8]
+    sigmas = run.runs[0].run.sampler["sigmas"]
+    assert [sigmas[picture.index - 1] for picture in pictures] == [picture.sigma for picture in pictures]
+
+
 def test_two_experts_are_a_single_run(make):
     family, pipe = make("Wan")
     both = diffusers.WanPipeline(**{**pipe.components, "transformer_2": wan_transformer()}, boundary_ratio=0.6)
@@ -458,9 +538,9 @@ def test_a_screen_that_cannot_be_created_costs_a_note(sd1):
 
 
 def test_a_folder_that_cannot_be_created_costs_a_note(sd1, tmp_path):
-    (tmp_path / "file").write_text("in the way")
     plain = SD1.run(sd1)
     with watch(sd1, tmp_path / "file", screen="off") as run:
+        (tmp_path / "file").write_text("in the way")
         result = SD1.run(sd1)
     assert np.array_equal(plain, result)
     assert "run.json could not be opened" in run.notes[0]
@@ -794,6 +874,33 @@ def test_decoders_in_a_folder_are_used(sd1, tmp_path):
             SD1.run(sd1, num_inference_steps=1)
         assert run.notes == []
         assert run.pictures[0].decoder == "sd1-linear-keturn"
+
+
+def test_a_chdir_in_the_block_does_not_move_the_files(sd1, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with watch(sd1, "runs", screen="off") as run:
+        monkeypatch.chdir("elsewhere")
+        SD1.run(sd1)
+        assert run.folder == tmp_path / "runs" / "steps_00001"
+    assert (tmp_path / "runs" / "steps_00001" / "index.html").exists()
+    assert names(tmp_path / "elsewhere") == []
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    options = WatchOptions.of("~/runs", decoder_folder="~/decoders")
+    assert options.prefix == tmp_path / "runs" / "steps"
+    assert options.decoder_folder == (tmp_path / "decoders",)
+
+
+@pytest.mark.parametrize(("out", "prefix"), [("file", "steps"), ("file/in", "steps"), (".", "file/steps")])
+def test_a_file_in_the_place_of_the_folder_is_an_error_before_sampling(sd1, tmp_path, out, prefix):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SinkError, match=r"out: expected a folder, but .*file is a file; choose another path"):
+        watch(sd1, tmp_path / out, filename_prefix=prefix).__enter__()
+    assert is_restored(sd1)
 
 
 def test_the_prefix_follows_from_out():
