@@ -139,11 +139,13 @@ def host_facts(pipeline: Any) -> dict[str, Any]:
     return {"name": "diffusers", "version": version, "pipeline": type(pipeline).__name__}
 
 
-def sampler_facts(scheduler: Any, call: CallArguments, total: int | None, sigmas: Sigmas) -> dict[str, Any]:
-    """Returns facts about the sampler for `run.json`. The sigmas begin with the loop's first step."""
+def sampler_facts(
+    scheduler: Any, call: CallArguments, total: int | None, first: int | None, sigmas: Sigmas
+) -> dict[str, Any]:
+    """Returns facts about the sampler for `run.json`; arguments as for `sigmas_of_steps`."""
     return {
         "steps": total,
-        "sigmas": sigmas_of_steps(scheduler, total, sigmas),
+        "sigmas": sigmas_of_steps(scheduler, total, first, sigmas),
         "seed": call.seed,
         "cfg": call.cfg,
         "name": name_of(scheduler),
@@ -151,16 +153,26 @@ def sampler_facts(scheduler: Any, call: CallArguments, total: int | None, sigmas
     }
 
 
-def sigmas_of_steps(scheduler: Any, total: int | None, sigmas: Sigmas) -> list[float] | None:
-    """Returns the `total + 1` sigmas of the last `total` steps of a schedule; None if the scheduler has none."""
+def sigmas_of_steps(scheduler: Any, total: int | None, first: int | None, sigmas: Sigmas) -> list[float] | None:
+    """Returns the `total + 1` sigmas of a loop's steps and of its end; None if the scheduler has none.
+
+    Args:
+        scheduler: scheduler of the loop.
+        total: number of steps of the loop; None if unknown.
+        first: position of the loop's first model call in the schedule; None if the loop takes the last steps.
+        sigmas: sigmas of the scheduler, read before.
+    """
     if total is None or name_of(scheduler) not in SCHEDULER_FORMS or getattr(scheduler, "sigmas", None) is None:
         return None
     all_sigmas = sigmas.of(scheduler)
     if getattr(scheduler.config, "invert_sigmas", False):
         all_sigmas = [1 - sigma for sigma in all_sigmas]
     order, model_calls = order_of(scheduler), len(scheduler.timesteps)
-    step_sigmas = [*all_sigmas[:model_calls:order], all_sigmas[-1]]
-    return step_sigmas[-total - 1 :] if len(step_sigmas) > total else None
+    if first is None:
+        first = (-(-model_calls // order) - total) * order
+    # The last step of a scheduler of second order calls the model once.
+    calls = [*range(first, model_calls, order)[:total], min(first + total * order, len(all_sigmas) - 1)]
+    return [all_sigmas[call] for call in calls] if first >= 0 and len(calls) > total else None
 
 
 def order_of(scheduler: Any) -> int:

@@ -1,6 +1,7 @@
 """Follows a pipeline's sampling loop: counts the steps of its scheduler."""
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any, final
 
@@ -56,7 +57,7 @@ class SamplingLoop:
         self._total = -(-model_calls // self._order) if model_calls else bar_total
         self._on_run, self._waits_for_callback = on_run, waits_for_callback
         self._sigmas = Sigmas()
-        self._calls, self._first_index = 0, 0
+        self._calls, self._first_index = 0, None
         self._pending: SchedulerStep | None = None
         self._run: WatchedRun | None = None
         self.stopped = self.ended = False
@@ -138,15 +139,23 @@ class SamplingLoop:
         next_index = getattr(self._scheduler, "step_index", None)
         if not isinstance(next_index, int):
             return self._calls - 1
-        if self._calls == 1:
-            self._first_index = next_index
-        return max(0, next_index - self._first_index)
+        if self._first_index is None:
+            self._first_index = next_index - 1
+        return max(0, next_index - 1 - self._first_index)
 
     def _show(self, step: SchedulerStep) -> None:
         if self._run is None:
-            facts = sampler_facts(self._scheduler, self._call, self._total, self._sigmas)
+            facts = sampler_facts(self._scheduler, self._call, self._total, self._first_index, self._sigmas)
             run = Run(host=host_facts(self._pipeline), sampler=facts, prompt=self._call.prompt)
             stop = self.stop if self.can_stop else None
             self._run = WatchedRun(self._pipeline, self._options, self._call, run, stop)
             self._on_run(self._run)
+        _correct(self._run.run.sampler["sigmas"], step)
         self._run.offer(step)
+
+
+def _correct(planned: list[float] | None, step: SchedulerStep) -> None:
+    """Replaces the planned sigma of a step if the loop took another: some loops leave the schedule, or change it."""
+    sigma, position = step.x0.sigma, step.index - 1
+    if planned and sigma is not None and math.isfinite(sigma) and position < len(planned) - 1:
+        planned[position] = sigma
