@@ -8,9 +8,11 @@ afterwards              the viewer in the same display, which needs no kernel, a
 import base64
 import importlib
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, final
 
@@ -28,6 +30,7 @@ from ..preview.sinks.step_files import StepFiles
 CELL_SIDE_PX = 512
 MIN_UPDATE_S = 0.1
 MAX_CELL_BYTES = 6 * MB  # pictures in one cell; steps of a long run or a large video are skipped
+MIN_VIEWER_BYTES = 400_000  # below this, a later run of a cell gets its last picture only: the viewer takes 100 kB
 CELL_ENCODING = ImageEncoding(file_format="jpg", max_side_px=CELL_SIDE_PX)
 Stop = Callable[[], object]
 
@@ -58,6 +61,36 @@ class NotebookPicture:
         return {TEXT_TYPE: self.caption, JPEG_TYPE: base64.b64encode(self.jpeg).decode()}
 
 
+@final
+class CellBudget:
+    """The bytes that the viewers in the running cell have used: a cell may call a pipeline many times."""
+
+    def __init__(self) -> None:
+        self._changing = threading.Lock()
+        self._cell: object = None
+        self._used = 0
+
+    def room(self, cell: object, limit: int) -> int:
+        """Returns the bytes that the next viewer of a cell may use: all for the first, then half of what is left.
+
+        Args:
+            cell: what identifies the cell; None if unknown.
+            limit: bytes of the whole cell.
+        """
+        with self._changing:
+            is_first = cell is None or cell != self._cell
+            return limit if is_first else max(0, limit - self._used) // 2
+
+    def use(self, cell: object, count: int) -> None:
+        """Counts the bytes of a viewer."""
+        with self._changing:
+            self._used = count + (self._used if cell == self._cell else 0)
+            self._cell = cell
+
+
+BUDGET = CellBudget()  # a notebook has one cell that runs
+
+
 class Cell(Protocol):
     """The output of a running cell."""
 
@@ -78,7 +111,7 @@ class NotebookScreen(RunScreen):
         viewer: whether the cell ends with the viewer of all steps. Otherwise it ends with the last picture, and with
             ipywidgets a slider, which works as long as the kernel runs.
         widgets: whether to use ipywidgets while the cell runs; None to use them if they are installed.
-        max_bytes: largest size of the pictures in the notebook.
+        max_bytes: largest size of the pictures in a cell, also if it calls the pipeline several times.
         clock: monotonic clock, in seconds.
     """
 
@@ -157,17 +190,37 @@ class NotebookScreen(RunScreen):
         manifest: dict[str, Any] = folder.manifest()
         sampler = manifest["sampler"]
         manifest |= {"state": state, "sampler": sampler | {"steps": sampler["steps"] or self._last.total}}
-        pictures, stride = pictures_that_fit(folder.path, manifest, self._max_bytes)
+        limit, cell = f"{self._max_bytes / MB:g} MB", running_cell_id()
+        room = BUDGET.room(cell, self._max_bytes)
+        if room < min(self._max_bytes, MIN_VIEWER_BYTES):
+            return bundle | {HTML_TYPE: _still_with_words(bundle[JPEG_TYPE], shown, limit)}
+        pictures, stride = pictures_that_fit(folder.path, manifest, room)
         if stride > 1:
-            limit = f"{self._max_bytes / MB:g} MB"
             note = f"one step of {stride} is in this notebook: all steps would take more than {limit}"
+            note += "" if room == self._max_bytes else " for all runs of this cell"
             manifest["notes"] = [*manifest["notes"], note]
         try:
             page = embedded_page(manifest, pictures)
         except PageError:  # files of Safelight are missing; the last picture can still be shown
             return bundle
+        BUDGET.use(cell, len(page) * 3 // 4)  # base64 is a third longer than the pictures
         fallback = f"data:{JPEG_TYPE};base64,{bundle[JPEG_TYPE]}"
         return bundle | {HTML_TYPE: page_in_frame(page, self._last.shown, fallback, caption)}
+
+
+def running_cell_id() -> object:
+    """Returns a number that only the running cell has; None if there is none."""
+    ipython = importlib.import_module("IPython").get_ipython()
+    return getattr(ipython, "execution_count", None)
+
+
+def _still_with_words(jpeg: str, shown: NotebookPicture, limit: str) -> str:
+    """The last picture of a run whose cell has no room for its viewer, and why."""
+    return (
+        f'<img alt="{escape(shown.caption)}" src="data:{JPEG_TYPE};base64,{jpeg}" width="{shown.size[0]}">'
+        f"<p>{escape(shown.caption)}. Only the last step is shown: the runs of this cell have used its {limit}. To see "
+        "all steps, call the pipeline in another cell, or write files with out=.</p>"
+    )
 
 
 def notebook_picture(picture: DecodedPicture) -> NotebookPicture:

@@ -30,6 +30,7 @@ class Cell:
 
     def __init__(self):
         self.displays = []
+        self.execution_count = object()  # like no other cell's
         self.kernel = types.SimpleNamespace(_supports_kernel_subshells=True)
 
     def display(self, bundle, *, raw, metadata, display_id):
@@ -191,6 +192,27 @@ def test_steps_are_skipped_if_pictures_are_too_large_but_not_the_last(cell):
     assert [len(step["files"]) for step in run_data["manifest"]["steps"]] == [0, 1, 0, 1]
     (note,) = run_data["manifest"]["notes"]
     assert note.startswith("one step of 2 is in this notebook")
+
+
+def test_the_budget_is_that_of_the_cell_and_not_of_each_run_in_it(cell):
+    big = [picture_of(index, 12, shape=(1, 1, 500, 500), shown=(500, 500)) for index in range(1, 13)]
+    one = len(notebook_picture(big[0]).jpeg)
+    limit = 30 * one
+    for _ in range(12):
+        run_in(NotebookScreen(max_bytes=limit), *big)
+    last = [changes[-1][0] for changes in cell.displays]
+    assert len(last) == 12
+    assert len(embedded_run(last[0])["pictures"]) == 12, "the first run of a cell is as before"
+    viewers = [bundle for bundle in last if "srcdoc" in bundle[HTML_TYPE]]
+    assert 2 <= len(viewers) < 12
+    assert sum(len(bundle[HTML_TYPE]) for bundle in viewers) < 1.5 * limit + 12 * len(last[0][JPEG_TYPE])
+    assert "for all runs of this cell" in embedded_run(viewers[-1])["manifest"]["notes"][-1]
+    for bundle in last[len(viewers) :]:
+        assert "step 12 / 12 · σ 0.5 · d. Only the last step is shown" in bundle[HTML_TYPE]
+        assert len(bundle[HTML_TYPE]) < 2 * one
+    cell.execution_count = object()
+    run_in(NotebookScreen(max_bytes=limit), *big)
+    assert len(embedded_run(cell.last)["pictures"]) == 12, "the next cell has a budget of its own"
 
 
 def test_large_pictures_are_shrunk_for_a_notebook(cell):
