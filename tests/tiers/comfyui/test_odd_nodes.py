@@ -136,12 +136,12 @@ def test_noise_of_a_sampler_with_its_own_levels_is_no_gray_fog(own_server, wire,
     """The last noisy latents are nearly clean, so their picture looks like the estimate of the finished image."""
     last = {}
     for show in ("denoised", "noisy"):
-        graph = odd_graph(wire, way, steps=8, show=show, filename_prefix=f"fog/{show}")
+        graph = odd_graph(wire, way, steps=20, show=show, filename_prefix=f"fog/{show}")
         manifest = the_manifest(own_server, played_well(own_server, graph))
         run = max((own_server.output / "fog").glob(f"{show}_*"))
         last[show] = np.asarray(Image.open(run / manifest["steps"][-1]["files"][0]), float)
-    assert np.abs(last["noisy"] - last["denoised"]).mean() < 25
-    assert last["noisy"].std() > 0.6 * last["denoised"].std()
+    assert np.abs(last["noisy"] - last["denoised"]).mean() < 5
+    assert last["noisy"].std() > 0.9 * last["denoised"].std()
 
 
 def test_the_sheet_counts_to_the_step_that_the_sampler_ended_with(own_server, wire):
@@ -303,7 +303,7 @@ def test_a_workflow_of_any_form_costs_nothing(own_server, wire, workflow, everyw
 def listed(wire, **preview):
     """A graph whose sampler samples three times, with seeds 1, 2 and 3."""
     graph = wire(preview=preview)
-    graph["seeds"] = {"class_type": "LabAny", "inputs": {"value": "three numbers"}}
+    graph["seeds"] = {"class_type": "LabSeeds", "inputs": {"count": 3}}
     graph[SAMPLER]["inputs"]["seed"] = ["seeds", 0]
     return graph
 

@@ -23,7 +23,7 @@ from .decoding import LabDecoder, LabLearned
 from .faults import LabTrouble
 from .keep import LabKeep, LabLatent
 from .loops import LabLoopClose, LabLoopOpen, LabTurnModel
-from .odd import LabAny, LabCopyModel, LabImages, LabOddSampler, LabPreviewUser
+from .odd import LabAny, LabCopyModel, LabImages, LabOddSampler, LabPreviewUser, LabSeeds
 from .previews import LabOwnLoop, LabPreviewers, LabWrapPreviewers
 from .process import LabState
 from .tiles import LabTiles
@@ -383,7 +383,7 @@ NODE_CLASS_MAPPINGS = {
         *(LabDecoder, LabLearned, LabTiles),
         *(LabWork, LabOutside, LabInside, LabTimes),
         *(LabLoopOpen, LabLoopClose, LabTurnModel),
-        *(LabOddSampler, LabPreviewUser, LabCopyModel, LabAny, LabImages),
+        *(LabOddSampler, LabPreviewUser, LabCopyModel, LabAny, LabImages, LabSeeds),
         *(LabTrouble, LabState, LabNested, LabTogether, LabWords),
     )
 }

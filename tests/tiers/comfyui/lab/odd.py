@@ -233,6 +233,21 @@ class LabAny:
         return (self.VALUES[value],)
 
 
+class LabSeeds:
+    """Outputs a list of seeds: 1, 2, 3 ..."""
+
+    RETURN_TYPES = ("INT",)
+    OUTPUT_IS_LIST = (True,)
+    FUNCTION, CATEGORY = "go", "lab"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:  # noqa: N802
+        return {"required": {"count": ("INT", {"default": 3})}}
+
+    def go(self, count):
+        return ([*range(1, count + 1)],)
+
+
 class LabImages:
     """Outputs for each execution of this node the average color of each image, and their number."""
 
