@@ -16,9 +16,9 @@ from ..preview.images.grid import still_image
 from ..preview.picture import DecodedPicture
 from ..preview.run import State
 from ..preview.sinks.base import Delivery, Sink
-from .terminal_graphics import Cells, CellSize, fit, half_blocks, iterm, kitty, sixel
+from .terminal_graphics import ROW_MARKS, Cells, CellSize, fit, half_blocks, iterm, kitty, kitty_in_tmux, sixel
 
-Graphics = Literal["kitty", "iterm", "sixel", "blocks", "blocks-256", "line"]
+Graphics = Literal["kitty", "kitty-tmux", "iterm", "sixel", "blocks", "blocks-256", "line"]
 
 GRAPHICS_VARIABLE = "SAFELIGHT_TERMINAL"  # the user's choice
 ANY_VALUE = ""
@@ -56,10 +56,15 @@ TERMINAL_RULES = (
     TerminalRule("WT_SESSION", (ANY_VALUE,), "blocks"),
     TerminalRule("TERM", ("*256color",), "blocks-256"),
 )
-# A multiplexer passes text to the terminal, but no pictures.
+# A multiplexer passes text to the terminal, but pictures only if the user has set it up to do so.
 MULTIPLEXER_RULES = (TerminalRule("TMUX", (ANY_VALUE,), "blocks"), TerminalRule("STY", (ANY_VALUE,), "blocks"))
 MULTIPLEXER_RULES += (TerminalRule("TERM", ("screen", "tmux"), "blocks"),)
+TMUX_RULES = (TerminalRule("TMUX", (ANY_VALUE,), "kitty-tmux"), TerminalRule("TERM", ("tmux",), "kitty-tmux"))
 NO_GRAPHICS_RULES = (TerminalRule("NO_COLOR", (ANY_VALUE,), "line"), TerminalRule("TERM", ("dumb", "linux"), "line"))
+# Services that build and test software may give a script a terminal, but what it writes becomes a log.
+# Source: documentation of each; most of them set CI.
+LOG_VARIABLES = ("CI", "TF_BUILD", "TEAMCITY_VERSION", "JENKINS_URL")
+OFF_VALUES = ("", "0", "false", "no")
 TEXT_GRAPHICS: frozenset[Graphics] = frozenset({"blocks", "blocks-256", "line"})
 
 MAX_CELLS = Cells(96, 28)
@@ -86,6 +91,8 @@ def graphics_here(environment: Mapping[str, str] | None = None, stream: TextIO |
     environment = os.environ if environment is None else environment
     stream = stream or sys.stderr
     chosen = environment.get(GRAPHICS_VARIABLE, "")
+    if chosen == "kitty" and any(rule.matches(environment) for rule in TMUX_RULES):
+        return "kitty-tmux"
     if chosen in DRAW or chosen == "line":
         return cast("Graphics", chosen)
     if (
@@ -93,6 +100,7 @@ def graphics_here(environment: Mapping[str, str] | None = None, stream: TextIO |
         or not stream.isatty()
         or not _can_encode_blocks(stream)
         or any(rule.matches(environment) for rule in NO_GRAPHICS_RULES)
+        or any(environment.get(name, "").lower() not in OFF_VALUES for name in LOG_VARIABLES)
     ):
         return "line"
     in_multiplexer = any(rule.matches(environment) for rule in MULTIPLEXER_RULES)
@@ -189,6 +197,8 @@ class TerminalScreen(Sink):
     ) -> None:
         self._stream = stream or sys.stderr
         self._graphics: Graphics = graphics or graphics_here(stream=self._stream)
+        if self._graphics == "kitty-tmux":
+            max_cells = max_cells._replace(rows=min(max_cells.rows, len(ROW_MARKS)))
         self._max_cells, self._clock = max_cells, clock
         self._image_number = 1 + int.from_bytes(os.urandom(3), "big")
         self._forget()
@@ -314,6 +324,10 @@ def _kitty(drawing: Drawing) -> str:
     return _with_known_cursor(kitty(drawing.sent_image(), drawing.area, drawing.number), drawing.area)
 
 
+def _kitty_in_tmux(drawing: Drawing) -> str:
+    return kitty_in_tmux(drawing.sent_image(), drawing.area, drawing.number)
+
+
 def _iterm(drawing: Drawing) -> str:
     return _with_known_cursor(iterm(drawing.sent_image(), drawing.area), drawing.area)
 
@@ -332,6 +346,7 @@ def _with_known_cursor(drawn: str, area: Cells) -> str:
 
 DRAW: Mapping[str, Callable[[Drawing], str]] = {
     "kitty": _kitty,
+    "kitty-tmux": _kitty_in_tmux,
     "iterm": _iterm,
     "sixel": _sixel,
     "blocks": lambda drawing: half_blocks(drawing.image, drawing.area),

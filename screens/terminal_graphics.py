@@ -19,6 +19,13 @@ REPEATED_BYTES = re.compile(rb"(.)\1{3,}", re.DOTALL)
 CUBE_LEVELS = np.array([0, 95, 135, 175, 215, 255])
 GRAY_LEVELS = 8 + 10 * np.arange(24)
 UPPER_HALF_BLOCK, BLANK = "▀", " "
+ESC = "\x1b"
+PLACEHOLDER = "\U0010eeee"
+# Combining characters that number the rows and columns of a picture, the first 30 of kitty's rowcolumn-diacritics.txt.
+ROW_MARKS = (
+    *(0x305, 0x30D, 0x30E, 0x310, 0x312, 0x33D, 0x33E, 0x33F, 0x346, 0x34A, 0x34B, 0x34C, 0x350, 0x351, 0x352, 0x357),
+    *(0x35B, *range(0x363, 0x370)),
+)
 
 
 class Cells(NamedTuple):
@@ -106,13 +113,38 @@ def kitty(image: Image.Image, area: Cells, number: int) -> str:
 
     Source: https://sw.kovidgoyal.net/kitty/graphics-protocol/
     """
-    data = base64.b64encode(zlib.compress(image.convert("RGB").tobytes(), 1)).decode()
-    keys = f"a=T,f=24,o=z,t=d,q=2,C=1,i={number},p=1,s={image.width},v={image.height},c={area.columns},r={area.rows},"
-    chunks = [data[i : i + KITTY_CHUNK] for i in range(0, len(data), KITTY_CHUNK)]
-    return "".join(
-        f"\x1b_G{'' if i else keys}{'' if i == 0 else 'q=2,'}m={int(i < len(chunks) - 1)};{chunk}\x1b\\"
-        for i, chunk in enumerate(chunks)
+    return "".join(_kitty_commands(image, area, f"C=1,i={number},p=1,"))
+
+
+def kitty_in_tmux(image: Image.Image, area: Cells, number: int) -> str:
+    """Draws a picture from the cursor down, for kitty behind tmux with `set -g allow-passthrough on`.
+
+    tmux does not know where kitty draws. So kitty receives the picture without a place, over tmux's passthrough, and
+    tmux receives text that kitty replaces by the parts of the picture. It moves and scrolls with the text.
+
+    Args:
+        image: picture, of any size; the terminal scales it.
+        area: area that it fills, at most `len(ROW_MARKS)` rows.
+        number: number of the picture; its last eight bits count, as a color of the text holds them.
+
+    Source: https://sw.kovidgoyal.net/kitty/graphics-protocol/#unicode-placeholders
+    """
+    number = number % 256 or 1
+    sent = "".join(
+        f"\x1bPtmux;{part.replace(ESC, ESC * 2)}{ESC}\\" for part in _kitty_commands(image, area, f"U=1,i={number},")
     )
+    first_column, others = chr(ROW_MARKS[0]), PLACEHOLDER * (area.columns - 1)
+    rows = (f"{PLACEHOLDER}{chr(ROW_MARKS[row])}{first_column}{others}" for row in range(area.rows))
+    return sent + "".join(f"\x1b[38;5;{number}m{row}\x1b[39m\r\n" for row in rows)
+
+
+def _kitty_commands(image: Image.Image, area: Cells, keys: str) -> Iterator[str]:
+    """Yields the commands that send and show a picture, each at most `KITTY_CHUNK` long."""
+    data = base64.b64encode(zlib.compress(image.convert("RGB").tobytes(), 1)).decode()
+    keys = f"a=T,f=24,o=z,t=d,q=2,{keys}s={image.width},v={image.height},c={area.columns},r={area.rows},"
+    chunks = [data[i : i + KITTY_CHUNK] for i in range(0, len(data), KITTY_CHUNK)]
+    for i, chunk in enumerate(chunks):
+        yield f"\x1b_G{'' if i else keys}{'' if i == 0 else 'q=2,'}m={int(i < len(chunks) - 1)};{chunk}\x1b\\"
 
 
 def iterm(image: Image.Image, area: Cells) -> str:

@@ -2,7 +2,8 @@
 
 import contextvars
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, ClassVar, final
 
@@ -27,7 +28,8 @@ def previews(
         for image in previews(pipe, "a lighthouse", num_inference_steps=20, watching={"out": "runs"}):
             yield image  # in a function that gradio calls
 
-    A slow consumer gets fewer previews. Closing the generator stops the pipeline; gradio does so if a browser leaves.
+    Calls of one pipeline run one at a time: a second user waits until the first one's call has ended. A slow consumer
+    gets fewer previews. Closing the generator stops the pipeline; gradio does so if a browser leaves.
 
     Args:
         pipeline: a `DiffusionPipeline` of diffusers.
@@ -55,6 +57,28 @@ def previews(
 
 
 COLOR_CHANNELS = 3
+
+
+@final
+class Turns:
+    """Lets the calls of one pipeline run one at a time. Two of them would share the scheduler, and its step counter."""
+
+    def __init__(self) -> None:
+        self._finding = threading.Lock()
+        self._locks: weakref.WeakKeyDictionary[Any, threading.Lock] = weakref.WeakKeyDictionary()
+
+    def take(self, pipeline: Any) -> Callable[[], None]:
+        """Waits until no other call uses the pipeline or its scheduler. Returns a function that ends the turn."""
+        with ExitStack() as stack:
+            for shared in (pipeline, getattr(pipeline, "scheduler", None)):  # copies of a pipeline share its scheduler
+                if shared is not None:
+                    with self._finding:
+                        lock = self._locks.setdefault(shared, threading.Lock())
+                    stack.enter_context(lock)
+            return stack.pop_all().close
+
+
+TURNS = Turns()
 
 
 @final
@@ -96,7 +120,7 @@ class NewestPicture(Sink):
 
 @final
 class BackgroundCall:
-    """A call of a pipeline in a background thread, which starts immediately.
+    """A call of a pipeline in a background thread, which starts when no other call uses the pipeline.
 
     Args:
         pipeline: pipeline of diffusers.
@@ -118,8 +142,12 @@ class BackgroundCall:
         self._newest = NewestPicture()
         self._result: Any = None
         self._error: BaseException | None = None
-        stack = ExitStack()
-        self.watched: WatchedPipeline = stack.enter_context(watch(pipeline, **{**options, "screen": self._newest}))
+        with ExitStack() as entered:
+            entered.callback(TURNS.take(pipeline))
+            self.watched: WatchedPipeline = entered.enter_context(
+                watch(pipeline, **{**options, "screen": self._newest})
+            )
+            stack = entered.pop_all()
 
         def work() -> None:
             try:

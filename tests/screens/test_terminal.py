@@ -4,6 +4,7 @@ import io
 import re
 import sys
 import types
+import unicodedata
 from itertools import count
 
 import numpy as np
@@ -41,6 +42,7 @@ class Terminal(io.StringIO):
     def write(self, text):
         self.writes.append(text)
         token = (
+            r"\x1bPtmux;(?:\x1b\x1b|[^\x1b])*\x1b\\|"
             r"\x1b\[(\??)([\d;]*)([A-Za-z])|\x1b_G[^\x1b]*\x1b\\|\x1bP[^\x1b]*\x1b\\|\x1b\][^\x07]*\x07|\x1b([78])|."
         )
         for match in re.finditer(token, text, re.DOTALL):
@@ -58,7 +60,7 @@ class Terminal(io.StringIO):
             self.lines += [""] * (self.y + 1 - len(self.lines))
         elif match[0] == "\r":
             self.x = 0
-        elif len(match[0]) == 1:
+        elif len(match[0]) == 1 and not unicodedata.combining(match[0]):
             line = self.lines[self.y].ljust(self.x)
             self.lines[self.y] = line[: self.x] + match[0] + line[self.x + 1 :]
             self.x += 1
@@ -150,6 +152,25 @@ def screen_on(stream, graphics="blocks", clock=None):
 )
 def test_graphics_are_detected_from_the_environment(graphics, environment):
     assert graphics_here(environment, Terminal()) == graphics
+
+
+@pytest.mark.parametrize("variable", ["CI", "TF_BUILD", "TEAMCITY_VERSION", "JENKINS_URL"])
+def test_the_log_of_a_service_gets_no_pictures(variable):
+    kitty = {"TERM": "xterm-kitty"}
+    for value in ("true", "1", "woodpecker"):
+        assert graphics_here({**kitty, variable: value}, Terminal()) == "line"
+    for value in ("", "0", "false", "False"):
+        assert graphics_here({**kitty, variable: value}, Terminal()) == "kitty"
+    assert graphics_here({**kitty, variable: "true", "SAFELIGHT_TERMINAL": "blocks"}, Terminal()) == "blocks"
+    assert isinstance(screen_here(Terminal(), {**kitty, variable: "true"}), NoSink)
+
+
+@pytest.mark.parametrize("environment", [{"TMUX": "/tmp/tmux-1/default,1,0"}, {"TERM": "tmux-256color"}])
+def test_pictures_of_kitty_are_sent_through_tmux_only_if_the_user_asks_for_kitty(environment):
+    in_tmux = {"TERM": "screen-256color", "COLORTERM": "truecolor", "KITTY_WINDOW_ID": "1", **environment}
+    assert graphics_here(in_tmux, Terminal()) == "blocks"
+    assert graphics_here({**in_tmux, "SAFELIGHT_TERMINAL": "kitty"}, Terminal()) == "kitty-tmux"
+    assert graphics_here({"SAFELIGHT_TERMINAL": "kitty"}, Terminal()) == "kitty"
 
 
 def test_a_stream_that_is_not_a_terminal_gets_no_pictures():

@@ -3,13 +3,24 @@
 import base64
 import io
 import re
+import unicodedata
 import zlib
 from itertools import product
 
 import numpy as np
 import pytest
 from PIL import Image
-from safelight.screens.terminal_graphics import Cells, CellSize, fit, half_blocks, iterm, kitty, sixel
+from safelight.screens.terminal_graphics import (
+    ROW_MARKS,
+    Cells,
+    CellSize,
+    fit,
+    half_blocks,
+    iterm,
+    kitty,
+    kitty_in_tmux,
+    sixel,
+)
 
 LEVELS = (0, 95, 135, 175, 215, 255)
 XTERM = [*product(LEVELS, repeat=3), *((8 + 10 * i,) * 3 for i in range(24))]  # colors 16 to 255
@@ -147,6 +158,24 @@ def test_sixels_draw_every_pixel_of_a_picture_with_many_colors():
 
 def test_equal_sixels_are_run_length_encoded():
     assert len(sixel(Image.new("RGB", (600, 6), (200, 0, 0)))) < 60
+
+
+def test_behind_tmux_kitty_receives_the_same_pixels_and_tmux_the_places_of_the_parts():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8))
+    drawn = kitty_in_tmux(image, Cells(20, 9), 300)
+    parts = re.findall(r"\x1bPtmux;((?:\x1b\x1b|[^\x1b])*)\x1b\\", drawn)
+    assert len(parts) > 1, "every chunk is passed through on its own"
+    keys, data = read_kitty("".join(part.replace("\x1b\x1b", "\x1b") for part in parts))
+    assert zlib.decompress(data) == image.tobytes()
+    assert (keys["U"], keys["i"], keys["c"], keys["r"], keys["q"]) == ("1", "44", "20", "9", "2")
+    assert not {"p", "C"} & set(keys)
+    lines = drawn.rpartition("\x1b\\")[2].split("\r\n")
+    assert lines.pop() == ""
+    for row, line in enumerate(lines):
+        cells = line.removeprefix("\x1b[38;5;44m").removesuffix("\x1b[39m")
+        assert cells == "\U0010eeee" + chr(ROW_MARKS[row]) + "\u0305" + "\U0010eeee" * 19
+    assert len(lines) == 9
+    assert {unicodedata.combining(chr(mark)) for mark in ROW_MARKS} == {230}
 
 
 def test_kitty_receives_the_exact_pixels_and_the_area():

@@ -1,5 +1,6 @@
 """A pipeline in a background thread: it yields previews, then its image, and leaves no thread."""
 
+import copy
 import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -110,6 +111,47 @@ def test_previews_yields_the_newest_pictures_and_then_the_final_image(pipeline):
     assert pipe.arguments == (("a lighthouse",), {"num_inference_steps": 3})
     assert pipe.options == {"out": "runs"}
     assert pipe.restored
+
+
+class Scheduler:
+    """A scheduler that two pipelines may share."""
+
+
+@pytest.mark.parametrize("shares", ["pipeline", "scheduler"])
+def test_a_second_user_of_a_pipeline_waits_for_the_first(pipeline, monkeypatch, shares):
+    pipe = pipeline(steps=2)
+    pipe.scheduler = Scheduler()
+    other = pipe if shares == "pipeline" else copy.copy(pipe)
+    monkeypatch.setattr(background_call, "watch", lambda which, **options: which.watch(which, **options))
+    first = previews(pipe)
+    pipe.go_on.release()
+    next(first)
+    second_has_begun = threading.Event()
+    results = []
+
+    def use():
+        steps = previews(other)
+        results.append(next(steps))
+        second_has_begun.set()
+        results.append(drain(steps))
+
+    second = threading.Thread(target=use)
+    second.start()
+    assert not second_has_begun.wait(0.3)
+    assert not pipe.restored
+    pipe.go_on.release(3)
+    assert drain(first)[1] == "result"
+    second.join(WAIT_S)
+    assert second_has_begun.is_set()
+    assert results[-1][1] == "result"
+
+
+def test_after_an_error_of_watch_the_pipeline_is_free(pipeline):
+    pipe = pipeline(steps=1)
+    with pytest.raises(ValueError, match="show"):
+        next(previews(pipe, watching={"show": "nonsense"}))
+    pipe.go_on.release()
+    assert drain(previews(pipe))[1] == "result"
 
 
 def test_a_slow_consumer_gets_only_the_newest_picture(pipeline):
