@@ -28,6 +28,7 @@ from .hook import Hook
 #   reversed flow         the same, for models that predict the opposite direction
 #   circular              alphas[index] and betas[index], a path along a circle
 #   stored                the scheduler stores its estimate of x0
+#   consistency           sigmas[index] of x0 + s * noise; the model's output and the sample are mixed
 SCHEDULER_FORMS = {
     **dict.fromkeys(("DDIM", "DDIMParallel", "DDPM", "DDPMParallel", "PNDM", "LCM", "TCD"), "cumulative"),
     **dict.fromkeys(("CogVideoXDDIM", "CogVideoXDPM"), "cumulative"),
@@ -42,6 +43,7 @@ SCHEDULER_FORMS = {
     "IPNDM": "circular",
     **dict.fromkeys(("EDMDPMSolverMultistep", "CosineDPMSolverMultistep"), "stored"),
     "DDPMWuerstchen": "wuerstchen",
+    "CMStochasticIterative": "consistency",
 }
 # Predictions of schedulers whose config does not name one.
 FIXED_PREDICTIONS = {"flow": "flow_prediction", "reversed flow": "flow_prediction", "circular": "v_prediction"}
@@ -78,12 +80,12 @@ class X0Estimate(NamedTuple):
     Args:
         x0: estimate of the finished latents, in the shape of the scheduler's sample; None if unknown.
         sigma: noise level of the sample; None if unknown.
-        gain: factor that scales the sample to the spread of clean latents.
+        gain: factor that scales the sample to the spread of clean latents; None if unknown.
     """
 
     x0: Tensor | None
     sigma: float | None
-    gain: float = 1.0
+    gain: float | None = 1.0
 
 
 class SchedulerCall(NamedTuple):
@@ -155,7 +157,7 @@ def estimate_x0(scheduler: Any, call: SchedulerCall, sigmas: Sigmas) -> X0Estima
         return compute_x0(scheduler, call, sigmas)
     except Exception:  # must not stop the sampler
         log.debug("no x0 from %s", type(scheduler).__name__, exc_info=True)
-        return X0Estimate(None, None)
+        return X0Estimate(None, None, None)
 
 
 def compute_x0(scheduler: Any, call: SchedulerCall, sigmas: Sigmas) -> X0Estimate:
@@ -163,10 +165,12 @@ def compute_x0(scheduler: Any, call: SchedulerCall, sigmas: Sigmas) -> X0Estimat
     name = name_of(scheduler)
     reported = reported_x0(scheduler, call.result)
     if name not in SCHEDULER_FORMS:
-        return X0Estimate(reported, None, 1 / _data_spread(scheduler))
+        return X0Estimate(reported, None, None if reported is None else 1 / _data_spread(scheduler))
     if SCHEDULER_FORMS[name] == "stored":
         sigma = sigmas.of(scheduler)[scheduler.step_index - 1]
         return X0Estimate(scheduler.model_outputs[-1], sigma, (sigma**2 + 1) ** -0.5)
+    if SCHEDULER_FORMS[name] == "consistency":
+        return _consistency_x0(scheduler, call, sigmas)
     level = noise_level(scheduler, call.timestep, sigmas)
     if reported is not None or name in REPORTED_X0_ONLY:
         return X0Estimate(reported, level.scheduler_sigma, level.gain)
@@ -177,6 +181,16 @@ def compute_x0(scheduler: Any, call: SchedulerCall, sigmas: Sigmas) -> X0Estimat
         return X0Estimate(x0.to(sample.dtype), level.scheduler_sigma)
     x0 = from_prediction(prediction_type(scheduler), level, model_output, sample)
     return X0Estimate(x0, level.scheduler_sigma, level.gain)
+
+
+def _consistency_x0(scheduler: Any, call: SchedulerCall, sigmas: Sigmas) -> X0Estimate:
+    """Source: https://arxiv.org/abs/2303.01469, appendix C; diffusers 0.42, `CMStochasticIterativeScheduler.step`."""
+    sigma, spread = sigmas.of(scheduler)[scheduler.step_index - 1], scheduler.config.sigma_data
+    of_sample, of_output = map(float, scheduler.get_scalings_for_boundary_condition(sigma))
+    x0 = of_output * call.model_output.float() + of_sample * call.sample.float()
+    if scheduler.config.clip_denoised:
+        x0 = x0.clamp(-1, 1)
+    return X0Estimate(x0.to(call.sample.dtype), sigma, spread * (sigma**2 + spread**2) ** -0.5)
 
 
 def name_of(scheduler: Any) -> str:

@@ -335,6 +335,12 @@ class Pipeline:
         if picture is not None:
             self._run.describe(picture)
             self._note_not_finite(picture)
+            if (picture.show, self._show) == ("noisy", "denoised"):
+                sampler = self._run.sampler.get("name") or "this sampler"
+                self._run.note(
+                    f"noisy latents are shown: {sampler} gives no estimate of the finished latents, and Safelight "
+                    "cannot compute it. Another sampler or scheduler may give one."
+                )
         return picture
 
     def _note_not_finite(self, picture: DecodedPicture) -> None:

@@ -56,6 +56,9 @@ class LatentLayout:
                 frames, height, width = self._token_grid(latents.shape[axis])
                 latents = self._without_extra_tokens(latents, axis, frames * height * width)
                 sizes += [frames, height, width]
+            elif group == ("B", "T"):
+                frames = self._frames_in(latents.shape[axis])
+                sizes += [latents.shape[axis] // frames, frames]
             elif len(group) > 1:
                 patch = patch_side(latents.shape[axis], self._channels)
                 sizes += [patch if name in "pq" else latents.shape[axis] // patch**2 for name in group]
@@ -90,6 +93,11 @@ class LatentLayout:
             self._note("the pipeline does not state the height and width of its picture: it is shown as a square")
             self._note = None
         return frames, *nearest_grid(tokens // frames, 1.0)
+
+    def _frames_in(self, pictures: int) -> int:
+        """Frames of each video among the pictures of a batch."""
+        frames = self._call.frames
+        return frames if frames and pictures % frames == 0 else pictures
 
     def _frame_counts(self) -> Sequence[int]:
         """Possible numbers of frames of the latents."""

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 # Axes of a scheduler's latents, one layout for each number of axes. A group in parentheses is one axis; p and q are the
-# rows and columns of a patch; 1 is an axis of length one.
+# rows and columns of a patch; 1 is an axis of length one. (B T) are the frames of a video, folded into the batch.
 COMMON_AXES = ("B (T H W) (C p q)", "B C H W", "B C T H W")
 FRAMES_FIRST = ("B T C H W",)
 CHANNELS_LAST = ("B T H W C",)
+FRAMES_IN_BATCH = ("(B T) C H W",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,8 @@ FAMILIES = (
     PipelineFamily(pipelines=("StableDiffusionXL", "AnimateDiffSDXL", "PixArtSigma", "Kolors"), space="sdxl"),
     PipelineFamily(pipelines=("AuraFlow", "HunyuanDiT", "LuminaPipeline", "OmniGen"), space="sdxl"),
     PipelineFamily(pipelines=("StableDiffusion3",), space="sd3"),
+    PipelineFamily(pipelines=("StableCascadePrior",), space="cascade_prior"),
+    PipelineFamily(pipelines=("StableCascadeDecoder",), space="cascade_b"),
     PipelineFamily(pipelines=("Flux", "Chroma", "ZImage", "HiDream", "Lumina2", "LongCatImage"), space="flux1"),
     PipelineFamily(pipelines=("Flux2", "ErnieImage"), space="flux2"),
     PipelineFamily(pipelines=("Ideogram4",), axes=("B (T H W) (p q C)",), space="flux2"),
@@ -56,6 +59,7 @@ FAMILIES = (
     PipelineFamily(pipelines=("Allegro",), space="allegro"),
     PipelineFamily(pipelines=("CogVideoX", "ConsisID"), axes=FRAMES_FIRST, space="cogvideox"),
     PipelineFamily(pipelines=("StableVideoDiffusion",), axes=FRAMES_FIRST, space="sd1"),
+    PipelineFamily(pipelines=("TextToVideoSD", "VideoToVideoSD", "I2VGenXL"), axes=FRAMES_IN_BATCH, space="sd1"),
     PipelineFamily(pipelines=("Kandinsky5", "Kandinsky6"), axes=CHANNELS_LAST, shifts=False),
     PipelineFamily(pipelines=("JoyImageEdit",), axes=("B 1 C T H W",)),
 )

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import types
 
 import diffusers
 import pytest
@@ -207,6 +208,14 @@ def test_x0_of_an_unknown_scheduler_is_the_one_that_it_reports():
     assert estimates[0].x0.eq(0).all()
 
 
+def test_the_gain_of_an_unknown_scheduler_without_an_estimate_is_unknown():
+    class OtherScheduler:
+        config = types.SimpleNamespace()
+
+    estimate = x0.compute_x0(OtherScheduler(), x0.SchedulerCall(None, 1, torch.ones(1), (torch.ones(1),)), x0.Sigmas())
+    assert estimate == (None, None, None)
+
+
 def test_an_error_in_an_estimate_does_not_reach_the_sampler():
     scheduler, estimates = diffusers.DDIMScheduler(), []
     scheduler.set_timesteps(4)
@@ -216,7 +225,7 @@ def test_an_error_in_an_estimate_does_not_reach_the_sampler():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(x0, "noise_level", lambda *_: 1 / 0)
         scheduler.step(output, 3, sample_)
-    assert estimates == [x0.X0Estimate(None, None)]
+    assert estimates == [x0.X0Estimate(None, None, None)]
     end()
     scheduler.step(output, 3, sample_)
     assert len(estimates) == 1
@@ -271,7 +280,14 @@ def cumulative(scheduler, x, picture, at):
     return cumprod**0.5 * noise - (1 - cumprod) ** 0.5 * picture
 
 
+def consistency(scheduler, x, picture, at):
+    sigma = scheduler.sigmas[at]
+    of_sample, of_output = scheduler.get_scalings_for_boundary_condition(sigma)
+    return (picture - of_sample * x) / of_output if of_output > 1e-6 else torch.zeros_like(x)
+
+
 FAMILY_SCHEDULERS = {
+    "CMStochasticIterativeScheduler": ({"clip_denoised": False}, consistency),
     "FlowMapEulerDiscreteScheduler": ({}, flow),
     "LTXEulerAncestralRFScheduler": ({}, flow),
     "HeliosScheduler": ({"scheduler_type": "euler", "stages": 1}, flow),

@@ -150,11 +150,14 @@ def test_noisy_latents_are_shown_with_their_gain(pipeline, recorder):
 
 
 def test_without_denoised_latents_the_noisy_ones_are_shown_and_recorded_as_noisy(pipeline, recorder):
-    sink = recorder()
+    sink, run = recorder(), Run(sampler={"name": "OddScheduler"})
     noisy = torch.full((1, 4, 2, 3), 200 / 255)
-    with pipeline(sink, show="denoised") as pipe:
-        pipe.offer(Step(index=1, total=1, noisy=noisy, noisy_gain=0.5))
+    with pipeline(sink, show="denoised", run=run) as pipe:
+        for index in (1, 2):
+            pipe.offer(Step(index=index, total=2, noisy=noisy, noisy_gain=0.5))
     assert (level(sink.pictures[0]), sink.pictures[0].show) == (100, "noisy")
+    (note,) = run.notes
+    assert note.startswith("noisy latents are shown: OddScheduler gives no estimate")
 
 
 def test_a_step_without_latents_is_not_accepted(pipeline, recorder):

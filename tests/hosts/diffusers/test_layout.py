@@ -55,6 +55,15 @@ def test_the_number_of_tokens_decides_the_frames_of_a_window_of_a_long_video():
     assert plain.shape == (1, 8, 4, 3, 5)
 
 
+@pytest.mark.parametrize("pipeline", ["TextToVideoSDPipeline", "VideoToVideoSDPipeline", "I2VGenXLPipeline"])
+def test_frames_that_are_folded_into_the_batch_are_unfolded(pipeline):
+    video = numbers(2, 4, 5, 6, 8)
+    # diffusers 0.42, TextToVideoSDPipeline.__call__
+    folded = video.permute(0, 2, 1, 3, 4).reshape(2 * 5, 4, 6, 8)
+    assert torch.equal(layout(pipeline, 4, frames=5).rearrange(folded), video)
+    assert layout(pipeline, 4).rearrange(folded).shape == (1, 4, 10, 6, 8), "without their number, all are one video"
+
+
 def test_layers_are_shown_as_frames_after_the_complete_picture():
     plain = layout("QwenImageLayeredPipeline", 16, height=96, width=160, layers=3).rearrange(numbers(1, 4 * 15, 64))
     assert plain.shape == (1, 16, 4, 6, 10)
