@@ -21,6 +21,7 @@ from ...fitting.result import Baselines
 from .. import vae_encode
 from .facts import host_version
 from .preferences import DECODERS, catalogue
+from .saved_inputs import choice_or
 
 FROM_VAE = "from VAE"
 UNSPECIFIC_BASES = {"any", "unknown", "external"}  # values of InvokeAI's BaseModelType that name no model
@@ -140,8 +141,9 @@ def _find_space(
     module: Any, base: str, options: FitOptions, spaces: Spaces, channels: int, downscale: int
 ) -> LatentSpace:
     """Finds the latent space: the chosen one, else that of the VAE's base model; an unknown base gets a new space."""
-    if options.space != FROM_VAE:
-        return spaces[options.space]
+    name = choice_or(FROM_VAE, (FROM_VAE, *(space.name for space in spaces)), "latent space")(options.space)
+    if name != FROM_VAE:
+        return spaces[name]
     if base in UNSPECIFIC_BASES:
         raise SpaceError(f"this VAE does not say which models it is for (its base is {base}): choose the space by name")
     evidence = Evidence(host="invokeai", format_name=base, channels=channels, dims=2)

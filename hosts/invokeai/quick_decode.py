@@ -17,6 +17,7 @@ from ...errors import SpaceError
 from ...preview.images.encode import Enlarge, ImageEncoding
 from ..vae_encode import vae_encoding
 from .preferences import catalogue
+from .saved_inputs import choice_or
 from .x0 import with_batch
 
 FROM_MODEL = "from model"
@@ -48,17 +49,21 @@ def quick_decode(
         vae: function that opens the connected VAE; None if none is connected. It is called only for latents that lack
             the VAE's batch norm.
 
+    A decoder or a space that does not exist (any more) is replaced by `auto` or `FROM_MODEL`; the log says so.
+
     Raises:
-        SafelightError: the latent space is unknown, no such decoder exists, or the latents do not fit the space.
+        SafelightError: the latent space is unknown, or the latents do not fit it.
     """
     decoders = catalogue(root)
     latents = with_batch(latents)
+    space = choice_or(FROM_MODEL, (FROM_MODEL, *(row.name for row in decoders.spaces())), "latent space")(space)
     row = _space(decoders, latents, base, space)
     if space == FROM_MODEL and base in WITHOUT_NORM:
         latents = _with_norm(latents[:1], row, base, vae)
     plain = row.unpack(latents[:1])
     frame = plain[:, :, plain.shape[2] // 2]
-    candidate = decoders.candidates(row, wanted, accelerated=latents.device.type != "cpu")[0]
+    candidates = decoders.candidates_or_auto(row, wanted, accelerated=latents.device.type != "cpu", notify=log.warning)
+    candidate = candidates[0]
     pixels = to_bytes(candidate.open().to(latents.device).decode(frame))[0].cpu().numpy()
     log.info("%s decoded latents of %s", candidate.name, row.title)
     height, width = frame.shape[2:]

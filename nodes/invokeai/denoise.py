@@ -20,6 +20,7 @@ from ...decoders.catalogue import AUTO
 from ...hosts.invokeai.denoise_nodes import installed_nodes
 from ...hosts.invokeai.options import DEFAULTS, INPUT_NAMES, MORE_HELP, TO_GALLERY_HELP, VAE_HELP, InvokeOptions
 from ...hosts.invokeai.preferences import catalogue
+from ...hosts.invokeai.saved_inputs import choice_or
 from ...hosts.invokeai.watch import watched
 from ...preview.options import OptionRow, rows
 from ...preview.run import FULL
@@ -30,6 +31,7 @@ REVISION = 1  # of Safelight's inputs; below 100, raised when they change
 log = logging.getLogger("safelight.invokeai")
 
 DECODER_NAMES = (*catalogue(Path(get_config().root_path)).names(), FULL)
+decoder_or_auto = choice_or(AUTO, DECODER_NAMES, "decoder")
 
 
 class SavedInputs(BaseModel):
@@ -39,10 +41,7 @@ class SavedInputs(BaseModel):
     @classmethod
     def replace_missing_decoder(cls, name: Any) -> Any:
         """Replaces a decoder that was removed since the workflow was saved, so that the workflow still runs."""
-        if isinstance(name, str) and name not in DECODER_NAMES:
-            log.warning("there is no decoder %r; Safelight chooses one automatically instead", name)
-            return AUTO
-        return name
+        return decoder_or_auto(name)
 
     @field_validator("animation", mode="before", check_fields=False)
     @classmethod

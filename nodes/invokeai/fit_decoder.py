@@ -1,7 +1,7 @@
 """The node that fits decoders to a VAE."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from invokeai.app.invocations.baseinvocation import BaseInvocation, Classification, invocation, invocation_output
 from invokeai.app.invocations.fields import ImageField, Input, InputField, OutputField, WithBoard, WithMetadata
@@ -11,15 +11,18 @@ from invokeai.app.services.config.config_default import get_config
 from invokeai.app.services.session_processor.session_processor_common import CanceledException
 from invokeai.app.services.shared.invocation_context import InvocationContext
 from invokeai.backend.util.devices import TorchDevice
+from pydantic import field_validator
 
 from ...decoders.catalogue import AUTO
 from ...fitting.fit import FitOptions
 from ...fitting.presets import PRESETS
 from ...hosts.invokeai.fitting import FROM_VAE, FitHost, fit_decoder
 from ...hosts.invokeai.preferences import catalogue
+from ...hosts.invokeai.saved_inputs import choice_or
 
 SPACES = (FROM_VAE, *(space.name for space in catalogue(Path(get_config().root_path)).spaces()))
 KINDS = (AUTO, *PRESETS)
+space_or_vae = choice_or(FROM_VAE, SPACES, "latent space")
 
 
 @invocation_output("safelight_fit_output")
@@ -75,6 +78,12 @@ class SafelightFitInvocation(BaseInvocation, WithMetadata, WithBoard):
         le=2**32 - 1,
         description="Random seed for crops, generated images and training.",
     )
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def replace_missing_space(cls, name: Any) -> Any:
+        """Replaces a latent space whose decoder file was removed since the workflow was saved."""
+        return space_or_vae(name)
 
     def invoke(self, context: InvocationContext) -> SafelightFitOutput:
         """Fits the decoder; InvokeAI calls this method."""

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Literal, Optional
+from typing import Any, Literal, Optional
 
 from invokeai.app.invocations.baseinvocation import BaseInvocation, Classification, invocation
 from invokeai.app.invocations.fields import Input, InputField, LatentsField, WithBoard, WithMetadata
@@ -10,14 +10,18 @@ from invokeai.app.invocations.model import TransformerField, UNetField, VAEField
 from invokeai.app.invocations.primitives import ImageOutput
 from invokeai.app.services.config.config_default import get_config
 from invokeai.app.services.shared.invocation_context import InvocationContext
+from pydantic import field_validator
 
 from ...decoders.catalogue import AUTO
 from ...hosts.invokeai.preferences import catalogue
 from ...hosts.invokeai.quick_decode import FROM_MODEL, base_of, opened, quick_decode
+from ...hosts.invokeai.saved_inputs import choice_or
 
 CATALOGUE = catalogue(Path(get_config().root_path))
 DECODER_NAMES = tuple(CATALOGUE.names())
 SPACES = (FROM_MODEL, *(space.name for space in CATALOGUE.spaces()))
+decoder_or_auto = choice_or(AUTO, DECODER_NAMES, "decoder")
+space_or_model = choice_or(FROM_MODEL, SPACES, "latent space")
 
 
 @invocation(
@@ -55,6 +59,18 @@ class SafelightQuickDecode(BaseInvocation, WithMetadata, WithBoard):
         default="off",
         description="Size of the image. off: as decoded. Otherwise the filter that enlarges it to full size.",
     )
+
+    @field_validator("decoder", mode="before")
+    @classmethod
+    def replace_missing_decoder(cls, name: Any) -> Any:
+        """Replaces a decoder that was removed since the workflow was saved."""
+        return decoder_or_auto(name)
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def replace_missing_space(cls, name: Any) -> Any:
+        """Replaces a latent space whose decoder file was removed since the workflow was saved."""
+        return space_or_model(name)
 
     def invoke(self, context: InvocationContext) -> ImageOutput:
         """Runs the node; InvokeAI calls it."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safelight.errors import SpaceError
 from safelight.hosts.invokeai import quick_decode
+from safelight.hosts.invokeai.saved_inputs import choice_or
 
 
 def test_the_picture_is_what_the_decoder_decodes(noise, tmp_path):
@@ -21,6 +22,28 @@ def test_the_picture_is_what_the_decoder_decodes(noise, tmp_path):
 def test_without_a_model_the_space_must_be_chosen(noise, tmp_path):
     with pytest.raises(SpaceError, match="no model is connected"):
         quick_decode.quick_decode(noise, tmp_path, base=None)
+
+
+def test_a_decoder_that_is_gone_is_replaced_and_the_log_says_so(noise, tmp_path, caplog):
+    """A decoder file may be removed while the server runs; it is a choice of the node until then."""
+    picture = quick_decode.quick_decode(noise, tmp_path, base="flux", wanted="gone.safetensors")
+    assert np.array_equal(np.asarray(picture), np.asarray(quick_decode.quick_decode(noise, tmp_path, base="flux")))
+    assert "gone.safetensors" in caplog.text
+
+
+def test_a_space_that_is_gone_is_that_of_the_model_and_the_log_says_so(noise, tmp_path, caplog):
+    picture = quick_decode.quick_decode(noise, tmp_path, base="flux", space="gone")
+    assert np.array_equal(np.asarray(picture), np.asarray(quick_decode.quick_decode(noise, tmp_path, base="flux")))
+    assert "there is no latent space 'gone'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("saved", "used", "messages"), [("a", "a", 0), ("gone", "auto", 1), (7, 7, 0), (None, None, 0)]
+)
+def test_a_saved_name_that_is_no_choice_any_more_is_replaced(saved, used, messages):
+    heard = []
+    assert choice_or("auto", ("auto", "a"), "decoder", heard.append)(saved) == used
+    assert len(heard) == messages  # other types are left to the host, which refuses them
 
 
 def test_finished_latents_of_flux2_are_decoded_with_the_batch_norm_of_the_vae(tmp_path):
