@@ -356,10 +356,10 @@ class Pipeline:
         index = queued.step.index
         try:
             latents = self._decoder.unpack(latents)
+            gain = measured_gain(latents) if queued.gain is None else queued.gain
         except Exception as error:  # a fault of this step, not of a decoder
             self._run.missing.lose(index, f"not shown: {describe(error)}")
             return None
-        gain = measured_gain(latents) if queued.gain is None else queued.gain
         while self._decoder.has_decoder:
             try:
                 return self._decoder.decode(latents if gain == 1.0 else latents * gain, queued.step)

@@ -12,6 +12,7 @@ from ...decoders.catalogue import Candidate, last_resort
 from ...decoders.decoder import Card, Decoder, to_bytes
 from ...decoders.latents.space import AUDIO, LatentSpace
 from ...decoders.ranking import LIGHT
+from ...errors import LatentsError
 from ..picture import DecodedPicture
 from ..snapshot import to_host
 from ..step import StepInfo
@@ -85,6 +86,7 @@ class RunDecoder:
     def drop(self) -> str:
         """Stops using the current decoder. Returns its description for the user."""
         if not self._candidates or self._in_use is None:
+            self._candidates = self._candidates or []  # an error before the search would be repeated forever
             return "the search for a decoder"
         candidate = self._in_use
         self._candidates.remove(candidate)
@@ -95,8 +97,10 @@ class RunDecoder:
         """Converts latents from the sampler's layout to `[B, C, T, H, W]`.
 
         Raises:
-            LatentsError: the shape does not fit the run's latent space.
+            LatentsError: the shape does not fit the run's latent space, or the tensor has no values.
         """
+        if latents.is_meta:
+            raise LatentsError("expected latents with values, got a meta tensor; check the sampler")
         return self._space.unpack(latents)
 
     def decode(self, latents: Tensor, step: StepInfo) -> DecodedPicture:

@@ -7,6 +7,7 @@ import weakref
 import pytest
 import torch
 from safelight.errors import describe
+from safelight.preview.decode import run_decoder
 from safelight.preview.mailbox import Mailbox
 from safelight.preview.missing_steps import name_steps
 from safelight.preview.pipeline import Pipeline, finite
@@ -425,6 +426,21 @@ def test_if_the_search_for_decoders_fails_it_is_not_repeated_and_the_last_resort
     assert searches[0].startswith("safelight-"), "the sampler's thread reads no files"
 
 
+def test_an_error_before_the_search_for_decoders_ends_the_step(pipeline, recorder, step, monkeypatch):
+    def fail(latents):
+        raise RuntimeError("no memory for the check")
+
+    monkeypatch.setattr(run_decoder, "not_finite_mask", fail)
+    sink, run = recorder(), Run()
+    with pipeline(sink, run=run) as pipe:
+        pipe.offer(step(1, 1))
+    assert run.ended.is_set()
+    assert run.notes == [
+        "step 1: stopped using the search for a decoder: RuntimeError: no memory for the check",
+        "step 1 not shown: no decoder is left for these latents",
+    ]
+
+
 @pytest.mark.parametrize(
     "odd",
     [
@@ -433,10 +449,11 @@ def test_if_the_search_for_decoders_fails_it_is_not_repeated_and_the_last_resort
         torch.zeros(()),
         torch.zeros(4),
         torch.zeros(1, 4, 2, 3).to_sparse(),
+        torch.zeros(1, 4, 2, 3, device="meta"),
         "latents",
         [1, 2, 3],
     ],
-    ids=["channels", "empty", "scalar", "vector", "sparse", "text", "list"],
+    ids=["channels", "empty", "scalar", "vector", "sparse", "meta", "text", "list"],
 )
 def test_an_odd_tensor_costs_its_own_picture_only(pipeline, recorder, step, odd):
     sink, run = recorder(), Run()
