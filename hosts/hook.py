@@ -1,8 +1,10 @@
 """Replaces a method of one object for a while; its class and all other objects stay unchanged."""
 
+import sys
 from collections.abc import Callable
-from types import MethodType
 from typing import Any, final
+
+STATE = "__getstate__"  # attribute by which copy.copy, copy.deepcopy and pickle ask an object what to copy
 
 
 @final
@@ -13,18 +15,24 @@ class Hook:
         owner: object.
         name: name of its method.
         wrapper: function that is called instead, with the original method and the arguments of the call.
+        in_copies: function that returns what has the name in a copy of the owner; None: the original method. Pickled
+            owners always have the original method.
 
     Attributes:
+        owner: object.
         previous: what replaced the method before, or None.
         ended: whether `end` was called.
     """
 
-    def __init__(self, owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
-        self._owner, self._name, self._wrapper = owner, name, wrapper
+    def __init__(
+        self, owner: Any, name: str, wrapper: Callable[..., Any], in_copies: Callable[[], Any] | None = None
+    ) -> None:
+        self.owner, self._name, self._wrapper, self._in_copies = owner, name, wrapper, in_copies
         self.__wrapped__ = getattr(owner, name)  # where `inspect.signature` and others look
         self.previous = vars(owner).get(name)
         self.ended = False
         vars(owner)[name] = self
+        vars(owner).setdefault(STATE, _StateWithoutHooks(owner))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.ended:
@@ -32,19 +40,57 @@ class Hook:
         return self._wrapper(self.__wrapped__, *args, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """Gives a copy of the owner, such as a scheduler for another stream, its original method."""
-        copied = memo.get(id(self._owner))
-        return self if copied is None else MethodType(getattr(type(copied), self._name), copied)
+        """Returns itself: it is in a copy of the owner's `__dict__`, with which a pipeline may reset its scheduler."""
+        return self
+
+    def of_copy(self) -> Any:
+        """What has the name in a copy of the owner; None: the method of its class."""
+        if self._in_copies is not None and not self.ended:
+            return self._in_copies()
+        return self.previous.of_copy() if isinstance(self.previous, Hook) else self.previous
 
     def end(self) -> None:
         """Restores the method. If a later hook replaced this one, that hook skips it when it ends."""
         self.ended = True
-        if vars(self._owner).get(self._name) is not self:
+        self._restore()
+        if not any(isinstance(value, Hook) for value in vars(self.owner).values()):
+            vars(self.owner).pop(STATE, None)
+
+    def _restore(self) -> None:
+        if vars(self.owner).get(self._name) is not self:
             return
         previous = self.previous
         while isinstance(previous, Hook) and previous.ended:
             previous = previous.previous
         if previous is None:
-            del vars(self._owner)[self._name]
+            del vars(self.owner)[self._name]
         else:
-            vars(self._owner)[self._name] = previous
+            vars(self.owner)[self._name] = previous
+
+
+@final
+class _StateWithoutHooks:
+    """The `__getstate__` of an owner of hooks: a copy must not call the owner's methods."""
+
+    def __init__(self, owner: Any) -> None:
+        self._owner = owner
+
+    def __call__(self) -> Any:
+        inherited = getattr(type(self._owner), STATE, None)
+        default = getattr(object, STATE, None)  # since Python 3.11
+        state = dict(vars(self._owner)) if inherited is default else inherited(self._owner)
+        if not isinstance(state, dict):
+            return state
+        copies = sys._getframe(1).f_globals.get("__name__") == "copy"  # noqa: SLF001 - pickle must not get `in_copies`
+        state = {name: value for name, value in state.items() if value is not self}
+        for name, value in list(state.items()):
+            if isinstance(value, Hook):
+                in_copy = value.of_copy() if copies else None
+                if in_copy is None:
+                    del state[name]
+                else:
+                    state[name] = in_copy
+        return state
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-MAX_CALL_DEPTH = 6  # frames between a progress bar and the pipeline's call
+MAX_CALL_DEPTH = 10  # frames between a progress bar and the pipeline's call
 GUIDANCE_NAMES = ("guidance_scale", "true_cfg_scale", "cfg_scale")
 FPS_NAMES = ("frame_rate", "fps")
 
@@ -56,6 +56,20 @@ def call_arguments(pipeline: Any) -> CallArguments:
             return _read(variables)
         frame = frame.f_back
     return CallArguments()
+
+
+def caller_with(name: str, method: Any) -> Any:
+    """Returns the object among the callers' variables that has `method` as its attribute `name`; None if not found."""
+    frame = getattr(sys, "_getframe", lambda _: None)(2)
+    for _ in range(MAX_CALL_DEPTH):
+        if frame is None:
+            break
+        variables = frame.f_locals
+        for value in (variables.get("self"), *variables.values()):
+            if getattr(value, "__dict__", {}).get(name) is method:
+                return value
+        frame = frame.f_back
+    return None
 
 
 def _read(variables: Mapping[str, Any]) -> CallArguments:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, final
 
@@ -36,6 +37,8 @@ class SamplingLoop:
     Attributes:
         stopped: whether the loop must end before its next step.
         ended: whether the loop has ended.
+        failed: whether an exception ended it.
+        thread: identifier of the thread in which it began.
     """
 
     def __init__(
@@ -61,7 +64,25 @@ class SamplingLoop:
         self._pending: SchedulerStep | None = None
         self._run: WatchedRun | None = None
         self.stopped = self.ended = False
+        self.failed = False
+        self.thread = threading.get_ident()
         self._stop_listening = listen(self._scheduler, self._on_scheduler_call)
+
+    @property
+    def heard(self) -> bool:
+        """Whether the scheduler was called."""
+        return self._calls > 0
+
+    def shares(self, pipeline: Any) -> bool:
+        """Whether `pipeline` is the pipeline of this loop, or has its scheduler."""
+        return pipeline is self._pipeline or pipeline.scheduler is self._scheduler
+
+    def release(self) -> None:
+        """Ends the loop, restores a pipeline that was stopped, and drops the references to it."""
+        self.end()
+        if self.stopped and getattr(self._pipeline, INTERRUPT, None) is True:
+            setattr(self._pipeline, INTERRUPT, False)
+        self._pipeline = self._scheduler = None
 
     def confirm(self) -> None:
         """Shows the step that the scheduler took last."""
@@ -99,7 +120,7 @@ class SamplingLoop:
         """Restores the scheduler and ends the run. Only the first call has an effect."""
         if self.ended:
             return
-        self.ended = True
+        self.ended, self.failed = True, error is not None
         self._stop_listening()
         self._pending = None
         if self._run is not None:

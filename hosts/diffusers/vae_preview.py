@@ -73,7 +73,9 @@ class PipelineVaePreview:
             raise VaeNotUsableError("decoder full needs the pipeline's VAE, and this pipeline has none")
         if (reason := _reason_not_in_place(vae, denoised.device)) is not None:
             raise VaeNotUsableError(f"VAE preview skipped: {reason}")
-        if hasattr(vae, "quantize"):  # with or without the codebook, scaled or not: each pipeline has its own way
+        if hasattr(vae, "quantize") or hasattr(
+            vae, "vquantizer"
+        ):  # with or without the codebook, scaled or not: each pipeline has its own way
             raise VaeNotUsableError(
                 f"VAE preview skipped: the VAE {type(vae).__name__} has a codebook, and only the pipeline knows how to "
                 "call it"

@@ -1,21 +1,27 @@
 """Watches the sampler calls of a pipeline, and restores the pipeline afterwards."""
 
 import logging
+import threading
+import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, final
 
+from ...errors import UnknownDecoderError
 from ...preview.picture import DecodedPicture
 from ..hook import Hook
-from .call_arguments import call_arguments
+from .call_arguments import call_arguments, caller_with
 from .facts import evidence_of, space_or_unknown
 from .options import StrPath, WatchOptions
 from .pipeline_families import family_of
 from .progress_bar import WatchedProgressBar
-from .sampling_loop import INTERRUPT, SamplingLoop
+from .sampling_loop import SamplingLoop
 from .watched_run import WatchedRun
 
+PROGRESS_BAR = "progress_bar"  # method of pipelines
 RUNS_IN_MEMORY = 8  # sampler calls whose pictures stay in memory
 
 log = logging.getLogger("safelight.diffusers")
@@ -80,9 +86,16 @@ class WatchedPipeline:
         _expect_decoder(pipeline, options)
         self._pipeline, self._options, self._waits_for_callback = pipeline, options, waits_for_callback
         self.runs: list[WatchedRun] = []
-        self._hook: Hook | None = None
-        self._loop: SamplingLoop | None = None
-        self._stopped = False
+        self._hooks: list[Hook] = []
+        self._loops: list[SamplingLoop] = []
+        self._copies: list[weakref.ref[Any]] = []  # copies of the pipeline that sampled
+        self._opened = False
+        self._notes: list[str] = []
+        self._silence = (
+            f"no sampler call of {type(pipeline).__name__} was seen in this block, so there is no run. Safelight "
+            "follows the pipeline, the pipelines in it, and copies that are created in the block. If another pipeline "
+            "sampled, such as an older copy or one of from_pipe(), watch that one"
+        )
 
     @property
     def pictures(self) -> Sequence[DecodedPicture]:
@@ -96,20 +109,20 @@ class WatchedPipeline:
 
     @property
     def notes(self) -> list[str]:
-        """Messages about the newest sampler call, for the user."""
-        return self.runs[-1].notes if self.runs else []
+        """Messages about the newest sampler call, for the user. If there was none: why, when the block has ended."""
+        return self.runs[-1].notes if self.runs else list(self._notes)
 
     @property
     def sampling(self) -> bool:
         """Whether a sampling loop is running."""
-        return self._loop is not None and not self._loop.ended
+        return any(not loop.ended for loop in self._loops)
 
     def manifest(self) -> dict[str, Any] | None:
         """Returns `run.json` of the newest sampler call; None if no files are written."""
         return self.runs[-1].manifest() if self.runs else None
 
     def stop(self) -> bool:
-        """Ends the running loop before its next step. Can be called from any thread.
+        """Ends the running loops before their next step. Can be called from any thread.
 
         The pipeline continues with the latents that it has.
 
@@ -119,65 +132,145 @@ class WatchedPipeline:
         Raises:
             RunError: this pipeline cannot be stopped.
         """
-        return self._loop is not None and self._loop.stop()
+        stopped = [loop.stop() for loop in self._loops]
+        return any(stopped)
 
     def open(self) -> None:
-        """Begins to watch."""
-        if self._hook is None:
-            self._hook = Hook(self._pipeline, "progress_bar", self._new_bar)
+        """Begins to watch the pipeline and the pipelines in it."""
+        if self._opened:
+            return
+        self._opened = True
+        self._hooks = [
+            Hook(each, PROGRESS_BAR, partial(self._new_bar, each), partial(_BarOfCopy, self, type(each)))
+            for each in pipelines_in(self._pipeline)
+        ]
 
     def confirm(self) -> None:
-        """Shows the step that the scheduler took last."""
-        if self._loop is not None and not self._loop.ended:
-            self._loop.confirm()
+        """Shows the step that the scheduler took last in this thread."""
+        for loop in self._loops:
+            if not loop.ended and loop.thread == threading.get_ident():
+                loop.confirm()
 
     def close(self, error: BaseException | None = None) -> None:
         """Restores the pipeline. Waits until all files are written, for a limited time.
 
+        If no sampler call was seen, the user gets a warning.
+
         Args:
             error: exception that ended the sampling; None if there was none.
         """
-        hook, self._hook = self._hook, None
-        if hook is not None:
+        if not self._opened:
+            return
+        self._opened = False
+        for hook in self._hooks:
             hook.end()
-        if self._loop is not None:
-            self._loop.end(error)
-            self._stopped |= self._loop.stopped
-        if self._stopped and getattr(self._pipeline, INTERRUPT, None) is True:
-            setattr(self._pipeline, INTERRUPT, False)
-        self._stopped = False
+        for copied in filter(None, (reference() for reference in self._copies)):
+            if isinstance(vars(copied).get(PROGRESS_BAR), _BarOfCopy):
+                del vars(copied)[PROGRESS_BAR]
+        for loop in self._loops:
+            loop.end(error)
+            loop.release()
+        failed = error is not None or any(loop.failed for loop in self._loops)
+        self._pipeline, self._hooks, self._loops = None, [], []
+        if not self.runs and not failed:
+            self._notes.append(self._silence)
+            log.warning(self._silence)
         for run in self.runs:
             run.settle()
 
-    def _new_bar(self, progress_bar: Any, *args: Any, **kwargs: Any) -> Any:
-        """Replaces the pipeline's `progress_bar`, which it calls when a loop begins."""
-        bar = progress_bar(*args, **kwargs)
+    def _new_bar(self, pipeline: Any, progress_bar: Any, *args: Any, **kwargs: Any) -> Any:
+        """Replaces the `progress_bar` of a pipeline, which it calls when a loop begins."""
+        return self.watch_loop(pipeline, progress_bar(*args, **kwargs))
+
+    def watch_loop(self, pipeline: Any, bar: Any) -> Any:
+        """Returns the bar of a loop that begins, watched."""
+        if bar is None or not self._opened:  # a pipeline of pipelines has no bar of its own
+            return bar
         try:
-            return self._watch_loop(bar)
+            return self._watch_loop(pipeline, bar)
         except Exception:
             log.warning("this loop continues without previews", exc_info=True)
             return bar
 
-    def _watch_loop(self, bar: Any) -> Any:
-        if self._loop is not None:
-            self._loop.end()  # its bar was never closed
-            self._stopped |= self._loop.stopped
+    def _watch_loop(self, pipeline: Any, bar: Any) -> Any:
+        if all(pipeline is not hook.owner for hook in self._hooks):
+            self._copies.append(weakref.ref(pipeline))
+        for old in self._loops:
+            if old.shares(pipeline):
+                old.end()  # its bar was never closed
+        for old in [old for old in self._loops if old.ended and not (old.stopped or old.failed)]:
+            self._loops.remove(old)
+            old.release()
         iterable = getattr(bar, "iterable", None)
-        loop = self._loop = SamplingLoop(
-            self._pipeline,
+        loop = SamplingLoop(
+            pipeline,
             self._options,
-            call_arguments(self._pipeline),
+            call_arguments(pipeline),
             len(iterable) if iterable is not None and hasattr(iterable, "__len__") else None,
             getattr(bar, "total", None),
             self._add_run,
             waits_for_callback=self._waits_for_callback,
         )
-        return WatchedProgressBar(bar, loop.end, lambda: loop.stopped)
+        self._loops.append(loop)
+        return WatchedProgressBar(bar, partial(self._end_loop, loop, type(pipeline).__name__), lambda: loop.stopped)
+
+    def _end_loop(self, loop: SamplingLoop, pipeline: str, error: BaseException | None) -> None:
+        loop.end(error)
+        if not loop.heard:
+            self._silence = (
+                f"{pipeline} sampled, but did not call its own scheduler, so there is no run: some loops use copies of "
+                "it. To see the steps, pass the pipeline a callback_on_step_end that offers its latents to "
+                "safelight.recording"
+            )
+        elif self._waits_for_callback:
+            self._silence = f"{pipeline} sampled, but the callback was not called: pass it as callback_on_step_end"
 
     def _add_run(self, run: WatchedRun) -> None:
         self.runs.append(run)
         for old in self.runs[:-RUNS_IN_MEMORY]:
             old.forget_pictures()
+
+
+@final
+class _BarOfCopy:
+    """The method `progress_bar` in a copy of a watched pipeline, which learns from its caller whose it is.
+
+    It has no reference to the watched pipeline, because a copy may live longer.
+
+    Args:
+        watched: watched pipeline.
+        kind: class of the copy.
+    """
+
+    def __init__(self, watched: WatchedPipeline | None, kind: type) -> None:
+        self._watched = (lambda: None) if watched is None else weakref.ref(watched)
+        self._kind = kind
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        copied = caller_with(PROGRESS_BAR, self)
+        bar = self._kind.progress_bar(SimpleNamespace() if copied is None else copied, *args, **kwargs)
+        watched = self._watched()
+        return bar if watched is None or copied is None else watched.watch_loop(copied, bar)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_BarOfCopy":
+        return self
+
+    def __reduce__(self) -> Any:
+        return _BarOfCopy, (None, self._kind)
+
+
+def pipelines_in(pipeline: Any) -> list[Any]:
+    """Returns `pipeline` and the pipelines that it consists of, such as the prior and the decoder of a combined one."""
+    found = [pipeline]
+    for each in found:  # grows meanwhile
+        found += [
+            part
+            for part in vars(each).values()
+            if hasattr(type(part), PROGRESS_BAR)
+            and hasattr(part, "scheduler")
+            and all(part is not one for one in found)
+        ]
+    return found
 
 
 def expect_pipeline(pipeline: Any) -> None:
@@ -197,9 +290,16 @@ def _expect_decoder(pipeline: Any, options: WatchOptions) -> None:
     """Raises before sampling if there is no such space, or no such decoder for it."""
     decoders = options.catalogue()
     spaces = decoders.spaces()
-    if options.space is None:
-        family = family_of(type(pipeline).__name__)
-        space, _ = space_or_unknown(pipeline, family, evidence_of(pipeline, spaces), spaces)
+    if options.space is not None:
+        chosen = [spaces[options.space] if isinstance(options.space, str) else options.space]
     else:
-        space = spaces[options.space] if isinstance(options.space, str) else options.space
-    decoders.candidates(space, options.run.step_decoder)
+        chosen = [
+            space_or_unknown(each, family_of(type(each).__name__), evidence_of(each, spaces), spaces)[0]
+            for each in pipelines_in(pipeline)
+        ]
+    *others, last = chosen
+    for space in others:
+        with suppress(UnknownDecoderError):
+            decoders.candidates(space, options.run.step_decoder)
+            return
+    decoders.candidates(last, options.run.step_decoder)

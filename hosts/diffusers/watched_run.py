@@ -76,7 +76,7 @@ class WatchedRun:
         self._unshown: SchedulerStep | None = None  # the newest step, if it has no picture
         self._state: State = "running"
         self._closing: threading.Thread | None = None
-        self._open = partial(self._start, pipeline, call)
+        self._open: Callable[[SchedulerStep], Pipeline] | None = partial(self._start, pipeline, call)
         self._broken = False
 
     @property
@@ -124,11 +124,12 @@ class WatchedRun:
         self._state = state
         if error is not None and state == "failed":
             self.run.note(f"the pipeline failed: {describe(error)}")
-        if self._pipeline is None:
-            return
         last, self._unshown = self._unshown, None
         if last is not None:
             self.offer(last._replace(total=last.index))  # it was the last step: the sampler ended early
+        self._open = self._vae = self._stop = None  # the user may need the memory of the diffusers pipeline
+        if self._pipeline is None:
+            return
         # Not a daemon thread: a script that ends now still gets its files.
         self._closing = threading.Thread(
             target=self._pipeline.close, args=(state,), name=f"safelight-{self.run.id[:8]}"
@@ -147,6 +148,8 @@ class WatchedRun:
 
     def _offer(self, step: SchedulerStep) -> None:
         if self._pipeline is None:
+            if self._open is None:  # the run has ended
+                return
             self._pipeline = self._open(step)
         wanted = self._pipeline.wants(step.index, step.total)
         self._unshown = None if wanted else step

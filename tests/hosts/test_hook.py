@@ -1,7 +1,10 @@
 """A hook replaces a method of one object and nothing else."""
 
 import copy
+import gc
 import inspect
+import pickle
+import weakref
 
 import pytest
 from safelight.hosts.hook import Hook
@@ -74,9 +77,42 @@ def test_either_of_two_hooks_may_end_first(owner, first):
 def test_a_copy_has_the_original_method_and_is_not_observed(owner):
     calls = []
     hook(owner, calls)
-    copied = copy.deepcopy(owner)
-    assert copied.step(5) == 5
+    for copied in (copy.deepcopy(owner), copy.copy(owner), pickle.loads(pickle.dumps(owner))):
+        assert vars(copied) == {"count": 0}
+        assert copied.step(5) == 5
     assert (owner.count, calls) == (0, [])
+
+
+def test_a_copy_can_have_another_method_while_the_hook_lasts(owner):
+    step_hook = Hook(owner, "step", lambda step: step(), lambda: "of copy")
+    assert (copy.copy(owner).step, copy.deepcopy(owner).step) == ("of copy", "of copy")
+    assert vars(pickle.loads(pickle.dumps(owner))) == {"count": 0}
+    inner = hook(owner, [])
+    assert copy.copy(owner).step == "of copy"
+    inner.end()
+    step_hook.end()
+    assert vars(copy.copy(owner)) == vars(owner) == {"count": 0}
+
+
+def test_a_copy_has_the_state_that_its_class_chooses():
+    class Chooser(Owner):
+        def __getstate__(self):
+            return {"count": self.count + 1}
+
+    owner = Chooser()
+    hook(owner, [])
+    assert vars(copy.copy(owner)) == {"count": 1}
+
+
+def test_a_copy_does_not_hold_the_owner():
+    owner = Owner()
+    step_hook = hook(owner, [])
+    copied, gone = copy.copy(owner), weakref.ref(owner)
+    step_hook.end()
+    del owner, step_hook
+    gc.collect()
+    assert gone() is None
+    assert copied.step() == 1
 
 
 def test_a_hook_can_end_twice(owner):
