@@ -8,7 +8,7 @@ const EXTENSION = "safelight.preview";
 const WIDGET = "safelight_stage";
 const VIEW_PROPERTY = "safelight_view"; // node properties are saved in the workflow, not in the prompt
 const PLACES_PROPERTY = "safelight_runs";
-const EMPTY_WORKFLOW = "00000000-0000-0000-0000-000000000000";
+const LATENTS_PROPERTY = "safelight_latents";
 const NODE_WIDTH_PX = 340;
 const VUE_ROW_PX = 6; // by which an input is higher in Vue nodes
 const WIDGET_MARGIN_PX = 10; // that ComfyUI adds around a widget
@@ -16,9 +16,9 @@ const LIST_INTERVAL_MS = 3000;
 
 // ComfyUI forbids browsers to cache `.js` files, but not `.mjs` files. After an update they could be old for days.
 const MODULES = [
-  ...["run-store", "viewer", "node-place", "style", "input-visibility"],
+  ...["run-store", "viewer", "node-place", "style", "input-visibility", "manifest"],
   ...["animation-frames", "caption", "compare", "elements", "export", "frame-bar", "fullscreen", "hover-thumbnail", "image-cache", "image-loader"],
-  ...["image-pane", "manifest", "messages", "navigation", "panel", "run-list", "sanitize", "selection", "server-source", "shortcuts", "status-bar"],
+  ...["image-pane", "messages", "navigation", "panel", "run-list", "sanitize", "selection", "server-source", "shortcuts", "status-bar"],
   ...["step-strip", "timers", "toolbar", "zoom"],
 ];
 
@@ -26,11 +26,12 @@ const MODULES = [
 async function start() {
   const addresses = MODULES.map((name) => new URL(`./${name}.mjs`, import.meta.url));
   await Promise.all(addresses.map((address) => fetch(address, { cache: "no-cache" })));
-  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { nodePlaces, formerPlaces, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { unusedInputs }] =
-    await Promise.all(addresses.slice(0, 5).map((address) => import(address)));
+  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, formerPlaces, giveWorkflowId, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { unusedInputs }, { latentCounts }] =
+    await Promise.all(addresses.slice(0, 6).map((address) => import(address)));
 
   const store = new RunStore((path) => api.fetchApi(path, { cache: "no-store" }));
   const viewers = new Map(); // by node, while it is in a graph
+  const newestOf = new WeakMap(); // by node: id of the newest run whose manifest was read
   const defaults = { speed: DEFAULT_VIEW.speed, follow: DEFAULT_VIEW.follow };
 
   for (const event of ["safelight.run", "safelight.step"]) {
@@ -40,7 +41,8 @@ async function start() {
   const listAll = () => [...viewers.keys()].forEach(listRuns);
   api.addEventListener("status", listAll, { once: true });
   api.addEventListener("reconnected", listAll);
-  store.onChange(() => viewers.forEach(({ changed }, node) => (rememberPlaces(node), changed())));
+  store.onChange(() => viewers.forEach(({ changed }, node) => (rememberPlaces(node), rememberLatents(node), changed(), fitInputs(node))));
+  api.addEventListener("graphChanged", () => [...viewers.keys()].forEach(fitInputs));
 
   // Only the client that queued a run gets its events. Other clients with the same workflow list runs while the queue is busy.
   let queued = 0;
@@ -76,7 +78,7 @@ async function start() {
     return [...current, ...formerPlaces(readPastPlaces(node.properties[PLACES_PROPERTY]), current)];
   }
 
-  /** All workflows without an id share the empty one, so the server's runs of it may belong to another workflow. */
+  /** Until it is queued, a workflow without an id has the empty one, which it shares with all others. */
   const hasOwnId = ({ workflow }) => workflow !== EMPTY_WORKFLOW;
 
   function listRuns(node) {
@@ -89,7 +91,9 @@ async function start() {
       const newest = store.of([place]).find(({ started }) => Number.isFinite(started));
       const past = readPastPlaces(node.properties[PLACES_PROPERTY]);
       const updated = newest ? withPastPlace(past, place, newest.started) : past;
-      if (updated !== past) node.properties[PLACES_PROPERTY] = updated;
+      if (updated === past) continue;
+      node.properties[PLACES_PROPERTY] = updated;
+      if (!past.length && node.graph.rootGraph.id === EMPTY_WORKFLOW) saveDraft(); // after a reload it has another id
     }
   }
 
@@ -113,6 +117,7 @@ async function start() {
       getMinHeight: () => MIN_HEIGHT_PX + 2 * WIDGET_MARGIN_PX,
     });
     widget.serialize = false; // not in the workflow
+    widget.beforeQueued = () => giveWorkflowId(node) && saveDraft();
     widget.label = "Steps"; // shown in App mode
     element.style.setProperty("--comfy-widget-min-height", MIN_HEIGHT_PX);
     element.dataset.captureWheel = "true"; // Vue nodes leave the wheel to it while it has the focus
@@ -120,20 +125,15 @@ async function start() {
 
     callAfter(node, "onAdded", () => {
       viewers.set(node, { viewer, changed: () => changed() });
-      setTimeout(() => (viewer.refresh(), listRuns(node))); // once the graph is complete, and with it the node's place
+      // Once the graph is complete, and with it the node's place.
+      setTimeout(() => (viewer.refresh(), listRuns(node), fitInputs(node)));
     });
     callAfter(node, "onRemoved", () => viewers.delete(node));
     callAfter(node, "onConfigure", () => {
       viewer.setView(node.properties[VIEW_PROPERTY] ?? {});
-      hideUnusedInputs(node);
+      hideUnusedInputs(node, true); // the graph is incomplete
     });
-    for (const input of node.widgets) {
-      callAfter(input, "callback", () => {
-        const before = node.computeSize()[1];
-        hideUnusedInputs(node);
-        node.setSize([node.size[0], node.size[1] + node.computeSize()[1] - before]); // the viewer keeps its height
-      });
-    }
+    for (const input of node.widgets) callAfter(input, "callback", () => fitInputs(node));
     callAfter(node, "onConnectionsChange", () => hideUnusedInputs(node));
     hideUnusedInputs(node);
     // A new node gets room for a square picture. A loaded node gets its saved size after this.
@@ -143,13 +143,32 @@ async function start() {
     node.setSize([width, node.computeSize()[1] + Math.max(0, room)]);
   }
 
+  /** Stores in the node what its newest run has sampled, and the nodes that this depends on. */
+  function rememberLatents(node) {
+    const run = store.of(nodePlaces(node)).find(({ manifest, state }) => manifest && state !== "running");
+    if (!run || run.id === newestOf.get(node)) return;
+    newestOf.set(node, run.id);
+    const latents = latentCounts(run.manifest);
+    const updated = latents && { ...latents, source: sourceOf(node) };
+    const past = node.properties[LATENTS_PROPERTY];
+    if (updated && JSON.stringify(updated) !== JSON.stringify(past)) node.properties[LATENTS_PROPERTY] = updated;
+  }
+
   /** Hides the inputs that have no effect, except those with a link. Frontend 1.58 deprecates `link` of an input. */
-  function hideUnusedInputs(node) {
+  function hideUnusedInputs(node, sameSource = node.properties[LATENTS_PROPERTY]?.source === sourceOf(node)) {
     if (!node.getLayoutWidgets) return; // older frontends (1.27) leave a gap, or never show the input again
     const isLinked = (name) => node.inputs?.some((input, slot) => input.widget?.name === name && (node.isInputConnected?.(slot) ?? input.link != null));
     const valueOf = (name) => (isLinked(name) ? undefined : node.widgets.find((widget) => widget.name === name)?.value);
-    const unused = unusedInputs(valueOf);
+    const unused = unusedInputs(valueOf, sameSource ? node.properties[LATENTS_PROPERTY] : null);
     for (const widget of node.widgets) widget.hidden = widget.options.hidden = unused.has(widget.name) && !isLinked(widget.name);
+  }
+
+  /** Hides and shows inputs. The viewer keeps its height. */
+  function fitInputs(node) {
+    const before = node.computeSize()[1];
+    hideUnusedInputs(node);
+    const change = node.computeSize()[1] - before;
+    if (change) node.setSize([node.size[0], node.size[1] + change]);
   }
 
   /** Applies a changed setting to every node that has no value of its own. */
@@ -246,6 +265,36 @@ function forwardToCanvas(element) {
   for (const name of ["pointerdown", "pointermove", "pointerup"]) {
     element.addEventListener(name, (event) => element.closest("[data-node-id]") && event.stopPropagation());
   }
+}
+
+/** The nodes that the model and the latents of a node's samplers come from, with their values, as a short text. */
+function sourceOf(node) {
+  const line = (from, type) => {
+    const found = [];
+    for (let at = nodeBefore(from, type); at && !found.includes(at); at = nodeBefore(at, type)) found.push(at);
+    return found;
+  };
+  const nodes = [...line(node, "MODEL"), ...(node.getOutputNodes?.(0) ?? []).flatMap((sampler) => line(sampler, "LATENT"))];
+  const values = ({ widgets = [] }) => widgets.filter(({ name }) => !/seed|control_/.test(name)).map(({ value }) => String(value));
+  return hash(JSON.stringify(nodes.map((node) => [node.type, node.id, values(node)])));
+}
+
+/** The node whose output is linked to the first input of a type. */
+function nodeBefore(node, type) {
+  const slot = node.inputs?.findIndex((input) => input.type === type) ?? -1;
+  return slot < 0 ? null : (node.getInputNode?.(slot) ?? null);
+}
+
+function hash(text) {
+  let sum = 5381;
+  for (let i = 0; i < text.length; i++) sum = (Math.imul(sum, 33) ^ text.charCodeAt(i)) >>> 0;
+  return sum.toString(36);
+}
+
+/** Lets the frontend see that the workflow has changed, so that the change survives a reload of the page. */
+function saveDraft() {
+  const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+  (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
 }
 
 /** Calls `then` after each call of a method. */

@@ -10,14 +10,22 @@ const CONDITIONS = new Map([
   ["full_every_n_steps", { decoder: (value) => value === "full" }],
 ]);
 
+/** Inputs that choose among several pictures, with the value that a user has not changed. */
+const CHOICES = [
+  { name: "frames", value: "first", count: "frames" },
+  { name: "batch", value: "grid", count: "items" },
+];
+
 /**
  * The names of inputs that have no effect now.
  *
  * @param {(name: string) => unknown} valueOf value of another input; undefined: only known when the prompt runs
+ * @param {{items: number, frames: number} | null} [latents] of the newest run with the same model; null if there is none
  * @returns {Set<string>}
  */
-export function unusedInputs(valueOf) {
+export function unusedInputs(valueOf, latents = null) {
   const mayPass = ([name, test]) => valueOf(name) === undefined || test(valueOf(name));
   const unused = [...CONDITIONS].filter(([, tests]) => !Object.entries(tests).every(mayPass));
-  return new Set(unused.map(([name]) => name));
+  const single = CHOICES.filter(({ name, value, count }) => latents?.[count] === 1 && valueOf(name) === value);
+  return new Set([...unused.map(([name]) => name), ...single.map(({ name }) => name)]);
 }

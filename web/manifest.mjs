@@ -55,6 +55,17 @@ export function stepFile(manifest, step, item, frame) {
   return step.files[item * frames + Math.min(frame, frames - 1)];
 }
 
+/**
+ * The numbers of batch items and video frames that the sampler worked on, whatever the pictures show; null if unknown.
+ *
+ * @param {Manifest | null} manifest
+ */
+export function latentCounts(manifest) {
+  const { shape = [] } = manifest?.sampler ?? {};
+  if (shape.length < 3 || shape.includes(null)) return null;
+  return { items: shape[0], frames: shape.length > 4 ? shape[2] : 1 };
+}
+
 /** The start of a run in milliseconds since 1970; 0 if unknown. @param {{started?: string}} manifest or summary */
 export function startMs({ started }) {
   const at = Date.parse(started);

@@ -1,10 +1,12 @@
 /** Finds where a node is in a LiteGraph graph, in the terms of ComfyUI's server. */
 
 const MAX_PAST_PLACES = 4;
+export const EMPTY_WORKFLOW = "00000000-0000-0000-0000-000000000000"; // the id of a graph after "Clear Workflow"
+export const WORKFLOW_KEY = "safelight_workflow"; // in `extra` of such a graph; the server reads it too
 
 /**
  * @typedef {object} Place
- * @property {string} workflow id of the workflow
+ * @property {string} workflow id of the workflow, see `workflowOf`
  * @property {string} node execution id of the node, `6:2` in a subgraph
  *
  * @typedef {Place & {until: number}} PastPlace a place where a node had runs. `until` is the start of the newest of
@@ -23,9 +25,31 @@ export function executionIds(node) {
   return pathsTo(node.graph, root).map((path) => [...path, node.id].join(":"));
 }
 
+/** The id of the workflow of a node: that of its graph or, if this is the empty one, the id that we gave it. */
+export function workflowOf(node) {
+  const { id, extra } = node.graph?.rootGraph ?? {};
+  const given = extra?.[WORKFLOW_KEY];
+  return id === EMPTY_WORKFLOW && typeof given === "string" ? given : id;
+}
+
+/**
+ * Gives a graph with the empty id an id that no other has, in its `extra`. Its own id must stay: the frontend finds the
+ * values of inputs by it.
+ *
+ * @returns {boolean} whether it had none
+ */
+export function giveWorkflowId(node) {
+  if (workflowOf(node) !== EMPTY_WORKFLOW) return false;
+  const bytes = crypto.getRandomValues(new Uint8Array(16)); // `randomUUID` is missing on pages without HTTPS
+  const id = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const root = node.graph.rootGraph;
+  root.extra = { ...root.extra, [WORKFLOW_KEY]: id };
+  return true;
+}
+
 /** The current places of a node. @returns {Place[]} */
 export function nodePlaces(node) {
-  const workflow = node.graph?.rootGraph?.id;
+  const workflow = workflowOf(node);
   return workflow ? executionIds(node).map((id) => ({ workflow, node: id })) : [];
 }
 

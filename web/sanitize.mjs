@@ -3,6 +3,7 @@
 export const MAX_MANIFEST_STEPS = 20_000; // twice the limit of ComfyUI's samplers
 const MAX_NOTES = 100;
 const MAX_COUNT = 1_000_000; // of pixels, items and frames
+const MAX_DIMENSIONS = 5;
 const STATES = ["running", "finished", "interrupted", "failed"];
 
 const isRecord = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
@@ -35,6 +36,7 @@ export function readManifest(value) {
     sampler: {
       ...Object.fromEntries(Object.entries(sampler).map(([key, value]) => [key, setting(value)])),
       steps: readStepCount(sampler.steps),
+      shape: list(sampler.shape).slice(0, MAX_DIMENSIONS).map((size) => count(size)),
       sigmas: list(sampler.sigmas).slice(0, MAX_MANIFEST_STEPS + 1).map(number),
     },
     picture: isRecord(value.picture) ? { ...picture, ...Object.fromEntries(sizes), fps: number(picture.fps) } : null,

@@ -33,7 +33,8 @@
  * @property {number | null} seconds
  * @property {string | null} space
  * @property {{name: string, kind: string, scale: number, source: string} | null} decoder
- * @property {{steps, sigmas, seed, cfg, name, scheduler, prompt?: string | null}} sampler
+ * @property {{steps, sigmas, seed, cfg, name, scheduler, shape: (number | null)[], prompt?: string | null}} sampler `shape` of
+ *   its latents, `[B, C, H, W]` or `[B, C, T, H, W]`; empty if unknown
  * @property {{width, height, shown_width, shown_height, items, frames, fps} | null} picture `shown_...` is the size of
  *   the final image, whose aspect ratio all pictures have; `items` of a batch; `frames` of a video, played at `fps`
  * @property {ManifestStep[]} steps in the order of `index`

@@ -16,6 +16,8 @@ from ...decoders.latents.identify import Evidence
 from ...decoders.latents.space import MAX_SPACE_FPS
 from .graph import chain, inputs_of, mapping
 
+EMPTY_WORKFLOW, WORKFLOW_KEY = "00000000-0000-0000-0000-000000000000", "safelight_workflow"
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -77,7 +79,14 @@ class Prompt:
 
     @property
     def workflow_id(self) -> str | None:
-        found = (self.workflow or {}).get("id")
+        """The id of the client's workflow; None if it has none.
+
+        A graph that was cleared has the empty id. `web/node-place.mjs` gives it another one.
+        """
+        workflow = mapping(self.workflow)
+        found = workflow.get("id")
+        if found == EMPTY_WORKFLOW:
+            found = mapping(workflow.get("extra")).get(WORKFLOW_KEY, found)
         return found if isinstance(found, str) else None
 
     def display_id(self, node: str | None) -> str | None:
@@ -149,8 +158,10 @@ def noisy_gains(model: Any, sigmas: Tensor) -> list[float]:
     return (sigma_data * sampling.calculate_input(sigmas, torch.ones_like(sigmas))).tolist()
 
 
-def sampler_facts(prompt: Prompt, guider: Any, sampler: Any, sigmas: Sequence[float], seed: int | None) -> dict:
-    """The sampler's facts for `run.json`."""
+def sampler_facts(
+    prompt: Prompt, guider: Any, sampler: Any, sigmas: Sequence[float], seed: int | None, shape: Sequence[int]
+) -> dict[str, Any]:
+    """The sampler's facts for `run.json`. `shape` is that of its latents, `[B, C, H, W]` or `[B, C, T, H, W]`."""
     function = getattr(getattr(sampler, "sampler_function", None), "__name__", None)
     return {
         "steps": len(sigmas) - 1,
@@ -159,4 +170,5 @@ def sampler_facts(prompt: Prompt, guider: Any, sampler: Any, sigmas: Sequence[fl
         "cfg": getattr(guider, "cfg", None),
         "name": prompt.sampler_input("sampler_name") or (function and function.removeprefix("sample_")),
         "scheduler": prompt.sampler_input("scheduler"),
+        "shape": list(shape),
     }

@@ -129,15 +129,15 @@ class WatchedSampler:
         noise, sigmas = named["noise"], named["sigmas"]
         self.levels = NoiseLevels(model, named["sampler"], sigmas)
         prompt, fps = Prompt.current(), frame_rate(guider)
+        shapes = named.get("latent_shapes") or [noise.shape]
         run = self._run = Run(
             host=prompt.host(node),
-            sampler=sampler_facts(prompt, guider, named["sampler"], self.levels.planned, named.get("seed")),
+            sampler=sampler_facts(prompt, guider, named["sampler"], self.levels.planned, named.get("seed"), shapes[0]),
             prompt=prompt_text(prompt.graph, prompt.node),
         )
         evidence = latent_evidence(model)
         space = identify_or_unknown(evidence, catalogue().spaces(), run.note)
         run.space = space.name
-        shapes = named.get("latent_shapes") or [noise.shape]
         part = shown_part(options, space)
         folders, outputs = run_outputs(run, options, prompt, final_size(space, shapes[0]), shapes[0][0])
         latent_folder = folders[0] if options.keep_latents and folders else None

@@ -5,8 +5,8 @@ import { test } from "node:test";
 
 import { unusedInputs } from "../../web/input-visibility.mjs";
 
-const DEFAULTS = { decoder: "auto", write_intermediates: false, animation: "off" };
-const unused = (values) => unusedInputs((name) => ({ ...DEFAULTS, ...values })[name]);
+const DEFAULTS = { decoder: "auto", write_intermediates: false, animation: "off", frames: "first", batch: "grid" };
+const unused = (values, latents) => unusedInputs((name) => ({ ...DEFAULTS, ...values })[name], latents);
 
 test("inputs for files are unused until files are written", () => {
   for (const name of ["filename_prefix", "file_format", "enlarge", "sheet", "animation", "write_csv"]) {
@@ -33,4 +33,13 @@ test("inputs for the viewer are always used", () => {
   for (const name of ["decoder", "show", "every_n_steps", "max_side_px", "write_intermediates", "batch", "frames", "keep_latents", "min_interval_s"]) {
     assert.ok(!unused({}).has(name), name);
   }
+});
+
+test("the choice of frames is unused for still images, the choice of pictures for a single one", () => {
+  const shown = (latents, values) => ["frames", "batch"].filter((name) => !unused(values, latents).has(name));
+  assert.deepEqual(shown(null), ["frames", "batch"]);
+  assert.deepEqual(shown({ items: 1, frames: 1 }), []);
+  assert.deepEqual(shown({ items: 4, frames: 1 }), ["batch"]);
+  assert.deepEqual(shown({ items: 1, frames: 13 }), ["frames"]);
+  assert.deepEqual(shown({ items: 1, frames: 1 }, { frames: "all files", batch: undefined }), ["frames", "batch"], "the user has changed one and linked the other");
 });

@@ -3,20 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import {
-  differences,
-  finalSize,
-  isSilent,
-  nearestStep,
-  newestStep,
-  picturedSteps,
-  secondsPerStep,
-  sigmas,
-  stepAtSigma,
-  stepFile,
-  stepLayout,
-  textDifference,
-} from "../../web/manifest.mjs";
+import { differences, finalSize, isSilent, latentCounts, nearestStep, newestStep, picturedSteps, secondsPerStep, sigmas, stepAtSigma, stepFile, stepLayout, textDifference } from "../../web/manifest.mjs";
 
 const step = (index, more = {}) => ({ index, sigma: 1 / index, at: index * 0.5, files: [`${index}.jpg`], ...more });
 
@@ -103,4 +90,12 @@ test("a running run is silent after a minute or ten steps without updates, but n
   assert.equal(silent(1e6, null, { state: "finished" }), false);
   assert.equal(silent(1e6, null, { written: null }), false);
   assert.equal(silent(1e6, null, { written: undefined }), false);
+});
+
+test("the counts of the sampler's latents come from their shape", () => {
+  const counts = (shape) => latentCounts({ sampler: { shape } });
+  assert.deepEqual(counts([2, 4, 64, 64]), { items: 2, frames: 1 });
+  assert.deepEqual(counts([1, 16, 13, 60, 104]), { items: 1, frames: 13 });
+  for (const shape of [[], undefined, [1, 4], [1, null, 8, 8]]) assert.equal(counts(shape), null);
+  assert.equal(latentCounts(null), null);
 });

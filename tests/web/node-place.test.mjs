@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { executionIds, formerPlaces, nodePlaces, readPastPlaces, withPastPlace } from "../../web/node-place.mjs";
+import { EMPTY_WORKFLOW, executionIds, formerPlaces, giveWorkflowId, nodePlaces, readPastPlaces, withPastPlace } from "../../web/node-place.mjs";
 
 /** A graph of LiteGraph: the root, or a subgraph of it, which a node holds. */
 function graph(id, root = null) {
@@ -72,4 +72,27 @@ test("invalid past places in a workflow are ignored", () => {
     assert.deepEqual(readPastPlaces(value), []);
   }
   assert.deepEqual(readPastPlaces([7, { workflow: "v", node: "2", until: 5 }]), [{ workflow: "v", node: "2", until: 5 }]);
+});
+
+test("a cleared graph gets an id of its own when it is queued, and keeps it after a reload", () => {
+  const [one, other] = [graph(EMPTY_WORKFLOW), graph(EMPTY_WORKFLOW)];
+  const node = put(one, 2);
+  assert.deepEqual(nodePlaces(node), [{ workflow: EMPTY_WORKFLOW, node: "2" }]);
+  assert.deepEqual([giveWorkflowId(node), giveWorkflowId(node)], [true, false]);
+  assert.equal(one.id, EMPTY_WORKFLOW);
+  const [{ workflow }] = nodePlaces(node);
+  assert.match(workflow, /^[0-9a-f]{32}$/);
+  other.extra = structuredClone(one.extra); // as the frontend saves it
+  assert.deepEqual(nodePlaces(put(other, 2)), [{ workflow, node: "2" }]);
+});
+
+test("a graph with an id keeps it", () => {
+  const node = put(graph("w"), 2);
+  node.graph.extra = { safelight_workflow: "given" };
+  assert.equal(giveWorkflowId(node), false);
+  assert.deepEqual(nodePlaces(node), [{ workflow: "w", node: "2" }]);
+  for (const extra of [null, undefined, 7, { safelight_workflow: 7 }]) {
+    const odd = put(Object.assign(graph(EMPTY_WORKFLOW), { extra }), 2);
+    assert.equal(nodePlaces(odd)[0].workflow, EMPTY_WORKFLOW);
+  }
 });

@@ -13,7 +13,7 @@ import { sigmaHeights } from "../../web/step-strip.mjs";
 const whole = {
   format: "safelight.run/1", id: "a", state: "finished", started: "2026-01-02T03:04:05.000+00:00", seconds: 3, space: "sd1",
   decoder: { name: "d", kind: "conv", scale: 1, source: "s" },
-  sampler: { steps: 3, sigmas: [3, 2, 1, 0], seed: 7, cfg: 4.5, name: "euler", scheduler: "normal" },
+  sampler: { steps: 3, shape: [1, 4, 8, 8], sigmas: [3, 2, 1, 0], seed: 7, cfg: 4.5, name: "euler", scheduler: "normal" },
   picture: { width: 8, height: 8, shown_width: 64, shown_height: 64, items: 1, frames: 1, fps: null },
   steps: [1, 2, 3].map((index) => ({ index, sigma: 1 / index, at: index, files: [`step_000${index}.png`], decode_ms: 1 })),
   notes: ["one"], sheet: "sheet.png", animation: null, page: "index.html",

@@ -318,6 +318,35 @@ const SCENES = {
     return { seen };
   },
 
+  /** Clears a workflow, which takes its id, puts new nodes into it, and reloads the page after a run. */
+  async cleared({ page }) {
+    await openWorkflow(page, { name: "cleared", model, sampler });
+    const id = await page.evaluate(async () => {
+      const { app, LiteGraph } = window;
+      window.confirm = () => true;
+      const clipboard = JSON.parse(JSON.stringify(app.graph.serialize()));
+      await app.extensionManager.command.execute("Comfy.ClearWorkflow");
+      const nodes = {};
+      for (const { id, type, pos, widgets_values } of clipboard.nodes) {
+        const node = (nodes[id] = LiteGraph.createNode(type));
+        node.pos = [...pos];
+        app.graph.add(node);
+        (widgets_values ?? []).forEach((value, i) => node.widgets?.[i] && (node.widgets[i].value = value));
+      }
+      for (const [, from, output, to, input] of clipboard.links) nodes[from].connect(output, nodes[to], input);
+      return app.graph.id;
+    });
+    await queue(page, ++seed);
+    const before = await viewUntil(page, (seen) => finished(seen) && seen.painted);
+    await page.waitForTimeout(1500); // the host saves its draft after half a second
+    await page.reload();
+    await ready(page);
+    const after = await viewUntil(page, (seen) => seen.painted && seen.onScreen);
+    await queue(page, ++seed);
+    const again = await viewUntil(page, (seen) => finished(seen) && seen.painted && seen.picture !== after.picture);
+    return { id, before, after, again };
+  },
+
   /** Opens the workflow in a second tab of the same browser. */
   async second_tab({ page, browser }) {
     const drawing = await page.evaluate(() => window.app.graph.serialize());

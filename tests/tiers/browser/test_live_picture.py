@@ -45,6 +45,13 @@ def test_the_layout_is_the_same_when_pictures_arrive(scenes):
     assert {tuple(seen["size"]) for seen in live["seen"]} == {tuple(live["idle"]["size"])}
 
 
+def test_runs_of_a_cleared_workflow_are_found_after_a_reload(scenes):
+    cleared = scene(scenes, "cleared")
+    assert set(cleared["id"]) == set("0-"), "Clear Workflow no longer takes the id"
+    assert run_of(cleared["after"]) == run_of(cleared["before"])
+    assert len(cleared["again"]["runs"]) == len(cleared["after"]["runs"]) + 1
+
+
 def test_a_node_without_runs_says_how_to_begin(scenes):
     assert "Connect model to a sampler" in scene(scenes, "live")["idle"]["placeholder"]
 
