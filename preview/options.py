@@ -297,3 +297,5 @@ def checked_value(row: OptionRow, value: Any) -> Any:
 
 
 ROWS = _rows()
+# The rows are the only place that describes the options, so `help(Options)` is made from them, too.
+RunOptions.__doc__ = f"{RunOptions.__doc__}\n    Args:\n" + "\n".join(f"        {row.name}: {row.help}" for row in ROWS)

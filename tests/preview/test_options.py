@@ -94,3 +94,8 @@ def test_a_whole_number_of_another_type_is_an_integer(value):
 def test_a_value_that_is_no_whole_number_is_refused(value):
     with pytest.raises(OptionError, match="every_n_steps: expected a whole number"):
         RunOptions(every_n_steps=value)
+
+
+def test_the_help_of_the_class_describes_every_option():
+    for each in rows():
+        assert f"{each.name}: {each.help}" in RunOptions.__doc__
