@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from safelight.decoders.latents.space_table import SPACES
 
 from .lab_ways import COUNTING_WAYS, FOLLOWING_WAYS
+from .test_decode_node import put
 
 MODEL, PREVIEW, SAMPLER, DIGEST = "1", "2", "4", "5"
 STEPS = 4
@@ -170,6 +172,20 @@ def test_other_callers_of_the_previewer_get_what_the_host_would_give(own_server,
     expected = {"sends": "JPEG Image (24, 16) 512", "class": "[True, True]"}.get(way, "Image (24, 16)")
     assert output["got"] == [expected] * STEPS
     assert output.get("threads", []) == []
+
+
+@pytest.mark.parametrize("way", ["indexes", "sends", "decodes"])
+def test_other_callers_get_our_picture_if_the_host_has_no_previewer(own_server, wire, way):
+    put(own_server.models / "safelight", "of-cogvideox", SPACES["cogvideox"], 0.25)
+    graph = wire("CogVideoX", frames=2)
+    inputs = {"model": [MODEL, 0], "positive": [MODEL, 1], "latent": [MODEL, 2], "way": way, "steps": STEPS}
+    graph[SAMPLER] = {"class_type": "LabPreviewUser", "inputs": {**inputs, "seed": graph[SAMPLER]["inputs"]["seed"]}}
+    own_server.post("/api/settings", ON)
+    try:
+        output = played_well(own_server, graph).histories[0]["outputs"][SAMPLER]
+    finally:
+        own_server.post("/api/settings", OFF)
+    assert output["got"] == [{"sends": "JPEG Image (24, 16) 512"}.get(way, "Image (24, 16)")] * STEPS
 
 
 # Inputs from links and inputs that are missing
