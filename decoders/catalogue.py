@@ -59,10 +59,11 @@ class Catalogue:
 
     Args:
         folders: folders with the user's decoder files, searched again at each call; an earlier folder has priority.
+        objects: decoders in memory that can be requested by name.
     """
 
-    def __init__(self, folders: Sequence[Path] = ()) -> None:
-        self._folders = tuple(folders)
+    def __init__(self, folders: Sequence[Path] = (), objects: Sequence[Candidate] = ()) -> None:
+        self._folders, self._objects = tuple(folders), tuple(objects)
 
     def names(self) -> list[str]:
         """Returns all valid requests: `auto`, kinds, and names of decoders."""
@@ -228,7 +229,9 @@ class Catalogue:
         return files
 
     def _named(self, name: str) -> Candidate | None:
-        """Returns the user's file of this name, else the user's decoder whose card has this name."""
+        """Returns the object of this name, else the user's file, else the user's decoder whose card has this name."""
+        if found := next((c for c in self._objects if c.name == name), None):
+            return found
         path = self._files().get(name)
         return _user(path) if path else next((c for c in self._users() if c.name == name), None)
 

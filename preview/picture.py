@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from ..decoders.decoder import Card
 from .step import Show, StepInfo
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DecodedPicture:
     """A step's pixels and what decoded them.
 
@@ -30,6 +31,19 @@ class DecodedPicture:
     decode_ms: float
     not_finite: float = 0.0
     fps: float | None = None
+
+    def __repr__(self) -> str:
+        items, frames, height, width = self.pixels.shape[:4]
+        counts = "".join(f", {n} {what}" for n, what in ((items, "pictures"), (frames, "frames")) if n > 1)
+        sigma = "" if self.sigma is None else f", sigma {self.sigma:.3g}"
+        return f"<step {self.index} of {self.total}{sigma}: {width}x{height}{counts}, {self.show}, {self.decoder}>"
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture as an image of Pillow, in the decoder's size: a batch side by side, a video's middle frame."""
+        from .images.grid import still_image  # it uses this class
+
+        return still_image(self)
 
     @property
     def index(self) -> int:

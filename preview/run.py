@@ -21,7 +21,7 @@ log = logging.getLogger("safelight.preview")
 State = Literal["running", "finished", "interrupted", "failed"]
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class Run:
     """Facts about a run. What is unknown is None, never invented.
 
@@ -58,6 +58,10 @@ class Run:
         self._noting = threading.Lock()
         self.missing = MissingSteps(self.note)
         self.ended = threading.Event()
+
+    def __repr__(self) -> str:
+        sampler = ", ".join(str(self.sampler[key]) for key in ("name", "seed") if self.sampler.get(key) is not None)
+        return f"<Run {self.id[:8]} of {self.host.get('name', 'no host')}{sampler and f': {sampler}'}>"
 
     def elapsed_s(self) -> float:
         """Seconds since the run began."""

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -51,7 +51,24 @@ def read_decoder(path: Path, content: bytes | None = None) -> Decoder:
     Raises:
         DecoderFileError: as for `read_card`; or a tensor contains values that are not finite.
     """
-    card, state = _read(path, content, values=True)
+    return _decoder(path, *_read(path, content, values=True))
+
+
+def decoder_of(name: str, tensors: Tensors) -> Decoder:
+    """Creates a decoder, on the CPU, from the state dict of a model that others publish, such as TAESD.
+
+    Args:
+        name: name of the decoder.
+        tensors: state dict; it is copied.
+
+    Raises:
+        DecoderFileError: Safelight knows no decoder with these tensors.
+    """
+    path = PurePath(name)
+    return _decoder(path, *_described(path, {}, {key: tensor.detach().cpu() for key, tensor in tensors.items()}))
+
+
+def _decoder(path: PurePath, card: Card, state: Tensors) -> Decoder:
     for key, tensor in state.items():
         if not tensor.is_floating_point():
             raise MisshapenFileError(
@@ -127,7 +144,11 @@ def blank(kind: str, settings: Mapping[str, Any]) -> Net:
 
 def _read(path: Path, content: bytes | None, *, values: bool) -> tuple[Card, Tensors]:
     """Reads the card, and the tensors under the keys of the kind; without `values` these have only a shape."""
-    metadata, tensors = open_tensors(path, content, values=values)
+    return _described(path, *open_tensors(path, content, values=values))
+
+
+def _described(path: PurePath, metadata: Metadata, tensors: Tensors) -> tuple[Card, Tensors]:
+    """The card for the metadata and tensors of a file, and the tensors under the keys of the kind."""
     ours = metadata.get("format", "").startswith(DECODER_FORMAT_PREFIX)
     card, state = (_ours if ours else _theirs)(path, metadata, tensors)
     try:
@@ -147,7 +168,7 @@ def _read(path: Path, content: bytes | None, *, values: bool) -> tuple[Card, Ten
     return replace(card, channels=net.channels, scale=net.scale, parameters=parameters, cost=net.cost), state
 
 
-def _ours(path: Path, metadata: Metadata, tensors: Tensors) -> tuple[Card, Tensors]:
+def _ours(path: PurePath, metadata: Metadata, tensors: Tensors) -> tuple[Card, Tensors]:
     if metadata["format"] != DECODER_FORMAT:
         raise DecoderFileError(
             f"{path}: expected format {DECODER_FORMAT}, got {brief(metadata['format'])}; a newer Safelight wrote it: "
@@ -193,7 +214,7 @@ def _is_shallow(value: Any, levels: int) -> bool:
     )
 
 
-def _theirs(path: Path, _: Metadata, tensors: Tensors) -> tuple[Card, Tensors]:
+def _theirs(path: PurePath, _: Metadata, tensors: Tensors) -> tuple[Card, Tensors]:
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     layout = recognize_format(shapes)
     if layout is None:
@@ -215,7 +236,7 @@ def _theirs(path: Path, _: Metadata, tensors: Tensors) -> tuple[Card, Tensors]:
     }
 
 
-def _expect_shapes(path: Path, expected: Mapping[str, tuple[int, ...]], state: Tensors) -> None:
+def _expect_shapes(path: PurePath, expected: Mapping[str, tuple[int, ...]], state: Tensors) -> None:
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
     if shapes != expected:
         wrong = sorted(key for key in shapes.keys() | expected.keys() if shapes.get(key) != expected.get(key))

@@ -49,6 +49,9 @@ class Previews:
         self._watched.confirm()
         return callback_kwargs
 
+    def __repr__(self) -> str:
+        return f"<Previews: {self._watched!r}>"
+
     @property
     def runs(self) -> Sequence[WatchedRun]:
         """All sampler calls so far."""
@@ -77,6 +80,10 @@ class Previews:
     def manifest(self) -> dict[str, Any] | None:
         """Returns `run.json` of the newest sampler call; None if no files are written."""
         return self._watched.manifest()
+
+    def show(self) -> None:
+        """Shows the newest run; see `WatchedPipeline.show`."""
+        self._watched.show()
 
     def stop(self) -> bool:
         """Ends the running loop before its next step; see `WatchedPipeline.stop`."""

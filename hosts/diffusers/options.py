@@ -1,15 +1,18 @@
 """Options of `watch`: the options of every run, and the ones that only diffusers has."""
 
+import copy
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from ...decoders.catalogue import Catalogue
+from ...decoders.catalogue import Candidate, Catalogue
+from ...decoders.decoder import Decoder
+from ...decoders.files.decoder_file import decoder_of
 from ...decoders.latents.space import LatentSpace
-from ...errors import OptionError
+from ...errors import DecoderFileError, OptionError
 from ...preview.decode.memory_budget import DEVICE_BYTES, MB
 from ...preview.options import RunOptions, rows
 from ...preview.output_folder import absolute_path, expect_no_file
@@ -38,6 +41,7 @@ class WatchOptions:
         memory: number of the newest pictures of a sampler call that stay in `pictures`.
         device_mb: memory of a device that previews may use, in MB; a decoder that needs more is replaced.
         run: options of every run; see `RunOptions`.
+        objects: the decoder, if `decoder` is an object such as an `AutoencoderTiny`.
 
     Raises:
         OptionError: a value is not allowed.
@@ -51,24 +55,29 @@ class WatchOptions:
     memory: int = 100
     device_mb: int = DEVICE_BYTES // MB
     run: RunOptions = RunOptions(**DEFAULTS)  # noqa: RUF009 - frozen
+    objects: tuple[Candidate, ...] = ()
 
     @classmethod
     def of(cls, out: StrPath | None = None, **options: Any) -> "WatchOptions":
-        """Builds the options from the arguments of `watch`.
+        """Builds the options from the arguments of `watch`. `decoder` may be a model, such as an `AutoencoderTiny`.
 
         Raises:
             TypeError: there is no such option.
             OptionError: a value is not allowed.
         """
-        own = {field.name for field in fields(cls)} - {"run"}
+        own = {field.name for field in fields(cls)} - {"run", "objects"}
         names = own | {row.name for row in rows()} - {"write_intermediates"}
         for name in options:
             if name not in names:
                 nearest = difflib.get_close_matches(name, sorted(names), n=1)
                 advice = f"; did you mean {nearest[0]}?" if nearest else ""
                 raise TypeError(f"watch() has no option {name!r}{advice}")
+        objects: tuple[Candidate, ...] = ()
+        if hasattr(model := options.get("decoder"), "state_dict"):
+            objects = (_candidate(model),)
+            options["decoder"] = objects[0].name
         run = RunOptions.of({**DEFAULTS, **options}, write_intermediates=out is not None)
-        return cls(out=out, run=run, **{name: value for name, value in options.items() if name in own})
+        return cls(out=out, run=run, objects=objects, **{name: value for name, value in options.items() if name in own})
 
     def __post_init__(self) -> None:
         if isinstance(self.screen, str) and self.screen not in get_args(ScreenChoice):
@@ -100,7 +109,7 @@ class WatchOptions:
 
     def catalogue(self) -> Catalogue:
         """The available decoders."""
-        return Catalogue(cast("Sequence[Path]", self.decoder_folder))
+        return Catalogue(cast("Sequence[Path]", self.decoder_folder), self.objects)
 
     def new_screen(self, run: Run, stop: Callable[[], object] | None) -> Sink | None:
         """Returns the screen of a sampler call that begins; None for no screen.
@@ -123,3 +132,19 @@ class WatchOptions:
         if isinstance(screen, RunScreen):
             screen.follow(run, stop)
         return None if isinstance(screen, NoSink) else screen
+
+
+def _candidate(model: Any) -> Candidate:
+    """The decoder in a model whose tensors Safelight knows, such as diffusers' `AutoencoderTiny`.
+
+    Raises:
+        OptionError: Safelight does not know its tensors.
+    """
+    name = type(model).__name__
+    try:
+        decoder = decoder_of(name, model.state_dict())
+    except DecoderFileError as error:
+        raise OptionError(f"decoder: expected a name, or a small decoder such as AutoencoderTiny. {error}") from None
+    card = replace(decoder.card, source=f"an object of the class {name}")
+    # Each run has its own: it may move to another device.
+    return Candidate(card, lambda: Decoder(card, copy.deepcopy(decoder.net)))

@@ -19,6 +19,7 @@ from .options import StrPath, WatchOptions
 from .pipeline_families import family_of
 from .progress_bar import WatchedProgressBar
 from .sampling_loop import SamplingLoop
+from .show import newest
 from .watched_run import WatchedRun
 
 PROGRESS_BAR = "progress_bar"  # method of pipelines
@@ -90,12 +91,18 @@ class WatchedPipeline:
         self._loops: list[SamplingLoop] = []
         self._copies: list[weakref.ref[Any]] = []  # copies of the pipeline that sampled
         self._opened = False
+        self._name = type(pipeline).__name__
         self._notes: list[str] = []
         self._silence = (
             f"no sampler call of {type(pipeline).__name__} was seen in this block, so there is no run. Safelight "
             "follows the pipeline, the pipelines in it, and copies that are created in the block. If another pipeline "
             "sampled, such as an older copy or one of from_pipe(), watch that one"
         )
+
+    def __repr__(self) -> str:
+        count = len(self.runs)
+        runs = f"{count} run{'s' * (count != 1)}, the newest {self.runs[-1]!r}" if count else "no run yet"
+        return f"<WatchedPipeline {self._name}: {runs}>"
 
     @property
     def pictures(self) -> Sequence[DecodedPicture]:
@@ -120,6 +127,14 @@ class WatchedPipeline:
     def manifest(self) -> dict[str, Any] | None:
         """Returns `run.json` of the newest sampler call; None if no files are written."""
         return self.runs[-1].manifest() if self.runs else None
+
+    def show(self) -> None:
+        """Shows the newest run in the notebook's cell, in a browser or in the terminal.
+
+        Raises:
+            GoneError: there is no run, or no picture.
+        """
+        newest(self.runs).show()
 
     def stop(self) -> bool:
         """Ends the running loops before their next step. Can be called from any thread.

@@ -30,6 +30,7 @@ from .facts import autoencoder_of, evidence_of, space_or_unknown
 from .latent_layout import LatentLayout
 from .options import WatchOptions
 from .pipeline_families import family_of
+from .show import show_run
 from .vae_preview import PipelineVaePreview
 
 log = logging.getLogger("safelight.diffusers")
@@ -79,6 +80,11 @@ class WatchedRun:
         self._open: Callable[[SchedulerStep], Pipeline] | None = partial(self._start, pipeline, call)
         self._broken = False
 
+    def __repr__(self) -> str:
+        count = len(self._memory.pictures)
+        place = "" if self.folder is None else f", {self.folder}"
+        return f"<WatchedRun: {self._state}, {count} picture{'s' * (count != 1)}{place}>"
+
     @property
     def state(self) -> State:
         """`running`, or how the run ended."""
@@ -105,6 +111,10 @@ class WatchedRun:
         """Content of `run.json`; None if no files are written. Waits for the files once the sampler has ended."""
         self.settle()
         return None if self._folder is None else self._folder.manifest()
+
+    def show(self) -> None:
+        """Shows the run again: see `show_run`."""
+        show_run(self)
 
     def offer(self, step: SchedulerStep) -> None:
         """Shows a step. Called on the sampler's thread; never raises."""
