@@ -41,8 +41,8 @@ async function start() {
   const listAll = () => [...viewers.keys()].forEach(listRuns);
   api.addEventListener("status", listAll, { once: true });
   api.addEventListener("reconnected", listAll);
-  store.onChange(() => viewers.forEach(({ changed }, node) => (rememberPlaces(node), rememberLatents(node), changed(), fitInputs(node))));
-  api.addEventListener("graphChanged", () => [...viewers.keys()].forEach(fitInputs));
+  store.onChange(() => viewers.forEach(({ changed }, node) => (rememberPlaces(node), rememberLatents(node), changed())));
+  api.addEventListener("graphChanged", () => [...viewers.keys()].forEach(fitInputs)); // not when a picture arrives: nothing may jump
 
   // Only the client that queued a run gets its events. Other clients with the same workflow list runs while the queue is busy.
   let queued = 0;
@@ -274,14 +274,14 @@ function sourceOf(node) {
     for (let at = nodeBefore(from, type); at && !found.includes(at); at = nodeBefore(at, type)) found.push(at);
     return found;
   };
-  const nodes = [...line(node, "MODEL"), ...(node.getOutputNodes?.(0) ?? []).flatMap((sampler) => line(sampler, "LATENT"))];
+  const nodes = [...line(node, "MODEL"), ...((node.graph && node.getOutputNodes?.(0)) ?? []).flatMap((sampler) => line(sampler, "LATENT"))];
   const values = ({ widgets = [] }) => widgets.filter(({ name }) => !/seed|control_/.test(name)).map(({ value }) => String(value));
   return hash(JSON.stringify(nodes.map((node) => [node.type, node.id, values(node)])));
 }
 
 /** The node whose output is linked to the first input of a type. */
 function nodeBefore(node, type) {
-  const slot = node.inputs?.findIndex((input) => input.type === type) ?? -1;
+  const slot = node.graph ? (node.inputs?.findIndex((input) => input.type === type) ?? -1) : -1; // a clone has no graph
   return slot < 0 ? null : (node.getInputNode?.(slot) ?? null);
 }
 

@@ -374,11 +374,23 @@ const SCENES = {
       return page.evaluate(({ find, size }) => {
         const node = eval(find);
         const inVue = document.querySelector(`[data-node-id="${node.id}"]`)?.innerText;
-        const names = ["decoder", "file_format", "sheet"];
+        const names = ["decoder", "file_format", "sheet", "frames", "batch"];
         return { size, seen: names.filter((name) => (inVue ? inVue.includes(name) : !node.widgets.find((widget) => widget.name === name).hidden)) };
       }, { find: FIND_NODE, size });
     };
-    return { idle: await set(), writes: await set("write_intermediates", true), again: await set("write_intermediates", false) };
+    const before = { idle: await set(), writes: await set("write_intermediates", true), again: await set("write_intermediates", false) };
+    await queue(page, ++seed);
+    await viewUntil(page, (seen) => finished(seen) && seen.painted);
+    const ran = await set("max_side_px", 1000);
+    await page.reload();
+    await ready(page);
+    await viewUntil(page, (seen) => seen.painted && seen.onScreen);
+    const reloaded = await set("max_side_px", 1001);
+    await page.evaluate((find) => {
+      const [source] = window.app.graph.nodes.filter((node) => node.comfyClass === "LabModel");
+      source.widgets.find(({ name }) => name === "batch").value = 2;
+    }, FIND_NODE);
+    return { ...before, ran, reloaded, other: await set("max_side_px", 1002) };
   },
 
   /** Opens App mode, which hides the graph and shows the selected widgets. */
