@@ -21,7 +21,7 @@ from .sinks.contact_sheet import ContactSheet
 from .sinks.latent_files import LatentFiles
 from .sinks.live_view import LiveView
 from .sinks.page import Page
-from .sinks.run_folder import RunFolder
+from .sinks.run_folder import EmptyFolderRemoval, RunFolder
 from .sinks.step_files import ENCODERS, StepFiles
 from .sinks.steps_csv import StepsCsv
 
@@ -38,6 +38,7 @@ class Outputs:
         live: the host's viewer; None if there is none.
         sinks: further sinks, such as a notebook's cell.
         savers: further sinks with the cadence of the files, such as a host's gallery.
+        remove_empty: whether the folder is removed if the run turns out to have no step.
         sink_cadence: cadence of `live` and `sinks`; None for the cadence of the files.
     """
 
@@ -48,6 +49,7 @@ class Outputs:
     live: LiveView | None = None
     sinks: Sequence[Sink] = ()
     savers: Sequence[Sink] = ()
+    remove_empty: bool = False
     sink_cadence: Cadence | None = None
 
 
@@ -87,7 +89,9 @@ def start(
     folder, latents = outputs.folder, outputs.latents
     record: list[Sink] = []
     if folder is not None:
-        record = [folder, Page(folder)] if options.write_intermediates else [folder]
+        record = [*([EmptyFolderRemoval(folder)] if outputs.remove_empty else []), folder]
+        if options.write_intermediates:
+            record.append(Page(folder))
     files = [] if folder is None else file_sinks(folder, options, outputs)
     screens = [*([outputs.live] if outputs.live else []), *outputs.sinks]
     return Pipeline(

@@ -1,7 +1,10 @@
 """Where the pictures and latents of a run go in ComfyUI: to the node, and into its output folder."""
 
 import json
+import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -32,6 +35,8 @@ from .selection import MAX_LIVE_ITEMS
 
 LIVE_ENCODING = ImageEncoding(file_format="jpg")
 MAX_LIVE_PIXELS = 20_000_000  # all frames of a step: half a second of one core, for 49 frames of 480x832
+# Of `folder_paths.get_save_image_path`, which replaces them when a run begins.
+HOST_TOKENS = re.compile("%(?:width|height|year|month|day|hour|minute|second)%")
 STEPS_OUTPUT = 1  # index of the output `steps` of Preview Steps
 
 # An attribute of the server, not of this module: if the pack is installed twice, one copy serves the runs of both.
@@ -65,7 +70,7 @@ def run_outputs(
             run.note(f"the node shows the first {MAX_LIVE_ITEMS} of the batch's {items} pictures")
     metadata = not cli.disable_metadata
     texts = partial(_texts, prompt) if metadata else dict
-    return folders, Outputs(folder=folder, texts=texts, facts=metadata, live=live, sinks=sinks)
+    return folders, Outputs(folder=folder, texts=texts, facts=metadata, live=live, sinks=sinks, remove_empty=True)
 
 
 def latent_files(
@@ -92,8 +97,20 @@ def check_prefix(prefix: str, prompt: Prompt) -> None:
         SinkError: no folder can ever exist there.
         Exception: ComfyUI's own, if the path is outside the output folder.
     """
-    output = folder_paths.get_output_directory()
-    check_prefix_name(prefix, _expanded(prefix, prompt), lambda path: folder_paths.get_save_image_path(path, output))
+    check_prefix_name(prefix, HOST_TOKENS.sub("0", _expanded(prefix, prompt)), _try_to_create)
+
+
+def _try_to_create(path: str) -> None:
+    """Lets ComfyUI create the parent folder of a path in its output folder, and removes it: there may be no run."""
+    output = Path(folder_paths.get_output_directory())
+    parent = (output / os.path.normpath(path)).parent  # as `get_save_image_path` finds it
+    new = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+    try:
+        folder_paths.get_save_image_path(path, str(output))
+    finally:
+        for folder in new:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _live_view(folder: RunFolder, options: RunOptions, prompt: Prompt) -> LiveView:

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any, final
 
@@ -154,6 +155,21 @@ class RunFolder(Sink):
             # Half a character, of a host's path or a client's id, is written as JSON writes it.
             self.write(MANIFEST_NAME, json.dumps(self.manifest(), ensure_ascii=False).encode(errors="backslashreplace"))
 
+    def remove_if_empty(self) -> None:
+        """Removes the folder after a run that recorded no step and has no note: the sampler reported none.
+
+        With a file in it that this object did not write, the folder stays as it is.
+        """
+        with self._changing:
+            if self._steps or self.run.notes or self.state == "running":
+                return
+            with suppress(OSError):
+                if any(file.name not in self._sizes for file in self.path.iterdir()):
+                    return
+                for name in self._sizes:
+                    (self.path / name).unlink(missing_ok=True)
+                self.path.rmdir()
+
     def _try_to_save(self) -> None:
         """A disk that is full now may have room in a second, and the step's picture is already written."""
         try:
@@ -163,3 +179,23 @@ class RunFolder(Sink):
 
     def _elapsed_s(self) -> float:
         return self.run.elapsed_s() if self._seconds is None else self._seconds
+
+
+@final
+class EmptyFolderRemoval(Sink):
+    """Removes the folder of a run that turns out to be empty. Put it before the folder: it is then closed after it."""
+
+    name = "the removal of an empty folder"
+    delivery = Delivery.NEWEST_AWAITED
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+
+    def open(self) -> None:
+        pass
+
+    def show(self, picture: DecodedPicture) -> None:
+        pass
+
+    def close(self, state: State) -> None:
+        self._folder.remove_if_empty()

@@ -330,3 +330,28 @@ def test_the_final_state_is_written_again_if_a_write_fails(tmp_path, monkeypatch
         folder.close("finished")
     assert pauses == [0.01, 0.02, 0.04][:failures]
     assert read_manifest(folder.path)["state"] == ("finished" if failures < 4 else "running")
+
+
+def test_the_folder_of_a_run_without_steps_and_notes_is_removed(tmp_path):
+    folder = RunFolder(tmp_path / "runs" / "run_00001", Run())
+    folder.open()
+    folder.remove_if_empty()
+    assert folder.path.is_dir(), "the run has not ended"
+    folder.close("finished")
+    folder.remove_if_empty()
+    assert not folder.path.exists()
+
+
+@pytest.mark.parametrize("kept", ["a step", "a note", "a file of the user"])
+def test_the_folder_of_a_run_with_anything_to_read_stays(tmp_path, kept, picture):
+    folder = RunFolder(tmp_path / "run_00001", Run())
+    folder.open()
+    if kept == "a step":
+        folder.record(picture(1), "step_0001.png")
+    elif kept == "a note":
+        folder.run.note("the sampler failed")
+    else:
+        (folder.path / "mine.txt").write_text("mine")
+    folder.close("finished")
+    folder.remove_if_empty()
+    assert (folder.path / MANIFEST_NAME).exists()

@@ -26,6 +26,7 @@ from .loops import LabLoopClose, LabLoopOpen, LabTurnModel
 from .odd import LabAny, LabCopyModel, LabImages, LabOddSampler, LabPreviewUser, LabSeeds
 from .previews import LabOwnLoop, LabPreviewers, LabWrapPreviewers
 from .process import LabState
+from .silent import LabSilentSampler
 from .tiles import LabTiles
 from .timing import LabInside, LabOutside, LabTimes, LabWork
 from .together import LabNested, LabTogether
@@ -382,7 +383,7 @@ NODE_CLASS_MAPPINGS = {
         *(LabPreviewers, LabWrapPreviewers, LabOwnLoop),
         *(LabDecoder, LabLearned, LabTiles),
         *(LabWork, LabOutside, LabInside, LabTimes),
-        *(LabLoopOpen, LabLoopClose, LabTurnModel),
+        *(LabLoopOpen, LabLoopClose, LabTurnModel, LabSilentSampler),
         *(LabOddSampler, LabPreviewUser, LabCopyModel, LabAny, LabImages, LabSeeds),
         *(LabTrouble, LabState, LabNested, LabTogether, LabWords),
     )
