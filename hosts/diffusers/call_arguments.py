@@ -58,6 +58,20 @@ def call_arguments(pipeline: Any) -> CallArguments:
     return CallArguments()
 
 
+def latents_of_loop(pipeline: Any) -> torch.Tensor | None:
+    """Returns the variable `latents` of the call of `pipeline` that is running; None if there is none."""
+    frame = getattr(sys, "_getframe", lambda _: None)(1)
+    for _ in range(MAX_CALL_DEPTH):
+        if frame is None:
+            break
+        variables = frame.f_locals
+        latents = variables.get("latents")
+        if variables.get("self") is pipeline and isinstance(latents, torch.Tensor):
+            return latents
+        frame = frame.f_back
+    return None
+
+
 def caller_with(name: str, method: Any) -> Any:
     """Returns the object among the callers' variables that has `method` as its attribute `name`; None if not found."""
     frame = getattr(sys, "_getframe", lambda _: None)(2)

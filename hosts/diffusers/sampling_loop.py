@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ...errors import RunError
 from ...preview.run import Run, State
-from ..x0 import SchedulerCall, Sigmas, estimate_x0, listen
-from .call_arguments import CallArguments
+from ..x0 import SchedulerCall, Sigmas, X0Estimate, estimate_x0, listen
+from .call_arguments import CallArguments, latents_of_loop
+from .crops import Crops, is_crop
 from .facts import host_facts, order_of, sampler_facts
 from .options import WatchOptions
 from .watched_run import SchedulerStep, WatchedRun
@@ -61,6 +62,10 @@ class SamplingLoop:
         self._on_run, self._waits_for_callback = on_run, waits_for_callback
         self._sigmas = Sigmas()
         self._calls, self._first_index = 0, None
+        self._position, self._timestep = -1, None  # of the newest model call
+        self._crops: Crops | None = None
+        self._is_cropped: bool | None = None  # None: not known yet
+        self._notes: list[str] = []
         self._pending: SchedulerStep | None = None
         self._run: WatchedRun | None = None
         self.stopped = self.ended = False
@@ -85,10 +90,13 @@ class SamplingLoop:
         self._pipeline = self._scheduler = None
 
     def confirm(self) -> None:
-        """Shows the step that the scheduler took last."""
-        step, self._pending = self._pending, None
-        if step is not None:
-            self._show(step)
+        """Shows the step that the scheduler took last. Never raises."""
+        try:
+            step, self._pending = self._pending or self._assembled(), None
+            if step is not None:
+                self._show(step)
+        except Exception:
+            log.warning("a step is not shown", exc_info=True)
 
     @property
     def can_stop(self) -> bool:
@@ -123,6 +131,9 @@ class SamplingLoop:
         self.ended, self.failed = True, error is not None
         self._stop_listening()
         self._pending = None
+        if error is None and not self._waits_for_callback:
+            self.confirm()
+        self._crops = self._timestep = None
         if self._run is not None:
             self._run.end(self._state(error), error)
 
@@ -146,23 +157,85 @@ class SamplingLoop:
             log.warning("a step is not shown", exc_info=True)
 
     def _step(self, call: SchedulerCall) -> SchedulerStep | None:
-        """The step; None for the second and later model calls of one step."""
-        position = self._position()
-        if position % self._order or not isinstance(call.sample, Tensor) or not call.sample.is_floating_point():
+        """The step that this call completes; None if there is none, as after the later model calls of one step."""
+        if not isinstance(call.sample, Tensor) or not call.sample.is_floating_point():
+            self._count(call)
             return None
-        index = position // self._order + 1
+        if self._is_cropped is None:
+            self._is_cropped = self._may_be_crop(call.sample) and is_crop(call.sample, self._latents())
+        if self._is_cropped and (whole := self._latents()) is not None:
+            return self._crop(call, whole)
+        if not self._count(call):
+            self._note(
+                "the pipeline calls its scheduler several times in each step: each picture shows the first call, which "
+                "may be a part of the image"
+            )
+            return None
+        if self._position % self._order:
+            return None
         x0 = estimate_x0(self._scheduler, call, self._sigmas)
-        return SchedulerStep(index, max(index, self._total or index), x0, call.sample)
+        return self._numbered(self._position // self._order + 1, x0, call.sample)
 
-    def _position(self) -> int:
-        """Number of model calls before this one. A pipeline that repeats a step resets the scheduler's own count."""
-        self._calls += 1
+    def _latents(self) -> Tensor | None:
+        return latents_of_loop(self._pipeline)
+
+    def _may_be_crop(self, sample: Tensor) -> bool:
+        """Whether the pipeline states another size of its image. Reading its variables can hold memory for a step."""
+        scale = getattr(self._pipeline, "vae_scale_factor", None)
+        sides = self._call.height, self._call.width
+        known = isinstance(scale, int) and None not in sides
+        return not known or sides != tuple(side * scale for side in sample.shape[-2:])
+
+    def _numbered(self, index: int, x0: X0Estimate, noisy: Tensor) -> SchedulerStep:
+        return SchedulerStep(index, max(index, self._total or index), x0, noisy)
+
+    def _crop(self, call: SchedulerCall, whole: Tensor) -> SchedulerStep | None:
+        """Adds a call for a crop of the latents; returns the step before, if this call is the first of the next one."""
+        before, crops = None, self._crops
+        x0 = estimate_x0(self._scheduler, call, self._sigmas)
+        if crops is None or not crops.are_of(whole):
+            before = None if self._waits_for_callback else self._assembled()
+            if self._calls == 0 and isinstance(index := getattr(self._scheduler, "step_index", None), int):
+                self._first_index = index - 1
+            self._position = self._calls
+            self._calls += 1
+            index = None if self._position % self._order else self._position // self._order + 1
+            crops = self._crops = Crops(whole, index, x0.sigma, x0.gain)
+        if x0.x0 is None or not crops.add(call.sample, x0.x0):
+            self._is_cropped, self._crops = False, None
+            self._timestep = call.timestep
+            self._note("the pipeline samples its image in parts: each picture shows only the first part of a step")
+            return before if crops.index is None else self._numbered(crops.index, x0, call.sample)
+        return before
+
+    def _assembled(self) -> SchedulerStep | None:
+        """The step whose crops are complete; None if there is none."""
+        crops, self._crops = self._crops, None
+        if crops is None or crops.index is None:
+            return None
+        return self._numbered(crops.index, X0Estimate(crops.x0(), crops.sigma, crops.gain), crops.noisy)
+
+    def _count(self, call: SchedulerCall) -> bool:
+        """Counts a model call; returns whether it is not one more of the same. Never waits for a device."""
+        timestep, before = call.timestep, self._position
         next_index = getattr(self._scheduler, "step_index", None)
-        if not isinstance(next_index, int):
-            return self._calls - 1
-        if self._first_index is None:
-            self._first_index = next_index - 1
-        return max(0, next_index - 1 - self._first_index)
+        if isinstance(next_index, int):  # a pipeline that repeats a step resets the scheduler's own count
+            self._calls += 1
+            if self._first_index is None:
+                self._first_index = next_index - 1
+            self._position = max(0, next_index - 1 - self._first_index)
+            return self._position != before
+        if self._calls and _is_same(timestep, self._timestep):
+            return False
+        self._timestep = timestep
+        self._position = self._calls
+        self._calls += 1
+        return True
+
+    def _note(self, text: str) -> None:
+        self._notes.append(text)
+        if self._run is not None:
+            self._run.run.note(text)
 
     def _show(self, step: SchedulerStep) -> None:
         if self._run is None:
@@ -170,9 +243,18 @@ class SamplingLoop:
             run = Run(host=host_facts(self._pipeline), sampler=facts, prompt=self._call.prompt)
             stop = self.stop if self.can_stop else None
             self._run = WatchedRun(self._pipeline, self._options, self._call, run, stop)
+            for note in self._notes:
+                run.note(note)
             self._on_run(self._run)
         _correct(self._run.run.sampler["sigmas"], step)
         self._run.offer(step)
+
+
+def _is_same(timestep: Any, before: Any) -> bool:
+    """Whether two timesteps are the same entry of a schedule, which may have the same number twice."""
+    if isinstance(timestep, Tensor) and isinstance(before, Tensor):
+        return timestep.data_ptr() == before.data_ptr()
+    return isinstance(timestep, int | float) and timestep == before
 
 
 def _correct(planned: list[float] | None, step: SchedulerStep) -> None:
