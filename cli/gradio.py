@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from ..hosts.gradio.app import import_gradio, launch, load
+from ..hosts.gradio.app import LOCAL_ADDRESS, import_gradio, launch, load
 from .options import add_options
 
 GRADIO_OPTIONS = ("decoder", "show", "every_n_steps", "min_interval_s", "batch", "frames")
@@ -17,6 +17,14 @@ def add_command(commands: Any) -> None:
     command.add_argument("--pipeline", type=Path, required=True, metavar="DIR", help="folder with model_index.json")
     command.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs (%(default)s)")
     command.add_argument("--port", type=int, help="port of the server (default: gradio's, or a free one)")
+    command.add_argument(
+        "--host",
+        default=LOCAL_ADDRESS,
+        help="address to listen on (%(default)s: only this machine; 0.0.0.0: all networks)",
+    )
+    command.add_argument(
+        "--share", action="store_true", help="ask gradio's servers for a public address; the page has no password"
+    )
     command.add_argument("--device", default=None, help="device of the model (default: the first of cuda, mps, cpu)")
     command.add_argument(
         "--dtype",
@@ -33,8 +41,17 @@ def _run(arguments: argparse.Namespace) -> int:
     import_gradio()
     pipeline = load(arguments.pipeline, arguments.device, arguments.dtype, offload=arguments.offload)
     options = {name: getattr(arguments, name) for name in GRADIO_OPTIONS}
-    page = launch(pipeline, arguments.out, port=arguments.port, open_browser=arguments.open, **options)
-    print(f"{type(pipeline).__name__} from {arguments.pipeline}: {page.local_url} (Ctrl-C ends it)", flush=True)
+    page = launch(
+        pipeline,
+        arguments.out,
+        host=arguments.host,
+        port=arguments.port,
+        share=arguments.share,
+        open_browser=arguments.open,
+        **options,
+    )
+    print(f"{type(pipeline).__name__} from {arguments.pipeline}: {page.local_url} (Ctrl-C ends it)")
+    print(_who_can_open(page, arguments.host), flush=True)
     try:
         threading.Event().wait()
     except KeyboardInterrupt:
@@ -42,3 +59,16 @@ def _run(arguments: argparse.Namespace) -> int:
     finally:
         page.close()
     return 0
+
+
+def _who_can_open(page: Any, host: str) -> str:
+    """A sentence about the machines that can open the page, and how another one can."""
+    if page.share_url:
+        return f"Anyone who knows this address can use the page, without a password: {page.share_url}"
+    if host not in (LOCAL_ADDRESS, "localhost"):
+        return "Every machine that can reach this one can use the page, without a password."
+    port = page.server_port
+    return (
+        f"Only this machine can open it. If it is a remote one, run `ssh -L {port}:{LOCAL_ADDRESS}:{port} MACHINE` on "
+        "yours and open the same address there; or use --host or --share."
+    )

@@ -31,13 +31,24 @@ FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "mon
 
 
 def launch(
-    pipeline: Any, out: str | Path = "runs", *, port: int | None = None, open_browser: bool = False, **options: Any
+    pipeline: Any,
+    out: str | Path = "runs",
+    *,
+    host: str = LOCAL_ADDRESS,
+    port: int | None = None,
+    share: bool = False,
+    open_browser: bool = False,
+    **options: Any,
 ) -> Any:
-    """Serves the page to this machine, from a background thread. Returns the `gradio.Blocks`, with a `local_url`.
+    """Serves the page from a background thread. Returns the `gradio.Blocks`, with a `local_url` and a `share_url`.
+
+    The page has no password: whoever can open it can run the pipeline, and see the runs in `out`.
 
     Args:
         pipeline: a `DiffusionPipeline` of diffusers.
         out: folder of runs. The page shows files from this folder.
+        host: address to listen on; by default only this machine can open the page. `0.0.0.0`: all of its networks.
+        share: whether gradio's servers give the page a public address for some days.
         port: port of the server; None for gradio's default, or a free one.
         open_browser: whether to open a browser.
         options: options of `safelight.watch`.
@@ -48,8 +59,9 @@ def launch(
     gradio = import_gradio()
     page = app(pipeline, out, **options)
     page.launch(
-        server_name=LOCAL_ADDRESS,
+        server_name=host,
         server_port=port,
+        share=share,
         inbrowser=open_browser,
         prevent_thread_lock=True,
         quiet=True,

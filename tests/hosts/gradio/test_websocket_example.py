@@ -1,0 +1,75 @@
+"""The example that sends every step over a websocket."""
+
+import importlib.util
+import io
+import warnings
+from pathlib import Path
+
+import pytest
+import safelight
+from PIL import Image
+
+SCRIPT = Path(safelight.__file__).parent / "example_scripts" / "serve_steps_over_a_websocket.py"
+pytest.importorskip("fastapi", reason="fastapi is not installed")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # starlette names the package that its test client prefers
+    testclient = pytest.importorskip("fastapi.testclient", reason="the test client of fastapi is not installed")
+WebSocketDisconnect = importlib.import_module("fastapi").WebSocketDisconnect
+
+
+@pytest.fixture
+def example():
+    spec = importlib.util.spec_from_file_location("safelight_websocket_example", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def calls(example, monkeypatch):
+    """Replaces `previews`: it yields four pictures, and stores its arguments and whether it was closed."""
+    calls = []
+
+    def previews(pipe, prompt, **arguments):
+        calls.append([pipe, prompt, arguments, "running"])
+        try:
+            for level in (40, 80, 120, 160):
+                yield Image.new("RGB", (16, 8), (level,) * 3)
+        finally:
+            calls[-1][3] = "ended"
+
+    monkeypatch.setattr(example, "previews", previews)
+    return calls
+
+
+def connected(example, origin="http://testserver"):
+    client = testclient.TestClient(example.create_app("a pipeline", 7))
+    return client.websocket_connect("/steps", headers={"origin": origin})
+
+
+def test_every_step_and_the_final_image_are_sent_as_jpeg(example, calls):
+    with connected(example) as socket:
+        socket.send_text("a lighthouse")
+        images = [Image.open(io.BytesIO(socket.receive_bytes())) for _ in range(4)]
+        with pytest.raises(WebSocketDisconnect):
+            socket.receive_bytes()
+    assert [image.format for image in images] == ["JPEG"] * 4
+    assert [round(image.getpixel((0, 0))[0], -1) for image in images] == [40, 80, 120, 160]
+    assert calls == [["a pipeline", "a lighthouse", {"num_inference_steps": 7}, "ended"]]
+
+
+def test_a_browser_that_leaves_before_its_prompt_starts_no_run(example, calls):
+    with connected(example):
+        pass
+    assert calls == []
+
+
+def test_a_page_of_another_site_is_refused(example, calls):
+    with pytest.raises(WebSocketDisconnect), connected(example, "http://evil.example"):
+        pass
+    assert calls == []
+
+
+def test_the_page_connects_to_the_websocket(example):
+    page = testclient.TestClient(example.create_app("a pipeline")).get("/")
+    assert "/steps" in page.text
