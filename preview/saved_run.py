@@ -1,5 +1,6 @@
 """A saved run, read from its folder."""
 
+import errno
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -142,6 +143,10 @@ class SavedRun:
             raise GoneError(f"{name} is listed in run.json and missing in {self.folder.name}") from None
         except ManifestError:
             raise
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise ManifestError(f"{name}: is a link; a run's files are opened only in its own folder") from None
+            raise ManifestError(f"{name}: expected a picture: {describe(error)}") from None
         except Exception as error:  # an image library may raise anything for a damaged file
             raise ManifestError(f"{name}: expected a picture: {describe(error)}") from None
 

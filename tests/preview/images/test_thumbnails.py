@@ -33,3 +33,14 @@ def test_thumbnails_are_copies_of_the_pixels(picture):
     thumbnails.add(picture(pixels=pixels))
     pixels[:] = 255
     assert thumbnails.all()[0].image.getpixel((0, 0)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 4, 9])
+def test_a_second_picture_of_the_newest_step_replaces_the_first(picture, total):
+    thumbnails = Thumbnails(4, 256)
+    for index in range(1, total + 1):
+        thumbnails.add(picture(index=index, total=total))
+    before = [thumbnail.index for thumbnail in thumbnails.all()]
+    thumbnails.add(picture(index=total, total=total, pixels=np.full((1, 1, 4, 4, 3), 9, np.uint8)))
+    assert [thumbnail.index for thumbnail in thumbnails.all()] == before
+    assert thumbnails.all()[-1].image.getpixel((0, 0)) == (9, 9, 9)

@@ -432,7 +432,7 @@ def edit_step(folder, **facts):
         (without_latents, "step_0005.safetensors: no such file; it was moved or deleted"),
         (of_a_newer_version, "expected format safelight.run/1, found 'safelight.run/2'; a newer run needs a newer"),
         (with_a_way_out, "'../../secret.png' is not the name of a file in the folder"),
-        (with_a_link_out, "step_0001.png: expected a picture: OSError"),
+        (with_a_link_out, "step_0001.png: is a link"),
         (with_latents_of_another_step, "expected latents of step '5', found '2'; the folder was edited"),
         (with_latents_of_another_space, "step 5: latents of FLUX.1"),
         (with_no_picture_in_a_file, "step_0001.png: expected a picture"),
