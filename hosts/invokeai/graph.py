@@ -6,6 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 SHEET = "safelight_steps_sheet"  # type of the node that creates a contact sheet of a run
+POSITIVE = "positive"  # beginning of the inputs of denoise nodes for their conditioning
+PROMPT = "prompt"  # input of the nodes that encode words
 
 
 def watched_before(context: Any, node: Any) -> Any:
@@ -20,6 +22,25 @@ def leads_to_sheet(context: Any, node: Any) -> bool:
     session = _session(context)
     name = session.prepared_source_mapping.get(node.id, node.id)
     return any(session.graph.nodes[after].type == SHEET for after in _along(session.graph, name, back=False))
+
+
+def prompt_before(context: Any, node: Any) -> str | None:
+    """The words that the positive conditioning of `node` comes from, one prompt on each line; None if there are none.
+
+    The nodes before it have run, so an input that came over a link has its value.
+    """
+    graph = _session(context).execution_graph
+    starts = [
+        edge.source.node_id
+        for edge in graph.edges
+        if edge.destination.node_id == node.id and edge.destination.field.startswith(POSITIVE)
+    ]
+    prompts: dict[str, None] = {}  # in order, each once
+    for start in starts:
+        nodes = (graph.nodes[name] for name in (start, *_along(graph, start, back=True)) if name in graph.nodes)
+        found = (text for node in nodes if isinstance(text := getattr(node, PROMPT, None), str) and text)
+        prompts |= dict.fromkeys(found)
+    return "\n".join(prompts) or None
 
 
 def is_watched(node: Any) -> bool:

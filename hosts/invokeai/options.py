@@ -16,13 +16,20 @@ MORE_HELP: Mapping[str, str] = {
     "decoder": "full needs preview_vae. A decoder file in InvokeAI's folder safelight is listed after a restart.",
     "show": "InvokeAI reports no noisy latents of FLUX, Anima and ERNIE-Image: their pictures are always denoised.",
     "every_n_steps": "This is for files and the gallery; the progress picture shows all steps.",
-    "filename_prefix": "The output folder is InvokeAI's outputs folder.",
+    "filename_prefix": (
+        "The output folder is InvokeAI's outputs folder; with user accounts, one in it for each. %date:yyyy-MM-dd%, "
+        "%seed%, %width% and %height% are replaced."
+    ),
     "file_format": "InvokeAI's own workflow is stored in png only.",
     "frames": "InvokeAI reports only the middle frame of a Wan video, so there all choices show this frame.",
     "full_every_n_steps": "Before the last step, it decodes only if InvokeAI has it on the model's device.",
     "write_csv": "Needs write_intermediates or keep_latents.",
 }
-TO_GALLERY_HELP = "Saves every step as an image of InvokeAI too, in the category Other."
+TO_GALLERY_HELP = (
+    "Saves every step as an image of InvokeAI too, in the category Other and in full size, with its run, step and "
+    "sigma as metadata."
+)
+RUN_FOLDER_HELP = "Folder of the run in the outputs folder, as Steps Sheet takes it; empty if no files were written."
 VAE_HELP = "VAE for preview_decoder full. It decodes the last step after the core node has finished."
 
 

@@ -1,17 +1,16 @@
 """Contact sheets of saved runs in InvokeAI."""
 
-from glob import escape
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from ...errors import GoneError, ManifestError
-from ...preview.manifest import read_manifest
-from ...preview.output_folder import existing_folder, prefix_folder
+from ...errors import GoneError
+from ...preview.output_folder import existing_folder
 from ...preview.saved_run import SavedRun
 from ...preview.sinks.contact_sheet import lay_out
 from .graph import watched_before
+from .output_paths import folder_of, own_outputs
 
 
 def contact_sheet(context: Any, node: Any, folder: str, most: int) -> Image.Image:
@@ -20,14 +19,14 @@ def contact_sheet(context: Any, node: Any, folder: str, most: int) -> Image.Imag
     Args:
         context: InvokeAI's invocation context.
         node: the invocation of the sheet node. By default the sheet shows the run that its latents come from.
-        folder: typed path of another run's folder in the outputs folder; empty for the default.
+        folder: typed path of another run's folder in the user's outputs folder; empty for the default.
         most: maximum number of steps, if the run has a file for each step.
 
     Raises:
         SafelightError: there is no such run, or it has no pictures.
     """
-    outputs = Path(context.config.get().outputs_path)
-    path = existing_folder(outputs, folder.strip()) if folder.strip() else _run_before(context, node, outputs)
+    typed = folder.strip() or str(_run_before(context, node))
+    path = existing_folder(own_outputs(context), typed)
     saved = SavedRun.open(path)
     if pictures := saved.pictures(most):
         return lay_out(pictures)
@@ -39,7 +38,7 @@ def contact_sheet(context: Any, node: Any, folder: str, most: int) -> Image.Imag
     return sheet
 
 
-def _run_before(context: Any, node: Any, outputs: Path) -> Path:
+def _run_before(context: Any, node: Any) -> Path:
     """The folder of the run that the latents of `node` come from."""
     denoise = watched_before(context, node)
     if denoise is None:
@@ -47,14 +46,7 @@ def _run_before(context: Any, node: Any, outputs: Path) -> Path:
             "no run for a sheet: connect the latents of a Denoise (Safelight), or type the path of a run's folder in "
             "the outputs folder, such as safelight/steps_00001"
         )
-    path = prefix_folder(outputs, denoise.filename_prefix)
-    numbered = path.parent.glob(f"{escape(path.name)}_*")
-    for folder in sorted(numbered, key=lambda folder: (len(folder.name), folder.name), reverse=True):
-        try:
-            if read_manifest(folder)["host"].get("invocation") == denoise.id:
-                return folder
-        except ManifestError:
-            continue
-    raise GoneError(
-        f"no folder of this run in {path.parent.name}: it took no step, or was deleted; run the denoise node again"
-    )
+    folder = folder_of(context, denoise)
+    if folder is None:
+        raise GoneError("no folder of this run: it took no step, or was deleted; run the denoise node again")
+    return folder

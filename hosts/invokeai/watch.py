@@ -24,9 +24,11 @@ from .denoise_nodes import DENOISED
 from .facts import base_name, host_facts, sampler_facts
 from .graph import leads_to_sheet
 from .options import InvokeOptions
+from .output_paths import run_prefix
 from .preferences import InvokePreferences, catalogue
 from .progress import MESSAGE, ProgressPicture, share_done
-from .sinks import expect_folder, outputs
+from .sinks import outputs
+from .step_count import StepCount
 from .vae_preview import InvokeVaePreview
 from .x0 import StepEstimate, X0Estimates, caller, meta_tensor, with_batch
 
@@ -50,7 +52,7 @@ def watched(invoke: Callable[[Any], Any], context: Any, node: Any, options: Invo
     """
     options = with_sheet(options, context, node)
     if options.writes_folder:
-        expect_folder(context, options)
+        run_prefix(context, options.filename_prefix, sampler_facts(context, node))
     watch = WatchedNode(options, context, node)
     watched_context = copy.copy(context)
     watched_context.util = WatchedUtil(context.util, watch)
@@ -108,9 +110,12 @@ class WatchedNode:
     """
 
     def __init__(self, options: InvokeOptions, context: Any, node: Any) -> None:
-        self._options, self._context = options, context
+        self._options, self._context, self._node = options, context, node
         self._estimates: X0Estimates | None = None
-        self._run = Run(host=host_facts(context, node), sampler=sampler_facts(node))
+        self._count: StepCount | None = None
+        self._sigmas: list[float | None] = []  # of the steps so far
+        self._folder: Path | None = None
+        self._run = Run(host=host_facts(context, node), sampler=sampler_facts(context, node))
         self._screen = ProgressPicture(context.util.signal_progress)
         self._pipeline: Pipeline | None = None
         self._vae: InvokeVaePreview | None = None
@@ -145,6 +150,7 @@ class WatchedNode:
         if self._last is None or self._pipeline is None:
             return
         last = self._last
+        self._record_loop(last.index)
         if last.index != last.total and (self._vae is not None or not self._was_saved()):
             last = replace(last, total=last.index)
             self._offer(self._pipeline, last)
@@ -164,6 +170,9 @@ class WatchedNode:
             self._vae.close()
         if self._pipeline is not None:
             self._pipeline.close(state, timeout_s)
+        if self._folder is not None and self._folder.is_dir():
+            log.info("the run is in %s", self._folder)
+            self._folder = None
 
     def _take(self, state: Any, base: str) -> bool:
         """Whether Safelight shows this step."""
@@ -175,9 +184,16 @@ class WatchedNode:
         if state.step == 0:  # nothing is denoised yet: progress without a picture of noise
             self._context.util.signal_progress(MESSAGE, 0.0)
             return True
+        if self._count is None:
+            timesteps = self._estimates.caller.timesteps
+            self._count = StepCount(base, state.order, state.total_steps, timesteps)
+        index = self._count.number(state.step)
+        if index is None:  # a further call of the model in the same step
+            return True
+        self._sigmas.append(estimate.sigma)
         step = Step(
-            index=state.step,
-            total=state.total_steps,
+            index=index,
+            total=self._count.total,
             sigma=estimate.sigma,
             denoised=None if estimate.x0 is None else with_batch(estimate.x0),
             noisy=None if estimate.noisy is None else with_batch(estimate.noisy),
@@ -194,6 +210,18 @@ class WatchedNode:
             return True
         return pipeline.offer(step, self._vae.picture(step) if self._vae is not None else None, wanted)
 
+    def _record_loop(self, steps: int) -> None:
+        """Records the steps and the noise levels that the loop took, which may be a part of the schedule."""
+        sigmas: list[float | None] | None = None
+        if len(self._sigmas) == steps and None not in self._sigmas:
+            levels = self._estimates.caller.levels if self._estimates is not None else None
+            if levels is not None and len(levels) == steps + 1:
+                end: float | None = levels[-1]
+            else:  # all of InvokeAI's schedulers end at 0
+                end = 0.0 if getattr(self._node, "denoising_end", None) == 1 else None
+            sigmas = [*self._sigmas, end]
+        self._run.sampler = {**self._run.sampler, "steps": steps, "sigmas": sigmas}
+
     def _was_saved(self) -> bool:
         """Whether the last step that was offered goes where it is wanted: into files, if there are any."""
         if self._options.writes_folder or self._options.to_gallery:
@@ -206,8 +234,10 @@ class WatchedNode:
         decoders = catalogue(root)
         evidence = Evidence(host="invokeai", format_name=base, channels=latents.shape[1], dims=2)
         space = identify_or_unknown(evidence, decoders.spaces(), run.note)
-        space.unpack(meta_tensor(latents.shape))  # raises for another shape, so that InvokeAI shows its own preview
+        # Raises for another shape, so that InvokeAI shows its own preview.
+        height, width = space.unpack(meta_tensor(latents.shape)).shape[-2:]
         run.space = space.name
+        run.sampler = {**run.sampler, "steps": total}
         if options.show == "noisy" and base in DENOISED:
             run.note("InvokeAI reports no noisy latents of this model: the pictures show the model's estimate")
         select = options.selection(options.max_items)
@@ -217,11 +247,14 @@ class WatchedNode:
             vae_bytes = schedule.picture_bytes(latents.shape)
             load = partial(self._context.models.load, options.vae)
             self._vae = InvokeVaePreview(load, schedule, space, middle_frame=estimate.middle_frame)
+        size = (width * space.downscale, height * space.downscale)
+        places = outputs(run, options, self._context, self._node, self._screen, latents, total, size)
+        self._folder = None if places.folder is None else places.folder.path
         self._pipeline = start(
             run,
             space,
             options,
-            outputs(run, options, self._context, self._screen, latents, total),
+            places,
             candidates=partial(
                 decoders.candidates_or_auto,
                 space,

@@ -41,11 +41,13 @@ class CallerFacts:
     Args:
         scheduler: scheduler that the node steps with, or only takes its noise levels from.
         levels: noise levels from 1 to 0, one more than there are steps.
+        timesteps: the scheduler's timestep of each of its calls.
         loop: code that has the model's prediction. Its frame is not stored, it would keep all its variables alive.
     """
 
     scheduler: Any = None
     levels: list[float] | None = None
+    timesteps: list[float] | None = None
     loop: CodeType | None = None
 
 
@@ -78,7 +80,7 @@ class X0Estimates:
 
     def __init__(self, *, denoised: bool) -> None:
         self._denoised = denoised
-        self._caller: CallerFacts | None = None
+        self._caller: CallerFacts | None = None  # once a step was estimated
         self._sigmas = Sigmas()
         self._scheduler_step: tuple[Tensor, X0Estimate] | None = None  # its sample, and what it estimates
         self._before: tuple[int, Tensor] | None = None
@@ -115,6 +117,11 @@ class X0Estimates:
             return StepEstimate(x0, sigma, middle_frame=_is_middle_frame(prediction, latents))
         return StepEstimate(None, sigma, latents)
 
+    @property
+    def caller(self) -> CallerFacts:
+        """What the loop knows of the run."""
+        return self._caller or CallerFacts()
+
     def close(self) -> None:
         """Leaves the scheduler as it was."""
         self._stop_listening()
@@ -142,8 +149,14 @@ def read_callers(frame: FrameType | None, total: int) -> CallerFacts:
         if scheduler is not None or levels is not None:
             # This scheduler adds noise, so a state does not lie on the straight line from the one before.
             straight = type(scheduler).__name__ != "FlowMatchLCMScheduler"
-            return CallerFacts(scheduler=scheduler, levels=levels, loop=caller.f_code if straight else None)
+            loop = caller.f_code if straight else None
+            timesteps = _timesteps(variables.get("timesteps"), total)
+            return CallerFacts(scheduler=scheduler, levels=levels, timesteps=timesteps, loop=loop)
     return CallerFacts()
+
+
+def _timesteps(candidate: Any, total: int) -> list[float] | None:
+    return candidate.tolist() if isinstance(candidate, Tensor) and candidate.shape == (total,) else None
 
 
 def of_step(before: Tensor, after: Tensor, velocity: Tensor | None, sigma: float, sigma_after: float) -> Tensor:

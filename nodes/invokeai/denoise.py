@@ -5,12 +5,18 @@ they are strings.
 """
 
 import logging
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, Optional
 
-from invokeai.app.invocations.baseinvocation import BaseInvocation, Classification, invocation
-from invokeai.app.invocations.fields import Input, InputField
+from invokeai.app.invocations.baseinvocation import (
+    BaseInvocation,
+    BaseInvocationOutput,
+    Classification,
+    invocation,
+    invocation_output,
+)
+from invokeai.app.invocations.fields import Input, InputField, OutputField, WithBoard
 from invokeai.app.invocations.model import VAEField
 from invokeai.app.services.config.config_default import get_config
 from invokeai.app.services.shared.invocation_context import InvocationContext
@@ -18,7 +24,16 @@ from pydantic import BaseModel, create_model, field_validator
 
 from ...decoders.catalogue import AUTO
 from ...hosts.invokeai.denoise_nodes import installed_nodes
-from ...hosts.invokeai.options import DEFAULTS, INPUT_NAMES, MORE_HELP, TO_GALLERY_HELP, VAE_HELP, InvokeOptions
+from ...hosts.invokeai.options import (
+    DEFAULTS,
+    INPUT_NAMES,
+    MORE_HELP,
+    RUN_FOLDER_HELP,
+    TO_GALLERY_HELP,
+    VAE_HELP,
+    InvokeOptions,
+)
+from ...hosts.invokeai.output_paths import typed_folder
 from ...hosts.invokeai.preferences import catalogue
 from ...hosts.invokeai.saved_inputs import choice_or
 from ...hosts.invokeai.watch import watched
@@ -26,7 +41,7 @@ from ...preview.options import OptionRow, rows
 from ...preview.run import FULL
 
 PREFIX = "safelight_"
-REVISION = 1  # of Safelight's inputs; below 100, raised when they change
+REVISION = 2  # of Safelight's inputs; below 100, raised when they change
 
 log = logging.getLogger("safelight.invokeai")
 
@@ -73,7 +88,7 @@ def input_of(row: OptionRow) -> tuple[Any, Any]:
 VAE_INPUT = (Optional[VAEField], InputField(default=None, description=VAE_HELP, input=Input.Connection))  # noqa: UP045
 PreviewFields = create_model(
     "PreviewFields",
-    __base__=SavedInputs,
+    __base__=(SavedInputs, WithBoard),  # to_gallery saves to the board
     __module__=__name__,
     **{input_name(row): input_of(row) for row in rows()},
     to_gallery=(bool, InputField(default=False, description=TO_GALLERY_HELP)),
@@ -94,12 +109,27 @@ def version_of(core: str | None) -> str:
     return f"{major}.{minor}.{100 * int(patch) + REVISION}"
 
 
+@cache
+def output_with_folder(core: type[BaseInvocationOutput]) -> type[BaseInvocationOutput]:
+    """Registers the output of a core node with one more value: where the run was written."""
+    run_folder = OutputField(default="", description=RUN_FOLDER_HELP)
+    name = f"Safelight{core.__name__}"
+    fields: dict[str, Any] = {"run_folder": (str, run_folder)}
+    output = create_model(name, __base__=core, __module__=__name__, **fields)
+    output.__doc__ = core.__doc__
+    return invocation_output(PREFIX + core.get_type())(output)
+
+
 def watched_node(core: type[BaseInvocation]) -> type[BaseInvocation]:
-    """Registers the twin of `core`, which has its inputs, its outputs and its result."""
+    """Registers the twin of `core`, which has its inputs, its outputs and its result, and the folder of the run."""
+    core_output = core.get_output_annotation()
+    output_type = output_with_folder(core_output)
 
     class Twin(PreviewFields, core):  # type: ignore[valid-type, misc]  # in this order, the inputs of core come first
-        def invoke(self, context: InvocationContext) -> core.get_output_annotation():  # type: ignore[valid-type]
-            return watched(partial(core.invoke, self), context, self, options_of(self))
+        def invoke(self, context: InvocationContext) -> output_type:  # type: ignore[valid-type]
+            output = watched(partial(core.invoke, self), context, self, options_of(self))
+            values = {name: getattr(output, name) for name in core_output.model_fields if name != "type"}
+            return output_type(**values, run_folder=typed_folder(context, self))
 
     Twin.__name__ = Twin.__qualname__ = f"Safelight{core.__name__}"
     Twin.__doc__ = f"{(core.__doc__ or '').strip()} Safelight shows every step, and writes files if you want them."

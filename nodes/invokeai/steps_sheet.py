@@ -33,7 +33,10 @@ class SafelightStepsSheet(BaseInvocation, WithMetadata, WithBoard):
     )
     folder: str = InputField(
         default="",
-        description="Path of another run's folder in the outputs folder, such as safelight/steps_00001.",
+        description=(
+            "Path of another run's folder in the outputs folder, such as safelight/steps_00001. With user accounts, "
+            "only your own runs are found."
+        ),
     )
     max_images: int = InputField(
         default=48,

@@ -39,10 +39,18 @@ class Thumbnails:
         self._stride, self._seen = 1, 0
 
     def add(self, picture: DecodedPicture) -> None:
-        """Adds a thumbnail of a picture, which may be replaced by that of the next one."""
+        """Adds a thumbnail of a picture, which may be replaced by that of the next one.
+
+        A second picture of the newest step replaces the first: the host's VAE may decode a step again.
+        """
         images = [shrink(Image.fromarray(frames[0]), self._max_side_px) for frames in picture.pixels]
         image = shrink(lay_grid(images), self._max_side_px)
+        previous = self._newest
         self._newest = StepImage(picture.index, picture.total, picture.sigma, image)
+        if previous is not None and previous.index == picture.index:
+            if self._images[-1] is previous:
+                self._images[-1] = self._newest
+            return
         if self._seen % self._stride == 0:
             self._images.append(self._newest)
         self._seen += 1

@@ -63,11 +63,14 @@ class HostUtil:
         return [signal for signal in self.signals if signal[2] is not None]
 
 
-def fake_context(root, **util):
-    """InvokeAI's InvocationContext."""
-    config = SimpleNamespace(outputs_path=root / "outputs", root_path=root / "root")
+def fake_context(root, *, user=None, **util):
+    """InvokeAI's InvocationContext; `user`: id of the account that the node runs for, if InvokeAI has accounts."""
+    config = SimpleNamespace(outputs_path=root / "outputs", root_path=root / "root", multiuser=user is not None)
     (root / "outputs").mkdir(exist_ok=True)
-    return SimpleNamespace(util=HostUtil(**util), config=SimpleNamespace(get=lambda: config))
+    context = SimpleNamespace(util=HostUtil(**util), config=SimpleNamespace(get=lambda: config))
+    if user is not None:
+        context._data = SimpleNamespace(queue_item=SimpleNamespace(user_id=user, session_id="s", workflow=None))
+    return context
 
 
 def velocity(x, sigma):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safelight.errors import OptionError, UnknownDecoderError
+from safelight.hosts.invokeai import sinks
 from safelight.hosts.invokeai.options import InvokeOptions
 from safelight.hosts.invokeai.watch import watched
 from safelight.preview.manifest import read_manifest
@@ -91,6 +92,25 @@ def play(host, node, noise, tmp_path):
 def by_vae(run):
     """Numbers of the steps that the VAE decoded."""
     return [step["index"] for step in run.manifest["steps"] if step.get("decoder") == "full"]
+
+
+def test_a_node_that_ends_early_shows_its_last_step_once(play, host, noise, monkeypatch):
+    """The VAE decodes the last step when the node has returned, after the worker has decoded it."""
+    saved = []
+    monkeypatch.setattr(sinks, "save_image", lambda _, image, facts: saved.append(facts["safelight_step"]))
+
+    def short(context):
+        for step in (1, 2, 3):
+            context.util.sd_step_callback(State(step, 1, 10, 0, noise, noise / step), "sd-3")
+
+    run = play(LoadedVae(kl()), short, to_gallery=True, sheet=True, animation="gif")
+    assert by_vae(run) == [3]
+    assert saved == [1, 2, 3]
+    with Image.open(run.folder / "steps.gif") as movie:
+        assert movie.n_frames == 3
+    with Image.open(run.folder / "sheet.png") as sheet:
+        assert sheet.width < 4 * 256
+    assert run.manifest["sampler"]["steps"] == 3
 
 
 def test_the_vae_decodes_the_last_step_after_the_node_has_returned(play, host, noise):

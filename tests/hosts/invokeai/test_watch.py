@@ -299,7 +299,7 @@ def test_an_interval_does_not_cost_the_last_step_of_a_node_that_ends_early(host,
 
 def test_the_gallery_gets_every_nth_step_the_progress_picture_all(host, node, noise, monkeypatch):
     saved, context = [], host()
-    monkeypatch.setattr(sinks, "save_image", lambda _, image: saved.append(image.size))
+    monkeypatch.setattr(sinks, "save_image", lambda _, image, facts: saved.append((image.size, facts)))
 
     def invoke(watched_context):
         for step in range(1, 7):
@@ -308,7 +308,9 @@ def test_the_gallery_gets_every_nth_step_the_progress_picture_all(host, node, no
             assert context.util.shown.wait(20)
 
     watched(invoke, context, node, InvokeOptions(to_gallery=True, every_n_steps=4))
-    assert len(saved) == 3
+    assert [size for size, _ in saved] == [(64, 48)] * 3  # that of the final image
+    assert [facts["safelight_step"] for _, facts in saved] == [1, 5, 6]
+    assert all(set(facts) == {"safelight_run", "safelight_step", "safelight_sigma"} for _, facts in saved)
     assert [round(signal[1] * 6) for signal in context.util.pictures] == [1, 2, 3, 4, 5, 6]
 
 

@@ -18,7 +18,7 @@ FIRST_INPUTS = {
     *("preview_decoder", "every_n_steps", "write_intermediates", "filename_prefix", "file_format"),
     *("enlarge", "sheet", "animation", "to_gallery"),
 }
-INPUTS = FIRST_INPUTS | {INPUT_NAMES.get(row.name, row.name) for row in rows()} | {"preview_vae"}
+INPUTS = FIRST_INPUTS | {INPUT_NAMES.get(row.name, row.name) for row in rows()} | {"preview_vae", "board"}
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +85,7 @@ def test_with_every_scheduler_the_image_is_that_of_the_core_node_and_each_step_h
         manifest = read_manifest(outputs / "schedulers" / f"{name}_00001")
         shown = {step["index"]: step["show"] for step in manifest["steps"]}
         assert set(shown.values()) == {"denoised"}, name
-        assert len(shown) >= STEPS, name
+        assert list(shown) == list(range(1, STEPS + 1)), name
         assert manifest["notes"] == [], name
 
 
