@@ -76,12 +76,15 @@ class _StateWithoutHooks:
         self._owner = owner
 
     def __call__(self) -> Any:
-        inherited = getattr(type(self._owner), STATE, None)
-        default = getattr(object, STATE, None)  # since Python 3.11
-        state = dict(vars(self._owner)) if inherited is default else inherited(self._owner)
-        if not isinstance(state, dict):
-            return state
-        copies = sys._getframe(1).f_globals.get("__name__") == "copy"  # noqa: SLF001 - pickle must not get `in_copies`
+        inherited = getattr(type(self._owner), STATE, None)  # of object since Python 3.11
+        state = dict(vars(self._owner)) if inherited is None else inherited(self._owner)
+        if isinstance(state, tuple):  # of a class with __slots__
+            attributes, slots = state
+            return self._without_hooks(attributes), slots
+        return self._without_hooks(state) if isinstance(state, dict) else state
+
+    def _without_hooks(self, state: dict[str, Any]) -> dict[str, Any]:
+        copies = sys._getframe(2).f_globals.get("__name__") == "copy"  # noqa: SLF001 - pickle must not get `in_copies`
         state = {name: value for name, value in state.items() if value is not self}
         for name, value in list(state.items()):
             if isinstance(value, Hook):

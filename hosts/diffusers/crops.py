@@ -26,14 +26,14 @@ class Crops:
         whole: noisy latents `[B, C, ..., H, W]` before the step.
         index: number of the step from 1; None for the second and later model calls of a step.
         sigma: noise level; None if unknown.
-        gain: factor that scales the noisy latents to the spread of clean latents.
+        gain: factor that scales the noisy latents to the spread of clean latents; None if unknown.
 
     Attributes:
         noisy: copy of `whole`.
         index, sigma, gain: as above.
     """
 
-    def __init__(self, whole: Tensor, index: int | None, sigma: float | None, gain: float) -> None:
+    def __init__(self, whole: Tensor, index: int | None, sigma: float | None, gain: float | None) -> None:
         self._whole, self._version = whole, whole._version  # noqa: SLF001 - counts changes in place
         self.noisy, self.index, self.sigma, self.gain = whole.detach().clone(), index, sigma, gain
         self._sum = torch.zeros_like(self.noisy, dtype=torch.float32)

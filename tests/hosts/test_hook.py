@@ -104,6 +104,17 @@ def test_a_copy_has_the_state_that_its_class_chooses():
     assert vars(copy.copy(owner)) == {"count": 1}
 
 
+def test_a_copy_has_its_slots():
+    class Slotted(Owner):
+        __slots__ = ("size",)
+
+    owner = Slotted()
+    owner.size = 3
+    hook(owner, [])
+    copied = copy.copy(owner)
+    assert (vars(copied), copied.size) == ({"count": 0}, 3)
+
+
 def test_a_copy_does_not_hold_the_owner():
     owner = Owner()
     step_hook = hook(owner, [])
