@@ -1,5 +1,6 @@
 """What a Python user does with a run: look at it, print it, show it again, decode it with a model of their own."""
 
+import threading
 import webbrowser
 
 import diffusers
@@ -11,6 +12,8 @@ from PIL import Image
 from safelight.errors import GoneError, OptionError
 from safelight.hosts.diffusers import Previews, show, watch
 from safelight.hosts.diffusers.options import WatchOptions
+from safelight.hosts.gradio import background_call
+from safelight.hosts.gradio.background_call import previews
 
 SD1 = tiny.FAMILIES["StableDiffusion"]
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -101,6 +104,43 @@ def test_without_a_run_or_a_picture_there_is_nothing_to_show(sd1, opened):
     run.runs[0].forget_pictures()
     with pytest.raises(GoneError, match="there is no picture to show"):
         run.show()
+
+
+class Caller:
+    """A pipeline whose call is the family's own."""
+
+    def __init__(self, pipe):
+        self._pipe = pipe
+
+    def __getattr__(self, name):
+        return getattr(self._pipe, name)
+
+
+def test_two_users_of_a_real_pipeline_take_turns(sd1, monkeypatch):
+    alone = SD1.run(sd1)
+    monkeypatch.setattr(background_call, "watch", lambda caller, **options: watch(sd1, **options))
+    monkeypatch.setattr(Caller, "__call__", lambda caller: SD1.run(sd1), raising=False)
+    caller, results = Caller(sd1), []
+
+    def use():
+        steps = previews(caller)
+        count = 0
+        try:
+            while True:
+                next(steps)
+                count += 1
+        except StopIteration as stop:
+            results.append((count, stop.value))
+
+    users = [threading.Thread(target=use) for _ in range(3)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join(60)
+    assert len(results) == 3
+    for count, result in results:
+        assert count >= 1
+        assert np.array_equal(result, alone)
 
 
 @pytest.fixture
