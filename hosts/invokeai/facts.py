@@ -70,7 +70,7 @@ def sampler_facts(context: Any, node: Any) -> dict[str, Any]:
 
 def _more_facts(context: Any, node: Any, cfg: Any) -> dict[str, Any]:
     start, end = (getattr(node, f"denoising_{name}", None) for name in ("start", "end"))
-    guidance = getattr(node, "guidance", None)  # FLUX has one beside cfg_scale
+    guidance = getattr(node, "guidance", None) if hasattr(node, "cfg_scale") else None  # FLUX has both
     field = next((found for name in MODEL_FIELDS if (found := getattr(node, name, None)) is not None), None)
     model = next((found for name in MODEL_FIELDS if (found := getattr(field, name, None)) is not None), None)
     loras = [_model_facts(each.lora) | {"weight": each.weight} for each in getattr(field, "loras", None) or ()]
@@ -81,7 +81,7 @@ def _more_facts(context: Any, node: Any, cfg: Any) -> dict[str, Any]:
         "strength": round(1 - start, 6) if isinstance(start, int | float) else None,
         "denoising_end": end if isinstance(end, int | float) and end != 1 else None,
         "cfg_of_steps": list(cfg) if isinstance(cfg, list) else None,
-        "guidance": guidance if guidance is not cfg else None,
+        "guidance": guidance,
     }
 
 
