@@ -63,6 +63,7 @@ class SamplingLoop:
         self._sigmas = Sigmas()
         self._calls, self._first_index = 0, None
         self._position, self._timestep = -1, None  # of the newest model call
+        self._schedule, self._restart = None, 0  # the scheduler's timesteps, and the position at which they began
         self._crops: Crops | None = None
         self._is_cropped: bool | None = None  # None: not known yet
         self._notes: list[str] = []
@@ -223,7 +224,15 @@ class SamplingLoop:
             self._calls += 1
             if self._first_index is None:
                 self._first_index = next_index - 1
-            self._position = max(0, next_index - 1 - self._first_index)
+            schedule, self._schedule = self._schedule, getattr(self._scheduler, "timesteps", None)
+            position = max(0, next_index - 1 - self._first_index)
+            if position == 0 and before > self._restart and schedule is not self._schedule:
+                self._restart = before + 1
+                self._note(
+                    "the pipeline samples several times in one loop, such as one part of the image after another: each "
+                    "picture shows what is sampled then"
+                )
+            self._position = self._restart + position
             return self._position != before
         if self._calls and _is_same(timestep, self._timestep):
             return False

@@ -37,7 +37,8 @@ def watch(pipeline: Any, out: StrPath | None = None, **options: Any) -> "Iterato
         run.folder, run.pictures
 
     The pipeline's result is bit-identical, and its own callbacks are still called. When the block ends, also by an
-    exception, all files are written and the pipeline is restored.
+    exception, all files are written and the pipeline is restored. If no sampler call was seen, a warning says what to
+    watch.
 
     Args:
         pipeline: a `DiffusionPipeline` of diffusers.

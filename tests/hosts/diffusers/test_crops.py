@@ -129,6 +129,33 @@ def test_parts_that_cannot_be_put_together_are_said_to_be_parts(sd1, blur, reaso
     assert any(reason in note for note in run.notes)
 
 
+class OneAfterAnother(diffusers.StableDiffusionPipeline):
+    """Samples two images in one loop, each with the whole schedule."""
+
+    @torch.no_grad()
+    def __call__(self):
+        with self.progress_bar(total=2 * STEPS) as bar:
+            for seed in (1, 2):
+                self.scheduler.set_timesteps(STEPS)
+                part = noise(1, 4, 16, 16, seed=seed) * self.scheduler.init_noise_sigma
+                for t in self.scheduler.timesteps:
+                    output = self.unet(part, t, encoder_hidden_states=noise(1, 6, 8)).sample
+                    part = self.scheduler.step(output, t, part).prev_sample
+                    bar.update()
+        return part
+
+
+@pytest.mark.parametrize("name", ["DPMSolverMultistep", "EulerDiscrete"])
+def test_a_loop_that_samples_again_counts_on(sd1, name):
+    pipe = OneAfterAnother(**sd1.components, requires_safety_checker=False)
+    pipe.scheduler = getattr(diffusers, f"{name}Scheduler")(**OLD)
+    with watch(pipe, screen="off") as run:
+        pipe()
+    total = 2 * STEPS
+    assert [(picture.index, picture.total) for picture in run.pictures] == [(i, total) for i in range(1, total + 1)]
+    assert run.notes[0].startswith("the pipeline samples several times in one loop")
+
+
 def test_crops_are_smaller_in_height_or_width_only():
     whole = torch.zeros(1, 4, 3, 16, 24)
     assert is_crop(torch.zeros(2, 4, 3, 16, 16), whole)
