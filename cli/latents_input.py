@@ -65,8 +65,8 @@ def read_latents(path: Path, spaces: Spaces, how: HowToRead) -> FoundLatents:
     facts, tensors = read_tensors(path)
     tensors = {name: values for name, values in tensors.items() if values.is_floating_point() and values.numel()}
     space = how.space
-    if space is None and facts.get("space") in spaces:
-        space = spaces[facts["space"]]
+    if space is None and (name := facts.get("space", "")) in spaces:
+        space = spaces[name]
     guessed = space is None
     try:
         candidates = _candidates(tensors, how.tensor)
