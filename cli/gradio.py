@@ -5,7 +5,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from ..errors import UnknownDecoderError
 from ..hosts.gradio.app import LOCAL_ADDRESS, import_gradio, launch, load
+from ..preview.options import RunOptions
+from ..preview.output_folder import absolute_path
+from ..preview.run import FULL
+from .decoder_choice import choose_decoder
 from .options import add_options
 
 GRADIO_OPTIONS = ("decoder", "show", "every_n_steps", "min_interval_s", "batch", "frames")
@@ -38,9 +43,9 @@ def add_command(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    options = watch_options(arguments)
     import_gradio()
     pipeline = load(arguments.pipeline, arguments.device, arguments.dtype, offload=arguments.offload)
-    options = {name: getattr(arguments, name) for name in GRADIO_OPTIONS}
     page = launch(
         pipeline,
         arguments.out,
@@ -59,6 +64,25 @@ def _run(arguments: argparse.Namespace) -> int:
     finally:
         page.close()
     return 0
+
+
+def watch_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of `watch` among the arguments, checked before the pipeline is loaded.
+
+    Raises:
+        UnknownDecoderError: no decoder has this name, and no decoder file.
+        OptionError: a value is not allowed.
+    """
+    options = {name: getattr(arguments, name) for name in GRADIO_OPTIONS}
+    catalogue, decoder = choose_decoder(arguments.decoder)
+    if decoder not in (FULL, *catalogue.names()):
+        raise UnknownDecoderError(
+            f"decoder {decoder!r}: expected a name that `safelight decoders` lists, a kind, full, or a file that exists"
+        )
+    options["decoder"] = decoder
+    RunOptions.of(options)
+    path = absolute_path(arguments.decoder)
+    return options | ({"decoder_folder": path.parent} if path.is_file() else {})
 
 
 def _who_can_open(page: Any, host: str) -> str:

@@ -114,7 +114,7 @@ class AppPage:
                 picture = gr.Image(
                     show_label=False, format="jpeg", interactive=False, height=560, buttons=["download", "fullscreen"]
                 )
-                status = gr.Markdown("", elem_classes="safelight-status")
+                status = gr.Markdown("", elem_classes="safelight-status", latex_delimiters=[])
                 slider = gr.Slider(1, 2, 1, step=1, label="Step", visible=False)
         with gr.Row():
             gallery = gr.Gallery(label="All steps", columns=8, height="auto", visible=False, allow_preview=False)
@@ -127,7 +127,7 @@ class AppPage:
             yield from self._run(request.session_hash, seed, values)
 
         def stop_run(request: gr.Request) -> Any:
-            return self._session.stop(request.session_hash) or gr.skip()
+            return literal(self._session.stop(request.session_hash)) or gr.skip()
 
         def leave(request: gr.Request) -> None:
             self._session.stop(request.session_hash)
@@ -155,12 +155,17 @@ class AppPage:
             with tempfile.TemporaryDirectory(prefix="safelight-") as temp, closing(run):
                 for view in run:
                     if view.steps is None:
-                        yield view.picture, view.status, same, same, same, same, *busy
+                        yield view.picture, literal(view.status), same, same, same, same, *busy
                     else:
-                        yield view.picture, view.status, *self._final_outputs(view.steps, view.folder, Path(temp))
+                        yield (
+                            view.picture,
+                            literal(view.status),
+                            *self._final_outputs(view.steps, view.folder, Path(temp)),
+                        )
         except Exception as error:
-            yield same, describe(error), hidden, hidden, hidden, [], *self._idle()
-            raise gr.Error(describe(error)) from error
+            message = literal(describe(error))
+            yield same, message, hidden, hidden, hidden, [], *self._idle()
+            raise gr.Error(message) from error
 
     def _final_outputs(self, steps: list[tuple[str, str]], folder: Path | None, temp: Path) -> tuple[Any, ...]:
         gr, count = self._gradio, len(steps)
@@ -176,10 +181,15 @@ class AppPage:
         return self._gradio.update(interactive=True), self._gradio.update(interactive=False)
 
 
+def literal(text: str) -> str:
+    """Encodes a text so that gradio's Markdown shows it as it is: names and errors may contain markup of others."""
+    return "".join(char if char.isalnum() or char.isspace() else f"&#{ord(char)};" for char in text)
+
+
 def _step_at(position: int, steps: list[tuple[str, str]]) -> tuple[Any, str]:
     """Returns file and caption of the step at a position of the slider."""
     file, caption = steps[min(max(1, int(position)), len(steps)) - 1]
-    return file, caption
+    return file, literal(caption)
 
 
 def import_gradio() -> Any:
