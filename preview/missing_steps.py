@@ -13,15 +13,16 @@ class Place(Protocol):
 
 @final
 class MissingSteps:
-    """Records which steps did not arrive. The user gets a note at the first one and a summary at the end.
+    """Records which steps did not arrive. The user gets a note at the first one, which the end completes.
 
     Args:
-        note: receives a note for the user.
+        note: `Run.note`.
     """
 
-    def __init__(self, note: Callable[[str], None]) -> None:
+    def __init__(self, note: Callable[..., None]) -> None:
         self._note = note
         self._failed: dict[Place, list[int]] = {}
+        self._reasons: dict[Place, str] = {}  # of the first step
         self._lost: dict[str, list[int]] = {}
         self._unfinished: dict[int, None] = {}
         self._changing = threading.Lock()
@@ -47,7 +48,8 @@ class MissingSteps:
             steps = self._failed.setdefault(place, [])
             steps.append(index)
         if len(steps) == 1:
-            self._note(f"{place.name} failed: {reason}")
+            self._reasons[place] = reason
+            self._note(f"{place.name} failed", reason)
 
     def lose(self, index: int, why: str) -> None:
         """Records a step that reached no sink."""
@@ -61,13 +63,14 @@ class MissingSteps:
         """Adds the final notes."""
         self.summarize_lost()
         for place, steps in self._failed.items():
-            self._note(f"{place.name}: nothing was saved of {name_steps(steps)}")
+            text = f"{place.name}: nothing was saved of {name_steps(steps)}"
+            self._note(text, self._reasons[place], replaces=f"{place.name} failed")
 
     def summarize_lost(self) -> None:
         """Adds the final notes about steps that reached no sink. Any thread may call it."""
         for why, steps in list(self._lost.items()):
             if len(steps) > 1:
-                self._note(f"{name_steps(steps)} {why}")
+                self._note(f"{name_steps(steps)} {why}", replaces=f"step {steps[0]} {why}")
 
 
 def name_steps(steps: Sequence[int]) -> str:

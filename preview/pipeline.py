@@ -405,7 +405,7 @@ class Pipeline:
             action()
         except BaseException as error:
             log.debug("%s %s", place.name, what, exc_info=True)
-            self._run.note(f"{place.name} {what}: {describe(error)}")
+            self._run.note(f"{place.name} {what}", describe(error))
             return error
         return None
 

@@ -1,6 +1,7 @@
 """A run: one call of a sampler, which a user calls a generation."""
 
 import logging
+import re
 import threading
 import time
 import uuid
@@ -13,6 +14,7 @@ from .missing_steps import MissingSteps
 from .picture import DecodedPicture
 
 MAX_NOTES = 50
+FILE_NAMES = re.compile(r"(?:: '[^']*')?(?: -> '[^']*')?$")  # at the end of an OSError
 FULL = "full"  # the decoder kind of a host's own VAE
 
 log = logging.getLogger("safelight.preview")
@@ -56,6 +58,7 @@ class Run:
     def __post_init__(self) -> None:
         self._began_s = self.clock()
         self._noting = threading.Lock()
+        self._faults: dict[str, tuple[int, list[str], str]] = {}  # the place of its note, the texts, the reason
         self.missing = MissingSteps(self.note)
         self.ended = threading.Event()
 
@@ -67,13 +70,29 @@ class Run:
         """Seconds since the run began."""
         return self.clock() - self._began_s
 
-    def note(self, text: str) -> None:
-        """Reports `text` to the user, on the screen and in the log, once."""
+    def note(self, text: str, reason: str = "", *, replaces: str = "") -> None:
+        """Reports to the user, on the screen and in the log, once. One fault is one note.
+
+        Args:
+            text: what happened. With a reason it becomes `text: reason`.
+            reason: the fault that is behind it. What happens for the same reason joins its note: `page could not be
+                opened; files failed: OSError: disk full`. File names at the end of reasons may differ.
+            replaces: earlier text for the same reason that this one completes.
+        """
         with self._noting:
-            if text in self.notes or len(self.notes) >= MAX_NOTES:
+            fault = FILE_NAMES.sub("", reason) or replaces or text
+            is_new = fault not in self._faults
+            at, texts, reason = self._faults.get(fault, (len(self.notes), [], reason))
+            if text in (*texts, *self.notes) or at >= MAX_NOTES:
                 return
-            self.notes.append(text)
-        log.warning("run %s: %s", self.id[:8], text)
+            if replaces in texts:
+                texts[texts.index(replaces)] = text
+            else:
+                texts.append(text)
+            self._faults[fault] = at, texts, reason
+            self.notes[at : at + 1] = ["; ".join(texts) + (f": {reason}" if reason else "")]
+        # The log has each fault once; what else it affects is information.
+        log.log(logging.WARNING if is_new else logging.INFO, "run %s: %s", self.id[:8], self.notes[at])
 
     def describe(self, picture: DecodedPicture) -> None:
         """Records what the first pictures show: their decoder and their size."""

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any, final
 
 from ...decoders.files.contained_file import write_below
+from ...errors import describe
 from ..manifest import MANIFEST_NAME, compose
 from ..picture import DecodedPicture
 from ..run import FULL, Run, State
@@ -175,7 +176,7 @@ class RunFolder(Sink):
         try:
             self.save()
         except (OSError, MemoryError) as error:
-            self.run.note(f"{self.name} failed: {type(error).__name__}: {error}")
+            self.run.note(f"{self.name} failed", describe(error))
 
     def _elapsed_s(self) -> float:
         return self.run.elapsed_s() if self._seconds is None else self._seconds

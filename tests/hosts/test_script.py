@@ -203,9 +203,8 @@ def test_a_user_s_sink_that_fails_costs_notes_in_the_manifest(tmp_path):
     manifest = read_manifest(tmp_path / "run")
     assert (manifest["state"], len(manifest["steps"])) == ("finished", 2)
     assert manifest["notes"] == [
-        "mine failed: ValueError: no",
+        "mine: nothing was saved of steps 1-2: ValueError: no",
         "mine could not be finished: ValueError: never",
-        "mine: nothing was saved of steps 1-2",
     ]
 
 

@@ -372,7 +372,7 @@ def test_a_closed_terminal_costs_a_note_and_no_picture(tmp_path):
         for index in (1, 2):
             pipeline.offer(Step(index=index, total=2, denoised=latents(index)))
     assert len(folder.manifest()["steps"]) == 2
-    assert folder.manifest()["notes"][0] == "terminal failed: BrokenPipeError: gone"
+    assert folder.manifest()["notes"][0] == "terminal failed; terminal could not be finished: BrokenPipeError: gone"
 
 
 def latents(index):

@@ -203,7 +203,7 @@ DECODING = {
     "no memory to copy": "not shown: .*out of memory",
     "no memory for pixels": "out of memory",
     "nothing can be looked up": "stopped using the search for a decoder",
-    "encoder fails": "(files|screen) failed",
+    "encoder fails": "(files: nothing was saved|screen failed)",
     "viewer cannot be told": "screen failed",
 }
 
