@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ...errors import LatentsError
 from .call_arguments import CallArguments
-from .pipeline_families import COMMON_AXES, PipelineFamily
+from .pipeline_families import COMMON_AXES, FRAMES_IN_BATCH, PipelineFamily
 
 AXIS_ORDER = ("B", "C", "T", "H", "p", "W", "q")
+PICTURES = "B C H W"
 AXIS_GROUP = re.compile(r"\(([^)]*)\)|(\S+)")
 
 
@@ -47,6 +48,8 @@ class LatentLayout:
             LatentsError: the number of axes is unknown.
         """
         axes = self._axes.get(latents.ndim)
+        if axes == PICTURES and (self._call.frames or 1) > 1 and latents.shape[0] % (self._call.frames or 1) == 0:
+            axes = FRAMES_IN_BATCH[0]  # a pipeline without a row of its own that makes a video
         if axes is None:
             expected = ", ".join(self._axes.values())
             raise LatentsError(f"expected latents {expected}, got {list(latents.shape)}; they are not shown")

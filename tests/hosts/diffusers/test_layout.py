@@ -64,6 +64,14 @@ def test_frames_that_are_folded_into_the_batch_are_unfolded(pipeline):
     assert layout(pipeline, 4).rearrange(folded).shape == (1, 4, 10, 6, 8), "without their number, all are one video"
 
 
+def test_frames_in_the_batch_of_an_unknown_pipeline_are_unfolded_if_their_number_fits():
+    video = numbers(2, 4, 5, 6, 8)
+    folded = video.permute(0, 2, 1, 3, 4).reshape(2 * 5, 4, 6, 8)
+    assert torch.equal(layout("OddVideoPipeline", 4, frames=5).rearrange(folded), video)
+    for frames in (None, 1, 3, 20):
+        assert torch.equal(layout("OddVideoPipeline", 4, frames=frames).rearrange(folded), folded)
+
+
 def test_layers_are_shown_as_frames_after_the_complete_picture():
     plain = layout("QwenImageLayeredPipeline", 16, height=96, width=160, layers=3).rearrange(numbers(1, 4 * 15, 64))
     assert plain.shape == (1, 16, 4, 6, 10)
