@@ -1,14 +1,14 @@
 """Counts the steps of a sampler whose node reports every call of the model.
 
-A scheduler of second order calls the model twice in a step, PNDM in its first one. InvokeAI's node for Stable Diffusion
-calls back after each call of the model; its other nodes call back after each step.
+A scheduler of second order calls the model twice in a step, PNDM in its first one. InvokeAI's nodes for Stable
+Diffusion and ERNIE-Image call back after each call of the model; its other nodes call back after each step.
 """
 
 from collections.abc import Sequence
 from typing import final
 
-# Base models whose node calls back after each call of the model.
-COUNTS_CALLS = {"sd-1", "sd-2", "sdxl", "sdxl-refiner"}
+# Base models whose nodes call back after each call of the model.
+COUNTS_CALLS = {"sd-1", "sd-2", "sdxl", "sdxl-refiner", "ernie-image"}
 
 
 @final

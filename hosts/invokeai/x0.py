@@ -95,7 +95,7 @@ class X0Estimates:
         """
         latents: Tensor = state.latents
         if self._denoised:
-            return StepEstimate(latents)
+            return StepEstimate(latents, self._level(state, frame))
         facts = self._caller or self._read_callers(frame, state.total_steps)
         scheduler_step, self._scheduler_step = self._scheduler_step, None
         before, self._before = self._before, (state.step, latents)
@@ -127,6 +127,16 @@ class X0Estimates:
         self._stop_listening()
         self._before = self._scheduler_step = None
 
+    def _level(self, state: Any, frame: FrameType | None) -> float | None:
+        """The noise level of a step of a node that reports x0; None if a scheduler may have chosen another one."""
+        if self._caller is None:
+            self._caller = CallerFacts()
+            self._caller = read_callers(frame, state.total_steps)
+        levels = self._caller.levels
+        if levels is None or self._caller.scheduler is not None or not 1 <= state.step < len(levels):
+            return None
+        return levels[state.step - 1]
+
     def _read_callers(self, frame: FrameType | None, total: int) -> CallerFacts:
         self._caller = CallerFacts()  # if reading fails, it is not tried again
         self._caller = read_callers(frame, total)
@@ -150,7 +160,8 @@ def read_callers(frame: FrameType | None, total: int) -> CallerFacts:
             # This scheduler adds noise, so a state does not lie on the straight line from the one before.
             straight = type(scheduler).__name__ != "FlowMatchLCMScheduler"
             loop = caller.f_code if straight else None
-            timesteps = _timesteps(variables.get("timesteps"), total)
+            schedules = (variables.get("timesteps"), getattr(scheduler, "timesteps", None))
+            timesteps = next((found for each in schedules if (found := _timesteps(each, total))), None)
             return CallerFacts(scheduler=scheduler, levels=levels, timesteps=timesteps, loop=loop)
     return CallerFacts()
 

@@ -70,6 +70,40 @@ def test_a_run_that_begins_in_the_schedule_has_the_steps_of_its_loop(host, tmp_p
     assert manifest["sampler"]["strength"] == 0.5
 
 
+def test_ernie_image_with_a_second_order_scheduler_has_the_steps_that_were_asked_for(host, tmp_path):
+    """Its node reports every call of the model too, and always order 1."""
+    scheduler = diffusers.FlowMatchHeunDiscreteScheduler()
+    scheduler.set_timesteps(4)
+
+    def denoise(context, scheduler):
+        for i, t in enumerate(scheduler.timesteps):
+            latents = torch.full((1, 32, 6, 8), 0.1 * i)
+            context.util.sd_step_callback(State(i + 1, 1, len(scheduler.timesteps), int(t), latents), "ernie-image")
+
+    options = InvokeOptions(write_intermediates=True, filename_prefix="ernie")
+    watched(lambda c: denoise(c, scheduler), host(), SimpleNamespace(id="e", steps=4), options)
+    manifest = read_manifest(tmp_path / "outputs" / "ernie_00001")
+    assert [step["index"] for step in manifest["steps"]] == [1, 2, 3, 4]
+    assert manifest["sampler"]["steps"] == 4
+    assert manifest["sampler"]["sigmas"] is None  # the scheduler's are not read here
+
+
+@pytest.mark.parametrize("scheduler", [None, diffusers.FlowMatchEulerDiscreteScheduler()])
+def test_sigmas_of_a_node_that_reports_x0_are_those_of_its_own_loop(host, tmp_path, scheduler):
+    def denoise(context, timesteps, scheduler):
+        for i in range(3):
+            context.util.flux_step_callback(State(i + 1, 1, 3, 0, torch.full((16, 6, 8), 0.1 * i)))
+
+    options = InvokeOptions(write_intermediates=True, filename_prefix="flux")
+    node = SimpleNamespace(id="f", num_steps=5, denoising_end=1.0)
+    watched(lambda c: denoise(c, [0.8, 0.5, 0.2, 0.0], scheduler), host(), node, options)
+    manifest = read_manifest(tmp_path / "outputs" / "flux_00001")
+    own = scheduler is None  # a scheduler has its own schedule
+    assert [step["sigma"] for step in manifest["steps"]] == ([0.8, 0.5, 0.2] if own else [None] * 3)
+    assert manifest["sampler"]["sigmas"] == ([0.8, 0.5, 0.2, 0.0] if own else None)
+    assert manifest["sampler"]["steps"] == 3
+
+
 @pytest.mark.parametrize(
     ("count", "numbers"),
     [
