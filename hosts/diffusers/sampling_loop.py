@@ -184,8 +184,9 @@ class SamplingLoop:
         """Whether the pipeline states another size of its image. Reading its variables can hold memory for a step."""
         scale = getattr(self._pipeline, "vae_scale_factor", None)
         sides = self._call.height, self._call.width
-        known = isinstance(scale, int) and None not in sides
-        return not known or sides != tuple(side * scale for side in sample.shape[-2:])
+        if not isinstance(scale, int) or None in sides:
+            return True
+        return sides != tuple(side * scale for side in sample.shape[-2:])
 
     def _numbered(self, index: int, x0: X0Estimate, noisy: Tensor) -> SchedulerStep:
         return SchedulerStep(index, max(index, self._total or index), x0, noisy)
