@@ -8,6 +8,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 import pytest
 import torch
+from safelight.decoders.files import contained_file
 from safelight.decoders.files.decoder_file import build
 from safelight.errors import FitError
 from safelight.fitting import least_squares
@@ -434,12 +435,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     sums_of(form, random_images(1, form)).save(path)
     before = path.read_bytes()
 
-    def full(self, content):
-        with self.open("wb") as file:
-            file.write(content[:10])
+    def full(file, content):
+        file.write(content[:10])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(type(path), "write_bytes", full)
+    monkeypatch.setattr(contained_file, "fill", full)
     with pytest.raises(OSError, match="No space left"):
         sums_of(form, random_images(2, form)).save(path)
     assert path.read_bytes() == before

@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 from safelight.decoders.catalogue import Catalogue
+from safelight.decoders.files import contained_file
 from safelight.decoders.latents.space_table import SPACES
 from safelight.errors import FitError
 from safelight.fitting.dataset import split_pairs
@@ -182,12 +183,11 @@ def test_a_failed_write_leaves_the_old_file(run_session, tmp_path, monkeypatch):
     first.save(path)
     before, second = path.read_bytes(), run_session(8, 1, first)
 
-    def full(self, content):
-        with self.open("wb") as file:
-            file.write(content[:10])
+    def full(file, content):
+        file.write(content[:10])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(type(path), "write_bytes", full)
+    monkeypatch.setattr(contained_file, "fill", full)
     with pytest.raises(FitError, match="cannot be written: No space left on device; the old file is unchanged"):
         second.save(path)
     assert path.read_bytes() == before
