@@ -363,7 +363,15 @@ def test_any_url_returns_only_listed_files(server, pieces, query):
         assert RUN in path or OTHER in path
     assert {line.split(b":")[0].lower() for line in head.split(b"\r\n")[1:]} <= {
         *(b"content-type", b"content-length", b"cache-control", b"content-security-policy", b"referrer-policy"),
-        *(b"cross-origin-resource-policy", b"x-content-type-options", b"connection", b"allow", b"server", b"date"),
+        *(
+            b"cross-origin-resource-policy",
+            b"x-content-type-options",
+            b"connection",
+            b"accept-ranges",
+            b"allow",
+            b"server",
+            b"date",
+        ),
     }
 
 
