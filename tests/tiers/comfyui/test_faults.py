@@ -506,7 +506,12 @@ def test_a_run_can_be_cancelled_at_every_step(ward, name, when):
             assert ward.live(played)["state"] == "finished"
             ward.wait_until_quiet()
             continue
-        _, kept = stands(ward, graph, played, name, told=None, state="interrupted")
+        taken = at + (when == AFTER) - 1
+        before = set((ward.server.output / "faults").glob(f"{name}_[0-9]*"))
+        _, kept = stands(ward, graph, played, name, told=None, state="interrupted", folder=taken > 0)
+        if not taken:
+            assert not {path for path in before if not (path / "run.json").exists()}, "an empty folder is left"
+            continue
         shown = [step["index"] for step in kept["steps"] if step["files"]]
         assert shown == list(range(1, at + (when == AFTER))), "steps before the Cancel are missing"
     ward.goes_on()

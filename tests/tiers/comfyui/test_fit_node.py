@@ -249,7 +249,7 @@ def test_a_fit_that_is_cancelled_leaves_nothing_behind(server, graph, folder, at
         ({"model": False, "space": "nothing"}, "no latent space is named 'nothing'"),
         ({"space": "flux1"}, "space is flux1"),
         ({"latent_format": "StableAudio1"}, "are audio"),
-        ({"latent_format": "NeverSeen", "name": "sd1"}, "give them another name"),
+        ({"latent_format": "NeverSeen", "name": "sd1"}, "choose another name"),
         ({"latent_format": "NeverSeen", "name": "My Space"}, "lower case letters, digits and _"),
     ],
     ids=str,

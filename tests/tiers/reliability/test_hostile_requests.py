@@ -370,6 +370,7 @@ def test_any_url_returns_only_listed_files(server, pieces, query):
             b"accept-ranges",
             b"allow",
             b"server",
+            b"set-cookie",
             b"date",
         ),
     }
