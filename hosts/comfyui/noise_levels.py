@@ -1,7 +1,7 @@
 """The noise level of each step of a sampler."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import Any, final
 
@@ -83,11 +83,13 @@ class NoiseLevels:
                 kwargs["callback"] = listen
             return function(model, noise, sigmas, *args, **kwargs)
 
-        self._sampler.sampler_function = sample
+        # A sampler of another package may refuse an assignment; then its noise levels stay unknown.
+        with suppress(Exception):
+            self._sampler.sampler_function = sample
         try:
             yield
         finally:
-            if self._sampler.sampler_function is sample:
+            if vars(self._sampler).get("sampler_function") is sample:
                 self._sampler.sampler_function = function
 
     def _read(self, reported: Any) -> float | None:

@@ -30,12 +30,7 @@ MAX_RECORDS = 64  # for one node: an upscaler samples each tile
 # Source: ComfyUI 0.33 `comfy/k_diffusion/sampling.py`, `comfy/extra_samplers/uni_pc.py`.
 CANNOT_CONTINUE = (
     *("uni_pc", "uni_pc_bh2", "dpm_fast", "dpm_adaptive", "ipndm", "ipndm_v", "deis"),
-    *(
-        "unipc",
-        "unipc_bh2",
-        "dpm_fast_function",
-        "dpm_adaptive_function",
-    ),  # function names
+    *("unipc", "unipc_bh2", "dpm_fast_function", "dpm_adaptive_function"),  # names of functions
 )
 
 

@@ -185,7 +185,7 @@ class WatchedSampler:
             last = Step(index=index, total=index, sigma=self.levels.end, denoised=latents)
             self._pipeline.offer(last, picture and ready_picture(picture))
         except Exception as error:
-            self._run.note(f"the last step is not shown: {error}")
+            self._run.note(f"the last step is not shown: {describe(error)}")
 
     def note_failure(self, error: Exception) -> None:
         """Records why the sampler failed."""

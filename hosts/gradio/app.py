@@ -42,7 +42,7 @@ def launch(
 ) -> Any:
     """Serves the page from a background thread. Returns the `gradio.Blocks`, with a `local_url` and a `share_url`.
 
-    The page has no password: whoever can open it can run the pipeline, and see the runs in `out`.
+    The page has no password: anyone who can open it can run the pipeline, and see the runs in `out`.
 
     Args:
         pipeline: a `DiffusionPipeline` of diffusers.

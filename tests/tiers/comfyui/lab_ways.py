@@ -2,7 +2,7 @@
 
 COUNTING_WAYS = (
     *("integers", "numpy", "tensors", "floats", "backwards", "zeros", "beyond", "from -1"),
-    *("texts", "nan", "halves", "huge", "without sigma", "once more", "restarts", "from a thread"),
+    *("texts", "nan", "halves", "huge", "without sigma", "once more", "restarts", "from a thread", "read-only"),
 )
 # In these a step has the noise level that the schedule has for its number.
 FOLLOWING_WAYS = (

@@ -28,7 +28,15 @@ COUNTING = {
     "once more": lambda i, n: i,
     "restarts": lambda i, n: i,
     "from a thread": lambda i, n: i,
+    "read-only": lambda i, n: i,
 }
+
+
+class ReadOnlySampler(comfy.samplers.KSAMPLER):
+    """A sampler whose attributes cannot be assigned, like those of a frozen dataclass."""
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"{name} is read-only")
 
 
 def sampler_that_counts(way):
@@ -109,6 +117,8 @@ class LabOddSampler:
             return own(model, noise, sigmas, callback=spy, **options)
 
         sampler.sampler_function = spied
+        if way == "read-only":
+            sampler.__class__ = ReadOnlySampler
         samples = sample(model, positive, latent, sampler, steps, lambda step, x0, x, total: bar.update(1))
         return {"ui": {"seen": seen, "restored": [sampler.sampler_function is spied]}, "result": (samples,)}
 
