@@ -69,24 +69,6 @@ class RunScreen(Sink):
         """
 
 
-@final
-class EveryStep(Sink):
-    """Shows nothing, but has every step decoded, for those who read the steps after the run."""
-
-    name = "steps"
-    delivery = Delivery.EVERY_STEP
-
-    def open(self) -> None:
-        pass
-
-    def show(self, picture: DecodedPicture) -> None:
-        pass
-
-    def close(self, state: State) -> None:
-        pass
-
-
-@final
 class NoSink(Sink):
     """Shows nothing."""
 
@@ -101,3 +83,11 @@ class NoSink(Sink):
 
     def close(self, state: State) -> None:
         pass
+
+
+@final
+class EveryStep(NoSink):
+    """Shows nothing, but has every step decoded, for those who read the steps after the run."""
+
+    name = "steps"
+    delivery = Delivery.EVERY_STEP
