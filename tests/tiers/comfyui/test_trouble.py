@@ -105,7 +105,7 @@ def test_a_decoder_that_cannot_decode_only_adds_a_note(trouble, server, wire, ma
     offered = options[1]["options"] if options[0] == "COMBO" else options[0]
     choice = next((option for option in offered if name in option), None)
     if choice is None:
-        pytest.skip("it is not offered")
+        pytest.skip(f"{name} is not offered as a decoder")
     played, graph, folder = trouble(preview={"decoder": choice})
     assert played.ends == ["execution_success"]
     assert played.digest == server.play(wire.without_preview(graph)).digest
