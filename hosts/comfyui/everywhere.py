@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, final
 
 import latent_preview
@@ -173,8 +173,14 @@ class SafelightPreviewer(latent_preview.LatentPreviewer):
         return previewer.decode_latent_to_preview_image(preview_format, x0)
 
     def decode_latent_to_preview(self, x0: Any) -> Any:
-        """Returns the picture of ComfyUI's own previewer; ours, decoded now, if there is none."""
-        return self._source.decode(x0) if self._own is None else self._own.decode_latent_to_preview(x0)
+        """Returns the picture of ComfyUI's own previewer; ours, decoded now, if there is none: black if that fails."""
+        if self._own is not None:
+            return self._own.decode_latent_to_preview(x0)
+        try:
+            return self._source.decode(x0)
+        except Exception:  # without Safelight, the sampler would have no previewer and go on
+            log.warning("a step is shown in black: it could not be decoded", exc_info=True)
+            return Image.new("RGB", (x0.shape[-1], x0.shape[-2]))
 
     def __getattr__(self, name: str) -> Any:
         """Attributes of ComfyUI's own previewer that other packs read, such as `taesd` and `latent_rgb_factors`."""
@@ -232,10 +238,13 @@ class PreviewSource:
 
     def decode(self, x0: Any) -> Image.Image:
         """Decodes a step on the calling thread."""
-        decoder = RunDecoder(self.space, self.find_candidates, log.info, device_bytes=device_bytes)
         with torch.inference_mode():
-            picture = decoder.decode(decoder.unpack(_first_picture(x0)), StepInfo(index=1, total=1))
+            picture = self._decoder.decode(self._decoder.unpack(_first_picture(x0)), StepInfo(index=1, total=1))
         return Image.fromarray(picture.first)
+
+    @cached_property
+    def _decoder(self) -> RunDecoder:
+        return RunDecoder(self.space, self.find_candidates, log.info, device_bytes=device_bytes)
 
 
 def _better(own: Any, device: torch.device, latent_format: Any) -> SafelightPreviewer | None:

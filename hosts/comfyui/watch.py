@@ -1,4 +1,4 @@
-"""Watches a sampler of ComfyUI through a wrapper on a cloned MODEL. Nothing is patched."""
+"""Watches a sampler of ComfyUI through a wrapper on a cloned MODEL. No function of ComfyUI is replaced."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -149,7 +149,6 @@ class WatchedSampler:
         if options.decoder == FULL and folders:
             every = options.full_every_n_steps
             self._vae_preview = ComfyVaePreview(vae, model, space, every, part, shapes, run.note, fps)
-        handle.add(record)
         accelerated = model.load_device.type != "cpu"
         self._pipeline = start(
             run,
@@ -164,6 +163,7 @@ class WatchedSampler:
             fps=fps,
             device_bytes=device_bytes,
         )
+        handle.add(record)  # last: a reader waits for the end of the run, which needs its worker
         self._last: tuple[int, bool] = (0, True)  # index of the last step, and whether it is shown
         self._planned_steps, self._most_steps = len(self.levels.planned) - 1, 0
         self._calls, self._counts_calls = 0, False

@@ -231,7 +231,10 @@ class WatchedPipeline:
         return WatchedProgressBar(bar, partial(self._end_loop, loop, type(pipeline).__name__), lambda: loop.stopped)
 
     def _end_loop(self, loop: SamplingLoop, pipeline: str, error: BaseException | None) -> None:
-        loop.end(error)
+        try:
+            loop.end(error)
+        except Exception:
+            log.warning("the end of this loop is not recorded", exc_info=True)
         if not loop.heard:
             self._silence = (
                 f"{pipeline} sampled, but did not call its own scheduler, so there is no run: some loops use copies of "

@@ -140,6 +140,7 @@ class WatchedNode:
             is_taken = self._take(state, base_name(kind, args, kwargs))
         except Exception as error:
             self._broken, is_taken = True, False
+            self._close_estimates()
             self._run.note(f"InvokeAI's own previews are shown for the rest of this run: {describe(error)}")
             log.debug("not watched", exc_info=True)
         if not is_taken:
@@ -147,6 +148,14 @@ class WatchedNode:
 
     def finish(self) -> None:
         """Shows the last step after the node has returned. Some nodes take fewer steps than they reported."""
+        try:
+            self._show_last()
+        except Exception as error:
+            if self._context.util.is_canceled():
+                raise
+            self._run.note(f"the last step is not shown: {describe(error)}")
+
+    def _show_last(self) -> None:
         if self._last is None or self._pipeline is None:
             return
         last = self._last
@@ -164,8 +173,7 @@ class WatchedNode:
 
     def close(self, state: State, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Ends the run. Waits until its files are written, for at most `timeout_s` seconds."""
-        if self._estimates is not None:
-            self._estimates.close()
+        self._close_estimates()
         if self._vae is not None:
             self._vae.close()
         if self._pipeline is not None:
@@ -173,10 +181,12 @@ class WatchedNode:
         if self._folder is not None and self._folder.is_dir():
             log.info("the run is in %s", self._folder)
             self._folder = None
+        self._last = None  # its tensors are the sampler's
 
     def _take(self, state: Any, base: str) -> bool:
         """Whether Safelight shows this step."""
         if self._broken or self._screen.failed or (self._pipeline is not None and not self._pipeline.has_decoder):
+            self._close_estimates()
             return False
         if self._estimates is None:
             self._estimates = X0Estimates(denoised=base in DENOISED)
@@ -201,6 +211,11 @@ class WatchedNode:
         )
         pipeline = self._pipeline or self._open(base, with_batch(state.latents), estimate, step.total)
         return self._offer(pipeline, step)
+
+    def _close_estimates(self) -> None:
+        """Stops listening to the node's scheduler."""
+        if self._estimates is not None:
+            self._estimates.close()
 
     def _offer(self, pipeline: Pipeline, step: Step) -> bool:
         wanted = pipeline.wants(step.index, step.total)

@@ -69,7 +69,7 @@ class LatentFiles:
         facts: Mapping[str, str] | None = None,
     ) -> None:
         self._folder, self.need, self._room = folder, need, room
-        self._sigmas = {} if sigmas is None else {"sigmas": sigmas.detach().cpu().contiguous()}
+        self._sigmas = {} if sigmas is None else {"sigmas": sigmas.detach().to("cpu", copy=True).contiguous()}
         self._facts = dict(facts or {})
         self.refused = False
 

@@ -47,6 +47,16 @@ def test_latents_of_each_step_are_saved_bit_for_bit_in_their_dtype(tmp_path, pip
         assert all(found[name].dtype == value.dtype for name, value in expected.items())
 
 
+def test_later_changes_of_the_sampler_s_sigmas_are_not_saved(tmp_path, pipeline):
+    run = Run(space="sd1")
+    folder, sigmas = RunFolder(tmp_path / "run", run), SIGMAS.clone()
+    files = LatentFiles(folder, Need(1, 1000), lambda: PLENTY, sigmas=sigmas)
+    sigmas.zero_()
+    with pipeline(folder, files, run=run) as worker:
+        worker.offer(Step(index=1, total=1, **values_of(1)))
+    assert torch.equal(load_file(folder.path / "step_0001.safetensors")["sigmas"], SIGMAS)
+
+
 def test_later_changes_of_the_sampler_s_tensors_are_not_saved(tmp_path, pipeline, first_channels):
     folder, files = latent_files(tmp_path)
     net = first_channels()
