@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -16,10 +15,18 @@ from tqdm import tqdm
 from ..decoders.catalogue import AUTO, Candidate
 from ..decoders.decoder import Decoder, to_bytes
 from ..errors import LatentsError
-from ..preview.decode.not_finite import mark_pixels, not_finite_mask, percent, share_of
+from ..preview.decode.not_finite import (
+    OVERFLOW_ADVICE,
+    mark_pixels,
+    not_finite_mask,
+    percent,
+    share_of,
+    without_not_finite,
+)
 from ..preview.images.encode import SAVE_OPTIONS, ImageEncoding, shrink
+from ..preview.images.grid import GRID_COLOR
 from ..preview.output_folder import expect_no_file
-from ..preview.sinks.contact_sheet import BACKGROUND, NAME, TILE_PX, lay_out_captioned
+from ..preview.sinks.contact_sheet import NAME, TILE_PX, lay_out_captioned
 from .decoder_choice import DECODER_HELP, add_folder_option, choose_decoder
 from .latents_input import FORMS, HowToRead, files_in, read_latents
 
@@ -100,8 +107,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if mask is not None:
             print(
                 f"safelight: {path}: {percent(share_of(mask))} of the latents are NaN or infinite, which a pattern "
-                "marks. The model's numbers overflowed; this is no fault of the decoder. Run the model in float32 or "
-                "bfloat16.",
+                f"marks. {OVERFLOW_ADVICE}",
                 file=sys.stderr,
             )
             exit_code = max(exit_code, NOT_FINITE)
@@ -119,7 +125,7 @@ def _pictures(latents: Tensor, mask: Tensor | None, decoder: Decoder, stem: str)
     """
     frames = latents.shape[2]
     if mask is not None:
-        latents = torch.nan_to_num(latents, nan=0.0, posinf=0.0, neginf=0.0)
+        latents = without_not_finite(latents)
     for item, clip in enumerate(tqdm(latents, unit="item", file=sys.stderr, disable=len(latents) == 1), 1):
         for frame in range(frames):
             pixels = to_bytes(decoder.decode(clip[None, :, frame]))[0].numpy()
@@ -133,6 +139,6 @@ def _tile(pixels: np.ndarray) -> Image.Image:
     image = shrink(Image.fromarray(pixels), TILE_PX)
     scale = TILE_PX / max(image.size)
     image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
-    tile = Image.new("RGB", (TILE_PX, TILE_PX), BACKGROUND)
+    tile = Image.new("RGB", (TILE_PX, TILE_PX), GRID_COLOR)
     tile.paste(image, ((TILE_PX - image.width) // 2, (TILE_PX - image.height) // 2))
     return tile

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import describe
 from .cadence import Cadence
-from .decode.not_finite import percent
+from .decode.not_finite import OVERFLOW_ADVICE, percent
 from .decode.run_decoder import RunDecoder
 from .decode.thread_limit import use_half_of_the_threads
 from .mailbox import Mailbox
@@ -52,12 +52,15 @@ class LatentSchedule(NamedTuple):
 
 
 class ScheduleGroup(NamedTuple):
-    """Sinks and latent files that share a cadence; `every_step`: one of them must receive each step."""
+    """Sinks and latent files that share a cadence.
+
+    `every_step`: one of them must receive each step. `latents`: the latent files are among them.
+    """
 
     cadence: Cadence
     sinks: tuple[Sink, ...]
     every_step: bool
-    latents: LatentFiles | None
+    latents: bool
 
 
 Wanted = tuple[ScheduleGroup, ...]  # the groups that want a step; empty: none does
@@ -121,7 +124,7 @@ class Pipeline:
         scheduled = sorted((sink for sink, _ in schedules), key=_place_in_line)
         self._in_opening_order = (*self._record, *scheduled)
         self._sinks = tuple(sorted(self._in_opening_order, key=_place_in_line))
-        self._dark: set[Sink] = set()  # screens that failed
+        self._failed_screens: set[Sink] = set()
         self._snapshots, self._all_latents = Snapshots(select), Snapshots()
         self._mailbox: Mailbox[QueuedStep] = mailbox or Mailbox()
         self._state: State = "running"
@@ -348,8 +351,8 @@ class Pipeline:
         if picture.not_finite and not self._noted_not_finite:
             self._noted_not_finite = True
             self._run.note(
-                f"step {picture.index}: {percent(picture.not_finite)} of the latents are NaN or infinite. The model's "
-                "numbers overflowed; this is no fault of the preview. Run the model in float32 or bfloat16."
+                f"step {picture.index}: {percent(picture.not_finite)} of the latents are NaN or infinite. "
+                f"{OVERFLOW_ADVICE}"
             )
 
     def _decode_latents(self, queued: QueuedStep, latents: Tensor) -> DecodedPicture | None:
@@ -357,12 +360,13 @@ class Pipeline:
         try:
             latents = self._decoder.unpack(latents)
             gain = measured_gain(latents) if queued.gain is None else queued.gain
+            latents = latents if gain == 1.0 else latents * gain
         except Exception as error:  # a fault of this step, not of a decoder
             self._run.missing.lose(index, f"not shown: {describe(error)}")
             return None
         while self._decoder.has_decoder:
             try:
-                return self._decoder.decode(latents if gain == 1.0 else latents * gain, queued.step)
+                return self._decoder.decode(latents, queued.step)
             except BaseException as error:
                 log.debug("decoder dropped", exc_info=True)
                 self._run.note(f"step {index}: stopped using {self._decoder.drop()}: {describe(error)}")
@@ -371,12 +375,12 @@ class Pipeline:
 
     def _hand_out(self, picture: DecodedPicture, sinks: Sequence[Sink]) -> None:
         for sink in sinks:
-            if sink in self._dark:
+            if sink in self._failed_screens:
                 continue
             if sink.delivery.every_step:
                 self._save(sink, picture.index, partial(sink.show, picture))
             elif self._attempt(sink, "failed", partial(sink.show, picture)):
-                self._dark.add(sink)
+                self._failed_screens.add(sink)
 
     def _store_latents(self, queued: QueuedStep) -> None:
         files = self._latents
@@ -423,9 +427,9 @@ def _grouped(schedules: Sequence[SinkSchedule], latents: LatentSchedule | None) 
         sharing.setdefault(latents.cadence, [])
     groups = []
     for cadence, sinks in sharing.items():
-        files = latents.files if latents is not None and latents.cadence is cadence else None
-        every_step = files is not None or any(sink.delivery.every_step for sink in sinks)
-        groups.append(ScheduleGroup(cadence, tuple(sinks), every_step, files))
+        stores = latents is not None and latents.cadence is cadence
+        every_step = stores or any(sink.delivery.every_step for sink in sinks)
+        groups.append(ScheduleGroup(cadence, tuple(sinks), every_step, stores))
     return tuple(groups)
 
 

@@ -140,9 +140,6 @@ class ProgressLine(Sink):
         self._stream = stream
         self._bar: Any = None
 
-    def open(self) -> None:
-        pass
-
     def show(self, picture: DecodedPicture) -> None:
         if self._bar is None:
             self._bar = tqdm(total=picture.total, unit="step", file=self._stream or sys.stderr)

@@ -10,7 +10,7 @@ from torch import Tensor
 from .shared import Shared
 
 CONTINUE_KEY = "safelight_resume"
-WATCH_KEY = "safelight"  # `WRAPPER_KEY` of `watch.py`, which imports this module
+WATCH_KEY = "safelight"
 MAX_ROUNDS = 3
 TOLERANCE = 1e-3  # as a part of the largest value: rounding on the way through a VAE's units
 

@@ -1,13 +1,7 @@
 """Replaces the ordinary preview of every sampler, without a node, if the user switched that on.
 
-Only this module replaces a function of ComfyUI: `latent_preview.get_previewer`. ComfyUI's own function is the
-`__wrapped__` of ours. The setting is read whenever a prompt is queued; if it is off, ComfyUI's function is put back.
-
-    sampler's thread    ComfyUI asks for a previewer, then passes it every step, which is copied into the mailbox
-    worker              decodes, and sends the message that ComfyUI would have sent
-
-Our previewer returns no picture to ComfyUI's callback, because ComfyUI would encode it while the sampler waits. Other
-packs call previewers too, and use the picture themselves: they get what ComfyUI's own previewer returns.
+Only this module replaces a function in a module of ComfyUI: `latent_preview.get_previewer`. ComfyUI's own function is
+the `__wrapped__` of ours. The setting is read when a prompt is queued; if it is off, ComfyUI's function is put back.
 """
 
 import logging
@@ -40,7 +34,7 @@ from ...preview.decode.run_decoder import RunDecoder
 from ...preview.options import RunOptions
 from ...preview.picture import DecodedPicture
 from ...preview.pipeline import Pipeline
-from ...preview.run import Run, State
+from ...preview.run import Run
 from ...preview.sinks.base import Delivery, Sink
 from ...preview.snapshot import Selection
 from ...preview.start import Outputs, start
@@ -131,15 +125,9 @@ class SamplerNodePreview(Sink):
     def __init__(self, target: PreviewTarget) -> None:
         self._target = target
 
-    def open(self) -> None:
-        pass
-
     def show(self, picture: DecodedPicture) -> None:
         side = latent_preview.MAX_PREVIEW_RESOLUTION
         self._target.send(ImageOps.contain(Image.fromarray(picture.first), (side, side), Image.Resampling.BILINEAR))
-
-    def close(self, state: State) -> None:
-        pass
 
 
 @final

@@ -47,14 +47,15 @@ def quick_decode(latent: Mapping[str, Any], model: Any | None, options: QuickDec
     Raises:
         SafelightError: there is no such space or decoder, or the latents do not fit the space.
     """
-    samples, spaces = picture_of(latent), catalogue().spaces()
+    samples, installed = picture_of(latent), catalogue()
+    spaces = installed.spaces()
     try:
         source = origin(model, options.space, spaces)
         plain = source.plain(samples)
     except (LatentsError, SpaceError) as error:
         fitting = ", ".join(fitting_spaces(samples, spaces)) or "no known space"
         raise type(error)(f"{error} Spaces that latents {list(samples.shape)} fit: {fitting}.") from None
-    candidates = catalogue().candidates(
+    candidates = installed.candidates(
         source.space, options.decoder, accelerated=source.accelerated, evidence=source.evidence
     )
     if options.decoder != AUTO:
@@ -84,9 +85,8 @@ def _pictures(
     progress = comfy.utils.ProgressBar(items * frames)  # a decoder of videos outputs more frames: it stays full
     pictures: list[Tensor] = []
     for item in plain:
-        decoder = candidate.open().to(
-            device
-        )  # opened for each item: decoders without weights adapt to their first input
+        # Opened for each item: decoders without weights adapt to their first input.
+        decoder = candidate.open().to(device)
         for rgb in decoder.frames(item[None].to(device)):
             throw_exception_if_processing_interrupted()
             picture = rgb[0].cpu()

@@ -1,4 +1,4 @@
-"""Watches a sampler of ComfyUI through a wrapper on a cloned MODEL. No function of ComfyUI is replaced."""
+"""Watches a sampler of ComfyUI through a wrapper on a cloned MODEL. No module or class of ComfyUI is changed."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +17,7 @@ from ...preview.run import FULL, Run, State
 from ...preview.start import start
 from ...preview.step import Step, step_number
 from ...preview.vae_picture import ready_picture
+from .continue_from_step import WATCH_KEY
 from .decoder_folders import candidates, catalogue
 from .facts import Prompt, frame_rate, latent_evidence, sampler_facts
 from .noise_levels import NoiseLevels
@@ -28,7 +29,6 @@ from .shared import Shared
 from .sinks import check_prefix, latent_files, run_outputs
 from .vae_preview import ComfyVaePreview, expect_vae
 
-WRAPPER_KEY = "safelight"
 PARAMETERS = (  # of ComfyUI's `CFGGuider.outer_sample`; newer versions pass `latent_shapes` by name
     "noise",
     "latent_image",
@@ -64,7 +64,7 @@ def attach(model: Any, options: RunOptions, vae: Any, node: str | None, handle: 
     if options.write_intermediates:
         check_prefix(options.filename_prefix, Prompt.current())
     watched = model.clone()
-    watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY, SamplerWrapper(options, vae, node, handle))
+    watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WATCH_KEY, SamplerWrapper(options, vae, node, handle))
     return watched
 
 

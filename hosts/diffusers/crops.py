@@ -36,6 +36,7 @@ class Crops:
     def __init__(self, whole: Tensor, index: int | None, sigma: float | None, gain: float | None) -> None:
         self._whole, self._version = whole, whole._version  # noqa: SLF001 - counts changes in place
         self.noisy, self.index, self.sigma, self.gain = whole.detach().clone(), index, sigma, gain
+        self._around = torch.cat((self.noisy, self.noisy), -1)  # a crop may pass the right side
         self._sum = torch.zeros_like(self.noisy, dtype=torch.float32)
         self._count = torch.zeros_like(self._sum)
 
@@ -70,9 +71,8 @@ class Crops:
         height, width = sample.shape[-2:]
         first = (0,) * (sample.ndim - 2)  # the first channel, of the first frame
         for item, latents in enumerate(self.noisy):
-            around = torch.cat((latents, latents[..., : width - 1]), -1)
             equal = latents[first] == sample[first][0, 0]
             for top, left in equal.nonzero()[:MAX_PLACES].tolist():
-                if torch.equal(around[..., top : top + height, left : left + width], sample):
+                if torch.equal(self._around[item][..., top : top + height, left : left + width], sample):
                     return item, top, left
         return None

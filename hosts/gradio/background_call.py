@@ -15,7 +15,6 @@ from ...decoders.decoder import to_bytes
 from ...errors import RunError
 from ...preview.images.grid import still_image
 from ...preview.picture import DecodedPicture
-from ...preview.run import State
 from ...preview.sinks.base import Delivery, Sink
 from ..diffusers import WatchedPipeline, watch
 
@@ -93,16 +92,10 @@ class NewestPicture(Sink):
         self._picture: DecodedPicture | None = None
         self._ended = False
 
-    def open(self) -> None:
-        pass
-
     def show(self, picture: DecodedPicture) -> None:
         with self._changed:
             self._picture = picture
             self._changed.notify_all()
-
-    def close(self, state: State) -> None:
-        pass  # the pipeline may have another sampling loop
 
     def end(self) -> None:
         """Ends the sequence of pictures."""

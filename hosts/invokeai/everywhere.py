@@ -22,7 +22,7 @@ from .watch import CALLBACK, ORIGINAL, WatchedNode
 VARIABLE = "SAFELIGHT_INVOKEAI_EVERYWHERE"
 WATCH = "safelight_watch"
 YES = {"1", "true", "yes", "on"}
-LAST_PICTURE_S = 5.0
+LAST_PICTURE_S = 5.0  # longest time that InvokeAI waits for the last picture
 
 log = logging.getLogger("safelight.invokeai")
 

@@ -100,10 +100,11 @@ def _on_device(loaded: Any) -> Iterator[Any]:
     """Puts the VAE on its device; a float16 VAE runs in float32, as its values may exceed float16."""
     with loaded.model_on_device() as (_, module):
         dtype = next(module.parameters()).dtype
-        if dtype == torch.float16:
-            module.float()
-        try:
+        if dtype != torch.float16:
             yield module
+            return
+        try:
+            yield module.float()
         finally:
             module.to(dtype)
 

@@ -7,7 +7,6 @@ from PIL import Image
 
 from ...preview.images.encode import shrink
 from ...preview.picture import DecodedPicture
-from ...preview.run import State
 from ...preview.sinks.base import Delivery, Sink
 
 MESSAGE = "Denoising"
@@ -34,9 +33,6 @@ class ProgressPicture(Sink):
         self._signal = signal
         self.failed = False
 
-    def open(self) -> None:
-        pass
-
     def show(self, picture: DecodedPicture) -> None:
         image = shrink(Image.fromarray(picture.first), MAX_PROGRESS_SIDE_PX)
         try:
@@ -44,9 +40,6 @@ class ProgressPicture(Sink):
         except Exception:
             self.failed = True
             raise
-
-    def close(self, state: State) -> None:
-        pass
 
 
 def share_done(index: int, total: int) -> float:

@@ -52,9 +52,6 @@ class Gallery(Sink):
         self._run, self._save, self._encoding = run, save, replace(encoding, enlarge=enlarge)
         self._newest: DecodedPicture | None = None
 
-    def open(self) -> None:
-        pass
-
     def show(self, picture: DecodedPicture) -> None:
         previous, self._newest = self._newest, picture
         if previous is not None and previous.index != picture.index:

@@ -1,6 +1,6 @@
 """Watches a denoise node of InvokeAI: the node runs with a context whose step callbacks are Safelight's.
 
-Nothing of InvokeAI is patched.
+No class of InvokeAI is patched. While a node runs, Safelight listens to `step` of its scheduler object.
 """
 
 import copy

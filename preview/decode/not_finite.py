@@ -8,6 +8,9 @@ from torch import Tensor
 
 CHECKS = 16  # squares of the pattern along the shorter side
 COLORS = ((200, 0, 200), (24, 24, 24))  # the pattern that stands for a missing texture in 3-D graphics
+OVERFLOW_ADVICE = (
+    "The model's numbers overflowed; this is no fault of the preview. Run the model in float32 or bfloat16."
+)
 
 
 def not_finite_mask(values: Tensor) -> Tensor | None:
@@ -16,6 +19,11 @@ def not_finite_mask(values: Tensor) -> Tensor | None:
         return None
     mask = ~values.isfinite().all(1)
     return mask if bool(mask.any()) else None
+
+
+def without_not_finite(values: Tensor) -> Tensor:
+    """Returns `values` with 0 in place of NaN and infinity, which a decoder would spread."""
+    return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def share_of(mask: Tensor | None) -> float:

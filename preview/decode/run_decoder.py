@@ -18,7 +18,7 @@ from ..snapshot import to_host
 from ..step import StepInfo
 from .decoder_cache import DecoderCache
 from .memory_budget import DEVICE_BYTES, MB, decoding_bytes
-from .not_finite import mark_pixels, not_finite_mask, share_of
+from .not_finite import mark_pixels, not_finite_mask, share_of, without_not_finite
 from .plan import CPU, DecodePlan, free_bytes, plan_decode
 
 DECODER_CACHE = DecoderCache()  # of this process; a second copy of this pack has its own
@@ -109,7 +109,7 @@ class RunDecoder:
         self._rest = max(0, self._rest - 1)
         mask = not_finite_mask(latents)
         if mask is not None:
-            latents = torch.nan_to_num(latents, nan=0.0, posinf=0.0, neginf=0.0)
+            latents = without_not_finite(latents)
         frames = self._decode_or_rest(latents)
         if frames is None:  # decoded only here, when the memory that the error held is free
             frames = self._decode(latents)

@@ -113,8 +113,7 @@ class ImageEncoding:
                 info.add_text(key, text)
             return {"pnginfo": info}
         exif = _exif(texts) if texts else b""
-        has_room = self.file_format != "jpg" or len(exif) <= MAX_JPEG_EXIF_BYTES
-        return {"exif": exif} if exif and has_room else {}
+        return {"exif": exif} if exif and self.holds(texts) else {}
 
 
 def durations_ms(frames: int, fps: float | None) -> list[int]:

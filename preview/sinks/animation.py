@@ -48,9 +48,6 @@ class Animation(Sink):
         self._shown = (MAX_SIDE_PX, MAX_SIDE_PX)
         self._newest = 0
 
-    def open(self) -> None:
-        pass
-
     def show(self, picture: DecodedPicture) -> None:
         self._newest = max(self._newest, picture.index)
         if self._from <= picture.index and (not self._to or picture.index <= self._to):

@@ -32,8 +32,10 @@ class Delivery(Enum):
         return self.value[1]
 
 
-class Sink(ABC):
+class Sink:
     """A place for the pictures of one run. The pipeline's worker opens it, shows it pictures in order and closes it.
+
+    A subclass implements the methods in which it has something to do.
 
     Attributes:
         name: what the user calls it; notes begin with it.
@@ -43,20 +45,17 @@ class Sink(ABC):
     name: ClassVar[str]
     delivery: Delivery = Delivery.EVERY_STEP_AWAITED
 
-    @abstractmethod
     def open(self) -> None:
         """Prepares for pictures."""
 
-    @abstractmethod
     def show(self, picture: DecodedPicture) -> None:
         """Takes one picture."""
 
-    @abstractmethod
     def close(self, state: State) -> None:
         """Finishes all pictures; `state` says how the run ended."""
 
 
-class RunScreen(Sink):
+class RunScreen(Sink, ABC):
     """A screen that shows facts about the run, or can stop it."""
 
     @abstractmethod
@@ -74,15 +73,6 @@ class NoSink(Sink):
 
     name = "nothing"
     delivery = Delivery.NEWEST_AWAITED
-
-    def open(self) -> None:
-        pass
-
-    def show(self, picture: DecodedPicture) -> None:
-        pass
-
-    def close(self, state: State) -> None:
-        pass
 
 
 @final

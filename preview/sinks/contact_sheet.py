@@ -9,6 +9,7 @@ from typing import final
 from PIL import Image, ImageDraw, ImageFont
 
 from ..images.encode import SAVE_OPTIONS
+from ..images.grid import GRID_COLOR
 from ..images.thumbnails import StepImage, Thumbnails
 from ..picture import DecodedPicture
 from ..run import State
@@ -17,7 +18,7 @@ from .run_folder import RunFolder
 
 NAME = "sheet.png"
 TILE_PX, GAP_PX, CAPTION_PX = 256, 8, 22
-BACKGROUND, TEXT_COLOR = (18, 18, 20), (190, 190, 196)
+TEXT_COLOR = (190, 190, 196)
 FONT_PX = 14
 ASPECT = 1.5  # width to height of the whole sheet
 
@@ -36,9 +37,6 @@ class ContactSheet(Sink):
     def __init__(self, folder: RunFolder, *, limit: int = 48) -> None:
         self._folder = folder
         self._pictures = Thumbnails(limit, TILE_PX)
-
-    def open(self) -> None:
-        pass
 
     def show(self, picture: DecodedPicture) -> None:
         self._pictures.add(picture)
@@ -71,7 +69,7 @@ def lay_out_captioned(images: Sequence[Image.Image], captions: Sequence[str]) ->
     ideal = math.sqrt(count * ASPECT * cell_h / cell_w)
     columns = min(range(1, count + 1), key=lambda n: -count % n + abs(n - ideal))
     rows = math.ceil(count / columns)
-    sheet = Image.new("RGB", (columns * cell_w + GAP_PX, rows * cell_h + GAP_PX), BACKGROUND)
+    sheet = Image.new("RGB", (columns * cell_w + GAP_PX, rows * cell_h + GAP_PX), GRID_COLOR)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_PX)
     for i, (image, text) in enumerate(zip(images, captions, strict=True)):
         x, y = GAP_PX + i % columns * cell_w, GAP_PX + i // columns * cell_h

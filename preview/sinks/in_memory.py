@@ -22,9 +22,6 @@ class InMemory(Sink):
         self.pictures: deque[DecodedPicture] = deque(maxlen=limit)
         self.state: State = "running"
 
-    def open(self) -> None:
-        pass
-
     def show(self, picture: DecodedPicture) -> None:
         self.pictures.append(picture)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import final
 
 from ..picture import DecodedPicture
-from ..run import Run, State
+from ..run import Run
 from .base import Delivery, Sink
 from .run_folder import RunFolder
 
@@ -102,6 +102,3 @@ class EvictOldRuns(Sink):
 
     def show(self, picture: DecodedPicture) -> None:
         self._runs.make_room(self._budget_bytes)
-
-    def close(self, state: State) -> None:
-        pass

@@ -58,9 +58,6 @@ class RunFolder(Sink):
         self.path.mkdir(parents=True, exist_ok=True)
         self._try_to_save()
 
-    def show(self, picture: DecodedPicture) -> None:
-        pass
-
     def close(self, state: State) -> None:
         self.abandon(state)
         for pause_s in LAST_PAUSES_S:  # this is the last chance to record how the run ended
@@ -191,12 +188,6 @@ class EmptyFolderRemoval(Sink):
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-
-    def open(self) -> None:
-        pass
-
-    def show(self, picture: DecodedPicture) -> None:
-        pass
 
     def close(self, state: State) -> None:
         self._folder.remove_if_empty()

@@ -4,7 +4,6 @@ import csv
 import io
 from typing import final
 
-from ..picture import DecodedPicture
 from ..run import State
 from .base import Delivery, Sink
 from .run_folder import RunFolder
@@ -26,12 +25,6 @@ class StepsCsv(Sink):
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-
-    def open(self) -> None:
-        pass
-
-    def show(self, picture: DecodedPicture) -> None:
-        pass
 
     def close(self, state: State) -> None:
         table = io.StringIO()

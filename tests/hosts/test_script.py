@@ -188,9 +188,6 @@ def test_a_user_s_sink_that_fails_costs_notes_in_the_manifest(tmp_path):
     class Failing(Sink):
         name = "mine"
 
-        def open(self):
-            pass
-
         def show(self, picture):
             raise ValueError("no")
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model import PaellaVQModel
 from safelight.hosts.diffusers import Previews, watch
+from safelight.hosts.diffusers.watched_run import WatchedRun
 from tiny_pipelines import FAMILIES, OLD, STEPS, noise, wan_vae
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -243,3 +244,19 @@ def test_a_call_that_failed_before_its_first_step_gives_no_warning(sd1, caught):
     with suppress(RuntimeError), watch(sd1, screen="off") as run, suppress(RuntimeError if caught else KeyError):
         SD1.run(sd1, prompt_embeds=noise(1, 6, 5))
     assert run.notes == []
+
+
+def test_an_error_of_ours_at_the_end_of_a_loop_costs_no_image(sd1, monkeypatch, caplog):
+    end = WatchedRun.end
+
+    def fail(run, state, error):
+        end(run, state, error)
+        raise RuntimeError("no thread can be started")
+
+    plain = SD1.run(sd1)
+    monkeypatch.setattr(WatchedRun, "end", fail)
+    with watch(sd1, screen="off"):
+        result = SD1.run(sd1)
+    assert np.array_equal(plain, result)
+    assert "the end of this loop is not recorded" in caplog.text
+    assert has_no_hooks(sd1)

@@ -41,6 +41,18 @@ def test_the_progress_picture_shows_every_step_in_order_except_the_noise(host, n
     assert all(signal[2].mode == "RGB" for signal in shown)
 
 
+def test_an_error_of_ours_after_the_node_costs_a_note_and_not_the_result(host, node, noise, tmp_path, monkeypatch):
+    def fail(watch, steps):
+        raise RuntimeError("no room")
+
+    plain = euler(host(), noise)
+    monkeypatch.setattr("safelight.hosts.invokeai.watch.WatchedNode._record_loop", fail)
+    assert torch.equal(watched(lambda c: euler(c, noise), host(), node, SAVED), plain)
+    manifest = read_manifest(tmp_path / "outputs" / "saved" / "run_00001")
+    assert manifest["state"] == "finished"
+    assert any("the last step is not shown" in note and "no room" in note for note in manifest["notes"])
+
+
 def test_files_are_those_of_other_hosts(host, node, noise, tmp_path):
     options = InvokeOptions(
         write_intermediates=True, filename_prefix="a/b", every_n_steps=4, sheet=True, animation="webp"

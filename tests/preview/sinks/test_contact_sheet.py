@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from PIL import Image, ImageFont
+from safelight.preview.images.grid import GRID_COLOR
 from safelight.preview.images.thumbnails import StepImage
 from safelight.preview.sinks import contact_sheet
 from safelight.preview.sinks.contact_sheet import (
-    BACKGROUND,
     CAPTION_PX,
     FONT_PX,
     GAP_PX,
@@ -40,7 +40,7 @@ def test_each_picture_has_a_caption_below_it(folder, show_steps, images):
     for column in range(3):
         x, y = GAP_PX + column * (TILE_PX + GAP_PX), GAP_PX + TILE_PX
         below = np.asarray(sheet.crop((x, y, x + TILE_PX, y + CAPTION_PX)))
-        assert (below != BACKGROUND).any()
+        assert (below != GRID_COLOR).any()
 
 
 @pytest.mark.parametrize(("announced", "reported", "expected"), [(7, 20, 7), (4, 4, 7), (None, 20, 20)])

@@ -380,9 +380,6 @@ class Awkward(Sink):
     def __init__(self, fault, at, *, delivery=Delivery.EVERY_STEP_AWAITED):
         self.fault, self.at, self.delivery, self.closed = fault, at, delivery, 0
 
-    def open(self):
-        pass
-
     def show(self, picture):
         if picture.index == self.at:
             self.fault()

@@ -97,14 +97,8 @@ class Pace(Sink):
     def wait(self):
         assert self._room.acquire(timeout=60)
 
-    def open(self):
-        pass
-
     def show(self, picture):
         self._room.release()
-
-    def close(self, state):
-        pass
 
 
 def test_memory_does_not_grow_over_a_run_of_a_thousand_steps(tmp_path, print_figure):
