@@ -9,6 +9,8 @@ autoencoders' defaults and in the pipelines that use them.
 from .space import AUDIO, VIDEO, LatentSpace, Spaces
 
 COMFYUI = "patientx/ComfyUI-Zluda@8622f33e8dedf079fe5cedab15b3d2284113c555:comfy/latent_formats.py"  # ComfyUI 0.33.0
+# After 0.33.0
+COMFYUI_NEWER = "Comfy-Org/ComfyUI@75399d78ddcc01f46f9b94521b29f1fe8a90ed53:comfy/latent_formats.py"
 DIFFUSERS = "huggingface/diffusers@v0.42.1:src/diffusers/models/autoencoders"
 PIXEL_SPACE = "pixels"
 
@@ -109,7 +111,8 @@ SPACES = Spaces(
             channels=4,
             scale=0.18215,
             hosts={
-                "comfyui": ("SD15",),
+                # Hunyuan3D's painter packs its views along the axis of time.
+                "comfyui": ("SD15", "Hunyuan3Dv2_1Paint"),
                 "invokeai": ("sd-1", "sd-2"),
                 # Stable Video Diffusion, and the asymmetric and the consistency decoder, use the same latents.
                 "diffusers": (
@@ -250,8 +253,25 @@ SPACES = Spaces(
             downscale=16,
             mean=QWEN_IMAGE21_MEAN,
             std=QWEN_IMAGE21_STD,
-            hosts={"diffusers": ("AutoencoderKLQwenImage21",)},
+            hosts={"comfyui": ("QwenImage21",), "diffusers": ("AutoencoderKLQwenImage21",)},
+            files=("taeqi2_1_decoder", "taeqi2_1."),
             source=f"{DIFFUSERS}/autoencoder_kl_qwenimage21.py",
+        ),
+        LatentSpace(
+            name="kvae",
+            title="KVAE",
+            channels=16,
+            hosts={"diffusers": ("AutoencoderKLKVAE",)},
+            source=f"{DIFFUSERS}/autoencoder_kl_kvae.py",
+        ),
+        LatentSpace(
+            name="rae",
+            title="RAE",
+            channels=768,
+            downscale=16,
+            # Each model has its own mean and deviation of every latent pixel, in its configuration.
+            hosts={"diffusers": ("AutoencoderRAE",)},
+            source=f"{DIFFUSERS}/autoencoder_rae.py",
         ),
         LatentSpace(
             name=PIXEL_SPACE,
@@ -378,6 +398,16 @@ SPACES = Spaces(
             source=COMFYUI,
         ),
         LatentSpace(
+            name="ming_image",
+            title="Ming-Image",
+            channels=16,
+            dims=VIDEO,  # its VAE is one of videos; its models make images
+            frame_stride=4,
+            scale=8.0064,
+            hosts={"comfyui": ("MingImage",)},
+            source=COMFYUI_NEWER,
+        ),
+        LatentSpace(
             name="cogvideox",
             title="CogVideoX 2B",
             channels=16,
@@ -443,6 +473,24 @@ SPACES = Spaces(
             hosts={"diffusers": ("Kandinsky6SRVAE",)},
             source=f"{DIFFUSERS}/autoencoder_kandinsky6_sr.py",
         ),
+        LatentSpace(
+            name="kvae_video",
+            title="KVAE, video",
+            channels=16,
+            dims=VIDEO,
+            frame_stride=4,
+            hosts={"diffusers": ("AutoencoderKLKVAEVideo",)},
+            source=f"{DIFFUSERS}/autoencoder_kl_kvae_video.py",
+        ),
+        LatentSpace(
+            name="vidtok",
+            title="VidTok",
+            channels=4,
+            dims=VIDEO,
+            frame_stride=4,
+            hosts={"diffusers": ("AutoencoderVidTok",)},
+            source=f"{DIFFUSERS}/autoencoder_vidtok.py",
+        ),
         # Audio, without a size in pixels
         LatentSpace(
             name="stable_audio1",
@@ -493,6 +541,56 @@ SPACES = Spaces(
             layout="sequence",
             hosts={"comfyui": ("MiniMaxMusic3",), "diffusers": ("MiniMaxMusic3Vocoder",)},
             source=COMFYUI,
+        ),
+        LatentSpace(
+            name="yue2",
+            title="YuE 2",
+            channels=64,
+            dims=AUDIO,
+            downscale=1,
+            layout="sequence",
+            hosts={"comfyui": ("YuE2",)},
+            source=COMFYUI_NEWER,
+        ),
+        LatentSpace(
+            name="ltx2_audio",
+            title="LTX-2, sound",
+            channels=128,  # a token has 8 channels of 16 frequency bands
+            dims=AUDIO,
+            downscale=1,
+            layout="tokens",
+            hosts={"diffusers": ("AutoencoderKLLTX2Audio",)},
+            source=f"{DIFFUSERS}/autoencoder_kl_ltx2_audio.py",
+        ),
+        LatentSpace(
+            name="minimax_h3_audio",
+            title="MiniMax H3, sound",
+            channels=32,
+            dims=AUDIO,
+            downscale=1,
+            layout="tokens",
+            hosts={"diffusers": ("AutoencoderKLMiniMaxH3Audio",)},
+            source=f"{DIFFUSERS}/autoencoder_kl_minimax_h3_audio.py",
+        ),
+        LatentSpace(
+            name="kvae_audio",
+            title="KVAE, sound",
+            channels=64,
+            dims=AUDIO,
+            downscale=1,
+            layout="sequence",
+            hosts={"diffusers": ("AutoencoderKLKVAEAudio",)},
+            source=f"{DIFFUSERS}/autoencoder_kl_kvae_audio.py",
+        ),
+        LatentSpace(
+            name="cosmos3_audio",
+            title="Cosmos 3, sound",
+            channels=64,
+            dims=AUDIO,
+            downscale=1,
+            layout="sequence",
+            hosts={"diffusers": ("Cosmos3AVAEAudioTokenizer",)},
+            source=f"{DIFFUSERS}/autoencoder_cosmos3_audio.py",
         ),
         LatentSpace(
             name="longcat_audio",

@@ -43,6 +43,8 @@ ANCHORS = {
     "ltx2-affine-kjnodes-2.0": (127, (-0.0206, -0.0189, -0.0139), (0.2796, 0.1101, -0.0047)),
     "hunyuan_video15-affine-wan2gp": (31, (0.001337, 0.001811, 0.022117), (0.106222, 0.041891, -0.005932)),
     "wan21-affine-comfyui": (0, (-0.1299, -0.1692, 0.2932), (-0.1835, -0.0868, -0.3360)),
+    "ming_image-affine-comfyui": (15, (0.7366, 0.4105, 0.6899), (-0.1048, -0.1049, -0.1874)),
+    "qwen_image21-affine-comfyui": (41, (0.1484, 0.0801, 0.0804), (-0.1228, -0.1869, -0.3083)),
     "wan22-affine-comfyui": (47, (-0.0837, 0.0168, 0.0055), (0.0317, -0.0878, -0.1388)),
 }
 
@@ -152,7 +154,7 @@ def test_each_table_has_a_source_commit_and_a_name_that_describes_it(name):
 
 def test_no_two_tables_of_a_space_are_the_same():
     tables = [(CARDS[name].space, *map(bytes, published(name))) for name in TABLES]
-    assert len(set(tables)) == len(tables) == 44
+    assert len(set(tables)) == len(tables) == 46
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from safelight.decoders.latents.identify import Evidence, identify
 from safelight.decoders.latents.layouts import LAYOUTS
 from safelight.decoders.latents.space import AUDIO, IMAGE, VIDEO, LatentSpace, Spaces
 from safelight.decoders.latents.space_table import SPACES
@@ -222,7 +223,7 @@ def test_each_layout_is_used():
 
 def test_each_latent_format_of_comfyui_is_named_once():
     names = [name for space in SPACES for name in space.hosts.get("comfyui", ())]
-    assert len(names) == len(set(names)) == 41
+    assert len(names) == len(set(names)) == 45
 
 
 def test_each_base_model_of_invokeai_with_previews_is_named():
@@ -254,6 +255,22 @@ def test_no_two_spaces_share_a_file_name():
 
 # Defaults of diffusers
 
+CHANNEL_DEFAULTS = (
+    "latent_channels",
+    "z_dim",
+    "z_channels",
+    "codebook_dim",
+    "encoder_hidden_size",
+    "vocoder_input_dim",
+)
+# Exports that need no row, with the reason.
+WITHOUT_ROW = {
+    "AutoencoderTiny": "decodes the space of another autoencoder",
+    "VQModel": "belongs to several models, with a codebook",
+    "MMAudioVocoder": "turns spectrograms into sound, it has no latents",
+    "RFD4ProteinaAutoencoder": "describes molecules, which have no picture",
+}
+
 
 def defaults_of(class_name):
     autoencoders = pytest.importorskip("diffusers.models.autoencoders", reason="diffusers is not installed")
@@ -273,6 +290,13 @@ def defaults_of(class_name):
         ("AutoencoderKLFlux2", "flux2"),
         ("AutoencoderKLHunyuanImageRefiner", "hunyuan_image21_refiner"),
         ("AutoencoderKLQwenImage21", "qwen_image21"),
+        ("AutoencoderKLKVAE", "kvae"),
+        ("AutoencoderKLKVAEVideo", "kvae_video"),
+        ("AutoencoderKLKVAEAudio", "kvae_audio"),
+        ("AutoencoderVidTok", "vidtok"),
+        ("AutoencoderRAE", "rae"),
+        ("AutoencoderKLMiniMaxH3Audio", "minimax_h3_audio"),
+        ("Cosmos3AVAEAudioTokenizer", "cosmos3_audio"),
         ("AutoencoderKLMochi", "mochi"),
         ("AutoencoderKLLTXVideo", "ltxv"),
         ("AutoencoderKLLTX2Video", "ltx2"),
@@ -293,7 +317,7 @@ def defaults_of(class_name):
 def test_a_row_agrees_with_the_defaults_of_diffusers(class_name, name):
     defaults, space = defaults_of(class_name), SPACES[name]
     assert class_name in space.hosts.get("diffusers", ())
-    assert defaults.get("latent_channels", defaults.get("z_dim")) == space.channels
+    assert next(defaults[key] for key in CHANNEL_DEFAULTS if key in defaults) == space.channels
     assert defaults.get("scaling_factor", 1.0) == space.scale
     if space.mean:
         assert tuple(defaults["latents_mean"]) == space.mean
@@ -313,3 +337,19 @@ def test_diffusers_has_every_class_that_a_row_names(class_name):
     if version < (0, 42):
         pytest.skip(f"diffusers {diffusers.__version__} is older than the table")
     assert hasattr(importlib.import_module("diffusers.models.autoencoders"), class_name)
+
+
+def test_every_autoencoder_of_diffusers_is_named_by_a_row():
+    autoencoders = pytest.importorskip("diffusers.models.autoencoders", reason="diffusers is not installed")
+    models = {name for name, kind in vars(autoencoders).items() if inspect.isclass(kind)}
+    named = {name.partition(":")[0] for space in SPACES for name in space.hosts.get("diffusers", ())}
+    assert len(models) > 10
+    assert models - named - WITHOUT_ROW.keys() == set()
+    assert named & WITHOUT_ROW.keys() == set()
+
+
+def test_views_that_are_packed_like_frames_are_latents_of_their_space():
+    evidence = Evidence(host="comfyui", format_name="Hunyuan3Dv2_1Paint", channels=4, dims=3, scale=0.18215)
+    views = torch.randn(1, 4, 12, 3, 4)
+    assert identify(evidence, SPACES) is SPACES["sd1"]
+    assert SPACES["sd1"].unpack(views).shape == views.shape
