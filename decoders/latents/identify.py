@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ...errors import ContradictionError, SpaceError
-from .space import AUDIO, HOSTS, SPACE_NAME, LatentSpace, Spaces
+from .space import AUDIO, HOSTS, SPACE_NAME, VIDEO, LatentSpace, Spaces
 
 UNKNOWN = "unknown"
 # Hosts whose latent formats always give a scale, and a shift unless it is 0. The evidence of other hosts may lack both.
@@ -124,6 +124,7 @@ def unknown(evidence: Evidence) -> LatentSpace:
         channels=evidence.channels or 4,
         dims=dims,
         downscale=evidence.downscale or 8,
+        causal=dims == VIDEO,  # as almost all are; latents whose later frames have no wider values stay as they are
         layout="sequence" if dims == AUDIO else "plain",
         scale=evidence.scale or 1.0,
         shift=evidence.shift or 0.0,

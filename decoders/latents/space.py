@@ -39,6 +39,8 @@ class LatentSpace:
         dims: 1 for audio or tokens, 2 for images, 3 for videos.
         downscale: image pixels per latent pixel, along one side.
         frame_stride: frames per latent frame; 1 for images.
+        causal: whether the VAE of a video encodes the first frame alone, so that the values of the first latent frame
+            differ from those of the later ones; see `later_frames`.
         fps: frames per second of the videos that its models generate; None if its models differ, or for no video.
         layout: name in `LAYOUTS` of the sampler tensor's layout.
         packed: channels of the sampler's tensor, if the layout makes them differ from `channels`; else 0.
@@ -59,6 +61,7 @@ class LatentSpace:
     dims: int = IMAGE
     downscale: int = 8
     frame_stride: int = 1
+    causal: bool = False
     fps: float | None = None
     layout: str = "plain"
     packed: int = 0
@@ -95,6 +98,8 @@ class LatentSpace:
             count = getattr(self, name)
             if type(count) is not int or not 1 <= count <= most:
                 raise ValueError(f"latent space {self.name!r}: expected {name} of 1 to {most}, got {count!r}")
+        if type(self.causal) is not bool:
+            raise ValueError(f"latent space {self.name!r}: expected causal as true or false, got {self.causal!r}")
         if self.fps is not None and not (_finite(self.fps) and 0 < self.fps <= MAX_SPACE_FPS):
             raise ValueError(
                 f"latent space {self.name!r}: expected fps above 0 up to {MAX_SPACE_FPS}, got {self.fps!r}"

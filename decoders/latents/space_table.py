@@ -3,7 +3,8 @@
 Hosts that share a VAE share a row. A row has a host's name only if the code of that host confirms it:
 InvokeAI's in `app/util/step_callback.py` and in the `*_denoise.py` and `*_latents_to_image.py` of its nodes
 (https://github.com/invoke-ai/InvokeAI/tree/8e71a8a519399d6db32054ae9afc7c6c4e2355af/invokeai/app), diffusers' in its
-autoencoders' defaults and in the pipelines that use them.
+autoencoders' defaults and in the pipelines that use them. Whether a VAE is causal is in diffusers' autoencoders; for
+SeedVR2, whose videos have 4n + 1 frames, in ComfyUI's `comfy_extras/nodes_seedvr.py`.
 """
 
 from .space import AUDIO, VIDEO, LatentSpace, Spaces
@@ -288,6 +289,7 @@ SPACES = Spaces(
             channels=12,
             dims=VIDEO,
             frame_stride=6,
+            causal=True,
             fps=30,  # https://huggingface.co/docs/diffusers/api/pipelines/mochi
             mean=MOCHI_MEAN,
             std=MOCHI_STD,
@@ -302,6 +304,7 @@ SPACES = Spaces(
             dims=VIDEO,
             downscale=32,
             frame_stride=8,
+            causal=True,
             fps=25,  # comfy/model_base.py, LTXV; diffusers pipelines/ltx
             hosts={"comfyui": ("LTXV",), "diffusers": ("AutoencoderKLLTXVideo",)},
             source=COMFYUI,
@@ -313,6 +316,7 @@ SPACES = Spaces(
             dims=VIDEO,
             downscale=32,
             frame_stride=8,
+            causal=True,
             fps=24,  # diffusers pipelines/ltx2/pipeline_ltx2.py
             hosts={"comfyui": ("LTXAV",), "diffusers": ("AutoencoderKLLTX2Video", "LTX2VideoDiffusionDecoderModel")},
             files=("taeltx",),
@@ -325,6 +329,7 @@ SPACES = Spaces(
             dims=VIDEO,
             downscale=16,
             frame_stride=4,
+            causal=True,
             fps=24,  # comfy_extras/nodes_minimax_h3.py
             packed=32,  # MiniMaxH3AV gives the larger of its two streams: 24 channels of video, 32 of audio
             hosts={"comfyui": ("MiniMaxH3Video", "MiniMaxH3AV"), "diffusers": ("AutoencoderKLMiniMaxH3",)},
@@ -337,6 +342,7 @@ SPACES = Spaces(
             channels=16,
             dims=VIDEO,
             frame_stride=4,
+            causal=True,
             fps=24,  # https://github.com/Tencent/HunyuanVideo/blob/719c5db/sample_video.py
             scale=0.476986,
             hosts={"comfyui": ("HunyuanVideo",), "diffusers": ("AutoencoderKLHunyuanVideo",)},
@@ -350,6 +356,7 @@ SPACES = Spaces(
             dims=VIDEO,
             downscale=16,
             frame_stride=4,
+            causal=True,
             fps=24,  # diffusers pipelines/hunyuan_video1_5/pipeline_hunyuan_video1_5_image2video.py
             scale=1.03682,
             hosts={"comfyui": ("HunyuanVideo15",), "diffusers": ("AutoencoderKLHunyuanVideo15",)},
@@ -362,6 +369,7 @@ SPACES = Spaces(
             channels=16,
             dims=VIDEO,
             frame_stride=8,
+            causal=True,
             fps=24,  # comfy/ldm/cosmos/position_embedding.py, base_fps
             hosts={"comfyui": ("Cosmos1CV8x8x8",), "diffusers": ("AutoencoderKLCosmos",)},
             source=COMFYUI,
@@ -372,6 +380,7 @@ SPACES = Spaces(
             channels=16,
             dims=VIDEO,
             frame_stride=4,
+            causal=True,
             fps=16,  # diffusers pipelines/wan/pipeline_wan.py
             mean=WAN21_MEAN,
             std=WAN21_STD,
@@ -390,6 +399,7 @@ SPACES = Spaces(
             dims=VIDEO,
             downscale=16,
             frame_stride=4,
+            causal=True,
             fps=24,  # Wan-Video/Wan2.2: wan/configs/wan_ti2v_5B.py, sample_fps
             mean=WAN22_MEAN,
             std=WAN22_STD,
@@ -413,6 +423,7 @@ SPACES = Spaces(
             channels=16,
             dims=VIDEO,
             frame_stride=4,
+            causal=True,
             fps=8,  # diffusers pipelines/cogvideo/pipeline_cogvideox.py
             scale=1.15258426,
             hosts={"comfyui": ("CogVideoX",), "diffusers": ("AutoencoderKLCogVideoX",)},
@@ -425,6 +436,7 @@ SPACES = Spaces(
             channels=16,
             dims=VIDEO,
             frame_stride=4,
+            causal=True,
             # No fps: 5B generates 8 frames a second, 1.5 generates 16.
             scale=0.7,
             hosts={"comfyui": ("CogVideoX1_5",), "diffusers": ("AutoencoderKLCogVideoX",)},
@@ -436,6 +448,7 @@ SPACES = Spaces(
             channels=16,
             dims=VIDEO,
             frame_stride=4,  # comfy_extras/nodes_seedvr.py; the format inherits 1
+            causal=True,
             hosts={"comfyui": ("SeedVR2",)},
             source=COMFYUI,
         ),
@@ -456,6 +469,7 @@ SPACES = Spaces(
             channels=16,
             dims=VIDEO,
             frame_stride=4,
+            causal=True,
             fps=8,  # diffusers pipelines/easyanimate/pipeline_easyanimate.py
             scale=0.7125,
             hosts={"diffusers": ("AutoencoderKLMagvit",)},
@@ -468,6 +482,7 @@ SPACES = Spaces(
             dims=VIDEO,
             downscale=16,
             frame_stride=4,
+            causal=True,
             fps=24,  # diffusers pipelines/kandinsky6/pipeline_kandinsky6_sr.py
             scale=0.910344004631042,
             hosts={"diffusers": ("Kandinsky6SRVAE",)},
@@ -479,6 +494,7 @@ SPACES = Spaces(
             channels=16,
             dims=VIDEO,
             frame_stride=4,
+            causal=True,
             hosts={"diffusers": ("AutoencoderKLKVAEVideo",)},
             source=f"{DIFFUSERS}/autoencoder_kl_kvae_video.py",
         ),
@@ -488,6 +504,7 @@ SPACES = Spaces(
             channels=4,
             dims=VIDEO,
             frame_stride=4,
+            causal=True,
             hosts={"diffusers": ("AutoencoderVidTok",)},
             source=f"{DIFFUSERS}/autoencoder_vidtok.py",
         ),

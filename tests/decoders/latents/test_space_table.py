@@ -57,6 +57,21 @@ def test_only_videos_have_a_frame_rate():
     assert row(fps=12.5).facts()["fps"] == 12.5
 
 
+def test_the_causal_flag_of_a_row_is_stored_and_must_be_a_bool():
+    causal = row(dims=VIDEO, frame_stride=4, causal=True)
+    assert causal.facts()["causal"] is True
+    assert LatentSpace.from_facts(causal.facts()) == causal
+    with pytest.raises(ValueError, match="expected causal as true or false, got 'yes'"):
+        row(causal="yes")
+
+
+def test_only_videos_with_a_frame_stride_have_a_causal_vae():
+    causal = {space.name for space in SPACES if space.causal}
+    assert all(SPACES[name].dims == VIDEO and SPACES[name].frame_stride > 1 for name in causal)
+    assert causal >= {"wan21", "wan22", "hunyuan_video", "cogvideox", "cosmos1", "ltxv", "ltx2", "minimax_h3"}
+    assert "allegro" not in causal, "its VAE sees the frames on both sides"
+
+
 def test_a_row_cannot_be_changed():
     with pytest.raises(AttributeError):
         row().scale = 2.0
