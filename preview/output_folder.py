@@ -2,8 +2,9 @@
 
 import errno
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path, PurePath
 
@@ -14,6 +15,9 @@ from .sinks.latent_files import MB, Room
 DISK_RESERVE_BYTES = 500 * MB  # that latents leave free on the disk
 # With these errors a folder can never exist at a path. Other errors, such as a full disk, may be gone in an hour.
 PERMANENT_ERRORS = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EILSEQ)
+# The first run of a prompt has a numbered folder; the others have folders in it.
+FIRST_INNER_RUN = 2
+INNER_FOLDER = re.compile(r"run_\d{3,}")
 
 
 def absolute_path(path: str | os.PathLike[str]) -> Path:
@@ -123,7 +127,7 @@ def numbered_folder(parent: Path, name: str, first: int = 1) -> Path:
         name: of the folder, without its number.
         first: number to begin with.
     """
-    return next(path for i in count(first) if not os.path.lexists(path := parent / f"{name}_{i:05d}"))
+    return _free(_numbered(parent, name, first))
 
 
 def create_numbered_folder(parent: Path, name: str, first: int = 1) -> Path:
@@ -131,11 +135,36 @@ def create_numbered_folder(parent: Path, name: str, first: int = 1) -> Path:
 
     If the folder cannot be created, its path is returned: the sink that opens it reports the reason.
     """
+    return _create_free(_numbered(parent, name, first))
+
+
+def create_inner_folder(folder: Path) -> Path:
+    """Creates the next free `run_002`, `run_003` and so on in the folder of a prompt's first run.
+
+    If it cannot be created, its path is returned, as by `create_numbered_folder`.
+    """
+    return _create_free(folder / f"run_{i:03d}" for i in count(FIRST_INNER_RUN))
+
+
+def is_inner_folder(name: str) -> bool:
+    """Whether a folder with this name, in the folder of a run, is that of a further run of the same prompt."""
+    return INNER_FOLDER.fullmatch(name) is not None
+
+
+def _numbered(parent: Path, name: str, first: int) -> Iterator[Path]:
+    return (parent / f"{name}_{i:05d}" for i in count(first))
+
+
+def _free(paths: Iterator[Path]) -> Path:
+    return next(path for path in paths if not os.path.lexists(path))
+
+
+def _create_free(paths: Iterator[Path]) -> Path:
     while True:
-        folder = numbered_folder(parent, name, first)
+        folder = _free(paths)
         try:
             folder.mkdir(parents=True)
-        except FileExistsError:
+        except FileExistsError:  # another run was quicker
             continue
         except OSError:
             pass

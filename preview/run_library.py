@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, final
 from ..decoders.files.contained_file import open_below
 from ..errors import ManifestError
 from .manifest import MANIFEST_NAME, read_manifest
+from .output_folder import is_inner_folder
 from .run_summary import run_summary, started_s
 
 MAX_FOLDER_DEPTH = 6  # levels below the folder that is searched
@@ -24,8 +25,9 @@ log = logging.getLogger("safelight.view")
 def find_runs(root: Path) -> Iterator[Path]:
     """Yields the folders with a run in the folder `root`: itself and those up to `MAX_FOLDER_DEPTH` levels below.
 
-    Folders on upper levels come first, those of one level by name. Links are not followed. Hidden folders, and the
-    folders of frames inside a run's folder, are skipped. Only the first `MAX_FOLDERS_SEARCHED` folders are searched.
+    Folders on upper levels come first, those of one level by name. Links are not followed. Hidden folders are skipped.
+    Inside a run's folder only those of further runs of the same prompt are searched, unless `root` is that folder. Only
+    the first `MAX_FOLDERS_SEARCHED` folders are searched.
     """
     searched, level = 0, [root]
     for _ in range(MAX_FOLDER_DEPTH + 1):
@@ -35,8 +37,7 @@ def find_runs(root: Path) -> Iterator[Path]:
             has_run, folders = _contents(folder)
             if has_run:
                 yield folder
-            if folder == root or not has_run:
-                below += folders
+            below += [path for path in folders if folder == root or not has_run or is_inner_folder(path.name)]
         level = below
 
 

@@ -22,6 +22,7 @@ from .sinks.latent_files import LatentFiles
 from .sinks.live_view import LiveView
 from .sinks.page import Page
 from .sinks.run_folder import EmptyFolderRemoval, RunFolder
+from .sinks.run_group import RunGroup
 from .sinks.step_files import ENCODERS, StepFiles
 from .sinks.steps_csv import StepsCsv
 
@@ -32,6 +33,7 @@ class Outputs:
 
     Args:
         folder: folder for files; None to write none. The options say which files.
+        group: runs of the same prompt that share a page with it; None if there are none.
         texts: function that returns metadata for each picture file, by name, as JSON; called once, by the worker.
         facts: whether picture files store their run and step.
         latents: files for latents; None to store none.
@@ -43,6 +45,7 @@ class Outputs:
     """
 
     folder: RunFolder | None = None
+    group: RunGroup | None = None
     texts: Callable[[], Mapping[str, str]] = dict
     facts: bool = True
     latents: LatentFiles | None = None
@@ -91,7 +94,7 @@ def start(
     if folder is not None:
         record = [*([EmptyFolderRemoval(folder)] if outputs.remove_empty else []), folder]
         if options.write_intermediates:
-            record.append(Page(folder))
+            record.append(Page(folder, group=outputs.group))
     files = [] if folder is None else file_sinks(folder, options, outputs)
     screens = [*([outputs.live] if outputs.live else []), *outputs.sinks]
     return Pipeline(

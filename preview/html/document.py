@@ -86,8 +86,13 @@ def document(data: Any, script: str, **policy: str) -> Document:
     Raises:
         ValueError: `data` has no JSON form.
     """
+    return document_of(script_safe_json(data), script, **policy)
+
+
+def document_of(data: str, script: str, **policy: str) -> Document:
+    """The same for data that `script_safe_json` has encoded."""
     before, after, content_policy = _around_data(script, **policy)
-    return Document(before + script_safe_json(data) + after, content_policy)
+    return Document(before + data + after, content_policy)
 
 
 @cache

@@ -9,9 +9,11 @@ from safelight.errors import GoneError, SinkError
 from safelight.preview.output_folder import (
     DISK_RESERVE_BYTES,
     check_prefix_name,
+    create_inner_folder,
     create_numbered_folder,
     disk_room,
     existing_folder,
+    is_inner_folder,
     numbered_folder,
     prefix_folder,
 )
@@ -94,6 +96,18 @@ def test_two_runs_never_share_a_numbered_folder(tmp_path):
         thread.join()
     assert len(set(folders)) == 16
     assert all(folder.is_dir() for folder in folders)
+
+
+def test_further_runs_of_a_prompt_get_the_next_free_numbers_from_2(tmp_path):
+    (tmp_path / "run_003").write_text("a file of the user")
+    folders = [create_inner_folder(tmp_path) for _ in range(3)]
+    assert [folder.name for folder in folders] == ["run_002", "run_004", "run_005"]
+    assert all(folder.is_dir() and is_inner_folder(folder.name) for folder in folders)
+
+
+@pytest.mark.parametrize("name", ["run_02", "run_", "step_0001", "run_002x", "xrun_002", "frame_001"])
+def test_other_names_are_not_those_of_further_runs(name):
+    assert not is_inner_folder(name)
 
 
 def test_a_folder_that_cannot_be_created_is_returned_for_its_sink_to_report(tmp_path):
