@@ -26,7 +26,10 @@ from pathlib import PurePath
 
 
 class SafelightError(Exception):
-    """Base class of all errors that Safelight raises."""
+    """Base class of all errors that Safelight raises. Its text is one line: names in it may come from any file."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class SpaceError(SafelightError):
@@ -97,12 +100,19 @@ class SinkError(RunError):
     """A sink cannot be opened or written."""
 
 
+def printable(text: str) -> str:
+    """Replaces line breaks, terminal sequences and marks that reverse the direction of text by Python's escapes."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def brief(value: object, most: int = 120) -> str:
     """Shortens `value` for a message, to at most `most` characters.
 
     Paths and exceptions are converted with `str`, all other values with `repr`.
     """
-    text = str(value) if isinstance(value, Exception | PurePath) else repr(value)
+    text = printable(str(value)) if isinstance(value, Exception | PurePath) else repr(value)
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
@@ -112,4 +122,4 @@ def describe(error: BaseException) -> str:
         text = str(error)
     except Exception:  # the `__str__` of an exception from another package may itself fail
         text = ""
-    return f"{type(error).__name__}: {text}".strip().splitlines()[0][:300]
+    return printable(f"{type(error).__name__}: {text}".strip().splitlines()[0])[:300]

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..decoders.catalogue import AUTO, Candidate
 from ..decoders.decoder import Decoder, to_bytes
-from ..errors import LatentsError
+from ..errors import LatentsError, printable
 from ..preview.decode.not_finite import (
     OVERFLOW_ADVICE,
     mark_pixels,
@@ -29,6 +29,7 @@ from ..preview.output_folder import expect_no_file
 from ..preview.sinks.contact_sheet import NAME, TILE_PX, lay_out_captioned
 from .decoder_choice import DECODER_HELP, add_folder_option, choose_decoder
 from .latents_input import FORMS, HowToRead, files_in, read_latents
+from .table import print_lines, warn
 
 NOT_FINITE, NOT_READ = 1, 2  # exit codes: latents are NaN or infinite; a file has no latents that can be decoded
 
@@ -89,11 +90,11 @@ def _run(arguments: argparse.Namespace) -> int:
         try:
             found = read_latents(path, spaces, how)
         except LatentsError as error:
-            print(f"safelight: {error}", file=sys.stderr)
+            warn(f"safelight: {error}")
             exit_code = NOT_READ
             continue
         if found.guessed:
-            print(f"{path}: latent space {found.space.name}, the only one that fits", file=sys.stderr)
+            warn(f"{path}: latent space {found.space.name}, the only one that fits")
         if found.space.name not in candidates:
             candidates[found.space.name] = catalogue.candidates(found.space, decoder_name)[0]
         arguments.out.mkdir(parents=True, exist_ok=True)
@@ -101,20 +102,19 @@ def _run(arguments: argparse.Namespace) -> int:
         mask = not_finite_mask(found.latents)
         for name, pixels in _pictures(found.latents, mask, decoder, path.stem):
             (arguments.out / name).write_bytes(ImageEncoding().encode(pixels, pixels.shape[1::-1]))
-            print(f"{arguments.out / name}  {pixels.shape[1]}x{pixels.shape[0]}  {decoder.name}")
+            print_lines(f"{arguments.out / name}  {pixels.shape[1]}x{pixels.shape[0]}  {decoder.name}")
             if arguments.sheet:
                 sheet[name.removesuffix(".png")] = _tile(pixels)
         if mask is not None:
-            print(
+            warn(
                 f"safelight: {path}: {percent(share_of(mask))} of the latents are NaN or infinite, which a pattern "
-                f"marks. {OVERFLOW_ADVICE}",
-                file=sys.stderr,
+                f"marks. {OVERFLOW_ADVICE}"
             )
             exit_code = max(exit_code, NOT_FINITE)
     if sheet:
         path = arguments.out / NAME
-        lay_out_captioned(list(sheet.values()), list(sheet)).save(path, **SAVE_OPTIONS["png"])
-        print(f"{path}  {len(sheet)} pictures")
+        lay_out_captioned(list(sheet.values()), list(map(printable, sheet))).save(path, **SAVE_OPTIONS["png"])
+        print_lines(f"{path}  {len(sheet)} pictures")
     return exit_code
 
 

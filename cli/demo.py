@@ -16,7 +16,7 @@ from .decoder_choice import choose_decoder
 from .demo_sampler import SAMPLERS, SPACE, sample, schedule
 from .fit import positive
 from .options import add_options, options_of
-from .table import print_table
+from .table import print_lines, print_table, warn
 
 DEMO_OPTIONS = (
     *("decoder", "show", "every_n_steps", "min_interval_s", "file_format", "enlarge", "sheet", "write_csv"),
@@ -83,6 +83,6 @@ def _print_run(folder: Path, manifest: dict[str, Any]) -> None:
         ),
     )
     for note in manifest["notes"]:
-        print(f"note: {note}", file=sys.stderr)
+        warn(f"note: {note}")
     files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("step_"))
-    print(f"\n{folder}: {', '.join(files)}")
+    print_lines("", f"{folder}: {', '.join(files)}")

@@ -35,6 +35,7 @@ from ..fitting.result import Baselines
 from ..fitting.statistics import FitStatistics
 from ..fitting.train import FitStep
 from ..hosts.vae_encode import encode_with_vae, open_autoencoder
+from .table import print_lines
 
 SHEET_IMAGES = 6
 DEFAULT_GENERATED_IMAGES = 96
@@ -207,7 +208,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
         pairs.save(arguments.out)
     except OSError as error:
         raise FitError(f"{arguments.out}: the pairs cannot be written: {error.strerror or error}") from None
-    print(f"{arguments.out}: {description}")
+    print_lines(f"{arguments.out}: {description}")
     return 0
 
 
@@ -232,14 +233,13 @@ def _fit(arguments: argparse.Namespace) -> int:
             on_step=bars.show,
             statistics=statistics,
         )
-    print(f"on {dataset.judged_on}; the first row is the decoder that `auto` uses now:\n")
-    print(result.table())
-    for path in result.save(folder):
-        print(f"\n{path}", end="")
+    print_lines(f"on {dataset.judged_on}; the first row is the decoder that `auto` uses now:", "")
+    print(result.table(), "\n")
+    print_lines(*map(str, result.save(folder)))
     if result.statistics is not None:
         result.statistics.save(arguments.statistics[0])
-        print(f"\n{arguments.statistics[0]}: {result.statistics}", end="")
-    print("\n\n" + "\n".join((*result.verdicts(), *result.notes)))
+        print_lines(f"{arguments.statistics[0]}: {result.statistics}")
+    print_lines("", *result.verdicts(), *result.notes)
     if arguments.report:
         _write_report(arguments.report, result.table(), result.sheet(), result.chart())
     return 0
@@ -292,7 +292,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     installed = Catalogue(arguments.folder).of(space)
     decoders = [*(candidate.open() for candidate in installed), *map(read_decoder, arguments.decoder)]
     rows = score_decoders(decoders, pairs)
-    print(f"on {description}:\n")
+    print_lines(f"on {description}:", "")
     print(score_table(rows))
     if arguments.teacher:
         _print_noisy_scores(decoders, pairs, read_decoder(arguments.teacher))
@@ -313,18 +313,17 @@ def _write_report(folder: Path, text: str, *images: Image.Image) -> None:
             image.save(folder / name)
     except OSError as error:
         raise FitError(f"{folder}: the report cannot be written: {error.strerror or error}") from None
-    print(f"\n{folder}: table.md, {', '.join(names)}")
+    print_lines("", f"{folder}: table.md, {', '.join(names)}")
 
 
 def _print_noisy_scores(decoders: Sequence[Decoder], pairs: Pairs, teacher: Decoder) -> None:
     nets = [decoder.net for decoder in decoders]
-    print(
-        f"\nPSNR in dB against {teacher.name} on the same noisy latents, at latent size. flicker: error between steps"
+    print_lines(
+        "",
+        f"PSNR in dB against {teacher.name} on the same noisy latents, at latent size. flicker: error between steps",
+        "of a run; cast: color error on plain latents; both in levels of 255. detail: on soft latents, relative to the",
+        "teacher. The columns are the decoders, in the order above",
     )
-    print(
-        "of a run; cast: color error on plain latents; both in levels of 255. detail: on soft latents, relative to the"
-    )
-    print("teacher. The columns are the decoders, in the order above")
     for title, numbers in score_noisy_latents(nets, pairs.latents, teacher.decode):
         print(f"{title:14}", *(f"{number:6.2f}" for number in numbers))
 

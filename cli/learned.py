@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..errors import FitError
+from ..errors import FitError, printable
 from ..fitting.online.update import LearnedSpace, forget_space, list_learned_spaces
+from .table import print_lines
 
 PACKAGE = Path(__file__).absolute().parents[1]  # not resolved: a link in custom_nodes counts as being there
 NODES_FOLDER = "custom_nodes"
@@ -56,7 +57,10 @@ def _learned(arguments: argparse.Namespace) -> int:
 
 def _reset(folder: Path, arguments: argparse.Namespace) -> int:
     removed = [str(path) for path in forget_space(folder, arguments.reset)]
-    print(json.dumps({"removed": removed}, indent=1) if arguments.json else "\n".join(f"removed {p}" for p in removed))
+    if arguments.json:
+        print(json.dumps({"removed": removed}, indent=1))
+    else:
+        print_lines(*(f"removed {path}" for path in removed))
     return 0
 
 
@@ -67,7 +71,7 @@ def _show(folder: Path, arguments: argparse.Namespace) -> int:
     elif rows:
         _print(rows)
     else:
-        print(f"nothing was learned in {folder}")
+        print_lines(f"nothing was learned in {folder}")
     return 0
 
 
@@ -101,10 +105,11 @@ def _print(rows: list[dict[str, Any]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     for row in rows:
         if row["problem"]:
-            print(f"\n{row['space']}: {row['problem']}; the next decode starts again, or use --reset {row['space']}")
+            advice = f"the next decode starts again, or use --reset {row['space']}"
+            print_lines("", f"{row['space']}: {row['problem']}; {advice}")
 
 
 def _format(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.2f}"
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else printable(str(value))

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from ..errors import SafelightError
 from . import decode, demo, fit, gradio, learned, lists, view
+from .table import warn
 
 FAILED = 2  # argparse uses the same exit code
 
@@ -20,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return arguments.run(arguments)
     except SafelightError as error:
-        print(f"safelight: {error}", file=sys.stderr)
+        warn(f"safelight: {error}")
         return FAILED
     except BrokenPipeError:  # a reader such as `head` closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

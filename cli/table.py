@@ -1,12 +1,15 @@
 """Prints tables and texts to the terminal."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from ..errors import printable
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Prints rows below their column names. Columns of numbers are aligned to the right."""
-    cells = [list(columns), *([printable(value) for value in row] for row in rows)]
+    cells = [list(columns), *(["" if value is None else printable(str(value)) for value in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     numeric = [all(row[i].replace(".", "").isdigit() for row in cells[1:]) for i in range(len(columns))]
     for row in cells:
@@ -14,7 +17,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         print("  ".join(line).rstrip())
 
 
-def printable(value: Any) -> str:
-    """Converts a value to text without control characters: a name may come from an untrusted file."""
-    text = "" if value is None else str(value)
-    return text if text.isprintable() else repr(text)
+def print_lines(*lines: str) -> None:
+    """Prints lines to stdout. A name in them may contain line breaks and terminal sequences: they become escapes."""
+    print("\n".join(map(printable, lines)), flush=True)
+
+
+def warn(line: str) -> None:
+    """Prints a line to stderr, as `print_lines` does."""
+    print(printable(line), file=sys.stderr)

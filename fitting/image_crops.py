@@ -2,19 +2,17 @@
 
 import logging
 import random
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..errors import FitError
+from ..errors import FitError, describe, printable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MAX_SHORT_SIDE = 2.5  # short side of the scaled image in crop sizes: crops show detail at several scales
-# Pillow raises these for files that are truncated or not of the type that their name says.
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # for some others Pillow starts a program
 MIN_SPREAD = 2.0  # standard deviation in 1/255; a crop below it has one color
 
 log = logging.getLogger("safelight.fitting")
@@ -56,10 +54,10 @@ def read_crops(paths: Iterable[Path], size_px: int, per_image: int, seed: int) -
     rng = random.Random(seed)  # noqa: S311, no secret
     for path in paths:
         try:
-            with Image.open(path) as file:
+            with Image.open(path, formats=PILLOW_FORMATS) as file:
                 image = ImageOps.exif_transpose(file).convert("RGB")
-        except UNREADABLE as error:
-            log.warning("%s is skipped: %s", path, error)
+        except Exception as error:  # Pillow may raise anything for a damaged file
+            log.warning("%s is skipped: %s", printable(str(path)), describe(error))
             continue
         yield from cut_crops(image, size_px, per_image, rng)
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..decoders.decoder import Decoder, to_bytes
-from ..errors import FitError
+from ..errors import FitError, printable
 from .metrics import resize_rgb
 from .pairs import Pairs
 from .presets import measure_net
@@ -79,7 +79,7 @@ def score_table(rows: Sequence[ScoredDecoder]) -> str:
     head = ("decoder", "parameters", "bytes", "latent size, dB", "full size, dB", "SSIM", "ms per image")
     lines = [
         (
-            row.name.replace("|", "\\|"),
+            printable(row.name).replace("|", "\\|"),
             f"{row.parameters:,}",
             f"{row.weight_bytes:,}",
             f"{row.scores['psnr_latent_db']:.2f}",

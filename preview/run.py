@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from ..errors import printable
 from .missing_steps import MissingSteps
 from .picture import DecodedPicture
 
@@ -31,7 +32,7 @@ class Run:
         host: `name`, `version` and the ids that the host needs, as in `run.json`.
         space: name of the latent space.
         sampler: `steps`, `sigmas`, `seed`, `cfg`, `name`, `scheduler`.
-        id: unguessable id, because it is the only key to the run's pictures.
+        id: unique id. It is in `run.json` and in pictures, so it opens nothing.
         started: start time with its time zone.
         decoder: `name`, `kind`, `scale`, `source` of the decoder; known after the first decode.
         picture: sizes, items and frames; known after the first decode.
@@ -79,6 +80,7 @@ class Run:
                 opened; files failed: OSError: disk full`. File names at the end of reasons may differ.
             replaces: earlier text for the same reason that this one completes.
         """
+        text, reason, replaces = printable(text), printable(reason), printable(replaces)  # names come from any file
         with self._noting:
             fault = FILE_NAMES.sub("", reason) or replaces or text
             is_new = fault not in self._faults

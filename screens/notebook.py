@@ -16,7 +16,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, final
 
-from ..errors import PageError, SinkError
+from ..errors import PageError, SinkError, printable
 from ..preview.decode.memory_budget import MB
 from ..preview.html.embed import embedded_page, page_in_frame, pictures_that_fit
 from ..preview.images.encode import ImageEncoding, shrink
@@ -34,6 +34,7 @@ MIN_VIEWER_BYTES = 400_000  # below this, a later run of a cell gets its last pi
 CELL_ENCODING = ImageEncoding(file_format="jpg", max_side_px=CELL_SIDE_PX)
 Stop = Callable[[], object]
 
+NO_FORMULAS = "tex2jax_ignore mathjax_ignore"  # MathJax, which notebooks load, leaves elements of these classes alone
 JPEG_TYPE, HTML_TYPE, TEXT_TYPE = "image/jpeg", "text/html", "text/plain"
 
 
@@ -218,8 +219,8 @@ def _still_with_words(jpeg: str, shown: NotebookPicture, limit: str) -> str:
     """The last picture of a run whose cell has no room for its viewer, and why."""
     return (
         f'<img alt="{escape(shown.caption)}" src="data:{JPEG_TYPE};base64,{jpeg}" width="{shown.size[0]}">'
-        f"<p>{escape(shown.caption)}. Only the last step is shown: the runs of this cell have used its {limit}. To see "
-        "all steps, call the pipeline in another cell, or write files with out=.</p>"
+        f'<p class="{NO_FORMULAS}">{escape(shown.caption)}. Only the last step is shown: the runs of this cell have '
+        f"used its {limit}. To see all steps, call the pipeline in another cell, or write files with out=.</p>"
     )
 
 
@@ -227,7 +228,7 @@ def notebook_picture(picture: DecodedPicture) -> NotebookPicture:
     """Converts a step's picture to what a cell shows."""
     image = still_image(picture)
     sigma = "" if picture.sigma is None else f" · σ {picture.sigma:.3g}"
-    caption = f"step {picture.index} / {picture.total}{sigma} · {picture.decoder}"
+    caption = f"step {picture.index} / {picture.total}{sigma} · {printable(picture.decoder)}"
     width, height = image.size
     longer = max(picture.shown) * max(image.size) / max(picture.pixels.shape[2:4])  # of the whole grid, for a batch
     scale = min(CELL_SIDE_PX, longer) / max(image.size)
@@ -305,7 +306,7 @@ class WidgetCell:
         self._display = Display()
         self._image = ipywidgets.Image(format="jpeg", layout={"max_width": "100%", "object_fit": "contain"})
         self._bar = ipywidgets.IntProgress(min=0, layout={"width": "160px"}, style={"bar_color": "#ff8a3d"})
-        self._caption = ipywidgets.Label()
+        self._caption = ipywidgets.HTML()  # a Label would turn $ in a name into a formula
         below = [self._bar, self._caption]
         if stop is not None and has_subshells():
             button = ipywidgets.Button(description="Stop", tooltip="End the run and save the steps so far", icon="stop")
@@ -340,7 +341,7 @@ class WidgetCell:
     def _set_picture(self, shown: NotebookPicture) -> None:
         self._image.value = shown.jpeg
         self._image.width, self._image.height = map(str, shown.size)
-        self._caption.value = shown.caption
+        self._caption.value = escape(shown.caption)
 
 
 def _receive_in_subshell(widget: Any) -> None:

@@ -5,12 +5,14 @@ import shutil
 import struct
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, TextIO, cast, final
 
 from PIL import Image
 from tqdm import tqdm
 
+from ..errors import printable
 from ..preview.images.encode import shrink
 from ..preview.images.grid import still_image
 from ..preview.picture import DecodedPicture
@@ -287,13 +289,18 @@ def caption(picture: DecodedPicture, state: str, columns: int, accent: str) -> s
     """
     sigma = None if picture.sigma is None else f"σ {picture.sigma:.3g}"
     step = f"step {picture.index} / {picture.total}"
-    parts = [part for part in (state, step, sigma, picture.decoder, f"{picture.at_s:.1f} s") if part]
+    parts = [part for part in (state, step, sigma, printable(picture.decoder), f"{picture.at_s:.1f} s") if part]
     filled = min(BAR_COLUMNS, round(BAR_COLUMNS * picture.index / max(1, picture.total)))
-    while len(parts) > 1 and BAR_COLUMNS + sum(3 + len(part) for part in parts) > columns:
+    while len(parts) > 1 and BAR_COLUMNS + sum(3 + columns_of(part) for part in parts) > columns:
         parts.pop()
-    text = "   ".join(part if part.isprintable() else repr(part) for part in parts)
+    text = "   ".join(parts)
     bar = f"{accent}{'━' * filled}{RESET}{DIM}{'─' * (BAR_COLUMNS - filled)}{RESET}"
-    return f"{bar}   {text}" if BAR_COLUMNS + 3 + len(text) <= columns else text[:columns]
+    return f"{bar}   {text}" if BAR_COLUMNS + 3 + columns_of(text) <= columns else text[:columns]
+
+
+def columns_of(text: str) -> int:
+    """How many columns of a terminal a text takes: Chinese letters and emoji take two."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
 class Drawing(NamedTuple):

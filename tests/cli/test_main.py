@@ -302,7 +302,7 @@ def test_the_table_names_the_devices_on_which_auto_takes_a_decoder(folder, capsy
     fast = Catalogue([folder]).candidates(SPACES["flux2"], accelerated=True)[0].name
     assert " gpu " in lines[fast]
     assert " cpu " not in lines[fast]
-    assert "'a\\ttest'" in lines["better"], "control characters must be escaped"
+    assert "a\\ttest" in lines["better"], "control characters must be escaped"
 
 
 def test_a_decoder_file_can_define_its_latent_space(folder, tmp_path, capsys):

@@ -127,4 +127,24 @@ def test_unreadable_images_are_skipped_with_a_warning(tmp_path, caplog):
     bad = [tmp_path / "text.png", tmp_path / "empty.jpg", cut, altered, tmp_path / "gone.png"]
     with caplog.at_level(logging.WARNING, "safelight.fitting"):
         assert len(list(read_crops([*bad, good], 32, 2, seed=0))) == 2
-    assert [record.args[0] for record in caplog.records] == bad
+    assert [record.args[0] for record in caplog.records] == list(map(str, bad))
+
+
+def test_an_image_whose_parser_raises_any_error_is_skipped(tmp_path, caplog, monkeypatch):
+    good = saved(tmp_path / "good.png", ramp(64, 64))
+
+    def fail(*_, **__):
+        raise IndexError("a damaged file")
+
+    with caplog.at_level(logging.WARNING, "safelight.fitting"), monkeypatch.context() as patched:
+        patched.setattr(Image.Image, "convert", fail)
+        assert list(read_crops([good], 32, 1, seed=0)) == []
+    assert "IndexError: a damaged file" in caplog.text
+
+
+def test_a_format_for_which_pillow_starts_a_program_is_not_opened(tmp_path, caplog):
+    path = tmp_path / "picture.png"
+    Image.fromarray(ramp(64, 64)).save(path, format="EPS")
+    with caplog.at_level(logging.WARNING, "safelight.fitting"):
+        assert list(read_crops([path], 32, 1, seed=0)) == []
+    assert "cannot identify" in caplog.text

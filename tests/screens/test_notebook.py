@@ -13,14 +13,22 @@ import pytest
 from PIL import Image
 from safelight.decoders.decoder import Card
 from safelight.decoders.latents.space_table import SPACES
-from safelight.errors import PageError, SinkError
+from safelight.errors import PageError, SinkError, printable
 from safelight.hosts.script import recording
 from safelight.preview.picture import DecodedPicture
 from safelight.preview.run import Run
 from safelight.preview.step import Step, StepInfo
 from safelight.screens import notebook
 from safelight.screens.auto import screen_here
-from safelight.screens.notebook import HTML_TYPE, JPEG_TYPE, TEXT_TYPE, NotebookScreen, has_subshells, notebook_picture
+from safelight.screens.notebook import (
+    HTML_TYPE,
+    JPEG_TYPE,
+    TEXT_TYPE,
+    NotebookScreen,
+    _still_with_words,
+    has_subshells,
+    notebook_picture,
+)
 
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 
@@ -89,7 +97,7 @@ def cell(monkeypatch):
 def widgets(cell, monkeypatch):
     """A notebook with ipywidgets; returns a function that returns all widgets of a class."""
     Widget.created = ()
-    class_names = ("Image", "IntProgress", "Label", "Button", "HBox", "VBox", "SelectionSlider")
+    class_names = ("Image", "IntProgress", "HTML", "Button", "HBox", "VBox", "SelectionSlider")
     module = types.SimpleNamespace(**{name: type(name, (Widget,), {}) for name in class_names})
     monkeypatch.setitem(sys.modules, "ipywidgets", module)
     return lambda name: [widget for widget in Widget.created if type(widget).__name__ == name]
@@ -320,13 +328,32 @@ def test_there_is_no_stop_button_without_a_stop_function_or_subshells(cell, widg
 
 def test_without_the_viewer_there_is_a_slider(cell, widgets):
     run_in(NotebookScreen(viewer=False, clock=iter(range(100)).__next__), *map(picture_of, range(1, 5)))
-    (slider,), (image,), (caption,) = widgets("SelectionSlider"), widgets("Image"), widgets("Label")
+    (slider,), (image,), (caption,) = widgets("SelectionSlider"), widgets("Image"), widgets("HTML")
     assert (slider.options, slider.value) == ([1, 2, 3, 4], 4)
     last = image.value
     slider.observers["value"]({"new": 2})
     assert image.value != last
     assert caption.value == "step 2 / 4 · σ 0.5 · d"
     assert set(cell.last) == {TEXT_TYPE, JPEG_TYPE, WIDGET_TYPE}
+
+
+HOSTILE_NAME = "x<img src=//a.example/b onerror=alert(1)>_*$x$\x1b[2J\n\u202e"
+
+
+def test_a_name_is_text_in_a_widget(cell, widgets):
+    run_in(NotebookScreen(viewer=False), picture_of(1, decoder=HOSTILE_NAME))
+    (caption,) = widgets("HTML")
+    assert "<" not in caption.value
+    assert unescape(caption.value) == f"step 1 / 4 · σ 0.5 · {printable(HOSTILE_NAME)}"
+    assert cell.last[TEXT_TYPE].isprintable()
+
+
+def test_a_name_is_text_in_a_cell_without_room_for_the_viewer(cell):
+    html = _still_with_words("", notebook_picture(picture_of(1, decoder=HOSTILE_NAME)), "6 MB")
+    assert html.count("<img") == 1
+    assert html.count("<p") == 1
+    assert printable(HOSTILE_NAME) in unescape(html)
+    assert 'class="tex2jax_ignore mathjax_ignore"' in html, "a name with $ would become a formula"
 
 
 def test_requested_widgets_that_are_not_installed_are_an_error(cell):

@@ -17,7 +17,7 @@ from safelight.preview.sinks.base import NoSink
 from safelight.preview.step import Step, StepInfo
 from safelight.screens import auto
 from safelight.screens.auto import in_notebook, screen_here
-from safelight.screens.terminal import DRAW, ProgressLine, TerminalScreen, caption, graphics_here, terminal
+from safelight.screens.terminal import DRAW, ProgressLine, TerminalScreen, caption, columns_of, graphics_here, terminal
 from safelight.screens.terminal_graphics import Cells
 from tqdm import tqdm
 
@@ -348,6 +348,13 @@ def test_a_caption_is_not_longer_than_the_line(columns):
 
 def test_a_name_with_escape_sequences_is_harmless():
     assert "\x1b[2J" not in caption(picture_of(1, decoder="\x1b[2J"), "", 79, "")
+
+
+def test_a_name_whose_letters_take_two_columns_does_not_break_the_line():
+    text = re.sub(r"\x1b\[[\d;]*m", "", caption(picture_of(3, decoder="画" * 20), "", 79, ""))
+    assert columns_of(text) <= 79
+    assert columns_of("画a") == 3
+    assert "画" in caption(picture_of(3, decoder="画" * 5), "", 79, "")
 
 
 def test_a_progress_line_shows_the_number_of_steps():

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from safelight.cli.table import printable
+from safelight.errors import printable
 from safelight.preview.html.bundle import bundle
 from safelight.preview.html.document import document
 from safelight.preview.html.embed import embedded_page, page_in_frame
