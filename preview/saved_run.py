@@ -40,10 +40,11 @@ class SavedRun:
     Args:
         folder: folder of the run.
         manifest: manifest of the run, from `read_manifest` or from a run of this process.
+        title: name of the run in messages; None for the folder's name.
     """
 
-    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
-        self.folder, self.manifest = folder, manifest
+    def __init__(self, folder: Path, manifest: Mapping[str, Any], title: str | None = None) -> None:
+        self.folder, self.manifest, self.title = folder, manifest, title or folder.name
         self.id: str = manifest["id"]
         self.space: str | None = manifest["space"]
         self.steps = [
@@ -117,7 +118,7 @@ class SavedRun:
         decoder = manifest["decoder"] or {}
         return "\n".join(
             [
-                f"{self.folder.name}: {manifest['state']}, {self.total} steps" + (f", {settings}" if settings else ""),
+                f"{self.title}: {manifest['state']}, {self.total} steps" + (f", {settings}" if settings else ""),
                 f"space {self.space or 'unknown'}, decoder {decoder.get('name') or 'unknown'}",
                 f"pictures of {name_steps(pictures)}" if pictures else "no pictures",
                 f"latents of {name_steps(latents)}" if latents else "no latents",
@@ -135,12 +136,11 @@ class SavedRun:
                     raise ManifestError(f"{name}: {width}x{height} is too large for the picture of a step")
                 if width * height > pixels_left:
                     raise ManifestError(
-                        f"{self.folder.name}: its pictures have more than {MAX_TOTAL_PIXELS:,} pixels together; "
-                        "ask for fewer"
+                        f"{self.title}: its pictures have more than {MAX_TOTAL_PIXELS:,} pixels together; ask for fewer"
                     )
                 return image.convert("RGB")
         except FileNotFoundError:
-            raise GoneError(f"{name} is listed in run.json and missing in {self.folder.name}") from None
+            raise GoneError(f"{name} is listed in run.json and missing in {self.title}") from None
         except ManifestError:
             raise
         except OSError as error:
@@ -153,7 +153,7 @@ class SavedRun:
     def _path(self, name: str) -> Path:
         path = self.folder / name
         if not path.resolve().is_relative_to(self.folder.resolve()):
-            raise ManifestError(f"{name}: leads out of the folder {self.folder.name}; such files are not opened")
+            raise ManifestError(f"{name}: leads out of the folder of {self.title}; such files are not opened")
         return path
 
 

@@ -16,7 +16,7 @@ const LIST_INTERVAL_MS = 3000;
 
 // ComfyUI forbids browsers to cache `.js` files, but not `.mjs` files. After an update they could be old for days.
 const MODULES = [
-  ...["run-store", "viewer", "node-place", "style", "input-visibility", "manifest"],
+  ...["run-store", "viewer", "node-place", "style", "input-visibility", "manifest", "run-key"],
   ...["animation-frames", "caption", "compare", "elements", "export", "frame-bar", "fullscreen", "hover-thumbnail", "image-cache", "image-loader"],
   ...["image-pane", "messages", "navigation", "panel", "run-list", "sanitize", "selection", "server-source", "shortcuts", "status-bar"],
   ...["step-strip", "timers", "toolbar", "zoom"],
@@ -26,10 +26,12 @@ const MODULES = [
 async function start() {
   const addresses = MODULES.map((name) => new URL(`./${name}.mjs`, import.meta.url));
   await Promise.all(addresses.map((address) => fetch(address, { cache: "no-cache" })));
-  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, formerPlaces, giveWorkflowId, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { unusedInputs }, { latentCounts }] =
-    await Promise.all(addresses.slice(0, 6).map((address) => import(address)));
+  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, formerPlaces, giveWorkflowId, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { unusedInputs }, { latentCounts }, { RunKey, KEY_HEADER, sendKey }] =
+    await Promise.all(addresses.slice(0, 7).map((address) => import(address)));
 
-  const store = new RunStore((path) => api.fetchApi(path, { cache: "no-store" }));
+  const key = new RunKey(() => localStorage, () => api.user);
+  sendKey(api, key);
+  const store = new RunStore((path) => api.fetchApi(path, { cache: "no-store", headers: { [KEY_HEADER]: key.get() } }));
   const viewers = new Map(); // by node, while it is in a graph
   const newestOf = new WeakMap(); // by node: id of the newest run whose manifest was read
   const defaults = { speed: DEFAULT_VIEW.speed, follow: DEFAULT_VIEW.follow };
@@ -44,7 +46,7 @@ async function start() {
   store.onChange(() => viewers.forEach(({ changed }, node) => (rememberPlaces(node), rememberLatents(node), changed())));
   api.addEventListener("graphChanged", () => [...viewers.keys()].forEach(fitInputs)); // not when a picture arrives: nothing may jump
 
-  // Only the client that queued a run gets its events. Other clients with the same workflow list runs while the queue is busy.
+  // Only the tab that queued a run gets its events. Other tabs with the same workflow list runs while the queue is busy.
   let queued = 0;
   api.addEventListener("status", ({ detail }) => {
     const before = queued;

@@ -26,7 +26,7 @@ const RUNNING = "running";
 /**
  * Holds all runs that the page knows. Its user says when they may have changed: with `list`, which requests the server's
  * list, and with `receive` for each event. A run here has more keys than in `types.mjs`: the query that it was listed
- * for, `version` of its last summary, `newSteps` from events, and `heard`, the time of its last event.
+ * for, `isListed`, `version` of its last summary, `newSteps` from events, and `heard`, the time of its last event.
  */
 export class ServerSource {
   /** Whether the server answered the last request for its list. */ reachable = true;
@@ -78,7 +78,10 @@ export class ServerSource {
     this.reachable = reachable;
     if (reachable) {
       const ids = new Set(summaries.map(({ id }) => id));
-      changes.push(...expected.filter(({ id }) => !ids.has(id)).map(lose));
+      const missing = expected.filter(({ id }) => !ids.has(id));
+      changes.push(...missing.filter(({ isListed }) => isListed).map(lose));
+      // The list lacks runs that a script queued for this page without its key. Only their manifests show whether they exist.
+      await Promise.all(missing.filter(({ isListed }) => !isListed).map(({ id }) => this.manifest(id)));
       changes.push(...summaries.reverse().map((summary) => this.#update(summary, query)));
     }
     if (changes.includes(true)) this.#notify();
@@ -129,6 +132,7 @@ export class ServerSource {
   #update(summary, query) {
     const { version = null, written = null, thumbnail, at = null } = summary;
     const run = this.#run(summary.id, query);
+    run.isListed = true;
     if (!run.gone && version !== null && version === run.version) return false;
     if (run.gone || !this.#hasEvents) Object.assign(run, { gone: false, state: RUNNING }); // no event can be newer than the list
     Object.assign(run, { version, written: this.#hasEvents ? null : written, started: startMs(summary) });
@@ -142,7 +146,7 @@ export class ServerSource {
     if (!this.#runs.has(id)) {
       if (this.#hasEvents && this.#runs.size >= MAX_EVENT_RUNS) this.#runs.delete(this.runs().at(-1).id);
       const unknown = { version: null, state: RUNNING, index: null, total: null, started: Infinity, written: null };
-      this.#runs.set(id, { id, ...query, ...unknown, gone: false, manifest: null, stale: false, thumbnail: null, newSteps: [], heard: 0 });
+      this.#runs.set(id, { id, ...query, ...unknown, isListed: false, gone: false, manifest: null, stale: false, thumbnail: null, newSteps: [], heard: 0 });
     }
     return this.#runs.get(id);
   }

@@ -15,6 +15,7 @@ from torch import Tensor
 from ...decoders.latents.identify import Evidence
 from ...decoders.latents.space import MAX_SPACE_FPS
 from .graph import chain, inputs_of, mapping
+from .owners import OWNER
 
 EMPTY_WORKFLOW, WORKFLOW_KEY = "00000000-0000-0000-0000-000000000000", "safelight_workflow"
 
@@ -33,6 +34,7 @@ class Prompt:
         workflow: the client's workflow, with positions and titles of nodes; None if it sent none, or something else.
         sent_workflow: what the client sent as workflow, of any form, for the metadata of pictures.
         client: id of the client that receives events; None if there is none.
+        owner: text that stands for the browser that queued it, see `owners.py`; None if it sent no key.
         execution: number of this execution of the node, from 0: a node runs once for each item of a list.
     """
 
@@ -45,6 +47,7 @@ class Prompt:
     workflow: Mapping[str, Any] | None = None
     sent_workflow: Any = None
     client: str | None = None
+    owner: str | None = None
     execution: int = 0
 
     @classmethod
@@ -73,6 +76,7 @@ class Prompt:
                     workflow=mapping(sent_workflow) or None,
                     sent_workflow=sent_workflow,
                     client=client if isinstance(client, str) else None,
+                    owner=extra.get(OWNER),
                     execution=context.list_index or 0,
                 )
         return cls(id=context.prompt_id, node=context.node_id, execution=context.list_index or 0)

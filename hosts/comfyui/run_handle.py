@@ -166,7 +166,7 @@ class RunHandle(Shared):
             GoneError: the pictures do not exist, or not any more.
         """
         for folder in record.folders:
-            saved = SavedRun(folder.path, folder.manifest())
+            saved = SavedRun(folder.path, folder.manifest(), folder.title)
             if folder.path.is_dir() and (pictures := saved.pictures(most)):
                 return pictures
         if any(folder.path.is_dir() for folder in record.folders):
@@ -213,10 +213,10 @@ class RunHandle(Shared):
             raise GoneError("no latents of this run were saved: switch on keep_latents in Preview Steps")
         if not folder.path.is_dir():
             raise GoneError(
-                f"the latents of this run are gone: its folder {folder.path.name} was deleted, or newer runs needed "
-                "the space; sample again with another seed, or switch on write_intermediates"
+                f"the latents of {folder.title} are gone: its folder was deleted, or newer runs needed the space; "
+                "sample again with another seed, or switch on write_intermediates"
             )
-        saved = SavedRun(folder.path, folder.manifest())
+        saved = SavedRun(folder.path, folder.manifest(), folder.title)
         if not any(entry.latent for entry in saved.steps) and folder.run.notes:
             raise GoneError(f"this run has no latents: {'; '.join(folder.run.notes)}")
         return saved.latents(step)

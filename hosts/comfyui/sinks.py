@@ -22,7 +22,7 @@ from ...preview.output_folder import check_prefix_name, create_numbered_folder, 
 from ...preview.run import Run
 from ...preview.sinks.base import EveryStep, Sink
 from ...preview.sinks.latent_files import LatentFiles, Need, Room
-from ...preview.sinks.live_runs import EvictOldRuns, LiveRuns
+from ...preview.sinks.live_runs import EvictOldRuns, LiveRun, LiveRuns
 from ...preview.sinks.live_view import LiveView
 from ...preview.sinks.run_folder import RunFolder
 from ...preview.sinks.step_files import StepFiles
@@ -60,9 +60,9 @@ def run_outputs(
     live, sinks = None, list[Sink]()
     has_readers = is_wired(prompt.graph, run.host["node"], STEPS_OUTPUT, prompt.display_id)
     if prompt.client is not None or has_readers or options.keep_latents:
-        live_folder = RUNS.new(run, Path(folder_paths.get_temp_directory()) / "safelight")
-        folders.append(live_folder)
-        live = _live_view(live_folder, options, prompt)
+        live_run = RUNS.new(run, Path(folder_paths.get_temp_directory()) / "safelight", prompt.owner)
+        folders.append(live_run.folder)
+        live = _live_view(live_run, options, prompt)
         sinks.append(EvictOldRuns(RUNS, lambda: ComfyPreferences.current().budget_bytes))
         if has_readers:
             sinks.append(EveryStep())
@@ -113,9 +113,9 @@ def _try_to_create(path: str) -> None:
                 folder.rmdir()
 
 
-def _live_view(folder: RunFolder, options: RunOptions, prompt: Prompt) -> LiveView:
+def _live_view(live: LiveRun, options: RunOptions, prompt: Prompt) -> LiveView:
     files = StepFiles(
-        folder,
+        live.folder,
         replace(LIVE_ENCODING, max_side_px=options.max_side_px),
         facts=False,
         batch="first" if options.batch == "first" else "all files",
@@ -123,7 +123,8 @@ def _live_view(folder: RunFolder, options: RunOptions, prompt: Prompt) -> LiveVi
         max_pixels=MAX_LIVE_PIXELS,
     )
     send = partial(_send, prompt.client) if prompt.client is not None else _send_nothing
-    return LiveView(files, send, {"workflow": prompt.workflow_id, "node": folder.run.host["node"]})
+    node = live.folder.run.host["node"]
+    return LiveView(files, send, {"run": live.address, "workflow": prompt.workflow_id, "node": node})
 
 
 def _output_folder(run: Run, prefix: str, prompt: Prompt, size: tuple[int, int]) -> RunFolder | None:

@@ -2,17 +2,37 @@
 
 import shutil
 import threading
-from collections.abc import Callable
-from pathlib import Path
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import final
 
+from ...decoders.files.contained_file import read_below
 from ..picture import DecodedPicture
 from ..run import Run
 from .base import Delivery, Sink
 from .run_folder import RunFolder
 
 DEFAULT_BUDGET_BYTES = 512 << 20
+LIVE_TITLE = "the live run"
 MAX_LIVE_RUNS = 500  # their manifests are in memory, however small their files are
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LiveRun:
+    """A run that a viewer can fetch.
+
+    Args:
+        folder: folder of the run.
+        owner: text that stands for the person who may list the run; None: it is never listed.
+        address: unguessable name of the folder and of the run's URLs, the only key to the run's pictures. No file
+            contains it: the id of a run is in files that people publish.
+    """
+
+    folder: RunFolder
+    owner: str | None
+    address: str
 
 
 @final
@@ -25,15 +45,16 @@ class LiveRuns:
 
     def __init__(self, max_runs: int = MAX_LIVE_RUNS) -> None:
         self._max_runs = max_runs
-        self._folders: dict[str, RunFolder] = {}  # by id, newest last
+        self._runs: dict[str, LiveRun] = {}  # by address, newest last
         self._changing = threading.Lock()
 
-    def new(self, run: Run, root: Path) -> RunFolder:
+    def new(self, run: Run, root: Path, owner: str | None = None) -> LiveRun:
         """Adds a run with a folder in `root`. It writes and removes nothing, because the sampler's thread calls it."""
-        folder = RunFolder(root / run.id, run)
+        address = str(uuid.uuid4())
+        live = LiveRun(folder=RunFolder(root / address, run, LIVE_TITLE), owner=owner, address=address)
         with self._changing:
-            self._folders[run.id] = folder
-        return folder
+            self._runs[address] = live
+        return live
 
     def make_room(self, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
         """Removes the oldest runs until the rest is within the budget. Running runs stay.
@@ -46,38 +67,51 @@ class LiveRuns:
         """
         with self._changing:
             removed = self._over_budget(budget_bytes)
-            for folder in removed:
-                del self._folders[folder.run.id]
-        for folder in removed:
-            shutil.rmtree(folder.path, ignore_errors=True)
+            for live in removed:
+                del self._runs[live.address]
+        for live in removed:
+            shutil.rmtree(live.folder.path, ignore_errors=True)
 
-    def of(self, **host: str | None) -> list[RunFolder]:
-        """The folders of all runs with these host facts, newest first."""
+    def of(self, owner: str | None, **host: str | None) -> list[LiveRun]:
+        """All runs of `owner` with these host facts, newest first; none for None."""
         with self._changing:
-            folders = list(reversed(self._folders.values()))
-        return [folder for folder in folders if all(folder.run.host.get(key) == host[key] for key in host)]
+            runs = list(reversed(self._runs.values()))
+        return [live for live in runs if live.owner == owner is not None and _has(live, host)]
 
-    def folder(self, run_id: str) -> RunFolder | None:
-        """The folder of a run; None if there is no such run, or if it was removed."""
+    def get(self, address: str) -> LiveRun | None:
+        """The run at an address; None if there is no such run, or if it was removed."""
         with self._changing:
-            return self._folders.get(run_id)
+            return self._runs.get(address)
 
-    def file(self, run_id: str, name: str) -> Path | None:
-        """The path of a file that the run's manifest lists. `name` is only compared with the names in the manifest."""
-        folder = self.folder(run_id)
-        return folder.path / name if folder is not None and name in folder.files() else None
+    def read(self, address: str, name: str, max_bytes: int) -> bytes | None:
+        """The content of a file that the run's manifest lists; None if there is none.
 
-    def _over_budget(self, budget_bytes: int) -> list[RunFolder]:
-        total = sum(folder.size_bytes for folder in self._folders.values())
-        removed: list[RunFolder] = []
-        for folder in self._folders.values():
-            count = len(self._folders) - len(removed)
+        `name` is only compared with the names in the manifest. Links are not followed, also in the place of the folder.
+        """
+        live = self.get(address)
+        if live is None or name not in live.folder.files():
+            return None
+        path = live.folder.path
+        try:
+            return read_below(path.parent, PurePath(path.name, name), max_bytes)
+        except OSError:  # no regular file, or the run was removed in this moment
+            return None
+
+    def _over_budget(self, budget_bytes: int) -> list[LiveRun]:
+        total = sum(live.folder.size_bytes for live in self._runs.values())
+        removed: list[LiveRun] = []
+        for live in self._runs.values():
+            count = len(self._runs) - len(removed)
             if total <= budget_bytes and count <= self._max_runs:
                 break
-            if folder.state != "running" or count > 2 * self._max_runs:
-                total -= folder.size_bytes
-                removed.append(folder)
+            if live.folder.state != "running" or count > 2 * self._max_runs:
+                total -= live.folder.size_bytes
+                removed.append(live)
         return removed
+
+
+def _has(live: LiveRun, host: Mapping[str, str | None]) -> bool:
+    return all(live.folder.run.host.get(key) == value for key, value in host.items())
 
 
 @final

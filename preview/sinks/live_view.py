@@ -24,7 +24,7 @@ class LiveView(Sink):
     Args:
         files: picture files that the viewer fetches.
         send: function that the worker calls with `safelight.step` or `safelight.run` and facts of under 1 kB.
-        place: `workflow` and `node` that show the viewer.
+        place: `run`, the address of the run, and `workflow` and `node` that show the viewer.
     """
 
     name = "screen"
@@ -32,7 +32,7 @@ class LiveView(Sink):
 
     def __init__(self, files: StepFiles, send: SendEvent, place: Mapping[str, Any]) -> None:
         self._folder, self._files, self._send_event = files.folder, files, send
-        self._facts = {"v": 1, "run": files.folder.run.id, **place}
+        self._facts = {"v": 1, **place}
 
     def open(self) -> None:
         try:

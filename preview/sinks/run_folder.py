@@ -30,6 +30,7 @@ class RunFolder(Sink):
     Args:
         path: path of the folder; created when the run is opened.
         run: run whose files it holds.
+        title: name of the run in messages; None for the folder's name. That of a live run is secret.
 
     Attributes:
         size_bytes: size of all its files.
@@ -40,9 +41,10 @@ class RunFolder(Sink):
     name = "run.json"
     delivery = Delivery.NEWEST_AWAITED
 
-    def __init__(self, path: Path, run: Run) -> None:
+    def __init__(self, path: Path, run: Run, title: str | None = None) -> None:
         self.path = path
         self.run = run
+        self.title = title or path.name
         self.size_bytes = 0
         self.state: State = "running"
         self.picture: Mapping[str, Any] | None = None

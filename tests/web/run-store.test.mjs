@@ -86,6 +86,26 @@ test("a run that the server no longer has is gone and interrupted", async () => 
   assert.deepEqual([store.of([HERE])[0].gone, store.of([HERE])[0].state], [true, "interrupted"]);
 });
 
+test("a run that a script queued without the key of the page is not in the list, and stays while the server has it", async () => {
+  const { request, requests } = server({ "/safelight/runs": [], "/safelight/runs/a": manifest("a", { picture: PICTURE }) });
+  const store = new RunStore(request);
+  store.receive(step("a", 3));
+  await store.list(HERE);
+  assert.deepEqual([store.of([HERE])[0].gone, store.of([HERE])[0].state], [false, "running"]);
+  assert.deepEqual(requests, ["/safelight/runs?workflow=w1&node=6%3A2", "/safelight/runs/a"]);
+});
+
+test("a run that was listed and is missing in the next list is gone", async () => {
+  const answers = { "/safelight/runs": [{ id: "a", state: "finished", started: EARLY }] };
+  const { request, requests } = server(answers);
+  const store = new RunStore(request);
+  await store.list(HERE);
+  answers["/safelight/runs"] = [];
+  await store.list(HERE);
+  assert.equal(store.of([HERE])[0].gone, true);
+  assert.equal(requests.length, 2);
+});
+
 test("an unreachable server changes nothing", async () => {
   const store = new RunStore(server({ "/safelight/runs": new Error("away"), "/safelight/runs/a": new Error("away") }).request);
   store.receive(step("a", 3));

@@ -26,11 +26,12 @@ def test_a_short_event_is_sent_after_the_picture_is_saved(folder, picture):
         events.append((event, facts, set(folder.files())))
         assert len(json.dumps(facts)) < 1000
 
-    screen = LiveView(StepFiles(folder, ImageEncoding(file_format="jpg")), send, {"workflow": "w" * 36, "node": "6:2"})
+    address = {"run": "r" * 36, "workflow": "w" * 36, "node": "6:2"}
+    screen = LiveView(StepFiles(folder, ImageEncoding(file_format="jpg")), send, address)
     screen.open()
     screen.show(picture(index=1, total=20, sigma=0.5))
     screen.close("interrupted")
-    address = {"v": 1, "run": folder.run.id, "workflow": "w" * 36, "node": "6:2"}
+    address = {"v": 1, **address}
     step = {"index": 1, "total": 20, "sigma": 0.5, "files": ["step_0001.jpg"], "at": ANY, "decode_ms": ANY, "notes": 0}
     assert events == [
         ("safelight.run", {**address, "state": "running"}, set()),

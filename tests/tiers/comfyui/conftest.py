@@ -25,6 +25,7 @@ START_LIMIT_S = 110.0
 ANSWER_LIMIT_S = 90.0  # a run whose files hang ends after 60
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
 JPEG_PREVIEW, PREVIEW_WITH_METADATA = 1, 4
+KEY = "the key that this client sends as a page does"  # without it, the server lists no run
 
 MODEL_DEFAULTS: Mapping[str, Any] = {
     "flow": False,
@@ -148,20 +149,19 @@ class Server:
     def version(self) -> str:
         return self.get("/system_stats").json()["system"]["comfyui_version"]
 
-    def get(self, path: str) -> Reply:
+    def get(self, path: str, key: str | None = KEY) -> Reply:
         """Requests `path` unchanged: nothing is quoted, and no `..` is resolved."""
-        return self._ask("GET", path, None)
+        return self._ask("GET", path, None, {"Safelight-Key": key} if key else {})
 
     def post(self, path: str, body: Any) -> Reply:
-        return self._ask("POST", path, json.dumps(body))
+        return self._ask("POST", path, json.dumps(body), {"Content-Type": "application/json"})
 
-    def _ask(self, method: str, path: str, body: str | None) -> Reply:
+    def _ask(self, method: str, path: str, body: str | None, headers: Mapping[str, str]) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_LIMIT_S)
         try:
-            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+            connection.request(method, path, body, dict(headers))
             answer = connection.getresponse()
-            headers = {key.lower(): value for key, value in answer.getheaders()}
-            return Reply(answer.status, headers, answer.read())
+            return Reply(answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read())
         finally:
             connection.close()
 
@@ -178,15 +178,17 @@ class Server:
         on_event: Callable[[Event], None] | None = None,
         metadata_previews: bool = True,
         preview_method: str | None = None,
+        key: str | None = KEY,
     ) -> Played:
         """Queues `graphs`, waits until all have ended, in the viewer too, and returns the results.
 
-        `on_event` is called with each message of the client; `preview_method` is for ComfyUI's own previews.
+        `on_event` is called with each message of the client; `preview_method` is for ComfyUI's own previews; `key` is
+        the one with which the runs can be listed.
         """
-        return asyncio.run(_play(self, graphs, workflow, on_event, metadata_previews, preview_method))
+        return asyncio.run(_play(self, graphs, workflow, on_event, metadata_previews, preview_method, key))
 
 
-async def _play(server: Server, graphs, workflow, on_event, metadata_previews, preview_method) -> Played:
+async def _play(server: Server, graphs, workflow, on_event, metadata_previews, preview_method, key) -> Played:
     import aiohttp
 
     played = Played()
@@ -202,6 +204,7 @@ async def _play(server: Server, graphs, workflow, on_event, metadata_previews, p
         for graph in graphs:
             extra = {"extra_pnginfo": {"workflow": workflow}} if workflow else {}
             extra |= {"preview_method": preview_method} if preview_method else {}
+            extra |= {"safelight_key": key} if key else {}
             body = {"prompt": graph, "client_id": client_id, "extra_data": extra}
             async with session.post(f"http://127.0.0.1:{server.port}/prompt", json=body) as answer:
                 if answer.status != http.HTTPStatus.OK:

@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
+from .conftest import KEY
+
 PREVIEW = "2"
 ROUTES = ("/safelight/runs", "/safelight/runs/{run}", "/safelight/runs/{run}/{file}", "/safelight/runs/{run}/a/b")
 CHANGING = ("POST", "PUT", "PATCH", "DELETE", "PROPFIND", "CONNECT", "TRACE", "MKCOL", "SAFELIGHT")
@@ -23,11 +25,11 @@ def live(server, wire):
 
 
 def ask(server, path, method="GET", headers=(), body=None):
-    """Requests `path` unchanged; returns the status, the headers and the body."""
+    """Requests `path` unchanged, with the key of the run's client; returns the status, the headers and the body."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     try:
         connection.putrequest(method, path, skip_accept_encoding=True)
-        for name, value in dict(headers).items():
+        for name, value in {"Safelight-Key": KEY, **dict(headers)}.items():
             connection.putheader(name, value)
         if body:
             connection.putheader("Content-Length", str(len(body)))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Played
+from .conftest import KEY, Played
 
 NIGHT_S = float(os.environ.get("SAFELIGHT_NIGHT", "0"))
 MB = 1 << 20
@@ -199,7 +199,8 @@ async def _tab(session, server, workflow, stop, seen):
     base = f"http://127.0.0.1:{server.port}"
     async with session.ws_connect(f"{base}/ws?clientId={uuid.uuid4().hex}", max_msg_size=0):
         while not stop.is_set():
-            async with session.get(f"{base}/safelight/runs", params={"workflow": workflow, "node": PREVIEW}) as answer:
+            query = {"params": {"workflow": workflow, "node": PREVIEW}, "headers": {"Safelight-Key": KEY}}
+            async with session.get(f"{base}/safelight/runs", **query) as answer:
                 assert answer.status == 200
                 runs = await answer.json()
             for run in runs[:1]:

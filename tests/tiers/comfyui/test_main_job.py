@@ -248,10 +248,12 @@ def test_the_client_receives_small_events_for_the_run_and_its_steps(pair):
     assert max(event.size for event in ours) < 1000
     for event in ours:
         told = event.data
-        assert (told["v"], told["run"], told["node"]) == (1, pair.manifest["id"], PREVIEW)
+        assert (told["v"], told["node"]) == (1, PREVIEW)
+        assert told["run"] != pair.manifest["id"], "the id in published files must not open the live run"
         assert told["workflow"] == WORKFLOW["id"]
         assert told["state"] in STATES
     steps = safelight(pair.watched, "safelight.step")
+    assert len({event.data["run"] for event in ours}) == 1
     indices = [step["index"] for step in steps]
     assert indices == sorted(set(indices))
     assert indices[-1] == STEPS

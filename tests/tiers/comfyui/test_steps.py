@@ -228,7 +228,9 @@ def test_a_deleted_run_folder_is_reported(server, wire):
     server.play(graph)
     shutil.rmtree(server.output / "steps/gone_00001")
     go_on(graph, pick(graph, 3), CONTINUED)
-    assert "its folder gone_00001 was deleted, or newer runs needed the space" in refusal(server.play(graph))
+    assert "the latents of gone_00001 are gone: its folder was deleted, or newer runs needed the space" in refusal(
+        server.play(graph)
+    )
 
 
 # Files

@@ -593,19 +593,19 @@ def test_a_live_run_that_could_not_be_opened_is_removed_for_newer_runs(tmp_path)
     (tmp_path / "temp").write_text("no folder")
     runs = LiveRuns(max_runs=2)
     for _ in range(20):
-        folder = runs.new(Run(), tmp_path / "temp")
+        folder = runs.new(Run(), tmp_path / "temp", "owner").folder
         screen = LiveView(StepFiles(folder, ImageEncoding()), lambda event, facts: None, {})
         with pytest.raises(OSError, match="temp"):
             screen.open()
         runs.make_room()
-    assert len(runs.of()) <= 2
+    assert len(runs.of("owner")) <= 2
     assert isinstance(folder, RunFolder)
 
 
 def test_live_runs_that_never_end_are_removed_in_the_end(tmp_path):
     runs = LiveRuns(max_runs=3)
     for _ in range(30):
-        newest = runs.new(Run(), tmp_path)
+        newest = runs.new(Run(), tmp_path, "owner")
         runs.make_room()
-    assert len(runs.of()) == 6
-    assert runs.folder(newest.run.id) is newest
+    assert len(runs.of("owner")) == 6
+    assert runs.get(newest.address) is newest

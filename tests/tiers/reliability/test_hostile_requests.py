@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import uuid
+from unittest.mock import patch
 from urllib.parse import quote
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from safelight.cli.view import serve
 from safelight.decoders.decoder import Card
+from safelight.hosts.comfyui.owners import KEY_HEADER, Owners
 from safelight.hosts.comfyui.routes import register
 from safelight.preview.picture import DecodedPicture
 from safelight.preview.run import Run
@@ -22,6 +24,7 @@ from safelight.preview.step import StepInfo
 
 PICTURE = b"\x89PNG picture"
 SECRET = b"a secret file"
+LIST_KEY = "the key of a browser"
 RUN, OTHER = (str(uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name in ("run", "other"))
 
 
@@ -34,10 +37,10 @@ def fill(folder):
 
 
 class Server:
-    """A server under test, with the id of its run."""
+    """A server under test, with the id or address of its run, and the headers that let a client in."""
 
-    def __init__(self, port, root, run, key=""):
-        self.port, self.root, self.run, self.cookie = port, root, run, f"key{port}={key}"
+    def __init__(self, port, root, run, headers):
+        self.port, self.root, self.run, self.headers = port, root, run, headers
 
     def send(self, raw, *, ends=False):
         """Sends bytes as they are; returns head and body of the answer. `ends`: closes the sending side afterwards."""
@@ -50,7 +53,7 @@ class Server:
         return head, body
 
     def ask(self, path, method="GET", **headers):
-        fields = {"Host": f"127.0.0.1:{self.port}", "Connection": "close", "Cookie": self.cookie} | {
+        fields = {"Host": f"127.0.0.1:{self.port}", "Connection": "close", **self.headers} | {
             k.replace("_", "-"): v for k, v in headers.items()
         }
         lines = [f"{method} {path} HTTP/1.1", *(f"{key}: {value}" for key, value in fields.items()), "", ""]
@@ -77,7 +80,7 @@ def viewer(tmp_path_factory):
     server = serve(root / "runs", 0)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield Server(server.server_port, "", RUN, server.rules.key)
+    yield Server(server.server_port, "", RUN, {"Cookie": f"key{server.server_port}={server.rules.key}"})
     server.shutdown()
     thread.join()
     server.server_close()
@@ -88,16 +91,18 @@ def routes(tmp_path_factory):
     """The routes of the node in a server of aiohttp, which ComfyUI uses too."""
     root = tmp_path_factory.mktemp("live")
     (root / "secret.png").write_bytes(SECRET)
-    runs = LiveRuns()
-    for run, node in ((RUN, "4"), (OTHER, "5")):
-        folder = runs.new(Run(id=run, host={"workflow_id": "w", "node": node}, prompt="words"), root / "runs")
+    runs, owners = LiveRuns(), Owners()
+    for address, node in ((RUN, "4"), (OTHER, "5")):
+        run = Run(host={"workflow_id": "w", "node": node}, prompt="words")
+        with patch.object(uuid, "uuid4", return_value=address):
+            folder = runs.new(run, root / "runs", owners.of(LIST_KEY)).folder
         fill(folder.path)
         step = StepInfo(index=1, total=1, sigma=1.0, show="denoised", at_s=0.5)
         card = Card(name="d", space="sd1", kind="test", source="a test")
         picture = DecodedPicture(step=step, pixels=None, shown=(8, 8), card=card, decode_ms=1.0)
         folder.record(picture, "step_0001.png")
     table = web.RouteTableDef()
-    register(table, runs)
+    register(table, runs, owners)
     loop, ready = asyncio.new_event_loop(), threading.Event()
     port = []
 
@@ -122,7 +127,7 @@ def routes(tmp_path_factory):
     thread = threading.Thread(target=work)
     thread.start()
     assert ready.wait(20)
-    yield Server(port[0], "/safelight", RUN)
+    yield Server(port[0], "/safelight", RUN, {KEY_HEADER: LIST_KEY})
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
 
@@ -267,6 +272,16 @@ def test_both_servers_list_runs_in_one_form(viewer, routes):
 
 def test_only_the_manifest_of_a_live_run_has_the_prompt(routes):
     assert json.loads(routes.ask(f"/safelight/runs/{RUN}")[2])["sampler"]["prompt"] == "words"
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "w", "4", RUN, LIST_KEY[:-1], f"{LIST_KEY}x", LIST_KEY.upper(), "*" * 20, "a" * 257, "\udcff" * 20, "0" * 64],
+)
+def test_runs_are_not_listed_without_the_key_they_were_queued_with(routes, key):
+    status, _, body = routes.ask("/safelight/runs?workflow=w&node=4", **{KEY_HEADER: key})
+    assert (status, json.loads(body)) == (200, []) or (status == 403 and b"extra_data" in body)
+    assert RUN.encode() not in body
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "get", "X" * 900])

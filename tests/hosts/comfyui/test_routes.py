@@ -1,0 +1,123 @@
+"""ComfyUI's server lists runs for their owner's key only, and serves what the address of a run opens."""
+
+import asyncio
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from safelight.decoders.decoder import Card
+from safelight.hosts.comfyui.owners import KEY_HEADER, Owners
+from safelight.hosts.comfyui.routes import register
+from safelight.preview.picture import DecodedPicture
+from safelight.preview.run import Run
+from safelight.preview.sinks.live_runs import LiveRuns
+from safelight.preview.step import StepInfo
+
+LIST_KEY = "the key of a browser"
+PICTURE = DecodedPicture(
+    step=StepInfo(index=1, total=1, sigma=1.0, show="denoised", at_s=0.5),
+    pixels=None,
+    shown=(8, 8),
+    card=Card(name="d", space="sd1", kind="test", source="a test"),
+    decode_ms=1.0,
+)
+NODE = "/safelight/runs?workflow=w&node=4"
+
+
+class Served:
+    """Live runs, their owners, and requests to the routes that serve them."""
+
+    def __init__(self, root):
+        self.runs, self.owners, self._root = LiveRuns(), Owners(), root
+
+    def begin(self, key=LIST_KEY):
+        """A run with one picture, queued with `key`."""
+        run = Run(host={"workflow_id": "w", "node": "4"}, prompt="words")
+        live = self.runs.new(run, self._root, self.owners.of(key))
+        live.folder.open()
+        live.folder.write("step_0001.jpg", b"picture")
+        live.folder.record(PICTURE, "step_0001.jpg")
+        return live
+
+    def get(self, path, key=LIST_KEY):
+        """The status, the headers and the body of an answer."""
+        return asyncio.run(self._get(path, {KEY_HEADER: key} if key else {}))
+
+    async def _get(self, path, headers):
+        table = web.RouteTableDef()
+        register(table, self.runs, self.owners)
+        app = web.Application()
+        app.add_routes(table)
+        async with TestClient(TestServer(app)) as client, client.get(path, headers=headers) as answer:
+            is_json = answer.content_type == "application/json"
+            return answer.status, answer.headers, await (answer.json() if is_json else answer.read())
+
+
+@pytest.fixture
+def served(tmp_path):
+    return Served(tmp_path / "live")
+
+
+def test_a_browser_lists_the_runs_that_it_queued(served):
+    first, second = served.begin(), served.begin()
+    status, headers, listed = served.get(NODE)
+    assert (status, headers["Cache-Control"]) == (200, "no-store")
+    assert [run["id"] for run in listed] == [second.address, first.address]
+    assert all("prompt" not in run["sampler"] for run in listed)
+
+
+def test_another_browser_with_the_same_workflow_lists_none_of_them(served):
+    live = served.begin()
+    for others in ("another key of a browser", live.owner, live.folder.run.id, live.address):
+        assert served.get(NODE, others)[::2] == (200, [])
+
+
+def test_without_a_key_the_list_is_refused_with_a_hint_for_scripts(served):
+    served.begin()
+    served.begin(key=None)
+    for key in (None, "short"):
+        status, headers, body = served.get(NODE, key)
+        assert (status, headers["Cache-Control"]) == (403, "no-store")
+        assert body == {
+            "error": "send a key of 16 to 256 characters as the header Safelight-Key: runs are listed for the key that "
+            "the prompt had in extra_data.safelight_key"
+        }
+
+
+def test_a_run_that_was_queued_without_a_key_is_listed_for_nobody(served):
+    live = served.begin(key=None)
+    assert served.get(NODE)[2] == []
+    assert served.get(f"/safelight/runs/{live.address}")[0] == 200
+
+
+def test_the_address_of_a_run_opens_its_manifest_and_its_pictures(served):
+    live = served.begin()
+    status, headers, manifest = served.get(f"/safelight/runs/{live.address}", key=None)
+    assert (status, headers["Cache-Control"]) == (200, "no-store")
+    assert (manifest["id"], manifest["sampler"]["prompt"]) == (live.address, "words")
+    status, headers, content = served.get(f"/safelight/runs/{live.address}/step_0001.jpg", key=None)
+    assert (status, headers["Content-Type"], content) == (200, "image/jpeg", b"picture")
+    assert "immutable" in headers["Cache-Control"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_id_of_a_run_which_is_in_published_files_opens_nothing(served):
+    run = served.begin().folder.run
+    for path in (f"/safelight/runs/{run.id}", f"/safelight/runs/{run.id}/step_0001.jpg"):
+        status, headers, body = served.get(path)
+        assert (status, headers["Cache-Control"]) == (404, "no-store")
+        assert "words" not in str(body)
+
+
+@pytest.mark.parametrize("swapped", ["step_0001.jpg", ""])
+def test_a_link_in_the_place_of_a_picture_or_of_the_run_s_folder_is_not_followed(served, tmp_path, swapped):
+    live = served.begin()
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "step_0001.jpg").write_bytes(b"secret")
+    place = live.folder.path / swapped
+    place.rename(tmp_path / "moved")
+    place.symlink_to(secret / swapped)
+    status, headers, body = served.get(f"/safelight/runs/{live.address}/step_0001.jpg")
+    assert (status, headers["Cache-Control"]) == (404, "no-store")
+    assert body == {"error": "there is no such picture"}
