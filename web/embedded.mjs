@@ -53,7 +53,7 @@ export function start(document) {
     style.setProperty("--safelight-quiet", `color-mix(in srgb, ${colors.text} 62%, ${colors.ground})`);
   }
   style.setProperty("--safelight-ring", "initial"); // shows whether the viewer or the notebook has the keyboard focus
-  const source = { ...embeddedSource(manifest), picture: embeddedPictures(pictures, document.defaultView) };
+  const source = { ...embeddedSource([manifest]), picture: embeddedPictures(pictures, document.defaultView) };
   const main = document.createElement("main");
   document.body.append(main);
   main.append(new Viewer(document, source, { still: true, wheelNeedsFocus: true }).element);

@@ -1,24 +1,38 @@
-/** Starts the page around the viewer: of one run in its folder, or of all runs that `safelight view` serves. */
+/** Starts the page around the viewer: of the runs in its folder, or of all runs that `safelight view` serves. */
 
+import { create } from "./elements.mjs";
 import { newestStep, startMs } from "./manifest.mjs";
 import { IDLE_INTERVAL_MS, PollingSource } from "./polling-source.mjs";
 import { readManifest } from "./sanitize.mjs";
 import { Viewer } from "./viewer.mjs";
 
 const PRODUCTS = [["Contact sheet", "sheet"], ["Animation", "animation"]];
+const INNER_FOLDER = /^run_\d{3,}$/; // of a further run of the same prompt
 
 /**
- * A source of one run, whose manifest is part of the page. Its pictures are files in the folder of the page.
+ * A source of runs whose manifests are part of the page. Their pictures are files in the folder of the page, or in a
+ * folder in it.
  *
- * @param {import("./types.mjs").Manifest} saved
+ * @param {import("./types.mjs").Manifest[]} saved in the order in which they began
  * @returns {import("./types.mjs").Source}
  */
 export function embeddedSource(saved) {
+  const runs = saved.map(embeddedRun).reverse();
+  const manifestOf = (id) => runs.find((run) => run.id === id)?.manifest ?? null;
+  return {
+    runs: () => runs,
+    manifest: async (id) => manifestOf(id),
+    picture: (id, file) => fileAddress(file, manifestOf(id)),
+    onChange: () => () => {},
+  };
+}
+
+function embeddedRun(saved) {
   // The page may be old, so the times of its steps must not become an estimate of the time left.
   const untimed = (step) => ({ ...step, at: null });
   const manifest = saved.state === "running" ? { ...saved, steps: saved.steps.map(untimed) } : saved;
   const started = startMs(manifest);
-  const run = {
+  return {
     id: manifest.id,
     state: manifest.state,
     index: newestStep(manifest)?.index ?? null,
@@ -28,17 +42,12 @@ export function embeddedSource(saved) {
     gone: false,
     manifest,
   };
-  return {
-    runs: () => [run],
-    manifest: async () => manifest,
-    picture: (id, file) => fileAddress(file),
-    onChange: () => () => {},
-  };
 }
 
-/** The address of a file in the folder of the page. */
-function fileAddress(file) {
-  return `./${encodeURIComponent(file)}`;
+/** The address of a file of a run, in the folder of the page or in a folder in it. */
+function fileAddress(file, manifest) {
+  const folder = INNER_FOLDER.test(manifest?.folder) ? `${manifest.folder}/` : "";
+  return `./${folder}${encodeURIComponent(file)}`;
 }
 
 /** One line about a run: its start and its settings. */
@@ -64,23 +73,34 @@ export function unfinishedNote(manifest) {
   return `This page was written while the run was in progress, ${at}. Reload it to see newer steps. If there are none, the run was killed at this point.`;
 }
 
-/** Starts the page, whose data are a manifest, or the name of the folder that is served. @param {Document} document */
+/**
+ * Starts the page. Its data are the manifest of a run, those of several runs, or the name of the folder that is served.
+ *
+ * @param {Document} document
+ */
 export function start(document) {
   const data = JSON.parse(document.getElementById("safelight").textContent);
-  if (data.format) showRun(document, readManifest(data));
+  const saved = data.format ? [data] : data.runs;
+  if (saved) showSaved(document, saved.map(readManifest));
   else showRuns(document, data);
 }
 
-function showRun(document, manifest) {
-  const links = PRODUCTS.filter(([, key]) => manifest[key]).map(([text, key]) => [text, manifest[key]]);
-  const page = layOut(document, folderName(document.location.pathname), [...links, ["run.json", "run.json"]]);
-  page.setSummary(runSummary(manifest));
-  page.setNotes(unfinishedNote(manifest), ...(manifest.notes.length > 1 ? manifest.notes : [])); // the viewer shows a single note
-  page.add(new Viewer(document, embeddedSource(manifest), { still: true }));
+/** Shows runs in their folder; the texts around the viewer are those of the selected run. */
+function showSaved(document, manifests) {
+  const page = layOut(document, folderName(document.location.pathname));
+  const source = embeddedSource(manifests);
+  const onRun = ({ manifest }) => {
+    const place = manifests.length > 1 ? [`run ${manifests.findIndex(({ id }) => id === manifest.id) + 1} of ${manifests.length}`] : [];
+    page.setSummary([...place, runSummary(manifest)].join(" · "));
+    page.setNotes(unfinishedNote(manifest), ...(manifest.notes.length > 1 ? manifest.notes : [])); // the viewer shows a single note
+    const products = PRODUCTS.filter(([, key]) => manifest[key]).map(([text, key]) => [text, manifest[key]]);
+    page.setLinks([...products, ["run.json", "run.json"]].map(([text, file]) => [text, fileAddress(file, manifest)]));
+  };
+  page.add(new Viewer(document, source, { still: true, onRun }));
 }
 
 function showRuns(document, { folder }) {
-  const page = layOut(document, folder, []);
+  const page = layOut(document, folder);
   const source = new PollingSource((path) => fetch(path, { cache: "no-store" }));
   source.onChange(() => {
     const count = source.runs().filter(({ gone }) => !gone).length;
@@ -105,16 +125,15 @@ export function folderName(path) {
   }
 }
 
-function layOut(document, title, links) {
-  const create = (tag, text = "") => Object.assign(document.createElement(tag), { textContent: text });
-  const [header, summary, nav, main, footer] = ["header", "p", "nav", "main", "footer"].map((tag) => create(tag));
-  for (const [text, file] of links) nav.append(Object.assign(create("a", text), { href: fileAddress(file) }));
-  header.append(create("h1", title || "Safelight"), summary, nav);
-  document.body.append(header, main, footer);
+function layOut(document, title) {
+  const [summary, nav, main, footer] = ["p", "nav", "main", "footer"].map((tag) => create(document, tag));
+  const heading = create(document, "h1", { textContent: title || "Safelight" });
+  document.body.append(create(document, "header", {}, heading, summary, nav), main, footer);
   document.title = title ? `${title} · Safelight` : "Safelight";
   return {
     setSummary: (text) => (summary.textContent = text),
-    setNotes: (...texts) => footer.replaceChildren(...texts.filter(Boolean).map((text) => create("p", text))),
+    setLinks: (links) => nav.replaceChildren(...links.map(([textContent, href]) => create(document, "a", { textContent, href }))),
+    setNotes: (...texts) => footer.replaceChildren(...texts.filter(Boolean).map((textContent) => create(document, "p", { textContent }))),
     add(viewer) {
       main.append(viewer.element);
       viewer.focus();

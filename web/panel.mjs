@@ -23,6 +23,7 @@ export class Panel {
   /** The set of pictures on the screen, or null. */ painted = null;
   pane;
   strip;
+  runList;
   frameBar;
   messages;
   fullscreen;
@@ -31,7 +32,6 @@ export class Panel {
   #source;
   #view;
   #options;
-  #runList;
   #compareBar;
   #hoverThumbnail;
   #statusBar;
@@ -54,7 +54,7 @@ export class Panel {
     this.#options = options;
     this.pane = new ImagePane(document, { pick: commands.selectItem, zoomed: () => this.#showTools() });
     this.strip = new StepStrip(document, { seek: commands.goTo, hover: (at) => this.#hover(at) });
-    this.#runList = new RunList(document, load, (...file) => source.picture(...file), commands);
+    this.runList = new RunList(document, load, (...file) => source.picture(...file), commands);
     this.#compareBar = new CompareBar(document, commands.setView);
     this.frameBar = new FrameBar(document, commands);
     this.#hoverThumbnail = new HoverThumbnail(document, images);
@@ -72,7 +72,7 @@ export class Panel {
       this.shortcuts,
     );
     this.element = create(document, "div", { className: "viewer", tabIndex: 0, role: "group", ariaLabel: "Steps of a run" });
-    this.element.append(this.pane.element, this.strip.element, this.#statusBar.element, this.#runList.element, this.#hoverThumbnail.element, announcement);
+    this.element.append(this.pane.element, this.strip.element, this.#statusBar.element, this.runList.element, this.#hoverThumbnail.element, announcement);
     this.fullscreen = new Fullscreen(document, this.element, commands.render);
   }
 
@@ -87,7 +87,7 @@ export class Panel {
   /** Updates the list of runs, and loads its pictures. */
   showRuns() {
     const { run, other } = this.#selection.navigation;
-    this.#runList.show(this.#source.runs(), run, other);
+    this.runList.show(this.#source.runs(), run, other);
   }
 
   /** Puts a set of pictures on the screen. */
@@ -101,7 +101,7 @@ export class Panel {
       return { images: own, size: finalSize(run.manifest) ?? imageSize(own.find(Boolean)) };
     });
     this.pane.show(contents);
-    for (const { run, step } of set.panes) this.#runList.showStep(run, step);
+    for (const { run, step } of set.panes) this.runList.showStep(run, step);
   }
 
   /** Places all parts; to be called when the size of the element has changed. */
@@ -118,7 +118,8 @@ export class Panel {
     const behind = run !== null && this.painted !== null && this.painted.key !== pairKey(pair);
     this.pane.element.classList.toggle("behind", behind);
     this.messages.show(run, ownPicture, this.#options.idle);
-    const flags = { behind, empty: !this.painted, silent: run !== null && isSilent(run, Date.now()), still: this.#options.still };
+    const alone = this.#options.still && this.#source.runs().length < 2;
+    const flags = { behind, empty: !this.painted, silent: run !== null && isSilent(run, Date.now()), alone };
     this.element.className = ["viewer", run?.state ?? "idle", ...Object.keys(flags).filter((name) => flags[name])].join(" ");
     const step = ownPicture ? this.painted.panes[0].step : first?.step;
     this.#statusBar.setCaption(run ? caption(run, step, this.#selection.navigation.index === null) : {}, run && stepTotal(run));

@@ -4,8 +4,10 @@ import { runLabel } from "./caption.mjs";
 import { button, create, setButton } from "./elements.mjs";
 import { isSilent, newestStep } from "./manifest.mjs";
 
-const MAX_THUMBNAILS = 60;
+const MAX_THUMBNAILS = 500;
 const FADE_PX = 16; // at the right edge of the row
+const LINE_PX = 40; // of a wheel that counts lines
+const LOADED_PX = 400; // beside the visible part of the row: a saved run's pictures are as large as its files
 
 export class RunList {
   #document;
@@ -14,6 +16,7 @@ export class RunList {
   #load;
   #address;
   #thumbnails = new Map(); // by id of the run
+  #near; // observes which thumbnails are near the visible part of the row
   #scrolledTo = null;
 
   /**
@@ -31,6 +34,9 @@ export class RunList {
       const id = event.target.closest("button")?.dataset.run;
       if (id) choose(id, event.shiftKey || event.ctrlKey || event.metaKey);
     });
+    const { IntersectionObserver } = document.defaultView;
+    const options = { root: this.#list, rootMargin: `0px ${LOADED_PX}px` };
+    this.#near = new IntersectionObserver((entries) => entries.forEach((entry) => this.#comeNear(entry)), options);
     this.#compare = button(document, "compare", "Compare two runs (C)", compare, "compare");
     this.element = create(document, "div", { className: "runs" }, this.#list, this.#compare);
   }
@@ -45,6 +51,7 @@ export class RunList {
     const ids = new Set(shown.map(({ id }) => id));
     for (const [id, { element }] of this.#thumbnails) {
       if (ids.has(id)) continue;
+      this.#near.unobserve(element);
       element.remove();
       this.#thumbnails.delete(id);
     }
@@ -52,7 +59,7 @@ export class RunList {
     shown.forEach((run, i) => {
       const thumbnail = this.#thumbnail(run.id);
       const { element } = thumbnail;
-      if (element.previousSibling !== before || !element.parentNode) this.#list.insertBefore(element, before?.nextSibling ?? this.#list.firstChild);
+      if (element.previousSibling !== before || !element.parentNode) this.#list.insertBefore(element, before ? before.nextSibling : this.#list.firstChild);
       before = element;
       const silent = isSilent(run, Date.now());
       element.className = `thumb ${silent ? "silent" : run.state}${run.gone ? " gone" : ""}`;
@@ -76,6 +83,14 @@ export class RunList {
     if (thumbnail && run.state === "running") this.#setPicture(thumbnail, run, { file: step.files[0], at: step.at });
   }
 
+  /** Scrolls the row with a wheel that only turns up and down; false if there is nothing to scroll. */
+  wheel({ deltaX, deltaY, deltaMode }) {
+    const { scrollWidth, clientWidth } = this.#list;
+    if (deltaX || scrollWidth <= clientWidth) return false;
+    this.#list.scrollLeft += deltaMode === 0 ? deltaY : deltaY * LINE_PX;
+    return true;
+  }
+
   // Not `scrollIntoView`, which also scrolls the page around the viewer.
   #scrollTo(id) {
     if (id === this.#scrolledTo) return;
@@ -91,16 +106,29 @@ export class RunList {
   #thumbnail(id) {
     if (!this.#thumbnails.has(id)) {
       const element = create(this.#document, "button", { type: "button", data: { run: id } });
-      this.#thumbnails.set(id, { element, address: null });
+      this.#thumbnails.set(id, { element, address: null, isNear: false, loaded: null });
+      this.#near.observe(element);
     }
     return this.#thumbnails.get(id);
   }
 
-  async #setPicture(thumbnail, run, picture) {
+  #comeNear({ target, isIntersecting }) {
+    const thumbnail = this.#thumbnails.get(target.dataset.run);
+    if (!thumbnail) return;
+    thumbnail.isNear = isIntersecting;
+    this.#loadPicture(thumbnail);
+  }
+
+  #setPicture(thumbnail, run, picture) {
     if (!picture || run.gone) return;
-    const address = this.#address(run.id, picture.file, picture.at);
-    if (address === thumbnail.address) return;
-    thumbnail.address = address;
+    thumbnail.address = this.#address(run.id, picture.file, picture.at);
+    this.#loadPicture(thumbnail);
+  }
+
+  async #loadPicture(thumbnail) {
+    const { address } = thumbnail;
+    if (!thumbnail.isNear || address === null || address === thumbnail.loaded) return;
+    thumbnail.loaded = address;
     const image = await this.#load(address).catch(() => null);
     if (!image || thumbnail.address !== address) return;
     image.alt = "";

@@ -188,7 +188,7 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .thumb.failed::before { border-radius: 50%; background: var(--bad); }
 .thumb.silent::before { opacity: 0.6; }
 .thumb.gone img { opacity: 0.3; }
-.still .runs { display: none; }
+.alone .runs { display: none; }
 .compare { width: 30px; height: 30px; color: var(--quiet); }
 .compare[aria-pressed="true"] { color: var(--accent); }
 .announcement { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }

@@ -30,6 +30,7 @@
  * @property {string} id
  * @property {string} state as in `Run`
  * @property {string} started ISO 8601
+ * @property {string} [folder] of a further run of the same prompt, in the folder of the page
  * @property {number | null} seconds
  * @property {string | null} space
  * @property {{name: string, kind: string, scale: number, source: string} | null} decoder
@@ -73,5 +74,6 @@
  * @property {(changed: Partial<View>) => void} [onView] called with each preference that the user changes
  * @property {boolean} [wheelNeedsFocus] the wheel scrolls the page until the user has clicked into the viewer
  * @property {string} [idle] text while there is no run
- * @property {boolean} [still] there is one run, and neither steps nor runs can arrive
+ * @property {boolean} [still] neither steps nor runs can arrive
+ * @property {(run: Run) => void} [onRun] called with the selected run when another one is selected
  */

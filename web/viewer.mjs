@@ -37,6 +37,7 @@ export class Viewer {
   #panel;
   #export;
   #visible = false;
+  #reported = null; // id of the run that `options.onRun` was last called with
   #asked = new Map(); // by id of the run: the state at which its manifest was requested, until the answer is there
   #timers = new Timers();
 
@@ -125,7 +126,7 @@ export class Viewer {
   }
 
   #listen() {
-    const { element, pane, fullscreen } = this.#panel;
+    const { element, pane, runList, fullscreen } = this.#panel;
     this.#source.onChange(() => this.#render());
     element.addEventListener("keydown", (event) => this.#key(event));
     // After a click on a button, or when the focused button is hidden, the keyboard focus goes back to the viewer.
@@ -133,13 +134,14 @@ export class Viewer {
       const button = event.target.closest("button");
       if (button && (event.detail > 0 || !button.offsetWidth)) this.focus();
     });
-    pane.element.addEventListener("wheel", (event) => {
-      const focused = this.element.getRootNode().activeElement === this.element || fullscreen.open;
-      if ((this.#options.wheelNeedsFocus && !focused) || !this.#panel.painted) return;
-      event.preventDefault();
-      event.stopPropagation();
-      pane.wheel(event);
-    }, { passive: false });
+    for (const part of [pane, runList]) {
+      part.element.addEventListener("wheel", (event) => {
+        const focused = this.element.getRootNode().activeElement === this.element || fullscreen.open;
+        if ((this.#options.wheelNeedsFocus && !focused) || !this.#panel.painted || part.wheel(event) === false) return;
+        event.preventDefault();
+        event.stopPropagation();
+      }, { passive: false });
+    }
     const { ResizeObserver } = this.#document.defaultView;
     new ResizeObserver(() => this.#panel.layout()).observe(element);
     new ResizeObserver(([{ contentRect }]) => this.#setVisible(contentRect.width > 0)).observe(this.element);
@@ -157,6 +159,7 @@ export class Viewer {
 
   #render() {
     this.#update();
+    this.#reportRun();
     if (this.#visible) {
       for (const { run } of this.#selection.pair) this.#readManifest(run);
       this.#loader.request(this.#selection.images());
@@ -168,6 +171,13 @@ export class Viewer {
 
   #update() {
     if (!this.#panel.strip.dragging) this.#selection.update();
+  }
+
+  #reportRun() {
+    const selected = this.#selection.pair[0]?.run;
+    if (!selected || selected.id === this.#reported) return;
+    this.#reported = selected.id;
+    this.#options.onRun?.(selected);
   }
 
   /** Requests a manifest that is missing or stale; while a run goes on, at most once per painted picture. */

@@ -19,7 +19,7 @@ const manifest = (more = {}) => ({
 
 test("the source has the run of the manifest", async () => {
   const saved = manifest();
-  const source = embeddedSource(saved);
+  const source = embeddedSource([saved]);
   const [run] = source.runs();
   assert.deepEqual({ ...run, manifest: null }, {
     ...{ id: "a", state: "finished", index: 3, total: 3, gone: false, manifest: null },
@@ -33,7 +33,7 @@ test("the source has the run of the manifest", async () => {
 });
 
 test("the address of a picture stays in the folder of the page, whatever its name", () => {
-  const { picture } = embeddedSource(manifest());
+  const { picture } = embeddedSource([manifest()]);
   const at = (file) => new URL(picture("a", file, 1), "file:///runs/one/index.html").href;
   assert.equal(at("step_0001.png"), "file:///runs/one/step_0001.png");
   for (const file of ["../two/x.png", "/etc/x.png", "https://example.com/x.png", "javascript:alert(1)", "x.png?y#z", "//h/x.png"]) {
@@ -42,13 +42,31 @@ test("the address of a picture stays in the folder of the page, whatever its nam
   }
 });
 
+test("runs of one prompt are listed newest first, each with the pictures in its folder", async () => {
+  const source = embeddedSource([manifest(), manifest({ id: "b", folder: "run_002" }), manifest({ id: "c", folder: "run_003" })]);
+  assert.deepEqual(source.runs().map(({ id }) => id), ["c", "b", "a"]);
+  assert.equal((await source.manifest("b")).folder, "run_002");
+  assert.equal(await source.manifest("z"), null);
+  assert.deepEqual(["a", "b", "c"].map((id) => source.picture(id, "step_0001.png", 1)), [
+    "./step_0001.png",
+    "./run_002/step_0001.png",
+    "./run_003/step_0001.png",
+  ]);
+});
+
+test("a folder with another name than that of a further run is not used", () => {
+  for (const folder of ["..", "../run_002", "run_002/..", "/run_002", "https://example.com/run_002", 2, null, ["run_002", ".."]]) {
+    assert.equal(embeddedSource([manifest({ folder })]).picture("a", "x.png", 1), "./x.png");
+  }
+});
+
 test("a manifest with few values is shown", () => {
-  const [run] = embeddedSource(manifest({ steps: [], sampler: {}, started: "", state: "running" })).runs();
+  const [run] = embeddedSource([manifest({ steps: [], sampler: {}, started: "", state: "running" })]).runs();
   assert.deepEqual([run.index, run.total, run.started], [null, null, 0]);
 });
 
 test("a page of an unfinished run gives no estimate of the time left", async () => {
-  const [run] = embeddedSource(manifest({ state: "running" })).runs();
+  const [run] = embeddedSource([manifest({ state: "running" })]).runs();
   assert.deepEqual([run.state, run.index], ["running", 3]);
   assert.equal(secondsPerStep(run.manifest), null);
   assert.notEqual(secondsPerStep(manifest()), null);

@@ -23,7 +23,7 @@ const whole = {
 async function show(value) {
   const manifest = readManifest(value);
   if (manifest === null) return;
-  const source = embeddedSource(manifest);
+  const source = embeddedSource([manifest]);
   const [run] = source.runs();
   const steps = picturedSteps(manifest);
   for (const step of steps.slice(0, 3)) {

@@ -41,6 +41,13 @@ const COMMANDS = {
     await page.locator(selector).first().click();
   },
 
+  /** Turns the wheel over an element. */
+  async wheel({ selector, by }) {
+    const { x, y, width, height } = await page.locator(selector).first().boundingBox();
+    await page.mouse.move(x + width / 2, y + height / 2);
+    await page.mouse.wheel(0, by);
+  },
+
   /** Clicks on the strip at a fraction of its width. */
   async scrub({ to }) {
     const { x, y, width, height } = await page.locator(".strip").boundingBox();

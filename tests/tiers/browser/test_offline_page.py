@@ -11,8 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from safelight.cli.view import serve
+from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.latents.space_table import SPACES
 from safelight.hosts.script import DEFAULTS, recording
+from safelight.preview.run import Run
+from safelight.preview.sinks.run_folder import RunFolder
+from safelight.preview.sinks.run_group import RunGroup
+from safelight.preview.start import Outputs, start
 from safelight.preview.step import Step
 
 HOSTILE = """</script><script>alert(1)</script><img src=x onerror="alert(2)"><!-- '"&lt;\u2028"""
@@ -178,6 +183,62 @@ def test_texts_of_a_run_become_neither_markup_nor_script(tmp_path, browser, chec
     assert HOSTILE in seen["summary"]
     assert seen["notes"] == [HOSTILE, f"two {HOSTILE}"]
     assert seen["note"] == f"two {HOSTILE}"
+    check_log(folder)
+
+
+def sample(folder, group, *, note=None, sheet=False):
+    """Samples one of the runs of a prompt."""
+    options = replace(DEFAULTS, sheet=sheet, animation="off")
+    outputs = Outputs(folder=folder, group=group)
+    candidates = Catalogue().candidates(SPACES["sd1"])
+    pipeline = start(folder.run, SPACES["sd1"], options, outputs, candidates=lambda: candidates)
+    offer(pipeline, range(1, STEPS + 1))
+    if note:
+        folder.run.note(note)
+        folder.run.note("another")
+    pipeline.close("finished")
+
+
+def test_one_page_opens_all_runs_of_a_prompt(tmp_path, browser, check_log, shots):
+    group = RunGroup(RunFolder(tmp_path / "steps_00001", Run(sampler={"steps": STEPS, "seed": 1})))
+    sample(group.first, group, sheet=True)
+    sample(group.add(Run(sampler={"steps": STEPS, "seed": 2})), group, note="a note of this run")
+    sample(group.add(Run(sampler={"steps": STEPS, "seed": 3})), group)
+    folder = group.first.path
+    browser(do="open", url=at(folder))
+    seen = browser(do="until", want={"painted": True, "thumbs": 3})
+    assert seen["picture"] == (folder / "run_003" / f"step_{STEPS:04d}.png").as_uri()
+    assert (seen["heading"], seen["notes"]) == ("steps_00001", [])
+    assert seen["summary"].startswith("run 3 of 3 · ")
+    assert seen["links"] == [["run.json", (folder / "run_003" / "run.json").as_uri()]]
+    browser(do="press", keys=["2"])
+    seen = browser(do="until", want={"painted": True, "notes": ["a note of this run", "another"]})
+    assert seen["picture"] == (folder / "run_002" / f"step_{STEPS:04d}.png").as_uri()
+    browser(do="shot", path=str(shots / "prompt.png"))
+    browser(do="press", keys=["3"])
+    first = (folder / f"step_{STEPS:04d}.png").as_uri()
+    seen = browser(do="until", want={"painted": True, "picture": first, "notes": []})
+    assert seen["summary"].startswith("run 1 of 3 · ")
+    names = {"Contact sheet": "sheet.png", "run.json": "run.json"}
+    assert seen["links"] == [[text, (folder / name).as_uri()] for text, name in names.items()]
+    browser(do="press", keys=["c"])
+    browser(do="until", want={"differences": ["seed"]})
+    check_log(folder)
+
+
+def test_a_row_of_many_runs_loads_only_the_pictures_near_its_visible_part(tmp_path, browser, check_log):
+    group = RunGroup(RunFolder(tmp_path / "steps_00001", Run(sampler={"steps": STEPS})))
+    sample(group.first, group)
+    for _ in range(59):
+        sample(group.add(Run(sampler={"steps": STEPS})), group)
+    folder = group.first.path
+    browser(do="open", url=at(folder), width=600)
+    browser(do="until", want={"painted": True, "thumbs": 60})
+    first = (folder / f"step_{STEPS:04d}.png").as_uri()
+    assert first not in check_log(folder)["requests"]
+    browser(do="wheel", selector=".thumbs", by=10_000)
+    browser(do="click", selector=".thumb:last-child")
+    browser(do="until", want={"painted": True, "picture": first})
     check_log(folder)
 
 
