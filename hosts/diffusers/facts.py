@@ -8,7 +8,7 @@ from typing import Any
 from ...decoders.latents.identify import UNKNOWN, Evidence, contradictions, identify, unknown
 from ...decoders.latents.space import LatentSpace, Spaces
 from ...errors import ContradictionError
-from ..x0 import SCHEDULER_FORMS, Sigmas, name_of
+from ..noise_levels import Tables, name_of, planned_sigmas
 from .call_arguments import CallArguments
 from .pipeline_families import PipelineFamily
 
@@ -140,45 +140,25 @@ def host_facts(pipeline: Any) -> dict[str, Any]:
 
 
 def sampler_facts(
-    scheduler: Any, call: CallArguments, total: int | None, first: int | None, sigmas: Sigmas
+    scheduler: Any, call: CallArguments, total: int | None, first: int | None, tables: Tables
 ) -> dict[str, Any]:
-    """Returns facts about the sampler for `run.json`; arguments as for `sigmas_of_steps`."""
+    """Returns facts about the sampler for `run.json`.
+
+    Args:
+        scheduler: scheduler of the loop.
+        call: arguments of the pipeline's call.
+        total: number of steps of the loop; None if unknown.
+        first: as for `planned_sigmas`.
+        tables: as for `planned_sigmas`.
+    """
     return {
         "steps": total,
-        "sigmas": sigmas_of_steps(scheduler, total, first, sigmas),
+        "sigmas": None if total is None else planned_sigmas(scheduler, total, first, tables),
         "seed": call.seed,
         "cfg": call.cfg,
         "name": name_of(scheduler),
         "scheduler": None,
     }
-
-
-def sigmas_of_steps(scheduler: Any, total: int | None, first: int | None, sigmas: Sigmas) -> list[float] | None:
-    """Returns the `total + 1` sigmas of a loop's steps and of its end; None if the scheduler has none.
-
-    Args:
-        scheduler: scheduler of the loop.
-        total: number of steps of the loop; None if unknown.
-        first: position of the loop's first model call in the schedule; None if the loop takes the last steps.
-        sigmas: sigmas of the scheduler, read before.
-    """
-    if total is None or name_of(scheduler) not in SCHEDULER_FORMS or getattr(scheduler, "sigmas", None) is None:
-        return None
-    all_sigmas = sigmas.of(scheduler)
-    if getattr(scheduler.config, "invert_sigmas", False):
-        all_sigmas = [1 - sigma for sigma in all_sigmas]
-    order, model_calls = order_of(scheduler), len(scheduler.timesteps)
-    if first is None:
-        first = (-(-model_calls // order) - total) * order
-    # The last step of a scheduler of second order calls the model once.
-    calls = [*range(first, model_calls, order)[:total], min(first + total * order, len(all_sigmas) - 1)]
-    return [all_sigmas[call] for call in calls] if first >= 0 and len(calls) > total else None
-
-
-def order_of(scheduler: Any) -> int:
-    """Returns the number of model calls in a step of `scheduler`."""
-    order = getattr(scheduler, "order", 1)
-    return order if isinstance(order, int) and order > 0 else 1
 
 
 def _number(value: Any) -> float | None:

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from ...errors import RunError
 from ...preview.run import Run, State
-from ..x0 import SchedulerCall, Sigmas, X0Estimate, estimate_x0, listen
+from ..noise_levels import Tables, order_of
+from ..x0 import SchedulerCall, X0Estimate, estimate_x0, listen
 from .call_arguments import CallArguments, latents_of_loop
 from .crops import Crops, is_crop
-from .facts import host_facts, order_of, sampler_facts
+from .facts import host_facts, sampler_facts
 from .options import WatchOptions
 from .watched_run import SchedulerStep, WatchedRun
 
@@ -60,7 +61,7 @@ class SamplingLoop:
         self._order = order_of(self._scheduler)
         self._total = -(-model_calls // self._order) if model_calls else bar_total
         self._on_run, self._waits_for_callback = on_run, waits_for_callback
-        self._sigmas = Sigmas()
+        self._tables = Tables()
         self._calls, self._first_index = 0, None
         self._position, self._timestep = -1, None  # of the newest model call
         self._schedule, self._restart = None, 0  # the scheduler's timesteps, and the position at which they began
@@ -174,7 +175,7 @@ class SamplingLoop:
             return None
         if self._position % self._order:
             return None
-        x0 = estimate_x0(self._scheduler, call, self._sigmas)
+        x0 = estimate_x0(self._scheduler, call, self._tables)
         return self._numbered(self._position // self._order + 1, x0, call.sample)
 
     def _latents(self) -> Tensor | None:
@@ -194,7 +195,7 @@ class SamplingLoop:
     def _crop(self, call: SchedulerCall, whole: Tensor) -> SchedulerStep | None:
         """Adds a call for a crop of the latents; returns the step before, if this call is the first of the next one."""
         before, crops = None, self._crops
-        x0 = estimate_x0(self._scheduler, call, self._sigmas)
+        x0 = estimate_x0(self._scheduler, call, self._tables)
         if crops is None or not crops.are_of(whole):
             before = None if self._waits_for_callback else self._assembled()
             if self._calls == 0 and isinstance(index := getattr(self._scheduler, "step_index", None), int):
@@ -249,7 +250,7 @@ class SamplingLoop:
 
     def _show(self, step: SchedulerStep) -> None:
         if self._run is None:
-            facts = sampler_facts(self._scheduler, self._call, self._total, self._first_index, self._sigmas)
+            facts = sampler_facts(self._scheduler, self._call, self._total, self._first_index, self._tables)
             run = Run(host=host_facts(self._pipeline), sampler=facts, prompt=self._call.prompt)
             stop = self.stop if self.can_stop else None
             self._run = WatchedRun(self._pipeline, self._options, self._call, run, stop)

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
-from ..x0 import SchedulerCall, Sigmas, X0Estimate, estimate_x0, listen, x0_from_states
+from ..noise_levels import Tables
+from ..x0 import SchedulerCall, X0Estimate, estimate_x0, listen, x0_from_states
 
 # Names under which InvokeAI 5.0 to 6.14 store a flow model's noise levels. The first one that exists is in use.
 LEVELS = ("sigmas_sched", "sigmas", "timesteps")
@@ -81,7 +82,7 @@ class X0Estimates:
     def __init__(self, *, denoised: bool) -> None:
         self._denoised = denoised
         self._caller: CallerFacts | None = None  # once a step was estimated
-        self._sigmas = Sigmas()
+        self._tables = Tables()
         self._scheduler_step: tuple[Tensor, X0Estimate] | None = None  # its sample, and what it estimates
         self._before: tuple[int, Tensor] | None = None
         self._stop_listening = lambda: None
@@ -146,7 +147,7 @@ class X0Estimates:
         return self._caller
 
     def _on_step(self, scheduler: Any, call: SchedulerCall) -> None:
-        self._scheduler_step = call.sample, estimate_x0(scheduler, call, self._sigmas)
+        self._scheduler_step = call.sample, estimate_x0(scheduler, call, self._tables)
 
 
 def read_callers(frame: FrameType | None, total: int) -> CallerFacts:

@@ -7,7 +7,7 @@ import types
 import diffusers
 import pytest
 import torch
-from safelight.hosts import x0
+from safelight.hosts import noise_levels, x0
 
 KARRAS = {"use_karras_sigmas": True}
 SDE = {"algorithm_type": "sde-dpmsolver++"}
@@ -93,7 +93,7 @@ class Oracle:
 
 def collect_estimates(scheduler, estimates):
     """Appends the estimate of each step; returns the function that ends it."""
-    sigmas = x0.Sigmas()
+    sigmas = noise_levels.Tables()
     return x0.listen(scheduler, lambda call: estimates.append(x0.estimate_x0(scheduler, call, sigmas)))
 
 
@@ -212,7 +212,9 @@ def test_the_gain_of_an_unknown_scheduler_without_an_estimate_is_unknown():
     class OtherScheduler:
         config = types.SimpleNamespace()
 
-    estimate = x0.compute_x0(OtherScheduler(), x0.SchedulerCall(None, 1, torch.ones(1), (torch.ones(1),)), x0.Sigmas())
+    estimate = x0.compute_x0(
+        OtherScheduler(), x0.SchedulerCall(None, 1, torch.ones(1), (torch.ones(1),)), noise_levels.Tables()
+    )
     assert estimate == (None, None, None)
 
 

@@ -324,7 +324,7 @@ def er_sde():
         from invokeai.backend.rectified_flow.er_sde_scheduler import ERSDEScheduler
     except ImportError:  # InvokeAI 5
         return None
-    from safelight_pack.hosts import x0
+    from safelight_pack.hosts import noise_levels, x0
 
     scheduler, calls, errors = ERSDEScheduler(), [], []
     scheduler.set_timesteps(6)
@@ -332,7 +332,7 @@ def er_sde():
     latents = torch.randn(1, 4, 6, 8, generator=torch.Generator().manual_seed(6))
     for timestep in scheduler.timesteps:
         latents = scheduler.step((latents * 3).sin(), timestep, latents).prev_sample
-        estimate = x0.estimate_x0(scheduler, calls[-1], x0.Sigmas())
+        estimate = x0.estimate_x0(scheduler, calls[-1], noise_levels.Tables())
         errors.append(float((estimate.x0 - scheduler.model_outputs[-1]).abs().max()))
     return max(errors)
 
