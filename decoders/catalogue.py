@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, final
@@ -18,6 +19,7 @@ from .files.tensor_file import SAFETENSORS_SUFFIXES, TENSOR_SUFFIXES
 from .latents.identify import UNKNOWN, Evidence, could_mean
 from .latents.space import AUDIO, LatentSpace, Spaces
 from .latents.space_table import PIXEL_SPACE, SPACES
+from .measured_scores import read_measured
 from .nets.registry import KINDS, KINDS_WITHOUT_WEIGHTS
 from .ranking import LIGHT, gain_db, why_chosen, why_not_chosen
 
@@ -90,6 +92,7 @@ class Catalogue:
         *,
         accelerated: bool = False,
         evidence: Evidence | None = None,
+        vae: str | None = None,
         notify: Notify = lambda _: None,
     ) -> list[Candidate]:
         """Returns decoders of `space`, best first. The last one always works.
@@ -99,17 +102,16 @@ class Catalogue:
             wanted: one of `names()`.
             accelerated: whether the latents are on an accelerator, so that decoders heavier than `LIGHT` are usable.
             evidence: facts from the host; its own table to RGB is used for a space without another decoder.
+            vae: fingerprint of the VAE that will decode the latents; None if unknown. Decoders that were learned from
+                another VAE are left out.
             notify: receives a message for the user if shipped decoders are missing or changed.
 
         Raises:
             UnknownDecoderError: no such decoder exists, or it belongs to another space.
             DecoderFileError: `wanted` names a file that is not a decoder.
         """
-        automatic = [
-            *_ranked([*self.of(space, notify), *_host_table(space, evidence)], accelerated),
-            last_resort(space),
-        ]
-        return self._put_first(space, wanted, automatic)
+        installed = self.measured([*self.of(space, notify, vae), *_host_table(space, evidence)], space, vae)
+        return self._put_first(space, wanted, [*_ranked(installed, accelerated), last_resort(space)])
 
     def candidates_or_auto(
         self,
@@ -119,6 +121,7 @@ class Catalogue:
         preferred: str = AUTO,
         accelerated: bool = False,
         evidence: Evidence | None = None,
+        vae: str | None = None,
         notify: Notify,
     ) -> list[Candidate]:
         """Returns `candidates`, or those of `auto` if the requested decoder is unavailable.
@@ -130,10 +133,11 @@ class Catalogue:
                 so its absence is not reported.
             accelerated: as for `candidates`.
             evidence: as for `candidates`.
+            vae: as for `candidates`.
             notify: receives a message for the user if `wanted` is unavailable, or if shipped decoders are missing or
                 changed.
         """
-        automatic = self.candidates(space, accelerated=accelerated, evidence=evidence, notify=notify)
+        automatic = self.candidates(space, accelerated=accelerated, evidence=evidence, vae=vae, notify=notify)
         try:
             return self._put_first(space, preferred if wanted == AUTO else wanted, automatic)
         except SafelightError as error:
@@ -182,16 +186,27 @@ class Catalogue:
         folders = " or ".join(map(str, self._folders)) or "a decoder folder"
         return f"Available decoders: {names}. To add one, put its file into {folders}."
 
-    def of(self, space: LatentSpace, notify: Notify = lambda _: None) -> list[Candidate]:
-        """Returns decoders of `space`: its default, other shipped ones, the user's. `notify` as for `candidates`."""
-        return _of(space, _shipped(notify), self._users())
+    def of(self, space: LatentSpace, notify: Notify = lambda _: None, vae: str | None = None) -> list[Candidate]:
+        """Returns decoders of `space`: its default, other shipped ones, the user's. Arguments as for `candidates`."""
+        found = _of(space, _shipped(notify), self._users())
+        return [c for c in found if vae is None or c.card.vae in (None, vae)]
+
+    def measured(self, candidates: Sequence[Candidate], space: LatentSpace, vae: str | None = None) -> list[Candidate]:
+        """Adds to the cards of candidates their scores on the user's own pictures, if these were measured."""
+        found = (read_measured(folder, space.name, vae) for folder in self._folders)
+        scores = next((scores for scores in found if scores), None)
+        if scores is None:
+            return list(candidates)
+        return [c._replace(card=replace(c.card, measured=scores.metrics_of(c.name))) for c in candidates]
 
     def choices(self) -> list[Choice]:
         """Returns for each decoder with weights whether `auto` chooses it, and the reason."""
         shipped, users, spaces = _shipped(), list(self._users()), self.spaces()
         found: dict[int, Choice] = {}  # by the id of the card: two files may contain the same name
         for space in spaces:
-            found |= {id(choice.card): choice for choice in _choices(space, _of(space, shipped, users))}
+            of_space = _of(space, shipped, users)
+            choices = _choices(space, self.measured(of_space, space))
+            found |= {id(c.card): choice for c, choice in zip(of_space, choices, strict=True)}
         return [found.get(id(c.card)) or _never_chosen(c.card, spaces) for c in (*shipped, *users)]
 
     def spaces(self) -> Spaces:

@@ -31,6 +31,8 @@ class Card:
         source: where it was published, or what created it.
         fitted_on: images that it was fitted on, if known.
         metrics: its scores and their test images, see `ranking`.
+        vae: fingerprint of the VAE that it was learned from; None if it is for each VAE of its space.
+        measured: its scores on the user's own pictures, see `measured_scores`. They are not stored in its file.
         licence: SPDX name, or a sentence.
         notes: further remarks for the user.
     """
@@ -47,6 +49,8 @@ class Card:
     source: str = "unknown"
     fitted_on: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    vae: str | None = None
+    measured: Mapping[str, Any] = field(default_factory=dict)
     licence: str | None = None
     notes: str | None = None
 

@@ -2,7 +2,7 @@
 
 A card's `metrics` have the scores `psnr_full_db`, `psnr_latent_db` and `ssim_full`. `judged_on` names the test images.
 `beside` has the scores of other decoders on the same images, by name. Scores on different images are never compared:
-images differ more than decoders do.
+images differ more than decoders do. `measured`, the scores on the user's own pictures, count before all others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,12 +40,11 @@ def compare_scores(card: Card, other: Card) -> ScoreGap | None:
     detail does not count.
     """
     own, others = card.metrics, other.metrics
-    images = own.get("judged_on")
-    same_images = isinstance(images, str) and images and images == others.get("judged_on")
     for mine, theirs in (
+        (card.measured, other.measured if _same_images(card.measured, other.measured) else {}),
         (own, _beside(own, other.name)),
         (_beside(others, card.name), others),
-        (own, others if same_images else {}),
+        (own, others if _same_images(own, others) else {}),
     ):
         if both := [key for key in SCORE_KEYS if _is_score(mine.get(key)) and _is_score(theirs.get(key))]:
             return ScoreGap(*(sum(scores[key] for key in both) / len(both) for scores in (mine, theirs)))
@@ -77,6 +76,11 @@ def why_not_chosen(card: Card, slow: Card, fast: Card) -> str:
     comparison = compare_scores(card, rival)
     measured = comparison.against(rival.name) if comparison else f"not compared with {rival.name}"
     return f"too heavy for a CPU; {measured}" if heavy else measured
+
+
+def _same_images(metrics: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    images = metrics.get("judged_on")
+    return isinstance(images, str) and bool(images) and images == others.get("judged_on")
 
 
 def _beside(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
