@@ -59,7 +59,8 @@ def test_each_turn_has_the_prompt_and_the_settings_of_its_sampler(server, loop, 
     assert [run["sampler"]["name"] for run in runs] == ["euler"] * TURNS
     assert [run["sampler"]["scheduler"] for run in runs] == ["normal"] * TURNS
     assert [(run["host"]["node"], run["host"]["sampler_node"]) for run in runs] == [(PREVIEW, SAMPLER)] * TURNS
-    texts = [server.get(f"/safelight/runs/{run['id']}").json()["sampler"]["prompt"] for run in runs]
+    addresses = dict.fromkeys(event.data["run"] for event in played.named("safelight.run"))
+    texts = [server.get(f"/safelight/runs/{address}").json()["sampler"]["prompt"] for address in addresses]
     assert texts == ["a lighthouse"] * TURNS
     for path in server.output.glob(f"{prefix}_*/step_0001.png"):
         assert json.loads(Image.open(path).text["prompt"]) == graph, "the metadata is not the prompt as it was sent"
