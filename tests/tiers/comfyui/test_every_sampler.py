@@ -116,7 +116,9 @@ def test_each_tile_of_an_upscaler_is_a_run_and_is_bit_identical(server, wire):
     assert [event["state"] for event in told if event["state"] != "running"] == ["finished"] * 4
     folders = sorted((server.output / "every").glob("tile_*"))
     manifests = [json.loads((folder / "run.json").read_text()) for folder in folders]
-    assert [manifest["id"] for manifest in manifests] == ids
+    live = [server.get(f"/safelight/runs/{address}").json() for address in ids]
+    assert [manifest["started"] for manifest in manifests] == [manifest["started"] for manifest in live]
+    assert len({manifest["id"] for manifest in manifests}) == 4
     assert [len(manifest["steps"]) for manifest in manifests] == [4] * 4
     assert {manifest["host"]["sampler_node"] for manifest in manifests} == {SAMPLER}
     [last] = load_file(server.output / "tile.safetensors")["image"][-1:]

@@ -181,7 +181,8 @@ def stands(ward, graph, played, name, *, told, surely=True, state="finished", fo
     if folder:
         place = newest(ward, name)
         kept = json.loads((place / "run.json").read_text())
-        assert kept["id"] == live["id"]
+        assert kept["started"] == live["started"]
+        assert kept["id"] != live["id"], "the id in published files must not open the live run"
         assert_whole(place, kept)
         steps = {step["index"] for step in kept["steps"] if step["files"]}
         if state == "finished":
