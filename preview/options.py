@@ -19,7 +19,7 @@ from .images.animated import MAX_FPS, AnimationFormat, Pace, expect_encoder
 from .images.encode import Enlarge, FileFormat, ImageEncoding
 from .run import FULL
 from .sinks.step_files import Batch
-from .snapshot import Selection
+from .snapshot import GivenFrames, Selection
 from .step import Show
 from .strict_json import strict_json
 
@@ -238,7 +238,12 @@ class RunOptions:
         return Selection(
             items=1 if self.batch == "first" else max_items,
             frames="animated" if self.frames == "all files" else self.frames,
+            with_first=self.frames == "middle",
         )
+
+    def given_frames(self) -> GivenFrames:
+        """Frames of a video that `selection` gives to the decoder."""
+        return GivenFrames.FIRST_AND_SHOWN if self.frames == "middle" else GivenFrames.ALL
 
     def pace(self) -> Pace:
         """Speed of the animation."""

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from typing import Literal, NamedTuple, final
 
 import numpy as np
@@ -160,6 +161,14 @@ def to_host(pixels: Tensor) -> np.ndarray:
     return host.numpy()
 
 
+class GivenFrames(Enum):
+    """The frames of a video that a run's latents hold."""
+
+    ALL = "all frames, from the first on; all are shown"
+    FIRST_AND_SHOWN = "the first frame, only to compare with, and the frame that is shown; a still is one frame"
+    ONE_LATER = "one later frame without the first"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """Selects the part of a sampler's tensor `[B, ...]` that is shown, as a view. Only this part is copied.
@@ -167,10 +176,12 @@ class Selection:
     Args:
         items: largest number of batch items, from the first; None for all.
         frames: frames of a video's latents: the first, the middle one, or all (`animated`).
+        with_first: whether the first frame comes along before the middle one. The decoder compares the two.
     """
 
     items: int | None = 1
     frames: Frames = "first"
+    with_first: bool = False
 
     def __call__(self, latents: Tensor) -> Tensor:
         shape = latents.shape
@@ -180,4 +191,7 @@ class Selection:
         items = latents if self.items is None or shape[0] <= self.items else latents.narrow(0, 0, self.items)
         if len(shape) != VIDEO_NDIM or self.frames == "animated" or shape[2] < 1:
             return items
-        return items.narrow(2, shape[2] // 2 if self.frames == "middle" else 0, 1)
+        middle = shape[2] // 2 if self.frames == "middle" else 0
+        if self.with_first and middle:
+            return items[:, :, : middle + 1 : middle]
+        return items.narrow(2, middle, 1)

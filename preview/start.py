@@ -25,6 +25,7 @@ from .sinks.run_folder import EmptyFolderRemoval, RunFolder
 from .sinks.run_group import RunGroup
 from .sinks.step_files import ENCODERS, StepFiles
 from .sinks.steps_csv import StepsCsv
+from .snapshot import GivenFrames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,7 @@ def start(
     shape: Sequence[int] | None = None,
     vae_bytes: int = 0,
     device: torch.device | None = None,
+    frames: GivenFrames | None = None,
     fps: float | None = None,
     device_bytes: Callable[[], int] = lambda: DEVICE_BYTES,
     notify: Callable[[str], None] | None = None,
@@ -83,6 +85,7 @@ def start(
         shape: shape of the sampler's latents, which decides how many steps may wait; None if unknown.
         vae_bytes: size of a step's picture that the host's VAE decodes.
         device: device of the latents; None for the CPU.
+        frames: frames of a video that the latents hold; None for what the options say.
         fps: frames per second of the run's video; None for the rate that models of the space generate.
         device_bytes: function that returns how much of a device's memory previews may use.
         notify: function that receives messages about a decoder's limits; None for the notes of the run.
@@ -99,7 +102,14 @@ def start(
     screens = [*([outputs.live] if outputs.live else []), *outputs.sinks]
     return Pipeline(
         run,
-        RunDecoder(space, candidates, notify or run.note, fps=fps, device_bytes=device_bytes),
+        RunDecoder(
+            space,
+            candidates,
+            notify or run.note,
+            frames=frames or options.given_frames(),
+            fps=fps,
+            device_bytes=device_bytes,
+        ),
         [
             *(SinkSchedule(sink, cadence) for sink in (*files, *outputs.savers)),
             *(SinkSchedule(sink, outputs.sink_cadence or cadence) for sink in screens),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...decoders.catalogue import AUTO, Candidate
 from ...decoders.latents.space import AUDIO, LatentSpace
+from ...decoders.later_frames import as_first_frames
 from ...errors import LatentsError, SafelightError, SpaceError
 from ...preview.images.encode import RESAMPLING, Enlarge
 from .decoder_folders import catalogue
@@ -86,8 +87,10 @@ def _pictures(
     pictures: list[Tensor] = []
     for item in plain:
         # Opened for each item: decoders without weights adapt to their first input.
-        decoder = candidate.open().to(device)
-        for rgb in decoder.frames(item[None].to(device)):
+        decoder, latents = candidate.open().to(device), item[None].to(device)
+        if decoder.stride == 1:
+            latents = as_first_frames(latents, space)
+        for rgb in decoder.frames(latents):
             throw_exception_if_processing_interrupted()
             picture = rgb[0].cpu()
             if enlarge != "off" and space.dims != AUDIO:

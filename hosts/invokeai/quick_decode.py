@@ -13,6 +13,7 @@ from ...decoders.catalogue import AUTO, Catalogue
 from ...decoders.decoder import to_bytes
 from ...decoders.latents.identify import Evidence, identify
 from ...decoders.latents.space import LatentSpace
+from ...decoders.later_frames import as_first_frames
 from ...errors import SpaceError
 from ...preview.images.encode import Enlarge, ImageEncoding
 from ..vae_encode import vae_encoding
@@ -61,7 +62,8 @@ def quick_decode(
     if space == FROM_MODEL and base in WITHOUT_NORM:
         latents = _with_norm(latents[:1], row, base, vae)
     plain = row.unpack(latents[:1])
-    frame = plain[:, :, plain.shape[2] // 2]
+    first_and_middle = plain[:, :, [0, plain.shape[2] // 2]] if plain.shape[2] > 1 else plain
+    frame = as_first_frames(first_and_middle, row)[:, :, -1]
     candidates = decoders.candidates_or_auto(row, wanted, accelerated=latents.device.type != "cpu", notify=log.warning)
     candidate = candidates[0]
     pixels = to_bytes(candidate.open().to(latents.device).decode(frame))[0].cpu().numpy()

@@ -17,6 +17,7 @@ from ...decoders.latents.identify import Evidence, identify_or_unknown
 from ...errors import describe
 from ...preview.pipeline import CLOSE_TIMEOUT_S, Pipeline, Wanted
 from ...preview.run import FULL, Run, State
+from ...preview.snapshot import GivenFrames
 from ...preview.start import start
 from ...preview.step import Step
 from ...preview.vae_picture import VaeSchedule
@@ -282,6 +283,7 @@ class WatchedNode:
             shape=latents.shape,
             vae_bytes=vae_bytes,
             device=latents.device,
+            frames=GivenFrames.ONE_LATER if estimate.middle_frame else None,
             device_bytes=lambda: InvokePreferences.of(root).device_bytes,
         )
         return self._pipeline

@@ -11,10 +11,11 @@ from torch import Tensor
 from ...decoders.catalogue import Candidate, last_resort
 from ...decoders.decoder import Card, Decoder, to_bytes
 from ...decoders.latents.space import AUDIO, LatentSpace
+from ...decoders.later_frames import as_first_frames, later_frame_as_first
 from ...decoders.ranking import LIGHT
 from ...errors import LatentsError
 from ..picture import DecodedPicture
-from ..snapshot import to_host
+from ..snapshot import GivenFrames, to_host
 from ..step import StepInfo
 from .decoder_cache import DecoderCache
 from .memory_budget import DEVICE_BYTES, MB, decoding_bytes
@@ -48,6 +49,7 @@ class RunDecoder:
         space: latent space of the run.
         candidates: function that returns the decoders to try, best first.
         notify: receives, once each, that memory ran out, that frames are skipped, or that a decoder is too large.
+        frames: frames of a video that the latents hold.
         fps: frames per second of the run's video; None for the rate that models of the space generate.
         max_bytes: limit for a step's pixels; frames of a longer video are skipped.
         device_bytes: function that returns how much of a device's memory previews may use; called once, on the worker.
@@ -60,12 +62,15 @@ class RunDecoder:
         candidates: Callable[[], Sequence[Candidate]],
         notify: Callable[[str], None] = lambda _: None,
         *,
+        frames: GivenFrames = GivenFrames.ALL,
         fps: float | None = None,
         max_bytes: int = MAX_PIXEL_BYTES,
         device_bytes: Callable[[], int] = lambda: DEVICE_BYTES,
         cache: DecoderCache = DECODER_CACHE,
     ) -> None:
         self._space = space
+        self._frames = frames
+        self._shown = slice(-1, None) if frames is GivenFrames.FIRST_AND_SHOWN else slice(None)
         self._video_fps = fps or space.fps
         self._find_candidates = candidates
         self._notify = notify
@@ -109,7 +114,7 @@ class RunDecoder:
         self._rest = max(0, self._rest - 1)
         mask = not_finite_mask(latents)
         if mask is not None:
-            latents = without_not_finite(latents)
+            latents, mask = without_not_finite(latents), mask[:, self._shown]
         frames = self._decode_or_rest(latents)
         if frames is None:  # decoded only here, when the memory that the error held is free
             frames = self._decode(latents)
@@ -141,8 +146,14 @@ class RunDecoder:
         return None
 
     def _decode(self, latents: Tensor) -> Frames:
-        plan, decoder = self._planned(latents)
+        plan, decoder = self._planned(latents[:, :, self._shown])
         latents = latents.to(plan.device)
+        if self._frames is GivenFrames.ONE_LATER:
+            latents = later_frame_as_first(latents, self._space)
+        elif self._frames is GivenFrames.FIRST_AND_SHOWN or decoder.stride == 1:
+            # A decoder that knows time knows the later frames, too, but takes a single one for the first.
+            latents = as_first_frames(latents, self._space)
+        latents = latents[:, :, self._shown]
         # Large pictures are decoded one after the other, as frames are.
         parts = [
             self._decode_frames(decoder, part, plan.pictures, self._max_bytes // len(latents))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safelight.errors import OptionError, SinkError
 from safelight.preview.options import RunOptions, row, rows
+from safelight.preview.snapshot import GivenFrames
 
 WRONG = {str: 3, int: 1.5, float: "fast", bool: 1}
 
@@ -82,6 +83,18 @@ def test_the_shown_part_of_the_latents_follows_batch_and_frames():
     assert RunOptions(batch="first", frames="all files").selection(16).items == 1
     assert RunOptions(frames="all files").selection(16).frames == "animated"
     assert RunOptions(frames="middle").selection(None).items is None
+
+
+@pytest.mark.parametrize("frames", ["first", "middle", "animated", "all files"])
+def test_the_decoder_learns_which_frames_the_selection_copies(frames):
+    options = RunOptions(frames=frames)
+    shown = options.selection()(torch.zeros(1, 16, 7, 2, 2)).shape[2]
+    assert (shown, options.given_frames()) == {
+        "first": (1, GivenFrames.ALL),
+        "middle": (2, GivenFrames.FIRST_AND_SHOWN),
+        "animated": (7, GivenFrames.ALL),
+        "all files": (7, GivenFrames.ALL),
+    }[frames]
 
 
 @pytest.mark.parametrize("value", [2.0, np.int64(2), np.float32(2), torch.tensor(2)], ids=repr)

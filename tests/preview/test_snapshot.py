@@ -168,6 +168,18 @@ def test_a_selection_contains_the_chosen_items_and_frames(shape, frames, items):
     assert selected.untyped_storage().data_ptr() == latents.untyped_storage().data_ptr(), "it is not a view"
 
 
+@pytest.mark.parametrize(("frames", "at"), [(1, [0]), (2, [0, 1]), (3, [0, 1]), (4, [0, 2]), (7, [0, 3])])
+def test_the_first_frame_comes_along_with_the_middle_one(frames, at):
+    latents = torch.randn(2, 16, frames, 3, 4)
+    select = Selection(items=None, frames="middle", with_first=True)
+    assert torch.equal(select(latents), latents[:, :, at])
+    assert select(latents).untyped_storage().data_ptr() == latents.untyped_storage().data_ptr(), "it is not a view"
+    snapshots = Snapshots(select)
+    for step in range(3):
+        assert torch.equal(read(snapshots, snapshots.take(latents + step)), latents[:, :, at] + step)
+    assert torch.equal(select(latents[:, :, 0]), latents[:, :, 0])
+
+
 def test_points_without_a_batch_axis_are_selected_as_a_whole():
     assert FIRST(torch.zeros(3, 8)).shape == (3, 8)
 
