@@ -7,6 +7,8 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.later_frames import measured_map
 from safelight.errors import SpaceError
 from safelight.hosts.invokeai import quick_decode
 from safelight.hosts.invokeai.saved_inputs import choice_or
@@ -78,3 +80,16 @@ def test_the_base_is_that_of_the_connected_model():
     assert quick_decode.base_of(None, transformer) == "sd-3"
     assert quick_decode.base_of(unet, None) == "sdxl"
     assert quick_decode.base_of(None, None) is None
+
+
+def test_the_middle_frame_of_a_video_is_shown_like_a_still(tmp_path):
+    """Later latent frames of Wan have wider values, which the table for stills clips."""
+    still = torch.randn((1, 16, 1, 12, 16), generator=torch.Generator().manual_seed(0)) * 0.4
+    measured = measured_map(SPACES["wan21"])
+    wide = ((still.movedim(1, -1) - measured.offset) @ torch.linalg.inv(measured.matrix)).movedim(-1, 1)
+    video = torch.cat([still, *[wide] * 4], 2)
+    first, middle, raw = (
+        np.asarray(quick_decode.quick_decode(latents, tmp_path, base=None, space="wan21"), int)
+        for latents in (still, video, wide)
+    )
+    assert np.abs(middle - first).mean() < 0.2 * np.abs(raw - first).mean()
