@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 
 from ..errors import GoneError, SinkError, brief
 from .file_names import name_problem
+from .manifest import MANIFEST_NAME
 from .sinks.latent_files import MB, Room
 
 DISK_RESERVE_BYTES = 500 * MB  # that latents leave free on the disk
@@ -149,6 +150,12 @@ def create_inner_folder(folder: Path) -> Path:
 def is_inner_folder(name: str) -> bool:
     """Whether a folder with this name, in the folder of a run, is that of a further run of the same prompt."""
     return INNER_FOLDER.fullmatch(name) is not None
+
+
+def run_title(folder: Path) -> str:
+    """The name of a saved run in messages: `steps_00001`, or `steps_00001/run_002` of a further run of a prompt."""
+    is_inner = is_inner_folder(folder.name) and (folder.parent / MANIFEST_NAME).is_file()
+    return f"{folder.parent.name}/{folder.name}" if is_inner else folder.name
 
 
 def _numbered(parent: Path, name: str, first: int) -> Iterator[Path]:

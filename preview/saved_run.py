@@ -15,6 +15,7 @@ from ..errors import GoneError, ManifestError, describe
 from .images.thumbnails import StepImage
 from .manifest import read_manifest
 from .missing_steps import name_steps
+from .output_folder import run_title
 from .sinks.latent_files import SavedLatents, read_latents
 
 MAX_PICTURE_PIXELS, MAX_PICTURE_BYTES = 100_000_000, 1 << 28
@@ -61,7 +62,7 @@ class SavedRun:
         Raises:
             ManifestError: there is no run, or its manifest is not valid.
         """
-        return cls(folder, read_manifest(folder))
+        return cls(folder, read_manifest(folder), run_title(folder))
 
     def pictures(self, most: int) -> list[StepImage]:
         """At most `most` pictures: the first one of each step, steps evenly spread, the last step included.

@@ -1,12 +1,8 @@
 """Where the pictures and latents of a run go in ComfyUI: to the node, and into its output folder."""
 
 import json
-import os
-import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +14,7 @@ from server import PromptServer
 
 from ...preview.images.encode import ImageEncoding
 from ...preview.options import RunOptions
-from ...preview.output_folder import check_prefix_name, create_numbered_folder, disk_room
+from ...preview.output_folder import disk_room
 from ...preview.run import Run
 from ...preview.sinks.base import EveryStep, Sink
 from ...preview.sinks.latent_files import LatentFiles, Need, Room
@@ -28,15 +24,13 @@ from ...preview.sinks.run_folder import RunFolder
 from ...preview.sinks.step_files import StepFiles
 from ...preview.start import Outputs
 from .facts import Prompt
-from .filename_tokens import expand
 from .graph import is_wired
+from .output_paths import NO_FOLDER, new_folder
 from .preferences import ComfyPreferences
 from .selection import MAX_LIVE_ITEMS
 
 LIVE_ENCODING = ImageEncoding(file_format="jpg")
 MAX_LIVE_PIXELS = 20_000_000  # all frames of a step: half a second of one core, for 49 frames of 480x832
-# Of `folder_paths.get_save_image_path`, which replaces them when a run begins.
-HOST_TOKENS = re.compile("%(?:width|height|year|month|day|hour|minute|second)%")
 STEPS_OUTPUT = 1  # index of the output `steps` of Preview Steps
 
 # An attribute of the server, not of this module: if the pack is installed twice, one copy serves the runs of both.
@@ -55,7 +49,7 @@ def run_outputs(
         size: width and height of the final image.
         items: number of batch items.
     """
-    folder = _output_folder(run, options.filename_prefix, prompt, size) if options.write_intermediates else None
+    folder, group = new_folder(run, options.filename_prefix, prompt, size) if options.write_intermediates else NO_FOLDER
     folders = [] if folder is None else [folder]
     live, sinks = None, list[Sink]()
     has_readers = is_wired(prompt.graph, run.host["node"], STEPS_OUTPUT, prompt.display_id)
@@ -70,7 +64,10 @@ def run_outputs(
             run.note(f"the node shows the first {MAX_LIVE_ITEMS} of the batch's {items} pictures")
     metadata = not cli.disable_metadata
     texts = partial(_texts, prompt) if metadata else dict
-    return folders, Outputs(folder=folder, texts=texts, facts=metadata, live=live, sinks=sinks, remove_empty=True)
+    outputs = Outputs(
+        folder=folder, group=group, texts=texts, facts=metadata, live=live, sinks=sinks, remove_empty=True
+    )
+    return folders, outputs
 
 
 def latent_files(
@@ -90,29 +87,6 @@ def latent_files(
     return LatentFiles(folder, need, partial(_room, folder.path), sigmas=sigmas, facts=facts)
 
 
-def check_prefix(prefix: str, prompt: Prompt) -> None:
-    """Checks before sampling that a folder can exist at the path of a filename prefix.
-
-    Raises:
-        SinkError: no folder can ever exist there.
-        Exception: ComfyUI's own, if the path is outside the output folder.
-    """
-    check_prefix_name(prefix, HOST_TOKENS.sub("0", _expanded(prefix, prompt)), _try_to_create)
-
-
-def _try_to_create(path: str) -> None:
-    """Lets ComfyUI create the parent folder of a path in its output folder, and removes it: there may be no run."""
-    output = Path(folder_paths.get_output_directory())
-    parent = (output / os.path.normpath(path)).parent  # as `get_save_image_path` finds it
-    new = [folder for folder in (parent, *parent.parents) if not folder.exists()]
-    try:
-        folder_paths.get_save_image_path(path, str(output))
-    finally:
-        for folder in new:
-            with suppress(OSError):
-                folder.rmdir()
-
-
 def _live_view(live: LiveRun, options: RunOptions, prompt: Prompt) -> LiveView:
     files = StepFiles(
         live.folder,
@@ -125,21 +99,6 @@ def _live_view(live: LiveRun, options: RunOptions, prompt: Prompt) -> LiveView:
     send = partial(_send, prompt.client) if prompt.client is not None else _send_nothing
     node = live.folder.run.host["node"]
     return LiveView(files, send, {"run": live.address, "workflow": prompt.workflow_id, "node": node})
-
-
-def _output_folder(run: Run, prefix: str, prompt: Prompt, size: tuple[int, int]) -> RunFolder | None:
-    """Creates the next free `<prefix>_<5-digit number>` in ComfyUI's output folder."""
-    output = folder_paths.get_output_directory()
-    try:
-        parent, name, number, *_ = folder_paths.get_save_image_path(_expanded(prefix, prompt), output, *size)
-    except OSError as error:  # a full or read-only disk: the node still shows the steps
-        run.note(f"no step is written to disk: {error}")
-        return None
-    return RunFolder(create_numbered_folder(Path(parent), name, number), run)
-
-
-def _expanded(prefix: str, prompt: Prompt) -> str:
-    return expand(prefix, prompt.graph, prompt.workflow, datetime.now().astimezone())
 
 
 def _room(folder: Path) -> Room:

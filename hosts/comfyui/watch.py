@@ -21,12 +21,13 @@ from .continue_from_step import WATCH_KEY
 from .decoder_folders import candidates, catalogue
 from .facts import Prompt, frame_rate, latent_evidence, sampler_facts
 from .noise_levels import NoiseLevels
+from .output_paths import check_prefix
 from .preferences import device_bytes
 from .prompt_text import prompt_text
 from .run_handle import RecordedRun, RunHandle
 from .selection import final_size, select_of_pack, shown_part
 from .shared import Shared
-from .sinks import check_prefix, latent_files, run_outputs
+from .sinks import latent_files, run_outputs
 from .vae_preview import ComfyVaePreview, expect_vae
 
 PARAMETERS = (  # of ComfyUI's `CFGGuider.outer_sample`; newer versions pass `latent_shapes` by name

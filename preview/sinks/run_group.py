@@ -37,7 +37,8 @@ class RunGroup:
 
     def add(self, run: Run) -> RunFolder:
         """Creates the folder of another run: `run_002`, `run_003` and so on."""
-        return RunFolder(create_inner_folder(self.first.path), run)
+        path = create_inner_folder(self.first.path)
+        return RunFolder(path, run, f"{self.first.title}/{path.name}")
 
     def write_page(self, folder: RunFolder, manifest: Mapping[str, Any], script: str) -> None:
         """Writes the page with all runs so far into the folder of the first run.

@@ -272,6 +272,11 @@ def serving(base: Path, folder: str, *flags: str) -> Iterator[Server]:
                 process.wait()
 
 
+def run_folders(first: Path) -> list[Path]:
+    """The folders of all runs of a prompt, in the order in which they began; `first` is that of the first."""
+    return [first, *sorted(first.glob("run_*"))]
+
+
 def put_checkout(place: Path) -> None:
     """Copies the files that git tracks or would add, as a clone would contain them."""
     listed = subprocess.run(

@@ -9,6 +9,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from .conftest import run_folders
+
 STEPS = 4
 SAMPLER = "4"
 MODEL = {"eps": ("SD15", False), "flow": ("Flux", True)}
@@ -114,7 +116,7 @@ def test_each_tile_of_an_upscaler_is_a_run_and_is_bit_identical(server, wire):
     ids = list(dict.fromkeys(event["run"] for event in told))
     assert len(ids) == 4
     assert [event["state"] for event in told if event["state"] != "running"] == ["finished"] * 4
-    folders = sorted((server.output / "every").glob("tile_*"))
+    folders = run_folders(server.output / "every/tile_00001")
     manifests = [json.loads((folder / "run.json").read_text()) for folder in folders]
     live = [server.get(f"/safelight/runs/{address}").json() for address in ids]
     assert [manifest["started"] for manifest in manifests] == [manifest["started"] for manifest in live]

@@ -25,7 +25,7 @@ from safelight.cli.view import serve
 from safelight.preview.saved_run import SavedRun
 from safetensors.torch import save_file
 
-from .conftest import ENDS, FOLDER, serving
+from .conftest import ENDS, FOLDER, run_folders, serving
 
 STEPS, STEP_MS = 8, 40.0
 SEED = 4242
@@ -666,7 +666,7 @@ def test_two_runs_that_interleave_in_one_prompt_do_not_mix(ward, name, way):
     assert played.ends == ["execution_success"], played.named("execution_error")
     assert len(digests(played)) == 2
     assert digests(played) == digests(bare)
-    folders = sorted((ward.server.output / "faults").glob(f"{name}_*"))
+    folders = run_folders(ward.server.output / f"faults/{name}_00001")
     manifests = [json.loads((folder / "run.json").read_text()) for folder in folders]
     assert len({manifest["id"] for manifest in manifests}) == 2
     for folder, manifest in zip(folders, manifests, strict=True):

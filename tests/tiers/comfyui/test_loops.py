@@ -6,6 +6,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from .conftest import run_folders
+
 MODEL, PREVIEW, SAMPLER, DIGEST = "1", "2", "4", "5"
 TURNS, STEPS = 3, 3
 
@@ -33,7 +35,7 @@ def loop(wire):
 
 
 def records(server, prefix):
-    return [json.loads(path.read_text()) for path in sorted(server.output.glob(f"{prefix}_*/run.json"))]
+    return [json.loads((folder / "run.json").read_text()) for folder in run_folders(server.output / f"{prefix}_00001")]
 
 
 @pytest.mark.parametrize("inside", [False, True])
@@ -62,8 +64,10 @@ def test_each_turn_has_the_prompt_and_the_settings_of_its_sampler(server, loop, 
     addresses = dict.fromkeys(event.data["run"] for event in played.named("safelight.run"))
     texts = [server.get(f"/safelight/runs/{address}").json()["sampler"]["prompt"] for address in addresses]
     assert texts == ["a lighthouse"] * TURNS
-    for path in server.output.glob(f"{prefix}_*/step_0001.png"):
-        assert json.loads(Image.open(path).text["prompt"]) == graph, "the metadata is not the prompt as it was sent"
+    for folder in run_folders(server.output / f"{prefix}_00001"):
+        assert json.loads(Image.open(folder / "step_0001.png").text["prompt"]) == graph, (
+            "the metadata is not the prompt as it was sent"
+        )
 
 
 @pytest.mark.parametrize("inside", [False, True])
@@ -80,7 +84,8 @@ def test_steps_to_images_behind_a_loop_outputs_the_last_turn(server, loop, insid
     played = server.play(graph)
     assert played.ends == ["execution_success"], played.named("execution_error")
     images = (load_file(server.output / "loop.safetensors")["image"] * 255).round().byte()
-    expected = [Image.open(server.output / f"{prefix}_{turns:05d}" / f"step_{n:04d}.png") for n in range(1, STEPS + 1)]
+    *_, last = run_folders(server.output / f"{prefix}_00001")
+    expected = [Image.open(last / f"step_{n:04d}.png") for n in range(1, STEPS + 1)]
     assert [image.numpy().tobytes() for image in images] == [image.convert("RGB").tobytes() for image in expected]
 
 
