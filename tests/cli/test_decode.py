@@ -11,6 +11,7 @@ from safelight.cli.main import main
 from safelight.decoders.decoder import to_bytes
 from safelight.decoders.files.shipped import open_shipped
 from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.later_frames import measured_map
 from safelight.preview.decode.not_finite import COLORS
 from safetensors.torch import save_file
 
@@ -310,3 +311,18 @@ def test_a_tilde_that_the_shell_leaves_is_the_home_folder(tmp_path, latents, mon
     write(tmp_path / "x.npy", latents)
     assert decode("~/x.npy", "--space", "flux2", "--out=~/out") == 0
     assert (tmp_path / "out" / "x_02.png").exists()
+
+
+def test_later_frames_of_a_video_are_shown_like_the_first(tmp_path):
+    """Later latent frames of Wan have wider values, which the table for stills clips."""
+    still = torch.randn((1, 16, 1, 12, 16), generator=torch.Generator().manual_seed(0)) * 0.4
+    measured = measured_map(SPACES["wan21"])
+    wide = ((still.movedim(1, -1) - measured.offset) @ torch.linalg.inv(measured.matrix)).movedim(-1, 1)
+    save_file({"latents": torch.cat([still, *[wide] * 3], 2)}, tmp_path / "clip.safetensors")
+    save_file({"latents": wide.contiguous()}, tmp_path / "alone.safetensors")
+    for name in ("clip", "alone"):
+        assert decode(tmp_path / f"{name}.safetensors", "--space", "wan21", "--out", tmp_path) == 0
+    first, *later = (read_pixels(tmp_path / f"clip_01_frame_00{frame}.png").astype(int) for frame in (1, 3, 4))
+    raw = read_pixels(tmp_path / "alone_01.png").astype(int)
+    for shown in later:
+        assert np.abs(shown - first).mean() < 0.2 * np.abs(raw - first).mean()
