@@ -17,6 +17,8 @@ from ..decoders.decoder import Card, Decoder, to_bytes
 from ..decoders.files.decoder_file import build
 from ..decoders.latents.space_table import SPACES
 from ..decoders.nets.registry import KINDS
+from ..decoders.nets.taehv import taehv
+from ..decoders.nets.taesd import taesd
 from .latent_cases import CASES, Case
 from .preview_methods import (
     METHODS,
@@ -33,10 +35,10 @@ PAUSE_S = 0.03  # between two steps of the sampler, in which the worker finishes
 ROUNDS = 5
 SLOW_MS = 1000  # slower actions run only twice
 TABLE = "table"
-UNTRAINED_NETS: Mapping[str, tuple[tuple[str, dict[str, Any]], ...]] = {  # by space: kind and settings
-    "flux2": (("tiny", {"architecture": "taef2", "channels": 32}),),
-    "sd1": (("tiny", {"architecture": "taesd", "channels": 4}), ("approx", {"channels": 4})),
-    "wan21": (("tiny_video", {"channels": 16}),),
+UNTRAINED_NETS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {  # by space: title, kind and settings
+    "flux2": (("TAEF2", "tiny", {"layers": taesd(32, pooled=1)}),),
+    "sd1": (("TAESD", "tiny", {"layers": taesd(4)}), ("VAE-approx", "approx", {"channels": 4})),
+    "wan21": (("TAEHV", "tiny_video", {"layers": taehv(16)}),),
 }
 
 
@@ -75,7 +77,7 @@ def _decoding(space: str, device: str) -> Iterator[dict[str, Any]]:
     latents = torch.randn(1, row.channels, 128, 128, generator=torch.Generator().manual_seed(0)).to(device)
     catalogue = Catalogue()
     decoders = [candidate.open().to(device) for candidate in (*catalogue.of(row), *catalogue.candidates(row)[-1:])]
-    decoders += [_untrained(kind, settings, device) for kind, settings in UNTRAINED_NETS[space]]
+    decoders += [_untrained(*net, device) for net in UNTRAINED_NETS[space]]
     table = next(case.table for case in CASES.values() if case.space == space)
     with host_table(Case(space, tuple(latents.shape), table), Path()) as show:
         actions: dict[str, Callable[[], object]] = {TABLE: lambda: show(1, 1, latents)}
@@ -96,12 +98,12 @@ def _decoding(space: str, device: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def _untrained(kind: str, settings: Mapping[str, Any], device: str) -> Decoder:
+def _untrained(title: str, kind: str, settings: Mapping[str, Any], device: str) -> Decoder:
     with torch.device("meta"):
         state = KINDS[kind](**settings).state_dict()
     generator = torch.Generator().manual_seed(0)
     net = build(kind, settings, {key: 0.02 * torch.randn(t.shape, generator=generator) for key, t in state.items()})
-    name = f"{settings.get('architecture', kind)} (untrained)"
+    name = f"{title} (untrained)"
     return Decoder(Card(name=name, space=None, kind=kind, scale=net.scale, cost=net.cost), net).to(device)
 
 

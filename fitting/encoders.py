@@ -10,18 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from ..decoders.files.tensor_file import open_tensors
-from ..decoders.nets.taesd import Block, blocks, conv
+from ..decoders.nets.taesd import Block
 from ..errors import DecoderFileError, MisshapenFileError
+
+
+def conv(n_in: int, n_out: int, stride: int = 1, *, bias: bool = True) -> nn.Module:
+    return nn.Conv2d(n_in, n_out, 3, stride, padding=1, bias=bias)
 
 
 def downsample(n: int) -> nn.Module:
     return conv(n, n, stride=2, bias=False)
 
 
+def blocks(n: int, *, pooled: bool = False) -> list[nn.Module]:
+    return [Block(n, n, pooled) for _ in range(3)]
+
+
 def taesd(channels: int, *, pooled: bool = False) -> nn.Sequential:
     """8x: TAESD, TAESDXL (4 channels), TAESD3, TAEF1 (16); with `pooled`, TAEF2 (32)."""
     return nn.Sequential(
-        *(conv(3, 64), Block(64)),
+        *(conv(3, 64), Block(64, 64)),
         *(downsample(64), *blocks(64)),
         *(downsample(64), *blocks(64)),
         *(downsample(64), *blocks(64, pooled=pooled)),
@@ -32,7 +40,7 @@ def taesd(channels: int, *, pooled: bool = False) -> nn.Sequential:
 def taesana(channels: int) -> nn.Sequential:
     """32x: TAESANA (32 channels)."""
     return nn.Sequential(
-        *(conv(3, 32, stride=2), nn.ReLU(), conv(32, 64, stride=2), nn.ReLU(), Block(64)),
+        *(conv(3, 32, stride=2), nn.ReLU(), conv(32, 64, stride=2), nn.ReLU(), Block(64, 64)),
         *(downsample(64), *blocks(64)),
         *(downsample(64), *blocks(64)),
         *(downsample(64), *blocks(64)),

@@ -18,13 +18,13 @@ from ..decoder import Card, Decoder
 from ..latents.space import LatentSpace
 from ..nets.base import Net
 from ..nets.registry import KINDS
-from .published_formats import PUBLISHED_FORMATS, recognize_format
+from .published_formats import TITLES, recognize
 from .tensor_file import SAFETENSORS_SUFFIXES, Metadata, Tensors, open_tensors, write_tensors
 
 DECODER_FORMAT_PREFIX = "safelight.decoder/"
 DECODER_FORMAT = f"{DECODER_FORMAT_PREFIX}1"
 
-CARD_TEXTS = ("name", "space", "kind", "source", "fitted_on", "licence", "notes")
+CARD_TEXTS = ("name", "space", "kind", "source", "fitted_on", "vae", "licence", "notes")
 REQUIRED_CARD_TEXTS = ("name", "kind", "source")
 CARD_STRUCTURES = ("settings", "metrics")
 SPACE_ROW = "latent_space"
@@ -215,25 +215,24 @@ def _is_shallow(value: Any, levels: int) -> bool:
 
 
 def _theirs(path: PurePath, _: Metadata, tensors: Tensors) -> tuple[Card, Tensors]:
-    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    layout = recognize_format(shapes)
-    if layout is None:
-        known = ", ".join(dict.fromkeys(row.title for row in PUBLISHED_FORMATS))
-        found = ", ".join(map(brief, list(tensors)[:4])) or "none"
+    try:
+        found, reason = recognize(path.name, {key: tuple(tensor.shape) for key, tensor in tensors.items()}), ""
+    except ValueError as error:
+        found, reason = None, f" It looks like one, but {error}."
+    if found is None:
+        keys = ", ".join(map(brief, list(tensors)[:4])) or "none"
         raise DecoderFileError(
-            f"{path}: not a decoder that Safelight knows. Expected its own format, or {known}; found tensors {found}; "
-            "choose another file (an encoder is not a decoder)"
+            f"{path}: not a decoder that Safelight knows.{reason} Expected its own format, or {', '.join(TITLES)}; "
+            f"found tensors {keys}; choose another file (an encoder is not a decoder)"
         )
     card = Card(
         name=path.name,
-        space=layout.space,
-        kind=layout.kind,
-        settings=layout.settings_of(path.name, shapes),
-        source=f"user's file, recognized as {layout.title}",
+        space=found.space,
+        kind=found.kind,
+        settings=found.settings,
+        source=f"user's file, recognized as {found.title}",
     )
-    return card, {
-        ours: layout.reshape(tensors[theirs]) for theirs, ours in layout.keys(shapes).items() if theirs in tensors
-    }
+    return card, {ours: found.reshape(tensors[theirs]) for theirs, ours in found.keys.items() if theirs in tensors}
 
 
 def _expect_shapes(path: PurePath, expected: Mapping[str, tuple[int, ...]], state: Tensors) -> None:

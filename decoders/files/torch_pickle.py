@@ -45,6 +45,9 @@ STORAGE_DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+# Newer formats of numbers are stored as plain bytes. Only those of one byte are read.
+BYTE_STORAGE = "torch.storage UntypedStorage"
+BYTE_DTYPES = {f"torch {name}": getattr(torch, name) for name in ("float8_e4m3fn", "float8_e5m2")}
 
 
 class UnsupportedPickleError(Exception):
@@ -72,6 +75,7 @@ class TensorView(NamedTuple):
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
+    dtype: torch.dtype
 
 
 def read_torch_pickle(content: bytes) -> Any:
@@ -145,7 +149,7 @@ def _with_tensors(found: Any, read: Callable[[StorageRef], bytes]) -> Any:
 
     def tensor_of(value: Any) -> Any:
         return (
-            base(value.storage).as_strided(value.size, value.stride, value.offset)
+            base(value.storage).as_strided(value.size, value.stride, value.offset).view(value.dtype)
             if type(value) is TensorView
             else value
         )
@@ -170,16 +174,25 @@ def _call_rebuild(arguments: tuple[Any, ...]) -> TensorView:
         raise ValueError("a tensor has an invalid size")
     if prod(size) and offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) >= storage.elements:
         raise ValueError("a tensor is larger than its storage")
-    return TensorView(storage, offset, tuple(size), tuple(stride))
+    return TensorView(storage, offset, tuple(size), tuple(stride), storage.dtype)
+
+
+def _call_rebuild_bytes(arguments: tuple[Any, ...]) -> TensorView:
+    view, name = _call_rebuild(arguments), arguments[6]
+    if type(name) is not GlobalName or name.path not in BYTE_DTYPES or view.storage.dtype != torch.uint8:
+        raise UnsupportedPickleError("a tensor of an unknown type")
+    return view._replace(dtype=BYTE_DTYPES[name.path])
 
 
 ALLOWED_CALLS: Mapping[str, Callable[[tuple[Any, ...]], Any]] = {
     "collections OrderedDict": _call_ordered_dict,
     "torch._utils _rebuild_tensor_v2": _call_rebuild,
     "torch._utils _rebuild_tensor": _call_rebuild,
+    "torch._utils _rebuild_tensor_v3": _call_rebuild_bytes,
     "torch._utils _rebuild_parameter": lambda arguments: arguments[0],
 }
-ALLOWED_GLOBALS = ALLOWED_CALLS.keys() | {f"torch {name}" for name in STORAGE_DTYPES}
+STORAGES = {f"torch {name}": dtype for name, dtype in STORAGE_DTYPES.items()} | {BYTE_STORAGE: torch.uint8}
+ALLOWED_GLOBALS = ALLOWED_CALLS.keys() | STORAGES.keys() | BYTE_DTYPES.keys()
 CONSTANT_OPCODES = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 EMPTY_OPCODES: Mapping[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 TEXT_OPCODES = ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "SHORT_BINSTRING", "BINSTRING")
@@ -261,7 +274,7 @@ class _PickleReader:
     def find_storage(self) -> None:
         facts = self.stack.pop()
         kind, name, key, _, count = facts[:5] if type(facts) is tuple and len(facts) > 4 else (None,) * 5
-        dtype = STORAGE_DTYPES.get(name.path.removeprefix("torch ")) if type(name) is GlobalName else None
+        dtype = STORAGES.get(name.path) if type(name) is GlobalName else None
         if kind != "storage" or dtype is None or type(key) is not str or type(count) is not int or count < 0:
             raise UnsupportedPickleError("a storage of an unknown type")
         self.stack.append(self.storages.setdefault(key, StorageRef(dtype, key, count)))

@@ -4,25 +4,25 @@ Source: https://github.com/madebyollin/taehv/blob/1f14a56/taehv.py (TAEHV, TAEHV
 TAEH3, their `super` and wide forms), https://github.com/madebyollin/taem1/blob/main/taem1.py (TAEM1).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from math import prod
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import brief
 from ..latents.space import MAX_STRIDE
 from .base import Net
-from .taesd import Clamp, conv
+from .checkerboard import over_checkerboard
+from .taesd import LAYERS, Layer, channels_of, conv, growth, scale_of, stack
 
 
 class MemBlock(nn.Module):
     """Three convolutions over this frame and the previous one, and a skip."""
 
-    def __init__(self, n: int, slope: float) -> None:
+    def __init__(self, n: int, *, slope: float) -> None:
         super().__init__()
         act = nn.LeakyReLU(slope)
         self.conv = nn.Sequential(conv(2 * n, n), act, conv(n, n), act, conv(n, n))
@@ -38,7 +38,7 @@ class WideMemBlock(nn.Module):
     def __init__(self, n: int) -> None:
         super().__init__()
         wide = nn.Conv2d(2 * n, 2 * n, 7, padding=3, groups=2 * n, bias=False)
-        self.conv = nn.Sequential(wide, nn.Conv2d(2 * n, 4 * n, 1), nn.ReLU(), nn.Conv2d(4 * n, n, 1, bias=False))
+        self.conv = nn.Sequential(wide, conv(2 * n, 4 * n, 1), nn.ReLU(), conv(4 * n, n, 1, bias=0))
 
     def forward(self, x: Tensor, past: Tensor) -> Tensor:
         return self.conv(torch.cat([x, past], 1)) + x
@@ -49,32 +49,18 @@ class TGrow(nn.Module):
 
     def __init__(self, n: int, stride: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(n, n * stride, 1, bias=False)
+        self.conv = conv(n, n * stride, 1, bias=0)
         self.stride = stride
 
     def forward(self, x: Tensor) -> Sequence[Tensor]:
         return self.conv(x).chunk(self.stride, 1)
 
 
-def taehv(channels: int, widths: Sequence[int], strides: Sequence[int], patch: int, slope: float) -> nn.Sequential:
-    """TAEHV: each stage has three `MemBlock`s, doubles the size and multiplies the frames by its stride."""
-    act = nn.LeakyReLU(slope)
-    stages = (
-        (*(MemBlock(n, slope) for _ in range(3)), nn.Upsample(scale_factor=2), TGrow(n, stride), conv(n, m, bias=False))
-        for (n, m), stride in zip(pairwise(widths), strides, strict=True)
-    )
-    first, last = conv(channels, widths[0]), conv(widths[-1], 3 * patch**2)
-    return nn.Sequential(Clamp(), first, act, *(layer for stage in stages for layer in stage), act, last)
-
-
-def taehv_super(channels: int, widths: Sequence[int], strides: Sequence[int], patch: int) -> nn.Sequential:
-    """The `super` form: with `WideMemBlock`s, upscaled by a convolution."""
-    stages = (
-        (*(WideMemBlock(n) for _ in range(3)), conv(n, 4 * m), nn.ReLU(), nn.PixelShuffle(2), TGrow(m, stride))
-        for (n, m), stride in zip(pairwise(widths), strides, strict=True)
-    )
-    first, last = nn.Conv2d(channels, widths[0], 1, bias=False), conv(widths[-1], 3 * patch**2)
-    return nn.Sequential(first, *(layer for stage in stages for layer in stage), last)
+def video_layers(slope: float) -> Mapping[str, Callable[..., nn.Module]]:
+    """Returns the constructor of each kind of layer, with activations of this slope below zero."""
+    relu = partial(nn.LeakyReLU, slope) if slope else nn.ReLU
+    memory = partial(MemBlock, slope=slope)
+    return {**LAYERS, "relu": relu, "memory": memory, "wide_memory": WideMemBlock, "grow": TGrow}
 
 
 @final
@@ -82,50 +68,27 @@ class Taehv(Net):
     """Maps model space to 0..1. The first `stride - 1` frames of a video, which lack a past, are left out.
 
     Args:
-        channels: C of the latents.
-        widths: channels of the three stages and of the last layer's input.
-        strides: output frames per input frame, for each stage.
-        patch: image pixels per output pixel of the last layer, along one side.
+        layers: names in `video_layers` and their numbers.
         slope: slope of the activations below zero.
-        wide: whether the net has the `super` form.
         chunk: latent frames that the VAE encodes as one group; each group starts without a past. 0 for one group.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        widths: Sequence[int] = (256, 128, 64, 64),
-        strides: Sequence[int] = (1, 2, 2),
-        *,
-        patch: int = 1,
-        slope: float = 0.0,
-        wide: bool = False,
-        chunk: int = 0,
-    ) -> None:
+    def __init__(self, layers: Sequence[Layer], *, slope: float = 0.0, chunk: int = 0) -> None:
         super().__init__()
-        if len(strides) != 3 or len(widths) != 4 or any(type(n) is not int or n < 1 for n in (*widths, *strides)):
-            raise ValueError(
-                f"expected four widths and three strides of at least 1, got {brief(widths)} and {brief(strides)}"
-            )
-        if prod(strides) > MAX_STRIDE:  # a small file could otherwise request a million frames per latent frame
-            raise ValueError(f"expected at most {MAX_STRIDE} frames per latent frame, got {prod(strides):,}")
-        if type(patch) is not int or not 1 <= patch <= 8:
-            raise ValueError(f"expected a patch of 1 to 8, got {patch!r}")
         if type(chunk) is not int or chunk < 0 or not isinstance(slope, float | int):
             raise ValueError(f"expected a chunk of at least 0 and a slope, got {chunk!r} and {slope!r}")
-        self.layers = (
-            taehv_super(channels, widths, strides, patch) if wide else taehv(channels, widths, strides, patch, slope)
-        )
-        self.channels, self.patch, self.chunk = channels, patch, chunk
-        self.stride = prod(strides)
-        self.scale = 8 * patch
+        self.layers = stack(layers, video_layers(slope))
+        self.channels, self.scale, self.chunk = channels_of(layers), scale_of(self.layers), chunk
+        self.stride = prod(layer.stride for layer in self.layers if isinstance(layer, TGrow))
+        if self.stride > MAX_STRIDE:  # a small file could otherwise request a million frames per latent frame
+            raise ValueError(f"expected at most {MAX_STRIDE} frames per latent frame, got {self.stride:,}")
 
     @property
     def cost(self) -> int:
         total, area, frames = 0, 1, 1
         for layer in self.layers:
             total += area * frames * sum(tensor.numel() for tensor in layer.parameters() if tensor.ndim == 4)
-            area *= 4 if isinstance(layer, nn.Upsample | nn.PixelShuffle) else 1
+            area *= growth(layer) ** 2
             frames *= layer.stride if isinstance(layer, TGrow) else 1
         return total
 
@@ -140,7 +103,7 @@ class Taehv(Net):
         period = self.chunk * self.stride or latents.shape[2] * self.stride
         for i, rgb in enumerate(decoded):
             if i % period >= self.stride - 1:
-                yield F.pixel_shuffle(rgb, self.patch)
+                yield over_checkerboard(rgb)
 
     def _feed(self, x: Tensor, start: int, past: dict[int, Tensor]) -> Iterator[Tensor]:
         """Runs one frame through the layers from `start` on; yields all frames that come out."""
@@ -157,3 +120,33 @@ class Taehv(Net):
             else:
                 x = layer(x)
         yield x
+
+
+def taehv(
+    channels: int,
+    widths: Sequence[int] = (256, 128, 64, 64),
+    strides: Sequence[int] = (1, 2, 2),
+    *,
+    patch: int = 1,
+    wide: bool = False,
+) -> list[Layer]:
+    """Returns the layers of TAEHV, or with `wide` of its `super` form.
+
+    Args:
+        channels: C of the latents.
+        widths: channels of the stages and of the last layer's input.
+        strides: output frames per input frame, for each stage.
+        patch: image pixels per output pixel of the last layer, along one side.
+        wide: whether the layers have the `super` form.
+    """
+    head = [("conv", widths[-1], 3 * patch**2), *([("shuffle", patch)] if patch > 1 else [])]
+    stages: list[Layer] = []
+    for (n, m), stride in zip(pairwise(widths), strides, strict=True):
+        if wide:
+            enlarge = [("conv", n, 4 * m), ("relu",), ("shuffle", 2), ("grow", m, stride)]
+            stages += [*[("wide_memory", n)] * 3, *enlarge]
+        else:
+            stages += [*[("memory", n)] * 3, ("up",), ("grow", n, stride), ("conv", n, m, 3, 0)]
+    if wide:
+        return [("conv", channels, widths[0], 1, 0), *stages, *head]
+    return [("clamp",), ("conv", channels, widths[0]), ("relu",), *stages, ("relu",), *head]

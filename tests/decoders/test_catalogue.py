@@ -18,7 +18,7 @@ from safelight.decoders.latents.identify import Evidence, identify, unknown
 from safelight.decoders.latents.space import AUDIO, LatentSpace
 from safelight.decoders.latents.space_table import SPACES
 from safelight.decoders.nets.registry import KINDS, KINDS_WITHOUT_WEIGHTS
-from safelight.decoders.nets.taesd import Taesd
+from safelight.decoders.nets.taesd import Taesd, taesd
 from safelight.decoders.ranking import LIGHT
 from safelight.errors import AlteredFileError, ContradictionError, DecoderFileError, UnknownDecoderError
 from safetensors.torch import save_file
@@ -26,10 +26,10 @@ from safetensors.torch import save_file
 DEFAULTS = json.loads((shipped.WEIGHTS / shipped.DEFAULTS_FILE).read_text("utf-8"))
 
 
-def tiny_state(architecture="taesd", channels=4):
-    """Returns weights under the keys of the published file."""
+def tiny_state(layers=None):
+    """Returns weights under the keys of the published file: TAESD, or one with these layers."""
     with torch.device("meta"):
-        shapes = {key: value.shape for key, value in Taesd(architecture, channels).state_dict().items()}
+        shapes = {key: value.shape for key, value in Taesd(layers or taesd(4)).state_dict().items()}
     generator = torch.Generator().manual_seed(0)
     return {
         key.removeprefix("layers."): torch.randn(shape, generator=generator) * 0.02 for key, shape in shapes.items()
@@ -160,7 +160,7 @@ def test_a_shipped_decoder_has_priority_over_the_host_table():
 
 @pytest.mark.parametrize("name", ["taef2_decoder.safetensors", "taesd_decoder.pth", "anything.sft", "Ä b.safetensors"])
 def test_a_file_whose_content_determines_its_space_may_have_any_name(tmp_path, name):
-    put(tmp_path, name, tiny_state("taef2", 32))
+    put(tmp_path, name, tiny_state(taesd(32, pooled=1)))
     catalogue = Catalogue([tmp_path])
     assert name in names(catalogue.candidates(SPACES["flux2"]))
     others = [space for space in SPACES if space.channels == 32 and space.name != "flux2"]
@@ -179,7 +179,7 @@ def test_a_file_whose_content_determines_its_space_may_have_any_name(tmp_path, n
     ],
 )
 def test_the_published_file_name_decides_if_the_content_does_not(tmp_path, name, channels, space):
-    put(tmp_path, name, tiny_state(channels=channels))
+    put(tmp_path, name, tiny_state(taesd(channels)))
     catalogue = Catalogue([tmp_path])
     alike = [row for row in SPACES if row.channels == channels]
     assert [row.name for row in alike if name in names(catalogue.candidates(row))] == [space]
@@ -197,7 +197,7 @@ def test_a_file_that_fits_several_spaces_is_used_only_on_request(tmp_path):
 
 
 def test_a_published_file_name_with_the_wrong_content_does_not_determine_the_space(tmp_path):
-    put(tmp_path, "taesd_decoder.pth", tiny_state(channels=16))
+    put(tmp_path, "taesd_decoder.pth", tiny_state(taesd(16)))
     assert "taesd_decoder.pth" not in names(Catalogue([tmp_path]).candidates(SPACES["sd1"]))
 
 
@@ -216,7 +216,7 @@ def test_an_earlier_folder_has_priority_and_folders_are_searched_at_each_call(tm
     put(second, "taesd_decoder.safetensors", tiny_state())
     assert "taesd_decoder.safetensors" in catalogue.names()
     first.mkdir()
-    put(first, "taesd_decoder.safetensors", tiny_state("taef2", 32))
+    put(first, "taesd_decoder.safetensors", tiny_state(taesd(32, pooled=1)))
     assert catalogue.names().count("taesd_decoder.safetensors") == 1
     assert "taesd_decoder.safetensors" in names(catalogue.candidates(SPACES["flux2"]))
     assert "taesd_decoder.safetensors" not in names(catalogue.candidates(SPACES["sd1"]))
@@ -328,7 +328,7 @@ def test_a_decoder_of_another_space_is_refused_and_the_available_ones_are_listed
 
 
 def test_a_user_file_of_another_space_is_refused(tmp_path):
-    put(tmp_path, "a.safetensors", tiny_state("taef2", 32))
+    put(tmp_path, "a.safetensors", tiny_state(taesd(32, pooled=1)))
     with pytest.raises(UnknownDecoderError, match=r"decoder a\.safetensors decodes flux2 of 32 channels"):
         Catalogue([tmp_path]).candidates(SPACES["flux1"], "a.safetensors")
     put(tmp_path, "b.safetensors", tiny_state())

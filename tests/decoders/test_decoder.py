@@ -10,13 +10,15 @@ from PIL import Image
 from safelight.decoders.decoder import Card, Decoder, to_bytes
 from safelight.decoders.files.decoder_file import build
 from safelight.decoders.nets.registry import KINDS
+from safelight.decoders.nets.taehv import taehv
+from safelight.decoders.nets.taesd import taesd
 from safelight.errors import DecoderError, LatentsError
 
 SETTINGS = {
     "polynomial": {"channels": 4, "degree": 3, "kernel": 3, "subpixel": 2, "constant": False, "output_range": (-1, 1)},
     "mlp": {"widths": (4, 12, 3), "output_range": (-1, 1)},
-    "tiny": {"architecture": "taesd", "channels": 4},
-    "tiny_video": {"channels": 4, "widths": (8, 8, 4, 4)},
+    "tiny": {"layers": taesd(4)},
+    "tiny_video": {"layers": taehv(4, (8, 8, 4, 4))},
     "approx": {"channels": 4},
     "principal": {"channels": 4},
     "pixels": {},

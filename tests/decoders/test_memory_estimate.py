@@ -10,14 +10,16 @@ from safelight.decoders.files.decoder_file import build
 from safelight.decoders.latents.space_table import SPACES
 from safelight.decoders.memory_estimate import estimate_memory
 from safelight.decoders.nets.registry import KINDS
+from safelight.decoders.nets.taehv import taehv
+from safelight.decoders.nets.taesd import taesd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 SIDE = 32
 TINY = [
-    ("tiny", {"architecture": "taesd", "channels": 4}, 4, 1),
-    ("tiny", {"architecture": "taef2", "channels": 32}, 32, 1),
-    ("tiny_video", {"channels": 16, "widths": [32, 16, 8, 8]}, 16, 9),
+    ("tiny", {"layers": taesd(4)}, 4, 1),
+    ("tiny", {"layers": taesd(32, pooled=1)}, 32, 1),
+    ("tiny_video", {"layers": taehv(16, (32, 16, 8, 8))}, 16, 9),
 ]
 
 

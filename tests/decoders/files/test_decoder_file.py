@@ -334,7 +334,7 @@ def test_weights_of_another_type_are_refused(tmp_path, dtype):
 def test_the_message_for_an_unknown_file_lists_its_tensors(read, tmp_path):
     save_file({f"lora.{i}": torch.zeros(1) for i in range(9)}, tmp_path / "a.safetensors")
     with pytest.raises(
-        DecoderFileError, match=r"Expected its own format, or TAEHV, .*TAESANA, .*found tensors 'lora\.0', .*choose"
+        DecoderFileError, match=r"Expected its own format, or TAESD, .*Birch-san MLP; found tensors 'lora\.0', .*choose"
     ):
         read(tmp_path / "a.safetensors")
 
@@ -434,22 +434,37 @@ ABSURD = {
         {"channels": 4, "widths": [8], "subpixel": 1000},
         {"channels": 4, "widths": [8], "output_range": [-1, 1]},
     ],
-    "tiny": [{"architecture": "taexl", "channels": 4}, {"architecture": "taesd", "channels": "4"}, {"channels": 4}],
+    "tiny": [
+        {},
+        {"layers": 4},
+        {"layers": []},
+        {"layers": "abc"},
+        {"layers": [[]]},
+        {"layers": [["clamp"]]},
+        {"layers": [["shrink", 4, 3]]},
+        {"layers": [["memory", 4]]},
+        {"layers": [[["conv"], 4, 3]]},
+        {"layers": [["conv", "4", 3]]},
+        {"layers": [["conv", 4]]},
+        {"layers": [["conv", 4, 0]]},
+        {"layers": [["conv", -4, 3]]},
+        {"layers": [["conv", 10**12, 10**12]]},
+        {"layers": [["conv", 4.0, 3]]},
+        {"layers": [["conv", 4, 3], ["shuffle", 1000]]},
+        {"layers": [["conv", 4, 3], *[["up"]] * 40]},
+        {"layers": [["conv", 4, 4]] * 1000},
+        {"layers": [["conv", 4, 3]], "output_range": [-1, 1]},
+    ],
     "tiny_video": [
-        {"channels": "4"},
-        {"channels": -4},
-        {"channels": 4, "widths": [8, 8, 8]},
-        {"channels": 4, "widths": [8, 8, 8, 0]},
-        {"channels": 4, "widths": "abcd"},
-        {"channels": 4, "widths": [10**12] * 4},
-        {"channels": 4, "strides": [1, 2]},
-        {"channels": 4, "strides": [1, 2, 10**12]},
-        {"channels": 4, "patch": 1000},
-        {"channels": 4, "patch": "2"},
-        {"channels": 4, "slope": "steep"},
-        {"channels": 4, "chunk": -1},
-        {"channels": 4, "chunk": "5"},
-        {"channels": 4, "output_range": [-1, 1]},
+        {"layers": [["memory"]]},
+        {"layers": [["memory", 10**12]]},
+        {"layers": [["grow", 4, 0]]},
+        {"layers": [["grow", 4, 1000]]},
+        {"layers": [["grow", 4, 64], ["grow", 4, 64]]},
+        {"layers": [["memory", 4]], "slope": "steep"},
+        {"layers": [["memory", 4]], "chunk": -1},
+        {"layers": [["memory", 4]], "chunk": "5"},
+        {"layers": [["memory", 4]], "output_range": [-1, 1]},
     ],
     "approx": [{"channels": -1}, {"channels": 10**12}, {"channels": 4, "output_range": [0, 1]}],
     "principal": [{"channels": 0}, {"channels": -1}, {"channels": "4"}, {"channels": 4.5}, {"channels": True}],

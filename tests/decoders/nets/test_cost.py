@@ -4,6 +4,8 @@ import pytest
 import torch
 from safelight.decoders.files.decoder_file import build
 from safelight.decoders.nets.registry import KINDS
+from safelight.decoders.nets.taehv import taehv
+from safelight.decoders.nets.taesd import taeqi, taesana, taesd
 from torch.utils.flop_counter import FlopCounterMode
 
 SIDE = 8
@@ -20,12 +22,13 @@ EXACT = [
     ("mlp", {"widths": [4, 12, 12, 3]}),
     ("conv", {"channels": 32, "widths": [32, 32]}),
     ("conv", {"channels": 4, "widths": [8, 16, 16], "kernel": 5, "subpixel": 4}),
-    ("tiny", {"architecture": "taesd", "channels": 4}),
-    ("tiny", {"architecture": "taef2", "channels": 32}),
-    ("tiny", {"architecture": "taesana", "channels": 32}),
-    ("tiny_video", {"channels": 16}),
-    ("tiny_video", {"channels": 128, "widths": [64, 32, 16, 16], "strides": [2, 2, 2], "patch": 4}),
-    ("tiny_video", {"channels": 32, "widths": [64, 32, 16, 16], "patch": 2, "wide": True}),
+    ("tiny", {"layers": taesd(4)}),
+    ("tiny", {"layers": taesd(32, pooled=1)}),
+    ("tiny", {"layers": taesana(32)}),
+    ("tiny", {"layers": taeqi(64)}),
+    ("tiny_video", {"layers": taehv(16)}),
+    ("tiny_video", {"layers": taehv(128, (64, 32, 16, 16), (2, 2, 2), patch=4)}),
+    ("tiny_video", {"layers": taehv(32, (64, 32, 16, 16), patch=2, wide=True)}),
     ("principal", {}),
     ("pixels", {}),
     ("timeline", {}),
@@ -68,7 +71,7 @@ def test_the_cost_of_approx_ignores_its_padding():
 
 @pytest.mark.parametrize("wide", [False, True])
 def test_the_cost_of_a_video_decoder_is_per_latent_frame(wide):
-    settings = {"channels": 4, "widths": [8, 8, 6, 4], "strides": [1, 2, 2], "patch": 1, "wide": wide}
+    settings = {"layers": taehv(4, (8, 8, 6, 4), wide=wide)}
     net, _ = net_and_count("tiny_video", settings)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():

@@ -7,6 +7,7 @@ from safelight.decoders.decoder import Card
 from safelight.decoders.latents.space_table import SPACES
 from safelight.decoders.memory_estimate import estimate_memory
 from safelight.decoders.nets.registry import KINDS
+from safelight.decoders.nets.taesd import taesd
 from safelight.preview.decode import run_decoder
 from safelight.preview.decode.memory_budget import DEVICE_BYTES, decoding_bytes, queue_capacity, selected_bytes
 from safelight.preview.decode.plan import CPU, plan_decode
@@ -22,17 +23,17 @@ def shipped(name, space="sd1"):
     return next(c for c in Catalogue().of(SPACES[space]) if c.name == name)
 
 
-def taesd():
+def taesd_candidate():
     with torch.device("meta"):
-        net = KINDS["tiny"](architecture="taesd", channels=4)
-    settings = {"architecture": "taesd", "channels": 4}
+        net = KINDS["tiny"](taesd(4))
+    settings = {"layers": taesd(4)}
     card = Card(name="taesd", space="sd1", kind="tiny", settings=settings, channels=4, scale=8, cost=net.cost)
     return Candidate(card, pytest.fail)
 
 
 @pytest.fixture
 def both():
-    return [taesd(), shipped("sd1-conv-small")]
+    return [taesd_candidate(), shipped("sd1-conv-small")]
 
 
 def test_a_decoder_that_fits_decodes_as_many_pictures_at_once_as_fit(both):

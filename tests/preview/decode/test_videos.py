@@ -10,7 +10,7 @@ from safelight.decoders.catalogue import Candidate
 from safelight.decoders.decoder import Card, Decoder
 from safelight.decoders.latents.space_table import SPACES
 from safelight.decoders.nets.base import Net
-from safelight.decoders.nets.taehv import Taehv
+from safelight.decoders.nets.taehv import Taehv, taehv
 from safelight.preview.decode import plan
 from safelight.preview.decode.run_decoder import RunDecoder
 from safelight.preview.images.encode import UNKNOWN_FPS, ImageEncoding, durations_ms
@@ -84,7 +84,7 @@ def test_a_video_has_the_same_duration_with_every_decoder(net, frames, fps):
 
 @pytest.mark.parametrize("items", [1, 2])
 def test_all_frames_of_a_video_decoder_are_shown(items):
-    net = Taehv(16, (8, 8, 8, 8))
+    net = Taehv(taehv(16, (8, 8, 8, 8)))
     picture = decoder_of(net).decode(
         torch.randn(items, 16, 3, 2, 3, generator=torch.Generator().manual_seed(0)), StepInfo(index=1, total=1)
     )

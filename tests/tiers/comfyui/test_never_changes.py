@@ -13,8 +13,8 @@ import pytest
 from safelight.decoders.decoder import Card
 from safelight.decoders.files.decoder_file import write_decoder
 from safelight.decoders.nets.mlp import Mlp
-from safelight.decoders.nets.taehv import Taehv
-from safelight.decoders.nets.taesd import Taesd
+from safelight.decoders.nets.taehv import Taehv, taehv
+from safelight.decoders.nets.taesd import Taesd, taesd
 from safelight.decoders.nets.vae_approx import VaeApprox
 
 PAIRS = os.environ.get("SAFELIGHT_PAIRS", "")
@@ -109,10 +109,10 @@ def nets(folder):
     """Decoders with random weights, of each kind that is not shipped for all spaces."""
     made = {
         "mlp": ("mlp", {"widths": [16, 8, 3]}, Mlp((16, 8, 3))),
-        "tiny": ("tiny", {"architecture": "taesd", "channels": 4}, Taesd("taesd", 4)),
-        "tiny16": ("tiny", {"architecture": "taesd", "channels": 16}, Taesd("taesd", 16)),
+        "tiny": ("tiny", {"layers": taesd(4)}, Taesd(taesd(4))),
+        "tiny16": ("tiny", {"layers": taesd(16)}, Taesd(taesd(16))),
         "approx": ("approx", {"channels": 4}, VaeApprox(4)),
-        "taehv": ("tiny_video", {"channels": 16, "widths": [16, 8, 8, 8]}, Taehv(16, (16, 8, 8, 8))),
+        "taehv": ("tiny_video", {"layers": taehv(16, (16, 8, 8, 8))}, Taehv(taehv(16, (16, 8, 8, 8)))),
     }
     spaces = {"mlp": "flux1", "tiny": "sd1", "tiny16": "flux1", "approx": "sdxl", "taehv": "wan21"}
     for name, (kind, settings, net) in made.items():

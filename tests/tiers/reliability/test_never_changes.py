@@ -17,8 +17,8 @@ from safelight.decoders.latents.space_table import SPACES
 from safelight.decoders.nets.conv import Conv
 from safelight.decoders.nets.mlp import Mlp
 from safelight.decoders.nets.polynomial import Polynomial
-from safelight.decoders.nets.taehv import Taehv
-from safelight.decoders.nets.taesd import Taesd
+from safelight.decoders.nets.taehv import Taehv, taehv
+from safelight.decoders.nets.taesd import Taesd, taesd
 from safelight.decoders.nets.vae_approx import VaeApprox
 from safelight.hosts.script import DEFAULTS, recording
 from safelight.preview.snapshot import Selection
@@ -30,8 +30,8 @@ NETS = {
     "polynomial": (Polynomial, {"channels": 16, "degree": 2}),
     "mlp": (Mlp, {"widths": [16, 12, 3]}),
     "conv": (Conv, {"channels": 16, "widths": [8, 8], "overall": True}),
-    "tiny": (Taesd, {"architecture": "taesd", "channels": 16}),
-    "tiny_video": (Taehv, {"channels": 16, "widths": [8, 8, 8, 8]}),
+    "tiny": (Taesd, {"layers": taesd(16)}),
+    "tiny_video": (Taehv, {"layers": taehv(16, (8, 8, 8, 8))}),
     "approx": (VaeApprox, {"channels": 16}),
 }
 
