@@ -31,7 +31,7 @@ CLEARLY_WIDER = 1.4  # times its spread, from where on the correction is complet
 MIN_GAIN = 1 / 3  # Wan 2.1's smallest is 0.38
 MIN_LIKENESS = 0.05  # weight of a frame that is not like the first one at all
 NO_VARIANCE = 1e-4  # added to variances, so that flat frames have a ratio
-MAX_SAMPLED_PIXELS = 4096  # of each frame; more do not change the statistics
+SAMPLED_PIXELS = 1024  # of each frame, up to twice as many; more do not change the statistics
 MAX_LATENT = 1e6  # normal latents are near 1; the squares of larger ones could overflow
 
 log = logging.getLogger("safelight.decoders")
@@ -72,26 +72,27 @@ def as_first_frames(latents: Tensor, space: LatentSpace) -> Tensor:
     """
     if not space.causal or latents.shape[2] < 2:
         return latents
-    latents = latents.float()
+    corrected = latents.to(torch.float32, copy=True)
     statistics, measured = frame_statistics(latents), measured_map(space)
-    parts = [latents[:, :, :1]]
     # The second latent frame lies between the first and the later ones: only one frame came before it.
     for at in (slice(1, 2), slice(2, None)):
-        frames = latents[:, :, at]
+        frames = corrected[:, :, at]
         if frames.shape[2]:
+            widest = statistics.spread[:, at].amax(1)
             if measured is None:
-                target, full = _matched(frames, statistics, at), CLEARLY_WIDER
+                gain, offset = _match(statistics, at)
+                share = _share(widest, CLEARLY_WIDER)
+                gain, offset = 1 + share * (gain - 1), share * offset
+                frames.mul_(gain[..., None, None, None]).add_(offset[..., None, None, None])
             else:
-                target, full = apply_map(frames, measured), measured.spread
-            strength = _strength(statistics.spread[:, at].amax(1), full)
-            parts.append(torch.lerp(frames, target, strength[:, None, None, None, None]))
-    return torch.cat(parts, dim=2)
+                frames.copy_(apply_map(frames, measured, _share(widest, measured.spread)))
+    return corrected
 
 
 def later_frame_as_first(latents: Tensor, space: LatentSpace) -> Tensor:
     """Brings a later frame `[B, C, 1, H, W]` without its video to the values of first ones, if `space` was measured."""
     measured = measured_map(space) if space.causal else None
-    return latents if measured is None else apply_map(latents.float(), measured)
+    return latents if measured is None else apply_map(latents, measured)
 
 
 def measured_map(space: LatentSpace, folder: Path = WEIGHTS) -> LaterMap | None:
@@ -108,16 +109,20 @@ def measured_map(space: LatentSpace, folder: Path = WEIGHTS) -> LaterMap | None:
         return None
 
 
-def apply_map(frames: Tensor, measured: LaterMap) -> Tensor:
-    """Maps all of `frames` `[B, C, T, H, W]`."""
-    matrix, offset = measured.matrix.to(frames.device), measured.offset.to(frames.device)
-    return (frames.movedim(1, -1) @ matrix + offset).movedim(-1, 1)
+def apply_map(frames: Tensor, measured: LaterMap, share: Tensor | None = None) -> Tensor:
+    """Maps all of `frames` `[B, C, T, H, W]`, each item by its `share` `[B, 1]` of the map; None for the whole map."""
+    matrix, offset = measured.matrix.T.to(frames.device), measured.offset.to(frames.device)
+    matrix, offset = matrix.expand(len(frames), -1, -1), offset.expand(len(frames), -1)
+    if share is not None:
+        matrix = torch.lerp(torch.eye(len(measured.offset), device=frames.device), matrix, share[..., None])
+        offset = share * offset
+    return torch.baddbmm(offset[..., None], matrix, frames.float().flatten(2)).view(frames.shape)
 
 
 def frame_statistics(latents: Tensor) -> FrameStatistics:
     """Measures the frames of latents `[B, C, T, H, W]`."""
     pixels = latents.flatten(3)
-    pixels = pixels[..., :: max(1, pixels.shape[-1] // MAX_SAMPLED_PIXELS)].clamp(-MAX_LATENT, MAX_LATENT)
+    pixels = pixels[..., :: max(1, pixels.shape[-1] // SAMPLED_PIXELS)].float().clamp(-MAX_LATENT, MAX_LATENT)
     mean = pixels.mean(-1)
     deviation = pixels - mean[..., None]
     variance = deviation.square().mean(-1) + NO_VARIANCE
@@ -127,8 +132,8 @@ def frame_statistics(latents: Tensor) -> FrameStatistics:
     return FrameStatistics(mean, variance, (overall / overall[:, :1]).sqrt(), likeness)
 
 
-def _matched(frames: Tensor, statistics: FrameStatistics, at: slice) -> Tensor:
-    """Gives each channel the spread and the mean that it has in the first frame.
+def _match(statistics: FrameStatistics, at: slice) -> tuple[Tensor, Tensor]:
+    """Gain and offset `[B, C]` that give each channel the spread and the mean that it has in the first frame.
 
     Frames that look like the first one count most, so that neither another scene nor a fade decides. Where none does,
     the means stay in proportion.
@@ -139,13 +144,12 @@ def _matched(frames: Tensor, statistics: FrameStatistics, at: slice) -> Tensor:
     mean = (statistics.mean[:, :, at] * weights[:, None]).sum(2)
     variance = (statistics.variance[:, :, at] * weights[:, None]).sum(2)
     gain = (statistics.variance[:, :, 0] / variance).sqrt().clamp(MIN_GAIN, 1.0)
-    offset = likeness.amax(1, keepdim=True) * (statistics.mean[:, :, 0] - gain * mean)
-    return frames * gain[..., None, None, None] + offset[..., None, None, None]
+    return gain, likeness.amax(1, keepdim=True) * (statistics.mean[:, :, 0] - gain * mean)
 
 
-def _strength(spread: Tensor, full: float) -> Tensor:
-    """The share of the correction for frames with this relative `spread`, 0 to 1; 1 from `full` on."""
-    return ((spread / NOT_WIDER).log() / math.log(full / NOT_WIDER)).clamp(0, 1)
+def _share(spread: Tensor, full: float) -> Tensor:
+    """The share of the correction, `[B, 1]`, for frames with this relative `spread` `[B]`: 1 from `full` on."""
+    return ((spread / NOT_WIDER).log() / math.log(full / NOT_WIDER)).clamp(0, 1)[:, None]
 
 
 def _read_map(path: Path) -> LaterMap:
