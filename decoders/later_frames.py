@@ -122,7 +122,8 @@ def apply_map(frames: Tensor, measured: LaterMap, share: Tensor | None = None) -
 def frame_statistics(latents: Tensor) -> FrameStatistics:
     """Measures the frames of latents `[B, C, T, H, W]`."""
     pixels = latents.flatten(3)
-    pixels = pixels[..., :: max(1, pixels.shape[-1] // SAMPLED_PIXELS)].float().clamp(-MAX_LATENT, MAX_LATENT)
+    pixels = pixels[..., :: pixels.shape[-1] // SAMPLED_PIXELS | 1].float()  # odd: not always the same columns
+    pixels = torch.nan_to_num(pixels, nan=0.0, posinf=0.0, neginf=0.0).clamp(-MAX_LATENT, MAX_LATENT)
     mean = pixels.mean(-1)
     deviation = pixels - mean[..., None]
     variance = deviation.square().mean(-1) + NO_VARIANCE

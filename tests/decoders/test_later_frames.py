@@ -175,6 +175,19 @@ def test_huge_values_stay_finite(space):
     assert torch.isfinite(as_first_frames(latents, space)).all()
 
 
+@BOTH
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_not_finite_spoils_only_its_place(space, value):
+    latents = coded(scene(), space)
+    expected = as_first_frames(latents, space)
+    latents[:, 3, 4, 2, 5] = value
+    shown = as_first_frames(latents, space)
+    at = torch.zeros_like(latents, dtype=torch.bool)
+    at[:, :, 4, 2, 5] = True
+    assert torch.isfinite(shown[~at]).all()
+    assert torch.allclose(shown[~at], expected[~at], atol=0.05)
+
+
 def test_the_first_and_the_middle_frame_are_enough():
     for space in (MEASURED, UNMEASURED):
         first = scene()
