@@ -58,6 +58,10 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.latents)
 
+    def __getitem__(self, at: slice) -> "Pairs":
+        """Some of the pairs, without a copy."""
+        return Pairs(self.latents[at], self.pixels[at])
+
     def __add__(self, other: "Pairs") -> "Pairs":
         if self.latents.shape[1:] != other.latents.shape[1:] or self.pixels.shape[1:] != other.pixels.shape[1:]:
             raise FitError(

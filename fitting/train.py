@@ -1,7 +1,7 @@
 """Trains nets by gradient descent."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,6 +23,8 @@ WARM_UP_STEPS = 100  # steps of rising learning rate; in a short training a tent
 MUON_LR = 10.0  # times the learning rate of AdamW
 INITIAL_IMAGES = 256  # images, at least, that the linear path is solved on
 BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16", "bf16")  # names of processor features for bfloat16 products
+LINEAR_RIDGE = 1e-4  # only keeps the solution finite: training goes on from it
+MAX_GRADIENT_NORM = 1.0  # of all weights together; larger ones, from a rare image, are shortened
 MSE_FLOOR = 1e-5  # added to an image's squared error: 50 dB, more than a small net reaches
 
 
@@ -88,15 +90,15 @@ def train_net(net: Net, pairs: Pairs, validation: Pairs, recipe: Recipe, on_step
     with torch.inference_mode(False), torch.enable_grad():
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(recipe.seed)  # `torch.manual_seed` would seed every accelerator too
-            _initialize(net, pairs)
+            initialize(net, (pairs[at] for at in batch_slices(pairs)[:: max(1, len(pairs) // INITIAL_IMAGES)]))
         net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         order = torch.Generator().manual_seed(recipe.seed)
-        optimizers = _optimizers(net, recipe)
+        optimizers = optimizers_of(net, recipe)
         schedules = [
             torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate(step, recipe.steps))
             for optimizer in optimizers
         ]
-        truth, bfloat16 = _truth_of(pairs, net.scale), _has_bfloat16()
+        truth, bfloat16 = _truth_of(pairs, net.scale), has_bfloat16()
         now = best = mean_psnr_db(net, validation)
         best_state = _copy_state(net)
         try:
@@ -108,7 +110,7 @@ def train_net(net: Net, pairs: Pairs, validation: Pairs, recipe: Recipe, on_step
                 loss = torch.log(error + MSE_FLOOR).mean()
                 net.zero_grad(set_to_none=True)
                 loss.backward()
-                nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+                nn.utils.clip_grad_norm_(net.parameters(), MAX_GRADIENT_NORM)
                 for optimizer, schedule in zip(optimizers, schedules, strict=True):
                     optimizer.step()
                     schedule.step()
@@ -134,7 +136,7 @@ def mean_psnr_db(net: Net, pairs: Pairs) -> float:
     return float(torch.cat(scores).mean())
 
 
-def _optimizers(net: Net, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def optimizers_of(net: Net, recipe: Recipe) -> list[torch.optim.Optimizer]:
     layers = net.hidden.modules() if isinstance(net, Conv) else ()
     hidden = [layer.weight for layer in layers if isinstance(layer, nn.Conv2d)]
     hidden_ids = {id(weight) for weight in hidden}
@@ -157,23 +159,24 @@ def batch_slices(pairs: Pairs) -> list[slice]:
     return [slice(i, i + IMAGES_PER_SLICE) for i in range(0, len(pairs), IMAGES_PER_SLICE)]
 
 
-def _has_bfloat16() -> bool:
+def has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16: a training then takes half the time for the same quality."""
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in BFLOAT16_FEATURES)
 
 
-def _initialize(net: Net, pairs: Pairs) -> None:
+def initialize(net: Net, parts: Iterable[Pairs]) -> None:
+    """Draws the first weights from PyTorch's default generator. A `Conv` starts as the best closed form of `parts`."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.reset_parameters()
     if isinstance(net, Conv):
         # The linear path starts as the best closed form, the other path as zero.
-        form = PolynomialForm(channels=pairs.channels, kernel=net.linear.kernel_size[0], subpixel=net.scale)
+        form = PolynomialForm(channels=net.linear.in_channels, kernel=net.linear.kernel_size[0], subpixel=net.scale)
         sums = Sums(form)
-        for at in batch_slices(pairs)[:: max(1, len(pairs) // INITIAL_IMAGES)]:
-            sums.add(pairs.latents[at].float(), pairs.rgb(net.scale, at))
-        net.linear.load_state_dict(polynomial_tensors(sums.solve(1e-4), form))
+        for pairs in parts:
+            sums.add(pairs.latents.float(), pairs.rgb(net.scale))
+        net.linear.load_state_dict(polynomial_tensors(sums.solve(LINEAR_RIDGE), form))
         for parameter in (*net.out.parameters(), *net.overall.parameters()):
             nn.init.zeros_(parameter)
 

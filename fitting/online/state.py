@@ -1,4 +1,4 @@
-"""Stores what online learning needs for one latent space: sums, test pairs, and the keys of seen latents."""
+"""Stores what online learning needs for one latent space and VAE: sums, test pairs, and the keys of seen latents."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...decoders.decoder import Card, Decoder
@@ -17,13 +18,16 @@ from ...decoders.files.regular_file import read_regular_file
 from ...decoders.files.tensor_file import Tensors, open_tensors, write_tensors
 from ...decoders.latents.space import LatentSpace
 from ...decoders.latents.space_table import SPACES
+from ...decoders.nets.base import Net
+from ...decoders.nets.registry import KINDS
 from ...errors import DecoderFileError, FitError, SafelightError
-from ..least_squares import PolynomialForm, Sums, check_pairs, content_digest, polynomial_tensors
+from ..least_squares import OVERALL_RIDGES, PolynomialForm, Sums, check_pairs, content_digest, polynomial_tensors
 from ..metrics import psnr_db, resize_rgb
 from ..pairs import Pairs
 
 STATE_FAMILY = "safelight.learned/"
-STATE_FORMAT = f"{STATE_FAMILY}1"
+STATE_FORMAT = f"{STATE_FAMILY}2"
+EARLIER_STATE_FORMAT = f"{STATE_FAMILY}1"  # for all VAEs of a space together
 ONLINE_SOURCE = "Safelight: learned while decoding"  # marks decoder files that online learning may replace or remove
 MAX_STATE_BYTES = 1 << 27
 MAX_CHANNELS = 256  # the test pairs then take 50 MB; with 16 channels 4 MB
@@ -41,7 +45,9 @@ TEST_EVERY, FIRST_TEST = 4, 1  # one of four decodes is for the test; the second
 MAX_TEST_PAIRS = 24
 TEST_SIDE = 64  # latent pixels
 MAX_SEEN = 4096
+NAME_DIGITS = 6  # digits of the VAE's fingerprint in a decoder's name
 LATENTS_KEY_BYTES = 16
+SUMS_TENSORS = ("xx", "xy", "yy")
 
 log = logging.getLogger("safelight.fitting")
 
@@ -52,11 +58,16 @@ class DecodedPair:
 
     Args:
         latents: latents `[B, C, h, w]` in model space.
-        rgb: pictures `[B, 3, h, w]` in 0..1, averaged to the latent size.
+        rgb: pictures `[B, 3, h*r, w*r]` in 0..1, averaged to r = 1 or r = 2 times the latent size.
     """
 
     latents: Tensor
     rgb: Tensor
+
+    @property
+    def scale(self) -> int:
+        """Pixels of `rgb` per latent pixel, along one side."""
+        return self.rgb.shape[-1] // max(1, self.latents.shape[-1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,26 +94,41 @@ class HeldBackPair(NamedTuple):
     pair: Pairs
 
 
+class Solution(NamedTuple):
+    """A solution of the sums.
+
+    Args:
+        judged: decoder from the training sums only, which the test pairs can judge.
+        decoder: decoder from all sums.
+    """
+
+    judged: Decoder
+    decoder: Decoder
+
+
 @final
 class OnlineState:
-    """The state of online learning for one latent space.
+    """The state of online learning for one latent space and VAE.
 
     Args:
         space: latent space of the decodes.
+        vae: fingerprint of the VAE; empty if unknown.
 
     Raises:
         FitError: the space has too many channels.
     """
 
-    def __init__(self, space: LatentSpace) -> None:
+    def __init__(self, space: LatentSpace, vae: str = "") -> None:
         if space.channels > MAX_CHANNELS:
             raise FitError(
                 f"{space.title}: {space.channels:,} channels; online learning supports at most {MAX_CHANNELS}"
             )
-        self.space = space
-        kernel = next(k for k in KERNELS if k * k * space.channels <= MAX_ONLINE_FEATURES)
+        self.space, self.vae = space, vae
+        kernel = next(k for k in KERNELS if (k * k + 1) * space.channels <= MAX_ONLINE_FEATURES or k == 1)
         # A single pixel needs few decodes; its neighborhood is more accurate after more decodes.
-        self.sums = {k: Sums(PolynomialForm(channels=space.channels, kernel=k)) for k in {1, kernel}}
+        forms = {k: PolynomialForm(channels=space.channels, kernel=k, overall=True) for k in (1, kernel)}
+        self.sums = {k: Sums(form) for k, form in forms.items()}
+        self.test_sums = {k: Sums(form) for k, form in forms.items()}  # of all decodes for the test
         self.test_pairs: list[HeldBackPair] = []
         self.decodes = 0  # decodes with new latents, including those for the test
         self.pictures = 0  # pictures in the sums
@@ -116,49 +142,53 @@ class OnlineState:
         return self.sums[1].rows
 
     @property
-    def fitted_decodes(self) -> int:
-        """Decodes in the sums."""
-        return self.decodes - (self.decodes + TEST_EVERY - 1 - FIRST_TEST) // TEST_EVERY
-
-    @property
     def judged_on(self) -> str:
         """Description of the test pairs; only identical pairs have the same one."""
         digest = hashlib.sha256(b"".join(sorted(held.key for held in self.test_pairs)))
         return f"{len(self.test_pairs)} of the user's pictures, held back (sha256 {digest.hexdigest()[:8]})"
 
     @torch.no_grad()
-    def add(self, decoded: DecodedPair) -> bool:
-        """Adds a decode. Returns False if all its latents were seen before.
+    def add(self, decoded: DecodedPair) -> dict[bytes, Pairs] | None:
+        """Adds a decode.
 
         All pictures of a decode are for training or all for the test: they are often of one prompt.
+
+        Returns:
+            The pairs for training, by the key of their latents; empty if the decode is for the test. None if all its
+            latents were seen before.
 
         Raises:
             FitError: the latents are not of this space, the sizes do not match, or values are not finite.
         """
-        latents, rgb = decoded.latents.float(), decoded.rgb.float().clamp(0, 1)
-        check_pairs(latents, rgb, self.space.channels, 1)
+        latents, rgb = decoded.latents.float(), decoded.rgb.float()
+        check_pairs(latents, rgb, self.space.channels, decoded.scale)
+        rgb = rgb.clamp(0, 1)
         rounded = latents.half()
         if not torch.isfinite(rounded).all():
             raise FitError("expected latents around 1, got numbers beyond float16")
         known = {*self._seen, *(held.key for held in self.test_pairs)}
         new = {key: i for i, item in enumerate(rounded) if (key := _latents_key(item)) not in known}
         if not new:
-            return False
-        if self.decodes % TEST_EVERY == FIRST_TEST:
+            return None
+        for_test = self.decodes % TEST_EVERY == FIRST_TEST
+        chosen = list(new.values())
+        for sums in (self.test_sums if for_test else self.sums).values():
+            sums.add(latents[chosen], F.avg_pool2d(rgb[chosen], decoded.scale))
+        pixels = rgb.mul(255).round().to(torch.uint8)
+        training = dict[bytes, Pairs]()
+        if for_test:
             for key, i in new.items():
-                self._sample_test_pair(key, rounded[i], rgb[i])
+                self._sample_test_pair(key, rounded[i], pixels[i])
         else:
-            chosen = list(new.values())
-            for sums in self.sums.values():
-                sums.add(latents[chosen], rgb[chosen])
+            training = {key: Pairs(rounded[i : i + 1].clone(), pixels[i : i + 1].clone()) for key, i in new.items()}
             self.pictures += len(chosen)
         self.decodes += 1
         self._seen |= dict.fromkeys(new)
         for old in list(self._seen)[:-MAX_SEEN]:
             del self._seen[old]
-        return True
+        return training
 
-    def _sample_test_pair(self, key: bytes, latents: Tensor, rgb: Tensor) -> None:
+    def _sample_test_pair(self, key: bytes, latents: Tensor, pixels: Tensor) -> None:
         """Adds a test pair by reservoir sampling; the key, a hash, is the source of random numbers.
 
         Source: Vitter 1985, algorithm R, https://doi.org/10.1145/3147.3165
@@ -168,36 +198,52 @@ class OnlineState:
         at = len(self.test_pairs) if len(self.test_pairs) < MAX_TEST_PAIRS else draws[0] % self._offered
         if at >= MAX_TEST_PAIRS:
             return
-        tops = [draw % (size - min(size, TEST_SIDE) + 1) for draw, size in zip(draws[1:3], rgb.shape[1:], strict=True)]
+        scale = pixels.shape[1] // latents.shape[1]
+        sizes = latents.shape[1:]
+        tops = [draw % (size - min(size, TEST_SIDE) + 1) for draw, size in zip(draws[1:3], sizes, strict=True)]
         part = (slice(None), *(slice(top, top + TEST_SIDE) for top in tops))
-        pixels = rgb[part].mul(255).round().to(torch.uint8)
-        self.test_pairs[at : at + 1] = [HeldBackPair(key, Pairs(latents[part][None].clone(), pixels[None]))]
+        of_pixels = (slice(None), *(slice(top * scale, (top + TEST_SIDE) * scale) for top in tops))
+        self.test_pairs[at : at + 1] = [
+            HeldBackPair(key, Pairs(latents[part][None].clone(), pixels[of_pixels][None].clone()))
+        ]
 
-    def solve(self) -> Iterator[Decoder]:
-        """Solves the sums; yields a decoder for each kernel with enough latent pixels."""
+    def solve(self) -> Iterator[Solution]:
+        """Solves the sums; yields a solution for each kernel with enough latent pixels."""
         for kernel, sums in self.sums.items():
-            if sums.rows < PIXELS_PER_FEATURE * sums.form.features:
+            if sums.rows < PIXELS_PER_FEATURE * sums.form.local:
                 continue
+            test_sums = self.test_sums[kernel]
             try:
-                state = polynomial_tensors(sums.solve(ONLINE_RIDGE), sums.form)
+                overall = min(OVERALL_RIDGES, key=lambda ridge: test_sums.mse(sums.solve(ONLINE_RIDGE, ridge)))
+                judged, whole = (part.solve(ONLINE_RIDGE, overall) for part in (sums, sums + test_sums))
             except FitError as error:
                 log.debug("%s: %s", self.space.name, error)
                 continue
-            settings = {"channels": self.space.channels, "degree": 1, "kernel": kernel}
-            net = build("polynomial", settings, state)
-            card = Card(
-                name=online_decoder_name(self.space.name),
-                space=self.space.name,
-                kind="polynomial",
-                settings=settings,
-                channels=net.channels,
-                scale=net.scale,
-                cost=net.cost,
-                latent_space=None if self.space.name in SPACES else self.space,
-                source=ONLINE_SOURCE,
-                fitted_on=f"{self.fitted_decodes} decodes, {self.pixels:,} latent pixels, learned while decoding",
-            )
-            yield Decoder(card, net)
+            settings = {"channels": self.space.channels, "degree": 1, "kernel": kernel, "overall": True}
+            nets = (build("polynomial", settings, polynomial_tensors(solved, sums.form)) for solved in (judged, whole))
+            yield Solution(*(self.decoder_of(net, settings) for net in nets))
+
+    def decoder_of(self, net: Net, settings: Mapping[str, Any]) -> Decoder:
+        """Returns a learned net with its card."""
+        card = Card(
+            name=online_decoder_name(self.space.name, self.vae),
+            space=self.space.name,
+            kind=next(kind for kind, of in KINDS.items() if type(net) is of),
+            settings=settings,
+            channels=net.channels,
+            scale=net.scale,
+            cost=net.cost,
+            latent_space=None if self.space.name in SPACES else self.space,
+            source=ONLINE_SOURCE,
+            vae=self.vae or None,
+            fitted_on=f"{self.decodes} decodes, {self.pixels:,} latent pixels, learned while decoding",
+        )
+        return Decoder(card, net)
+
+    def _named_sums(self) -> Iterator[tuple[str, Sums]]:
+        for name, all_sums in (("train", self.sums), ("test", self.test_sums)):
+            for kernel, sums in all_sums.items():
+                yield f"{name}.{kernel}", sums
 
     def psnr_db(self, decoder: Decoder) -> float:
         """Computes the PSNR of a decoder on the test pairs at latent size, as the mean over pictures."""
@@ -216,12 +262,13 @@ class OnlineState:
         keys = {"seen": list(self._seen), "held": [held.key for held in self.test_pairs]}
         # Empty tensors are left out: safetensors before 0.4.4 cannot read them.
         tensors = {name: _keys_to_tensor(values) for name, values in keys.items() if values}
-        for kernel, sums in self.sums.items():
-            tensors |= {f"{kernel}.{name}": getattr(sums, name) for name in ("xx", "xy", "yy")}
+        for prefix, sums in self._named_sums():
+            tensors |= {f"{prefix}.{name}": getattr(sums, name) for name in SUMS_TENSORS}
         for i, (_, pair) in enumerate(self.test_pairs):
             tensors |= {f"held.{i}.latents": pair.latents, f"held.{i}.pixels": pair.pixels}
         facts = {
             "space": self.space.facts(),
+            "vae": self.vae,
             "decodes": self.decodes,
             "pictures": self.pictures,
             "offered": self._offered,
@@ -247,6 +294,8 @@ class OnlineState:
         except DecoderFileError as error:
             raise FitError(str(error)) from None
         written = metadata.get("format", "")
+        if written == EARLIER_STATE_FORMAT:
+            raise FitError(f"{path}: from an earlier Safelight, which did not tell VAEs apart; it is not used any more")
         if written.startswith(STATE_FAMILY) and written != STATE_FORMAT:
             raise NewerStateError(f"{path}: expected format {STATE_FORMAT}, got {written!r}: update Safelight")
         try:
@@ -258,10 +307,10 @@ class OnlineState:
 
     @classmethod
     def _restore(cls, facts: Mapping[str, Any], tensors: Tensors) -> "OnlineState":
-        state = cls(LatentSpace.from_facts(facts["space"]))
-        for kernel, sums in state.sums.items():
-            for name in ("xx", "xy", "yy"):
-                if (tensor := tensors[f"{kernel}.{name}"]).shape != getattr(sums, name).shape:
+        state = cls(LatentSpace.from_facts(facts["space"]), str(facts["vae"]))
+        for prefix, sums in state._named_sums():
+            for name in SUMS_TENSORS:
+                if (tensor := tensors[f"{prefix}.{name}"]).shape != getattr(sums, name).shape:
                     raise ValueError(f"{name} has shape {list(tensor.shape)}")
                 setattr(sums, name, tensor)
         state.decodes, state.pictures = facts["decodes"], facts["pictures"]
@@ -279,9 +328,9 @@ class NewerStateError(FitError):
     """The file is sound, but in the format of a newer version of Safelight."""
 
 
-def online_decoder_name(space: str) -> str:
-    """Name of the decoder that is learned for the latent space of this name."""
-    return f"{space}-learned"
+def online_decoder_name(space: str, vae: str = "") -> str:
+    """Name of the decoder that is learned for a latent space and a VAE."""
+    return f"{space}-learned-{vae[:NAME_DIGITS]}" if vae else f"{space}-learned"
 
 
 def _latents_key(rounded: Tensor) -> bytes:

@@ -27,6 +27,7 @@ def candidates(
     accelerated: bool,
     wanted: str = AUTO,
     notify: Callable[[str], None] = lambda _: None,
+    vae: str | None = None,
 ) -> list[Candidate]:
     """Decoders of a space, best first. If the user chose `auto`, Safelight's settings may prefer one.
 
@@ -36,6 +37,7 @@ def candidates(
         accelerated: whether the latents are on a device faster than a CPU.
         wanted: decoder that the user chose.
         notify: receives a message if that decoder is unavailable or a shipped decoder is damaged; `auto` replaces it.
+        vae: fingerprint of the VAE that will decode the latents; None if unknown.
     """
     return catalogue().candidates_or_auto(
         space,
@@ -43,5 +45,6 @@ def candidates(
         preferred=ComfyPreferences.current().decoder,
         accelerated=accelerated,
         evidence=evidence,
+        vae=vae,
         notify=notify,
     )

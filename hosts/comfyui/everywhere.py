@@ -41,6 +41,7 @@ from ...preview.start import Outputs, start
 from ...preview.step import Step, StepInfo
 from .decoder_folders import candidates, catalogue
 from .facts import Prompt, format_evidence
+from .learning import vae_of_sampler
 from .preferences import ComfyPreferences, device_bytes
 from .reversible_patch import ReversiblePatch
 
@@ -260,7 +261,7 @@ def _better(own: Any, device: torch.device, latent_format: Any) -> SafelightPrev
         prompt=prompt,
         target=PreviewTarget.current(prompt, prompt.client),
         space=space,
-        find_candidates=partial(candidates, space, evidence, accelerated),
+        find_candidates=partial(candidates, space, evidence, accelerated, vae=vae_of_sampler(prompt)),
     )
     return SafelightPreviewer(own, source)
 

@@ -4,6 +4,8 @@ A graph is a mapping of nodes by id. It has the nodes that a client sends, and t
 (node expansion): each later turn of a loop is a copy of the loop's nodes. Inputs of a created node may be any object.
 """
 
+import hashlib
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -58,6 +60,34 @@ def is_wired(
 def upstream(graph: Mapping[str, Any], node: str | None, name: str) -> Iterator[str]:
     """The nodes from which the value of input `name` of `node` comes, nearest first."""
     return _sources(graph, [inputs_of(graph, node).get(name)])
+
+
+def nearest(graph: Mapping[str, Any], node: str | None) -> Iterator[str]:
+    """All nodes that the inputs of `node` come from, directly or not, nearest first."""
+    return _sources(graph, inputs_of(graph, node).values())
+
+
+def signature(graph: Mapping[str, Any], node: str) -> str:
+    """A digest of a node and of all that its inputs come from: classes and values. Equal nodes give equal results.
+
+    Ids of nodes do not count, so that it is the same in each prompt. Of an input that is no JSON, only the type counts.
+    """
+    order = [node, *nearest(graph, node)]
+    numbers = {each: number for number, each in enumerate(order)}
+    facts = [
+        [
+            graph.get(each, {}).get("class_type"),
+            {name: _value(value, numbers) for name, value in inputs_of(graph, each).items()},
+        ]
+        for each in order
+    ]
+    text = json.dumps(facts, sort_keys=True, default=lambda value: type(value).__name__)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _value(value: Any, numbers: Mapping[str, int]) -> Any:
+    source = linked_node(value)
+    return value if source is None else ["link", numbers.get(source), value[1]]
 
 
 def between(graph: Mapping[str, Any], node: str | None, name: str, source: str) -> list[str]:

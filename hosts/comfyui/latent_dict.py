@@ -10,7 +10,7 @@ from torch import Tensor
 from ...decoders.latents.identify import Evidence, identify, unknown
 from ...decoders.latents.space import VIDEO, LatentSpace, Spaces
 from ...errors import ContradictionError, LatentsError, SafelightError, SpaceError
-from .facts import latent_evidence
+from .facts import format_evidence
 
 FROM_MODEL = "from model"
 
@@ -89,17 +89,23 @@ def origin(model: Any, name: str, spaces: Spaces) -> Origin:
         return Origin(space=spaces[name])
     if model is None:
         raise SpaceError(f"space is `{FROM_MODEL}`, but no model is connected: connect the model, or choose a space.")
-    evidence = latent_evidence(model)
+    return origin_of_format(model.get_model_object("latent_format"), spaces, torch.device(model.load_device))
+
+
+def origin_of_format(latent_format: Any, spaces: Spaces, device: torch.device | None = None) -> Origin:
+    """The origin of latents of a latent format.
+
+    Args:
+        latent_format: ComfyUI's latent format.
+        spaces: known spaces. If one has its name but other numbers, the space is built from its numbers.
+        device: device of the model; None for the CPU.
+    """
+    evidence = format_evidence(latent_format)
     try:
         space = identify(evidence, spaces)
     except ContradictionError:
         space = unknown(evidence)
-    return Origin(
-        space=space,
-        evidence=evidence,
-        latent_format=model.get_model_object("latent_format"),
-        device=torch.device(model.load_device),
-    )
+    return Origin(space=space, evidence=evidence, latent_format=latent_format, device=device or torch.device("cpu"))
 
 
 def fitting_spaces(samples: Tensor, spaces: Spaces) -> list[str]:

@@ -9,11 +9,13 @@ import folder_paths
 from comfy.cli_args import args as cli
 
 from ...decoders.catalogue import AUTO
+from ...fitting.online.pair_store import DEFAULT_STORE_BYTES
 from ...preview.decode.memory_budget import DEVICE_BYTES, bytes_of
 from ...preview.sinks.live_runs import DEFAULT_BUDGET_BYTES
 
 BUDGET, DECODER, EVERYWHERE = "Safelight.BudgetMB", "Safelight.Decoder", "Safelight.Everywhere"
 DEVICE = "Safelight.DeviceMB"
+LEARN, LEARN_IDLE, LEARN_STORE = "Safelight.Learn", "Safelight.LearnIdle", "Safelight.LearnMB"
 MAX_SETTINGS_FILE_BYTES = 4 << 20
 
 
@@ -26,12 +28,18 @@ class ComfyPreferences:
         decoder: decoder that `auto` prefers.
         everywhere: whether Safelight replaces the ordinary preview of every sampler.
         device_bytes: part of a device's memory that the preview of a run may use.
+        learn: whether Safelight learns from every VAE decode.
+        learn_idle: whether it trains a net while nothing is queued.
+        learn_bytes: size of the pictures that are saved for that, for each latent space and VAE.
     """
 
     budget_bytes: int = DEFAULT_BUDGET_BYTES
     decoder: str = AUTO
     everywhere: bool = False
     device_bytes: int = DEVICE_BYTES
+    learn: bool = False
+    learn_idle: bool = True
+    learn_bytes: int = DEFAULT_STORE_BYTES
 
     @classmethod
     def current(cls) -> "ComfyPreferences":
@@ -52,6 +60,9 @@ class ComfyPreferences:
             decoder.strip() or AUTO if isinstance(decoder, str) else AUTO,
             settings.get(EVERYWHERE) is True,
             bytes_of(settings.get(DEVICE), DEVICE_BYTES),
+            settings.get(LEARN) is True,
+            settings.get(LEARN_IDLE) is not False,
+            bytes_of(settings.get(LEARN_STORE), DEFAULT_STORE_BYTES),
         )
 
 

@@ -20,6 +20,7 @@ from ...preview.vae_picture import ready_picture
 from .continue_from_step import WATCH_KEY
 from .decoder_folders import candidates, catalogue
 from .facts import Prompt, frame_rate, latent_evidence, sampler_facts
+from .learning import vae_of_sampler
 from .noise_levels import NoiseLevels
 from .output_paths import check_prefix
 from .preferences import device_bytes
@@ -156,7 +157,9 @@ class WatchedSampler:
             space,
             options,
             outputs,
-            candidates=partial(candidates, space, evidence, accelerated, options.step_decoder, run.note),
+            candidates=partial(
+                candidates, space, evidence, accelerated, options.step_decoder, run.note, vae_of_sampler(prompt)
+            ),
             select=part if len(shapes) == 1 else partial(select_of_pack, part, shapes[0]),
             shape=noise.shape,
             vae_bytes=self._vae_preview.picture_bytes() if self._vae_preview else 0,

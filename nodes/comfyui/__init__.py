@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 from server import PromptServer
 
-from ...hosts.comfyui import everywhere, owners
+from ...hosts.comfyui import everywhere, learning, owners
 from ...hosts.comfyui.routes import register, register_pack
 from ...hosts.comfyui.sinks import RUNS
 from .continue_from_step import SafelightPickStep
@@ -28,6 +28,7 @@ class SafelightExtension(ComfyExtension):
         register(PromptServer.instance.routes, RUNS, owners.register(PromptServer.instance))
         register_pack(PromptServer.instance.routes)
         everywhere.register(PromptServer.instance)
+        learning.register(PromptServer.instance)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return list(NODES)

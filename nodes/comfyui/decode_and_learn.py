@@ -4,18 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.latest import io
-from server import PromptServer
 
-from nodes import VAEDecode
+import nodes
 
 from ...decoders.latents.space import AUDIO
 from ...hosts.comfyui.decoder_folders import catalogue
 from ...hosts.comfyui.latent_dict import FROM_MODEL
-from ...hosts.comfyui.online_learning import OnlineLearner, offer_decode
+from ...hosts.comfyui.learning import offer_decode
 from .schema import is_name, schema
-
-# An attribute of the server, not of this module: two copies of this pack share one thread.
-LEARNER: OnlineLearner = vars(PromptServer.instance).setdefault("safelight_learner", OnlineLearner())
 
 
 class SafelightLearn(io.ComfyNode):
@@ -60,6 +56,6 @@ class SafelightLearn(io.ComfyNode):
 
     @classmethod
     def execute(cls, samples: Mapping[str, Any], vae: Any, space: str, model: Any | None = None) -> io.NodeOutput:
-        (images,) = VAEDecode().decode(vae, samples)
-        offer_decode(LEARNER, samples, images, model, space)
+        (images,) = nodes.VAEDecode().decode(vae, samples)
+        offer_decode(samples, images, vae, model, space)
         return io.NodeOutput(images)

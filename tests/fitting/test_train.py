@@ -211,7 +211,7 @@ def test_a_fit_step_has_step_loss_and_psnr():
 def test_the_overall_path_starts_at_zero_and_is_trained(toy_pairs):
     with torch.random.fork_rng():
         net = Conv(4, (8, 8), overall=True)
-    training._initialize(net, toy_pairs(12))
+    training.initialize(net, [toy_pairs(12)])
     assert not any(float(weight.detach().abs().max()) for weight in net.overall.parameters())
     train_net(net, toy_pairs(12), toy_pairs(4, seed=1), SHORT)
     assert all(float(weight.detach().abs().max()) for weight in net.overall.parameters())
@@ -229,14 +229,14 @@ def test_images_averaged_once_equal_those_averaged_on_demand(toy_pairs, scale):
 )
 def test_bfloat16_is_used_on_processors_that_support_it(monkeypatch, known, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
-    assert training._has_bfloat16() is expected
+    assert training.has_bfloat16() is expected
 
 
 def test_training_without_bfloat16_reaches_about_the_same_psnr(toy_pairs, monkeypatch):
     pairs, held = toy_pairs(12), toy_pairs(4, seed=1)
     scores = []
     for has in (False, True):
-        monkeypatch.setattr(training, "_has_bfloat16", lambda has=has: has)
+        monkeypatch.setattr(training, "has_bfloat16", lambda has=has: has)
         scores.append(train_net(conv(), pairs, held, SHORT))
     assert scores[0] == pytest.approx(scores[1], abs=0.3)
     assert scores[0] != scores[1]

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safelight.errors import FitError
-from safelight.hosts.comfyui.online_learning import MAX_DECODE_PICTURES, MAX_DECODE_PIXELS, OnlineLearner, copy_decode
+from safelight.hosts.online_learning import MAX_DECODE_PICTURES, MAX_DECODE_PIXELS, OnlineLearner, copy_decode
 
 
 @pytest.fixture

@@ -1,0 +1,36 @@
+"""Identifies a VAE by a few of its weights, so that what was learned from one VAE is not mixed with another."""
+
+import hashlib
+
+import torch
+from torch import nn
+
+MAX_TENSORS, VALUES_PER_TENSOR = 16, 64  # a thousand numbers: fine-tuning changes nearly all weights
+FINGERPRINT_DIGITS = 12
+
+
+@torch.no_grad()
+def vae_fingerprint(vae: nn.Module) -> str:
+    """Computes a fingerprint of 12 hexadecimal digits from some weights of a VAE.
+
+    Weights are rounded to bfloat16 first: the same VAE in float32 and in bfloat16 has the same fingerprint. In float16
+    it may have another one; it is then learned separately.
+
+    Args:
+        vae: the VAE's module, on any device. Its weights are not changed.
+
+    Returns:
+        The fingerprint; empty if the module has no floating point weights, or if they hold no values (device "meta").
+    """
+    weights = sorted((name, tensor) for name, tensor in vae.state_dict().items() if tensor.is_floating_point())
+    weights = [(name, tensor) for name, tensor in weights if tensor.numel() and not tensor.is_meta]
+    if not weights:
+        return ""
+    digest = hashlib.sha256()
+    for i in range(min(MAX_TENSORS, len(weights))):
+        name, tensor = weights[i * len(weights) // min(MAX_TENSORS, len(weights))]
+        flat = tensor.detach().flatten()
+        values = flat[:: max(1, flat.numel() // VALUES_PER_TENSOR)][:VALUES_PER_TENSOR]
+        digest.update(f"{name} {list(tensor.shape)}".encode())
+        digest.update(values.to("cpu", torch.float32).to(torch.bfloat16).view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()[:FINGERPRINT_DIGITS]

@@ -1,0 +1,291 @@
+"""Learns from every VAE decode, without a node, if the user switched that on.
+
+It replaces functions of ComfyUI, each reversibly and with ComfyUI's own as `__wrapped__`:
+
+* `comfy.sd.VAE.decode` and `decode_tiled`, through which all decodes with ComfyUI's own VAEs go;
+* `nodes.VAEDecode.decode` and `VAEDecodeTiled.decode`, for VAE objects that other packs define;
+* `latent_preview.get_previewer`, which each sampler calls with its model's latent format: the format says which latent
+  space the decoded latents are of. The prompt's graph says which sampler they are from.
+
+The setting is read when a prompt is queued; if it is off, ComfyUI's functions are put back.
+"""
+
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePath
+from typing import Any, final
+
+import comfy.sd
+import latent_preview
+from server import PromptServer
+from torch import Tensor
+
+import nodes
+
+from ...decoders.files.contained_file import write_below
+from ...decoders.files.regular_file import read_regular_file
+from ...decoders.latents.identify import UNKNOWN, new_row
+from ...decoders.latents.space import LatentSpace, Spaces
+from ...decoders.measured_scores import LEARNED_FOLDER
+from ...errors import SafelightError, SpaceError
+from ...fitting.encode_images import require_image_latents
+from ...fitting.online.update import learn_from_decode
+from ..online_learning import IdleWork, OnlineLearner, copy_decode, fingerprint_of, next_training
+from .decoder_folders import catalogue, own_folder
+from .facts import Prompt
+from .graph import inputs_of, linked_node, mapping, nearest, signature
+from .latent_dict import Origin, origin, origin_of_format, picture_of
+from .preferences import ComfyPreferences
+from .reversible_patch import ReversiblePatch
+
+MAX_SAMPLERS = 256
+VAES_FILE, MAX_VAES, MAX_VAES_BYTES = "vaes.json", 256, 1 << 20
+
+log = logging.getLogger("safelight.comfyui")
+
+# Latent formats by the signature of the sampler that used them: its result may come from ComfyUI's cache later.
+SAMPLED: "OrderedDict[str, Any]" = OrderedDict()
+
+
+def idle_work() -> IdleWork:
+    """Trains nets while no prompt is queued, if the user switched both on, and never on battery."""
+
+    def is_idle() -> bool:
+        return PromptServer.instance.prompt_queue.get_tasks_remaining() == 0
+
+    def training() -> Any:
+        preferences = ComfyPreferences.current()
+        if not (preferences.learn and preferences.learn_idle) or _on_battery():
+            return None
+        return next_training(own_folder(), catalogue)
+
+    return IdleWork(is_idle, training)
+
+
+# An attribute of the server, not of this module: two copies of this pack share one thread.
+LEARNER: OnlineLearner = vars(PromptServer.instance).setdefault(
+    "safelight_learner", OnlineLearner(idle_work=idle_work())
+)
+
+
+def register(server: Any) -> None:
+    """Reads the setting whenever a prompt is queued. If the pack is installed twice, only one copy does."""
+    if hasattr(server, "safelight_learns"):
+        return
+    server.safelight_learns = patches = [
+        ReversiblePatch(comfy.sd.VAE, "decode", _decode_with_vae),
+        ReversiblePatch(comfy.sd.VAE, "decode_tiled", _decode_with_vae),
+        ReversiblePatch(nodes.VAEDecode, "decode", _decode_in_node),
+        ReversiblePatch(nodes.VAEDecodeTiled, "decode", _decode_in_node),
+        ReversiblePatch(latent_preview, "get_previewer", _get_previewer),
+    ]
+
+    def apply_setting(prompt: Any) -> Any:
+        learns = ComfyPreferences.current().learn
+        for patch in patches:
+            patch.install() if learns else patch.remove()
+        if learns:
+            LEARNER.start()
+        return prompt
+
+    server.add_on_prompt_handler(apply_setting)
+
+
+def _decode_with_vae(before: Callable[..., Any], vae: Any, *args: Any, **kwargs: Any) -> Any:
+    images = before(vae, *args, **kwargs)
+    _offer(vae, next(iter((*args, *kwargs.values())), None), images)
+    return images
+
+
+def _decode_in_node(before: Callable[..., Any], node: Any, *args: Any, **kwargs: Any) -> Any:
+    """Learns from VAEs that are not ComfyUI's own; with its own, `_decode_with_vae` does."""
+    result = before(node, *args, **kwargs)
+    named = dict(zip(("vae", "samples"), args, strict=False)) | kwargs
+    if not isinstance(named.get("vae"), comfy.sd.VAE) and isinstance(result, tuple) and result:
+        _offer(named.get("vae"), mapping(named.get("samples")).get("samples"), result[0])
+    return result
+
+
+def _get_previewer(before: Callable[..., Any], device: Any, latent_format: Any, *args: Any, **kwargs: Any) -> Any:
+    """Remembers the latent format of the sampler that executes. Once for each sampler."""
+    try:
+        prompt = Prompt.current()
+        if prompt.node is not None:
+            SAMPLED[signature(prompt.graph, prompt.node)] = latent_format
+            while len(SAMPLED) > MAX_SAMPLERS:
+                SAMPLED.popitem(last=False)
+    except Exception:
+        log.debug("the latent format of this sampler is not remembered", exc_info=True)
+    return before(device, latent_format, *args, **kwargs)
+
+
+def _offer(vae: Any, samples: Any, images: Any) -> None:
+    """Queues a decode for learning. Raises nothing, waits for nothing, changes none of its arguments."""
+    try:
+        if not isinstance(images, Tensor) or getattr(samples, "ndim", 0) < 4:
+            return  # sound, or a form that only other packs know
+        prompt = Prompt.current()
+        if prompt.id is None:
+            return
+        source = _origin_in(prompt, vae, samples)
+        if images.ndim == 5:  # batches of a video, as in ComfyUI's own node
+            images = images.reshape(-1, *images.shape[-3:])
+        offer_pair(source, samples, images, vae, _vae_key(prompt, prompt.node))
+    except SafelightError as error:
+        LEARNER.log_once(str(error))
+    except Exception as error:
+        LEARNER.log_once(f"{type(error).__name__}: {error}", logging.ERROR)
+        log.debug("this decode is not used for learning", exc_info=True)
+
+
+def offer_decode(samples: Mapping[str, Any], images: Tensor, vae: Any, model: Any | None, space: str) -> None:
+    """Queues the decode of a node for learning. Raises nothing, waits for nothing, changes none of its arguments.
+
+    Args:
+        samples: ComfyUI's LATENT.
+        images: decoded images `[N, H, W, 3]`.
+        vae: VAE that decoded them.
+        model: ComfyUI's ModelPatcher that the latents are from, or None.
+        space: name of the latent space, or `FROM_MODEL`.
+    """
+    try:
+        prompt = Prompt.current()
+        source = origin(model, space, catalogue().spaces())
+        offer_pair(source, picture_of(samples), images, vae, _vae_key(prompt, prompt.node))
+    except SafelightError as error:
+        LEARNER.log_once(str(error))
+    except Exception as error:
+        LEARNER.log_once(f"{type(error).__name__}: {error}", logging.ERROR)
+        log.debug("this decode is not used for learning", exc_info=True)
+
+
+def offer_pair(source: Origin, samples: Tensor, images: Tensor, vae: Any, vae_key: str | None) -> None:
+    """Copies a decode and queues it for learning.
+
+    Args:
+        source: where the latents are from.
+        samples: latents in the VAE's units.
+        images: decoded images `[N, H, W, 3]`.
+        vae: VAE that decoded them.
+        vae_key: key of the VAE in a prompt, see `Vaes`; None if unknown.
+
+    Raises:
+        SafelightError: this decode teaches nothing; the message says why.
+    """
+    space, evidence = source.space, source.evidence
+    require_image_latents(space)
+    read, downscale = copy_decode(source.plain(samples), images, space.causal)
+    if space.name == UNKNOWN and evidence is not None:
+        space = new_row(evidence, catalogue().spaces(), downscale=downscale)
+    folder, fingerprint = own_folder(), fingerprint_of(vae)
+    store_bytes = ComfyPreferences.current().learn_bytes
+
+    def learn() -> str | None:
+        if vae_key is not None:
+            Vaes(folder).remember(vae_key, fingerprint)
+        return learn_from_decode(folder, space, read(), catalogue(), evidence, vae=fingerprint, store_bytes=store_bytes)
+
+    LEARNER.offer(learn)
+
+
+@final
+class Vaes:
+    """The fingerprints of the VAEs that prompts decode with, in a file.
+
+    A sampler runs before its VAE decodes. The graph says which VAE will: its loader's inputs are the key.
+
+    Args:
+        folder: folder of the user's decoders.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def remember(self, key: str, fingerprint: str) -> None:
+        """Saves the fingerprint of a VAE.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        known = self._read()
+        if known.get(key) == fingerprint:
+            return
+        known.pop(key, None)
+        known = {**known, key: fingerprint}
+        newest = dict(list(known.items())[-MAX_VAES:])
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_below(self._folder, PurePath(LEARNED_FOLDER, VAES_FILE), json.dumps(newest, indent=1).encode())
+
+    def find(self, key: str) -> str | None:
+        """The fingerprint of a VAE; None if it has not decoded yet."""
+        return self._read().get(key)
+
+    def _read(self) -> dict[str, str]:
+        try:
+            found = json.loads(read_regular_file(self._folder / LEARNED_FOLDER / VAES_FILE, MAX_VAES_BYTES))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return {key: value for key, value in mapping(found).items() if isinstance(value, str)}
+
+
+def vae_of_sampler(prompt: Prompt) -> str | None:
+    """The fingerprint of the VAE that will decode the latents of the executing sampler; None if unknown."""
+    if prompt.node is None or not (own_folder() / LEARNED_FOLDER / VAES_FILE).is_file():
+        return None
+    for node, facts in prompt.graph.items():
+        if linked_node(mapping(facts.get("inputs")).get("vae")) is None:
+            continue
+        if node == prompt.node or prompt.node in nearest(prompt.graph, node):
+            key = _vae_key(prompt, node)
+            return None if key is None else Vaes(own_folder()).find(key)
+    return None
+
+
+def _vae_key(prompt: Prompt, node: str | None) -> str | None:
+    """The key of the VAE that a node uses: the signature of the node that loads it. None if it uses none."""
+    match inputs_of(prompt.graph, node).get("vae"):
+        case [str() as source, int() as output]:
+            return f"{signature(prompt.graph, source)}:{output}"
+    return None
+
+
+def _origin_in(prompt: Prompt, vae: Any, samples: Tensor) -> Origin:
+    """Where decoded latents are from: the model of the nearest sampler, else what the VAE's shape allows.
+
+    Raises:
+        SpaceError: neither says it.
+    """
+    spaces = catalogue().spaces()
+    for node in (prompt.node, *nearest(prompt.graph, prompt.node)):
+        if node is not None and (latent_format := SAMPLED.get(signature(prompt.graph, node))) is not None:
+            return origin_of_format(latent_format, spaces)
+    return Origin(space=_space_of_vae(vae, samples, spaces))
+
+
+def _space_of_vae(vae: Any, samples: Tensor, spaces: Spaces) -> LatentSpace:
+    downscale = getattr(vae, "downscale_ratio", None)
+    fitting = [
+        space
+        for space in spaces
+        if space.channels == samples.shape[1]
+        and space.dims == samples.ndim - 2
+        and (not isinstance(downscale, int) or space.downscale == downscale)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    raise SpaceError(
+        f"latents of {samples.shape[1]} channels from no known sampler fit {len(fitting)} latent spaces, so this "
+        "decode teaches nothing: use VAE Decode and Learn, which takes the model or the space"
+    )
+
+
+def _on_battery() -> bool:
+    try:
+        import psutil  # ComfyUI brings it
+
+        battery = psutil.sensors_battery()
+    except (ImportError, AttributeError, OSError, RuntimeError):  # a system without this sensor
+        return False
+    return battery is not None and not battery.power_plugged
