@@ -22,12 +22,16 @@ MAX_FOLDERS_SEARCHED = 20_000
 log = logging.getLogger("safelight.view")
 
 
-def find_runs(root: Path) -> Iterator[Path]:
+def find_runs(root: Path, *, newest_first: bool = False) -> Iterator[Path]:
     """Yields the folders with a run in the folder `root`: itself and those up to `MAX_FOLDER_DEPTH` levels below.
 
-    Folders on upper levels come first, those of one level by name. Links are not followed. Hidden folders are skipped.
-    Inside a run's folder only those of further runs of the same prompt are searched, unless `root` is that folder. Only
-    the first `MAX_FOLDERS_SEARCHED` folders are searched.
+    Folders on upper levels come first. Links are not followed. Hidden folders are skipped. Inside a run's folder only
+    those of further runs of the same prompt are searched, unless `root` is that folder. Only the first
+    `MAX_FOLDERS_SEARCHED` folders are searched.
+
+    Args:
+        root: folder that is searched.
+        newest_first: whether the folders of one level come by their last change, else by name.
     """
     searched, level = 0, [root]
     for _ in range(MAX_FOLDER_DEPTH + 1):
@@ -38,7 +42,7 @@ def find_runs(root: Path) -> Iterator[Path]:
             if has_run:
                 yield folder
             below += [path for path in folders if folder == root or not has_run or is_inner_folder(path.name)]
-        level = below
+        level = sorted(below, key=_changed_s, reverse=True) if newest_first else below
 
 
 def _contents(folder: Path) -> tuple[bool, list[Path]]:
@@ -54,6 +58,14 @@ def _contents(folder: Path) -> tuple[bool, list[Path]]:
     except OSError:  # it was deleted since, or this user may not read it
         pass
     return has_run, [Path(path) for path in sorted(folders)]
+
+
+def _changed_s(path: Path) -> float:
+    """When a file was added to a folder or removed from it, in seconds since 1970."""
+    try:
+        return path.lstat().st_mtime
+    except OSError:  # deleted meanwhile
+        return 0.0
 
 
 @dataclass(frozen=True)

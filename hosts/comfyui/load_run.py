@@ -3,6 +3,7 @@
 import json
 import math
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,37 +25,55 @@ from .decoder_folders import catalogue
 from .latent_dict import unpacked
 
 MAX_LISTED_RUNS = 200
-MAX_WAIT_S = 0.2  # that the server waits for a search
+MAX_WAIT_S = 0.05  # that the server waits for a search
+MAX_SEARCHING_SHARE = 0.1  # of the time; a folder with 20,000 runs takes seconds
 NO_RUN = "none"
 
 
 @final
 class BackgroundListing:
-    """A list that a thread creates. The caller waits for a limited time, then gets the previous list.
+    """A list that a thread creates again and again, so that the server's loop never creates it.
+
+    The caller waits for a search that is known to be quick. Else it gets the previous list immediately.
 
     Args:
         search: function that creates the list.
         wait_s: seconds to wait at most.
+        clock: function that returns monotonic seconds.
     """
 
-    def __init__(self, search: Callable[[], list[str]], wait_s: float = MAX_WAIT_S) -> None:
-        self._search, self._wait_s = search, wait_s
+    def __init__(
+        self,
+        search: Callable[[], list[str]],
+        wait_s: float = MAX_WAIT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._search, self._wait_s, self._clock = search, wait_s, clock
         self._found: list[str] = []
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._is_quick = True
+        self._next_s = float("-inf")  # when the next search may begin
 
     def get(self) -> list[str]:
-        """The newest list. Starts a search, unless one is running."""
+        """The newest list. Starts a search, unless one is running or has just taken long."""
         with self._starting:
-            if self._thread is None or not self._thread.is_alive():
+            is_searching = self._thread is not None and self._thread.is_alive()
+            if not is_searching and self._clock() >= self._next_s:
                 self._thread = threading.Thread(target=self._refresh, name="safelight-runs", daemon=True)
                 self._thread.start()
             thread = self._thread
-        thread.join(self._wait_s)
+        if thread is not None and self._is_quick:
+            thread.join(self._wait_s)
+            self._is_quick = self._is_quick and not thread.is_alive()
         return self._found
 
     def _refresh(self) -> None:
+        begin_s = self._clock()
         self._found = self._search()
+        end_s = self._clock()
+        self._is_quick = end_s - begin_s <= self._wait_s
+        self._next_s = begin_s + (end_s - begin_s) / MAX_SEARCHING_SHARE
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,7 +104,8 @@ def list_runs() -> list[str]:
 def _search() -> list[str]:
     output = Path(folder_paths.get_output_directory())
     found = (
-        (_modified_s(folder / MANIFEST_NAME), folder.relative_to(output).as_posix()) for folder in find_runs(output)
+        (_modified_s(folder / MANIFEST_NAME), folder.relative_to(output).as_posix())
+        for folder in find_runs(output, newest_first=True)
     )
     return [path for _, path in sorted(found, reverse=True)[:MAX_LISTED_RUNS]]
 

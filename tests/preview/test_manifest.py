@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import os
 import sys
 import threading
 import uuid
@@ -231,26 +232,54 @@ def test_the_caller_s_manifest_is_not_changed():
     assert json.dumps(given) == before
 
 
-def test_a_slow_search_for_runs_holds_up_the_server_for_a_limited_time(comfyui):
-    searching, go_on, searches = threading.Event(), threading.Event(), []
+def test_a_slow_search_for_runs_holds_up_the_server_once_and_for_a_limited_time(comfyui, monkeypatch):
+    searching, go_on, searches, now_s = threading.Event(), threading.Event(), [], [100.0]
+    joined = []
 
     def search():
         searches.append(1)
         searching.set()
         assert go_on.wait(60)
+        now_s[0] += 3.0
         return [f"run_{len(searches):05d}"]
 
-    listing = comfyui.BackgroundListing(search, wait_s=0.01)
+    listing = comfyui.BackgroundListing(search, wait_s=0.01, clock=lambda: now_s[0])
+    join = threading.Thread.join
+    monkeypatch.setattr(threading.Thread, "join", lambda thread, wait_s: (joined.append(wait_s), join(thread, wait_s)))
     assert listing.get() == []
     assert searching.wait(60)
-    assert listing.get() == []
+    for _ in range(5):
+        assert listing.get() == []
     assert len(searches) == 1, "a search that is running is not started again"
+    assert joined == [0.01], "a search that is known to take long is not waited for"
     go_on.set()
-    patient = listing._thread
-    patient.join(60)
-    assert listing._found == ["run_00001"]
-    listing._wait_s = 60.0
-    assert listing.get() == ["run_00002"], "a search that is quick enough is waited for"
+    listing._thread.join(60)
+    now_s[0] = 129.9
+    assert [listing.get(), listing.get()] == [["run_00001"]] * 2
+    assert len(searches) == 1, "a search of 3 s is repeated after 30 s at the earliest"
+    now_s[0] = 130.0
+    listing.get()
+    listing._thread.join(60)
+    assert listing.get() == ["run_00002"]
+
+
+def test_a_quick_search_for_runs_is_repeated_for_each_caller_and_waited_for(comfyui):
+    counts = iter(range(9))
+    listing = comfyui.BackgroundListing(lambda: [f"run_{next(counts)}"], wait_s=60.0, clock=lambda: 0.0)
+    assert [listing.get() for _ in range(3)] == [["run_0"], ["run_1"], ["run_2"]]
+
+
+def test_the_list_of_runs_is_bounded_and_has_the_newest(comfyui, tmp_path, monkeypatch):
+    monkeypatch.setattr("safelight.preview.run_library.MAX_FOLDERS_SEARCHED", 301)
+    monkeypatch.setattr(comfyui.LISTING, "_wait_s", 60.0)
+    for i in range(400):
+        folder = tmp_path / f"run_{i:05d}"
+        folder.mkdir()
+        (folder / "run.json").write_text("{}")
+        os.utime(folder / "run.json", (i, i))
+        os.utime(folder, (i, i))
+    listed = comfyui.list_runs()
+    assert listed == [f"run_{i:05d}" for i in range(399, 199, -1)]
 
 
 def test_a_manifest_with_too_many_steps_is_refused(write):
