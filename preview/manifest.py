@@ -50,6 +50,7 @@ def compose(
         "steps": steps,
         **PRODUCT_DEFAULTS,
         **products,
+        **({} if run.truth is None else {"truth": _facts(run, "truth")}),
         "notes": list(run.notes),
     }
 
@@ -123,6 +124,7 @@ def validate_manifest(manifest: Any) -> dict[str, Any]:
         "steps": sorted(map(_validate_step, steps), key=lambda step: step["index"]),
         **{key: _picture(_optional_file(manifest.get(key))) for key in ("sheet", "animation")},
         **{key: _optional_file(manifest[key]) for key in ("page", "csv") if key in manifest},
+        **({"truth": _validate_truth(manifest["truth"])} if "truth" in manifest else {}),
         "notes": [note for note in notes if isinstance(note, str)][:MAX_READ_NOTES] if isinstance(notes, list) else [],
     }
 
@@ -136,6 +138,22 @@ def _validate_step(step: dict[str, Any]) -> dict[str, Any]:
         "files": [name for name in map(_file_name, files) if _picture(name)],
         "latent": _optional_file(step.get("latent")),
         **{key: _number(step.get(key)) for key in ("sigma", "at", "decode_ms")},
+    }
+
+
+def _validate_truth(truth: Any) -> dict[str, Any] | None:
+    """How true the pictures are; None if it is no object. What is wrong in it is left out."""
+    if not isinstance(truth, dict):
+        return None
+    steps = truth.get("to_last_db")
+    return truth | {
+        "psnr_db": _number(truth.get("psnr_db")),
+        "decoder": _text(truth.get("decoder")),
+        "to_last_db": [
+            [entry[0], entry[1]]
+            for entry in (steps if isinstance(steps, list) else [])
+            if isinstance(entry, list) and len(entry) == 2 and type(entry[0]) is int and _number(entry[1]) is not None
+        ],
     }
 
 

@@ -37,6 +37,7 @@ class Run:
         decoder: `name`, `kind`, `scale`, `source` of the decoder; known after the first decode.
         picture: sizes, items and frames; known after the first decode.
         notes: messages for the user, in order.
+        truth: how true its pictures are, see `sinks.truth`; known after the run.
         prompt: words that guide the model. Viewers may show them; they are never written into `run.json`.
         clock: function that returns monotonic seconds.
 
@@ -53,6 +54,7 @@ class Run:
     decoder: Mapping[str, Any] | None = None
     picture: Mapping[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
+    truth: Mapping[str, Any] | None = None
     prompt: str | None = None
     clock: Callable[[], float] = time.monotonic
 

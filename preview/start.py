@@ -25,6 +25,7 @@ from .sinks.run_folder import EmptyFolderRemoval, RunFolder
 from .sinks.run_group import RunGroup
 from .sinks.step_files import ENCODERS, StepFiles
 from .sinks.steps_csv import StepsCsv
+from .sinks.truth import TruthMeter
 from .snapshot import GivenFrames
 
 
@@ -41,6 +42,7 @@ class Outputs:
         live: the host's viewer; None if there is none.
         sinks: further sinks, such as a notebook's cell.
         savers: further sinks with the cadence of the files, such as a host's gallery.
+        truth: measures how true the pictures are; None to not measure it.
         remove_empty: whether the folder is removed if the run turns out to have no step.
         sink_cadence: cadence of `live` and `sinks`; None for the cadence of the files.
     """
@@ -53,6 +55,7 @@ class Outputs:
     live: LiveView | None = None
     sinks: Sequence[Sink] = ()
     savers: Sequence[Sink] = ()
+    truth: TruthMeter | None = None
     remove_empty: bool = False
     sink_cadence: Cadence | None = None
 
@@ -100,6 +103,7 @@ def start(
             record.append(Page(folder, group=outputs.group))
     files = [] if folder is None else file_sinks(folder, options, outputs)
     screens = [*([outputs.live] if outputs.live else []), *outputs.sinks]
+    screens += [outputs.truth] if outputs.truth else []  # last, so that it is closed before the host's viewer
     return Pipeline(
         run,
         RunDecoder(

@@ -32,6 +32,7 @@ from ...decoders.measured_scores import LEARNED_FOLDER
 from ...errors import SafelightError, SpaceError
 from ...fitting.encode_images import require_image_latents
 from ...fitting.online.update import learn_from_decode
+from ...preview.sinks.truth import TruthMeter, vae_pixels
 from ..online_learning import IdleWork, OnlineLearner, copy_decode, fingerprint_of, next_training
 from .decoder_folders import catalogue, own_folder
 from .facts import Prompt
@@ -40,13 +41,15 @@ from .latent_dict import Origin, origin, origin_of_format, picture_of
 from .preferences import ComfyPreferences
 from .reversible_patch import ReversiblePatch
 
-MAX_SAMPLERS = 256
+MAX_SAMPLERS, MAX_WATCHED = 256, 16  # the pictures of a watched run take up to 12 MB
 VAES_FILE, MAX_VAES, MAX_VAES_BYTES = "vaes.json", 256, 1 << 20
 
 log = logging.getLogger("safelight.comfyui")
 
 # Latent formats by the signature of the sampler that used them: its result may come from ComfyUI's cache later.
 SAMPLED: "OrderedDict[str, Any]" = OrderedDict()
+# The newest watched runs, likewise: the VAE's picture says how true their previews were.
+WATCHED: "OrderedDict[str, TruthMeter]" = OrderedDict()
 
 
 def idle_work() -> IdleWork:
@@ -113,12 +116,31 @@ def _get_previewer(before: Callable[..., Any], device: Any, latent_format: Any, 
     try:
         prompt = Prompt.current()
         if prompt.node is not None:
-            SAMPLED[signature(prompt.graph, prompt.node)] = latent_format
-            while len(SAMPLED) > MAX_SAMPLERS:
-                SAMPLED.popitem(last=False)
+            _remember(SAMPLED, signature(prompt.graph, prompt.node), latent_format, MAX_SAMPLERS)
     except Exception:
         log.debug("the latent format of this sampler is not remembered", exc_info=True)
     return before(device, latent_format, *args, **kwargs)
+
+
+def remember_run(prompt: Prompt, truth: TruthMeter) -> None:
+    """Remembers the run of the executing sampler until its latents are decoded."""
+    if prompt.node is not None:
+        _remember(WATCHED, signature(prompt.graph, prompt.node), truth, MAX_WATCHED)
+
+
+def _remember(memory: "OrderedDict[str, Any]", key: str, value: Any, most: int) -> None:
+    memory.pop(key, None)
+    memory[key] = value
+    while len(memory) > most:
+        memory.popitem(last=False)
+
+
+def _nearest_of(memory: Mapping[str, Any], prompt: Prompt) -> Any | None:
+    """The value of the nearest sampler before the executing node, or None."""
+    for node in (prompt.node, *nearest(prompt.graph, prompt.node)):
+        if node is not None and (found := memory.get(signature(prompt.graph, node))) is not None:
+            return found
+    return None
 
 
 def _offer(vae: Any, samples: Any, images: Any) -> None:
@@ -129,9 +151,10 @@ def _offer(vae: Any, samples: Any, images: Any) -> None:
         prompt = Prompt.current()
         if prompt.id is None:
             return
-        source = _origin_in(prompt, vae, samples)
         if images.ndim == 5:  # batches of a video, as in ComfyUI's own node
             images = images.reshape(-1, *images.shape[-3:])
+        _judge(prompt, images)
+        source = _origin_in(prompt, vae, samples)
         offer_pair(source, samples, images, vae, _vae_key(prompt, prompt.node))
     except SafelightError as error:
         LEARNER.log_once(str(error))
@@ -152,6 +175,7 @@ def offer_decode(samples: Mapping[str, Any], images: Tensor, vae: Any, model: An
     """
     try:
         prompt = Prompt.current()
+        _judge(prompt, images)
         source = origin(model, space, catalogue().spaces())
         offer_pair(source, picture_of(samples), images, vae, _vae_key(prompt, prompt.node))
     except SafelightError as error:
@@ -159,6 +183,18 @@ def offer_decode(samples: Mapping[str, Any], images: Tensor, vae: Any, model: An
     except Exception as error:
         LEARNER.log_once(f"{type(error).__name__}: {error}", logging.ERROR)
         log.debug("this decode is not used for learning", exc_info=True)
+
+
+def _judge(prompt: Prompt, images: Tensor) -> None:
+    """Has the run that made the latents compared with the VAE's first picture."""
+    if (truth := _nearest_of(WATCHED, prompt)) is None or len(images) == 0:
+        return
+    pixels = vae_pixels(images[0])
+
+    def judge() -> None:
+        truth.judge(pixels)
+
+    LEARNER.offer(judge)
 
 
 def offer_pair(source: Origin, samples: Tensor, images: Tensor, vae: Any, vae_key: str | None) -> None:
@@ -258,9 +294,8 @@ def _origin_in(prompt: Prompt, vae: Any, samples: Tensor) -> Origin:
         SpaceError: neither says it.
     """
     spaces = catalogue().spaces()
-    for node in (prompt.node, *nearest(prompt.graph, prompt.node)):
-        if node is not None and (latent_format := SAMPLED.get(signature(prompt.graph, node))) is not None:
-            return origin_of_format(latent_format, spaces)
+    if (latent_format := _nearest_of(SAMPLED, prompt)) is not None:
+        return origin_of_format(latent_format, spaces)
     return Origin(space=_space_of_vae(vae, samples, spaces))
 
 

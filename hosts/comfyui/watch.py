@@ -14,13 +14,14 @@ from ...decoders.latents.identify import identify_or_unknown
 from ...errors import OptionError, brief, describe
 from ...preview.options import RunOptions
 from ...preview.run import FULL, Run, State
+from ...preview.sinks.truth import TruthMeter
 from ...preview.start import start
 from ...preview.step import Step, step_number
 from ...preview.vae_picture import ready_picture
 from .continue_from_step import WATCH_KEY
 from .decoder_folders import candidates, catalogue
 from .facts import Prompt, frame_rate, latent_evidence, sampler_facts
-from .learning import vae_of_sampler
+from .learning import remember_run, vae_of_sampler
 from .noise_levels import NoiseLevels
 from .output_paths import check_prefix
 from .preferences import device_bytes
@@ -147,6 +148,10 @@ class WatchedSampler:
         if latent_folder is not None:
             files = latent_files(options, latent_folder, noise, sigmas, record.facts())
             outputs = replace(outputs, latents=files)
+        report = outputs.live.report_truth if outputs.live else lambda _: None
+        truth = TruthMeter(run, space.downscale, folders, report)
+        remember_run(prompt, truth)
+        outputs = replace(outputs, truth=truth)
         self._vae_preview = None
         if options.decoder == FULL and folders:
             every = options.full_every_n_steps

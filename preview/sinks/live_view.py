@@ -63,6 +63,10 @@ class LiveView(Sink):
         self._folder.abandon(state)
         self._send("safelight.run", {**self._facts, "state": state})
 
+    def report_truth(self, psnr_db: float) -> None:
+        """Reports to the viewer how true the run's last picture is. Any thread may call it, after the run."""
+        self._send("safelight.run", {**self._facts, "state": self._folder.state, "truth": psnr_db})
+
     def _send(self, event: str, facts: Mapping[str, Any]) -> None:
         """Sends an event as strict JSON: a value that JSON lacks would end ComfyUI's server."""
         self._send_event(event, strict_json(dict(facts), self._folder.run.note, event))
