@@ -1,6 +1,7 @@
 /** Writes the texts about a run: its caption, its label and the placeholder for a missing picture. */
 
 import { finalSize, isSilent, newestStep, secondsPerStep, stepTotal } from "./manifest.mjs";
+import { truthLabel } from "./truth.mjs";
 
 const STOPPED = { interrupted: "stopped at step", failed: "failed at step" };
 const STATE_LABELS = { finished: "finished", interrupted: "stopped", failed: "failed", running: "running" };
@@ -51,6 +52,7 @@ export function caption(run, step, atEnd, now = Date.now()) {
     sigma: step?.sigma == null ? "" : `σ ${formatSigma(step.sigma)}`,
     time: isSilent(run, now) ? lastUpdate(run, now) : time(run, rate, total),
     decoder: decoderLabel(manifest),
+    truth: truthLabel(manifest),
     rate: rate ? formatRate(rate) : "",
     size: size ? `${size.width}×${size.height}` : "",
     decode: step?.decode_ms == null ? "" : `decoded in ${step.decode_ms < 10 ? step.decode_ms.toFixed(1) : Math.round(step.decode_ms)} ms`,

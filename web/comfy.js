@@ -19,7 +19,7 @@ const MODULES = [
   ...["run-store", "viewer", "node-place", "style", "input-visibility", "manifest", "run-key"],
   ...["animation-frames", "caption", "compare", "elements", "export", "frame-bar", "fullscreen", "hover-thumbnail", "image-cache", "image-loader"],
   ...["image-pane", "messages", "navigation", "panel", "run-list", "sanitize", "selection", "server-source", "shortcuts", "status-bar"],
-  ...["step-strip", "timers", "toolbar", "zoom"],
+  ...["step-strip", "timers", "toolbar", "truth", "zoom"],
 ];
 
 /** Registers the extension. Its state outlives the nodes: ComfyUI creates all nodes again when the user changes tabs. */

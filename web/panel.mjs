@@ -15,6 +15,7 @@ import { pairKey } from "./selection.mjs";
 import { shortcutsCard } from "./shortcuts.mjs";
 import { StatusBar } from "./status-bar.mjs";
 import { StepStrip } from "./step-strip.mjs";
+import { TruthCurve } from "./truth.mjs";
 import { Toolbar } from "./toolbar.mjs";
 
 /** @typedef {import("./types.mjs").ShownStep} ShownStep */
@@ -58,7 +59,8 @@ export class Panel {
     this.#compareBar = new CompareBar(document, commands.setView);
     this.frameBar = new FrameBar(document, commands);
     this.#hoverThumbnail = new HoverThumbnail(document, images);
-    this.#statusBar = new StatusBar(document, commands);
+    this.truthCurve = new TruthCurve(document);
+    this.#statusBar = new StatusBar(document, { ...commands, showTruth: () => this.truthCurve.toggle() });
     this.#toolbar = new Toolbar(document, commands);
     this.messages = new Messages(document);
     this.shortcuts = shortcutsCard(document);
@@ -72,7 +74,7 @@ export class Panel {
       this.shortcuts,
     );
     this.element = create(document, "div", { className: "viewer", tabIndex: 0, role: "group", ariaLabel: "Steps of a run" });
-    this.element.append(this.pane.element, this.strip.element, this.#statusBar.element, this.runList.element, this.#hoverThumbnail.element, announcement);
+    this.element.append(this.pane.element, this.strip.element, this.truthCurve.element, this.#statusBar.element, this.runList.element, this.#hoverThumbnail.element, announcement);
     this.fullscreen = new Fullscreen(document, this.element, commands.render);
   }
 
@@ -108,6 +110,7 @@ export class Panel {
   layout() {
     this.pane.layout();
     this.strip.layout();
+    this.truthCurve.layout();
   }
 
   /** @param {ShownStep[]} pair */
@@ -146,6 +149,7 @@ export class Panel {
     const faults = pictured.filter((step) => step.not_finite != null).map(({ index }) => index);
     this.strip.show({ total, sigmas: sigmas(manifest, total), steps, faults, done: newest, at, text });
     this.strip.element.classList.toggle("failed", run?.state === "failed");
+    this.truthCurve.show(manifest, total);
   }
 
   #showTools() {

@@ -41,6 +41,7 @@ export function readManifest(value) {
     },
     picture: isRecord(value.picture) ? { ...picture, ...Object.fromEntries(sizes), fps: number(picture.fps) } : null,
     steps: list(value.steps).filter(isStep).slice(0, MAX_MANIFEST_STEPS).map(readStep).sort((a, b) => a.index - b.index),
+    ...(value.truth === undefined ? {} : { truth: readTruth(value.truth) }),
     notes: list(value.notes).filter((note) => typeof note === "string").slice(0, MAX_NOTES),
     sheet: fileName(value.sheet),
     animation: fileName(value.animation),
@@ -50,6 +51,18 @@ export function readManifest(value) {
 /** A share above 0 and up to 1; undefined for anything else. */
 export function readShare(value) {
   return Number.isFinite(value) && value > 0 ? Math.min(value, 1) : undefined;
+}
+
+/** How true the pictures are; null if it is no object. */
+function readTruth(value) {
+  if (!isRecord(value)) return null;
+  const isEntry = (entry) => Array.isArray(entry) && readStepCount(entry[0]) !== null && number(entry[1]) !== null;
+  return {
+    ...value,
+    psnr_db: number(value.psnr_db),
+    decoder: text(value.decoder),
+    to_last_db: list(value.to_last_db).filter(isEntry).slice(0, MAX_MANIFEST_STEPS),
+  };
 }
 
 function isStep(step) {

@@ -100,7 +100,7 @@ export class ServerSource {
       run.manifest &&= withSteps(run.manifest, run.newSteps);
     }
     const incomplete = index !== null && (!files || !run.manifest?.picture);
-    run.stale ||= run.state !== state || incomplete || (event.notes ?? 0) > (run.manifest?.notes.length ?? 0);
+    run.stale ||= run.state !== state || incomplete || event.truth != null || (event.notes ?? 0) > (run.manifest?.notes.length ?? 0);
     run.heard = Date.now();
     this.#notify();
   }

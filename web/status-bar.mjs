@@ -2,7 +2,7 @@
 
 import { button, create, setButton } from "./elements.mjs";
 
-const PARTS = ["step", "fault", "sigma", "time", "decoder", "rate", "size", "decode"]; // if space is short, the last ones are hidden
+const PARTS = ["step", "fault", "sigma", "time", "decoder", "truth", "rate", "size", "decode"]; // if space is short, the last ones are hidden
 
 export class StatusBar {
   #document;
@@ -11,10 +11,11 @@ export class StatusBar {
   #play;
   #speed;
 
-  /** @param {Document} document @param {{play: () => void, changeSpeed: (direction: 1 | -1) => void}} commands */
-  constructor(document, { play, changeSpeed }) {
+  /** @param {Document} document @param {{play: () => void, changeSpeed: (direction: 1 | -1) => void, showTruth: () => void}} commands */
+  constructor(document, { play, changeSpeed, showTruth }) {
     this.#document = document;
     for (const name of PARTS) this.#parts[name] = create(document, "span", { className: name });
+    this.#parts.truth = button(document, "", "", showTruth, "truth");
     this.#texts = create(document, "div", { className: "parts" }, ...Object.values(this.#parts));
     this.#play = button(document, "play", "", play, "play");
     this.#speed = button(document, "8/s", "", (event) => changeSpeed(event.shiftKey ? -1 : 1), "speed fading");
@@ -27,6 +28,7 @@ export class StatusBar {
    */
   setCaption(texts, total) {
     for (const name of PARTS) this.#parts[name].textContent = texts[name] ?? "";
+    this.#parts.truth.title = this.#parts.truth.ariaLabel = texts.truth ? `${texts.truth}: show how the steps approach the last preview` : "";
     this.#parts.step.style.minWidth = texts.step ? `${String(total ?? "").length * 2 + 5.2}ch` : "";
     this.#texts.title = PARTS.map((name) => texts[name]).filter(Boolean).join("  ·  ");
   }

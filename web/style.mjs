@@ -165,6 +165,11 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .parts > * { color: var(--quiet); max-width: 100%; overflow: hidden; text-overflow: ellipsis; }
 .parts > .decoder { max-width: 36ch; }
 .parts > .step { color: var(--text); }
+.parts > .truth { padding: 0; text-decoration: underline dotted; text-underline-offset: 3px; }
+.truth-curve { flex: none; }
+.truth-curve[hidden] { display: none; }
+.truth-curve svg { display: block; }
+.truth-curve .line { fill: none; stroke: var(--accent); stroke-width: 1.5; }
 .failed .parts > .step, .parts > .fault { color: var(--bad); }
 .caption button { color: var(--quiet); }
 .caption button:hover:not(:disabled), .runs button.compare:hover:not(:disabled) { color: var(--text); background: var(--line); }

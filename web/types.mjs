@@ -39,6 +39,7 @@
  * @property {{width, height, shown_width, shown_height, items, frames, fps} | null} picture `shown_...` is the size of
  *   the final image, whose aspect ratio all pictures have; `items` of a batch; `frames` of a video, played at `fps`
  * @property {ManifestStep[]} steps in the order of `index`
+ * @property {{psnr_db: number | null, decoder: string | null, to_last_db: number[][]} | null} [truth] how true the pictures are
  * @property {string[]} notes
  *
  * @typedef {object} ManifestStep

@@ -25,6 +25,7 @@ test("a caption shows the step, the time left and the decoder", () => {
     sigma: "σ 0.31",
     time: "5.4 s left",
     decoder: "flux2 · conv small",
+    truth: "",
     rate: "0.9 s/step",
     size: "1024×768",
     decode: "decoded in 0.4 ms",
