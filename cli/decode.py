@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..decoders.catalogue import AUTO, Candidate
 from ..decoders.decoder import Decoder, to_bytes
+from ..decoders.later_frames import as_first_frames
 from ..errors import LatentsError, printable
 from ..preview.decode.not_finite import (
     OVERFLOW_ADVICE,
@@ -27,8 +28,8 @@ from ..preview.images.encode import SAVE_OPTIONS, ImageEncoding, shrink
 from ..preview.images.grid import GRID_COLOR
 from ..preview.output_folder import expect_no_file
 from ..preview.sinks.contact_sheet import NAME, TILE_PX, lay_out_captioned
-from .decoder_choice import DECODER_HELP, add_folder_option, choose_decoder
-from .latents_input import FORMS, HowToRead, files_in, read_latents
+from .decoder_choice import DECODER_HELP, add_folder_option, choose_decoder, expect_decoder
+from .latents_input import FORMS, FoundLatents, HowToRead, files_in, read_latents
 from .table import print_lines, warn
 
 NOT_FINITE, NOT_READ = 1, 2  # exit codes: latents are NaN or infinite; a file has no latents that can be decoded
@@ -71,6 +72,7 @@ def _size(text: str) -> tuple[int, int]:
 
 def _run(arguments: argparse.Namespace) -> int:
     catalogue, decoder_name = choose_decoder(arguments.decoder, arguments.folder)
+    expect_decoder(catalogue, decoder_name)
     spaces = catalogue.spaces()
     scaled = None if arguments.scaled is None else arguments.scaled == "yes"
     space = None if arguments.space is None else spaces[arguments.space]
@@ -100,7 +102,7 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.out.mkdir(parents=True, exist_ok=True)
         decoder = candidates[found.space.name].open()
         mask = not_finite_mask(found.latents)
-        for name, pixels in _pictures(found.latents, mask, decoder, path.stem):
+        for name, pixels in _pictures(found, mask, decoder, path.stem):
             (arguments.out / name).write_bytes(ImageEncoding().encode(pixels, pixels.shape[1::-1]))
             print_lines(f"{arguments.out / name}  {pixels.shape[1]}x{pixels.shape[0]}  {decoder.name}")
             if arguments.sheet:
@@ -118,14 +120,16 @@ def _run(arguments: argparse.Namespace) -> int:
     return exit_code
 
 
-def _pictures(latents: Tensor, mask: Tensor | None, decoder: Decoder, stem: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields file name and pixels `[H, W, 3]` of each item and frame of `latents` `[B, C, T, H, W]`.
+def _pictures(
+    found: FoundLatents, mask: Tensor | None, decoder: Decoder, stem: str
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields file name and pixels `[H, W, 3]` of each item and frame of the latents.
 
     A pattern covers what `mask` `[B, T, H, W]` marks.
     """
+    latents = found.latents if mask is None else without_not_finite(found.latents)
+    latents = as_first_frames(latents, found.space)  # each frame is decoded alone
     frames = latents.shape[2]
-    if mask is not None:
-        latents = without_not_finite(latents)
     for item, clip in enumerate(tqdm(latents, unit="item", file=sys.stderr, disable=len(latents) == 1), 1):
         for frame in range(frames):
             pixels = to_bytes(decoder.decode(clip[None, :, frame]))[0].numpy()

@@ -1,10 +1,12 @@
 """Finds the decoder that a command line names."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ..decoders.catalogue import Catalogue
+from ..decoders.files.decoder_file import read_card
+from ..errors import UnknownDecoderError
 from ..preview.output_folder import absolute_path
 
 DECODER_HELP = "a name that `safelight decoders` lists, a kind, or a file"
@@ -27,9 +29,33 @@ def choose_decoder(decoder: str, folders: Sequence[Path] = ()) -> tuple[Catalogu
     Args:
         decoder: name, kind or file. The folder of a file becomes part of the catalogue.
         folders: further folders with decoder files.
+
+    Raises:
+        DecoderFileError: the file is not a decoder.
     """
     path = absolute_path(decoder)
-    return (Catalogue([path.parent, *folders]), path.name) if path.is_file() else (Catalogue(folders), decoder)
+    if not path.is_file():
+        return Catalogue(folders), decoder
+    read_card(path)
+    return Catalogue([path.parent, *folders]), path.name
+
+
+def expect_decoder(catalogue: Catalogue, decoder: str, others: Collection[str] = ()) -> None:
+    """Checks a decoder before its latent space is known.
+
+    Args:
+        catalogue: available decoders.
+        decoder: name or kind.
+        others: further names that the command knows.
+
+    Raises:
+        UnknownDecoderError: no decoder of any latent space has this name.
+    """
+    if decoder not in (*others, *catalogue.names(), *(card.name for card in catalogue.all())):
+        raise UnknownDecoderError(
+            f"decoder {decoder!r}: expected a name that `safelight decoders` lists, a kind, "
+            f"{''.join(f'{name}, ' for name in others)}or a file that exists"
+        )
 
 
 def _decoder_folder(text: str) -> Path:

@@ -5,13 +5,18 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from ..errors import UnknownDecoderError
-from ..hosts.gradio.app import LOCAL_ADDRESS, import_gradio, launch, load
+import torch
+
+from ..errors import describe
+from ..hosts.gradio.app import import_gradio, launch, load
+from ..hosts.local_server import usable_port
 from ..preview.options import RunOptions
-from ..preview.output_folder import absolute_path
+from ..preview.output_folder import absolute_path, expect_no_file
 from ..preview.run import FULL
-from .decoder_choice import choose_decoder
+from .decoder_choice import choose_decoder, expect_decoder
 from .options import add_options
+from .server_options import add_server_options, port_error, who_can_open
+from .table import print_lines
 
 GRADIO_OPTIONS = ("decoder", "show", "every_n_steps", "min_interval_s", "batch", "frames")
 
@@ -21,16 +26,9 @@ def add_command(commands: Any) -> None:
     command = commands.add_parser("gradio", help="serve a page for a diffusers pipeline that shows every step")
     command.add_argument("--pipeline", type=Path, required=True, metavar="DIR", help="folder with model_index.json")
     command.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs (%(default)s)")
-    command.add_argument("--port", type=int, help="port of the server (default: gradio's, or a free one)")
-    command.add_argument(
-        "--host",
-        default=LOCAL_ADDRESS,
-        help="address to listen on (%(default)s: only this machine; 0.0.0.0: all networks)",
-    )
-    command.add_argument(
-        "--share", action="store_true", help="ask gradio's servers for a public address; the page has no password"
-    )
-    command.add_argument("--device", default=None, help="device of the model (default: the first of cuda, mps, cpu)")
+    add_server_options(command, "port of the server; 0 for any free one (default: gradio's, or a free one)")
+    command.add_argument("--share", action="store_true", help="ask gradio's servers for a public address")
+    command.add_argument("--device", type=_device, help="device of the model (default: the first of cuda, mps, cpu)")
     command.add_argument(
         "--dtype",
         choices=("float32", "float16", "bfloat16"),
@@ -44,20 +42,24 @@ def add_command(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     options = watch_options(arguments)
+    expect_no_file(absolute_path(arguments.out), "--out")
+    port = None if arguments.port is None else _expect_port(arguments.host, arguments.port)
     import_gradio()
     pipeline = load(arguments.pipeline, arguments.device, arguments.dtype, offload=arguments.offload)
     page = launch(
         pipeline,
         arguments.out,
         host=arguments.host,
-        port=arguments.port,
+        port=port,
         share=arguments.share,
         open_browser=arguments.open,
         **options,
     )
-    print(f"{type(pipeline).__name__} from {arguments.pipeline}: {page.local_url} (Ctrl-C ends it)")
-    print(_who_can_open(page, arguments.host), flush=True)
     try:
+        print_lines(
+            f"{type(pipeline).__name__} from {arguments.pipeline}: {page.local_url} (Ctrl-C ends it)",
+            _who_can_open(page, arguments.host),
+        )
         threading.Event().wait()
     except KeyboardInterrupt:
         print()
@@ -74,25 +76,32 @@ def watch_options(arguments: argparse.Namespace) -> dict[str, Any]:
         OptionError: a value is not allowed.
     """
     options = {name: getattr(arguments, name) for name in GRADIO_OPTIONS}
-    catalogue, decoder = choose_decoder(arguments.decoder)
-    if decoder not in (FULL, *catalogue.names()):
-        raise UnknownDecoderError(
-            f"decoder {decoder!r}: expected a name that `safelight decoders` lists, a kind, full, or a file that exists"
-        )
-    options["decoder"] = decoder
+    catalogue, options["decoder"] = choose_decoder(arguments.decoder)
+    expect_decoder(catalogue, options["decoder"], others=[FULL])
     RunOptions.of(options)
     path = absolute_path(arguments.decoder)
     return options | ({"decoder_folder": path.parent} if path.is_file() else {})
 
 
 def _who_can_open(page: Any, host: str) -> str:
-    """A sentence about the machines that can open the page, and how another one can."""
+    """A sentence about who can open the page."""
     if page.share_url:
-        return f"Anyone who knows this address can use the page, without a password: {page.share_url}"
-    if host not in (LOCAL_ADDRESS, "localhost"):
-        return "Every machine that can reach this one can use the page, without a password."
-    port = page.server_port
-    return (
-        f"Only this machine can open it. If it is a remote one, run `ssh -L {port}:{LOCAL_ADDRESS}:{port} MACHINE` on "
-        "yours and open the same address there; or use --host or --share."
-    )
+        return f"Anyone who knows this address can use the page: {page.share_url}"
+    return who_can_open(host, page.local_url)
+
+
+def _expect_port(host: str, port: int) -> int:
+    try:
+        return usable_port(host, port)
+    except OSError as error:
+        raise port_error(port, error) from None
+
+
+def _device(text: str) -> str:
+    try:
+        torch.empty(0, device=text)
+    except Exception as error:  # PyTorch has an error class for each kind of device
+        raise argparse.ArgumentTypeError(
+            f"expected a device of this machine, such as cuda or cpu: {describe(error)}"
+        ) from None
+    return text

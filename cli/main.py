@@ -26,6 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # a reader such as `head` closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a path that is too long, or a folder that this account may not open
+        place = f"{error.filename}: " if error.filename else ""
+        warn(f"safelight: {place}{error.strerror or error}")
+        return FAILED
     except KeyboardInterrupt:
         return 130
 

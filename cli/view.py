@@ -15,12 +15,22 @@ from typing import Any, BinaryIO, cast, final
 from urllib.parse import unquote
 
 from ..errors import ManifestError, PageError
-from ..hosts.local_server import KEY, LOOPBACK, SAFE_HEADERS, AccessRules, byte_range
+from ..hosts.local_server import (
+    ALL_NETWORKS,
+    LOOPBACK,
+    SAFE_HEADERS,
+    AccessRules,
+    address_family,
+    byte_range,
+    in_url,
+)
 from ..preview.file_names import picture_type
 from ..preview.html.bundle import bundle
 from ..preview.html.document import Document, document
 from ..preview.manifest import MANIFEST_NAME
 from ..preview.run_library import MAX_FOLDER_DEPTH, RunLibrary
+from .server_options import add_server_options, port_error, who_can_open
+from .table import print_lines
 
 DEFAULT_PORT = 8765
 IDLE_LIMIT_S = 60
@@ -36,11 +46,12 @@ log = logging.getLogger("safelight.view")
 
 @final
 class ViewServer(ThreadingHTTPServer):
-    """Serves a library of runs to this machine.
+    """Serves a library of runs.
 
     Args:
         library: the runs.
         port: 0 for any free port.
+        host: address or name on which it listens.
 
     Raises:
         OSError: the port is in use.
@@ -48,24 +59,26 @@ class ViewServer(ThreadingHTTPServer):
 
     allow_reuse_address = os.name != "nt"  # on Windows this would let two servers share a port
 
-    def __init__(self, library: RunLibrary, port: int) -> None:
+    def __init__(self, library: RunLibrary, port: int, host: str = LOOPBACK) -> None:
         self.library = library
         self.page: Document = document(
             {"folder": library.name}, bundle("page"), connect_src="'self'", img_src="'self' data: blob:"
         )
-        self.rules = AccessRules()
+        self.rules = AccessRules(host)
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        super().__init__((LOOPBACK, port), ViewRequestHandler)
+        self.address_family = address_family(host)
+        super().__init__((host.strip("[]"), port), ViewRequestHandler)
 
     @property
     def url(self) -> str:
         """The address to open, with the key that other accounts of this machine do not have."""
-        return f"{self.address}?{KEY}={self.rules.key}"
+        return self.rules.with_key(self.address)
 
     @property
     def address(self) -> str:
         """The address without the key."""
-        return f"http://{LOOPBACK}:{self.server_port}/"
+        host = self.rules.listens_on
+        return f"http://{LOOPBACK if host in ALL_NETWORKS else in_url(host)}:{self.server_port}/"
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Starts a thread for a connection; closes it if there are too many."""
@@ -211,23 +224,19 @@ def add_command(commands: Any) -> None:
         metavar="DIR",
         help=f"folder of a run, or a folder with runs up to {MAX_FOLDER_DEPTH} levels below it",
     )
-    view.add_argument("--port", type=_port, help=f"port of the server ({DEFAULT_PORT}; a free one if it is in use)")
+    add_server_options(view, f"port of the server ({DEFAULT_PORT}; a free one if it is in use)")
     view.add_argument("--open", action=argparse.BooleanOptionalAction, default=None, help="open a browser")
     view.set_defaults(run=_run_view)
 
 
-def _port(text: str) -> int:
-    if not 0 <= (port := int(text)) < 1 << 16:
-        raise ValueError
-    return port
-
-
 def _run_view(arguments: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s")
-    with serve(arguments.folder, arguments.port) as server:
+    with serve(arguments.folder, arguments.port, arguments.host) as server:
         count = len(server.library.runs())
         try:
-            print(f"{count} run{'s' * (count != 1)} in {arguments.folder}: {server.url} (Ctrl-C ends it)", flush=True)
+            print_lines(f"{count} run{'s' * (count != 1)} in {arguments.folder}: {server.url} (Ctrl-C ends it)")
+            if not server.rules.is_local:
+                print_lines(who_can_open(arguments.host, server.url))
             if sys.stdout.isatty() if arguments.open is None else arguments.open:
                 webbrowser.open(server.url)
             server.serve_forever()
@@ -236,12 +245,13 @@ def _run_view(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def serve(folder: Path, port: int | None = None) -> ViewServer:
+def serve(folder: Path, port: int | None = None, host: str = LOOPBACK) -> ViewServer:
     """A server of the runs in `folder`. It listens, and answers once `serve_forever` is called.
 
     Args:
         folder: of a run, or with runs in it.
         port: number; None for the default port, or a free one if the default is in use.
+        host: address or name on which the server listens.
 
     Raises:
         PageError: there is no run in the folder, or the port is in use.
@@ -254,8 +264,8 @@ def serve(folder: Path, port: int | None = None) -> ViewServer:
             f"not hidden), found {found}"
         )
     try:
-        return ViewServer(library, DEFAULT_PORT if port is None else port)
+        return ViewServer(library, DEFAULT_PORT if port is None else port, host)
     except OSError as error:
         if port is None:
-            return ViewServer(library, 0)
-        raise PageError(f"port {port} cannot be used ({error.strerror}); choose another, or 0 for a free one") from None
+            return ViewServer(library, 0, host)
+        raise port_error(port, error) from None

@@ -3,8 +3,8 @@
     pip install fastapi uvicorn websockets
     python serve_steps_over_a_websocket.py stable-diffusion-v1-5/stable-diffusion-v1-5
 
-Then open http://127.0.0.1:8000. The first argument goes to `DiffusionPipeline.from_pretrained`: a folder, or a name on
-the Hub. Several browsers take turns. If a browser leaves, its run ends.
+Then open the address that it prints. The first argument goes to `DiffusionPipeline.from_pretrained`: a folder, or a
+name on the Hub. Several browsers take turns. If a browser leaves, its run ends.
 """
 
 import argparse
@@ -15,7 +15,9 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse
 from PIL import Image
+from safelight.hosts.access_gate import AccessGate
 from safelight.hosts.gradio.background_call import previews
+from safelight.hosts.local_server import LOOPBACK, AccessRules
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>Steps</title>
 <form><input name="prompt" placeholder="a lighthouse at dusk" size="40"> <button>Generate</button></form>
@@ -36,14 +38,21 @@ form.onsubmit = (event) => {
 </script>"""
 
 
-def create_app(pipe: Any, steps: int = 20) -> FastAPI:
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob:; connect-src ws: wss:"
+)
+
+
+def create_app(pipe: Any, rules: AccessRules, steps: int = 20) -> FastAPI:
     """Returns the server of a pipeline.
 
     Args:
         pipe: a `DiffusionPipeline` of diffusers.
+        rules: who may use the server: not the pages of other sites, not other accounts of this machine.
         steps: number of steps.
     """
     app = FastAPI()
+    app.add_middleware(AccessGate, rules=rules, page_policy=PAGE_POLICY)
 
     @app.get("/", response_class=HTMLResponse)
     def page() -> str:
@@ -52,9 +61,6 @@ def create_app(pipe: Any, steps: int = 20) -> FastAPI:
     @app.websocket("/steps")
     async def send_steps(socket: WebSocket) -> None:
         """Receives a prompt; sends a JPEG for each step, and the final image as the last one."""
-        if socket.headers.get("origin", "").partition("://")[2] != socket.headers.get("host"):
-            await socket.close(1008)  # a page of another site must not use this server
-            return
         await socket.accept()
         pictures = None
         try:
@@ -94,7 +100,9 @@ def main() -> None:
     arguments = parser.parse_args()
     dtype = torch.float32 if arguments.device == "cpu" else torch.bfloat16
     pipe = DiffusionPipeline.from_pretrained(arguments.pipeline, torch_dtype=dtype).to(arguments.device)
-    uvicorn.run(create_app(pipe, arguments.steps), host="127.0.0.1", port=arguments.port)
+    rules = AccessRules()
+    print(f"Open {rules.with_key(f'http://{LOOPBACK}:{arguments.port}/')}")
+    uvicorn.run(create_app(pipe, rules, arguments.steps), host=LOOPBACK, port=arguments.port, access_log=False)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """The rules of every web server that Safelight starts itself: who may ask, and what is answered."""
 
 import hmac
+import ipaddress
+import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+import socket
+from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import final
 from urllib.parse import parse_qs, urlsplit
@@ -12,6 +15,7 @@ LOOPBACK = "127.0.0.1"
 # Another site may give its own host name our address, so that a browser takes the two for one site (DNS rebinding):
 # only these names are answered.
 LOOPBACK_HOSTS = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
+ALL_NETWORKS = ("0.0.0.0", "::")  # noqa: S104 - only if the user says so with --host
 KEY = "key"  # name of the query parameter and of the cookie
 
 # Headers of every answer. Pictures and JSON run no script, whatever they contain.
@@ -31,20 +35,38 @@ class AccessRules:
     does. The first page sets it as a cookie.
 
     Args:
-        hosts: host names that are answered, besides those of this machine; the one that the user chose with --host.
-        key: the key; None for a new one.
+        listens_on: address or name on which the server listens. If other machines can reach it, it also answers to
+            this machine's name and to any IP address: no site can give itself those.
+
+    Attributes:
+        key: the key. Whoever knows it may do everything that the server can do.
     """
 
-    def __init__(self, hosts: Iterable[str] = (), key: str | None = None) -> None:
-        self._hosts = {host.lower() for host in hosts}
-        self.key = key or secrets.token_urlsafe(24)
+    def __init__(self, listens_on: str = LOOPBACK) -> None:
+        self.key = secrets.token_urlsafe(24)
+        self.listens_on = listens_on
+        self._names = set() if self.is_local else {listens_on.lower(), *_names_of_this_machine()}
 
-    def refusal(self, path: str, headers: Mapping[str, list[str]]) -> str | None:
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return LOOPBACK_HOSTS.fullmatch(in_url(self.listens_on)) is not None
+
+    def answer_to(self, name: str) -> None:
+        """Adds a host name under which the server can be reached."""
+        self._names.add(name.lower())
+
+    def with_key(self, address: str) -> str:
+        """An address of the server, such as `http://127.0.0.1:8765/`, as the user needs it."""
+        return f"{address}?{KEY}={self.key}"
+
+    def refusal(self, path: str, headers: Mapping[str, list[str]], *, needs_key: bool = True) -> str | None:
         """Why a request is refused, for the user; None if it is allowed.
 
         Args:
             path: path and query of the request.
             headers: values of each header, by lower-case name.
+            needs_key: whether only requests with the key are allowed.
         """
         hosts, origins = headers.get("host", []), headers.get("origin", [])
         if len(hosts) != 1 or not self._is_ours(hosts[0].strip()):
@@ -54,7 +76,7 @@ class AccessRules:
         own = {f"{scheme}://{hosts[0].strip()}" for scheme in ("http", "https")}
         if not (same_site or is_link) or not own.issuperset(origins):
             return "a page of another site asked for this"
-        if not self._has_key(path, headers.get("cookie", [])):
+        if needs_key and not self._has_key(path, headers.get("cookie", [])):
             return "the key is missing: open the address that was printed when the server started"
         return None
 
@@ -63,7 +85,10 @@ class AccessRules:
         return f"{KEY}{port}={self.key}; Path=/; HttpOnly; SameSite=Strict"
 
     def _is_ours(self, host: str) -> bool:
-        return LOOPBACK_HOSTS.fullmatch(host) is not None or host.rsplit(":", 1)[0].lower() in self._hosts
+        if LOOPBACK_HOSTS.fullmatch(host):
+            return True
+        name = re.sub(r":\d+\Z", "", host.lower()).strip("[]")
+        return name in self._names or (not self.is_local and _is_ip_address(name))
 
     def _has_key(self, path: str, cookies: list[str]) -> bool:
         keys = parse_qs(urlsplit(path).query).get(KEY, [])
@@ -73,6 +98,47 @@ class AccessRules:
             except CookieError:
                 continue
         return any(hmac.compare_digest(key.encode(), self.key.encode()) for key in keys)
+
+
+def in_url(host: str) -> str:
+    """A host as it stands in a URL: an IPv6 address has brackets there."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def address_family(host: str) -> socket.AddressFamily:
+    """The address family of an address or name.
+
+    Raises:
+        OSError: the name is unknown.
+    """
+    return socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)[0][0]
+
+
+def usable_port(host: str, port: int) -> int:
+    """Returns `port`, on which a server can listen now, or any free port for 0.
+
+    Raises:
+        OSError: `host` is no address or name of this machine, or the port is in use.
+    """
+    with socket.socket(address_family(host), socket.SOCK_STREAM) as trial:
+        if os.name != "nt":  # there it would allow a port that is in use
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        trial.bind((host.strip("[]"), port))
+        return trial.getsockname()[1]
+
+
+def _names_of_this_machine() -> set[str]:
+    name = socket.gethostname().lower()
+    label = name.partition(".")[0]
+    return {name, label, f"{label}.local"}  # the last one is how the machines of a home network find each other
+
+
+def _is_ip_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:

@@ -5,28 +5,45 @@ launch(pipe, out="runs")    this page; `safelight gradio --pipeline DIR` on the 
 """
 
 import importlib
-import tempfile
+import inspect
+import os
 import warnings
-from collections.abc import Iterator
-from contextlib import closing
+import webbrowser
+from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 
 from ...errors import PageError, describe
 from ...preview.output_folder import absolute_path
+from ..access_gate import AccessGate
+from ..local_server import LOOPBACK, AccessRules, in_url, usable_port
 from .background_call import previews
-from .session import FormField, Session, call_arguments_of, fields_of, pack
+from .page import AppPage
+from .served_files import ServedFiles
+from .session import FormField, Session, fields_of
 
-__all__ = ["app", "launch", "previews"]
+__all__ = ["launch", "previews"]
 
-LOCAL_ADDRESS = "127.0.0.1"
 CACHE_S = 3600  # lifetime of gradio's copies of pictures
 CSS = """
 .safelight-status { min-height: 1.8em; font-variant-numeric: tabular-nums; color: var(--body-text-color-subdued); }
 footer { display: none !important; }
 """
+# The page loads nothing from other addresses, and is in no frame of another page. gradio's page has scripts in it. With
+# --share it gets its scripts from a server of gradio.
+PAGE_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'self'; form-action 'self'"
+)
+FRAME_POLICY = "frame-ancestors 'none'"
+# What gradio asks its own server while it starts, and what browsers ask for without cookies. The answers hold nothing
+# that is ours.
+KEYLESS = (("GET", "/gradio_api/startup-events"), ("HEAD", "/"), ("GET", "/manifest.json"))
+# Servers that gradio would start beside ours, without its rules, if variables of the environment say so.
+NO_OTHER_SERVERS = {"ssr_mode": False, "num_workers": 0, "mcp_server": False, "run_history": False}
 FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # no fonts from the network
 
 
@@ -34,7 +51,7 @@ def launch(
     pipeline: Any,
     out: str | Path = "runs",
     *,
-    host: str = LOCAL_ADDRESS,
+    host: str = LOOPBACK,
     port: int | None = None,
     share: bool = False,
     open_browser: bool = False,
@@ -42,11 +59,11 @@ def launch(
 ) -> Any:
     """Serves the page from a background thread. Returns the `gradio.Blocks`, with a `local_url` and a `share_url`.
 
-    The page has no password: anyone who can open it can run the pipeline, and see the runs in `out`.
+    These addresses contain a key, without which nothing is answered. Whoever has it can run the pipeline.
 
     Args:
         pipeline: a `DiffusionPipeline` of diffusers.
-        out: folder of runs. The page shows files from this folder.
+        out: folder of runs. The page gives out only pictures and archives of the runs that it made.
         host: address to listen on; by default only this machine can open the page. `0.0.0.0`: all of its networks.
         share: whether gradio's servers give the page a public address for some days.
         port: port of the server; None for gradio's default, or a free one.
@@ -57,139 +74,54 @@ def launch(
         PageError: gradio is not installed.
     """
     gradio = import_gradio()
-    page = app(pipeline, out, **options)
-    page.launch(
-        server_name=host,
-        server_port=port,
-        share=share,
-        inbrowser=open_browser,
-        prevent_thread_lock=True,
-        quiet=True,
-        show_error=True,
-        allowed_paths=[str(absolute_path(out).resolve())],
-        css=CSS,
-        theme=gradio.themes.Default(primary_hue="orange", **FONTS),
-        footer_links=[],
-        ssr_mode=False,
-    )
+    files, rules = served_files(), AccessRules(host)
+    page = _page(gradio, Session(pipeline, absolute_path(out).resolve(), options), fields_of(pipeline), files)
+    settings = {
+        "server_name": in_url(host),
+        "server_port": None if port is None else usable_port(host, port),
+        "share": share,
+        "inline": False,  # a notebook's frame would ask without the key
+        "prevent_thread_lock": True,
+        "quiet": True,
+        "show_error": True,
+        "allowed_paths": [str(files.folder)],
+        "css": CSS,
+        "theme": gradio.themes.Default(primary_hue="orange", **FONTS),
+        "footer_links": [],
+        "app_kwargs": {"middleware": [_gate(rules, files, share=share)]},
+        **NO_OTHER_SERVERS,
+    }
+    known = inspect.signature(page.launch).parameters
+    page.launch(**{name: value for name, value in settings.items() if name in known or name not in NO_OTHER_SERVERS})
+    page.local_url = rules.with_key(page.local_url)
+    if page.share_url:
+        rules.answer_to(urlsplit(page.share_url).hostname or "")
+        page.share_url = rules.with_key(f"{page.share_url}/")
+    if open_browser:
+        webbrowser.open(page.share_url or page.local_url)
     return page
 
 
-def app(pipeline: Any, out: str | Path = "runs", **options: Any) -> Any:
-    """Returns the page as a `gradio.Blocks`, to launch or to embed it. Its `allowed_paths` must contain `out`.
-
-    Args:
-        pipeline: a `DiffusionPipeline` of diffusers.
-        out: folder of runs.
-        options: options of `safelight.watch`.
-
-    Raises:
-        PageError: gradio is not installed.
-    """
-    gradio = import_gradio()
-    session = Session(pipeline, absolute_path(out).resolve(), options)
-    with gradio.Blocks(title="Safelight", analytics_enabled=False, delete_cache=(CACHE_S, CACHE_S)) as blocks:
-        AppPage(gradio, session, fields_of(pipeline)).lay_out(blocks)
-    return blocks
+@cache
+def served_files() -> ServedFiles:
+    """Makes gradio store its files in a folder of this process; other accounts can read the one that it chooses."""
+    files = ServedFiles()
+    os.environ["GRADIO_TEMP_DIR"] = str(files.folder)
+    return files
 
 
-class AppPage:
-    """The components of the page and their events."""
-
-    def __init__(self, gradio: Any, session: Session, fields: list[FormField]) -> None:
-        self._gradio, self._session, self._fields = gradio, session, fields
-
-    def lay_out(self, blocks: Any) -> None:
-        """Adds all components to `blocks`, whose context is open."""
-        gr = self._gradio
-        steps = gr.State([])
-        with gr.Row():
-            with gr.Column(scale=1, min_width=300):
-                inputs = [self._component(field) for field in self._fields]
-                seed = gr.Number(label="Seed (-1: random)", precision=0, minimum=-1, value=-1)
-                with gr.Row():
-                    begin = gr.Button("Generate", variant="primary")
-                    stop = gr.Button("Stop", variant="stop", interactive=False)
-            with gr.Column(scale=2, min_width=320):
-                picture = gr.Image(
-                    show_label=False, format="jpeg", interactive=False, height=560, buttons=["download", "fullscreen"]
-                )
-                status = gr.Markdown("", elem_classes="safelight-status", latex_delimiters=[])
-                slider = gr.Slider(1, 2, 1, step=1, label="Step", visible=False)
-        with gr.Row():
-            gallery = gr.Gallery(label="All steps", columns=8, height="auto", visible=False, allow_preview=False)
-        download = gr.DownloadButton("Download this run", visible=False)
-        outputs = [picture, status, slider, gallery, download, steps, begin, stop]
-        quiet = {"show_progress": "hidden", "api_visibility": "private"}
-
-        # gradio passes arguments by their annotations, which exist only where gradio is imported.
-        def run(request: gr.Request, seed: float | None, *values: Any) -> Iterator[tuple[Any, ...]]:
-            yield from self._run(request.session_hash, seed, values)
-
-        def stop_run(request: gr.Request) -> Any:
-            return literal(self._session.stop(request.session_hash)) or gr.skip()
-
-        def leave(request: gr.Request) -> None:
-            self._session.stop(request.session_hash)
-
-        def select(steps: list[tuple[str, str]], event: gr.SelectData) -> tuple[Any, ...]:
-            return *_step_at(event.index + 1, steps), event.index + 1
-
-        for trigger in (begin.click, *[box.submit for box in inputs[:1] if hasattr(box, "submit")]):
-            trigger(run, [seed, *inputs], outputs, concurrency_limit=1, concurrency_id="pipeline", **quiet)
-        stop.click(stop_run, None, status, queue=False, **quiet)
-        blocks.unload(leave)
-        slider.input(_step_at, [slider, steps], [picture, status], trigger_mode="always_last", **quiet)
-        gallery.select(select, [steps], [picture, status, slider], **quiet)
-
-    def _component(self, field: FormField) -> Any:
-        return getattr(self._gradio, field.component)(value=field.value, **field.settings)
-
-    def _run(self, browser: str, seed: float | None, values: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-        gr = self._gradio
-        same, hidden = gr.skip(), gr.update(visible=False)
-        busy = gr.update(interactive=False), gr.update(interactive=True)
-        yield same, "preparing", hidden, hidden, hidden, [], *busy
-        run = self._session.run(browser, None if seed is None else int(seed), call_arguments_of(self._fields, values))
-        try:
-            with tempfile.TemporaryDirectory(prefix="safelight-") as temp, closing(run):
-                for view in run:
-                    if view.steps is None:
-                        yield view.picture, literal(view.status), same, same, same, same, *busy
-                    else:
-                        yield (
-                            view.picture,
-                            literal(view.status),
-                            *self._final_outputs(view.steps, view.folder, Path(temp)),
-                        )
-        except Exception as error:
-            message = literal(describe(error))
-            yield same, message, hidden, hidden, hidden, [], *self._idle()
-            raise gr.Error(message) from error
-
-    def _final_outputs(self, steps: list[tuple[str, str]], folder: Path | None, temp: Path) -> tuple[Any, ...]:
-        gr, count = self._gradio, len(steps)
-        return (
-            gr.update(maximum=max(2, count), value=max(1, count), visible=count > 1),
-            gr.update(value=steps, visible=bool(steps)),
-            gr.update(value=None if folder is None else str(pack(folder, temp)), visible=folder is not None),
-            steps,
-            *self._idle(),
-        )
-
-    def _idle(self) -> tuple[Any, Any]:
-        return self._gradio.update(interactive=True), self._gradio.update(interactive=False)
+def _page(gradio: Any, session: Session, fields: list[FormField], files: ServedFiles) -> Any:
+    """Returns the page as a `gradio.Blocks`."""
+    with gradio.Blocks(title="Safelight", analytics_enabled=False, delete_cache=(CACHE_S, CACHE_S)) as page:
+        AppPage(gradio, session, fields, files).lay_out(page)
+    return page
 
 
-def literal(text: str) -> str:
-    """Encodes a text so that gradio's Markdown shows it as it is: names and errors may contain markup of others."""
-    return "".join(char if char.isalnum() or char.isspace() else f"&#{ord(char)};" for char in text)
-
-
-def _step_at(position: int, steps: list[tuple[str, str]]) -> tuple[Any, str]:
-    """Returns file and caption of the step at a position of the slider."""
-    file, caption = steps[min(max(1, int(position)), len(steps)) - 1]
-    return file, literal(caption)
+def _gate(rules: AccessRules, files: ServedFiles, *, share: bool) -> Any:
+    """Returns the middleware in front of gradio."""
+    middleware = importlib.import_module("starlette.middleware").Middleware
+    policy = FRAME_POLICY if share else f"{PAGE_POLICY}; {FRAME_POLICY}"
+    return middleware(AccessGate, rules=rules, page_policy=policy, keyless=KEYLESS, refusal=files.refusal)
 
 
 def import_gradio() -> Any:

@@ -3,20 +3,21 @@
 import inspect
 import random
 import threading
-import zipfile
 from collections.abc import Generator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple, final
 
 import torch
 from PIL import Image
 
+from ...decoders.files.contained_file import write_below
 from ...errors import RunError
+from ...preview.images.encode import ImageEncoding
 from ...preview.picture import DecodedPicture
 from ..diffusers.options import WatchOptions
 from .background_call import BackgroundCall, enlarged, first_image
 
-RESULT_NAME = "result.png"
+RESULT_NAME, RESULT_ENCODING = "result.png", ImageEncoding(file_format="png")
 LARGEST_SEED = 2**32 - 1
 FILE_OPTIONS = {"enlarge": "lanczos", "file_format": "webp"}  # all steps have the size of the final image
 
@@ -76,7 +77,7 @@ class SessionView(NamedTuple):
     Args:
         picture: newest picture; None if there is none.
         status: text below it.
-        steps: file and caption of each step; None while the run is running.
+        steps: name and caption of each picture in the folder; None while the run is running.
         folder: folder of the run once it has ended; None if no files are written.
     """
 
@@ -155,7 +156,7 @@ def final_view(call: BackgroundCall, last: DecodedPicture | None, seed: int) -> 
     image = None if call.stopped else first_image(result)
     folder, manifest = call.watched.folder, call.watched.manifest()
     if image is not None and folder is not None:
-        image.save(folder / RESULT_NAME)
+        write_below(folder, PurePath(RESULT_NAME), RESULT_ENCODING.save([image]))
     shown = image or (None if last is None else enlarged(last))
     state = "finished"
     if call.stopped and last is not None:
@@ -172,20 +173,8 @@ def step_text(index: int, sigma: float | None, total: int | None = None) -> str:
 
 
 def pictures_of(folder: Path, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Returns file and caption of each picture of a run, the final image last."""
+    """Returns name and caption of each picture of a run, the final image last."""
     steps = [
-        (str(folder / name), step_text(step["index"], step["sigma"]))
-        for step in manifest["steps"]
-        for name in step["files"][:1]
+        (name, step_text(step["index"], step["sigma"])) for step in manifest["steps"] for name in step["files"][:1]
     ]
-    return [*steps, (str(folder / RESULT_NAME), "finished")] if (folder / RESULT_NAME).exists() else steps
-
-
-def pack(folder: Path, target: Path) -> Path:
-    """Writes all files of a run into one file, `<folder>.zip` in the folder `target`."""
-    packed = target / f"{folder.name}.zip"
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:  # pictures are compressed already
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                archive.write(path, Path(folder.name) / path.relative_to(folder))
-    return packed
+    return [*steps, (RESULT_NAME, "finished")] if (folder / RESULT_NAME).exists() else steps

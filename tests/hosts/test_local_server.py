@@ -1,16 +1,19 @@
 """The rules of our own web servers: host names, origins, the key, and byte ranges."""
 
-import pytest
-from safelight.hosts.local_server import AccessRules, byte_range
+import socket
 
-RULES = AccessRules(key="secret")
-OWN = {"host": ["127.0.0.1:8765"], "cookie": ["key8765=secret"]}
+import pytest
+from safelight.hosts.local_server import AccessRules, byte_range, usable_port
+
+RULES = AccessRules()
+KEY = RULES.key
+OWN = {"host": ["127.0.0.1:8765"], "cookie": [f"key8765={KEY}"]}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8765", "localhost:1", "LOCALHOST", "[::1]:8765"])
 def test_requests_to_this_machine_with_the_key_are_allowed(host):
     assert RULES.refusal("/runs", {**OWN, "host": [host]}) is None
-    assert RULES.refusal("/?key=secret", {"host": [host]}) is None
+    assert RULES.refusal(f"/?key={KEY}", {"host": [host]}) is None
 
 
 @pytest.mark.parametrize(
@@ -25,10 +28,55 @@ def test_none_or_two_host_names_are_refused():
         assert RULES.refusal("/", {**OWN, "host": hosts}) is not None
 
 
+def refused_hosts(rules, *hosts):
+    headers = {"cookie": [f"key8765={rules.key}"]}
+    return [host for host in hosts if rules.refusal("/", {**headers, "host": [host]}) is not None]
+
+
 def test_a_host_that_the_user_chose_is_answered_and_no_other():
-    rules = AccessRules(["studio.local"], key="secret")
-    assert rules.refusal("/", {**OWN, "host": ["Studio.local:8765"]}) is None
-    assert rules.refusal("/", {**OWN, "host": ["other.local:8765"]}) is not None
+    rules = AccessRules("studio.local")
+    assert refused_hosts(rules, "Studio.local:8765", "studio.local", "localhost:1", "10.0.0.7:8765") == []
+    foreign = ["other.local:8765", "studio.local.example.com", "studio.local@example.com", "10.0.0.7.example.com"]
+    assert refused_hosts(rules, *foreign) == foreign
+
+
+@pytest.mark.parametrize("listens_on", ["0.0.0.0", "::", "192.168.1.5"])
+def test_a_server_on_a_network_answers_to_this_machine_s_name_and_addresses_only(listens_on, monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "Studio.home")
+    rules = AccessRules(listens_on)
+    assert not rules.is_local
+    own = ["studio.home:8765", "studio:1", "studio.local", "192.168.1.5:8765", "[fe80::1]:8765", "127.0.0.1"]
+    assert refused_hosts(rules, *own) == []
+    assert refused_hosts(rules, "example.com", "studio.example.com", "") == ["example.com", "studio.example.com", ""]
+
+
+def test_a_server_on_this_machine_answers_to_no_other_address():
+    assert AccessRules("localhost").is_local
+    assert AccessRules("::1").is_local
+    assert refused_hosts(AccessRules(), "192.168.1.5", "0.0.0.0:8765") == ["192.168.1.5", "0.0.0.0:8765"]
+
+
+def test_a_name_that_is_known_later_can_be_added():
+    rules = AccessRules()
+    assert refused_hosts(rules, "abc.gradio.live") == ["abc.gradio.live"]
+    rules.answer_to("ABC.gradio.live")
+    assert refused_hosts(rules, "abc.gradio.live", "x.gradio.live") == ["x.gradio.live"]
+
+
+def test_the_address_for_the_user_has_the_key_and_the_key_can_be_left_out_for_what_reveals_nothing():
+    assert RULES.with_key("http://127.0.0.1:1/") == f"http://127.0.0.1:1/?key={KEY}"
+    assert RULES.refusal("/", {"host": ["localhost"]}, needs_key=False) is None
+    assert RULES.refusal("/", {"host": ["example.com"]}, needs_key=False) is not None
+
+
+def test_a_port_that_is_in_use_is_not_usable():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(OSError, match="in use"):
+            usable_port("127.0.0.1", port)
+    assert usable_port("localhost", 0) > 0
+    with pytest.raises(OSError):  # noqa: PT011 - each system has its own words
+        usable_port("203.0.113.1", 0)
 
 
 @pytest.mark.parametrize(
@@ -38,8 +86,8 @@ def test_a_host_that_the_user_chose_is_answered_and_no_other():
         ("/", {"cookie": []}),
         ("/?key=", {"cookie": []}),
         ("/?key=wrong", {"cookie": ["key8765=wrong"]}),
-        ("/?key=secre", {"cookie": ["other=secret"]}),
-        ("/?other=secret", {"cookie": ["key8765=\x00"]}),
+        (f"/?key={KEY[:-1]}", {"cookie": [f"other={KEY}"]}),
+        (f"/?other={KEY}", {"cookie": ["key8765=\x00"]}),
     ],
 )
 def test_without_the_key_nothing_is_answered(path, headers):
@@ -51,7 +99,7 @@ def test_a_page_of_another_site_is_refused_except_for_a_link_to_the_page(site):
     headers = {**OWN, "sec-fetch-site": [site]}
     assert "another site" in RULES.refusal("/runs", headers)
     assert "another site" in RULES.refusal("/", headers)
-    assert RULES.refusal("/?key=secret", {**headers, "sec-fetch-mode": ["navigate"]}) is None
+    assert RULES.refusal(f"/?key={KEY}", {**headers, "sec-fetch-mode": ["navigate"]}) is None
 
 
 @pytest.mark.parametrize("origin", ["http://example.com", "null", "http://127.0.0.1:1", "file://"])
@@ -68,7 +116,7 @@ def test_each_server_has_its_own_key_that_cannot_be_guessed():
 
 def test_the_cookie_is_for_this_server_and_no_script_reads_it():
     cookie = RULES.cookie(8765)
-    assert cookie == "key8765=secret; Path=/; HttpOnly; SameSite=Strict"
+    assert cookie == f"key8765={KEY}; Path=/; HttpOnly; SameSite=Strict"
 
 
 @pytest.mark.parametrize(

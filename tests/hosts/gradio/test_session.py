@@ -1,6 +1,6 @@
 """The form of the page, the view of a run, and the files of a run."""
 
-import zipfile
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +8,7 @@ from PIL import Image
 from safelight.cli.main import main
 from safelight.errors import PageError
 from safelight.hosts.gradio import session
-from safelight.hosts.gradio.session import FIELDS, RESULT_NAME, Session, call_arguments_of, fields_of, pack, pictures_of
+from safelight.hosts.gradio.session import FIELDS, RESULT_NAME, Session, call_arguments_of, fields_of, pictures_of
 
 
 class SimplePipeline:
@@ -106,10 +106,12 @@ def test_the_view_shows_each_step_and_then_all_files(calls, tmp_path):
     assert views[-1].picture.getpixel((0, 0)) == (9, 8, 7)
     folder = tmp_path / "steps_00001"
     assert views[-1].steps == [
-        (str(folder / "step_0001.webp"), "step 1 · σ 1"),
-        (str(folder / "step_0002.webp"), "step 2 · σ 0.5"),
-        (str(folder / RESULT_NAME), "finished"),
+        ("step_0001.webp", "step 1 · σ 1"),
+        ("step_0002.webp", "step 2 · σ 0.5"),
+        (RESULT_NAME, "finished"),
     ]
+    assert views[-1].folder == folder
+    assert Image.open(folder / RESULT_NAME).getpixel((0, 0)) == (9, 8, 7)
     (call,) = calls()
     assert call.arguments["generator"].initial_seed() == 7
     assert call.arguments["prompt"] == "a lighthouse"
@@ -148,20 +150,20 @@ def test_a_run_ends_when_the_browser_leaves(calls, tmp_path):
 
 def test_a_folder_without_the_final_image_lists_its_steps(tmp_path):
     assert pictures_of(tmp_path, {"steps": [{"index": 4, "sigma": None, "files": ["a.png", "b.png"]}]}) == [
-        (str(tmp_path / "a.png"), "step 4")
+        ("a.png", "step 4")
     ]
 
 
-def test_a_zip_file_has_all_files_of_the_run(tmp_path):
-    folder = tmp_path / "steps_00001"
-    (folder / "step_0001").mkdir(parents=True)
-    (folder / "run.json").write_text("{}")
-    (folder / "step_0001" / "frame_0001.png").write_bytes(b"png")
-    target = tmp_path / "target"
-    target.mkdir()
-    with zipfile.ZipFile(pack(folder, target)) as archive:
-        assert archive.namelist() == ["steps_00001/run.json", "steps_00001/step_0001/frame_0001.png"]
-        assert archive.read("steps_00001/run.json") == b"{}"
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_the_final_image_is_not_written_through_a_link(calls, tmp_path):
+    elsewhere = tmp_path / "elsewhere.png"
+    elsewhere.write_text("precious")
+    run = Session(SimplePipeline(), tmp_path, {}).run("me", 7, {})
+    next(run)
+    (tmp_path / "steps_00001" / RESULT_NAME).symlink_to(elsewhere)
+    list(run)
+    assert elsewhere.read_text() == "precious"
+    assert not (tmp_path / "steps_00001" / RESULT_NAME).is_symlink()
 
 
 def test_without_gradio_the_command_names_the_package_to_install(tmp_path, capsys, monkeypatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import safelight
 from PIL import Image
+from safelight.hosts.local_server import AccessRules
 
 SCRIPT = Path(safelight.__file__).parent / "example_scripts" / "serve_steps_over_a_websocket.py"
 pytest.importorskip("fastapi", reason="fastapi is not installed")
@@ -42,13 +43,23 @@ def calls(example, monkeypatch):
     return calls
 
 
-def connected(example, origin="http://testserver"):
-    client = testclient.TestClient(example.create_app("a pipeline", 7))
-    return client.websocket_connect("/steps", headers={"origin": origin})
+RULES = AccessRules()
+
+
+def client_of(example, base_url="http://127.0.0.1:8000"):
+    """A browser that has opened the address with the key."""
+    client = testclient.TestClient(example.create_app("a pipeline", RULES, 7), base_url)
+    assert client.get(RULES.with_key("/")).status_code == 200
+    return client
+
+
+def connected(client, origin="http://127.0.0.1:8000"):
+    address = str(client.base_url).replace("http", "ws", 1)
+    return client.websocket_connect(f"{address}/steps", headers={"origin": origin})
 
 
 def test_every_step_and_the_final_image_are_sent_as_jpeg(example, calls):
-    with connected(example) as socket:
+    with connected(client_of(example)) as socket:
         socket.send_text("a lighthouse")
         images = [Image.open(io.BytesIO(socket.receive_bytes())) for _ in range(4)]
         with pytest.raises(WebSocketDisconnect):
@@ -59,17 +70,26 @@ def test_every_step_and_the_final_image_are_sent_as_jpeg(example, calls):
 
 
 def test_a_browser_that_leaves_before_its_prompt_starts_no_run(example, calls):
-    with connected(example):
+    with connected(client_of(example)):
         pass
     assert calls == []
 
 
-def test_a_page_of_another_site_is_refused(example, calls):
-    with pytest.raises(WebSocketDisconnect), connected(example, "http://evil.example"):
-        pass
+def test_pages_of_other_sites_and_browsers_without_the_key_are_refused(example, calls):
+    client = client_of(example)
+    stranger = testclient.TestClient(client.app, "http://127.0.0.1:8000")
+    assert stranger.get("/").status_code == 403
+    rebound = testclient.TestClient(client.app, "http://evil.example", cookies=client.cookies)
+    for caller, origin in (
+        (client, "http://evil.example"),
+        (stranger, "http://127.0.0.1:8000"),
+        (rebound, "http://evil.example"),
+    ):
+        with pytest.raises(WebSocketDisconnect), connected(caller, origin):
+            pass
     assert calls == []
 
 
 def test_the_page_connects_to_the_websocket(example):
-    page = testclient.TestClient(example.create_app("a pipeline")).get("/")
+    page = client_of(example).get("/")
     assert "/steps" in page.text

@@ -1,6 +1,7 @@
 """The app in a separate process, and a real browser that shows it."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -40,6 +41,11 @@ class Served:
 
     def go_on(self, steps: int) -> None:
         self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+
+    def fail(self, text: str) -> None:
+        """Lets the model's next step raise an error."""
+        self._process.stdin.write(f"{json.dumps(text)}\n")
         self._process.stdin.flush()
 
     def close(self) -> None:

@@ -10,9 +10,12 @@ import sys
 import zipfile
 
 import numpy as np
+import pytest
 from PIL import Image
+from safelight.errors import printable
 
 PICTURE, STATUS = "[data-testid=image] img, .image-frame img, .image-container img", ".prose.safelight-status"
+TOAST = "[data-testid=toast-body]"
 GENERATE, STOP = "button:has-text('Generate')", "button:has-text('Stop')"
 STEPS, SLIDER = (
     "input[type=number][aria-label*='Steps']",
@@ -111,6 +114,26 @@ def test_an_exception_of_the_pipeline_is_shown_and_the_next_run_works(hand, serv
     hand("says", STATUS, text="finished")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x<img src=http://127.0.0.1:1/x.png onerror=alert(1)>",
+        "my_decoder_name *v2* `code` $x$ $$y$$ # | ~~no~~ [a](http://127.0.0.1:1/)",
+        "1. &lt;b&gt; http://127.0.0.1:1/ \\(z\\) - exe.\u202egnp",
+    ],
+)
+def test_a_name_in_an_error_is_text(hand, served, text):
+    generate(hand, steps=2)
+    served.fail(text)
+    shown = printable(text)
+    hand("says", STATUS, text=re.escape(shown))
+    assert hand("see", STATUS)["text"].strip() == f"RuntimeError: {shown}"
+    hand("says", TOAST, text=re.escape(shown))
+    for place in (STATUS, TOAST):
+        for element in ("img", "a", "em", "code", "del", ".katex", "ol", "script"):
+            assert hand("count", f"{place} {element}") == 0, (place, element)
+
+
 def test_the_command_opens_a_pipeline_from_a_folder(served, tmp_path):
     script = "import sys; from safelight.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", script, "gradio", "--pipeline", str(served.folder / "pipeline")]
@@ -125,4 +148,6 @@ def test_the_command_opens_a_pipeline_from_a_folder(served, tmp_path):
         line = next((line for line in running.stdout if "http" in line), "")
         running.send_signal(signal.SIGINT)
         assert running.wait(60) == 0
-    assert re.search(r"^StableDiffusionPipeline from .*: http://127\.0\.0\.1:\d+/ \(Ctrl-C ends it\)$", line)
+    assert re.search(
+        r"^StableDiffusionPipeline from .*: http://127\.0\.0\.1:\d+/\?key=[\w-]{32} \(Ctrl-C ends it\)$", line
+    )
