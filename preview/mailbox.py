@@ -95,6 +95,12 @@ class Mailbox(Generic[Item]):
         self._delay_s = min(self._max_delay_s, (self._delay_s + idle_s) / 2)
         self.closed.wait(self._delay_s)
 
+    def resize(self, capacity: int) -> None:
+        """Changes how many items to keep may wait. Items that wait already stay."""
+        with self._changing:
+            self._capacity = capacity
+            self._room.notify_all()
+
     def close(self) -> None:
         """Stops accepting items; those that wait are still delivered."""
         with self._changing:

@@ -98,6 +98,7 @@ class Pipeline:
         show: tensor of a step that is shown.
         select: part of that tensor that is copied and shown; a view that depends on the shape alone.
         mailbox: queue between the sampler's thread and the worker.
+        capacity: function that returns how many steps may wait in it; the worker calls it. None to leave it.
         abandon: callables that report the end of the run, for the case that the worker hangs and cannot.
     """
 
@@ -112,6 +113,7 @@ class Pipeline:
         show: Show = "denoised",
         select: Callable[[Tensor], Tensor] = FIRST,
         mailbox: "Mailbox[QueuedStep] | None" = None,
+        capacity: Callable[[], int] | None = None,
         abandon: Sequence[Callable[[State], None]] = (),
     ) -> None:
         self._run, self._decoder, self._abandon = run, decoder, tuple(abandon)
@@ -127,6 +129,7 @@ class Pipeline:
         self._failed_screens: set[Sink] = set()
         self._snapshots, self._all_latents = Snapshots(select), Snapshots()
         self._mailbox: Mailbox[QueuedStep] = mailbox or Mailbox()
+        self._capacity = capacity
         self._state: State = "running"
         self._noted_not_finite = False
         self._doing = "the pipeline"
@@ -268,6 +271,8 @@ class Pipeline:
         self._run.ended.set()
 
     def _deliver(self, opened: list[Sink]) -> None:
+        if self._capacity is not None:
+            self._mailbox.resize(self._capacity())
         for sink in self._in_opening_order:
             if self._attempt(sink, "could not be opened", sink.open) is None:
                 opened.append(sink)  # noqa: PERF401 - one after the other: the list is read if a later one fails

@@ -72,7 +72,7 @@ class Snapshot(NamedTuple):
     """A copy of a step's latents on their own device; on CUDA with the event that marks it as complete."""
 
     copy: Tensor
-    whole: "torch.cuda.Event | None"
+    copied: "torch.cuda.Event | None"
 
 
 @final
@@ -114,9 +114,9 @@ class Snapshots:
         copy.copy_(latents.detach(), non_blocking=True)
         if not latents.is_cuda:
             return Snapshot(copy, None)
-        whole = torch.cuda.Event()
-        whole.record(torch.cuda.current_stream(latents.device))
-        return Snapshot(copy, whole)
+        copied = torch.cuda.Event()
+        copied.record(torch.cuda.current_stream(latents.device))
+        return Snapshot(copy, copied)
 
     @contextmanager
     def reading(self, snapshot: Snapshot) -> Iterator[Tensor]:
@@ -140,11 +140,11 @@ class Snapshots:
             return torch.empty(shape, dtype=dtype, device=device)
 
     def _reader(self, snapshot: Snapshot) -> "torch.cuda.Stream | None":
-        if snapshot.whole is None:
+        if snapshot.copied is None:
             return None
         if self._stream is None or self._stream.device != snapshot.copy.device:
             self._stream = torch.cuda.Stream(snapshot.copy.device)
-        self._stream.wait_event(snapshot.whole)
+        self._stream.wait_event(snapshot.copied)
         return self._stream
 
 

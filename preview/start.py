@@ -13,7 +13,7 @@ from .decode.memory_budget import DEVICE_BYTES, queue_capacity, selected_bytes
 from .decode.run_decoder import RunDecoder
 from .mailbox import Mailbox
 from .options import RunOptions
-from .pipeline import LatentSchedule, Pipeline, QueuedStep, SinkSchedule
+from .pipeline import LatentSchedule, Pipeline, SinkSchedule
 from .run import Run
 from .sinks.animation import Animation
 from .sinks.base import Sink
@@ -90,7 +90,8 @@ def start(
         device: device of the latents; None for the CPU.
         frames: frames of a video that the latents hold; None for what the options say.
         fps: frames per second of the run's video; None for the rate that models of the space generate.
-        device_bytes: function that returns how much of a device's memory previews may use.
+        device_bytes: function that returns how much of a device's memory previews may use; the worker calls it, because
+            it may read a file.
         notify: function that receives messages about a decoder's limits; None for the notes of the run.
     """
     select = select or options.selection()
@@ -101,6 +102,12 @@ def start(
         record = [*([EmptyFolderRemoval(folder)] if outputs.remove_empty else []), folder]
         if options.write_intermediates:
             record.append(Page(folder, group=outputs.group))
+    step_bytes = 0 if shape is None else selected_bytes(select, shape) + vae_bytes
+    step_bytes += latents.need.bytes_each if latents is not None else 0
+
+    def capacity(device_bytes: Callable[[], int]) -> int:
+        return queue_capacity(step_bytes, device or torch.device("cpu"), device_bytes)
+
     files = [] if folder is None else file_sinks(folder, options, outputs)
     screens = [*([outputs.live] if outputs.live else []), *outputs.sinks]
     screens += [outputs.truth] if outputs.truth else []  # last, so that it is closed before the host's viewer
@@ -122,7 +129,8 @@ def start(
         latents=None if latents is None else LatentSchedule(latents, cadence),
         show=options.show,
         select=select,
-        mailbox=_mailbox(select, shape, vae_bytes, latents, device or torch.device("cpu"), device_bytes),
+        mailbox=Mailbox() if shape is None else Mailbox(capacity=capacity(lambda: DEVICE_BYTES)),
+        capacity=None if shape is None else lambda: capacity(device_bytes),
         abandon=[place.abandon for place in (outputs.live, folder) if place is not None],
     )
 
@@ -155,18 +163,3 @@ def file_sinks(folder: RunFolder, options: RunOptions, outputs: Outputs) -> list
     if options.write_csv:
         sinks.append(StepsCsv(folder))
     return sinks
-
-
-def _mailbox(
-    select: Callable[[Tensor], Tensor],
-    shape: Sequence[int] | None,
-    vae_bytes: int,
-    latents: LatentFiles | None,
-    device: torch.device,
-    device_bytes: Callable[[], int],
-) -> Mailbox[QueuedStep]:
-    """A mailbox for as many steps as memory allows."""
-    if shape is None:
-        return Mailbox()
-    step_bytes = selected_bytes(select, shape) + vae_bytes + (latents.need.bytes_each if latents is not None else 0)
-    return Mailbox(capacity=queue_capacity(step_bytes, device, device_bytes))

@@ -16,14 +16,14 @@ CPU = torch.device("cpu")
 class DecodePlan(NamedTuple):
     """The decoder, its device, the number of pictures in a chunk, and the bytes that a chunk needs.
 
-    `without` is the preferred decoder and the bytes that it would need, if it needs too many.
+    `too_large` is the preferred decoder and the bytes that it would need, if it needs too many.
     """
 
     candidate: Candidate
     device: torch.device
     pictures: int
     needs: int
-    without: tuple[Candidate, int] | None = None
+    too_large: tuple[Candidate, int] | None = None
 
 
 def plan_decode(
@@ -41,8 +41,8 @@ def plan_decode(
             pixels = shape[-2] * shape[-1] * candidate.card.scale**2
             pictures = max(1, min((budget_bytes - weights) // work, MAX_FRAME_PIXELS // pixels))
             needs = weights + pictures * work
-            without = _with_needs(best, shape) if candidate is not best else None
-            return DecodePlan(candidate, device, pictures, needs, without)
+            too_large = _with_needs(best, shape) if candidate is not best else None
+            return DecodePlan(candidate, device, pictures, needs, too_large)
     return DecodePlan(light[0] if light else best, CPU, 1, 0, _with_needs(best, shape))
 
 

@@ -25,16 +25,20 @@ from .plan import CPU, DecodePlan, free_bytes, plan_decode
 DECODER_CACHE = DecoderCache()  # of this process; a second copy of this pack has its own
 MAX_PLANS = 8  # an upscaler's tiles have few shapes
 REST_STEPS = 10  # steps decoded on the CPU after a device ran out of memory
-MAX_PIXEL_BYTES = 512 << 20  # for one step: five seconds of 720p video take half of it
+MAX_PIXEL_BYTES = 512 * MB  # for one step: five seconds of 720p video take half of it
 
 
 class Frames(NamedTuple):
-    """`pixels` `[B, T, H, W, 3]` uint8, which hold one of `every` frames; the decoder's `card` and time `stride`."""
+    """`pixels` `[B, T, H, W, 3]` uint8, which hold one of `every` frames; the decoder's `card` and time `stride`.
+
+    `not_finite` is the share of the latents that are NaN or infinite.
+    """
 
     pixels: np.ndarray
     every: int
     card: Card
     stride: int
+    not_finite: float
 
 
 @final
@@ -52,7 +56,7 @@ class RunDecoder:
         frames: frames of a video that the latents hold.
         fps: frames per second of the run's video; None for the rate that models of the space generate.
         max_bytes: limit for a step's pixels; frames of a longer video are skipped.
-        device_bytes: function that returns how much of a device's memory previews may use; called once, on the worker.
+        device_bytes: function that returns how much of a device's memory previews may use; the worker calls it once.
         cache: open decoders.
     """
 
@@ -112,15 +116,10 @@ class RunDecoder:
         """Decodes the latents `[B, C, T, H, W]` of a step."""
         began = perf_counter()
         self._rest = max(0, self._rest - 1)
-        mask = not_finite_mask(latents)
-        if mask is not None:
-            latents, mask = without_not_finite(latents), mask[:, self._shown]
         frames = self._decode_or_rest(latents)
         if frames is None:  # decoded only here, when the memory that the error held is free
             frames = self._decode(latents)
         pixels = frames.pixels
-        if mask is not None:
-            mark_pixels(pixels, mask)
         height, width = latents.shape[3:]
         scale = self._space.downscale
         return DecodedPicture(
@@ -129,7 +128,7 @@ class RunDecoder:
             shown=(pixels.shape[3], pixels.shape[2]) if self._space.dims == AUDIO else (width * scale, height * scale),
             card=frames.card,
             decode_ms=(perf_counter() - began) * 1000,
-            not_finite=share_of(mask),
+            not_finite=frames.not_finite,
             fps=self._fps(frames) if pixels.shape[1] > 1 else None,
         )
 
@@ -148,6 +147,9 @@ class RunDecoder:
     def _decode(self, latents: Tensor) -> Frames:
         plan, decoder = self._planned(latents[:, :, self._shown])
         latents = latents.to(plan.device)
+        mask = not_finite_mask(latents)
+        if mask is not None:
+            latents, mask = without_not_finite(latents), mask[:, self._shown]
         if self._frames is GivenFrames.ONE_LATER:
             latents = later_frame_as_first(latents, self._space)
         elif self._frames is GivenFrames.FIRST_AND_SHOWN or decoder.stride == 1:
@@ -164,7 +166,10 @@ class RunDecoder:
             self._notify_once(
                 "frames", f"this video is long: one of {every} frames is shown; all would use too much memory"
             )
-        return Frames(np.concatenate([pixels for pixels, _ in parts]), every, plan.candidate.card, decoder.stride)
+        pixels = np.concatenate([pixels for pixels, _ in parts])
+        if mask is not None:
+            mark_pixels(pixels, mask)
+        return Frames(pixels, every, plan.candidate.card, decoder.stride, share_of(mask))
 
     def _planned(self, latents: Tensor) -> tuple[DecodePlan, Decoder]:
         key = (latents.shape, latents.device, self._rest > 0)
@@ -181,8 +186,8 @@ class RunDecoder:
         self._in_use = candidates[0]
         plan = plan_decode(candidates, latents.shape, CPU if self._rest else latents.device, self._budget)
         self._in_use = plan.candidate
-        if plan.without:
-            (wanted, needs), limit = plan.without, self._budget // MB
+        if plan.too_large:
+            (wanted, needs), limit = plan.too_large, self._budget // MB
             self._notify_once(
                 wanted.name,
                 f"{wanted.name} needs {needs / MB:,.0f} MB on {latents.device} for a picture of this size, more than "

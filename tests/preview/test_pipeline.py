@@ -420,16 +420,16 @@ def test_if_the_search_for_decoders_fails_it_is_not_repeated_and_the_last_resort
 
 
 def test_an_error_before_the_search_for_decoders_ends_the_step(pipeline, recorder, step, monkeypatch):
-    def fail(latents):
-        raise RuntimeError("no memory for the check")
+    def fail(self, latents):
+        raise RuntimeError("no memory")
 
-    monkeypatch.setattr(run_decoder, "not_finite_mask", fail)
+    monkeypatch.setattr(run_decoder.RunDecoder, "_planned", fail)
     sink, run = recorder(), Run()
     with pipeline(sink, run=run) as pipe:
         pipe.offer(step(1, 1))
     assert run.ended.is_set()
     assert run.notes == [
-        "step 1: stopped using the search for a decoder: RuntimeError: no memory for the check",
+        "step 1: stopped using the search for a decoder: RuntimeError: no memory",
         "step 1 not shown: no decoder is left for these latents",
     ]
 

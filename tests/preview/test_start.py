@@ -2,6 +2,7 @@
 
 import csv
 import json
+import threading
 
 import pytest
 import torch
@@ -168,3 +169,24 @@ def test_the_capacity_of_the_queue_depends_on_the_size_of_a_step(step, candidate
     assert capacity((64, 4, 512, 512)) == 2
     assert capacity((1, 4, 64, 64), vae_bytes=1 << 28) == 2
     assert capacity((1, 4, 64, 64), device=torch.device("meta"), device_bytes=lambda: 1 << 20) == 2
+
+
+def test_only_the_worker_asks_for_the_memory_of_the_device():
+    asked = []
+
+    def device_bytes():
+        asked.append(threading.current_thread())
+        return 1 << 30
+
+    pipeline = start(
+        Run(),
+        SPACES["sd1"],
+        RunOptions(),
+        Outputs(),
+        candidates=list,
+        shape=(1, 4, 64, 64),
+        device=torch.device("meta"),
+        device_bytes=device_bytes,
+    )
+    pipeline.close("finished")
+    assert asked == [pipeline._worker]

@@ -42,15 +42,15 @@ def test_a_decoder_that_fits_decodes_as_many_pictures_at_once_as_fit(both):
         plan = plan_decode(both, SHAPE, GPU, weights + pictures * work)
         assert (plan.candidate.name, plan.device, plan.pictures) == ("taesd", GPU, pictures)
         assert plan.needs == weights + pictures * work
-        assert plan.without is None
+        assert plan.too_large is None
 
 
 def test_a_decoder_that_does_not_fit_is_replaced_by_a_light_one_on_the_same_device(both):
     weights, work = estimate_memory(both[0].card, SHAPE)
     plan = plan_decode(both, SHAPE, GPU, weights + work - 1)
     assert (plan.candidate.name, plan.device) == ("sd1-conv-small", GPU)
-    assert plan.without is not None
-    assert (plan.without[0].name, plan.without[1]) == ("taesd", weights + work)
+    assert plan.too_large is not None
+    assert (plan.too_large[0].name, plan.too_large[1]) == ("taesd", weights + work)
 
 
 def test_if_no_decoder_fits_the_light_one_decodes_on_the_cpu(both):

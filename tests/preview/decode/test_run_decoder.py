@@ -7,6 +7,8 @@ from safelight.decoders.decoder import Card, Decoder
 from safelight.decoders.latents.space_table import SPACES
 from safelight.decoders.nets.base import Net
 from safelight.decoders.ranking import LIGHT
+from safelight.preview.decode import run_decoder
+from safelight.preview.decode.not_finite import not_finite_mask
 from safelight.preview.decode.run_decoder import REST_STEPS, RunDecoder
 from safelight.preview.step import StepInfo
 
@@ -48,6 +50,33 @@ def test_after_out_of_memory_a_light_decoder_shows_some_steps_and_the_heavy_one_
     assert levels(decoder, 1 + 1 + REST_STEPS + 2) == [255] + [0] * (1 + REST_STEPS) + [255, 255]
     assert (heavy.calls, light.calls) == (4, 1 + REST_STEPS)
     assert len(notes) == 1
+
+
+def test_out_of_memory_in_the_search_for_nan_drops_no_decoder(notes, monkeypatch):
+    searches = []
+
+    def search(latents):
+        searches.append(latents)
+        if len(searches) == 1:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return not_finite_mask(latents)
+
+    monkeypatch.setattr(run_decoder, "not_finite_mask", search)
+    candidates = [candidate("heavy", Level(1.0), LIGHT + 1), candidate("light", Level(0.0), LIGHT)]
+    decoder = RunDecoder(SPACES["sd1"], lambda: candidates, notes.append)
+    assert levels(decoder, 1 + REST_STEPS + 1) == [0] * (1 + REST_STEPS) + [255]
+    assert len(notes) == 1
+    assert "no memory" in notes[0]
+
+
+def test_latents_with_nan_are_marked(notes):
+    latents = LATENTS.clone()
+    latents[..., 0, 0] = float("nan")
+    decoder = RunDecoder(SPACES["sd1"], lambda: [candidate("light", Level(0.0), 1)], notes.append)
+    picture = decoder.decode(latents, StepInfo(index=1, total=1))
+    assert picture.not_finite == pytest.approx(1 / 6)
+    assert (picture.pixels[0, 0, 0, 0] != 0).any()
+    assert (picture.pixels[0, 0, 1] == 0).all()
 
 
 def test_repeated_out_of_memory_adds_only_one_note(notes):
