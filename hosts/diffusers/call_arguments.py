@@ -1,13 +1,19 @@
 """Reads the arguments of a pipeline's call from its local variables, when its sampling loop begins."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
 
-MAX_CALL_DEPTH = 10  # frames between a progress bar and the pipeline's call
+# Callers that are searched for a pipeline's call. Up to 12 are our own functions. In diffusers 0.42.1, the call is at
+# most 4 above its progress bar or its scheduler's step: helper functions, decorators, comprehensions. The rest is for
+# subclasses and wrappers of users.
+MAX_CALL_DEPTH = 24
+FRAMES_NAMES = ("num_frames", "video_length")
 GUIDANCE_NAMES = ("guidance_scale", "true_cfg_scale", "cfg_scale")
 FPS_NAMES = ("frame_rate", "fps")
 
@@ -45,52 +51,55 @@ class CallArguments:
 def call_arguments(pipeline: Any) -> CallArguments:
     """Returns the arguments of the call of `pipeline` that is running; empty ones if it is not found.
 
-    The call's variables are read, never written.
+    The call's variables are read, never written. A method that the call has called counts first.
     """
-    frame = getattr(sys, "_getframe", lambda _: None)(1)
-    for _ in range(MAX_CALL_DEPTH):
-        if frame is None:
-            break
-        variables = frame.f_locals
-        if variables.get("self") is pipeline and ("height" in variables or "timesteps" in variables):
-            return _read(variables)
-        frame = frame.f_back
-    return CallArguments()
+    return _read(ChainMap(*(dict(variables) for variables in _variables_of(pipeline))))
 
 
 def latents_of_loop(pipeline: Any) -> torch.Tensor | None:
     """Returns the variable `latents` of the call of `pipeline` that is running; None if there is none."""
-    frame = getattr(sys, "_getframe", lambda _: None)(1)
-    for _ in range(MAX_CALL_DEPTH):
-        if frame is None:
-            break
-        variables = frame.f_locals
-        latents = variables.get("latents")
-        if variables.get("self") is pipeline and isinstance(latents, torch.Tensor):
-            return latents
-        frame = frame.f_back
-    return None
+    found = (variables.get("latents") for variables in _variables_of(pipeline))
+    return next((latents for latents in found if isinstance(latents, torch.Tensor)), None)
+
+
+def listed_with(pipeline: Any, name: str) -> list[Any]:
+    """Returns the objects whose class has the attribute `name` in the first list of them in the call of `pipeline`."""
+    lists = (value for variables in _variables_of(pipeline) for value in variables.values() if isinstance(value, list))
+    return next((found for found in lists if found and all(hasattr(type(each), name) for each in found)), [])
 
 
 def caller_with(name: str, method: Any) -> Any:
     """Returns the object among the callers' variables that has `method` as its attribute `name`; None if not found."""
-    frame = getattr(sys, "_getframe", lambda _: None)(2)
-    for _ in range(MAX_CALL_DEPTH):
-        if frame is None:
-            break
+    for frame in _callers():
         variables = frame.f_locals
         for value in (variables.get("self"), *variables.values()):
             if getattr(value, "__dict__", {}).get(name) is method:
                 return value
-        frame = frame.f_back
     return None
+
+
+def _variables_of(pipeline: Any) -> Iterator[Mapping[str, Any]]:
+    """The variables of the methods of `pipeline` among the callers, the nearest first."""
+    for frame in _callers():
+        # Only methods: before Python 3.13, a frame whose variables were read holds them until it is left.
+        if frame.f_code.co_varnames[:1] == ("self",) and (variables := frame.f_locals).get("self") is pipeline:
+            yield variables
+
+
+def _callers() -> Iterator[FrameType]:
+    frame = getattr(sys, "_getframe", lambda _: None)(1)
+    for _ in range(MAX_CALL_DEPTH):
+        if frame is None:
+            return
+        yield frame
+        frame = frame.f_back
 
 
 def _read(variables: Mapping[str, Any]) -> CallArguments:
     sizes = {
         "height": variables.get("height"),
         "width": variables.get("width"),
-        "frames": variables.get("num_frames"),
+        "frames": _first_number(variables, FRAMES_NAMES),
         "latent_height": variables.get("latent_height"),
         "latent_width": variables.get("latent_width"),
         "latent_frames": variables.get("latent_num_frames"),

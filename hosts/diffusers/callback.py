@@ -46,7 +46,7 @@ class Previews:
 
     def __call__(self, pipeline: Any, step: int, timestep: Any, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
         """Shows the step; diffusers calls this. Returns `callback_kwargs` unchanged."""
-        self._watched.confirm()
+        self._watched.confirm(pipeline, callback_kwargs.get("latents"))
         return callback_kwargs
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from ...decoders.latents.identify import UNKNOWN, Evidence, contradictions, identify, unknown
 from ...decoders.latents.space import LatentSpace, Spaces
 from ...errors import ContradictionError
-from ..noise_levels import Tables, name_of, planned_sigmas
+from ..noise_levels import name_of
 from .call_arguments import CallArguments
 from .pipeline_families import PipelineFamily
 
@@ -139,21 +139,11 @@ def host_facts(pipeline: Any) -> dict[str, Any]:
     return {"name": "diffusers", "version": version, "pipeline": type(pipeline).__name__}
 
 
-def sampler_facts(
-    scheduler: Any, call: CallArguments, total: int | None, first: int | None, tables: Tables
-) -> dict[str, Any]:
-    """Returns facts about the sampler for `run.json`.
-
-    Args:
-        scheduler: scheduler of the loop.
-        call: arguments of the pipeline's call.
-        total: number of steps of the loop; None if unknown.
-        first: as for `planned_sigmas`.
-        tables: as for `planned_sigmas`.
-    """
+def sampler_facts(scheduler: Any, call: CallArguments, total: int | None) -> dict[str, Any]:
+    """Returns facts about the sampler for `run.json`, without its noise levels."""
     return {
         "steps": total,
-        "sigmas": None if total is None else planned_sigmas(scheduler, total, first, tables),
+        "sigmas": None,
         "seed": call.seed,
         "cfg": call.cfg,
         "name": name_of(scheduler),

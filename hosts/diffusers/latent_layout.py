@@ -38,7 +38,7 @@ class LatentLayout:
         note: Callable[[str], None],
     ) -> None:
         self._family, self._call, self._channels, self._stride = family, call, channels, stride
-        self._axes = {len(axis_groups(axes)): axes for axes in (*COMMON_AXES, *family.axes)}
+        self._axes = layouts_of(family)
         self._note: Callable[[str], None] | None = note
 
     def rearrange(self, latents: Tensor) -> Tensor:
@@ -108,6 +108,17 @@ class LatentLayout:
         video = ((call.frames - 1) // self._stride + 1,) if call.frames else ()
         layers = (call.layers + 1,) if call.layers else ()  # the first layer is the complete picture
         return [count for count in (call.latent_frames, *layers, *video) if count]
+
+
+def layouts_of(family: PipelineFamily) -> dict[int, str]:
+    """Returns the layout of a family's latents for each number of axes."""
+    return {len(axis_groups(axes)): axes for axes in (*COMMON_AXES, *family.axes)}
+
+
+def part_axes(family: PipelineFamily, ndim: int) -> tuple[int, ...]:
+    """Returns the axes of time, height and width of a family's latents with `ndim` axes; none of packed latents."""
+    groups = axis_groups(layouts_of(family).get(ndim, ""))
+    return tuple(groups.index((name,)) for name in "THW" if (name,) in groups)
 
 
 @lru_cache

@@ -12,6 +12,10 @@ COMMON_AXES = ("B (T H W) (C p q)", "B C H W", "B C T H W")
 FRAMES_FIRST = ("B T C H W",)
 CHANNELS_LAST = ("B T H W C",)
 FRAMES_IN_BATCH = ("(B T) C H W",)
+SECTIONS = "the pipeline samples its video in sections, one after another: each of its runs shows one section"
+FIRST_FRAME = (
+    "the pipeline samples the first frame in two loops, then all frames in a third one: each of its runs shows one loop"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,9 @@ class PipelineFamily:
         extra_tokens: position of tokens that are not part of the picture or video: before or after it.
         space: name of the latent space, for a pipeline that has no VAE or whose VAE does not reveal it.
         shifts: whether they apply the shift that their VAE states before they decode.
+        shows_last_call: whether a step of the loop calls the scheduler several times, and only the last call is the
+            step's.
+        part: note for the user that a run is only a part of the image or video; empty if it is all of it.
     """
 
     pipelines: tuple[str, ...]
@@ -31,6 +38,8 @@ class PipelineFamily:
     extra_tokens: Literal["before", "after"] = "after"
     space: str | None = None
     shifts: bool = True
+    shows_last_call: bool = False
+    part: str = ""
 
 
 DEFAULT_FAMILY = PipelineFamily(pipelines=("",))
@@ -49,17 +58,26 @@ FAMILIES = (
     PipelineFamily(pipelines=("SanaVideo",)),
     PipelineFamily(pipelines=("CogView4",), space="cogview4"),
     PipelineFamily(pipelines=("QwenImage", "Krea2", "Wan"), space="wan21"),
+    PipelineFamily(pipelines=("WanAnimate",), space="wan21", part=SECTIONS),
+    PipelineFamily(pipelines=("AnyFlowFAR",), axes=FRAMES_FIRST, space="wan21", part=SECTIONS),
+    PipelineFamily(pipelines=("Helios",), part=SECTIONS),
     PipelineFamily(pipelines=("QwenImage21",), space="qwen_image21"),
     PipelineFamily(pipelines=("HunyuanImage",), space="hunyuan_image21"),
     PipelineFamily(pipelines=("HunyuanVideo",), space="hunyuan_video"),
     PipelineFamily(pipelines=("HunyuanVideo15",), space="hunyuan_video15"),
+    PipelineFamily(pipelines=("HunyuanVideoFramepack",), space="hunyuan_video", part=SECTIONS),
     PipelineFamily(pipelines=("LTX",), extra_tokens="before", space="ltxv"),
+    PipelineFamily(pipelines=("LTXI2VLongMultiPrompt",), extra_tokens="before", space="ltxv", part=SECTIONS),
     PipelineFamily(pipelines=("LTX2",), extra_tokens="after", space="ltx2"),
     PipelineFamily(pipelines=("Mochi",), space="mochi"),
     PipelineFamily(pipelines=("Allegro",), space="allegro"),
     PipelineFamily(pipelines=("CogVideoX", "ConsisID"), axes=FRAMES_FIRST, space="cogvideox"),
     PipelineFamily(pipelines=("StableVideoDiffusion",), axes=FRAMES_FIRST, space="sd1"),
     PipelineFamily(pipelines=("TextToVideoSD", "VideoToVideoSD", "I2VGenXL"), axes=FRAMES_IN_BATCH, space="sd1"),
+    PipelineFamily(pipelines=("TextToVideoZero",), axes=FRAMES_IN_BATCH, space="sd1", part=FIRST_FRAME),
+    PipelineFamily(pipelines=("TextToVideoZeroSDXL",), axes=FRAMES_IN_BATCH, space="sdxl", part=FIRST_FRAME),
+    # Its first call of a step makes an estimate without guidance of the model's output, the second takes the step.
+    PipelineFamily(pipelines=("CosmosTextToWorld", "CosmosVideoToWorld"), shows_last_call=True),
     PipelineFamily(pipelines=("Kandinsky5", "Kandinsky6"), axes=CHANNELS_LAST, shifts=False),
     PipelineFamily(pipelines=("JoyImageEdit",), axes=("B 1 C T H W",)),
 )

@@ -1,39 +1,53 @@
-"""Follows a pipeline's sampling loop: counts the steps of its scheduler."""
+"""Follows a pipeline's sampling loop: counts its steps, and shows one picture of each."""
 
 import logging
 import math
 import threading
 from collections.abc import Callable
-from typing import Any, final
+from dataclasses import replace
+from typing import Any, NamedTuple, final
 
 from torch import Tensor
 
 from ...errors import RunError
-from ...preview.run import Run, State
-from ..noise_levels import Tables, order_of
-from ..x0 import SchedulerCall, X0Estimate, estimate_x0, listen
+from ...preview.run import FULL, Run, State
+from ..noise_levels import Tables, order_of, planned_sigmas
+from ..x0 import SchedulerCall, X0Estimate, estimate_x0
 from .call_arguments import CallArguments, latents_of_loop
 from .crops import Crops, is_crop
 from .facts import host_facts, sampler_facts
+from .latent_layout import part_axes
+from .model_calls import ModelCalls
 from .options import WatchOptions
+from .pipeline_families import family_of
 from .watched_run import SchedulerStep, WatchedRun
 
 INTERRUPT = "_interrupt"  # attribute that the loops of most pipelines read before each step
+FEWEST_AXES = 3  # of latents: prompts, embeddings of images and tokens of text have fewer
 
 log = logging.getLogger("safelight.diffusers")
 
 
+class Bar(NamedTuple):
+    """What a pipeline's progress bar says about its loop: the length of what it iterates over, and its total."""
+
+    length: int | None
+    total: int | None
+
+
 @final
 class SamplingLoop:
-    """One sampling loop. It observes the scheduler until the loop ends; the first step begins a run.
+    """One sampling loop, whose scheduler calls it gets. The first step begins a run.
 
     Args:
         pipeline: pipeline of diffusers.
+        schedulers: schedulers of the pipeline; the first one that is called is the loop's.
+        of_frames: copies of a scheduler, one for each frame of a video.
         options: the user's options.
         call: arguments of the pipeline's call.
-        bar_length: length of the sequence that the loop iterates over, if it iterates over its progress bar; else None.
-        bar_total: total of the progress bar, if it has one.
+        bar: the pipeline's progress bar; None for a loop without one, which ends with its last step.
         on_run: function that receives the run when it begins.
+        on_end: function that is called, once, when the loop has ended.
         waits_for_callback: whether a step is shown only when `confirm` is called after it.
 
     Attributes:
@@ -46,43 +60,53 @@ class SamplingLoop:
     def __init__(
         self,
         pipeline: Any,
+        schedulers: list[Any],
+        of_frames: list[Any],
         options: WatchOptions,
         call: CallArguments,
-        bar_length: int | None,
-        bar_total: int | None,
+        bar: Bar | None,
         on_run: Callable[[WatchedRun], None],
+        on_end: Callable[["SamplingLoop"], None],
         *,
         waits_for_callback: bool = False,
     ) -> None:
         self._pipeline, self._options, self._call = pipeline, options, call
-        self._scheduler = pipeline.scheduler
-        self._iterates_bar = bar_length is not None
-        model_calls = bar_length or call.timesteps
-        self._order = order_of(self._scheduler)
-        self._total = -(-model_calls // self._order) if model_calls else bar_total
-        self._on_run, self._waits_for_callback = on_run, waits_for_callback
-        self._tables = Tables()
-        self._calls, self._first_index = 0, None
-        self._position, self._timestep = -1, None  # of the newest model call
-        self._schedule, self._restart = None, 0  # the scheduler's timesteps, and the position at which they began
+        self._schedulers, self._of_frames = schedulers, of_frames
+        self._bar, self._on_run, self._on_end = bar, on_run, on_end
+        self._waits_for_callback = waits_for_callback
+        self._family = family_of(type(pipeline).__name__)
+        # Steps that are not shown at the scheduler's call: their picture may be another call's.
+        self._waits = waits_for_callback or self._family.shows_last_call
+        self._needs_x0 = options.run.show == "denoised" or options.run.keep_latents
+        self._scheduler: Any = None
+        self._order, self._total = 1, call.timesteps if bar is None else bar.total
+        self._calls, self._tables = ModelCalls(), Tables()
+        self._unheard = 0  # steps before the first call of a scheduler
         self._crops: Crops | None = None
         self._is_cropped: bool | None = None  # None: not known yet
-        self._notes: list[str] = []
+        self._notes = [self._family.part] if self._family.part else []
         self._pending: SchedulerStep | None = None
         self._run: WatchedRun | None = None
-        self.stopped = self.ended = False
-        self.failed = False
+        self.stopped = self.ended = self.failed = False
         self.thread = threading.get_ident()
-        self._stop_listening = listen(self._scheduler, self._on_scheduler_call)
+
+    @property
+    def pipeline_name(self) -> str:
+        """Name of the pipeline's class."""
+        return type(self._pipeline).__name__
 
     @property
     def heard(self) -> bool:
-        """Whether the scheduler was called."""
-        return self._calls > 0
+        """Whether a scheduler was called."""
+        return self._calls.count > 0
+
+    def follows(self, scheduler: Any) -> bool:
+        """Whether `scheduler` is one of the pipeline's or of its frames, and the loop has not ended."""
+        return not self.ended and any(scheduler is each for each in (*self._schedulers, *self._of_frames))
 
     def shares(self, pipeline: Any) -> bool:
         """Whether `pipeline` is the pipeline of this loop, or has its scheduler."""
-        return pipeline is self._pipeline or pipeline.scheduler is self._scheduler
+        return pipeline is self._pipeline or any(getattr(pipeline, "scheduler", None) is s for s in self._schedulers)
 
     def release(self) -> None:
         """Ends the loop, restores a pipeline that was stopped, and drops the references to it."""
@@ -90,20 +114,12 @@ class SamplingLoop:
         if self.stopped and getattr(self._pipeline, INTERRUPT, None) is True:
             setattr(self._pipeline, INTERRUPT, False)
         self._pipeline = self._scheduler = None
-
-    def confirm(self) -> None:
-        """Shows the step that the scheduler took last. Never raises."""
-        try:
-            step, self._pending = self._pending or self._assembled(), None
-            if step is not None:
-                self._show(step)
-        except Exception:
-            log.warning("a step is not shown", exc_info=True)
+        self._schedulers, self._of_frames = [], []
 
     @property
     def can_stop(self) -> bool:
         """Whether the pipeline checks, before each step, whether it must end."""
-        return self._iterates_bar or hasattr(self._pipeline, INTERRUPT)
+        return (self._bar is not None and self._bar.length is not None) or hasattr(self._pipeline, INTERRUPT)
 
     def stop(self) -> bool:
         """Ends the loop before its next step; the pipeline continues with the latents that it has.
@@ -118,7 +134,7 @@ class SamplingLoop:
             return False
         if not self.can_stop:
             raise RunError(
-                f"{type(self._pipeline).__name__} cannot be stopped: expected a pipeline whose loop reads "
+                f"{self.pipeline_name} cannot be stopped: expected a pipeline whose loop reads "
                 f"`{INTERRUPT}`, but this one does not; wait for it, or press Ctrl+C: the pictures so far are saved"
             )
         self.stopped = True
@@ -126,16 +142,57 @@ class SamplingLoop:
             setattr(self._pipeline, INTERRUPT, True)
         return True
 
+    def take(self, scheduler: Any, call: SchedulerCall) -> None:
+        """Takes a call of a scheduler, after it. Never raises."""
+        if self.ended or (self._run is not None and self._run.broken):
+            return
+        try:
+            self._take(scheduler, call)
+        except Exception:  # must not stop the sampler
+            log.warning("a step is not shown", exc_info=True)
+
+    def advance(self) -> None:
+        """Shows a step that is complete, because the progress bar moves on. Never raises."""
+        if self.ended or self._waits_for_callback:
+            return
+        try:
+            if self.heard:
+                self._show_pending()
+            else:
+                self._show_unheard(latents_of_loop(self._pipeline))
+        except Exception:
+            log.warning("a step is not shown", exc_info=True)
+
+    def confirm(self, latents: Any) -> None:
+        """Shows the newest step, because the pipeline has called the callback after it. Never raises.
+
+        Args:
+            latents: noisy latents after the step, as the callback gets them.
+        """
+        try:
+            if self.heard:
+                self._show_pending()
+            else:
+                self._show_unheard(latents)
+        except Exception:
+            log.warning("a step is not shown", exc_info=True)
+
+    def finish(self, error: BaseException | None) -> None:
+        """As `end`, but never raises."""
+        try:
+            self.end(error)
+        except Exception:
+            log.warning("the end of this loop is not recorded", exc_info=True)
+
     def end(self, error: BaseException | None = None) -> None:
-        """Restores the scheduler and ends the run. Only the first call has an effect."""
+        """Ends the run. Only the first call has an effect."""
         if self.ended:
             return
         self.ended, self.failed = True, error is not None
-        self._stop_listening()
-        self._pending = None
+        self._on_end(self)
         if error is None and not self._waits_for_callback:
-            self.confirm()
-        self._crops = self._timestep = None
+            self._show_pending()
+        self._pending = self._crops = None
         if self._run is not None:
             self._run.end(self._state(error), error)
 
@@ -146,69 +203,114 @@ class SamplingLoop:
             return "failed"
         return "interrupted" if getattr(self._pipeline, "interrupt", False) is True else "finished"
 
-    def _on_scheduler_call(self, call: SchedulerCall) -> None:
-        try:
-            step = self._step(call)
-            if step is None:
-                return
-            if self._waits_for_callback:
-                self._pending = step
-            else:
-                self._show(step)
-        except Exception:  # must not stop the sampler
-            log.warning("a step is not shown", exc_info=True)
+    def _take(self, scheduler: Any, call: SchedulerCall) -> None:
+        if self._scheduler is None:
+            self._follow(scheduler)
+        if any(self._scheduler is each for each in self._of_frames):
+            self._take_frame(scheduler, call)
+            return
+        if scheduler is not self._scheduler:  # of the sound of a video, for example
+            return
+        step = self._step(call)
+        if step is None:
+            return
+        if not self._waits:
+            self._show(step)
+            return
+        if self._pending is not None and self._pending.index != step.index and not self._waits_for_callback:
+            self._show(self._pending)
+        self._pending = step
+
+    def _take_frame(self, scheduler: Any, call: SchedulerCall) -> None:
+        """Adds a call for one frame of a video; the step is complete when the progress bar moves on."""
+        whole = self._latents()
+        axes = () if whole is None else self._part_axes(whole)
+        if whole is None or len(axes) != 3:
+            return
+        estimate = estimate_x0(scheduler, call, self._tables, needs_x0=self._needs_x0)
+        if self._crops is None:
+            self._calls.add_whole(scheduler, call.timestep)
+            self._crops = Crops(whole, axes, self._index(), estimate.sigma, estimate.gain)
+        elif self._crops.sigma != estimate.sigma:
+            self._crops.sigma = None  # the frames have different noise levels
+        x0 = estimate.x0 if self._needs_x0 else call.sample
+        if x0 is not None:
+            self._crops.add(call.sample.unsqueeze(axes[0]), x0.unsqueeze(axes[0]))
+
+    def _follow(self, scheduler: Any) -> None:
+        self._scheduler, self._order = scheduler, order_of(scheduler)
+        calls = (self._bar and self._bar.length) or self._call.timesteps
+        timesteps = getattr(scheduler, "timesteps", None)
+        if calls is None and self._bar is None and timesteps is not None:
+            calls = len(timesteps)
+        if calls and not self._of_frames:
+            self._total = -(-calls // self._order)
 
     def _step(self, call: SchedulerCall) -> SchedulerStep | None:
         """The step that this call completes; None if there is none, as after the later model calls of one step."""
-        if not isinstance(call.sample, Tensor) or not call.sample.is_floating_point():
-            self._count(call)
+        sample = call.sample
+        if not isinstance(sample, Tensor) or not sample.is_floating_point() or sample.ndim < FEWEST_AXES:
+            self._calls.add(self._scheduler, call.timestep)
             return None
         if self._is_cropped is None:
-            self._is_cropped = self._may_be_crop(call.sample) and is_crop(call.sample, self._latents())
+            self._is_cropped = self._may_be_crop(sample) and is_crop(sample, self._latents(), self._part_axes(sample))
         if self._is_cropped and (whole := self._latents()) is not None:
             return self._crop(call, whole)
-        if not self._count(call):
+        restarts = self._calls.restarts
+        is_new = self._calls.add(self._scheduler, call.timestep)
+        if self._calls.restarts != restarts:
+            self._note(
+                "the pipeline samples several times in one loop, such as one part of the image after another: each "
+                "picture shows what is sampled then"
+            )
+        if not is_new and not self._family.shows_last_call:
             self._note(
                 "the pipeline calls its scheduler several times in each step: each picture shows the first call, which "
                 "may be a part of the image"
             )
             return None
-        if self._position % self._order:
-            return None
-        x0 = estimate_x0(self._scheduler, call, self._tables)
-        return self._numbered(self._position // self._order + 1, x0, call.sample)
+        index = self._index()
+        return None if index is None else self._numbered(index, self._estimate(call), sample)
 
-    def _latents(self) -> Tensor | None:
-        return latents_of_loop(self._pipeline)
+    def _estimate(self, call: SchedulerCall) -> X0Estimate:
+        return estimate_x0(self._scheduler, call, self._tables, needs_x0=self._needs_x0)
 
-    def _may_be_crop(self, sample: Tensor) -> bool:
-        """Whether the pipeline states another size of its image. Reading its variables can hold memory for a step."""
-        scale = getattr(self._pipeline, "vae_scale_factor", None)
-        sides = self._call.height, self._call.width
-        if not isinstance(scale, int) or None in sides:
-            return True
-        return sides != tuple(side * scale for side in sample.shape[-2:])
+    def _index(self) -> int | None:
+        """Number of the step from 1; None for the second and later model calls of a step."""
+        position = self._calls.position
+        return None if position % self._order else self._unheard + position // self._order + 1
 
     def _numbered(self, index: int, x0: X0Estimate, noisy: Tensor) -> SchedulerStep:
         return SchedulerStep(index, max(index, self._total or index), x0, noisy)
 
+    def _latents(self) -> Tensor | None:
+        return latents_of_loop(self._pipeline)
+
+    def _part_axes(self, sample: Tensor) -> tuple[int, ...]:
+        return part_axes(self._family, sample.ndim)
+
+    def _may_be_crop(self, sample: Tensor) -> bool:
+        """Whether the sample may be a part of the latents. Reading the pipeline's variables can hold memory."""
+        axes = self._part_axes(sample)
+        scale = getattr(self._pipeline, "vae_scale_factor", None)
+        sides = self._call.height, self._call.width
+        if len(axes) != 2 or not isinstance(scale, int) or None in sides:
+            return bool(axes)
+        return sides != tuple(sample.shape[axis] * scale for axis in axes)
+
     def _crop(self, call: SchedulerCall, whole: Tensor) -> SchedulerStep | None:
-        """Adds a call for a crop of the latents; returns the step before, if this call is the first of the next one."""
-        before, crops = None, self._crops
-        x0 = estimate_x0(self._scheduler, call, self._tables)
+        """Adds a call for a part of the latents; returns the step before, if this call is the first of the next one."""
+        before, crops, estimate = None, self._crops, self._estimate(call)
         if crops is None or not crops.are_of(whole):
             before = None if self._waits_for_callback else self._assembled()
-            if self._calls == 0 and isinstance(index := getattr(self._scheduler, "step_index", None), int):
-                self._first_index = index - 1
-            self._position = self._calls
-            self._calls += 1
-            index = None if self._position % self._order else self._position // self._order + 1
-            crops = self._crops = Crops(whole, index, x0.sigma, x0.gain)
-        if x0.x0 is None or not crops.add(call.sample, x0.x0):
+            self._calls.add_whole(self._scheduler, call.timestep)
+            axes = self._part_axes(call.sample)
+            crops = self._crops = Crops(whole, axes, self._index(), estimate.sigma, estimate.gain)
+        x0 = estimate.x0 if self._needs_x0 else call.sample  # without it, only the noisy latents are shown
+        if x0 is None or not crops.add(call.sample, x0):
             self._is_cropped, self._crops = False, None
-            self._timestep = call.timestep
             self._note("the pipeline samples its image in parts: each picture shows only the first part of a step")
-            return before if crops.index is None else self._numbered(crops.index, x0, call.sample)
+            return before if crops.index is None else self._numbered(crops.index, estimate, call.sample)
         return before
 
     def _assembled(self) -> SchedulerStep | None:
@@ -216,59 +318,70 @@ class SamplingLoop:
         crops, self._crops = self._crops, None
         if crops is None or crops.index is None:
             return None
-        return self._numbered(crops.index, X0Estimate(crops.x0(), crops.sigma, crops.gain), crops.noisy)
+        x0 = crops.x0() if self._needs_x0 else None
+        # Frames that were not sampled in this step have another noise level.
+        sigma = crops.sigma if not self._of_frames or crops.is_complete else None
+        return self._numbered(crops.index, X0Estimate(x0, sigma, crops.gain), crops.noisy)
 
-    def _count(self, call: SchedulerCall) -> bool:
-        """Counts a model call; returns whether it is not one more of the same. Never waits for a device."""
-        timestep, before = call.timestep, self._position
-        next_index = getattr(self._scheduler, "step_index", None)
-        if isinstance(next_index, int):  # a pipeline that repeats a step resets the scheduler's own count
-            self._calls += 1
-            if self._first_index is None:
-                self._first_index = next_index - 1
-            schedule, self._schedule = self._schedule, getattr(self._scheduler, "timesteps", None)
-            position = max(0, next_index - 1 - self._first_index)
-            if position == 0 and before > self._restart and schedule is not self._schedule:
-                self._restart = before + 1
-                self._note(
-                    "the pipeline samples several times in one loop, such as one part of the image after another: each "
-                    "picture shows what is sampled then"
-                )
-            self._position = self._restart + position
-            return self._position != before
-        if self._calls and _is_same(timestep, self._timestep):
-            return False
-        self._timestep = timestep
-        self._position = self._calls
-        self._calls += 1
-        return True
+    def _show_pending(self) -> None:
+        step, self._pending = self._pending or self._assembled(), None
+        if step is not None:
+            self._show(step)
+
+    def _show_unheard(self, latents: Any) -> None:
+        """Shows the latents after a step of a loop that has not called a scheduler of its pipeline."""
+        if not isinstance(latents, Tensor) or not latents.is_floating_point() or latents.ndim < FEWEST_AXES:
+            return
+        self._unheard += 1
+        if self._bar is None and self._unheard == 1 and self._total != 1:
+            self._note("step 1 is not shown: the first callback said which copy of the pipeline samples")
+            return
+        self._note(
+            f"{self.pipeline_name} does not call its own scheduler, some loops use copies of it: the pictures show the "
+            "noisy latents after each step, and the noise levels are unknown"
+        )
+        self._show(self._numbered(self._unheard, X0Estimate(None, None, None), latents))
 
     def _note(self, text: str) -> None:
-        self._notes.append(text)
-        if self._run is not None:
-            self._run.run.note(text)
+        if text not in self._notes:
+            self._notes.append(text)
+            if self._run is not None:
+                self._run.run.note(text)
 
     def _show(self, step: SchedulerStep) -> None:
-        if self._run is None:
-            facts = sampler_facts(self._scheduler, self._call, self._total, self._first_index, self._tables)
-            run = Run(host=host_facts(self._pipeline), sampler=facts, prompt=self._call.prompt)
-            stop = self.stop if self.can_stop else None
-            self._run = WatchedRun(self._pipeline, self._options, self._call, run, stop)
-            for note in self._notes:
-                run.note(note)
-            self._on_run(self._run)
-        _correct(self._run.run.sampler["sigmas"], step)
-        self._run.offer(step)
+        run = self._run or self._begin_run()
+        _correct(run.run.sampler["sigmas"], step)
+        run.offer(step)
+        if self._bar is None and self._total is not None and step.index >= self._total:
+            self.finish(None)
+
+    def _begin_run(self) -> WatchedRun:
+        first = self._calls.first(self._scheduler)
+        if first is not None:
+            first = max(0, first - self._unheard * self._order)
+        # By identity: a scheduler has a length, and some fail to say it.
+        scheduler = self._schedulers[0] if self._scheduler is None else self._scheduler
+        facts = sampler_facts(scheduler, self._call, self._total)
+        is_planned = not self._of_frames or self._total == len(scheduler.timesteps)  # else frames begin later
+        if self.heard and self._total is not None and is_planned:
+            facts["sigmas"] = planned_sigmas(scheduler, self._total, first, self._tables)
+        run = Run(host=host_facts(self._pipeline), sampler=facts, prompt=self._call.prompt)
+        stop = self.stop if self.can_stop else None
+        self._run = WatchedRun(self._pipeline, self._run_options(), self._call, run, stop)
+        for note in self._notes:
+            run.note(note)
+        self._on_run(self._run)
+        return self._run
+
+    def _run_options(self) -> WatchOptions:
+        """The user's options; `noisy` is shown where a loop gives no estimate."""
+        options = self._options
+        if self.heard or options.run.decoder == FULL:
+            return options
+        return replace(options, run=replace(options.run, show="noisy"))
 
 
-def _is_same(timestep: Any, before: Any) -> bool:
-    """Whether two timesteps are the same entry of a schedule, which may have the same number twice."""
-    if isinstance(timestep, Tensor) and isinstance(before, Tensor):
-        return timestep.data_ptr() == before.data_ptr()
-    return isinstance(timestep, int | float) and timestep == before
-
-
-def _correct(planned: list[float] | None, step: SchedulerStep) -> None:
+def _correct(planned: list[float | None] | None, step: SchedulerStep) -> None:
     """Replaces the planned sigma of a step if the loop took another: some loops leave the schedule, or change it."""
     sigma, position = step.x0.sigma, step.index - 1
     if planned and sigma is not None and math.isfinite(sigma) and position < len(planned) - 1:

@@ -3,26 +3,35 @@
 import logging
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, final
 
 from ...errors import UnknownDecoderError
 from ...preview.picture import DecodedPicture
 from ..hook import Hook
-from .call_arguments import call_arguments, caller_with
+from ..x0 import SchedulerCall, listen
+from .call_arguments import call_arguments
+from .copies import (
+    PROGRESS_BAR,
+    SCHEDULER,
+    BarOfCopy,
+    frame_schedulers,
+    has_scheduler,
+    older_copies,
+    pipelines_in,
+    schedulers_of,
+)
 from .facts import evidence_of, space_or_unknown
 from .options import StrPath, WatchOptions
 from .pipeline_families import family_of
 from .progress_bar import WatchedProgressBar
-from .sampling_loop import SamplingLoop
+from .sampling_loop import Bar, SamplingLoop
 from .show import newest
 from .watched_run import WatchedRun
 
-PROGRESS_BAR = "progress_bar"  # method of pipelines
 RUNS_IN_MEMORY = 8  # sampler calls whose pictures stay in memory
 
 log = logging.getLogger("safelight.diffusers")
@@ -89,6 +98,8 @@ class WatchedPipeline:
         self._pipeline, self._options, self._waits_for_callback = pipeline, options, waits_for_callback
         self.runs: list[WatchedRun] = []
         self._hooks: list[Hook] = []
+        self._heard: dict[int, Callable[[], None]] = {}  # schedulers by id, each with a function that stops listening
+        self._thread = threading.get_ident()  # of the block
         self._loops: list[SamplingLoop] = []
         self._copies: list[weakref.ref[Any]] = []  # copies of the pipeline that sampled
         self._opened = False
@@ -96,8 +107,8 @@ class WatchedPipeline:
         self._notes: list[str] = []
         self._silence = (
             f"no sampler call of {type(pipeline).__name__} was seen in this block, so there is no run. Safelight "
-            "follows the pipeline, the pipelines in it, and copies that are created in the block. If another pipeline "
-            "sampled, such as an older copy or one of from_pipe(), watch that one"
+            "follows the pipeline, the pipelines in it, copies that are created in the block, and in its thread older "
+            "copies. If another pipeline sampled, pass that one to watch()"
         )
 
     def __repr__(self) -> str:
@@ -152,20 +163,41 @@ class WatchedPipeline:
         return any(stopped)
 
     def open(self) -> None:
-        """Begins to watch the pipeline and the pipelines in it."""
+        """Begins to watch the pipeline, the pipelines in it, and the copies of them that exist."""
         if self._opened:
             return
-        self._opened = True
-        self._hooks = [
-            Hook(each, PROGRESS_BAR, partial(self._new_bar, each), partial(_BarOfCopy, self, type(each)))
-            for each in pipelines_in(self._pipeline)
-        ]
+        self._opened, self._thread = True, threading.get_ident()
+        own = pipelines_in(self._pipeline)
+        self._hooks = [self._hook(each, self.watch_loop) for each in own]
+        if self._waits_for_callback:  # the callback says which pipeline samples
+            return
+        self._hooks += [self._hook(each, self.watch_loop_of_older_copy) for each in older_copies(own)]
+        for each in own:
+            for scheduler in schedulers_of(each):
+                if id(scheduler) not in self._heard:
+                    self._heard[id(scheduler)] = listen(scheduler, partial(self._take, each, scheduler))
 
-    def confirm(self) -> None:
-        """Shows the step that the scheduler took last in this thread."""
-        for loop in self._loops:
-            if not loop.ended and loop.thread == threading.get_ident():
-                loop.confirm()
+    def _hook(self, pipeline: Any, watch_loop: Callable[[Any, Any], Any]) -> Hook:
+        """Replaces the `progress_bar` of a pipeline, which it calls when a loop begins; that of its copies as well."""
+
+        def new_bar(progress_bar: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            return watch_loop(pipeline, progress_bar(*args, **kwargs))
+
+        return Hook(pipeline, PROGRESS_BAR, new_bar, partial(BarOfCopy, watch_loop, type(pipeline)))
+
+    def confirm(self, pipeline: Any, latents: Any) -> None:
+        """Shows the newest step of `pipeline` in this thread, after which it calls the callback. Never raises.
+
+        Args:
+            pipeline: pipeline that called.
+            latents: noisy latents after the step; None if they are unknown.
+        """
+        here = [loop for loop in self._loops if not loop.ended and loop.thread == threading.get_ident()]
+        if not here:
+            loop = self._begin_safely(pipeline, None)
+            here = [] if loop is None else [loop]
+        for loop in here:
+            loop.confirm(latents)
 
     def close(self, error: BaseException | None = None) -> None:
         """Restores the pipeline. Waits until all files are written, for a limited time.
@@ -180,35 +212,63 @@ class WatchedPipeline:
         self._opened = False
         for hook in self._hooks:
             hook.end()
+        for stop_listening in self._heard.values():
+            stop_listening()
         for copied in filter(None, (reference() for reference in self._copies)):
-            if isinstance(vars(copied).get(PROGRESS_BAR), _BarOfCopy):
+            if isinstance(vars(copied).get(PROGRESS_BAR), BarOfCopy):
                 del vars(copied)[PROGRESS_BAR]
         for loop in self._loops:
             loop.end(error)
             loop.release()
         failed = error is not None or any(loop.failed for loop in self._loops)
-        self._pipeline, self._hooks, self._loops = None, [], []
+        self._pipeline, self._hooks, self._loops, self._heard = None, [], [], {}
         if not self.runs and not failed:
             self._notes.append(self._silence)
             log.warning(self._silence)
         for run in self.runs:
             run.settle()
 
-    def _new_bar(self, pipeline: Any, progress_bar: Any, *args: Any, **kwargs: Any) -> Any:
-        """Replaces the `progress_bar` of a pipeline, which it calls when a loop begins."""
-        return self.watch_loop(pipeline, progress_bar(*args, **kwargs))
-
     def watch_loop(self, pipeline: Any, bar: Any) -> Any:
         """Returns the bar of a loop that begins, watched."""
         if bar is None or not self._opened:  # a pipeline of pipelines has no bar of its own
             return bar
+        iterable = getattr(bar, "iterable", None)
+        length = len(iterable) if iterable is not None and hasattr(iterable, "__len__") else None
+        loop = self._begin_safely(pipeline, Bar(length, getattr(bar, "total", None)))
+        return bar if loop is None else WatchedProgressBar(bar, loop)
+
+    def watch_loop_of_older_copy(self, pipeline: Any, bar: Any) -> Any:
+        """As `watch_loop`, but only in the thread of the block.
+
+        Other threads may serve other users, with other copies of the same pipeline.
+        """
+        if threading.get_ident() == self._thread:
+            return self.watch_loop(pipeline, bar)
+        if self._opened:
+            self._silence = (
+                f"only a copy of {self._name} that is older than this block sampled, in another thread, so there is no "
+                f"run: pass that copy to watch(), or copy the pipeline in the block"
+            )
+        return bar
+
+    def _take(self, pipeline: Any, scheduler: Any, call: SchedulerCall) -> None:
+        """Takes a call of a scheduler, after it. Never raises."""
+        loops = [loop for loop in self._loops if loop.follows(scheduler)]
+        here = next((loop for loop in loops if loop.thread == threading.get_ident()), next(iter(loops), None))
+        if here is None and self._opened and threading.get_ident() == self._thread:
+            here = self._begin_safely(pipeline, None)  # a loop of the user, or one without a progress bar
+        if here is not None:
+            here.take(scheduler, call)
+
+    def _begin_safely(self, pipeline: Any, bar: Bar | None) -> SamplingLoop | None:
+        """Begins to follow a loop; returns None if that fails."""
         try:
-            return self._watch_loop(pipeline, bar)
+            return self._begin(pipeline, bar)
         except Exception:
             log.warning("this loop continues without previews", exc_info=True)
-            return bar
+            return None
 
-    def _watch_loop(self, pipeline: Any, bar: Any) -> Any:
+    def _begin(self, pipeline: Any, bar: Bar | None) -> SamplingLoop:
         if all(pipeline is not hook.owner for hook in self._hooks):
             self._copies.append(weakref.ref(pipeline))
         for old in self._loops:
@@ -217,32 +277,40 @@ class WatchedPipeline:
         for old in [old for old in self._loops if old.ended and not (old.stopped or old.failed)]:
             self._loops.remove(old)
             old.release()
-        iterable = getattr(bar, "iterable", None)
+        schedulers, of_frames = schedulers_of(pipeline), frame_schedulers(pipeline)
+        unheard = [each for each in (*schedulers, *of_frames) if id(each) not in self._heard]
+        ends = [listen(scheduler, partial(self._take, pipeline, scheduler)) for scheduler in unheard]
+
+        def on_end(loop: SamplingLoop) -> None:
+            for stop_listening in ends:
+                stop_listening()
+            self._silence = self._silence_after(loop)
+
         loop = SamplingLoop(
             pipeline,
+            schedulers,
+            of_frames,
             self._options,
             call_arguments(pipeline),
-            len(iterable) if iterable is not None and hasattr(iterable, "__len__") else None,
-            getattr(bar, "total", None),
+            bar,
             self._add_run,
+            on_end,
             waits_for_callback=self._waits_for_callback,
         )
         self._loops.append(loop)
-        return WatchedProgressBar(bar, partial(self._end_loop, loop, type(pipeline).__name__), lambda: loop.stopped)
+        return loop
 
-    def _end_loop(self, loop: SamplingLoop, pipeline: str, error: BaseException | None) -> None:
-        try:
-            loop.end(error)
-        except Exception:
-            log.warning("the end of this loop is not recorded", exc_info=True)
+    def _silence_after(self, loop: SamplingLoop) -> str:
+        """The warning about a block without a run, in which this loop was the last."""
         if not loop.heard:
-            self._silence = (
-                f"{pipeline} sampled, but did not call its own scheduler, so there is no run: some loops use copies of "
-                "it. To see the steps, pass the pipeline a callback_on_step_end that offers its latents to "
-                "safelight.recording"
+            return (
+                f"{loop.pipeline_name} sampled, but did not call its own scheduler and has no variable `latents`, so "
+                "there is no run. To see the steps, pass the pipeline a callback_on_step_end that offers its latents "
+                "to safelight.recording"
             )
-        elif self._waits_for_callback:
-            self._silence = f"{pipeline} sampled, but the callback was not called: pass it as callback_on_step_end"
+        if self._waits_for_callback:
+            return f"{loop.pipeline_name} sampled, but the callback was not called: pass it as callback_on_step_end"
+        return f"{loop.pipeline_name} sampled no latents of a picture but tokens or embeddings, so there is no run"
 
     def _add_run(self, run: WatchedRun) -> None:
         self.runs.append(run)
@@ -250,51 +318,10 @@ class WatchedPipeline:
             old.forget_pictures()
 
 
-@final
-class _BarOfCopy:
-    """The method `progress_bar` in a copy of a watched pipeline, which learns from its caller whose it is.
-
-    It has no reference to the watched pipeline, because a copy may live longer.
-
-    Args:
-        watched: watched pipeline.
-        kind: class of the copy.
-    """
-
-    def __init__(self, watched: WatchedPipeline | None, kind: type) -> None:
-        self._watched = (lambda: None) if watched is None else weakref.ref(watched)
-        self._kind = kind
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        copied = caller_with(PROGRESS_BAR, self)
-        bar = self._kind.progress_bar(SimpleNamespace() if copied is None else copied, *args, **kwargs)
-        watched = self._watched()
-        return bar if watched is None or copied is None else watched.watch_loop(copied, bar)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_BarOfCopy":
-        return self
-
-    def __reduce__(self) -> Any:
-        return _BarOfCopy, (None, self._kind)
-
-
-def pipelines_in(pipeline: Any) -> list[Any]:
-    """Returns `pipeline` and the pipelines that it consists of, such as the prior and the decoder of a combined one."""
-    found = [pipeline]
-    for each in found:  # grows meanwhile
-        found += [
-            part
-            for part in vars(each).values()
-            if hasattr(type(part), PROGRESS_BAR)
-            and hasattr(part, "scheduler")
-            and all(part is not one for one in found)
-        ]
-    return found
-
-
 def expect_pipeline(pipeline: Any) -> None:
     """Raises `TypeError` unless `pipeline` is a pipeline of diffusers."""
-    missing = [name for name in ("scheduler", "progress_bar") if not hasattr(pipeline, name)]
+    missing = [] if hasattr(pipeline, SCHEDULER) or has_scheduler(pipeline) else [SCHEDULER]
+    missing += [] if hasattr(pipeline, PROGRESS_BAR) else [PROGRESS_BAR]
     is_class = isinstance(pipeline, type)
     if missing or is_class:
         found = f"the class {pipeline.__name__}" if is_class else f"{type(pipeline).__name__}"

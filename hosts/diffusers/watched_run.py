@@ -86,6 +86,11 @@ class WatchedRun:
         return f"<WatchedRun: {self._state}, {count} picture{'s' * (count != 1)}{place}>"
 
     @property
+    def broken(self) -> bool:
+        """Whether the run continues without previews, because of an error."""
+        return self._broken
+
+    @property
     def state(self) -> State:
         """`running`, or how the run ended."""
         return self._state

@@ -156,17 +156,19 @@ def test_a_loop_that_samples_again_counts_on(sd1, name):
     assert run.notes[0].startswith("the pipeline samples several times in one loop")
 
 
-def test_crops_are_smaller_in_height_or_width_only():
+def test_parts_are_smaller_in_time_height_or_width_only():
     whole = torch.zeros(1, 4, 3, 16, 24)
-    assert is_crop(torch.zeros(2, 4, 3, 16, 16), whole)
-    for shape in ((1, 4, 3, 16, 24), (1, 4, 2, 16, 24), (1, 4, 3, 32, 16), (1, 8, 3, 16, 16), (1, 16, 16)):
-        assert not is_crop(torch.zeros(shape), whole)
-    assert not is_crop(torch.zeros(1, 16, 4), torch.zeros(1, 32, 4))
+    for shape in ((2, 4, 3, 16, 16), (1, 4, 2, 16, 24), (1, 4, 1, 8, 24)):
+        assert is_crop(torch.zeros(shape), whole, (2, 3, 4))
+    for shape in ((1, 4, 3, 16, 24), (1, 4, 3, 32, 16), (1, 8, 3, 16, 16), (1, 16, 16)):
+        assert not is_crop(torch.zeros(shape), whole, (2, 3, 4))
+    assert not is_crop(torch.zeros(1, 16, 4), torch.zeros(1, 32, 4), ())
+    assert not is_crop(torch.zeros(1, 3, 16, 24, 16), torch.zeros(1, 3, 16, 24, 33), (1, 2, 3))
 
 
 def test_a_crop_is_found_at_its_place_and_wraps_around():
     whole = noise(2, 4, 6, 8)
-    crops = Crops(whole, 1, None, 1.0)
+    crops = Crops(whole, (2, 3), 1, None, 1.0)
     wrapped = torch.cat((whole[1:, :, 2:5, 6:], whole[1:, :, 2:5, :2]), -1)
     assert crops.add(wrapped, wrapped + 1)
     x0 = crops.x0()
@@ -174,3 +176,16 @@ def test_a_crop_is_found_at_its_place_and_wraps_around():
     expected[1:, :, 2:5, [6, 7, 0, 1]] += 1
     torch.testing.assert_close(x0, expected)
     assert not crops.add(noise(1, 4, 3, 4, seed=9), wrapped)
+
+
+@pytest.mark.parametrize(("axes", "order"), [((2, 3, 4), (0, 1, 2, 3, 4)), ((1, 3, 4), (0, 2, 1, 3, 4))])
+def test_a_part_of_a_video_is_found_at_its_place(axes, order):
+    """Latents `[B, C, T, H, W]` and `[B, T, C, H, W]`."""
+    video = noise(2, 4, 3, 6, 8)
+    crops = Crops(video.permute(order), axes, 1, None, 1.0)
+    part = video[1:, :, 1:, :4, 2:6].permute(order)
+    assert crops.add(part, part + 1)
+    expected = video.clone()
+    expected[1:, :, 1:, :4, 2:6] += 1
+    torch.testing.assert_close(crops.x0(), expected.permute(order))
+    assert crops.noisy.shape == crops.x0().shape

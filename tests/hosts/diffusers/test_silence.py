@@ -14,6 +14,7 @@ import torch
 from diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model import PaellaVQModel
 from safelight.hosts.diffusers import Previews, watch
 from safelight.hosts.diffusers.watched_run import WatchedRun
+from safelight.preview.saved_run import SavedRun
 from tiny_pipelines import FAMILIES, OLD, STEPS, noise, wan_vae
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -174,21 +175,206 @@ def test_the_pipelines_of_a_combined_pipeline_are_watched():
     assert all(map(has_no_hooks, (pipe, pipe.prior_pipe, pipe.decoder_pipe)))
 
 
-# Nothing heard
+# Copies from before the block
 
 
-def test_an_older_copy_is_not_heard_and_the_user_is_warned(sd1, caplog):
+@pytest.mark.parametrize(
+    "copying",
+    [
+        request,
+        copy.copy,
+        lambda pipe: copy.copy(request(pipe)),
+        lambda pipe: diffusers.StableDiffusionPipeline.from_pipe(pipe, requires_safety_checker=False),
+    ],
+    ids=["own scheduler", "same scheduler", "copy of a copy", "from_pipe"],
+)
+def test_a_copy_that_is_older_than_the_block_is_watched(sd1, copying):
+    older = copying(sd1)
+    older.set_progress_bar_config(disable=True)
+    plain = SD1.run(older)
+    with watch(sd1, screen="off") as run:
+        result = SD1.run(older)
+        SD1.run(copy.copy(older))
+        SD1.run(sd1)
+    assert np.array_equal(plain, result)
+    assert steps_of(run) == [ALL_STEPS] * 3
+    assert run.notes == []
+    assert has_no_hooks(sd1)
+    assert has_no_hooks(older)
+    SD1.run(older)
+    assert len(run.runs) == 3
+
+
+def test_a_pipeline_with_other_parts_is_not_watched(sd1, make):
+    other = make("StableDiffusionXL")
+    other[1].vae, vae = sd1.vae, other[1].vae
+    with watch(sd1, screen="off") as run:
+        other[0].run(other[1], output_type="latent")
+    other[1].vae = vae
+    assert run.runs == []
+
+
+def test_an_older_copy_in_another_thread_belongs_to_another_user(sd1, caplog):
     older = request(sd1)
     with watch(sd1, screen="off") as run:
-        SD1.run(older)
+        thread = threading.Thread(target=SD1.run, args=(older,))
+        thread.start()
+        thread.join()
         assert run.notes == []
+    assert run.runs == []
     (note,) = run.notes
     assert note == caplog.messages[-1]
-    assert "no sampler call of StableDiffusionPipeline was seen in this block, so there is no run" in note
-    assert "an older copy or one of from_pipe(), watch that one" in note
+    assert note.startswith("only a copy of StableDiffusionPipeline that is older than this block sampled, in another")
+    assert "pass that copy to watch(), or copy the pipeline in the block" in note
+    assert has_no_hooks(older)
 
 
-def test_a_loop_that_uses_copies_of_the_scheduler_is_not_heard_and_the_user_is_warned(caplog):
+def test_two_users_with_older_copies_have_their_own_runs(sd1):
+    """Each request watches its own copy, in its own thread, at the same time."""
+    copies = [request(sd1) for _ in range(2)]
+    barrier = threading.Barrier(2, timeout=60)
+    runs = {}
+
+    def wait(pipe, index, timestep, kwargs):
+        barrier.wait()
+        return kwargs
+
+    def serve(number):
+        with watch(copies[number], screen="off") as run:
+            barrier.wait()
+            SD1.run(copies[number], callback_on_step_end=wait)
+            barrier.wait()
+        runs[number] = run
+
+    threads = [threading.Thread(target=serve, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [steps_of(runs[number]) for number in range(2)] == [[ALL_STEPS]] * 2
+    assert all(map(has_no_hooks, (sd1, *copies)))
+
+
+def test_a_callback_shows_an_older_copy_from_its_second_step_on(sd1):
+    """The callback says after the first step which pipeline samples."""
+    older = request(sd1)
+    plain = SD1.run(older)
+    previews = Previews(sd1, screen="off")
+    result = SD1.run(older, callback_on_step_end=previews)
+    assert np.array_equal(plain, result)
+    assert steps_of(previews) == [ALL_STEPS[1:]]
+    assert {picture.show for picture in previews.pictures} == {"denoised"}
+    sigmas = previews.runs[0].run.sampler["sigmas"]
+    assert sigmas[1:-1] == pytest.approx([picture.sigma for picture in previews.pictures])
+    assert previews.notes == ["step 1 is not shown: the first callback said which copy of the pipeline samples"]
+    previews.close()
+    assert has_no_hooks(older)
+
+
+# Loops without a progress bar, or without a scheduler
+
+
+def own_loop(pipe, steps=STEPS, *, scheduler=True):
+    """A loop as users write it."""
+    with torch.no_grad():
+        pipe.scheduler.set_timesteps(steps)
+        latents = noise(1, 4, 16, 24) * pipe.scheduler.init_noise_sigma
+        for t in pipe.scheduler.timesteps:
+            output = pipe.unet(pipe.scheduler.scale_model_input(latents, t), t, encoder_hidden_states=noise(1, 6, 8))
+            latents = pipe.scheduler.step(output.sample, t, latents).prev_sample
+    return latents
+
+
+def test_a_loop_of_the_user_is_watched(sd1, tmp_path):
+    plain = own_loop(sd1)
+    with watch(sd1, tmp_path, screen="off") as run:
+        result = own_loop(sd1)
+        own_loop(sd1, 3)
+        SD1.run(sd1)
+    assert torch.equal(plain, result)
+    assert steps_of(run) == [ALL_STEPS, [(index, 3) for index in (1, 2, 3)], ALL_STEPS]
+    assert [each.state for each in run.runs] == ["finished"] * 3
+    first = run.runs[0].run.sampler
+    assert first["sigmas"] == pytest.approx([float(sigma) for sigma in run.runs[2].run.sampler["sigmas"]])
+    assert has_no_hooks(sd1)
+
+
+def test_a_loop_of_the_user_that_fails_ends_its_run(sd1):
+    with suppress(KeyError), watch(sd1, screen="off") as run:
+        sd1.scheduler.set_timesteps(STEPS)
+        latents = noise(1, 4, 16, 24)
+        sd1.scheduler.step(latents, sd1.scheduler.timesteps[0], latents)
+        raise KeyError
+    assert run.runs[0].state == "failed"
+    assert steps_of(run) == [ALL_STEPS[:1]]
+
+
+class OwnSteps(diffusers.StableDiffusionPipeline):
+    """Takes its steps without its scheduler, as pipelines for editing do."""
+
+    @torch.no_grad()
+    def __call__(self, named=True, iterates=False, callback_on_step_end=None):
+        state = noise(1, 4, 16, 24)
+        if named:
+            latents = state
+        bar = self.progress_bar(range(STEPS)) if iterates else self.progress_bar(total=STEPS)
+        for i in bar if iterates else range(STEPS):
+            state = latents = state * 0.5
+            if callback_on_step_end is not None:
+                callback_on_step_end(self, i, i, {"latents": state})
+            if not iterates:
+                bar.update()
+        bar.close()
+        return state if named else (state, latents)[0]
+
+
+@pytest.mark.parametrize("iterates", [False, True])
+def test_a_loop_that_does_not_call_its_scheduler_shows_noisy_latents_with_a_note(sd1, tmp_path, iterates):
+    pipe = OwnSteps(**sd1.components, requires_safety_checker=False)
+    with watch(pipe, tmp_path, screen="off", keep_latents=True) as run:
+        result = pipe(iterates=iterates)
+    assert steps_of(run) == [ALL_STEPS]
+    assert {(picture.show, picture.sigma) for picture in run.pictures} == {("noisy", None)}
+    assert run.runs[0].run.sampler["sigmas"] is None
+    assert torch.equal(SavedRun.open(run.folder).latents(STEPS).noisy, result)
+    assert run.notes[0].startswith("OwnSteps does not call its own scheduler")
+
+
+def test_a_callback_shows_the_latents_of_a_loop_that_does_not_call_its_scheduler(sd1):
+    pipe = OwnSteps(**sd1.components, requires_safety_checker=False)
+    previews = Previews(pipe, screen="off")
+    pipe(callback_on_step_end=previews)
+    assert steps_of(previews) == [ALL_STEPS]
+    previews.close()
+
+
+class NoLatents(OwnSteps):
+    def __call__(self):
+        with self.progress_bar(total=STEPS) as bar:
+            for _ in range(STEPS):
+                bar.update()
+
+
+def test_a_loop_of_which_nothing_is_known_warns(sd1, caplog):
+    pipe = NoLatents(**sd1.components, requires_safety_checker=False)
+    with watch(pipe, screen="off") as run:
+        pipe()
+    assert run.runs == []
+    (note,) = run.notes
+    assert note == caplog.messages[-1]
+    assert note.startswith("NoLatents sampled, but did not call its own scheduler and has no variable `latents`")
+    assert "safelight.recording" in note
+
+
+def test_nothing_was_sampled(sd1, caplog):
+    with watch(sd1, screen="off") as run:
+        pass
+    (note,) = run.notes
+    assert note == caplog.messages[-1]
+    assert note.startswith("no sampler call of StableDiffusionPipeline was seen in this block, so there is no run")
+
+
+def skyreels():
     torch.manual_seed(0)
     pipe = diffusers.SkyReelsV2DiffusionForcingPipeline(
         tokenizer=None,
@@ -209,8 +395,19 @@ def test_a_loop_that_uses_copies_of_the_scheduler_is_not_heard_and_the_user_is_w
         ),
     )
     pipe.set_progress_bar_config(disable=True)
-    with watch(pipe, screen="off") as run:
-        pipe(
+    return pipe
+
+
+@pytest.mark.parametrize(
+    ("more", "total"),
+    [({}, 3), ({"ar_step": 2, "causal_block_size": 1}, 7)],
+    ids=["all frames together", "frames one after another"],
+)
+def test_the_frames_of_a_step_with_a_scheduler_each_are_one_video(tmp_path, more, total):
+    pipe = skyreels()
+
+    def sample():
+        return pipe(
             None,
             prompt_embeds=noise(1, 6, 8),
             guidance_scale=1.0,
@@ -220,12 +417,25 @@ def test_a_loop_that_uses_copies_of_the_scheduler_is_not_heard_and_the_user_is_w
             base_num_frames=9,
             num_inference_steps=3,
             output_type="latent",
-        )
-    assert run.runs == []
-    (note,) = run.notes
-    assert note == caplog.messages[-1]
-    assert note.startswith("SkyReelsV2DiffusionForcingPipeline sampled, but did not call its own scheduler")
-    assert "safelight.recording" in note
+            generator=torch.Generator().manual_seed(1),
+            **more,
+        ).frames
+
+    plain = sample()
+    with watch(pipe, tmp_path, screen="off", keep_latents=True) as run:
+        result = sample()
+    assert torch.equal(plain, result)
+    assert steps_of(run) == [[(index, total) for index in range(1, total + 1)]]
+    assert run.notes == []
+    last = SavedRun.open(run.folder).latents(total)
+    torch.testing.assert_close(last.denoised, result, rtol=1e-5, atol=1e-5)
+    assert last.noisy.shape == result.shape
+    sigmas = run.runs[0].run.sampler["sigmas"]
+    if more:  # each frame has a noise level of its own
+        assert sigmas is None
+        assert run.pictures[2].sigma is None
+    else:
+        assert sigmas[:-1] == pytest.approx([picture.sigma for picture in run.pictures])
 
 
 def test_a_callback_that_is_never_called_warns(sd1, caplog):
