@@ -71,6 +71,12 @@ class SchedulerCall(NamedTuple):
     tokens: Tensor | None = None
 
 
+def step_method(scheduler: Any) -> str | None:
+    """Returns the name of the method with which `scheduler` takes a step; None if it has none."""
+    name = STEP_METHODS.get(known_name_of(scheduler) or "", "step")
+    return name if callable(getattr(scheduler, name, None)) else None
+
+
 def listen(scheduler: Any, on_step: Callable[[SchedulerCall], None]) -> Callable[[], None]:
     """Calls `on_step` after each step of `scheduler`. Other objects of its class are not affected.
 
@@ -80,8 +86,13 @@ def listen(scheduler: Any, on_step: Callable[[SchedulerCall], None]) -> Callable
 
     Returns:
         A function that ends it.
+
+    Raises:
+        TypeError: it has no such method.
     """
-    method = STEP_METHODS.get(known_name_of(scheduler) or "", "step")
+    method = step_method(scheduler)
+    if method is None:
+        raise TypeError(f"expected a scheduler with a method step, got a {type(scheduler).__name__}")
     names = tuple(inspect.signature(getattr(scheduler, method)).parameters)
 
     def observed(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -97,15 +108,19 @@ def listen(scheduler: Any, on_step: Callable[[SchedulerCall], None]) -> Callable
     return Hook(scheduler, method, observed).end
 
 
-def estimate_x0(scheduler: Any, call: SchedulerCall, tables: Tables) -> X0Estimate:
+def estimate_x0(scheduler: Any, call: SchedulerCall, tables: Tables, *, needs_x0: bool = True) -> X0Estimate:
     """Estimates x0 right after a scheduler's step. Never raises; what fails is None.
 
     Args:
         scheduler: scheduler, in its state after the step.
         call: arguments and result of the step.
         tables: tables of the scheduler, read before.
+        needs_x0: whether x0 is needed besides the noise level.
     """
     try:
+        if not needs_x0:
+            level = noise_level(scheduler, call.timestep, tables)
+            return X0Estimate(None, level.scheduler_sigma, level.gain)
         return compute_x0(scheduler, call, tables)
     except Exception:  # must not stop the sampler
         log.debug("no x0 from %s", type(scheduler).__name__, exc_info=True)
