@@ -167,18 +167,35 @@ def has_bfloat16() -> bool:
 
 def initialize(net: Net, parts: Iterable[Pairs]) -> None:
     """Draws the first weights from PyTorch's default generator. A `Conv` starts as the best closed form of `parts`."""
+    draw_weights(net)
+    if isinstance(net, Conv):
+        sums = Sums(linear_form(net))
+        for pairs in parts:
+            sums.add(pairs.latents.float(), pairs.rgb(net.scale))
+        start_as_closed_form(net, sums)
+
+
+def draw_weights(net: Net) -> None:
+    """Draws the first weights from PyTorch's default generator."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.reset_parameters()
-    if isinstance(net, Conv):
-        # The linear path starts as the best closed form, the other path as zero.
-        form = PolynomialForm(channels=net.linear.in_channels, kernel=net.linear.kernel_size[0], subpixel=net.scale)
-        sums = Sums(form)
-        for pairs in parts:
-            sums.add(pairs.latents.float(), pairs.rgb(net.scale))
-        net.linear.load_state_dict(polynomial_tensors(sums.solve(LINEAR_RIDGE), form))
-        for parameter in (*net.out.parameters(), *net.overall.parameters()):
-            nn.init.zeros_(parameter)
+
+
+def linear_form(net: Conv) -> PolynomialForm:
+    """The form of the linear path of a net."""
+    return PolynomialForm(channels=net.linear.in_channels, kernel=net.linear.kernel_size[0], subpixel=net.scale)
+
+
+def start_as_closed_form(net: Conv, sums: Sums) -> None:
+    """Sets the linear path of a net to the solution of sums of its `linear_form`, and the other path to zero.
+
+    Raises:
+        FitError: as for `Sums.solve`.
+    """
+    net.linear.load_state_dict(polynomial_tensors(sums.solve(LINEAR_RIDGE), sums.form))
+    for parameter in (*net.out.parameters(), *net.overall.parameters()):
+        nn.init.zeros_(parameter)
 
 
 def _learning_rate(step: int, steps: int) -> float:

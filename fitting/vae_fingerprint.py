@@ -3,7 +3,7 @@
 import hashlib
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 MAX_TENSORS, VALUES_PER_TENSOR = 16, 64  # a thousand numbers: fine-tuning changes nearly all weights
 FINGERPRINT_DIGITS = 12
@@ -20,15 +20,17 @@ def vae_fingerprint(vae: nn.Module) -> str:
         vae: the VAE's module, on any device. Its weights are not changed.
 
     Returns:
-        The fingerprint; empty if the module has no floating point weights, or if they hold no values (device "meta").
+        The fingerprint; empty if the module has no floating point weights, or if some of those that are used hold no
+        values (device "meta"), because they are elsewhere for the moment.
     """
-    weights = sorted((name, tensor) for name, tensor in vae.state_dict().items() if tensor.is_floating_point())
-    weights = [(name, tensor) for name, tensor in weights if tensor.numel() and not tensor.is_meta]
-    if not weights:
+    found = {name: tensor for name, tensor in vae.state_dict().items() if isinstance(tensor, Tensor)}
+    weights = sorted(name for name, tensor in found.items() if tensor.is_floating_point() and tensor.numel())
+    count = min(MAX_TENSORS, len(weights))
+    chosen = {name: found[name] for name in (weights[i * len(weights) // count] for i in range(count))}
+    if not chosen or any(tensor.is_meta for tensor in chosen.values()):
         return ""
     digest = hashlib.sha256()
-    for i in range(min(MAX_TENSORS, len(weights))):
-        name, tensor = weights[i * len(weights) // min(MAX_TENSORS, len(weights))]
+    for name, tensor in chosen.items():
         flat = tensor.detach().flatten()
         values = flat[:: max(1, flat.numel() // VALUES_PER_TENSOR)][:VALUES_PER_TENSOR]
         digest.update(f"{name} {list(tensor.shape)}".encode())

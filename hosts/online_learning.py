@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ..decoders.catalogue import Catalogue
 from ..errors import FitError, SafelightError
+from ..fitting.online.learned_files import list_learned_files
 from ..fitting.online.net_training import NetTraining, is_due, open_training
 from ..fitting.online.state import DecodedPair
-from ..fitting.online.update import list_learned_files
 from ..fitting.vae_fingerprint import vae_fingerprint
 from ..preview.decode.thread_limit import use_half_of_the_threads
 from ..preview.snapshot import Snapshots, to_host
@@ -178,7 +178,8 @@ class OnlineLearner:
             self._idle_since = None
             return
         now = self._clock()
-        self._idle_since = now if self._idle_since is None else self._idle_since
+        # A clock that was set back must not delay the training.
+        self._idle_since = now if self._idle_since is None else min(now, self._idle_since)
         if now - self._idle_since < IDLE_S:
             return
         training, self._training = self._training, None
@@ -211,16 +212,17 @@ def next_training(folder: Path, catalogue: Callable[[], Catalogue]) -> NetTraini
 def fingerprint_of(vae: Any) -> str:
     """The fingerprint of a VAE, of its module, or of an object that has the module; empty if it has none.
 
-    It is computed once for each module.
+    It is computed once for each module whose weights can be read.
     """
     module = vae if isinstance(vae, nn.Module) else getattr(vae, "first_stage_model", None)
     if not isinstance(module, nn.Module):
         module = next((part for part in getattr(vae, "__dict__", {}).values() if isinstance(part, nn.Module)), None)
     if module is None:
         return ""
-    if FINGERPRINT_KEY not in module.__dict__:
-        module.__dict__[FINGERPRINT_KEY] = vae_fingerprint(module)
-    return module.__dict__[FINGERPRINT_KEY]
+    known = module.__dict__.get(FINGERPRINT_KEY)
+    if not known and (known := vae_fingerprint(module)):  # weights on device "meta" are elsewhere for the moment
+        module.__dict__[FINGERPRINT_KEY] = known
+    return known
 
 
 def copy_decode(latents: Tensor, images: Tensor, causal: bool = False) -> tuple[Callable[[], DecodedPair], int]:

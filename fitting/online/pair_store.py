@@ -1,6 +1,7 @@
 """Stores the training pairs of one VAE, a file each, up to a total size. The oldest pairs are removed first."""
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, final
@@ -9,8 +10,8 @@ from ...errors import FitError
 from ..pairs import Pairs
 
 DEFAULT_STORE_BYTES = 64 << 20  # 200 pairs of 512 px in a space of 32 channels, 50 of 1024 px
-PAIRS_FOLDER, PAIR_SUFFIX = "pairs", ".safetensors"
-MAX_NUMBER = 10**8
+PAIRS_FOLDER = "pairs"
+PAIR_NAME = re.compile(r"([0-9]{8,})-[0-9a-f]+\.safetensors")
 
 log = logging.getLogger("safelight.fitting")
 
@@ -29,11 +30,16 @@ class PairStore:
 
     Args:
         folder: folder of the files; created when needed.
-        max_bytes: size of all files. The newest pair stays, whatever its size.
+        max_bytes: size of all files; with 0, nothing is saved.
     """
 
     def __init__(self, folder: Path, max_bytes: int = DEFAULT_STORE_BYTES) -> None:
         self._folder, self._max_bytes = folder, max_bytes
+
+    @property
+    def added(self) -> int:
+        """Number of pairs that were added so far, with those that were removed again."""
+        return max((each.number for each in self.list()), default=0)
 
     def add(self, key: bytes, pair: Pairs) -> None:
         """Adds a pair, then removes the oldest ones that are over the limit.
@@ -45,13 +51,11 @@ class PairStore:
         Raises:
             OSError: the file cannot be written.
         """
-        stored = self.list()
-        number = (stored[-1].number + 1) % MAX_NUMBER if stored else 1
-        self._folder.mkdir(parents=True, exist_ok=True)
-        pair.save(self._folder / f"{number:08d}-{key.hex()}{PAIR_SUFFIX}")
-        *older, newest = self.list()
-        total = newest.size
-        for each in reversed(older):
+        if self._max_bytes > 0:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            pair.save(self._folder / f"{self.added + 1:08d}-{key.hex()}.safetensors")
+        total = 0
+        for each in reversed(self.list()):
             total += each.size
             if total > self._max_bytes:
                 each.path.unlink(missing_ok=True)
@@ -59,11 +63,10 @@ class PairStore:
     def list(self) -> list[StoredPair]:
         """Lists the files, oldest first. Other files in the folder are left out."""
         found = []
-        for path in self._folder.glob(f"*-*{PAIR_SUFFIX}"):
-            number = path.name.split("-")[0]
+        for path in self._folder.glob("*-*"):
             try:
-                if number.isdecimal() and not path.is_symlink():
-                    found.append(StoredPair(int(number), path, path.stat().st_size))
+                if (match := PAIR_NAME.fullmatch(path.name)) and path.is_file() and not path.is_symlink():
+                    found.append(StoredPair(int(match[1]), path, path.stat().st_size))
             except OSError:  # removed meanwhile
                 continue
         return sorted(found)
@@ -77,8 +80,10 @@ class PairStore:
         for each in self.list():
             try:
                 pair = Pairs.load(each.path)
-                if pair.channels != channels:
-                    raise FitError(f"{each.path}: expected {channels} channels, got {pair.channels}")
+                if pair.channels != channels or len(pair) != 1:
+                    raise FitError(
+                        f"{each.path}: expected one picture of {channels} channels, got {len(pair)} of {pair.channels}"
+                    )
                 # Copies: Windows cannot remove a file that is mapped into memory.
                 yield Pairs(pair.latents.clone(), pair.pixels.clone())
             except (FitError, OSError) as error:

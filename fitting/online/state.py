@@ -46,6 +46,7 @@ MAX_TEST_PAIRS = 24
 TEST_SIDE = 64  # latent pixels
 MAX_SEEN = 4096
 NAME_DIGITS = 6  # digits of the VAE's fingerprint in a decoder's name
+UNKNOWN_VAE = "unknown"
 LATENTS_KEY_BYTES = 16
 SUMS_TENSORS = ("xx", "xy", "yy")
 
@@ -188,6 +189,20 @@ class OnlineState:
             del self._seen[old]
         return training
 
+    @torch.no_grad()
+    def restore(self, pairs: Iterable[Pairs]) -> None:
+        """Adds saved training pairs to a new state, if the old one was lost.
+
+        Args:
+            pairs: pairs that `add` returned, one picture each.
+        """
+        for pair in pairs:
+            for sums in self.sums.values():
+                sums.add(pair.latents.float(), pair.rgb(1))
+            self._seen[_latents_key(pair.latents[0])] = None
+            self.pictures += 1
+            self.decodes += 1
+
     def _sample_test_pair(self, key: bytes, latents: Tensor, pixels: Tensor) -> None:
         """Adds a test pair by reservoir sampling; the key, a hash, is the source of random numbers.
 
@@ -235,7 +250,7 @@ class OnlineState:
             cost=net.cost,
             latent_space=None if self.space.name in SPACES else self.space,
             source=ONLINE_SOURCE,
-            vae=self.vae or None,
+            vae=self.vae,  # also if unknown: None would mean each VAE of the space
             fitted_on=f"{self.decodes} decodes, {self.pixels:,} latent pixels, learned while decoding",
         )
         return Decoder(card, net)
@@ -295,7 +310,9 @@ class OnlineState:
             raise FitError(str(error)) from None
         written = metadata.get("format", "")
         if written == EARLIER_STATE_FORMAT:
-            raise FitError(f"{path}: from an earlier Safelight, which did not tell VAEs apart; it is not used any more")
+            raise FitError(
+                f"{path}: from an earlier Safelight, which mixed the VAEs of a space; it is not used any more"
+            )
         if written.startswith(STATE_FAMILY) and written != STATE_FORMAT:
             raise NewerStateError(f"{path}: expected format {STATE_FORMAT}, got {written!r}: update Safelight")
         try:
@@ -330,7 +347,7 @@ class NewerStateError(FitError):
 
 def online_decoder_name(space: str, vae: str = "") -> str:
     """Name of the decoder that is learned for a latent space and a VAE."""
-    return f"{space}-learned-{vae[:NAME_DIGITS]}" if vae else f"{space}-learned"
+    return f"{space}-learned-{vae[:NAME_DIGITS] or UNKNOWN_VAE}"
 
 
 def _latents_key(rounded: Tensor) -> bytes:
