@@ -1,5 +1,6 @@
 """Caches the results of file reads until the file changes."""
 
+import os
 from collections.abc import Callable, Hashable
 from functools import lru_cache
 from pathlib import Path
@@ -41,6 +42,31 @@ class FileStamp(NamedTuple):
         return abs(time_ns() - max(self.mtime_ns, self.ctime_ns)) >= SETTLED_NS
 
 
+class FolderStamp(NamedTuple):
+    """The facts that change when a file in a folder changes: name, size, times and inode of each."""
+
+    path: Path
+    files: tuple[tuple[str, int, int, int, int], ...]
+
+    @classmethod
+    def of(cls, path: Path) -> "FolderStamp":
+        """Returns the stamp of an existing folder.
+
+        Raises:
+            OSError: the folder or a file in it does not exist or is not accessible.
+        """
+        with os.scandir(path) as entries:
+            found = [(entry.name, entry.stat()) for entry in entries]
+        rows = [(name, it.st_size, it.st_mtime_ns, it.st_ctime_ns, it.st_ino) for name, it in found]
+        return cls(path, tuple(sorted(rows)))
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether each further change of a file will change the stamp."""
+        newest_ns = max((max(row[2], row[3]) for row in self.files), default=0)
+        return abs(time_ns() - newest_ns) >= SETTLED_NS
+
+
 class CachedError(NamedTuple):
     """An error without its traceback, whose frames would hold the file's content in memory."""
 
@@ -48,14 +74,25 @@ class CachedError(NamedTuple):
     text: str
 
 
-def read_cached(read: Callable[..., T], path: Path, *rest: Hashable) -> T:
+def read_cached(
+    read: Callable[..., T],
+    path: Path,
+    *rest: Hashable,
+    stamp_of: Callable[[Path], FileStamp | FolderStamp] = FileStamp.of,
+) -> T:
     """Returns `read(path, *rest)`, from the cache while the file is unchanged; its result must depend only on the file.
+
+    Args:
+        read: function that reads the file.
+        path: path of the file, or of a folder with all files that are read.
+        rest: further arguments of `read`.
+        stamp_of: function that returns the stamp of `path`: that of a file or that of a folder.
 
     Raises:
         DecoderFileError: from `read`; it is cached, too.
     """
     try:
-        stamp = FileStamp.of(path)
+        stamp = stamp_of(path)
     except (OSError, ValueError):  # the path does not exist or is invalid: `read` explains it better
         return read(path, *rest)
     outcome = (_cached_outcome if stamp.is_settled else _outcome)(read, stamp, *rest)
@@ -64,7 +101,7 @@ def read_cached(read: Callable[..., T], path: Path, *rest: Hashable) -> T:
     return outcome
 
 
-def _outcome(read: Callable[..., Any], stamp: FileStamp, *rest: Hashable) -> Any:
+def _outcome(read: Callable[..., Any], stamp: FileStamp | FolderStamp, *rest: Hashable) -> Any:
     try:
         return read(stamp.path, *rest)
     except DecoderFileError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ...errors import AlteredFileError, DecoderFileError, UnknownDecoderError
 from ..decoder import Card, Decoder
 from .decoder_file import DECODER_FORMAT_PREFIX, read_card, read_decoder
-from .read_cache import read_cached
+from .read_cache import FolderStamp, read_cached
 from .tensor_file import open_tensors
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
@@ -34,17 +34,14 @@ def shipped_cards(folder: Path = WEIGHTS, *, refused: OnRefused | None = None) -
     Raises:
         DecoderFileError: as for `shipped_bytes`.
     """
-    manifest = read_manifest(folder)
     cards: list[Card] = []
-    for name in sorted(manifest.keys() | _present(folder)):
-        try:
-            card = read_cached(_card, folder / name, manifest.get(name))
-        except DecoderFileError as error:
-            if refused is None:
-                raise
-            refused(error)
+    for found in read_cached(_cards, folder, stamp_of=FolderStamp.of):  # each run asks for them
+        if isinstance(found, Card):
+            cards.append(found)
+        elif refused is None:
+            raise found
         else:
-            cards += [card] if card else []
+            refused(found)
     return cards
 
 
@@ -85,10 +82,13 @@ def default_for(space: str, folder: Path = WEIGHTS) -> tuple[str, str] | None:
     Raises:
         DecoderFileError: the list of defaults cannot be read.
     """
-    path = folder / DEFAULTS_FILE
+    return read_cached(_defaults, folder / DEFAULTS_FILE).get(space)
+
+
+def _defaults(path: Path) -> dict[str, tuple[str, str]]:
     try:
-        row = json.loads(path.read_text(encoding="utf-8")).get(space)
-        return (row["decoder"], row["why"]) if row else None
+        rows = json.loads(path.read_text(encoding="utf-8")).items()
+        return {space: (row["decoder"], row["why"]) for space, row in rows}
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise DecoderFileError(f"{path}: cannot be read ({error}), so no decoder is the default; {REMEDY}") from None
 
@@ -110,6 +110,20 @@ def read_manifest(folder: Path = WEIGHTS) -> Mapping[str, str]:
     if any(len(row) != 2 or len(row[0]) != 64 for row in rows):
         raise DecoderFileError(f"{path}: expected lines with a sha256 and a file name; {REMEDY}")
     return {name.removeprefix("*"): digest for digest, name in rows}
+
+
+def _cards(folder: Path) -> list[Card | DecoderFileError]:
+    """The card of each decoder, or the error of a file that is missing or changed."""
+    manifest = read_manifest(folder)
+    found: list[Card | DecoderFileError] = []
+    for name in sorted(manifest.keys() | _present(folder)):
+        try:
+            card = read_cached(_card, folder / name, manifest.get(name))
+        except DecoderFileError as error:
+            found.append(type(error)(str(error)))  # without its traceback, whose frames hold the file's content
+        else:
+            found += [card] if card else []
+    return found
 
 
 def _card(path: Path, digest: str | None) -> Card | None:

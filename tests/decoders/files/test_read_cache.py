@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 from safelight.decoders.files import read_cache
-from safelight.decoders.files.read_cache import SETTLED_NS, read_cached
+from safelight.decoders.files.read_cache import SETTLED_NS, FolderStamp, read_cached
 from safelight.errors import AlteredFileError, DecoderFileError
 
 
@@ -107,3 +107,53 @@ def test_a_missing_file_is_reported_by_the_reader(tmp_path, name):
 
     with pytest.raises(DecoderFileError, match="nothing at"):
         read_cached(read, tmp_path / name)
+
+
+# Folders
+
+
+@pytest.fixture
+def reading_folder():
+    """Returns a function that reads all files of a folder, cached while they are unchanged, and counts its reads."""
+
+    def read(path):
+        read_folder.count += 1
+        return {file.name: file.read_text() for file in path.iterdir()}
+
+    def read_folder(path):
+        return read_cached(read, path, stamp_of=FolderStamp.of)
+
+    read_folder.count = 0
+    return read_folder
+
+
+def test_a_folder_whose_files_are_old_enough_is_read_once(tmp_path, reading_folder, later):
+    (tmp_path / "a").write_text("one")
+    assert [reading_folder(tmp_path), reading_folder(tmp_path)] == [{"a": "one"}] * 2
+    assert reading_folder.count == 1
+
+
+@pytest.mark.parametrize("how", ["written", "touched", "added", "removed", "renamed"])
+def test_a_folder_in_which_a_file_changed_is_read_again(tmp_path, reading_folder, later, how):
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    reading_folder(tmp_path)
+    match how:
+        case "written":
+            (tmp_path / "b").write_text("c")
+        case "touched":
+            os.utime(tmp_path / "b", ns=(0, 0))
+        case "added":
+            (tmp_path / "c").write_text("c")
+        case "removed":
+            (tmp_path / "b").unlink()
+        case "renamed":
+            (tmp_path / "b").rename(tmp_path / "c")
+    assert reading_folder(tmp_path) == {file.name: file.read_text() for file in tmp_path.iterdir()}
+    assert reading_folder.count == 2
+
+
+def test_a_folder_with_a_recently_written_file_is_read_each_time(tmp_path, reading_folder):
+    (tmp_path / "a").write_text("one")
+    assert [reading_folder(tmp_path), reading_folder(tmp_path)] == [{"a": "one"}] * 2
+    assert reading_folder.count == 2
