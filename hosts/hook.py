@@ -1,10 +1,13 @@
 """Replaces a method of one object for a while; its class and all other objects stay unchanged."""
 
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, final
 
 STATE = "__getstate__"  # attribute by which copy.copy, copy.deepcopy and pickle ask an object what to copy
+
+_changing = threading.Lock()  # two threads may watch copies of one pipeline, which share objects
 
 
 @final
@@ -29,10 +32,11 @@ class Hook:
     ) -> None:
         self.owner, self._name, self._wrapper, self._in_copies = owner, name, wrapper, in_copies
         self.__wrapped__ = getattr(owner, name)  # where `inspect.signature` and others look
-        self.previous = vars(owner).get(name)
         self.ended = False
-        vars(owner)[name] = self
-        vars(owner).setdefault(STATE, _StateWithoutHooks(owner))
+        with _changing:
+            self.previous = vars(owner).get(name)
+            vars(owner)[name] = self
+            vars(owner).setdefault(STATE, _StateWithoutHooks(owner))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.ended:
@@ -52,9 +56,10 @@ class Hook:
     def end(self) -> None:
         """Restores the method. If a later hook replaced this one, that hook skips it when it ends."""
         self.ended = True
-        self._restore()
-        if not any(isinstance(value, Hook) for value in vars(self.owner).values()):
-            vars(self.owner).pop(STATE, None)
+        with _changing:
+            self._restore()
+            if not any(isinstance(value, Hook) for value in list(vars(self.owner).values())):
+                vars(self.owner).pop(STATE, None)
 
     def _restore(self) -> None:
         if vars(self.owner).get(self._name) is not self:

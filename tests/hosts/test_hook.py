@@ -5,6 +5,7 @@ import gc
 import inspect
 import pickle
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from safelight.hosts.hook import Hook
@@ -135,3 +136,19 @@ def test_a_hook_can_end_twice(owner):
     assert len(calls) == 1
     second.end()
     assert vars(owner) == {"count": 1}
+
+
+def test_hooks_of_several_threads_leave_the_owner_as_it_was(owner):
+    """Each thread hooks and copies the same object, as two users with copies of one pipeline do."""
+
+    def use():
+        for _ in range(300):
+            step_hook = hook(owner, [])
+            assert "step" not in vars(copy.copy(owner))
+            owner.step(0)
+            step_hook.end()
+
+    with ThreadPoolExecutor(4) as threads:
+        for future in [threads.submit(use) for _ in range(4)]:
+            future.result()
+    assert vars(owner) == {"count": 0}

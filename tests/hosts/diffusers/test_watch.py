@@ -17,7 +17,8 @@ from safelight.decoders.decoder import to_bytes
 from safelight.decoders.files import shipped as shipped_module
 from safelight.decoders.files.shipped import open_shipped
 from safelight.errors import OptionError, RunError, SinkError, UnknownDecoderError, UnknownSpaceError
-from safelight.hosts.diffusers import Previews, WatchOptions, watch
+from safelight.hosts import x0
+from safelight.hosts.diffusers import Previews, WatchOptions, watch, watched_run
 from safelight.preview.manifest import read_manifest
 from safelight.preview.sinks.base import Delivery, RunScreen, Sink
 from tiny_pipelines import FAMILIES, OLD, STEPS, cogvideox, kl, noise, wan_transformer
@@ -139,6 +140,32 @@ def test_noisy_latents_can_be_shown(sd1):
     assert [picture.show for picture in run.pictures] == ["noisy"] * STEPS
 
 
+@pytest.fixture
+def computed(monkeypatch):
+    """The calls in which an estimate was computed."""
+    calls, compute = [], x0.compute_x0
+    monkeypatch.setattr(
+        x0, "compute_x0", lambda scheduler, call, tables: calls.append(call) or compute(scheduler, call, tables)
+    )
+    return calls
+
+
+@pytest.mark.parametrize(("keeps", "expected"), [(False, 0), (True, STEPS)])
+def test_no_estimate_is_computed_where_only_noise_is_shown(sd1, tmp_path, computed, keeps, expected):
+    with watch(sd1, tmp_path, screen="off", show="noisy", keep_latents=keeps) as run:
+        SD1.run(sd1)
+    assert len(computed) == expected
+    assert [picture.sigma for picture in run.pictures] == pytest.approx(run.runs[0].run.sampler["sigmas"][:-1])
+
+
+def test_no_estimate_is_computed_after_an_error_in_our_code(sd1, computed, monkeypatch):
+    monkeypatch.setattr(watched_run, "start", lambda *_, **__: 1 / 0)
+    with watch(sd1, screen="off") as run:
+        SD1.run(sd1)
+    assert len(computed) == 1
+    assert run.notes[0].startswith("this run continues without previews")
+
+
 @pytest.mark.parametrize(
     ("batch", "files", "items"),
     [
@@ -248,8 +275,8 @@ def test_x0_is_the_one_of_the_guided_model_output(sd1, tmp_path, monkeypatch):
 
     saved = SavedRun.open(run.folder)
     assert len(expected) == STEPS
-    for index, x0 in enumerate(expected, 1):
-        torch.testing.assert_close(saved.latents(index).denoised, x0, rtol=1e-4, atol=1e-4)
+    for index, estimate in enumerate(expected, 1):
+        torch.testing.assert_close(saved.latents(index).denoised, estimate, rtol=1e-4, atol=1e-4)
 
 
 def test_image_to_image_counts_only_the_sampled_steps(sd1):
