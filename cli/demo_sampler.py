@@ -67,11 +67,12 @@ def load_latents() -> Tensor:
     return load(shipped_bytes(DEMO_LATENTS))["latents"].float()
 
 
-def schedule(steps: int, shift: float = SCHEDULE_SHIFT) -> list[float]:
+def schedule(steps: int) -> list[float]:
     """Returns `steps + 1` noise levels from 1 to 0, most of them at high noise.
 
     Source: `shift * t / (1 + (shift - 1) * t)`, https://arxiv.org/abs/2403.03206, section 5.3.2.
     """
+    shift = SCHEDULE_SHIFT
     return [shift * t / (1 + (shift - 1) * t) for t in (1 - i / steps for i in range(steps + 1))]
 
 

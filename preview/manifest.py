@@ -7,13 +7,14 @@ from typing import Any, get_args
 
 from ..decoders.files.regular_file import TooLargeError, read_regular_file
 from ..errors import ManifestError, brief
+from .decode.memory_budget import MB
 from .file_names import is_file_name, picture_type
 from .run import Run, State
 from .strict_json import strict_json
 
 MANIFEST_NAME = "run.json"
 RUN_FORMAT = "safelight.run/1"
-MAX_MANIFEST_BYTES = 16 << 20  # a thousand steps with 64 pictures each take 3 MB
+MAX_MANIFEST_BYTES = 16 * MB  # a thousand steps with 64 pictures each take 3 MB
 MAX_STEPS, MAX_READ_NOTES = 20_000, 200  # ComfyUI's samplers do at most 10,000 steps
 MAX_NESTING = 16  # levels of objects and lists: recursive code cannot overflow the stack
 MAX_DIGITS = 18  # of an integer: with 19 it may need more than 64 bits

@@ -18,6 +18,7 @@ from .cadence import Cadence
 from .images.animated import MAX_FPS, AnimationFormat, Pace, expect_encoder
 from .images.encode import Enlarge, FileFormat, ImageEncoding
 from .run import FULL
+from .sinks.contact_sheet import MAX_PICTURES
 from .sinks.step_files import Batch
 from .snapshot import GivenFrames, Selection
 from .step import Show
@@ -123,8 +124,8 @@ class RunOptions:
     keep_latents: bool = _option(False, "Saves each step's latents as a safetensors file, bit for bit.")
     sheet: bool = _option(
         False,
-        "Writes a contact sheet, sheet.png: the steps side by side with number and sigma. Of more than 48 steps every "
-        "other one is left out, as often as needed.",
+        "Writes a contact sheet, sheet.png: the steps side by side with number and sigma. Of more than "
+        f"{MAX_PICTURES} steps every other one is left out, as often as needed.",
         needs=("write_intermediates",),
     )
     animation: AnimationChoice = _option(

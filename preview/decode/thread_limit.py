@@ -29,7 +29,8 @@ def use_half_of_the_threads() -> Callable[[], object]:
     Returns:
         A function that makes the calling thread compute with all threads again.
     """
-    threads = torch.get_num_threads()  # asked first: PyTorch sets the count when a thread first asks for it
+    # Before the count is changed: the first such call of a thread sets OpenMP's count, and would undo the change.
+    threads = torch.get_num_threads()
     try:
         set_count = ctypes.CDLL(None).omp_set_num_threads
     except (AttributeError, OSError, TypeError):

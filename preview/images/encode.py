@@ -4,7 +4,6 @@ import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -117,9 +116,23 @@ class ImageEncoding:
 
 
 def durations_ms(frames: int, fps: float | None) -> list[int]:
-    """Duration of each frame, in whole milliseconds without drift."""
-    ends = [round(1000 * i / (fps or UNKNOWN_FPS)) for i in range(frames + 1)]
-    return [max(1, end - start) for start, end in pairwise(ends)]
+    """Duration of each frame of a video, in whole milliseconds without drift."""
+    return whole_durations([1000 * i / (fps or UNKNOWN_FPS) for i in range(1, frames + 1)])
+
+
+def whole_durations(ends_ms: Sequence[float], tick_ms: int = 1) -> list[int]:
+    """Duration of each frame, in milliseconds.
+
+    Args:
+        ends_ms: ends of the frames, from the start.
+        tick_ms: unit of the file's format. Every duration is a multiple of it, and they do not drift.
+    """
+    durations, now = [], 0
+    for end in ends_ms:
+        ticks = max(1, round((end - now) / tick_ms))
+        durations.append(ticks * tick_ms)
+        now += ticks * tick_ms
+    return durations
 
 
 def _exif(texts: Mapping[str, str]) -> bytes:

@@ -13,6 +13,7 @@ from .base import Sink
 from .run_folder import RunFolder
 
 MAX_SIDE_PX = 512
+MAX_FRAMES = 120  # of a longer run every other step is left out, as often as needed
 
 
 @final
@@ -26,7 +27,6 @@ class Animation(Sink):
         pace: speed.
         file_format: format of the file.
         from_step, to_step: first and last step to include; 0 for no limit.
-        limit: largest number of frames; of a longer run every other frame is dropped, as often as needed.
     """
 
     name = "animation"
@@ -34,17 +34,16 @@ class Animation(Sink):
     def __init__(
         self,
         folder: RunFolder,
-        pace: Pace | None = None,
+        pace: Pace,
         *,
         file_format: AnimationFormat = "webp",
         from_step: int = 0,
         to_step: int = 0,
-        limit: int = 120,
     ) -> None:
-        self._folder, self._pace = folder, pace or Pace()
+        self._folder, self._pace = folder, pace
         self._file, self._encode = f"steps.{file_format}", ENCODES[file_format]
         self._from, self._to = from_step, to_step
-        self._pictures = Thumbnails(limit, MAX_SIDE_PX)
+        self._pictures = Thumbnails(MAX_FRAMES, MAX_SIDE_PX)
         self._shown = (MAX_SIDE_PX, MAX_SIDE_PX)
         self._newest = 0
 

@@ -17,6 +17,7 @@ from .base import Sink
 from .run_folder import RunFolder
 
 NAME = "sheet.png"
+MAX_PICTURES = 48  # of a longer run every other step is left out, as often as needed
 TILE_PX, GAP_PX, CAPTION_PX = 256, 8, 22
 TEXT_COLOR = (190, 190, 196)
 FONT_PX = 14
@@ -29,14 +30,13 @@ class ContactSheet(Sink):
 
     Args:
         folder: folder of the run.
-        limit: largest number of pictures; of a longer run every other picture is dropped, as often as needed.
     """
 
     name = "sheet"
 
-    def __init__(self, folder: RunFolder, *, limit: int = 48) -> None:
+    def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        self._pictures = Thumbnails(limit, TILE_PX)
+        self._pictures = Thumbnails(MAX_PICTURES, TILE_PX)
 
     def show(self, picture: DecodedPicture) -> None:
         self._pictures.add(picture)

@@ -9,12 +9,13 @@ from pathlib import Path, PurePath
 from typing import final
 
 from ...decoders.files.contained_file import read_below
+from ..decode.memory_budget import MB
 from ..picture import DecodedPicture
 from ..run import Run
 from .base import Delivery, Sink
 from .run_folder import RunFolder
 
-DEFAULT_BUDGET_BYTES = 512 << 20
+DEFAULT_BUDGET_BYTES = 512 * MB
 LIVE_TITLE = "the live run"
 MAX_LIVE_RUNS = 500  # their manifests are in memory, however small their files are
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import describe
+from ..decode.memory_budget import MB
 from ..images.encode import ImageEncoding
 from ..images.grid import grid_size, lay_grid
 from ..picture import DecodedPicture
@@ -26,7 +27,7 @@ Batch = Literal["grid", "first", "all files"]
 # Threads that a machine can spare beside a sampler. At least two: one cannot write twenty PNGs of 1024 px a second, and
 # if the sampler uses all cores itself, one is no faster (`python -m safelight.benchmarks --only writing`).
 ENCODERS = max(2, min(4, (os.cpu_count() or 1) // 2))
-MAX_PENDING_BYTES = 256 << 20  # of pixels that wait for an encoder: large batches and videos
+MAX_PENDING_BYTES = 256 * MB  # of pixels that wait for an encoder: large batches and videos
 # Pixels of 128x128, which take 1 to 2 ms to encode: less than another thread takes to wake up.
 SMALL_PICTURE_BYTES = 128 * 128 * 3
 MIN_FRAMES = 8  # fewer frames would show no movement

@@ -1,5 +1,6 @@
 """Which sinks must receive every step."""
 
+from safelight.preview.images.animated import Pace
 from safelight.preview.images.encode import ImageEncoding
 from safelight.preview.sinks.animation import Animation
 from safelight.preview.sinks.contact_sheet import ContactSheet
@@ -11,6 +12,6 @@ def test_files_need_every_step_and_screens_do_not(folder):
     files = StepFiles(folder, ImageEncoding())
     assert files.delivery.every_step
     assert ContactSheet(folder).delivery.every_step
-    assert Animation(folder).delivery.every_step
+    assert Animation(folder, Pace(8.0, 1.5)).delivery.every_step
     assert not LiveView(files, lambda *_: None, {}).delivery.every_step
     assert not folder.delivery.every_step

@@ -79,7 +79,7 @@ def test_a_sheet_of_a_thousand_steps_leaves_out_steps_evenly_but_never_the_last(
     monkeypatch.setattr(
         "safelight.preview.sinks.contact_sheet.lay_out", lambda images: laid_out.extend(images) or lay_out(images)
     )
-    show_steps(ContactSheet(folder, limit=48), 1000)
+    show_steps(ContactSheet(folder), 1000)
     steps = [step_image.index for step_image in laid_out]
     assert 24 <= len(steps) <= 48
     assert (steps[0], steps[-1]) == (1, 1000)
