@@ -52,7 +52,10 @@ const SCENES = {
     const isPreview = (node) => (node.class_type ?? node.type) === "SafelightPreview";
     const inputs = Object.keys(Object.values(body.prompt).find(isPreview).inputs);
     const values = body.extra_data.extra_pnginfo.workflow.nodes.find(isPreview).widgets_values;
-    return { workflow, idle, seen, inputs, values, reads: [...reads] };
+    const { safelight_key: key, ...extra } = body.extra_data;
+    const published = JSON.stringify([body.prompt, extra, await page.evaluate(() => window.app.graph.serialize())]);
+    const history = await (await fetch(`${input.url}/history`)).text();
+    return { workflow, idle, seen, inputs, values, reads: [...reads], key, isPublished: (published + history).includes(key) };
   },
 
   async scrub({ page }) {
@@ -181,7 +184,8 @@ const SCENES = {
     return { before, after };
   },
 
-  async another_client({ page }) {
+  /** Another person opens the same workflow in a browser of their own, before a run, during it and after it. */
+  async another_person({ page }) {
     const drawing = await page.evaluate(() => window.app.graph.serialize());
     const browser = await openBrowser(input.chromium, newProfile());
     try {
@@ -191,13 +195,19 @@ const SCENES = {
       await other.page.reload();
       await ready(other.page);
       await other.page.evaluate((drawing) => window.app.loadGraphData(drawing, true, true, "same"), drawing);
-      const before = await viewUntil(other.page, (seen) => seen.painted);
+      const lists = [];
+      other.page.on("response", async (answer) => answer.url().includes("/safelight/runs") && lists.push([answer.status(), await answer.text()]));
+      const before = await viewUntil(other.page, (seen) => seen.onScreen);
       await queue(page, ++seed, 30);
       const ours = await viewUntil(page, (seen) => running(seen, 3) && !seen.state.includes("behind")); // with its own picture
       await viewUntil(page, finished);
-      // It lists the runs itself, because it has the same workflow.
-      const after = await viewUntil(other.page, (seen) => finished(seen) && seen.picture !== before.picture);
-      return { before, ours, after, events: events.filter((text) => text.includes("safelight.")) };
+      const asked = lists.length;
+      for (let waited = 0; lists.length === asked && waited < 100; waited++) await page.waitForTimeout(100); // at the end of a run every page asks
+      const after = await view(other.page);
+      await queue(other.page, ++seed);
+      const theirs = await viewUntil(other.page, (seen) => finished(seen) && seen.painted);
+      const mine = await view(page);
+      return { before, ours, after, theirs, mine, lists, events: events.filter((text) => text.includes(ours.picture.split("/")[4])) };
     } finally {
       await browser.close();
     }
@@ -354,8 +364,12 @@ const SCENES = {
     const other = await openTab(browser, input.url);
     await other.page.evaluate((drawing) => window.app.loadGraphData(drawing, true, true, "beside"), drawing);
     const after = await viewUntil(other.page, (seen) => seen.painted);
+    await queue(page, ++seed, 20);
+    const during = await viewUntil(other.page, (seen) => seen.state.includes("running") && seen.picture !== after.picture); // listed during the run
+    const ours = await viewUntil(page, finished);
+    const theirs = await viewUntil(other.page, (seen) => finished(seen) && seen.painted);
     await other.page.close();
-    return { before, after, errors: other.errors };
+    return { before, after, during, ours, theirs, errors: other.errors };
   },
 
   /** Hides and shows inputs that have no effect; the viewer must keep its size. */

@@ -1,6 +1,7 @@
 """The node in ComfyUI in a real browser, as a user sees it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -122,11 +123,23 @@ def test_after_a_reload_during_a_run_its_steps_still_arrive(scenes):
     assert {run_of(seen) for seen in pictures} == {run_of(reload["before"])}
 
 
-def test_another_client_gets_no_events_of_a_run_but_lists_it_in_the_same_workflow(scenes):
-    other = scene(scenes, "another_client")
-    assert run_of(other["ours"]) != run_of(other["before"])
-    assert run_of(other["after"]) == run_of(other["ours"])
+def test_another_person_with_the_same_workflow_sees_nothing_of_a_run(scenes):
+    other = scene(scenes, "another_person")
+    assert other["ours"]["picture"]
+    for seen in (other["before"], other["after"]):
+        assert (seen["picture"], seen["runs"]) == (None, [])
     assert other["events"] == []
+    assert len(other["lists"]) > 1, "the page asks while the queue is busy"
+    assert run_of(other["ours"]) not in json.dumps(other["lists"])
+    assert {status for status, _ in other["lists"]} == {200}
+    assert len(other["theirs"]["runs"]) == 1, "their own run, and no other"
+    assert run_of(other["theirs"]) != run_of(other["ours"]) == run_of(other["mine"])
+
+
+def test_the_secret_of_the_page_is_sent_with_a_prompt_and_is_nowhere_else(scenes):
+    live = scene(scenes, "live")
+    assert re.fullmatch(r"[0-9a-f]{64}", live["key"])
+    assert not live["isPublished"], "in the prompt, its metadata, the saved workflow or the history"
 
 
 def test_a_stopped_or_failed_run_shows_at_which_step(scenes):
@@ -169,6 +182,7 @@ def test_a_workflow_that_is_saved_under_another_name_keeps_its_runs(scenes):
 def test_another_tab_shows_the_runs_of_the_same_workflow(scenes):
     tab = scene(scenes, "second_tab")
     assert tab["after"]["picture"] == tab["before"]["picture"]
+    assert run_of(tab["during"]) == run_of(tab["ours"]) == run_of(tab["theirs"]) != run_of(tab["before"])
     assert tab["errors"] == [error for error in tab["errors"] if "/safelight/" not in json.dumps(error)]
 
 
