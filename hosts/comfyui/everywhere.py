@@ -30,6 +30,7 @@ from ...decoders.catalogue import Candidate
 from ...decoders.latents.identify import identify
 from ...decoders.latents.space import LatentSpace
 from ...errors import SafelightError, describe
+from ...preview.decode.decoder_trial import DecoderTrial
 from ...preview.decode.run_decoder import RunDecoder
 from ...preview.options import RunOptions
 from ...preview.picture import DecodedPicture
@@ -39,11 +40,11 @@ from ...preview.sinks.base import Delivery, Sink
 from ...preview.snapshot import Selection
 from ...preview.start import Outputs, start
 from ...preview.step import Step, StepInfo
+from ..reversible_patch import ReversiblePatch
 from .decoder_folders import candidates, catalogue
 from .facts import Prompt, format_evidence
 from .learning import vae_of_sampler
 from .preferences import ComfyPreferences, device_bytes
-from .reversible_patch import ReversiblePatch
 
 FIRST_FRAME = Selection(items=1, frames="first")
 MAX_END_WAIT_S = 0.5  # the end of a sampler waits for its last picture
@@ -222,6 +223,7 @@ class PreviewSource:
             candidates=self.find_candidates,
             select=_first_picture,
             device_bytes=device_bytes,
+            trial=DecoderTrial(catalogue(), self.space, log.warning),
             notify=log.info,
         )
 

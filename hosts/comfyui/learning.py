@@ -10,12 +10,10 @@ It replaces functions of ComfyUI, each reversibly and with ComfyUI's own as `__w
 The setting is read when a prompt is queued; if it is off, ComfyUI's functions are put back.
 """
 
-import json
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from pathlib import Path, PurePath
-from typing import Any, final
+from typing import Any
 
 import comfy.sd
 import latent_preview
@@ -24,25 +22,23 @@ from torch import Tensor
 
 import nodes
 
-from ...decoders.files.contained_file import write_below
-from ...decoders.files.regular_file import read_regular_file
 from ...decoders.latents.identify import UNKNOWN, new_row
 from ...decoders.latents.space import LatentSpace, Spaces
-from ...decoders.measured_scores import LEARNED_FOLDER
 from ...errors import SafelightError, SpaceError
 from ...fitting.encode_images import require_image_latents
 from ...fitting.online.update import learn_from_decode
 from ...preview.sinks.truth import TruthMeter, vae_pixels
+from ..battery import on_battery
+from ..known_vaes import KnownVaes
 from ..online_learning import IdleWork, OnlineLearner, copy_decode, fingerprint_of, next_training
+from ..reversible_patch import ReversiblePatch
 from .decoder_folders import catalogue, own_folder
 from .facts import Prompt
 from .graph import inputs_of, linked_node, mapping, nearest, signature
 from .latent_dict import Origin, origin, origin_of_format, picture_of
 from .preferences import ComfyPreferences
-from .reversible_patch import ReversiblePatch
 
 MAX_SAMPLERS, MAX_WATCHED = 256, 16  # the pictures of a watched run take up to 12 MB
-VAES_FILE, MAX_VAES, MAX_VAES_BYTES = "vaes.json", 256, 1 << 20
 
 log = logging.getLogger("safelight.comfyui")
 
@@ -60,7 +56,7 @@ def idle_work() -> IdleWork:
 
     def training() -> Any:
         preferences = ComfyPreferences.current()
-        if not (preferences.learn and preferences.learn_idle) or _on_battery():
+        if not (preferences.learn and preferences.learn_idle) or on_battery():
             return None
         return next_training(own_folder(), catalogue)
 
@@ -205,7 +201,7 @@ def offer_pair(source: Origin, samples: Tensor, images: Tensor, vae: Any, vae_ke
         samples: latents in the VAE's units.
         images: decoded images `[N, H, W, 3]`.
         vae: VAE that decoded them.
-        vae_key: key of the VAE in a prompt, see `Vaes`; None if unknown.
+        vae_key: key of the VAE in a prompt, see `KnownVaes`; None if unknown.
 
     Raises:
         SafelightError: this decode teaches nothing; the message says why.
@@ -220,62 +216,23 @@ def offer_pair(source: Origin, samples: Tensor, images: Tensor, vae: Any, vae_ke
 
     def learn() -> str | None:
         if vae_key is not None:
-            Vaes(folder).remember(vae_key, fingerprint)
+            KnownVaes(folder).remember(vae_key, fingerprint)
         return learn_from_decode(folder, space, read(), catalogue(), evidence, vae=fingerprint, store_bytes=store_bytes)
 
     LEARNER.offer(learn)
 
 
-@final
-class Vaes:
-    """The fingerprints of the VAEs that prompts decode with, in a file.
-
-    A sampler runs before its VAE decodes. The graph says which VAE will: its loader's inputs are the key.
-
-    Args:
-        folder: folder of the user's decoders.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def remember(self, key: str, fingerprint: str) -> None:
-        """Saves the fingerprint of a VAE.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
-        known = self._read()
-        if known.get(key) == fingerprint:
-            return
-        known.pop(key, None)
-        known = {**known, key: fingerprint}
-        newest = dict(list(known.items())[-MAX_VAES:])
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_below(self._folder, PurePath(LEARNED_FOLDER, VAES_FILE), json.dumps(newest, indent=1).encode())
-
-    def find(self, key: str) -> str | None:
-        """The fingerprint of a VAE; None if it has not decoded yet."""
-        return self._read().get(key)
-
-    def _read(self) -> dict[str, str]:
-        try:
-            found = json.loads(read_regular_file(self._folder / LEARNED_FOLDER / VAES_FILE, MAX_VAES_BYTES))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return {key: value for key, value in mapping(found).items() if isinstance(value, str)}
-
-
 def vae_of_sampler(prompt: Prompt) -> str | None:
     """The fingerprint of the VAE that will decode the latents of the executing sampler; None if unknown."""
-    if prompt.node is None or not (own_folder() / LEARNED_FOLDER / VAES_FILE).is_file():
+    known = KnownVaes(own_folder())
+    if prompt.node is None or not known.exist:
         return None
     for node, facts in prompt.graph.items():
         if linked_node(mapping(facts.get("inputs")).get("vae")) is None:
             continue
         if node == prompt.node or prompt.node in nearest(prompt.graph, node):
             key = _vae_key(prompt, node)
-            return None if key is None else Vaes(own_folder()).find(key)
+            return None if key is None else known.find(key)
     return None
 
 
@@ -314,13 +271,3 @@ def _space_of_vae(vae: Any, samples: Tensor, spaces: Spaces) -> LatentSpace:
         f"latents of {samples.shape[1]} channels from no known sampler fit {len(fitting)} latent spaces, so this "
         "decode teaches nothing: use VAE Decode and Learn, which takes the model or the space"
     )
-
-
-def _on_battery() -> bool:
-    try:
-        import psutil  # ComfyUI brings it
-
-        battery = psutil.sensors_battery()
-    except (ImportError, AttributeError, OSError, RuntimeError):  # a system without this sensor
-        return False
-    return battery is not None and not battery.power_plugged

@@ -4,7 +4,7 @@ from functools import update_wrapper
 from types import SimpleNamespace
 
 import pytest
-from safelight.hosts.comfyui.reversible_patch import ReversiblePatch
+from safelight.hosts.reversible_patch import ReversiblePatch
 
 
 def comfyui_function(device, latent_format):
