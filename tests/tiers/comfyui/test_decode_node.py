@@ -15,6 +15,7 @@ from safelight.decoders.files.decoder_file import write_decoder
 from safelight.decoders.files.shipped import default_for
 from safelight.decoders.latents.space import LatentSpace
 from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.later_frames import measured_map
 from safetensors.torch import load_file, save_file
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -28,6 +29,7 @@ import torch
 from safetensors.torch import load_file
 from safelight.decoders.files.shipped import open_shipped
 from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.later_frames import measured_map
 for kept, space, name in zip(*[iter(sys.argv[1:])] * 3):
     tensors = load_file(kept)
     plain = SPACES[space].unpack(tensors["processed"])
@@ -153,6 +155,18 @@ def test_an_image_of_a_video_model_is_a_video_of_one_frame(desk):
     assert torch.equal(flat, desk.decode(samples.unsqueeze(2), latent_format="Wan21"))
     assert flat.shape == (2, 4, 6, 3)
     assert torch.allclose(flat, desk.decode(samples, space="wan21"), atol=1e-6)
+
+
+def test_later_frames_of_a_video_are_shown_like_the_first(desk):
+    """Later latent frames of Wan have wider values, which the table for stills clips."""
+    space, measured = SPACES["wan21"], measured_map(SPACES["wan21"])
+    still = 0.4 * drawn(1, 16, 1, 12, 16)
+    wide = ((still.movedim(1, -1) - measured.offset) @ torch.linalg.inv(measured.matrix)).movedim(-1, 1)
+    video = space.to_vae(torch.cat([still, *[wide] * 3], 2)).contiguous()
+    first, _, *later = desk.decode(video, latent_format="Wan21")
+    (alone,) = desk.decode(video[:, :, 2:3].contiguous(), latent_format="Wan21")
+    for frame in later:
+        assert (frame - first).abs().mean() < 0.2 * (alone - first).abs().mean()
 
 
 def test_the_video_of_a_video_with_audio_is_decoded(desk):
