@@ -211,7 +211,6 @@ def _score_baselines(
     # Decoders that do not come from the user's folders: shipped ones, the host's factors, those without weights.
     light += [c for c in Catalogue().candidates(space, evidence=evidence) if c.card.cost <= LIGHT]
     scores: dict[str, float] = {}
-    in_use = None
     for candidate in light:
         if candidate.name in scores:
             continue
@@ -219,12 +218,12 @@ def _score_baselines(
             scores[candidate.name] = state.psnr_db(candidate.open())
         except (SafelightError, RuntimeError) as error:  # auto skips it as well
             log.debug("%s is not scored: %s", candidate.name, error)
-            continue
-        if in_use is None or scores[candidate.name] > scores[in_use.name]:
-            in_use = candidate
-    if in_use is None or (installed and all(c.card.kind in KINDS_WITHOUT_WEIGHTS for c in light)):
+    scored = [c for c in light if c.name in scores]
+    # Those without weights come last in auto, whatever their score.
+    with_weights = [c for c in scored if c.card.kind not in KINDS_WITHOUT_WEIGHTS]
+    if not scored or (installed and not with_weights):
         return None
-    return in_use, scores
+    return max(with_weights or scored, key=lambda c: scores[c.name]), scores
 
 
 def _open_state(files: LearnedFiles, space: LatentSpace) -> OnlineState:

@@ -1,93 +1,118 @@
-"""Online learning from decodes: the state is saved, bounded, and its decoder is used only if it is better."""
+"""Online learning from decodes: its decoder is used only if it is better, and VAEs are never mixed."""
 
-import json
 import logging
 import re
 import threading
 
 import pytest
 import torch
-import torch.nn.functional as F
 from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.decoder import Card
-from safelight.decoders.files.decoder_file import build, read_card, read_decoder, write_decoder
+from safelight.decoders.files.decoder_file import build, read_card, write_decoder
 from safelight.decoders.files.tensor_file import open_tensors, write_tensors
 from safelight.decoders.latents.identify import Evidence, identify, unknown
 from safelight.decoders.latents.space import LatentSpace
 from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.measured_scores import read_measured
 from safelight.decoders.nets.polynomial import Polynomial
 from safelight.errors import FitError
-from safelight.fitting.least_squares import PolynomialForm, polynomial_features
 from safelight.fitting.metrics import psnr_db, resize_rgb
+from safelight.fitting.online import learned_files as files_module
 from safelight.fitting.online import state as state_module
 from safelight.fitting.online import update as update_module
+from safelight.fitting.online.learned_files import LearnedFiles
 from safelight.fitting.online.state import DecodedPair, NewerStateError, OnlineState
-from safelight.fitting.online.update import forget_space, learn_from_decode, list_learned_spaces
+from safelight.fitting.online.update import MIN_GAIN_DB, Judged, learn_from_decode, publish_net
 
 SDXL = SPACES["sdxl"]
-NAME = "sdxl-learned.safetensors"
+VAE, OTHER_VAE = "a1b2c3d4e5f6", "0f1e2d3c4b5a"
+NAME = "sdxl-learned-a1b2c3"
+TABLE = "sdxl-affine-comfyui"  # the best decoder that ships
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
 
-def decode(latents):
-    """Decodes as a made-up VAE: colors depend on a latent pixel and its neighbors."""
-    generator = torch.Generator().manual_seed(5)
-    kernel = torch.randn(3, latents.shape[1], 3, 3, generator=generator) * 0.02
-    kernel[:, :, 1, 1] += torch.randn(3, latents.shape[1], generator=generator) * 0.06
-    return (0.5 + F.conv2d(F.pad(latents, (1,) * 4, mode="replicate"), kernel)).clamp(0, 1)
+def saved_state(files):
+    return OnlineState.load(files.state)
 
 
-def decoded(seed, size=(24, 32), channels=4, batch=1):
-    """Returns a decode of smooth latents with grain."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.randn(batch, channels, 5, 5, generator=generator)
-    latents = F.interpolate(coarse, size=size, mode="bicubic") + 0.1 * torch.randn(
-        batch, channels, *size, generator=generator
-    )
-    return DecodedPair(latents, decode(latents))
+def auto(folder, space=SDXL, evidence=None, vae=VAE):
+    return Catalogue([folder]).candidates(space, evidence=evidence, vae=vae)[0]
 
 
-def learn(folder, seeds, space=SDXL, evidence=None, **kwargs):
-    return [learn_from_decode(folder, space, decoded(seed, **kwargs), Catalogue([folder]), evidence) for seed in seeds]
-
-
-def saved_state(folder, space="sdxl"):
-    return OnlineState.load(folder / "learned" / f"{space}.safetensors")
-
-
-def auto(folder, space=SDXL, evidence=None):
-    return Catalogue([folder]).candidates(space, evidence=evidence)[0]
-
-
-def on_unseen(candidate, **kwargs):
+def on_unseen(candidate, decoded, **kwargs):
     """Returns the PSNR on pictures that were not used for learning."""
-    decoder = candidate.open()
-    return sum(float(psnr_db(decoder.decode(one.latents), one.rgb)) for one in unseen(**kwargs)) / 4
+    decoder, pairs = candidate.open(), [decoded(seed, **kwargs) for seed in range(9000, 9004)]
+    return sum(float(psnr_db(decoder.decode(one.latents), one.rgb)) for one in pairs) / len(pairs)
 
 
-def unseen(**kwargs):
-    return [decoded(seed, **kwargs) for seed in range(9000, 9004)]
+def other_decoder(path, *, weight=None, **facts):
+    """Writes a decoder of another program."""
+    net = Polynomial(4, kernel=1 if weight is None else weight.shape[-1])
+    net.weight.data += 0.3 * torch.eye(3, 4)[:, :, None, None] if weight is None else weight
+    net.bias.data += 0.5
+    settings = {"channels": 4, "kernel": net.weight.shape[-1]}
+    card = {"name": path.stem, "space": "sdxl", "source": "another program", "metrics": {}} | facts
+    write_decoder(path, Card(kind="polynomial", settings=settings, **card), net.state_dict())
+
+
+def weights_of(decode):
+    """The weights of a made-up VAE."""
+    kernel = torch.zeros(3, 4, 3, 3)
+    for channel in range(4):
+        one = torch.zeros(1, 4, 3, 3)
+        one[0, channel, 1, 1] = 1
+        kernel[:, channel] = (decode(one) - decode(torch.zeros(1, 4, 3, 3)))[0].flip(-1, -2)
+    return kernel
 
 
 # The loop
 
 
-def test_twenty_decodes_give_a_better_preview_decoder(tmp_path):
-    before = auto(tmp_path)
-    texts = learn(tmp_path, range(20))
-    after = auto(tmp_path)
-    assert before.name == "sdxl-affine-comfyui"
-    assert after.name == "sdxl-learned"
-    assert on_unseen(after) > on_unseen(before) + 6
+def test_twenty_decodes_give_a_better_preview_decoder(files, learn, decoded):
+    before = auto(files.folder)
+    texts = learn(files.folder, range(20))
+    after = auto(files.folder)
+    assert before.name == TABLE
+    assert after.name == NAME
+    assert on_unseen(after, decoded) > on_unseen(before, decoded) + 6
     assert any("auto uses it from the next run on" in text for text in texts if text)
-    card = read_card(tmp_path / NAME)
+    card = read_card(files.decoder)
     assert re.fullmatch(r"\d+ decodes, [\d,]+ latent pixels, learned while decoding", card.fitted_on)
+    assert card.vae == VAE
     assert card.metrics["beside"][before.name]["psnr_latent_db"] < card.metrics["psnr_latent_db"]
 
 
-def test_no_decoder_is_written_if_a_shipped_decoder_is_better(tmp_path):
-    space = SPACES["flux2"]
+def test_pairs_for_training_are_saved_and_those_for_the_test_are_not(files, learn, decoded):
+    learn(files.folder, range(8))
+    pairs = list(files.pairs().load(4))
+    assert [int(pair.latents[0, 0, 0, 0] * 1000) for pair in pairs] == [
+        int(decoded(seed).latents.half()[0, 0, 0, 0] * 1000) for seed in (0, 2, 3, 4, 6, 7)
+    ]
+
+
+def test_the_size_of_saved_pairs_is_limited(files, decoded):
+    sizes = []
+    for seed in range(12):
+        learn_from_decode(files.folder, SDXL, decoded(seed), Catalogue([files.folder]), vae=VAE, store_bytes=30_000)
+        sizes.append(sum(pair.size for pair in files.pairs().list()))
+    assert max(sizes) <= 30_000
+    assert len(files.pairs().list()) >= 2
+    assert saved_state(files).pictures == 9
+
+
+def test_the_scores_of_all_light_decoders_are_saved(files, learn):
+    learn(files.folder, range(12))
+    measured = read_measured(files.folder, "sdxl", VAE)
+    state = saved_state(files)
+    assert (measured.vae, measured.judged_on, measured.pictures) == (VAE, state.judged_on, 3)
+    assert measured.psnr_latent_db[NAME] == state.comparison.learned_db
+    assert measured.psnr_latent_db[TABLE] == state.comparison.in_use_db
+    assert auto(files.folder).card.measured["pictures"] == 3
+
+
+def test_no_decoder_is_written_if_a_shipped_decoder_is_better(tmp_path, decoded):
+    space, files = SPACES["flux2"], LearnedFiles(tmp_path, "flux2", VAE)
     shipped = auto(tmp_path, space).open()
 
     def flux2(seed):
@@ -95,327 +120,327 @@ def test_no_decoder_is_written_if_a_shipped_decoder_is_better(tmp_path):
         return DecodedPair(latents, resize_rgb(shipped.decode(latents), 16, 16))
 
     for seed in range(10):
-        learn_from_decode(tmp_path, space, flux2(seed), Catalogue([tmp_path]))
+        learn_from_decode(tmp_path, space, flux2(seed), Catalogue([tmp_path]), vae=VAE)
     assert auto(tmp_path, space).name == shipped.name
     assert not list(tmp_path.glob("*.safetensors"))
-    verdict = saved_state(tmp_path, "flux2").comparison
-    assert verdict.in_use == shipped.name
-    assert verdict.in_use_db > 50 > verdict.learned_db
+    comparison = saved_state(files).comparison
+    assert comparison.in_use == shipped.name
+    assert comparison.in_use_db > 50 > comparison.learned_db
 
 
-def test_the_solution_equals_least_squares_in_numpy(tmp_path):
-    numpy = pytest.importorskip("numpy")
-    learn(tmp_path, range(8))
-    decoder = read_decoder(tmp_path / NAME)
-    kernel = decoder.card.settings["kernel"]
-    form = PolynomialForm(channels=4, kernel=kernel)
-    fitted = [decoded(seed) for seed in range(8) if seed % 4 != 1]
-    border = (kernel // 2,) * 4
-    x = torch.cat([polynomial_features(F.pad(one.latents.double(), border, mode="replicate"), form) for one in fitted])
-    y = torch.cat([one.rgb.double().movedim(1, -1).flatten(0, 2) for one in fitted])
-    deviation = x.std(0, unbiased=False)
-    standard = (x - x.mean(0)) / deviation
-    ridge = torch.eye(x.shape[1], dtype=x.dtype) * (state_module.ONLINE_RIDGE * len(x)) ** 0.5
-    solved, *_ = numpy.linalg.lstsq(
-        torch.cat([standard, ridge]).numpy(), torch.cat([y - y.mean(0), torch.zeros(x.shape[1], 3)]).numpy(), rcond=None
-    )
-    expected = torch.from_numpy(solved) / deviation[:, None]
-    found = decoder.net.state_dict()["weight"].flatten(1).T.double()
-    assert torch.allclose(found, expected, atol=1e-4)
+def test_with_few_decodes_a_single_pixel_is_fitted(files, learn, monkeypatch):
+    monkeypatch.setattr(state_module, "PIXELS_PER_FEATURE", 10)
+    learn(files.folder, range(6), size=(8, 9))
+    assert saved_state(files).pixels < 1960
+    assert read_card(files.decoder).settings["kernel"] == 1
 
 
-# The state
-
-
-def test_the_state_survives_a_restart_bit_for_bit(tmp_path, monkeypatch):
-    """Saving and loading changes nothing, not even the next random choice."""
-    monkeypatch.setattr(state_module, "MAX_TEST_PAIRS", 2)
-    state = OnlineState(SDXL)
-    for seed in range(25):
-        state.add(decoded(seed))
-        state.save(tmp_path / "a.safetensors")
-        again = OnlineState.load(tmp_path / "a.safetensors")
-        assert all(torch.equal(again.sums[k].xx, state.sums[k].xx) for k in state.sums)
-        state = again
-    whole = OnlineState(SDXL)
-    for seed in range(25):
-        whole.add(decoded(seed))
-    assert all(torch.equal(whole.sums[k].xy, state.sums[k].xy) for k in state.sums)
-    assert whole.judged_on == state.judged_on
-    assert (state.decodes, state.pictures, len(state.test_pairs)) == (25, 19, 2)
-
-
-def test_a_new_state_has_no_empty_tensors(tmp_path):
-    """Safetensors before 0.4.4 cannot read one."""
-    path = tmp_path / "a.safetensors"
-    OnlineState(SDXL).save(path)
-    assert all(tensor.numel() for tensor in open_tensors(path)[1].values())
-    assert OnlineState.load(path).test_pairs == []
-
-
-def test_seen_latents_are_not_added_again(tmp_path):
-    learn(tmp_path, range(6))
-    before = saved_state(tmp_path)
-    learn(tmp_path, [0, 1, 5, 3, 1])
-    after = saved_state(tmp_path)
+def test_seen_latents_are_not_added_again(files, learn):
+    learn(files.folder, range(6))
+    before = saved_state(files)
+    learn(files.folder, [0, 1, 5, 3, 1])
+    after = saved_state(files)
     assert after.decodes == before.decodes == 6
     assert after.pixels == before.pixels == 4 * 24 * 32
     assert after.judged_on == before.judged_on
+    assert len(files.pairs().list()) == 4
 
 
-def test_only_new_latents_of_a_batch_are_added():
-    state = OnlineState(SDXL)
-    first, batch = decoded(0), decoded(1, batch=3)
-    state.add(first)
-    state.add(decoded(2))  # a test pair
-    repeated = DecodedPair(
-        torch.cat([first.latents, *([batch.latents] * 2)]), torch.cat([first.rgb, *([batch.rgb] * 2)])
-    )
-    assert state.add(repeated)
-    assert state.pictures == 4
+def test_the_comparison_describes_the_test_pairs(files, learn):
+    learn(files.folder, range(20))
+    state = saved_state(files)
+    assert state.judged_on.startswith("5 of the user's pictures")
+    assert state.comparison.judged_on == state.judged_on
 
 
-def test_the_second_of_four_decodes_is_for_the_test_only():
-    state, held = OnlineState(SDXL), []
-    for seed in range(12):
-        pixels, count = state.pixels, len(state.test_pairs)
-        state.add(decoded(seed))
-        assert (state.pixels == pixels) != (len(state.test_pairs) == count)
-        held += [seed] if len(state.test_pairs) > count else []
-    assert held == [1, 5, 9]
-    assert state.fitted_decodes == 9
+# Several VAEs
 
 
-def test_the_state_file_does_not_grow_after_many_decodes(tmp_path, monkeypatch):
-    monkeypatch.setattr(state_module, "MAX_SEEN", 100)
-    state, sizes = OnlineState(SDXL), []
-    for seed in range(500):
-        state.add(decoded(seed, size=(70, 2), batch=1))
-        if seed % 50 == 49:
-            state.save(tmp_path / "a.safetensors")
-            sizes.append((tmp_path / "a.safetensors").stat().st_size)
-    assert len(state.test_pairs) == state_module.MAX_TEST_PAIRS
-    assert {tuple(held.pair.latents.shape[2:]) for held in state.test_pairs} == {(64, 2)}
-    assert max(sizes[2:]) - min(sizes[2:]) < 100
-    assert sum(not state.add(decoded(seed, size=(70, 2))) for seed in range(440, 500)) == 60
-    assert state.pixels == 375 * 70 * 2
+def test_two_vaes_of_a_space_are_never_mixed(tmp_path, learn, decoded):
+    """24 decodes of one VAE, then 16 of another: each has its own sums, scores and decoder."""
+    one, other = (LearnedFiles(tmp_path, "sdxl", vae) for vae in (VAE, OTHER_VAE))
+    learn(tmp_path, range(24))
+    alone = [saved_state(one), one.decoder.read_bytes()]
+    learn(tmp_path, range(16), vae=OTHER_VAE, vae_seed=6)
+    assert one.decoder.read_bytes() == alone[1]
+    assert all(torch.equal(saved_state(one).sums[k].xy, alone[0].sums[k].xy) for k in (1, 7))
+    assert [saved_state(files).decodes for files in (one, other)] == [24, 16]
+    assert [len(files.pairs().list()) for files in (one, other)] == [18, 12]
+
+    chosen = [auto(tmp_path, vae=files.vae) for files in (one, other)]
+    assert [candidate.name for candidate in chosen] == [NAME, "sdxl-learned-0f1e2d"]
+    assert [candidate.card.vae for candidate in chosen] == [VAE, OTHER_VAE]
+    for candidate, vae_seed, wrong in zip(chosen, (5, 6), reversed(chosen), strict=True):
+        assert on_unseen(candidate, decoded, vae_seed=vae_seed) > on_unseen(wrong, decoded, vae_seed=vae_seed) + 6
 
 
-def test_the_largest_state_can_be_read_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(state_module, "TEST_EVERY", 1)
-    monkeypatch.setattr(state_module, "FIRST_TEST", 0)
-    state = OnlineState(LatentSpace(name="wide", title="Wide", channels=256, source="a test"))
-    state.add(DecodedPair(torch.randn(24, 256, 64, 64), torch.rand(24, 3, 64, 64)))
-    state.save(tmp_path / "a.safetensors")
-    assert len(OnlineState.load(tmp_path / "a.safetensors").test_pairs) == 24
+def test_a_vae_that_was_never_seen_has_the_shipped_decoder(files, learn):
+    learn(files.folder, range(12))
+    assert auto(files.folder, vae="ffffffffffff").name == TABLE
+    assert auto(files.folder, vae=None).name == NAME  # if the VAE is unknown, the learned decoder is the best guess
 
 
-def test_test_pairs_are_a_uniform_sample_of_all_pictures():
-    """Early and late pictures of 200 are among the 24 equally often."""
-    early = 0
-    for repeat in range(40):
-        state = OnlineState(SDXL)
-        state.decodes = 1
-        for seed in range(200):
-            picture = torch.full((1, 4, 1, 1), (repeat * 200 + seed) / 8192)
-            state.decodes = 1
-            state.add(DecodedPair(picture, picture[:, :3]))
-        early += sum(float(held.pair.latents[0, 0, 0, 0]) < (repeat * 200 + 100) / 8192 for held in state.test_pairs)
-    assert 0.45 < early / (40 * 24) < 0.55
+def test_a_decoder_of_an_unknown_vae_is_for_unknown_vaes_only(tmp_path, learn):
+    learn(tmp_path, range(12), vae="")
+    files = LearnedFiles(tmp_path, "sdxl")
+    assert files.decoder.name == "sdxl-learned-unknown.safetensors"
+    assert read_card(files.decoder).vae == ""
+    assert auto(tmp_path, vae="").name == "sdxl-learned-unknown"
+    assert auto(tmp_path, vae=VAE).name == TABLE
+
+
+def test_a_vae_whose_fingerprint_begins_alike_does_not_replace_the_decoder(files, learn):
+    """Names of decoders have six digits of the fingerprint."""
+    learn(files.folder, range(8))
+    content = files.decoder.read_bytes()
+    texts = learn(files.folder, range(8), vae=VAE[:6] + "000000", vae_seed=6)
+    assert "leaves it unchanged" in texts[-1]
+    assert files.decoder.read_bytes() == content
+
+
+def test_a_decoder_of_an_earlier_safelight_is_compared_and_not_changed(files, learn, decode):
+    """It names no VAE. Here it is the best one: then no other is written."""
+    earlier = files.folder / "sdxl-learned.safetensors"
+    other_decoder(earlier, weight=weights_of(decode), source=state_module.ONLINE_SOURCE)
+    content = earlier.read_bytes()
+    learn(files.folder, range(12))
+    assert earlier.read_bytes() == content
+    assert saved_state(files).comparison.in_use == "sdxl-learned"
+    assert auto(files.folder).name == "sdxl-learned"
+    assert not files.decoder.exists()
+
+
+@pytest.mark.parametrize("vae", [VAE, ""])
+def test_a_decoder_of_an_earlier_safelight_is_not_replaced_by_a_better_one(tmp_path, learn, vae):
+    earlier = tmp_path / "sdxl-learned.safetensors"
+    other_decoder(earlier, source=state_module.ONLINE_SOURCE)
+    content = earlier.read_bytes()
+    learn(tmp_path, range(12), vae=vae)
+    assert earlier.read_bytes() == content
+    assert "sdxl-learned" in read_measured(tmp_path, "sdxl", vae).psnr_latent_db
+    assert auto(tmp_path, vae=vae).name == LearnedFiles(tmp_path, "sdxl", vae).decoder.stem
+
+
+# Damage
 
 
 @pytest.mark.parametrize("where", [0.001, 0.3, 0.9, 0.9999])
-def test_a_damaged_file_is_renamed_and_learning_starts_again(tmp_path, caplog, where):
-    learn(tmp_path, range(3))
-    path = tmp_path / "learned" / "sdxl.safetensors"
-    content = bytearray(path.read_bytes())
+def test_a_damaged_state_is_renamed_and_restored_from_the_saved_pairs(files, learn, caplog, where):
+    learn(files.folder, range(3))
+    content = bytearray(files.state.read_bytes())
     content[int(len(content) * where)] ^= 0x10
-    path.write_bytes(content)
+    files.state.write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        learn(tmp_path, [3])
-    assert saved_state(tmp_path).decodes == 1
-    assert path.with_suffix(".damaged").read_bytes() == content
-    assert "learning starts again" in caplog.text
+        learn(files.folder, [3])
+    state = saved_state(files)
+    assert (state.decodes, state.pictures) == (3, 3)  # one of the first three was for the test
+    assert files.state.with_suffix(".damaged").read_bytes() == content
+    assert "renamed to state.damaged, learning goes on with 2 saved pictures" in caplog.text
 
 
-def test_a_truncated_file_is_renamed(tmp_path, caplog):
-    learn(tmp_path, range(3))
-    path = tmp_path / "learned" / "sdxl.safetensors"
-    path.write_bytes(path.read_bytes()[:5000])
-    assert list_learned_spaces(tmp_path)[0].problem
-    learn(tmp_path, [3])
-    assert saved_state(tmp_path).decodes == 1
-    assert "renamed to sdxl.damaged" in caplog.text
+def test_a_lost_state_does_not_cost_the_learned_decoder(files, learn, decoded):
+    learn(files.folder, range(20))
+    before = on_unseen(auto(files.folder), decoded)
+    files.state.write_bytes(files.state.read_bytes()[:5000])
+    learn(files.folder, range(20, 30))
+    assert auto(files.folder).name == NAME
+    assert on_unseen(auto(files.folder), decoded) > before - 1
 
 
-def test_a_file_of_a_newer_version_is_not_changed(tmp_path):
-    learn(tmp_path, range(3))
-    path = tmp_path / "learned" / "sdxl.safetensors"
-    metadata, tensors = open_tensors(path, path.read_bytes())
-    write_tensors(path, tensors, {**metadata, "format": "safelight.learned/2"})
-    content = path.read_bytes()
+def test_a_file_of_a_newer_version_is_not_changed(files, learn):
+    learn(files.folder, range(3))
+    metadata, tensors = open_tensors(files.state, files.state.read_bytes())
+    write_tensors(files.state, tensors, {**metadata, "format": "safelight.learned/3"})
+    content = files.state.read_bytes()
     with pytest.raises(NewerStateError, match="update"):
-        learn(tmp_path, [3])
-    assert path.read_bytes() == content
+        learn(files.folder, [3])
+    assert files.state.read_bytes() == content
 
 
-def test_the_state_of_another_space_with_the_same_name_is_renamed(tmp_path, caplog):
+def test_the_state_of_another_space_with_the_same_name_is_renamed(tmp_path, learn, caplog):
+    """Its pairs and its net are in other units, so they go as well."""
     rows = [LatentSpace(name="mine", title="Mine", channels=4, scale=scale, source="a test") for scale in (1.0, 0.5)]
+    files = LearnedFiles(tmp_path, "mine", VAE)
     learn(tmp_path, range(3), rows[0])
+    other_decoder(files.net)
     learn(tmp_path, [3], rows[1])
-    assert saved_state(tmp_path, "mine").decodes == 1
+    assert saved_state(files).decodes == 1
+    assert len(files.pairs().list()) == 1
+    assert not files.net.exists()
     assert "another latent space" in caplog.text
 
 
-def test_two_threads_lose_no_decode(tmp_path):
+def test_damaged_pairs_are_removed_and_learning_goes_on(files, learn):
+    learn(files.folder, range(4))
+    first, second, _ = files.pairs().list()
+    first.path.write_bytes(first.path.read_bytes()[:100])
+    second.path.write_bytes(b"")
+    assert len(list(files.pairs().load(4))) == 1
+    learn(files.folder, [4])
+    assert [int(pair.path.name[:8]) for pair in files.pairs().list()] == [3, 4]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\0" * 64, b"[" * 5000])
+def test_damaged_scores_are_written_again(files, learn, content):
+    learn(files.folder, range(8))
+    path = files.parent / "measured.json"
+    path.write_bytes(content)
+    assert read_measured(files.folder, "sdxl", VAE) is None
+    assert auto(files.folder).name == NAME  # its card has its score beside those of the others
+    learn(files.folder, [8])
+    assert read_measured(files.folder, "sdxl", VAE).psnr_latent_db.keys() >= {NAME, TABLE}
+
+
+def test_a_damaged_net_is_renamed_and_learning_goes_on(files, learn, caplog):
+    learn(files.folder, range(8))
+    files.net.write_bytes(b"half a net")
+    with caplog.at_level(logging.WARNING):
+        learn(files.folder, range(8, 11))
+    assert caplog.text.count("renamed to net.damaged, training starts again") == 1
+    assert saved_state(files).decodes == 11
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_state(files, learn, monkeypatch):
+    learn(files.folder, range(3))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(state_module, "write_tensors", full)
+        with pytest.raises(OSError, match="No space left"):
+            learn(files.folder, [3])
+    assert saved_state(files).decodes == 3
+    learn(files.folder, [3])
+    assert saved_state(files).decodes == 4
+
+
+@pytest.mark.parametrize("name", ["write_decoder", "_write_measured"])
+def test_a_decoder_that_cannot_be_written_does_not_cost_the_decode(files, learn, monkeypatch, name):
+    learn(files.folder, range(5))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(update_module, name, full)
+        with pytest.raises(OSError, match="No space left"):
+            learn(files.folder, [5])
+    assert saved_state(files).decodes == 6
+    learn(files.folder, [6])
+    assert auto(files.folder).name == NAME
+
+
+def test_two_threads_lose_no_decode(files, learn):
     threads = [
-        threading.Thread(target=learn, args=(tmp_path, range(start, start + 10)), daemon=True) for start in (0, 100)
+        threading.Thread(target=learn, args=(files.folder, range(start, start + 10)), daemon=True) for start in (0, 100)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert saved_state(tmp_path).decodes == 20
-    assert not list((tmp_path / "learned").glob(".*.part"))
+    state = saved_state(files)
+    assert (state.decodes, state.pictures, len(files.pairs().list())) == (20, 15, 15)
+    assert not list(files.folder.rglob("*.part"))
 
 
-def test_partial_files_of_ended_processes_are_removed(tmp_path):
-    (tmp_path / "learned").mkdir()
-    (tmp_path / "learned" / ".sdxl.safetensors.0.part").write_bytes(b"half")
-    learn(tmp_path, [0])
-    assert not list((tmp_path / "learned").glob(".*.part"))
+def test_partial_files_of_ended_processes_are_removed(files, learn):
+    learn(files.folder, [0])
+    partial = [
+        files.parent.parent / ".vaes.json.0.part",
+        files.parent / ".state.safetensors.0.part",
+        files.parent / "pairs" / ".00000002-aa.safetensors.0.part",
+        files.folder / ".sdxl-learned-a1b2c3.safetensors.0.part",
+    ]
+    others = files.folder / ".mine.safetensors.0.part"  # another program may be writing it
+    for path in (*partial, others):
+        path.write_bytes(b"half")
+    learn(files.folder, [1])
+    assert not any(path.exists() for path in partial)
+    assert others.exists()
 
 
-def test_a_full_disk_leaves_the_old_state(tmp_path, monkeypatch):
-    learn(tmp_path, range(3))
+def test_learning_works_without_file_locks(files, learn, monkeypatch):
+    def none(_):
+        raise OSError(95, "Operation not supported")
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(state_module, "write_tensors", full)
-    with pytest.raises(OSError, match="No space left"):
-        learn(tmp_path, [3])
-    assert saved_state(tmp_path).decodes == 3
+    monkeypatch.setattr(files_module, "_lock", none)
+    learn(files.folder, range(2))
+    assert saved_state(files).decodes == 2
 
 
-# Errors
+def test_an_invalid_decode_changes_nothing(files, learn):
+    learn(files.folder, range(2))
+    content = files.state.read_bytes()
+    broken = DecodedPair(torch.zeros(1, 4, 8, 8), torch.full((1, 3, 8, 8), torch.nan))
+    with pytest.raises(FitError, match="NaN"):
+        learn_from_decode(files.folder, SDXL, broken, Catalogue([files.folder]), vae=VAE)
+    assert files.state.read_bytes() == content
+    assert len(files.pairs().list()) == 1
 
 
-@pytest.mark.parametrize(
-    ("latents", "rgb", "match"),
-    [
-        (torch.full((1, 4, 8, 8), torch.nan), torch.zeros(1, 3, 8, 8), "NaN"),
-        (torch.zeros(1, 4, 8, 8), torch.full((1, 3, 8, 8), torch.nan), "NaN"),
-        (torch.full((1, 4, 8, 8), 1e6), torch.zeros(1, 3, 8, 8), "float16"),
-        (torch.zeros(1, 16, 8, 8), torch.zeros(1, 3, 8, 8), "expected latents"),
-        (torch.zeros(1, 4, 8, 8), torch.zeros(1, 3, 8, 9), "expected images"),
-    ],
-)
-def test_an_invalid_decode_changes_nothing(tmp_path, latents, rgb, match):
-    learn(tmp_path, range(2))
-    content = (tmp_path / "learned" / "sdxl.safetensors").read_bytes()
-    with pytest.raises(FitError, match=match):
-        learn_from_decode(tmp_path, SDXL, DecodedPair(latents, rgb), Catalogue([tmp_path]))
-    assert (tmp_path / "learned" / "sdxl.safetensors").read_bytes() == content
-
-
-def test_gray_pictures_give_no_decoder(tmp_path):
+def test_gray_pictures_give_no_decoder(files, decoded):
     gray = torch.full((1, 3, 24, 32), 0.5)
     for seed in range(8):
-        learn_from_decode(tmp_path, SDXL, DecodedPair(decoded(seed).latents, gray), Catalogue([tmp_path]))
-    assert not (tmp_path / NAME).exists()
+        learn_from_decode(files.folder, SDXL, DecodedPair(decoded(seed).latents, gray), Catalogue(), vae=VAE)
+    assert not files.decoder.exists()
 
 
-def test_an_unknown_space_and_too_many_channels_are_refused(tmp_path):
+def test_an_unknown_space_is_refused(tmp_path, learn):
     with pytest.raises(FitError, match="latent space is unknown"):
         learn(tmp_path, [0], unknown(Evidence(host="comfyui", channels=4)))
-    with pytest.raises(FitError, match="channels"):
-        OnlineState(LatentSpace(name="wide", title="Wide", channels=257, source="a test"))
-
-
-@pytest.mark.parametrize(("channels", "kernel"), [(4, 7), (16, 7), (24, 7), (32, 5), (48, 5), (128, 3), (256, 1)])
-def test_the_neighbourhood_is_the_largest_that_can_be_solved(channels, kernel):
-    sums = OnlineState(LatentSpace(name="a", title="A", channels=channels, source="a test")).sums
-    assert set(sums) == {1, kernel}
-    assert sums[kernel].form.features <= state_module.MAX_ONLINE_FEATURES
 
 
 # Comparison with other decoders
 
 
-def _other(folder, name, *, source="another program", space="sdxl", scale=1.0):
-    net = Polynomial(4)
-    net.weight.data += scale * torch.eye(3, 4)[:, :, None, None] * 0.3
-    net.bias.data += 0.5
-    card = Card(name=name.removesuffix(".safetensors"), space=space, kind="polynomial", settings={"channels": 4})
-    write_decoder(folder / name, Card(**{**vars(card), "source": source}), net.state_dict())
-
-
-def test_a_decoder_file_of_another_program_is_not_changed(tmp_path):
-    _other(tmp_path, NAME)
-    content = (tmp_path / NAME).read_bytes()
-    texts = learn(tmp_path, range(8))
-    assert (tmp_path / NAME).read_bytes() == content
+def test_a_decoder_file_of_another_program_is_not_changed(files, learn):
+    other_decoder(files.decoder)
+    content = files.decoder.read_bytes()
+    texts = learn(files.folder, range(8))
+    assert files.decoder.read_bytes() == content
     assert "leaves it unchanged" in texts[-1]
-    assert saved_state(tmp_path).decodes == 8
-    assert forget_space(tmp_path, "sdxl") == [tmp_path / "learned" / "sdxl.safetensors"]
-    assert (tmp_path / NAME).exists()
+    assert saved_state(files).decodes == 8
 
 
-def test_a_file_that_is_no_decoder_is_not_changed(tmp_path):
-    (tmp_path / NAME).write_bytes(b"a note")
-    assert "leaves it unchanged" in learn(tmp_path, range(8))[-1]
-    assert (tmp_path / NAME).read_bytes() == b"a note"
+def test_a_file_that_is_no_decoder_is_not_changed(files, learn):
+    files.decoder.write_bytes(b"a note")
+    assert "leaves it unchanged" in learn(files.folder, range(8))[-1]
+    assert files.decoder.read_bytes() == b"a note"
 
 
-def test_a_learned_decoder_that_becomes_worse_is_removed(tmp_path):
+def test_a_learned_decoder_that_becomes_worse_is_removed(files, learn, decode):
     """A much better decoder is installed: the learned one is compared with it and removed."""
-    learn(tmp_path, range(8))
-    assert auto(tmp_path).name == "sdxl-learned"
-    kernel = torch.zeros(3, 4, 3, 3)
-    for channel in range(4):
-        one = torch.zeros(1, 4, 3, 3)
-        one[0, channel, 1, 1] = 1
-        kernel[:, channel] = (decode(one) - decode(torch.zeros(1, 4, 3, 3)))[0].flip(-1, -2)
-    state = {"weight": kernel, "bias": torch.full((3,), 0.5)}
-    settings = {"channels": 4, "kernel": 3}
-    assert build("polynomial", settings, state)
-    card = Card(
-        name="truth",
-        space="sdxl",
-        kind="polynomial",
-        settings=settings,
-        source="another program",
-        metrics={"beside": {"sdxl-affine-comfyui": {"psnr_latent_db": 1.0}}, "psnr_latent_db": 50.0},
-    )
-    write_decoder(tmp_path / "truth.safetensors", card, state)
-    texts = learn(tmp_path, [8])
+    learn(files.folder, range(8))
+    assert auto(files.folder).name == NAME
+    scores = {"beside": {TABLE: {"psnr_latent_db": 1.0}}, "psnr_latent_db": 50.0}
+    other_decoder(files.folder / "truth.safetensors", weight=weights_of(decode), metrics=scores)
+    texts = learn(files.folder, [8])
     assert "removed, because it is now worse than truth" in texts[0]
-    assert not (tmp_path / NAME).exists()
-    assert auto(tmp_path).name == "truth"
-    assert saved_state(tmp_path).comparison.in_use == "truth"
+    assert not files.decoder.exists()
+    assert auto(files.folder).name == "truth"
+    assert saved_state(files).comparison.in_use == "truth"
+    assert NAME not in read_measured(files.folder, "sdxl", VAE).psnr_latent_db
 
 
-def test_the_learned_decoder_is_not_compared_with_itself(tmp_path):
-    learn(tmp_path, range(20))
-    assert auto(tmp_path).name == "sdxl-learned"
-    assert saved_state(tmp_path).comparison.in_use == "sdxl-affine-comfyui"
+def test_the_learned_decoder_is_not_compared_with_itself(files, learn):
+    learn(files.folder, range(20))
+    assert auto(files.folder).name == NAME
+    assert saved_state(files).comparison.in_use == TABLE
 
 
-def test_a_decoder_installed_later_is_compared_as_well(tmp_path):
-    """`auto` compares only decoders that a card names: a later decoder is added at the next decode."""
-    learn(tmp_path, range(12))
-    better = {"beside": {"sdxl-affine-comfyui": {"psnr_latent_db": 1.0}, "sdxl-learned": {"psnr_latent_db": 90.0}}}
-    net = Polynomial(4)
-    card = Card(name="later", space="sdxl", kind="polynomial", settings={"channels": 4}, source="a boaster")
-    metrics = {"psnr_latent_db": 99.0, "beside": {"sdxl-affine-comfyui": better["beside"]["sdxl-affine-comfyui"]}}
-    write_decoder(tmp_path / "later.safetensors", Card(**{**vars(card), "metrics": metrics}), net.state_dict())
-    learn(tmp_path, [12])
-    assert "later" in read_card(tmp_path / NAME).metrics["beside"]
-    assert auto(tmp_path).name == "sdxl-learned"
+def test_a_decoder_installed_later_is_compared_as_well(files, learn):
+    """Its own figures are from other pictures: after the next decode, those of the user's pictures count."""
+    learn(files.folder, range(12))
+    boasts = {"psnr_latent_db": 99.0, "beside": {TABLE: {"psnr_latent_db": 1.0}}}
+    other_decoder(files.folder / "later.safetensors", metrics=boasts)
+    learn(files.folder, [12])
+    assert "later" in read_card(files.decoder).metrics["beside"]
+    assert "later" in read_measured(files.folder, "sdxl", VAE).psnr_latent_db
+    assert auto(files.folder).name == NAME
 
 
-def test_an_unknown_space_is_stored_in_the_card(tmp_path):
+def test_an_unknown_space_is_stored_in_the_card(tmp_path, learn, decoded):
     factors = [[0.1, 0.1, 0.1], [0.1, 0, 0], [0, 0.1, 0], [0, 0, 0.1]]
     evidence = Evidence(host="comfyui", format_name="Mystery", channels=4, dims=2, scale=0.77, factors=factors)
     row = LatentSpace(
@@ -430,55 +455,77 @@ def test_an_unknown_space_is_stored_in_the_card(tmp_path):
     found = identify(evidence, Catalogue([tmp_path]).spaces())
     assert found == row
     chosen = auto(tmp_path, found, evidence)
-    assert chosen.name == "mystery-learned"
+    assert chosen.name == "mystery-learned-a1b2c3"
     assert chosen.card.metrics["beside"].keys() >= {"comfyui-table"}
-    assert on_unseen(chosen) > 25
+    assert on_unseen(chosen, decoded) > 25
 
 
-def test_with_few_decodes_a_single_pixel_is_fitted(tmp_path, monkeypatch):
-    monkeypatch.setattr(state_module, "PIXELS_PER_FEATURE", 10)
-    learn(tmp_path, range(6), size=(8, 9))
-    assert saved_state(tmp_path).pixels < 1960
-    assert read_card(tmp_path / NAME).settings["kernel"] == 1
+# Nets
 
 
-# List and reset
+@pytest.fixture
+def net(files, decode):
+    """Makes a net with a score, as the training does."""
+
+    def make(db):
+        settings = {"channels": 4, "widths": (2,), "linear_kernel": 3}
+        tensors = {key: tensor * 0.0 for key, tensor in build_conv(settings).items()}
+        tensors["linear.weight"], tensors["linear.bias"] = weights_of(decode), torch.full((3,), 0.5)
+        return Judged(db, OnlineState(SDXL, VAE).decoder_of(build("conv", settings, tensors), settings))
+
+    def build_conv(settings):
+        from safelight.decoders.nets.conv import Conv
+
+        with torch.random.fork_rng():
+            return {key: tensor.detach() for key, tensor in Conv(**settings).state_dict().items()}
+
+    return make
 
 
-def test_learned_spaces_can_be_listed_and_removed(tmp_path):
-    assert list_learned_spaces(tmp_path) == []
-    learn(tmp_path, range(8))
-    (row,) = list_learned_spaces(tmp_path)
-    assert (row.space, row.decoder, row.problem) == ("sdxl", tmp_path / NAME, None)
-    assert row.file_bytes == (tmp_path / "learned" / "sdxl.safetensors").stat().st_size
-    assert row.state.comparison.learned_db > row.state.comparison.in_use_db
-    assert set(forget_space(tmp_path, "sdxl")) == {tmp_path / NAME, tmp_path / "learned" / "sdxl.safetensors"}
-    assert list_learned_spaces(tmp_path) == []
-    with pytest.raises(FitError, match="nothing was learned for 'sdxl'"):
-        forget_space(tmp_path, "sdxl")
+def test_a_net_is_published_only_if_it_is_better(files, learn, net):
+    learn(files.folder, range(12))
+    measured = read_measured(files.folder, "sdxl", VAE)
+    learned_db = measured.psnr_latent_db[NAME]
+    assert publish_net(files, net(learned_db + 0.5 * MIN_GAIN_DB), measured.judged_on) is None
+    assert read_card(files.decoder).kind == "polynomial"
+    text = publish_net(files, net(learned_db + 1), measured.judged_on)
+    assert f"{learned_db + 1:.1f} dB on {measured.judged_on}, before {learned_db:.1f} dB" in text
+    card = read_card(files.decoder)
+    assert (card.kind, card.name, card.vae) == ("conv", NAME, VAE)
+    assert read_measured(files.folder, "sdxl", VAE).psnr_latent_db == {
+        **measured.psnr_latent_db,
+        NAME: learned_db + 1,
+    }
+    assert publish_net(files, net(learned_db + 2), measured.judged_on) is None  # of the same kind: nothing to report
+    assert read_card(files.decoder).metrics["psnr_latent_db"] == learned_db + 2
 
 
-@pytest.mark.parametrize("name", ["../sdxl", "learned/sdxl", "", "."])
-def test_a_name_that_is_no_learned_space_removes_nothing(tmp_path, name):
-    learn(tmp_path / "models", range(2))
-    _other(tmp_path, "sdxl.safetensors")
-    with pytest.raises(FitError, match="learned spaces: sdxl"):
-        forget_space(tmp_path / "models", name)
-    assert (tmp_path / "sdxl.safetensors").exists()
+def test_a_net_that_was_judged_on_other_pictures_is_not_published(files, learn, net):
+    learn(files.folder, range(12))
+    judged_on = read_measured(files.folder, "sdxl", VAE).judged_on
+    learn(files.folder, [12, 13])  # one of them is for the test
+    assert publish_net(files, net(59.0), judged_on) is None
+    assert read_card(files.decoder).kind == "polynomial"
 
 
-def test_the_comparison_describes_the_test_pairs(tmp_path):
-    learn(tmp_path, range(20))
-    state = saved_state(tmp_path)
-    assert state.judged_on.startswith("5 of the user's pictures")
-    assert json.dumps(state.comparison.judged_on)
-    assert state.comparison.judged_on == state.judged_on
+def test_a_net_is_not_published_if_nothing_was_compared(files, net):
+    assert publish_net(files, net(59.0), "2 pictures") is None
+    assert not files.decoder.exists()
 
 
-def test_learning_works_without_file_locks(tmp_path, monkeypatch):
-    def none(_):
-        raise OSError(95, "Operation not supported")
+def test_a_net_does_not_replace_the_file_of_another_program(files, learn, net):
+    learn(files.folder, range(8))
+    judged_on = read_measured(files.folder, "sdxl", VAE).judged_on
+    files.decoder.write_bytes(b"a note")
+    assert "leaves it unchanged" in publish_net(files, net(59.0), judged_on)
+    assert files.decoder.read_bytes() == b"a note"
 
-    monkeypatch.setattr(update_module, "_lock", none)
-    learn(tmp_path, range(2))
-    assert saved_state(tmp_path).decodes == 2
+
+def test_the_next_decode_judges_the_net_in_training_as_well(files, learn, net):
+    learn(files.folder, range(8))
+    decoder = net(0.0).decoder
+    write_decoder(files.net, decoder.card, decoder.net.state_dict())
+    learn(files.folder, [8])
+    card = read_card(files.decoder)
+    assert card.kind == "conv"
+    assert card.metrics["psnr_latent_db"] > 50
