@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FitError, printable
-from ..fitting.online.update import LearnedSpace, forget_space, list_learned_spaces
+from ..fitting.online.learned_files import LearnedSpace, forget_space, list_learned_spaces
 from .table import print_lines
 
 PACKAGE = Path(__file__).absolute().parents[1]  # not resolved: a link in custom_nodes counts as being there
