@@ -17,6 +17,7 @@ from ..decoders.ranking import compare_scores
 from ..errors import FitError
 from .dataset import Dataset
 from .least_squares import Sums
+from .plausibility import require_known_scores
 from .presets import PRESETS, FittedNet, fit_preset
 from .report import ScoredDecoder, score_decoders
 from .result import Baselines, FitResult, gain_over_db, needs_no_weights
@@ -63,6 +64,7 @@ def fit_and_save(
     host: str,
     on_step: OnFitStep,
     check_cancelled: Callable[[], None],
+    vae: str = "",
 ) -> tuple[Image.Image, str]:
     """Fits decoders for a host's node and saves them.
 
@@ -75,6 +77,7 @@ def fit_and_save(
         host: name and version of the host.
         on_step: callback for the preset name and the step.
         check_cancelled: function that raises the host's exception if the user cancelled.
+        vae: fingerprint of the VAE; empty if unknown.
 
     Returns:
         The report as an image, and as text.
@@ -91,6 +94,7 @@ def fit_and_save(
         source=f"Safelight: Fit Preview Decoder in {host}, kind {options.kind}, seed {options.seed}",
         recipe_changes={"seed": options.seed},
         on_step=on_step,
+        vae=vae,
     )
     report = result.image()
     check_cancelled()
@@ -109,6 +113,7 @@ def fit_decoders(
     recipe_changes: Mapping[str, Any] | None = None,
     on_step: OnFitStep = lambda _name, _step: None,
     statistics: FitStatistics | None = None,
+    vae: str = "",
 ) -> FitResult:
     """Fits decoders and scores them together with the baselines. Writes nothing.
 
@@ -124,9 +129,11 @@ def fit_decoders(
         on_step: callback for the preset name and the step. An exception from it ends the fit, but `KeyboardInterrupt`
             in a training only ends the training.
         statistics: statistics of earlier sessions, of this preset and space, to continue with.
+        vae: fingerprint of the VAE of the latents; empty if unknown. `auto` uses the decoders for this VAE only.
 
     Raises:
-        FitError: nothing could be fitted, or the best result is worse than a decoder without weights.
+        FitError: nothing could be fitted, the latents are not of this space, or the best result is worse than a
+            decoder without weights.
     """
     if statistics is not None:
         statistics.require_new_images(
@@ -137,6 +144,7 @@ def fit_decoders(
             f"expected latents of {space.title} ({space.name}) with {space.channels} channels, "
             f"got {dataset.train.channels}; name the space of these latents"
         )
+    require_known_scores([baselines.in_use, *baselines.others], dataset.test, space)
     classes = tuple(COST_CLASSES.values()) if kind == AUTO else ((kind,),)
     saved_names = (path.stem for path in folder.glob("*") if path.suffix.lower() in TENSOR_SUFFIXES)
     taken = {*baselines.taken_names, baselines.in_use.name, *saved_names}
@@ -160,6 +168,7 @@ def fit_decoders(
             cost=net.cost,
             latent_space=None if space.name in SPACES else space,
             source=source,
+            vae=vae or None,
             fitted_on=f"{dataset.fitted_on}; {statistics}" if statistics else dataset.fitted_on,
             licence=DECODER_LICENSE,
             notes=interrupted,

@@ -20,8 +20,10 @@ from ...errors import FitError
 from ...fitting.dataset import Dataset
 from ...fitting.encode_images import ImageSet, encode_images, require_image_latents
 from ...fitting.fit import FitOptions, fit_and_save
+from ...fitting.plausibility import require_round_trip
 from ...fitting.progress import FitProgressBar
 from ...fitting.result import Baselines
+from ..online_learning import fingerprint_of
 from .decoder_folders import catalogue, own_folder
 from .latent_dict import FROM_MODEL, Origin, origin
 
@@ -57,6 +59,9 @@ def fit_decoder(vae: Any, images: Tensor | None, model: Any, options: FitOptions
     spaces = installed.spaces()
     source = _latent_origin(model, options, spaces)
     dataset = _encode_dataset(vae, images, source, options.seed, bar)
+    if callable(getattr(vae, "decode", None)):
+        image = dataset.test.rgb(dataset.test.downscale, slice(1))
+        require_round_trip(lambda rgb: vae.encode(rgb.movedim(1, -1)), partial(_decode, vae), image)
     space = source.space
     if space.name == UNKNOWN and source.evidence is not None:
         space = new_row(source.evidence, spaces, options.name, dataset.train.downscale)
@@ -69,6 +74,7 @@ def fit_decoder(vae: Any, images: Tensor | None, model: Any, options: FitOptions
         host=f"ComfyUI {__version__}",
         on_step=bar.fitting,
         check_cancelled=bar.check_cancelled,
+        vae=fingerprint_of(vae),
     )
     host_bar.update_absolute(BAR_TICKS, BAR_TICKS)
     return torch.from_numpy(np.asarray(report).astype(np.float32) / 255.0)[None], summary
@@ -120,6 +126,12 @@ def _encode(vae: Any, source: Origin, bar: FitProgressBar, rgb: Tensor) -> Tenso
         bar.check_cancelled()
         encoded.append(source.plain(vae.encode(batch))[:, :, 0].float().cpu())
     return torch.cat(encoded)
+
+
+def _decode(vae: Any, latents: Tensor) -> Tensor:
+    """Decodes one image `[1, 3, H, W]`; of a video VAE its only frame."""
+    images = vae.decode(latents)
+    return images.reshape(-1, *images.shape[-3:])[:1].movedim(-1, 1)
 
 
 def _downscale(vae: Any, space: LatentSpace) -> int:

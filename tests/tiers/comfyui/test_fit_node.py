@@ -37,7 +37,7 @@ def graph(wire, folder):
     """Builds graphs that fit a decoder, each with its own seed, so that none is cached."""
     seeds = iter(range(1000))
 
-    def make(latent_format="SD15", *, pictures=GOOD, model=True, vae=None, wired=None, **choices):
+    def make(latent_format="SDXL", *, pictures=GOOD, model=True, vae=None, wired=None, **choices):
         inputs = {"vae": [VAE, 0], "space": "from model", "kind": "affine", "name": "", "seed": next(seeds)}
         made = {
             VAE: {
@@ -95,15 +95,15 @@ def test_the_nodes_inputs_have_their_names_and_order(server):
 
 
 def test_the_next_run_uses_the_fitted_decoder(server, wire, graph, folder):
-    before = shown(server, wire, "SD15")
+    before = shown(server, wire, "SDXL")
     played = server.play(graph(kind="neighbourhood"))
     told = summary(played)
     [path] = folder.iterdir()
     card = read_card(path)
     assert (path.name, card.name, card.space, card.latent_space) == (
-        "sd1-neighbourhood.safetensors",
-        "sd1-neighbourhood",
-        "sd1",
+        "sdxl-neighbourhood.safetensors",
+        "sdxl-neighbourhood",
+        "sdxl",
         None,
     )
     assert "held back" in card.metrics["judged_on"]
@@ -112,7 +112,7 @@ def test_the_next_run_uses_the_fitted_decoder(server, wire, graph, folder):
     assert card.fitted_on.startswith("8 of 12 crops of 256 px from 12 pictures")
     assert "auto uses it from the next run on" in told
     assert str(path) in told
-    assert shown(server, wire, "SD15")["decoder"]["name"] == "sd1-neighbourhood"
+    assert shown(server, wire, "SDXL")["decoder"]["name"] == "sdxl-neighbourhood"
 
 
 def test_the_report_is_a_picture(server, graph):
@@ -245,6 +245,7 @@ def test_a_fit_that_is_cancelled_leaves_nothing_behind(server, graph, folder, at
         ({"vae": {"broken": True}}, "the encoder gave NaN"),
         ({"vae": {"latent_format": "Flux"}}, "C = 4"),
         ({"vae": {"step": 16}}, "is it the VAE of this model"),
+        ({"latent_format": "SD15"}, "Is this the VAE of the model?"),  # decoders of SD1 cannot decode these latents
         ({"model": False}, "connect the model"),
         ({"model": False, "space": "nothing"}, "no latent space is named 'nothing'"),
         ({"space": "flux1"}, "space is flux1"),
