@@ -10,6 +10,7 @@ from typing import final
 from ..decoders.files.contained_file import write_below
 from ..decoders.files.regular_file import read_regular_file
 from ..decoders.measured_scores import LEARNED_FOLDER
+from ..fitting.online.learned_files import learning_locked
 
 VAES_FILE, MAX_VAES, MAX_VAES_BYTES = "vaes.json", 256, 1 << 20
 
@@ -36,14 +37,14 @@ class KnownVaes:
         Raises:
             OSError: the file cannot be written.
         """
-        known = self._read()
-        if known.get(key) == fingerprint:
+        if self.find(key) == fingerprint:
             return
-        known.pop(key, None)
-        known = {**known, key: fingerprint}
-        newest = dict(list(known.items())[-MAX_VAES:])
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_below(self._folder, PurePath(LEARNED_FOLDER, VAES_FILE), json.dumps(newest, indent=1).encode())
+        with learning_locked(self._folder):
+            known = self._read()
+            known.pop(key, None)
+            known = {**known, key: fingerprint}
+            newest = dict(list(known.items())[-MAX_VAES:])
+            write_below(self._folder, PurePath(LEARNED_FOLDER, VAES_FILE), json.dumps(newest, indent=1).encode())
 
     def find(self, key: str) -> str | None:
         """The fingerprint of a VAE; None if it has not decoded yet."""

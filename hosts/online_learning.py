@@ -44,10 +44,13 @@ class IdleWork(NamedTuple):
     Args:
         is_idle: function that returns whether the host has nothing to do. It is called between slices of a few
             milliseconds, so it must be fast.
+        may_train: function that returns whether the settings and the power supply allow a training. It is called about
+            once a second.
         next_training: function that returns the next training that is due, or None.
     """
 
     is_idle: Callable[[], bool]
+    may_train: Callable[[], bool]
     next_training: Callable[[], NetTraining | None]
 
 
@@ -169,12 +172,12 @@ class OnlineLearner:
             log.debug("learning goes on with the next decode", exc_info=True)
 
     def use_idle_time(self) -> None:
-        """Trains while the host is idle and no task waits; returns at once if the host is not idle for long enough.
+        """Trains while the host is idle and no task waits; returns without training if it is not idle for long enough.
 
         If a training fails, it ends until the next decode.
         """
         work = self._idle_work
-        if work is None or not work.is_idle():
+        if work is None or not work.is_idle() or not work.may_train():
             self._idle_since = None
             return
         now = self._clock()
@@ -186,7 +189,12 @@ class OnlineLearner:
         if training is None or (self._may_be_due and training.is_judged):
             self._may_be_due = False
             training = work.next_training()
+        asked = now
         while training and not training.is_finished and self._tasks.empty() and work.is_idle() and not self._closed:
+            if abs(self._clock() - asked) >= IDLE_POLL_S:
+                if not work.may_train():
+                    break
+                asked = self._clock()
             if text := training.advance():
                 self.log_once(text)
         self._training = None if training is None or training.is_finished else training

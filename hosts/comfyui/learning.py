@@ -54,13 +54,11 @@ def idle_work() -> IdleWork:
     def is_idle() -> bool:
         return PromptServer.instance.prompt_queue.get_tasks_remaining() == 0
 
-    def training() -> Any:
+    def may_train() -> bool:
         preferences = ComfyPreferences.current()
-        if not (preferences.learn and preferences.learn_idle) or on_battery():
-            return None
-        return next_training(own_folder(), catalogue)
+        return preferences.learn and preferences.learn_idle and not on_battery()
 
-    return IdleWork(is_idle, training)
+    return IdleWork(is_idle, may_train, lambda: next_training(own_folder(), catalogue))
 
 
 # An attribute of the server, not of this module: two copies of this pack share one thread.
