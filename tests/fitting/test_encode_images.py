@@ -92,5 +92,5 @@ def test_spaces_without_image_latents_are_refused(space, why):
 
 
 def test_image_and_video_spaces_are_accepted():
-    require_image_latents(SD1)
-    require_image_latents(replace(SD1, dims=3))
+    assert require_image_latents(SD1) is None
+    assert require_image_latents(replace(SD1, dims=3)) is None

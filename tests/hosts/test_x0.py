@@ -9,6 +9,8 @@ import pytest
 import torch
 from safelight.hosts import noise_levels, x0
 
+from .. import older
+
 KARRAS = {"use_karras_sigmas": True}
 SDE = {"algorithm_type": "sde-dpmsolver++"}
 # InvokeAI's names, without er_sde, which is InvokeAI's own scheduler.
@@ -310,8 +312,7 @@ FAMILY_SCHEDULERS = {
 @pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("name", FAMILY_SCHEDULERS)
 def test_x0_of_a_family_s_scheduler_is_the_picture_that_its_model_knows(name, plain, picture):
-    if not hasattr(diffusers, name):
-        pytest.skip(f"diffusers {diffusers.__version__} has no {name}")
+    older.expect(hasattr(diffusers, name), "diffusers", diffusers.__version__, name)
     if name == "CosineDPMSolverMultistepScheduler":
         pytest.importorskip("torchsde")
     config, predict = FAMILY_SCHEDULERS[name]
@@ -342,8 +343,7 @@ def test_x0_of_a_family_s_scheduler_is_the_picture_that_its_model_knows(name, pl
 @pytest.mark.parametrize("name", sorted(x0.X0_IN_TUPLE - {"CogVideoXDPM"}))  # its first step returns only tuples
 def test_x0_in_a_tuple_equals_x0_in_a_named_result(name):
     kind = f"{name}Scheduler"
-    if not hasattr(diffusers, kind):
-        pytest.skip(f"diffusers {diffusers.__version__} has no {kind}")
+    older.expect(hasattr(diffusers, kind), "diffusers", diffusers.__version__, kind)
     if kind in NEEDS:
         pytest.importorskip(NEEDS[kind])
     x, output = torch.ones(1, 4, 2, 2) * 0.5, torch.full((1, 4, 2, 2), 0.25)

@@ -56,10 +56,14 @@ def test_an_error_that_stays_refuses_the_prefix(code):
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_an_error_that_may_be_gone_later_does_not_refuse_the_prefix(code):
+    tried = []
+
     def create(path):
+        tried.append(path)
         raise OSError(code, "no")
 
     check_prefix_name("a", create=create)
+    assert tried == ["a"]
 
 
 def test_the_name_is_checked_after_variables_are_replaced_and_before_anything_is_created():

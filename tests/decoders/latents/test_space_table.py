@@ -13,6 +13,8 @@ from safelight.decoders.latents.space import AUDIO, IMAGE, VIDEO, LatentSpace, S
 from safelight.decoders.latents.space_table import SPACES
 from safelight.errors import LatentsError, SpaceError, UnknownSpaceError
 
+from ... import older
+
 ALL = pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 
 
@@ -289,8 +291,7 @@ WITHOUT_ROW = {
 
 def defaults_of(class_name):
     autoencoders = pytest.importorskip("diffusers.models.autoencoders", reason="diffusers is not installed")
-    if not hasattr(autoencoders, class_name):
-        pytest.skip(f"this diffusers has no {class_name}")
+    older.expect(hasattr(autoencoders, class_name), "diffusers", importlib.metadata.version("diffusers"), class_name)
     parameters = inspect.signature(getattr(autoencoders, class_name).__init__).parameters
     return {name: parameter.default for name, parameter in parameters.items()}
 
@@ -347,11 +348,9 @@ def test_a_row_agrees_with_the_defaults_of_diffusers(class_name, name):
     "class_name", sorted({name.split(":")[0] for space in SPACES for name in space.hosts.get("diffusers", ())})
 )
 def test_diffusers_has_every_class_that_a_row_names(class_name):
-    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
-    version = tuple(map(int, importlib.metadata.version("diffusers").split(".")[:2]))
-    if version < (0, 42):
-        pytest.skip(f"diffusers {diffusers.__version__} is older than the table")
-    assert hasattr(importlib.import_module("diffusers.models.autoencoders"), class_name)
+    autoencoders = pytest.importorskip("diffusers.models.autoencoders", reason="diffusers is not installed")
+    older.expect(hasattr(autoencoders, class_name), "diffusers", importlib.metadata.version("diffusers"), class_name)
+    assert inspect.isclass(getattr(autoencoders, class_name))
 
 
 def test_every_autoencoder_of_diffusers_is_named_by_a_row():

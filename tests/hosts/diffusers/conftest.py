@@ -12,6 +12,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny_pipelines as tiny
 
+from ... import older
+
 
 def is_available(name):
     try:
@@ -24,8 +26,8 @@ def is_available(name):
 def pipeline_of(name):
     """Returns the pipeline of a family."""
     family = tiny.FAMILIES[name]
-    if missing := [need for need in family.needs if not is_available(need)]:
-        pytest.skip(f"diffusers {diffusers.__version__} has no {', '.join(missing)}")
+    missing = [need for need in family.needs if not is_available(need)]
+    older.expect(not missing, "diffusers", diffusers.__version__, ", ".join(missing))
     torch.manual_seed(0)
     try:
         pipe = family.make()

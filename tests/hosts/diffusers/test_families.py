@@ -14,6 +14,8 @@ from safelight.hosts.diffusers import watch
 from safelight.preview.saved_run import SavedRun
 from tiny_pipelines import FAMILIES, STEPS
 
+from ... import older
+
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -178,8 +180,7 @@ RELATIVES = {
 def test_a_related_pipeline_is_watched(make, name):
     kind, family, build, more, steps = RELATIVES[name]
     tiny, pipe = make(family)
-    if not hasattr(diffusers, kind):
-        pytest.skip(f"diffusers {diffusers.__version__} has no {kind}")
+    older.expect(hasattr(diffusers, kind), "diffusers", diffusers.__version__, kind)
     relative = build(pipe.components)
     relative.set_progress_bar_config(disable=True)
     parameters = inspect.signature(relative.__call__).parameters

@@ -12,6 +12,8 @@ from safelight.hosts.diffusers import watch
 from safelight.preview.saved_run import SavedRun
 from tiny_pipelines import OLD, flow, hunyuan_video, ltx, noise, ones, wan_vae
 
+from ... import older
+
 pytestmark = pytest.mark.filterwarnings("ignore")
 STEPS = 3
 
@@ -40,8 +42,8 @@ def generator():
 
 
 def needs(*names):
-    if missing := [name for name in names if not hasattr(diffusers, name)]:
-        pytest.skip(f"diffusers {diffusers.__version__} has no {', '.join(missing)}")
+    missing = [name for name in names if not hasattr(diffusers, name)]
+    older.expect(not missing, "diffusers", diffusers.__version__, ", ".join(missing))
 
 
 def watched(pipe, sample, tmp_path):

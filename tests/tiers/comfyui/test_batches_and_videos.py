@@ -11,6 +11,8 @@ import pytest
 from PIL import Image, ImageSequence
 from safetensors import safe_open
 
+from ... import older
+
 STEPS = 3
 
 
@@ -20,8 +22,8 @@ def kept(request, server, wire):
     name = re.sub(r"\W+", "_", request.node.name)
 
     def play(latent_format, *, preview, more=None, **settings):
-        if latent_format not in server.inputs_of("LabModel")["latent_format"][0]:
-            pytest.skip(f"ComfyUI {server.version} has no latent format {latent_format}")
+        formats = server.inputs_of("LabModel")["latent_format"][0]
+        older.expect(latent_format in formats, "ComfyUI", server.version, f"latent format {latent_format}")
         inputs = {"write_intermediates": True, "filename_prefix": f"more/{name}", **preview}
         graph = wire(latent_format, preview=inputs, steps=STEPS, spy=f"spied/{name}", **settings)
         if more is not None:

@@ -10,6 +10,8 @@ from datetime import datetime
 import pytest
 from PIL import Image, ImageSequence
 
+from ... import older
+
 STEPS = 6
 SMALL = (10, 7)
 # Prints size, frames per second, seconds and each frame, shrunk, of an MP4.
@@ -30,8 +32,8 @@ def kept(request, server, wire):
     name = re.sub(r"\W+", "_", request.node.name)
 
     def play(latent_format="ChromaRadiance", *, preview=None, on_event=None, seed=None, **settings):
-        if latent_format not in server.inputs_of("LabModel")["latent_format"][0]:
-            pytest.skip(f"ComfyUI {server.version} has no latent format {latent_format}")
+        formats = server.inputs_of("LabModel")["latent_format"][0]
+        older.expect(latent_format in formats, "ComfyUI", server.version, f"latent format {latent_format}")
         inputs = {"write_intermediates": True, "filename_prefix": f"products/{name}", **(preview or {})}
         size = {"flow": True, "width": 50, "height": 33} if latent_format == "ChromaRadiance" else {}
         graph = wire(latent_format, preview=inputs, **{"steps": STEPS, "seed": seed, **size, **settings})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ... import older
 from .conftest import FOLDER
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -117,8 +118,7 @@ def drawn(server, path):
     graph = {}
     known = server.get("/object_info").json()
     for node in drawing["nodes"]:
-        if node["type"] not in known:
-            pytest.skip(f"ComfyUI {server.version} has no node {node['type']}")
+        older.expect(node["type"] in known, "ComfyUI", server.version, f"node {node['type']}")
         asked = server.inputs_of(node["type"])
         values = iter(node.get("widgets_values") or [])
         given = graph.setdefault(str(node["id"]), {"class_type": node["type"], "inputs": {}})["inputs"]
