@@ -16,6 +16,9 @@ AUTOENCODER_NAMES = ("vae", "movq", "vqgan", "vqvae")  # attributes of pipelines
 CHANNEL_NAMES = ("latent_channels", "z_dim")  # config entries of autoencoders
 PIXEL_CHANNELS = 3
 PIXELS = "pixels"
+SD1 = "sd1"
+SD1_TEXT = (768, 1024)  # width of the text embeddings: Stable Diffusion 1, and 2
+SD1_CHANNELS = (4, 5, 8, 9)  # of the UNet's input: latents, and with a depth map, an image, or an image and its mask
 
 
 def evidence_of(pipeline: Any, spaces: Spaces, channels: int | None = None, dims: int | None = None) -> Evidence:
@@ -72,27 +75,58 @@ def space_of(pipeline: Any, family: PipelineFamily, evidence: Evidence, spaces: 
     """Returns the latent space of `pipeline`. If no row matches, it is built from the evidence.
 
     Raises:
-        ContradictionError: the autoencoder has a known name but other numbers, or its class's default scale means
-            another space than the pipeline's class.
+        ContradictionError: the autoencoder has a known name but other numbers; or it has the default scale of its
+            class, which is no evidence, and neither the pipeline's class nor its denoiser confirms it.
     """
     vae = autoencoder_of(pipeline)
     if vae is None and family.space is None and evidence.channels == PIXEL_CHANNELS:
         return spaces[PIXELS]
+    if _has_shared_default(vae, evidence, spaces):
+        return _confirmed(pipeline, family, evidence, spaces)
     found = identify(evidence, spaces)
-    if family.space is None or found.name == family.space:
+    if family.space is None or found.name == family.space or found.name != UNKNOWN:
         return found
     row = spaces[family.space]
-    if found.name == UNKNOWN:
-        # Tiny autoencoders state the scale 1 and the shift 0: they decode latents as the model has them.
-        scale = None if evidence.scale == 1.0 else evidence.scale
-        return found if contradictions(replace(evidence, scale=scale, shift=evidence.shift or None), row) else row
+    # Tiny autoencoders state the scale 1 and the shift 0: they decode latents as the model has them.
+    scale = None if evidence.scale == 1.0 else evidence.scale
+    return found if contradictions(replace(evidence, scale=scale, shift=evidence.shift or None), row) else row
+
+
+def _has_shared_default(vae: Any, evidence: Evidence, spaces: Spaces) -> bool:
+    """Whether a VAE has the default scale of its class, and several spaces have this class with different scales."""
     named = [space for space in spaces if evidence.format_name in space.hosts.get("diffusers", ())]
-    if len(named) > 1 and evidence.scale is not None and evidence.scale == _defaults(vae).get("scaling_factor"):
+    if evidence.scale is None or len({space.scale for space in named}) < 2:
+        return False
+    return evidence.scale == _defaults(vae).get("scaling_factor")
+
+
+def _confirmed(pipeline: Any, family: PipelineFamily, evidence: Evidence, spaces: Spaces) -> LatentSpace:
+    """Returns the space of a default scale, if the pipeline's class has this space or its denoiser is made for it."""
+    named = [space for space in spaces if evidence.format_name in space.hosts.get("diffusers", ())]
+    found = next((space for space in named if not contradictions(evidence, space)), None)
+    name = type(pipeline).__name__
+    default = f"{evidence.format_name} has the scale {evidence.scale:g}"
+    if family.space is not None:
+        if found is not None and found.name == family.space:
+            return found
+        other = "" if found is None else f" of {found.title}"
+        also = "also " if other else ""
         raise ContradictionError(
-            f"{type(pipeline).__name__} samples latents of {row.title}, but its {evidence.format_name} has the scale "
-            f"{evidence.scale:g} of {found.title}, which is also the default of this class"
+            f"{name} samples latents of {spaces[family.space].title}, but its {default}{other}, which is {also}the "
+            "default of this class"
         )
-    return found
+    if found is not None and found.name == SD1 and _is_denoiser_of_sd1(pipeline):
+        return found
+    raise ContradictionError(
+        f"the latents of {name} are of an unknown space: its {default}, which is the default of this class and says "
+        "nothing, and neither the pipeline's class nor its denoiser is known"
+    )
+
+
+def _is_denoiser_of_sd1(pipeline: Any) -> bool:
+    """Whether the UNet has the text and the channels of Stable Diffusion 1 or 2."""
+    config = getattr(getattr(pipeline, "unet", None), "config", {})
+    return config.get("cross_attention_dim") in SD1_TEXT and config.get("in_channels") in SD1_CHANNELS
 
 
 def space_or_unknown(

@@ -46,7 +46,12 @@ DEFAULT_FAMILY = PipelineFamily(pipelines=("",))
 FAMILIES = (
     DEFAULT_FAMILY,
     PipelineFamily(pipelines=("StableDiffusion", "LatentConsistencyModel", "AnimateDiff", "PixArtAlpha"), space="sd1"),
+    PipelineFamily(pipelines=("AltDiffusion", "BlipDiffusion", "CycleDiffusion", "PaintByExample", "PIA"), space="sd1"),
+    PipelineFamily(pipelines=("LEditsPPPipelineStableDiffusion", "SemanticStableDiffusion"), space="sd1"),
+    PipelineFamily(pipelines=("StableUnCLIP", "VersatileDiffusion", "DiT", "Latte", "Marigold"), space="sd1"),
+    PipelineFamily(pipelines=("StableDiffusionUpscale",), space="sd_x4"),
     PipelineFamily(pipelines=("StableDiffusionXL", "AnimateDiffSDXL", "PixArtSigma", "Kolors"), space="sdxl"),
+    PipelineFamily(pipelines=("LEditsPPPipelineStableDiffusionXL",), space="sdxl"),
     PipelineFamily(pipelines=("AuraFlow", "HunyuanDiT", "LuminaPipeline", "OmniGen"), space="sdxl"),
     PipelineFamily(pipelines=("StableDiffusion3",), space="sd3"),
     PipelineFamily(pipelines=("StableCascadePrior",), space="cascade_prior"),
@@ -83,7 +88,15 @@ FAMILIES = (
 )
 
 
-def family_of(pipeline: str) -> PipelineFamily:
-    """Returns the family of a pipeline, by the name of its class."""
+def family_of(pipeline: type) -> PipelineFamily:
+    """Returns the family of a class of pipelines; that of its nearest base class if its own name has none."""
+    # Not its mixins: those of Stable Diffusion's options are also those of pipelines for sound.
+    bases = (base for base in pipeline.__mro__ if base is pipeline or hasattr(base, "progress_bar"))
+    rows = (family_named(base.__name__) for base in bases)
+    return next((row for row in rows if row is not DEFAULT_FAMILY), DEFAULT_FAMILY)
+
+
+def family_named(pipeline: str) -> PipelineFamily:
+    """Returns the family of the pipelines with this class name."""
     matches = [(len(name), row) for row in FAMILIES for name in row.pipelines if pipeline.startswith(name)]
     return max(matches, key=lambda match: match[0])[1]

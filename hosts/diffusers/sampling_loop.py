@@ -74,7 +74,7 @@ class SamplingLoop:
         self._schedulers, self._of_frames = schedulers, of_frames
         self._bar, self._on_run, self._on_end = bar, on_run, on_end
         self._waits_for_callback = waits_for_callback
-        self._family = family_of(type(pipeline).__name__)
+        self._family = family_of(type(pipeline))
         # Steps that are not shown at the scheduler's call: their picture may be another call's.
         self._waits = waits_for_callback or self._family.shows_last_call
         self._needs_x0 = options.run.show == "denoised" or options.run.keep_latents

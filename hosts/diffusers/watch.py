@@ -340,7 +340,7 @@ def _expect_decoder(pipeline: Any, options: WatchOptions) -> None:
         chosen = [spaces[options.space] if isinstance(options.space, str) else options.space]
     else:
         chosen = [
-            space_or_unknown(each, family_of(type(each).__name__), evidence_of(each, spaces), spaces)[0]
+            space_or_unknown(each, family_of(type(each)), evidence_of(each, spaces), spaces)[0]
             for each in pipelines_in(pipeline)
         ]
     *others, last = chosen

@@ -14,6 +14,7 @@ from ...decoders.catalogue import Catalogue
 from ...decoders.latents.identify import Evidence, unknown
 from ...decoders.latents.space import AUDIO, LatentSpace
 from ...errors import SafelightError, describe
+from ...preview.decode.decoder_trial import DecoderTrial
 from ...preview.output_folder import create_numbered_folder, disk_room
 from ...preview.picture import DecodedPicture
 from ...preview.pipeline import CLOSE_TIMEOUT_S, Pipeline
@@ -197,7 +198,7 @@ class WatchedRun:
         selection = options.run.selection()
         vae_bytes = 0
         if options.run.decoder == FULL:
-            family = family_of(type(pipeline).__name__)
+            family = family_of(type(pipeline))
             self._vae = PipelineVaePreview(
                 autoencoder_of(pipeline),
                 family.shifts,
@@ -227,6 +228,7 @@ class WatchedRun:
             device=latents.device,
             fps=call.fps,
             device_bytes=options.device_bytes,
+            trial=DecoderTrial(catalogue, space, run.note) if catalogue.folders else None,
         )
 
     def _find_space(
@@ -234,7 +236,7 @@ class WatchedRun:
     ) -> tuple[LatentSpace, Evidence]:
         """Returns the latent space, and sets the layout in which the scheduler holds its latents."""
         spaces = catalogue.spaces()
-        family = family_of(type(pipeline).__name__)
+        family = family_of(type(pipeline))
         channels = noisy.shape[1] if noisy.ndim == 4 else None
         evidence = evidence_of(pipeline, spaces, channels)
         chosen = self._options.space

@@ -1,14 +1,13 @@
 """Latents of schedulers are rearranged as the pipelines themselves do it."""
 
+import diffusers
 import pytest
 import torch
 from safelight.decoders.latents.space_table import SPACES
 from safelight.errors import LatentsError
 from safelight.hosts.diffusers.call_arguments import CallArguments, call_arguments
-from safelight.hosts.diffusers.facts import evidence_of, space_of, space_or_unknown
 from safelight.hosts.diffusers.latent_layout import LatentLayout, axis_groups, nearest_grid, patch_side
-from safelight.hosts.diffusers.pipeline_families import COMMON_AXES, DEFAULT_FAMILY, FAMILIES, family_of
-from tiny_pipelines import kl
+from safelight.hosts.diffusers.pipeline_families import COMMON_AXES, DEFAULT_FAMILY, FAMILIES, family_named
 
 
 def no_note(*_):
@@ -16,7 +15,7 @@ def no_note(*_):
 
 
 def layout(pipeline, channels, stride=1, note=no_note, **arguments):
-    return LatentLayout(family_of(pipeline), CallArguments(**arguments), channels, stride, note)
+    return LatentLayout(family_named(pipeline), CallArguments(**arguments), channels, stride, note)
 
 
 def numbers(*shape):
@@ -130,11 +129,11 @@ def test_a_patch_is_a_square_or_a_single_pixel(packed, channels, side):
 
 
 def test_the_longest_matching_name_decides_the_family():
-    assert family_of("StableDiffusionPipeline").space == "sd1"
-    assert family_of("StableDiffusionXLImg2ImgPipeline").space == "sdxl"
-    assert family_of("Flux2KleinPipeline").space == "flux2"
-    assert family_of("SanaVideoPipeline").space is None
-    assert family_of("SomethingElse") is DEFAULT_FAMILY
+    assert family_named("StableDiffusionPipeline").space == "sd1"
+    assert family_named("StableDiffusionXLImg2ImgPipeline").space == "sdxl"
+    assert family_named("Flux2KleinPipeline").space == "flux2"
+    assert family_named("SanaVideoPipeline").space is None
+    assert family_named("SomethingElse") is DEFAULT_FAMILY
 
 
 def test_every_row_of_the_families_is_valid():
@@ -148,8 +147,6 @@ def test_every_row_of_the_families_is_valid():
 
 
 def test_the_names_in_the_rows_are_names_of_pipelines():
-    import diffusers
-
     known = dir(diffusers)
     missing = [
         name for row in FAMILIES for name in row.pipelines if not any(pipeline.startswith(name) for pipeline in known)
@@ -175,98 +172,3 @@ def test_arguments_are_read_from_the_variables_of_the_call():
     assert call == CallArguments(height=32, width=48, frames=9, timesteps=7, seed=9, cfg=2.5, prompt="a cat")
     assert Pipe()(None, "wide") == CallArguments(timesteps=7, seed=9, cfg=2.5, prompt="a cat")
     assert call_arguments(Pipe()) == CallArguments()
-
-
-class Config(dict):
-    __getattr__ = dict.__getitem__
-
-
-def pipe_of(name, vae=None, **config):
-    autoencoder = None if vae is None else type(vae, (), {"config": Config(config)})()
-    return type(name, (), {"vae": autoencoder})()
-
-
-@pytest.mark.parametrize(
-    ("pipe", "channels", "space"),
-    [
-        (pipe_of("StableDiffusionPipeline", "AutoencoderKL", latent_channels=4, scaling_factor=0.18215), 4, "sd1"),
-        (pipe_of("PixArtSigmaPipeline", "AutoencoderKL", latent_channels=4, scaling_factor=0.13025), 4, "sdxl"),
-        (pipe_of("CogView4Pipeline", "AutoencoderKL", latent_channels=16, scaling_factor=1.0), 16, "cogview4"),
-        (pipe_of("WanPipeline", "AutoencoderKLWan", z_dim=16), 16, "wan21"),
-        (pipe_of("WanPipeline", "AutoencoderKLWan", z_dim=48), 48, "wan22"),
-        (pipe_of("CosmosPipeline", "AutoencoderKLWan", z_dim=16), None, "wan21"),
-        (pipe_of("CogVideoXPipeline", "AutoencoderKLCogVideoX", z_dim=16, scaling_factor=0.7), 16, "cogvideox15"),
-        (pipe_of("FluxPipeline", "AutoencoderTiny", latent_channels=16, scaling_factor=1.0), None, "flux1"),
-        (pipe_of("HunyuanVideo15Pipeline"), None, "hunyuan_video15"),
-        (pipe_of("StableDiffusionXLPipeline", "AutoencoderKL", scaling_factor=0.5), 4, "playground25"),
-        (pipe_of("DDIMPipeline"), 3, "pixels"),
-        (pipe_of("DDIMPipeline"), 5, "unknown"),
-    ],
-)
-def test_the_vae_decides_the_space_or_else_the_pipeline(pipe, channels, space):
-    name = type(pipe).__name__
-    assert space_of(pipe, family_of(name), evidence_of(pipe, SPACES, channels), SPACES).name == space
-
-
-def pipe_with(name, vae, *bases):
-    return type(name, bases, {"vae": vae})()
-
-
-def compiled(vae):
-    return type("OptimizedModule", (), {"_orig_mod": vae, "config": vae.config})()
-
-
-def space_and_note(pipe, channels=4):
-    family = family_of(type(pipe).__name__)
-    found, note = space_or_unknown(pipe, family, evidence_of(pipe, SPACES, channels), SPACES)
-    return found.name, note
-
-
-@pytest.mark.parametrize("name", ["KandinskyPipeline", "KandinskyV22Pipeline", "Kandinsky3Pipeline", "MyPipeline"])
-def test_the_default_scale_of_another_vae_class_identifies_nothing(name):
-    pipe = type(name, (), {"vae": None, "movq": movq()})()
-    space, note = space_and_note(pipe)
-    assert space == "unknown"
-    assert note == (
-        f"the latents of {name} are of an unknown space: its VAE is a VQModel, and no known space has its class and "
-        "numbers. The colors of the pictures are not those of the image; if you know the space, pass space="
-    )
-
-
-def test_a_default_scale_that_means_another_space_than_the_pipeline_is_doubtful():
-    space, note = space_and_note(pipe_with("StableDiffusionXLPipeline", kl(4, 0.18215)))
-    assert space == "unknown"
-    assert note.startswith(
-        "StableDiffusionXLPipeline samples latents of Stable Diffusion XL, but its AutoencoderKL has the scale 0.18215 "
-        "of Stable Diffusion 1 and 2, which is also the default of this class."
-    )
-
-
-def test_contradicting_numbers_are_noted_in_words():
-    space, note = space_and_note(pipe_with("FluxPipeline", kl(16, 0.18215)), 16)
-    assert space == "unknown"
-    assert "Evidence(" not in note
-    assert "diffusers gives: 16 channels, scale 0.18215, model FluxPipeline" in note
-
-
-def test_numbers_of_an_unknown_vae_class_count_more_than_the_pipeline():
-    pipe = pipe_of("StableDiffusionPipeline", "MyVae", latent_channels=4, scaling_factor=0.9)
-    assert space_and_note(pipe)[0] == "unknown"
-
-
-@pytest.mark.parametrize("wrap", [lambda vae: vae, compiled], ids=["plain", "compiled"])
-def test_a_subclass_of_a_known_vae_class_or_a_compiled_vae_is_known(wrap):
-    import diffusers
-
-    class MyVae(diffusers.AutoencoderKL):
-        pass
-
-    vae = kl(4, 0.18215)
-    vae.__class__ = MyVae
-    assert space_and_note(pipe_with("MyPipeline", wrap(vae))) == ("sd1", None)
-
-
-def movq():
-    import diffusers
-
-    return diffusers.VQModel(block_out_channels=(4,), norm_num_groups=2, latent_channels=4, num_vq_embeddings=8)
