@@ -13,10 +13,13 @@ const NODE_WIDTH_PX = 340;
 const VUE_ROW_PX = 6; // by which an input is higher in Vue nodes
 const WIDGET_MARGIN_PX = 10; // that ComfyUI adds around a widget
 const LIST_INTERVAL_MS = 3000;
+const PLACING_INTERVAL_MS = 500; // until a user who has opened a graph of the first Vue nodes sees the viewer
+// As on the server, which uses them until a user has saved the settings.
+const [DEFAULT_BUDGET_MB, DEFAULT_DEVICE_MB, MAX_MB] = [512, 1024, 1 << 20];
 
 // ComfyUI forbids browsers to cache `.js` files, but not `.mjs` files. After an update they could be old for days.
 const MODULES = [
-  ...["run-store", "viewer", "node-place", "style", "input-visibility", "manifest", "run-key"],
+  ...["run-store", "viewer", "node-place", "style", "input-visibility", "manifest", "run-key", "hidden-socket"],
   ...["animation-frames", "caption", "compare", "elements", "export", "frame-bar", "fullscreen", "hover-thumbnail", "image-cache", "image-loader"],
   ...["image-pane", "messages", "navigation", "panel", "run-list", "sanitize", "selection", "server-source", "shortcuts", "status-bar"],
   ...["step-strip", "timers", "toolbar", "truth", "zoom"],
@@ -26,13 +29,14 @@ const MODULES = [
 async function start() {
   const addresses = MODULES.map((name) => new URL(`./${name}.mjs`, import.meta.url));
   await Promise.all(addresses.map((address) => fetch(address, { cache: "no-cache" })));
-  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, formerPlaces, giveWorkflowId, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { unusedInputs }, { latentCounts }, { RunKey, KEY_HEADER, sendKey }] =
-    await Promise.all(addresses.slice(0, 7).map((address) => import(address)));
+  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, formerPlaces, giveWorkflowId, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { unusedInputs }, { latentCounts }, { RunKey, KEY_HEADER, sendKey }, { HiddenSocket }] =
+    await Promise.all(addresses.slice(0, 8).map((address) => import(address)));
 
   const key = new RunKey(() => localStorage, () => api.user);
   sendKey(api, key);
   const store = new RunStore((path) => api.fetchApi(path, { cache: "no-store", headers: { [KEY_HEADER]: key.get() } }));
   const viewers = new Map(); // by node, while it is in a graph
+  const sockets = new WeakMap(); // by node: that of its input `vae`
   const newestOf = new WeakMap(); // by node: id of the newest run whose manifest was read
   const defaults = { speed: DEFAULT_VIEW.speed, follow: DEFAULT_VIEW.follow };
 
@@ -68,7 +72,7 @@ async function start() {
       element.style.minHeight = `${NODE_WIDTH_PX + CHROME_HEIGHT_PX}px`; // there nothing else gives it a height
       document.querySelector(`[data-node-id="${node.id}"] .lg-node-widgets`)?.append(element);
     }
-  }, 500);
+  }, PLACING_INTERVAL_MS);
 
   function elementOf(node) {
     return node.widgets.find(({ name }) => name === WIDGET).element;
@@ -136,7 +140,9 @@ async function start() {
       hideUnusedInputs(node, true); // the graph is incomplete
     });
     for (const input of node.widgets) callAfter(input, "callback", () => fitInputs(node));
-    callAfter(node, "onConnectionsChange", () => hideUnusedInputs(node));
+    // The sockets change only when the frontend has finished its work on the link.
+    callAfter(node, "onConnectionsChange", () => (hideUnusedInputs(node), setTimeout(() => viewers.has(node) && fitInputs(node))));
+    sockets.set(node, new HiddenSocket(node, "vae"));
     hideUnusedInputs(node);
     // A new node gets room for a square picture. A loaded node gets its saved size after this.
     const width = Math.max(node.computeSize()[0], NODE_WIDTH_PX);
@@ -156,19 +162,26 @@ async function start() {
     if (updated && JSON.stringify(updated) !== JSON.stringify(past)) node.properties[LATENTS_PROPERTY] = updated;
   }
 
-  /** Hides the inputs that have no effect, except those with a link. Frontend 1.58 deprecates `link` of an input. */
+  /**
+   * Hides the inputs that have no effect, except those with a link. Frontend 1.58 deprecates `link` of an input.
+   *
+   * @returns {Set<string>} all inputs that have no effect
+   */
   function hideUnusedInputs(node, sameSource = node.properties[LATENTS_PROPERTY]?.source === sourceOf(node)) {
-    if (!node.getLayoutWidgets) return; // older frontends (1.27) leave a gap, or never show the input again
     const isLinked = (name) => node.inputs?.some((input, slot) => input.widget?.name === name && (node.isInputConnected?.(slot) ?? input.link != null));
     const valueOf = (name) => (isLinked(name) ? undefined : node.widgets.find((widget) => widget.name === name)?.value);
     const unused = unusedInputs(valueOf, sameSource ? node.properties[LATENTS_PROPERTY] : null);
-    for (const widget of node.widgets) widget.hidden = widget.options.hidden = unused.has(widget.name) && !isLinked(widget.name);
+    // Older frontends (1.27) would leave a gap, or never show the input again.
+    for (const widget of node.getLayoutWidgets ? node.widgets : []) widget.hidden = widget.options.hidden = unused.has(widget.name) && !isLinked(widget.name);
+    return unused;
   }
 
-  /** Hides and shows inputs. The viewer keeps its height. */
+  /** Hides and shows inputs of a node in a graph. The viewer keeps its height. */
   function fitInputs(node) {
     const before = node.computeSize()[1];
-    hideUnusedInputs(node);
+    const unused = hideUnusedInputs(node);
+    const changesAreDrawn = node.getLayoutWidgets || !window.LiteGraph?.vueNodesMode; // the first Vue nodes (1.27) do not notice a change
+    if (changesAreDrawn) sockets.get(node).setHidden(unused.has("vae"));
     const change = node.computeSize()[1] - before;
     if (change) node.setSize([node.size[0], node.size[1] + change]);
   }
@@ -225,17 +238,17 @@ async function start() {
         name: "Disk space for recorded runs (MB)",
         tooltip: "Limit for the runs in ComfyUI's temporary folder. When it is reached, Safelight deletes the oldest runs. Files that a node wrote with write_intermediates stay.",
         type: "number",
-        attrs: { min: 0, max: 1048576, step: 1 },
-        defaultValue: 512,
+        attrs: { min: 0, max: MAX_MB, step: 1 },
+        defaultValue: DEFAULT_BUDGET_MB,
       },
       {
         id: "Safelight.DeviceMB",
         category: ["Safelight", "Server", "Device memory"],
         name: "Device memory for previews (MB)",
-        tooltip: "Limit for the GPU memory that the previews of a run may use. If a decoder needs more, Safelight uses a lighter one and adds a note to the run. TAESD needs about 800 MB for 1024 x 1024 pixels, Safelight's own decoders less than 60.",
+        tooltip: "Limit for the GPU memory that the previews of a run may use. If a decoder needs more, Safelight uses a lighter one and adds a note to the run, which says how much it needs.",
         type: "number",
-        attrs: { min: 0, max: 1048576, step: 1 },
-        defaultValue: 1024,
+        attrs: { min: 0, max: MAX_MB, step: 1 },
+        defaultValue: DEFAULT_DEVICE_MB,
       },
     ],
     nodeCreated(node) {

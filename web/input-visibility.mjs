@@ -7,7 +7,7 @@ const ANIMATES = { ...WRITES, animation: (value) => value !== "off" };
 const CONDITIONS = new Map([
   ...["filename_prefix", "file_format", "enlarge", "sheet", "animation", "write_csv"].map((name) => [name, WRITES]),
   ...["animation_fps", "animation_hold_s", "animation_from_step", "animation_to_step"].map((name) => [name, ANIMATES]),
-  ["full_every_n_steps", { decoder: (value) => value === "full" }],
+  ...["vae", "full_every_n_steps"].map((name) => [name, { decoder: (value) => value === "full" }]),
 ]);
 
 /** Inputs that choose among several pictures, with the value that a user has not changed. */

@@ -18,11 +18,14 @@ test("inputs for files are unused until files are written", () => {
 test("inputs for an animation are unused until one is written", () => {
   assert.ok(unused({ write_intermediates: true }).has("animation_fps"));
   assert.ok(unused({ animation: "webp" }).has("animation_fps"), "no files are written");
-  assert.deepEqual(unused({ write_intermediates: true, animation: "webp" }), new Set(["full_every_n_steps"]));
+  assert.deepEqual(unused({ write_intermediates: true, animation: "webp" }), new Set(["vae", "full_every_n_steps"]));
 });
 
-test("the interval of VAE decodes is used by the decoder full", () => {
-  assert.ok(!unused({ decoder: "full" }).has("full_every_n_steps"));
+test("the VAE and the interval of its decodes are used by the decoder full", () => {
+  for (const name of ["vae", "full_every_n_steps"]) {
+    assert.ok(unused({}).has(name), name);
+    assert.ok(!unused({ decoder: "full" }).has(name), name);
+  }
 });
 
 test("an input that depends on a linked input is used", () => {

@@ -18,7 +18,7 @@ function modulesOf(name, found = new Set()) {
 
 test("comfy.js lists every module that it uses", () => {
   const listed = [...read("comfy.js").match(/const MODULES = \[[^;]*;/s)[0].matchAll(/"([\w-]+)"/g)].map(([, name]) => `${name}.mjs`);
-  const used = new Set(["run-store", "node-place", "input-visibility", "viewer", "run-key"].flatMap((name) => [...modulesOf(`${name}.mjs`)]));
+  const used = new Set(["run-store", "node-place", "input-visibility", "viewer", "run-key", "hidden-socket"].flatMap((name) => [...modulesOf(`${name}.mjs`)]));
   assert.deepEqual(new Set(listed), used);
   assert.deepEqual(listed.slice(0, 5), ["run-store.mjs", "viewer.mjs", "node-place.mjs", "style.mjs", "input-visibility.mjs"]);
 });

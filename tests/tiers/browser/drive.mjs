@@ -407,6 +407,62 @@ const SCENES = {
     return { ...before, ran, reloaded, other: await set("max_side_px", 1002) };
   },
 
+  /** The socket `vae` while settings and links change; each time what a saved workflow contains. */
+  async socket({ page }) {
+    await openWorkflow(page, { name: "socket", model, sampler });
+    await viewUntil(page, (seen) => seen.onScreen);
+    const look = async () => {
+      await page.waitForTimeout(600);
+      return page.evaluate((find) => {
+        const node = eval(find);
+        const names = (inputs) => inputs.map(({ name }) => name);
+        const inVue = [...(document.querySelector(`[data-node-id="${node.id}"]`)?.querySelectorAll(".lg-slot--input") ?? [])].map((slot) => slot.innerText.trim());
+        const slots = window.app.graph.serialize().links.filter((link) => String(link[3]) === String(node.id)).map((link) => link[4]);
+        const shown = node.inputs.some(({ name }) => name === "vae");
+        return { shown, inVue: inVue.length ? inVue.includes("vae") : null, saved: names(node.serialize().inputs), slots, size: [...node.size] };
+      }, FIND_NODE);
+    };
+    const decoder = (value) =>
+      page.evaluate(({ find, value }) => {
+        const widget = eval(find).widgets.find(({ name }) => name === "decoder");
+        widget.value = value;
+        widget.callback?.(value);
+      }, { find: FIND_NODE, value });
+    const link = (connect) =>
+      page.evaluate(({ find, connect }) => {
+        const [node, { app, LiteGraph }] = [eval(find), window];
+        const slot = node.inputs.findIndex(({ name }) => name === "vae");
+        if (!connect) return node.disconnectInput(slot);
+        const vae = LiteGraph.createNode("LabVae");
+        vae.pos = [60, 500];
+        app.graph.add(vae);
+        vae.connect(0, node, slot);
+      }, { find: FIND_NODE, connect });
+    const seen = { idle: await look() };
+    await decoder("full");
+    seen.full = await look();
+    await shot(page, "socket");
+    await link(true);
+    seen.linked = await look();
+    await decoder("auto");
+    seen.auto = await look();
+    const [, prompt] = await Promise.all([
+      queue(page, ++seed, 2),
+      page.waitForRequest((request) => request.url().endsWith("/prompt") && request.method() === "POST"),
+    ]);
+    seen.sent = Object.keys(Object.values(prompt.postDataJSON().prompt).find((node) => node.class_type === "SafelightPreview").inputs);
+    await viewUntil(page, (now) => now.painted);
+    await page.reload();
+    await ready(page);
+    await viewUntil(page, (now) => now.onScreen);
+    seen.reloaded = await look();
+    await link(false);
+    seen.unlinked = await look();
+    await decoder("full");
+    seen.again = await look();
+    return seen;
+  },
+
   /** Opens App mode, which hides the graph and shows the selected widgets. */
   async app_mode({ page }) {
     await openWorkflow(page, { name: "app", model: { ...model, step_ms: 50 }, sampler });
