@@ -129,7 +129,7 @@ def picture():
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_x0_of_every_step_is_the_picture_that_the_model_knows(name, prediction, picture):
     if prediction == "sample" and SCHEDULERS[name][0] in WITHOUT_SAMPLE:
-        pytest.skip("diffusers has no sample prediction for it")
+        pytest.skip("no sample prediction in diffusers")
     scheduler = make(SCHEDULERS, name, prediction_type=prediction, **OLD)
     if hasattr(scheduler.config, "clip_sample"):
         scheduler.register_to_config(clip_sample=False)

@@ -19,6 +19,31 @@ const FLAGS = [
 const SIZE = { width: 1500, height: 1000 };
 const LIMIT_MS = 30_000;
 
+/** The first picture of the viewer, or of the run that it is compared with. */
+export const FIRST = ".pane:first-child .cell";
+export const OTHER = ".pane:last-child .cell";
+
+/**
+ * What the screen shows in the place of an element of the viewer, as PNG in base64: the pixels that a person sees, not
+ * the picture that the element holds.
+ *
+ * @param {string} root expression for the shadow root of the viewer
+ * @param {string} selector of the element
+ */
+export async function paint(page, root, selector) {
+  const clip = await page.evaluate(
+    ({ root, selector }) => {
+      const box = eval(root)?.querySelector(selector)?.getBoundingClientRect();
+      if (!box?.width) return null;
+      const [left, top] = [Math.max(0, box.left), Math.max(0, box.top)];
+      return { x: left, y: top, width: Math.min(innerWidth, box.right) - left, height: Math.min(innerHeight, box.bottom) - top };
+    },
+    { root, selector },
+  );
+  if (!clip) throw new Error(`nothing is at ${selector}`);
+  return (await page.screenshot({ clip })).toString("base64");
+}
+
 /** A browser with its own profile in the empty folder `profile`. */
 export function openBrowser(executablePath, profile) {
   return chromium.launchPersistentContext(profile, { executablePath, args: FLAGS, viewport: SIZE });

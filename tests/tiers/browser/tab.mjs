@@ -7,9 +7,12 @@
 
 import { createInterface } from "node:readline";
 
-import { openBrowser } from "./page.mjs";
+import { readFileSync } from "node:fs";
+
+import { FIRST, openBrowser, paint } from "./page.mjs";
 
 const LIMIT_MS = 20_000;
+const ROOT = `document.querySelector("main > div")?.shadowRoot`;
 const [chromium, profile] = process.argv.slice(2);
 const browser = await openBrowser(chromium, profile);
 let page, requests, errors;
@@ -69,6 +72,47 @@ const COMMANDS = {
     await page.screenshot({ path });
   },
 
+  /** The pixels on the screen in the place of a picture, several times if `count` says so. */
+  async paint({ selector = FIRST, count = 1, pause_ms = 0 }) {
+    await page.mouse.move(2, 2); // away from buttons that appear under it
+    const shots = [];
+    for (let i = 0; i < count; i++) {
+      shots.push(await paint(page, ROOT, selector));
+      if (pause_ms) await page.waitForTimeout(pause_ms);
+    }
+    return shots;
+  },
+
+  /** Saves the picture by a key; gives the name and the content of the file that the browser writes. */
+  async saved({ key }) {
+    const [download] = await Promise.all([page.waitForEvent("download"), page.keyboard.press(key)]);
+    return { name: download.suggestedFilename(), content: readFileSync(await download.path()).toString("base64") };
+  },
+
+  /** The address of the tab that a key opens. */
+  async opened({ key }) {
+    const [tab] = await Promise.all([browser.waitForEvent("page"), page.keyboard.press(key)]);
+    await tab.waitForLoadState();
+    const url = tab.url();
+    await tab.close();
+    return url;
+  },
+
+  /** Copies the picture by its button; gives what is in the clipboard then, and what the viewer says. */
+  async copied() {
+    await browser.grantPermissions(["clipboard-read", "clipboard-write"]);
+    await page.locator(".tools [aria-label^='Copy']").click();
+    await page.waitForFunction((root) => /copied/i.test(eval(root).querySelector(".toast").textContent), ROOT);
+    const said = await page.evaluate((root) => eval(root).querySelector(".toast").textContent, ROOT);
+    if (said !== "Copied") return { said, content: null };
+    const content = await page.evaluate(async () => {
+      const [item] = await navigator.clipboard.read();
+      const bytes = new Uint8Array(await (await item.getType("image/png")).arrayBuffer());
+      return btoa(bytes.reduce((text, byte) => text + String.fromCharCode(byte), ""));
+    });
+    return { said, content };
+  },
+
   async log() {
     return { requests, errors, tabs: browser.pages().length };
   },
@@ -92,6 +136,7 @@ function view() {
     note: text(".note-text"),
     painted: imgs.length > 0 && imgs.every((img) => img.complete && img.naturalWidth > 0),
     picture: imgs[0]?.src ?? null,
+    cells: root?.querySelectorAll(".pane:first-child .cell").length ?? 0,
     thumbs: [...(root?.querySelectorAll(".thumb") ?? [])].length,
     differences: [...(root?.querySelectorAll(".differences dt") ?? [])].map((name) => name.textContent),
     width: document.documentElement.scrollWidth - document.documentElement.clientWidth,

@@ -242,14 +242,6 @@ def test_a_row_of_many_runs_loads_only_the_pictures_near_its_visible_part(tmp_pa
     check_log(folder)
 
 
-def test_saving_a_picture_leaves_the_page_open(tmp_path, browser):
-    folder = record(tmp_path / "run")
-    browser(do="open", url=at(folder))
-    browser(do="until", want={"painted": True})
-    browser(do="press", keys=["s", "Home"])
-    browser(do="until", want={"step": f"step 1 / {STEPS}", "heading": "run"})
-
-
 # From a server
 
 

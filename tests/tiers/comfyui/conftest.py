@@ -5,6 +5,7 @@ import http.client
 import itertools
 import json
 import os
+import re
 import shutil
 import socket
 import struct
@@ -239,6 +240,11 @@ async def _receive(websocket, server: Server) -> Event:
         told = json.loads(message.data)
         return Event(told["type"], told["data"], len(message.data.encode()))
     return pytest.fail(f"the server closed the connection; the end of its log:\n{server.log[-6000:]}")
+
+
+def comfyui_version() -> str:
+    """The version of the checkout."""
+    return re.search(r'__version__ = "(.+)"', Path(os.environ[HOST[0]], "comfyui_version.py").read_text())[1]
 
 
 @contextmanager

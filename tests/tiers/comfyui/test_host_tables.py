@@ -2,9 +2,7 @@
 
 import json
 import os
-import re
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from safelight.decoders.latents.space_table import SPACES
 from safetensors.numpy import load
 
 from ... import older
+from .conftest import comfyui_version
 
 AFTER_033 = {"QwenImage21", "MingImage"}
 HOST, PYTHON = os.environ.get("SAFELIGHT_COMFYUI"), os.environ.get("SAFELIGHT_COMFYUI_PYTHON")
@@ -45,10 +44,6 @@ def host_tables() -> dict[str, tuple[np.ndarray, np.ndarray]]:
         for name, (factors, bias) in formats.items()
         if factors is not None
     }
-
-
-def comfyui_version() -> str:
-    return re.search(r'__version__ = "(.+)"', Path(HOST, "comfyui_version.py").read_text())[1]
 
 
 OURS = [card for card in shipped_cards() if card.name.endswith("-comfyui")]

@@ -33,6 +33,10 @@ def generate(hand, steps, seed=7):
     hand("click", GENERATE)
 
 
+def manifests(served):
+    return [json.loads(path.read_text()) for path in sorted(served.folder.glob("runs/*/run.json"))]
+
+
 def test_the_picture_changes_during_the_run_and_then_a_slider_shows_all_steps(hand, served, tmp_path):
     generate(hand, steps=5)
     live = [None]
@@ -80,8 +84,7 @@ def test_a_stopped_run_shows_its_steps_and_the_next_run_works(hand, served):
     index = re.search(r"step (\d)", hand("see", STATUS)["text"])[1]
     assert hand("see", SLIDER)["@max"] == index
     assert hand("see", PICTURE)["painted"]
-    manifests = [json.loads(path.read_text()) for path in served.folder.glob("runs/*/run.json")]
-    assert "interrupted" in {manifest["state"] for manifest in manifests}
+    assert "interrupted" in {manifest["state"] for manifest in manifests(served)}
     generate(hand, steps=2)
     served.go_on(2)
     hand("says", STATUS, text="finished")
@@ -99,6 +102,8 @@ def test_a_browser_that_leaves_stops_its_run(hand, served):
     generate(hand, steps=1)
     served.go_on(1)
     hand("says", STATUS, text="finished")
+    [left] = [manifest for manifest in manifests(served) if manifest["sampler"]["seed"] == 11]
+    assert (left["state"], left["steps"][-1]["index"] <= 4) == ("interrupted", True)
 
 
 def test_an_exception_of_the_pipeline_is_shown_and_the_next_run_works(hand, served):
@@ -107,11 +112,14 @@ def test_an_exception_of_the_pipeline_is_shown_and_the_next_run_works(hand, serv
         hand("fill", f"label:has-text('{side}') input", text="37")
     generate(hand, steps=2)
     hand("says", STATUS, text="have to be divisible by 8")
+    before = len(manifests(served))
     for side in ("Width", "Height"):
         hand("fill", f"label:has-text('{side}') input", text="0")
     generate(hand, steps=1)
     served.go_on(1)
     hand("says", STATUS, text="finished")
+    states = [manifest["state"] for manifest in manifests(served)]
+    assert (len(states), states[-1]) == (before + 1, "finished"), "a call that fails before sampling is no run"
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from invokeai.backend.stable_diffusion.diffusion.conditioning_data import (  # n
     FLUXConditioningInfo,
     SD3ConditioningInfo,
 )
+from invokeai.version import __version__  # noqa: E402
 from PIL import Image  # noqa: E402
 
 load_custom_nodes(PLACE / "root" / "nodes", logging.getLogger("loops"))
@@ -346,6 +347,7 @@ if __name__ == "__main__":
         "encodings": encodings(),
         "er_sde": er_sde(),
     }
+    seen["version"] = __version__
     seen["twins"] = sorted(
         kind.get_type()
         for kind in InvocationRegistry.get_invocation_classes()
