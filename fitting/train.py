@@ -88,9 +88,8 @@ def train_net(net: Net, pairs: Pairs, validation: Pairs, recipe: Recipe, on_step
     """
     # A host may run its nodes without gradients, or in inference mode.
     with torch.inference_mode(False), torch.enable_grad():
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(recipe.seed)  # `torch.manual_seed` would seed every accelerator too
-            initialize(net, (pairs[at] for at in batch_slices(pairs)[:: max(1, len(pairs) // INITIAL_IMAGES)]))
+        parts = batch_slices(pairs)[:: max(1, len(pairs) // INITIAL_IMAGES)]
+        initialize(net, (pairs[at] for at in parts), torch.Generator().manual_seed(recipe.seed))
         net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         order = torch.Generator().manual_seed(recipe.seed)
         optimizers = optimizers_of(net, recipe)
@@ -165,9 +164,9 @@ def has_bfloat16() -> bool:
     return any(capabilities.get(name, False) for name in BFLOAT16_FEATURES)
 
 
-def initialize(net: Net, parts: Iterable[Pairs]) -> None:
-    """Draws the first weights from PyTorch's default generator. A `Conv` starts as the best closed form of `parts`."""
-    draw_weights(net)
+def initialize(net: Net, parts: Iterable[Pairs], random: torch.Generator) -> None:
+    """Draws the first weights. A `Conv` starts as the best closed form of `parts`."""
+    draw_weights(net, random)
     if isinstance(net, Conv):
         sums = Sums(linear_form(net))
         for pairs in parts:
@@ -175,11 +174,21 @@ def initialize(net: Net, parts: Iterable[Pairs]) -> None:
         start_as_closed_form(net, sums)
 
 
-def draw_weights(net: Net) -> None:
-    """Draws the first weights from PyTorch's default generator."""
+@torch.no_grad()
+def draw_weights(net: Net, random: torch.Generator) -> None:
+    """Draws the first weights, as PyTorch does by default.
+
+    `reset_parameters` would draw from the generator of the process: a sampler on another thread needs its numbers.
+
+    Source: PyTorch 2.11 `torch/nn/init.py`, `kaiming_uniform_` with a² = 5.
+    """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            module.reset_parameters()
+            inputs = math.sqrt(module.weight[0].numel())
+            bound = math.sqrt(3.0) * (math.sqrt(2.0 / (1 + math.sqrt(5) ** 2)) / inputs)
+            module.weight.uniform_(-bound, bound, generator=random)
+            if module.bias is not None:
+                module.bias.uniform_(-1 / inputs, 1 / inputs, generator=random)
 
 
 def linear_form(net: Conv) -> PolynomialForm:

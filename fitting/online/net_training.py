@@ -272,10 +272,9 @@ def open_training(
         is_last = net is not None and progress.get("judged_on") == state.judged_on
         closed_form = None
         if net is None:
-            net = Conv(**_settings(state, pairs))
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(0)  # `torch.manual_seed` would seed every accelerator too
-                draw_weights(net)
+            with torch.device("meta"):  # draws no weights
+                net = Conv(**_settings(state, pairs))
+            draw_weights(net.to_empty(device="cpu"), torch.Generator().manual_seed(0))
             closed_form = Sums(linear_form(net))
         return NetTraining(
             files,
@@ -293,7 +292,10 @@ def open_training(
 def _saved_net(files: LearnedFiles, state: OnlineState, pairs: Sequence[Pairs], catalogue: Catalogue) -> Conv | None:
     """The net of the last training, or else an installed one of the same settings."""
     settings = _plain(_settings(state, pairs))
-    for found in (files.net, *(c.file for c in catalogue.of(state.space) if c.card.kind == PRESET and c.file)):
+    for found in (
+        files.net,
+        *(c.file for c in catalogue.of(state.space, vae=state.vae) if c.card.kind == PRESET and c.file),
+    ):
         try:
             decoder = read_decoder(found, found.read_bytes())
         except (SafelightError, OSError):

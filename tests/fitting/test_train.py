@@ -211,7 +211,7 @@ def test_a_fit_step_has_step_loss_and_psnr():
 def test_the_overall_path_starts_at_zero_and_is_trained(toy_pairs):
     with torch.random.fork_rng():
         net = Conv(4, (8, 8), overall=True)
-    training.initialize(net, [toy_pairs(12)])
+    training.initialize(net, [toy_pairs(12)], torch.Generator())
     assert not any(float(weight.detach().abs().max()) for weight in net.overall.parameters())
     train_net(net, toy_pairs(12), toy_pairs(4, seed=1), SHORT)
     assert all(float(weight.detach().abs().max()) for weight in net.overall.parameters())
