@@ -145,12 +145,15 @@ class OnlineLearner:
         use_half_of_the_threads()
         while (task := self._next_task()) is not None:
             try:
-                self._guarded(task)
-                self._may_be_due = True
+                self._learn(task)
             finally:
                 del task  # the task holds pictures, which would stay in memory while the thread waits
                 self._tasks.task_done()
         self._tasks.task_done()
+
+    def _learn(self, task: Task) -> None:
+        self._guarded(task)
+        self._may_be_due, self._idle_since = True, None  # a host that decodes was not idle
 
     def _next_task(self) -> Task | None:
         """Waits for a task, and uses the time of an idle host."""
@@ -186,7 +189,7 @@ class OnlineLearner:
         if now - self._idle_since < IDLE_S:
             return
         training, self._training = self._training, None
-        if training is None or (self._may_be_due and training.is_judged):
+        if self._may_be_due and (training is None or training.is_judged):
             self._may_be_due = False
             training = work.next_training()
         asked = now

@@ -36,6 +36,15 @@ def test_the_same_seed_gives_the_same_bytes_for_any_initial_weights(toy_pairs, m
     assert trained(toy_pairs, make=make) == trained(toy_pairs, make=make)
 
 
+def test_the_first_weights_are_those_that_pytorch_draws():
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        net = Conv(4, (8, 8), overall=True)
+    drawn = Conv(4, (8, 8), overall=True)
+    training.draw_weights(drawn, torch.Generator().manual_seed(7))
+    assert save(drawn.state_dict()) == save(net.state_dict())
+
+
 def test_another_seed_gives_another_net(toy_pairs):
     assert trained(toy_pairs) != trained(toy_pairs, replace(SHORT, seed=1))
 
