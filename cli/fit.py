@@ -3,14 +3,16 @@
 import argparse
 import math
 import shlex
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial, reduce
 from operator import add
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from PIL import Image
@@ -31,7 +33,7 @@ from ..fitting.pairs import Encode, Pairs, encode_pairs
 from ..fitting.presets import PRESETS
 from ..fitting.procedural_images import generate_images
 from ..fitting.report import image_sheet, score_chart, score_decoders, score_table
-from ..fitting.result import Baselines
+from ..fitting.result import Baselines, SavedDecoders
 from ..fitting.statistics import FitStatistics
 from ..fitting.train import FitStep
 from ..hosts.vae_encode import encode_with_vae, open_autoencoder
@@ -66,6 +68,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         default=[],
         help="statistics file of a closed form, to continue a fit; it is updated. Use again to add other files to it",
     )
+    fit.add_argument("--keep-all", action="store_true", help="also save decoders that auto does not use, and doubles")
     fit.add_argument("--report", type=Path, help="folder for table.md, sheet.png and chart.png")
     fit.set_defaults(run=_fit)
 
@@ -82,7 +85,14 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _add_pair_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--space", required=True, help="latent space, a name from `safelight spaces`")
+    parser.add_argument(
+        "--space", required=True, help="latent space, a name from `safelight spaces`; a new name with --channels"
+    )
+    parser.add_argument("--channels", type=positive, help="number of channels of a new latent space")
+    parser.add_argument("--scale", type=float, help="factor from the VAE's values to the model's, of a new space (1)")
+    parser.add_argument("--shift", type=float, help="offset that is subtracted before it, of a new space (0)")
+    parser.add_argument("--downscale", type=positive, help="image pixels per latent pixel, of a new space (8)")
+    parser.add_argument("--title", help="name for people of a new space (its name)")
     parser.add_argument(
         "--folder", type=Path, action="append", default=[], help="folder with your decoders, to score them as well"
     )
@@ -133,7 +143,22 @@ class NumberedPairs(NamedTuple):
 
 
 def _space(arguments: argparse.Namespace) -> LatentSpace:
-    return Catalogue(arguments.folder).spaces()[arguments.space]
+    """The space that `--space` names; with `--channels` a new one."""
+    spaces = Catalogue(arguments.folder).spaces()
+    numbers: dict[str, Any] = _given(arguments, "channels", "scale", "shift", "downscale")
+    if arguments.channels is None:
+        if numbers:
+            raise FitError("expected --channels with --scale, --shift or --downscale: they describe a new latent space")
+        return spaces[arguments.space]
+    if arguments.space in spaces:
+        raise FitError(
+            f"the latent space {arguments.space} is known ({spaces[arguments.space].title}): leave out --channels, or "
+            "choose another name for a new space"
+        )
+    try:
+        return LatentSpace(name=arguments.space, title=arguments.title or arguments.space, source=_command(), **numbers)
+    except ValueError as error:
+        raise FitError(str(error)) from None
 
 
 def _get_pairs(arguments: argparse.Namespace, space: LatentSpace) -> NumberedPairs:
@@ -220,7 +245,12 @@ def _fit(arguments: argparse.Namespace) -> int:
         FitStatistics.load_all(arguments.kind, space.name, arguments.statistics) if arguments.statistics else None
     )
     dataset = _dataset(arguments, space)
-    with PresetProgressBars() as bars:
+    saved = SavedDecoders(
+        folder,
+        losers=arguments.keep_all or arguments.kind != AUTO,
+        doubles=arguments.keep_all or name is not None,
+    )
+    with ending_signals_as_interrupts(), PresetProgressBars() as bars:
         result = fit_decoders(
             arguments.kind,
             space,
@@ -231,11 +261,12 @@ def _fit(arguments: argparse.Namespace) -> int:
             name=name,
             recipe_changes={"seed": arguments.seed, **_given(arguments, "steps", "lr")},
             on_step=bars.show,
+            on_result=saved.update,
             statistics=statistics,
         )
     print_lines(f"on {dataset.judged_on}; the first row is the decoder that `auto` uses now:", "")
     print(result.table(), "\n")
-    print_lines(*map(str, result.save(folder)))
+    print_lines(*map(str, saved.update(result)))
     if result.statistics is not None:
         result.statistics.save(arguments.statistics[0])
         print_lines(f"{arguments.statistics[0]}: {result.statistics}")
@@ -243,6 +274,25 @@ def _fit(arguments: argparse.Namespace) -> int:
     if arguments.report:
         _write_report(arguments.report, result.table(), result.sheet(), result.chart())
     return 0
+
+
+@contextmanager
+def ending_signals_as_interrupts() -> Iterator[None]:
+    """Makes SIGTERM, and the end of the terminal, an interrupt: a training then keeps its best net until there."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
+    try:
+        before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
+    except ValueError:  # not the main thread: the caller has its own way to end
+        before = {}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 def _output_place(arguments: argparse.Namespace) -> tuple[Path, str | None]:

@@ -21,6 +21,7 @@ CROP_SIDES_PX = (256, 512)
 CROP_SIDE_LATENT = 32  # latent pixels that are enough for a crop: a neighborhood of 7x7 still has a middle
 MIN_SIDE_LATENT = 4  # latent pixels a side; smaller images hold too little
 MAX_CROPS_PER_IMAGE = 8
+LEFT_OUT_SHARE = 4  # one image in four may be smaller than a crop
 GENERATED_IMAGES = 96
 
 
@@ -30,11 +31,11 @@ class ImageSet:
 
     Args:
         sizes: width and height of each image.
-        images: RGB images of these sizes.
+        images: RGB images of these sizes; None for one that cannot be read.
     """
 
     sizes: Sequence[tuple[int, int]]
-    images: Iterable[Image.Image]
+    images: Iterable[Image.Image | None]
 
 
 def encode_images(
@@ -66,10 +67,12 @@ def encode_images(
         description = f"procedural pictures of {side} px, seed {seed}"
     else:
         side = _crop_side(downscale, images.sizes)
-        crop_counts = [min(MAX_CROPS_PER_IMAGE, math.ceil(width * height / side**2)) for width, height in images.sizes]
+        crop_counts = [_crop_count(size, side) for size in images.sizes]
         count = sum(crop_counts)
         stream = _numbered_crops(images.images, side, crop_counts, seed)
-        description = f"crops of {side} px from {len(crop_counts)} pictures of the user's"
+        used = sum(number > 0 for number in crop_counts)
+        small = f" ({len(crop_counts) - used} are smaller and left out)" if used < len(crop_counts) else ""
+        description = f"crops of {side} px from {used} pictures of the user's{small}"
     numbers: list[int] = []
 
     def crops() -> Iterator[np.ndarray]:
@@ -101,7 +104,8 @@ def _crop_side(downscale: int, sizes: Sequence[tuple[int, int]]) -> int:
     least, most = CROP_SIDES_PX
     side = max(least, min(most, CROP_SIDE_LATENT * downscale)) // downscale * downscale
     if sizes:
-        smallest = min(sizes, key=min)
+        # A few small images must not make the crops of all others small: they are left out.
+        smallest = sorted(sizes, key=min)[len(sizes) // LEFT_OUT_SHARE]
         side = min(side, min(smallest) // downscale * downscale)
         if side < MIN_SIDE_LATENT * downscale:
             raise FitError(
@@ -111,10 +115,16 @@ def _crop_side(downscale: int, sizes: Sequence[tuple[int, int]]) -> int:
     return side
 
 
+def _crop_count(size: tuple[int, int], side: int) -> int:
+    """Number of crops of an image; 0 if it is smaller than a crop."""
+    width, height = size
+    return min(MAX_CROPS_PER_IMAGE, math.ceil(width * height / side**2)) if min(size) >= side else 0
+
+
 def _numbered_crops(
-    images: Iterable[Image.Image], side: int, crop_counts: Sequence[int], seed: int
+    images: Iterable[Image.Image | None], side: int, crop_counts: Sequence[int], seed: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     rng = random.Random(seed)  # noqa: S311, no secret
     for number, (image, count) in enumerate(zip(images, crop_counts, strict=True)):
-        for crop in cut_crops(image, side, count, rng):
+        for crop in () if image is None else cut_crops(image, side, count, rng):
             yield number, crop

@@ -20,7 +20,7 @@ from .least_squares import Sums
 from .plausibility import require_known_scores
 from .presets import PRESETS, FittedNet, fit_preset
 from .report import ScoredDecoder, score_decoders
-from .result import Baselines, FitResult, gain_over_db, needs_no_weights
+from .result import Baselines, FitResult, SavedDecoders, gain_over_db, needs_no_weights
 from .statistics import FitStatistics
 from .train import FitStep
 
@@ -44,7 +44,7 @@ class FitOptions:
     Args:
         space: name of the latent space, or the host's word for "detect it".
         kind: preset name, or `auto`.
-        name: name for a new latent space; empty for the name that the host uses.
+        name: name for a new latent space, of a known one for the decoder; empty for the name that the host uses.
         seed: random seed for crops, generated images and training.
     """
 
@@ -84,7 +84,9 @@ def fit_and_save(
 
     Raises:
         FitError: nothing could be fitted or saved.
+        Exception: the host's, if the user cancelled. What was fitted until then is saved.
     """
+    saved = SavedDecoders(folder, losers=options.kind != AUTO, doubles=False)
     result = fit_decoders(
         options.kind,
         space,
@@ -92,13 +94,15 @@ def fit_and_save(
         baselines,
         folder,
         source=f"Safelight: Fit Preview Decoder in {host}, kind {options.kind}, seed {options.seed}",
+        name=options.name if options.name and space.name in SPACES else None,
         recipe_changes={"seed": options.seed},
         on_step=on_step,
+        on_result=saved.update,
         vae=vae,
     )
     report = result.image()
     check_cancelled()
-    return report, result.summary(space, result.save(folder))
+    return report, result.summary(space, saved.update(result))
 
 
 def fit_decoders(
@@ -112,6 +116,7 @@ def fit_decoders(
     name: str | None = None,
     recipe_changes: Mapping[str, Any] | None = None,
     on_step: OnFitStep = lambda _name, _step: None,
+    on_result: Callable[[FitResult], object] = lambda _: None,
     statistics: FitStatistics | None = None,
     vae: str = "",
 ) -> FitResult:
@@ -126,8 +131,10 @@ def fit_decoders(
         source: origin of the decoder for its card: the command or the node.
         name: name of the decoder (`<space>-<kind>`); with `auto` the preset name is added.
         recipe_changes: changed fields of the recipe of trained presets.
-        on_step: callback for the preset name and the step. An exception from it ends the fit, but `KeyboardInterrupt`
-            in a training only ends the training.
+        on_step: callback for the preset name and the step. An exception from it ends the fit, after the best net of a
+            training until then is scored; `KeyboardInterrupt` in a training only ends the training.
+        on_result: callback for the result so far, after each class of decoders: the quick ones can be saved and used
+            while the slow ones are fitted.
         statistics: statistics of earlier sessions, of this preset and space, to continue with.
         vae: fingerprint of the VAE of the latents; empty if unknown. `auto` uses the decoders for this VAE only.
 
@@ -149,8 +156,11 @@ def fit_decoders(
     saved_names = (path.stem for path in folder.glob("*") if path.suffix.lower() in TENSOR_SUFFIXES)
     taken = {*baselines.taken_names, baselines.in_use.name, *saved_names}
     new, notes = [], []
+    result: FitResult | None = None
     for preset_names in classes:
-        best = _fit_best(preset_names, dataset, recipe_changes or {}, on_step, notes, statistics and statistics.sums)
+        stopped: list[BaseException] = []
+        steps = _ending_training(on_step, stopped)
+        best = _fit_best(preset_names, dataset, recipe_changes or {}, steps, notes, statistics and statistics.sums)
         if best is None:
             continue
         preset_name, (net, _, sums), interrupted = best
@@ -175,9 +185,33 @@ def fit_decoders(
         )
         taken.add(card.name)
         new.append(Decoder(card, net))
-    if not new:
+        result = replace(_score(new, baselines, dataset, notes), statistics=statistics)
+        on_result(result)
+        if stopped:
+            raise stopped[0]
+    if result is None:
         raise FitError("nothing could be fitted: " + "; ".join(notes))
-    return replace(_score(new, baselines, dataset, notes), statistics=statistics)
+    return result
+
+
+def _ending_training(on_step: OnFitStep, stopped: list[BaseException]) -> OnFitStep:
+    """Returns a callback for which an exception is an interrupt: a training then keeps its best net until there.
+
+    The exception is added to `stopped`, to be raised when the net is saved.
+    """
+
+    def report(name: str, step: FitStep) -> None:
+        try:
+            on_step(name, step)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            stopped.append(error)
+            if PRESETS[name].recipe is None:  # a closed form is of use only when it is finished
+                raise
+            raise KeyboardInterrupt from error
+
+    return report
 
 
 def _fit_best(

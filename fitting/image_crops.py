@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from ..errors import FitError, describe, printable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MAX_SHORT_SIDE = 2.5  # short side of the scaled image in crop sizes: crops show detail at several scales
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # for some others Pillow starts a program
+TURNED_ORIENTATIONS = (5, 6, 7, 8)  # of EXIF: width and height are exchanged
 MIN_SPREAD = 2.0  # standard deviation in 1/255; a crop below it has one color
 
 log = logging.getLogger("safelight.fitting")
@@ -53,13 +54,29 @@ def read_crops(paths: Iterable[Path], size_px: int, per_image: int, seed: int) -
     """
     rng = random.Random(seed)  # noqa: S311, no secret
     for path in paths:
-        try:
-            with Image.open(path, formats=PILLOW_FORMATS) as file:
-                image = ImageOps.exif_transpose(file).convert("RGB")
-        except Exception as error:  # Pillow may raise anything for a damaged file
-            log.warning("%s is skipped: %s", printable(str(path)), describe(error))
-            continue
-        yield from cut_crops(image, size_px, per_image, rng)
+        if (image := read_image(path)) is not None:
+            yield from cut_crops(image, size_px, per_image, rng)
+
+
+def read_image(path: Path) -> Image.Image | None:
+    """Reads an image, upright, in RGB. None if that fails; the log says why."""
+    try:
+        with Image.open(path, formats=PILLOW_FORMATS) as file:
+            return ImageOps.exif_transpose(file).convert("RGB")
+    except Exception as error:  # Pillow may raise anything for a damaged file
+        log.warning("%s is skipped: %s", printable(str(path)), describe(error))
+        return None
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image as `read_image` returns it, from its header. None if it cannot be read."""
+    try:
+        with Image.open(path, formats=PILLOW_FORMATS) as file:
+            turned = file.getexif().get(ExifTags.Base.Orientation, 1) in TURNED_ORIENTATIONS
+            return (file.height, file.width) if turned else file.size
+    except Exception as error:
+        log.warning("%s is skipped: %s", printable(str(path)), describe(error))
+        return None
 
 
 def cut_crops(image: Image.Image, size_px: int, count: int, rng: random.Random) -> Iterator[np.ndarray]:

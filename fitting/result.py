@@ -4,12 +4,14 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import final
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ..decoders.catalogue import Candidate, Catalogue
 from ..decoders.decoder import Decoder
-from ..decoders.files.decoder_file import write_decoder
+from ..decoders.files.decoder_file import read_card, read_decoder, write_decoder
 from ..decoders.latents.identify import Evidence
 from ..decoders.latents.space import LatentSpace
 from ..decoders.nets.registry import KINDS_WITHOUT_WEIGHTS
@@ -163,25 +165,73 @@ class FitResult:
             top += part.height
         return whole
 
-    def save(self, folder: Path) -> list[Path]:
-        """Writes the decoder files; a failed write leaves no partial file.
+    def worth_saving(self) -> list[Decoder]:
+        """The new decoders that `auto` uses: the best one, and a better one that is too heavy for a CPU."""
+        best = self.best
+        heavy = [d for d in self.new if self._is_too_heavy(d) and (needs_no_weights(best) or gain_over_db(d, best) > 0)]
+        return [decoder for decoder in self.new if decoder is best or decoder in heavy]
+
+
+@final
+class SavedDecoders:
+    """The files of a fit. As the fit goes on, a file whose decoder is no longer worth it is removed.
+
+    Args:
+        folder: folder of the files.
+        losers: whether decoders are saved that `auto` does not use.
+        doubles: whether decoders are saved whose weights another file in the folder has.
+    """
+
+    def __init__(self, folder: Path, *, losers: bool, doubles: bool) -> None:
+        self._folder, self._losers, self._doubles = folder, losers, doubles
+        self._written: dict[str, Path] = {}
+
+    def update(self, result: FitResult) -> list[Path]:
+        """Writes the decoders of a result; a failed write leaves no partial file.
+
+        Returns:
+            The paths of all files of the fit. For a double it is the file that has its weights.
 
         Raises:
             FitError: a file cannot be written.
         """
-        written = []
-        for decoder in self.new:
-            path = folder / f"{decoder.name}.safetensors"
+        wanted = result.new if self._losers else result.worth_saving()
+        found: dict[str, Path] = {}
+        for decoder in wanted:
+            if decoder.name in self._written:
+                continue
+            if not self._doubles and (same := _same_file(decoder, self._folder)):
+                found[decoder.name] = same
+                continue
+            path = self._folder / f"{decoder.name}.safetensors"
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                self._folder.mkdir(parents=True, exist_ok=True)
                 write_decoder(path, decoder.card, decoder.net.state_dict())
             except OSError as error:
                 raise FitError(
                     f"{path}: the decoder cannot be written: {error.strerror or error}; free some space, or "
                     "choose another folder, and fit again"
                 ) from None
-            written.append(path)
-        return written
+            self._written[decoder.name] = path
+        for name in self._written.keys() - {decoder.name for decoder in wanted}:
+            self._written.pop(name).unlink(missing_ok=True)
+        return list({**self._written, **found}.values())
+
+
+def _same_file(decoder: Decoder, folder: Path) -> Path | None:
+    """The file in `folder` that has a decoder of this space and VAE with the same weights, or None."""
+    state = decoder.net.state_dict()
+    for path in folder.glob("*.safetensors"):
+        try:
+            card = read_card(path)
+            if (card.space, card.vae, card.kind) != (decoder.card.space, decoder.card.vae, decoder.card.kind):
+                continue
+            other = read_decoder(path).net.state_dict()
+        except DecoderFileError:
+            continue
+        if other.keys() == state.keys() and all(torch.equal(other[key], state[key].cpu()) for key in state):
+            return path
+    return None
 
 
 def gain_over_db(decoder: Decoder, other: Decoder) -> float:

@@ -1,16 +1,20 @@
 """Fits decoders to a VAE of ComfyUI."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management
 import comfy.utils
 import numpy as np
 import torch
+from comfy_execution.utils import get_executing_context
 from comfyui_version import __version__
 from PIL import Image
+from server import PromptServer
 from torch import Tensor
 
 from ...decoders.decoder import to_bytes
@@ -20,6 +24,7 @@ from ...errors import FitError
 from ...fitting.dataset import Dataset
 from ...fitting.encode_images import ImageSet, encode_images, require_image_latents
 from ...fitting.fit import FitOptions, fit_and_save
+from ...fitting.image_crops import find_images, image_size, read_image
 from ...fitting.plausibility import require_round_trip
 from ...fitting.progress import FitProgressBar
 from ...fitting.result import Baselines
@@ -30,12 +35,13 @@ from .latent_dict import FROM_MODEL, Origin, origin
 BAR_TICKS = 1000
 
 
-def fit_decoder(vae: Any, images: Tensor | None, model: Any, options: FitOptions) -> tuple[Tensor, str]:
+def fit_decoder(vae: Any, images: Sequence[Tensor], folder: str, model: Any, options: FitOptions) -> tuple[Tensor, str]:
     """Fits decoders to `vae` and saves them in the user's folder.
 
     Args:
         vae: ComfyUI's VAE.
-        images: images `[B, H, W, C]` in 0..1; None to generate some.
+        images: batches of images `[B, H, W, C]` in 0..1, each of any size; none to read a folder or to generate some.
+        folder: folder of images to read as well; empty for none.
         model: ComfyUI's ModelPatcher whose latents the decoders are for, or None.
         options: settings of the node.
 
@@ -49,16 +55,22 @@ def fit_decoder(vae: Any, images: Tensor | None, model: Any, options: FitOptions
     if vae is None:
         raise FitError("expected a VAE, got none: this checkpoint has no VAE; load one with Load VAE")
     host_bar = comfy.utils.ProgressBar(BAR_TICKS)
+    show_text = _node_text()
+
+    def show(message: str, share: float) -> None:
+        host_bar.update_absolute(round(share * BAR_TICKS), BAR_TICKS)
+        show_text(message)
+
     bar = FitProgressBar(
         options.kind,
         BAR_TICKS,
-        lambda _message, share: host_bar.update_absolute(round(share * BAR_TICKS), BAR_TICKS),
+        show,
         comfy.model_management.throw_exception_if_processing_interrupted,
     )
     installed = catalogue()
     spaces = installed.spaces()
     source = _latent_origin(model, options, spaces)
-    dataset = _encode_dataset(vae, images, source, options.seed, bar)
+    dataset = _encode_dataset(vae, _image_set(images, folder), source, options.seed, bar)
     if callable(getattr(vae, "decode", None)):
         image = dataset.test.rgb(dataset.test.downscale, slice(1))
         require_round_trip(lambda rgb: vae.encode(rgb.movedim(1, -1)), partial(_decode, vae), image)
@@ -95,11 +107,34 @@ def _latent_origin(model: Any, options: FitOptions, spaces: Spaces) -> Origin:
     return source
 
 
-def _encode_dataset(vae: Any, images: Tensor | None, source: Origin, seed: int, bar: FitProgressBar) -> Dataset:
-    image_set = None
-    if images is not None:
+def _node_text() -> Callable[[str], object]:
+    """A function that shows a text on the executing node; in ComfyUI without such texts it does nothing."""
+    context = get_executing_context()
+    send = getattr(PromptServer.instance, "send_progress_text", None)
+    if send is None or context is None:
+        return lambda _: None
+    return lambda text: send(text, context.node_id)
+
+
+def _image_set(batches: Sequence[Tensor], folder: str) -> ImageSet | None:
+    """The images of all batches and of a folder; None if there are none, and no folder is given.
+
+    Raises:
+        FitError: a batch holds no images, or the folder has none.
+    """
+    for images in batches:
         _check_images(images)
-        image_set = ImageSet(sizes=[(images.shape[2], images.shape[1])] * len(images), images=_pil_images(images))
+    paths = find_images([Path(folder).expanduser()]) if folder.strip() else []
+    sizes = [(images.shape[2], images.shape[1]) for images in batches for _ in images]
+    found = [(path, size) for path in paths if (size := image_size(path))]
+    if not sizes and not paths:
+        return None
+    sizes += [size for _, size in found]
+    images = chain(*(_pil_images(images) for images in batches), (read_image(path) for path, _ in found))
+    return ImageSet(sizes=sizes, images=images)
+
+
+def _encode_dataset(vae: Any, image_set: ImageSet | None, source: Origin, seed: int, bar: FitProgressBar) -> Dataset:
     network = type(getattr(vae, "first_stage_model", vae)).__name__
     # Some VAEs draw noise: the seed makes their latents repeatable, and the fork keeps the host's random state.
     device = getattr(vae, "device", None)

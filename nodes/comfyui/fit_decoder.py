@@ -17,17 +17,24 @@ KIND = io.Combo.Input(
     options=[AUTO, *PRESETS],
     default=AUTO,
     tooltip=(
-        "Kind of decoder. auto saves three files: the best closed form, a closed form in sub-pixels, and small "
-        "convolutions. Closed forms take seconds, conv about a minute, conv-full minutes."
+        "Kind of decoder. auto fits the best closed form, a closed form in sub-pixels, and small convolutions, uses "
+        "each as soon as it is fitted, and saves the best one. Closed forms take seconds to minutes, conv minutes, "
+        "conv-full longer: the node shows the time left."
     ),
 )
 NAME = io.String.Input(
     "name",
     default="",
     tooltip=(
-        "Name for a latent space that Safelight does not know, in lower case letters, digits and _. If empty, the name "
-        "of the model's latent format is used."
+        "Name for a latent space that Safelight does not know, in lower case letters, digits and _; if empty, the name "
+        "of the model's latent format is used. For a known space, name of the decoder."
     ),
+)
+FOLDER = io.String.Input(
+    "folder",
+    default="",
+    tooltip="Folder of images to fit on, with its subfolders, besides or in place of the input images.",
+    optional=True,
 )
 SEED = io.Int.Input(
     "seed",
@@ -55,14 +62,16 @@ class SafelightFit(io.ComfyNode):
             ),
             search_aliases=["fit", "train decoder", "preview decoder", "latent2rgb", "taesd", "safelight"],
             is_output_node=True,
+            is_input_list=True,  # a list of images is one dataset, not one fit for each image
             inputs=[
                 io.Vae.Input("vae", tooltip="VAE that decodes the model's images."),
                 io.Image.Input(
                     "images",
                     optional=True,
                     tooltip=(
-                        "Color images to fit on, best a few dozen photographs. At least three, because some are used "
-                        "only for validation and test. Without any, images are generated."
+                        "Color images to fit on, best a few dozen photographs: a batch, or a list of any sizes. At "
+                        "least three, because some are used only for validation and test. Without any, and without a "
+                        "folder, images are generated."
                     ),
                 ),
                 io.Model.Input(
@@ -77,6 +86,7 @@ class SafelightFit(io.ComfyNode):
                 KIND,
                 NAME,
                 SEED,
+                FOLDER,
             ],
             outputs=[
                 io.Image.Output(
@@ -98,9 +108,14 @@ class SafelightFit(io.ComfyNode):
         return is_name("space", space)
 
     @classmethod
-    def execute(cls, vae: Any, images: Any = None, model: Any = None, **options: Any) -> io.NodeOutput:
-        options |= {field.id: checked_input(field, options[field.id]) for field in (KIND, NAME, SEED)}
-        report, summary = fit_decoder(vae, images, model, FitOptions(**options))
+    def execute(cls, images: Any = (), **inputs: Any) -> io.NodeOutput:
+        """Fits once, on all images of a list. Of the other inputs, which are lists as well, the first value counts."""
+        first = {name: values[0] if values else None for name, values in inputs.items()}
+        vae, model, space = first["vae"], first.get("model"), first["space"]
+        folder = checked_input(FOLDER, first.get("folder") or "")
+        options = {field.id: checked_input(field, first[field.id]) for field in (KIND, NAME, SEED)}
+        batches = [batch for batch in images if batch is not None]
+        report, summary = fit_decoder(vae, batches, folder, model, FitOptions(space=space, **options))
         return io.NodeOutput(report, summary, ui=_preview_report(report))
 
 

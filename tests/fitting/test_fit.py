@@ -20,7 +20,7 @@ from safelight.fitting.dataset import describe_pairs, split_pairs
 from safelight.fitting.fit import COST_CLASSES, fit_decoders
 from safelight.fitting.pairs import Pairs
 from safelight.fitting.presets import measure_net
-from safelight.fitting.result import MAX_BASELINES, Baselines
+from safelight.fitting.result import MAX_BASELINES, Baselines, SavedDecoders
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 SPACE = SPACES["sd1"]
@@ -243,12 +243,57 @@ def test_auto_uses_the_first_decoder_of_a_space(fitted, poor):
 # Files.
 
 
+def save(result, folder):
+    return SavedDecoders(folder, losers=True, doubles=True).update(result)
+
+
+def test_losers_and_doubles_are_saved_only_on_request(fitted, tmp_path):
+    """Of `auto`, the file of a quick decoder is there until a better one is fitted."""
+    saved, steps = SavedDecoders(tmp_path, losers=False, doubles=False), []
+    fitted("auto", on_result=lambda result: steps.append([path.stem for path in saved.update(result)]))
+    assert len(steps) == 3
+    assert len(steps[0]) == 1
+    assert [path.stem for path in tmp_path.iterdir()] == steps[-1]
+    before = set(tmp_path.iterdir())
+    again = SavedDecoders(tmp_path, losers=False, doubles=False)
+    result = fitted("auto")
+    assert set(again.update(result)) <= before
+    assert set(tmp_path.iterdir()) == before
+
+
+class CancelledByHostError(Exception):
+    """Stands for a host's own exception."""
+
+
+def test_a_cancelled_fit_saves_what_is_finished_and_the_best_of_the_training(fitted, tmp_path):
+    saved = SavedDecoders(tmp_path, losers=True, doubles=True)
+
+    def cancel(name, step):
+        if name == "conv" and step.step == 3:
+            raise CancelledByHostError
+
+    with pytest.raises(CancelledByHostError):
+        fitted("auto", on_step=cancel, on_result=saved.update)
+    kinds = {path.stem.split("-")[-1] for path in tmp_path.iterdir()}
+    assert {"subpixel", "conv"} < kinds
+    conv = read_card(tmp_path / "sd1-conv.safetensors")
+    assert conv.notes.startswith("interrupted after 3 of ")
+
+
+def test_a_cancel_in_a_closed_form_is_the_hosts(fitted, tmp_path):
+    def cancel(name, step):
+        raise CancelledByHostError
+
+    with pytest.raises(CancelledByHostError):
+        fitted("affine", on_step=cancel)
+
+
 def test_files_hold_card_and_net_and_none_is_overwritten(fitted, tmp_path):
     first = fitted()
-    [path] = first.save(tmp_path)
+    [path] = save(first, tmp_path)
     content = path.read_bytes()
     assert read_card(path).metrics == first.new[0].card.metrics
-    [second] = fitted().save(tmp_path)
+    [second] = save(fitted(), tmp_path)
     assert (path.name, second.name) == ("sd1-affine.safetensors", "sd1-affine-2.safetensors")
     assert read_card(second).name == "sd1-affine-2"
     assert path.read_bytes() == content
@@ -282,7 +327,7 @@ def test_an_unknown_space_is_stored_in_the_card(fitted, tmp_path):
     row = LatentSpace(
         name="mine", title="My space", channels=4, downscale=2, hosts={"comfyui": ("Mine",)}, source="a test"
     )
-    [path] = fitted(space=row).save(tmp_path)
+    [path] = save(fitted(space=row), tmp_path)
     assert read_card(path).latent_space == row
     assert Catalogue([tmp_path]).spaces()["mine"] == row
     assert fitted().new[0].card.latent_space is None
@@ -298,7 +343,7 @@ def test_a_failed_write_is_reported(fitted, tmp_path, monkeypatch):
     with pytest.raises(
         FitError, match=r"sd1-affine\.safetensors: the decoder cannot be written: No space left on device"
     ):
-        result.save(tmp_path)
+        save(result, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -394,7 +439,7 @@ def test_the_catalogue_chooses_the_decoder_that_the_fit_calls_best(fitted, tmp_p
     catalogue = Catalogue([tmp_path])
     for kind in ("affine", "quadratic", "subpixel", "affine"):
         result = fitted(kind, space=row, baselines=Baselines.from_catalogue(catalogue, row))
-        result.save(tmp_path)
+        save(result, tmp_path)
         assert catalogue.candidates(row)[0].name == result.best.name
 
 
