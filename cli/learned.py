@@ -13,24 +13,27 @@ PACKAGE = Path(__file__).absolute().parents[1]  # not resolved: a link in custom
 NODES_FOLDER = "custom_nodes"
 COLUMNS = {
     "space": "space",
+    "vae": "VAE",
     "pictures": "pictures",
-    "pixels": "pixels",
+    "saved_pairs": "saved pairs",
     "held_back": "held back",
     "learned_db": "learned, dB",
     "in_use_db": "without it, dB",
     "in_use": "decoder without it",
+    "decoder": "learned decoder",
+    "kind": "kind",
     "file_bytes": "bytes",
-    "status": "",
 }
+VAE_NAMES = {"": "unknown", None: "mixed"}
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `learned`."""
-    learned = commands.add_parser("learned", help="show or delete the results of the node VAE Decode and Learn")
+    learned = commands.add_parser("learned", help="show or delete what was learned from VAE decodes")
     learned.add_argument(
         "--folder", type=Path, help="ComfyUI's models/safelight (found if this package is in its custom_nodes)"
     )
-    learned.add_argument("--reset", metavar="SPACE", help="delete the learned decoder and the statistics of a space")
+    learned.add_argument("--reset", metavar="SPACE", help="delete all that was learned for a space, from all VAEs")
     learned.add_argument("--json", action="store_true", help="print JSON")
     learned.set_defaults(run=_learned)
 
@@ -80,16 +83,19 @@ def _facts(learned: LearnedSpace) -> dict[str, Any]:
     comparison = state.comparison if state else None
     return {
         "space": learned.space,
+        "vae": learned.vae,
         "title": state and state.space.title,
         "decodes": state and state.decodes,
         "pictures": state and state.pictures,
         "pixels": state and state.pixels,
+        "saved_pairs": learned.pairs,
         "held_back": state and len(state.test_pairs),
-        "learned_db": comparison and comparison.learned_db,
+        "learned_db": learned.learned_db,
         "in_use": comparison and comparison.in_use,
         "in_use_db": comparison and comparison.in_use_db,
         "judged_on": comparison and comparison.judged_on,
         "decoder": learned.decoder and str(learned.decoder),
+        "kind": learned.kind,
         "file_bytes": learned.file_bytes,
         "problem": learned.problem,
     }
@@ -98,15 +104,20 @@ def _facts(learned: LearnedSpace) -> dict[str, Any]:
 def _print(rows: list[dict[str, Any]]) -> None:
     lines = [list(COLUMNS.values())]
     for row in rows:
-        status = "a decoder was learned" if row["decoder"] else "no decoder yet"
-        lines.append([_format({**row, "status": status}[column]) for column in COLUMNS])
+        names = {
+            "vae": VAE_NAMES.get(row["vae"], row["vae"]),
+            "decoder": Path(row["decoder"]).name if row["decoder"] else None,
+        }
+        lines.append([_format({**row, **names}[column]) for column in COLUMNS])
     widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     for row in rows:
         if row["problem"]:
-            advice = f"the next decode starts again, or use --reset {row['space']}"
-            print_lines("", f"{row['space']}: {row['problem']}; {advice}")
+            remedy = f"`--reset {row['space']}` deletes all that was learned for this space"
+            if row["vae"] is not None:
+                remedy = f"the next decode starts again with the saved pairs, or {remedy}"
+            print_lines("", f"{row['space']}: {row['problem']}. {remedy[0].upper()}{remedy[1:]}.")
 
 
 def _format(value: Any) -> str:

@@ -7,9 +7,13 @@ import torch
 from safelight.cli.learned import default_folder
 from safelight.cli.main import main
 from safelight.decoders.catalogue import Catalogue
+from safelight.decoders.files.tensor_file import open_tensors, write_tensors
 from safelight.decoders.latents.space_table import SPACES
+from safelight.fitting.online.learned_files import LearnedFiles
 from safelight.fitting.online.state import DecodedPair
 from safelight.fitting.online.update import learn_from_decode
+
+VAE = "a1b2c3d4e5f6"
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
@@ -23,43 +27,78 @@ def _one_thread():
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """Learns from eight decodes of a made-up VAE."""
-    generator = torch.Generator().manual_seed(1)
-    table = torch.randn(3, 4, generator=generator) * 0.1
-    for _ in range(8):
-        latents = torch.randn(1, 4, 20, 30, generator=generator)
-        rgb = (0.5 + torch.einsum("rc,bchw->brhw", table, latents)).clamp(0, 1)
-        learn_from_decode(tmp_path, SPACES["sdxl"], DecodedPair(latents, rgb), Catalogue([tmp_path]))
-    return tmp_path
+def learn(tmp_path):
+    """Learns from some decodes of a made-up VAE."""
+
+    def learn(count, vae):
+        generator = torch.Generator().manual_seed(1)
+        table = torch.randn(3, 4, generator=generator) * 0.1
+        for _ in range(count):
+            latents = torch.randn(1, 4, 20, 30, generator=generator)
+            rgb = (0.5 + torch.einsum("rc,bchw->brhw", table, latents)).clamp(0, 1)
+            learn_from_decode(tmp_path, SPACES["sdxl"], DecodedPair(latents, rgb), Catalogue([tmp_path]), vae=vae)
+        return LearnedFiles(tmp_path, "sdxl", vae)
+
+    return learn
 
 
-def test_the_table_lists_each_learned_space(folder, capsys):
+@pytest.fixture
+def files(learn):
+    return learn(8, VAE)
+
+
+@pytest.fixture
+def folder(files):
+    return files.folder
+
+
+def cells(line):
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+def test_the_table_has_a_row_for_each_space_and_vae(folder, learn, capsys):
+    learn(1, "")
     assert main(["learned", "--folder", str(folder)]) == 0
-    head, row = capsys.readouterr().out.splitlines()
-    assert head.split()[:4] == ["space", "pictures", "pixels", "held"]
-    assert row.split()[:4] == ["sdxl", "6", "3,600", "2"]
-    assert "a decoder was learned" in row
-    assert "sdxl-affine-comfyui" in row
+    head, unknown, row = capsys.readouterr().out.splitlines()
+    assert cells(head) == [
+        *("space", "VAE", "pictures", "saved pairs", "held back", "learned, dB", "without it, dB"),
+        *("decoder without it", "learned decoder", "kind", "bytes"),
+    ]
+    assert cells(row)[:5] == ["sdxl", VAE, "6", "6", "2"]
+    assert float(cells(row)[5]) > float(cells(row)[6]) + 6
+    assert cells(row)[7].startswith("sdxl-")
+    assert cells(row)[8:10] == ["sdxl-learned-a1b2c3.safetensors", "polynomial"]
+    assert cells(unknown)[:5] == ["sdxl", "unknown", "1", "1", "0"]
+    assert cells(unknown)[5:10] == ["-"] * 5
 
 
-def test_json_has_all_values(folder, capsys):
-    assert main(["learned", "--folder", str(folder), "--json"]) == 0
+def test_json_has_all_values(files, capsys):
+    assert main(["learned", "--folder", str(files.folder), "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
-    assert (row["space"], row["decodes"], row["pictures"], row["pixels"], row["held_back"]) == ("sdxl", 8, 6, 3600, 2)
+    counts = ("decodes", "pictures", "pixels", "saved_pairs", "held_back")
+    assert [row[name] for name in ("space", "vae", *counts)] == ["sdxl", VAE, 8, 6, 3600, 6, 2]
     assert row["learned_db"] > row["in_use_db"]
-    assert row["in_use"] == "sdxl-affine-comfyui"
-    assert row["file_bytes"] == (folder / "learned" / "sdxl.safetensors").stat().st_size
-    assert row["decoder"] == str(folder / "sdxl-learned.safetensors")
+    assert row["in_use"].startswith("sdxl-")
+    assert row["judged_on"].startswith("2 of the user's pictures")
+    written = [files.decoder, *(path for path in files.parent.rglob("*") if path.is_file())]
+    assert row["file_bytes"] == sum(path.stat().st_size for path in written)
+    assert (row["decoder"], row["kind"]) == (str(files.decoder), "polynomial")
     assert row["problem"] is None
 
 
-def test_reset_removes_a_space(folder, capsys):
+def test_reset_removes_a_space_with_all_its_vaes(folder, learn, capsys):
+    other = learn(2, "0f1e2d3c4b5a")
     assert main(["learned", "--folder", str(folder), "--reset", "sdxl"]) == 0
-    assert capsys.readouterr().out.count("removed") == 2
+    assert capsys.readouterr().out.count("removed") == 3
+    assert not other.parent.exists()
     assert not list(folder.rglob("*.safetensors"))
     assert main(["learned", "--folder", str(folder)]) == 0
     assert "nothing was learned" in capsys.readouterr().out
+
+
+def test_reset_in_json_lists_what_was_removed(files, capsys):
+    assert main(["learned", "--folder", str(files.folder), "--reset", "sdxl", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"removed": [str(files.parent), str(files.decoder)]}
 
 
 def test_reset_of_an_unknown_space_lists_the_learned_ones(folder, capsys):
@@ -67,15 +106,32 @@ def test_reset_of_an_unknown_space_lists_the_learned_ones(folder, capsys):
     assert "learned spaces: sdxl" in capsys.readouterr().err
 
 
-def test_a_damaged_file_is_reported_and_can_be_removed(folder, capsys):
-    path = folder / "learned" / "sdxl.safetensors"
-    path.write_bytes(path.read_bytes()[:2000])
-    assert main(["learned", "--folder", str(folder)]) == 0
-    assert "--reset sdxl" in capsys.readouterr().out
-    assert main(["learned", "--folder", str(folder), "--json"]) == 0
+def test_a_damaged_file_is_reported_and_can_be_removed(files, capsys):
+    folder = str(files.folder)
+    files.state.write_bytes(files.state.read_bytes()[:2000])
+    assert main(["learned", "--folder", folder]) == 0
+    out = capsys.readouterr().out
+    assert "The next decode starts again with the saved pairs, or `--reset sdxl` deletes" in out
+    assert main(["learned", "--folder", folder, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["problem"]
+    assert main(["learned", "--folder", folder, "--reset", "sdxl"]) == 0
+    assert not files.parent.exists()
+
+
+def test_what_an_earlier_version_learned_is_listed(files, capsys):
+    folder = files.folder
+    files.decoder.rename(folder / "other.safetensors")
+    metadata, tensors = open_tensors(folder / "other.safetensors", (folder / "other.safetensors").read_bytes())
+    earlier = {key: text for key, text in metadata.items() if key != "vae"}
+    write_tensors(folder / "sdxl-learned.safetensors", tensors, earlier)
+    (folder / "other.safetensors").unlink()
+    write_tensors(folder / "learned" / "sdxl.safetensors", tensors, {"format": "safelight.learned/1"})
+    assert main(["learned", "--folder", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert ["sdxl", "mixed", "-", "0"] in [cells(line)[:4] for line in out.splitlines()]
+    assert "which mixed the VAEs of a space; it is not used any more. `--reset sdxl` deletes all" in out
     assert main(["learned", "--folder", str(folder), "--reset", "sdxl"]) == 0
-    assert not path.exists()
+    assert not list(folder.rglob("*.safetensors"))
 
 
 def test_the_folder_is_required_outside_of_comfyui(capsys):
