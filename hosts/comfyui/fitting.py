@@ -1,6 +1,6 @@
 """Fits decoders to a VAE of ComfyUI."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -11,10 +11,8 @@ import comfy.model_management
 import comfy.utils
 import numpy as np
 import torch
-from comfy_execution.utils import get_executing_context
 from comfyui_version import __version__
 from PIL import Image
-from server import PromptServer
 from torch import Tensor
 
 from ...decoders.decoder import to_bytes
@@ -31,6 +29,7 @@ from ...fitting.result import Baselines
 from ..online_learning import fingerprint_of
 from .decoder_folders import catalogue, own_folder
 from .latent_dict import FROM_MODEL, Origin, origin
+from .node_text import node_text
 
 BAR_TICKS = 1000
 
@@ -55,7 +54,7 @@ def fit_decoder(vae: Any, images: Sequence[Tensor], folder: str, model: Any, opt
     if vae is None:
         raise FitError("expected a VAE, got none: this checkpoint has no VAE; load one with Load VAE")
     host_bar = comfy.utils.ProgressBar(BAR_TICKS)
-    show_text = _node_text()
+    show_text = node_text()
 
     def show(message: str, share: float) -> None:
         host_bar.update_absolute(round(share * BAR_TICKS), BAR_TICKS)
@@ -105,15 +104,6 @@ def _latent_origin(model: Any, options: FitOptions, spaces: Spaces) -> Origin:
             )
     require_image_latents(source.space)
     return source
-
-
-def _node_text() -> Callable[[str], object]:
-    """A function that shows a text on the executing node; in ComfyUI without such texts it does nothing."""
-    context = get_executing_context()
-    send = getattr(PromptServer.instance, "send_progress_text", None)
-    if send is None or context is None:
-        return lambda _: None
-    return lambda text: send(text, context.node_id)
 
 
 def _image_set(batches: Sequence[Tensor], folder: str) -> ImageSet | None:

@@ -26,6 +26,8 @@ from ...decoders.latents.identify import UNKNOWN, new_row
 from ...decoders.latents.space import LatentSpace, Spaces
 from ...errors import SafelightError, SpaceError
 from ...fitting.encode_images import require_image_latents
+from ...fitting.online.learned_files import LearnedFiles
+from ...fitting.online.progress_text import progress_text
 from ...fitting.online.update import learn_from_decode
 from ...preview.sinks.truth import TruthMeter, vae_pixels
 from ..battery import on_battery
@@ -36,6 +38,7 @@ from .decoder_folders import catalogue, own_folder
 from .facts import Prompt
 from .graph import inputs_of, linked_node, mapping, nearest, signature
 from .latent_dict import Origin, origin, origin_of_format, picture_of
+from .node_text import node_text
 from .preferences import ComfyPreferences
 
 MAX_SAMPLERS, MAX_WATCHED = 256, 16  # the pictures of a watched run take up to 12 MB
@@ -167,13 +170,16 @@ def offer_decode(samples: Mapping[str, Any], images: Tensor, vae: Any, model: An
         model: ComfyUI's ModelPatcher that the latents are from, or None.
         space: name of the latent space, or `FROM_MODEL`.
     """
+    show_text = node_text()
     try:
         prompt = Prompt.current()
         _judge(prompt, images)
         source = origin(model, space, catalogue().spaces())
-        offer_pair(source, picture_of(samples), images, vae, _vae_key(prompt, prompt.node))
+        if not offer_pair(source, picture_of(samples), images, vae, _vae_key(prompt, prompt.node), show_text):
+            show_text("Learning is behind: this decode taught nothing")
     except SafelightError as error:
         LEARNER.log_once(str(error))
+        show_text(str(error))
     except Exception as error:
         LEARNER.log_once(f"{type(error).__name__}: {error}", logging.ERROR)
         log.debug("this decode is not used for learning", exc_info=True)
@@ -191,8 +197,15 @@ def _judge(prompt: Prompt, images: Tensor) -> None:
     LEARNER.offer(judge)
 
 
-def offer_pair(source: Origin, samples: Tensor, images: Tensor, vae: Any, vae_key: str | None) -> None:
-    """Copies a decode and queues it for learning.
+def offer_pair(
+    source: Origin,
+    samples: Tensor,
+    images: Tensor,
+    vae: Any,
+    vae_key: str | None,
+    show_text: Callable[[str], object] = lambda _: None,
+) -> bool:
+    """Copies a decode and queues it for learning. Returns False if too many decodes wait.
 
     Args:
         source: where the latents are from.
@@ -200,6 +213,7 @@ def offer_pair(source: Origin, samples: Tensor, images: Tensor, vae: Any, vae_ke
         images: decoded images `[N, H, W, 3]`.
         vae: VAE that decoded them.
         vae_key: key of the VAE in a prompt, see `KnownVaes`; None if unknown.
+        show_text: function that shows what was learned.
 
     Raises:
         SafelightError: this decode teaches nothing; the message says why.
@@ -215,9 +229,11 @@ def offer_pair(source: Origin, samples: Tensor, images: Tensor, vae: Any, vae_ke
     def learn() -> str | None:
         if vae_key is not None:
             KnownVaes(folder).remember(vae_key, fingerprint)
-        return learn_from_decode(folder, space, read(), catalogue(), evidence, vae=fingerprint, store_bytes=store_bytes)
+        text = learn_from_decode(folder, space, read(), catalogue(), evidence, vae=fingerprint, store_bytes=store_bytes)
+        show_text(progress_text(LearnedFiles(folder, space.name, fingerprint)))
+        return text
 
-    LEARNER.offer(learn)
+    return LEARNER.offer(learn)
 
 
 def vae_of_sampler(prompt: Prompt) -> str | None:
