@@ -8,7 +8,6 @@ does not wrap it twice.
 import copy
 import functools
 import logging
-import os
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +15,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from .options import InvokeOptions
-from .preferences import InvokePreferences
+from .preferences import InvokePreferences, is_on
 from .watch import CALLBACK, ORIGINAL, WatchedNode
 
 VARIABLE = "SAFELIGHT_INVOKEAI_EVERYWHERE"
 WATCH = "safelight_watch"
-YES = {"1", "true", "yes", "on"}
 LAST_PICTURE_S = 5.0  # longest time that InvokeAI waits for the last picture
 
 log = logging.getLogger("safelight.invokeai")
@@ -33,9 +31,7 @@ def is_wanted(root: Path) -> bool:
     Args:
         root: InvokeAI's root folder.
     """
-    if VARIABLE in os.environ:
-        return os.environ[VARIABLE].strip().lower() in YES
-    return InvokePreferences.of(root).everywhere
+    return is_on(VARIABLE, InvokePreferences.of(root).everywhere)
 
 
 def install(interface: type, config: Callable[[], Any]) -> None:
@@ -78,8 +74,8 @@ def _begin(util: Any, config: Callable[[], Any]) -> WatchedNode | None:
     """Creates a watch for the node that owns `util`. The watch ends when `util` is garbage collected."""
     try:
         # A copy: if the worker held `util` itself, it would not be garbage collected when the node ends.
-        context = SimpleNamespace(util=copy.copy(util), config=SimpleNamespace(get=config))
         data = getattr(util, "_data", None)
+        context = SimpleNamespace(util=copy.copy(util), config=SimpleNamespace(get=config), _data=data)
         node = getattr(data, "invocation", None) or SimpleNamespace(id=None)
         watch = WatchedNode(InvokeOptions(), context, node)
     except Exception:

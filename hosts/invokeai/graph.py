@@ -1,12 +1,13 @@
 """Finds a node's neighbors in the graph that InvokeAI runs."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 SHEET = "safelight_steps_sheet"  # type of the node that creates a contact sheet of a run
 POSITIVE = "positive"  # beginning of the inputs of denoise nodes for their conditioning
+VAE, VAE_TO_LOAD = "vae", "vae_model"  # input of decode nodes, and of the node that loads only a VAE
 PROMPT = "prompt"  # input of the nodes that encode words
 
 
@@ -24,23 +25,64 @@ def leads_to_sheet(context: Any, node: Any) -> bool:
     return any(session.graph.nodes[after].type == SHEET for after in _along(session.graph, name, back=False))
 
 
-def prompt_before(context: Any, node: Any) -> str | None:
-    """The words that the positive conditioning of `node` comes from, one prompt on each line; None if there are none.
+def nodes_before(context: Any, node: Any, field: str) -> Iterator[Any]:
+    """The nodes that an input of `node` comes from, as they ran, nearest first.
 
-    The nodes before it have run, so an input that came over a link has its value.
+    Args:
+        context: InvokeAI's `InvocationContext`.
+        node: the invocation.
+        field: beginning of the name of the input. Of several inputs, one comes after the other.
     """
     graph = _session(context).execution_graph
     starts = [
         edge.source.node_id
         for edge in graph.edges
-        if edge.destination.node_id == node.id and edge.destination.field.startswith(POSITIVE)
+        if edge.destination.node_id == node.id and edge.destination.field.startswith(field)
     ]
-    prompts: dict[str, None] = {}  # in order, each once
     for start in starts:
-        nodes = (graph.nodes[name] for name in (start, *_along(graph, start, back=True)) if name in graph.nodes)
-        found = (text for node in nodes if isinstance(text := getattr(node, PROMPT, None), str) and text)
-        prompts |= dict.fromkeys(found)
-    return "\n".join(prompts) or None
+        names = (start, *_along(graph, start, back=True))
+        yield from (graph.nodes[name] for name in names if name in graph.nodes)
+
+
+def prompt_before(context: Any, node: Any) -> str | None:
+    """The words that the positive conditioning of `node` comes from, one prompt on each line; None if there are none.
+
+    The nodes before it have run, so an input that came over a link has its value.
+    """
+    before = nodes_before(context, node, POSITIVE)
+    found = (text for each in before if isinstance(text := getattr(each, PROMPT, None), str) and text)
+    return "\n".join(dict.fromkeys(found)) or None  # in order, each once
+
+
+def vae_after(context: Any, node: Any, decode_nodes: Container[str]) -> Any | None:
+    """The VAE that will decode the latents of `node`, as InvokeAI's `ModelIdentifierField`; None if it is unknown.
+
+    Args:
+        context: InvokeAI's `InvocationContext`.
+        node: the invocation.
+        decode_nodes: names of the classes of nodes that decode.
+    """
+    session = _session(context)
+    name = session.prepared_source_mapping.get(node.id, node.id)
+    after = (session.graph.nodes[each] for each in _along(session.graph, name, back=False))
+    decoding = next((each for each in after if type(each).__name__ in decode_nodes), None)
+    if decoding is None:
+        return None
+    values = (_sent(session, edge) for edge in session.graph.edges if _leads_to(edge, decoding.id, VAE))
+    field = next(values, getattr(decoding, VAE, None))
+    return getattr(field, VAE, field)
+
+
+def _leads_to(edge: Any, name: str, field: str) -> bool:
+    return edge.destination.node_id == name and edge.destination.field == field
+
+
+def _sent(session: Any, edge: Any) -> Any | None:
+    """The value that goes over an edge; of a loader that has not run yet, the VAE that it will load."""
+    source, field = edge.source.node_id, edge.source.field
+    results = (session.results.get(name) for name in session.source_prepared_mapping.get(source, ()))
+    found = (getattr(result, field, None) for result in results if result is not None)
+    return next(found, getattr(session.graph.nodes.get(source), VAE_TO_LOAD, None))
 
 
 def is_watched(node: Any) -> bool:

@@ -2,18 +2,22 @@
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...decoders.catalogue import Catalogue
+from ...fitting.online.pair_store import DEFAULT_STORE_BYTES
 from ...preview.decode.memory_budget import DEVICE_BYTES, MB, bytes_of
 
 # Folder in InvokeAI's root for settings and decoder files. InvokeAI tidies its folder for models, so it is not there.
 DECODERS = "safelight"
 SETTINGS_FILE = "settings.json"
 EVERYWHERE, DEVICE = "everywhere", "device_mb"
+LEARN, LEARN_IDLE, LEARN_STORE = "learn", "learn_idle", "learn_mb"
+YES = {"1", "true", "yes", "on"}  # values of a variable that switch something on
 MAX_SETTINGS_BYTES = MB
 
 log = logging.getLogger("safelight.invokeai")
@@ -26,16 +30,33 @@ class InvokePreferences:
     Args:
         everywhere: whether the previews of every node come from Safelight.
         device_bytes: memory of a device that the preview of a run may use.
+        learn: whether Safelight learns from every VAE decode.
+        learn_idle: whether it trains a net while nothing is queued.
+        learn_bytes: size of the pictures that are saved for that, for each latent space and VAE.
     """
 
     everywhere: bool = False
     device_bytes: int = DEVICE_BYTES
+    learn: bool = False
+    learn_idle: bool = True
+    learn_bytes: int = DEFAULT_STORE_BYTES
 
     @classmethod
     def of(cls, root: Path) -> "InvokePreferences":
         """Reads `safelight/settings.json` in InvokeAI's `root`. A value that is not usable counts as absent."""
         saved = _saved(root / DECODERS / SETTINGS_FILE)
-        return cls(saved.get(EVERYWHERE) is True, bytes_of(saved.get(DEVICE), DEVICE_BYTES))
+        return cls(
+            saved.get(EVERYWHERE) is True,
+            bytes_of(saved.get(DEVICE), DEVICE_BYTES),
+            saved.get(LEARN) is True,
+            saved.get(LEARN_IDLE) is not False,
+            bytes_of(saved.get(LEARN_STORE), DEFAULT_STORE_BYTES),
+        )
+
+
+def is_on(variable: str, saved: bool) -> bool:
+    """Whether an environment variable switches something on; if there is none, what the settings file says."""
+    return os.environ[variable].strip().lower() in YES if variable in os.environ else saved
 
 
 def catalogue(root: Path) -> Catalogue:
