@@ -94,7 +94,7 @@ class PipelineVaePreview:
 def _reason_not_in_place(vae: Any, device: torch.device) -> str | None:
     """Why a decode would move or convert weights; None if they are all ready on `device`. Touches no weight."""
     for module in vae.modules():
-        if hasattr(module, "_hf_hook"):  # of accelerate: model and sequential offloading, device_map
+        if _moves_weights(getattr(module, "_hf_hook", None)):
             return "the pipeline offloads its models, so a decode would move the VAE's weights"
         if hooks := getattr(getattr(module, "_diffusers_hook", None), "hooks", None):  # of diffusers
             return f"the VAE has hooks ({', '.join(sorted(hooks))}), so a decode would move or convert its weights"
@@ -112,3 +112,15 @@ def _reason_not_in_place(vae: Any, device: torch.device) -> str | None:
         if parameter.device != device:
             return f"a part of the VAE is on {parameter.device}, the latents are on {device}"
     return None
+
+
+def _moves_weights(hook: Any) -> bool:
+    """Whether a hook of accelerate moves weights: those of model and sequential offloading do.
+
+    That of a device_map without offloading only moves the inputs.
+    """
+    if hook is None:
+        return False
+    if (hooks := getattr(hook, "hooks", None)) is not None:  # of a `SequentialHook`
+        return any(map(_moves_weights, hooks))
+    return type(hook).__name__ != "AlignDevicesHook" or hook.offload

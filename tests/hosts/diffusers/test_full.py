@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.hooks.group_offloading import ModuleGroup
 from safelight.hosts.diffusers import watch
-from tiny_pipelines import FAMILIES, kl
+from tiny_pipelines import FAMILIES, kl, unet
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SD1 = FAMILIES["StableDiffusion"]
@@ -172,6 +172,81 @@ def test_a_vae_whose_weights_move_or_are_converted_is_not_called(sd1, monkeypatc
     (note,) = run.notes
     assert note.startswith("VAE preview skipped: ")
     assert reason in note
+
+
+class Offloading:
+    """Counts what accelerate moves."""
+
+    def __init__(self, accelerate, monkeypatch):
+        self.accelerate, self.moved = accelerate, 0
+        self._count(monkeypatch, accelerate.hooks, "set_module_tensor_to_device")
+        self._count(monkeypatch, accelerate.hooks.CpuOffload, "pre_forward")
+
+    def _count(self, monkeypatch, owner, name):
+        function = getattr(owner, name)
+
+        def counted(*args, **kwargs):
+            self.moved += 1
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    def of_models(self, pipe, _):
+        """As `enable_model_cpu_offload`: the VAE's hook moves the UNet away."""
+        _, hook = self.accelerate.cpu_offload_with_hook(pipe.unet, CPU)
+        self.accelerate.cpu_offload_with_hook(pipe.vae, CPU, prev_module_hook=hook)
+
+    def sequential(self, pipe, _):
+        """As `enable_sequential_cpu_offload`."""
+        for model in (pipe.unet, pipe.vae):
+            self.accelerate.cpu_offload(model, CPU)
+
+    def to_disk(self, pipe, folder):
+        places = {"encoder": "disk", "decoder": "disk", "quant_conv": "cpu", "post_quant_conv": "cpu"}
+        self.accelerate.dispatch_model(pipe.vae, places, main_device="cpu", offload_dir=folder)
+
+    def to_one_device(self, pipe, _):
+        """As a device_map that puts all of the VAE on one device."""
+        self.accelerate.dispatch_model(pipe.vae, {"": "cpu"}, force_hooks=True)
+
+    def by_parts_to_one_device(self, pipe, _):
+        places = dict.fromkeys(("encoder", "decoder", "quant_conv", "post_quant_conv"), "cpu")
+        self.accelerate.dispatch_model(pipe.vae, places, force_hooks=True)
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def offloading(monkeypatch):
+    return Offloading(pytest.importorskip("accelerate"), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("how", "moves", "decodes"),
+    [
+        ("of_models", True, False),
+        ("sequential", True, False),
+        ("to_disk", True, False),
+        ("to_one_device", False, True),
+        ("by_parts_to_one_device", False, True),
+    ],
+)
+def test_full_moves_no_weights_of_accelerate(sd1, tmp_path, offloading, how, moves, decodes):
+    """With accelerate's own hooks. A VAE whose weights stay where they are decodes."""
+    parts = {**sd1.components, "vae": kl(4, 0.18215), "unet": unet()}
+    pipe = diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    getattr(offloading, how)(pipe, tmp_path)
+    offloading.moved = 0
+    plain = SD1.run(pipe)
+    alone, offloading.moved = offloading.moved, 0
+    with watch(pipe, screen="off", decoder="full", full_every_n_steps=1) as run:
+        result = SD1.run(pipe)
+    assert np.array_equal(plain, result)
+    assert (offloading.moved, alone > 0) == (alone, moves)
+    assert set(decoded_by_vae(run)) == {decodes}
+    assert len(run.notes) == (not decodes)
 
 
 def _with_timestep(vae):
