@@ -60,7 +60,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self._began_s = self.clock()
-        self._noting = threading.Lock()
+        self._changing = threading.Lock()
         self._faults: dict[str, tuple[int, list[str], str]] = {}  # the place of its note, the texts, the reason
         self.missing = MissingSteps(self.note)
         self.ended = threading.Event()
@@ -73,6 +73,11 @@ class Run:
         """Seconds since the run began."""
         return self.clock() - self._began_s
 
+    def know(self, **facts: Any) -> None:
+        """Adds facts to `sampler`, or replaces them. Any thread may call it."""
+        with self._changing:
+            self.sampler = {**self.sampler, **facts}
+
     def note(self, text: str, reason: str = "", *, replaces: str = "") -> None:
         """Reports to the user, on the screen and in the log, once. One fault is one note.
 
@@ -83,7 +88,7 @@ class Run:
             replaces: earlier text for the same reason that this one completes.
         """
         text, reason, replaces = printable(text), printable(reason), printable(replaces)  # names come from any file
-        with self._noting:
+        with self._changing:
             fault = FILE_NAMES.sub("", reason) or replaces or text
             is_new = fault not in self._faults
             at, texts, reason = self._faults.get(fault, (len(self.notes), [], reason))

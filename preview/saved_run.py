@@ -120,6 +120,7 @@ class SavedRun:
         return "\n".join(
             [
                 f"{self.title}: {manifest['state']}, {self.total} steps" + (f", {settings}" if settings else ""),
+                *_model_lines(sampler),
                 f"space {self.space or 'unknown'}, decoder {decoder.get('name') or 'unknown'}",
                 f"pictures of {name_steps(pictures)}" if pictures else "no pictures",
                 f"latents of {name_steps(latents)}" if latents else "no latents",
@@ -156,6 +157,16 @@ class SavedRun:
         if not path.resolve().is_relative_to(self.folder.resolve()):
             raise ManifestError(f"{name}: leads out of the folder of {self.title}; such files are not opened")
         return path
+
+
+def _model_lines(sampler: Mapping[str, Any]) -> list[str]:
+    """A line with the model and its LoRAs, if the manifest, which may come from anywhere, names them."""
+    model, loras = sampler.get("model"), sampler.get("loras")
+    files = [file for file in (model, *(loras if isinstance(loras, list) else ())) if isinstance(file, Mapping)]
+    texts = [
+        f"{file['name']} {file.get('weight') or ''}".strip() for file in files if isinstance(file.get("name"), str)
+    ]
+    return ["model " + ", LoRA ".join(texts)] if texts and files[0] is model else []
 
 
 def spread_evenly(items: Sequence[T], most: int) -> list[T]:

@@ -119,13 +119,37 @@ export function isSilent(run, now) {
   return now - run.written > Math.max(SILENT_MS, SILENT_STEPS * 1000 * (secondsPerStep(run.manifest) ?? 0));
 }
 
+const HASH_CHARS = 12; // enough to tell two files apart
+
+/** The file name of a run's model, without its folder and its suffix; null if unknown. @param {Manifest | null} manifest */
+export function modelName(manifest) {
+  const name = manifest?.sampler?.model?.name;
+  return name ? shortName(name) : null;
+}
+
+function shortName(file) {
+  return file.split(/[/\\]/).at(-1).replace(/\.\w+$/, "");
+}
+
+/** `detail×0.8, lcm`, or `none`; null if unknown: where the model is known, the LoRAs are. */
+function loraText(manifest) {
+  const { model, loras } = manifest.sampler ?? {};
+  if (!model) return null;
+  return loras?.map(({ name, weight }) => [shortName(name), weight].filter((part) => part != null).join("×")).join(", ") || "none";
+}
+
 /** Settings that can explain why two runs differ. */
 const SETTINGS = [
+  ["model", (manifest) => manifest.sampler?.model?.name],
+  ["model hash", (manifest) => manifest.sampler?.model?.hash?.split(":").at(-1).slice(0, HASH_CHARS)],
+  ["LoRAs", loraText],
   ["seed", (manifest) => manifest.sampler?.seed],
   ["steps", (manifest) => manifest.sampler?.steps],
   ["cfg", (manifest) => manifest.sampler?.cfg],
   ["sampler", (manifest) => manifest.sampler?.name],
   ["scheduler", (manifest) => manifest.sampler?.scheduler],
+  ["strength", (manifest) => manifest.sampler?.strength],
+  ["guidance", (manifest) => manifest.sampler?.guidance],
   ["first σ", (manifest) => manifest.sampler?.sigmas?.[0]],
   ["space", (manifest) => manifest.space],
   ["size", (manifest) => Object.values(finalSize(manifest) ?? {}).join("×") || null],

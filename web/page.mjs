@@ -1,7 +1,7 @@
 /** Starts the page around the viewer: of the runs in its folder, or of all runs that `safelight view` serves. */
 
 import { create } from "./elements.mjs";
-import { newestStep, startMs } from "./manifest.mjs";
+import { modelName, newestStep, startMs } from "./manifest.mjs";
 import { IDLE_INTERVAL_MS, PollingSource } from "./polling-source.mjs";
 import { readManifest } from "./sanitize.mjs";
 import { Viewer } from "./viewer.mjs";
@@ -60,6 +60,7 @@ export function runSummary(manifest) {
     [name, scheduler].filter(Boolean).join(", "),
     seed == null ? null : `seed ${seed}`,
     cfg == null ? null : `cfg ${cfg}`,
+    modelName(manifest),
   ];
   return parts.filter(Boolean).join(" · ");
 }

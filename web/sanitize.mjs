@@ -4,6 +4,7 @@ export const MAX_MANIFEST_STEPS = 20_000; // twice the limit of ComfyUI's sample
 const MAX_NOTES = 100;
 const MAX_COUNT = 1_000_000; // of pixels, items and frames
 const MAX_DIMENSIONS = 5;
+const MAX_LORAS = 100;
 const STATES = ["running", "finished", "interrupted", "failed"];
 
 const isRecord = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
@@ -37,6 +38,8 @@ export function readManifest(value) {
       ...Object.fromEntries(Object.entries(sampler).map(([key, value]) => [key, setting(value)])),
       steps: readStepCount(sampler.steps),
       shape: list(sampler.shape).slice(0, MAX_DIMENSIONS).map((size) => count(size)),
+      model: modelFile(sampler.model),
+      loras: Array.isArray(sampler.loras) ? sampler.loras.slice(0, MAX_LORAS).map(modelFile).filter(Boolean) : null,
       sigmas: list(sampler.sigmas).slice(0, MAX_MANIFEST_STEPS + 1).map(number),
     },
     picture: isRecord(value.picture) ? { ...picture, ...Object.fromEntries(sizes), fps: number(picture.fps) } : null,
@@ -63,6 +66,12 @@ function readTruth(value) {
     decoder: text(value.decoder),
     to_last_db: list(value.to_last_db).filter(isEntry).slice(0, MAX_MANIFEST_STEPS),
   };
+}
+
+/** The file of a model or of a LoRA; null if it has no name. */
+function modelFile(value) {
+  const { name, hash, weight } = record(value);
+  return text(name) === null ? null : { name, hash: text(hash), weight: number(weight) };
 }
 
 function isStep(step) {

@@ -34,13 +34,16 @@
  * @property {number | null} seconds
  * @property {string | null} space
  * @property {{name: string, kind: string, scale: number, source: string} | null} decoder
- * @property {{steps, sigmas, seed, cfg, name, scheduler, shape: (number | null)[], prompt?: string | null}} sampler `shape` of
- *   its latents, `[B, C, H, W]` or `[B, C, T, H, W]`; empty if unknown
+ * @property {{steps, sigmas, seed, cfg, name, scheduler, strength, guidance, model: ModelFile | null, loras: ModelFile[] | null,
+ *   shape: (number | null)[], prompt?: string | null}} sampler `shape` of its latents, `[B, C, H, W]` or
+ *   `[B, C, T, H, W]`; empty if unknown
  * @property {{width, height, shown_width, shown_height, items, frames, fps} | null} picture `shown_...` is the size of
  *   the final image, whose aspect ratio all pictures have; `items` of a batch; `frames` of a video, played at `fps`
  * @property {ManifestStep[]} steps in the order of `index`
  * @property {{psnr_db: number | null, decoder: string | null, to_last_db: number[][]} | null} [truth] how true the pictures are
  * @property {string[]} notes
+ *
+ * @typedef {{name: string, hash: string | null, weight: number | null}} ModelFile a model, or a LoRA with its weight
  *
  * @typedef {object} ManifestStep
  * @property {number} index counted from 1

@@ -1,6 +1,6 @@
 """Facts that ComfyUI has about a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...decoders.latents.identify import Evidence
 from ...decoders.latents.space import MAX_SPACE_FPS
-from .graph import chain, inputs_of, mapping
+from .graph import chain, inputs_of, linked_node, mapping
 from .owners import OWNER
 
 EMPTY_WORKFLOW, WORKFLOW_KEY = "00000000-0000-0000-0000-000000000000", "safelight_workflow"
@@ -107,6 +107,15 @@ class Prompt:
         value = inputs_of(self.graph, self.node).get(name)
         return value if isinstance(value, str) else None
 
+    @property
+    def strength(self) -> float | None:
+        """The `denoise` that is typed into the executing node, or into that of its sigmas; None if there is none."""
+        inputs = inputs_of(self.graph, self.node)
+        for each in (inputs, inputs_of(self.graph, linked_node(inputs.get("sigmas")))):
+            if isinstance(value := each.get("denoise"), int | float) and not isinstance(value, bool):
+                return float(value)
+        return None
+
     def host(self, node: str | None) -> dict[str, Any]:
         """ComfyUI's facts for `run.json`. `node` is the id of the node that shows the run, or of a copy of it.
 
@@ -149,9 +158,25 @@ def frame_rate(guider: Any) -> float | None:
 
     Source: ComfyUI 0.33 `comfy_extras/nodes_lt.py`, `LTXVConditioning`.
     """
+    return next((rate for rate in _numbers(guider, "frame_rate") if 0 < rate <= MAX_SPACE_FPS), None)
+
+
+def guidance(guider: Any) -> float | None:
+    """FLUX's guidance from the conditioning; None if it has none.
+
+    Source: ComfyUI 0.33 `comfy_extras/nodes_flux.py`, `FluxGuidance`.
+    """
+    return next(_numbers(guider, "guidance"), None)
+
+
+def _numbers(guider: Any, key: str) -> Iterator[float]:
+    """The numbers that the entries of a guider's conditioning have under `key`, those of the positive one first."""
     conds = getattr(guider, "conds", None) or {}
-    rates = (cond.get("frame_rate") for group in conds.values() for cond in group if isinstance(cond, Mapping))
-    return next((float(rate) for rate in rates if isinstance(rate, int | float) and 0 < rate <= MAX_SPACE_FPS), None)
+    for group in conds.values():
+        for cond in group:
+            value = cond.get(key) if isinstance(cond, Mapping) else None
+            if isinstance(value, int | float):
+                yield float(value)
 
 
 def noisy_gains(model: Any, sigmas: Tensor) -> list[float]:
@@ -174,5 +199,7 @@ def sampler_facts(
         "cfg": getattr(guider, "cfg", None),
         "name": prompt.sampler_input("sampler_name") or (function and function.removeprefix("sample_")),
         "scheduler": prompt.sampler_input("scheduler"),
+        "strength": prompt.strength,
+        "guidance": guidance(guider),
         "shape": list(shape),
     }

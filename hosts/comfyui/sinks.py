@@ -25,6 +25,7 @@ from ...preview.sinks.step_files import StepFiles
 from ...preview.start import Outputs
 from .facts import Prompt
 from .graph import is_wired
+from .model_facts import ModelFacts
 from .output_paths import NO_FOLDER, new_folder
 from .preferences import ComfyPreferences
 from .selection import MAX_LIVE_ITEMS
@@ -62,6 +63,8 @@ def run_outputs(
             sinks.append(EveryStep())
         if items > MAX_LIVE_ITEMS and options.batch != "first":
             run.note(f"the node shows the first {MAX_LIVE_ITEMS} of the batch's {items} pictures")
+    if folders:
+        sinks.append(ModelFacts(run, prompt))
     metadata = not cli.disable_metadata
     texts = partial(_texts, prompt) if metadata else dict
     outputs = Outputs(

@@ -91,6 +91,20 @@ def test_the_summary_lists_settings_pictures_and_latents(folder):
     ]
 
 
+def test_the_summary_names_the_model_and_its_loras(folder):
+    loras = [{"name": "ink.safetensors", "weight": 0.8}, {"name": "lcm.safetensors", "weight": None}, 7, {"name": 7}]
+    edit(folder, sampler={"model": {"name": "xl/base.safetensors", "hash": None}, "loras": loras})
+    assert (
+        "model xl/base.safetensors, LoRA ink.safetensors 0.8, LoRA lcm.safetensors" in SavedRun.open(folder).summary()
+    )
+
+
+@pytest.mark.parametrize("model", [None, 7, "a", [], {}, {"name": 7}])
+def test_a_model_without_a_name_is_not_in_the_summary(folder, model):
+    edit(folder, sampler={"model": model, "loras": model})
+    assert "model" not in SavedRun.open(folder).summary()
+
+
 @pytest.mark.parametrize(
     "name", ["../other.png", "a/b.png", "/etc/passwd", "..", ".hidden", "a\\b.png", "", 7, None, "a\n"]
 )

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { differences, finalSize, isSilent, latentCounts, nearestStep, newestStep, picturedSteps, secondsPerStep, sigmas, stepAtSigma, stepFile, stepLayout, textDifference } from "../../web/manifest.mjs";
+import { differences, finalSize, isSilent, latentCounts, modelName, nearestStep, newestStep, picturedSteps, secondsPerStep, sigmas, stepAtSigma, stepFile, stepLayout, textDifference } from "../../web/manifest.mjs";
 
 const step = (index, more = {}) => ({ index, sigma: 1 / index, at: index * 0.5, files: [`${index}.jpg`], ...more });
 
@@ -75,6 +75,21 @@ test("settings that differ are listed, and an unknown value is not a difference"
     { name: "prompt", a: "… fox …", b: "… cat …" },
   ]);
   assert.deepEqual(differences(a, a), []);
+});
+
+test("models are compared by name and hash, LoRAs by name and weight, and none is a difference", () => {
+  const lora = (name, weight) => ({ name, weight, hash: null });
+  const run = (name, hash, loras, more) => ({ sampler: { model: name && { name, hash }, loras, ...more } });
+  const names = (a, b) => differences(a, b).map(({ name }) => name);
+  const [plain, fine] = [run("xl/base.safetensors", "blocks:00112233445566778899", []), run("xl/base.safetensors", "blocks:ff112233445566778899", [])];
+  assert.deepEqual(differences(plain, fine), [{ name: "model hash", a: "001122334455", b: "ff1122334455" }]);
+  assert.deepEqual(names(plain, run("xl/base.safetensors", null, null)), [], "an unknown hash, and no LoRAs");
+  assert.deepEqual(names(plain, run("other.safetensors", null, [])), ["model"]);
+  assert.deepEqual(names(plain, run(null, null, null)), [], "an unknown model");
+  const styled = run("xl/base.safetensors", null, [lora("style/ink.safetensors", 0.8), lora("lcm.safetensors", null)]);
+  assert.deepEqual(differences(plain, styled), [{ name: "LoRAs", a: "none", b: "ink×0.8, lcm" }]);
+  assert.deepEqual(names(run("a", null, [], { strength: 1, guidance: 3.5 }), run("a", null, [], { strength: 0.6, guidance: 2 })), ["strength", "guidance"]);
+  assert.deepEqual([modelName(plain), modelName(run("dir\\a.b.gguf")), modelName(run(null)), modelName(null)], ["base", "a.b", null, null]);
 });
 
 test("the difference of two texts omits their common ends", () => {

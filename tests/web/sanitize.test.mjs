@@ -13,7 +13,10 @@ import { sigmaHeights } from "../../web/step-strip.mjs";
 const whole = {
   format: "safelight.run/1", id: "a", state: "finished", started: "2026-01-02T03:04:05.000+00:00", seconds: 3, space: "sd1",
   decoder: { name: "d", kind: "conv", scale: 1, source: "s" },
-  sampler: { steps: 3, shape: [1, 4, 8, 8], sigmas: [3, 2, 1, 0], seed: 7, cfg: 4.5, name: "euler", scheduler: "normal" },
+  sampler: {
+    steps: 3, shape: [1, 4, 8, 8], sigmas: [3, 2, 1, 0], seed: 7, cfg: 4.5, name: "euler", scheduler: "normal", strength: 0.5,
+    model: { name: "a.safetensors", hash: "blocks:00", weight: null }, loras: [{ name: "b.safetensors", hash: null, weight: 0.8 }],
+  },
   picture: { width: 8, height: 8, shown_width: 64, shown_height: 64, items: 1, frames: 1, fps: null },
   steps: [1, 2, 3].map((index) => ({ index, sigma: 1 / index, at: index, files: [`step_000${index}.png`], decode_ms: 1 })),
   notes: ["one"], sheet: "sheet.png", animation: null, page: "index.html",
@@ -45,6 +48,14 @@ async function show(value) {
 test("a valid manifest stays the same", () => {
   const read = readManifest(whole);
   assert.deepEqual({ ...read, steps: read.steps.map(({ frames, not_finite, ...step }) => step) }, whole);
+});
+
+test("models and LoRAs without a name are left out", () => {
+  const read = (sampler) => readManifest({ ...whole, sampler }).sampler;
+  for (const model of [null, "a", 7, {}, { name: 7 }, ["a"]]) assert.equal(read({ model }).model, null);
+  assert.deepEqual(read({ model: { name: "a", hash: 7, more: 1 } }).model, { name: "a", hash: null, weight: null });
+  for (const loras of [null, undefined, {}, "a"]) assert.equal(read({ loras }).loras, null);
+  assert.deepEqual(read({ loras: [{ name: "a", weight: "1" }, null, {}, 7] }).loras, [{ name: "a", hash: null, weight: null }]);
 });
 
 test("a value that is no object is no manifest", () => {

@@ -23,6 +23,7 @@ from .decoding import LabDecoder, LabLearned
 from .faults import LabTrouble
 from .keep import LabKeep, LabLatent
 from .loops import LabLoopClose, LabLoopOpen, LabTurnModel
+from .names import LabCheckpoint, LabLora
 from .odd import LabAny, LabCopyModel, LabImages, LabOddSampler, LabPreviewUser, LabSeeds
 from .previews import LabOwnLoop, LabPreviewers, LabWrapPreviewers
 from .process import LabState
@@ -385,6 +386,7 @@ NODE_CLASS_MAPPINGS = {
         *(LabWork, LabOutside, LabInside, LabTimes),
         *(LabLoopOpen, LabLoopClose, LabTurnModel, LabSilentSampler),
         *(LabOddSampler, LabPreviewUser, LabCopyModel, LabAny, LabImages, LabSeeds),
+        *(LabCheckpoint, LabLora),
         *(LabTrouble, LabState, LabNested, LabTogether, LabWords),
     )
 }
