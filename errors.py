@@ -9,6 +9,7 @@
     │   ├── UnknownDecoderError     no available decoder matches the request
     │   └── DecoderFileError        a file is not a decoder
     │       ├── AlteredFileError    a shipped file differs from its entry in the manifest
+    │       ├── EncoderFileError    a file is an encoder, which other nodes may need
     │       ├── PickledFileError    a file can be opened only by running code that it contains
     │       └── MisshapenFileError  the tensors of a file do not match its description
     ├── OptionError                 an option has a value that is not allowed
@@ -62,6 +63,10 @@ class DecoderFileError(DecoderError):
 
 class AlteredFileError(DecoderFileError):
     """A shipped file differs from its entry in the manifest."""
+
+
+class EncoderFileError(DecoderFileError):
+    """A file is an encoder, which other nodes may need."""
 
 
 class PickledFileError(DecoderFileError):

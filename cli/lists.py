@@ -5,13 +5,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..decoders.catalogue import Catalogue, Choice
+from ..decoders.catalogue import Catalogue, Choice, Unusable
 from ..decoders.files.shipped import default_for
 from ..decoders.latents.space import HOSTS, LatentSpace
 from .decoder_choice import add_folder_option
-from .table import print_table
+from .table import print_table, printable
 
 SPACE_COLUMNS = ("name", "title", "channels", "dims", "downscale", "decoder")
+CARD_FACTS = ("name", "space", "kind", "scale", "parameters", "cost", "source", "fitted_on", "licence", "notes")
 DECODER_COLUMNS = ("name", "space", "kind", "scale", "parameters", "cost", "auto", "source")
 
 
@@ -47,24 +48,35 @@ def _space_row(space: LatentSpace, catalogue: Catalogue) -> dict[str, Any]:
 
 
 def _list_decoders(arguments: argparse.Namespace) -> int:
-    rows = [_decoder_row(choice) for choice in Catalogue(arguments.folder).choices()]
+    catalogue = Catalogue(arguments.folder)
+    rows = [_decoder_row(choice) for choice in catalogue.choices()]
+    unusable = catalogue.unusable()
     if arguments.json:
+        listed = {row["name"] for row in rows}
+        rows += [_unusable_row(file) for file in unusable if file.file.name not in listed]
         print(json.dumps(rows, indent=1))
-    else:
-        rows = [{**row, "auto": _devices_of_auto(row)} for row in rows]
-        print_table(DECODER_COLUMNS, ([row[column] for column in DECODER_COLUMNS] for row in rows))
+        return 0
+    rows = [{**row, "auto": _devices_of_auto(row)} for row in rows]
+    print_table(DECODER_COLUMNS, ([row[column] for column in DECODER_COLUMNS] for row in rows))
+    for file in unusable:
+        print(f"\nnot usable: {printable(file.file.name)}: {printable(file.reason)}")
     return 0
 
 
 def _decoder_row(choice: Choice) -> dict[str, Any]:
     card = choice.card
-    facts = ("name", "space", "kind", "scale", "parameters", "cost", "source", "fitted_on", "licence", "notes")
     name, _ = (card.space and default_for(card.space)) or (None, None)
     # The metrics of a user's file may contain NaN, which is not JSON.
     metrics = json.loads(json.dumps(dict(card.metrics)), parse_constant=lambda _: None)
     chosen = {"default": "yes" if name == card.name else "", "auto": choice.auto}
     chosen |= {"auto_accelerated": choice.auto_accelerated, "why": choice.why}
-    return {fact: getattr(card, fact) for fact in facts} | {"metrics": metrics} | chosen
+    return {fact: getattr(card, fact) for fact in CARD_FACTS} | {"metrics": metrics, "usable": True} | chosen
+
+
+def _unusable_row(file: Unusable) -> dict[str, Any]:
+    chosen = {"default": "", "auto": False, "auto_accelerated": False, "why": file.reason}
+    facts: dict[str, Any] = dict.fromkeys(CARD_FACTS)
+    return facts | {"name": file.file.name, "metrics": {}, "usable": False} | chosen
 
 
 def _devices_of_auto(row: Mapping[str, Any]) -> str:

@@ -10,7 +10,8 @@ from typing import NamedTuple, final
 
 import torch
 
-from ..errors import DecoderFileError, SafelightError, UnknownDecoderError
+from ..errors import DecoderFileError, EncoderFileError, SafelightError, UnknownDecoderError
+from .agreement import AGREEMENT, Agreement
 from .decoder import Card, Decoder
 from .files.decoder_file import build, read_card, read_decoder
 from .files.read_cache import FileStamp, read_cached
@@ -22,6 +23,7 @@ from .latents.space_table import PIXEL_SPACE, SPACES
 from .measured_scores import read_measured
 from .nets.registry import KINDS, KINDS_WITHOUT_WEIGHTS
 from .ranking import LIGHT, gain_db, why_chosen, why_not_chosen
+from .trial_records import TrialRecords, read_trials, write_trials
 
 Notify = Callable[[str], None]
 
@@ -46,6 +48,14 @@ class Candidate(NamedTuple):
         return self.card.name
 
 
+class Unusable(NamedTuple):
+    """A file in the user's folders that decodes nothing, and the reason. An encoder is there for other nodes."""
+
+    file: Path
+    reason: str
+    is_encoder: bool = False
+
+
 class Choice(NamedTuple):
     """Whether `auto` chooses a decoder, on a CPU and on an accelerator, and the reason."""
 
@@ -67,6 +77,11 @@ class Catalogue:
     def __init__(self, folders: Sequence[Path] = (), objects: Sequence[Candidate] = ()) -> None:
         self._folders, self._objects = tuple(folders), tuple(objects)
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders with the user's decoder files. What trials of them find is saved in the first one."""
+        return self._folders
+
     def names(self) -> list[str]:
         """Returns all valid requests: `auto`, kinds, and names of decoders."""
         return [AUTO, *KINDS, *(c.name for c in _shipped()), *self._files()]
@@ -83,7 +98,7 @@ class Catalogue:
         for path in self._files().values():
             with suppress(OSError):  # the file was deleted meanwhile
                 stamps.append(FileStamp.of(path))
-        return repr((wanted, stamps))
+        return repr((wanted, stamps, self.trials()))
 
     def candidates(
         self,
@@ -188,26 +203,81 @@ class Catalogue:
 
     def of(self, space: LatentSpace, notify: Notify = lambda _: None, vae: str | None = None) -> list[Candidate]:
         """Returns decoders of `space`: its default, other shipped ones, the user's. Arguments as for `candidates`."""
-        found = _of(space, _shipped(notify), self._users())
+        found = _of(space, _shipped(notify), self._users(), self.trials())
         return [c for c in found if vae is None or c.card.vae in (None, vae)]
 
     def measured(self, candidates: Sequence[Candidate], space: LatentSpace, vae: str | None = None) -> list[Candidate]:
-        """Adds to the cards of candidates their scores on the user's own pictures, if these were measured."""
-        found = (read_measured(folder, space.name, vae) for folder in self._folders)
+        """Adds to the cards of candidates their scores on the user's own pictures, if these were measured.
+
+        A decoder that was learned from a VAE has its scores on that VAE's pictures, others on those of `vae`, or of the
+        newest VAE.
+        """
+        return [c._replace(card=self._measured(c.card, space, vae)) for c in candidates]
+
+    def _measured(self, card: Card, space: LatentSpace, vae: str | None) -> Card:
+        wanted = vae if card.vae is None else card.vae
+        found = (read_measured(folder, space.name, wanted) for folder in self._folders)
         scores = next((scores for scores in found if scores), None)
-        if scores is None:
-            return list(candidates)
-        return [c._replace(card=replace(c.card, measured=scores.metrics_of(c.name))) for c in candidates]
+        return replace(card, measured=scores.metrics_of(card.name)) if scores else card
 
     def choices(self) -> list[Choice]:
         """Returns for each decoder with weights whether `auto` chooses it, and the reason."""
-        shipped, users, spaces = _shipped(), list(self._users()), self.spaces()
+        shipped, users, spaces, trials = _shipped(), list(self._users()), self.spaces(), self.trials()
         found: dict[int, Choice] = {}  # by the id of the card: two files may contain the same name
         for space in spaces:
-            of_space = _of(space, shipped, users)
+            of_space = _of(space, shipped, users, trials)
             choices = _choices(space, self.measured(of_space, space))
-            found |= {id(c.card): choice for c, choice in zip(of_space, choices, strict=True)}
-        return [found.get(id(c.card)) or _never_chosen(c.card, spaces) for c in (*shipped, *users)]
+            for candidate, choice in zip(of_space, choices, strict=True):
+                card = replace(choice.card, space=space.name)  # a file may not name it
+                found[id(candidate.card)] = choice._replace(card=card)
+        return [found.get(id(c.card)) or _never_chosen(c, spaces, trials) for c in (*shipped, *users)]
+
+    def trials(self) -> TrialRecords:
+        """Returns what trials of the user's files found; they are in the first folder."""
+        return read_trials(self._folders[0]) if self._folders else TrialRecords()
+
+    def save_trials(self, change: Callable[[TrialRecords], TrialRecords]) -> None:
+        """Changes what is known from trials.
+
+        Raises:
+            OSError: the file in the first folder cannot be written.
+        """
+        if self._folders:
+            write_trials(self._folders[0], change(self.trials()))
+
+    def unproven(self, space: LatentSpace) -> list[Candidate]:
+        """Returns the user's files that may decode `space`, while no trial has settled whether they do."""
+        users = [c for c in self._users() if c.card.recognized and _fits(c.card, space)]
+        return [c for c in users if _is_proven(c, space, self.trials()) is None]
+
+    def reference(self, space: LatentSpace, vae: str | None = None) -> Candidate | None:
+        """Returns the best light decoder that is known to decode `space`, against which others are tried."""
+        known = [c for c in self.of(space, vae=vae) if not c.card.recognized or _is_proven(c, space, self.trials())]
+        light = [c for c in self.measured(known, space, vae) if c.card.cost <= LIGHT]
+        return _ranked(light, accelerated=False)[0] if light else None
+
+    def unusable(self) -> list[Unusable]:
+        """Returns the user's files that decode nothing: unreadable ones, and those that serve no latent space."""
+        spaces, trials = self.spaces(), self.trials()
+        found: list[Unusable] = []
+        for path in self._files().values():
+            try:
+                candidate = _user(path)
+            except DecoderFileError as error:
+                found.append(Unusable(path, str(error), isinstance(error, EncoderFileError)))
+                continue
+            if not candidate.card.recognized or any(_is_of(candidate, space, trials) for space in spaces):
+                continue
+            if not _untried(candidate, spaces, trials):
+                found.append(Unusable(path, _why_not_proven(candidate, spaces, trials)))
+        return found
+
+    def refused(self, space: LatentSpace) -> list[Unusable]:
+        """Returns the user's files that are named like decoders of `space`, but were refused by a trial."""
+        trials = self.trials()
+        named = [c for c in self._users() if c.card.recognized and c.file and _is_of(c, space, TrialRecords())]
+        tried = [(c.file, trials.of(c.file).get(space.name)) for c in named if c.file]
+        return [Unusable(file, refusal(space.name, a)) for file, a in tried if a and a.is_of_space is False]
 
     def spaces(self) -> Spaces:
         """Returns the latent spaces that Safelight knows, and those that the user's decoder files add.
@@ -279,17 +349,33 @@ def _default(space: LatentSpace) -> tuple[str, str] | None:
         return None
 
 
-def _of(space: LatentSpace, shipped: Iterable[Candidate], users: Iterable[Candidate]) -> list[Candidate]:
+def _of(
+    space: LatentSpace, shipped: Iterable[Candidate], users: Iterable[Candidate], trials: TrialRecords
+) -> list[Candidate]:
     default = _default(space)
     ours = [c for c in shipped if c.card.space == space.name]
     ours.sort(key=lambda c: default is None or c.name != default[0])
-    return [*ours, *(c for c in users if _is_of(c.card, space))]
+    return [*ours, *(c for c in users if _is_of(c, space, trials))]
 
 
-def _is_of(card: Card, space: LatentSpace) -> bool:
-    """Returns whether a user's file is a decoder of `space`, by its content, else by its name."""
-    if card.channels not in (None, space.channels) or space.name == UNKNOWN or card.scale > space.downscale:
+def _fits(card: Card, space: LatentSpace) -> bool:
+    """Returns whether a decoder takes the channels of `space`, and does not upscale more than its VAE."""
+    return card.channels in (None, space.channels) and space.name != UNKNOWN and card.scale <= space.downscale
+
+
+def _is_proven(candidate: Candidate, space: LatentSpace, trials: TrialRecords) -> bool | None:
+    """Returns what trials of a file in `space` found; None if they have not settled it."""
+    agreement = trials.of(candidate.file).get(space.name) if candidate.file else None
+    return agreement and agreement.is_of_space
+
+
+def _is_of(candidate: Candidate, space: LatentSpace, trials: TrialRecords) -> bool:
+    """Returns whether a user's file is a decoder of `space`: by trials, else by its content, else by its name."""
+    card = candidate.card
+    if not _fits(card, space):
         return False
+    if card.recognized and (proven := _is_proven(candidate, space, trials)) is not None:
+        return proven
     if card.space is not None:
         # Two files may contain different rows of one name. A decoder of the other row would show wrong colors.
         return card.space == space.name and (card.latent_space or space).values == space.values
@@ -333,9 +419,12 @@ def _choices(space: LatentSpace, fitting: Sequence[Candidate]) -> Iterator[Choic
         yield Choice(card, card is slow, card is fast, why)
 
 
-def _never_chosen(card: Card, spaces: Spaces) -> Choice:
-    if card.space is None:
-        why = "ambiguous latent space: select this decoder by name to use it"
+def _never_chosen(candidate: Candidate, spaces: Spaces, trials: TrialRecords) -> Choice:
+    card = candidate.card
+    if card.recognized:
+        why = _why_not_proven(candidate, spaces, trials)
+    elif card.space is None:
+        why = "it names no latent space: select this decoder by name to use it"
     elif card.space in spaces and card.scale > spaces[card.space].downscale:
         why = f"it upscales {card.scale} times, but the VAE of {card.space} {spaces[card.space].downscale} times"
     elif card.space not in spaces:
@@ -343,6 +432,30 @@ def _never_chosen(card: Card, spaces: Spaces) -> Choice:
     else:
         why = f"its numbers do not match latent space {card.space}"
     return Choice(card, False, False, why)
+
+
+def _untried(candidate: Candidate, spaces: Spaces, trials: TrialRecords) -> list[str]:
+    """Returns the names of the latent spaces in which a trial may still prove a file."""
+    fitting = [space for space in spaces if space.dims != AUDIO and _fits(candidate.card, space) and _default(space)]
+    return [space.name for space in fitting if _is_proven(candidate, space, trials) is None]
+
+
+def _why_not_proven(candidate: Candidate, spaces: Spaces, trials: TrialRecords) -> str:
+    card, tried = candidate.card, trials.of(candidate.file) if candidate.file else {}
+    reasons = [refusal(name, agreement) for name, agreement in tried.items() if agreement.is_of_space is False]
+    if names := _untried(candidate, spaces, trials):
+        reasons.append(f"a run in one of these latent spaces tries it: {', '.join(names)}; or select it by name")
+    nothing = f"no latent space with a known decoder has {card.channels} channels at 1/{card.scale} of the image size"
+    return "; ".join(reasons) or nothing
+
+
+def refusal(space: str, agreement: Agreement) -> str:
+    """Explains that a trial refused a decoder, with the figure."""
+    pictures = "a picture" if agreement.pictures == 1 else f"{agreement.pictures} pictures"
+    return (
+        f"tried on {pictures} of {space}: it agrees by {agreement.value:.2f} with what is known of the space, expected "
+        f"{AGREEMENT:g} or more"
+    )
 
 
 def _host_table(space: LatentSpace, evidence: Evidence | None) -> list[Candidate]:

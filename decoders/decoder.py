@@ -31,8 +31,9 @@ class Card:
         source: where it was published, or what created it.
         fitted_on: images that it was fitted on, if known.
         metrics: its scores and their test images, see `ranking`.
-        vae: fingerprint of the VAE that it was learned from; None if it is for each VAE of its space.
+        vae: fingerprint of the VAE that it was learned from, empty if unknown; None if it is for each VAE of its space.
         measured: its scores on the user's own pictures, see `measured_scores`. They are not stored in its file.
+        recognized: whether only a file's layout and name say what it decodes, so that a trial has to settle it.
         licence: SPDX name, or a sentence.
         notes: further remarks for the user.
     """
@@ -51,6 +52,7 @@ class Card:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     vae: str | None = None
     measured: Mapping[str, Any] = field(default_factory=dict)
+    recognized: bool = False
     licence: str | None = None
     notes: str | None = None
 

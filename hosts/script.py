@@ -9,6 +9,7 @@ from typing import Any
 from ..decoders.catalogue import AUTO, Catalogue
 from ..decoders.latents.space import LatentSpace
 from ..errors import SinkError
+from ..preview.decode.decoder_trial import DecoderTrial
 from ..preview.options import RunOptions
 from ..preview.output_folder import absolute_path
 from ..preview.pipeline import Pipeline
@@ -64,13 +65,15 @@ def recording(
     """
     folder = absolute_path(folder)  # the code in the block may change the current folder
     # Before the run, so that a wrong name is an error and not a note in the run.
-    candidates = (catalogue or Catalogue()).candidates(space, decoder)
+    catalogue = catalogue or Catalogue()
+    candidates = catalogue.candidates(space, decoder)
     options = replace(options, decoder=decoder, show=show, every_n_steps=every_n_steps)
     _expect_empty(folder)
     run = Run(host=HOST, space=space.name, sampler=sampler or {})
     run_folder = RunFolder(folder, run)
     outputs = Outputs(folder=run_folder, sinks=sinks)
-    pipeline = start(run, space, options, outputs, candidates=lambda: candidates)
+    trial = DecoderTrial(catalogue, space, run.note) if catalogue.folders else None
+    pipeline = start(run, space, options, outputs, candidates=lambda: candidates, trial=trial)
     state: State = "failed"
     try:
         yield pipeline, run_folder

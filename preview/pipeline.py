@@ -4,8 +4,10 @@ sampler's thread    wants: ask the cadences; offer: copy the latents, put them i
 worker              decode once, show the picture to every sink
 """
 
+import atexit
 import logging
 import math
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from ..errors import describe
 from .cadence import Cadence
+from .decode.decoder_trial import DecoderTrial
 from .decode.not_finite import OVERFLOW_ADVICE, percent
 from .decode.run_decoder import RunDecoder
 from .decode.thread_limit import use_half_of_the_threads
@@ -31,6 +34,7 @@ from .step import Show, Step, StepInfo, measured_gain
 from .vae_picture import PendingPicture
 
 CLOSE_TIMEOUT_S = 60.0
+TRIAL_TIMEOUT_S = 10.0
 FIRST = Selection()
 NO_LATENTS: Mapping[str, Snapshot] = {}
 
@@ -99,6 +103,7 @@ class Pipeline:
         select: part of that tensor that is copied and shown; a view that depends on the shape alone.
         mailbox: queue between the sampler's thread and the worker.
         capacity: function that returns how many steps may wait in it; the worker calls it. None to leave it.
+        trial: tries decoder files on the finished latents, when the run has ended; None to try none.
         abandon: callables that report the end of the run, for the case that the worker hangs and cannot.
     """
 
@@ -114,9 +119,10 @@ class Pipeline:
         select: Callable[[Tensor], Tensor] = FIRST,
         mailbox: "Mailbox[QueuedStep] | None" = None,
         capacity: Callable[[], int] | None = None,
+        trial: DecoderTrial | None = None,
         abandon: Sequence[Callable[[State], None]] = (),
     ) -> None:
-        self._run, self._decoder, self._abandon = run, decoder, tuple(abandon)
+        self._run, self._decoder, self._trial, self._abandon = run, decoder, trial, tuple(abandon)
         self._show: Show = show
         self._record = tuple(sink for sink, _ in record)
         self._latents = None if latents is None else latents.files
@@ -187,7 +193,7 @@ class Pipeline:
         if first:
             self._timeout_s = timeout_s
         self.end(state)
-        if all(sink.delivery.awaited for sink in self._sinks):
+        if self._trial is None and all(sink.delivery.awaited for sink in self._sinks):
             self._worker.join(timeout_s)
         else:
             self._settled.wait(timeout_s)
@@ -268,9 +274,23 @@ class Pipeline:
             self._close_awaited(opened)
             self._settled.set()
             self._finish_late([sink for sink in opened if not sink.delivery.awaited])
-        self._run.ended.set()
+            self._run.ended.set()
+            self._try_decoders()
 
-    def _deliver(self, opened: list[Sink]) -> None:
+    def _try_decoders(self) -> None:
+        """Tries decoder files, when nothing waits for the worker any more."""
+        if self._trial is None or self._state != "finished" or sys.is_finalizing():
+            return
+        use_half_of_the_threads()
+        atexit.register(self._worker.join, TRIAL_TIMEOUT_S)  # a program must not end in the middle of a decode
+        try:
+            self._trial.run()
+        except BaseException:
+            log.debug("decoder files were not tried", exc_info=True)
+        finally:
+            atexit.unregister(self._worker.join)
+
+    def _open(self, opened: list[Sink]) -> None:
         if self._capacity is not None:
             self._mailbox.resize(self._capacity())
         for sink in self._in_opening_order:
@@ -279,6 +299,11 @@ class Pipeline:
         latents = self._latents
         if latents is not None and self._attempt(latents, "could not be opened", latents.open):
             latents.refused = True
+        if self._trial is not None:
+            self._attempt(self._trial, "could not list decoder files", self._trial.note_unusable)
+
+    def _deliver(self, opened: list[Sink]) -> None:
+        self._open(opened)
         while (queued := self._mailbox.get()) is not None:
             self._current = queued
             sinks = [sink for sink in queued.sinks if sink in opened]
@@ -338,6 +363,7 @@ class Pipeline:
         with self._snapshots.reading(queued.snapshot) as latents:
             if queued.pending is not None and (of_step := queued.pending.result()) is not None:
                 picture = of_step(queued.step)
+                self._take_for_trial(queued.step, latents, picture)
             else:
                 picture = self._decode_latents(queued, latents)
         if picture is not None:
@@ -369,6 +395,7 @@ class Pipeline:
         except Exception as error:  # a fault of this step, not of a decoder
             self._run.missing.lose(index, f"not shown: {describe(error)}")
             return None
+        self._take_for_trial(queued.step, latents)
         while self._decoder.has_decoder:
             try:
                 return self._decoder.decode(latents, queued.step)
@@ -377,6 +404,15 @@ class Pipeline:
                 self._run.note(f"step {index}: stopped using {self._decoder.drop()}: {describe(error)}")
         self._run.missing.lose(index, "not shown: no decoder is left for these latents")
         return None
+
+    def _take_for_trial(self, step: StepInfo, latents: Tensor, by_vae: DecodedPicture | None = None) -> None:
+        """Gives the finished latents to the trial, and the VAE's picture of them if there is one."""
+        if self._trial is None or step.index < step.total or step.show != "denoised":
+            return
+        try:
+            self._trial.take(latents if by_vae is None else self._decoder.unpack(latents), by_vae and by_vae.first)
+        except Exception:
+            log.debug("no decoder file is tried", exc_info=True)
 
     def _hand_out(self, picture: DecodedPicture, sinks: Sequence[Sink]) -> None:
         for sink in sinks:

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..decoders.catalogue import Candidate
 from ..decoders.latents.space import LatentSpace
 from .cadence import Cadence
+from .decode.decoder_trial import DecoderTrial
 from .decode.memory_budget import DEVICE_BYTES, queue_capacity, selected_bytes
 from .decode.run_decoder import RunDecoder
 from .mailbox import Mailbox
@@ -74,6 +75,7 @@ def start(
     frames: GivenFrames | None = None,
     fps: float | None = None,
     device_bytes: Callable[[], int] = lambda: DEVICE_BYTES,
+    trial: DecoderTrial | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> Pipeline:
     """Starts the worker of a run. The caller offers steps to the pipeline and closes it.
@@ -92,6 +94,7 @@ def start(
         fps: frames per second of the run's video; None for the rate that models of the space generate.
         device_bytes: function that returns how much of a device's memory previews may use; the worker calls it, because
             it may read a file.
+        trial: tries decoder files on the finished latents; None to try none.
         notify: function that receives messages about a decoder's limits; None for the notes of the run.
     """
     select = select or options.selection()
@@ -131,6 +134,7 @@ def start(
         select=select,
         mailbox=Mailbox() if shape is None else Mailbox(capacity=capacity(lambda: DEVICE_BYTES)),
         capacity=None if shape is None else lambda: capacity(device_bytes),
+        trial=trial,
         abandon=[place.abandon for place in (outputs.live, folder) if place is not None],
     )
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 
-from ...errors import DecoderFileError, MisshapenFileError, brief
+from ...errors import DecoderFileError, EncoderFileError, MisshapenFileError, brief
 from ..decoder import Card, Decoder
 from ..latents.space import LatentSpace
 from ..nets.base import Net
 from ..nets.registry import KINDS
+from .flat_layers import EncoderLayersError
 from .published_formats import TITLES, recognize
 from .tensor_file import SAFETENSORS_SUFFIXES, Metadata, Tensors, open_tensors, write_tensors
 
@@ -215,13 +216,15 @@ def _is_shallow(value: Any, levels: int) -> bool:
 
 
 def _theirs(path: PurePath, _: Metadata, tensors: Tensors) -> tuple[Card, Tensors]:
+    kind, reason, found = DecoderFileError, "", None
     try:
-        found, reason = recognize(path.name, {key: tuple(tensor.shape) for key, tensor in tensors.items()}), ""
+        found = recognize(path.name, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
     except ValueError as error:
-        found, reason = None, f" It looks like one, but {error}."
+        kind = EncoderFileError if isinstance(error, EncoderLayersError) else DecoderFileError
+        reason = f" It looks like one, but {error}."
     if found is None:
         keys = ", ".join(map(brief, list(tensors)[:4])) or "none"
-        raise DecoderFileError(
+        raise kind(
             f"{path}: not a decoder that Safelight knows.{reason} Expected its own format, or {', '.join(TITLES)}; "
             f"found tensors {keys}; choose another file (an encoder is not a decoder)"
         )
@@ -231,6 +234,7 @@ def _theirs(path: PurePath, _: Metadata, tensors: Tensors) -> tuple[Card, Tensor
         kind=found.kind,
         settings=found.settings,
         source=f"user's file, recognized as {found.title}",
+        recognized=True,
     )
     return card, {ours: found.reshape(tensors[theirs]) for theirs, ours in found.keys.items() if theirs in tensors}
 

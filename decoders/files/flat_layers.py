@@ -21,6 +21,10 @@ MAX_HEAD = 8  # image pixels that the last layer computes at one place, along on
 RGB, RGBA = 3, 4  # channels
 
 
+class EncoderLayersError(ValueError):
+    """The layers are those of an encoder."""
+
+
 class FlatDecoder(NamedTuple):
     """The layers of a decoder, the channels of its latents, and the place of each tensor: `number.name`, by key."""
 
@@ -54,6 +58,7 @@ def derive_layers(shapes: Shapes) -> FlatDecoder | None:
     """Returns the decoder that a file with these shapes contains, or None if it is no flat decoder.
 
     Raises:
+        EncoderLayersError: it is an encoder.
         ValueError: it is flat, but no decoder to images, or one of its layers cannot be inferred; the message says why.
     """
     prefix, weights = _one_sequential(shapes)
@@ -63,8 +68,8 @@ def derive_layers(shapes: Shapes) -> FlatDecoder | None:
     known = {number: part for number, part in parts.items() if part is not None}
     # diffusers clamps before its `Sequential`.
     offset = 1 if prefix.endswith("layers.") and 0 in known else 0
-    layers = [*[("clamp",)] * offset, *_with_gaps(known), *_head(known)]
-    _expect_decoder(layers, known)
+    inner = _inner_layers(known)
+    layers = [*[("clamp",)] * offset, *inner, *_head(known)]
     keys = {f"{prefix}{number}.{key}": f"{number + offset}.{key}" for number in weights for key in weights[number]}
     return FlatDecoder(layers, known[min(known)].n_in, keys)
 
@@ -109,8 +114,17 @@ def _block(first: tuple[int, ...], weights: Weights) -> Part:
     return Part(("block", n_in, n_out, *([1] if "pool.0.weight" in weights else [])), n_in, n_out)
 
 
+def _inner_layers(parts: Mapping[int, Part]) -> list[Layer]:
+    """All layers up to the last one with weights. An encoder looks like a decoder that never enlarges."""
+    if parts[min(parts)].n_in == RGB:
+        raise EncoderLayersError("it takes pictures: an encoder is not a decoder")
+    layers = [*_with_gaps(parts)]
+    if not any(name in ("up", "shuffle") for name, *_ in layers):
+        raise EncoderLayersError("it enlarges nothing between its layers: an encoder is not a decoder")
+    return layers
+
+
 def _with_gaps(parts: Mapping[int, Part]) -> Iterator[Layer]:
-    """Yields all layers up to the last one with weights."""
     first = min(parts)
     if first > 1:
         raise ValueError(f"expected its first convolution as layer 0 or 1, got layer {first}")
@@ -151,10 +165,3 @@ def _head(parts: Mapping[int, Part]) -> list[Layer]:
         if last.name == "conv" and last.n_out == channels * side**2 and 1 <= side <= MAX_HEAD:
             return [("shuffle", side)] if side > 1 else []
     raise ValueError(f"its last layer gives {last.n_out} channels, which is no RGB and no RGBA picture")
-
-
-def _expect_decoder(layers: list[Layer], parts: Mapping[int, Part]) -> None:
-    """Raises `ValueError` for an encoder. It looks like a decoder that never enlarges."""
-    enlarges = any(name in ("up", "shuffle") for name, *_ in layers[: max(parts)])
-    if parts[min(parts)].n_in == RGB or not enlarges:
-        raise ValueError("it enlarges nothing between its layers: an encoder is not a decoder")

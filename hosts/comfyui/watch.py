@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...decoders.latents.identify import identify_or_unknown
 from ...errors import OptionError, brief, describe
+from ...preview.decode.decoder_trial import DecoderTrial
 from ...preview.options import RunOptions
 from ...preview.run import FULL, Run, State
 from ...preview.sinks.truth import TruthMeter
@@ -156,21 +157,20 @@ class WatchedSampler:
         if options.decoder == FULL and folders:
             every = options.full_every_n_steps
             self._vae_preview = ComfyVaePreview(vae, model, space, every, part, shapes, run.note, fps)
-        accelerated = model.load_device.type != "cpu"
+        accelerated, vae_id = model.load_device.type != "cpu", vae_of_sampler(prompt)
         self._pipeline = start(
             run,
             space,
             options,
             outputs,
-            candidates=partial(
-                candidates, space, evidence, accelerated, options.step_decoder, run.note, vae_of_sampler(prompt)
-            ),
+            candidates=partial(candidates, space, evidence, accelerated, options.step_decoder, run.note, vae_id),
             select=part if len(shapes) == 1 else partial(select_of_pack, part, shapes[0]),
             shape=noise.shape,
             vae_bytes=self._vae_preview.picture_bytes() if self._vae_preview else 0,
             device=model.load_device,
             fps=fps,
             device_bytes=device_bytes,
+            trial=DecoderTrial(catalogue(), space, run.note, vae_id),
         )
         handle.add(record)  # last: a reader waits for the end of the run, which needs its worker
         self._last: tuple[int, bool] = (0, True)  # index of the last step, and whether it is shown

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...decoders.latents.identify import Evidence, identify_or_unknown
 from ...errors import describe
+from ...preview.decode.decoder_trial import DecoderTrial
 from ...preview.pipeline import CLOSE_TIMEOUT_S, Pipeline, Wanted
 from ...preview.run import FULL, Run, State
 from ...preview.snapshot import GivenFrames
@@ -285,5 +286,6 @@ class WatchedNode:
             device=latents.device,
             frames=GivenFrames.ONE_LATER if estimate.middle_frame else None,
             device_bytes=lambda: InvokePreferences.of(root).device_bytes,
+            trial=DecoderTrial(decoders, space, run.note),
         )
         return self._pipeline

@@ -367,3 +367,14 @@ def test_the_demo_can_be_drawn_in_the_terminal(tmp_path, capsys, monkeypatch):
     drawn = capsys.readouterr().err
     assert "▀" in drawn
     assert "step 2 / 2" in drawn
+
+
+def test_a_file_that_cannot_be_used_is_listed_with_the_reason(tmp_path, capsys):
+    (tmp_path / "broken.safetensors").write_bytes(b"nothing")
+    rows = listed_rows(capsys, "decoders", "--json", "--folder", tmp_path)
+    assert rows["flux2-conv-small"]["usable"] is True
+    assert (rows["broken.safetensors"]["usable"], rows["broken.safetensors"]["auto"]) == (False, False)
+    assert "not a whole safetensors file" in rows["broken.safetensors"]["why"]
+    assert main(["decoders", "--folder", str(tmp_path)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"not usable: broken.safetensors: {tmp_path / 'broken.safetensors'}: not a whole")

@@ -609,7 +609,9 @@ def test_choices_say_for_each_decoder_whether_it_is_chosen_and_why(tmp_path):
     assert choices[FAST].auto_accelerated
     assert f"dB more than {FLUX2} on the same images" in choices[FAST].why
     assert "'nowhere'" in choices["stray"].why
-    assert "ambiguous latent space" in choices["my-favorite.safetensors"].why
+    assert choices["my-favorite.safetensors"].why == (
+        "a run in one of these latent spaces tries it: sd1, sdxl, playground25; or select it by name"
+    )
     assert choices[DEFAULTS["sd1"]["decoder"]].why == DEFAULTS["sd1"]["why"]
 
 

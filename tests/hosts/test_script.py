@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 from safelight.decoders.catalogue import Catalogue
+from safelight.decoders.files.shipped import open_shipped
 from safelight.decoders.latents.space_table import SPACES
 from safelight.errors import SinkError, UnknownDecoderError
 from safelight.hosts.script import recording
@@ -18,6 +19,7 @@ from safelight.preview.output_folder import numbered_folder
 from safelight.preview.sinks.base import Sink
 from safelight.preview.sinks.in_memory import InMemory
 from safelight.preview.step import Step
+from safetensors.torch import save_file
 
 SPACE = SPACES["sd1"]
 
@@ -233,3 +235,31 @@ def test_a_chdir_in_the_block_does_not_move_the_files(tmp_path, monkeypatch):
         pipeline.offer(step_of(1, 1))
     assert "step_0001.png" in names(tmp_path / "runs" / "one")
     assert names(tmp_path / "elsewhere") == set()
+
+
+def test_decoder_files_of_the_user_are_noted_and_tried_after_a_finished_run(tmp_path):
+    decoders = tmp_path / "decoders"
+    decoders.mkdir()
+    (decoders / "broken.safetensors").write_bytes(b"nothing")
+    net = open_shipped("sd1-linear-comfyui").net
+    table = {
+        "in_proj.weight": net.weight[:, :, 0, 0] * 1e-3,
+        "in_proj.bias": torch.zeros(3),
+        "out_proj.weight": torch.eye(3) * 4e3,
+        "out_proj.bias": torch.full((3,), 0.0),
+    }
+    save_file(table, decoders / "unknown.safetensors")
+    smooth = torch.nn.functional.interpolate(latents_of(3)[:, :, ::2, ::2], scale_factor=8.0, mode="bicubic")
+    for i in range(4):
+        catalogue = Catalogue([decoders])
+        with recording(tmp_path / str(i), SPACE, catalogue=catalogue) as (pipeline, folder):
+            pipeline.offer(step_of(1, 1, denoised=smooth.roll(i, 2)))
+        for thread in threading.enumerate():
+            if thread.name.startswith("safelight-"):
+                thread.join(20)
+        notes = read_manifest(tmp_path / str(i))["notes"]
+        assert len(notes) == (i == 0)
+        assert folder.manifest()["state"] == "finished"
+    (tried,) = Catalogue([decoders]).trials().files.values()
+    assert tried.name == "unknown.safetensors"
+    assert tried.spaces["sd1"].pictures >= 1

@@ -736,3 +736,70 @@ def test_on_a_gpu_offer_does_not_synchronize(pipeline, recorder, first_channels)
             torch.cuda.set_sync_debug_mode("default")
     assert sink.steps == [1, 2]
     assert level(sink.pictures[1]) == 128
+
+
+# Trials of decoder files
+
+
+class Trial:
+    """A trial that records its calls and waits at its gate."""
+
+    name = "trial"
+
+    def __init__(self, gate, fails=False):
+        self.gate, self.fails = gate, fails
+        self.taken, self.noted, self.ran = [], 0, threading.Event()
+
+    def note_unusable(self):
+        self.noted += 1
+
+    def take(self, latents, by_vae=None):
+        self.taken.append((round(latents.flatten()[0].item() * 255), by_vae))
+
+    def run(self):
+        self.gate.pass_through()
+        self.ran.set()
+        if self.fails:
+            raise RuntimeError("a fault")
+
+
+def test_decoder_files_are_tried_on_the_last_step_after_the_run_and_nothing_waits_for_it(
+    pipeline, recorder, step, first_channels
+):
+    run, trial = Run(), Trial(first_channels().gate)
+    trial.gate.shut()
+    with pipeline(recorder(), run=run, trial=trial) as pipe:
+        for index in (1, 2, 3):
+            pipe.offer(step(index, 3))
+        pipe.close("finished", 20)
+        assert run.ended.wait(20)
+        assert not trial.ran.is_set()
+    trial.gate.open()
+    assert trial.ran.wait(20)
+    assert (trial.taken, trial.noted) == ([(3, None)], 1)
+
+
+@pytest.mark.parametrize("state", ["interrupted", "failed"])
+def test_a_run_that_did_not_finish_tries_nothing(pipeline, recorder, step, first_channels, state):
+    trial = Trial(first_channels().gate)
+    with pipeline(recorder(), trial=trial, state=state) as pipe:
+        pipe.offer(step(3, 3))
+    for thread in threading.enumerate():
+        if thread.name.startswith("safelight-"):
+            thread.join(20)
+    assert not trial.ran.is_set()
+
+
+def test_noisy_latents_are_not_tried(pipeline, recorder, first_channels):
+    trial = Trial(first_channels().gate)
+    with pipeline(recorder(), show="noisy", trial=trial) as pipe:
+        pipe.offer(Step(index=1, total=1, noisy=torch.full((1, 4, 2, 3), 0.2), noisy_gain=1.0))
+    assert trial.taken == []
+
+
+def test_a_fault_in_a_trial_is_no_note_of_the_run(pipeline, recorder, step, first_channels):
+    run, trial = Run(), Trial(first_channels().gate, fails=True)
+    with pipeline(recorder(), run=run, trial=trial) as pipe:
+        pipe.offer(step(1, 1))
+    assert trial.ran.wait(20)
+    assert run.notes == []
