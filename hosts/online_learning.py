@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, final
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,8 @@ MAX_LOGGED_TEXTS = 256
 IDLE_S = 30.0  # how long nothing may be queued before a training begins
 IDLE_POLL_S = 1.0
 
-FINGERPRINT_KEY = "_safelight_fingerprint"  # among the attributes of the module, so that it is freed with it
+# By module; they are freed with it.
+FINGERPRINTS: "WeakKeyDictionary[nn.Module, str]" = WeakKeyDictionary()
 
 Task = Callable[[], str | None]
 
@@ -64,6 +66,7 @@ class OnlineLearner:
     Args:
         waiting: number of tasks that can wait.
         idle_work: what to do while the host is idle; None for nothing.
+        finish_s: longest time that the end of the process waits for queued tasks, in seconds; with 0 they are dropped.
         clock: function that returns seconds.
     """
 
@@ -71,10 +74,11 @@ class OnlineLearner:
         self,
         waiting: int = MAX_WAITING_DECODES,
         idle_work: IdleWork | None = None,
+        finish_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tasks: queue.Queue[Task | None] = queue.Queue(waiting)
-        self._idle_work, self._clock = idle_work, clock
+        self._idle_work, self._finish_s, self._clock = idle_work, finish_s, clock
         self._idle_since: float | None = None
         self._training: NetTraining | None = None
         self._may_be_due = True  # at first, and after each decode
@@ -114,9 +118,13 @@ class OnlineLearner:
         self._tasks.join()
 
     def close(self) -> None:
-        """Ends the thread after its current task and drops the others; waits for a limited time."""
+        """Takes no more tasks, and ends the thread. Waits for a limited time, then drops the tasks that are left."""
         with self._lock:
             self._closed = True
+        if self._finish_s and self._thread is not None:
+            with self._tasks.all_tasks_done:
+                self._tasks.all_tasks_done.wait_for(self._is_done, self._finish_s)
+        with self._lock:
             while self._drop():
                 pass
             if self._thread is None:
@@ -124,6 +132,10 @@ class OnlineLearner:
             self._tasks.put_nowait(None)
         self._thread.join(CLOSE_TIMEOUT_S)
         atexit.unregister(self.close)
+
+    def _is_done(self) -> bool:
+        # In a forked process the thread does not exist.
+        return not self._tasks.unfinished_tasks or self._thread is None or not self._thread.is_alive()
 
     def log_once(self, text: str, level: int = logging.INFO) -> None:
         """Logs a text once, as the next decodes usually fail for the same reason."""
@@ -230,9 +242,10 @@ def fingerprint_of(vae: Any) -> str:
         module = next((part for part in getattr(vae, "__dict__", {}).values() if isinstance(part, nn.Module)), None)
     if module is None:
         return ""
-    known = module.__dict__.get(FINGERPRINT_KEY)
+    module = getattr(module, "_orig_mod", module)  # torch.compile wraps a module
+    known = FINGERPRINTS.get(module, "")
     if not known and (known := vae_fingerprint(module)):  # weights on device "meta" are elsewhere for the moment
-        module.__dict__[FINGERPRINT_KEY] = known
+        FINGERPRINTS[module] = known
     return known
 
 

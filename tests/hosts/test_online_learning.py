@@ -118,6 +118,31 @@ def test_closing_finishes_the_current_task_and_drops_the_others():
     assert not learner.offer(lambda: done.append(2))
 
 
+def test_the_tasks_of_a_script_are_finished_when_it_ends():
+    learner, gate, done = OnlineLearner(finish_s=60), Gate(), []
+    learner.offer(gate)
+    for number in range(3):
+        learner.offer(lambda number=number: done.append(number))
+    closing = threading.Thread(target=learner.close)
+    closing.start()
+    gate.open.set()
+    closing.join(30)
+    assert (gate.done, done) == (True, [0, 1, 2])
+    assert not learner.offer(lambda: None)
+
+
+def test_the_end_of_a_script_waits_for_a_limited_time(monkeypatch):
+    monkeypatch.setattr("safelight.hosts.online_learning.CLOSE_TIMEOUT_S", 0.01)
+    learner, gate, done = OnlineLearner(finish_s=0.01), Gate(), []
+    learner.offer(gate)
+    assert gate.begun.wait(10)
+    learner.offer(lambda: done.append(1))
+    learner.close()
+    gate.open.set()
+    learner.wait()
+    assert (gate.done, done) == (True, [])
+
+
 def test_no_thread_starts_without_a_task():
     before = threading.active_count()
     OnlineLearner().close()
@@ -431,6 +456,20 @@ def test_the_fingerprint_of_a_vae_is_that_of_its_module():
         assert fingerprint_of(vae) == expected
     for vae in (object(), None, Wrapper(name="a"), nn.Identity()):
         assert fingerprint_of(vae) == ""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile
+def test_a_compiled_vae_has_the_fingerprint_of_its_module():
+    module = nn.Conv2d(4, 3, 1)
+    compiled = torch.compile(module)
+    assert fingerprint_of(compiled) == vae_fingerprint(module)
+
+
+def test_a_module_is_not_changed_by_its_fingerprint():
+    module = nn.Conv2d(4, 3, 1)
+    before = set(vars(module))
+    assert fingerprint_of(module)
+    assert set(vars(module)) == before
 
 
 def test_the_fingerprint_is_computed_once_for_each_module(monkeypatch):
