@@ -15,7 +15,7 @@ from PIL import Image
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[2] / "example_workflows/preview_steps.json"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-LIMIT_S = 400
+LIMIT_S = 900
 
 
 def _rig() -> Any:

@@ -7,7 +7,7 @@
 import { mkdtempSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { boxOf, clickOn, FIND_NODE, openBrowser, openTab, openWorkflow, queue, ready, view, viewUntil } from "./page.mjs";
+import { boxOf, clickOn, FIND_NODE, FIRST, openBrowser, openTab, openWorkflow, OTHER, paint, queue, ready, view, viewUntil } from "./page.mjs";
 
 const input = JSON.parse(readFileSync(0, "utf8"));
 const model = { latent_format: input.latent_format, flow: true, height: 24, width: 36, step_ms: 450 };
@@ -20,6 +20,37 @@ const shot = (page, name) => page.screenshot({ path: join(input.shots, `${name}.
 const interrupt = () => fetch(`${input.url}/interrupt`, { method: "POST", body: "{}" });
 let seed = Date.now() % 1_000_000_000;
 
+const ROOT = `(${FIND_NODE})?.widgets.at(-1).element.shadowRoot`;
+
+/** The pixels on the screen in the place of a picture, with the address of the picture; null while it changes. */
+async function look(page, selector = FIRST) {
+  const before = await view(page);
+  if (!before?.painted || !before.onScreen) return null;
+  const shot = await paint(page, ROOT, selector);
+  const after = await view(page);
+  return before.picture === after.picture && !after.state.includes("behind") ? { picture: after.picture, shot } : null;
+}
+
+/** The same, once it does not change. */
+async function lookAt(page, selector = FIRST) {
+  await page.mouse.move(2, 2); // away from buttons that appear under it
+  for (let tries = 0; tries < 100; tries++) {
+    await page.waitForTimeout(100);
+    const seen = await look(page, selector);
+    if (seen) return seen;
+  }
+  throw new Error(`the picture changes all the time: ${JSON.stringify(await view(page))}`);
+}
+
+/** The files of all steps of the run that the viewer shows, in base64, by their paths. */
+async function filesOf({ picture }) {
+  const run = picture.split("/").slice(0, -1).join("/");
+  const { steps } = await (await fetch(`${input.url}${run}`)).json();
+  const paths = steps.flatMap(({ files }) => files.map((file) => `${run}/${file}`));
+  const contents = await Promise.all(paths.map(async (path) => Buffer.from(await (await fetch(`${input.url}${path}`)).arrayBuffer()).toString("base64")));
+  return Object.fromEntries(paths.map((path, i) => [path, contents[i]]));
+}
+
 /** Everything that the node shows until `test` accepts it, without repetitions. */
 async function watch(page, test) {
   const seen = [];
@@ -28,6 +59,27 @@ async function watch(page, test) {
     return test(now);
   });
   return seen;
+}
+
+/** Clicks into the viewer until it has the focus: on a busy machine the page misses clicks. */
+async function focus(page) {
+  for (let tries = 0; tries < 20; tries++) {
+    await clickOn(page, ".stage");
+    await page.waitForTimeout(300);
+    if ((await view(page)).focused) return;
+  }
+  throw new Error("the viewer takes no focus");
+}
+
+/** Looks at the screen during a run, once for each picture. */
+async function watchScreen(page) {
+  const looks = new Map();
+  for (let isRunning = true; isRunning; ) {
+    isRunning = !finished(await view(page));
+    const seen = await look(page);
+    if (seen && !looks.has(seen.picture)) looks.set(seen.picture, seen);
+  }
+  return [...looks.values()];
 }
 
 const SCENES = {
@@ -56,6 +108,42 @@ const SCENES = {
     const published = JSON.stringify([body.prompt, extra, await page.evaluate(() => window.app.graph.serialize())]);
     const history = await (await fetch(`${input.url}/history`)).text();
     return { workflow, idle, seen, inputs, values, reads: [...reads], key, isPublished: (published + history).includes(key) };
+  },
+
+  /** What a person sees of a run: live, in full window, after a reload, and next to another run. */
+  async painted({ page }) {
+    await openWorkflow(page, { name: "painted", model: { ...model, step_ms: 900 }, sampler });
+    await viewUntil(page, (seen) => seen.onScreen);
+    await queue(page, ++seed);
+    await viewUntil(page, (seen) => running(seen, 1));
+    const live = await watchScreen(page);
+    const end = await lookAt(page);
+    const files = await filesOf(end);
+    await focus(page);
+    await page.keyboard.press("f");
+    await viewUntil(page, (seen) => seen.full);
+    const full = await lookAt(page);
+    await page.keyboard.press("Escape");
+    await viewUntil(page, (seen) => !seen.full);
+    await page.waitForTimeout(1500); // the host saves its draft after half a second
+    await page.reload();
+    await ready(page);
+    await viewUntil(page, (seen) => seen.painted && seen.onScreen);
+    const reloaded = await lookAt(page);
+    await queue(page, ++seed);
+    await viewUntil(page, (seen) => finished(seen) && seen.picture !== reloaded.picture && seen.painted);
+    await focus(page);
+    await page.keyboard.press("Home");
+    await page.keyboard.press("c");
+    await viewUntil(page, (seen) => seen.other && seen.mode !== "one" && seen.differences.length);
+    await clickOn(page, ".comparing [aria-label^='Side']");
+    await viewUntil(page, (seen) => seen.mode === "side");
+    const beside = [await lookAt(page), await lookAt(page, OTHER)];
+    const { picture, other } = await view(page);
+    const compared = { picture, other, beside, files: { ...files, ...(await filesOf({ picture })), ...(await filesOf({ picture: other })) } };
+    await clickOn(page, ".comparing [aria-label^='Wipe']");
+    await page.keyboard.press("Escape");
+    return { live, end, files, full, reloaded, compared };
   },
 
   async scrub({ page }) {
@@ -280,6 +368,9 @@ const SCENES = {
     await openWorkflow(page, { name: "batch", model: { ...model, step_ms: 50, batch: 3 }, preview: { batch: "all files" }, sampler });
     await queue(page, ++seed);
     const grid = await viewUntil(page, (seen) => finished(seen) && seen.pictures.length === 3);
+    const cells = [];
+    for (const cell of [1, 2, 3]) cells.push(await lookAt(page, `${FIRST}:nth-child(${cell})`));
+    const files = await filesOf(grid);
     await clickOn(page, ".cell:nth-child(2)");
     const one = await viewUntil(page, (seen) => seen.pictures.length === 1);
     const video = { ...model, latent_format: "Wan21", step_ms: 50, frames: 3 };
@@ -290,7 +381,7 @@ const SCENES = {
     const first = await viewUntil(page, (seen) => seen.drawn === 1);
     await page.keyboard.press("ArrowRight");
     const second = await viewUntil(page, (seen) => seen.frame.startsWith("2 / "));
-    return { grid, one, plays, first, second };
+    return { grid, one, plays, first, second, cells, files };
   },
 
   /** Saves a workflow, saves it under another name, which creates all nodes again under another id, and reloads it. */

@@ -17,7 +17,7 @@ const FLAGS = [
   "--disable-sync",
 ];
 const SIZE = { width: 1500, height: 1000 };
-const LIMIT_MS = 30_000;
+const LIMIT_MS = 90_000; // on a busy machine ComfyUI needs a minute to open its page
 
 /** The first picture of the viewer, or of the run that it is compared with. */
 export const FIRST = ".pane:first-child .cell";

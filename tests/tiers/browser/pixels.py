@@ -10,6 +10,7 @@ from PIL import Image
 GRID = 20  # the pictures are compared at this size: browsers smooth and round differently
 MIDDLE = 0.7  # share of the width and the height that is compared: buttons lie over the edges
 MAX_DISTANCE = 9.0  # of 255: a picture that a browser has scaled
+SIMILAR = 1.0  # of 255: the last steps of a run are nearly equal
 
 
 def image_of(content: str | bytes) -> Image.Image:
@@ -38,6 +39,13 @@ def nearest(shown: Image.Image, pictures: Sequence[Image.Image]) -> int:
     assert best < MAX_DISTANCE, f"none of {len(pictures)} pictures is on the screen; distances {distances}"
     assert not others or best < 0.6 * others[0], f"the pictures are too similar; distances {distances}"
     return distances.index(best)
+
+
+def assert_shows(shown: Image.Image, pictures: Sequence[Image.Image], index: int) -> None:
+    """Asserts that one of the pictures is shown, and none that differs from it."""
+    distances = [distance(shown, picture) for picture in pictures]
+    assert distances[index] < MAX_DISTANCE, f"picture {index} is not on the screen; distances {distances}"
+    assert distances[index] < min(distances) + SIMILAR, f"another picture is on the screen; distances {distances}"
 
 
 def _small(image: Image.Image) -> np.ndarray:

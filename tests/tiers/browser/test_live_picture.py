@@ -1,5 +1,6 @@
 """The node in ComfyUI in a real browser, as a user sees it."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ... import older
+from .pixels import SIMILAR, assert_shows, distance, image_of
 
 PACKAGE = "comfy-safelight-preview"
 
@@ -29,6 +31,54 @@ def test_the_picture_changes_while_the_sampler_runs(scenes):
     assert live["seen"][-1]["step"] == "step 8 / 8"
     assert "finished" in live["seen"][-1]["state"]
     assert live["seen"][-1]["decoder"].startswith("flux1 · ")
+
+
+def looks_and_pictures(looks, files):
+    """The pixels that were seen, the pictures of the run, and the place of the one that was to be seen."""
+    names = sorted(files)
+    pictures = [image_of(files[name]) for name in names]
+    return [(image_of(look["shot"]), pictures, names.index(look["picture"].split("?")[0])) for look in looks]
+
+
+def test_the_screen_shows_each_step_of_a_run_while_it_is_sampled(scenes):
+    painted = scene(scenes, "painted")
+    looks = looks_and_pictures(painted["live"], painted["files"])
+    steps = looks[0][1]
+    assert len(steps) == 8
+    assert sum(distance(a, b) > 3 * SIMILAR for a, b in itertools.pairwise(steps)) >= 3, "the steps must differ"
+    assert len({index for *_, index in looks}) >= 4, "of 8 steps; a busy machine misses some"
+    for shown, pictures, index in looks:
+        assert_shows(shown, pictures, index)
+
+
+@pytest.mark.parametrize("when", ["end", "full", "reloaded"])
+def test_the_screen_shows_the_last_step(scenes, when):
+    painted = scene(scenes, "painted")
+    [(shown, pictures, index)] = looks_and_pictures([painted[when]], painted["files"])
+    assert index == 7
+    assert_shows(shown, pictures, index)
+    if when == "full":
+        assert shown.width > 700
+
+
+def test_a_comparison_shows_both_runs_on_the_screen(scenes):
+    compared = scene(scenes, "painted")["compared"]
+    assert run_of(compared) != compared["other"].split("/runs/")[1].split("/")[0]
+    for look, address in zip(compared["beside"], (compared["picture"], compared["other"]), strict=True):
+        run = address.rsplit("/", 1)[0]
+        files = {path: content for path, content in compared["files"].items() if path.startswith(run)}
+        [(shown, pictures, index)] = looks_and_pictures([{**look, "picture": address}], files)
+        assert index == 0
+        assert_shows(shown, pictures, index)
+
+
+def test_the_screen_shows_each_picture_of_a_batch_in_its_cell(scenes):
+    seen = scene(scenes, "several")
+    last = {path: content for path, content in seen["files"].items() if "step_0008" in path}
+    pictures = [image_of(last[path]) for path in sorted(last)]
+    assert distance(pictures[0], pictures[1]) > 3 * SIMILAR
+    for index, cell in enumerate(seen["cells"]):
+        assert_shows(image_of(cell["shot"]), pictures, index)
 
 
 def test_a_run_needs_few_reads_of_its_manifest_and_one_of_each_picture(scenes):
