@@ -13,14 +13,14 @@ PROMPT = "prompt"  # input of the nodes that encode words
 
 def watched_before(context: Any, node: Any) -> Any:
     """The nearest watched denoise node before `node`, as it ran; None if there is none."""
-    graph = _session(context).execution_graph
+    graph = session_of(context).execution_graph
     before = (graph.nodes[name] for name in _along(graph, node.id, back=True))
     return next((node for node in before if is_watched(node)), None)
 
 
 def leads_to_sheet(context: Any, node: Any) -> bool:
     """Whether a Steps Sheet node gets its latents from `node`, a watched denoise node."""
-    session = _session(context)
+    session = session_of(context)
     name = session.prepared_source_mapping.get(node.id, node.id)
     return any(session.graph.nodes[after].type == SHEET for after in _along(session.graph, name, back=False))
 
@@ -33,7 +33,7 @@ def nodes_before(context: Any, node: Any, field: str) -> Iterator[Any]:
         node: the invocation.
         field: beginning of the name of the input. Of several inputs, one comes after the other.
     """
-    graph = _session(context).execution_graph
+    graph = session_of(context).execution_graph
     starts = [
         edge.source.node_id
         for edge in graph.edges
@@ -62,7 +62,7 @@ def vae_after(context: Any, node: Any, decode_nodes: Container[str]) -> Any | No
         node: the invocation.
         decode_nodes: names of the classes of nodes that decode.
     """
-    session = _session(context)
+    session = session_of(context)
     name = session.prepared_source_mapping.get(node.id, node.id)
     after = (session.graph.nodes[each] for each in _along(session.graph, name, back=False))
     decoding = next((each for each in after if type(each).__name__ in decode_nodes), None)
@@ -111,7 +111,7 @@ def _along(graph: Any, name: str, *, back: bool) -> Iterator[str]:
                 waiting.append(there)
 
 
-def _session(context: Any) -> Any:
+def session_of(context: Any) -> Any:
     """InvokeAI's session; an empty one if the context has none."""
     no_graph = SimpleNamespace(nodes={}, edges=[])
     no_session = SimpleNamespace(graph=no_graph, execution_graph=no_graph, prepared_source_mapping={})

@@ -18,7 +18,7 @@ MORE_HELP: Mapping[str, str] = {
     "every_n_steps": "This is for files and the gallery; the progress picture shows all steps.",
     "filename_prefix": (
         "The output folder is InvokeAI's outputs folder; with user accounts, one in it for each. %date:yyyy-MM-dd%, "
-        "%seed%, %width% and %height% are replaced."
+        "%seed%, %width%, %height% and %Node.input% are replaced; Node is the id, label, type or title of a node."
     ),
     "file_format": "InvokeAI's own workflow is stored in png only.",
     "frames": "InvokeAI reports only the middle frame of a Wan video, so there all choices show this frame.",

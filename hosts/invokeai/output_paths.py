@@ -8,7 +8,7 @@ from typing import Any
 from ...errors import SinkError
 from ...preview.file_names import is_file_name
 from ...preview.output_folder import prefix_folder
-from ..filename_tokens import replace_tokens
+from .filename_tokens import expand
 from .graph import queue_item
 
 USERS_FOLDER = "safelight_users"  # in the outputs folder; InvokeAI with `multiuser: true` has a folder in it per user
@@ -49,11 +49,11 @@ def run_prefix(context: Any, prefix: str, facts: Mapping[str, Any], size: tuple[
         size: width and height of the final image; None before the run, when only the path's form matters.
 
     Raises:
-        SinkError: no folder can be created there, or it would be in one of InvokeAI's own folders.
+        SinkError: a token has no value, no folder can be created there, or it is in one of InvokeAI's own folders.
     """
     width, height = size or (0, 0)
     values = {"seed": facts.get("seed"), "width": width, "height": height}
-    path = prefix_folder(own_outputs(context), replace_tokens(prefix, values.get, datetime.now().astimezone()))
+    path = prefix_folder(own_outputs(context), expand(context, prefix, values, datetime.now().astimezone()))
     if host_folder := _host_folder(context.config.get(), path):
         raise SinkError(
             f"filename_prefix {prefix!r}: {host_folder.name} is a folder of InvokeAI's own files; choose another path, "

@@ -98,10 +98,88 @@ def test_a_prefix_that_only_begins_like_a_folder_of_invokeai_is_allowed(host, no
 
 
 def test_tokens_of_a_prefix_are_replaced(host, node, noise, tmp_path):
-    run(host(), node, noise, "%date:yyyy%/%seed%_%width%x%height%_%unknown%")
+    run(host(), node, noise, "%date:yyyy%/%seed%_%width%x%height%")
     (folder,) = (tmp_path / "outputs").glob("2*/*")
-    assert folder.name == "3_64x48_%unknown%_00001"
+    assert folder.name == "3_64x48_00001"
     assert folder.parent.name.isdigit()
+
+
+class Noise(SimpleNamespace):
+    UIConfig = SimpleNamespace(title="Create Latent Noise")
+
+
+def graph_context(host):
+    """A context whose queue item has a workflow of four nodes; `n` got its seed over a link."""
+    nodes = {
+        "n": Noise(type="noise", seed=0, width=64),
+        "m": SimpleNamespace(type="main_model_loader", model=SimpleNamespace(name="Photo/XL: 1", hash="blake3:1")),
+        "d": SimpleNamespace(
+            type="safelight_denoise_latents", steps=6, scheduler=SimpleNamespace(value="euler_a"), noise=object(), a=""
+        ),
+        "e.1": SimpleNamespace(type="noise", seed=8, is_gray=True),
+    }
+    session = SimpleNamespace(
+        graph=SimpleNamespace(nodes=nodes, edges=[]),
+        execution_graph=SimpleNamespace(
+            nodes={"n-1": Noise(type="noise", seed=4, width=64), "n-2": Noise(type="noise", seed=77, width=64)},
+            edges=[],
+        ),
+        prepared_source_mapping={"n-1": "n", "n-2": "n", "n-3": "n"},
+    )
+    drawn = [{"data": {"id": "d", "label": "My Sampler"}}, {"data": {"id": "n", "label": ""}}, {"data": 3}, "x"]
+    item = SimpleNamespace(session=session, session_id="s", workflow=SimpleNamespace(nodes=drawn))
+    context = host()
+    context._data = SimpleNamespace(queue_item=item)
+    return context
+
+
+@pytest.mark.parametrize(
+    ("token", "expected"),
+    [
+        ("n.seed", "77"),  # as the newest copy of the node ran
+        ("noise.seed", "77"),
+        ("Create Latent Noise.width", "64"),
+        ("m.model", "Photo_XL_ 1"),
+        ("My Sampler.steps", "6"),
+        ("safelight_denoise_latents.scheduler", "euler_a"),
+        ("e.1.seed", "8"),
+        ("noise.is_gray", "true"),  # the first node of this type that has the input
+    ],
+)
+def test_a_token_takes_the_value_of_a_node_of_the_workflow(host, noise, tmp_path, token, expected):
+    node = SimpleNamespace(id="d", steps=6)
+    run(graph_context(host), node, noise, f"a/%{token}%")
+    assert (tmp_path / "outputs" / "a" / f"{expected}_00001" / "run.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        ("seed", "%seed% has no value; expected %date:yyyy-MM-dd%, %seed%, %width%, %height% or %Node.input%"),
+        ("unknown", "%unknown% has no value"),
+        ("Nobody.seed", "%Nobody.seed%: no node of this workflow has the id, label, type or title 'Nobody'"),
+        ("n.sead", "%n.sead%: 'n' has no text or number in the input 'sead'; inputs with one: seed, width"),
+        ("d.noise", "'d' has no text or number in the input 'noise'"),
+        ("d.a", "'d' has no text or number in the input 'a'"),
+    ],
+)
+def test_a_token_without_a_value_is_an_error_before_the_node_runs(host, noise, tmp_path, token, reason):
+    ran = []
+    options = InvokeOptions(write_intermediates=True, filename_prefix=f"a/%{token}%")
+    with pytest.raises(SinkError, match="filename_prefix") as error:
+        watched(ran.append, graph_context(host), SimpleNamespace(id="d", steps=6), options)
+    assert reason in str(error.value)
+    assert ran == []
+    assert list((tmp_path / "outputs").iterdir()) == []
+
+
+def test_without_a_graph_a_token_of_a_node_is_an_error_in_words(host, node, noise):
+    with pytest.raises(SinkError, match="no node of this workflow has the id"):
+        run(host(), node, noise, "%n.seed%")
+    context = graph_context(host)
+    context._data.queue_item.session.graph = None
+    with pytest.raises(SinkError, match="does not say the values of its nodes"):
+        run(context, node, noise, "%n.seed%")
 
 
 def test_the_log_and_the_result_name_the_folder(host, node, noise, tmp_path, caplog):

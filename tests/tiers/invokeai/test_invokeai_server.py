@@ -216,6 +216,20 @@ def test_a_missing_decoder_does_not_stop_a_workflow(seen):
     assert seen["unknown_decoder"]["draft"] == seen["core"]["draft"]
 
 
+def test_tokens_of_a_prefix_are_values_of_nodes(seen, outputs):
+    assert seen["tokens"]["status"] == "completed", seen["tokens"]
+    (folder,) = (outputs / "tokens").iterdir()
+    assert folder.name == "dpmpp_2m_7_64_a cat_tiny-sd1_00001"
+    assert read_manifest(folder)["state"] == "finished"
+
+
+def test_a_token_without_a_value_fails_with_a_message_that_lists_the_inputs(seen):
+    assert seen["no_token"]["status"] == "failed"
+    error = json.dumps(seen["no_token"])
+    assert "has no text or number in the input 'sead'; inputs with one: " in error
+    assert "cfg_scale" in error
+
+
 def test_a_prefix_outside_the_outputs_folder_fails_with_a_message(seen):
     assert seen["outside"]["status"] == "failed"
     assert "expected a path inside the output folder" in json.dumps(seen["outside"])

@@ -85,10 +85,9 @@ class Server:
             job = self.get(f"v2/models/install/{job['id']}")
         return self.get("v2/models/")["models"][0]
 
-    def queue(self, graph: dict) -> int:
-        answer = requests.post(
-            f"{self.at}/api/v1/queue/default/enqueue_batch", json={"batch": {"graph": graph, "runs": 1}}, timeout=60
-        )
+    def queue(self, graph: dict, workflow: dict | None = None) -> int:
+        batch = {"graph": graph, "runs": 1, "workflow": workflow}
+        answer = requests.post(f"{self.at}/api/v1/queue/default/enqueue_batch", json={"batch": batch}, timeout=60)
         assert answer.ok, answer.text[:2000]
         queued = answer.json()
         if "item_ids" in queued:
@@ -214,6 +213,17 @@ def played(server: Server, queued: int, denoise: str, *, vae: bool = False) -> d
         "draft": server.image(item, "draft").hex(),
         "previews": server.previews(queued, denoise),
     }
+
+
+def tokens(server: Server, model: dict, prefix: str) -> dict:
+    """The result of a twin whose prefix has tokens, in a workflow in which the denoise node has a label."""
+    twin = "safelight_denoise_latents"
+    texts = dict.fromkeys(("name", "author", "description", "version", "contact", "tags", "notes"), "")
+    label = {"id": "denoise", "type": "invocation", "data": {"id": "denoise", "type": twin, "label": "My Sampler"}}
+    meta = {"category": "user", "version": "3.0.0"}
+    workflow = {**texts, "exposedFields": [], "meta": meta, "nodes": [label], "edges": []}
+    graph = graph_of(model, twin, write_intermediates=True, filename_prefix=prefix)
+    return played(server, server.queue(graph, workflow), twin)
 
 
 def both(server: Server, model: dict, schedulers: list[str]) -> dict:
@@ -427,6 +437,12 @@ def main() -> None:
         seen["outside"] = play(
             server, model, "safelight_denoise_latents", write_intermediates=True, filename_prefix="../x"
         )
+        seen["tokens"] = tokens(
+            server,
+            model,
+            "tokens/%My Sampler.scheduler%_%noise.seed%_%Create Latent Noise.width%_%compel.prompt%_%model.model%",
+        )
+        seen["no_token"] = tokens(server, model, "tokens/%My Sampler.sead%")
         others = requests.get(f"{server.at}/api/v1/images/", params={"categories": "other", "limit": 100}, timeout=60)
         seen["others"] = len(others.json()["items"])
         seen["sheet"], seen["sheet_of"] = sheet(server, model), sheet_of(server, "twin/run_00001")
