@@ -1,5 +1,6 @@
 """Where the runs of a user are: in InvokeAI's outputs folder, with accounts in a folder for each of them."""
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,8 @@ HOST_FOLDERS = ("images", "videos", "tensors", "conditioning")  # InvokeAI's, in
 # Names of InvokeAI's settings with further folders of its own: somebody may have put these into the outputs folder.
 HOST_PATHS = ("models_path", "custom_nodes_path", "style_presets_path", "workflow_thumbnails_path", "legacy_conf_path")
 MAX_REMEMBERED_RUNS = 1000
+
+log = logging.getLogger("safelight.invokeai")
 
 _folders: dict[str, Path] = {}  # folders of the newest runs, by the id of their invocation
 
@@ -93,5 +96,9 @@ def folder_of(context: Any, node: Any) -> Path | None:
 
 def typed_folder(context: Any, node: Any) -> str:
     """The path of the folder of a run, as it may be typed into Steps Sheet; empty if the run has none."""
-    folder = folder_of(context, node)
-    return "" if folder is None else folder.relative_to(own_outputs(context).resolve()).as_posix()
+    try:
+        folder = folder_of(context, node)
+        return "" if folder is None else folder.relative_to(own_outputs(context).resolve()).as_posix()
+    except (OSError, SinkError):  # the node has its result: it must not fail now
+        log.warning("the folder of the run is not known", exc_info=True)
+        return ""

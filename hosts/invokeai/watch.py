@@ -14,7 +14,7 @@ from typing import Any, final
 from torch import Tensor
 
 from ...decoders.latents.identify import Evidence, identify_or_unknown
-from ...errors import describe
+from ...errors import SinkError, describe
 from ...preview.decode.decoder_trial import DecoderTrial
 from ...preview.pipeline import CLOSE_TIMEOUT_S, Pipeline, Wanted
 from ...preview.run import FULL, Run, State
@@ -25,6 +25,7 @@ from ...preview.vae_picture import VaeSchedule
 from .denoise_nodes import DENOISED
 from .facts import base_name, host_facts, sampler_facts
 from .graph import leads_to_sheet
+from .learning import vae_of_run
 from .options import InvokeOptions
 from .output_paths import run_prefix
 from .preferences import InvokePreferences, catalogue
@@ -53,11 +54,10 @@ def watched(invoke: Callable[[Any], Any], context: Any, node: Any, options: Invo
         SinkError: no folder can be created at the path of the prefix.
     """
     options = with_sheet(options, context, node)
-    if options.writes_folder:
-        run_prefix(context, options.filename_prefix, sampler_facts(context, node))
-    watch = WatchedNode(options, context, node)
-    watched_context = copy.copy(context)
-    watched_context.util = WatchedUtil(context.util, watch)
+    begun = _begin(options, context, node)
+    if begun is None:
+        return invoke(context)
+    watch, watched_context = begun
     state: State = "failed"
     try:
         output = invoke(watched_context)
@@ -69,6 +69,26 @@ def watched(invoke: Callable[[Any], Any], context: Any, node: Any, options: Invo
         raise
     finally:
         watch.close("interrupted" if state == "failed" and context.util.is_canceled() else state)
+
+
+def _begin(options: InvokeOptions, context: Any, node: Any) -> "tuple[WatchedNode, Any] | None":
+    """A watch, and a copy of `context` whose steps it gets; None if an error of ours would cost the user's image.
+
+    Raises:
+        SinkError: no folder can be created at the path of the prefix.
+    """
+    try:
+        if options.writes_folder:
+            run_prefix(context, options.filename_prefix, sampler_facts(context, node))
+        watch = WatchedNode(options, context, node)
+        watched_context = copy.copy(context)
+        watched_context.util = WatchedUtil(context.util, watch)
+    except SinkError:
+        raise
+    except Exception:
+        log.warning("this node runs without Safelight", exc_info=True)
+        return None
+    return watch, watched_context
 
 
 def with_sheet(options: InvokeOptions, context: Any, node: Any) -> InvokeOptions:
@@ -191,7 +211,8 @@ class WatchedNode:
             self._close_estimates()
             return False
         if self._estimates is None:
-            self._estimates = X0Estimates(denoised=base in DENOISED)
+            needs_x0 = self._options.show == "denoised" or self._options.keep_latents
+            self._estimates = X0Estimates(denoised=base in DENOISED, needs_x0=needs_x0)
         estimate = self._estimates.of(state, caller(2))
         if state.step == 0:  # nothing is denoised yet: progress without a picture of noise
             self._context.util.signal_progress(MESSAGE, 0.0)
@@ -278,6 +299,7 @@ class WatchedNode:
                 options.step_decoder,
                 accelerated=latents.device.type != "cpu",
                 evidence=evidence,
+                vae=vae_of_run(self._context, self._node, root),
                 notify=run.note,
             ),
             select=select,

@@ -27,7 +27,9 @@ from ..x0 import SchedulerCall, X0Estimate, estimate_x0, listen, x0_from_states
 LEVELS = ("sigmas_sched", "sigmas", "timesteps")
 VELOCITY = "noise_pred"  # the model's prediction for the step that was just taken
 ROUNDING = 1e-5  # of sums in float32, relative to their largest term, with a margin
-MAX_FRAMES = 16  # from a callback up to the loop that samples
+# Callers that are searched for the loop that samples. In InvokeAI 5.0 to 6.14 it is at most 6 above a callback:
+# closures and the extension manager. The rest is for nodes of other packs.
+MAX_FRAMES = 16
 NODE = "invoke"  # the function that calls that loop and has none of its variables
 VIDEO_NDIM = 5
 PACKED_NDIM = 3  # of Qwen-Image: a sequence of 2x2 patches
@@ -77,10 +79,11 @@ class X0Estimates:
 
     Args:
         denoised: whether the node reports x0 itself.
+        needs_x0: whether x0 is needed besides the noise level.
     """
 
-    def __init__(self, *, denoised: bool) -> None:
-        self._denoised = denoised
+    def __init__(self, *, denoised: bool, needs_x0: bool = True) -> None:
+        self._denoised, self._needs_x0 = denoised, needs_x0
         self._caller: CallerFacts | None = None  # once a step was estimated
         self._tables = Tables()
         self._scheduler_step: tuple[Tensor, X0Estimate] | None = None  # its sample, and what it estimates
@@ -100,15 +103,18 @@ class X0Estimates:
         facts = self._caller or self._read_callers(frame, state.total_steps)
         scheduler_step, self._scheduler_step = self._scheduler_step, None
         before, self._before = self._before, (state.step, latents)
-        if scheduler_step is not None and scheduler_step[1].x0 is not None:
+        if scheduler_step is not None and (scheduler_step[1].x0 is not None or not self._needs_x0):
             sample, (x0, sigma, gain) = scheduler_step
             is_middle = _is_middle_frame(sample, latents)
-            return StepEstimate(_as_shown(x0, latents), sigma, _as_shown(sample, latents), gain, is_middle)
+            shown = None if x0 is None else _as_shown(x0, latents)
+            return StepEstimate(shown, sigma, _as_shown(sample, latents), gain, is_middle)
         if state.predicted_original is not None:
             return StepEstimate(state.predicted_original, noisy=latents, gain=None)
         if facts.levels is None or not 1 <= state.step < len(facts.levels):
             return StepEstimate(None, noisy=latents)
         sigma, after = facts.levels[state.step - 1 : state.step + 1]
+        if not self._needs_x0 and before is not None and before[0] == state.step - 1:
+            return StepEstimate(None, sigma, before[1])
         prediction = _prediction(frame, facts.loop)
         velocity = None if prediction is None else _velocity(prediction, latents)
         if before is not None and before[0] == state.step - 1 and sigma > after:
@@ -147,7 +153,7 @@ class X0Estimates:
         return self._caller
 
     def _on_step(self, scheduler: Any, call: SchedulerCall) -> None:
-        self._scheduler_step = call.sample, estimate_x0(scheduler, call, self._tables)
+        self._scheduler_step = call.sample, estimate_x0(scheduler, call, self._tables, needs_x0=self._needs_x0)
 
 
 def read_callers(frame: FrameType | None, total: int) -> CallerFacts:

@@ -16,7 +16,7 @@ from safelight.hosts.invokeai.watch import watched
 from safelight.preview.manifest import read_manifest
 from safelight.preview.sinks.latent_files import Room, read_latents
 
-from .fake_host import CancelledError, State, euler, flux
+from .fake_host import LEVELS, CancelledError, State, euler, flux
 
 SAVED = InvokeOptions(write_intermediates=True, filename_prefix="saved/run")
 
@@ -51,6 +51,28 @@ def test_an_error_of_ours_after_the_node_costs_a_note_and_not_the_result(host, n
     manifest = read_manifest(tmp_path / "outputs" / "saved" / "run_00001")
     assert manifest["state"] == "finished"
     assert any("the last step is not shown" in note and "no room" in note for note in manifest["notes"])
+
+
+@pytest.mark.parametrize("place", ["host_facts", "WatchedUtil", "run_prefix", "with_sheet"])
+def test_an_error_of_ours_before_the_node_costs_only_previews(host, node, noise, monkeypatch, caplog, place):
+    plain = euler(host(), noise)
+    if place == "with_sheet":  # it has a guard of its own
+        place = "leads_to_sheet"
+    monkeypatch.setattr(f"safelight.hosts.invokeai.watch.{place}", lambda *_: 1 / 0)
+    context = host()
+    assert torch.equal(watched(lambda c: euler(c, noise), context, node, SAVED), plain)
+    if place == "leads_to_sheet":
+        assert context.util.own == []
+    else:
+        assert "this node runs without Safelight" in caplog.text
+        assert len(context.util.own) == 7  # InvokeAI's own previews
+
+
+def test_an_unreadable_graph_costs_only_previews(host, node, noise):
+    context = host()
+    session = SimpleNamespace(prepared_source_mapping=None, execution_graph=None, graph=None)
+    context._data = SimpleNamespace(queue_item=SimpleNamespace(session=session, session_id="s", workflow=None))
+    assert torch.equal(watched(lambda c: euler(c, noise), context, node, SAVED), euler(host(), noise))
 
 
 def test_files_are_those_of_other_hosts(host, node, noise, tmp_path):
@@ -207,6 +229,14 @@ def test_noisy_pictures_show_the_latents_at_the_start_of_each_step(host, node, n
     quick = quick_decode(noise, tmp_path / "root", base="sd-3")
     with Image.open(folder / "step_0001.png") as picture:
         assert np.array_equal(np.asarray(picture.convert("RGB")), np.asarray(quick))
+
+
+def test_no_estimate_is_computed_where_only_noise_is_shown(host, node, noise, tmp_path, monkeypatch):
+    monkeypatch.setattr("safelight.hosts.invokeai.x0.of_step", lambda *_: pytest.fail("x0 was computed"))
+    watched(lambda c: euler(c, noise), host(), node, InvokeOptions(write_intermediates=True, show="noisy"))
+    _, manifest = run_of(tmp_path)
+    assert [step["show"] for step in manifest["steps"]] == ["noisy"] * 6
+    assert manifest["sampler"]["sigmas"][:-1] == LEVELS[:-1]
 
 
 def test_a_node_that_reports_x0_has_no_noisy_pictures_and_a_note(host, node, noise, tmp_path):
