@@ -35,17 +35,44 @@ def to_vae(vae: Any, latents: Tensor, *, shifts: bool = True) -> Tensor:
         latents: model space latents.
         shifts: whether the shift that the autoencoder states is applied; some pipelines do not.
     """
-    latents, config = latents.float(), vae.config
-    if (norm := getattr(vae, "bn", None)) is not None:
-        patches = F.pixel_unshuffle(latents[:, :, 0], FLUX2_PATCH)
-        spread = (norm.running_var + config["batch_norm_eps"]).sqrt()
-        return F.pixel_shuffle(patches * _along(spread, 4) + _along(norm.running_mean, 4), FLUX2_PATCH)[:, :, None]
-    scale, shift = config.get("scaling_factor") or 1.0, (shifts and config.get("shift_factor")) or 0.0
-    mean, spread = (_stated(vae, name) for name in ("latents_mean", "latents_std"))
-    if mean is None or spread is None:
-        return latents / scale + shift
-    mean, spread = (torch.as_tensor(each, device=latents.device, dtype=torch.float32) for each in (mean, spread))
-    return latents * _along(spread, VIDEO_NDIM) / scale + _along(mean, VIDEO_NDIM)
+    latents = latents.float()
+    if hasattr(vae, "bn"):
+        mean, std = _norm(vae, latents)
+        return F.pixel_shuffle(F.pixel_unshuffle(latents[:, :, 0], FLUX2_PATCH) * std + mean, FLUX2_PATCH)[:, :, None]
+    scale, std, offset = _scaling(vae, latents, shifts)
+    return latents * std / scale + offset
+
+
+def from_vae(vae: Any, latents: Tensor, *, shifts: bool = True) -> Tensor:
+    """Converts what `vae` decodes to model space `[B, C, T, H, W]`: the inverse of `to_vae`.
+
+    Args:
+        vae: autoencoder of diffusers.
+        latents: latents that it decodes.
+        shifts: as for `to_vae`.
+    """
+    latents = latents.float()
+    if hasattr(vae, "bn"):
+        mean, std = _norm(vae, latents)
+        return F.pixel_shuffle((F.pixel_unshuffle(latents[:, :, 0], FLUX2_PATCH) - mean) / std, FLUX2_PATCH)[:, :, None]
+    scale, std, offset = _scaling(vae, latents, shifts)
+    return (latents - offset) * scale / std
+
+
+def _norm(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of FLUX.2's batch norm, for patches."""
+    std = (vae.bn.running_var + vae.config["batch_norm_eps"]).sqrt()
+    return _along(vae.bn.running_mean.to(like.device), 4), _along(std.to(like.device), 4)
+
+
+def _scaling(vae: Any, like: Tensor, shifts: bool) -> tuple[float, Tensor | float, Tensor | float]:
+    """Factor, deviation and offset of the values of a VAE."""
+    scale = vae.config.get("scaling_factor") or 1.0
+    mean, std = (_stated(vae, name) for name in ("latents_mean", "latents_std"))
+    if mean is None or std is None:
+        return scale, 1.0, (shifts and vae.config.get("shift_factor")) or 0.0
+    mean, std = (torch.as_tensor(each, device=like.device, dtype=torch.float32) for each in (mean, std))
+    return scale, _along(std, VIDEO_NDIM), _along(mean, VIDEO_NDIM)
 
 
 def _stated(vae: Any, name: str) -> Any:
