@@ -85,8 +85,7 @@ def latent_files(
         sigmas: `[steps + 1]` noise levels.
         facts: further facts for each file.
     """
-    files = options.cadence().most_steps(len(sigmas) - 1)
-    need = Need(files, 2 * noise.numel() * max(noise.element_size(), torch.float32.itemsize))
+    need = Need.of(noise, options.cadence(), len(sigmas) - 1)
     return LatentFiles(folder, need, partial(_room, folder.path), sigmas=sigmas, facts=facts)
 
 

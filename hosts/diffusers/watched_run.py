@@ -29,6 +29,7 @@ from ..x0 import X0Estimate
 from .call_arguments import CallArguments
 from .facts import autoencoder_of, evidence_of, space_or_unknown
 from .latent_layout import LatentLayout
+from .learning import vae_of
 from .options import WatchOptions
 from .pipeline_families import family_of
 from .show import show_run
@@ -158,6 +159,13 @@ class WatchedRun:
         if closing is not None and closing is not threading.current_thread():
             closing.join(timeout_s)
 
+    def note_afterwards(self, text: str) -> None:
+        """Adds a message for the user when the run has ended."""
+        self.settle()
+        self.run.note(text)
+        if self._folder is not None:
+            self._folder.save()
+
     def forget_pictures(self) -> None:
         """Drops the pictures in memory; files stay."""
         self._memory.pictures.clear()
@@ -220,6 +228,7 @@ class WatchedRun:
                 options.run.step_decoder,
                 accelerated=latents.device.type != "cpu",
                 evidence=evidence,
+                vae=vae_of(pipeline, options),
                 notify=run.note,
             ),
             select=selection,
@@ -239,10 +248,8 @@ class WatchedRun:
         family = family_of(type(pipeline))
         channels = noisy.shape[1] if noisy.ndim == 4 else None
         evidence = evidence_of(pipeline, spaces, channels)
-        chosen = self._options.space
-        if chosen is not None:
-            space = chosen if isinstance(chosen, LatentSpace) else spaces[chosen]
-        else:
+        space = self._options.chosen_space(spaces)
+        if space is None:
             space, note = space_or_unknown(pipeline, family, evidence, spaces)
             if note is not None:
                 self.run.note(note)
@@ -264,8 +271,7 @@ class WatchedRun:
         if prefix is not None:
             folder = self._folder = RunFolder(create_numbered_folder(prefix.parent, prefix.name), self.run)
             if options.keep_latents:
-                step_bytes = 2 * latents.numel() * max(latents.element_size(), torch.float32.itemsize)
-                need = Need(options.cadence().most_steps(total), step_bytes)  # noisy and denoised
+                need = Need.of(latents, options.cadence(), total)
                 latent_files = LatentFiles(folder, need, partial(disk_room, folder.path))
         screen = self._new_screen()
         return Outputs(

@@ -23,8 +23,6 @@ from .graph import queue_item
 from .options import InvokeOptions
 from .output_paths import remember_folder, run_prefix
 
-TENSORS_PER_STEP = 2  # noisy and denoised
-MIN_ITEM_BYTES = 4  # x0 may be float32 where the state is not
 ENLARGE = "bicubic"  # of a gallery's images if the user chose no filter
 
 log = logging.getLogger("safelight.invokeai")
@@ -143,6 +141,5 @@ def _lasting(images: Any) -> Any:
 
 
 def _latent_files(folder: RunFolder, options: InvokeOptions, latents: Tensor, total: int) -> LatentFiles:
-    bytes_each = TENSORS_PER_STEP * latents.numel() * max(latents.element_size(), MIN_ITEM_BYTES)
-    need = Need(options.cadence().most_steps(total), bytes_each)
+    need = Need.of(latents, options.cadence(), total)
     return LatentFiles(folder, need, partial(disk_room, folder.path))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...decoders.files.tensor_file import open_tensors
 from ...errors import DecoderFileError, GoneError, LatentsError, brief
+from ..cadence import Cadence
 from ..decode.memory_budget import MB
 from ..step import StepInfo
 from .run_folder import RunFolder
@@ -32,6 +33,15 @@ class Need(NamedTuple):
 
     files: int
     bytes_each: int
+
+    @classmethod
+    def of(cls, latents: Tensor, cadence: Cadence, total: int) -> "Need":
+        """Returns the need of a run of `total` steps, with latents like `latents`, that saves those steps of `cadence`.
+
+        Each file has noisy and denoised latents. The estimate may be float32 where the sampler's latents are not.
+        """
+        number_bytes = max(latents.element_size(), torch.float32.itemsize)
+        return cls(cadence.most_steps(total), 2 * latents.numel() * number_bytes)
 
     @property
     def total_bytes(self) -> int:

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from safelight.errors import GoneError, LatentsError
+from safelight.preview.options import RunOptions
 from safelight.preview.run import Run
 from safelight.preview.sinks.latent_files import LatentFiles, Need, Room, read_latents
 from safelight.preview.sinks.run_folder import RunFolder
@@ -29,6 +30,13 @@ def values_of(index, dtype=torch.float32):
 
 def manifest(folder):
     return json.loads((folder.path / "run.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(("dtype", "number_bytes"), [(torch.float16, 4), (torch.float32, 4), (torch.float64, 8)])
+def test_the_need_of_a_run_is_two_tensors_for_each_step_that_is_saved(dtype, number_bytes):
+    need = Need.of(torch.zeros(2, 4, 6, 8, dtype=dtype), RunOptions(every_n_steps=3).cadence(), 8)
+    assert need == (4, 2 * 2 * 4 * 6 * 8 * number_bytes)  # steps 1, 4, 7 and the last one
+    assert need.total_bytes == 4 * need.bytes_each
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
