@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..decoders.latents.space import LatentSpace
 from ..errors import FitError
+from .vae_decode import from_vae
 
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")  # diffusers classes that can be opened from a folder
 
@@ -69,12 +69,8 @@ def _scale_by_space(_vae: Any, space: LatentSpace, latents: Tensor) -> Tensor:
 
 
 def _batch_norm(vae: Any, _space: LatentSpace, latents: Tensor) -> Tensor:
-    """Applies FLUX.2's batch norm to patches of 2x2; only the VAE has its statistics.
-
-    Source: diffusers 0.40 `pipelines/flux2/pipeline_flux2.py`, `_encode_vae_image`.
-    """
-    mean, variance = (values.to(latents).view(1, -1, 1, 1) for values in (vae.bn.running_mean, vae.bn.running_var))
-    return F.pixel_shuffle((F.pixel_unshuffle(latents, 2) - mean) / (variance + vae.bn.eps).sqrt(), 2)
+    """Applies FLUX.2's batch norm; only the VAE has its statistics."""
+    return from_vae(vae, latents.unsqueeze(2)).squeeze(2)
 
 
 ENCODINGS: Mapping[str, VaeEncoding] = {
@@ -100,7 +96,7 @@ def open_autoencoder(folder: Path) -> Any:
     try:
         import diffusers
     except ImportError:
-        raise FitError("a folder as --encoder needs diffusers: pip install diffusers") from None
+        raise FitError(f"{folder}: diffusers opens this folder, and is not installed: pip install diffusers") from None
     try:
         name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
         kind = {known: getattr(diffusers, known) for known in AUTOENCODERS}[name]
