@@ -1,0 +1,1 @@
+"""Mutations: changes that break a promise on purpose, and the tests that must notice them."""

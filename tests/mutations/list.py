@@ -1,0 +1,550 @@
+"""The mutations. Each promise of the README and each threat of SECURITY.md has at least one."""
+
+from .mutation import Mutation
+
+# Titles in "What you get" of the README.
+EVERY_STEP = "Every step, also afterwards."
+ESTIMATE = "The estimate of the final image, not the noise."
+RECORD = "A record on disk."
+UNCHANGED = "An unchanged run."
+LOW_COST = "A low cost."
+YOUR_MODEL = "Your model too."
+# Threats in the table of SECURITY.md.
+CODE_IN_FILES = "Decoder files that run code"
+LARGE_FILES = "Decoder files that use too much memory or time"
+CHANGING_FILES = "Decoder files that change while in use"
+ALTERED_FILES = "Shipped decoders that were altered"
+FOREIGN_RUNS = "Runs from other people (`safelight view`, Load Run)"
+LEADING_OUT = "Prefixes and names that lead out of the output folder"
+TEXT_IN_PAGES = "Text in prompts, notes, decoders and files that is shown in pages"
+TEXT_IN_TERMINALS = "Text in names of files, decoders and errors that is shown in a terminal or a log"
+OTHER_SITES = "Other sites in the same browser, other accounts of the same machine"
+GRADIO_FILES = "The files of `safelight gradio`"
+WRITTEN_FILES = "Files that Safelight writes"
+COMFYUI_PEOPLE = "Other people on the same ComfyUI"
+INVOKEAI_ACCOUNTS = "Other accounts of the same InvokeAI (`multiuser: true`)"
+
+PAINTED = ("tests/tiers/browser/test_what_is_painted.py",)
+LIVE_SCREEN = ("tests/tiers/browser/test_live_picture.py",)
+EACH_STEP = ("tests/tiers/comfyui/test_each_step.py",)
+OWNERS = ("tests/hosts/comfyui/test_owners.py", "tests/hosts/comfyui/test_routes.py")
+LIVE_RUNS = ("tests/preview/sinks/test_live_runs.py",)
+VIEWER_MODULES = ("tests/web/test_modules.py",)
+
+MUTATIONS = (
+    # Every step, also afterwards
+    Mutation(
+        "every picture of the viewer is transparent",
+        EVERY_STEP,
+        "web/style.mjs",
+        ".cell :is(img, canvas) { display: block;",
+        ".cell :is(img, canvas) { opacity: 0; display: block;",
+        PAINTED,
+    ),
+    Mutation(
+        "every picture of the node is transparent",
+        EVERY_STEP,
+        "web/style.mjs",
+        ".cell :is(img, canvas) { display: block;",
+        ".cell :is(img, canvas) { opacity: 0; display: block;",
+        LIVE_SCREEN,
+    ),
+    Mutation(
+        "the viewer shows the pictures of a run in reverse",
+        EVERY_STEP,
+        "web/image-pane.mjs",
+        "      else if (this.#cells[i].firstChild !== image) this.#cells[i].replaceChildren(image);",
+        "      else if (!this.#cells[i].firstChild) this.#cells[i].replaceChildren(image);",
+        PAINTED,
+    ),
+    Mutation(
+        "the live screen is one step late, except at the end",
+        EVERY_STEP,
+        "preview/sinks/live_view.py",
+        "        self._files.show(picture)\n",
+        "        late, self._late = getattr(self, '_late', picture), picture\n"
+        "        pixels = picture.pixels if picture.index == picture.total else late.pixels\n"
+        "        self._files.show(__import__('dataclasses').replace(picture, pixels=pixels))\n",
+        EACH_STEP,
+    ),
+    Mutation(
+        "the arrow keys skip a step",
+        EVERY_STEP,
+        "web/navigation.mjs",
+        "    this.index = steps[Math.min(Math.max(at + count, 0), steps.length - 1)].index;",
+        "    this.index = steps[Math.min(Math.max(at + 2 * count, 0), steps.length - 1)].index;",
+        VIEWER_MODULES,
+    ),
+    Mutation(
+        "a second run is compared at the last step in place of the same one",
+        EVERY_STEP,
+        "web/navigation.mjs",
+        "    return nearestStep(steps, step.index);",
+        "    return steps.at(-1);",
+        VIEWER_MODULES,
+    ),
+    # The estimate of the final image, not the noise
+    Mutation(
+        "the noise is shown by default",
+        ESTIMATE,
+        "preview/step.py",
+        '        if self.denoised is None or (show == "noisy" and self.noisy is not None):',
+        "        if self.denoised is None or self.noisy is not None:",
+        ("tests/preview/test_pipeline.py",),
+    ),
+    Mutation(
+        "x0 of a flow model has the wrong sign",
+        ESTIMATE,
+        "hosts/x0.py",
+        "            x0 = torch.sub(x, out, alpha=level.sigma)\n",
+        "            x0 = torch.add(x, out, alpha=level.sigma)\n",
+        ("tests/hosts/test_x0.py",),
+    ),
+    # A record on disk
+    Mutation(
+        "each file but the last has the picture of the first step",
+        RECORD,
+        "preview/sinks/step_files.py",
+        "        pixels, fps = self._limited(picture)\n",
+        "        self._kept = getattr(self, '_kept', picture)\n"
+        "        pixels, fps = self._limited(picture if picture.index == picture.total else self._kept)\n",
+        ("tests/preview/sinks/test_step_files.py", "tests/hosts/test_script.py"),
+    ),
+    Mutation(
+        "each file but the last has the picture of the first step, on ComfyUI",
+        RECORD,
+        "preview/sinks/step_files.py",
+        "        pixels, fps = self._limited(picture)\n",
+        "        self._kept = getattr(self, '_kept', picture)\n"
+        "        pixels, fps = self._limited(picture if picture.index == picture.total else self._kept)\n",
+        EACH_STEP,
+    ),
+    Mutation(
+        "each file but the last has the picture of the first step, on InvokeAI",
+        RECORD,
+        "preview/sinks/step_files.py",
+        "        pixels, fps = self._limited(picture)\n",
+        "        self._kept = getattr(self, '_kept', picture)\n"
+        "        pixels, fps = self._limited(picture if picture.index == picture.total else self._kept)\n",
+        ("tests/tiers/invokeai/test_invokeai_loops.py",),
+    ),
+    Mutation(
+        "latents are saved under the number of the next step",
+        RECORD,
+        "preview/sinks/latent_files.py",
+        '        facts = {"format": FORMAT, "run": run.id, "space": run.space or "", "step": str(step.index)}',
+        '        facts = {"format": FORMAT, "run": run.id, "space": run.space or "", "step": str(step.index + 1)}',
+        ("tests/preview/sinks/test_latent_files.py",),
+    ),
+    Mutation(
+        "run.json stays at running when a run ends",
+        RECORD,
+        "preview/sinks/run_folder.py",
+        "        self._seconds = self._elapsed_s()\n        self.state = state\n",
+        "        self._seconds = self._elapsed_s()\n",
+        ("tests/preview/sinks/test_run_folder.py",),
+    ),
+    # An unchanged run
+    Mutation(
+        "the worker decodes the sampler's own tensor, not a copy",
+        UNCHANGED,
+        "preview/snapshot.py",
+        "        copy = self._memory(latents.shape, latents.dtype, latents.device)\n"
+        "        copy.copy_(latents.detach(), non_blocking=True)\n",
+        "        copy = latents.detach()\n",
+        ("tests/preview/test_pipeline.py", "tests/preview/test_snapshot.py"),
+        also=(
+            (
+                "preview/snapshot.py",
+                "            self._layouts[layout] = Pieces.of(latents, part)\n",
+                "            self._layouts[layout] = None\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "a preview draws from the global random numbers",
+        UNCHANGED,
+        "preview/decode/run_decoder.py",
+        "        plan, decoder = self._planned(latents[:, :, self._shown])\n",
+        "        plan, decoder = self._planned(latents[:, :, self._shown])\n        torch.rand(1)\n",
+        ("tests/preview/test_pipeline.py",),
+    ),
+    Mutation(
+        "an error while a step is copied ends the run",
+        UNCHANGED,
+        "preview/pipeline.py",
+        '            self._run.missing.lose(step.index, f"not shown: {describe(error)}")\n'
+        '            log.debug("step not copied", exc_info=True)\n            return True\n',
+        "            raise\n",
+        ("tests/preview/test_pipeline.py",),
+    ),
+    Mutation(
+        "cancel in ComfyUI is swallowed",
+        UNCHANGED,
+        "hosts/comfyui/watch.py",
+        "            if callback is not None:\n                callback(step, denoised, noisy, total)\n",
+        "            try:\n                callback and callback(step, denoised, noisy, total)\n"
+        "            except BaseException:\n                pass\n",
+        ("tests/tiers/comfyui/test_faults.py",),
+    ),
+    Mutation(
+        "cancel in InvokeAI is heard fourteen seconds later",
+        UNCHANGED,
+        "hosts/invokeai/watch.py",
+        "        if self._context.util.is_canceled():\n            callback(state, *args, **kwargs)  # raises",
+        "        import time\n\n        if self._context.util.is_canceled():\n"
+        "            self._since = getattr(self, '_since', time.monotonic())\n"
+        "        if self._context.util.is_canceled() and time.monotonic() > self._since + 14:\n"
+        "            callback(state, *args, **kwargs)  # raises",
+        ("tests/tiers/invokeai/test_invokeai_server.py",),
+    ),
+    # A low cost
+    Mutation(
+        "steps are decoded on the sampler's thread",
+        LOW_COST,
+        "preview/pipeline.py",
+        "        if not self._mailbox.put(queued) and queued.keep:\n",
+        "        if (picture := self._decode(queued)) is not None:\n            self._hand_out(picture, queued.sinks)\n"
+        "        if not self._mailbox.put(queued) and queued.keep:\n",
+        ("tests/preview/test_pipeline.py",),
+    ),
+    Mutation(
+        "every step is copied, although no sink wants it",
+        LOW_COST,
+        "preview/pipeline.py",
+        "            return bool(wanted) and self._offer(step, pending, wanted)\n",
+        "            return self._offer(step, pending, wanted)\n",
+        ("tests/preview/test_pipeline.py",),
+    ),
+    # Your model too
+    Mutation(
+        "latents of SDXL are scaled as those of Stable Diffusion 1",
+        YOUR_MODEL,
+        "decoders/latents/space_table.py",
+        "scale=0.13025",
+        "scale=0.18215",
+        ("tests/decoders/latents/test_space_table.py", "tests/decoders/latents/test_identify.py"),
+    ),
+    Mutation(
+        "shipped decoders are not found",
+        YOUR_MODEL,
+        "decoders/files/shipped.py",
+        'return {path.name for path in folder.glob(f"*{SUFFIX}")}',
+        "return set()",
+        ("tests/decoders/files/test_shipped.py",),
+    ),
+    # Decoder files
+    Mutation(
+        "a pickle may name any function",
+        CODE_IN_FILES,
+        "decoders/files/torch_pickle.py",
+        "        if path not in ALLOWED_GLOBALS:\n            raise UnsupportedPickleError(path)\n",
+        "",
+        ("tests/decoders/files/test_decoder_file.py",),
+        also=(
+            ("decoders/files/torch_pickle.py", "name.path not in ALLOWED_CALLS or type(arguments)", "type(arguments)"),
+            (
+                "decoders/files/torch_pickle.py",
+                "        self.stack.append(ALLOWED_CALLS[name.path](arguments))",
+                "        self.stack.append(getattr(__import__(name.path.split()[0]), name.path.split()[1])(*arguments))",
+            ),
+        ),
+    ),
+    Mutation(
+        "a file of any size is read",
+        LARGE_FILES,
+        "decoders/files/regular_file.py",
+        "        if (size := os.fstat(file.fileno()).st_size) > max_bytes:\n",
+        "        if (size := os.fstat(file.fileno()).st_size) > max_bytes << 20:\n",
+        ("tests/decoders/files/test_decoder_file.py",),
+        also=(
+            (
+                "decoders/files/regular_file.py",
+                "        content = file.read(max_bytes + 1)\n    if len(content) > max_bytes:\n",
+                "        content = file.read()\n    if len(content) > max_bytes << 20:\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "compressed parts of a torch file are unpacked",
+        LARGE_FILES,
+        "decoders/files/torch_pickle.py",
+        "        if any(entry.compress_type or entry.flag_bits & 1 for entry in archive.infolist()):\n"
+        '            raise ValueError("its entries are compressed, which torch.save never does")\n'
+        "        if sum(entry.file_size for entry in archive.infolist()) > len(content):\n"
+        '            raise ValueError("its entries are longer than the file")\n',
+        "",
+        ("tests/tiers/reliability/test_hostile_weights.py",),
+    ),
+    Mutation(
+        "a decoder is read from a file that is mapped into memory",
+        CHANGING_FILES,
+        "decoders/files/tensor_file.py",
+        "        return read_regular_file(path, max_bytes)\n",
+        "        import mmap\n\n        read_regular_file(path, max_bytes)\n"
+        "        with path.open('rb') as file:\n"
+        "            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)\n",
+        ("tests/tiers/reliability/test_hostile_weights.py",),
+    ),
+    Mutation(
+        "an altered decoder is opened",
+        ALTERED_FILES,
+        "decoders/files/shipped.py",
+        "    if digest != expected:\n",
+        "    if not digest:\n",
+        ("tests/decoders/files/test_shipped.py",),
+    ),
+    # Runs from other people
+    Mutation(
+        "a run may name files outside of its folder",
+        FOREIGN_RUNS,
+        "preview/file_names.py",
+        'name != "" and not name.startswith(".") and not set(name)',
+        "True or not set(name)",
+        ("tests/preview/test_manifest.py",),
+    ),
+    Mutation(
+        "a link in the place of a picture is followed",
+        FOREIGN_RUNS,
+        "decoders/files/contained_file.py",
+        "        handle = os.open(name, os.O_RDONLY | NON_BLOCKING | NO_FOLLOW, dir_fd=parent)\n",
+        "        handle = os.open(name, os.O_RDONLY | NON_BLOCKING, dir_fd=parent)\n",
+        ("tests/decoders/files/test_contained_file.py",),
+    ),
+    Mutation(
+        "a link in the place of a run's folder is followed",
+        FOREIGN_RUNS,
+        "decoders/files/contained_file.py",
+        "            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=parent)\n",
+        "            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY, dir_fd=parent)\n",
+        (*LIVE_RUNS, "tests/decoders/files/test_contained_file.py"),
+    ),
+    Mutation(
+        "a picture of any size is decoded",
+        FOREIGN_RUNS,
+        "preview/saved_run.py",
+        "                if width * height > MAX_PICTURE_PIXELS:\n",
+        "                if width * height < 0:\n",
+        ("tests/preview/test_saved_run.py",),
+    ),
+    Mutation(
+        "an unexpected exception of the image library ends Load Run",
+        FOREIGN_RUNS,
+        "preview/saved_run.py",
+        "        except Exception as error:  # an image library may raise anything for a damaged file\n",
+        "        except ZeroDivisionError as error:\n",
+        ("tests/preview/test_saved_run.py",),
+    ),
+    Mutation(
+        "a prefix may lead out of the output folder",
+        LEADING_OUT,
+        "preview/output_folder.py",
+        "    if output.resolve() not in path.parents:\n",
+        "    if not path.parents:\n",
+        ("tests/preview/test_output_folder.py",),
+    ),
+    Mutation(
+        "a typed folder may lead out of the output folder",
+        LEADING_OUT,
+        "preview/output_folder.py",
+        "    if not inside:\n",
+        "    if inside is None:\n",
+        ("tests/preview/test_output_folder.py",),
+    ),
+    # Text of others
+    Mutation(
+        "text in a page can end its script",
+        TEXT_IN_PAGES,
+        "preview/html/document.py",
+        'for character in "<>&":',
+        'for character in "&":',
+        ("tests/preview/html/test_document.py",),
+    ),
+    Mutation(
+        "a page may run any script",
+        TEXT_IN_PAGES,
+        "preview/html/document.py",
+        '"script-src": "\'sha256-{script}\'",',
+        '"script-src": "\'unsafe-inline\'",',
+        ("tests/preview/html/test_document.py",),
+    ),
+    Mutation(
+        "a note is markup on the node and in a page",
+        TEXT_IN_PAGES,
+        "web/messages.mjs",
+        '    this.#noteText.textContent = this.#noteText.title = note === this.#dismissed ? "" : note;',
+        '    this.#noteText.innerHTML = this.#noteText.title = note === this.#dismissed ? "" : note;',
+        ("tests/tiers/browser/test_offline_page.py",),
+    ),
+    Mutation(
+        "a note is markup in gradio",
+        TEXT_IN_PAGES,
+        "hosts/gradio/page.py",
+        'return "".join(char if char.isalnum() else f"&#{ord(char)};" for char in printable(text))',
+        "return printable(text)",
+        ("tests/hosts/gradio/test_literal.py",),
+    ),
+    Mutation(
+        "names reach the terminal with their sequences",
+        TEXT_IN_TERMINALS,
+        "errors.py",
+        "    if text.isprintable():\n        return text\n",
+        "    if text:\n        return text\n",
+        ("tests/test_errors.py",),
+    ),
+    # Servers
+    Mutation(
+        "a server answers to any host name",
+        OTHER_SITES,
+        "hosts/local_server.py",
+        "        if len(hosts) != 1 or not self._is_ours(hosts[0].strip()):\n",
+        "        if len(hosts) != 1:\n",
+        ("tests/hosts/test_local_server.py",),
+    ),
+    Mutation(
+        "a server needs no key",
+        OTHER_SITES,
+        "hosts/local_server.py",
+        '        if needs_key and not self._has_key(path, headers.get("cookie", [])):\n',
+        "        if not needs_key and not path:\n",
+        ("tests/hosts/test_local_server.py", "tests/cli/test_view.py"),
+    ),
+    Mutation(
+        "pages of other origins are answered",
+        OTHER_SITES,
+        "hosts/local_server.py",
+        "        if not (same_site or is_link) or not own.issuperset(origins):\n",
+        "        if not (same_site or is_link):\n",
+        ("tests/hosts/test_local_server.py",),
+    ),
+    Mutation(
+        "a file that is cut while it is sent spills into the next answer",
+        OTHER_SITES,
+        "cli/view.py",
+        "        if count:  # the file was cut meanwhile: the browser must not take the next answer for its rest\n"
+        "            self.close_connection = True\n",
+        "",
+        ("tests/cli/test_view.py",),
+    ),
+    Mutation(
+        "safelight gradio gives out any kind of file",
+        GRADIO_FILES,
+        "hosts/gradio/served_files.py",
+        "        if picture_type(name) is None and not name.lower().endswith(SERVED_ENDINGS):\n",
+        "        if not name:\n",
+        ("tests/hosts/gradio/test_served_files.py",),
+    ),
+    Mutation(
+        "safelight gradio gives out files of other folders",
+        GRADIO_FILES,
+        "hosts/gradio/served_files.py",
+        "            return Path(name).resolve().is_relative_to(self.folder)\n",
+        "            return Path(name).is_file()\n",
+        ("tests/hosts/gradio/test_served_files.py",),
+    ),
+    Mutation(
+        "a file is written under a name that can be guessed",
+        WRITTEN_FILES,
+        "decoders/files/contained_file.py",
+        'f".{PurePath(name).name}.{uuid.uuid4().hex}.part"',
+        'f".{PurePath(name).name}.part"',
+        ("tests/decoders/files/test_contained_file.py",),
+        also=(
+            (
+                "decoders/files/contained_file.py",
+                "os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW |",
+                "os.O_WRONLY | os.O_CREAT |",
+            ),
+        ),
+    ),
+    # Other people on the same ComfyUI
+    Mutation(
+        "runs are listed for anyone who knows the workflow",
+        COMFYUI_PEOPLE,
+        "preview/sinks/live_runs.py",
+        "live.owner == owner is not None and _has(live, host)",
+        "_has(live, host)",
+        OWNERS,
+    ),
+    Mutation(
+        "runs without an owner are listed for those without a key",
+        COMFYUI_PEOPLE,
+        "preview/sinks/live_runs.py",
+        "live.owner == owner is not None and",
+        "live.owner == owner and",
+        LIVE_RUNS,
+    ),
+    Mutation(
+        "the id in run.json opens the live run",
+        COMFYUI_PEOPLE,
+        "preview/sinks/live_runs.py",
+        "        address = str(uuid.uuid4())\n",
+        "        address = run.id\n",
+        (*LIVE_RUNS, *OWNERS),
+    ),
+    Mutation(
+        "the key stays in the prompt, which the history shows",
+        COMFYUI_PEOPLE,
+        "hosts/comfyui/owners.py",
+        "extra.pop(KEY, None)",
+        "extra.get(KEY)",
+        OWNERS,
+    ),
+    Mutation(
+        "a prompt may claim the owner of another one",
+        COMFYUI_PEOPLE,
+        "hosts/comfyui/owners.py",
+        "            extra.pop(OWNER, None)\n",
+        "",
+        OWNERS,
+    ),
+    Mutation(
+        "the text that the history shows is the key itself",
+        COMFYUI_PEOPLE,
+        "hosts/comfyui/owners.py",
+        '        return hmac.new(self._secret, key.encode(errors="backslashreplace"), "sha256").hexdigest()\n',
+        "        return key\n",
+        OWNERS,
+    ),
+    Mutation(
+        "the page creates a new key for each prompt",
+        COMFYUI_PEOPLE,
+        "web/run-key.mjs",
+        "      if (!storage.getItem(name)) storage.setItem(",
+        "      storage.setItem(",
+        VIEWER_MODULES,
+    ),
+    Mutation(
+        "all people have the same key",
+        COMFYUI_PEOPLE,
+        "web/run-key.mjs",
+        "crypto.getRandomValues(new Uint8Array(BYTES));",
+        "new Uint8Array(BYTES);",
+        VIEWER_MODULES,
+    ),
+    Mutation(
+        "events go to all clients",
+        COMFYUI_PEOPLE,
+        "hosts/comfyui/sinks.py",
+        "    PromptServer.instance.send_sync(event, dict(facts), client)\n",
+        "    PromptServer.instance.send_sync(event, dict(facts), None)\n",
+        ("tests/tiers/comfyui/test_main_job.py",),
+    ),
+    Mutation(
+        "another person's browser lists the runs, on ComfyUI",
+        COMFYUI_PEOPLE,
+        "preview/sinks/live_runs.py",
+        "live.owner == owner is not None and _has(live, host)",
+        "_has(live, host)",
+        ("tests/tiers/comfyui/test_run_owners.py",),
+    ),
+    # Other accounts of the same InvokeAI
+    Mutation(
+        "all accounts share one folder",
+        INVOKEAI_ACCOUNTS,
+        "hosts/invokeai/output_paths.py",
+        "    return outputs / USERS_FOLDER / user\n",
+        "    return outputs / USERS_FOLDER\n",
+        ("tests/hosts/invokeai/test_output_paths.py",),
+    ),
+)
