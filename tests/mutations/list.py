@@ -245,8 +245,8 @@ MUTATIONS = (
             ("decoders/files/torch_pickle.py", "name.path not in ALLOWED_CALLS or type(arguments)", "type(arguments)"),
             (
                 "decoders/files/torch_pickle.py",
-                "        self.stack.append(ALLOWED_CALLS[name.path](arguments))",
-                "        self.stack.append(getattr(__import__(name.path.split()[0]), name.path.split()[1])(*arguments))",
+                "self.stack.append(ALLOWED_CALLS[name.path](arguments))",
+                "self.stack.append(getattr(__import__(name.path.split()[0]), name.path.split()[1])(*arguments))",
             ),
         ),
     ),
