@@ -14,7 +14,7 @@ from ..errors import printable
 from .missing_steps import MissingSteps
 from .picture import DecodedPicture
 
-MAX_NOTES = 50
+MAX_NOTES = 50  # one fault is one note: a run with more has a fault whose text changes at every step
 FILE_NAMES = re.compile(r"(?:: '[^']*')?(?: -> '[^']*')?$")  # at the end of an OSError
 FULL = "full"  # the decoder kind of a host's own VAE
 

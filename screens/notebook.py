@@ -26,6 +26,7 @@ from ..preview.run import Run, State
 from ..preview.sinks.base import Delivery, RunScreen
 from ..preview.sinks.run_folder import RunFolder
 from ..preview.sinks.step_files import StepFiles
+from .colors import ACCENT
 
 CELL_SIDE_PX = 512
 MIN_UPDATE_S = 0.1
@@ -305,7 +306,9 @@ class WidgetCell:
         self._steps: list[NotebookPicture] = []
         self._display = Display()
         self._image = ipywidgets.Image(format="jpeg", layout={"max_width": "100%", "object_fit": "contain"})
-        self._bar = ipywidgets.IntProgress(min=0, layout={"width": "160px"}, style={"bar_color": "#ff8a3d"})
+        self._bar = ipywidgets.IntProgress(
+            min=0, layout={"width": "160px"}, style={"bar_color": f"#{bytes(ACCENT).hex()}"}
+        )
         self._caption = ipywidgets.HTML()  # a Label would turn $ in a name into a formula
         below = [self._bar, self._caption]
         if stop is not None and has_subshells():

@@ -18,6 +18,7 @@ from ..preview.images.grid import still_image
 from ..preview.picture import DecodedPicture
 from ..preview.run import State
 from ..preview.sinks.base import Delivery, Sink
+from .colors import ACCENT, ACCENT_OF_256
 from .terminal_graphics import ROW_MARKS, Cells, CellSize, fit, half_blocks, iterm, kitty, kitty_in_tmux, sixel
 
 Graphics = Literal["kitty", "kitty-tmux", "iterm", "sixel", "blocks", "blocks-256", "line"]
@@ -78,8 +79,9 @@ MIN_DRAW_INTERVAL_S = 0.1
 MAX_WRITING_SHARE = 0.25  # of the time; a slow connection gets fewer pictures
 
 BEGIN, END = "\x1b[?2026h\x1b[?25l", "\x1b[?25h\x1b[?2026l"  # one update of the screen, with a hidden cursor
-ACCENT, DIM, RESET = "\x1b[38;2;255;138;61m", "\x1b[2m", "\x1b[0m"
-ACCENTS: Mapping[str, str] = {"blocks-256": "\x1b[38;5;208m"}
+DIM, RESET = "\x1b[2m", "\x1b[0m"
+ACCENT_OF_ALL = "\x1b[38;2;{};{};{}m".format(*ACCENT)
+ACCENTS: Mapping[str, str] = {"blocks-256": f"\x1b[38;5;{ACCENT_OF_256}m"}
 BAR_COLUMNS = 20
 
 
@@ -231,7 +233,7 @@ class TerminalScreen(Sink):
             cell = cell or DEFAULT_CELL
             area = fit(picture.shown, room, cell)
             image = DRAW[self._graphics](Drawing(still_image(picture), area, cell, self._image_number))
-            line = caption(picture, state, window.columns - 1, ACCENTS.get(self._graphics, ACCENT))
+            line = caption(picture, state, window.columns - 1, ACCENTS.get(self._graphics, ACCENT_OF_ALL))
             self._write(image, line, area, window)
         self._waiting, self._last = None, picture
         ended = self._clock()

@@ -2,7 +2,6 @@
 
 import inspect
 import random
-import threading
 from collections.abc import Generator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple, final
@@ -103,7 +102,6 @@ class Session:
     def __init__(self, pipeline: Any, out: Path, options: Mapping[str, Any]) -> None:
         self._pipeline, self._options = pipeline, {"out": out, **FILE_OPTIONS, **options}
         WatchOptions.of(**self._options)  # a wrong option must not wait for the first run
-        self._one_run = threading.Lock()
         self._calls: dict[str, BackgroundCall] = {}
 
     def run(self, browser: str, seed: int | None, arguments: Mapping[str, Any]) -> Generator[SessionView, None, None]:
@@ -118,19 +116,19 @@ class Session:
             Exception: any exception that the pipeline raises.
         """
         seed = random.randint(0, LARGEST_SEED) if seed is None or seed < 0 else int(seed)  # noqa: S311 - not a secret
-        with self._one_run:
-            generator = torch.Generator().manual_seed(seed)
-            call = BackgroundCall(self._pipeline, (), {**arguments, "generator": generator}, self._options)
-            self._calls[browser] = call
-            try:
-                last = None
-                for picture in call.pictures():
-                    last = picture
-                    yield SessionView(enlarged(picture), step_text(picture.index, picture.sigma, picture.total))
-                yield final_view(call, last, seed)
-            finally:
+        generator = torch.Generator().manual_seed(seed)
+        call = BackgroundCall(self._pipeline, (), {**arguments, "generator": generator}, self._options)
+        self._calls[browser] = call
+        try:
+            last = None
+            for picture in call.pictures():
+                last = picture
+                yield SessionView(enlarged(picture), step_text(picture.index, picture.sigma, picture.total))
+            yield final_view(call, last, seed)
+        finally:
+            if self._calls.get(browser) is call:  # else the browser has begun another run
                 del self._calls[browser]
-                call.close()
+            call.close()
 
     def stop(self, browser: str) -> str:
         """Ends the run of a browser before its next step. Returns a message, empty if there is no run."""

@@ -15,7 +15,8 @@ from safelight.hosts.script import recording
 from safelight.preview.picture import DecodedPicture
 from safelight.preview.sinks.base import NoSink
 from safelight.preview.step import Step, StepInfo
-from safelight.screens import auto
+from safelight.screens import auto, colors
+from safelight.screens import terminal as terminal_module
 from safelight.screens.auto import in_notebook, screen_here
 from safelight.screens.terminal import DRAW, ProgressLine, TerminalScreen, caption, columns_of, graphics_here, terminal
 from safelight.screens.terminal_graphics import Cells
@@ -418,3 +419,9 @@ def test_a_notebook_is_an_ipython_with_a_kernel(shell, expected):
 def test_the_choice_does_not_import_ipython():
     assert not in_notebook({})
     assert auto.in_notebook.__defaults__ == (sys.modules,)
+
+
+def test_the_progress_bar_has_the_same_color_in_a_terminal_and_in_a_notebook():
+    assert colors.ACCENT == (0xFF, 0x8A, 0x3D)
+    assert terminal_module.ACCENT_OF_ALL == "\x1b[38;2;255;138;61m"
+    assert terminal_module.ACCENTS["blocks-256"] == "\x1b[38;5;208m"

@@ -148,6 +148,21 @@ def test_a_run_ends_when_the_browser_leaves(calls, tmp_path):
     assert page.stop("me") == ""
 
 
+def test_a_browser_that_begins_again_stops_its_newer_run(calls, tmp_path):
+    """The end of an older run does not take the newer one away."""
+    page = Session(SimplePipeline(), tmp_path / "a", {})
+    older = page.run("me", 7, {})
+    next(older)
+    page._options["out"] = tmp_path / "b"  # the stand-in of a call always creates the same folder
+    newer = page.run("me", 8, {})
+    next(newer)
+    older.close()
+    assert page.stop("me") == "stopping"
+    assert [call.stopped for call in calls()] == [False, True]
+    newer.close()
+    assert page.stop("me") == ""
+
+
 def test_a_folder_without_the_final_image_lists_its_steps(tmp_path):
     assert pictures_of(tmp_path, {"steps": [{"index": 4, "sigma": None, "files": ["a.png", "b.png"]}]}) == [
         ("a.png", "step 4")
