@@ -24,6 +24,7 @@ from ..fitting.noisy_latents import LATENT_CHANGES, noisy_pairs
 from ..fitting.pairs import Encode, Pairs, encode_pairs
 
 BLUR_LATENT_PX = (2.0, 4.0)  # sigmas of the blur of smooth pictures, in latent pixels
+MIN_SIGMA_PX = 4.0  # of a blur that is applied to a smaller picture
 HALFWAY = ("mean of 12", "blurred 5x5", "denoised 0.95", "denoised 0.9", "denoised 0.8", "denoised 0.7")
 
 
@@ -43,14 +44,19 @@ def smooth_pairs(pairs: Pairs, encode: Encode, sigmas: Sequence[float] = BLUR_LA
 
 
 def blur(rgb: Tensor, sigma_px: float) -> Tensor:
-    """Blurs pictures `[B, 3, H, W]` with a Gaussian, with a mirrored border."""
-    reach = min(round(3 * sigma_px), min(rgb.shape[2:]) - 1)
+    """Blurs pictures `[B, 3, H, W]` in 0..255 with a Gaussian, with a mirrored border; a wide one on a small picture."""
+    shrink = max(1, int(sigma_px / MIN_SIGMA_PX))
+    size = [max(1, side // shrink) for side in rgb.shape[2:]]
+    small = F.interpolate(rgb, size=size, mode="area") if shrink > 1 else rgb
+    sigma_px /= shrink
+    reach = min(round(3 * sigma_px), min(size) - 1)
     offsets = torch.arange(-reach, reach + 1, dtype=rgb.dtype)
     kernel = torch.exp(-(offsets**2) / (2 * sigma_px**2))
     kernel = (kernel / kernel.sum()).expand(rgb.shape[1], 1, 1, -1)
     for padding, weights in (((reach, reach, 0, 0), kernel), ((0, 0, reach, reach), kernel.transpose(2, 3))):
-        rgb = F.conv2d(F.pad(rgb, padding, mode="reflect"), weights, groups=rgb.shape[1])
-    return rgb
+        small = F.conv2d(F.pad(small, padding, mode="reflect"), weights, groups=rgb.shape[1])
+    blurred = F.interpolate(small, size=rgb.shape[2:], mode="bicubic") if shrink > 1 else small
+    return blurred.clamp(0, 255)
 
 
 @torch.no_grad()

@@ -39,8 +39,8 @@ PHOTOGRAPHS, SMOOTH, HALFWAY = 10, 8, 4  # pictures of each kind in a step
 HALFWAY_SHARE = 0.5  # weight of smooth pictures and of half-way latents, next to photographs
 SMOOTH_SIGMAS = (1.0, 1.5, 2.0, 3.0, 5.0)  # of the blur, in latent pixels
 SMOOTH_SIDE = 16  # latent pixels of a smooth picture
-SOFT_KERNELS = (3, 5, 9, 15)
-MOST_BLENDED = 8
+SOFT_KERNELS = (5, 9, 15)  # smaller blurs leave texture, whose energy is no mesh
+LEAST_BLENDED, MOST_BLENDED = 2, 8
 EMA_DECAY, EMA_START = 0.998, 20
 REPORT_STEPS = 250
 
@@ -64,7 +64,7 @@ def soft_latents(latents: Tensor, count: int, generator: torch.Generator) -> Ten
     """Draws latents as a sampler holds them before its last steps: means of several, blurred, `[count, C, h, w]`."""
     drawn = []
     for _ in range(count):
-        blended = 1 + _random(MOST_BLENDED, generator)
+        blended = LEAST_BLENDED + _random(MOST_BLENDED - LEAST_BLENDED + 1, generator)
         mean = latents[torch.randint(len(latents), (blended,), generator=generator)].float().mean(0, keepdim=True)
         drawn.append(blur_latents(SOFT_KERNELS[_random(len(SOFT_KERNELS), generator)])(mean, generator))
     return torch.cat(drawn)
