@@ -44,7 +44,7 @@ def smooth_pairs(pairs: Pairs, encode: Encode, sigmas: Sequence[float] = BLUR_LA
 
 
 def blur(rgb: Tensor, sigma_px: float) -> Tensor:
-    """Blurs pictures `[B, 3, H, W]` in 0..255 with a Gaussian, with a mirrored border; a wide one on a small picture."""
+    """Blurs pictures `[B, 3, H, W]` in 0..255 with a Gaussian and a mirrored border; a wide one on a small picture."""
     shrink = max(1, int(sigma_px / MIN_SIGMA_PX))
     size = [max(1, side // shrink) for side in rgb.shape[2:]]
     small = F.interpolate(rgb, size=size, mode="area") if shrink > 1 else rgb
