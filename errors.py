@@ -12,6 +12,7 @@
     │       ├── EncoderFileError    a file is an encoder, which other nodes may need
     │       ├── PickledFileError    a file can be opened only by running code that it contains
     │       └── MisshapenFileError  the tensors of a file do not match its description
+    ├── DownloadError               a published decoder cannot be downloaded
     ├── OptionError                 an option has a value that is not allowed
     ├── FitError                    no decoder can be fitted on the given images or latents
     └── RunError
@@ -75,6 +76,10 @@ class PickledFileError(DecoderFileError):
 
 class MisshapenFileError(DecoderFileError):
     """The tensors of a file do not match its description."""
+
+
+class DownloadError(SafelightError):
+    """A published decoder cannot be downloaded."""
 
 
 class OptionError(SafelightError, ValueError):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import SafelightError
-from . import decode, demo, fit, gradio, learned, lists, view
+from . import decode, demo, fit, get, gradio, learned, lists, view
 from .table import warn
 
 FAILED = 2  # argparse uses the same exit code
@@ -51,4 +51,5 @@ def _parser() -> argparse.ArgumentParser:
     gradio.add_command(commands)
     fit.add_commands(commands)
     learned.add_commands(commands)
+    get.add_command(commands)
     return parser
