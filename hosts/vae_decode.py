@@ -1,5 +1,6 @@
 """Decodes model space latents with VAE modules of diffusers and of hosts that are built on it."""
 
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -9,6 +10,13 @@ from torch import Tensor
 from ..preview.snapshot import VIDEO_NDIM
 
 FLUX2_PATCH = 2  # FLUX.2's VAE normalizes patches of 2x2
+
+_previewing: ContextVar[bool] = ContextVar("safelight_previewing", default=False)
+
+
+def is_preview() -> bool:
+    """Whether the VAE decodes for a preview of Safelight, in this thread."""
+    return _previewing.get()
 
 
 def decode_with_vae(vae: Any, latents: Tensor, *, shifts: bool = True) -> Tensor:
@@ -20,9 +28,13 @@ def decode_with_vae(vae: Any, latents: Tensor, *, shifts: bool = True) -> Tensor
         shifts: as for `to_vae`.
     """
     scaled = to_vae(vae, latents, shifts=shifts).to(next(vae.parameters()).dtype)
-    if any(isinstance(module, torch.nn.Conv3d) for module in vae.modules()):
-        return vae.decode(scaled, return_dict=False)[0].float()
-    return torch.stack([vae.decode(frame, return_dict=False)[0].float() for frame in scaled.unbind(2)], 2)
+    token = _previewing.set(True)
+    try:
+        if any(isinstance(module, torch.nn.Conv3d) for module in vae.modules()):
+            return vae.decode(scaled, return_dict=False)[0].float()
+        return torch.stack([vae.decode(frame, return_dict=False)[0].float() for frame in scaled.unbind(2)], 2)
+    finally:
+        _previewing.reset(token)
 
 
 def to_vae(vae: Any, latents: Tensor, *, shifts: bool = True) -> Tensor:

@@ -169,7 +169,8 @@ def new_row(evidence: Evidence, spaces: Spaces, name: str = "", downscale: int |
         found = identify(evidence, Spaces((*spaces, row)))
     except ContradictionError:
         found = None
-    if found != row:
+    # A decoder's file stores the row, and `Catalogue.spaces` leaves out a row that an earlier one could mean.
+    if found != row or any(could_mean(known, row) for known in spaces):
         raise SpaceError(
             f"the facts that {evidence.host} gives about the latents of {title} match several spaces, so a new space "
             "could not be identified later; choose one of the known spaces by its name"

@@ -11,7 +11,8 @@ from typing import Any, Literal, cast, get_args
 from ...decoders.catalogue import Candidate, Catalogue
 from ...decoders.decoder import Decoder
 from ...decoders.files.decoder_file import decoder_of
-from ...decoders.latents.space import LatentSpace
+from ...decoders.files.user_folder import user_folder
+from ...decoders.latents.space import LatentSpace, Spaces
 from ...errors import DecoderFileError, OptionError
 from ...preview.decode.memory_budget import DEVICE_BYTES, MB
 from ...preview.options import RunOptions, rows
@@ -37,9 +38,10 @@ class WatchOptions:
         screen: `auto`: the notebook's cell, or the terminal if it shows pictures; `off`; a sink; or a function that
             returns one for each sampler call.
         space: name of the latent space, for a pipeline whose VAE does not reveal it; or a space.
-        decoder_folder: folder with decoder files, or several.
+        decoder_folder: folder with decoder files, or several. None: the folder that `learn` uses without one.
         memory: number of the newest pictures of a sampler call that stay in `pictures`.
         device_mb: memory of a device that previews may use, in MB; a decoder that needs more is replaced.
+        learn: whether a decoder is learned from the images that the pipeline decodes, in the first `decoder_folder`.
         run: options of every run; see `RunOptions`.
         objects: the decoder, if `decoder` is an object such as an `AutoencoderTiny`.
 
@@ -54,6 +56,7 @@ class WatchOptions:
     decoder_folder: StrPath | Sequence[StrPath] | None = None
     memory: int = 100
     device_mb: int = DEVICE_BYTES // MB
+    learn: bool = False
     run: RunOptions = RunOptions(**DEFAULTS)  # noqa: RUF009 - frozen
     objects: tuple[Candidate, ...] = ()
 
@@ -94,6 +97,8 @@ class WatchOptions:
         listed = folders if isinstance(folders, Sequence) and not isinstance(folders, str) else [folders]
         paths = tuple(absolute_path(path) for path in listed if path is not None)
         object.__setattr__(self, "decoder_folder", paths)
+        if self.learn and not paths and user_folder() is None:
+            raise OptionError("learn: expected a decoder_folder, as there is no home folder for the decoders")
         if self.out is not None:
             object.__setattr__(self, "out", absolute_path(self.out))
             expect_no_file((Path(self.out) / self.run.filename_prefix).parent, "out")
@@ -107,9 +112,25 @@ class WatchOptions:
         """How much of a device's memory previews may use, in bytes."""
         return self.device_mb * MB
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders with decoder files; the first one is for what is learned."""
+        if self.decoder_folder:
+            return cast("tuple[Path, ...]", self.decoder_folder)
+        usual = user_folder()
+        return (usual,) if usual is not None and (self.learn or usual.is_dir()) else ()
+
     def catalogue(self) -> Catalogue:
         """The available decoders."""
-        return Catalogue(cast("Sequence[Path]", self.decoder_folder), self.objects)
+        return Catalogue(self.folders, self.objects)
+
+    def chosen_space(self, spaces: Spaces) -> LatentSpace | None:
+        """The latent space that the user chose; None if the pipeline says it.
+
+        Raises:
+            UnknownSpaceError: there is no such latent space.
+        """
+        return spaces[self.space] if isinstance(self.space, str) else self.space
 
     def new_screen(self, run: Run, stop: Callable[[], object] | None) -> Sink | None:
         """Returns the screen of a sampler call that begins; None for no screen.

@@ -25,6 +25,7 @@ from .copies import (
     schedulers_of,
 )
 from .facts import evidence_of, space_or_unknown
+from .learning import PipelineLearning
 from .options import StrPath, WatchOptions
 from .pipeline_families import family_of
 from .progress_bar import WatchedProgressBar
@@ -52,9 +53,9 @@ def watch(pipeline: Any, out: StrPath | None = None, **options: Any) -> "Iterato
     Args:
         pipeline: a `DiffusionPipeline` of diffusers.
         out: folder of runs; every sampler call creates a numbered folder in it. None: no files are written.
-        options: fields of `WatchOptions` (screen, space, decoder_folder, memory, device_mb), and of `RunOptions` in
-            `safelight.preview.options` (decoder, show, every_n_steps, file_format, sheet, animation ...), except
-            `write_intermediates`, which follows from `out`.
+        options: fields of `WatchOptions` (screen, space, decoder_folder, memory, device_mb, learn), and of
+            `RunOptions` in `safelight.preview.options` (decoder, show, every_n_steps, file_format, sheet, animation
+            ...), except `write_intermediates`, which follows from `out`.
 
     Raises:
         TypeError: `pipeline` is not a pipeline, or there is no such option.
@@ -101,6 +102,7 @@ class WatchedPipeline:
         self._heard: dict[int, Callable[[], None]] = {}  # schedulers by id, each with a function that stops listening
         self._thread = threading.get_ident()  # of the block
         self._loops: list[SamplingLoop] = []
+        self._learning = PipelineLearning(options, self._samples_here) if options.learn else None
         self._copies: list[weakref.ref[Any]] = []  # copies of the pipeline that sampled
         self._opened = False
         self._name = type(pipeline).__name__
@@ -221,12 +223,19 @@ class WatchedPipeline:
             loop.end(error)
             loop.release()
         failed = error is not None or any(loop.failed for loop in self._loops)
+        untaught = None if self._learning is None else self._learning.close()
         self._pipeline, self._hooks, self._loops, self._heard = None, [], [], {}
         if not self.runs and not failed:
             self._notes.append(self._silence)
             log.warning(self._silence)
         for run in self.runs:
             run.settle()
+        if self.runs and untaught is not None and not failed:
+            self.runs[-1].note_afterwards(untaught)
+
+    def _samples_here(self) -> bool:
+        """Whether a sampling loop is running in this thread."""
+        return any(not loop.ended and loop.thread == threading.get_ident() for loop in self._loops)
 
     def watch_loop(self, pipeline: Any, bar: Any) -> Any:
         """Returns the bar of a loop that begins, watched."""
@@ -298,6 +307,8 @@ class WatchedPipeline:
             waits_for_callback=self._waits_for_callback,
         )
         self._loops.append(loop)
+        if self._learning is not None:
+            self._learning.follow(pipeline)
         return loop
 
     def _silence_after(self, loop: SamplingLoop) -> str:
@@ -336,13 +347,11 @@ def _expect_decoder(pipeline: Any, options: WatchOptions) -> None:
     """Raises before sampling if there is no such space, or no such decoder for it."""
     decoders = options.catalogue()
     spaces = decoders.spaces()
-    if options.space is not None:
-        chosen = [spaces[options.space] if isinstance(options.space, str) else options.space]
-    else:
-        chosen = [
-            space_or_unknown(each, family_of(type(each)), evidence_of(each, spaces), spaces)[0]
-            for each in pipelines_in(pipeline)
-        ]
+    chosen = [
+        options.chosen_space(spaces)
+        or space_or_unknown(each, family_of(type(each)), evidence_of(each, spaces), spaces)[0]
+        for each in pipelines_in(pipeline)
+    ]
     *others, last = chosen
     for space in others:
         with suppress(UnknownDecoderError):
