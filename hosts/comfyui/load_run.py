@@ -161,7 +161,9 @@ def _for_vae(saved: SavedLatents) -> Any:
     """The denoised latents in the VAE's units, as a sampler returns them."""
     latents = saved.denoised
     if latents is None:
-        raise LatentsError(f"step {saved.index}: the sampler gave no denoised latents; choose another step")
+        raise LatentsError(
+            f"step {saved.index}: no denoised latents are saved, because the sampler reported none; choose another step"
+        )
     name = saved.facts.get("format_name")
     format_class = getattr(comfy.latent_formats, name or "", None)
     if not (isinstance(format_class, type) and issubclass(format_class, comfy.latent_formats.LatentFormat)):
@@ -170,7 +172,9 @@ def _for_vae(saved: SavedLatents) -> Any:
     try:
         processed = format_class().process_out(latents.float())
     except (RuntimeError, TypeError, ValueError) as error:
-        raise LatentsError(f"step {saved.index}: {name} does not take latents {list(latents.shape)}: {error}") from None
+        raise LatentsError(
+            f"step {saved.index}: {name} does not accept latents {list(latents.shape)}: {error}"
+        ) from None
     return _unpacked(saved, processed)
 
 
@@ -180,8 +184,8 @@ def _by_space(saved: SavedLatents, latents: Tensor) -> Tensor:
     name = saved.facts.get("space") or ""
     if name not in spaces:
         raise LatentsError(
-            f"latents of the format {saved.facts.get('format_name')!r} and the space {name!r}: both are unknown here; "
-            "install the custom node or decoder that the run was sampled with"
+            f"this ComfyUI knows neither the run's latent format {saved.facts.get('format_name')!r} nor its latent "
+            f"space {name!r}; install the custom node or decoder that the run was sampled with"
         )
     return spaces[name].to_vae(spaces[name].unpack(latents.float()))
 

@@ -8,7 +8,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ...errors import SafelightError
 from ...hosts.comfyui.image_tensors import images
 from ...hosts.comfyui.load_run import NO_RUN, fingerprint, list_runs, load, selected_folder
-from .schema import checked_input, is_name, schema
+from .schema import checked_input, is_name, max_images_input, schema
 
 FOLDER = io.String.Input(
     "folder",
@@ -22,13 +22,7 @@ STEP = io.Int.Input(
     max=10000,
     tooltip="Step whose latents are loaded. 0: the last step that has latents.",
 )
-MAX_IMAGES = io.Int.Input(
-    "max_images",
-    default=200,
-    min=1,
-    max=10000,
-    tooltip="Maximum number of images. Of a longer run, evenly spread steps are loaded, with the last.",
-)
+MAX_IMAGES = max_images_input()
 
 
 class SafelightLoadRun(io.ComfyNode):

@@ -1,7 +1,7 @@
 """The node Quick Decode: it decodes latents without a VAE."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from comfy_api.latest import io
 
@@ -9,11 +9,12 @@ from ...decoders.catalogue import AUTO
 from ...hosts.comfyui.decoder_folders import catalogue
 from ...hosts.comfyui.latent_dict import FROM_MODEL
 from ...hosts.comfyui.quick_decode import QuickDecodeOptions, quick_decode, space_names
+from ...preview.images.encode import Enlarge
 from .schema import checked_input, is_name, schema
 
 ENLARGE = io.Combo.Input(
     "enlarge",
-    options=["off", "nearest", "bicubic", "lanczos"],
+    options=list(get_args(Enlarge)),
     default="off",
     tooltip=("Size of the images. off: as decoded. Otherwise the filter that enlarges them to the final image's size."),
 )

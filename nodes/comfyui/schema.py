@@ -19,6 +19,18 @@ def after_sampling() -> Any:
     )
 
 
+def max_images_input(*, optional: bool = False) -> Any:
+    """An input for the number of images that a node outputs of a run."""
+    return io.Int.Input(
+        "max_images",
+        default=200,
+        min=1,
+        max=10000,
+        optional=optional,
+        tooltip="Maximum number of images. Of a longer run, evenly spread steps are used, with the last.",
+    )
+
+
 def schema(**facts: Any) -> io.Schema:
     """A schema without the fields that this version of ComfyUI does not know: it refuses unknown fields."""
     known = {field.name for field in fields(io.Schema)}

@@ -7,16 +7,9 @@ from comfy_api.latest import io
 from ...hosts.comfyui.facts import Prompt
 from ...hosts.comfyui.image_tensors import images, sheet
 from ...hosts.comfyui.run_handle import RunHandle
-from .schema import STEPS, after_sampling, checked_input, schema
+from .schema import STEPS, after_sampling, checked_input, max_images_input, schema
 
-MAX_IMAGES = io.Int.Input(
-    "max_images",
-    default=200,
-    min=1,
-    max=10000,
-    optional=True,
-    tooltip="Maximum number of images. Of a longer run, evenly spread steps are used, with the last.",
-)
+MAX_IMAGES = max_images_input(optional=True)
 
 
 class SafelightSteps(io.ComfyNode):
