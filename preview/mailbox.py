@@ -108,6 +108,11 @@ class Mailbox(Generic[Item]):
             self._room.notify_all()
             self._wake()
 
+    @property
+    def waiting(self) -> int:
+        """The number of items that wait."""
+        return len(self._waiting)
+
     def is_done(self) -> bool:
         """Whether it is closed and empty: no item will come any more."""
         return self.closed.is_set() and not self._waiting

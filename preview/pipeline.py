@@ -34,6 +34,7 @@ from .step import Show, Step, StepInfo, measured_gain
 from .vae_picture import PendingPicture
 
 CLOSE_TIMEOUT_S = 60.0
+SLOW_END_MS = 100.0  # of decoding after the run's end, from which on more threads help; see `decode/thread_limit.py`
 TRIAL_TIMEOUT_S = 10.0
 FIRST = Selection()
 NO_LATENTS: Mapping[str, Snapshot] = {}
@@ -139,6 +140,7 @@ class Pipeline:
         self._state: State = "running"
         self._noted_not_finite = False
         self._doing = "the pipeline"
+        self._decode_ms = 0.0  # duration of the last decode
         self._current: QueuedStep | None = None
         self._last: tuple[DecodedPicture, list[Sink]] | None = None  # the sinks show it after the run has ended
         self._settled = threading.Event()  # everything is done that the end of the run waits for
@@ -311,7 +313,8 @@ class Pipeline:
             if self._mailbox.is_done():
                 late = [sink for sink in sinks if not sink.delivery.awaited]
                 sinks = [sink for sink in sinks if sink.delivery.awaited]
-            if self._state != "running":  # the sampler only waits now
+            still_ms = self._decode_ms * (1 + self._mailbox.waiting)
+            if self._state != "running" and still_ms >= SLOW_END_MS:  # the sampler only waits now
                 self._use_all_threads()
             if (picture := self._decode(queued)) is not None:
                 self._hand_out(picture, sinks)
@@ -367,6 +370,7 @@ class Pipeline:
             else:
                 picture = self._decode_latents(queued, latents)
         if picture is not None:
+            self._decode_ms = picture.decode_ms
             self._run.describe(picture)
             self._note_not_finite(picture)
             if (picture.show, self._show) == ("noisy", "denoised"):

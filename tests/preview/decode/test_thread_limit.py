@@ -43,7 +43,11 @@ def test_without_openmp_nothing_changes(monkeypatch, error):
 
 
 @WITH_OPENMP
-def test_the_worker_uses_half_of_the_threads_until_the_sampler_waits_for_it(pipeline, recorder, step, wait_s):
+@pytest.mark.parametrize(("slow_ms", "all_at_the_end"), [(0.0, True), (1e9, False)])
+def test_the_worker_uses_half_of_the_threads_until_the_sampler_waits_for_slow_decodes(
+    pipeline, recorder, step, wait_s, monkeypatch, slow_ms, all_at_the_end
+):
+    monkeypatch.setattr("safelight.preview.pipeline.SLOW_END_MS", slow_ms)
     seen = []
 
     class Counting(recorder):
@@ -62,4 +66,5 @@ def test_the_worker_uses_half_of_the_threads_until_the_sampler_waits_for_it(pipe
         assert mailbox.closed.wait(wait_s)
     closing.join()
     all_threads = torch.get_num_threads()
-    assert seen == [max(1, all_threads // 2), all_threads]
+    half = max(1, all_threads // 2)
+    assert seen == [half, all_threads if all_at_the_end else half]
