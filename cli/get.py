@@ -11,10 +11,9 @@ from tqdm import tqdm
 
 from ..decoders.catalogue import Catalogue
 from ..decoders.decoder import Card
-from ..decoders.files.download import RAW_FILES, download
+from ..decoders.files.download import SERVER_VARIABLE, download, raw_files
 from ..decoders.published_decoders import PUBLISHED_DECODERS, PublishedDecoder, published_decoder
-from ..errors import DownloadError
-from .learned import default_folder
+from .learned import FOLDER_HELP, default_folder
 from .table import print_lines, print_table
 
 COLUMNS = ("name", "space", "size", "licence", "installed", "worth", "beside")
@@ -24,15 +23,11 @@ def add_command(commands: Any) -> None:
     """Adds `get` to the command line."""
     get = commands.add_parser("get", help="list decoders that others publish, or download one")
     get.add_argument("name", nargs="?", help="decoder to download (default: list all, without any download)")
-    get.add_argument(
-        "--folder",
-        type=Path,
-        help="your decoder folder (default: ComfyUI's models/safelight, if this is in custom_nodes)",
-    )
+    get.add_argument("--folder", type=Path, help=FOLDER_HELP)
     get.add_argument(
         "--server",
-        default=RAW_FILES,
-        help="server with copies of GitHub's raw files; contents are checked (%(default)s)",
+        default=raw_files(),
+        help=f"server with copies of GitHub's raw files, also {SERVER_VARIABLE}; contents are checked (%(default)s)",
     )
     get.add_argument("--json", action="store_true", help="print JSON")
     get.set_defaults(run=_run)
@@ -44,11 +39,6 @@ def _run(arguments: argparse.Namespace) -> int:
         _list(folder, as_json=arguments.json)
         return 0
     decoder = published_decoder(arguments.name)
-    if folder is None:
-        raise DownloadError(
-            f"expected --folder DIR, the folder for {decoder.file_name}: ComfyUI's models/safelight is found only if "
-            "this package is in custom_nodes"
-        )
     path = _download(decoder, folder, arguments.server.rstrip("/"))
     facts = {"name": decoder.name, "space": decoder.space, "licence": decoder.licence, "path": str(path)}
     if arguments.json:
@@ -68,8 +58,8 @@ def _download(decoder: PublishedDecoder, folder: Path, server: str) -> Path:
         return download(decoder, folder, server=server, progress=show)
 
 
-def _list(folder: Path | None, *, as_json: bool) -> None:
-    catalogue = Catalogue([folder] if folder else [])
+def _list(folder: Path, *, as_json: bool) -> None:
+    catalogue = Catalogue([folder])
     rows = [_row(decoder, catalogue, folder) for decoder in PUBLISHED_DECODERS.values()]
     if as_json:
         print(json.dumps(rows, indent=1))
@@ -77,14 +67,14 @@ def _list(folder: Path | None, *, as_json: bool) -> None:
         print_table(COLUMNS, ([row[column] for column in COLUMNS] for row in rows))
 
 
-def _row(decoder: PublishedDecoder, catalogue: Catalogue, folder: Path | None) -> dict[str, Any]:
+def _row(decoder: PublishedDecoder, catalogue: Catalogue, folder: Path) -> dict[str, Any]:
     beside = catalogue.candidates(catalogue.spaces()[decoder.space], accelerated=True)[0].card
     return {
         "name": decoder.name,
         "space": decoder.space,
         "size": decoder.size_text,
         "licence": decoder.licence,
-        "installed": "yes" if folder and (folder / decoder.file_name).is_file() else "",
+        "installed": "yes" if (folder / decoder.file_name).is_file() else "",
         "worth": _scores(decoder.measured) or "close to the VAE, not measured",
         "beside": f"{beside.name}, {_scores(beside.metrics) or _form(beside)}",
         "source": decoder.place,

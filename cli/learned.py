@@ -5,12 +5,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..decoders.files.user_folder import user_folder
 from ..errors import FitError, printable
 from ..fitting.online.learned_files import LearnedSpace, forget_space, list_learned_spaces
 from .table import print_lines
 
 PACKAGE = Path(__file__).absolute().parents[1]  # not resolved: a link in custom_nodes counts as being there
 NODES_FOLDER = "custom_nodes"
+FOLDER_HELP = (
+    "your decoder folder (default: ComfyUI's models/safelight if this package is in its custom_nodes, else the one "
+    "that scripts use)"
+)
 COLUMNS = {
     "space": "space",
     "vae": "VAE",
@@ -30,26 +35,26 @@ VAE_NAMES = {"": "unknown", None: "mixed"}
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `learned`."""
     learned = commands.add_parser("learned", help="show or delete what was learned from VAE decodes")
-    learned.add_argument(
-        "--folder", type=Path, help="ComfyUI's models/safelight (found if this package is in its custom_nodes)"
-    )
+    learned.add_argument("--folder", type=Path, help=FOLDER_HELP)
     learned.add_argument("--reset", metavar="SPACE", help="delete all that was learned for a space, from all VAEs")
     learned.add_argument("--json", action="store_true", help="print JSON")
     learned.set_defaults(run=_learned)
 
 
-def default_folder(package: Path = PACKAGE) -> Path | None:
-    """ComfyUI's folder of user decoders if `package` is in its custom_nodes, else None."""
-    return package.parents[1] / "models" / "safelight" if package.parent.name == NODES_FOLDER else None
+def default_folder(package: Path = PACKAGE) -> Path:
+    """The folder of the user's decoders: ComfyUI's if `package` is in its custom_nodes, else that of scripts.
+
+    Raises:
+        FitError: there is none.
+    """
+    folder = package.parents[1] / "models" / "safelight" if package.parent.name == NODES_FOLDER else user_folder()
+    if folder is None:
+        raise FitError("expected --folder DIR, the folder of your decoders: you have no home folder with one")
+    return folder
 
 
 def _learned(arguments: argparse.Namespace) -> int:
     folder = arguments.folder or default_folder()
-    if folder is None:
-        raise FitError(
-            f"expected --folder DIR with ComfyUI's models/safelight: it is found only if this package is in "
-            f"{NODES_FOLDER}, but the package is in {PACKAGE.parent}"
-        )
     if arguments.folder and not folder.is_dir():
         raise FitError(f"expected a folder of decoders for --folder, but {folder} is not a folder")
     try:

@@ -49,12 +49,10 @@ def test_a_name_downloads_that_decoder_into_the_folder(tmp_path, capsys, downloa
     assert json.loads(capsys.readouterr().out)["path"] == str(tmp_path / "taesdxl_decoder.pth")
 
 
-def test_without_a_folder_the_folder_of_comfyui_is_used_if_there_is_one(tmp_path, capsys, downloads, monkeypatch):
-    assert main(["get", "taesd"]) == FAILED
-    assert "expected --folder DIR, the folder for taesd_decoder.pth" in capsys.readouterr().err
-    monkeypatch.setattr(get, "default_folder", lambda: tmp_path / "models")
+def test_without_a_folder_the_usual_one_is_used(tmp_path, capsys, downloads, monkeypatch):
+    monkeypatch.setenv("SAFELIGHT_DECODERS", str(tmp_path / "usual"))
     assert main(["get", "taesd"]) == 0
-    assert downloads[0][1] == tmp_path / "models"
+    assert downloads[0][1] == tmp_path / "usual"
 
 
 def test_an_error_is_one_line(tmp_path, capsys, monkeypatch):

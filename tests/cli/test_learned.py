@@ -134,11 +134,6 @@ def test_what_an_earlier_version_learned_is_listed(files, capsys):
     assert not list(folder.rglob("*.safetensors"))
 
 
-def test_the_folder_is_required_outside_of_comfyui(capsys):
-    assert main(["learned"]) == 2
-    assert "--folder DIR" in capsys.readouterr().err
-
-
 def test_a_missing_folder_is_refused(tmp_path, capsys):
     assert main(["learned", "--folder", str(tmp_path / "none")]) == 2
     assert "is not a folder" in capsys.readouterr().err
@@ -146,4 +141,13 @@ def test_a_missing_folder_is_refused(tmp_path, capsys):
 
 def test_in_custom_nodes_the_default_is_the_folder_of_comfyui(tmp_path):
     assert default_folder(tmp_path / "custom_nodes" / "any name") == tmp_path / "models" / "safelight"
-    assert default_folder(tmp_path / "elsewhere" / "safelight") is None
+
+
+def test_elsewhere_the_default_is_the_folder_of_scripts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SAFELIGHT_DECODERS", str(tmp_path / "usual"))
+    assert default_folder(tmp_path / "elsewhere" / "safelight") == tmp_path / "usual"
+    assert main(["learned"]) == 0
+    assert f"nothing was learned in {tmp_path / 'usual'}" in capsys.readouterr().out
+    monkeypatch.setattr("safelight.cli.learned.user_folder", lambda: None)
+    assert main(["learned"]) == 2
+    assert "expected --folder DIR" in capsys.readouterr().err
