@@ -33,7 +33,7 @@ FOREIGN = {
 
 VARIABLE_NAMES = {
     name
-    for folder in ("cli", "hosts", "nodes", "screens", "tests", "benchmarks")
+    for folder in ("cli", "decoders", "hosts", "nodes", "screens", "tests", "benchmarks")
     for path in (ROOT / folder).rglob("*")
     if path.suffix in (".py", ".mjs")
     for name in VARIABLE.findall(path.read_text(encoding="utf-8"))

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 VARIABLE = "SAFELIGHT_DECODERS"  # a folder in place of the usual one
-NAME = "safelight"
+FOLDER_NAME = "safelight"
 
 
 def user_folder() -> Path | None:
@@ -21,8 +21,8 @@ def user_folder() -> Path | None:
     except RuntimeError:
         return None
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / NAME
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / FOLDER_NAME
     if sys.platform == "darwin":
-        return home / "Library" / "Application Support" / NAME
+        return home / "Library" / "Application Support" / FOLDER_NAME
     data = Path(os.environ.get("XDG_DATA_HOME") or "")
-    return (data if data.is_absolute() else home / ".local" / "share") / NAME
+    return (data if data.is_absolute() else home / ".local" / "share") / FOLDER_NAME

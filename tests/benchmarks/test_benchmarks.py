@@ -77,7 +77,7 @@ def test_a_decoder_is_run_in_several_ways(monkeypatch):
 
 
 def test_every_kind_of_decoder_is_timed(monkeypatch):
-    monkeypatch.setattr(timing, "UNTRAINED_NETS", {"sd1": (("approx", {"channels": 4}),)})
+    monkeypatch.setattr(timing, "UNTRAINED_NETS", {"sd1": (("small approx", "approx", {"channels": 4}),)})
     rows = timing.decoding("cpu")
     assert {row["kind"] for row in rows} == {"", "polynomial", "mlp", "conv", "approx", "principal"}
     assert all(row["ms"] > 0 and row["MB per second"] > 0 for row in rows)

@@ -13,6 +13,7 @@ YOUR_MODEL = "Your model too."
 CODE_IN_FILES = "Decoder files that run code"
 LARGE_FILES = "Decoder files that use too much memory or time"
 CHANGING_FILES = "Decoder files that change while in use"
+DOWNLOADED_FILES = "Downloaded decoders that were altered"
 ALTERED_FILES = "Shipped decoders that were altered"
 FOREIGN_RUNS = "Runs from other people (`safelight view`, Load Run)"
 LEADING_OUT = "Prefixes and names that lead out of the output folder"
@@ -369,11 +370,19 @@ MUTATIONS = (
         ("tests/preview/html/test_document.py",),
     ),
     Mutation(
+        "a download with other content is installed",
+        DOWNLOADED_FILES,
+        "decoders/files/download.py",
+        "    if (found := blob_id(path)) != decoder.blob:",
+        "    if (found := blob_id(path)) == decoder.blob and not found:",
+        ("tests/decoders/files/test_download.py",),
+    ),
+    Mutation(
         "a note is markup on the node and in a page",
         TEXT_IN_PAGES,
         "web/messages.mjs",
-        '    this.#noteText.textContent = this.#noteText.title = note === this.#dismissed ? "" : note;',
-        '    this.#noteText.innerHTML = this.#noteText.title = note === this.#dismissed ? "" : note;',
+        "    this.#noteText.textContent = this.#noteText.title = text;",
+        "    this.#noteText.innerHTML = this.#noteText.title = text;",
         ("tests/tiers/browser/test_offline_page.py",),
     ),
     Mutation(

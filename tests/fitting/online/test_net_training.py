@@ -89,11 +89,8 @@ def progress(files):
     return read_card(files.net).metrics
 
 
-def test_db(files, decoder):
+def on_test_pairs_db(files, decoder):
     return OnlineState.load(files.state).psnr_db(decoder)
-
-
-test_db.__test__ = False
 
 
 # When it is due
@@ -153,7 +150,7 @@ def test_the_net_gains_on_pictures_that_are_held_back(files):
     assert published_db > closed_form_db + 2
     decoder = read_decoder(files.decoder)
     assert decoder.scale == 2
-    assert test_db(files, decoder) == pytest.approx(published_db, abs=1e-3)
+    assert on_test_pairs_db(files, decoder) == pytest.approx(published_db, abs=1e-3)
     assert Catalogue([files.folder]).candidates(TOY, vae=VAE)[0].name == files.decoder.stem
 
 
@@ -169,7 +166,7 @@ def test_a_new_net_is_the_closed_form_of_the_training_pairs(files, monkeypatch):
     net_training.start_as_closed_form(expected, sums)
     assert torch.allclose(net.linear.weight, expected.linear.weight, atol=1e-4)
     assert not net.out.weight.any()
-    assert progress(files)["psnr_latent_db"] == test_db(files, read_decoder(files.net))
+    assert progress(files)["psnr_latent_db"] == on_test_pairs_db(files, read_decoder(files.net))
 
 
 def test_a_training_begins_at_an_installed_net_of_the_same_shape(files):
@@ -314,7 +311,7 @@ def test_a_saved_net_is_judged_again_if_the_test_pictures_changed(files):
     teach(files, [12, 13])
     state = OnlineState.load(files.state)
     assert progress(files)["judged_on"] != state.judged_on
-    net_db = test_db(files, read_decoder(files.net))
+    net_db = on_test_pairs_db(files, read_decoder(files.net))
     training = opened(files)
     run(training, len(state.test_pairs))
     assert progress(files)["judged_on"] == state.judged_on

@@ -273,6 +273,7 @@ def test_the_batch_norm_of_the_vae_is_applied_where_latents_lack_it(host):
         def __init__(self):
             super().__init__(32)
             self.bn = nn.BatchNorm2d(128, affine=False)
+            self.config = {"batch_norm_eps": self.bn.eps}
             self.bn.running_mean.uniform_(-1, 1)
             self.bn.running_var.uniform_(0.5, 4)
 
