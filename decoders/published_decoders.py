@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from ..errors import UnknownDecoderError, brief
+from .catalogue import Catalogue
+from .latents.space import LatentSpace
 
 TAESD, TAEHV = "madebyollin/taesd", "madebyollin/taehv"
 COMMITS = {TAESD: "5cccb12dc72074a4be35680c3b108548a7c69978", TAEHV: "1f14a568f24bf8811e0a0ac601613e04fc1581e8"}
@@ -109,6 +111,14 @@ PUBLISHED_DECODERS: Mapping[str, PublishedDecoder] = {
         _video("taeh3", "minimax_h3", "9eff5f6da1f0baa60ede7f097507119b1488219f"),
     )
 }
+
+
+def better_decoder(catalogue: Catalogue, space: LatentSpace) -> PublishedDecoder | None:
+    """Returns a published decoder of `space` that is better than the shipped ones; None if the user has a decoder."""
+    shipped = {candidate.name for candidate in Catalogue().of(space)}
+    if any(candidate.name not in shipped for candidate in catalogue.of(space)):
+        return None
+    return next((decoder for decoder in PUBLISHED_DECODERS.values() if decoder.space == space.name), None)
 
 
 def published_decoder(name: str) -> PublishedDecoder:

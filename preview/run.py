@@ -38,6 +38,7 @@ class Run:
         picture: sizes, items and frames; known after the first decode.
         notes: messages for the user, in order.
         truth: how true its pictures are, see `sinks.truth`; known after the run.
+        offers: names of published decoders that viewers offer, by the text that says so. No file contains them.
         prompt: words that guide the model. Viewers may show them; they are never written into `run.json`.
         clock: function that returns monotonic seconds.
 
@@ -55,6 +56,7 @@ class Run:
     picture: Mapping[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     truth: Mapping[str, Any] | None = None
+    offers: dict[str, str] = field(default_factory=dict)
     prompt: str | None = None
     clock: Callable[[], float] = time.monotonic
 

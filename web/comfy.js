@@ -34,7 +34,7 @@ async function start() {
 
   const key = new RunKey(() => localStorage, () => api.user);
   sendKey(api, key);
-  const store = new RunStore((path) => api.fetchApi(path, { cache: "no-store", headers: { [KEY_HEADER]: key.get() } }));
+  const store = new RunStore((path, method = "GET") => api.fetchApi(path, { method, cache: "no-store", headers: { [KEY_HEADER]: key.get() } }));
   const viewers = new Map(); // by node, while it is in a graph
   const sockets = new WeakMap(); // by node: that of its input `vae`
   const newestOf = new WeakMap(); // by node: id of the newest run whose manifest was read

@@ -1,4 +1,4 @@
-/** Shows messages over the picture: its placeholder, the run's last note, and short results. */
+/** Shows messages over the picture: its placeholder, the run's last note with what it offers, and short results. */
 
 import { lastNote, placeholder } from "./caption.mjs";
 import { button, create } from "./elements.mjs";
@@ -9,13 +9,23 @@ export class Messages {
   #noteText;
   #toastTimer;
   #dismissed = null;
+  #offer; // button
+  #shown = { run: null, note: "", name: undefined }; // the last note, and the decoder that the button downloads
+  #answers = new Map(); // by note: what came of its download
+  #get;
 
-  /** @param {Document} document */
-  constructor(document) {
+  /**
+   * @param {Document} document
+   * @param {(id: string, name: string) => Promise<{done: boolean, text: string}>} [get] downloads what a note of a run offers
+   */
+  constructor(document, get) {
+    this.#get = get;
     this.placeholder = create(document, "div", { className: "placeholder" });
     this.#noteText = create(document, "span", { className: "note-text" });
     const close = button(document, "close", "Dismiss this note", () => this.#dismiss());
-    this.note = create(document, "div", { className: "note" }, this.#noteText, close);
+    this.#offer = create(document, "button", { type: "button", className: "offer", hidden: true });
+    this.#offer.addEventListener("click", () => this.#download());
+    this.note = create(document, "div", { className: "note" }, this.#noteText, this.#offer, close);
     this.toast = create(document, "div", { className: "toast", role: "status" });
     this.announcement = create(document, "div", { className: "announcement", role: "status" });
   }
@@ -28,7 +38,7 @@ export class Messages {
   show(run, pictured, idle) {
     this.placeholder.textContent = pictured ? "" : placeholder(run, idle);
     const note = run?.gone && !pictured ? "" : lastNote(run); // the placeholder says that the pictures are gone
-    this.#noteText.textContent = this.#noteText.title = note === this.#dismissed ? "" : note;
+    this.#showNote(run, note);
     this.note.classList.toggle("failed", run?.state === "failed");
     const state = run ? `Run ${run.state}` : "";
     if (this.announcement.textContent !== state) this.announcement.textContent = state; // not each step: a screen reader would never stop
@@ -42,8 +52,28 @@ export class Messages {
     this.#toastTimer = setTimeout(() => this.toast.classList.remove("shown"), TOAST_MS);
   }
 
+  #showNote(run, note) {
+    const answer = this.#answers.get(note);
+    const text = note === this.#dismissed ? "" : (answer?.text ?? note);
+    this.#noteText.textContent = this.#noteText.title = text;
+    const offers = run?.manifest?.offers ?? {};
+    const name = this.#get && text && !answer?.done && Object.hasOwn(offers, note) ? offers[note] : undefined;
+    this.#shown = { run, note, name };
+    this.#offer.hidden = !name;
+    this.#offer.textContent = name ? `Get ${name}` : "";
+  }
+
+  /** Downloads what the note offers. After an error the button stays, for another try. */
+  async #download() {
+    const { run, note, name } = this.#shown;
+    this.#answers.set(note, { done: true, text: `${name} is being downloaded …` });
+    this.#showNote(run, note);
+    this.#answers.set(note, await this.#get(run.id, name));
+    if (this.#shown.note === note) this.#showNote(run, note);
+  }
+
   #dismiss() {
-    this.#dismissed = this.#noteText.title;
-    this.#noteText.textContent = this.#noteText.title = "";
+    this.#dismissed = this.#shown.note;
+    this.#showNote(this.#shown.run, this.#dismissed);
   }
 }

@@ -62,7 +62,7 @@ export class Panel {
     this.truthCurve = new TruthCurve(document);
     this.#statusBar = new StatusBar(document, { ...commands, showTruth: () => this.truthCurve.toggle() });
     this.#toolbar = new Toolbar(document, commands);
-    this.messages = new Messages(document);
+    this.messages = new Messages(document, source.get);
     this.shortcuts = shortcutsCard(document);
     this.shortcuts.addEventListener("click", () => commands.shortcuts());
     const over = (side, ...parts) => create(document, "div", { className: `over ${side}` }, ...parts);

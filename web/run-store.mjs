@@ -5,7 +5,7 @@ import { ServerSource } from "./server-source.mjs";
 /** @typedef {import("./node-place.mjs").Place & {until?: number}} Place `until` excludes runs that began later */
 
 export class RunStore extends ServerSource {
-  /** @param {(path: string) => Promise<Response>} request fetches a path of ComfyUI's server, never from a cache */
+  /** @param {(path: string, method?: string) => Promise<Response>} request fetches a path of ComfyUI's server, never from a cache */
   constructor(request) {
     super(request, "/safelight/runs", true);
   }
@@ -36,6 +36,7 @@ export class RunStore extends ServerSource {
         return this.runs().filter(({ id }) => ids.has(id));
       },
       manifest: (id) => this.manifest(id),
+      get: (id, name) => this.get(id, name),
       picture: (...file) => address(this.picture(...file)),
       onChange: (listener) => this.onChange(listener),
     };

@@ -46,6 +46,7 @@ export function readManifest(value) {
     steps: list(value.steps).filter(isStep).slice(0, MAX_MANIFEST_STEPS).map(readStep).sort((a, b) => a.index - b.index),
     ...(value.truth === undefined ? {} : { truth: readTruth(value.truth) }),
     notes: list(value.notes).filter((note) => typeof note === "string").slice(0, MAX_NOTES),
+    ...(value.offers === undefined ? {} : { offers: readOffers(value.offers) }),
     sheet: fileName(value.sheet),
     animation: fileName(value.animation),
   };
@@ -54,6 +55,11 @@ export function readManifest(value) {
 /** A share above 0 and up to 1; undefined for anything else. */
 export function readShare(value) {
   return Number.isFinite(value) && value > 0 ? Math.min(value, 1) : undefined;
+}
+
+/** The names of decoders that notes offer, by the note. */
+function readOffers(value) {
+  return Object.fromEntries(Object.entries(record(value)).filter(([, name]) => typeof name === "string").slice(0, MAX_NOTES));
 }
 
 /** How true the pictures are; null if it is no object. */

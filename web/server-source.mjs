@@ -38,7 +38,7 @@ export class ServerSource {
   #listeners = new Set();
 
   /**
-   * @param {(path: string) => Promise<Response>} request fetches a path, never from a cache
+   * @param {(path: string, method?: string) => Promise<Response>} request fetches a path, never from a cache
    * @param {string} base path of the list of runs; each run is below it
    * @param {boolean} hasEvents whether the server sends events, so that a missing update does not mean a killed run
    */
@@ -103,6 +103,17 @@ export class ServerSource {
     run.stale ||= run.state !== state || incomplete || event.truth != null || (event.notes ?? 0) > (run.manifest?.notes.length ?? 0);
     run.heard = Date.now();
     this.#notify();
+  }
+
+  /** Downloads the decoder that a note of a run offers, on the server. Returns whether it is there, and that in words. */
+  async get(id, name) {
+    try {
+      const reply = await this.#request(`${this.#path(id)}/decoders/${encodeURIComponent(name)}`, "POST");
+      const { file, error } = await reply.json();
+      return { done: reply.ok, text: reply.ok ? `${file} is installed. The next run can use it.` : String(error) };
+    } catch {
+      return { done: false, text: "The server cannot be reached. Try again." };
+    }
   }
 
   /** Reads a run's manifest; null if that fails. Parallel calls share one request. */

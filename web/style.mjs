@@ -93,6 +93,8 @@ dialog::backdrop { background: var(--background, #17181a); }
 .note { display: flex; gap: 6px; padding: 4px 4px 4px 9px; border-radius: 7px; background: var(--overlay); color: #ffd9a0; line-height: 1.45; }
 .note:not(:has(span:not(:empty))) { display: none; }
 .note span { flex: 1; align-self: center; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; overflow-wrap: anywhere; }
+.note .offer { align-self: center; padding: 0 8px; white-space: nowrap; color: var(--accent-on-dark); }
+.note .offer[hidden] { display: none; }
 .note.failed { color: #ffb3ad; }
 .tools { display: flex; background: var(--overlay); border-radius: 7px; margin-left: auto; }
 .tools [data-of]:not([data-of=""]) { display: flex; align-items: center; gap: 5px; padding: 0 6px 0 4px; }

@@ -8,6 +8,8 @@
  *   object, or keeps its id; `onChange` reports its changes
  * @property {(id: string) => Promise<Manifest | null>} manifest reads the current manifest, and stores it in the run of
  *   `runs()`; null if that fails. The viewer calls it for a run whose `manifest` is null or whose `stale` is true
+ * @property {(id: string, name: string) => Promise<{done: boolean, text: string}>} [get] downloads a decoder that a note of a run
+ *   offers, and returns whether it is there, and that in words; absent if the source cannot
  * @property {(id: string, file: string, at: number | null) => string} picture an address for `img.src`. A step that is
  *   written twice has the same file name twice. If pictures are cached forever, the address must contain `at`
  * @property {(listener: () => void) => (() => void)} onChange calls `listener` after each change until the returned
@@ -42,6 +44,7 @@
  * @property {ManifestStep[]} steps in the order of `index`
  * @property {{psnr_db: number | null, decoder: string | null, to_last_db: number[][]} | null} [truth] how true the pictures are
  * @property {string[]} notes
+ * @property {Record<string, string>} [offers] name of the published decoder that a note offers, by the note
  *
  * @typedef {{name: string, hash: string | null, weight: number | null}} ModelFile a model, or a LoRA with its weight
  *

@@ -18,6 +18,7 @@ from ..published_decoders import PublishedDecoder
 from .regular_file import NO_FOLLOW, NON_BLOCKING, open_regular_file
 
 RAW_FILES = "https://raw.githubusercontent.com"
+SERVER_VARIABLE = "SAFELIGHT_DECODER_SERVER"  # a mirror in its place
 MAX_DOWNLOAD_BYTES = 128 << 20
 BLOCK_BYTES = 1 << 16
 TIMEOUT_S = 30  # without a byte
@@ -31,8 +32,13 @@ class BrokenConnectionError(Exception):
     """The server stopped in the middle of the file."""
 
 
+def raw_files() -> str:
+    """The server of raw files: GitHub's, or the mirror that the environment names."""
+    return (os.environ.get(SERVER_VARIABLE) or RAW_FILES).rstrip("/")
+
+
 def download(
-    decoder: PublishedDecoder, folder: Path, *, server: str = RAW_FILES, progress: Progress = lambda *_: None
+    decoder: PublishedDecoder, folder: Path, *, server: str | None = None, progress: Progress = lambda *_: None
 ) -> Path:
     """Downloads a decoder into a folder and returns the path of the file.
 
@@ -42,7 +48,7 @@ def download(
     Args:
         decoder: decoder to download.
         folder: folder with the user's decoders; it is created.
-        server: address of a server of raw files.
+        server: address of a server of raw files; None for `raw_files()`.
         progress: function that is called after each block.
 
     Raises:
@@ -50,7 +56,7 @@ def download(
         AlteredFileError: the content is not the published one.
     """
     path, part = folder / decoder.file_name, folder / f".{decoder.file_name}.{decoder.blob[:12]}.part"
-    address = f"{server}/{decoder.place}"
+    address = f"{server or raw_files()}/{decoder.place}"
     by_hand = f"or download {address} with a browser and put the file into {folder}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,11 +2,13 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from ...errors import SafelightError
 from ...preview.file_names import picture_type
 from ...preview.run_summary import run_summary
 from ...preview.sinks.live_runs import LiveRun, LiveRuns
@@ -24,13 +26,14 @@ CACHE_FOREVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Con
 NEVER_CACHE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
-def register(routes: web.RouteTableDef, runs: LiveRuns, owners: Owners) -> None:
+def register(routes: web.RouteTableDef, runs: LiveRuns, owners: Owners, get_decoder: Callable[[str], str]) -> None:
     """Adds `/safelight/...` to the host's routes, unless another copy of this pack did.
 
     Args:
         routes: the host's routes.
         runs: runs to serve.
         owners: who may list them.
+        get_decoder: function that downloads a published decoder and returns the name of its file.
     """
     if any(getattr(route, "path", "").startswith("/safelight/") for route in routes):
         return
@@ -68,11 +71,33 @@ def register(routes: web.RouteTableDef, runs: LiveRuns, owners: Owners) -> None:
         mime_type = picture_type(name) or "application/octet-stream"
         return web.Response(body=picture, headers={**CACHE_FOREVER, "Content-Type": mime_type})
 
+    _register_decoders(routes, runs, owners, get_decoder)
+
     # Without this route the host adds a header to its 404 that lets a browser cache it for an hour.
     @routes.get("/safelight/runs/{rest:.*}")
     async def get_other(_: web.Request) -> web.Response:
         """Any other path."""
         return _refused("there is no such path")
+
+
+def _register_decoders(
+    routes: web.RouteTableDef, runs: LiveRuns, owners: Owners, get_decoder: Callable[[str], str]
+) -> None:
+    @routes.post("/safelight/runs/{run}/decoders/{name}")
+    async def post_decoder(request: web.Request) -> web.Response:
+        """Downloads the decoder that a note of the run offers.
+
+        The header makes the browser ask first if a page of another site sends the request.
+        """
+        live, name = runs.get(request.match_info["run"]), request.match_info["name"]
+        if owners.of(request.headers.get(KEY_HEADER)) is None:
+            return _refused(f"send {KEY_HELP}", status=403)
+        if live is None or name not in live.folder.run.offers.values():
+            return _refused("no note of this run offers this decoder")
+        try:
+            return web.json_response({"file": await asyncio.to_thread(get_decoder, name)}, headers=NEVER_CACHE)
+        except SafelightError as error:
+            return _refused(str(error), status=502)
 
 
 def register_pack(routes: web.RouteTableDef, pack: Path = PACK) -> None:
@@ -107,10 +132,12 @@ def _files_of(root: Path) -> Any:
 def _manifest(live: LiveRun) -> dict[str, Any]:
     """A run's manifest for its viewer.
 
-    Its id is the address. It has the prompt, which viewers show and no file contains.
+    Its id is the address. It has the prompt and the offers of its notes, which viewers show and no file contains.
     """
-    manifest = live.folder.manifest()
-    return manifest | {"id": live.address, "sampler": manifest["sampler"] | {"prompt": live.folder.run.prompt}}
+    manifest, run = live.folder.manifest(), live.folder.run
+    own = {"id": live.address, "sampler": manifest["sampler"] | {"prompt": run.prompt}}
+    offers = {"offers": run.offers, "notes": [*manifest["notes"], *run.offers]} if run.offers else {}
+    return manifest | own | offers
 
 
 def _refused(why: str, status: int = 404) -> web.Response:

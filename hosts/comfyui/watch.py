@@ -10,6 +10,7 @@ from comfy.model_management import InterruptProcessingException
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ...decoders.catalogue import AUTO
 from ...decoders.latents.identify import identify_or_unknown
 from ...errors import OptionError, brief, describe
 from ...preview.decode.decoder_trial import DecoderTrial
@@ -21,6 +22,7 @@ from ...preview.step import Step, step_number
 from ...preview.vae_picture import ready_picture
 from .continue_from_step import WATCH_KEY
 from .decoder_folders import candidates, catalogue
+from .decoder_offer import DecoderOffer
 from .facts import Prompt, frame_rate, latent_evidence, sampler_facts
 from .learning import remember_run, vae_of_sampler
 from .noise_levels import NoiseLevels
@@ -158,6 +160,9 @@ class WatchedSampler:
             every = options.full_every_n_steps
             self._vae_preview = ComfyVaePreview(vae, model, space, every, part, shapes, run.note, fps)
         accelerated, vae_id = model.load_device.type != "cpu", vae_of_sampler(prompt)
+        if options.decoder == AUTO and outputs.live:
+            offer = DecoderOffer(run, catalogue(), space, accelerated=accelerated)
+            outputs = replace(outputs, sinks=[*outputs.sinks, offer])
         self._pipeline = start(
             run,
             space,

@@ -10,6 +10,7 @@ from safelight.decoders.decoder import Card
 from safelight.decoders.files.decoder_file import write_decoder
 from safelight.decoders.latents.space_table import SPACES
 from safelight.decoders.nets.taesd import Taesd, taesd
+from safelight.decoders.published_decoders import better_decoder
 from safelight.decoders.trial_records import TRIALS_FILE, sha256_of
 from safetensors.torch import save_file
 
@@ -160,3 +161,17 @@ def test_without_trials_nothing_is_written(tmp_path, folders):
     assert [path.name for path in tmp_path.iterdir()] == [TRIALS_FILE][:folders]
     if folders:
         assert json.loads((tmp_path / TRIALS_FILE).read_text())["noted"] == ["a"]
+
+
+# Published decoders
+
+
+def test_a_published_decoder_is_better_while_the_user_has_none_for_the_space(tmp_path):
+    catalogue = Catalogue([tmp_path])
+    assert better_decoder(catalogue, WAN21).name == "taew2_1"
+    assert better_decoder(catalogue, SPACES["kvae"]) is None
+    path = put(tmp_path, "unknown.safetensors")
+    assert better_decoder(catalogue, WAN21).name == "taew2_1"
+    tried(catalogue, path, "wan21", AGREES)
+    assert better_decoder(catalogue, WAN21) is None
+    assert better_decoder(catalogue, SPACES["flux1"]).name == "taef1"

@@ -278,3 +278,19 @@ test("the event of a step with NaN latents marks the step", async () => {
   store.receive(step("a", 3, { files: ["step_0003.jpg"], at: 2 }));
   assert.deepEqual(store.of([HERE])[0].manifest.steps.map(({ not_finite }) => not_finite), [0.5, undefined]);
 });
+
+test("a decoder that a note offers is requested below its run, and the answer comes in words", async () => {
+  const asked = [];
+  const replies = [Response.json({ file: "taew2_1.safetensors" }), Response.json({ error: "no network" }, { status: 502 }), new Error("gone")];
+  const store = new RunStore(async (path, method) => {
+    asked.push([path, method]);
+    const reply = replies.shift();
+    if (reply instanceof Error) throw reply;
+    return reply;
+  });
+  const { get } = store.source(() => [HERE], (path) => path);
+  assert.deepEqual(await get("a/b", "taew2_1"), { done: true, text: "taew2_1.safetensors is installed. The next run can use it." });
+  assert.deepEqual(await get("a", "taew2_1"), { done: false, text: "no network" });
+  assert.deepEqual(await get("a", "taew2_1"), { done: false, text: "The server cannot be reached. Try again." });
+  assert.deepEqual(asked[0], ["/safelight/runs/a%2Fb/decoders/taew2_1", "POST"]);
+});

@@ -45,6 +45,12 @@ async function show(value) {
   await polled.manifest("a"); // the server chooses the id
 }
 
+test("offers are names by the text of a note", () => {
+  const { offers } = readManifest({ ...whole, offers: { note: "taew2_1", other: 7, more: null } });
+  assert.deepEqual(offers, { note: "taew2_1" });
+  assert.deepEqual(readManifest({ ...whole, offers: [1] }).offers, {});
+});
+
 test("a valid manifest stays the same", () => {
   const read = readManifest(whole);
   assert.deepEqual({ ...read, steps: read.steps.map(({ frames, not_finite, ...step }) => step) }, whole);

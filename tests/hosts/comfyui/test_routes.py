@@ -6,6 +6,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from safelight.decoders.decoder import Card
+from safelight.errors import DownloadError
 from safelight.hosts.comfyui.owners import KEY_HEADER, Owners
 from safelight.hosts.comfyui.routes import register
 from safelight.preview.picture import DecodedPicture
@@ -29,6 +30,7 @@ class Served:
 
     def __init__(self, root):
         self.runs, self.owners, self._root = LiveRuns(), Owners(), root
+        self.downloaded, self.download_error = [], None
 
     def begin(self, key=LIST_KEY):
         """A run with one picture, queued with `key`."""
@@ -39,16 +41,22 @@ class Served:
         live.folder.record(PICTURE, "step_0001.jpg")
         return live
 
-    def get(self, path, key=LIST_KEY):
+    def get(self, path, key=LIST_KEY, method="GET"):
         """The status, the headers and the body of an answer."""
-        return asyncio.run(self._get(path, {KEY_HEADER: key} if key else {}))
+        return asyncio.run(self._get(path, {KEY_HEADER: key} if key else {}, method))
 
-    async def _get(self, path, headers):
+    def download(self, name):
+        self.downloaded.append(name)
+        if self.download_error:
+            raise self.download_error
+        return f"{name}.safetensors"
+
+    async def _get(self, path, headers, method):
         table = web.RouteTableDef()
-        register(table, self.runs, self.owners)
+        register(table, self.runs, self.owners, self.download)
         app = web.Application()
         app.add_routes(table)
-        async with TestClient(TestServer(app)) as client, client.get(path, headers=headers) as answer:
+        async with TestClient(TestServer(app)) as client, client.request(method, path, headers=headers) as answer:
             is_json = answer.content_type == "application/json"
             return answer.status, answer.headers, await (answer.json() if is_json else answer.read())
 
@@ -121,3 +129,36 @@ def test_a_link_in_the_place_of_a_picture_or_of_the_run_s_folder_is_not_followed
     status, headers, body = served.get(f"/safelight/runs/{live.address}/step_0001.jpg")
     assert (status, headers["Cache-Control"]) == (404, "no-store")
     assert body == {"error": "there is no such picture"}
+
+
+# Decoders that a note offers
+
+
+def test_the_manifest_of_a_live_run_has_its_offers_as_notes_and_no_file_has_them(served):
+    live = served.begin()
+    path = f"/safelight/runs/{live.address}"
+    assert "offers" not in served.get(path)[2]
+    live.folder.run.offers["a note"] = "taew2_1"
+    manifest = served.get(path)[2]
+    assert (manifest["offers"], manifest["notes"]) == ({"a note": "taew2_1"}, ["a note"])
+    assert "offers" not in live.folder.manifest()
+
+
+def test_only_a_decoder_that_a_note_of_the_run_offers_is_downloaded(served):
+    live = served.begin()
+    live.folder.run.offers["a note"] = "taew2_1"
+    path = f"/safelight/runs/{live.address}/decoders"
+    assert served.get(f"{path}/taew2_1", method="POST")[::2] == (200, {"file": "taew2_1.safetensors"})
+    for address, name in ((live.address, "taesd"), (live.folder.run.id, "taew2_1"), ("nowhere", "taew2_1")):
+        assert served.get(f"/safelight/runs/{address}/decoders/{name}", method="POST")[0] == 404
+    assert served.get(f"{path}/taew2_1", key=None, method="POST")[0] == 403
+    assert served.get(f"{path}/taew2_1")[0] == 404
+    assert served.downloaded == ["taew2_1"]
+
+
+def test_a_download_that_fails_is_an_answer_with_the_reason(served):
+    live = served.begin()
+    live.folder.run.offers["a note"] = "taew2_1"
+    served.download_error = DownloadError("no network")
+    answer = served.get(f"/safelight/runs/{live.address}/decoders/taew2_1", method="POST")
+    assert (answer[0], answer[2], answer[1]["Cache-Control"]) == (502, {"error": "no network"}, "no-store")

@@ -154,8 +154,9 @@ class Server:
         """Requests `path` unchanged: nothing is quoted, and no `..` is resolved."""
         return self._ask("GET", path, None, {"Safelight-Key": key} if key else {})
 
-    def post(self, path: str, body: Any) -> Reply:
-        return self._ask("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+    def post(self, path: str, body: Any, key: str | None = None) -> Reply:
+        headers = {"Content-Type": "application/json"} | ({"Safelight-Key": key} if key else {})
+        return self._ask("POST", path, json.dumps(body), headers)
 
     def _ask(self, method: str, path: str, body: str | None, headers: Mapping[str, str]) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_LIMIT_S)
