@@ -9,6 +9,7 @@ from safelight.cli.main import main
 from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.files.tensor_file import open_tensors, write_tensors
 from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.measured_scores import read_measured
 from safelight.fitting.online.learned_files import LearnedFiles
 from safelight.fitting.online.state import DecodedPair
 from safelight.fitting.online.update import learn_from_decode
@@ -151,3 +152,33 @@ def test_elsewhere_the_default_is_the_folder_of_scripts(tmp_path, monkeypatch, c
     monkeypatch.setattr("safelight.cli.learned.user_folder", lambda: None)
     assert main(["learned"]) == 2
     assert "expected --folder DIR" in capsys.readouterr().err
+
+
+def test_the_list_of_decoders_has_the_scores_on_the_users_pictures(files, learn, capsys):
+    learn(8, "0f1e2d3c4b5a")
+    assert main(["decoders", "--folder", str(files.folder)]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert "measured" in head
+    rows = {line.split()[0]: line for line in lines}
+    db = read_measured(files.folder, "sdxl", VAE).psnr_latent_db["sdxl-learned-a1b2c3"]
+    for name in ("sdxl-learned-a1b2c3", "sdxl-learned-0f1e2d"):  # each on the pictures of its own VAE
+        assert f"{db:.1f} dB on 2 of your pictures" in rows[name]
+    assert "dB on 2 of your pictures" in rows["sdxl-affine-comfyui"]
+    assert "your pictures" not in rows["sd1-cubic"]
+    assert main(["decoders", "--json", "--folder", str(files.folder)]) == 0
+    rows = {row["name"]: row["measured"] for row in json.loads(capsys.readouterr().out)}
+    assert rows["sdxl-learned-a1b2c3"]["psnr_latent_db"] == db
+    assert rows["sd1-cubic"] == {}
+
+
+def test_the_list_of_decoders_has_no_empty_column(tmp_path, capsys):
+    assert main(["decoders", "--folder", str(tmp_path)]) == 0
+    assert "measured" not in capsys.readouterr().out.splitlines()[0]
+
+
+def test_removing_a_learned_decoder_says_that_it_will_be_written_again(files, capsys):
+    assert main(["decoders", "--folder", str(files.folder), "--remove", "sdxl-learned-a1b2c3"]) == 0
+    out = capsys.readouterr().out
+    assert f"removed {files.decoder}" in out
+    assert "`safelight learned --reset sdxl`" in out
+    assert files.state.exists()
