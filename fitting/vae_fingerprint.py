@@ -1,6 +1,7 @@
 """Identifies a VAE by a few of its weights, so that what was learned from one VAE is not mixed with another."""
 
 import hashlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ FINGERPRINT_DIGITS = 12
 
 
 @torch.no_grad()
-def vae_fingerprint(vae: nn.Module) -> str:
+def vae_fingerprint(vae: nn.Module, read: Callable[[str, Tensor], Tensor] = lambda _, weight: weight) -> str:
     """Computes a fingerprint of 12 hexadecimal digits from some weights of a VAE.
 
     Weights are rounded to bfloat16 first: the same VAE in float32 and in bfloat16 has the same fingerprint. In float16
@@ -18,6 +19,7 @@ def vae_fingerprint(vae: nn.Module) -> str:
 
     Args:
         vae: the VAE's module, on any device. Its weights are not changed.
+        read: function that returns the values of a weight, from its name and its tensor, which may be on device "meta".
 
     Returns:
         The fingerprint; empty if the module has no floating point weights, or if some of those that are used hold no
@@ -26,7 +28,8 @@ def vae_fingerprint(vae: nn.Module) -> str:
     found = {name: tensor for name, tensor in vae.state_dict().items() if isinstance(tensor, Tensor)}
     weights = sorted(name for name, tensor in found.items() if tensor.is_floating_point() and tensor.numel())
     count = min(MAX_TENSORS, len(weights))
-    chosen = {name: found[name] for name in (weights[i * len(weights) // count] for i in range(count))}
+    names = (weights[i * len(weights) // count] for i in range(count))
+    chosen = {name: read(name, found[name]) for name in names}
     if not chosen or any(tensor.is_meta for tensor in chosen.values()):
         return ""
     digest = hashlib.sha256()

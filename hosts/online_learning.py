@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, final
 from weakref import WeakKeyDictionary
@@ -22,6 +23,7 @@ from ..fitting.online.state import DecodedPair
 from ..fitting.vae_fingerprint import vae_fingerprint
 from ..preview.decode.thread_limit import use_half_of_the_threads
 from ..preview.snapshot import Snapshots, to_host
+from .offloaded_weights import offloaded_weight
 
 MAX_WAITING_DECODES = 4
 MAX_DECODE_PICTURES = 8
@@ -244,7 +246,9 @@ def fingerprint_of(vae: Any) -> str:
         return ""
     module = getattr(module, "_orig_mod", module)  # torch.compile wraps a module
     known = FINGERPRINTS.get(module, "")
-    if not known and (known := vae_fingerprint(module)):  # weights on device "meta" are elsewhere for the moment
+    if not known and (
+        known := vae_fingerprint(module, partial(offloaded_weight, module))
+    ):  # weights on device "meta" are elsewhere for the moment
         FINGERPRINTS[module] = known
     return known
 

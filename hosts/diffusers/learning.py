@@ -71,7 +71,9 @@ class PipelineLearning:
 
     def _decode(self, pipeline: Any, vae: Any, before: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = before(*args, **kwargs)
-        if threading.get_ident() in self._threads and not is_preview() and not self._is_sampling():
+        # With a mask, an `AsymmetricAutoencoderKL` takes a part of the image from elsewhere.
+        is_whole = kwargs.get("mask") is None
+        if is_whole and threading.get_ident() in self._threads and not is_preview() and not self._is_sampling():
             self._offer(pipeline, vae, next(iter((*args, *kwargs.values())), None), result)
         return result
 

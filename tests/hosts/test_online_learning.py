@@ -388,7 +388,7 @@ def test_the_thread_trains_and_decodes_in_turn():
 
 def test_a_learner_without_idle_work_does_nothing_while_idle():
     learner = OnlineLearner()
-    learner.use_idle_time()
+    assert learner.use_idle_time() is None
     learner.close()
 
 
@@ -476,7 +476,7 @@ def test_the_fingerprint_is_computed_once_for_each_module(monkeypatch):
     module, computed = nn.Conv2d(3, 4, 3), []
     monkeypatch.setattr(
         "safelight.hosts.online_learning.vae_fingerprint",
-        lambda vae: computed.append(1) or (VAE if not vae.weight.is_meta else ""),
+        lambda vae, _: computed.append(1) or (VAE if not vae.weight.is_meta else ""),
     )
     assert [fingerprint_of(module) for _ in range(3)] == [VAE] * 3
     assert len(computed) == 1

@@ -2,6 +2,8 @@
 
 import copy
 import logging
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -181,6 +183,35 @@ def test_decodes_of_unfinished_latents_are_not_used(sd1, tmp_path, learner, pair
         SD1.run(sd1, callback_on_step_end=show)
     learner.wait()
     assert len(pairs) == 1
+
+
+def test_a_decode_with_a_mask_is_not_used(sd1, tmp_path, learner, pairs, monkeypatch):
+    decode = sd1.vae.decode
+    monkeypatch.setattr(sd1.vae, "decode", lambda *args, mask=None, **kwargs: decode(*args, **kwargs))
+    with watch(sd1, screen="off", learn=True, decoder_folder=tmp_path):
+        SD1.run(sd1)
+        sd1.vae.decode(torch.zeros(1, 4, 8, 8), mask=torch.ones(1))
+    learner.wait()
+    assert len(pairs) == 1
+
+
+SCRIPT = """
+import threading
+from pathlib import Path
+from safelight.hosts.diffusers import learning
+
+def task():
+    while not learning.LEARNER._closed:  # until the script ends
+        threading.Event().wait(0.001)
+    Path("learned").touch()
+
+learning.LEARNER.offer(task)
+"""
+
+
+def test_a_script_that_ends_waits_until_all_is_learned(tmp_path):
+    subprocess.run([sys.executable, "-c", SCRIPT], cwd=tmp_path, check=True, timeout=100)
+    assert (tmp_path / "learned").exists()
 
 
 def test_the_callback_learns_too(sd1, tmp_path, learner, pairs):
