@@ -86,7 +86,7 @@ def test_the_pair_is_in_model_space(learning, wire):
 
 def test_a_cached_sampler_is_found_again(learning, wire):
     decode(learning, wire, "SD15", tiny=True, seed=5)
-    decode(learning, wire, "SD15", tiny=True, seed=5, node="VAEDecodeTiled", tile_size=64, overlap=16,
+    decode(learning, wire, "SD15", tiny=True, seed=5, node="VAEDecodeTiled", tile_size=192, overlap=16,
            temporal_size=64, temporal_overlap=8)  # fmt: skip
     assert len(states(learning)) == 1, learning.log[-3000:]
     (state,) = states(learning)
@@ -94,7 +94,7 @@ def test_a_cached_sampler_is_found_again(learning, wire):
 
 
 def test_tiled_decodes_teach(learning, wire):
-    decode(learning, wire, "SD15", tiny=True, node="VAEDecodeTiled", tile_size=64, overlap=16, temporal_size=64,
+    decode(learning, wire, "SD15", tiny=True, node="VAEDecodeTiled", tile_size=192, overlap=16, temporal_size=64,
            temporal_overlap=8)  # fmt: skip
     assert [state.decodes for state in states(learning)] == [1]
 
