@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ...errors import RunError
 from ...preview.run import FULL, Run, State
+from ..crops import Crops, is_crop
 from ..noise_levels import Tables, order_of, planned_sigmas
 from ..x0 import SchedulerCall, X0Estimate, estimate_x0
 from .call_arguments import CallArguments, latents_of_loop
-from .crops import Crops, is_crop
 from .facts import host_facts, sampler_facts
 from .latent_layout import part_axes
 from .model_calls import ModelCalls

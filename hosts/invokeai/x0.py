@@ -10,7 +10,7 @@ variables of the functions that call it; they are read, never written.
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -20,6 +20,8 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
+from ...errors import LatentsError
+from ..crops import Crops
 from ..noise_levels import Tables
 from ..x0 import SchedulerCall, X0Estimate, estimate_x0, listen, x0_from_states
 
@@ -32,6 +34,7 @@ ROUNDING = 1e-5  # of sums in float32, relative to their largest term, with a ma
 MAX_FRAMES = 16
 NODE = "invoke"  # the function that calls that loop and has none of its variables
 VIDEO_NDIM = 5
+PART_AXES = (2, 3)  # of height and width in latents `[B, C, H, W]`
 PACKED_NDIM = 3  # of Qwen-Image: a sequence of 2x2 patches
 
 log = logging.getLogger("safelight.invokeai")
@@ -46,9 +49,11 @@ class CallerFacts:
         levels: noise levels from 1 to 0, one more than there are steps.
         timesteps: the scheduler's timestep of each of its calls.
         loop: code that has the model's prediction. Its frame is not stored, it would keep all its variables alive.
+        part_schedulers: copies of the scheduler, one for each part of the latents; empty for the usual loop.
     """
 
     scheduler: Any = None
+    part_schedulers: Sequence[Any] = ()
     levels: list[float] | None = None
     timesteps: list[float] | None = None
     loop: CodeType | None = None
@@ -87,8 +92,9 @@ class X0Estimates:
         self._caller: CallerFacts | None = None  # once a step was estimated
         self._tables = Tables()
         self._scheduler_step: tuple[Tensor, X0Estimate] | None = None  # its sample, and what it estimates
+        self._crops: Crops | None = None  # of the parts of this step
         self._before: tuple[int, Tensor] | None = None
-        self._stop_listening = lambda: None
+        self._stops: list[Callable[[], None]] = []
 
     def of(self, state: Any, frame: FrameType | None) -> StepEstimate:
         """Returns the estimate for `state`, InvokeAI's `PipelineIntermediateState`.
@@ -103,6 +109,9 @@ class X0Estimates:
         facts = self._caller or self._read_callers(frame, state.total_steps)
         scheduler_step, self._scheduler_step = self._scheduler_step, None
         before, self._before = self._before, (state.step, latents)
+        crops, self._crops = self._crops, None
+        if crops is not None:
+            return StepEstimate(crops.x0() if self._needs_x0 else None, crops.sigma, crops.noisy, crops.gain)
         if scheduler_step is not None and (scheduler_step[1].x0 is not None or not self._needs_x0):
             sample, (x0, sigma, gain) = scheduler_step
             is_middle = _is_middle_frame(sample, latents)
@@ -131,8 +140,9 @@ class X0Estimates:
 
     def close(self) -> None:
         """Leaves the scheduler as it was."""
-        self._stop_listening()
-        self._before = self._scheduler_step = None
+        for stop_listening in self._stops:
+            stop_listening()
+        self._before = self._scheduler_step = self._crops = None
 
     def _level(self, state: Any, frame: FrameType | None) -> float | None:
         """The noise level of a step of a node that reports x0; None if a scheduler may have chosen another one."""
@@ -147,13 +157,33 @@ class X0Estimates:
     def _read_callers(self, frame: FrameType | None, total: int) -> CallerFacts:
         self._caller = CallerFacts()  # if reading fails, it is not tried again
         self._caller = read_callers(frame, total)
-        scheduler = self._caller.scheduler
-        if scheduler is not None:
-            self._stop_listening = listen(scheduler, partial(self._on_step, scheduler))
+        scheduler, parts = self._caller.scheduler, self._caller.part_schedulers
+        if parts:
+            self._stops = [listen(part, partial(self._on_part, part)) for part in parts]
+        elif scheduler is not None:
+            self._stops = [listen(scheduler, partial(self._on_step, scheduler))]
         return self._caller
 
     def _on_step(self, scheduler: Any, call: SchedulerCall) -> None:
         self._scheduler_step = call.sample, estimate_x0(scheduler, call, self._tables, needs_x0=self._needs_x0)
+
+    def _on_part(self, scheduler: Any, call: SchedulerCall) -> None:
+        """Adds a part of the latents, which Tiled Multi-Diffusion samples one after another in each step."""
+        try:
+            self._add_part(estimate_x0(scheduler, call, self._tables, needs_x0=self._needs_x0), call.sample)
+        except Exception:  # must not stop the sampler
+            log.debug("a part of a step is not shown", exc_info=True)
+            self._crops = None
+
+    def _add_part(self, estimate: X0Estimate, sample: Tensor) -> None:
+        if self._before is None:
+            return
+        whole = self._before[1]
+        if self._crops is None:
+            self._crops = Crops(whole, PART_AXES, None, estimate.sigma, estimate.gain)
+        x0 = estimate.x0 if self._needs_x0 else sample  # without it, only the noisy latents are shown
+        if x0 is None or not self._crops.add(sample, x0):
+            raise LatentsError("a part is not found in the latents")
 
 
 def read_callers(frame: FrameType | None, total: int) -> CallerFacts:
@@ -169,8 +199,16 @@ def read_callers(frame: FrameType | None, total: int) -> CallerFacts:
             loop = caller.f_code if straight else None
             schedules = (variables.get("timesteps"), getattr(scheduler, "timesteps", None))
             timesteps = next((found for each in schedules if (found := _timesteps(each, total))), None)
-            return CallerFacts(scheduler=scheduler, levels=levels, timesteps=timesteps, loop=loop)
+            parts = _part_schedulers(variables)
+            return CallerFacts(
+                scheduler=scheduler, part_schedulers=parts, levels=levels, timesteps=timesteps, loop=loop
+            )
     return CallerFacts()
+
+
+def _part_schedulers(variables: Mapping[str, Any]) -> Sequence[Any]:
+    lists = (value for value in variables.values() if isinstance(value, list) and value)
+    return next((found for found in lists if all(map(_is_scheduler, found))), ())
 
 
 def _timesteps(candidate: Any, total: int) -> list[float] | None:
@@ -226,9 +264,13 @@ def _callers(frame: FrameType | None) -> Iterator[FrameType]:
 
 def _scheduler(variables: Mapping[str, Any]) -> Any:
     for candidate in (variables.get("scheduler"), getattr(variables.get("self"), "scheduler", None)):
-        if callable(getattr(candidate, "step", None)) and hasattr(candidate, "timesteps"):
+        if _is_scheduler(candidate):
             return candidate
     return None
+
+
+def _is_scheduler(candidate: Any) -> bool:
+    return callable(getattr(candidate, "step", None)) and hasattr(candidate, "timesteps")
 
 
 def _levels(candidate: Any, total: int) -> list[float] | None:

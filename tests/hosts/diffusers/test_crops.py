@@ -3,8 +3,8 @@
 import diffusers
 import pytest
 import torch
+from safelight.hosts.crops import Crops, is_crop
 from safelight.hosts.diffusers import Previews, watch
-from safelight.hosts.diffusers.crops import Crops, is_crop
 from safelight.preview.saved_run import SavedRun
 from tiny_pipelines import FAMILIES, OLD, noise
 

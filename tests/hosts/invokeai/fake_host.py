@@ -1,5 +1,6 @@
 """Loops and contexts that look like InvokeAI's and need nothing of it."""
 
+import copy
 import threading
 from dataclasses import dataclass
 from itertools import pairwise
@@ -117,6 +118,28 @@ def stable_diffusion(context, x, scheduler, base="sd-1", states=None):
         latents = result.prev_sample
         reported = getattr(result, "pred_original_sample", None)
         context.util.sd_step_callback(State(i + 1, scheduler.order, total, int(t), latents, reported), base)
+    return latents
+
+
+def multi_diffusion(context, x, scheduler, truth):
+    """Samples two overlapping parts in each step, each with its own scheduler, as Tiled Multi-Diffusion does."""
+    scheduler.set_timesteps(6)
+    parts = [slice(0, 5), slice(3, 8)]
+    region_batch_schedulers = [copy.deepcopy(scheduler) for _ in parts]
+    latents, total = x, len(scheduler.timesteps)
+    context.util.sd_step_callback(State(0, scheduler.order, total, 1000, latents), "sd-1")
+    for i, t in enumerate(scheduler.timesteps):
+        merged, weights, estimates = torch.zeros_like(latents), torch.zeros_like(latents), torch.zeros_like(latents)
+        for part, own in zip(parts, region_batch_schedulers, strict=True):
+            sample = latents[..., part]
+            output = (sample * 3).sin()
+            cumprod = own.alphas_cumprod[int(t)]
+            estimates[..., part] += (sample - (1 - cumprod) ** 0.5 * output) / cumprod**0.5
+            merged[..., part] += own.step(output, t, sample).prev_sample
+            weights[..., part] += 1
+        truth.append((latents, estimates / weights))
+        latents = merged / weights
+        context.util.sd_step_callback(State(i + 1, scheduler.order, total, int(t), latents), "sd-1")
     return latents
 
 

@@ -1,5 +1,6 @@
 """The estimates of finished latents, in loops that look like InvokeAI's."""
 
+import copy
 from itertools import pairwise
 
 import diffusers
@@ -7,7 +8,7 @@ import pytest
 import torch
 from safelight.hosts.invokeai.x0 import X0Estimates, caller
 
-from .fake_host import LEVELS, State, euler, stable_diffusion, velocity, wan_video
+from .fake_host import LEVELS, State, euler, multi_diffusion, stable_diffusion, velocity, wan_video
 
 
 class EstimatingUtil:
@@ -23,6 +24,10 @@ class EstimatingUtil:
     @property
     def estimates(self):
         return [estimate for step, estimate in self.heard if step > 0]
+
+
+# diffusers gives NumPy tensors in a way that newer versions of NumPy warn about.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 @pytest.fixture
@@ -74,6 +79,34 @@ def test_x0_of_an_euler_flow_model_is_exact_from_the_first_step(noise, util):
     assert [estimate.sigma for estimate in util.estimates] == LEVELS[:-1]
     for estimate, x0 in zip(util.estimates, truth, strict=True):
         torch.testing.assert_close(estimate.x0, x0, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["DDIM", "DPMSolverMultistep", "UniPCMultistep", "LCM"])
+def test_the_parts_of_a_step_are_one_estimate_of_the_whole(util, name):
+    scheduler = getattr(diffusers, f"{name}Scheduler")()
+    if name in ("DDIM", "LCM"):
+        scheduler.register_to_config(clip_sample=False)
+    x, truth = torch.randn((2, 4, 6, 8), generator=torch.Generator().manual_seed(1)), []
+    plain = multi_diffusion(EstimatingUtil(denoised=False), x, copy.deepcopy(scheduler), [])
+    torch.manual_seed(0)
+    result = multi_diffusion(util, x, scheduler, truth)
+    if name != "LCM":  # it adds noise
+        assert torch.equal(plain, result)
+    assert len(util.estimates) == 6
+    for estimate, (noisy, x0) in zip(util.estimates, truth, strict=True):
+        torch.testing.assert_close(estimate.noisy, noisy)
+        torch.testing.assert_close(estimate.x0, x0, rtol=1e-3, atol=1e-3)
+        assert estimate.sigma > 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_parts_are_put_together_without_an_estimate_where_only_noise_is_shown():
+    util, truth = EstimatingUtil(denoised=False, needs_x0=False), []
+    multi_diffusion(util, torch.randn((1, 4, 6, 8)), diffusers.DPMSolverMultistepScheduler(), truth)
+    assert [estimate.x0 for estimate in util.estimates] == [None] * 6
+    for estimate, (noisy, _) in zip(util.estimates, truth, strict=True):
+        assert torch.equal(estimate.noisy, noisy)
 
 
 def test_x0_is_exact_if_the_host_reports_no_step_0(noise, util):
