@@ -91,7 +91,11 @@ MUTATIONS = (
         "preview/step.py",
         '        if self.denoised is None or (show == "noisy" and self.noisy is not None):',
         "        if self.denoised is None or self.noisy is not None:",
-        ("tests/preview/test_pipeline.py",),
+        (
+            "tests/preview/test_pipeline.py::test_a_picture_carries_the_facts_of_its_step",
+            "tests/preview/test_pipeline.py::test_without_denoised_latents_the_noisy_ones_are_shown_and_recorded_as_noisy",
+            "tests/preview/test_pipeline.py::test_noisy_latents_are_shown_with_their_gain",
+        ),
     ),
     Mutation(
         "x0 of a flow model has the wrong sign",
@@ -99,7 +103,7 @@ MUTATIONS = (
         "hosts/x0.py",
         "            x0 = torch.sub(x, out, alpha=level.sigma)\n",
         "            x0 = torch.add(x, out, alpha=level.sigma)\n",
-        ("tests/hosts/test_x0.py",),
+        ("tests/hosts/test_x0.py::test_x0_of_a_flow_scheduler_is_the_picture_that_the_model_knows",),
     ),
     # A record on disk
     Mutation(
@@ -109,7 +113,7 @@ MUTATIONS = (
         "        pixels, fps = self._limited(picture)\n",
         "        self._kept = getattr(self, '_kept', picture)\n"
         "        pixels, fps = self._limited(picture if picture.index == picture.total else self._kept)\n",
-        ("tests/preview/sinks/test_step_files.py", "tests/hosts/test_script.py"),
+        ("tests/preview/sinks/test_step_files.py", "tests/preview/test_saved_run.py"),
     ),
     Mutation(
         "each file but the last has the picture of the first step, on ComfyUI",
@@ -153,7 +157,10 @@ MUTATIONS = (
         "        copy = self._memory(latents.shape, latents.dtype, latents.device)\n"
         "        copy.copy_(latents.detach(), non_blocking=True)\n",
         "        copy = latents.detach()\n",
-        ("tests/preview/test_pipeline.py", "tests/preview/test_snapshot.py"),
+        (
+            "tests/preview/test_pipeline.py::test_a_picture_shows_the_values_that_the_tensor_had_when_it_was_offered",
+            "tests/preview/test_pipeline.py::test_the_pipeline_keeps_no_reference_to_the_sampler_s_tensors",
+        ),
         also=(
             (
                 "preview/snapshot.py",
@@ -168,7 +175,7 @@ MUTATIONS = (
         "preview/decode/run_decoder.py",
         "        plan, decoder = self._planned(latents[:, :, self._shown])\n",
         "        plan, decoder = self._planned(latents[:, :, self._shown])\n        torch.rand(1)\n",
-        ("tests/preview/test_pipeline.py",),
+        ("tests/preview/test_pipeline.py::test_a_run_leaves_the_state_of_torch_alone",),
     ),
     Mutation(
         "an error while a step is copied ends the run",
@@ -177,7 +184,10 @@ MUTATIONS = (
         '            self._run.missing.lose(step.index, f"not shown: {describe(error)}")\n'
         '            log.debug("step not copied", exc_info=True)\n            return True\n',
         "            raise\n",
-        ("tests/preview/test_pipeline.py",),
+        (
+            "tests/preview/test_pipeline.py::test_a_selection_that_raises_does_not_reach_the_sampler",
+            "tests/preview/test_pipeline.py::test_an_odd_tensor_costs_its_own_picture_only",
+        ),
     ),
     Mutation(
         "cancel in ComfyUI is swallowed",
@@ -207,7 +217,11 @@ MUTATIONS = (
         "        if not self._mailbox.put(queued) and queued.keep:\n",
         "        if (picture := self._decode(queued)) is not None:\n            self._hand_out(picture, queued.sinks)\n"
         "        if not self._mailbox.put(queued) and queued.keep:\n",
-        ("tests/preview/test_pipeline.py",),
+        (
+            "tests/preview/test_pipeline.py::test_a_slow_decoder_does_not_lose_or_reorder_steps_for_files",
+            "tests/preview/test_pipeline.py::test_the_worker_is_a_daemon_named_after_the_run",
+            "tests/preview/test_pipeline.py::test_a_step_is_decoded_once_for_all_sinks",
+        ),
     ),
     Mutation(
         "every step is copied, although no sink wants it",
@@ -215,7 +229,7 @@ MUTATIONS = (
         "preview/pipeline.py",
         "            return bool(wanted) and self._offer(step, pending, wanted)\n",
         "            return self._offer(step, pending, wanted)\n",
-        ("tests/preview/test_pipeline.py",),
+        ("tests/preview/test_pipeline.py::test_a_step_that_no_sink_wants_is_not_copied",),
     ),
     # Your model too
     Mutation(
@@ -232,7 +246,7 @@ MUTATIONS = (
         "decoders/files/shipped.py",
         'return {path.name for path in folder.glob(f"*{SUFFIX}")}',
         "return set()",
-        ("tests/decoders/files/test_shipped.py",),
+        ("tests/decoders/files/test_shipped.py::test_the_manifest_lists_exactly_the_shipped_files",),
     ),
     # Decoder files
     Mutation(
@@ -241,7 +255,7 @@ MUTATIONS = (
         "decoders/files/torch_pickle.py",
         "        if path not in ALLOWED_GLOBALS:\n            raise UnsupportedPickleError(path)\n",
         "",
-        ("tests/decoders/files/test_decoder_file.py",),
+        ("tests/decoders/files/test_decoder_file.py::test_a_file_with_code_is_refused_and_the_code_never_runs",),
         also=(
             ("decoders/files/torch_pickle.py", "name.path not in ALLOWED_CALLS or type(arguments)", "type(arguments)"),
             (
@@ -257,7 +271,7 @@ MUTATIONS = (
         "decoders/files/regular_file.py",
         "        if (size := os.fstat(file.fileno()).st_size) > max_bytes:\n",
         "        if (size := os.fstat(file.fileno()).st_size) > max_bytes << 20:\n",
-        ("tests/decoders/files/test_decoder_file.py",),
+        ("tests/decoders/files/test_decoder_file.py::test_a_file_that_is_too_large_is_not_read",),
         also=(
             (
                 "decoders/files/regular_file.py",
@@ -293,7 +307,7 @@ MUTATIONS = (
         "decoders/files/shipped.py",
         "    if digest != expected:\n",
         "    if not digest:\n",
-        ("tests/decoders/files/test_shipped.py",),
+        ("tests/decoders/files/test_shipped.py::test_a_file_with_one_altered_byte_is_refused_before_it_is_opened",),
     ),
     # Runs from other people
     Mutation(
@@ -302,7 +316,7 @@ MUTATIONS = (
         "preview/file_names.py",
         'name != "" and not name.startswith(".") and not set(name)',
         "True or not set(name)",
-        ("tests/preview/test_manifest.py",),
+        ("tests/preview/test_saved_run.py",),
     ),
     Mutation(
         "a link in the place of a picture is followed",
@@ -416,7 +430,7 @@ MUTATIONS = (
         "hosts/local_server.py",
         '        if needs_key and not self._has_key(path, headers.get("cookie", [])):\n',
         "        if not needs_key and not path:\n",
-        ("tests/hosts/test_local_server.py", "tests/cli/test_view.py"),
+        ("tests/hosts/test_local_server.py",),
     ),
     Mutation(
         "pages of other origins are answered",
@@ -433,7 +447,7 @@ MUTATIONS = (
         "        if count:  # the file was cut meanwhile: the browser must not take the next answer for its rest\n"
         "            self.close_connection = True\n",
         "",
-        ("tests/cli/test_view.py",),
+        ("tests/cli/test_view.py::test_a_file_that_changes_while_it_is_sent_never_spills_into_the_next_answer",),
     ),
     Mutation(
         "safelight gradio gives out any kind of file",
