@@ -18,7 +18,7 @@ from torch import Tensor
 MIN_SPREAD = 0.03  # standard deviation of brightness and of color, 0..1, in a picture that proves something
 RICH_SPREAD = 0.06  # of a reference, next to which a gray picture is wrong
 CLEAR_AGREEMENT, AGREEMENT, NO_AGREEMENT = 0.75, 0.6, 0.25  # of one picture, of `ENOUGH_PICTURES`, of one picture
-ENOUGH_PICTURES = 3
+ENOUGH_PICTURES, MAX_PICTURES = 3, 8  # the agreement of so many together decides; after so many nothing is tried
 
 Sums = tuple[float, float, float]  # of a*b, a*a and b*b
 NO_SUMS: Sums = (0.0, 0.0, 0.0)
@@ -49,12 +49,16 @@ class Agreement:
 
     @property
     def is_of_space(self) -> bool | None:
-        """Whether the decoder is for the space of the pictures; None if more pictures have to decide."""
-        if self.pictures >= ENOUGH_PICTURES:
-            return self.value >= AGREEMENT
-        if self.pictures and (self.value >= CLEAR_AGREEMENT or self.value <= NO_AGREEMENT):
-            return self.value >= CLEAR_AGREEMENT
-        return None
+        """Whether the decoder is for the space of the pictures; None if they do not say."""
+        if self.pictures and self.value <= NO_AGREEMENT:
+            return False
+        needed = AGREEMENT if self.pictures >= ENOUGH_PICTURES else CLEAR_AGREEMENT
+        return True if self.value >= needed else None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether further pictures would change nothing."""
+        return self.is_of_space is not None or self.pictures >= MAX_PICTURES
 
 
 def compare_pictures(rgb: Tensor, reference: Tensor, size: tuple[int, int]) -> Agreement | None:

@@ -248,7 +248,8 @@ class Catalogue:
     def unproven(self, space: LatentSpace) -> list[Candidate]:
         """Returns the user's files that may decode `space`, while no trial has settled whether they do."""
         users = [c for c in self._users() if c.card.recognized and _fits(c.card, space)]
-        return [c for c in users if _is_proven(c, space, self.trials()) is None]
+        trials = self.trials()
+        return [c for c in users if not _is_settled(c, space, trials)]
 
     def reference(self, space: LatentSpace, vae: str | None = None) -> Candidate | None:
         """Returns the best light decoder that is known to decode `space`, against which others are tried."""
@@ -369,6 +370,12 @@ def _is_proven(candidate: Candidate, space: LatentSpace, trials: TrialRecords) -
     return agreement and agreement.is_of_space
 
 
+def _is_settled(candidate: Candidate, space: LatentSpace, trials: TrialRecords) -> bool:
+    """Returns whether a further trial of a file in `space` would change nothing."""
+    agreement = trials.of(candidate.file).get(space.name) if candidate.file else None
+    return agreement is not None and agreement.is_settled
+
+
 def _is_of(candidate: Candidate, space: LatentSpace, trials: TrialRecords) -> bool:
     """Returns whether a user's file is a decoder of `space`: by trials, else by its content, else by its name."""
     card = candidate.card
@@ -437,12 +444,12 @@ def _never_chosen(candidate: Candidate, spaces: Spaces, trials: TrialRecords) ->
 def _untried(candidate: Candidate, spaces: Spaces, trials: TrialRecords) -> list[str]:
     """Returns the names of the latent spaces in which a trial may still prove a file."""
     fitting = [space for space in spaces if space.dims != AUDIO and _fits(candidate.card, space) and _default(space)]
-    return [space.name for space in fitting if _is_proven(candidate, space, trials) is None]
+    return [space.name for space in fitting if not _is_settled(candidate, space, trials)]
 
 
 def _why_not_proven(candidate: Candidate, spaces: Spaces, trials: TrialRecords) -> str:
     card, tried = candidate.card, trials.of(candidate.file) if candidate.file else {}
-    reasons = [refusal(name, agreement) for name, agreement in tried.items() if agreement.is_of_space is False]
+    reasons = [refusal(name, agreement) for name, agreement in tried.items() if agreement.is_settled]
     if names := _untried(candidate, spaces, trials):
         reasons.append(f"a run in one of these latent spaces tries it: {', '.join(names)}; or select it by name")
     nothing = f"no latent space with a known decoder has {card.channels} channels at 1/{card.scale} of the image size"

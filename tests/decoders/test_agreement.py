@@ -6,6 +6,7 @@ from safelight.decoders.agreement import (
     AGREEMENT,
     CLEAR_AGREEMENT,
     ENOUGH_PICTURES,
+    MAX_PICTURES,
     NO_AGREEMENT,
     Agreement,
     compare_pictures,
@@ -75,11 +76,18 @@ def test_a_flat_picture_of_colorful_latents_does_not_agree():
         (of_value(NO_AGREEMENT + 0.01), None),
         (of_value(0.5, ENOUGH_PICTURES - 1), None),
         (of_value(AGREEMENT + 0.01, ENOUGH_PICTURES), True),
-        (of_value(AGREEMENT - 0.01, ENOUGH_PICTURES), False),
+        (of_value(AGREEMENT - 0.01, ENOUGH_PICTURES), None),
+        (of_value(NO_AGREEMENT, ENOUGH_PICTURES), False),
     ],
 )
 def test_one_clear_picture_decides_else_several_do(agreement, is_of_space):
     assert agreement.is_of_space is is_of_space
+    assert agreement.is_settled is (is_of_space is not None)
+
+
+def test_a_decoder_that_many_pictures_do_not_settle_is_not_tried_again():
+    half = of_value(0.5, MAX_PICTURES)
+    assert (half.is_of_space, half.is_settled) == (None, True)
 
 
 def test_decoders_of_a_space_agree_on_real_latents_and_shuffled_channels_do_not():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from safelight.decoders.agreement import Agreement
+from safelight.decoders.agreement import MAX_PICTURES, Agreement
 from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.decoder import Card
 from safelight.decoders.files.decoder_file import write_decoder
@@ -66,6 +66,10 @@ def test_the_name_decides_while_pictures_do_not(tmp_path):
     tried(catalogue, path, "flux1", OPEN)
     assert users(catalogue, "flux1") == [path.name]
     assert names(catalogue.unproven(SPACES["flux1"])) == [path.name]
+    for _ in range(MAX_PICTURES - 1):
+        tried(catalogue, path, "flux1", OPEN)
+    assert users(catalogue, "flux1") == [path.name]
+    assert catalogue.unproven(SPACES["flux1"]) == []
 
 
 def test_a_file_with_the_sha256_of_a_tried_one_needs_no_trial(tmp_path):
