@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -70,10 +71,28 @@ NEEDS = (
 )
 
 
-def pytest_configure() -> None:
-    """Restores Ctrl+C. A shell that starts tests in the background ignores SIGINT, and child processes inherit that."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Restores Ctrl+C, and gives the tests and all processes that they start a temporary folder of their own."""
+    # A shell that starts tests in the background ignores SIGINT, and child processes inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    own = Path(tempfile.mkdtemp(prefix="safelight-tests-"))
+    config.add_cleanup(lambda: shutil.rmtree(own, ignore_errors=True))
+    # Of failed tests pytest keeps its folders, so these stay where it puts them.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    os.environ.update(dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(own)))
+    tempfile.tempdir = None
+    if any(Path(arg.partition("::")[0]).resolve().is_relative_to(TIERS) for arg in config.args):
+        _use_home(own / "home")
+
+
+def _use_home(home: Path) -> None:
+    """Gives hosts and browsers a home folder that is removed at the end. Git keeps its settings."""
+    settings = Path.home() / ".gitconfig"
+    if settings.is_file():
+        os.environ.setdefault("GIT_CONFIG_GLOBAL", str(settings))
+    home.mkdir()
+    os.environ["HOME"] = str(home)
 
 
 @pytest.hookimpl(trylast=True)

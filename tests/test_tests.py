@@ -68,6 +68,19 @@ def test_the_rules_find_a_test_that_breaks_them():
     assert without_check("def test_a():\n    with pytest.raises(OSError):\n        run()\n") == []
 
 
+def test_contributing_lists_every_tier_and_every_variable():
+    text = (TESTS.parent / "CONTRIBUTING.md").read_text("utf-8")
+    tiers = sorted(path.parent.name for path in (TESTS / "tiers").glob("*/conftest.py"))
+    assert len(tiers) >= 6
+    assert [name for name in tiers if f"`.venv/bin/pytest tests/tiers/{name}`" not in text] == []
+    sources = [path.read_text("utf-8") for path in TESTS.rglob("*") if path.suffix in (".py", ".mjs")]
+    read = r"environ(?:\.get\(|\[)\"(\w+)\"|process\.env\.(\w+)|^HOST = \"(\w+)\"|_variable\(\s*\"(\w+)\""
+    names = {name for source in sources for found in re.findall(read, source, re.MULTILINE) for name in found if name}
+    assert {"SAFELIGHT_COMFYUI", "SAFELIGHT_FUZZ", "INVOKEAI_PYTHON", "SAFELIGHT_PLAYWRIGHT", "SCENES"} <= names
+    of_tests = {name for name in names if name.startswith("SAFELIGHT_")} | {"INVOKEAI_PYTHON", "SCENES"}
+    assert [name for name in sorted(of_tests) if f"| `{name}` |" not in text] == []
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
 def test_every_test_of_a_viewer_module_asserts_something(path):
     source = path.read_text("utf-8")
