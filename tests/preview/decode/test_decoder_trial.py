@@ -54,9 +54,9 @@ def notes():
 def trial(tmp_path, notes):
     """A function that tries the files on the latents of one run, and returns what is known then, by file."""
 
-    def run(*indices, space=FLUX2, **options):
+    def run(*indices, clock=lambda: 0.0):
         for index in indices or (0,):
-            trial = DecoderTrial(Catalogue([tmp_path]), space, notes.append, **options)
+            trial = DecoderTrial(Catalogue([tmp_path]), FLUX2, notes.append, clock=clock)
             trial.take(latents(index))
             trial.run()
         return {file.name: file.spaces for file in Catalogue([tmp_path]).trials().files.values()}
