@@ -4,7 +4,8 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -34,6 +35,9 @@ from .show import newest
 from .watched_run import WatchedRun
 
 RUNS_IN_MEMORY = 8  # sampler calls whose pictures stay in memory
+
+# Marks of the blocks in which the code runs. New threads are outside, and so are the tasks of other requests.
+_blocks: ContextVar[frozenset[object]] = ContextVar("safelight_blocks", default=frozenset())
 
 log = logging.getLogger("safelight.diffusers")
 
@@ -100,7 +104,7 @@ class WatchedPipeline:
         self.runs: list[WatchedRun] = []
         self._hooks: list[Hook] = []
         self._heard: dict[int, Callable[[], None]] = {}  # schedulers by id, each with a function that stops listening
-        self._thread = threading.get_ident()  # of the block
+        self._block = object()  # marks the context of the block
         self._loops: list[SamplingLoop] = []
         self._learning = PipelineLearning(options, self._samples_here) if options.learn else None
         self._copies: list[weakref.ref[Any]] = []  # copies of the pipeline that sampled
@@ -109,8 +113,8 @@ class WatchedPipeline:
         self._notes: list[str] = []
         self._silence = (
             f"no sampler call of {type(pipeline).__name__} was seen in this block, so there is no run. Safelight "
-            "follows the pipeline, the pipelines in it, copies that are created in the block, and in its thread older "
-            "copies. If another pipeline sampled, pass that one to watch()"
+            "follows the pipeline, the pipelines in it, copies that are created in the block, and in its thread or "
+            "task older copies. If another pipeline sampled, pass that one to watch()"
         )
 
     def __repr__(self) -> str:
@@ -168,7 +172,8 @@ class WatchedPipeline:
         """Begins to watch the pipeline, the pipelines in it, and the copies of them that exist."""
         if self._opened:
             return
-        self._opened, self._thread = True, threading.get_ident()
+        self._opened = True
+        _blocks.set(_blocks.get() | {self._block})
         own = pipelines_in(self._pipeline)
         self._hooks = [self._hook(each, self.watch_loop) for each in own]
         if self._waits_for_callback:  # the callback says which pipeline samples
@@ -212,6 +217,7 @@ class WatchedPipeline:
         if not self._opened:
             return
         self._opened = False
+        _blocks.set(_blocks.get() - {self._block})
         for hook in self._hooks:
             hook.end()
         for stop_listening in self._heard.values():
@@ -247,16 +253,16 @@ class WatchedPipeline:
         return bar if loop is None else WatchedProgressBar(bar, loop)
 
     def watch_loop_of_older_copy(self, pipeline: Any, bar: Any) -> Any:
-        """As `watch_loop`, but only in the thread of the block.
+        """As `watch_loop`, but only in the context of the block.
 
-        Other threads may serve other users, with other copies of the same pipeline.
+        Other threads and tasks may serve other users, with other copies of the same pipeline.
         """
-        if threading.get_ident() == self._thread:
+        if self._block in _blocks.get():
             return self.watch_loop(pipeline, bar)
         if self._opened:
             self._silence = (
-                f"only a copy of {self._name} that is older than this block sampled, in another thread, so there is no "
-                f"run: pass that copy to watch(), or copy the pipeline in the block"
+                f"only a copy of {self._name} that is older than this block sampled, in another thread or task, so "
+                "there is no run: pass that copy to watch(), or copy the pipeline in the block"
             )
         return bar
 
@@ -264,7 +270,7 @@ class WatchedPipeline:
         """Takes a call of a scheduler, after it. Never raises."""
         loops = [loop for loop in self._loops if loop.follows(scheduler)]
         here = next((loop for loop in loops if loop.thread == threading.get_ident()), next(iter(loops), None))
-        if here is None and self._opened and threading.get_ident() == self._thread:
+        if here is None and self._opened and self._block in _blocks.get():
             here = self._begin_safely(pipeline, None)  # a loop of the user, or one without a progress bar
         if here is not None:
             here.take(scheduler, call)
@@ -287,29 +293,32 @@ class WatchedPipeline:
             self._loops.remove(old)
             old.release()
         schedulers, of_frames = schedulers_of(pipeline), frame_schedulers(pipeline)
-        unheard = [each for each in (*schedulers, *of_frames) if id(each) not in self._heard]
-        ends = [listen(scheduler, partial(self._take, pipeline, scheduler)) for scheduler in unheard]
-
-        def on_end(loop: SamplingLoop) -> None:
-            for stop_listening in ends:
-                stop_listening()
-            self._silence = self._silence_after(loop)
-
-        loop = SamplingLoop(
-            pipeline,
-            schedulers,
-            of_frames,
-            self._options,
-            call_arguments(pipeline),
-            bar,
-            self._add_run,
-            on_end,
-            waits_for_callback=self._waits_for_callback,
-        )
+        hooks = ExitStack()
+        with ExitStack() as failing:
+            failing.callback(hooks.close)
+            for scheduler in (*schedulers, *of_frames):
+                if id(scheduler) not in self._heard:
+                    hooks.callback(listen(scheduler, partial(self._take, pipeline, scheduler)))
+            loop = SamplingLoop(
+                pipeline,
+                schedulers,
+                of_frames,
+                self._options,
+                call_arguments(pipeline),
+                bar,
+                self._add_run,
+                partial(self._end, stop_listening=hooks.close),
+                waits_for_callback=self._waits_for_callback,
+            )
+            failing.pop_all()
         self._loops.append(loop)
         if self._learning is not None:
             self._learning.follow(pipeline)
         return loop
+
+    def _end(self, loop: SamplingLoop, stop_listening: Callable[[], None]) -> None:
+        stop_listening()
+        self._silence = self._silence_after(loop)
 
     def _silence_after(self, loop: SamplingLoop) -> str:
         """The warning about a block without a run, in which this loop was the last."""

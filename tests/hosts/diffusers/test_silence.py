@@ -1,5 +1,6 @@
 """Copies of pipelines, pipelines in pipelines, and sampler calls that nothing was heard of."""
 
+import asyncio
 import copy
 import gc
 import pickle
@@ -225,8 +226,31 @@ def test_an_older_copy_in_another_thread_belongs_to_another_user(sd1, caplog):
     (note,) = run.notes
     assert note == caplog.messages[-1]
     assert note.startswith("only a copy of StableDiffusionPipeline that is older than this block sampled, in another")
+    assert "thread or task" in note
     assert "pass that copy to watch(), or copy the pipeline in the block" in note
     assert has_no_hooks(older)
+
+
+def test_a_task_of_another_request_is_another_user(sd1):
+    """Requests of a server take turns in one thread, each in a task."""
+    copies = [request(sd1) for _ in range(2)]
+
+    async def watches():
+        with watch(copies[0], screen="off") as run:
+            await asyncio.sleep(0)  # the other task samples now
+            SD1.run(copies[0])
+            await asyncio.to_thread(SD1.run, sd1)  # the task goes on in another thread
+        return run
+
+    async def samples():
+        SD1.run(copies[1])
+
+    async def serve():
+        return (await asyncio.gather(watches(), samples()))[0]
+
+    run = asyncio.run(serve())
+    assert [each.run.sampler["name"] for each in run.runs] == ["DDIM", "EulerDiscrete"]
+    assert steps_of(run) == [ALL_STEPS] * 2
 
 
 def test_two_users_with_older_copies_have_their_own_runs(sd1):
