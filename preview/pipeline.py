@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, final
 
@@ -75,7 +76,7 @@ class QueuedStep(NamedTuple):
     """A step on its way to the worker.
 
     `gain` is None if it is to be measured. `latents` are all its tensors if they are to be stored; `pending` is a
-    picture that the host's VAE decodes.
+    picture that the host's VAE decodes. `sigma` is the step's noise level, if it is still on the sampler's device.
     """
 
     step: StepInfo
@@ -85,6 +86,7 @@ class QueuedStep(NamedTuple):
     keep: bool
     latents: Mapping[str, Snapshot]
     pending: PendingPicture | None
+    sigma: Snapshot | None
 
 
 @final
@@ -134,7 +136,7 @@ class Pipeline:
         self._in_opening_order = (*self._record, *scheduled)
         self._sinks = tuple(sorted(self._in_opening_order, key=_place_in_line))
         self._failed_screens: set[Sink] = set()
-        self._snapshots, self._all_latents = Snapshots(select), Snapshots()
+        self._snapshots, self._all_latents, self._sigmas = Snapshots(select), Snapshots(), Snapshots()
         self._mailbox: Mailbox[QueuedStep] = mailbox or Mailbox()
         self._capacity = capacity
         self._state: State = "running"
@@ -233,7 +235,7 @@ class Pipeline:
             step=StepInfo(
                 index=step.index,
                 total=max(step.total, step.index),  # some samplers report a step after their last
-                sigma=finite(step.sigma),
+                sigma=None if isinstance(step.sigma, Tensor) else finite(step.sigma),
                 show=show,
                 at_s=self._run.elapsed_s(),
             ),
@@ -243,6 +245,7 @@ class Pipeline:
             keep=pending is not None or any([group.every_step for group in wanted]),  # noqa: C419 - quicker for so few
             latents=self._copy_latents(step, wanted),
             pending=pending,
+            sigma=self._sigmas.take(step.sigma) if isinstance(step.sigma, Tensor) else None,
         )
         if not self._mailbox.put(queued) and queued.keep:
             self._run.missing.lose(step.index, "not saved: writing could not keep up with the sampler")
@@ -307,7 +310,7 @@ class Pipeline:
     def _deliver(self, opened: list[Sink]) -> None:
         self._open(opened)
         while (queued := self._mailbox.get()) is not None:
-            self._current = queued
+            self._current = queued = self._with_sigma(queued)
             sinks = [sink for sink in queued.sinks if sink in opened]
             late: list[Sink] = []
             if self._mailbox.is_done():
@@ -322,6 +325,13 @@ class Pipeline:
             if queued.latents:
                 self._store_latents(queued)
             self._current = None
+
+    def _with_sigma(self, queued: QueuedStep) -> QueuedStep:
+        """Reads a noise level that is still on the sampler's device."""
+        if queued.sigma is None:
+            return queued
+        with self._sigmas.reading(queued.sigma) as sigma:
+            return queued._replace(step=replace(queued.step, sigma=finite(float(sigma))), sigma=None)
 
     def _close_awaited(self, opened: Sequence[Sink]) -> None:
         """Closes files before the record, so that the record lists them and names the steps that are missing."""

@@ -57,7 +57,8 @@ class Step:
     Args:
         index: number of the step, from 1.
         total: number of steps that the sampler reports; some samplers report it wrongly.
-        sigma: noise level of the tensors; None if the host does not report it.
+        sigma: noise level of the tensors; None if the host does not report it. A tensor with one number is read by the
+            worker, so that the sampler does not wait for its device.
         denoised: the model's estimate of the finished latents (x0), in model space, in the sampler's layout.
         noisy: latents that the sampler works on (x_t).
         noisy_gain: factor that scales `noisy` to the spread of clean latents; 1 for flow models. None: unknown, so the
@@ -69,7 +70,7 @@ class Step:
 
     index: int
     total: int
-    sigma: float | None = None
+    sigma: float | Tensor | None = None
     denoised: Tensor | None = None
     noisy: Tensor | None = None
     noisy_gain: float | None = 1.0

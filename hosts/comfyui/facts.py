@@ -153,12 +153,18 @@ def format_evidence(latent_format: Any) -> Evidence:
     )
 
 
-def frame_rate(guider: Any) -> float | None:
-    """Frames per second from the conditioning; None if it has none. LTX models have it.
+def frame_rate(guider: Any, is_video_batch: bool) -> float | None:
+    """Frames per second from the conditioning; None if it has none. LTX and SVD models have it.
 
-    Source: ComfyUI 0.33 `comfy_extras/nodes_lt.py`, `LTXVConditioning`.
+    Source: ComfyUI 0.33 `comfy_extras/nodes_lt.py`, `LTXVConditioning`; `comfy_extras/nodes_video_model.py`,
+    `SVD_img2vid_Conditioning`.
+
+    Args:
+        guider: ComfyUI's `CFGGuider`.
+        is_video_batch: whether the batch is one video.
     """
-    return next((rate for rate in _numbers(guider, "frame_rate") if 0 < rate <= MAX_SPACE_FPS), None)
+    key = "fps" if is_video_batch else "frame_rate"
+    return next((rate for rate in _numbers(guider, key) if 0 < rate <= MAX_SPACE_FPS), None)
 
 
 def guidance(guider: Any) -> float | None:

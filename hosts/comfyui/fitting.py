@@ -1,6 +1,7 @@
 """Fits decoders to a VAE of ComfyUI."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -126,11 +127,7 @@ def _image_set(batches: Sequence[Tensor], folder: str) -> ImageSet | None:
 
 def _encode_dataset(vae: Any, image_set: ImageSet | None, source: Origin, seed: int, bar: FitProgressBar) -> Dataset:
     network = type(getattr(vae, "first_stage_model", vae)).__name__
-    # Some VAEs draw noise: the seed makes their latents repeatable, and the fork keeps the host's random state.
-    device = getattr(vae, "device", None)
-    devices = [device] if isinstance(device, torch.device) and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
+    with _seeded(seed, getattr(vae, "device", None)):  # some VAEs draw noise
         return encode_images(
             partial(_encode, vae, source, bar),
             image_set,
@@ -140,6 +137,18 @@ def _encode_dataset(vae: Any, image_set: ImageSet | None, source: Origin, seed: 
             network,
             bar.encoding,
         )
+
+
+@contextmanager
+def _seeded(seed: int, device: Any) -> Iterator[None]:
+    """Seeds the random numbers of the CPU and of a CUDA device inside the block. The host's own go on after it."""
+    on_cuda = isinstance(device, torch.device) and device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if on_cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def _encode(vae: Any, source: Origin, bar: FitProgressBar, rgb: Tensor) -> Tensor:

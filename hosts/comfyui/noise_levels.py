@@ -33,7 +33,6 @@ class NoiseLevels:
 
     Attributes:
         planned: the noise levels of the schedule.
-        scheduled: the same; None if the sampler does not follow it.
     """
 
     def __init__(self, model: Any, sampler: Any, sigmas: Tensor) -> None:
@@ -43,15 +42,32 @@ class NoiseLevels:
         self._follows = _follows(sampler)
         self._sigmas: Tensor | None = None  # those that the sampler receives, on its device
         self._reported: Any = None
-        self.scheduled: list[float] | None = self.planned
+        self._unread = list[tuple[int, Tensor]]()  # steps, and noise levels that are still on the sampler's device
+        self._scheduled: list[float] | None = self.planned
+
+    @property
+    def scheduled(self) -> list[float] | None:
+        """The noise levels of the schedule; None if the sampler does not follow it, or if that is unknown as yet."""
+        return None if self._unread else self._scheduled
+
+    def settle(self) -> None:
+        """Compares noise levels that are still on the device with the schedule. Call it when the sampler is done."""
+        unread, self._unread = self._unread, []
+        try:
+            for step, sigma in unread:
+                self._compare(step, float(sigma))
+        except RuntimeError:  # the device has failed
+            self._scheduled = None
 
     @property
     def end(self) -> float | None:
         """The noise level of the sampler's result; None if unknown."""
         return None if self.scheduled is None else self.scheduled[-1]
 
-    def take(self, step: int) -> tuple[float | None, float | None]:
+    def take(self, step: int) -> tuple[float | Tensor | None, float | None]:
         """The sigma and the gain of the step that the sampler reports now, None where unknown. Call it once for a step.
+
+        A sigma on another device is a tensor: reading it would wait for the device.
 
         Args:
             step: number of the step, from 0.
@@ -59,10 +75,13 @@ class NoiseLevels:
         if self._follows and step < len(self.planned):
             return self.planned[step], self._gains[step]
         sigma, self._reported = self._read(self._reported), None
-        self._compare(step, sigma)
+        if isinstance(sigma, Tensor):
+            self._unread.append((step, sigma))
+        else:
+            self._compare(step, sigma)
         if max(self._gains) == min(self._gains):  # a flow model
             return sigma, self._gains[0]
-        return sigma, None if sigma is None else noisy_gains(self._model, torch.tensor([sigma]))[0]
+        return sigma, noisy_gains(self._model, torch.tensor([sigma]))[0] if isinstance(sigma, float) else None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -93,7 +112,7 @@ class NoiseLevels:
             if vars(self._sampler).get("sampler_function") is sample:
                 self._sampler.sampler_function = function
 
-    def _read(self, reported: Any) -> float | None:
+    def _read(self, reported: Any) -> float | Tensor | None:
         try:
             sigmas = self._sigmas
             if (
@@ -103,8 +122,10 @@ class NoiseLevels:
                 and sigmas.shape == (len(self.planned),)
                 and sigmas.untyped_storage().data_ptr() == reported.untyped_storage().data_ptr()
             ):
-                # A view into the schedule: reading the value itself would wait for the device.
+                # A view into the schedule.
                 return self.planned[(reported.storage_offset() - sigmas.storage_offset()) // max(1, sigmas.stride(0))]
+            if isinstance(reported, Tensor) and reported.device.type != "cpu":
+                return reported.detach().clone().reshape(()) if _is_number(reported) else None
             return None if reported is None or isinstance(reported, str | bytes) else float(reported)
         except Exception:  # a sampler from another package may report anything
             return None
@@ -114,7 +135,11 @@ class NoiseLevels:
         tolerance = TOLERANCE * max(map(abs, self.planned), default=0.0)
         at_step = self.planned[step] if step < len(self.planned) else None
         if sigma is None or at_step is None or not abs(at_step - sigma) <= tolerance:
-            self.scheduled = None
+            self._scheduled = None
+
+
+def _is_number(tensor: Tensor) -> bool:
+    return tensor.numel() == 1 and not tensor.is_complex()
 
 
 def _follows(sampler: Any) -> bool:

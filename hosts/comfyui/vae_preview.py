@@ -16,6 +16,7 @@ from ...preview.picture import PictureOf
 from ...preview.snapshot import VIDEO_NDIM, Selection
 from ...preview.step import Step
 from ...preview.vae_picture import PendingPicture, VaeNotUsableError, VaeSchedule, ready_picture, vae_picture
+from .video_batch import as_batch, as_video, video_shape
 
 WEIGHTS_MARGIN = 1.1  # ComfyUI's own estimate of the memory for weights that it loads
 
@@ -49,6 +50,7 @@ class ComfyVaePreview:
         shapes: shapes of the latents; several if they are packed into one tensor.
         note: function that receives a note if a picture cannot come from the VAE.
         fps: frames per second of the run's video; None if unknown.
+        is_video_batch: whether the batch is one video.
 
     Attributes:
         finished: whether the last step has got its picture, or a note about it.
@@ -64,8 +66,10 @@ class ComfyVaePreview:
         shapes: Sequence[Sequence[int]],
         note: Callable[[str], None],
         fps: float | None,
+        is_video_batch: bool,
     ) -> None:
         self._vae, self._model, self._space, self._shapes, self._fps = vae, model, space, shapes, fps
+        self._is_video_batch = is_video_batch
         self._schedule = VaeSchedule(every_n_steps, space, selection, note)
         self._last: PendingPicture | None = None
         self.finished = False
@@ -113,7 +117,8 @@ class ComfyVaePreview:
 
     def picture_bytes(self) -> int:
         """Size of a picture that the VAE decodes."""
-        return self._schedule.picture_bytes(self._shapes[0])
+        shape = self._shapes[0]
+        return self._schedule.picture_bytes(video_shape(shape) if self._is_video_batch else shape)
 
     def _attempt(self, index: int, decode: Callable[[], PictureOf]) -> PictureOf | None:
         with torch.inference_mode():
@@ -153,6 +158,8 @@ class ComfyVaePreview:
     def _selected(self, latents: Tensor) -> Tensor:
         if len(self._shapes) > 1:
             raise VaeNotUsableError("VAE preview skipped: these latents hold a video and audio in one tensor")
+        if self._is_video_batch:
+            return as_batch(self._schedule.select(as_video(latents)))
         return self._schedule.select(latents)
 
     def _expect_loaded(self) -> None:
@@ -194,9 +201,9 @@ class ComfyVaePreview:
             )
 
     def _picture(self, images: Tensor, began: float) -> PictureOf:
-        """The picture of `images` `[B, H, W, 3]` or `[B, T, H, W, 3]` in 0..1."""
+        """The picture of `images` `[B, H, W, 3]`, of a video batch `[T, H, W, 3]`, or `[B, T, H, W, 3]` in 0..1."""
         if images.ndim == VIDEO_NDIM - 1:
-            images = images[:, None]
+            images = images[None] if self._is_video_batch else images[:, None]
         rgb = images[..., :3].movedim(-1, 1)
         return vae_picture(rgb, self._space, "the VAE connected to Preview Steps", self._fps, began)
 

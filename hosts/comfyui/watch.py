@@ -30,10 +30,11 @@ from .output_paths import check_prefix
 from .preferences import device_bytes
 from .prompt_text import prompt_text
 from .run_handle import RecordedRun, RunHandle
-from .selection import final_size, select_of_pack, shown_part
+from .selection import final_size, note_unused_frames, select_shown, shown_part
 from .shared import Shared
 from .sinks import latent_files, run_outputs
 from .vae_preview import ComfyVaePreview, expect_vae
+from .video_batch import is_video_batch, video_shape
 
 PARAMETERS = (  # of ComfyUI's `CFGGuider.outer_sample`; newer versions pass `latent_shapes` by name
     "noise",
@@ -134,18 +135,21 @@ class WatchedSampler:
         model = self._model = guider.model_patcher
         noise, sigmas = named["noise"], named["sigmas"]
         self.levels = NoiseLevels(model, named["sampler"], sigmas)
-        prompt, fps = Prompt.current(), frame_rate(guider)
         shapes = named.get("latent_shapes") or [noise.shape]
+        is_video = is_video_batch(model, shapes)
+        shape = video_shape(shapes[0]) if is_video else shapes[0]
+        prompt, fps = Prompt.current(), frame_rate(guider, is_video)
         run = self._run = Run(
             host=prompt.host(node),
-            sampler=sampler_facts(prompt, guider, named["sampler"], self.levels.planned, named.get("seed"), shapes[0]),
+            sampler=sampler_facts(prompt, guider, named["sampler"], self.levels.planned, named.get("seed"), shape),
             prompt=prompt_text(prompt.graph, prompt.node),
         )
         evidence = latent_evidence(model)
         space = identify_or_unknown(evidence, catalogue().spaces(), run.note)
         run.space = space.name
         part = shown_part(options, space)
-        folders, outputs = run_outputs(run, options, prompt, final_size(space, shapes[0]), shapes[0][0])
+        note_unused_frames(run, options, shape)
+        folders, outputs = run_outputs(run, options, prompt, final_size(space, shape), shape[0])
         latent_folder = folders[0] if options.keep_latents and folders else None
         record = RecordedRun.of(run, folders, latent_folder, prompt, model, sigmas, shapes)
         if latent_folder is not None:
@@ -158,7 +162,7 @@ class WatchedSampler:
         self._vae_preview = None
         if options.decoder == FULL and folders:
             every = options.full_every_n_steps
-            self._vae_preview = ComfyVaePreview(vae, model, space, every, part, shapes, run.note, fps)
+            self._vae_preview = ComfyVaePreview(vae, model, space, every, part, shapes, run.note, fps, is_video)
         accelerated, vae_id = model.load_device.type != "cpu", vae_of_sampler(prompt)
         if options.decoder == AUTO and outputs.live:
             offer = DecoderOffer(run, catalogue(), space, accelerated=accelerated)
@@ -169,7 +173,7 @@ class WatchedSampler:
             options,
             outputs,
             candidates=partial(candidates, space, evidence, accelerated, options.step_decoder, run.note, vae_id),
-            select=part if len(shapes) == 1 else partial(select_of_pack, part, shapes[0]),
+            select=select_shown(part, shapes, is_video),
             shape=noise.shape,
             vae_bytes=self._vae_preview.picture_bytes() if self._vae_preview else 0,
             device=model.load_device,
@@ -178,6 +182,7 @@ class WatchedSampler:
             trial=DecoderTrial(catalogue(), space, run.note, vae_id),
         )
         handle.add(record)  # last: a reader waits for the end of the run, which needs its worker
+        self._schedule = run.sampler["sigmas"]
         self._last: tuple[int, bool] = (0, True)  # index of the last step, and whether it is shown
         self._planned_steps, self._most_steps = len(self.levels.planned) - 1, 0
         self._calls, self._counts_calls = 0, False
@@ -186,7 +191,9 @@ class WatchedSampler:
         """Shows the sampler's result as the last step, if no step was: some samplers report a wrong number of steps."""
         index, shown = self._last
         if self._most_steps:
-            self._run.sampler = {**self._run.sampler, "steps": self._most_steps}
+            self._run.know(steps=self._most_steps)
+        self.levels.settle()
+        self._record_schedule()
         vae_preview, picture = self._vae_preview, None
         if vae_preview and (vae_preview.is_pending or not shown):
             picture = vae_preview.finish(samples, index)
@@ -230,14 +237,19 @@ class WatchedSampler:
                 self._last = index, False
                 return
             sigma, gain = self.levels.take(index - 1)
-            if self.levels.scheduled is None and self._run.sampler["sigmas"] is not None:
-                self._run.sampler = {**self._run.sampler, "sigmas": None}
+            self._record_schedule()
             offered = Step(index=index, total=total, sigma=sigma, denoised=denoised, noisy=noisy, noisy_gain=gain)
         except Exception as error:
             self._run.note(f"a step of the sampler is not shown: {describe(error)}")
         else:
             pending = self._vae_preview.picture(offered) if self._vae_preview else None
             self._last = index, self._pipeline.offer(offered, pending, wanted)
+
+    def _record_schedule(self) -> None:
+        """Records the sigmas of the schedule if the sampler follows it."""
+        sigmas = None if self.levels.scheduled is None else self._schedule
+        if self._run.sampler["sigmas"] is not sigmas:
+            self._run.know(sigmas=sigmas)
 
     def _number(self, step: Any) -> int:
         """Number of a step, from 1: as the sampler reports it, or if it reports no number, the number of its call."""

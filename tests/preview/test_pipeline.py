@@ -47,6 +47,18 @@ def test_a_step_is_decoded_once_for_all_sinks(pipeline, recorder, first_channels
     assert sinks[0].pictures[2] is sinks[1].pictures[2]
 
 
+@pytest.mark.parametrize(("value", "expected"), [(0.125, 0.125), (float("nan"), None), (float("inf"), None)])
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_the_worker_reads_a_noise_level_that_is_a_tensor(pipeline, recorder, step, shape, value, expected):
+    sink, sigma = recorder(), torch.full(shape, value)
+    sink.gate.shut()
+    with pipeline(sink) as pipe:
+        for index in (1, 2):
+            pipe.offer(step(index, 2, sigma=sigma))
+        sigma.fill_(7.0)  # the sampler uses its memory again
+    assert [picture.sigma for picture in sink.pictures] == [expected] * 2
+
+
 def test_a_picture_carries_the_facts_of_its_step(pipeline, recorder, step, clock):
     sink, run = recorder(), Run(clock=clock)
     with pipeline(sink, run=run) as pipe:

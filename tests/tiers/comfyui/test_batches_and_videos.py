@@ -178,6 +178,56 @@ def test_a_video_plays_at_the_frame_rate_of_the_conditioning(kept, server):
     assert manifest_of(folder)["picture"]["fps"] == 12 / 8
 
 
+# Videos in the batch
+
+
+FOLDED = {"width": 24, "height": 16, "batch": 5, "video_batch": "svd"}
+
+
+@pytest.mark.parametrize("video_batch", ["svd", "animatediff"])
+def test_frames_that_are_the_batch_are_animated(kept, server, video_batch):
+    played, folder = kept("SD15", preview={"frames": "animated"}, **FOLDED | {"video_batch": video_batch})
+    manifest = manifest_of(folder)
+    assert (manifest["picture"]["items"], manifest["picture"]["frames"], manifest["notes"]) == (1, 5, [])
+    assert manifest["sampler"]["shape"] == [1, 4, 5, 16, 24]
+    assert [step["files"] for step in manifest["steps"]] == [[f"step_000{n}.webp"] for n in range(1, STEPS + 1)]
+    moving, _ = frames_of((folder / f"step_000{STEPS}.webp").read_bytes())
+    assert len(moving) == 5
+    shown, pictures = live(server, played)
+    assert [len(frames_of(pictures[step["files"][0]])[0]) for step in shown["steps"]] == [5] * STEPS
+
+
+def test_the_first_frame_of_a_video_in_the_batch_is_one_picture(kept):
+    _, folder = kept("SD15", preview={}, **FOLDED)
+    picture = manifest_of(folder)["picture"]
+    assert (picture["items"], picture["frames"], picture["fps"]) == (1, 1, None)
+    [still], _ = frames_of((folder / f"step_000{STEPS}.png").read_bytes())
+    _, whole = kept("SD15", preview={"frames": "all files", "filename_prefix": "more/whole"}, **FOLDED)
+    frame = whole.parent / "whole_00001" / f"step_000{STEPS}" / "frame_0001.png"
+    assert frames_of(frame.read_bytes())[0].shape[1:] == still.shape
+
+
+def test_a_video_in_the_batch_plays_at_the_rate_of_its_conditioning(kept):
+    def conditioned(graph):
+        graph["20"] = {"class_type": "LabConditioned", "inputs": {"conditioning": ["1", 1], "fps": 6}}
+        graph["4"]["inputs"] |= {"positive": ["20", 0]}
+
+    _, folder = kept("SD15", preview={"frames": "animated"}, more=conditioned, **FOLDED)
+    assert manifest_of(folder)["picture"]["fps"] == 6
+
+
+@pytest.mark.parametrize("frames", ["middle", "animated", "all files"])
+def test_frames_of_a_batch_of_images_are_not_ignored_without_a_word(kept, frames):
+    _, folder = kept("SD15", preview={"frames": frames}, batch=5)
+    [note] = manifest_of(folder)["notes"]
+    assert note.startswith("frames has no effect: ComfyUI reports 5 images, not the frames of a video")
+
+
+def test_frames_of_a_single_image_need_no_word(kept):
+    _, folder = kept("SD15", preview={"frames": "animated"})
+    assert manifest_of(folder)["notes"] == []
+
+
 def test_another_program_can_play_an_animated_step(kept):
     if shutil.which("ffprobe") is None:
         pytest.skip("no ffprobe")

@@ -172,3 +172,10 @@ def test_impossible_settings_are_refused_before_sampling(server, wire, change, w
     played = server.play(graph)
     assert played.ends == ["execution_error"]
     assert words in played.named("execution_error")[0].data["exception_message"]
+
+
+def test_the_vae_decodes_a_video_that_is_the_batch(kept):
+    preview = {"frames": "animated", "full_every_n_steps": 2}
+    manifest, _ = kept(preview=preview, batch=3, video_batch="svd")
+    assert (manifest["picture"]["frames"], manifest["notes"]) == (3, [])
+    assert [step["index"] for step in manifest["steps"] if step.get("decoder") == "full"] == [2, 4, STEPS]

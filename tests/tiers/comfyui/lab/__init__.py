@@ -31,7 +31,7 @@ from .silent import LabSilentSampler
 from .tiles import LabTiles
 from .timing import LabInside, LabOutside, LabTimes, LabWork
 from .together import LabNested, LabTogether
-from .words import LabWords
+from .words import LabConditioned, LabWords
 
 
 class NeverSeen(comfy.latent_formats.LatentFormat):
@@ -134,6 +134,12 @@ def targets_of(latent_format: comfy.latent_formats.LatentFormat, frames: int, he
     return latents if dims == 2 else torch.stack([latents.roll(f, -1) for f in range(frames)], dim=2)
 
 
+class FoldedVideo(comfy.model_base.SVD_img2vid):
+    """A model whose class says that the batch is a video, without SVD's conditioning."""
+
+    extra_conds = comfy.model_base.BaseModel.extra_conds
+
+
 class LabModel:
     """A model of any latent format, with its conditioning and empty latents."""
 
@@ -157,10 +163,28 @@ class LabModel:
                 "again": ("INT", {"default": 0, **count}),  # another number avoids ComfyUI's cache
             },
             # Audio frames next to the video: both are sampled in one flat tensor, if this version of ComfyUI can.
-            "optional": {"sound": ("INT", {"default": 0, **count})},
+            # A batch of which the host knows that it is one video: its model is SVD, or it has AnimateDiff's models.
+            "optional": {
+                "sound": ("INT", {"default": 0, **count}),
+                "video_batch": (["no", "svd", "animatediff"], {"default": "no"}),
+            },
         }
 
-    def make(self, latent_format, flow, height, width, frames, batch, step_ms, fail_at, targets_file, again, sound=0):
+    def make(
+        self,
+        latent_format,
+        flow,
+        height,
+        width,
+        frames,
+        batch,
+        step_ms,
+        fail_at,
+        targets_file,
+        again,
+        sound=0,
+        video_batch="no",
+    ):
         class Config(comfy.supported_models_base.BASE):
             unet_config = {"disable_unet_model_creation": True}  # noqa: RUF012 - the host's attribute
             unet_extra_config = {}  # noqa: RUF012
@@ -181,7 +205,7 @@ class LabModel:
             latents = NestedTensor([latents, torch.zeros((batch, *heard.shape[1:]))])
             targets, _ = comfy.utils.pack_latents([targets, heard])
         kind = comfy.model_base.ModelType.FLOW if flow else comfy.model_base.ModelType.EPS
-        model = comfy.model_base.BaseModel(config, kind)
+        model = (FoldedVideo if video_batch == "svd" else comfy.model_base.BaseModel)(config, kind)
         denoiser = ExactDenoiser(targets, flow=flow, step_ms=step_ms, fail_at=fail_at)
         denoiser.sampling = (model.model_sampling,)  # in a tuple, so that torch does not register it twice
         model.diffusion_model = denoiser
@@ -190,6 +214,8 @@ class LabModel:
             load_device=comfy.model_management.get_torch_device(),
             offload_device=torch.device("cpu"),
         )
+        if video_batch == "animatediff":
+            patcher.set_additional_models("ADE", [patcher.clone()])
         return patcher, [[torch.zeros(1, 77, 768), {}]], {"samples": latents}
 
 
@@ -387,6 +413,6 @@ NODE_CLASS_MAPPINGS = {
         *(LabLoopOpen, LabLoopClose, LabTurnModel, LabSilentSampler),
         *(LabOddSampler, LabPreviewUser, LabCopyModel, LabAny, LabImages, LabSeeds),
         *(LabCheckpoint, LabLora),
-        *(LabTrouble, LabState, LabNested, LabTogether, LabWords),
+        *(LabTrouble, LabState, LabNested, LabTogether, LabWords, LabConditioned),
     )
 }

@@ -29,7 +29,20 @@ COUNTING = {
     "restarts": lambda i, n: i,
     "from a thread": lambda i, n: i,
     "read-only": lambda i, n: i,
+    "elsewhere": lambda i, n: i,
+    "elsewhere backwards": lambda i, n: n - 1 - i,
 }
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that seems to be on a device whose values are there only after a wait."""
+
+    @property
+    def device(self):
+        return torch.device("cuda")
+
+    def detach(self):
+        return self.as_subclass(torch.Tensor)
 
 
 class ReadOnlySampler(comfy.samplers.KSAMPLER):
@@ -53,6 +66,8 @@ def sampler_that_counts(way):
                 x = x + torch.randn_like(x) * (sigmas[i] ** 2 - sigmas[order[number - 1] + 1] ** 2) ** 0.5
             denoised = model(x, sigmas[i] * x.new_ones([len(x)]), **(extra_args or {}))
             report = {"x": x, "i": COUNTING[way](number, count), "sigma": sigmas[i], "denoised": denoised}
+            if way.startswith("elsewhere"):
+                report["sigma"] = sigmas[i].clone().as_subclass(Elsewhere)
             if way == "without sigma":
                 del report["sigma"]
             if callback is not None and way == "from a thread":
