@@ -255,6 +255,31 @@ def test_inputs_without_effect_are_hidden(scenes, browsed_server, request):
         assert hidden["writes"]["size"] == hidden["idle"]["size"]
 
 
+def test_the_vae_socket_is_shown_only_where_it_has_an_effect_or_a_link(scenes, browsed_server, request):
+    seen = scene(scenes, "socket")
+    sent, in_vue = seen.pop("sent"), "vue" in request.node.callspec.id
+    if in_vue and browsed_server.version.startswith("0.3."):  # its first Vue nodes do not notice the change
+        assert {(look["shown"], look["inVue"]) for look in seen.values()} == {(True, True)}
+        return
+    expected = {
+        "idle": False,
+        "full": True,
+        "linked": True,
+        "auto": True,
+        "reloaded": True,
+        "unlinked": False,
+        "again": True,
+    }
+    assert {name: look["shown"] for name, look in seen.items()} == expected
+    if in_vue:
+        assert {name: look["inVue"] for name, look in seen.items()} == expected
+    [saved] = {tuple(look["saved"]) for look in seen.values()}
+    assert saved[:3] == ("model", "vae", "decoder")
+    assert "vae" in sent
+    assert [look["slots"] for look in seen.values()] == [[0], [0], [0, 1], [0, 1], [0, 1], [0], [0]]
+    assert {tuple(look["size"]) for look in (seen["idle"], seen["unlinked"])} == {tuple(seen["idle"]["size"])}
+
+
 def test_app_mode_shows_the_viewer_as_a_widget(scenes, browsed_server):
     older.expect(not browsed_server.version.startswith("0.3."), "ComfyUI", browsed_server.version, "App mode")
     assert scene(scenes, "app_mode")["seen"]["size"][0] >= 200
