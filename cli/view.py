@@ -161,7 +161,8 @@ class ViewRequestHandler(BaseHTTPRequestHandler):
         """Sends a file, or the range that the browser asks for: exactly the announced bytes, or the connection ends."""
         with file:
             try:
-                span = byte_range(self.headers.get("Range"), size)
+                # With If-Range the browser has a part of an earlier file. It gets the whole file, which may be another.
+                span = byte_range(None if "If-Range" in self.headers else self.headers.get("Range"), size)
             except ValueError as error:
                 self._refuse(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, str(error))
                 return

@@ -235,7 +235,7 @@ class Pipeline:
             step=StepInfo(
                 index=step.index,
                 total=max(step.total, step.index),  # some samplers report a step after their last
-                sigma=None if isinstance(step.sigma, Tensor) else finite(step.sigma),
+                sigma=finite(step.known_sigma),
                 show=show,
                 at_s=self._run.elapsed_s(),
             ),
@@ -245,7 +245,7 @@ class Pipeline:
             keep=pending is not None or any([group.every_step for group in wanted]),  # noqa: C419 - quicker for so few
             latents=self._copy_latents(step, wanted),
             pending=pending,
-            sigma=self._sigmas.take(step.sigma) if isinstance(step.sigma, Tensor) else None,
+            sigma=None if step.sigma_tensor is None else self._sigmas.take(step.sigma_tensor),
         )
         if not self._mailbox.put(queued) and queued.keep:
             self._run.missing.lose(step.index, "not saved: writing could not keep up with the sampler")

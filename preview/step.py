@@ -80,6 +80,16 @@ class Step:
             if type(getattr(self, name)) is not int:
                 object.__setattr__(self, name, step_number(getattr(self, name)))
 
+    @property
+    def known_sigma(self) -> float | None:
+        """The noise level, if it is known without a wait for the sampler's device."""
+        return None if isinstance(self.sigma, Tensor) else self.sigma
+
+    @property
+    def sigma_tensor(self) -> Tensor | None:
+        """The noise level, if it is still on the sampler's device."""
+        return self.sigma if isinstance(self.sigma, Tensor) else None
+
     def latents(self, show: Show) -> "ShownLatents":
         """Returns the tensor that `show` asks for, or the other one if the sampler does not provide it."""
         if self.denoised is None or (show == "noisy" and self.noisy is not None):

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from .regular_file import NO_FOLLOW, NON_BLOCKING, NotRegularFileError, TooLargeError
+from .regular_file import EXPECTED_FILE, NO_FOLLOW, NON_BLOCKING, NotRegularFileError, TooLargeError
 
 # Windows opens files by path only. There the parts are checked before, which leaves a moment between check and use.
 HAS_FOLDER_HANDLES = os.open in os.supports_dir_fd and bool(NO_FOLLOW)
@@ -28,7 +28,7 @@ def open_below(folder: Path, relative: PurePath) -> BinaryIO:
         handle = os.open(name, os.O_RDONLY | NON_BLOCKING | NO_FOLLOW, dir_fd=parent)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise NotRegularFileError(0, "expected a file, got a folder or a device")
+        raise NotRegularFileError(0, EXPECTED_FILE)
     return os.fdopen(handle, "rb")
 
 

@@ -48,6 +48,7 @@ def open_tensors(
     max_bytes: int = MAX_DECODER_BYTES,
     max_header_bytes: int = MAX_SAFETENSORS_HEADER_BYTES,
     mapped: bool = False,
+    links: bool = True,
 ) -> tuple[Metadata, Tensors]:
     """Reads the metadata and tensors of a file, on the CPU.
 
@@ -61,6 +62,7 @@ def open_tensors(
         max_header_bytes: limit for the header of a safetensors file.
         mapped: whether to memory-map a safetensors file: for files that are larger than memory and that no process
             writes to.
+        links: whether `path` may be a symlink to a safetensors file.
 
     Raises:
         DecoderFileError: the file is missing, broken, too large, or has no tensors; some reasons have a subclass.
@@ -76,7 +78,9 @@ def open_tensors(
     elif mapped:
         metadata, tensors = _map_safe(path, label, max_bytes, max_header_bytes)
     else:
-        metadata, tensors = _parse_safe(path, _read(path, label, max_bytes), max_header_bytes)
+        metadata, tensors = _parse_safe(
+            path, _read_safe(path, label, max_bytes, max_header_bytes, links), max_header_bytes
+        )
     # A shape can be far larger than the file: in a .pth one number may be repeated a trillion times.
     if (size := 4 * sum(tensor.numel() for tensor in tensors.values())) > max_bytes:
         raise MisshapenFileError(f"{path}: tensors of {size:,} bytes; {label} has at most {max_bytes:,}")
@@ -100,8 +104,8 @@ def _opening(path: Path, label: str, max_bytes: int) -> Iterator[None]:
         yield
     except TooLargeError as error:
         raise DecoderFileError(f"{path}: {error.strerror}; {label} has at most {max_bytes:,}") from None
-    except NotRegularFileError:
-        raise DecoderFileError(f"{path}: expected a file, got a folder or a device; choose a file") from None
+    except NotRegularFileError as error:
+        raise DecoderFileError(f"{path}: {error.strerror}; choose a file") from None
     except OSError as error:
         raise DecoderFileError(f"{brief(path)}: cannot be read: {error.strerror or error}") from None
 
@@ -111,18 +115,35 @@ def _read(path: Path, label: str, max_bytes: int) -> bytes:
         return read_regular_file(path, max_bytes)
 
 
+def _read_safe(path: Path, label: str, max_bytes: int, max_header_bytes: int, links: bool) -> bytes:
+    """Reads a safetensors file if its header describes it: a file of gigabytes may be one hole on the disk."""
+    with _opening(path, label, max_bytes), open_regular_file(path, links=links) as file:
+        _checked_header(path, file, max_bytes, max_header_bytes)
+        file.seek(0)
+        content = file.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            raise TooLargeError(0, f"more than {max_bytes:,} bytes")
+    return content
+
+
 def _read_header(path: Path, label: str, max_bytes: int, max_header_bytes: int) -> tuple[Metadata, Tensors]:
     with _opening(path, label, max_bytes), open_regular_file(path) as file:
-        if (size := os.fstat(file.fileno()).st_size) > max_bytes:
-            raise TooLargeError(0, f"{size:,} bytes")
-        header = _header(path, file, max_header_bytes)
-        value_bytes = size - file.tell()
+        header, tensors = _checked_header(path, file, max_bytes, max_header_bytes)
+    return _metadata(path, header), tensors
+
+
+def _checked_header(
+    path: Path, file: BinaryIO, max_bytes: int, max_header_bytes: int
+) -> tuple[Mapping[str, Any], Tensors]:
+    """Reads the header and checks it against the size of the file. Returns it and tensors without values."""
+    if (size := os.fstat(file.fileno()).st_size) > max_bytes:
+        raise TooLargeError(0, f"{size:,} bytes")
+    header = _header(path, file, max_header_bytes)
     try:
-        shapes = _shapes(header, value_bytes)
-        tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+        shapes = _shapes(header, size - file.tell())
+        return header, {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise DecoderFileError(f"{path}: not a whole safetensors file: {brief(error, 200)}") from None
-    return _metadata(path, header), tensors
 
 
 def _map_safe(path: Path, label: str, max_bytes: int, max_header_bytes: int) -> tuple[Metadata, Tensors]:

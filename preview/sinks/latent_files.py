@@ -1,5 +1,6 @@
 """Stores a run's latents, one file for each step, and reads them back."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,10 +139,12 @@ def read_latents(path: Path, *, run: str, index: int, space: str | None) -> Save
         LatentsError: the file holds no latents, or those of another run, step or space.
     """
     expected = {"format": FORMAT, "run": run, "space": space or "", "step": str(index)}
-    if not path.exists():
+    if not os.path.lexists(path):
         raise GoneError(f"{path}: no such file; it was moved or deleted")
     try:
-        facts, held = open_tensors(path, label="a file with the latents of a step", max_bytes=MAX_LATENT_FILE_BYTES)
+        facts, held = open_tensors(
+            path, label="a file with the latents of a step", max_bytes=MAX_LATENT_FILE_BYTES, links=False
+        )
     except DecoderFileError as error:
         raise LatentsError(str(error)) from None
     for key, value in expected.items():

@@ -449,6 +449,8 @@ def test_a_part_of_a_file_is_sent_on_request(tmp_path, served):
     assert headers["Content-Range"] == f"bytes 2-5/{len(PICTURE)}"
     assert client.ask(path)[1]["Accept-Ranges"] == "bytes"
     assert client.ask(path, Range="bytes=99999-")[0] == 416
+    status, headers, body = client.ask(path, Range="bytes=2-5", **{"If-Range": '"an earlier file"'})
+    assert (status, body) == (200, PICTURE)
 
 
 @pytest.mark.parametrize("change", [-4, 7])

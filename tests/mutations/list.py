@@ -13,6 +13,7 @@ YOUR_MODEL = "Your model too."
 CODE_IN_FILES = "Decoder files that run code"
 LARGE_FILES = "Decoder files that use too much memory or time"
 CHANGING_FILES = "Decoder files that change while in use"
+LEARNED_NAMES = "Decoder files that claim to be learned, for a space or a VAE whose name is a path"
 DOWNLOADED_FILES = "Downloaded decoders that were altered"
 ALTERED_FILES = "Shipped decoders that were altered"
 FOREIGN_RUNS = "Runs from other people (`safelight view`, Load Run)"
@@ -390,6 +391,14 @@ MUTATIONS = (
         "    if (found := blob_id(path)) != decoder.blob:",
         "    if (found := blob_id(path)) == decoder.blob and not found:",
         ("tests/decoders/files/test_download.py",),
+    ),
+    Mutation(
+        "the reset of what was learned follows the name of a VAE out of its folder",
+        LEARNED_NAMES,
+        "fitting/online/learned_files.py",
+        "        if SPACE_NAME.fullmatch(space) and FINGERPRINT.fullmatch(vae)",
+        "        if space and vae is not None",
+        ("tests/fitting/online/test_learned_files.py",),
     ),
     Mutation(
         "a note is markup on the node and in a page",

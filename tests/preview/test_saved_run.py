@@ -2,6 +2,7 @@
 
 import json
 import struct
+import tracemalloc
 
 import pytest
 import torch
@@ -125,8 +126,21 @@ def test_a_link_that_leads_out_is_not_followed(folder, tmp_path, name):
     (folder / name).replace(tmp_path / name)
     (folder / name).symlink_to(tmp_path / name)
     saved = SavedRun.open(folder)
-    with pytest.raises(ManifestError, match=r"leads out of the folder|step_0001.png: is a link"):
+    with pytest.raises((ManifestError, LatentsError), match=r"got a link|step_0001.png: is a link"):
         saved.pictures(10) if name.endswith("png") else saved.latents(1)
+
+
+def test_latents_that_are_a_hole_on_the_disk_are_not_read(folder):
+    with (folder / "step_0001.safetensors").open("wb") as file:
+        file.write((2).to_bytes(8, "little") + b"{}")
+        file.truncate(1 << 30)
+    tracemalloc.start()
+    try:
+        with pytest.raises(LatentsError, match="its header describes 0 bytes of values"):
+            SavedRun.open(folder).latents(1)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

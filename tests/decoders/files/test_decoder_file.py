@@ -132,7 +132,7 @@ def test_a_folder_is_reported(read, tmp_path, suffix):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders on this system")
 def test_a_pipe_does_not_block(read, tmp_path):
     os.mkfifo(tmp_path / "a.pth")
-    with pytest.raises(DecoderFileError, match="expected a file, got a folder or a device"):
+    with pytest.raises(DecoderFileError, match="expected a file, got a link, a folder or a device"):
         read(tmp_path / "a.pth")
 
 
@@ -324,7 +324,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, bad, dtype):
         read_decoder(write(tmp_path / "a.safetensors", tensors=tensors))
 
 
-@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64], ids=str)
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.int64], ids=str)
 def test_weights_of_another_type_are_refused(tmp_path, dtype):
     tensors = {key: value.to(dtype) for key, value in weights().items()}
     with pytest.raises(MisshapenFileError, match=f"should contain floating point numbers, but contains {dtype}"):

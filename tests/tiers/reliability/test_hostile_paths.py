@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safelight.decoders.latents.space_table import SPACES
-from safelight.errors import GoneError, ManifestError, SinkError
+from safelight.errors import GoneError, ManifestError, SinkError, printable
 from safelight.hosts.comfyui.filename_tokens import expand
 from safelight.hosts.script import recording
 from safelight.preview.file_names import name_problem
@@ -269,7 +269,7 @@ def test_a_manifest_can_be_read_whatever_text_a_host_gives(tmp_path, text):
     assert written["notes"] == [
         "sampler.cfg is incomplete: NaN or infinity cannot be written as JSON",
         "sampler.sigmas is incomplete: NaN or infinity cannot be written as JSON",
-        f"a note {text}",
+        f"a note {printable(text)}",
     ]
     assert (written["sampler"]["cfg"], written["sampler"]["sigmas"]) == (None, [None, 1.0])
     assert SavedRun.open(tmp_path / "run").summary()

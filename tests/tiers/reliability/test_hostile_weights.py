@@ -279,7 +279,7 @@ def test_a_path_that_is_no_regular_file_is_refused_without_waiting(read, tmp_pat
         "a device": lambda: path.symlink_to("/dev/zero"),
         "a loop": lambda: path.symlink_to(path),
     }[kind]()
-    with pytest.raises(DecoderFileError, match=r"expected a file, got a folder or a device|cannot be read"):
+    with pytest.raises(DecoderFileError, match=r"expected a file, got a link, a folder or a device|cannot be read"):
         read(path)
 
 
@@ -373,7 +373,7 @@ def test_latents_pairs_and_statistics_that_are_no_regular_file_are_refused_witho
     path = tmp_path / "a.safetensors"
     os.mkfifo(path) if kind == "pipe" else path.mkdir()
     for load_file in (Pairs.load, FitStatistics.load):
-        with pytest.raises(FitError, match="expected a file, got a folder or a device"):
+        with pytest.raises(FitError, match="expected a file, got a link, a folder or a device"):
             load_file(path)
     with pytest.raises(LatentsError, match="expected a file"):
         read_latents(path, run="r", index=1, space="sd1")
