@@ -125,7 +125,7 @@ def test_a_missing_file_is_reported(read, tmp_path):
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_a_folder_is_reported(read, tmp_path, suffix):
     (tmp_path / f"a{suffix}").mkdir()
-    with pytest.raises(DecoderFileError, match="expected a file, got a folder"):
+    with pytest.raises(DecoderFileError, match="expected a file, got a link, a folder or a device"):
         read(tmp_path / f"a{suffix}")
 
 
