@@ -89,6 +89,7 @@ def test_a_port_that_is_in_use_is_not_usable():
         (f"/?key={KEY[:-1]}", {"cookie": [f"other={KEY}"]}),
         (f"/?other={KEY}", {"cookie": ["key8765=\x00"]}),
     ],
+    ids=["none", "none at the start", "empty", "wrong", "cut", "under another name"],  # the key is random
 )
 def test_without_the_key_nothing_is_answered(path, headers):
     assert "the key is missing" in RULES.refusal(path, {**OWN, **headers})
