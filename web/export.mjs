@@ -2,6 +2,7 @@
 
 import { parseFrameAddress } from "./animation-frames.mjs";
 import { create } from "./elements.mjs";
+import { loadImage } from "./image-cache.mjs";
 
 const REVOKE_AFTER_MS = 60_000; // the browser has written the file by then
 
@@ -10,6 +11,7 @@ const REVOKE_AFTER_MS = 60_000; // the browser has written the file by then
  * @property {{id: string}} run
  * @property {{index: number}} step
  * @property {string[]} addresses of its pictures: several for a batch
+ * @property {string[]} [exports] addresses of the same pictures as files to save, if the source has them
  * @property {number | null} item the selected item of a batch, counted from 0; null: there is no choice
  */
 
@@ -22,6 +24,12 @@ export function exportFileName({ run, step, addresses, item }, address) {
   if (itemIndex !== null) parts.push("item", padded(itemIndex + 1, 2));
   if (single) parts.push("frame", padded(single.frame + 1, 4));
   return `${parts.join("_")}.${type}`;
+}
+
+/** The file name in a header `Content-Disposition` of our server. @param {string | null} header */
+export function namedFile(header) {
+  const [, name] = /filename\*=UTF-8''([^;]+)/.exec(header ?? "") ?? [];
+  return name ? decodeURIComponent(name) : "picture.png";
 }
 
 export class ImageExport {
@@ -40,28 +48,62 @@ export class ImageExport {
     this.#notify = notify;
   }
 
-  /** Saves the files unchanged. A single frame of a video is saved as PNG. @param {ShownPictures} shown */
+  /**
+   * Saves the files as the source gives them. Without such files, the shown ones are saved unchanged, and a single frame
+   * of a video as PNG.
+   *
+   * @param {ShownPictures} shown
+   */
   async save(shown) {
     const { location } = this.#document.defaultView;
-    const names = shown.addresses.map((address) => exportFileName(shown, address));
-    for (const [i, address] of shown.addresses.entries()) await this.#saveFile(address, names[i]);
+    const names = [];
+    try {
+      for (const [i, address] of shown.addresses.entries()) {
+        const exported = shown.exports?.[i];
+        names.push(await (exported ? this.#saveExport(exported) : this.#saveShown(address, exportFileName(shown, address))));
+      }
+    } catch (error) {
+      return this.#notify(`Not saved: ${error.message}`);
+    }
     const saved = names.length > 1 ? `${names.length} pictures` : names[0];
     this.#notify(location.protocol === "file:" ? "Opened in a tab" : `Saved ${saved}`);
   }
 
-  async #saveFile(address, download) {
+  /** Saves a file under the name that the server gives it. @returns {Promise<string>} the name */
+  async #saveExport(address) {
+    const { fetch } = this.#document.defaultView;
+    const answer = await fetch(address).catch(() => null);
+    if (!answer) throw new Error("the server cannot be reached. Try again");
+    if (!answer.ok) throw new Error((await answer.json().catch(() => null))?.error ?? `the server answered ${answer.status}`);
+    const name = namedFile(answer.headers.get("Content-Disposition"));
+    this.#download(await answer.blob(), name);
+    return name;
+  }
+
+  async #saveShown(address, name) {
+    if (parseFrameAddress(address)) this.#download(await this.#png(await this.#images.get(address)), name);
+    else this.#follow(address, name);
+    return name;
+  }
+
+  #download(blob, name) {
     const { URL } = this.#document.defaultView;
-    const blobAddress = parseFrameAddress(address) && URL.createObjectURL(await this.#png(address));
+    const address = URL.createObjectURL(blob);
+    this.#follow(address, name);
+    setTimeout(() => URL.revokeObjectURL(address), REVOKE_AFTER_MS);
+  }
+
+  #follow(href, download) {
     // On a `file:` page a browser ignores `download` and opens the picture; `target` keeps it from replacing the page.
-    create(this.#document, "a", { href: blobAddress || address, download, target: "_blank", rel: "noopener" }).click();
-    if (blobAddress) setTimeout(() => URL.revokeObjectURL(blobAddress), REVOKE_AFTER_MS);
+    create(this.#document, "a", { href, download, target: "_blank", rel: "noopener" }).click();
   }
 
   /** Copies the picture, or the first of several. @param {ShownPictures} shown */
-  async copy({ addresses: [address] }) {
+  async copy({ addresses: [address], exports: [exported] = [] }) {
     const { ClipboardItem, navigator } = this.#document.defaultView;
+    const load = () => (exported ? loadImage(exported, this.#document) : this.#images.get(address));
     try {
-      await navigator.clipboard.write([new ClipboardItem({ "image/png": this.#png(address) })]);
+      await navigator.clipboard.write([new ClipboardItem({ "image/png": load().then((image) => this.#png(image)) })]);
       this.#notify("Copied");
     } catch {
       // A browser denies the clipboard to `file:` pages and to pages over plain http from another machine.
@@ -70,12 +112,11 @@ export class ImageExport {
   }
 
   /** @param {ShownPictures} shown */
-  openTab({ addresses: [address] }) {
-    this.#document.defaultView.open(parseFrameAddress(address)?.file ?? address, "_blank", "noopener");
+  openTab({ addresses: [address], exports: [exported] = [] }) {
+    this.#document.defaultView.open(exported ?? parseFrameAddress(address)?.file ?? address, "_blank", "noopener");
   }
 
-  async #png(address) {
-    const image = await this.#images.get(address);
+  async #png(image) {
     const canvas = create(this.#document, "canvas", imageSize(image));
     canvas.getContext("2d").drawImage(image, 0, 0);
     return new Promise((resolve, reject) => canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("no picture"))), "image/png"));

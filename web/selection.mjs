@@ -82,7 +82,7 @@ export class ViewSelection {
       if (!step || !hasSize(run)) return { run, step, addresses: [], item: null };
       const items = this.#items(run, step);
       const item = items.length < stepLayout(run.manifest, step).items ? items[0] : null;
-      return { run, step, addresses: this.addresses(run, step, frame), item };
+      return { run, step, addresses: this.addresses(run, step, frame), exports: this.#exports(run, step, frame), item };
     });
     if (!panes.length || panes.some(({ addresses }) => !addresses.length)) return null;
     return { key: pairKey(pair), addresses: panes.flatMap(({ addresses }) => addresses), panes, frame };
@@ -90,10 +90,24 @@ export class ViewSelection {
 
   /** The addresses of a step's pictures: of the whole batch, or of the selected item. @returns {string[]} */
   addresses(run, step, frame = this.navigation.frame) {
-    const files = this.#items(run, step).map((item) => stepFile(run.manifest, step, item, frame)).filter(Boolean);
-    const addresses = files.map((file) => this.#source.picture(run.id, file, step.at));
-    const whole = !stepLayout(run.manifest, step).animated || this.framesPlaying || !this.#frames.supported;
-    return whole ? addresses : addresses.map((address) => frameAddress(address, frame));
+    const addresses = this.#files(run, step, frame).map((file) => this.#source.picture(run.id, file, step.at));
+    return this.#isWhole(run, step) ? addresses : addresses.map((address) => frameAddress(address, frame));
+  }
+
+  /** The addresses under which the source gives a step's pictures as files to save; empty if it has none. @returns {string[]} */
+  #exports(run, step, frame) {
+    if (!this.#source.exported) return [];
+    const single = this.#isWhole(run, step) ? null : frame;
+    return this.#files(run, step, frame).map((file) => this.#source.exported(run.id, file, single));
+  }
+
+  #files(run, step, frame) {
+    return this.#items(run, step).map((item) => stepFile(run.manifest, step, item, frame)).filter(Boolean);
+  }
+
+  /** Whether a step's files are shown whole; false: a single frame of each. */
+  #isWhole(run, step) {
+    return !stepLayout(run.manifest, step).animated || this.framesPlaying || !this.#frames.supported;
   }
 
   /** The selected item if the step has it, else all items. */

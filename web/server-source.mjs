@@ -58,6 +58,11 @@ export class ServerSource {
     return `${this.#path(id)}/${encodeURIComponent(file)}${at == null ? "" : `?at=${at}`}`;
   }
 
+  /** The path of a picture as a file to save. @param {number | null} frame of a video, counted from 0; null for all */
+  exported(id, file, frame) {
+    return `${this.#path(id)}/exports/${encodeURIComponent(file)}${frame === null ? "" : `?frame=${frame}`}`;
+  }
+
   /** Calls `listener` after each change until the returned function is called. */
   onChange(listener) {
     this.#listeners.add(listener);

@@ -12,6 +12,8 @@
  *   offers, and returns whether it is there, and that in words; absent if the source cannot
  * @property {(id: string, file: string, at: number | null) => string} picture an address for `img.src`. A step that is
  *   written twice has the same file name twice. If pictures are cached forever, the address must contain `at`
+ * @property {(id: string, file: string, frame: number | null) => string} [exported] an address of the same picture as a
+ *   file to save, which the server names; `frame` of a video, null for all. Absent: the picture itself is saved
  * @property {(listener: () => void) => (() => void)} onChange calls `listener` after each change until the returned
  *   function is called
  *

@@ -4,11 +4,12 @@ import os
 import re
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple, final
 
 import folder_paths
 
+from ...preview.file_names import is_file_name
 from ...preview.output_folder import check_prefix_name, create_numbered_folder
 from ...preview.run import Run
 from ...preview.sinks.run_folder import RunFolder
@@ -18,6 +19,7 @@ from .filename_tokens import expand
 
 # Of `folder_paths.get_save_image_path`, which replaces them when a run begins.
 HOST_TOKENS = re.compile("%(?:width|height|year|month|day|hour|minute|second)%")
+DEFAULT_NAME = "safelight"
 
 
 class NewFolder(NamedTuple):
@@ -89,6 +91,12 @@ def check_prefix(prefix: str, prompt: Prompt) -> None:
         Exception: ComfyUI's own, if the path is outside the output folder.
     """
     check_prefix_name(prefix, HOST_TOKENS.sub("0", _expanded(prefix, prompt)), _try_to_create)
+
+
+def export_name(prefix: str, prompt: Prompt) -> str:
+    """The begin of the names of files that a user saves from the viewer: the name that the filename prefix ends in."""
+    name = PurePath(HOST_TOKENS.sub("", _expanded(prefix, prompt)).replace("\\", "/")).name
+    return name if is_file_name(name) else DEFAULT_NAME
 
 
 def _try_to_create(path: str) -> None:

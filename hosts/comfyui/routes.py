@@ -5,18 +5,21 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
-from ...errors import SafelightError
+from ...errors import SafelightError, brief
 from ...preview.file_names import picture_type
 from ...preview.run_summary import run_summary
+from ...preview.sinks.live_export import exported_picture
 from ...preview.sinks.live_runs import LiveRun, LiveRuns
 from .owners import KEY_HEADER, KEY_HELP, Owners
 
 MAX_SERVED_BYTES = 1 << 30  # of a picture
 PACK = Path(__file__).parents[2]
 PACK_FOLDERS = {"extensions": "web", "workflow_templates": "example_workflows"}  # by the begin of their URLs
+FRAME = re.compile(r"[0-9]{1,6}")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9._~-]+")
 
 # The address of a run is the only key to its pictures, because an <img> sends no header of ours. A browser may cache a
@@ -61,6 +64,17 @@ def register(routes: web.RouteTableDef, runs: LiveRuns, owners: Owners, get_deco
             return _refused("there is no such run; it may have been removed to make room for newer runs")
         return web.json_response(_manifest(live), headers=NEVER_CACHE)
 
+    _register_pictures(routes, runs)
+    _register_decoders(routes, runs, owners, get_decoder)
+
+    # Without this route the host adds a header to its 404 that lets a browser cache it for an hour.
+    @routes.get("/safelight/runs/{rest:.*}")
+    async def get_other(_: web.Request) -> web.Response:
+        """Any other path."""
+        return _refused("there is no such path")
+
+
+def _register_pictures(routes: web.RouteTableDef, runs: LiveRuns) -> None:
     @routes.get("/safelight/runs/{run}/{file}")
     async def get_file(request: web.Request) -> web.StreamResponse:
         """A picture of a run."""
@@ -71,13 +85,19 @@ def register(routes: web.RouteTableDef, runs: LiveRuns, owners: Owners, get_deco
         mime_type = picture_type(name) or "application/octet-stream"
         return web.Response(body=picture, headers={**CACHE_FOREVER, "Content-Type": mime_type})
 
-    _register_decoders(routes, runs, owners, get_decoder)
-
-    # Without this route the host adds a header to its 404 that lets a browser cache it for an hour.
-    @routes.get("/safelight/runs/{rest:.*}")
-    async def get_other(_: web.Request) -> web.Response:
-        """Any other path."""
-        return _refused("there is no such path")
+    @routes.get("/safelight/runs/{run}/exports/{file}")
+    async def get_export(request: web.Request) -> web.Response:
+        """A picture of a run as a file to save, with `frame=3` that frame of a video, from 0."""
+        live, frame = runs.get(request.match_info["run"]), request.query.get("frame")
+        if frame is not None and not FRAME.fullmatch(frame):
+            return _refused(f"frame: expected a number from 0, got {brief(frame)}", status=400)
+        number = None if frame is None else int(frame)
+        file = request.match_info["file"]
+        picture = live and await asyncio.to_thread(exported_picture, live, file, number, MAX_SERVED_BYTES)
+        if not picture:
+            return _refused("the picture of this run is gone; newer runs needed the space")
+        headers = {"Content-Type": picture_type(picture.name), "Content-Disposition": _inline(picture.name)}
+        return web.Response(body=picture.content, headers={**NEVER_CACHE, **headers})
 
 
 def _register_decoders(
@@ -138,6 +158,11 @@ def _manifest(live: LiveRun) -> dict[str, Any]:
     own = {"id": live.address, "sampler": manifest["sampler"] | {"prompt": run.prompt}}
     offers = {"offers": run.offers, "notes": [*manifest["notes"], *run.offers]} if run.offers else {}
     return manifest | own | offers
+
+
+def _inline(name: str) -> str:
+    """A header that names a file, which a tab shows and does not download."""
+    return f"inline; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _refused(why: str, status: int = 404) -> web.Response:

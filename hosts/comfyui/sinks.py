@@ -18,7 +18,7 @@ from ...preview.output_folder import disk_room
 from ...preview.run import Run
 from ...preview.sinks.base import EveryStep, Sink
 from ...preview.sinks.latent_files import LatentFiles, Need, Room
-from ...preview.sinks.live_runs import EvictOldRuns, LiveRun, LiveRuns
+from ...preview.sinks.live_runs import EvictOldRuns, ExportFacts, LiveRun, LiveRuns
 from ...preview.sinks.live_view import LiveView
 from ...preview.sinks.run_folder import RunFolder
 from ...preview.sinks.step_files import StepFiles
@@ -26,7 +26,7 @@ from ...preview.start import Outputs
 from .facts import Prompt
 from .graph import is_wired
 from .model_facts import ModelFacts
-from .output_paths import NO_FOLDER, new_folder
+from .output_paths import NO_FOLDER, export_name, new_folder
 from .preferences import ComfyPreferences
 from .selection import MAX_LIVE_ITEMS
 
@@ -53,9 +53,13 @@ def run_outputs(
     folder, group = new_folder(run, options.filename_prefix, prompt, size) if options.write_intermediates else NO_FOLDER
     folders = [] if folder is None else [folder]
     live, sinks = None, list[Sink]()
+    metadata = not cli.disable_metadata
+    # Not the prompt itself, which may hold models: these are also in ComfyUI's history.
+    texts = partial(_texts, prompt.sent, prompt.sent_workflow) if metadata else dict
     has_readers = is_wired(prompt.graph, run.host["node"], STEPS_OUTPUT, prompt.display_id)
     if prompt.client is not None or has_readers or options.keep_latents:
-        live_run = RUNS.new(run, Path(folder_paths.get_temp_directory()) / "safelight", prompt.owner)
+        export = ExportFacts(written=folder, texts=texts, prefix=export_name(options.filename_prefix, prompt))
+        live_run = RUNS.new(run, Path(folder_paths.get_temp_directory()) / "safelight", prompt.owner, export)
         folders.append(live_run.folder)
         live = _live_view(live_run, options, prompt)
         sinks.append(EvictOldRuns(RUNS, lambda: ComfyPreferences.current().budget_bytes))
@@ -65,8 +69,6 @@ def run_outputs(
             run.note(f"the node shows the first {MAX_LIVE_ITEMS} of the batch's {items} pictures")
     if folders:
         sinks.append(ModelFacts(run, prompt))
-    metadata = not cli.disable_metadata
-    texts = partial(_texts, prompt) if metadata else dict
     outputs = Outputs(
         folder=folder, group=group, texts=texts, facts=metadata, live=live, sinks=sinks, remove_empty=True
     )
@@ -112,10 +114,10 @@ def _room(folder: Path) -> Room:
     return min(disk, budget, key=lambda room: room.free_bytes)
 
 
-def _texts(prompt: Prompt) -> dict[str, str]:
+def _texts(sent: Mapping[str, Any], sent_workflow: Any) -> dict[str, str]:
     """The metadata that ComfyUI stores in its own pictures: dropping one on the canvas opens its workflow."""
-    texts = {"prompt": json.dumps(prompt.sent)} if prompt.sent else {}
-    return texts | ({"workflow": json.dumps(prompt.sent_workflow)} if prompt.sent_workflow else {})
+    texts = {"prompt": json.dumps(sent)} if sent else {}
+    return texts | ({"workflow": json.dumps(sent_workflow)} if sent_workflow else {})
 
 
 def _send(client: str, event: str, facts: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import final
 
@@ -20,6 +20,21 @@ LIVE_TITLE = "the live run"
 MAX_LIVE_RUNS = 500  # their manifests are in memory, however small their files are
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportFacts:
+    """What is needed to give a user a picture of a live run as a file.
+
+    Args:
+        written: folder with the files that the run writes; None if it writes none.
+        texts: function that returns metadata for the file, by name, as JSON.
+        prefix: begin of the file's name.
+    """
+
+    written: RunFolder | None = None
+    texts: Callable[[], Mapping[str, str]] = dict
+    prefix: str = "safelight"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LiveRun:
     """A run that a viewer can fetch.
@@ -29,11 +44,13 @@ class LiveRun:
         owner: text that stands for the person who may list the run; None: it is never listed.
         address: unguessable name of the folder and of the run's URLs, the only key to the run's pictures. No file
             contains it: the id of a run is in files that people publish.
+        export: what is needed to give the user a picture as a file.
     """
 
     folder: RunFolder
     owner: str | None
     address: str
+    export: ExportFacts = field(default_factory=ExportFacts)
 
 
 @final
@@ -49,10 +66,11 @@ class LiveRuns:
         self._runs: dict[str, LiveRun] = {}  # by address, newest last
         self._changing = threading.Lock()
 
-    def new(self, run: Run, root: Path, owner: str | None = None) -> LiveRun:
+    def new(self, run: Run, root: Path, owner: str | None = None, export: ExportFacts | None = None) -> LiveRun:
         """Adds a run with a folder in `root`. It writes and removes nothing, because the sampler's thread calls it."""
         address = str(uuid.uuid4())
-        live = LiveRun(folder=RunFolder(root / address, run, LIVE_TITLE), owner=owner, address=address)
+        folder = RunFolder(root / address, run, LIVE_TITLE)
+        live = LiveRun(folder=folder, owner=owner, address=address, export=export or ExportFacts())
         with self._changing:
             self._runs[address] = live
         return live

@@ -126,6 +126,10 @@ class RunFolder(Sink):
         """A step as in `run.json`, or None. Any thread may call it."""
         return self._steps.get(index)
 
+    def step_of(self, file: str) -> Mapping[str, Any] | None:
+        """The step that a picture file belongs to, as in `run.json`, or None. Any thread may call it."""
+        return next((entry for entry in self._steps.values() if file in entry["files"]), None)
+
     def write(self, name: str, content: bytes) -> None:
         """Writes a file into the folder, or into a folder in it. It appears under its name only when complete."""
         write_below(self.path, PurePath(name), content)

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { frameAddress } from "../../web/animation-frames.mjs";
-import { exportFileName } from "../../web/export.mjs";
+import { exportFileName, namedFile } from "../../web/export.mjs";
 
 const shown = { run: { id: "0123456789ab" }, step: { index: 7 }, item: null };
 
@@ -20,4 +20,9 @@ test("each picture of a batch has its own name, whether all are saved or only th
   const addresses = ["/runs/a/step_0007_item_01.jpg?at=1.5", "/runs/a/step_0007_item_02.jpg?at=1.5"];
   assert.equal(exportFileName({ ...shown, addresses }, addresses[1]), "01234567_step_0007_item_02.jpg");
   assert.equal(exportFileName({ ...shown, addresses: [addresses[1]], item: 1 }, addresses[1]), "01234567_step_0007_item_02.jpg");
+});
+
+test("the server names the file that it gives", () => {
+  assert.equal(namedFile("inline; filename*=UTF-8''na%C3%AFve_seed4_step_0007.png"), "naïve_seed4_step_0007.png");
+  assert.equal(namedFile(null), "picture.png");
 });

@@ -5,7 +5,7 @@ import { beforeEach, test } from "node:test";
 
 import { ViewSelection } from "../../web/selection.mjs";
 
-let runs, view, frames, reducedMotion, selection;
+let runs, view, frames, reducedMotion, selection, source;
 
 function run(id, { steps = 4, items = 1, frames = 1, files = items * frames, picture = { items, frames } } = {}) {
   const name = (index, n) => `${id}${index}${n ? `.${n}` : ""}`;
@@ -20,7 +20,7 @@ function listRuns(...listed) {
 
 beforeEach(() => {
   [runs, view, frames, reducedMotion] = [[], { follow: true, lock: "step" }, { supported: true }, false];
-  const source = { runs: () => runs, picture: (id, file, at) => `${file}@${at}` };
+  source = { runs: () => runs, picture: (id, file, at) => `${file}@${at}` };
   selection = new ViewSelection(source, view, frames, () => reducedMotion);
 });
 
@@ -32,6 +32,15 @@ test("a run is shown at its newest step", () => {
   listRuns(run("a"));
   assert.deepEqual(selection.images().addresses, ["a4@3"]);
   assert.equal(selection.images().key, "a");
+});
+
+test("a picture has an address to save it from, if the source gives one", () => {
+  listRuns(run("a", { frames: 3, files: 1 }));
+  assert.deepEqual(selection.images().panes[0].exports, []);
+  source.exported = (id, file, frame) => `${id}/${file}/${frame}`;
+  assert.deepEqual(selection.images().panes[0].exports, ["a/a4/null"]);
+  selection.playFrames = false;
+  assert.deepEqual(selection.images(2).panes[0].exports, ["a/a4/2"]);
 });
 
 test("a run is not shown before the size of its pictures is known", () => {

@@ -1,10 +1,12 @@
 """ComfyUI's server lists runs for their owner's key only, and serves what the address of a run opens."""
 
 import asyncio
+import io
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from PIL import Image
 from safelight.decoders.decoder import Card
 from safelight.errors import DownloadError
 from safelight.hosts.comfyui.owners import KEY_HEADER, Owners
@@ -162,3 +164,35 @@ def test_a_download_that_fails_is_an_answer_with_the_reason(served):
     served.download_error = DownloadError("no network")
     answer = served.get(f"/safelight/runs/{live.address}/decoders/taew2_1", method="POST")
     assert (answer[0], answer[2], answer[1]["Cache-Control"]) == (502, {"error": "no network"}, "no-store")
+
+
+def test_a_picture_is_exported_under_its_own_name_and_never_cached(served):
+    live = served.begin()
+    live.folder.write("step_0001.jpg", jpeg())
+    status, headers, content = served.get(f"/safelight/runs/{live.address}/exports/step_0001.jpg?frame=0", key=None)
+    assert (status, headers["Cache-Control"], headers["Content-Type"]) == (200, "no-store", "image/png")
+    assert headers["Content-Disposition"] == "inline; filename*=UTF-8''safelight_step_0001_frame_0001.png"
+    assert Image.open(io.BytesIO(content)).size == (4, 4)
+
+
+@pytest.mark.parametrize("path", ["step_0002.jpg", "run.json", "step_0001.jpg?frame=-1", "step_0001.jpg?frame=1e9"])
+def test_only_pictures_of_the_run_are_exported(served, path):
+    live = served.begin()
+    status, headers, answer = served.get(f"/safelight/runs/{live.address}/exports/{path}")
+    assert status in (400, 404)
+    assert headers["Cache-Control"] == "no-store"
+    assert "error" in answer
+
+
+def test_a_picture_of_a_removed_run_is_not_exported(served):
+    live = served.begin()
+    served.runs.make_room(0)
+    live.folder.close("finished")
+    served.runs.make_room(0)
+    assert served.get(f"/safelight/runs/{live.address}/exports/step_0001.jpg")[0] == 404
+
+
+def jpeg():
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "JPEG")
+    return file.getvalue()

@@ -554,6 +554,45 @@ const SCENES = {
     return seen;
   },
 
+  /** Takes pictures away: of a run that writes nothing, of one that writes files, and a single frame of a video. */
+  async taken({ page, browser }) {
+    await browser.grantPermissions(["clipboard-read", "clipboard-write"]);
+    const run = async (name, preview = {}, more = {}) => {
+      await openWorkflow(page, { name, model: { ...model, step_ms: 50, ...more }, preview, sampler });
+      await queue(page, ++seed);
+      await viewUntil(page, (seen) => finished(seen) && seen.painted);
+      await focus(page);
+    };
+    const save = async () => {
+      const [download] = await Promise.all([page.waitForEvent("download"), page.keyboard.press("s")]);
+      return { seed, name: download.suggestedFilename(), content: readFileSync(await download.path()).toString("base64") };
+    };
+    await run("taken");
+    const live = await save();
+    await clickOn(page, ".tools [aria-label^='Copy']");
+    await page.waitForFunction((root) => eval(root).querySelector(".toast").textContent === "Copied", ROOT);
+    const copied = await page.evaluate(async () => {
+      const [item] = await navigator.clipboard.read();
+      const { width, height } = await createImageBitmap(await item.getType("image/png"));
+      return [width, height];
+    });
+    const [tab] = await Promise.all([browser.waitForEvent("page"), clickOn(page, ".tools [aria-label^='Open']")]);
+    await tab.waitForFunction(() => document.images[0]?.naturalWidth);
+    const opened = await tab.evaluate(() => [document.images[0].naturalWidth, document.images[0].naturalHeight]);
+    await tab.close();
+    const prefix = `mine${seed}`;
+    await run("written", { write_intermediates: true, filename_prefix: `taken/${prefix}`, file_format: "webp" });
+    const written = { ...(await save()), prefix };
+    const file = await fetch(`${input.url}/view?filename=step_0008.webp&subfolder=taken/${prefix}_00001`);
+    const onDisk = Buffer.from(await file.arrayBuffer()).toString("base64");
+    await run("film", { frames: "animated" }, { latent_format: "Wan21", frames: 3 });
+    const video = await save();
+    await clickOn(page, ".rail", 0.1);
+    await viewUntil(page, (seen) => seen.drawn === 1);
+    await focus(page);
+    return { live, copied, opened, written, onDisk, video, frame: await save() };
+  },
+
   /** Opens App mode, which hides the graph and shows the selected widgets. */
   async app_mode({ page }) {
     await openWorkflow(page, { name: "app", model: { ...model, step_ms: 50 }, sampler });

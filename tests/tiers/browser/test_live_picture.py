@@ -1,15 +1,19 @@
 """The node in ComfyUI in a real browser, as a user sees it."""
 
+import base64
+import io
 import itertools
 import json
 import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ... import older
 from .pixels import SIMILAR, assert_shows, distance, image_of
 
+EXIF_WORKFLOW = 0x010F  # where ComfyUI looks for the workflow of a WebP
 PACKAGE = "comfy-safelight-preview"
 
 
@@ -278,6 +282,39 @@ def test_the_vae_socket_is_shown_only_where_it_has_an_effect_or_a_link(scenes, b
     assert "vae" in sent
     assert [look["slots"] for look in seen.values()] == [[0], [0], [0, 1], [0, 1], [0, 1], [0], [0]]
     assert {tuple(look["size"]) for look in (seen["idle"], seen["unlinked"])} == {tuple(seen["idle"]["size"])}
+
+
+SHOWN = (36 * 8, 24 * 8)  # pixels of the final image, for the latents of the lab's model
+
+
+def file_of(content: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(content)))
+
+
+def test_a_saved_copied_or_opened_picture_has_the_size_of_the_caption_and_its_workflow(scenes):
+    seen = scene(scenes, "taken")
+    live = file_of(seen["live"]["content"])
+    assert seen["live"]["name"] == f"steps_seed{seen['live']['seed']}_step_0008.png"
+    assert (live.format, live.size) == ("PNG", SHOWN)
+    assert "SafelightPreview" in live.text["workflow"]
+    assert "KSampler" in live.text["prompt"]
+    assert json.loads(live.text["safelight"])["step"] == 8
+    assert tuple(seen["copied"]) == tuple(seen["opened"]) == SHOWN
+
+
+def test_of_a_run_that_writes_files_the_written_file_is_saved(scenes):
+    seen = scene(scenes, "taken")
+    assert seen["written"]["content"] == seen["onDisk"]
+    assert seen["written"]["name"] == f"{seen['written']['prefix']}_seed{seen['written']['seed']}_step_0008.webp"
+
+
+def test_a_video_is_saved_whole_and_while_it_is_paused_as_one_frame(scenes):
+    seen = scene(scenes, "taken")
+    video, frame = (file_of(seen[name]["content"]) for name in ("video", "frame"))
+    assert (video.format, video.size, video.is_animated) == ("WEBP", SHOWN, True)
+    assert "SafelightPreview" in video.getexif()[EXIF_WORKFLOW]
+    assert (frame.format, frame.size) == ("PNG", SHOWN)
+    assert seen["frame"]["name"].endswith("_step_0008_frame_0001.png")
 
 
 def test_app_mode_shows_the_viewer_as_a_widget(scenes, browsed_server):
