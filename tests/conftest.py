@@ -78,6 +78,8 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     own = Path(tempfile.mkdtemp(prefix="safelight-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(own, ignore_errors=True))
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each process has a core: more threads would wait for each other
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Of failed tests pytest keeps its folders, so these stay where it puts them.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     os.environ.update(dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(own)))

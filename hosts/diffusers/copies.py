@@ -3,6 +3,7 @@
 import gc
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from itertools import compress
 from types import SimpleNamespace
 from typing import Any, final
 
@@ -55,11 +56,13 @@ def older_copies(pipelines: Sequence[Any]) -> list[Any]:
     """
     denoisers = {id(module) for each in pipelines for module in _denoisers(each)}
     kinds = {id(kind) for each in pipelines for kind in _related_classes(type(each))}
+    objects = gc.get_objects()
+    # By id: a class may have any `__hash__`. There may be a million objects, so no Python code runs for each.
+    related = compress(objects, map(kinds.__contains__, map(id, map(type, objects))))
     return [
         each
-        for each in gc.get_objects()
-        if id(type(each)) in kinds
-        and all(each is not known for known in pipelines)
+        for each in related
+        if all(each is not known for known in pipelines)
         and any(id(module) in denoisers for module in _denoisers(each))
     ]
 
