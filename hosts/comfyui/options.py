@@ -1,9 +1,11 @@
 """The options of a run as inputs of Preview Steps."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+from ...decoders.catalogue import AUTO
 from ...preview.options import OptionRow, RunOptions
+from ...preview.run import FULL
 
 # Sentences that only ComfyUI's tooltips need.
 COMFYUI_HELP = {
@@ -31,12 +33,38 @@ def tooltip(row: OptionRow) -> str:
     return " ".join(filter(None, (row.help, COMFYUI_HELP.get(row.name), needs)))
 
 
-def run_options(inputs: Mapping[str, Any]) -> RunOptions:
+class ChosenOptions(NamedTuple):
+    """The options of a run, and notes about those that cannot be used."""
+
+    options: RunOptions
+    notes: Sequence[str]
+
+
+def run_options(inputs: Mapping[str, Any], *, has_vae: bool) -> ChosenOptions:
     """Options from the node's inputs. Without write_intermediates, the inputs of the animation are hidden and ignored.
+
+    Decoder full that cannot decode becomes auto, with a note: a preview does not end the prompt.
+
+    Args:
+        inputs: value of each input, by name.
+        has_vae: whether a VAE is connected.
 
     Raises:
         OptionError: a value is not allowed, or contradicts another.
         SinkError: an animation needs an encoder that is not installed.
     """
-    hidden = {} if inputs["write_intermediates"] else {"animation": "off"}
-    return RunOptions.of(inputs, **hidden)
+    fixed: dict[str, Any] = {} if inputs["write_intermediates"] else {"animation": "off"}
+    notes = []
+    if inputs["decoder"] == FULL and (problem := _problem_of_full(inputs, has_vae)):
+        fixed |= {"decoder": AUTO}
+        notes.append(f"{problem}. auto decodes the steps")
+    return ChosenOptions(RunOptions.of(inputs, **fixed), notes)
+
+
+def _problem_of_full(inputs: Mapping[str, Any], has_vae: bool) -> str | None:
+    """The reason why decoder full cannot be used, and what to do; None if it can."""
+    if not has_vae:
+        return "decoder full has no VAE: connect the model's VAE to the input vae"
+    if inputs["show"] == "noisy":
+        return "decoder full decodes finished latents, not noise: set show to denoised"
+    return None

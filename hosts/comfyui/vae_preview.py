@@ -10,7 +10,6 @@ from comfy.model_management import InterruptProcessingException
 from torch import Tensor
 
 from ...decoders.latents.space import LatentSpace
-from ...errors import UnknownDecoderError
 from ...preview.decode.memory_budget import MB
 from ...preview.picture import PictureOf
 from ...preview.snapshot import VIDEO_NDIM, Selection
@@ -19,16 +18,6 @@ from ...preview.vae_picture import PendingPicture, VaeNotUsableError, VaeSchedul
 from .video_batch import as_batch, as_video, video_shape
 
 WEIGHTS_MARGIN = 1.1  # ComfyUI's own estimate of the memory for weights that it loads
-
-
-def expect_vae(vae: Any) -> None:
-    """Checks before sampling that decoder full has a VAE.
-
-    Raises:
-        UnknownDecoderError: there is none.
-    """
-    if vae is None:
-        raise UnknownDecoderError("decoder full decodes with a VAE: connect one to the input vae, or choose auto")
 
 
 @final

@@ -14,7 +14,6 @@ from ...decoders.catalogue import AUTO
 from ...decoders.latents.identify import identify_or_unknown
 from ...errors import OptionError, brief, describe
 from ...preview.decode.decoder_trial import DecoderTrial
-from ...preview.options import RunOptions
 from ...preview.run import FULL, Run, State
 from ...preview.sinks.truth import TruthMeter
 from ...preview.start import start
@@ -26,6 +25,7 @@ from .decoder_offer import DecoderOffer
 from .facts import Prompt, frame_rate, latent_evidence, sampler_facts
 from .learning import remember_run, vae_of_sampler
 from .noise_levels import NoiseLevels
+from .options import ChosenOptions
 from .output_paths import check_prefix
 from .preferences import device_bytes
 from .prompt_text import prompt_text
@@ -33,7 +33,7 @@ from .run_handle import RecordedRun, RunHandle
 from .selection import final_size, note_unused_frames, select_shown, shown_part
 from .shared import Shared
 from .sinks import latent_files, run_outputs
-from .vae_preview import ComfyVaePreview, expect_vae
+from .vae_preview import ComfyVaePreview
 from .video_batch import is_video_batch, video_shape
 
 PARAMETERS = (  # of ComfyUI's `CFGGuider.outer_sample`; newer versions pass `latent_shapes` by name
@@ -51,27 +51,24 @@ PARAMETERS = (  # of ComfyUI's `CFGGuider.outer_sample`; newer versions pass `la
 log = logging.getLogger("safelight.comfyui")
 
 
-def attach(model: Any, options: RunOptions, vae: Any, node: str | None, handle: RunHandle) -> Any:
+def attach(model: Any, chosen: ChosenOptions, vae: Any, node: str | None, handle: RunHandle) -> Any:
     """Returns a clone of the ModelPatcher `model` whose runs are watched.
 
     Args:
         model: ModelPatcher to clone; it stays as it is.
-        options: the user's options.
+        chosen: the user's options, with notes for each run.
         vae: ComfyUI's VAE for decoder full; None if none is connected.
         node: id of the node that shows the runs.
         handle: receives a record of each run.
 
     Raises:
         SinkError: no folder can exist at the path of the filename prefix.
-        UnknownDecoderError: decoder full has no VAE.
         Exception: ComfyUI's own, if the filename prefix leads out of its output folder.
     """
-    if options.decoder == FULL:
-        expect_vae(vae)
-    if options.write_intermediates:
-        check_prefix(options.filename_prefix, Prompt.current())
+    if chosen.options.write_intermediates:
+        check_prefix(chosen.options.filename_prefix, Prompt.current())
     watched = model.clone()
-    watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WATCH_KEY, SamplerWrapper(options, vae, node, handle))
+    watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WATCH_KEY, SamplerWrapper(chosen, vae, node, handle))
     return watched
 
 
@@ -79,13 +76,13 @@ def attach(model: Any, options: RunOptions, vae: Any, node: str | None, handle: 
 class SamplerWrapper(Shared):
     """Wraps the calls of a sampler: each call is a run. Arguments as for `attach`."""
 
-    def __init__(self, options: RunOptions, vae: Any, node: str | None, handle: RunHandle) -> None:
-        self._options, self._vae, self._node, self._handle = options, vae, node, handle
+    def __init__(self, chosen: ChosenOptions, vae: Any, node: str | None, handle: RunHandle) -> None:
+        self._chosen, self._vae, self._node, self._handle = chosen, vae, node, handle
 
     def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             named = dict(zip(PARAMETERS, args, strict=False)) | kwargs
-            watched = WatchedSampler(self._options, self._vae, self._node, self._handle, executor.class_obj, named)
+            watched = WatchedSampler(self._chosen, self._vae, self._node, self._handle, executor.class_obj, named)
             watched_args, watched_kwargs = _with_callback(args, kwargs, watched.chain)
         except Exception:
             log.exception("this run has no preview")
@@ -115,7 +112,7 @@ class WatchedSampler:
     ComfyUI report a model that only the garbage collector frees as a leak, then and at every later load.
 
     Args:
-        options, vae, node, handle: as for `attach`.
+        chosen, vae, node, handle: as for `attach`.
         guider: ComfyUI's `CFGGuider`.
         named: arguments of its `outer_sample`, by name.
 
@@ -125,13 +122,14 @@ class WatchedSampler:
 
     def __init__(
         self,
-        options: RunOptions,
+        chosen: ChosenOptions,
         vae: Any,
         node: str | None,
         handle: RunHandle,
         guider: Any,
         named: Mapping[str, Any],
     ) -> None:
+        options = chosen.options
         model = self._model = guider.model_patcher
         noise, sigmas = named["noise"], named["sigmas"]
         self.levels = NoiseLevels(model, named["sampler"], sigmas)
@@ -144,6 +142,8 @@ class WatchedSampler:
             sampler=sampler_facts(prompt, guider, named["sampler"], self.levels.planned, named.get("seed"), shape),
             prompt=prompt_text(prompt.graph, prompt.node),
         )
+        for note in chosen.notes:
+            run.note(note)
         evidence = latent_evidence(model)
         space = identify_or_unknown(evidence, catalogue().spaces(), run.note)
         run.space = space.name

@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ...errors import UnknownDecoderError
 from ...preview.options import RunOptions
-from ...preview.run import FULL
 from ...preview.sinks.step_files import Batch
 
 # Names of inputs that differ from the option's: InvokeAI's nodes may have an input `decoder` of their own.
@@ -43,7 +41,6 @@ class InvokeOptions(RunOptions):
         vae: the model that InvokeAI's VAE loader selects, a `ModelIdentifierField`; None if none is connected.
 
     Raises:
-        UnknownDecoderError: decoder `full` without a VAE.
         SafelightError: as `RunOptions` does.
     """
 
@@ -51,11 +48,6 @@ class InvokeOptions(RunOptions):
     max_side_px: int = 0
     to_gallery: bool = False
     vae: Any = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.decoder == FULL and self.vae is None:
-            raise UnknownDecoderError("decoder full decodes with a VAE: connect one to preview_vae, or choose auto")
 
     @property
     def writes_folder(self) -> bool:

@@ -280,7 +280,9 @@ class WatchedNode:
             run.note("InvokeAI reports no noisy latents of this model: the pictures show the model's estimate")
         select = options.selection(options.max_items)
         vae_bytes = 0
-        if options.decoder == FULL:
+        if options.decoder == FULL and options.vae is None:
+            run.note("decoder full has no VAE: connect one to preview_vae. auto decodes the steps")
+        elif options.decoder == FULL:
             schedule = VaeSchedule(options.full_every_n_steps, space, select, run.note)
             vae_bytes = schedule.picture_bytes(latents.shape)
             load = partial(self._context.models.load, options.vae)

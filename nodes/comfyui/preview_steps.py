@@ -68,7 +68,8 @@ class SafelightPreview(io.ComfyNode):
     def execute(cls, model: Any, vae: Any = None, **inputs: Any) -> io.NodeOutput:
         node = Prompt.current().display_id(cls.hidden.unique_id)  # in a loop, each turn has a copy of this node
         handle = RunHandle(model, node)
-        return io.NodeOutput(attach(model, run_options(inputs), vae, node, handle), handle)
+        chosen = run_options(inputs, has_vae=vae is not None)
+        return io.NodeOutput(attach(model, chosen, vae, node, handle), handle)
 
 
 def _inputs() -> Iterator[Any]:

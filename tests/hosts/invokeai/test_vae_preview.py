@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safelight.errors import OptionError, UnknownDecoderError
+from safelight.errors import OptionError
 from safelight.hosts.invokeai import sinks
 from safelight.hosts.invokeai.options import InvokeOptions
 from safelight.hosts.invokeai.watch import watched
@@ -81,7 +81,7 @@ def play(host, node, noise, tmp_path):
             return loaded
 
         context.models = SimpleNamespace(load=load)
-        chosen = InvokeOptions(decoder="full", vae=FIELD, write_intermediates=True, **options)
+        chosen = InvokeOptions(**{"decoder": "full", "vae": FIELD, "write_intermediates": True, **options})
         result = watched(invoke or (lambda c: euler(c, noise)), context, node, chosen)
         folder = tmp_path / "outputs" / "safelight" / "steps_00001"
         return SimpleNamespace(folder=folder, manifest=read_manifest(folder), loads=loads, result=result)
@@ -210,9 +210,11 @@ def test_the_middle_frame_of_a_video_is_not_for_the_vae(play):
     assert run.manifest["notes"] == ["VAE preview skipped: InvokeAI reports only the middle frame of a video"]
 
 
-def test_decoder_full_without_a_vae_is_refused_before_the_node_runs():
-    with pytest.raises(UnknownDecoderError, match="connect one to preview_vae"):
-        InvokeOptions(decoder="full")
+def test_decoder_full_without_a_vae_is_auto_with_a_note(play):
+    run = play(None, vae=None)
+    assert (by_vae(run), run.loads) == ([], [])
+    assert run.manifest["notes"] == ["decoder full has no VAE: connect one to preview_vae. auto decodes the steps"]
+    assert run.manifest["decoder"]["kind"] != "full"
 
 
 def test_decoder_full_of_noise_is_refused_before_the_node_runs():

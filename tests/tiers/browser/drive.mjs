@@ -551,7 +551,9 @@ const SCENES = {
     seen.unlinked = await look();
     await decoder("full");
     seen.again = await look();
-    return seen;
+    await queue(page, ++seed, 2);
+    const noted = await viewUntil(page, (now) => now.painted && now.note);
+    return { ...seen, noted };
   },
 
   /** Takes pictures away: of a run that writes nothing, of one that writes files, and a single frame of a video. */

@@ -261,7 +261,7 @@ def test_inputs_without_effect_are_hidden(scenes, browsed_server, request):
 
 def test_the_vae_socket_is_shown_only_where_it_has_an_effect_or_a_link(scenes, browsed_server, request):
     seen = scene(scenes, "socket")
-    sent, in_vue = seen.pop("sent"), "vue" in request.node.callspec.id
+    sent, noted, in_vue = seen.pop("sent"), seen.pop("noted"), "vue" in request.node.callspec.id
     if in_vue and browsed_server.version.startswith("0.3."):  # its first Vue nodes do not notice the change
         assert {(look["shown"], look["inVue"]) for look in seen.values()} == {(True, True)}
         return
@@ -280,6 +280,7 @@ def test_the_vae_socket_is_shown_only_where_it_has_an_effect_or_a_link(scenes, b
     [saved] = {tuple(look["saved"]) for look in seen.values()}
     assert saved[:3] == ("model", "vae", "decoder")
     assert "vae" in sent
+    assert "connect the model's VAE to the input vae" in noted["note"]
     assert [look["slots"] for look in seen.values()] == [[0], [0], [0, 1], [0, 1], [0, 1], [0], [0]]
     assert {tuple(look["size"]) for look in (seen["idle"], seen["unlinked"])} == {tuple(seen["idle"]["size"])}
 
