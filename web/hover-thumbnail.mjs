@@ -5,8 +5,7 @@ import { create } from "./elements.mjs";
 import { ImageLoader } from "./image-loader.mjs";
 import { finalSize } from "./manifest.mjs";
 
-const CANVAS_WIDTH_PX = 200; // shown at half of that
-const MAX_CANVAS_HEIGHT_PX = 300;
+const CANVAS = { width: 200, height: 300 }; // the largest one, shown at half of that
 const EDGE_PX = 4;
 
 export class HoverThumbnail {
@@ -46,9 +45,11 @@ export class HoverThumbnail {
   /** Removes the picture of another run; a new size clears the canvas. */
   #clear(run) {
     this.#run = run.id;
-    const { width, height } = finalSize(run.manifest) ?? { width: 1, height: 1 };
-    const scaled = Math.round(Math.min(MAX_CANVAS_HEIGHT_PX, (CANVAS_WIDTH_PX * height) / width));
-    Object.assign(this.#canvas, { width: CANVAS_WIDTH_PX, height: scaled });
+    const size = finalSize(run.manifest) ?? { width: 1, height: 1 };
+    const scale = Math.min(CANVAS.width / size.width, CANVAS.height / size.height);
+    const [width, height] = [size.width, size.height].map((side) => Math.max(1, Math.round(side * scale)));
+    Object.assign(this.#canvas, { width, height });
+    this.#canvas.style.width = `${width / 2}px`;
     this.#loader.reset();
   }
 

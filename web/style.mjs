@@ -158,7 +158,7 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
   position: absolute; bottom: calc(100% - var(--strip-top) + 4px); width: 108px; padding: 4px; border-radius: 8px; pointer-events: none;
   background: #1b1b1d; color: #ececed; line-height: 18px; text-align: center; font-size: 11px; box-shadow: 0 2px 10px rgb(0 0 0 / 0.35);
 }
-.bubble canvas { display: block; width: 100px; border-radius: 5px; background: rgb(255 255 255 / 0.06); }
+.bubble canvas { display: block; margin: 0 auto; border-radius: 5px; background: rgb(255 255 255 / 0.06); }
 
 /* The caption */
 .caption { display: flex; flex: none; height: 26px; padding: 0 6px 0 4px; gap: 4px; align-items: center; }

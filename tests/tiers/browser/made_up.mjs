@@ -20,12 +20,12 @@ const listeners = new Set();
 window.runs = [];
 window.notify = () => listeners.forEach((listener) => listener());
 window.slow = 0;
-window.makeRun = ({ id, state = "finished", steps = 20, total = 20, items = 1, frames = 1, files = items * frames, ...more }) => ({
+window.makeRun = ({ id, state = "finished", steps = 20, total = 20, items = 1, frames = 1, files = items * frames, size = [96, 64], ...more }) => ({
   id, state, index: steps, total, started: 1e12 + runs.length * 1000, gone: false, ...more,
   manifest: {
     id, state, space: "sdxl", decoder: { name: "taesdxl" }, seconds: 12.5, notes: more.notes ?? [],
     sampler: { steps: total, seed: runs.length, cfg: 7, sigmas: Array.from({ length: total + 1 }, (_, i) => 14.6 * (1 - i / total) ** 3) },
-    picture: { width: 96, height: 64, shown_width: 768, shown_height: 512, items, frames, fps: 20 },
+    picture: { width: size[0], height: size[1], shown_width: 8 * size[0], shown_height: 8 * size[1], items, frames, fps: 20 },
     steps: Array.from({ length: steps }, (_, i) => ({
       index: i + 1, sigma: 14.6 * (1 - i / total) ** 3, at: i * 0.5, decode_ms: 2,
       files: Array.from({ length: files }, (_, n) => "step_" + (i + 1) + "_" + n + ".svg"),
@@ -208,6 +208,25 @@ const SCENES = {
     return { first, before, after };
   },
 
+  /** Points at the strip of runs of several sizes; the sides of the picture above it. */
+  async hover_sizes() {
+    const seen = {};
+    for (const size of [[96, 64], [64, 96], [54, 96], [24, 96]]) {
+      await begin({ id: `size ${size}`, size });
+      await viewUntil((now) => now.a[0]?.startsWith("size"));
+      await page.mouse.move(2, 2);
+      await page.mouse.move(...(await center(".strip")));
+      await page.waitForTimeout(100);
+      seen[size.join("x")] = await page.evaluate(() => {
+        const canvas = viewer.element.shadowRoot.querySelector(".peek");
+        const { width, height } = canvas.getBoundingClientRect();
+        return { shown: width / height, drawn: canvas.width / canvas.height, height };
+      });
+    }
+    await page.mouse.move(2, 2);
+    return seen;
+  },
+
   async batch() {
     await begin({ id: "batch", items: 4 });
     const grid = await viewUntil((now) => now.a.length === 4);
@@ -370,7 +389,7 @@ const SCENES = {
       sizes[`${width}x${height}`] = await page.evaluate(() => {
         const root = viewer.element.shadowRoot.querySelector(".viewer");
         const inside = (element) => element.offsetWidth > 0 && element.getBoundingClientRect().right <= root.getBoundingClientRect().right;
-        const buttons = [...root.querySelectorAll(".tools button:not([hidden]), .caption button, .live:not([hidden])")];
+        const buttons = [...root.querySelectorAll(".tools button:not([hidden]), .caption > button, .live:not([hidden])")];
         return {
           overflow: root.scrollWidth > root.clientWidth || root.scrollHeight > root.clientHeight,
           height: root.offsetHeight,

@@ -53,6 +53,14 @@ def test_the_hover_thumbnail_shows_no_picture_of_another_run(made_up):
     assert hover["after"] == {"drawn": True, "where": hover["before"]["where"]}
 
 
+def test_the_hover_thumbnail_has_the_aspect_ratio_of_the_picture(made_up):
+    for size, seen in scene(made_up, "hover_sizes").items():
+        width, height = map(int, size.split("x"))
+        assert seen["shown"] == pytest.approx(width / height, rel=0.02)
+        assert seen["drawn"] == pytest.approx(width / height, rel=0.02)
+        assert seen["height"] <= 150
+
+
 def test_a_batch_is_a_grid_and_a_click_enlarges_one_picture(made_up):
     batch = scene(made_up, "batch")
     assert batch["grid"]["a"] == [f"batch step_20_{item}.svg" for item in range(4)]
@@ -126,7 +134,7 @@ def test_nothing_is_cut_off_in_a_small_viewer(made_up):
     small = scene(made_up, "small")
     assert not any(seen["overflow"] for seen in small.values())
     assert small["280x280"]["height"] == 280
-    assert all(seen["out"] == [] for seen in small.values()), "every button is visible at any width"
+    assert {name: seen["out"] for name, seen in small.items()} == dict.fromkeys(small, []), "buttons are cut off"
     assert all(seen["rows"] == 1 for seen in small.values())
 
 
