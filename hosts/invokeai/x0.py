@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pixel_shuffle
 
 from ...errors import LatentsError
 from ..crops import Crops
@@ -28,6 +29,10 @@ from ..x0 import SchedulerCall, X0Estimate, estimate_x0, listen, x0_from_states
 # Names under which InvokeAI 5.0 to 6.14 store a flow model's noise levels. The first one that exists is in use.
 LEVELS = ("sigmas_sched", "sigmas", "timesteps")
 VELOCITY = "noise_pred"  # the model's prediction for the step that was just taken
+# In the loops of FLUX, FLUX.2 and ERNIE-Image: the state after the step, the prediction, and what merges a state with
+# the image outside of an inpainting mask. In their callers: the state before the first step.
+STATE, PREDICTION, INPAINTING = "img", "pred", "inpaint_extension"
+FIRST_STATES = ("x", "img")
 ROUNDING = 1e-5  # of sums in float32, relative to their largest term, with a margin
 # Callers that are searched for the loop that samples. In InvokeAI 5.0 to 6.14 it is at most 6 above a callback:
 # closures and the extension manager. The rest is for nodes of other packs.
@@ -49,6 +54,7 @@ class CallerFacts:
         levels: noise levels from 1 to 0, one more than there are steps.
         timesteps: the scheduler's timestep of each of its calls.
         loop: code that has the model's prediction. Its frame is not stored, it would keep all its variables alive.
+        is_straight: whether the state after a step lies on the straight line from the state before it to x0.
         part_schedulers: copies of the scheduler, one for each part of the latents; empty for the usual loop.
     """
 
@@ -57,6 +63,7 @@ class CallerFacts:
     levels: list[float] | None = None
     timesteps: list[float] | None = None
     loop: CodeType | None = None
+    is_straight: bool = True
 
 
 class StepEstimate(NamedTuple):
@@ -105,7 +112,7 @@ class X0Estimates:
         """
         latents: Tensor = state.latents
         if self._denoised:
-            return StepEstimate(latents, self._level(state, frame))
+            return self._of_reported(state, frame)
         facts = self._caller or self._read_callers(frame, state.total_steps)
         scheduler_step, self._scheduler_step = self._scheduler_step, None
         before, self._before = self._before, (state.step, latents)
@@ -124,7 +131,7 @@ class X0Estimates:
         sigma, after = facts.levels[state.step - 1 : state.step + 1]
         if not self._needs_x0 and before is not None and before[0] == state.step - 1:
             return StepEstimate(None, sigma, before[1])
-        prediction = _prediction(frame, facts.loop)
+        prediction = _prediction(frame, facts.loop) if facts.is_straight else None
         velocity = None if prediction is None else _velocity(prediction, latents)
         if before is not None and before[0] == state.step - 1 and sigma > after:
             return StepEstimate(of_step(before[1], latents, velocity, sigma, after), sigma, before[1])
@@ -144,15 +151,41 @@ class X0Estimates:
             stop_listening()
         self._before = self._scheduler_step = self._crops = None
 
-    def _level(self, state: Any, frame: FrameType | None) -> float | None:
-        """The noise level of a step of a node that reports x0; None if a scheduler may have chosen another one."""
+    def _of_reported(self, state: Any, frame: FrameType | None) -> StepEstimate:
+        """The estimate of a step of a node that reports x0."""
         if self._caller is None:
             self._caller = CallerFacts()
             self._caller = read_callers(frame, state.total_steps)
-        levels = self._caller.levels
-        if levels is None or self._caller.scheduler is not None or not 1 <= state.step < len(levels):
+        scheduler, levels = self._caller.scheduler, self._caller.levels
+        if scheduler is not None:
+            levels = _scheduler_levels(scheduler, state.order, state.total_steps)
+        if levels is None or not 1 <= state.step < len(levels):
+            return StepEstimate(state.latents)
+        sigma, after = levels[state.step - 1 : state.step + 1]
+        x0 = None if scheduler is None else self._x0_of_loop(state.step, frame, sigma, after)
+        shown = None if x0 is None else _unpacked(x0, with_batch(state.latents))
+        return StepEstimate(state.latents if shown is None else shown, sigma)
+
+    def _x0_of_loop(self, step: int, frame: FrameType | None, sigma: float, after: float) -> Tensor | None:
+        """x0 from the variables of a loop with a scheduler, as packed as they are; None if they are not known."""
+        before, self._before = self._before, None
+        loop = next((caller for caller in _callers(frame) if caller.f_code is self.caller.loop), None)
+        variables = {} if loop is None else loop.f_locals
+        reached, prediction = variables.get(STATE), variables.get(PREDICTION)
+        if not isinstance(reached, Tensor) or not isinstance(prediction, Tensor) or reached.shape != prediction.shape:
             return None
-        return levels[state.step - 1]
+        self._before = step, reached
+        if self.caller.is_straight:
+            x0 = reached.float() - after * prediction.float()
+        else:
+            started = before[1] if before is not None and before[0] == step - 1 else None
+            if step == 1 and sigma == 1:
+                started = _first_state(loop, prediction.shape)
+            if started is None:
+                return None
+            x0 = started.float() - sigma * prediction.float()
+        inpainting = variables.get(INPAINTING)
+        return x0 if inpainting is None else inpainting.merge_intermediate_latents_with_init_latents(x0, 0.0)
 
     def _read_callers(self, frame: FrameType | None, total: int) -> CallerFacts:
         self._caller = CallerFacts()  # if reading fails, it is not tried again
@@ -194,14 +227,17 @@ def read_callers(frame: FrameType | None, total: int) -> CallerFacts:
         candidates = (*(variables.get(name) for name in LEVELS), getattr(variables.get("scheduler"), "sigmas", None))
         levels = next((found for candidate in candidates if (found := _levels(candidate, total))), None)
         if scheduler is not None or levels is not None:
-            # This scheduler adds noise, so a state does not lie on the straight line from the one before.
-            straight = type(scheduler).__name__ != "FlowMatchLCMScheduler"
-            loop = caller.f_code if straight else None
+            is_straight = type(scheduler).__name__ != "FlowMatchLCMScheduler"  # which adds noise
             schedules = (variables.get("timesteps"), getattr(scheduler, "timesteps", None))
             timesteps = next((found for each in schedules if (found := _timesteps(each, total))), None)
             parts = _part_schedulers(variables)
             return CallerFacts(
-                scheduler=scheduler, part_schedulers=parts, levels=levels, timesteps=timesteps, loop=loop
+                scheduler=scheduler,
+                part_schedulers=parts,
+                levels=levels,
+                timesteps=timesteps,
+                loop=caller.f_code,
+                is_straight=is_straight,
             )
     return CallerFacts()
 
@@ -243,14 +279,39 @@ def _prediction(frame: FrameType | None, loop: CodeType | None) -> Tensor | None
 
 def _velocity(prediction: Tensor, like: Tensor) -> Tensor | None:
     """The prediction in the layout of `like`; None if it does not fit."""
-    velocity = _as_shown(prediction, like)
-    if velocity.ndim == PACKED_NDIM and like.ndim == PACKED_NDIM + 1:
+    return _unpacked(_as_shown(prediction, like), like)
+
+
+def _unpacked(latents: Tensor, like: Tensor) -> Tensor | None:
+    """`latents` in the layout `[B, C, H, W]` of `like`; None if they do not fit.
+
+    Args:
+        latents: in this layout, or in 2x2 patches: `[B, 4 * C, H / 2, W / 2]`, or a sequence `[B, H * W / 4, 4 * C]`.
+        like: latents in the wanted layout.
+    """
+    if like.ndim == PACKED_NDIM + 1 and latents.shape != like.shape:
         batch, channels, height, width = like.shape
-        if velocity.shape != (batch, (height // 2) * (width // 2), 4 * channels) or height % 2 or width % 2:
-            return None
-        patches = velocity.reshape(batch, height // 2, width // 2, channels, 2, 2)
-        velocity = patches.permute(0, 3, 1, 4, 2, 5).reshape(like.shape)
-    return velocity if velocity.shape == like.shape else None
+        patches = (batch, 4 * channels, height // 2, width // 2)
+        if latents.shape == (batch, patches[2] * patches[3], patches[1]):
+            latents = latents.mT.reshape(patches)
+        if latents.shape == patches:
+            latents = pixel_shuffle(latents, 2)
+    return latents if latents.shape == like.shape else None
+
+
+def _first_state(loop: FrameType | None, shape: torch.Size) -> Tensor | None:
+    """The state before the first step, which the caller of the loop has in its variables; None if it has none."""
+    variables = loop.f_back.f_locals if loop is not None and loop.f_back is not None else {}
+    found = (variables.get(name) for name in FIRST_STATES)
+    return next((each for each in found if isinstance(each, Tensor) and each.shape == shape), None)
+
+
+def _scheduler_levels(scheduler: Any, order: int, total: int) -> list[float] | None:
+    """The noise levels of a scheduler that is called `total` times; None if they are unknown."""
+    levels = getattr(scheduler, "sigmas", None)
+    if order != 1 or not isinstance(levels, Tensor) or len(levels) - total not in (1, 2):  # FLUX's ends with two zeros
+        return None
+    return _levels(levels[: total + 1], total)
 
 
 def _callers(frame: FrameType | None) -> Iterator[FrameType]:

@@ -191,3 +191,89 @@ def test_a_node_that_reports_x0_has_no_noisy_latents(noise):
     util = EstimatingUtil(denoised=True)
     euler(util, noise)
     assert all(estimate.noisy is None for estimate in util.estimates)
+
+
+def flux_with_scheduler(util, x, scheduler, *, init=None):
+    """Samples as FLUX does with a scheduler in InvokeAI 6.14: from the state after a step, it reports no x0.
+
+    Args:
+        util: receives the steps.
+        x: noise `[1, C, H, W]`.
+        scheduler: scheduler, whose schedule is set.
+        init: image over the left half, as in inpainting.
+
+    Returns:
+        x0 of each step.
+    """
+    total, truth = 4, []
+    inpaint_extension = None if init is None else Inpainting(patched(init), patched(x))
+
+    def denoise(img, scheduler, inpaint_extension):
+        for step, timestep in enumerate(scheduler.timesteps[:total], 1):
+            t_curr = float(scheduler.sigmas[step - 1])
+            pred = patched(velocity(unpatched(img), t_curr))
+            truth.append(unpatched(img - t_curr * pred))
+            img = scheduler.step(pred, timestep, img).prev_sample
+            if inpaint_extension is not None:
+                after = float(scheduler.sigmas[step])
+                img = inpaint_extension.merge_intermediate_latents_with_init_latents(img, after)
+                truth[-1][..., : init.shape[-1] // 2] = init[..., : init.shape[-1] // 2]
+            preview = unpatched(img - t_curr * pred).squeeze()
+            util.sd_step_callback(State(step, 1, total, int(timestep), preview), "flux")
+        return img
+
+    x = patched(x)
+    denoise(x, scheduler, inpaint_extension)
+    return truth
+
+
+class Inpainting:
+    """InvokeAI's `RectifiedFlowInpaintExtension`, with a mask over the left half."""
+
+    def __init__(self, init, noise):
+        self.init, self.noise = init, noise
+        mask = torch.ones_like(unpatched(init))
+        mask[..., : mask.shape[-1] // 2] = 0
+        self.mask = patched(mask)
+
+    def merge_intermediate_latents_with_init_latents(self, latents, t_prev):
+        noised = self.noise * t_prev + (1 - t_prev) * self.init
+        return latents * self.mask + noised * (1 - self.mask)
+
+
+def unpatched(packed, height=6, width=8):
+    """The opposite of `patched`."""
+    rows, columns = height // 2, width // 2
+    patches = packed.view(1, rows, columns, -1, 2, 2).permute(0, 3, 1, 4, 2, 5)
+    return patches.reshape(1, -1, height, width)
+
+
+def scheduled(name):
+    scheduler = getattr(diffusers, f"FlowMatch{name}Scheduler")()
+    # InvokeAI gives Euler the 0 at the end of the schedule, and the scheduler adds another one.
+    scheduler.set_timesteps(sigmas=[1.0, 0.8, 0.5, 0.2, 0.0] if name == "EulerDiscrete" else [1.0, 0.8, 0.5, 0.2])
+    return scheduler
+
+
+@pytest.mark.parametrize("name", ["EulerDiscrete", "LCM"])
+@pytest.mark.parametrize("is_inpainted", [False, True])
+def test_x0_of_flux_with_a_scheduler_is_not_the_one_that_the_host_reports(noise, name, is_inpainted):
+    util = EstimatingUtil(denoised=True)
+    init = torch.rand(noise.shape, generator=torch.Generator().manual_seed(9)) if is_inpainted else None
+    truth = flux_with_scheduler(util, noise, scheduled(name), init=init)
+    assert [estimate.sigma for estimate in util.estimates] == pytest.approx([1.0, 0.8, 0.5, 0.2])
+    for estimate, x0 in zip(util.estimates, truth, strict=True):
+        torch.testing.assert_close(estimate.x0, x0, rtol=1e-4, atol=1e-5)
+
+
+def test_x0_of_flux_is_the_reported_one_where_the_loop_is_not_known(noise):
+    util = EstimatingUtil(denoised=True)
+    scheduler = scheduled("EulerDiscrete")
+
+    def denoise(scheduler):
+        util.sd_step_callback(State(1, 1, 4, 1000, noise), "flux")
+        util.sd_step_callback(State(2, 2, 4, 800, noise), "flux")  # a scheduler of second order
+
+    denoise(scheduler)
+    assert all(torch.equal(estimate.x0, noise) for estimate in util.estimates)
+    assert [estimate.sigma for estimate in util.estimates] == [1.0, None]

@@ -85,7 +85,7 @@ def test_ernie_image_with_a_second_order_scheduler_has_the_steps_that_were_asked
     manifest = read_manifest(tmp_path / "outputs" / "ernie_00001")
     assert [step["index"] for step in manifest["steps"]] == [1, 2, 3, 4]
     assert manifest["sampler"]["steps"] == 4
-    assert manifest["sampler"]["sigmas"] is None  # the scheduler's are not read here
+    assert [step["sigma"] for step in manifest["steps"]] == scheduler.sigmas[:-1:2].tolist()
 
 
 @pytest.mark.parametrize("scheduler", [None, diffusers.FlowMatchEulerDiscreteScheduler()])

@@ -67,7 +67,10 @@ def run(kind, model, conditioning, config, **fields):
     data = InvocationContextData(queue_item=item, invocation=node, source_invocation_id="node")
     context = build_invocation_context(services=services, data=data, is_canceled=lambda: False)
     tensors = {}
-    context.models = SimpleNamespace(load=lambda *_: Loaded(model), get_config=lambda _: config)
+    nowhere = PLACE / "nowhere"
+    context.models = SimpleNamespace(
+        load=lambda *_: Loaded(model), get_config=lambda _: config, get_absolute_path=lambda _: nowhere
+    )
     context.conditioning = SimpleNamespace(load=lambda _: SimpleNamespace(conditionings=[conditioning()]))
 
     def save(tensor):
@@ -95,7 +98,8 @@ def both(kind, *args, **fields):
     }
 
 
-def sd3():
+def sd3_model():
+    """A tiny SD3, its conditioning, its configuration, and the inputs of its node."""
     torch.manual_seed(0)
     model = SD3Transformer2DModel(
         sample_size=32,
@@ -130,8 +134,12 @@ def sd3():
         "seed": 1,
         "cfg_scale": CFG,
     }
-    found = both("sd3_denoise", model, conditioning, config, **fields)
+    return model, conditioning, config, fields
 
+
+def sd3():
+    model, conditioning, config, fields = sd3_model()
+    found = both("sd3_denoise", model, conditioning, config, **fields)
     outputs, states, estimates = overheard("sd3_denoise", model, conditioning, config, **fields)
     levels = torch.linspace(1, 0, STEPS + 1).tolist()
     found["errors"] = []
@@ -201,15 +209,14 @@ def cogview4():
     return found
 
 
-def flux():
+def flux_model():
+    """A tiny FLUX, its conditioning, its configuration, and the inputs of its node."""
     try:
         from invokeai.backend.model_manager.taxonomy import FluxVariantType
 
         variant = FluxVariantType.Dev
     except ImportError:  # InvokeAI 5
         variant = None
-    has_schedulers = "scheduler" in InvocationRegistry.get_invocation_for_type("flux_denoise").model_fields
-
     torch.manual_seed(0)
     parameters = FluxParams(
         in_channels=64,
@@ -235,21 +242,25 @@ def flux():
         variant=variant,
         config_path="flux-dev",
     )
+    fields = {
+        "transformer": {"transformer": identity("flux", "transformer"), "loras": []},
+        "positive_text_conditioning": {"conditioning_name": "p"},
+        "width": 64,
+        "height": 96,
+        "num_steps": STEPS,
+        "seed": 1,
+    }
+    return model, lambda: FLUXConditioningInfo(clip_embeds=clip, t5_embeds=t5), config, fields
+
+
+def flux():
+    model, conditioning, config, fields = flux_model()
+    has_schedulers = "scheduler" in InvocationRegistry.get_invocation_for_type("flux_denoise").model_fields
     return {
-        scheduler: both(
-            "flux_denoise",
-            model,
-            lambda: FLUXConditioningInfo(clip_embeds=clip, t5_embeds=t5),
-            config,
-            transformer={"transformer": identity("flux", "transformer"), "loras": []},
-            positive_text_conditioning={"conditioning_name": "p"},
-            width=64,
-            height=96,
-            num_steps=STEPS,
-            seed=1,
-            **({"scheduler": scheduler} if has_schedulers else {}),
+        name: both(
+            "flux_denoise", model, conditioning, config, **fields, **({"scheduler": name} if has_schedulers else {})
         )
-        for scheduler in (("euler", "heun", "lcm") if has_schedulers else ("euler",))
+        for name in (("euler", "heun", "lcm") if has_schedulers else ("euler",))
     }
 
 
