@@ -20,6 +20,7 @@ export const SPEEDS = [1, 2, 4, 8, 16, 24];
 
 const DEFAULT_FPS = 16;
 const SILENCE_CHECK_MS = 10_000;
+const SCROLLING = ".keys, .differences"; // parts over the picture that scroll themselves
 
 /**
  * Its modules import each other with static, named, relative imports, so that a page can contain them all. A page can set
@@ -68,6 +69,7 @@ export class Viewer {
     copy: () => this.#exportTo("copy"),
     openTab: () => this.#exportTo("openTab"),
     back: () => this.#back(),
+    turn: (event) => this.#turn(event),
     render: () => this.#render(),
   };
 
@@ -126,7 +128,7 @@ export class Viewer {
   }
 
   #listen() {
-    const { element, pane, runList, fullscreen } = this.#panel;
+    const { element } = this.#panel;
     this.#source.onChange(() => this.#render());
     element.addEventListener("keydown", (event) => this.#key(event));
     // After a click on a button, or when the focused button is hidden, the keyboard focus goes back to the viewer.
@@ -134,17 +136,22 @@ export class Viewer {
       const button = event.target.closest("button");
       if (button && (event.detail > 0 || !button.offsetWidth)) this.focus();
     });
-    for (const part of [pane, runList]) {
-      part.element.addEventListener("wheel", (event) => {
-        const focused = this.element.getRootNode().activeElement === this.element || fullscreen.open;
-        if ((this.#options.wheelNeedsFocus && !focused) || !this.#panel.painted || part.wheel(event) === false) return;
-        event.preventDefault();
-        event.stopPropagation();
-      }, { passive: false });
-    }
+    element.addEventListener("wheel", (event) => {
+      const focused = this.element.getRootNode().activeElement === this.element;
+      if (!this.#options.wheelNeedsFocus || focused) this.#commands.turn(event);
+    }, { passive: false });
     const { ResizeObserver } = this.#document.defaultView;
     new ResizeObserver(() => this.#panel.layout()).observe(element);
     new ResizeObserver(([{ contentRect }]) => this.#setVisible(contentRect.width > 0)).observe(this.element);
+  }
+
+  /** Lets the part under the pointer use a turn of the wheel; the page gets a turn that no part uses. */
+  #turn(event) {
+    const path = event.composedPath();
+    const part = [this.#panel.pane, this.#panel.runList].find(({ element }) => path.includes(element));
+    if (!part || !this.#panel.painted || path.some((element) => element.matches?.(SCROLLING)) || part.wheel(event) === false) return;
+    event.preventDefault();
+    event.stopPropagation();
   }
 
   #key(event) {

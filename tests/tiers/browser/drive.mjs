@@ -174,6 +174,38 @@ const SCENES = {
     return seen;
   },
 
+  /** Turns the wheel, drags and types over all parts of the full window, which hides the canvas. */
+  async full_window({ page }) {
+    const canvas = () =>
+      page.evaluate((find) => {
+        const { ds } = window.app.canvas;
+        return { scale: ds.scale, offset: [...ds.offset], nodes: window.app.graph.nodes.length, exists: Boolean(eval(find)) };
+      }, FIND_NODE);
+    await page.evaluate((find) => window.app.canvas.select?.(eval(find)) ?? window.app.canvas.selectNode(eval(find)), FIND_NODE);
+    await focus(page);
+    const before = await canvas();
+    await page.keyboard.press("f");
+    await viewUntil(page, (now) => now.full);
+    for (const part of [".stage", ".strip", ".caption", ".runs"]) {
+      const { x, y, width, height } = await boxOf(page, part);
+      await page.mouse.move(x + width * 0.9, y + height / 2);
+      await page.mouse.wheel(0, -240);
+      await page.keyboard.down("Control");
+      await page.mouse.wheel(0, -120); // as a pinch on a touchpad
+      await page.keyboard.up("Control");
+      await page.mouse.down({ button: "middle" });
+      await page.mouse.move(x + width * 0.8, y + height / 2 + 5, { steps: 3 });
+      await page.mouse.up({ button: "middle" });
+    }
+    const zoomed = await viewUntil(page, (now) => now.zoomed); // the picture itself
+    await page.keyboard.press("Delete");
+    await page.waitForTimeout(300);
+    await page.keyboard.press("z");
+    await page.keyboard.press("f");
+    await viewUntil(page, (now) => !now.full);
+    return { before, zoomed: zoomed.zoomed, after: await canvas() };
+  },
+
   async wheel({ page }) {
     const stage = await boxOf(page, ".stage");
     const center = [stage.x + stage.width / 2, stage.y + stage.height / 2];

@@ -142,6 +142,11 @@ def test_the_wheel_zooms_the_canvas_until_the_user_clicks_into_the_viewer(scenes
     assert not seen["fitted"]["zoomed"]
 
 
+def test_nothing_in_the_full_window_reaches_the_hidden_canvas(scenes):
+    seen = scene(scenes, "full_window")
+    assert seen["after"] == seen["before"]
+
+
 def test_two_runs_are_compared_at_the_same_step(scenes):
     seen = scene(scenes, "compare")
     assert run_of(seen["wiped"]) not in seen["wiped"]["other"]
