@@ -6,6 +6,10 @@ the noise level to the step's length. So where the model's own prediction explai
 
 InvokeAI hands neither the scheduler nor the noise levels nor the prediction to a step callback. They are local
 variables of the functions that call it; they are read, never written.
+
+In InvokeAI 6.14, some families that report x0 compute it with the wrong noise level: FLUX and FLUX.2 with a scheduler
+use the level before the step for the state after it. With LCM, which adds noise, ERNIE-Image reports no x0 either.
+There x0 is computed from the state and the prediction in the loop.
 """
 
 import logging

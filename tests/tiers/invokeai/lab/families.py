@@ -1,4 +1,4 @@
-"""Runs InvokeAI's own denoise nodes of its newer families on tiny random transformers: `python families.py PACK PLACE`.
+"""Runs the denoise nodes of InvokeAI's families on tiny random transformers: `python families.py PACK PLACE`.
 
 For each family it compares the node with its twin, and each file and each progress picture of the twin with the latents
 of every step. The script writes what it saw to `seen.json` in the workplace.
@@ -141,7 +141,7 @@ def of_the_loops(kind, model, conditioning, config, fields, **more):
     return Family(kind, model, conditioning, config, fields | {"width": WIDTH, "height": HEIGHT} | more)
 
 
-# The families, the inputs of their nodes that are not as usual, and the form of the files.
+# Each family, the inputs of its node that are not as usual, and the format of the files.
 FAMILIES = (
     (flux, {}, "png"),
     (flux, {"scheduler": "lcm"}, "webp"),
