@@ -39,6 +39,8 @@ const ICONS = {
   difference: "M9.5 8a3.6 3.6 0 1 1-7.2 0 3.6 3.6 0 0 1 7.2 0M13.7 8a3.6 3.6 0 1 1-7.2 0 3.6 3.6 0 0 1 7.2 0",
   grid: "M2.5 2.5h4.3v4.3H2.5zM9.2 2.5h4.3v4.3H9.2zM2.5 9.2h4.3v4.3H2.5zM9.2 9.2h4.3v4.3H9.2z",
   close: "M4.5 4.5l7 7M11.5 4.5l-7 7",
+  newer: "M10 3.5 5.5 8l4.5 4.5",
+  older: "M6 3.5 10.5 8 6 12.5",
 };
 
 /** @param {keyof typeof ICONS} name */

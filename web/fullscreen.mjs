@@ -4,8 +4,8 @@ import { create } from "./elements.mjs";
 
 /** Events that the page behind the full window must not get: it would zoom, move or change what the user cannot see. */
 const HIDDEN_EVENTS = ["pointerdown", "pointermove", "pointerup", "mousedown", "mousemove", "mouseup", "click", "dblclick", "contextmenu"];
-/** Those that ComfyUI's Vue nodes take before any element inside them gets them: the wheel, and the middle button. */
-const CAPTURED_EVENTS = ["wheel", "pointerdown", "pointermove", "pointerup"];
+/** Those that ComfyUI's Vue nodes take before any element inside them gets them, if they are of the middle button. */
+const CAPTURED_EVENTS = ["pointerdown", "pointermove", "pointerup"];
 const MIDDLE_BUTTON = 1;
 const MIDDLE_BUTTON_HELD = 4;
 
@@ -13,20 +13,16 @@ export class Fullscreen {
   #root;
   #window;
   #changed;
-  #turn;
 
   /**
    * @param {Document} document
    * @param {HTMLElement} root the element to show; on close it goes back in front of `element`
-   * @param {object} callbacks
-   * @param {() => void} callbacks.changed called after each opening and closing
-   * @param {(event: WheelEvent) => void} callbacks.turn called with each turn of the wheel; no element gets it
+   * @param {() => void} changed called after each opening and closing
    */
-  constructor(document, root, { changed, turn }) {
+  constructor(document, root, changed) {
     this.#root = root;
     this.#window = document.defaultView;
     this.#changed = changed;
-    this.#turn = turn;
     this.element = create(document, "dialog", { ariaLabel: root.ariaLabel });
     this.element.addEventListener("cancel", (event) => event.preventDefault()); // the viewer handles Esc itself
     for (const name of HIDDEN_EVENTS) this.element.addEventListener(name, (event) => event.stopPropagation());
@@ -48,17 +44,13 @@ export class Fullscreen {
     if (this.open) return this.element.close();
     this.element.append(this.#root);
     this.element.showModal();
-    for (const name of CAPTURED_EVENTS) this.#window.addEventListener(name, this.#capture, { capture: true, passive: false });
+    for (const name of CAPTURED_EVENTS) this.#window.addEventListener(name, this.#capture, true);
     this.#root.focus();
     this.#changed();
   }
 
   #capture = (event) => {
-    if (!event.composedPath().includes(this.element)) return;
     const middle = event.button === MIDDLE_BUTTON || event.buttons & MIDDLE_BUTTON_HELD;
-    if (event.type !== "wheel" && !middle) return;
-    event.stopImmediatePropagation();
-    if (event.ctrlKey) event.preventDefault(); // a pinch on a touchpad: it would zoom the page
-    if (event.type === "wheel") this.#turn(event);
+    if (middle && event.composedPath().includes(this.element)) event.stopImmediatePropagation();
   };
 }

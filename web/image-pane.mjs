@@ -140,10 +140,11 @@ export class ImagePane {
     return this.#grids[second ? 1 : 0];
   }
 
-  /** Zooms at the pointer. @param {WheelEvent} event */
+  /** Zooms at the pointer. @param {WheelEvent} event @returns {true} */
   wheel(event) {
     const grid = this.#gridAt(event);
     this.#setZoom(zoomedAt(this.#zoom, grid.size, grid.layout, pointerPosition(grid.element, event), wheelFactor(event)));
+    return true;
   }
 
   #listen() {

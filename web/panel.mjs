@@ -75,7 +75,7 @@ export class Panel {
     );
     this.element = create(document, "div", { className: "viewer", tabIndex: 0, role: "group", ariaLabel: "Steps of a run" });
     this.element.append(this.pane.element, this.strip.element, this.truthCurve.element, this.#statusBar.element, this.runList.element, this.#hoverThumbnail.element, announcement);
-    this.fullscreen = new Fullscreen(document, this.element, { changed: commands.render, turn: commands.turn });
+    this.fullscreen = new Fullscreen(document, this.element, commands.render);
   }
 
   /** Updates all parts but the pictures and the list of runs. */
@@ -111,6 +111,7 @@ export class Panel {
     this.pane.layout();
     this.strip.layout();
     this.truthCurve.layout();
+    this.runList.layout();
   }
 
   /** @param {ShownStep[]} pair */

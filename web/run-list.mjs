@@ -5,13 +5,15 @@ import { button, create, setButton } from "./elements.mjs";
 import { isSilent, newestStep } from "./manifest.mjs";
 
 const MAX_THUMBNAILS = 500;
-const FADE_PX = 16; // at the right edge of the row
+const FADE_PX = 24; // at both edges of the row, where the arrows are
+const PAGE = 0.75; // part of the visible row by which an arrow scrolls
 const LINE_PX = 40; // of a wheel that counts lines
 const LOADED_PX = 400; // beside the visible part of the row: a saved run's pictures are as large as its files
 
 export class RunList {
   #document;
   #list;
+  #arrows;
   #compare;
   #load;
   #address;
@@ -38,7 +40,16 @@ export class RunList {
     const options = { root: this.#list, rootMargin: `0px ${LOADED_PX}px` };
     this.#near = new IntersectionObserver((entries) => entries.forEach((entry) => this.#comeNear(entry)), options);
     this.#compare = button(document, "compare", "Compare two runs (C)", compare, "compare");
-    this.element = create(document, "div", { className: "runs" }, this.#list, this.#compare);
+    const scroll = (direction) => (this.#list.scrollLeft += direction * PAGE * this.#list.clientWidth);
+    const arrow = (name, label, direction) => {
+      const created = button(document, name, label, () => scroll(direction), `arrow ${name}`);
+      created.tabIndex = -1; // the Tab key reaches every thumbnail, which scrolls the row
+      return created;
+    };
+    this.#arrows = { newer: arrow("newer", "Newer runs", -1), older: arrow("older", "Older runs", 1) };
+    this.#list.addEventListener("scroll", () => this.layout());
+    const row = create(document, "div", { className: "row" }, this.#list, ...Object.values(this.#arrows));
+    this.element = create(document, "div", { className: "runs" }, row, this.#compare);
   }
 
   /**
@@ -72,6 +83,7 @@ export class RunList {
       if (run.state !== "running" || !thumbnail.address) this.#setPicture(thumbnail, run, newestPicture(run));
     });
     this.#scrollTo(other ?? selected);
+    this.layout();
     this.#compare.disabled = runs.length < 2;
     this.#compare.ariaPressed = String(other !== null);
     setButton(this.#document, this.#compare, "compare", other === null ? "Compare two runs (C)" : "End the comparison (C)");
@@ -83,12 +95,20 @@ export class RunList {
     if (thumbnail && run.state === "running") this.#setPicture(thumbnail, run, { file: step.files[0], at: step.at });
   }
 
-  /** Scrolls the row with a wheel that only turns up and down; false if there is nothing to scroll. */
+  /** Scrolls the row with a wheel in any direction; false if all runs are visible. */
   wheel({ deltaX, deltaY, deltaMode }) {
     const { scrollWidth, clientWidth } = this.#list;
-    if (deltaX || scrollWidth <= clientWidth) return false;
-    this.#list.scrollLeft += deltaMode === 0 ? deltaY : deltaY * LINE_PX;
+    if (scrollWidth <= clientWidth) return false;
+    const by = Math.abs(deltaX) > Math.abs(deltaY) ? deltaX : deltaY; // with Shift, a browser reports a sideways turn
+    this.#list.scrollLeft += deltaMode === 0 ? by : by * LINE_PX;
     return true;
+  }
+
+  /** Shows an arrow at each end behind which there are more runs; to be called when the width has changed. */
+  layout() {
+    const { scrollLeft, scrollWidth, clientWidth } = this.#list;
+    this.#arrows.newer.hidden = scrollLeft < 1;
+    this.#arrows.older.hidden = scrollLeft + clientWidth > scrollWidth - 1;
   }
 
   // Not `scrollIntoView`, which also scrolls the page around the viewer.
@@ -99,7 +119,7 @@ export class RunList {
     if (!element) return;
     const { offsetLeft, offsetWidth } = element;
     const { scrollLeft, clientWidth } = this.#list;
-    if (offsetLeft < scrollLeft) this.#list.scrollLeft = offsetLeft;
+    if (offsetLeft < scrollLeft + FADE_PX) this.#list.scrollLeft = offsetLeft - FADE_PX;
     if (offsetLeft + offsetWidth > scrollLeft + clientWidth - FADE_PX) this.#list.scrollLeft = offsetLeft + offsetWidth - clientWidth + FADE_PX;
   }
 

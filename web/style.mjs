@@ -180,7 +180,12 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 
 /* The list of runs */
 .runs { display: flex; flex: none; height: 52px; padding: 2px 6px 8px 8px; gap: 6px; align-items: center; }
-.thumbs { position: relative; display: flex; flex: 1; min-width: 0; gap: 6px; overflow-x: auto; scrollbar-width: none; height: 100%; align-items: center; padding: 0 1px; mask-image: linear-gradient(90deg, #000 calc(100% - 14px), transparent); }
+.row { position: relative; flex: 1; min-width: 0; height: 100%; }
+.thumbs { position: relative; display: flex; gap: 6px; overflow-x: auto; scrollbar-width: none; height: 100%; align-items: center; padding: 0 1px; }
+.arrow { position: absolute; top: 0; width: 20px; min-width: 20px; height: 100%; border-radius: 6px; color: var(--quiet); background: color-mix(in srgb, var(--background) 88%, transparent); }
+.arrow.newer { left: 0; box-shadow: 6px 0 6px color-mix(in srgb, var(--background) 60%, transparent); }
+.arrow.older { right: 0; box-shadow: -6px 0 6px color-mix(in srgb, var(--background) 60%, transparent); }
+.arrow:hover { color: var(--text); background: color-mix(in srgb, var(--text) 13%, var(--background)); }
 .thumb { position: relative; width: 40px; height: 40px; border-radius: 6px; overflow: hidden; background: var(--line); }
 .thumb img { display: block; width: 40px; height: 40px; object-fit: cover; -webkit-user-drag: none; opacity: 0.72; transition: opacity 0.15s; }
 .thumb:hover img, .thumb[aria-pressed="true"] img { opacity: 1; }

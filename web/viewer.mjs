@@ -69,7 +69,6 @@ export class Viewer {
     copy: () => this.#exportTo("copy"),
     openTab: () => this.#exportTo("openTab"),
     back: () => this.#back(),
-    turn: (event) => this.#turn(event),
     render: () => this.#render(),
   };
 
@@ -124,6 +123,9 @@ export class Viewer {
     if (visible === this.#visible) return;
     this.#visible = visible;
     if (!visible) this.#navigation.playing = false;
+    const window = this.#document.defaultView; // only while visible: a listener would keep a removed viewer in memory
+    if (visible) window.addEventListener("wheel", this.#wheel, { capture: true, passive: false });
+    else window.removeEventListener("wheel", this.#wheel, true);
     this.#render();
   }
 
@@ -136,23 +138,23 @@ export class Viewer {
       const button = event.target.closest("button");
       if (button && (event.detail > 0 || !button.offsetWidth)) this.focus();
     });
-    element.addEventListener("wheel", (event) => {
-      const focused = this.element.getRootNode().activeElement === this.element;
-      if (!this.#options.wheelNeedsFocus || focused) this.#commands.turn(event);
-    }, { passive: false });
     const { ResizeObserver } = this.#document.defaultView;
     new ResizeObserver(() => this.#panel.layout()).observe(element);
     new ResizeObserver(([{ contentRect }]) => this.#setVisible(contentRect.width > 0)).observe(this.element);
   }
 
-  /** Lets the part under the pointer use a turn of the wheel; the page gets a turn that no part uses. */
-  #turn(event) {
+  /** Uses a turn of the wheel over the viewer, before the page gets it: ComfyUI's Vue nodes zoom the canvas with it. */
+  #wheel = (event) => {
+    const { element, pane, runList, painted, fullscreen } = this.#panel;
     const path = event.composedPath();
-    const part = [this.#panel.pane, this.#panel.runList].find(({ element }) => path.includes(element));
-    if (!part || !this.#panel.painted || path.some((element) => element.matches?.(SCROLLING)) || part.wheel(event) === false) return;
-    event.preventDefault();
-    event.stopPropagation();
-  }
+    if (!path.includes(element)) return;
+    const scrolls = path.some((part) => part.matches?.(SCROLLING)) && !event.ctrlKey;
+    const focused = fullscreen.open || !this.#options.wheelNeedsFocus || this.element.getRootNode().activeElement === this.element;
+    const onPicture = focused && painted && !scrolls && path.includes(pane.element);
+    const used = path.includes(runList.element) ? runList.wheel(event) : onPicture && pane.wheel(event);
+    if (used || (fullscreen.open && event.ctrlKey)) event.preventDefault(); // a pinch on a touchpad would zoom the page
+    if (used || fullscreen.open || (focused && scrolls)) event.stopImmediatePropagation();
+  };
 
   #key(event) {
     const [name, argument] = commandOf(event) ?? [];

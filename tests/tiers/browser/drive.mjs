@@ -250,6 +250,44 @@ const SCENES = {
     return { wiped, difference, together, saved, after };
   },
 
+  /** Reaches the oldest of many runs with the mouse alone, without a click into the viewer. */
+  async many_runs({ page }) {
+    await openWorkflow(page, { name: "many", model: { ...model, step_ms: 1 }, sampler });
+    for (let i = 0; i < 14; i++) {
+      await queue(page, ++seed, 2);
+      await viewUntil(page, (now) => now.runs.length === i + 1 && now.state.includes("finished"));
+    }
+    const row = () =>
+      page.evaluate((root) => {
+        const list = eval(root).querySelector(".thumbs");
+        const { right } = list.getBoundingClientRect();
+        const last = list.lastChild.getBoundingClientRect();
+        return { left: list.scrollLeft, scale: window.app.canvas.ds.scale, reached: last.right <= right + 1 };
+      }, ROOT);
+    await page.evaluate(() => document.activeElement.blur());
+    const box = await boxOf(page, ".thumbs");
+    await page.mouse.move(box.x + 80, box.y + box.height / 2);
+    const seen = { before: await row() };
+    await page.mouse.wheel(0, 100);
+    await page.waitForTimeout(200);
+    seen.wheel = await row();
+    await page.keyboard.down("Shift");
+    await page.mouse.wheel(0, 60);
+    await page.keyboard.up("Shift");
+    await page.waitForTimeout(200);
+    seen.shift = await row();
+    await shot(page, "many_runs");
+    for (let clicks = 0; clicks < 6 && !(await row()).reached; clicks++) {
+      await clickOn(page, ".arrow.older");
+      await page.waitForTimeout(200);
+    }
+    seen.end = await row();
+    await clickOn(page, ".thumb:last-child");
+    seen.oldest = await viewUntil(page, (now) => now.painted && now.live === "held");
+    await clickOn(page, ".live");
+    return seen;
+  },
+
   async locked({ page }) {
     await clickOn(page, ".strip", 0.4);
     await page.keyboard.press("l");

@@ -155,6 +155,15 @@ def test_two_runs_are_compared_at_the_same_step(scenes):
     assert seen["after"]["picture"].split("?")[0].endswith("step_0007.jpg")
 
 
+def test_the_mouse_reaches_the_oldest_of_many_runs(scenes):
+    seen = scene(scenes, "many_runs")
+    assert not seen["before"]["reached"]
+    assert seen["before"]["left"] < seen["wheel"]["left"] < seen["shift"]["left"]
+    assert len({look["scale"] for look in (seen["before"], seen["wheel"], seen["shift"])}) == 1, "the canvas is zoomed"
+    assert seen["end"]["reached"]
+    assert seen["oldest"]["picture"]
+
+
 def test_a_locked_step_stays_while_another_run_begins(scenes):
     seen = scene(scenes, "locked")
     assert seen["during"]["picture"] == seen["before"]["picture"]
