@@ -42,6 +42,8 @@ def test_the_final_image_is_that_of_the_core_node(seen):
     assert seen["core"]["status"] == seen["twin"]["status"] == "completed", seen["twin"]
     assert seen["twin"]["final"] == seen["core"]["final"]
     assert seen["twin"]["draft"] == seen["core"]["draft"]
+    assert seen["twin"]["latents"] == seen["core"]["latents"], "bit by bit"
+    assert len({both["core"]["latents"]["digest"] for both in seen["schedulers"].values()}) > 15, "schedulers differ"
 
 
 def test_the_ui_gets_a_picture_of_every_step_and_none_of_the_noise(seen):
@@ -83,6 +85,7 @@ def test_with_every_scheduler_the_image_is_that_of_the_core_node_and_each_step_h
     assert len(seen["schedulers"]) >= 30
     for name, both in seen["schedulers"].items():
         assert both["core"]["status"] == both["twin"]["status"] == "completed", (name, both)
+        assert both["twin"]["latents"] == both["core"]["latents"], f"{name}: the final latents differ"
         assert both["twin"]["draft"] == both["core"]["draft"], name
         manifest = read_manifest(outputs / "schedulers" / f"{name}_00001")
         shown = {step["index"]: step["show"] for step in manifest["steps"]}
@@ -128,9 +131,9 @@ def test_the_vae_decodes_the_last_step_to_the_final_image(outputs, seen):
     assert max(abs(a - b) for a, b in zip(last, final, strict=True)) <= 1
 
 
-def test_decoder_full_without_a_vae_fails_with_a_message(seen):
-    assert seen["full_without_vae"]["status"] == "failed"
-    assert "connect one to preview_vae" in json.dumps(seen["full_without_vae"])
+def test_without_a_vae_decoder_full_does_not_stop_a_workflow(seen):
+    assert seen["full_without_vae"]["status"] == "completed"
+    assert seen["full_without_vae"]["draft"] == seen["core"]["draft"]
 
 
 def test_inputs_have_the_default_the_range_and_the_help_of_their_option(seen):
@@ -181,7 +184,7 @@ def test_a_sheet_without_a_run_fails_with_a_message(seen):
 def test_the_next_run_uses_a_fitted_decoder(seen, outputs):
     found = seen["fit"]
     assert found["fit"]["status"] == "completed", found["fit"]
-    assert found["files"] == ["sd1-affine.safetensors", "sd1-neighbourhood.safetensors"]
+    assert found["files"] == [f"sd1-{kind}.safetensors" for kind in ("affine", "conv-full", "neighbourhood")]
     shown = read_manifest(outputs / "fitted" / "run_00001")["decoder"]["name"]
     assert f"{shown}.safetensors" in found["files"]
     assert "Latent space: Stable Diffusion 1 and 2 (sd1)" in found["fit"]["summary"]
@@ -194,9 +197,10 @@ def test_a_fit_reports_its_progress(seen):
     assert shares[-1] > 0.95
 
 
-def test_a_cancelled_fit_leaves_no_file(seen):
+def test_a_cancelled_fit_saves_what_was_fitted_until_then(seen):
     found = seen["fit"]
-    assert (found["cancelled"], found["after"], found["left"]) == ("canceled", "completed", [])
+    assert (found["cancelled"], found["after"]) == ("canceled", "completed")
+    assert found["left"] == ["sd1-conv-full.safetensors"]
 
 
 def test_a_fit_with_too_few_images_fails_with_a_message(seen):
@@ -208,7 +212,8 @@ def test_cancel_works_immediately(outputs, seen):
     assert (seen["cancel"]["status"], seen["cancel"]["after"]) == ("canceled", "completed")
     manifest = read_manifest(outputs / "cancelled" / "run_00001")
     assert manifest["state"] == "interrupted"
-    assert manifest["steps"][-1]["index"] < 900
+    # Of 900 steps. The server has confirmed the cancel at this step; on a busy machine, its events are some steps late.
+    assert manifest["steps"][-1]["index"] <= seen["cancel"]["heard_at"] + 60 < 500
 
 
 def test_a_missing_decoder_does_not_stop_a_workflow(seen):
