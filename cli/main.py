@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import SafelightError
-from . import decode, demo, fit, get, gradio, learned, lists, view
+from . import compare, decode, demo, fit, get, gradio, learned, lists, view
 from .table import warn
 
 FAILED = 2  # argparse uses the same exit code
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     view.add_command(commands)
     gradio.add_command(commands)
     fit.add_commands(commands)
+    compare.add_command(commands)
     learned.add_commands(commands)
     get.add_command(commands)
     return parser

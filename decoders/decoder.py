@@ -13,6 +13,8 @@ from ..errors import DecoderError, LatentsError
 from .latents.space import LatentSpace
 from .nets.base import Net
 
+IMAGE_ID_DIGITS = 12  # hexadecimal digits of the hash of an image
+
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
@@ -30,6 +32,7 @@ class Card:
         latent_space: row of its space, if Safelight has no space of this name; it is stored in the file.
         source: where it was published, or what created it.
         fitted_on: images that it was fitted on, if known.
+        image_ids: hashes of the images that it was fitted and chosen on; None if unknown.
         metrics: its scores and their test images, see `ranking`.
         vae: fingerprint of the VAE that it was learned from, empty if unknown; None if it is for each VAE of its space.
         measured: its scores on the user's own pictures, see `measured_scores`. They are not stored in its file.
@@ -49,6 +52,7 @@ class Card:
     latent_space: LatentSpace | None = None
     source: str = "unknown"
     fitted_on: str | None = None
+    image_ids: frozenset[str] | None = field(default=None, repr=False)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     vae: str | None = None
     measured: Mapping[str, Any] = field(default_factory=dict)

@@ -1,9 +1,8 @@
 """Encodes a user's images with a host's VAE into a dataset."""
 
 import math
-import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -13,7 +12,8 @@ from ..decoders.latents.space import AUDIO, LatentSpace
 from ..decoders.latents.space_table import PIXEL_SPACE
 from ..errors import FitError
 from .dataset import Dataset, split_pairs
-from .image_crops import cut_crops
+from .image_crops import cut_crops_of
+from .image_ids import image_id
 from .pairs import Encode, encode_pairs
 from .procedural_images import generate_images
 
@@ -46,6 +46,7 @@ def encode_images(
     seed: int,
     encoder_name: str,
     on_progress: Callable[[float], None],
+    seen: Collection[str] = (),
 ) -> Dataset:
     """Encodes images and splits the pairs into training, validation and test pairs.
 
@@ -57,37 +58,38 @@ def encode_images(
         seed: random seed for crops and generated images.
         encoder_name: name of the encoder, for the card.
         on_progress: callback for the share of the images that is encoded, 0..1; an exception from it ends the work.
+        seen: ids of images that installed decoders were fitted on; the test takes others where there are some.
 
     Raises:
         FitError: the images are too few or too small, or the latents do not match the space.
     """
     if images is None:
         count, side = GENERATED_IMAGES, _crop_side(downscale, ())
-        stream = enumerate(generate_images(count, side, seed))
+        stream = ((image_id(image), image) for image in generate_images(count, side, seed))
         description = f"procedural pictures of {side} px, seed {seed}"
     else:
         side = _crop_side(downscale, images.sizes)
         crop_counts = [_crop_count(size, side) for size in images.sizes]
         count = sum(crop_counts)
-        stream = _numbered_crops(images.images, side, crop_counts, seed)
+        stream = cut_crops_of(images.images, side, crop_counts, seed)
         used = sum(number > 0 for number in crop_counts)
         small = f" ({len(crop_counts) - used} are smaller and left out)" if used < len(crop_counts) else ""
         description = f"crops of {side} px from {used} pictures of the user's{small}"
-    numbers: list[int] = []
+    ids: list[str] = []
 
     def crops() -> Iterator[np.ndarray]:
-        for number, crop in stream:
-            numbers.append(number)
-            on_progress(min(1.0, len(numbers) / count))
+        for image, crop in stream:
+            ids.append(image)
+            on_progress(min(1.0, len(ids) / count))
             yield crop
 
-    pairs = encode_pairs(encode, crops(), space.channels)
+    pairs = replace(encode_pairs(encode, crops(), space.channels), image_ids=tuple(ids))
     if space.name != UNKNOWN and pairs.downscale != space.downscale:
         raise FitError(
             f"expected a VAE with latents of 1/{space.downscale} of the image size, as {space.title} "
             f"({space.name}) has them, got 1/{pairs.downscale}; is it the VAE of this model?"
         )
-    return split_pairs(pairs, f"{len(pairs)} {description}, encoded by {encoder_name}", numbers)
+    return split_pairs(pairs, f"{len(pairs)} {description}, encoded by {encoder_name}", ids, seen=seen)
 
 
 def require_image_latents(space: LatentSpace) -> None:
@@ -119,12 +121,3 @@ def _crop_count(size: tuple[int, int], side: int) -> int:
     """Number of crops of an image; 0 if it is smaller than a crop."""
     width, height = size
     return min(MAX_CROPS_PER_IMAGE, math.ceil(width * height / side**2)) if min(size) >= side else 0
-
-
-def _numbered_crops(
-    images: Iterable[Image.Image | None], side: int, crop_counts: Sequence[int], seed: int
-) -> Iterator[tuple[int, np.ndarray]]:
-    rng = random.Random(seed)  # noqa: S311, no secret
-    for number, (image, count) in enumerate(zip(images, crop_counts, strict=True)):
-        for crop in () if image is None else cut_crops(image, side, count, rng):
-            yield number, crop

@@ -16,12 +16,13 @@ from ..decoders.latents.space_table import SPACES
 from ..decoders.ranking import compare_scores
 from ..errors import FitError
 from .dataset import Dataset
+from .image_ids import union_of_known
 from .least_squares import Sums
 from .plausibility import require_known_scores
 from .presets import PRESETS, FittedNet, fit_preset
 from .report import ScoredDecoder, score_decoders
 from .result import Baselines, FitResult, SavedDecoders, gain_over_db, needs_no_weights
-from .statistics import FitStatistics
+from .statistics import TRAINING, FitStatistics
 from .train import FitStep
 
 DECODER_LICENSE = "MIT"
@@ -143,15 +144,14 @@ def fit_decoders(
             decoder without weights.
     """
     if statistics is not None:
-        statistics.require_new_images(
-            {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
-        )
+        statistics.require_new_images({TRAINING: dataset.train, "validation": dataset.validation, "test": dataset.test})
     if dataset.train.channels != space.channels:
         raise FitError(
             f"expected latents of {space.title} ({space.name}) with {space.channels} channels, "
             f"got {dataset.train.channels}; name the space of these latents"
         )
     require_known_scores([baselines.in_use, *baselines.others], dataset.test, space)
+    baselines, leaks = baselines.scored_fairly(dataset.test)
     classes = tuple(COST_CLASSES.values()) if kind == AUTO else ((kind,),)
     saved_names = (path.stem for path in folder.glob("*") if path.suffix.lower() in TENSOR_SUFFIXES)
     taken = {*baselines.taken_names, baselines.in_use.name, *saved_names}
@@ -180,12 +180,13 @@ def fit_decoders(
             source=source,
             vae=vae or None,
             fitted_on=f"{dataset.fitted_on}; {statistics}" if statistics else dataset.fitted_on,
+            image_ids=union_of_known(dataset.fitted_ids, statistics.image_ids if statistics else frozenset()),
             licence=DECODER_LICENSE,
             notes=interrupted,
         )
         taken.add(card.name)
         new.append(Decoder(card, net))
-        result = replace(_score(new, baselines, dataset, notes), statistics=statistics)
+        result = replace(_score(new, baselines, dataset, [*dataset.notes, *leaks, *notes]), statistics=statistics)
         on_result(result)
         if stopped:
             raise stopped[0]

@@ -3,12 +3,14 @@
 import logging
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from ..errors import FitError, describe, printable
+from .image_ids import image_id
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MAX_SHORT_SIDE = 2.5  # short side of the scaled image in crop sizes: crops show detail at several scales
@@ -52,10 +54,29 @@ def read_crops(paths: Iterable[Path], size_px: int, per_image: int, seed: int) -
         per_image: number of crops per image.
         seed: random seed for the places of the crops.
     """
+    for _, crop in cut_crops_of(map(read_image, paths), size_px, per_image, seed):
+        yield crop
+
+
+def cut_crops_of(
+    images: Iterable[Image.Image | None], size_px: int, per_image: int | Sequence[int], seed: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields crops as `read_crops` does, each with the id of its image.
+
+    Args:
+        images: images; None for one that cannot be read.
+        size_px: side of a crop.
+        per_image: number of crops per image, or of each image.
+        seed: random seed for the places of the crops.
+    """
     rng = random.Random(seed)  # noqa: S311, no secret
-    for path in paths:
-        if (image := read_image(path)) is not None:
-            yield from cut_crops(image, size_px, per_image, rng)
+    counts = repeat(per_image) if isinstance(per_image, int) else per_image
+    for image, count in zip(images, counts, strict=False):
+        if image is None or not count:
+            continue
+        identity = image_id(np.asarray(image))
+        for crop in cut_crops(image, size_px, count, rng):
+            yield identity, crop
 
 
 def read_image(path: Path) -> Image.Image | None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..decoders.nets.base import Net
+from .image_ids import SEVERAL_IMAGES
 from .metrics import color_cast, detail_rms, psnr_db, resize_rgb
 from .pairs import ENCODE_BATCH, Pairs
 
@@ -123,7 +124,7 @@ def noisy_pairs(latents: Tensor, teacher: Callable[[Tensor], Tensor], change: La
     pixels = [
         teacher(batch.float()).clamp(0, 1).mul(255).round().to(torch.uint8) for batch in changed.split(ENCODE_BATCH)
     ]
-    return Pairs(changed, torch.cat(pixels))
+    return Pairs(changed, torch.cat(pixels), (SEVERAL_IMAGES,) * len(changed))
 
 
 @torch.no_grad()

@@ -1,8 +1,8 @@
 """Pairs of latents and images."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,10 @@ from torch import Tensor
 
 from ..decoders.files.tensor_file import open_tensors, write_tensors
 from ..errors import DecoderFileError, FitError
+from .image_ids import IMAGE_ID_BYTES, UNKNOWN_IMAGE
 
 PAIRS_FORMAT = "safelight.pairs/1"
+IDS_TENSOR = "image_ids"
 ENCODE_BATCH = 8
 MAX_PAIRS_BYTES = 1 << 36  # 18,000 images of 512 px, each byte counted as four
 
@@ -27,6 +29,7 @@ class Pairs:
     Args:
         latents: latents `[N, C, h, w]` in model space, any floating type.
         pixels: images `[N, 3, h*s, w*s]` uint8, sRGB.
+        image_ids: id of the image that each pair was cut from, see `image_ids`; by default unknown.
 
     Raises:
         FitError: latents and images do not match, or there are none.
@@ -34,6 +37,7 @@ class Pairs:
 
     latents: Tensor
     pixels: Tensor
+    image_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         fits = self.latents.ndim == self.pixels.ndim == 4 and self.latents.numel() and self.pixels.shape[1] == 3
@@ -54,13 +58,22 @@ class Pairs:
             )
         if not torch.isfinite(self.latents).all():
             raise FitError("expected finite latents, got NaN or infinity")
+        if not self.image_ids:
+            object.__setattr__(self, "image_ids", (UNKNOWN_IMAGE,) * len(self))
+        if len(self.image_ids) != len(self):
+            raise FitError(f"expected an image id for each of {len(self)} pairs, got {len(self.image_ids)}")
 
     def __len__(self) -> int:
         return len(self.latents)
 
     def __getitem__(self, at: slice) -> "Pairs":
         """Some of the pairs, without a copy."""
-        return Pairs(self.latents[at], self.pixels[at])
+        return Pairs(self.latents[at], self.pixels[at], self.image_ids[at])
+
+    def select(self, keeps: Sequence[bool]) -> "Pairs":
+        """The pairs for which `keeps` is true; a copy."""
+        at = torch.tensor(keeps)
+        return Pairs(self.latents[at], self.pixels[at], tuple(compress(self.image_ids, keeps)))
 
     def __add__(self, other: "Pairs") -> "Pairs":
         if self.latents.shape[1:] != other.latents.shape[1:] or self.pixels.shape[1:] != other.pixels.shape[1:]:
@@ -68,7 +81,8 @@ class Pairs:
                 f"expected pairs of one size, got {list(self.latents.shape[1:])} for {list(self.pixels.shape[1:])} "
                 f"and {list(other.latents.shape[1:])} for {list(other.pixels.shape[1:])}"
             )
-        return Pairs(torch.cat([self.latents, other.latents]), torch.cat([self.pixels, other.pixels]))
+        latents, pixels = torch.cat([self.latents, other.latents]), torch.cat([self.pixels, other.pixels])
+        return Pairs(latents, pixels, self.image_ids + other.image_ids)
 
     @property
     def channels(self) -> int:
@@ -96,11 +110,13 @@ class Pairs:
         Raises:
             OSError: the file cannot be written.
         """
-        write_tensors(path, {"latents": self.latents, "pixels": self.pixels}, {"format": PAIRS_FORMAT})
+        ids = torch.frombuffer(bytearray.fromhex("".join(self.image_ids)), dtype=torch.uint8)
+        tensors = {"latents": self.latents, "pixels": self.pixels, IDS_TENSOR: ids.view(-1, IMAGE_ID_BYTES)}
+        write_tensors(path, tensors, {"format": PAIRS_FORMAT})
 
     @classmethod
     def load(cls, path: Path) -> "Pairs":
-        """Reads pairs from safetensors with `latents` and `pixels`.
+        """Reads pairs from safetensors with `latents` and `pixels`, and with `image_ids` if they are known.
 
         Raises:
             FitError: the file is missing, holds no pairs, or latents and images do not match.
@@ -112,9 +128,17 @@ class Pairs:
         if missing := {"latents", "pixels"} - tensors.keys():
             raise FitError(f"{path}: expected tensors `latents` and `pixels`, {' and '.join(sorted(missing))} missing")
         try:
-            return cls(tensors["latents"], tensors["pixels"])
+            return cls(tensors["latents"], tensors["pixels"], _image_ids(tensors.get(IDS_TENSOR)))
         except FitError as error:
             raise FitError(f"{path}: {error}") from None
+
+
+def _image_ids(tensor: Tensor | None) -> tuple[str, ...]:
+    if tensor is None:
+        return ()
+    if tensor.dtype != torch.uint8 or tensor.ndim != 2 or tensor.shape[1] != IMAGE_ID_BYTES:
+        raise FitError(f"expected {IDS_TENSOR} [N, {IMAGE_ID_BYTES}] uint8, got {list(tensor.shape)} {tensor.dtype}")
+    return tuple(bytes(row).hex() for row in tensor.tolist())
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
@@ -18,6 +18,8 @@ from ..decoders.nets.registry import KINDS_WITHOUT_WEIGHTS
 from ..decoders.ranking import LIGHT, compare_scores
 from ..errors import DecoderFileError, FitError
 from .dataset import Dataset
+from .image_ids import listed, unknown_notes
+from .pairs import Pairs
 from .report import INK, PAPER, ScoredDecoder, image_sheet, score_chart, score_table
 from .statistics import FitStatistics
 
@@ -62,6 +64,19 @@ class Baselines:
             taken_names={*names, *(card.name for card in catalogue.all())},
             accelerated=accelerated,
         )
+
+    def scored_fairly(self, pairs: Pairs) -> tuple["Baselines", list[str]]:
+        """Leaves out decoders that were fitted on images of `pairs`; returns notes about what cannot be fair."""
+        decoders = {decoder.name: decoder for decoder in (self.in_use, *self.others)}
+        leaking = {
+            d.name for d in decoders.values() if not (d.card.image_ids or frozenset()).isdisjoint(pairs.image_ids)
+        }
+        notes = unknown_notes([decoder.card for decoder in decoders.values()])
+        if self.in_use.name in leaking:
+            notes.append(f"{self.in_use.name} was fitted on images of the test too: its scores here are too high")
+        if others := leaking - {self.in_use.name}:
+            notes.append(f"not compared: {listed(others)}, fitted on images of the test")
+        return replace(self, others=[other for other in self.others if other.name not in leaking]), notes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from ..decoders.files.tensor_file import SAFETENSORS_SUFFIXES
 from ..errors import FitError
+from .image_ids import known_ids, union_of_known
 from .least_squares import PolynomialForm, Sums
 from .pairs import Pairs
 from .presets import PRESETS
 
 IMAGE_KEY_BYTES = 16
+TRAINING = "training"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,7 @@ class FitStatistics:
         sums: sums of the images; None before the first session.
         count: number of sessions.
         seen: keys of the images in hexadecimal, so that no image is counted twice or used for validation or test.
+        image_ids: ids of the images that the crops are of; None if some are unknown.
 
     Raises:
         FitError: the preset is trained, and a training needs the images.
@@ -39,6 +42,7 @@ class FitStatistics:
     sums: Sums | None = None
     count: int = 0
     seen: frozenset[str] = frozenset()
+    image_ids: frozenset[str] | None = frozenset()
 
     def __post_init__(self) -> None:
         closed = [name for name, preset in PRESETS.items() if preset.recipe is None]
@@ -84,16 +88,20 @@ class FitStatistics:
             sums=reduce(add, sums) if sums else None,
             count=self.count + other.count,
             seen=self.seen | other.seen,
+            image_ids=union_of_known(self.image_ids, other.image_ids),
         )
 
     def require_new_images(self, parts: Mapping[str, Pairs]) -> None:
         """Raises `FitError` if images were fitted on in an earlier session.
 
         Args:
-            parts: pairs by their purpose, such as `training`.
+            parts: pairs by their purpose: `TRAINING`, or another word.
         """
         for purpose, pairs in parts.items():
-            if known := len(image_keys(pairs) & self.seen):
+            known = len(image_keys(pairs) & self.seen)
+            if purpose != TRAINING:  # other crops of an image in the statistics are no new image either
+                known = max(known, sum(image in (self.image_ids or ()) for image in pairs.image_ids))
+            if known:
                 raise FitError(
                     f"{known:,} of the {len(pairs):,} {purpose} images are in the statistics already; use other images "
                     "(generated images: another --seed), and the same validation and test images in every session"
@@ -106,7 +114,9 @@ class FitStatistics:
             sums: sums of all sessions.
             pairs: training pairs of the new session.
         """
-        return replace(self, sums=sums, count=self.count + 1, seen=self.seen | image_keys(pairs))
+        image_ids = union_of_known(self.image_ids, known_ids(pairs.image_ids))
+        seen = self.seen | image_keys(pairs)
+        return replace(self, sums=sums, count=self.count + 1, seen=seen, image_ids=image_ids)
 
     def __str__(self) -> str:
         # A part of the card's `fitted_on`, so the words are part of the file.
@@ -122,6 +132,7 @@ class FitStatistics:
         if self.sums is None:
             raise FitError(f"{path}: there are no statistics to save; fit first")
         note = {"kind": self.kind, "space": self.space, "sittings": self.count, "seen": sorted(self.seen)}
+        note |= {} if self.image_ids is None else {"image_ids": sorted(self.image_ids)}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.sums.save(path, json.dumps(note))
@@ -146,6 +157,7 @@ class FitStatistics:
                 sums=sums,
                 count=facts["sittings"],
                 seen=frozenset(facts["seen"]),
+                image_ids=frozenset(facts["image_ids"]) if "image_ids" in facts else None,
             )
             form = PolynomialForm(**PRESETS[statistics.kind].settings(sums.form.channels, sums.form.subpixel))
             if sums.form != form:

@@ -6,6 +6,7 @@ Our files are safetensors whose metadata is the decoder's card: texts as they ar
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from ...errors import DecoderFileError, EncoderFileError, MisshapenFileError, brief
-from ..decoder import Card, Decoder
+from ..decoder import IMAGE_ID_DIGITS, Card, Decoder
 from ..latents.space import LatentSpace
 from ..nets.base import Net
 from ..nets.registry import KINDS
@@ -28,7 +29,9 @@ DECODER_FORMAT = f"{DECODER_FORMAT_PREFIX}1"
 CARD_TEXTS = ("name", "space", "kind", "source", "fitted_on", "vae", "licence", "notes")
 REQUIRED_CARD_TEXTS = ("name", "kind", "source")
 CARD_STRUCTURES = ("settings", "metrics")
-SPACE_ROW = "latent_space"
+SPACE_ROW, IMAGE_IDS = "latent_space", "image_ids"
+IMAGE_ID = re.compile(f"[0-9a-f]{{{IMAGE_ID_DIGITS}}}")
+MAX_IMAGE_IDS = 200_000  # of more images none are written: the header of a file is limited
 MAX_CARD_NAME, MAX_CARD_TEXT = 200, 20_000  # characters; names appear in lists and captions, texts on pages
 MAX_CARD_NESTING = 8  # levels of a structure, so that recursive code does not exhaust the stack
 
@@ -95,6 +98,8 @@ def write_decoder(path: Path, card: Card, state: Tensors) -> None:
     metadata = {"format": DECODER_FORMAT}
     metadata |= {key: value for key in CARD_TEXTS if (value := getattr(card, key)) is not None}
     metadata |= {key: json.dumps(dict(getattr(card, key)), sort_keys=True) for key in CARD_STRUCTURES}
+    if card.image_ids is not None and len(card.image_ids) <= MAX_IMAGE_IDS:
+        metadata[IMAGE_IDS] = " ".join(sorted(card.image_ids))
     if card.latent_space:
         metadata[SPACE_ROW] = json.dumps(card.latent_space.facts(), sort_keys=True)
     write_tensors(path, state, metadata)
@@ -180,6 +185,8 @@ def _ours(path: PurePath, metadata: Metadata, tensors: Tensors) -> tuple[Card, T
         fields |= {key: metadata[key] for key in REQUIRED_CARD_TEXTS}
         _expect_texts(fields)
         fields |= {key: _structure(metadata[key]) for key in CARD_STRUCTURES}
+        if IMAGE_IDS in metadata:
+            fields[IMAGE_IDS] = _image_ids(metadata[IMAGE_IDS])
         if SPACE_ROW in metadata:
             fields[SPACE_ROW] = LatentSpace.from_facts(json.loads(metadata[SPACE_ROW]))
             if fields[SPACE_ROW].name != fields["space"]:
@@ -198,6 +205,13 @@ def _expect_texts(fields: Mapping[str, str | None]) -> None:
         text = fields[key]
         if text is not None and not (text.isprintable() and 0 < len(text) <= MAX_CARD_NAME):
             raise ValueError(f"expected {key} as one line of 1 to {MAX_CARD_NAME} characters, got {brief(text)}")
+
+
+def _image_ids(text: str) -> frozenset[str]:
+    ids = frozenset(text.split())
+    if wrong := next((one for one in ids if not IMAGE_ID.fullmatch(one)), None):
+        raise ValueError(f"expected ids of images with {IMAGE_ID_DIGITS} hexadecimal digits, got {brief(wrong)}")
+    return ids
 
 
 def _structure(text: str) -> dict[str, Any]:

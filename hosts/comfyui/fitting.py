@@ -1,6 +1,6 @@
 """Fits decoders to a VAE of ComfyUI."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,6 +24,7 @@ from ...fitting.dataset import Dataset
 from ...fitting.encode_images import ImageSet, encode_images, require_image_latents
 from ...fitting.fit import FitOptions, fit_and_save
 from ...fitting.image_crops import find_images, image_size, read_image
+from ...fitting.image_ids import fitted_ids
 from ...fitting.plausibility import require_round_trip
 from ...fitting.progress import FitProgressBar
 from ...fitting.result import Baselines
@@ -70,7 +71,8 @@ def fit_decoder(vae: Any, images: Sequence[Tensor], folder: str, model: Any, opt
     installed = catalogue()
     spaces = installed.spaces()
     source = _latent_origin(model, options, spaces)
-    dataset = _encode_dataset(vae, _image_set(images, folder), source, options.seed, bar)
+    seen = fitted_ids(installed.all(), source.space.name)
+    dataset = _encode_dataset(vae, _image_set(images, folder), source, options.seed, bar, seen)
     if callable(getattr(vae, "decode", None)):
         image = dataset.test.rgb(dataset.test.downscale, slice(1))
         require_round_trip(lambda rgb: vae.encode(rgb.movedim(1, -1)), partial(_decode, vae), image)
@@ -125,7 +127,9 @@ def _image_set(batches: Sequence[Tensor], folder: str) -> ImageSet | None:
     return ImageSet(sizes=sizes, images=images)
 
 
-def _encode_dataset(vae: Any, image_set: ImageSet | None, source: Origin, seed: int, bar: FitProgressBar) -> Dataset:
+def _encode_dataset(
+    vae: Any, image_set: ImageSet | None, source: Origin, seed: int, bar: FitProgressBar, seen: Collection[str]
+) -> Dataset:
     network = type(getattr(vae, "first_stage_model", vae)).__name__
     with _seeded(seed, getattr(vae, "device", None)):  # some VAEs draw noise
         return encode_images(
@@ -136,6 +140,7 @@ def _encode_dataset(vae: Any, image_set: ImageSet | None, source: Origin, seed: 
             seed,
             network,
             bar.encoding,
+            seen,
         )
 
 

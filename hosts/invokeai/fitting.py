@@ -16,6 +16,7 @@ from ...decoders.latents.space import LatentSpace, Spaces
 from ...errors import SpaceError
 from ...fitting.encode_images import ImageSet, encode_images, require_image_latents
 from ...fitting.fit import FitOptions, fit_and_save
+from ...fitting.image_ids import fitted_ids
 from ...fitting.progress import FitProgressBar
 from ...fitting.result import Baselines
 from .. import vae_encode
@@ -81,7 +82,14 @@ def fit_decoder(
         image_set = _image_set(context, images) if images else None
         network = type(module).__name__
         dataset = encode_images(
-            partial(encoder.encode, space), image_set, space, downscale, options.seed, network, bar.encoding
+            partial(encoder.encode, space),
+            image_set,
+            space,
+            downscale,
+            options.seed,
+            network,
+            bar.encoding,
+            fitted_ids(installed.all(), space.name),
         )
     return fit_and_save(
         options,

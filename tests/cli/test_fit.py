@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safelight.cli import fit
+from safelight.cli import compare, fit, pair_input
 from safelight.cli.main import main
 from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.files.decoder_file import read_card, read_decoder
@@ -246,18 +246,20 @@ def test_an_invalid_number_is_refused_with_the_name_of_its_option(capsys, option
 
 @pytest.mark.parametrize("arguments", [("fit", "--out"), ("fit", "--report"), ("compare", "--out"), ("pairs", "--out")])
 def test_an_output_that_cannot_be_written_is_reported_before_the_work(tmp_path, pairs, capsys, monkeypatch, arguments):
-    monkeypatch.setattr(fit, "_get_pairs", lambda *_: pytest.fail("images were read"))
+    for command in (fit, compare):
+        monkeypatch.setattr(command, "named_pairs", lambda *_: pytest.fail("images were read"))
     (tmp_path / "file").touch()
-    command, option = arguments
+    name, option = arguments
     where = str(tmp_path / "file" / "within" / "name.safetensors")
-    assert main([command, "--space", "flux2", "--pairs", str(pairs), "--out", str(tmp_path), option, where]) == 2
+    assert main([name, "--space", "flux2", "--pairs", str(pairs), "--out", str(tmp_path), option, where]) == 2
     assert re.search(r"cannot be written to: .*; free some space, or choose another folder", capsys.readouterr().err)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is full")
 def test_a_full_disk_is_reported_before_the_work(tmp_path, pairs, capsys, monkeypatch):
-    monkeypatch.setattr(fit.tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("wb"))  # noqa: SIM115
-    monkeypatch.setattr(fit, "_get_pairs", lambda *_: pytest.fail("images were read"))
+    monkeypatch.setattr(pair_input.tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("wb"))  # noqa: SIM115
+    for command in (fit, compare):
+        monkeypatch.setattr(command, "named_pairs", lambda *_: pytest.fail("images were read"))
     assert main(["fit", "--space", "flux2", "--pairs", str(pairs), "--out", str(tmp_path)]) == 2
     assert "No space left on device; free some space" in capsys.readouterr().err
 
@@ -343,7 +345,8 @@ def test_damaged_statistics_are_refused_before_the_work_and_not_changed(tmp_path
     damaged = bytearray(sums.read_bytes())
     damaged[-1] ^= 1
     sums.write_bytes(damaged)
-    monkeypatch.setattr(fit, "_get_pairs", lambda *_: pytest.fail("images were read"))
+    for command in (fit, compare):
+        monkeypatch.setattr(command, "named_pairs", lambda *_: pytest.fail("images were read"))
     assert main(sessions("two", "second.safetensors", sums.name)) == 2
     assert "the content does not match its checksum; remove the file to start again" in capsys.readouterr().err
     assert sums.read_bytes() == damaged

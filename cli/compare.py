@@ -1,0 +1,68 @@
+"""The `compare` command: scores all decoders of a space on the same images."""
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from ..decoders.catalogue import Candidate, Catalogue
+from ..decoders.decoder import Decoder
+from ..decoders.files.decoder_file import read_card, read_decoder
+from ..errors import FitError
+from ..fitting.image_ids import fair_comparison
+from ..fitting.noisy_latents import score_noisy_latents
+from ..fitting.pairs import Pairs
+from ..fitting.report import image_sheet, score_chart, score_decoders, score_table
+from .pair_input import add_pair_options, named_pairs, named_space, require_room
+from .report_folder import write_report
+from .table import print_lines
+
+SHEET_IMAGES = 6
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `compare`."""
+    compare = commands.add_parser("compare", help="score all decoders of a space on the same images")
+    add_pair_options(compare)
+    compare.add_argument("--decoder", type=Path, action="append", default=[], help="additional decoder file to score")
+    compare.add_argument("--out", type=Path, help="folder for table.md, sheet.png and chart.png")
+    compare.set_defaults(run=_compare)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    space = named_space(arguments)
+    require_room(arguments.out)
+    candidates = [*Catalogue(arguments.folder).of(space), *map(_candidate, arguments.decoder)]
+    named = named_pairs(arguments, space)
+    fair = fair_comparison(named.pairs.image_ids, [candidate.card for candidate in candidates])
+    pairs = named.pairs if all(fair.keeps) else named.pairs.select(fair.keeps)
+    decoders = [candidate.open() for candidate in candidates if candidate.name not in fair.left_out]
+    if not decoders:
+        raise FitError(f"nothing to compare: {'; '.join(fair.notes)}")
+    print_lines(*named.notes, *fair.notes, f"on {named.description}:", "")
+    rows = score_decoders(decoders, pairs)
+    print(score_table(rows))
+    if arguments.teacher:
+        _print_noisy_scores(decoders, pairs, read_decoder(arguments.teacher))
+    if arguments.out:
+        first = slice(0, SHEET_IMAGES)
+        decoded = {decoder.name: decoder.decode(pairs.latents[first].float()) for decoder in decoders}
+        sheet = image_sheet(pairs.rgb(pairs.downscale, first), decoded)
+        write_report(arguments.out, score_table(rows), sheet, score_chart(rows))
+    return 0
+
+
+def _candidate(path: Path) -> Candidate:
+    return Candidate(read_card(path), partial(read_decoder, path), path)
+
+
+def _print_noisy_scores(decoders: Sequence[Decoder], pairs: Pairs, teacher: Decoder) -> None:
+    nets = [decoder.net for decoder in decoders]
+    print_lines(
+        "",
+        f"PSNR in dB against {teacher.name} on the same noisy latents, at latent size. flicker: error between steps",
+        "of a run; cast: color error on plain latents; both in levels of 255. detail: on soft latents, relative to the",
+        "teacher. The columns are the decoders, in the order above",
+    )
+    for title, numbers in score_noisy_latents(nets, pairs.latents, teacher.decode):
+        print(f"{title:14}", *(f"{number:6.2f}" for number in numbers))

@@ -1,0 +1,238 @@
+"""Gets the pairs of latents and images that a command line names."""
+
+import argparse
+import shlex
+import sys
+import tempfile
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial, reduce
+from operator import add
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from ..decoders.catalogue import Catalogue
+from ..decoders.files.decoder_file import read_decoder
+from ..decoders.latents.space import LatentSpace
+from ..errors import FitError
+from ..fitting.encoders import read_encoder
+from ..fitting.image_crops import cut_crops_of, find_images, read_image
+from ..fitting.image_ids import UNKNOWN_IMAGE, image_id
+from ..fitting.noisy_latents import noisy_pairs, vary_latents
+from ..fitting.pairs import Encode, Pairs, encode_pairs
+from ..fitting.procedural_images import generate_images
+from ..hosts.vae_encode import encode_with_vae, open_autoencoder
+
+DEFAULT_GENERATED_IMAGES = 96
+RESERVED_BYTES = 1 << 20  # disk space that a decoder, or a report, may need
+
+
+def add_pair_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that name pairs and their latent space."""
+    parser.add_argument(
+        "--space", required=True, help="latent space, a name from `safelight spaces`; a new name with --channels"
+    )
+    parser.add_argument("--channels", type=positive, help="number of channels of a new latent space")
+    parser.add_argument("--scale", type=float, help="factor from the VAE's values to the model's, of a new space (1)")
+    parser.add_argument("--shift", type=float, help="offset that is subtracted before it, of a new space (0)")
+    parser.add_argument("--downscale", type=positive, help="image pixels per latent pixel, of a new space (8)")
+    parser.add_argument("--title", help="name for people of a new space (its name)")
+    parser.add_argument(
+        "--folder", type=Path, action="append", default=[], help="folder with your decoders, to score them as well"
+    )
+    parser.add_argument(
+        "--pairs",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="safetensors files with `latents` in model space and `pixels`; alternatively use --encoder",
+    )
+    parser.add_argument(
+        "--encoder", type=Path, help="TAESD-like encoder file, or folder with diffusers' AutoencoderKL or -Tiny"
+    )
+    parser.add_argument("--images", type=Path, nargs="+", default=[], help="folders of images (default: generated)")
+    parser.add_argument(
+        "--procedural",
+        type=positive,
+        default=DEFAULT_GENERATED_IMAGES,
+        metavar="N",
+        help="number of generated images, without --images (%(default)s)",
+    )
+    parser.add_argument("--size", type=positive, default=256, help="side of the crops in pixels (%(default)s)")
+    parser.add_argument("--crops", type=positive, default=2, help="number of crops per image (%(default)s)")
+    parser.add_argument("--teacher", type=Path, help="decoder file to imitate on noisy latents (default: none)")
+    parser.add_argument(
+        "--halfway", type=int, default=256, help="number of noisy latents to add, with --teacher (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed for crops and training (%(default)s)")
+
+
+def positive(text: str) -> int:
+    """Parses a whole number from 1 up.
+
+    Raises:
+        ArgumentTypeError: the text is no such number.
+    """
+    if not text.isdecimal() or (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text!r}")
+    return number
+
+
+class NamedPairs(NamedTuple):
+    """The pairs that a command line names.
+
+    Args:
+        pairs: the pairs.
+        description: description of the pairs, for the card of a decoder.
+        image_numbers: for each pair, the same value as for the other pairs of its image.
+        notes: what the user should know about them.
+    """
+
+    pairs: Pairs
+    description: str
+    image_numbers: Sequence[Hashable]
+    notes: Sequence[str] = ()
+
+
+def named_space(arguments: argparse.Namespace) -> LatentSpace:
+    """The space that `--space` names; with `--channels` a new one.
+
+    Raises:
+        FitError: the options describe no new space.
+        UnknownSpaceError: no space has this name.
+    """
+    spaces = Catalogue(arguments.folder).spaces()
+    numbers: dict[str, Any] = given(arguments, "channels", "scale", "shift", "downscale")
+    if arguments.channels is None:
+        if numbers:
+            raise FitError("expected --channels with --scale, --shift or --downscale: they describe a new latent space")
+        return spaces[arguments.space]
+    if arguments.space in spaces:
+        raise FitError(
+            f"the latent space {arguments.space} is known ({spaces[arguments.space].title}): leave out --channels, or "
+            "choose another name for a new space"
+        )
+    try:
+        return LatentSpace(
+            name=arguments.space, title=arguments.title or arguments.space, source=command_line(), **numbers
+        )
+    except ValueError as error:
+        raise FitError(str(error)) from None
+
+
+def named_pairs(arguments: argparse.Namespace, space: LatentSpace) -> NamedPairs:
+    """Loads or encodes the pairs that the options name.
+
+    Raises:
+        FitError: the options name none, or they cannot be used.
+    """
+    if arguments.pairs:
+        return _loaded_pairs(arguments, space)
+    if not arguments.encoder:
+        raise FitError("nothing to fit on: use --encoder FILE [--images DIR], or --pairs FILE")
+    encode, generated = _encoder(arguments.encoder, space), not arguments.images
+    crops = _generated_images(arguments) if generated else _crops(arguments)
+    ids: list[str] = []
+
+    def pixels() -> Iterator[np.ndarray]:
+        for image, crop in crops:
+            ids.append(image)
+            yield crop
+
+    pairs = encode_pairs(encode, pixels(), space.channels)
+    if generated:
+        description = f"{len(pairs)} procedural pictures of {arguments.size} px, seed {arguments.seed}"
+    else:
+        folders = ", ".join(path.name for path in arguments.images)
+        description = f"{len(pairs)} crops of {arguments.size} px from {folders}"
+    return NamedPairs(replace(pairs, image_ids=tuple(ids)), description, ids)
+
+
+def _loaded_pairs(arguments: argparse.Namespace, space: LatentSpace) -> NamedPairs:
+    files = [load_pairs(path, space) for path in arguments.pairs]
+    numbers = [
+        (file, i // arguments.crops) if image == UNKNOWN_IMAGE else image
+        for file, pairs in enumerate(files)
+        for i, image in enumerate(pairs.image_ids)
+    ]
+    unknown = [
+        path.name for path, pairs in zip(arguments.pairs, files, strict=True) if UNKNOWN_IMAGE in pairs.image_ids
+    ]
+    notes = [
+        f"no image ids in {name}: whether decoders were fitted on its images cannot be checked, and {arguments.crops} "
+        "pairs in a row count as one image (--crops)"
+        for name in unknown
+    ]
+    pairs = reduce(add, files)
+    names = ", ".join(path.name for path in arguments.pairs)
+    return NamedPairs(pairs, f"{len(pairs)} pairs of {names}", numbers, notes)
+
+
+def _crops(arguments: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the id of an image and a crop of it."""
+    images = map(read_image, tqdm(find_images(arguments.images), unit="image", file=sys.stderr))
+    return cut_crops_of(images, arguments.size, arguments.crops, arguments.seed)
+
+
+def _generated_images(arguments: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the id of a generated image and the image."""
+    count = arguments.procedural
+    stream = generate_images(count, arguments.size, arguments.seed)
+    return ((image_id(image), image) for image in tqdm(stream, total=count, unit="image", file=sys.stderr))
+
+
+def add_noisy_pairs(pairs: Pairs, description: str, arguments: argparse.Namespace) -> tuple[Pairs, str]:
+    """Adds half-way latents, decoded by `--teacher` if there is one; the new pairs and their description."""
+    if not arguments.teacher or arguments.halfway < 1:
+        return pairs, description
+    latents = pairs.latents[:: max(1, len(pairs) // arguments.halfway)][: arguments.halfway]
+    teacher = read_decoder(arguments.teacher)
+    noisy = noisy_pairs(latents, teacher.decode, lambda latents, _: vary_latents(latents, arguments.seed))
+    return pairs + noisy, f"{description}, and {len(latents)} half-way latents decoded by {arguments.teacher.name}"
+
+
+def load_pairs(path: Path, space: LatentSpace) -> Pairs:
+    """Loads a file of pairs.
+
+    Raises:
+        FitError: it holds no pairs of this space.
+    """
+    pairs = Pairs.load(path)
+    if pairs.channels != space.channels:
+        raise FitError(f"{path}: expected latents of {space.channels} channels, found {pairs.channels}")
+    return pairs
+
+
+def _encoder(path: Path, space: LatentSpace) -> Encode:
+    if not path.is_dir():
+        return read_encoder(path)
+    return partial(encode_with_vae, open_autoencoder(path), space)
+
+
+def require_room(*folders: Path | None) -> None:
+    """Raises `FitError` if a folder cannot be written to; called before the work, which would be lost otherwise."""
+    for folder in folders:
+        if folder is None:
+            continue
+        existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+        try:
+            with tempfile.TemporaryFile(dir=existing) as file:
+                file.write(bytes(RESERVED_BYTES))
+        except OSError as error:
+            raise FitError(
+                f"{folder}: cannot be written to: {error.strerror or error}; free some space, or choose another folder"
+            ) from None
+
+
+def given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options among `names` that the user gave."""
+    return {name: value for name in names if (value := getattr(arguments, name)) is not None}
+
+
+def command_line() -> str:
+    """The command line, with the names of files and folders but without their paths."""
+    words = (Path(word).name if "/" in word or "\\" in word else word for word in sys.argv[1:])
+    return shlex.join(["safelight", *words])
