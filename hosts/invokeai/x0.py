@@ -33,6 +33,7 @@ from ..x0 import SchedulerCall, X0Estimate, estimate_x0, listen, x0_from_states
 # Names under which InvokeAI 5.0 to 6.14 store a flow model's noise levels. The first one that exists is in use.
 LEVELS = ("sigmas_sched", "sigmas", "timesteps")
 VELOCITY = "noise_pred"  # the model's prediction for the step that was just taken
+NOISE = "noise"  # what Z-Image begins with, where the whole schedule is sampled
 # In the loops of FLUX, FLUX.2 and ERNIE-Image: the state after the step, the prediction, and what merges a state with
 # the image outside of an inpainting mask. In their callers: the state before the first step.
 STATE, PREDICTION, INPAINTING = "img", "pred", "inpaint_extension"
@@ -133,16 +134,15 @@ class X0Estimates:
         if facts.levels is None or not 1 <= state.step < len(facts.levels):
             return StepEstimate(None, noisy=latents)
         sigma, after = facts.levels[state.step - 1 : state.step + 1]
-        if not self._needs_x0 and before is not None and before[0] == state.step - 1:
+        if before is None:
+            return _of_first_step(state, frame, facts, sigma, after)
+        if before[0] != state.step - 1:
+            return StepEstimate(None, sigma, latents)
+        if not self._needs_x0 or sigma <= after:
             return StepEstimate(None, sigma, before[1])
         prediction = _prediction(frame, facts.loop) if facts.is_straight else None
         velocity = None if prediction is None else _velocity(prediction, latents)
-        if before is not None and before[0] == state.step - 1 and sigma > after:
-            return StepEstimate(of_step(before[1], latents, velocity, sigma, after), sigma, before[1])
-        if before is None and prediction is not None and velocity is not None and state.order == 1:
-            x0 = (latents.float() - after * velocity.float()).to(latents.dtype)
-            return StepEstimate(x0, sigma, middle_frame=_is_middle_frame(prediction, latents))
-        return StepEstimate(None, sigma, latents)
+        return StepEstimate(of_step(before[1], latents, velocity, sigma, after), sigma, before[1])
 
     @property
     def caller(self) -> CallerFacts:
@@ -277,8 +277,31 @@ def of_step(before: Tensor, after: Tensor, velocity: Tensor | None, sigma: float
 
 def _prediction(frame: FrameType | None, loop: CodeType | None) -> Tensor | None:
     """The model's prediction for the step that was just taken; None if unknown."""
-    found = next((caller.f_locals.get(VELOCITY) for caller in _callers(frame) if caller.f_code is loop), None)
+    return _variable(frame, loop, VELOCITY)
+
+
+def _variable(frame: FrameType | None, loop: CodeType | None, name: str) -> Tensor | None:
+    """The tensor that the loop has under this name; None if it has none."""
+    found = next((caller.f_locals.get(name) for caller in _callers(frame) if caller.f_code is loop), None)
     return found if isinstance(found, Tensor) else None
+
+
+def _of_first_step(state: Any, frame: FrameType | None, facts: CallerFacts, sigma: float, after: float) -> StepEstimate:
+    """The estimate of the first step, if InvokeAI did not report the state before it."""
+    latents: Tensor = state.latents
+    prediction = _prediction(frame, facts.loop)
+    velocity = None if prediction is None else _velocity(prediction, latents)
+    if prediction is None or velocity is None:
+        return StepEstimate(None, sigma, latents)
+    if not facts.is_straight:
+        noise = _variable(frame, facts.loop, NOISE)
+        if sigma != 1 or noise is None or noise.shape != latents.shape:
+            return StepEstimate(None, sigma, latents)
+        return StepEstimate((noise.float() - velocity.float()).to(latents.dtype), sigma, noise)
+    if state.order > 1:  # the prediction is that of the step's last call, at the level where the step ends
+        sigma = after = _second_level(facts.scheduler, after)
+    x0 = (latents.float() - after * velocity.float()).to(latents.dtype)
+    return StepEstimate(x0, sigma, middle_frame=_is_middle_frame(prediction, latents))
 
 
 def _velocity(prediction: Tensor, like: Tensor) -> Tensor | None:
@@ -308,6 +331,12 @@ def _first_state(loop: FrameType | None, shape: torch.Size) -> Tensor | None:
     variables = loop.f_back.f_locals if loop is not None and loop.f_back is not None else {}
     found = (variables.get(name) for name in FIRST_STATES)
     return next((each for each in found if isinstance(each, Tensor) and each.shape == shape), None)
+
+
+def _second_level(scheduler: Any, otherwise: float) -> float:
+    """The noise level of the second call of a scheduler; `otherwise` if it is unknown."""
+    levels = getattr(scheduler, "sigmas", None)
+    return float(levels[1]) if isinstance(levels, Tensor) and len(levels) > 1 else otherwise
 
 
 def _scheduler_levels(scheduler: Any, order: int, total: int) -> list[float] | None:

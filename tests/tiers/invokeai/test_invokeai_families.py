@@ -46,7 +46,7 @@ def test_each_file_and_each_progress_picture_is_the_one_of_its_own_step(seen, pl
     for name, found in seen["families"].items():
         for step, errors in found[place].items():
             own = errors[int(step) - 1]
-            assert own == min(errors) < LIMIT, (name, step, errors)
+            assert own < min(LIMIT, min(errors) + 1), (name, step, errors)
 
 
 def test_the_first_steps_have_different_pictures(seen):

@@ -149,11 +149,13 @@ FAMILIES = (
     (flux2, {"scheduler": "lcm"}, "jpg"),
     (sd3, {}, "jpg"),
     (z_image, {}, "png"),
+    (z_image, {"scheduler": "lcm"}, "png"),
     (qwen_image, {}, "webp"),
     (krea2, {}, "jpg"),
     (wan, {}, "png"),
     (wan_video, {}, "png"),
     (anima, {}, "webp"),
+    (anima, {"scheduler": "er_sde"}, "png"),
     (ernie_image, {}, "jpg"),
     (ernie_image, {"scheduler": "lcm"}, "png"),
 )
