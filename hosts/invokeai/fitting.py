@@ -60,7 +60,7 @@ def fit_decoder(
 
     Raises:
         SafelightError: nothing was fitted or written.
-        Exception: `host.cancelled`; nothing was written.
+        Exception: `host.cancelled`. What was fitted until then is saved.
     """
     root = Path(context.config.get().root_path)
 
