@@ -186,10 +186,10 @@ def offer_decode(samples: Mapping[str, Any], images: Tensor, vae: Any, model: An
 
 
 def _judge(prompt: Prompt, images: Tensor) -> None:
-    """Has the run that made the latents compared with the VAE's first picture."""
-    if (truth := _nearest_of(WATCHED, prompt)) is None or len(images) == 0:
+    """Has the run that made the latents compared with the VAE's picture."""
+    if (truth := _nearest_of(WATCHED, prompt)) is None or truth.image >= len(images):
         return
-    pixels = vae_pixels(images[0])
+    pixels = vae_pixels(images[truth.image])
 
     def judge() -> None:
         truth.judge(pixels)

@@ -15,7 +15,7 @@ from ...decoders.latents.identify import identify_or_unknown
 from ...errors import OptionError, brief, describe
 from ...preview.decode.decoder_trial import DecoderTrial
 from ...preview.run import FULL, Run, State
-from ...preview.sinks.truth import TruthMeter
+from ...preview.sinks.truth import TruthMeter, shown_image
 from ...preview.start import start
 from ...preview.step import Step, step_number
 from ...preview.vae_picture import ready_picture
@@ -156,7 +156,8 @@ class WatchedSampler:
             files = latent_files(options, latent_folder, noise, sigmas, record.facts())
             outputs = replace(outputs, latents=files)
         report = outputs.live.report_truth if outputs.live else lambda _: None
-        truth = TruthMeter(run, space.downscale, folders, report)
+        image = shown_image(space, shape, middle=options.frames == "middle")
+        truth = TruthMeter(run, space.downscale, folders, report, image=image)
         remember_run(prompt, truth)
         outputs = replace(outputs, truth=truth)
         self._vae_preview = None

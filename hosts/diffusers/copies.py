@@ -62,8 +62,7 @@ def older_copies(pipelines: Sequence[Any]) -> list[Any]:
     return [
         each
         for each in related
-        if all(each is not known for known in pipelines)
-        and any(id(module) in denoisers for module in _denoisers(each))
+        if all(each is not known for known in pipelines) and any(id(module) in denoisers for module in _denoisers(each))
     ]
 
 

@@ -1,14 +1,6 @@
-"""Learns from the images that a watched pipeline decodes itself, with the option `learn`.
-
-While the block runs, the method `decode` of the pipeline's VAE is hooked. The latents and the image of each call are a
-pair, so nothing is decoded twice, and tiles, slices and chunks make no difference. Not used are decodes before a loop
-has begun or while one runs, because their latents are not finished, and those of Safelight's own previews.
-"""
+"""Learns from the images that a watched pipeline decodes itself, with the option `learn`."""
 
 import logging
-import threading
-from collections.abc import Callable
-from functools import partial
 from typing import Any, final
 
 from torch import Tensor
@@ -17,15 +9,13 @@ from ...decoders.latents.identify import UNKNOWN, new_row
 from ...errors import FitError, SafelightError, describe
 from ...fitting.encode_images import require_image_latents
 from ...fitting.online.update import learn_from_decode
-from ..hook import Hook
 from ..online_learning import OnlineLearner, copy_decode, fingerprint_of
-from ..vae_decode import from_vae, is_preview
+from ..vae_decode import from_vae
 from .facts import autoencoder_of, evidence_of, space_or_unknown
 from .options import WatchOptions
 from .pipeline_families import family_of
+from .vae_decodes import FEWEST_AXES
 
-DECODE = "decode"  # method of autoencoders
-FEWEST_AXES = 4  # of latents and images; sound has fewer
 FINISH_S = 60.0  # longest time that the end of a script waits until all is learned
 
 log = logging.getLogger("safelight.diffusers")
@@ -40,55 +30,32 @@ class PipelineLearning:
 
     Args:
         options: the user's options.
-        is_sampling: function that returns whether a sampling loop runs in this thread.
     """
 
-    def __init__(self, options: WatchOptions, is_sampling: Callable[[], bool]) -> None:
-        self._options, self._is_sampling = options, is_sampling
-        self._hooks: dict[int, Hook] = {}  # by the id of the VAE
-        self._threads: set[int] = set()  # in which loops have begun
+    def __init__(self, options: WatchOptions) -> None:
+        self._options = options
         self._pairs = 0
         self._reason = ""
 
-    def follow(self, pipeline: Any) -> None:
-        """Begins to learn from the VAE of a pipeline whose loop begins in this thread."""
-        self._threads.add(threading.get_ident())
-        vae = autoencoder_of(pipeline)
-        if vae is not None and hasattr(vae, DECODE) and id(vae) not in self._hooks:
-            self._hooks[id(vae)] = Hook(vae, DECODE, partial(self._decode, pipeline, vae))
-
-    def close(self) -> str | None:
-        """Restores the VAEs. Returns why nothing was learned; None if there was a pair, or no loop."""
-        for hook in self._hooks.values():
-            hook.end()
-        self._hooks = {}
-        if self._pairs or not self._threads:
-            return None
-        reason = self._reason or (
-            'the pipeline decoded no image with its VAE in this block, as with output_type="latent"'
-        )
-        return f"nothing was learned: {reason}"
-
-    def _decode(self, pipeline: Any, vae: Any, before: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        result = before(*args, **kwargs)
-        # With a mask, an `AsymmetricAutoencoderKL` takes a part of the image from elsewhere.
-        is_whole = kwargs.get("mask") is None
-        if is_whole and threading.get_ident() in self._threads and not is_preview() and not self._is_sampling():
-            self._offer(pipeline, vae, next(iter((*args, *kwargs.values())), None), result)
-        return result
-
-    def _offer(self, pipeline: Any, vae: Any, latents: Any, result: Any) -> None:
+    def offer(self, pipeline: Any, vae: Any, latents: Tensor, images: Tensor) -> None:
         """Queues a decode for learning. Raises nothing, waits for nothing, changes none of its arguments."""
         try:
-            images = result[0] if isinstance(result, tuple) else getattr(result, "sample", None)
-            if isinstance(images, Tensor) and isinstance(latents, Tensor) and images.ndim >= FEWEST_AXES:
-                self._offer_pair(pipeline, vae, latents.detach(), images.detach())
-                self._pairs += 1
+            self._offer_pair(pipeline, vae, latents, images)
+            self._pairs += 1
         except SafelightError as error:
             self._reason = str(error)
         except Exception as error:
             self._reason = describe(error)
             log.debug("this decode is not used for learning", exc_info=True)
+
+    def why_nothing(self) -> str | None:
+        """Why nothing was learned from the loops so far; None if something was."""
+        if self._pairs:
+            return None
+        reason = self._reason or (
+            'the pipeline decoded no image with its VAE in this block, as with output_type="latent"'
+        )
+        return f"nothing was learned: {reason}"
 
     def _offer_pair(self, pipeline: Any, vae: Any, latents: Tensor, images: Tensor) -> None:
         if hasattr(vae, "quantize") or hasattr(vae, "vquantizer"):

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, final
 
+from torch import Tensor
+
 from ...errors import UnknownDecoderError
 from ...preview.picture import DecodedPicture
 from ..hook import Hook
@@ -32,6 +34,7 @@ from .pipeline_families import family_of
 from .progress_bar import WatchedProgressBar
 from .sampling_loop import Bar, SamplingLoop
 from .show import newest
+from .vae_decodes import VaeDecodes
 from .watched_run import WatchedRun
 
 RUNS_IN_MEMORY = 8  # sampler calls whose pictures stay in memory
@@ -106,7 +109,8 @@ class WatchedPipeline:
         self._heard: dict[int, Callable[[], None]] = {}  # schedulers by id, each with a function that stops listening
         self._block = object()  # marks the context of the block
         self._loops: list[SamplingLoop] = []
-        self._learning = PipelineLearning(options, self._samples_here) if options.learn else None
+        self._decodes = VaeDecodes(self._samples_here, self._hear_decode)
+        self._learning = PipelineLearning(options) if options.learn else None
         self._copies: list[weakref.ref[Any]] = []  # copies of the pipeline that sampled
         self._opened = False
         self._name = type(pipeline).__name__
@@ -229,7 +233,8 @@ class WatchedPipeline:
             loop.end(error)
             loop.release()
         failed = error is not None or any(loop.failed for loop in self._loops)
-        untaught = None if self._learning is None else self._learning.close()
+        self._decodes.close()
+        untaught = None if self._learning is None else self._learning.why_nothing()
         self._pipeline, self._hooks, self._loops, self._heard = None, [], [], {}
         if not self.runs and not failed:
             self._notes.append(self._silence)
@@ -312,9 +317,15 @@ class WatchedPipeline:
             )
             failing.pop_all()
         self._loops.append(loop)
-        if self._learning is not None:
-            self._learning.follow(pipeline)
+        self._decodes.follow(pipeline)
         return loop
+
+    def _hear_decode(self, pipeline: Any, vae: Any, latents: Tensor, images: Tensor) -> None:
+        here = [run for run in self.runs if run.thread == threading.get_ident()]
+        if here:
+            here[-1].judge(images)
+        if self._learning is not None:
+            self._learning.offer(pipeline, vae, latents, images)
 
     def _end(self, loop: SamplingLoop, stop_listening: Callable[[], None]) -> None:
         stop_listening()

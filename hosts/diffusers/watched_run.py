@@ -23,6 +23,7 @@ from ...preview.sinks.base import Sink
 from ...preview.sinks.in_memory import InMemory
 from ...preview.sinks.latent_files import LatentFiles, Need
 from ...preview.sinks.run_folder import RunFolder
+from ...preview.sinks.truth import TruthMeter, shown_image, vae_pixels
 from ...preview.start import Outputs, start
 from ...preview.step import Step
 from ..x0 import X0Estimate
@@ -60,6 +61,7 @@ class WatchedRun:
 
     Attributes:
         run: record of the run.
+        thread: identifier of the thread in which it began.
     """
 
     def __init__(
@@ -76,11 +78,13 @@ class WatchedRun:
         self._layout: LatentLayout | None = None
         self._pipeline: Pipeline | None = None
         self._vae: PipelineVaePreview | None = None
+        self._truth: TruthMeter | None = None
         self._unshown: SchedulerStep | None = None  # the newest step, if it has no picture
         self._state: State = "running"
         self._closing: threading.Thread | None = None
         self._open: Callable[[SchedulerStep], Pipeline] | None = partial(self._start, pipeline, call)
         self._broken = False
+        self.thread = threading.get_ident()
 
     def __repr__(self) -> str:
         count = len(self._memory.pictures)
@@ -153,6 +157,22 @@ class WatchedRun:
         )
         self._closing.start()
 
+    def judge(self, images: Tensor) -> None:
+        """Compares the run with the first decode of its finished latents by the pipeline's VAE. Never raises.
+
+        Args:
+            images: images `[N, 3, H, W]` or `[B, 3, F, H, W]` in -1..1, on any device.
+        """
+        truth, self._truth = self._truth, None
+        if truth is None:
+            return
+        try:
+            frames = images if images.ndim == 4 else images[0].movedim(1, 0)
+            if truth.image < len(frames) and frames.shape[1] == 3:
+                truth.judge(vae_pixels((frames[truth.image].float() / 2 + 0.5).movedim(0, -1)))
+        except Exception:
+            log.debug("the run is not compared with the VAE's picture", exc_info=True)
+
     def settle(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Waits until all files are written, if the sampler has ended."""
         closing = self._closing
@@ -221,7 +241,7 @@ class WatchedRun:
             run,
             space,
             options.run,
-            self._outputs(latents, step.total),
+            self._outputs(space, latents, step.total),
             candidates=partial(
                 catalogue.candidates_or_auto,
                 space,
@@ -265,7 +285,7 @@ class WatchedRun:
             space = unknown(evidence)
         return space, evidence
 
-    def _outputs(self, latents: Tensor, total: int) -> Outputs:
+    def _outputs(self, space: LatentSpace, latents: Tensor, total: int) -> Outputs:
         prefix, options = self._options.prefix, self._options.run
         latent_files = None
         if prefix is not None:
@@ -273,11 +293,16 @@ class WatchedRun:
             if options.keep_latents:
                 need = Need.of(latents, options.cadence(), total)
                 latent_files = LatentFiles(folder, need, partial(disk_room, folder.path))
+        if space.dims != AUDIO:
+            folders = [] if self._folder is None else [self._folder]
+            image = shown_image(space, latents.shape, middle=options.frames == "middle")
+            self._truth = TruthMeter(self.run, space.downscale, folders, image=image)
         screen = self._new_screen()
         return Outputs(
             folder=self._folder,
             latents=latent_files,
             sinks=[self._memory] if screen is None else [self._memory, screen],
+            truth=self._truth,
         )
 
     def _new_screen(self) -> Sink | None:

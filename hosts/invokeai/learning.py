@@ -9,6 +9,7 @@ With user accounts nothing is learned: the decoders are shared by all accounts, 
 
 import copy
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from functools import partial
@@ -23,6 +24,7 @@ from ...decoders.latents.identify import UNKNOWN, Evidence, identify, new_row
 from ...errors import FitError, SafelightError, SpaceError
 from ...fitting.encode_images import require_image_latents
 from ...fitting.online.update import learn_from_decode
+from ...preview.sinks.truth import TruthMeter, vae_pixels
 from ..battery import on_battery
 from ..known_vaes import KnownVaes
 from ..online_learning import IdleWork, OnlineLearner, copy_decode, fingerprint_of, next_training
@@ -38,8 +40,12 @@ from .x0 import with_batch
 VARIABLE = "SAFELIGHT_INVOKEAI_LEARN"
 INVOKE = "invoke"  # method of InvokeAI's nodes
 LATENTS = "latents"  # input of decode nodes
+MAX_WATCHED = 16  # the pictures of a watched run take up to 12 MB
 
 log = logging.getLogger("safelight.invokeai")
+
+# The newest watched runs by the id of their node, as it ran: the VAE's picture says how true their previews were.
+WATCHED: "OrderedDict[str, TruthMeter]" = OrderedDict()
 
 
 @final
@@ -103,12 +109,27 @@ class DecodeLearning:
     def _offer(self, kind: DecodeNode, node: Any, context: Any, notes: "DecodeNotes") -> None:
         """Queues a decode for learning. Raises nothing, waits for nothing, changes none of its arguments."""
         try:
-            self._offer_decode(kind, node, context, notes.decode())
+            decode = notes.decode()
+            self._judge(node, context, decode)
+            self._offer_decode(kind, node, context, decode)
         except SafelightError as error:
             self.learner.log_once(str(error))
         except Exception as error:
             self.learner.log_once(f"{type(error).__name__}: {error}", logging.ERROR)
             log.debug("this decode is not used for learning", exc_info=True)
+
+    def _judge(self, node: Any, context: Any, decode: "Decode") -> None:
+        """Has the run that made the latents compared with the VAE's picture."""
+        runs = (WATCHED.pop(each.id, None) for each in nodes_before(context, node, LATENTS))
+        truth = next(filter(None, runs), None)
+        if truth is None or truth.image >= len(decode.images):
+            return
+        pixels = vae_pixels(decode.images[truth.image])
+
+        def judge() -> None:
+            truth.judge(pixels)
+
+        self.learner.offer(judge)
 
     def _offer_decode(self, kind: DecodeNode, node: Any, context: Any, decode: "Decode") -> None:
         decoders, field = catalogue(self._root), node.vae.vae
@@ -143,6 +164,13 @@ def is_wanted(root: Path) -> bool:
         root: InvokeAI's root folder.
     """
     return is_on(VARIABLE, InvokePreferences.of(root).learn)
+
+
+def remember_run(node: Any, truth: TruthMeter) -> None:
+    """Remembers the run of `node`, a denoise node, until its latents are decoded."""
+    WATCHED[node.id] = truth
+    while len(WATCHED) > MAX_WATCHED:
+        WATCHED.popitem(last=False)
 
 
 def vae_of_run(context: Any, node: Any, root: Path) -> str | None:

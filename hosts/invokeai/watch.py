@@ -18,6 +18,7 @@ from ...errors import SinkError, describe
 from ...preview.decode.decoder_trial import DecoderTrial
 from ...preview.pipeline import CLOSE_TIMEOUT_S, Pipeline, Wanted
 from ...preview.run import FULL, Run, State
+from ...preview.sinks.truth import TruthMeter
 from ...preview.snapshot import GivenFrames
 from ...preview.start import start
 from ...preview.step import Step
@@ -25,7 +26,7 @@ from ...preview.vae_picture import VaeSchedule
 from .denoise_nodes import DENOISED
 from .facts import base_name, host_facts, sampler_facts
 from .graph import leads_to_sheet
-from .learning import vae_of_run
+from .learning import remember_run, vae_of_run
 from .options import InvokeOptions
 from .output_paths import run_prefix
 from .preferences import InvokePreferences, catalogue
@@ -290,11 +291,14 @@ class WatchedNode:
         size = (width * space.downscale, height * space.downscale)
         places = outputs(run, options, self._context, self._node, self._screen, latents, total, size)
         self._folder = None if places.folder is None else places.folder.path
+        truth = TruthMeter(run, space.downscale, [] if places.folder is None else [places.folder])
+        if not estimate.middle_frame:  # of a video, only the first image of a decode is known
+            remember_run(self._node, truth)
         self._pipeline = start(
             run,
             space,
             options,
-            places,
+            replace(places, truth=truth),
             candidates=partial(
                 decoders.candidates_or_auto,
                 space,

@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 from PIL import Image
 
+from ...decoders.latents.space import LatentSpace
 from ..picture import DecodedPicture
 from ..run import FULL, Run, State
 from .base import Delivery, Sink
@@ -29,6 +30,7 @@ class TruthMeter(Sink):
         downscale: image pixels per latent pixel, along one side.
         folders: folders whose `run.json` has the result.
         report: function that reports a result that arrives after the end of the run, such as an event for a viewer.
+        image: index of the VAE's image that shows what the run's pictures show, see `shown_image`.
     """
 
     name = "the truth meter"
@@ -40,19 +42,25 @@ class TruthMeter(Sink):
         downscale: int,
         folders: Sequence[RunFolder] = (),
         report: Callable[[float], object] = lambda _: None,
+        *,
+        image: int = 0,
     ) -> None:
         self._run, self._downscale, self._folders, self._report = run, downscale, tuple(folders), report
+        self.image = image
         self._lock = threading.Lock()  # the VAE's picture arrives on another thread
         self._size: tuple[int, int] | None = None
         self._steps: dict[int, np.ndarray] = {}
         self._decoder: str | None = None
         self._vae: np.ndarray | None = None
+        self._early: np.ndarray | None = None  # the VAE's picture, until the first picture of the run says the size
 
     def show(self, picture: DecodedPicture) -> None:
         if picture.show != "denoised" or picture.not_finite:
             return
         with self._lock:
             self._size = self._size or self._latent_size(picture.shown)
+            if self._early is not None:
+                self._vae, self._early = self._reduce(self._early), None
             small = self._reduce(picture.first)
             if picture.card.kind == FULL:
                 self._vae = small
@@ -68,13 +76,14 @@ class TruthMeter(Sink):
         self._save()
 
     def judge(self, pixels: np.ndarray) -> None:
-        """Compares the run with the VAE's picture of its finished latents. Any thread may call it, once the run ended.
+        """Compares the run with the VAE's picture of its finished latents. Any thread may call it, once it has ended.
 
         Args:
             pixels: picture `[H, W, 3]` uint8, sRGB.
         """
         with self._lock:
             if self._size is None:
+                self._early = pixels
                 return
             self._vae = self._reduce(pixels)
         self._measure()
@@ -115,6 +124,22 @@ class TruthMeter(Sink):
 def _psnr_db(a: np.ndarray, b: np.ndarray) -> float:
     mse = float(np.square((a.astype(np.float32) - b) / 255).mean())
     return round(-10 * math.log10(max(mse, MSE_FLOOR)), 2)
+
+
+def shown_image(space: LatentSpace, shape: Sequence[int], *, middle: bool) -> int:
+    """Index of the image in a decode of the VAE that shows the same frame as the first one of a run's pictures.
+
+    Args:
+        space: latent space of the run.
+        shape: shape of the sampler's latents, `[B, C, H, W]` or `[B, C, T, H, W]`.
+        middle: whether the pictures show the middle frame of a video.
+    """
+    if not middle or len(shape) != 5:
+        return 0
+    shown = shape[2] // 2
+    # A causal VAE decodes the first latent frame to one image, and each later one to `frame_stride`.
+    begin = 1 + (shown - 1) * space.frame_stride if space.causal else shown * space.frame_stride
+    return begin + space.frame_stride // 2 if shown else 0
 
 
 def vae_pixels(image: Any) -> np.ndarray:

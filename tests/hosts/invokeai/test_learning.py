@@ -1,19 +1,25 @@
 """Learning from decode nodes that look like InvokeAI's."""
 
 import logging
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
+from safelight.decoders.decoder import Card
 from safelight.decoders.latents.space_table import SPACES
 from safelight.fitting.online.learned_files import LearnedFiles
 from safelight.fitting.online.state import OnlineState
 from safelight.hosts.invokeai.decode_nodes import DecodeNode
-from safelight.hosts.invokeai.learning import DecodeLearning, vae_of_run
+from safelight.hosts.invokeai.learning import WATCHED, DecodeLearning, remember_run, vae_of_run
 from safelight.hosts.invokeai.preferences import catalogue
 from safelight.hosts.known_vaes import KnownVaes
 from safelight.hosts.online_learning import fingerprint_of
+from safelight.preview.picture import DecodedPicture
+from safelight.preview.run import Run
+from safelight.preview.sinks.truth import TruthMeter
+from safelight.preview.step import StepInfo
 from torch import nn
 
 SETTINGS = '{"learn": true}'
@@ -133,6 +139,30 @@ def learning(host):
     learning.learner.close()
     host.settings.unlink()
     learning.apply_settings(accounts=False)
+
+
+def watched_run(vae):
+    """A run whose last preview shows what `vae` decodes, 4 levels too bright."""
+    meter = TruthMeter(Run(), 8)
+    image = (127.5 * (vae.decode(latents_of(1))[0].detach().clamp(-1, 1) + 1)).movedim(0, -1).numpy()
+    step = StepInfo(index=1, total=1)
+    card = Card(name="tiny", space="sd1", kind="conv")
+    pixels = (image + 4).clip(0, 255).astype("uint8")[None, None]
+    meter.show(DecodedPicture(step=step, pixels=pixels, shown=(8 * SIDE, 8 * SIDE), card=card, decode_ms=1.0))
+    return meter
+
+
+def test_a_decode_says_how_true_the_run_of_its_latents_was(host, learning):
+    node, decoding = SimpleNamespace(id="denoise"), FakeLatentsToImage()
+    host.session = session_of([node, decoding], [edge("denoise", "latents", "decode", "latents")])
+    other, meter = SimpleNamespace(id="elsewhere"), watched_run(host.vae)
+    remember_run(other, TruthMeter(Run(), 8))
+    remember_run(node, meter)
+    host.decode(latents_of(1))
+    learning.learner.wait()
+    assert meter._run.truth["psnr_db"] == pytest.approx(-20 * math.log10(4 / 255), abs=1)
+    assert list(WATCHED) == ["elsewhere"]
+    WATCHED.clear()
 
 
 def latents_of(seed, batch=1, channels=4, times=()):

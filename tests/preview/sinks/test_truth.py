@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 from safelight.decoders.decoder import Card
+from safelight.decoders.latents.space_table import SPACES
 from safelight.preview.manifest import read_manifest, validate_manifest
 from safelight.preview.picture import DecodedPicture
 from safelight.preview.run import FULL, Run
 from safelight.preview.sinks.run_folder import RunFolder
-from safelight.preview.sinks.truth import MAX_STEPS, TruthMeter
+from safelight.preview.sinks.truth import MAX_STEPS, TruthMeter, shown_image
 from safelight.preview.step import StepInfo
 
 GENERATOR = np.random.default_rng(3)
@@ -60,6 +61,31 @@ def test_the_vaes_picture_comes_after_the_run(folder):
     meter.judge(TARGET.repeat(8, 0).repeat(8, 1))
     assert read_manifest(folder.path)["truth"]["psnr_db"] == db(4)
     assert reports == [db(4)]
+
+
+def test_the_vaes_picture_may_come_before_the_first_picture(folder):
+    """The worker may be behind: it decodes while the host's VAE is quick."""
+    meter = TruthMeter(folder.run, 8, [folder])
+    meter.judge(TARGET.repeat(8, 0).repeat(8, 1))
+    meter.show(shown(1, off(8)))
+    meter.show(shown(2, off(4)))
+    folder.close("finished")
+    meter.close("finished")
+    assert read_manifest(folder.path)["truth"]["psnr_db"] == db(4)
+
+
+@pytest.mark.parametrize(
+    ("space", "latent_frames", "images", "first", "last"),
+    [("wan21", 5, 17, 5, 8), ("wan21", 1, 1, 0, 0), ("wan21", 2, 5, 1, 4), ("ltxv", 5, 33, 9, 16), ("sd1", 6, 6, 3, 3)],
+)
+def test_the_image_of_a_middle_frame_is_one_that_its_latents_decode_to(space, latent_frames, images, first, last):
+    """A causal VAE decodes the first latent frame to one image, and the others to `frame_stride` each."""
+    row = SPACES[space]
+    assert images == 1 + (latent_frames - 1) * row.frame_stride
+    shape = (1, row.channels, latent_frames, 4, 4)
+    assert first <= shown_image(row, shape, middle=True) <= last
+    assert shown_image(row, shape, middle=False) == 0
+    assert shown_image(row, (1, row.channels, 4, 4), middle=True) == 0
 
 
 def test_decoder_full_judges_the_last_preview(folder):
