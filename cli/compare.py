@@ -1,9 +1,12 @@
 """The `compare` command: scores all decoders of a space on the same images."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+
+from tqdm import tqdm
 
 from ..decoders.catalogue import Candidate, Catalogue
 from ..decoders.decoder import Decoder
@@ -12,9 +15,17 @@ from ..errors import FitError
 from ..fitting.image_ids import fair_comparison
 from ..fitting.noisy_latents import score_noisy_latents
 from ..fitting.pairs import Pairs
-from ..fitting.report import image_sheet, score_chart, score_decoders, score_table
+from ..fitting.report import (
+    ScoredDecoder,
+    ScoreTable,
+    image_sheet,
+    score_chart,
+    score_decoders,
+    score_table,
+    scoring_parts,
+)
 from .pair_input import add_pair_options, named_pairs, named_space, require_room
-from .report_folder import write_report
+from .report_folder import write_report, write_table
 from .table import print_lines
 
 SHEET_IMAGES = 6
@@ -32,7 +43,10 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _compare(arguments: argparse.Namespace) -> int:
     space = named_space(arguments)
     require_room(arguments.out)
-    candidates = [*Catalogue(arguments.folder).of(space), *map(_candidate, arguments.decoder)]
+    catalogue = Catalogue(arguments.folder)
+    # The decoder that `auto` uses comes first: the table compares the others with it.
+    installed = {candidate.name: candidate for candidate in (*catalogue.candidates(space)[:1], *catalogue.of(space))}
+    candidates = [*installed.values(), *map(_candidate, arguments.decoder)]
     named = named_pairs(arguments, space)
     fair = fair_comparison(named.pairs.image_ids, [candidate.card for candidate in candidates])
     pairs = named.pairs if all(fair.keeps) else named.pairs.select(fair.keeps)
@@ -40,8 +54,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     if not decoders:
         raise FitError(f"nothing to compare: {'; '.join(fair.notes)}")
     print_lines(*named.notes, *fair.notes, f"on {named.description}:", "")
-    rows = score_decoders(decoders, pairs)
-    print(score_table(rows))
+    rows = _score(decoders, pairs, arguments.out)
     if arguments.teacher:
         _print_noisy_scores(decoders, pairs, read_decoder(arguments.teacher))
     if arguments.out:
@@ -50,6 +63,23 @@ def _compare(arguments: argparse.Namespace) -> int:
         sheet = image_sheet(pairs.rgb(pairs.downscale, first), decoded)
         write_report(arguments.out, score_table(rows), sheet, score_chart(rows))
     return 0
+
+
+def _score(decoders: Sequence[Decoder], pairs: Pairs, folder: Path | None) -> list[ScoredDecoder]:
+    """Scores decoders; each row of the table is printed, and the file written, as soon as it is known."""
+    table = ScoreTable(decoder.name for decoder in decoders)
+    lines = [table.head()]
+    print(lines[0], flush=True)
+    with tqdm(total=scoring_parts(decoders, pairs), unit="part", file=sys.stderr, leave=False) as bar:
+
+        def show(row: ScoredDecoder) -> None:
+            lines.append(table.line(row))
+            with bar.external_write_mode(file=sys.stdout):
+                print(lines[-1], flush=True)
+            if folder is not None:
+                write_table(folder, "\n".join(lines))
+
+        return score_decoders(decoders, pairs, on_part=bar.update, on_scored=show)
 
 
 def _candidate(path: Path) -> Candidate:

@@ -154,8 +154,13 @@ def fit_preset(
 
 
 @torch.no_grad()
-def measure_net(net: Net, pairs: Pairs) -> dict[str, float]:
+def measure_net(net: Net, pairs: Pairs, on_part: Callable[[], object] = lambda: None) -> dict[str, float]:
     """Measures the quality of `net` on `pairs`, as the mean over images.
+
+    Args:
+        net: net to measure.
+        pairs: pairs of its latent space.
+        on_part: callback for each of the `batch_slices` of the pairs.
 
     Returns:
         `psnr_latent_db`: against the images averaged to the latent size. `psnr_full_db`, `ssim_full`: against the
@@ -169,4 +174,5 @@ def measure_net(net: Net, pairs: Pairs) -> dict[str, float]:
         scores["psnr_latent_db"].append(psnr_db(resize_rgb(rgb, *latents.shape[2:]), pairs.rgb(1, at)))
         scores["psnr_full_db"].append(psnr_db(full, truth))
         scores["ssim_full"].append(ssim(full, truth))
+        on_part()
     return {name: round(float(torch.cat(values).mean()), 4) for name, values in scores.items()}

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import final
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -14,6 +15,7 @@ from ..errors import FitError, printable
 from .metrics import resize_rgb
 from .pairs import Pairs
 from .presets import measure_net
+from .train import batch_slices
 
 TIMING_ROUNDS = 5  # the fastest round counts: other work on the machine slows the others down
 
@@ -44,11 +46,28 @@ class ScoredDecoder:
     scores: Mapping[str, float]
     decode_ms: float
 
+    @property
+    def mean_db(self) -> float:
+        """The score that `auto` goes by: the mean of the PSNR at latent size and at full size."""
+        return (self.scores["psnr_latent_db"] + self.scores["psnr_full_db"]) / 2
+
 
 def score_decoders(
-    decoders: Sequence[Decoder], pairs: Pairs, clock: Callable[[], float] = time.perf_counter
+    decoders: Sequence[Decoder],
+    pairs: Pairs,
+    clock: Callable[[], float] = time.perf_counter,
+    *,
+    on_part: Callable[[], object] = lambda: None,
+    on_scored: Callable[[ScoredDecoder], object] = lambda _: None,
 ) -> list[ScoredDecoder]:
     """Scores and times decoders on the same pairs; the decoders take turns in every timing round.
+
+    Args:
+        decoders: decoders to score.
+        pairs: pairs of their latent space.
+        clock: function that returns seconds.
+        on_part: callback for each of the `scoring_parts`.
+        on_scored: callback for each decoder, as soon as it is scored.
 
     Raises:
         FitError: the images are smaller than the SSIM window.
@@ -60,44 +79,89 @@ def score_decoders(
         started = clock()
         decoder.decode(batch)
         seconds[i] = min(seconds[i], clock() - started)
-    return [
-        ScoredDecoder(
+        on_part()
+    rows: list[ScoredDecoder] = []
+    for decoder, taken in zip(decoders, seconds, strict=True):
+        row = ScoredDecoder(
             name=decoder.name,
             kind=decoder.card.kind,
             parameters=sum(tensor.numel() for tensor in decoder.net.state_dict().values()),
             weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in decoder.net.state_dict().values()),
-            scores=measure_net(decoder.net, pairs),
+            scores=measure_net(decoder.net, pairs, on_part),
             decode_ms=round(1000 * taken / len(batch), 4),
         )
-        for decoder, taken in zip(decoders, seconds, strict=True)
-    ]
+        rows.append(row)
+        on_scored(row)
+    return rows
 
 
-def score_table(rows: Sequence[ScoredDecoder]) -> str:
-    """Formats scores as a Markdown table that also reads well as plain text."""
-    _require_rows(rows)
-    head = ("decoder", "parameters", "bytes", "latent size, dB", "full size, dB", "SSIM", "ms per image")
-    lines = [
-        (
-            printable(row.name).replace("|", "\\|"),
-            f"{row.parameters:,}",
-            f"{row.weight_bytes:,}",
-            f"{row.scores['psnr_latent_db']:.2f}",
-            f"{row.scores['psnr_full_db']:.2f}",
-            f"{row.scores['ssim_full']:.3f}",
-            f"{row.decode_ms:.2f}",
+def scoring_parts(decoders: Sequence[Decoder], pairs: Pairs) -> int:
+    """Number of parts of the work of `score_decoders`."""
+    return len(decoders) * (TIMING_ROUNDS + len(batch_slices(pairs)))
+
+
+@final
+class ScoreTable:
+    """A Markdown table that also reads well as plain text, and whose lines can be printed one after the other.
+
+    `mean` is the score that `auto` goes by, `gain` its difference from the first row.
+
+    Args:
+        names: names of the decoders of all rows, which set the width of the first column.
+    """
+
+    HEAD = (
+        *("decoder", "parameters", "     bytes", "latent size, dB", "full size, dB"),
+        *("mean, dB", "gain, dB", " SSIM", "ms per image"),
+    )  # as wide as the cells below
+
+    def __init__(self, names: Iterable[str]) -> None:
+        longest = max((len(_cell(name)) for name in names), default=0)
+        self._widths = [max(longest, len(self.HEAD[0])), *map(len, self.HEAD[1:])]
+        self._first: ScoredDecoder | None = None
+
+    def head(self) -> str:
+        """The two lines above the rows."""
+        first, *others = self._widths
+        return f"{self._line(self.HEAD)}\n{self._line(['-' * first, *('-' * (width - 1) + ':' for width in others)])}"
+
+    def line(self, row: ScoredDecoder) -> str:
+        """The line of a row. The first row is the one that others are compared with."""
+        gain = "" if self._first is None else f"{row.mean_db - self._first.mean_db:+.2f}"
+        self._first = self._first or row
+        return self._line(
+            [
+                _cell(row.name),
+                f"{row.parameters:,}",
+                f"{row.weight_bytes:,}",
+                f"{row.scores['psnr_latent_db']:.2f}",
+                f"{row.scores['psnr_full_db']:.2f}",
+                f"{row.mean_db:.2f}",
+                gain,
+                f"{row.scores['ssim_full']:.3f}",
+                f"{row.decode_ms:.2f}",
+            ]
         )
-        for row in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
-    rule = [("-" * widths[0]), *("-" * (width - 1) + ":" for width in widths[1:])]
 
-    def line(cells: Iterable[str]) -> str:
-        first, *others = zip(cells, widths, strict=True)
+    def _line(self, cells: Iterable[str]) -> str:
+        first, *others = zip(cells, self._widths, strict=True)
         padded = (first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others))
         return f"| {' | '.join(padded)} |"
 
-    return "\n".join(map(line, (head, rule, *lines)))
+
+def score_table(rows: Sequence[ScoredDecoder]) -> str:
+    """Formats scores as a `ScoreTable`.
+
+    Raises:
+        FitError: there is no decoder.
+    """
+    _require_rows(rows)
+    table = ScoreTable(row.name for row in rows)
+    return "\n".join([table.head(), *map(table.line, rows)])
+
+
+def _cell(name: str) -> str:
+    return printable(name).replace("|", "\\|")
 
 
 def image_sheet(truth: Tensor, decoded: Mapping[str, Tensor], cell_px: int = 192) -> Image.Image:

@@ -4,8 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safelight.cli import compare
 from safelight.cli.main import main
+from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.files.decoder_file import read_card, read_decoder, write_decoder
+from safelight.decoders.latents.space_table import SPACES
 from safelight.fitting.pairs import Pairs
 
 IDS = tuple(f"{i:012x}" for i in range(1, 11))
@@ -63,3 +66,37 @@ def test_files_of_an_earlier_version_are_compared_with_a_line(tmp_path, pairs, m
     assert "no image ids in pairs.safetensors: whether decoders were fitted on its images cannot be checked" in printed
     assert "no image ids in old: whether it was fitted on images that score it here cannot be checked" in printed
     assert "| old" in printed
+
+
+def test_rows_are_printed_and_written_as_they_are_known(tmp_path, pairs, capsys, monkeypatch):
+    report, known = tmp_path / "report", []
+
+    def interrupted(row):
+        known.append((capsys.readouterr().out, report.joinpath("table.md").read_text(encoding="utf-8")))
+        raise KeyboardInterrupt
+
+    score = compare.score_decoders
+    monkeypatch.setattr(
+        compare,
+        "score_decoders",
+        lambda *pairs, on_scored, on_part: score(
+            *pairs, on_part=on_part, on_scored=lambda row: (on_scored(row), interrupted(row))
+        ),
+    )
+    assert main(["compare", "--space", "sd1", "--pairs", str(pairs), "--out", str(report)]) == 130
+    [(printed, table)] = known
+    assert len(table.splitlines()) == 3
+    assert table.strip() in printed
+
+
+def test_the_first_row_is_the_decoder_that_auto_uses_and_others_are_compared_with_it(pairs, capsys):
+    assert main(["compare", "--space", "sd1", "--pairs", str(pairs)]) == 0
+    _, _, first, *others = (
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in capsys.readouterr().out.splitlines()
+        if line[:1] == "|"
+    )
+    assert first[0] == Catalogue().candidates(SPACES["sd1"])[0].name
+    assert first[6] == ""
+    for other in others:
+        assert float(other[6]) == pytest.approx(float(other[5]) - float(first[5]), abs=0.011)

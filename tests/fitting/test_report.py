@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageColor, ImageDraw
 from safelight.decoders.decoder import Card, Decoder
 from safelight.decoders.nets.polynomial import Polynomial
+from safelight.decoders.ranking import compare_scores
 from safelight.errors import FitError, LatentsError
 from safelight.fitting import report
 from safelight.fitting.presets import measure_net
@@ -20,6 +21,7 @@ from safelight.fitting.report import (
     score_chart,
     score_decoders,
     score_table,
+    scoring_parts,
 )
 
 
@@ -68,14 +70,37 @@ def test_pairs_of_another_space_are_not_scored(toy_pairs):
 # The table.
 
 
+HEAD_OF_SCORES = " full size, dB | mean, dB | gain, dB |  SSIM | ms per image |"
+RULE_OF_SCORES = " ------------: | -------: | -------: | ----: | -----------: |"
+SCORES_OF_PUBLISHED = "         18.00 |    19.00 |          | 0.500 |         1.00 |"
+SCORES_OF_CONV = "         22.46 |    26.29 |    +7.29 | 0.679 |        12.50 |"
+
+
 def test_a_table_lists_scores_sizes_and_times():
     rows = [row("published"), row("conv", 28_146, 30.123, 22.456, 0.6789, 12.5)]
-    assert score_table(rows).splitlines() == [
-        "| decoder   | parameters |   bytes | latent size, dB | full size, dB |  SSIM | ms per image |",
-        "| --------- | ---------: | ------: | --------------: | ------------: | ----: | -----------: |",
-        "| published |         99 |     396 |           20.00 |         18.00 | 0.500 |         1.00 |",
-        "| conv      |     28,146 | 112,584 |           30.12 |         22.46 | 0.679 |        12.50 |",
+    assert [line.split(" |", 4) for line in score_table(rows).splitlines()] == [
+        ["| decoder  ", " parameters", "      bytes", " latent size, dB", HEAD_OF_SCORES],
+        ["| ---------", " ---------:", " ---------:", " --------------:", RULE_OF_SCORES],
+        ["| published", "         99", "        396", "           20.00", SCORES_OF_PUBLISHED],
+        ["| conv     ", "     28,146", "    112,584", "           30.12", SCORES_OF_CONV],
     ]
+
+
+def test_rows_and_parts_are_reported_as_they_are_known(toy_pairs):
+    pairs, decoders, events = toy_pairs(20), [decoder("a", 0.1), decoder("b", 0.2)], []
+    rows = score_decoders(decoders, pairs, on_part=lambda: events.append("part"), on_scored=events.append)
+    assert events.count("part") == scoring_parts(decoders, pairs) == 2 * (TIMING_ROUNDS + 2)
+    assert [event for event in events if event != "part"] == rows
+    assert events.index(rows[0]) < events.index(rows[1]) - 1
+
+
+def test_the_mean_of_a_row_is_the_score_that_auto_goes_by():
+    first, second = row("first", latent=28.0, full=20.0), row("second", latent=30.0, full=21.0)
+    cards = [
+        Card(name=r.name, space="sd1", kind="x", metrics={**r.scores, "judged_on": "toys"}) for r in (first, second)
+    ]
+    gap = compare_scores(cards[1], cards[0])
+    assert (gap.own_db, gap.other_db) == (second.mean_db, first.mean_db)
 
 
 def test_a_name_with_a_bar_stays_in_one_cell():
