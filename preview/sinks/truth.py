@@ -34,7 +34,6 @@ class TruthMeter(Sink):
     """
 
     name = "the truth meter"
-    delivery = Delivery.NEWEST
 
     def __init__(
         self,
@@ -47,6 +46,8 @@ class TruthMeter(Sink):
     ) -> None:
         self._run, self._downscale, self._folders, self._report = run, downscale, tuple(folders), report
         self.image = image
+        # The end of a run with files waits for its record anyway, which has the result.
+        self.delivery = Delivery.NEWEST_AWAITED if folders else Delivery.NEWEST
         self._lock = threading.Lock()  # the VAE's picture arrives on another thread
         self._size: tuple[int, int] | None = None
         self._steps: dict[int, np.ndarray] = {}

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import OrderedDict
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from safelight.decoders.latents.space_table import SPACES
 from safelight.fitting.online.learned_files import LearnedFiles
 from safelight.fitting.online.state import OnlineState
 from safelight.hosts.invokeai.decode_nodes import DecodeNode
-from safelight.hosts.invokeai.learning import WATCHED, DecodeLearning, remember_run, vae_of_run
+from safelight.hosts.invokeai.learning import DecodeLearning, remember_run, vae_of_run
 from safelight.hosts.invokeai.preferences import catalogue
 from safelight.hosts.known_vaes import KnownVaes
 from safelight.hosts.online_learning import fingerprint_of
@@ -152,7 +153,8 @@ def watched_run(vae):
     return meter
 
 
-def test_a_decode_says_how_true_the_run_of_its_latents_was(host, learning):
+def test_a_decode_says_how_true_the_run_of_its_latents_was(host, learning, monkeypatch):
+    monkeypatch.setattr("safelight.hosts.invokeai.learning.WATCHED", watched := OrderedDict())
     node, decoding = SimpleNamespace(id="denoise"), FakeLatentsToImage()
     host.session = session_of([node, decoding], [edge("denoise", "latents", "decode", "latents")])
     other, meter = SimpleNamespace(id="elsewhere"), watched_run(host.vae)
@@ -161,8 +163,7 @@ def test_a_decode_says_how_true_the_run_of_its_latents_was(host, learning):
     host.decode(latents_of(1))
     learning.learner.wait()
     assert meter._run.truth["psnr_db"] == pytest.approx(-20 * math.log10(4 / 255), abs=1)
-    assert list(WATCHED) == ["elsewhere"]
-    WATCHED.clear()
+    assert list(watched) == ["elsewhere"]
 
 
 def latents_of(seed, batch=1, channels=4, times=()):
