@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..errors import FitError
-from .procedural_textures import Array, blur, pixel_grid
+
+Array = np.ndarray
 
 SIDES_PX = (16, 2048)
 
@@ -166,3 +167,21 @@ def _random_colors(rng: np.random.Generator, deviations: tuple[float, ...], coun
 
 def _random_integer(rng: np.random.Generator, between: tuple[int, int]) -> int:
     return int(rng.integers(*between, endpoint=True))
+
+
+def pixel_grid(size_px: int) -> tuple[Array, Array]:
+    """Coordinates `[H, W]` of pixel centers: x from -1 (left) to 1, y from -1 (bottom) to 1."""
+    line = ((np.arange(size_px) + 0.5) / size_px * 2 - 1).astype(np.float32)
+    x, y = np.meshgrid(line, -line)
+    return x, y
+
+
+def blur(image: Array, sigma_px: float) -> Array:
+    """Blurs `[H, W, 3]` with a Gaussian and reflected edges."""
+    height, width = image.shape[:2]
+    border = min(int(3 * sigma_px) + 1, height - 1, width - 1)
+    padded = np.pad(image, ((border, border), (border, border), (0, 0)), "reflect")
+    fy, fx = np.fft.fftfreq(padded.shape[0])[:, None, None], np.fft.rfftfreq(padded.shape[1])[None, :, None]
+    spectrum = np.fft.rfft2(padded, axes=(0, 1)) * np.exp(-2 * (np.pi * sigma_px) ** 2 * (fx * fx + fy * fy))
+    blurred = np.fft.irfft2(spectrum, padded.shape[:2], axes=(0, 1))
+    return blurred[border : border + height, border : border + width].astype(np.float32)

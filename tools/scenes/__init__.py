@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import SafelightError
-from ...fitting.procedural_textures import Array, photograph
+from ...fitting.procedural_images import Array
 from .air import balloons
 from .forest import autumn
 from .night import lighthouse, rain
 from .terrain import lake
+from .textures import photograph
 from .tracing import oranges
 
 

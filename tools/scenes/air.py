@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from ...fitting.procedural_textures import Array, Color, dot, ease, fractal, mix, noise, normalize, pixel_grid, ramp
+from ...fitting.procedural_images import Array, pixel_grid
 from .terrain import cast_rays, normals
+from .textures import Color, dot, ease, fractal, mix, noise, normalize, ramp
 
 SUN = normalize((0.72, 0.34, -0.55))
 # x, y, radius, gores, colors from one gore to the next

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ...fitting.procedural_textures import Array, Color, ease, fractal, mix, nearest_point, noise, pixel_grid, ramp
+from ...fitting.procedural_images import Array, pixel_grid
+from .textures import Color, ease, fractal, mix, nearest_point, noise, ramp
 
 SUN = (0.10, 0.16)
 HORIZON = -0.30

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ...fitting.procedural_textures import Array, blur, ease, fractal, mix, noise, pixel_grid, ramp, random_at
+from ...fitting.procedural_images import Array, blur, pixel_grid
+from .textures import ease, fractal, mix, noise, ramp, random_at
 
 
 def disks(size_px: int, places: Array, colors: Array, radii: Array, *, soft: float = 0.25) -> Array:

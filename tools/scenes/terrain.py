@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...fitting.procedural_textures import Array, dot, ease, fractal, mix, noise, normalize, pixel_grid, ramp, random_at
+from ...fitting.procedural_images import Array, pixel_grid
+from .textures import dot, ease, fractal, mix, noise, normalize, ramp, random_at
 
 Height = Callable[[Array, Array], Array]
 

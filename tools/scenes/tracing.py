@@ -5,19 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...fitting.procedural_textures import (
-    Array,
-    Color,
-    dot,
-    ease,
-    fractal,
-    mix,
-    nearest_point,
-    noise,
-    normalize,
-    pixel_grid,
-    ramp,
-)
+from ...fitting.procedural_images import Array, pixel_grid
+from .textures import Color, dot, ease, fractal, mix, nearest_point, noise, normalize, ramp
 
 LAMP = np.array((-4.6, 4.4, -2.6), np.float32)
 LAMP_RADIUS = 1.1

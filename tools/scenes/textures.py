@@ -1,4 +1,4 @@
-"""Building blocks of generated images: coordinates, noise, smooth transitions, blur, film.
+"""Building blocks of the scenes: noise, smooth transitions, film.
 
 Noise follows Perlin 1985 with the fade of Perlin 2002 (https://doi.org/10.1145/566654.566636). Its gradients are hashes
 of the lattice points, so a scene is the same at every size except for detail.
@@ -7,15 +7,9 @@ of the lattice points, so a scene is the same at every size except for detail.
 import numpy as np
 from numpy.typing import NDArray
 
-Array = np.ndarray
+from ...fitting.procedural_images import Array, blur, pixel_grid
+
 Color = tuple[float, float, float]
-
-
-def pixel_grid(size_px: int) -> tuple[Array, Array]:
-    """Coordinates `[H, W]` of pixel centers: x from -1 (left) to 1, y from -1 (bottom) to 1."""
-    line = ((np.arange(size_px) + 0.5) / size_px * 2 - 1).astype(np.float32)
-    x, y = np.meshgrid(line, -line)
-    return x, y
 
 
 def ease(low: Array | float, high: Array | float, x: Array) -> Array:
@@ -106,17 +100,6 @@ def nearest_point(x: Array, y: Array, seed: int, spread: float = 0.35) -> tuple[
                 for new, old in zip((ox, oy, random_at(fx + dx, fy + dy, seed + 2), own), found, strict=True)
             ]
     return found[0], found[1], found[2], found[3]
-
-
-def blur(image: Array, sigma_px: float) -> Array:
-    """Blurs `[H, W, 3]` with a Gaussian and reflected edges."""
-    height, width = image.shape[:2]
-    border = min(int(3 * sigma_px) + 1, height - 1, width - 1)
-    padded = np.pad(image, ((border, border), (border, border), (0, 0)), "reflect")
-    fy, fx = np.fft.fftfreq(padded.shape[0])[:, None, None], np.fft.rfftfreq(padded.shape[1])[None, :, None]
-    spectrum = np.fft.rfft2(padded, axes=(0, 1)) * np.exp(-2 * (np.pi * sigma_px) ** 2 * (fx * fx + fy * fy))
-    blurred = np.fft.irfft2(spectrum, padded.shape[:2], axes=(0, 1))
-    return blurred[border : border + height, border : border + width].astype(np.float32)
 
 
 def photograph(radiance: Array, rng: np.random.Generator, *, exposure: float = 1.0, bloom: float = 0.08) -> Array:
