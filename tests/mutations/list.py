@@ -87,6 +87,14 @@ MUTATIONS = (
     ),
     # The estimate of the final image, not the noise
     Mutation(
+        "FLUX with a scheduler shows an estimate at the noise level before the step, as InvokeAI does",
+        ESTIMATE,
+        "hosts/invokeai/x0.py",
+        "            x0 = reached.float() - after * prediction.float()\n",
+        "            x0 = reached.float() - sigma * prediction.float()\n",
+        ("tests/hosts/invokeai/test_invokeai_x0.py",),
+    ),
+    Mutation(
         "the noise is shown by default",
         ESTIMATE,
         "preview/step.py",
