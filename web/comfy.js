@@ -13,6 +13,7 @@ const NODE_WIDTH_PX = 340;
 const VUE_ROW_PX = 6; // by which an input is higher in Vue nodes
 const WIDGET_MARGIN_PX = 10; // that ComfyUI adds around a widget
 const LIST_INTERVAL_MS = 3000;
+const NOT_SAMPLED = "Nothing was sampled: ComfyUI has the result in its cache. To see the steps, change the seed.";
 const PLACING_INTERVAL_MS = 500; // until a user who has opened a graph of the first Vue nodes sees the viewer
 // As on the server, which uses them until a user has saved the settings.
 const [DEFAULT_BUDGET_MB, DEFAULT_DEVICE_MB, MAX_MB] = [512, 1024, 1 << 20];
@@ -29,7 +30,7 @@ const MODULES = [
 async function start() {
   const addresses = MODULES.map((name) => new URL(`./${name}.mjs`, import.meta.url));
   await Promise.all(addresses.map((address) => fetch(address, { cache: "no-cache" })));
-  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, formerPlaces, giveWorkflowId, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { unusedInputs }, { latentCounts }, { RunKey, KEY_HEADER, sendKey }, { HiddenSocket }] =
+  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, followMove, formerPlaces, giveWorkflowId, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { unusedInputs }, { latentCounts }, { RunKey, KEY_HEADER, sendKey }, { HiddenSocket }] =
     await Promise.all(addresses.slice(0, 8).map((address) => import(address)));
 
   const key = new RunKey(() => localStorage, () => api.user);
@@ -49,6 +50,29 @@ async function start() {
   api.addEventListener("reconnected", listAll);
   store.onChange(() => viewers.forEach(({ changed }, node) => (rememberPlaces(node), rememberLatents(node), changed())));
   api.addEventListener("graphChanged", () => [...viewers.keys()].forEach(fitInputs)); // not when a picture arrives: nothing may jump
+
+  // A prompt whose samplers are all in ComfyUI's cache samples nothing: its run may be of another workflow.
+  const cachedNodes = new Map(); // by prompt
+  api.addEventListener("execution_cached", ({ detail }) => cachedNodes.set(detail?.prompt_id, new Set((detail?.nodes ?? []).map(String))));
+  api.addEventListener("execution_success", ({ detail }) => {
+    const cached = cachedNodes.get(detail?.prompt_id) ?? new Set();
+    cachedNodes.clear();
+    viewers.forEach(({ viewer }, node) => {
+      const place = nodePlaces(node).find((place) => cached.has(place.node));
+      if (place) showCached(node, viewer, place, detail.prompt_id);
+    });
+  });
+
+  async function showCached(node, viewer, place, prompt) {
+    const run = await store.cached(place, prompt);
+    if (!viewers.has(node)) return;
+    if (!run) return viewer.setIdle(NOT_SAMPLED);
+    const past = readPastPlaces(node.properties[PLACES_PROPERTY]);
+    const former = { workflow: run.workflow ?? EMPTY_WORKFLOW, node: place.node };
+    if (former.workflow !== place.workflow) node.properties[PLACES_PROPERTY] = withPastPlace(past, former, run.started);
+    await listRuns(node);
+    viewer.select(run.id);
+  }
 
   // Only the tab that queued a run gets its events. Other tabs with the same workflow list runs while the queue is busy.
   let queued = 0;
@@ -88,7 +112,7 @@ async function start() {
   const hasOwnId = ({ workflow }) => workflow !== EMPTY_WORKFLOW;
 
   function listRuns(node) {
-    allPlaces(node).filter(hasOwnId).forEach((place) => store.list(place));
+    return Promise.all(allPlaces(node).filter(hasOwnId).map((place) => store.list(place)));
   }
 
   /** Stores the node's places in the node: "Save as" creates it again in a workflow with another id. */
@@ -132,7 +156,14 @@ async function start() {
     callAfter(node, "onAdded", () => {
       viewers.set(node, { viewer, changed: () => changed() });
       // Once the graph is complete, and with it the node's place.
-      setTimeout(() => (viewer.refresh(), listRuns(node), fitInputs(node)));
+      setTimeout(() => {
+        if (!node.graph) return; // removed in the same moment
+        const past = readPastPlaces(node.properties[PLACES_PROPERTY]);
+        if (past.length) node.properties[PLACES_PROPERTY] = followMove(past, node);
+        viewer.refresh();
+        listRuns(node);
+        fitInputs(node);
+      });
     });
     callAfter(node, "onRemoved", () => viewers.delete(node));
     callAfter(node, "onConfigure", () => {

@@ -122,6 +122,13 @@ export class Navigation {
     this.playing = false;
   }
 
+  /** Selects a run at its end, without a comparison. */
+  select(id) {
+    this.run = id;
+    this.other = this.index = null;
+    this.playing = false;
+  }
+
   /** Compares with a run, by default with the one before. @param {Run[]} runs @param {string} [id] */
   compare(runs, id) {
     const at = runs.findIndex((run) => run.id === this.run);

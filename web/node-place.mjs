@@ -1,6 +1,6 @@
 /** Finds where a node is in a LiteGraph graph, in the terms of ComfyUI's server. */
 
-const MAX_PAST_PLACES = 4;
+const MAX_PAST_PLACES = 8;
 export const EMPTY_WORKFLOW = "00000000-0000-0000-0000-000000000000"; // the id of a graph after "Clear Workflow"
 export const WORKFLOW_KEY = "safelight_workflow"; // in `extra` of such a graph; the server reads it too
 
@@ -9,8 +9,8 @@ export const WORKFLOW_KEY = "safelight_workflow"; // in `extra` of such a graph;
  * @property {string} workflow id of the workflow, see `workflowOf`
  * @property {string} node execution id of the node, `6:2` in a subgraph
  *
- * @typedef {Place & {until: number}} PastPlace a place where a node had runs. `until` is the start of the newest of
- *   them, in milliseconds by the server's clock
+ * @typedef {Place & {until: number, now?: string}} PastPlace a place where a node had runs. `until` is the start of the
+ *   newest of them, in milliseconds by the server's clock. `now` is the id that the node got when it was moved
  */
 
 /**
@@ -55,20 +55,54 @@ export function nodePlaces(node) {
 
 /** Validates the past places that a workflow contains, which may come from anywhere. @returns {PastPlace[]} */
 export function readPastPlaces(value) {
-  const isPlace = (place) => typeof place?.workflow === "string" && typeof place.node === "string" && Number.isFinite(place.until);
+  const isPlace = (place) =>
+    typeof place?.workflow === "string" && typeof place.node === "string" && Number.isFinite(place.until) && ["string", "undefined"].includes(typeof place.now);
   return Array.isArray(value) ? value.filter(isPlace).slice(-MAX_PAST_PLACES) : [];
 }
 
 /**
- * The places of a node under former ids of its workflow: "Save as" gives a workflow a new id. A place with another node
- * id belongs to the node that this one was copied from.
+ * The former places of a node: "Save as" gives a workflow a new id, and a subgraph gives a node a new id. A place with
+ * another node id belongs to the node that this one was copied from, unless `now` names this one.
  *
  * @param {PastPlace[]} past
  * @param {Place[]} current
  * @returns {PastPlace[]}
  */
 export function formerPlaces(past, current) {
-  return past.filter(({ workflow, node }) => current.some((place) => place.node === node && place.workflow !== workflow));
+  const isCurrent = (place) => current.some(({ workflow, node }) => node === place.node && workflow === place.workflow);
+  return past.filter((place) => !isCurrent(place) && current.some(({ node }) => node === (place.now ?? place.node)));
+}
+
+/**
+ * Finds out whether a node was moved into a subgraph or out of one: no node of its type is where it had runs. Returns
+ * the same array if it was not.
+ *
+ * @param {PastPlace[]} past
+ * @param {object} node in a complete graph
+ * @returns {PastPlace[]}
+ */
+export function followMove(past, node) {
+  const [place] = nodePlaces(node);
+  const ids = executionIds(node);
+  const hasLeft = (former) => {
+    const id = former.now ?? former.node;
+    return former.workflow === place.workflow && !ids.includes(id) && nodeAt(node.graph.rootGraph, id)?.type !== node.type;
+  };
+  // The ids that it had in this workflow; in a former workflow it had the same.
+  const left = new Set(place ? past.filter(hasLeft).map((former) => former.now ?? former.node) : []);
+  if (!left.size) return past;
+  return past.map((former) => (left.has(former.now ?? former.node) ? { ...former, now: place.node } : former));
+}
+
+/** The node with an execution id, or undefined. */
+function nodeAt(root, executionId) {
+  let graph = root;
+  let found;
+  for (const id of executionId.split(":")) {
+    found = nodesOf(graph).find((node) => String(node.id) === id);
+    graph = found?.subgraph;
+  }
+  return found;
 }
 
 /**
@@ -87,6 +121,10 @@ export function withPastPlace(past, { workflow, node }, until) {
 // Compares ids, because Vue wraps graphs in proxies.
 function pathsTo(target, graph, path = []) {
   if (graph.id === target.id) return [path];
-  const holders = (graph.nodes ?? graph._nodes ?? []).filter((node) => node.subgraph);
+  const holders = nodesOf(graph).filter((node) => node.subgraph);
   return holders.flatMap((node) => pathsTo(target, node.subgraph, [...path, node.id]));
+}
+
+function nodesOf(graph) {
+  return graph?.nodes ?? graph?._nodes ?? [];
 }

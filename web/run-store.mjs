@@ -1,5 +1,6 @@
 /** Stores the runs of ComfyUI's server and finds those of a node. */
 
+import { startMs } from "./manifest.mjs";
 import { ServerSource } from "./server-source.mjs";
 
 /** @typedef {import("./node-place.mjs").Place & {until?: number}} Place `until` excludes runs that began later */
@@ -13,6 +14,17 @@ export class RunStore extends ServerSource {
   /** Requests the list of a place's runs. After a reload of the page only the server knows them. @param {Place} place */
   list({ workflow, node }) {
     return super.list({ workflow, node });
+  }
+
+  /**
+   * The run whose result ComfyUI took from its cache for a prompt that has ended; null if there is none.
+   *
+   * @param {Place} place of the node @param {string} prompt its id
+   * @returns {Promise<{id: string, workflow: string | null, started: number} | null>}
+   */
+  async cached({ workflow, node }, prompt) {
+    const found = await this.json(`/safelight/cached?${new URLSearchParams({ prompt, workflow, node })}`);
+    return found ? { id: found.id, workflow: found.workflow, started: startMs(found) } : null;
   }
 
   /** The runs of these places, newest first. @param {Place[]} places */

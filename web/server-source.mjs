@@ -77,7 +77,7 @@ export class ServerSource {
   async list(query = {}) {
     const expected = this.runs().filter((run) => Object.entries(query).every(([key, value]) => run[key] === value));
     const search = new URLSearchParams(query).toString();
-    const summaries = await this.#json(search ? `${this.#base}?${search}` : this.#base);
+    const summaries = await this.json(search ? `${this.#base}?${search}` : this.#base);
     const reachable = Array.isArray(summaries);
     const changes = [reachable !== this.reachable];
     this.reachable = reachable;
@@ -131,7 +131,7 @@ export class ServerSource {
     const run = this.#runs.get(id);
     if (!run || run.gone) return null;
     const { version } = run;
-    const answer = await this.#json(this.#path(id));
+    const answer = await this.json(this.#path(id));
     if (answer === undefined && lose(run)) this.#notify();
     if (answer?.format !== RUN_FORMAT) return null;
     const manifest = readManifest(answer);
@@ -172,7 +172,7 @@ export class ServerSource {
   }
 
   /** The server's answer: undefined for status 404, null if the server cannot be reached or understood. */
-  async #json(path) {
+  async json(path) {
     try {
       const reply = await this.#request(path);
       if (reply.status === 404) return undefined;

@@ -113,6 +113,18 @@ export class Viewer {
     this.#render();
   }
 
+  /** Selects a run, unless the user has locked a step. @param {string} id */
+  select(id) {
+    if (this.#navigation.locked) return;
+    this.#navigate((navigation) => navigation.select(id));
+  }
+
+  /** Changes the text that is shown while there is no run. @param {string} text */
+  setIdle(text) {
+    this.#options.idle = text;
+    this.#render();
+  }
+
   /** Gives the keyboard focus to the viewer. */
   focus() {
     this.#panel.element.focus({ preventScroll: true });

@@ -28,8 +28,16 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9._~-]+")
 CACHE_FOREVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
 NEVER_CACHE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
+FindCached = Callable[[str, str, str | None, str], LiveRun | None]
 
-def register(routes: web.RouteTableDef, runs: LiveRuns, owners: Owners, get_decoder: Callable[[str], str]) -> None:
+
+def register(
+    routes: web.RouteTableDef,
+    runs: LiveRuns,
+    owners: Owners,
+    get_decoder: Callable[[str], str],
+    find_cached: FindCached,
+) -> None:
     """Adds `/safelight/...` to the host's routes, unless another copy of this pack did.
 
     Args:
@@ -37,6 +45,8 @@ def register(routes: web.RouteTableDef, runs: LiveRuns, owners: Owners, get_deco
         runs: runs to serve.
         owners: who may list them.
         get_decoder: function that downloads a published decoder and returns the name of its file.
+        find_cached: function that finds the run whose result a prompt took from the host's cache, for an owner, the id
+            of the prompt, that of its workflow, and a node.
     """
     if any(getattr(route, "path", "").startswith("/safelight/") for route in routes):
         return
@@ -64,6 +74,7 @@ def register(routes: web.RouteTableDef, runs: LiveRuns, owners: Owners, get_deco
             return _refused("there is no such run; it may have been removed to make room for newer runs")
         return web.json_response(_manifest(live), headers=NEVER_CACHE)
 
+    _register_cached(routes, owners, find_cached)
     _register_pictures(routes, runs)
     _register_decoders(routes, runs, owners, get_decoder)
 
@@ -72,6 +83,25 @@ def register(routes: web.RouteTableDef, runs: LiveRuns, owners: Owners, get_deco
     async def get_other(_: web.Request) -> web.Response:
         """Any other path."""
         return _refused("there is no such path")
+
+
+def _register_cached(routes: web.RouteTableDef, owners: Owners, find_cached: FindCached) -> None:
+    @routes.get("/safelight/cached")
+    async def get_cached(request: web.Request) -> web.Response:
+        """The run whose result a prompt took from ComfyUI's cache; null if there is none."""
+        owner = owners.of(request.headers.get(KEY_HEADER))
+        if owner is None:
+            return _refused(f"send {KEY_HELP}", status=403)
+        prompt, workflow, node = (request.query.get(name) for name in ("prompt", "workflow", "node"))
+        if not prompt or not node:
+            return _refused("name the prompt and the node: /safelight/cached?prompt=<id>&workflow=<id>&node=<id>")
+        live = await asyncio.to_thread(find_cached, owner, prompt, workflow or None, node)
+        facts = ("id", "started")
+        found = live and {
+            **{key: _manifest(live)[key] for key in facts},
+            "workflow": live.folder.run.host.get("workflow_id"),
+        }
+        return web.json_response(found, headers=NEVER_CACHE)
 
 
 def _register_pictures(routes: web.RouteTableDef, runs: LiveRuns) -> None:

@@ -58,7 +58,8 @@ def run_outputs(
     texts = partial(_texts, prompt.sent, prompt.sent_workflow) if metadata else dict
     has_readers = is_wired(prompt.graph, run.host["node"], STEPS_OUTPUT, prompt.display_id)
     if prompt.client is not None or has_readers or options.keep_latents:
-        export = ExportFacts(written=folder, texts=texts, prefix=export_name(options.filename_prefix, prompt))
+        name = export_name(options.filename_prefix, prompt)
+        export = ExportFacts(written=folder, texts=texts, prefix=name, sent=prompt.sent)
         live_run = RUNS.new(run, Path(folder_paths.get_temp_directory()) / "safelight", prompt.owner, export)
         folders.append(live_run.folder)
         live = _live_view(live_run, options, prompt)

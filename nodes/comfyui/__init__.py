@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 from server import PromptServer
 
 from ...hosts.comfyui import everywhere, learning, owners
+from ...hosts.comfyui.cached_run import CachedRuns
 from ...hosts.comfyui.decoder_offer import get_decoder
 from ...hosts.comfyui.routes import register, register_pack
 from ...hosts.comfyui.sinks import RUNS
@@ -26,7 +27,8 @@ class SafelightExtension(ComfyExtension):
 
     def __init__(self) -> None:
         # Not in `on_load`: ComfyUI 0.3.64 never calls it.
-        register(PromptServer.instance.routes, RUNS, owners.register(PromptServer.instance), get_decoder)
+        found = owners.register(PromptServer.instance)
+        register(PromptServer.instance.routes, RUNS, found, get_decoder, CachedRuns(RUNS).find)
         register_pack(PromptServer.instance.routes)
         everywhere.register(PromptServer.instance)
         learning.register(PromptServer.instance)

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import final
+from typing import Any, final
 
 from ...decoders.files.contained_file import read_below
 from ..decode.memory_budget import MB
@@ -22,17 +22,19 @@ MAX_LIVE_RUNS = 500  # their manifests are in memory, however small their files 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportFacts:
-    """What is needed to give a user a picture of a live run as a file.
+    """What is needed to give a user a picture of a live run as a file, and to find the run by what was sampled.
 
     Args:
         written: folder with the files that the run writes; None if it writes none.
         texts: function that returns metadata for the file, by name, as JSON.
         prefix: begin of the file's name.
+        sent: the graph that the host ran, as it was sent; empty if unknown.
     """
 
     written: RunFolder | None = None
     texts: Callable[[], Mapping[str, str]] = dict
     prefix: str = "safelight"
+    sent: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { EMPTY_WORKFLOW, executionIds, formerPlaces, giveWorkflowId, nodePlaces, readPastPlaces, withPastPlace } from "../../web/node-place.mjs";
+import { EMPTY_WORKFLOW, executionIds, followMove, formerPlaces, giveWorkflowId, nodePlaces, readPastPlaces, withPastPlace } from "../../web/node-place.mjs";
 
 /** A graph of LiteGraph: the root, or a subgraph of it, which a node holds. */
 function graph(id, root = null) {
@@ -58,13 +58,41 @@ test("the former places of a node have its id in another workflow", () => {
   assert.deepEqual(formerPlaces(past, []), []);
 });
 
-test("a node stores the newest run of its last four places", () => {
+test("a node that is moved into a subgraph, and out of it again, keeps its former places", () => {
+  const root = graph("w");
+  const inner = graph("inner", root);
+  put(root, 5, { subgraph: inner, type: "a subgraph" });
+  const past = [{ workflow: "v", node: "2", until: 3 }, { workflow: "w", node: "2", until: 5 }];
+  const inside = put(inner, 2, { type: "preview" });
+  const moved = followMove(past, inside);
+  assert.deepEqual(formerPlaces(moved, nodePlaces(inside)).map(({ workflow, node }) => workflow + node), ["v2", "w2"]);
+  assert.equal(followMove(moved, inside), moved, "nothing is new");
+  assert.deepEqual(readPastPlaces(structuredClone(moved)), moved);
+
+  const ran = withPastPlace(moved, { workflow: "w", node: "5:2" }, 9);
+  root.nodes.pop();
+  const outside = put(root, 8, { type: "preview" });
+  const places = formerPlaces(followMove(ran, outside), nodePlaces(outside));
+  assert.deepEqual(places.map(({ workflow, node }) => workflow + node), ["v2", "w2", "w5:2"]);
+});
+
+test("a copy of a node is not a moved node", () => {
+  const root = graph("w");
+  const past = [{ workflow: "w", node: "2", until: 5 }];
+  put(root, 2, { type: "preview" });
+  const copy = put(root, 8, { type: "preview" });
+  assert.equal(followMove(past, copy), past);
+  const elsewhere = put(graph("other"), 8, { type: "preview" });
+  assert.deepEqual(formerPlaces(followMove(past, elsewhere), nodePlaces(elsewhere)), []);
+});
+
+test("a node stores the newest run of its last eight places", () => {
   const one = withPastPlace([], { workflow: "v", node: "2" }, 5);
   assert.deepEqual(one, [{ workflow: "v", node: "2", until: 5 }]);
   assert.equal(withPastPlace(one, { workflow: "v", node: "2" }, 5), one);
   assert.deepEqual(withPastPlace(one, { workflow: "v", node: "2", until: 9 }, 6), [{ workflow: "v", node: "2", until: 6 }]);
-  const many = ["a", "b", "c", "d"].reduce((past, workflow) => withPastPlace(past, { workflow, node: "2" }, 7), one);
-  assert.deepEqual(many.map(({ workflow }) => workflow), ["a", "b", "c", "d"]);
+  const many = [..."abcdefgh"].reduce((past, workflow) => withPastPlace(past, { workflow, node: "2" }, 7), one);
+  assert.deepEqual(many.map(({ workflow }) => workflow), [..."abcdefgh"]);
 });
 
 test("invalid past places in a workflow are ignored", () => {

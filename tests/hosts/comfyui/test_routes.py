@@ -33,6 +33,7 @@ class Served:
     def __init__(self, root):
         self.runs, self.owners, self._root = LiveRuns(), Owners(), root
         self.downloaded, self.download_error = [], None
+        self.cached, self.asked = None, []
 
     def begin(self, key=LIST_KEY):
         """A run with one picture, queued with `key`."""
@@ -53,9 +54,13 @@ class Served:
             raise self.download_error
         return f"{name}.safetensors"
 
+    def find_cached(self, *query):
+        self.asked.append(query)
+        return self.cached
+
     async def _get(self, path, headers, method):
         table = web.RouteTableDef()
-        register(table, self.runs, self.owners, self.download)
+        register(table, self.runs, self.owners, self.download, self.find_cached)
         app = web.Application()
         app.add_routes(table)
         async with TestClient(TestServer(app)) as client, client.request(method, path, headers=headers) as answer:
@@ -164,6 +169,20 @@ def test_a_download_that_fails_is_an_answer_with_the_reason(served):
     served.download_error = DownloadError("no network")
     answer = served.get(f"/safelight/runs/{live.address}/decoders/taew2_1", method="POST")
     assert (answer[0], answer[2], answer[1]["Cache-Control"]) == (502, {"error": "no network"}, "no-store")
+
+
+CACHED = "/safelight/cached?prompt=p&workflow=w&node=4"
+
+
+def test_a_browser_finds_the_run_that_the_host_took_from_its_cache(served):
+    assert served.get(CACHED)[::2] == (200, None)
+    live = served.cached = served.begin()
+    status, headers, found = served.get(CACHED)
+    assert (status, headers["Cache-Control"]) == (200, "no-store")
+    assert (found["id"], found["workflow"]) == (live.address, "w")
+    assert served.asked == [(live.owner, "p", "w", "4")] * 2
+    assert served.get(CACHED, key=None)[0] == 403
+    assert served.get("/safelight/cached?prompt=p")[0] == 404
 
 
 def test_a_picture_is_exported_under_its_own_name_and_never_cached(served):

@@ -406,6 +406,62 @@ const SCENES = {
     return { closed, open, node: (await manifest.json()).host.node };
   },
 
+  /** Queues a graph that ComfyUI has in its cache: in another workflow, for a run that is not the newest, and for another browser. */
+  async cached({ page }) {
+    await openWorkflow(page, { name: "cached", model: { ...model, step_ms: 1 }, sampler });
+    const run = async (of, seed, test) => {
+      const ended = of.evaluate(() => new Promise((done) => window.app.api.addEventListener("execution_success", done, { once: true })));
+      await queue(of, seed, 3);
+      await ended;
+      return viewUntil(of, test);
+    };
+    const first = ++seed;
+    const seen = { first: await run(page, first, (now) => now.painted && now.state.includes("finished")) };
+    seen.second = await run(page, ++seed, (now) => now.runs.length === 2 && now.painted && now.state.includes("finished") && now.picture !== seen.first.picture);
+    seen.again = await run(page, first, (now) => now.picture === seen.first.picture).catch(() => view(page));
+    const drawing = await page.evaluate(() => ({ ...JSON.parse(JSON.stringify(window.app.graph.serialize())), id: crypto.randomUUID() }));
+    const open = (of) => of.evaluate((drawing) => window.app.loadGraphData(drawing, true, true, "a copy"), drawing);
+    await open(page);
+    await viewUntil(page, (now) => now.onScreen && !now.painted);
+    seen.copy = await run(page, first, (now) => now.painted && now.picture === seen.first.picture).catch(() => view(page));
+    const browser = await openBrowser(input.chromium, newProfile());
+    try {
+      const other = await openTab(browser, input.url);
+      await open(other.page);
+      seen.stranger = await run(other.page, first, (now) => now.onScreen && now.placeholder.startsWith("Nothing")).catch(() => view(other.page));
+    } finally {
+      await browser.close();
+    }
+    return seen;
+  },
+
+  /** Moves the node into a subgraph and out of it again, with a run at each place. */
+  async moved({ page }) {
+    await openWorkflow(page, { name: "moved", model: { ...model, step_ms: 1 }, sampler });
+    const seen = {};
+    const run = async (name) => {
+      const before = (await view(page)).runs.length;
+      await queue(page, ++seed, 2);
+      seen[name] = await viewUntil(page, (now) => now.runs.length === before + 1 && now.painted && now.state.includes("finished"));
+    };
+    await run("before");
+    await page.evaluate((find) => {
+      const { app } = window;
+      const { subgraph, node } = app.graph.convertToSubgraph(new Set([eval(find)]));
+      app.canvas.openSubgraph ? app.canvas.openSubgraph(subgraph, node) : app.canvas.setGraph(subgraph);
+    }, FIND_NODE);
+    seen.inside = await viewUntil(page, (now) => now.runs.length === 1 && now.painted && now.onScreen).catch(() => view(page));
+    await run("inside_again");
+    await page.evaluate((find) => {
+      const { app } = window;
+      const { graph } = eval(find);
+      app.canvas.setGraph(app.graph);
+      app.graph.unpackSubgraph(app.graph.nodes.find((node) => node.subgraph?.id === graph.id));
+    }, FIND_NODE);
+    seen.outside = await viewUntil(page, (now) => now.runs.length === 2 && now.painted && now.onScreen).catch(() => view(page));
+    return seen;
+  },
+
   async two_copies({ page }) {
     await openWorkflow(page, { name: "twice", model, sampler });
     return page.evaluate(async (find) => {

@@ -230,6 +230,24 @@ def test_a_node_in_a_subgraph_shows_its_run_when_the_subgraph_is_opened(scenes, 
     assert nested["node"].count(":") == 1
 
 
+def test_a_node_keeps_its_runs_when_it_is_moved_into_a_subgraph_and_out_of_it(scenes, browsed_server, request):
+    lacks = browsed_server.version.startswith("0.3.")
+    older.expect(not lacks, "ComfyUI", browsed_server.version, "subgraphs that can be unpacked")
+    seen = scene(scenes, "moved")
+    assert seen["inside"]["picture"] == seen["before"]["picture"]
+    assert seen["outside"]["picture"] == seen["inside_again"]["picture"]
+    assert len(seen["outside"]["runs"]) == 2
+
+
+def test_a_result_from_the_cache_of_comfyui_shows_its_run(scenes):
+    seen = scene(scenes, "cached")
+    assert run_of(seen["first"]) != run_of(seen["second"])
+    assert run_of(seen["again"]) == run_of(seen["first"]), "not the newest run"
+    assert run_of(seen["copy"]) == run_of(seen["first"]), "in another workflow"
+    assert seen["stranger"]["picture"] is None, "another browser"
+    assert "Nothing was sampled" in seen["stranger"]["placeholder"]
+
+
 def test_the_pictures_of_a_batch_and_the_frames_of_a_video_are_shown_one_by_one(scenes):
     seen = scene(scenes, "several")
     endings = [name.split("step_0008")[1].split(".")[0] for name in seen["grid"]["pictures"]]
