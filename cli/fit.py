@@ -26,6 +26,7 @@ from ..fitting.train import FitStep
 from .pair_input import (
     add_noisy_pairs,
     add_pair_options,
+    add_teacher_options,
     command_line,
     given,
     load_pairs,
@@ -42,6 +43,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Adds `pairs` and `fit`."""
     fit = commands.add_parser("fit", help="fit a decoder to images and the encoder of a VAE")
     add_pair_options(fit)
+    add_teacher_options(fit)
     fit.add_argument(
         "--kind",
         choices=(AUTO, *PRESETS),
@@ -68,6 +70,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
     pairs = commands.add_parser("pairs", help="encode images once, to fit on them many times")
     add_pair_options(pairs)
+    add_teacher_options(pairs)
     pairs.add_argument("--out", type=Path, required=True, help="file for the pairs")
     pairs.set_defaults(run=_pairs)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import SafelightError
-from . import compare, decode, demo, fit, get, gradio, learned, lists, view
+from . import compare, decode, demo, export, fit, get, gradio, learned, lists, view
 from .table import warn
 
 FAILED = 2  # argparse uses the same exit code
@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     gradio.add_command(commands)
     fit.add_commands(commands)
     compare.add_command(commands)
+    export.add_command(commands)
     learned.add_commands(commands)
     get.add_command(commands)
     return parser

@@ -25,6 +25,7 @@ from ..fitting.noisy_latents import noisy_pairs, vary_latents
 from ..fitting.pairs import Encode, Pairs, encode_pairs
 from ..fitting.procedural_images import generate_images
 from ..hosts.vae_encode import encode_with_vae, open_autoencoder
+from .latent_folder import read_latent_folder
 
 DEFAULT_GENERATED_IMAGES = 96
 RESERVED_BYTES = 1 << 20  # disk space that a decoder, or a report, may need
@@ -48,7 +49,8 @@ def add_pair_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         default=[],
-        help="safetensors files with `latents` in model space and `pixels`; alternatively use --encoder",
+        help="safetensors files with `latents` in model space and `pixels`, or folders of latent files with a picture "
+        "of the same name, such as ComfyUI's .latent and .png; alternatively use --encoder",
     )
     parser.add_argument(
         "--encoder", type=Path, help="TAESD-like encoder file, or folder with diffusers' AutoencoderKL or -Tiny"
@@ -63,11 +65,15 @@ def add_pair_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--size", type=positive, default=256, help="side of the crops in pixels (%(default)s)")
     parser.add_argument("--crops", type=positive, default=2, help="number of crops per image (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed for crops and training (%(default)s)")
+
+
+def add_teacher_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options for half-way latents."""
     parser.add_argument("--teacher", type=Path, help="decoder file to imitate on noisy latents (default: none)")
     parser.add_argument(
         "--halfway", type=int, default=256, help="number of noisy latents to add, with --teacher (%(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed for crops and training (%(default)s)")
 
 
 def positive(text: str) -> int:
@@ -152,19 +158,24 @@ def named_pairs(arguments: argparse.Namespace, space: LatentSpace) -> NamedPairs
 
 
 def _loaded_pairs(arguments: argparse.Namespace, space: LatentSpace) -> NamedPairs:
-    files = [load_pairs(path, space) for path in arguments.pairs]
+    files: list[Pairs] = []
+    notes: list[str] = []
+    for path in arguments.pairs:
+        if path.is_dir():
+            pairs, left_out = read_latent_folder(path, space, arguments.size, arguments.crops, arguments.seed)
+            notes += left_out
+        else:
+            pairs = load_pairs(path, space)
+        files.append(pairs)
+        if UNKNOWN_IMAGE in pairs.image_ids:
+            notes.append(
+                f"no image ids in {path.name}: whether decoders were fitted on its images cannot be checked, and "
+                f"{arguments.crops} pairs in a row count as one image (--crops)"
+            )
     numbers = [
         (file, i // arguments.crops) if image == UNKNOWN_IMAGE else image
         for file, pairs in enumerate(files)
         for i, image in enumerate(pairs.image_ids)
-    ]
-    unknown = [
-        path.name for path, pairs in zip(arguments.pairs, files, strict=True) if UNKNOWN_IMAGE in pairs.image_ids
-    ]
-    notes = [
-        f"no image ids in {name}: whether decoders were fitted on its images cannot be checked, and {arguments.crops} "
-        "pairs in a row count as one image (--crops)"
-        for name in unknown
     ]
     pairs = reduce(add, files)
     names = ", ".join(path.name for path in arguments.pairs)

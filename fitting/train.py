@@ -69,7 +69,28 @@ class FitStep(NamedTuple):
 OnStep = Callable[[FitStep], None]
 
 
-def train_net(net: Net, pairs: Pairs, validation: Pairs, recipe: Recipe, on_step: OnStep = lambda _: None) -> float:
+Start = Callable[[Net, Iterable[Pairs], torch.Generator], None]
+
+
+def initialize(net: Net, parts: Iterable[Pairs], random: torch.Generator) -> None:
+    """Draws the first weights. A `Conv` starts as the best closed form of `parts`."""
+    draw_weights(net, random)
+    if isinstance(net, Conv):
+        sums = Sums(linear_form(net))
+        for pairs in parts:
+            sums.add(pairs.latents.float(), pairs.rgb(net.scale))
+        start_as_closed_form(net, sums)
+
+
+def train_net(
+    net: Net,
+    pairs: Pairs,
+    validation: Pairs,
+    recipe: Recipe,
+    on_step: OnStep = lambda _: None,
+    *,
+    start: Start = initialize,
+) -> float:
     """Trains `net` in place and restores its best weights by validation PSNR, also after a keyboard interrupt.
 
     The loss is the mean over images of the logarithm of their squared error. It is the mean PSNR, so that a dark, quiet
@@ -82,6 +103,7 @@ def train_net(net: Net, pairs: Pairs, validation: Pairs, recipe: Recipe, on_step
         recipe: settings of the training.
         on_step: callback for each step. An exception from it ends the training and is raised again, except
             `KeyboardInterrupt`.
+        start: function that sets the first weights, from the net, parts of the pairs and a random generator.
 
     Returns:
         The best validation PSNR, in dB, at the net's own scale.
@@ -89,7 +111,7 @@ def train_net(net: Net, pairs: Pairs, validation: Pairs, recipe: Recipe, on_step
     # A host may run its nodes without gradients, or in inference mode.
     with torch.inference_mode(False), torch.enable_grad():
         parts = batch_slices(pairs)[:: max(1, len(pairs) // INITIAL_IMAGES)]
-        initialize(net, (pairs[at] for at in parts), torch.Generator().manual_seed(recipe.seed))
+        start(net, (pairs[at] for at in parts), torch.Generator().manual_seed(recipe.seed))
         net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         order = torch.Generator().manual_seed(recipe.seed)
         optimizers = optimizers_of(net, recipe)
@@ -162,16 +184,6 @@ def has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16: a training then takes half the time for the same quality."""
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in BFLOAT16_FEATURES)
-
-
-def initialize(net: Net, parts: Iterable[Pairs], random: torch.Generator) -> None:
-    """Draws the first weights. A `Conv` starts as the best closed form of `parts`."""
-    draw_weights(net, random)
-    if isinstance(net, Conv):
-        sums = Sums(linear_form(net))
-        for pairs in parts:
-            sums.add(pairs.latents.float(), pairs.rgb(net.scale))
-        start_as_closed_form(net, sums)
 
 
 @torch.no_grad()
