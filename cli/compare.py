@@ -59,9 +59,9 @@ def _compare(arguments: argparse.Namespace) -> int:
     if arguments.teacher:
         _print_noisy_scores(decoders, pairs, read_decoder(arguments.teacher))
     if arguments.out:
-        first = slice(0, SHEET_IMAGES)
-        decoded = {decoder.name: decoder.decode(pairs.latents[first].float()) for decoder in decoders}
-        sheet = image_sheet(pairs.rgb(pairs.downscale, first), decoded)
+        shown = pairs.one_of_each_image(SHEET_IMAGES)
+        decoded = {decoder.name: decoder.decode(shown.latents.float()) for decoder in decoders}
+        sheet = image_sheet(shown.rgb(shown.downscale), decoded)
         write_report(arguments.out, score_table(rows), sheet, score_chart(rows))
     return 0
 

@@ -75,6 +75,12 @@ class Pairs:
         at = torch.tensor(keeps)
         return Pairs(self.latents[at], self.pixels[at], tuple(compress(self.image_ids, keeps)))
 
+    def one_of_each_image(self, most: int) -> "Pairs":
+        """The first pair of each image, up to `most` pairs. Pairs of unknown images count as different ones."""
+        keys = [(image, i if image == UNKNOWN_IMAGE else 0) for i, image in enumerate(self.image_ids)]
+        first = {keys.index(key) for key in list(dict.fromkeys(keys))[:most]}
+        return self.select([i in first for i in range(len(self))])
+
     def __add__(self, other: "Pairs") -> "Pairs":
         if self.latents.shape[1:] != other.latents.shape[1:] or self.pixels.shape[1:] != other.pixels.shape[1:]:
             raise FitError(

@@ -160,11 +160,11 @@ class FitResult:
         return score_table(self.scores)
 
     def sheet(self) -> Image.Image:
-        """Draws test images: the originals, the decoder in use, the new decoders."""
-        pairs, first = self.dataset.test, slice(0, SHEET_IMAGES)
+        """Draws one crop of each test image: the original, the decoder in use, the new decoders."""
+        pairs = self.dataset.test.one_of_each_image(SHEET_IMAGES)
         decoders = (self.baselines.in_use, *self.new)
-        decoded = {decoder.name: decoder.decode(pairs.latents[first].float()) for decoder in decoders}
-        return image_sheet(pairs.rgb(pairs.downscale, first), decoded)
+        decoded = {decoder.name: decoder.decode(pairs.latents.float()) for decoder in decoders}
+        return image_sheet(pairs.rgb(pairs.downscale), decoded)
 
     def chart(self) -> Image.Image:
         """Draws PSNR over the number of parameters."""

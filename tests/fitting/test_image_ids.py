@@ -217,3 +217,22 @@ def test_statistics_refuse_other_crops_of_their_images_for_the_test(identified, 
     with pytest.raises(FitError, match="2 of the 2 test images are in the statistics"):
         loaded.require_new_images({"test": other_crops})
     loaded.require_new_images({"training": other_crops})
+
+
+# Sheets.
+
+
+def test_a_sheet_has_one_crop_of_each_image_and_a_head_over_each_column(identified, tmp_path):
+    shown = identified.one_of_each_image(4)
+    assert shown.image_ids == IDS[:4]
+    assert torch.equal(shown.latents, identified.latents[0:8:2])
+    parts = split(identified, test=identified[:6], validation=identified[6:8])
+    result = fit_decoders("affine", SPACES["sd1"], parts, Baselines(in_use=table()), tmp_path, source="a test")
+    sheet = np.asarray(result.sheet().convert("L"))
+    assert sheet.shape[0] // 198 == 3
+    heads = np.array_split(sheet[:20], 3, axis=1)
+    assert all(head.min() < 100 for head in heads)
+
+
+def test_pairs_of_unknown_images_are_all_shown(toy_pairs):
+    assert len(toy_pairs(6).one_of_each_image(4)) == 4
