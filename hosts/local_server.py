@@ -7,9 +7,8 @@ import re
 import secrets
 import socket
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from typing import final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 LOOPBACK = "127.0.0.1"
 # Another site may give its own host name our address, so that a browser takes the two for one site (DNS rebinding):
@@ -72,7 +71,7 @@ class AccessRules:
         if len(hosts) != 1 or not self._is_ours(hosts[0].strip()):
             return "this server answers only under the address that it printed"
         same_site = headers.get("sec-fetch-site", ["none"])[0] in ("none", "same-origin")
-        is_link = urlsplit(path).path == "/" and headers.get("sec-fetch-mode") == ["navigate"]
+        is_link = path.partition("?")[0] == "/" and headers.get("sec-fetch-mode") == ["navigate"]
         own = {f"{scheme}://{hosts[0].strip()}" for scheme in ("http", "https")}
         if not (same_site or is_link) or not own.issuperset(origins):
             return "a page of another site asked for this"
@@ -91,12 +90,10 @@ class AccessRules:
         return name in self._names or (not self.is_local and _is_ip_address(name))
 
     def _has_key(self, path: str, cookies: list[str]) -> bool:
-        keys = parse_qs(urlsplit(path).query).get(KEY, [])
-        for line in cookies:
-            try:
-                keys += [morsel.value for name, morsel in SimpleCookie(line).items() if name.startswith(KEY)]
-            except CookieError:
-                continue
+        keys = parse_qs(path.partition("?")[2]).get(KEY, [])
+        # Not by `SimpleCookie`, which drops all cookies if another server of this machine set one that it cannot read.
+        pairs = (cookie.strip().partition("=") for line in cookies for cookie in line.split(";"))
+        keys += [value for name, _, value in pairs if name.startswith(KEY)]
         return any(hmac.compare_digest(key.encode(), self.key.encode()) for key in keys)
 
 

@@ -143,3 +143,15 @@ def test_a_range_is_read_as_the_standard_says(header, expected):
 def test_a_range_outside_the_file_is_an_error(header):
     with pytest.raises(ValueError, match="outside a file of 10 bytes"):
         byte_range(header, 10)
+
+
+@pytest.mark.parametrize("path", ["//[", "http://[", "http://[x/?key=", "//[x?a=]"])
+def test_a_path_that_is_no_url_is_refused_without_an_error(path):
+    assert "the key is missing" in (RULES.refusal(path, {**OWN, "cookie": []}) or "")
+
+
+@pytest.mark.parametrize("other", ['a={"x":1}', "foo bar=1", "\xfc=1", "a@b=1", "=x", "path", "expires=x", ""])
+def test_cookies_of_other_servers_do_not_hide_the_key(other):
+    for line in (f"{other}; key8765={KEY}", f"key8765={KEY}; {other}"):
+        assert RULES.refusal("/runs", {**OWN, "cookie": [line]}) is None
+    assert RULES.refusal("/runs", {**OWN, "cookie": [other]}) is not None
