@@ -16,6 +16,7 @@ MANIFEST_NAME = "run.json"
 RUN_FORMAT = "safelight.run/1"
 MAX_MANIFEST_BYTES = 16 * MB  # a thousand steps with 64 pictures each take 3 MB
 MAX_STEPS, MAX_READ_NOTES = 20_000, 200  # ComfyUI's samplers do at most 10,000 steps
+MAX_VALUES = 1_000_000  # of a manifest; empty lists need thirty times the memory that they have in the file
 MAX_NESTING = 16  # levels of objects and lists: recursive code cannot overflow the stack
 MAX_DIGITS = 18  # of an integer: with 19 it may need more than 64 bits
 
@@ -64,12 +65,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The validated manifest in a run's folder. The file may come from anywhere; it must be a regular file, no link.
 
     Raises:
-        ManifestError: the file is missing, broken, too large, of a newer major version, or breaks the rules of
-            `validate_manifest`.
+        ManifestError: the file is missing, broken, too large or of a newer major version, has too many values, or
+            breaks the rules of `validate_manifest`.
     """
     path = folder / MANIFEST_NAME
     try:
         content = read_regular_file(path, MAX_MANIFEST_BYTES, links=False)
+        if sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:  # each value has one of them before it
+            raise ValueError(f"more than {MAX_VALUES:,} values")
         manifest = json.loads(
             content.decode(), parse_int=_parse_int, parse_float=_parse_float, parse_constant=_parse_float
         )
@@ -78,7 +81,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read: {error.strerror}; expected the folder of a run") from None
     except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{path}: is not JSON: {brief(error)}") from None
+        raise ManifestError(f"{path}: is not JSON, or too large: {brief(error)}") from None
     try:
         return validate_manifest(manifest)
     except ManifestError as error:

@@ -105,9 +105,17 @@ class LibraryEntry:
         return dict(self.facts)
 
 
-@lru_cache(maxsize=2)  # the runs that a viewer compares
-def _manifest(folder: Path, version: str) -> Mapping[str, Any]:  # noqa: ARG001 - part of the cache's key
+_reading_one = threading.Lock()  # many requests at a time need the memory of one manifest
+
+
+def _manifest(folder: Path, version: str) -> Mapping[str, Any]:
     """The manifest in a folder; `version` is another one after each change."""
+    with _reading_one:
+        return _read_once(folder, version)
+
+
+@lru_cache(maxsize=2)  # the runs that a viewer compares
+def _read_once(folder: Path, version: str) -> Mapping[str, Any]:  # noqa: ARG001 - part of the cache's key
     return read_manifest(folder)
 
 

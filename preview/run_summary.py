@@ -1,14 +1,18 @@
 """The summary of a run in the list that a server sends to the viewer."""
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 MAX_RUN_S = 1e9  # a longer duration must be an error: the end is unknown
+# A server has the summaries of thousands of runs in memory, and their manifests may come from anywhere.
+MAX_FACT_CHARS, MAX_FACTS = 1000, 32
 
 
 def run_summary(manifest: Mapping[str, Any], version: str | None = None) -> dict[str, Any]:
-    """What a viewer needs of a run before it asks for the manifest.
+    """What a viewer needs of a run before it asks for the manifest. Facts that are too long are left out.
 
     Args:
         manifest: manifest of the run, validated or composed.
@@ -16,9 +20,10 @@ def run_summary(manifest: Mapping[str, Any], version: str | None = None) -> dict
     """
     pictured = [step for step in manifest["steps"] if step["files"]]
     newest = pictured[-1] if pictured else None
-    sampler = {key: manifest["sampler"][key] for key in ("steps", "seed", "cfg", "name", "scheduler")}
+    sampler = {key: _short(manifest["sampler"][key]) for key in ("steps", "seed", "cfg", "name", "scheduler")}
     return {
-        **{key: manifest[key] for key in ("id", "state", "started", "space", "decoder", "picture")},
+        **{key: _short(manifest[key]) for key in ("id", "state", "started", "space")},
+        **{key: _short_facts(manifest[key]) for key in ("decoder", "picture")},
         "version": version,
         "written": written_ms(manifest),
         "sampler": sampler,
@@ -28,6 +33,17 @@ def run_summary(manifest: Mapping[str, Any], version: str | None = None) -> dict
         "thumbnail": newest and newest["files"][0],
         "at": newest and newest["at"],
     }
+
+
+def _short(fact: Any) -> Any:
+    return fact if len(json.dumps(fact)) <= MAX_FACT_CHARS else None
+
+
+def _short_facts(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if facts is None:
+        return None
+    short = ((key, fact) for key, fact in facts.items() if len(json.dumps([key, fact])) <= MAX_FACT_CHARS)
+    return dict(islice(short, MAX_FACTS))
 
 
 def started_s(manifest: Mapping[str, Any]) -> float | None:

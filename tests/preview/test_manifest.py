@@ -302,3 +302,33 @@ def test_a_library_keeps_summaries_and_reads_manifests_again(write, tmp_path):
     fresh = dataclasses.replace(entry, version="another")
     with pytest.raises(ManifestError):
         _ = fresh.manifest
+
+
+LONG = "x" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"decoder": {"name": LONG, "kind": "conv"}},
+        {"decoder": {str(i): i for i in range(100_000)}},
+        {"decoder": {LONG: 1}},
+        {"picture": {"width": [[]] * 100_000}},
+        {"sampler": {"seed": [[]] * 100_000, "name": LONG}},
+        {"started": LONG, "space": LONG},
+    ],
+    ids=["a text", "many keys", "a key", "a list", "the sampler", "texts"],
+)
+def test_the_summary_of_a_run_is_short_whatever_the_manifest_has(write, tmp_path, facts):
+    write(manifest(**facts))
+    [entry] = RunLibrary(tmp_path).runs().values()
+    assert len(json.dumps(entry.summary())) < 8000
+    assert entry.summary()["id"] == ID
+
+
+@pytest.mark.parametrize("value", [[[]] * 2_000_000, [{}] * 2_000_000, [0] * 2_000_000], ids=["lists", "objects", "0"])
+def test_a_manifest_with_too_many_values_is_refused_before_it_is_parsed(write, value, monkeypatch):
+    folder = write(manifest(extra=value))
+    monkeypatch.setattr("safelight.preview.manifest.json.loads", lambda *_, **__: pytest.fail("it was parsed"))
+    with pytest.raises(ManifestError, match=r"more than 1,000,000 values"):
+        read_manifest(folder)
