@@ -35,6 +35,7 @@ from ..fitting.train import MSE_FLOOR, Recipe, batch_slices, optimizers_of
 from .mesh import blur
 
 MESH_WEIGHT, PHOTOGRAPH_MESH_WEIGHT = 100.0, 2.0
+LATENT_SIZE_WEIGHT = 3.0  # of a photograph at latent size, next to its full size
 PHOTOGRAPHS, SMOOTH, HALFWAY = 10, 8, 4  # pictures of each kind in a step
 HALFWAY_SHARE = 0.5  # weight of smooth pictures and of half-way latents, next to photographs
 SMOOTH_SIGMAS = (1.0, 1.5, 2.0, 3.0, 5.0)  # of the blur, in latent pixels
@@ -83,7 +84,7 @@ def refine(net: Net, photographs: Pairs, smooth: Pairs, recipe: Recipe, report: 
         at = torch.randint(len(photographs), (PHOTOGRAPHS,), generator=generator)
         error = net(photographs.latents[at].float()) - truth[at].float()
         loss = _log(_square(error) + PHOTOGRAPH_MESH_WEIGHT * mesh_energy(error, subpixel))
-        loss = loss + _log(_square(F.avg_pool2d(error, subpixel)))
+        loss = loss + LATENT_SIZE_WEIGHT * _log(_square(F.avg_pool2d(error, subpixel)))
         at = torch.randint(len(smooth), (SMOOTH,), generator=generator)
         error = net(smooth.latents[at].float()) - smooth_truth[at].float()
         loss = loss + HALFWAY_SHARE * _log(_square(error) + MESH_WEIGHT * mesh_energy(error, subpixel))
