@@ -16,11 +16,12 @@ from ..decoders.catalogue import AUTO, Catalogue
 from ..decoders.files.tensor_file import SAFETENSORS_SUFFIXES
 from ..decoders.latents.space import LatentSpace
 from ..errors import FitError
-from ..fitting.dataset import Dataset, split_pairs
+from ..fitting.dataset import Dataset, describe_pairs, split_pairs
 from ..fitting.fit import fit_decoders
+from ..fitting.fit_state import FitState, fit_key, was_interrupted
 from ..fitting.image_ids import fitted_ids
 from ..fitting.presets import PRESETS
-from ..fitting.result import Baselines, SavedDecoders
+from ..fitting.result import Baselines, FitResult, SavedDecoders
 from ..fitting.statistics import FitStatistics
 from ..fitting.train import FitStep
 from .pair_input import (
@@ -36,7 +37,7 @@ from .pair_input import (
     require_room,
 )
 from .report_folder import write_report
-from .table import print_lines
+from .table import print_lines, warn
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -95,12 +96,26 @@ def _fit(arguments: argparse.Namespace) -> int:
         FitStatistics.load_all(arguments.kind, space.name, arguments.statistics) if arguments.statistics else None
     )
     catalogue = Catalogue(arguments.folder)
-    dataset = _dataset(arguments, space, catalogue)
+    state = None if statistics else _state(arguments, folder / (name or f"{space.name}-{arguments.kind}"))
+    if state:
+        state.remove_written()
+    dataset = _dataset(arguments, space, catalogue, state)
+    if state:
+        held = {"training": dataset.train, "validation": dataset.validation}
+        state.expect_dataset("; ".join(describe_pairs(pairs, purpose) for purpose, pairs in held.items()))
+        for note in state.notes:
+            warn(note)
     saved = SavedDecoders(
         folder,
         losers=arguments.keep_all or arguments.kind != AUTO,
         doubles=arguments.keep_all or name is not None,
     )
+
+    def save(result: FitResult) -> None:
+        paths = saved.update(result)
+        if state:
+            state.written(paths)
+
     with ending_signals_as_interrupts(), PresetProgressBars() as bars:
         result = fit_decoders(
             arguments.kind,
@@ -112,8 +127,9 @@ def _fit(arguments: argparse.Namespace) -> int:
             name=name,
             recipe_changes={"seed": arguments.seed, **given(arguments, "steps", "lr")},
             on_step=bars.show,
-            on_result=saved.update,
+            on_result=save,
             statistics=statistics,
+            state=state,
         )
     print_lines(f"on {dataset.judged_on}; the first row is the decoder that `auto` uses now:", "")
     print(result.table(), "\n")
@@ -122,6 +138,10 @@ def _fit(arguments: argparse.Namespace) -> int:
         result.statistics.save(arguments.statistics[0])
         print_lines(f"{arguments.statistics[0]}: {result.statistics}")
     print_lines("", *result.verdicts(), *result.notes)
+    if state and was_interrupted(result.new):
+        print_lines("the same command goes on where this one was interrupted")
+    elif state:
+        state.remove()
     if arguments.report:
         write_report(arguments.report, result.table(), result.sheet(), result.chart())
     return 0
@@ -156,8 +176,18 @@ def _output_place(arguments: argparse.Namespace) -> tuple[Path, str | None]:
     return out.parent, out.stem
 
 
-def _dataset(arguments: argparse.Namespace, space: LatentSpace, catalogue: Catalogue) -> Dataset:
-    named = named_pairs(arguments, space)
+def _state(arguments: argparse.Namespace, output: Path) -> FitState:
+    """The state of an interrupted call with the same options and input files; an empty one if there is none."""
+    options = {name: value for name, value in vars(arguments).items() if name not in ("run", "report", "keep_all")}
+    inputs = (arguments.encoder, arguments.choose, arguments.judge, arguments.teacher)
+    files = [*arguments.pairs, *arguments.images, *(path for path in inputs if path is not None)]
+    return FitState(output, fit_key(options, files))
+
+
+def _dataset(
+    arguments: argparse.Namespace, space: LatentSpace, catalogue: Catalogue, state: FitState | None
+) -> Dataset:
+    named = named_pairs(arguments, space, state)
     dataset = split_pairs(
         named.pairs,
         named.description,

@@ -19,6 +19,7 @@ from ..decoders.files.decoder_file import read_decoder
 from ..decoders.latents.space import LatentSpace
 from ..errors import FitError
 from ..fitting.encoders import read_encoder
+from ..fitting.fit_state import FitState
 from ..fitting.image_crops import cut_crops_of, find_images, read_image
 from ..fitting.image_ids import UNKNOWN_IMAGE, image_id
 from ..fitting.noisy_latents import noisy_pairs, vary_latents
@@ -129,8 +130,13 @@ def named_space(arguments: argparse.Namespace) -> LatentSpace:
         raise FitError(str(error)) from None
 
 
-def named_pairs(arguments: argparse.Namespace, space: LatentSpace) -> NamedPairs:
+def named_pairs(arguments: argparse.Namespace, space: LatentSpace, state: FitState | None = None) -> NamedPairs:
     """Loads or encodes the pairs that the options name.
+
+    Args:
+        arguments: parsed options.
+        space: latent space of the pairs.
+        state: state of a fit, which may have the encoded pairs already.
 
     Raises:
         FitError: the options name none, or they cannot be used.
@@ -139,8 +145,19 @@ def named_pairs(arguments: argparse.Namespace, space: LatentSpace) -> NamedPairs
         return _loaded_pairs(arguments, space)
     if not arguments.encoder:
         raise FitError("nothing to fit on: use --encoder FILE [--images DIR], or --pairs FILE")
-    encode, generated = _encoder(arguments.encoder, space), not arguments.images
-    crops = _generated_images(arguments) if generated else _crops(arguments)
+    encode = partial(_encoded_pairs, arguments, space)
+    pairs = encode() if state is None else state.pairs(encode)
+    if not arguments.images:
+        description = f"{len(pairs)} procedural pictures of {arguments.size} px, seed {arguments.seed}"
+    else:
+        folders = ", ".join(path.name for path in arguments.images)
+        description = f"{len(pairs)} crops of {arguments.size} px from {folders}"
+    return NamedPairs(pairs, description, pairs.image_ids)
+
+
+def _encoded_pairs(arguments: argparse.Namespace, space: LatentSpace) -> Pairs:
+    encode = _encoder(arguments.encoder, space)
+    crops = _crops(arguments) if arguments.images else _generated_images(arguments)
     ids: list[str] = []
 
     def pixels() -> Iterator[np.ndarray]:
@@ -149,12 +166,7 @@ def named_pairs(arguments: argparse.Namespace, space: LatentSpace) -> NamedPairs
             yield crop
 
     pairs = encode_pairs(encode, pixels(), space.channels)
-    if generated:
-        description = f"{len(pairs)} procedural pictures of {arguments.size} px, seed {arguments.seed}"
-    else:
-        folders = ", ".join(path.name for path in arguments.images)
-        description = f"{len(pairs)} crops of {arguments.size} px from {folders}"
-    return NamedPairs(replace(pairs, image_ids=tuple(ids)), description, ids)
+    return replace(pairs, image_ids=tuple(ids))
 
 
 def _loaded_pairs(arguments: argparse.Namespace, space: LatentSpace) -> NamedPairs:

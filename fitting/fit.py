@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..decoders.latents.space_table import SPACES
 from ..decoders.ranking import compare_scores
 from ..errors import FitError
 from .dataset import Dataset
+from .fit_state import FitState
 from .image_ids import union_of_known
 from .least_squares import Sums
 from .plausibility import require_known_scores
@@ -120,6 +122,7 @@ def fit_decoders(
     on_result: Callable[[FitResult], object] = lambda _: None,
     statistics: FitStatistics | None = None,
     vae: str = "",
+    state: FitState | None = None,
 ) -> FitResult:
     """Fits decoders and scores them together with the baselines. Writes nothing.
 
@@ -138,6 +141,7 @@ def fit_decoders(
             while the slow ones are fitted.
         statistics: statistics of earlier sessions, of this preset and space, to continue with.
         vae: fingerprint of the VAE of the latents; empty if unknown. `auto` uses the decoders for this VAE only.
+        state: state of an interrupted fit with the same arguments, to go on with; it is updated.
 
     Raises:
         FitError: nothing could be fitted, the latents are not of this space, or the best result is worse than a
@@ -160,7 +164,9 @@ def fit_decoders(
     for preset_names in classes:
         stopped: list[BaseException] = []
         steps = _ending_training(on_step, stopped)
-        best = _fit_best(preset_names, dataset, recipe_changes or {}, steps, notes, statistics and statistics.sums)
+        best = _fit_best(
+            preset_names, dataset, recipe_changes or {}, steps, notes, statistics and statistics.sums, state
+        )
         if best is None:
             continue
         preset_name, (net, _, sums), interrupted = best
@@ -222,12 +228,17 @@ def _fit_best(
     on_step: OnFitStep,
     notes: list[str],
     earlier: Sums | None,
+    state: FitState | None,
 ) -> tuple[str, FittedNet, str | None] | None:
     """Fits presets; returns the best by validation PSNR: its name, its net, and a note if its training was stopped."""
     preset_names = tuple(preset_names)
     fitted: dict[str, tuple[FittedNet, str | None]] = {}
     for name in preset_names:
         preset = PRESETS[name]
+        settings = preset.settings(dataset.train.channels, dataset.train.downscale)
+        if state and (done := state.finished(name, preset.kind, settings)):
+            fitted[name] = FittedNet(*done, None), None
+            continue
         recipe = preset.recipe and replace(preset.recipe, **recipe_changes)
         last = [FitStep(0, recipe.steps if recipe else 0, math.nan, math.nan)]
 
@@ -236,7 +247,16 @@ def _fit_best(
             on_step(name, step)
 
         try:
-            result = fit_preset(preset, dataset.train, dataset.validation, recipe, report, earlier=earlier)
+            result = fit_preset(
+                preset,
+                dataset.train,
+                dataset.validation,
+                recipe,
+                report,
+                earlier=earlier,
+                training=state and state.training(name),
+                on_state=partial(state.save_training, name) if state else lambda _: None,
+            )
         except FitError as error:
             if len(preset_names) == 1 and not notes:
                 raise
@@ -246,6 +266,8 @@ def _fit_best(
         interrupted = f"interrupted after {step} of {steps} steps; the best until then" if step < steps else None
         if interrupted:
             notes.append(f"{name}: {interrupted}")
+        elif state:
+            state.finish(name, result.net, result.validation_db)
         fitted[name] = result, interrupted
     if not fitted:
         return None

@@ -110,40 +110,51 @@ class Pairs:
         rgb = self.pixels[at].float().div_(255.0)
         return F.avg_pool2d(rgb, self.downscale // scale) if scale < self.downscale else rgb
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, **facts: str) -> None:
         """Writes the pairs as safetensors; a failed write leaves the old file.
+
+        Args:
+            path: path of the file.
+            facts: further texts for the metadata.
 
         Raises:
             OSError: the file cannot be written.
         """
         ids = torch.frombuffer(bytearray.fromhex("".join(self.image_ids)), dtype=torch.uint8)
         tensors = {"latents": self.latents, "pixels": self.pixels, IDS_TENSOR: ids.view(-1, IMAGE_ID_BYTES)}
-        write_tensors(path, tensors, {"format": PAIRS_FORMAT})
+        write_tensors(path, tensors, {"format": PAIRS_FORMAT, **facts})
 
     @classmethod
-    def load(cls, path: Path) -> "Pairs":
+    def load(cls, path: Path, *, max_bytes: int = MAX_PAIRS_BYTES, mapped: bool = True) -> "Pairs":
         """Reads pairs from safetensors with `latents` and `pixels`, and with `image_ids` if they are known.
 
+        Args:
+            path: path of the file.
+            max_bytes: limit for the file, and for its tensors with four bytes for each number.
+            mapped: whether the file is mapped into memory, because it may be larger than that.
+
         Raises:
-            FitError: the file is missing, holds no pairs, or latents and images do not match.
+            FitError: the file is missing or too large, holds no pairs, or latents and images do not match.
         """
         try:
-            _, tensors = open_tensors(path, label="a file of pairs", max_bytes=MAX_PAIRS_BYTES, mapped=True)
+            _, tensors = open_tensors(path, label="a file of pairs", max_bytes=max_bytes, mapped=mapped)
         except DecoderFileError as error:
             raise FitError(f"{error}; expected pairs") from None
         if missing := {"latents", "pixels"} - tensors.keys():
             raise FitError(f"{path}: expected tensors `latents` and `pixels`, {' and '.join(sorted(missing))} missing")
         try:
-            return cls(tensors["latents"], tensors["pixels"], _image_ids(tensors.get(IDS_TENSOR)))
+            image_ids = _image_ids(tensors.get(IDS_TENSOR), tensors["latents"])
+            return cls(tensors["latents"], tensors["pixels"], image_ids)
         except FitError as error:
             raise FitError(f"{path}: {error}") from None
 
 
-def _image_ids(tensor: Tensor | None) -> tuple[str, ...]:
+def _image_ids(tensor: Tensor | None, latents: Tensor) -> tuple[str, ...]:
     if tensor is None:
         return ()
-    if tensor.dtype != torch.uint8 or tensor.ndim != 2 or tensor.shape[1] != IMAGE_ID_BYTES:
-        raise FitError(f"expected {IDS_TENSOR} [N, {IMAGE_ID_BYTES}] uint8, got {list(tensor.shape)} {tensor.dtype}")
+    expected = (*latents.shape[:1], IMAGE_ID_BYTES)
+    if tensor.dtype != torch.uint8 or tensor.shape != expected:
+        raise FitError(f"expected {IDS_TENSOR} {list(expected)} uint8, got {list(tensor.shape)} {tensor.dtype}")
     return tuple(bytes(row).hex() for row in tensor.tolist())
 
 

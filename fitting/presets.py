@@ -13,7 +13,7 @@ from ..decoders.nets.registry import KINDS
 from .least_squares import PolynomialForm, Sums, choose_ridges, polynomial_tensors
 from .metrics import psnr_db, resize_rgb, ssim
 from .pairs import Pairs
-from .train import FitStep, OnStep, Recipe, batch_slices, train_net
+from .train import FitStep, OnStep, Recipe, TrainingState, batch_slices, train_net
 
 MAX_SUBPIXELS = 8  # sub-pixels a side; with a larger downscale factor the decoder decodes at a smaller size
 
@@ -112,6 +112,8 @@ def fit_preset(
     on_step: OnStep = lambda _: None,
     *,
     earlier: Sums | None = None,
+    training: TrainingState | None = None,
+    on_state: Callable[[TrainingState], object] = lambda _: None,
 ) -> FittedNet:
     """Fits a net of a preset.
 
@@ -124,6 +126,8 @@ def fit_preset(
         recipe: recipe to use instead of the preset's own.
         on_step: callback for each training step, or for each part of the pairs of a closed form.
         earlier: sums of earlier sessions to add to a closed form; they are not changed.
+        training: state of an interrupted training, to go on with.
+        on_state: callback for the state of a training.
 
     Raises:
         FitError: the preset is too large for the channels, the images are too few, or `earlier` has another form.
@@ -149,7 +153,10 @@ def fit_preset(
             with torch.device("meta"):
                 net = KINDS[preset.kind](**settings)
             net.to_empty(device="cpu")
-            train_sums, validation_db = None, train_net(net, train, validation, recipe or preset.recipe, on_step)
+            train_sums = None
+            validation_db = train_net(
+                net, train, validation, recipe or preset.recipe, on_step, earlier=training, on_state=on_state
+            )
     return FittedNet(net.eval().requires_grad_(False), validation_db, train_sums)
 
 

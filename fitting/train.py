@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,22 @@ class FitStep(NamedTuple):
     validation_db: float
 
 
+class TrainingState(NamedTuple):
+    """A training in progress.
+
+    Args:
+        step: number of finished steps.
+        now_db: last validation PSNR.
+        best_db: best validation PSNR.
+        tensors: weights now and at the best step, state of the optimizers and of the random numbers, by key.
+    """
+
+    step: int
+    now_db: float
+    best_db: float
+    tensors: Mapping[str, Tensor]
+
+
 OnStep = Callable[[FitStep], None]
 
 
@@ -90,6 +106,8 @@ def train_net(
     on_step: OnStep = lambda _: None,
     *,
     start: Start = initialize,
+    earlier: TrainingState | None = None,
+    on_state: Callable[[TrainingState], object] = lambda _: None,
 ) -> float:
     """Trains `net` in place and restores its best weights by validation PSNR, also after a keyboard interrupt.
 
@@ -104,50 +122,115 @@ def train_net(
         on_step: callback for each step. An exception from it ends the training and is raised again, except
             `KeyboardInterrupt`.
         start: function that sets the first weights, from the net, parts of the pairs and a random generator.
+        earlier: state of an interrupted training with the same arguments, to go on with.
+        on_state: callback for the state, after each validation and after an interrupt.
 
     Returns:
         The best validation PSNR, in dB, at the net's own scale.
     """
     # A host may run its nodes without gradients, or in inference mode.
     with torch.inference_mode(False), torch.enable_grad():
-        parts = batch_slices(pairs)[:: max(1, len(pairs) // INITIAL_IMAGES)]
-        start(net, (pairs[at] for at in parts), torch.Generator().manual_seed(recipe.seed))
+        if earlier is None:
+            parts = batch_slices(pairs)[:: max(1, len(pairs) // INITIAL_IMAGES)]
+            start(net, (pairs[at] for at in parts), torch.Generator().manual_seed(recipe.seed))
         net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        order = torch.Generator().manual_seed(recipe.seed)
-        optimizers = optimizers_of(net, recipe)
-        schedules = [
-            torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate(step, recipe.steps))
-            for optimizer in optimizers
-        ]
+        trainer = NetTrainer(net, validation, recipe, earlier)
         truth, bfloat16 = _truth_of(pairs, net.scale), has_bfloat16()
-        now = best = mean_psnr_db(net, validation)
-        best_state = _copy_state(net)
         try:
-            for step in range(1, recipe.steps + 1):
-                at = torch.randint(len(pairs), (recipe.batch,), generator=order)
+            for step in range(trainer.step + 1, recipe.steps + 1):
+                at = torch.randint(len(pairs), (recipe.batch,), generator=trainer.order)
                 with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
                     rgb = net(pairs.latents[at].float().contiguous(memory_format=torch.channels_last))
                 error = (rgb.float() - truth(at)).square().mean((1, 2, 3))
                 loss = torch.log(error + MSE_FLOOR).mean()
-                net.zero_grad(set_to_none=True)
-                loss.backward()
-                nn.utils.clip_grad_norm_(net.parameters(), MAX_GRADIENT_NORM)
-                for optimizer, schedule in zip(optimizers, schedules, strict=True):
-                    optimizer.step()
-                    schedule.step()
-                if (step % VALIDATION_STEPS == 0 or step == recipe.steps) and (
-                    now := mean_psnr_db(net, validation)
-                ) > best:
-                    best, best_state = now, _copy_state(net)
-                on_step(FitStep(step, recipe.steps, float(loss.detach()), now))
+                trainer.learn(loss)
+                if step % VALIDATION_STEPS == 0 or step == recipe.steps:
+                    trainer.validate()
+                    on_state(trainer.state())
+                on_step(FitStep(step, recipe.steps, float(loss.detach()), trainer.now_db))
         except KeyboardInterrupt:
             # Up to `VALIDATION_STEPS` steps were not validated yet; a second interrupt skips this validation.
             with suppress(KeyboardInterrupt):
-                if (now := mean_psnr_db(net, validation)) > best:
-                    best, best_state = now, _copy_state(net)
-        net.load_state_dict(best_state)
+                on_state(trainer.state())
+                trainer.validate()
+        net.load_state_dict(trainer.best)
         net.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    return best
+    return trainer.best_db
+
+
+@final
+class NetTrainer:
+    """The optimizers of a net in training, and its best weights so far.
+
+    Args:
+        net: net with its first weights; those of `earlier` replace them.
+        validation: validation pairs.
+        recipe: settings of the training.
+        earlier: state of an interrupted training to go on with.
+    """
+
+    def __init__(self, net: Net, validation: Pairs, recipe: Recipe, earlier: TrainingState | None) -> None:
+        self._net, self._validation, self._steps = net, validation, recipe.steps
+        self.order = torch.Generator().manual_seed(recipe.seed)
+        self._optimizers = optimizers_of(net, recipe)
+        self._schedules = [
+            torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate(step, recipe.steps))
+            for optimizer in self._optimizers
+        ]
+        if earlier is None:
+            self.step, self.best = 0, _copy_state(net)
+            self.now_db = self.best_db = mean_psnr_db(net, validation)
+        else:
+            self.step, self.now_db, self.best_db = earlier.step, earlier.now_db, earlier.best_db
+            self.best = self._restore(earlier.tensors)
+
+    def learn(self, loss: Tensor) -> None:
+        """Makes one step against `loss`."""
+        self._net.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._net.parameters(), MAX_GRADIENT_NORM)
+        for optimizer, schedule in zip(self._optimizers, self._schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+        self.step += 1
+
+    def validate(self) -> None:
+        """Scores the net, and copies its weights if they are the best so far."""
+        self.now_db = mean_psnr_db(self._net, self._validation)
+        if self.now_db > self.best_db:
+            self.best_db, self.best = self.now_db, _copy_state(self._net)
+
+    def state(self) -> TrainingState:
+        """The state, from which a later training goes on with the same results."""
+        tensors = {"order": self.order.get_state()}
+        tensors |= {f"net.{key}": tensor for key, tensor in _copy_state(self._net).items()}
+        tensors |= {f"best.{key}": tensor for key, tensor in self.best.items()}
+        for i, optimizer in enumerate(self._optimizers):
+            for parameter, state in optimizer.state_dict()["state"].items():
+                tensors |= {
+                    f"optimizer.{i}.{parameter}.{name}": torch.as_tensor(value) for name, value in state.items()
+                }
+        return TrainingState(self.step, self.now_db, self.best_db, tensors)
+
+    def _restore(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Restores the tensors of a state; returns the best weights."""
+        parts: dict[str, dict[str, Tensor]] = {"net": {}, "best": {}}
+        states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self._optimizers]
+        for key, tensor in tensors.items():
+            part, _, rest = key.partition(".")
+            if part == "optimizer":
+                i, parameter, name = rest.split(".")
+                states[int(i)].setdefault(int(parameter), {})[name] = tensor.clone()
+            elif part in parts:
+                parts[part][rest] = tensor.clone()
+        self._net.load_state_dict(parts["net"])
+        self.order.set_state(tensors["order"].clone())
+        for optimizer, schedule, state in zip(self._optimizers, self._schedules, states, strict=True):
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+            schedule.last_epoch = self.step
+            for group, lr in zip(optimizer.param_groups, schedule.base_lrs, strict=True):
+                group["lr"] = lr * _learning_rate(self.step, self._steps)
+        return parts["best"]
 
 
 @torch.no_grad()

@@ -18,17 +18,19 @@ the decoder can be used, and is compared with those that are learned now.
 """
 
 import logging
+import os
 import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, final
+from typing import IO, BinaryIO, final
 
 from ...decoders.decoder import Card
 from ...decoders.files.decoder_file import read_card
+from ...decoders.files.regular_file import NO_FOLLOW, NON_BLOCKING
 from ...decoders.latents.space import SPACE_NAME
 from ...decoders.measured_scores import LEARNED_FOLDER, learned_folder, read_measured
 from ...errors import DecoderFileError, FitError
@@ -155,15 +157,21 @@ def learning_locked(folder: Path) -> Iterator[None]:
     """Locks what is learned in a folder of decoders against other threads and processes that learn or forget."""
     learned = folder / LEARNED_FOLDER
     learned.mkdir(parents=True, exist_ok=True)
-    with (learned / ".lock").open("ab") as file:
+    with _open_lock(learned / ".lock") as file:
         try:
             _lock(file)
         except OSError as error:  # a file system without locks: of two simultaneous decodes one may be lost
             log.debug("%s cannot be locked: %s", learned, error)
         # Left by a process that was ended: all others write only while they hold the lock.
         for partial in (*learned.rglob(".*.part"), *folder.glob(f".*{EARLIER_DECODER}-*.part")):
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # it is gone, or a folder
+                partial.unlink()
         yield
+
+
+def _open_lock(path: Path) -> BinaryIO:
+    """Opens the file that is locked. Nothing is written to it; a pipe in its place does not wait, a link is refused."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | NON_BLOCKING | NO_FOLLOW, 0o666), "r+b", buffering=0)
 
 
 def list_learned_files(folder: Path) -> list[LearnedFiles]:
@@ -204,7 +212,7 @@ def forget_space(folder: Path, space: str) -> list[Path]:
     with learning_locked(folder):
         for files in known:
             for path in files.existing() if files.space == space else ():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
                 removed.append(path)
     return removed
 

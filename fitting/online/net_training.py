@@ -218,7 +218,7 @@ class NetTraining:
     def _save_progress(self) -> None:
         """Saves the learning rate with the best net, so that a restart does not begin at the highest one."""
         try:
-            self._write(read_decoder(self._files.net, self._files.net.read_bytes()))
+            self._write(read_decoder(self._files.net))
         except (DecoderFileError, OSError):  # none was saved yet, or it was removed meanwhile
             return
 
@@ -297,7 +297,7 @@ def _saved_net(files: LearnedFiles, state: OnlineState, pairs: Sequence[Pairs], 
         *(c.file for c in catalogue.of(state.space, vae=state.vae) if c.card.kind == PRESET and c.file),
     ):
         try:
-            decoder = read_decoder(found, found.read_bytes())
+            decoder = read_decoder(found)
         except (SafelightError, OSError):
             continue
         if _plain(dict(decoder.card.settings)) == settings:

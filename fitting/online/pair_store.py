@@ -10,6 +10,7 @@ from ...errors import FitError
 from ..pairs import Pairs
 
 DEFAULT_STORE_BYTES = 64 << 20  # 200 pairs of 512 px in a space of 32 channels, 50 of 1024 px
+MAX_PAIR_BYTES = 1 << 27  # of one pair, each number counted as four bytes
 PAIRS_FOLDER = "pairs"
 PAIR_NAME = re.compile(r"([0-9]{8,})-[0-9a-f]+\.safetensors")
 
@@ -79,13 +80,12 @@ class PairStore:
         """
         for each in self.list():
             try:
-                pair = Pairs.load(each.path)
+                pair = Pairs.load(each.path, max_bytes=MAX_PAIR_BYTES, mapped=False)
                 if pair.channels != channels or len(pair) != 1:
                     raise FitError(
                         f"{each.path}: expected one picture of {channels} channels, got {len(pair)} of {pair.channels}"
                     )
-                # Copies: Windows cannot remove a file that is mapped into memory.
-                yield Pairs(pair.latents.clone(), pair.pixels.clone())
+                yield pair
             except (FitError, OSError) as error:
                 log.debug("%s; the pair is removed", error)
                 each.path.unlink(missing_ok=True)

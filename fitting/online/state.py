@@ -14,13 +14,13 @@ from torch import Tensor
 
 from ...decoders.decoder import Card, Decoder
 from ...decoders.files.decoder_file import build
-from ...decoders.files.regular_file import read_regular_file
+from ...decoders.files.regular_file import NotRegularFileError, read_regular_file
 from ...decoders.files.tensor_file import Tensors, open_tensors, write_tensors
 from ...decoders.latents.space import LatentSpace
 from ...decoders.latents.space_table import SPACES
 from ...decoders.nets.base import Net
 from ...decoders.nets.registry import KINDS
-from ...errors import DecoderFileError, FitError, SafelightError
+from ...errors import DecoderFileError, FitError, SafelightError, brief
 from ..least_squares import OVERALL_RIDGES, PolynomialForm, Sums, check_pairs, content_digest, polynomial_tensors
 from ..metrics import psnr_db, resize_rgb
 from ..pairs import Pairs
@@ -49,6 +49,8 @@ NAME_DIGITS = 6  # digits of the VAE's fingerprint in a decoder's name
 UNKNOWN_VAE = "unknown"
 LATENTS_KEY_BYTES = 16
 SUMS_TENSORS = ("xx", "xy", "yy")
+COUNTS = ("decodes", "pictures", "offered")
+MAX_COUNT = 1 << 53
 
 log = logging.getLogger("safelight.fitting")
 
@@ -308,6 +310,8 @@ class OnlineState:
             metadata, tensors = open_tensors(path, read_regular_file(path, MAX_STATE_BYTES))
         except DecoderFileError as error:
             raise FitError(str(error)) from None
+        except NotRegularFileError as error:
+            raise FitError(f"{path}: {error.strerror}") from None
         written = metadata.get("format", "")
         if written == EARLIER_STATE_FORMAT:
             raise FitError(
@@ -327,18 +331,36 @@ class OnlineState:
         state = cls(LatentSpace.from_facts(facts["space"]), str(facts["vae"]))
         for prefix, sums in state._named_sums():
             for name in SUMS_TENSORS:
-                if (tensor := tensors[f"{prefix}.{name}"]).shape != getattr(sums, name).shape:
-                    raise ValueError(f"{name} has shape {list(tensor.shape)}")
+                tensor, empty = tensors[f"{prefix}.{name}"], getattr(sums, name)
+                if tensor.shape != empty.shape or tensor.dtype != empty.dtype or not torch.isfinite(tensor).all():
+                    raise ValueError(f"{name} is no sum: shape {list(tensor.shape)}, {tensor.dtype}, or not finite")
                 setattr(sums, name, tensor)
-        state.decodes, state.pictures = facts["decodes"], facts["pictures"]
-        state.comparison = facts["verdict"] and Comparison(**facts["verdict"])
-        state._offered = facts["offered"]
+        state.decodes, state.pictures, state._offered = (_count(facts[key]) for key in COUNTS)
+        state.comparison = _comparison(facts["verdict"])
         state._seen = dict.fromkeys(_tensor_to_keys(tensors.get("seen")))
         state.test_pairs = [
             HeldBackPair(key, Pairs(tensors[f"held.{i}.latents"], tensors[f"held.{i}.pixels"]))
             for i, key in enumerate(_tensor_to_keys(tensors.get("held")))
         ]
+        if any(len(pair) != 1 or pair.channels != state.space.channels for _, pair in state.test_pairs):
+            raise ValueError("a test pair has several pictures, or other channels")
         return state
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_COUNT:
+        raise ValueError(f"expected a count, got {brief(value)}")
+    return value
+
+
+def _comparison(facts: Any) -> Comparison | None:
+    if not facts:
+        return None
+    found = Comparison(**facts)
+    texts, numbers = (found.judged_on, found.in_use), (found.in_use_db, found.learned_db or 0.0)
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(db, float | int) for db in numbers):
+        raise ValueError("the last comparison has values of other types")
+    return found
 
 
 class NewerStateError(FitError):
@@ -361,4 +383,8 @@ def _keys_to_tensor(keys: Iterable[bytes]) -> Tensor:
 
 
 def _tensor_to_keys(keys: Tensor | None) -> Sequence[bytes]:
-    return [bytes(row) for row in keys.tolist()] if keys is not None else []
+    if keys is None:
+        return []
+    if keys.dtype != torch.uint8 or keys.ndim != 2 or keys.shape[1] != LATENTS_KEY_BYTES:
+        raise ValueError(f"expected keys of {LATENTS_KEY_BYTES} bytes, got {list(keys.shape)} {keys.dtype}")
+    return [bytes(row) for row in keys.tolist()]

@@ -188,7 +188,7 @@ def _open_net(files: LearnedFiles, space: LatentSpace) -> Decoder | None:
     if not files.net.exists():
         return None
     try:
-        decoder = read_decoder(files.net, files.net.read_bytes())
+        decoder = read_decoder(files.net)
         if decoder.net.channels != space.channels or (decoder.card.latent_space or space).values != space.values:
             raise DecoderFileError(f"{files.net}: for another latent space with the name {space.name}")
     except DecoderFileError as error:

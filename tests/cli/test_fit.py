@@ -193,6 +193,55 @@ def test_an_interrupted_training_writes_a_decoder_with_a_note(tmp_path, pairs, c
     assert "interrupted after 3 of 9 steps" in capsys.readouterr().out
 
 
+def test_an_interrupted_fit_does_not_encode_its_pictures_again(tmp_path, tiny_vae, capsys, monkeypatch):
+    arguments = ["fit", "--space", "sd1", "--encoder", str(tiny_vae), "--procedural", "6", "--size", "32"]
+    arguments += ["--kind", "conv", "--steps", "5", "--out", str(tmp_path / "out")]
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fit.PresetProgressBars, "show", stop)
+        assert main(arguments) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(pair_input, "_encoder", lambda *_: pytest.fail("the pictures were encoded again"))
+        assert main(arguments) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["sd1-conv.safetensors"]
+    assert read_card(tmp_path / "out" / "sd1-conv.safetensors").notes is None
+
+
+def test_an_interrupted_fit_goes_on_where_it_stopped(tmp_path, pairs, capsys, monkeypatch):
+    arguments = ["fit", "--space", "flux2", "--pairs", str(pairs), "--kind", "auto", "--steps", "9", "--keep-all"]
+    assert main([*arguments, "--out", str(tmp_path / "whole")]) == 0
+    capsys.readouterr()
+    shown, show = [], fit.PresetProgressBars.show
+
+    def stop(bars, name, progress):
+        if name == "conv" and progress.step == 3 and ("conv", 3) not in shown:
+            shown.append((name, 3))
+            raise KeyboardInterrupt
+        shown.append((name, progress.step))
+        show(bars, name, progress)
+
+    monkeypatch.setattr(fit.PresetProgressBars, "show", stop)
+    out = tmp_path / "parts"
+    assert main([*arguments, "--out", str(out)]) == 0
+    assert read_card(out / "flux2-conv.safetensors").notes == "interrupted after 3 of 9 steps; the best until then"
+    assert (out / "flux2-auto.fit-state").exists()
+    assert "the same command goes on where this one was interrupted" in capsys.readouterr().out
+    shown[:] = [("conv", 3)]
+    assert main([*arguments, "--out", str(out)]) == 0
+    assert "the fit goes on where it stopped" in capsys.readouterr().err
+    assert {name for name, _ in shown} == {"neighbourhood", "conv"}  # the first cannot be fitted to so few pictures
+    assert [step for name, step in shown[1:] if name == "conv"] == list(range(4, 10))
+    assert {path.name for path in out.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+    for path in out.iterdir():
+        decoder, whole = read_decoder(path), read_decoder(tmp_path / "whole" / path.name)
+        assert decoder.card.notes is None
+        for key, tensor in whole.net.state_dict().items():
+            assert torch.equal(decoder.net.state_dict()[key], tensor)
+
+
 @pytest.mark.parametrize("option", ["--out", "--report"])
 def test_an_output_folder_that_cannot_be_written_is_reported(tmp_path, pairs, capsys, option):
     (tmp_path / "file").write_text("no folder")
