@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 HERE = Path(__file__).parent
-EXAMPLE = HERE.parents[2] / "example_workflows/preview_steps.json"
+EXAMPLE = HERE.parents[2] / "example_workflows/01 See every step.json"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 LIMIT_S = 900
 
