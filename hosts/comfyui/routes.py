@@ -151,19 +151,35 @@ def _register_decoders(
 
 
 def register_pack(routes: web.RouteTableDef, pack: Path = PACK) -> None:
-    """Serves this pack's scripts, help pages and example workflows, if the name of its folder needs quoting in a URL.
+    """Serves the help pages for every language, and in a folder whose name needs quoting in a URL, all files.
 
-    ComfyUI announces them under that name and adds static routes, which aiohttp 3.14 compares in quoted form with the
+    ComfyUI's page asks for the help in the user's language first: `docs/<node>/<language>.md`. It shows the English one
+    after a 404.
+
+    ComfyUI announces those files and adds static routes, which aiohttp 3.14 compares in quoted form with the
     URL in unquoted form, so they match no request.
 
     Source: aiohttp 3.14 `web_urldispatcher.py`, `StaticResource.resolve`.
     """
+    help_page = "docs/{node:[A-Za-z]+}/{language:[A-Za-z-]+}.md"
     if PLAIN_NAME.fullmatch(pack.name):
+        # By its name, because aiohttp asks the route with the longest fixed begin first.
+        routes.get(f"/extensions/{pack.name}/{help_page}")(_help_in(pack))
         return
     # Each character as an escape: braces would end the part of the route that names the folder.
     name = "".join(f"\\U{ord(character):08x}" for character in pack.name.replace("%", "%25"))
+    routes.get(f"/extensions/{{pack:{name}}}/{help_page}")(_help_in(pack))
     for address, folder in PACK_FOLDERS.items():
         routes.get(f"/{address}/{{pack:{name}}}/{{file:.+}}")(_files_of((pack / folder).resolve()))
+
+
+def _help_in(pack: Path) -> Any:
+    async def get_help(request: web.Request) -> web.StreamResponse:
+        """The help page of a node: there is one for all languages."""
+        path = pack / "web/docs" / f"{request.match_info['node']}.md"
+        return web.FileResponse(path) if path.is_file() else web.Response(status=404)
+
+    return get_help
 
 
 def _files_of(root: Path) -> Any:

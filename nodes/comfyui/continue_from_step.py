@@ -30,7 +30,7 @@ class SafelightPickStep(io.ComfyNode):
                 "Outputs what a sampler needs to continue from any step of a run. With the same settings the result is "
                 "the same. Needs keep_latents in Preview Steps."
             ),
-            search_aliases=["continue", "resume", "pick step", "branch", "split sampling", "steps", "safelight"],
+            search_aliases=["continue", "resume", "pick step", "branch", "split sampling", "steps"],
             inputs=[
                 STEPS.Input(
                     "steps",

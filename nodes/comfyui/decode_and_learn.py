@@ -27,7 +27,7 @@ class SafelightLearn(io.ComfyNode):
                 "Decodes as VAE Decode does, bit for bit, and uses the result to fit a preview decoder for this VAE. "
                 "After some images the previews use this decoder, if it is better than the installed ones."
             ),
-            search_aliases=["decode", "vae decode", "learn", "fit", "preview decoder", "latent to image", "safelight"],
+            search_aliases=["decode", "vae decode", "learn", "fit", "preview decoder", "latent to image"],
             inputs=[
                 io.Latent.Input("samples", tooltip="Finished latents to decode."),
                 io.Vae.Input("vae", tooltip="VAE that decodes the latents."),

@@ -60,7 +60,7 @@ class SafelightFit(io.ComfyNode):
                 "results. The decoder is saved in models/safelight. If it is better than the decoder in use, Preview "
                 "Steps uses it from the next run on."
             ),
-            search_aliases=["fit", "train decoder", "preview decoder", "latent2rgb", "taesd", "safelight"],
+            search_aliases=["fit", "train decoder", "preview decoder", "latent2rgb", "taesd"],
             is_output_node=True,
             is_input_list=True,  # a list of images is one dataset, not one fit for each image
             inputs=[
@@ -103,9 +103,12 @@ class SafelightFit(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, space: str | None = None) -> bool | str:
-        """Accepts any space name: decoder files add and remove spaces after ComfyUI has read the list."""
-        return is_name("space", space)
+    def validate_inputs(cls, space: Any = None) -> bool | str:
+        """Accepts any space name: decoder files add and remove spaces after ComfyUI has read the list.
+
+        Of a node whose inputs are lists, ComfyUI passes lists here too.
+        """
+        return is_name("space", space[0] if isinstance(space, list) and space else space)
 
     @classmethod
     def execute(cls, images: Any = (), **inputs: Any) -> io.NodeOutput:

@@ -35,7 +35,7 @@ class SafelightLoadRun(io.ComfyNode):
             display_name="Load Run",
             category="Safelight",
             description="Loads a saved run from the output folder: its pictures, its latents, and a summary.",
-            search_aliases=["load run", "load steps", "load latents", "open run", "intermediates", "safelight"],
+            search_aliases=["load run", "load steps", "load latents", "open run", "intermediates"],
             inputs=[
                 io.Combo.Input(
                     "run",

@@ -43,7 +43,10 @@ class SafelightPreview(io.ComfyNode):
                 "Shows every step of a sampler while it samples, and writes each step to disk on request. The result "
                 "is bit-identical with and without this node."
             ),
-            search_aliases=["preview", "live preview", "latent preview", "intermediates", "steps", "safelight"],
+            search_aliases=[
+                *("safelight", "preview", "live preview", "latent preview", "sampler preview", "step preview"),
+                *("intermediates", "steps", "write every step", "save every step", "timelapse", "contact sheet"),
+            ],
             has_intermediate_output=True,
             # ComfyUI's cache would reuse the output of a node for another node with the same inputs. The output
             # contains the node's id, but the cache looks for the hidden id only where V1 nodes have it.
@@ -88,4 +91,6 @@ def _input(row: OptionRow) -> Any:
     kind = INPUTS[row.type]
     if options:
         kind, facts = io.Combo.Input, {"options": options, **facts}
-    return advanced(kind, row.name, **facts) if row.advanced else kind(row.name, **facts)
+    # What depends on another input appears with it; a click on "Show advanced inputs" would show nothing before.
+    folded = row.advanced and not row.needs
+    return advanced(kind, row.name, **facts) if folded else kind(row.name, **facts)

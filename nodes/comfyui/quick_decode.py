@@ -33,7 +33,7 @@ class SafelightDecode(io.ComfyNode):
                 "Decodes latents to images with a preview decoder, in milliseconds and without a VAE. For drafts: a "
                 "VAE's images have more detail."
             ),
-            search_aliases=["decode", "quick decode", "draft", "latent to image", "latent preview", "safelight"],
+            search_aliases=["decode", "quick decode", "draft", "latent to image", "preview of latents"],
             inputs=[
                 io.Latent.Input("samples", tooltip="Finished latents of images or a video, as for VAE Decode."),
                 io.Combo.Input(

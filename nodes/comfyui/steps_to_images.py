@@ -22,7 +22,7 @@ class SafelightSteps(io.ComfyNode):
             display_name="Steps to Images",
             category="Safelight",
             description="Outputs the pictures of all steps of a run as images, and as one contact sheet.",
-            search_aliases=["steps", "intermediates", "contact sheet", "timelapse", "step images", "safelight"],
+            search_aliases=["steps", "intermediates", "contact sheet", "timelapse", "step images"],
             inputs=[
                 STEPS.Input("steps", tooltip="Output steps of the Preview Steps on the sampler's model line."),
                 after_sampling(),
