@@ -13,6 +13,7 @@ const NODE_WIDTH_PX = 340;
 const VUE_ROW_PX = 6; // by which an input is higher in Vue nodes
 const WIDGET_MARGIN_PX = 10; // that ComfyUI adds around a widget
 const LIST_INTERVAL_MS = 3000;
+const [IDLE_MODES, IDLE_OPACITY] = [[2, 4], "0.35"]; // of LiteGraph: a muted node, a bypassed node
 const NOT_SAMPLED = "Nothing was sampled: ComfyUI has the result in its cache. To see the steps, change the seed.";
 const PLACING_INTERVAL_MS = 500; // until a user who has opened a graph of the first Vue nodes sees the viewer
 // As on the server, which uses them until a user has saved the settings.
@@ -149,6 +150,9 @@ async function start() {
     widget.serialize = false; // not in the workflow
     widget.beforeQueued = () => giveWorkflowId(node) && saveDraft();
     widget.label = "Steps"; // shown in App mode
+    widget.options.hideInPanel = true; // which would show it as an empty row
+    // The properties panel stores its own width in each widget, and the canvas would draw the viewer with it.
+    Object.defineProperty(widget, "width", { configurable: true, get: () => undefined, set: () => {} });
     element.style.setProperty("--comfy-widget-min-height", MIN_HEIGHT_PX);
     element.dataset.captureWheel = "true"; // Vue nodes leave the wheel to it while it has the focus
     forwardToCanvas(element);
@@ -182,6 +186,11 @@ async function start() {
     node.setSize([width, node.computeSize()[1] + Math.max(0, room)]);
   }
 
+  /** Dims the viewer of a node that is muted or bypassed: its picture is not of this workflow as it is now. */
+  function dim(node) {
+    elementOf(node).style.opacity = IDLE_MODES.includes(node.mode) ? IDLE_OPACITY : "";
+  }
+
   /** Stores in the node what its newest run has sampled, and the nodes that this depends on. */
   function rememberLatents(node) {
     const run = store.of(nodePlaces(node)).find(({ manifest, state }) => manifest && state !== "running");
@@ -209,6 +218,7 @@ async function start() {
 
   /** Hides and shows inputs of a node in a graph. The viewer keeps its height. */
   function fitInputs(node) {
+    dim(node);
     const before = node.computeSize()[1];
     const unused = hideUnusedInputs(node);
     const changesAreDrawn = node.getLayoutWidgets || !window.LiteGraph?.vueNodesMode; // the first Vue nodes (1.27) do not notice a change
@@ -249,7 +259,7 @@ async function start() {
       {
         id: "Safelight.Everywhere",
         category: ["Safelight", "Server", "Everywhere"],
-        name: "Previews of all samplers by Safelight",
+        name: "Everywhere: Safelight previews on all samplers",
         tooltip: "Safelight decodes ComfyUI's own preview of every sampler, without a node, if it has a decoder for the latents. Applies to prompts that are queued after the change.",
         type: "boolean",
         defaultValue: false,

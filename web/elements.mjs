@@ -25,6 +25,8 @@ export function createSvg(document, tag, attributes = {}, ...children) {
 const ICONS = {
   play: "M5 3.2v9.6l8-4.8z",
   pause: "M5 3.5v9M11 3.5v9",
+  playFrames: "M2 3.5h12v9H2zM6.6 5.9v4.2L10 8z",
+  pauseFrames: "M2 3.5h12v9H2zM6.6 6.2v3.6M9.4 6.2v3.6",
   full: "M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10",
   window: "M6 2.5V6H2.5M13.5 6H10V2.5M10 13.5V10h3.5M2.5 10H6v3.5",
   pixels: "M2.5 13.5v-3.7h3.7V6.2h3.6V2.5h3.7",

@@ -18,7 +18,7 @@ export class FrameBar {
    */
   constructor(document, { toggleFrames, seekFrame, moveFrames }) {
     this.#document = document;
-    this.#play = button(document, "pause", "", toggleFrames);
+    this.#play = button(document, "pauseFrames", "", toggleFrames);
     this.#rail = create(document, "div", { className: "rail", tabIndex: 0, role: "slider", ariaLabel: "Frame" });
     this.#count = create(document, "span", { className: "frame" });
     this.element = create(document, "div", { className: "frames" }, this.#play, this.#rail, this.#count);
@@ -47,7 +47,7 @@ export class FrameBar {
     this.element.style.setProperty("--frame", animated || frames < 2 ? 1 : at / (frames - 1));
     this.#count.textContent = animated ? `${total} frames` : `${at + 1} / ${frames}`;
     this.#play.hidden = whole;
-    setButton(this.#document, this.#play, playing ? "pause" : "play", playing ? "Pause at this frame" : "Play the frames");
+    setButton(this.#document, this.#play, playing ? "pauseFrames" : "playFrames", playing ? "Pause the video at this frame" : "Play the video");
     this.#rail.tabIndex = whole ? -1 : 0;
     Object.assign(this.#rail, { ariaValueMin: "1", ariaValueMax: String(frames), ariaValueNow: String(at + 1) });
   }

@@ -27,14 +27,31 @@ export class HoverThumbnail {
    * @param {string} address of its picture
    * @param {{x: number, top: number, width: number}} at position of the step, top of the strip, width of the viewer
    */
-  show({ run, step }, address, { x, top, width }) {
+  show({ run, step }, address, at) {
     if (run.id !== this.#run) this.#clear(run);
+    this.#canvas.hidden = false;
+    this.#place(`${step.index}${step.sigma == null ? "" : ` · σ ${formatSigma(step.sigma)}`}`, at);
+    this.#loader.request({ key: run.id, addresses: [address] });
+  }
+
+  #place(text, { x, top, width }) {
     this.element.hidden = false;
-    this.#label.textContent = `${step.index}${step.sigma == null ? "" : ` · σ ${formatSigma(step.sigma)}`}`;
+    this.#label.textContent = text;
     const own = this.element.offsetWidth;
     this.element.style.left = `${Math.min(Math.max(x - own / 2, EDGE_PX), width - own - EDGE_PX)}px`;
     this.element.style.setProperty("--strip-top", `${top}px`);
-    this.#loader.request({ key: run.id, addresses: [address] });
+  }
+
+  /**
+   * Says that a step has no picture, because the run has not come so far.
+   *
+   * @param {import("./types.mjs").Run} run @param {number} index of the step
+   * @param {{x: number, top: number, width: number}} at as for `show`
+   */
+  showMissing(run, index, at) {
+    this.#loader.request(null);
+    this.#canvas.hidden = true;
+    this.#place(`${index} · ${run.state === "running" ? "not sampled yet" : "not sampled"}`, at);
   }
 
   hide() {

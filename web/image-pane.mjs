@@ -49,6 +49,12 @@ class ImageGrid {
     });
   }
 
+  /** The edges of the visible part of the pictures, in pixels of the pane. */
+  edges(zoom) {
+    const { left, width } = pictureBox(zoom, this.size, this.layout);
+    return [Math.max(0, left), Math.min(this.size.width, left + width)];
+  }
+
   place(zoom) {
     const { width, height, across, gap } = this.layout;
     const box = pictureBox(zoom, this.size, { width, height });
@@ -121,11 +127,22 @@ export class ImagePane {
   /** Places all parts; to be called when the size of the element has changed. */
   layout() {
     for (const grid of this.#grids) grid.place(this.#zoom);
-    this.element.style.setProperty("--wipe", `${this.#wipe * 100}%`);
+    this.element.style.setProperty("--wipe", `${this.#wipeAt}px`);
     this.element.classList.toggle("zoomed", this.zoomed);
     this.#handle.ariaValueMin = "0";
     this.#handle.ariaValueMax = "100";
     this.#handle.ariaValueNow = String(Math.round(this.#wipe * 100));
+  }
+
+  /** The edges of what the wipe runs over: the pictures, not the empty ground beside them. */
+  get #wipeEdges() {
+    const edges = this.#grids.map((grid) => grid.edges(this.#zoom));
+    return [Math.min(...edges.map(([left]) => left)), Math.max(...edges.map(([, right]) => right))];
+  }
+
+  get #wipeAt() {
+    const [left, right] = this.#wipeEdges;
+    return left + this.#wipe * (right - left);
   }
 
   #setZoom(zoom) {
@@ -155,14 +172,14 @@ export class ImagePane {
       (event) => {
         if (event.target.closest(".over")) return false;
         from = last = pointerPosition(element, event);
-        const onWipe = Math.abs(from.x - this.#wipe * element.offsetWidth) < WIPE_GRAB_PX;
+        const onWipe = Math.abs(from.x - this.#wipeAt) < WIPE_GRAB_PX;
         wiping = this.#mode === "wipe" && (onWipe || !this.zoomed);
         pressedCell = event.target.closest(".cell");
         element.classList.add("dragging");
       },
       (event) => {
         const at = pointerPosition(element, event);
-        if (wiping) this.#wipeTo(at.x / element.offsetWidth);
+        if (wiping) this.#dragWipe(at);
         else if (this.zoomed) {
           const grid = this.#gridAt(event);
           this.#setZoom(panned(this.#zoom, grid.size, grid.layout, { x: at.x - last.x, y: at.y - last.y }));
@@ -173,7 +190,7 @@ export class ImagePane {
         element.classList.remove("dragging");
         const at = pointerPosition(element, event);
         const moved = Math.hypot(at.x - from.x, at.y - from.y) > MAX_CLICK_PX;
-        if (!moved && wiping && event.type === "pointerup") this.#wipeTo(at.x / element.offsetWidth);
+        if (!moved && wiping && event.type === "pointerup") this.#dragWipe(at);
         else if (!moved && pressedCell?.parentNode.childElementCount > 1) this.#callbacks.pick(Number(pressedCell.dataset.item));
       },
     );
@@ -187,6 +204,12 @@ export class ImagePane {
     });
   }
 
+  #dragWipe({ x }) {
+    const [left, right] = this.#wipeEdges;
+    this.#wipeTo((x - left) / Math.max(1, right - left));
+  }
+
+  /** @param {number} at 0 is the left edge of the pictures, 1 the right one */
   #wipeTo(at) {
     this.#wipe = Math.min(Math.max(at, 0), 1);
     this.layout();

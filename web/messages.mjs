@@ -21,7 +21,8 @@ export class Messages {
   constructor(document, get) {
     this.#get = get;
     this.placeholder = create(document, "div", { className: "placeholder" });
-    this.#noteText = create(document, "span", { className: "note-text" });
+    this.#noteText = create(document, "button", { type: "button", className: "note-text", ariaExpanded: "false" });
+    this.#noteText.addEventListener("click", () => this.#unfold(this.#noteText.ariaExpanded === "false"));
     const close = button(document, "close", "Dismiss this note", () => this.#dismiss());
     this.#offer = create(document, "button", { type: "button", className: "offer", hidden: true });
     this.#offer.addEventListener("click", () => this.#download());
@@ -53,6 +54,7 @@ export class Messages {
   }
 
   #showNote(run, note) {
+    if (note !== this.#shown.note) this.#unfold(false);
     const answer = this.#answers.get(note);
     const text = note === this.#dismissed ? "" : (answer?.text ?? note);
     this.#noteText.textContent = this.#noteText.title = text;
@@ -70,6 +72,11 @@ export class Messages {
     this.#showNote(run, note);
     this.#answers.set(note, await this.#get(run.id, name));
     if (this.#shown.note === note) this.#showNote(run, note);
+  }
+
+  /** Shows the whole note, or its first two lines. */
+  #unfold(unfolded) {
+    this.#noteText.ariaExpanded = String(unfolded);
   }
 
   #dismiss() {

@@ -88,8 +88,8 @@ export class Panel {
 
   /** Updates the list of runs, and loads its pictures. */
   showRuns() {
-    const { run, other } = this.#selection.navigation;
-    this.runList.show(this.#source.runs(), run, other);
+    const { run, other, index } = this.#selection.navigation;
+    this.runList.show(this.#source.runs(), run, other, index === null);
   }
 
   /** Puts a set of pictures on the screen. */
@@ -103,7 +103,7 @@ export class Panel {
       return { images: own, size: finalSize(run.manifest) ?? imageSize(own.find(Boolean)) };
     });
     this.pane.show(contents);
-    for (const { run, step } of set.panes) this.runList.showStep(run, step);
+    for (const { run, step } of set.panes) if (step.index >= newestIndex(run)) this.runList.showStep(run, step);
   }
 
   /** Places all parts; to be called when the size of the element has changed. */
@@ -138,8 +138,7 @@ export class Panel {
   #showStrip([first]) {
     const run = first?.run;
     const manifest = run?.manifest ?? null;
-    const last = manifest?.steps.at(-1)?.index ?? 0;
-    const newest = Math.max(run?.index ?? 0, last);
+    const newest = newestIndex(run);
     const total = (run && stepTotal(run)) ?? newest;
     const at = first?.step?.index ?? null;
     const sigma = first?.step?.sigma == null ? "" : `, sigma ${formatSigma(first.step.sigma)}`;
@@ -176,11 +175,20 @@ export class Panel {
   /** @param {{index: number, x: number} | null} at the step of the strip under the pointer */
   #hover(at) {
     const [first] = this.#selection.pair;
-    const step = at && nearestStep(picturedSteps(first?.run.manifest), at.index);
+    if (!at || !first) return this.#hoverThumbnail.hide();
+    const { run } = first;
+    const place = { x: at.x, top: this.strip.element.offsetTop, width: this.element.clientWidth };
+    if (at.index > newestIndex(run)) return this.#hoverThumbnail.showMissing(run, at.index, place);
+    const step = nearestStep(picturedSteps(run.manifest), at.index);
     if (!step) return this.#hoverThumbnail.hide();
-    const [address] = this.#selection.addresses(first.run, step);
-    this.#hoverThumbnail.show({ run: first.run, step }, address, { x: at.x, top: this.strip.element.offsetTop, width: this.element.clientWidth });
+    const [address] = this.#selection.addresses(run, step);
+    this.#hoverThumbnail.show({ run, step }, address, place);
   }
+}
+
+/** The index of the newest step of a run; 0 before the first one. */
+function newestIndex(run) {
+  return Math.max(run?.index ?? 0, run?.manifest?.steps.at(-1)?.index ?? 0);
 }
 
 /** Sets the accessible description of an image or a canvas. */

@@ -8,6 +8,7 @@ const MAX_THUMBNAILS = 500;
 const FADE_PX = 24; // at both edges of the row, where the arrows are
 const PAGE = 0.75; // part of the visible row by which an arrow scrolls
 const LINE_PX = 40; // of a wheel that counts lines
+const STILL_PX = 80; // shorter side of a thumbnail's picture
 const LOADED_PX = 400; // beside the visible part of the row: a saved run's pictures are as large as its files
 
 export class RunList {
@@ -56,8 +57,9 @@ export class RunList {
    * @param {import("./types.mjs").Run[]} runs newest first
    * @param {string | null} selected
    * @param {string | null} other the run that it is compared with
+   * @param {boolean} atEnd whether the newest step of the selected run is on the screen, so that `showStep` gets it
    */
-  show(runs, selected, other) {
+  show(runs, selected, other, atEnd) {
     const shown = runs.slice(0, MAX_THUMBNAILS);
     const ids = new Set(shown.map(({ id }) => id));
     for (const [id, { element }] of this.#thumbnails) {
@@ -80,7 +82,8 @@ export class RunList {
       element.title = runLabel(run);
       element.ariaLabel = `Run ${i + 1}: ${element.title}`;
       element.style.setProperty("--done", run.state === "running" && !silent ? Math.min(1, (run.index ?? 0) / (run.total || Infinity)) : 0);
-      if (run.state !== "running" || !thumbnail.address) this.#setPicture(thumbnail, run, newestPicture(run));
+      const isPainted = run.state === "running" && run.id === selected && atEnd;
+      if (!isPainted || !thumbnail.address) this.#setPicture(thumbnail, run, newestPicture(run));
     });
     this.#scrollTo(other ?? selected);
     this.layout();
@@ -89,7 +92,7 @@ export class RunList {
     setButton(this.#document, this.#compare, "compare", other === null ? "Compare two runs (C)" : "End the comparison (C)");
   }
 
-  /** Updates the thumbnail of a running run with a picture that the browser has just shown, and thus cached. */
+  /** Updates the thumbnail of a running run with its newest picture, which the browser has just shown and cached. */
   showStep(run, step) {
     const thumbnail = this.#thumbnails.get(run.id);
     if (thumbnail && run.state === "running") this.#setPicture(thumbnail, run, { file: step.files[0], at: step.at });
@@ -152,8 +155,18 @@ export class RunList {
     const image = await this.#load(address).catch(() => null);
     if (!image || thumbnail.address !== address) return;
     image.alt = "";
-    thumbnail.element.replaceChildren(image);
+    const { matches: reducesMotion } = this.#document.defaultView.matchMedia?.("(prefers-reduced-motion: reduce)") ?? {};
+    thumbnail.element.replaceChildren(reducesMotion ? still(image, this.#document) : image);
   }
+}
+
+/** The first frame of a picture that may be animated, at most twice as large as a thumbnail. */
+function still(image, document) {
+  const scale = Math.min(1, STILL_PX / Math.min(image.naturalWidth, image.naturalHeight));
+  const [width, height] = [image.naturalWidth, image.naturalHeight].map((side) => Math.max(1, Math.round(side * scale)));
+  const canvas = create(document, "canvas", { width, height });
+  canvas.getContext("2d").drawImage(image, 0, 0, width, height);
+  return canvas;
 }
 
 function newestPicture(run) {

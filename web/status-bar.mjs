@@ -35,7 +35,7 @@ export class StatusBar {
 
   /** @param {{playing: boolean, playable: boolean, speed: number}} facts `speed` in steps per second */
   show({ playing, playable, speed }) {
-    setButton(this.#document, this.#play, playing ? "pause" : "play", playing ? "Pause (Space)" : "Play (Space)");
+    setButton(this.#document, this.#play, playing ? "pause" : "play", playing ? "Pause (Space)" : "Play the steps (Space)");
     this.#play.classList.toggle("playing", playing);
     this.#play.disabled = !playable;
     setButton(this.#document, this.#speed, `${speed}/s`, `${speed} steps per second; click for another speed`);

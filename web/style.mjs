@@ -9,7 +9,7 @@ export const STYLE = `
   --background: var(--safelight-ground, var(--comfy-input-bg, #17181a));
   --text: var(--safelight-text, var(--input-text, #dcddde));
   /* Some palettes have a descrip-text or an error-text with too little contrast, so both are mixed with the text color. */
-  --quiet: var(--safelight-quiet, color-mix(in srgb, var(--descrip-text, #75787d) 55%, var(--text)));
+  --quiet: var(--safelight-quiet, color-mix(in srgb, var(--descrip-text, #75787d) 30%, var(--text)));
   --accent: var(--safelight-lamp, #ff8a3d);
   --accent-on-dark: #ff8a3d; /* on the overlay, which is dark in every palette */
   --bad: color-mix(in srgb, var(--error-text, #ff5050) 75%, var(--text));
@@ -17,7 +17,7 @@ export const STYLE = `
   --overlay: rgb(18 18 20 / 0.72);
 }
 @supports (color: oklch(from red l c h)) { /* a darker accent on a light background */
-  :host { --accent: var(--safelight-lamp, oklch(from var(--background) clamp(0.6, 0.745 + (0.6 - l) * 9, 0.745) 0.165 52)); }
+  :host { --accent: var(--safelight-lamp, oklch(from var(--background) clamp(0.52, 0.745 + (0.6 - l) * 9, 0.745) 0.165 52)); }
 }
 * { box-sizing: border-box; margin: 0; padding: 0; }
 [hidden] { display: none !important; }
@@ -91,8 +91,10 @@ dialog::backdrop { background: var(--background, #17181a); }
 .over.top { top: 0; flex-direction: column; align-items: stretch; }
 .over.bottom { bottom: 0; align-items: flex-end; justify-content: flex-end; flex-wrap: wrap-reverse; }
 .note { display: flex; gap: 6px; padding: 4px 4px 4px 9px; border-radius: 7px; background: var(--overlay); color: #ffd9a0; line-height: 1.45; }
-.note:not(:has(span:not(:empty))) { display: none; }
-.note span { flex: 1; align-self: center; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; overflow-wrap: anywhere; }
+.note:has(.note-text:empty) { display: none; }
+.note .note-text { flex: 1; align-self: center; height: auto; text-align: left; font-size: 12px; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; overflow-wrap: anywhere; user-select: text; }
+.note .note-text[aria-expanded="true"] { -webkit-line-clamp: none; max-height: 60%; }
+.note .note-text:hover { background: none; }
 .note .offer { align-self: center; padding: 0 8px; white-space: nowrap; color: var(--accent-on-dark); }
 .note .offer[hidden] { display: none; }
 .note.failed { color: #ffb3ad; }
@@ -100,7 +102,7 @@ dialog::backdrop { background: var(--background, #17181a); }
 .tools [data-of]:not([data-of=""]) { display: flex; align-items: center; gap: 5px; padding: 0 6px 0 4px; }
 .tools [data-of]::after { content: attr(data-of); }
 .tools [aria-pressed="true"], .tools [aria-expanded="true"] { color: var(--accent-on-dark); }
-.tools button:hover, .live:hover, .choice button:hover, .note button:hover { color: #fff; background: rgb(255 255 255 / 0.14); }
+.tools button:hover, .live:hover, .choice button:hover, .note button:not(.note-text):hover { color: #fff; background: rgb(255 255 255 / 0.14); }
 .fading { opacity: 0; transition: opacity 0.15s; }
 .viewer:hover .fading, .viewer:focus-within .fading, dialog .fading { opacity: 1; }
 @media (hover: none) { .fading { opacity: 1; } }
@@ -187,8 +189,8 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .arrow.older { right: 0; box-shadow: -6px 0 6px color-mix(in srgb, var(--background) 60%, transparent); }
 .arrow:hover { color: var(--text); background: color-mix(in srgb, var(--text) 13%, var(--background)); }
 .thumb { position: relative; width: 40px; height: 40px; border-radius: 6px; overflow: hidden; background: var(--line); }
-.thumb img { display: block; width: 40px; height: 40px; object-fit: cover; -webkit-user-drag: none; opacity: 0.72; transition: opacity 0.15s; }
-.thumb:hover img, .thumb[aria-pressed="true"] img { opacity: 1; }
+.thumb :is(img, canvas) { display: block; width: 40px; height: 40px; object-fit: cover; -webkit-user-drag: none; opacity: 0.72; transition: opacity 0.15s; }
+.thumb:hover :is(img, canvas), .thumb[aria-pressed="true"] :is(img, canvas) { opacity: 1; }
 .thumb::after {
   content: attr(data-mark); position: absolute; inset: 0; border-radius: 6px; padding: 1px 5px; font-size: 10px; line-height: 15px; font-weight: 600;
   color: #fff; text-shadow: 0 0 3px #000, 0 0 3px #000; box-shadow: inset 0 0 0 1px rgb(255 255 255 / 0.07);
@@ -199,7 +201,7 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .thumb.interrupted::before, .thumb.failed::before, .thumb.silent::before { left: auto; right: 4px; bottom: 4px; width: 7px; height: 7px; border-radius: 1.5px; background: #e9e9ea; box-shadow: 0 0 3px #000; }
 .thumb.failed::before { border-radius: 50%; background: var(--bad); }
 .thumb.silent::before { opacity: 0.6; }
-.thumb.gone img { opacity: 0.3; }
+.thumb.gone :is(img, canvas) { opacity: 0.3; }
 .alone .runs { display: none; }
 .compare { width: 30px; height: 30px; color: var(--quiet); }
 .compare[aria-pressed="true"] { color: var(--accent); }
@@ -219,6 +221,6 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
   .speed { position: absolute; right: 6px; background: var(--background); box-shadow: -6px 0 6px var(--background); } /* covers the end of the caption while it is visible */
 }
 @container viewer (max-width: 290px) { .tools button { min-width: 20px; } }
-@media (prefers-reduced-motion: reduce) { .fading, .toast, .thumb img { transition: none; } .placeholder { animation: none; } }
+@media (prefers-reduced-motion: reduce) { .fading, .toast, .thumb :is(img, canvas) { transition: none; } .placeholder { animation: none; } }
 @media (prefers-reduced-motion: no-preference) { .behind .board { transition: opacity 0.2s 0.3s; } }
 `;

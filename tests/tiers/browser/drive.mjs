@@ -406,29 +406,24 @@ const SCENES = {
     return { closed, open, node: (await manifest.json()).host.node };
   },
 
-  /** Queues a graph that ComfyUI has in its cache: in another workflow, for a run that is not the newest, and for another browser. */
+  /** Queues a graph that ComfyUI has in its cache: in another workflow, and from another browser. */
   async cached({ page }) {
     await openWorkflow(page, { name: "cached", model: { ...model, step_ms: 1 }, sampler });
-    const run = async (of, seed, test) => {
-      const ended = of.evaluate(() => new Promise((done) => window.app.api.addEventListener("execution_success", done, { once: true })));
-      await queue(of, seed, 3);
-      await ended;
-      return viewUntil(of, test);
-    };
-    const first = ++seed;
-    const seen = { first: await run(page, first, (now) => now.painted && now.state.includes("finished")) };
-    seen.second = await run(page, ++seed, (now) => now.runs.length === 2 && now.painted && now.state.includes("finished") && now.picture !== seen.first.picture);
-    seen.again = await run(page, first, (now) => now.picture === seen.first.picture).catch(() => view(page));
     const drawing = await page.evaluate(() => ({ ...JSON.parse(JSON.stringify(window.app.graph.serialize())), id: crypto.randomUUID() }));
-    const open = (of) => of.evaluate((drawing) => window.app.loadGraphData(drawing, true, true, "a copy"), drawing);
+    const open = (of) => of.evaluate((drawing) => window.app.loadGraphData(drawing, true, true, "the same graph"), drawing);
+    const first = ++seed;
+    await queue(page, first, 3);
+    const seen = { first: await viewUntil(page, (now) => now.painted && finished(now)) };
     await open(page);
-    await viewUntil(page, (now) => now.onScreen && !now.painted);
-    seen.copy = await run(page, first, (now) => now.painted && now.picture === seen.first.picture).catch(() => view(page));
+    seen.before = await viewUntil(page, (now) => now.onScreen && !now.painted);
+    await queue(page, first, 3);
+    seen.copy = await viewUntil(page, (now) => now.painted).catch(() => view(page));
     const browser = await openBrowser(input.chromium, newProfile());
     try {
       const other = await openTab(browser, input.url);
       await open(other.page);
-      seen.stranger = await run(other.page, first, (now) => now.onScreen && now.placeholder.startsWith("Nothing")).catch(() => view(other.page));
+      await queue(other.page, first, 3);
+      seen.stranger = await viewUntil(other.page, (now) => now.placeholder.startsWith("Nothing")).catch(() => view(other.page));
     } finally {
       await browser.close();
     }
@@ -442,7 +437,8 @@ const SCENES = {
     const run = async (name) => {
       const before = (await view(page)).runs.length;
       await queue(page, ++seed, 2);
-      seen[name] = await viewUntil(page, (now) => now.runs.length === before + 1 && now.painted && now.state.includes("finished"));
+      const isNew = (now) => !Object.values(seen).some(({ picture }) => picture === now.picture);
+      seen[name] = await viewUntil(page, (now) => now.runs.length === before + 1 && now.painted && isNew(now) && finished(now));
     };
     await run("before");
     await page.evaluate((find) => {
@@ -470,6 +466,15 @@ const SCENES = {
       const node = window.LiteGraph.createNode("SafelightPreview");
       return { widgets: node.widgets.map(({ name }) => name), found: Boolean(eval(find)) };
     }, FIND_NODE);
+  },
+
+  /** What the search for nodes finds, best first. */
+  async search({ page }) {
+    return page.evaluate(() => {
+      const { nodeSearchService } = document.querySelector("#vue-app").__vue_app__.config.globalProperties.$pinia._s.get("nodeDef");
+      const words = ["safelight", "latent preview", "timelapse", "contact sheet", "write every step", "sampler preview"];
+      return Object.fromEntries(words.map((word) => [word, nodeSearchService.searchNode(word, [], { limit: 64 }).map(({ name }) => name)]));
+    });
   },
 
   async example({ page }) {

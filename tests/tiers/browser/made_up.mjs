@@ -132,6 +132,16 @@ const center = async (selector) => {
   return [x + width / 2, y + height / 2];
 };
 
+/** `comfy-input-bg`, `input-text` and `descrip-text` of ComfyUI's palettes. Source: ComfyUI_frontend 1.49, `colorPalettes`. */
+const PALETTES = {
+  arc: ["#2b2f38", "#ddd", "#b2b7bd"],
+  dark: ["#222", "#ddd", "#999"],
+  github: ["#161b22", "#bcc2c8", "#999"],
+  light: ["#c9c9c9", "#222", "#444"],
+  nord: ["#2e3440", "#bcc2c8", "#999"],
+  solarized: ["#002b36", "#93a1a1", "#586e75"],
+};
+
 const SCENES = {
   async states() {
     const seen = { idle: await view() };
@@ -227,6 +237,102 @@ const SCENES = {
     return seen;
   },
 
+  /** Points at steps that a run does not have. */
+  async beyond() {
+    const point = async (fraction) => {
+      const { x, y, width, height } = await page.evaluate(() => {
+        const { x, y, width, height } = viewer.element.shadowRoot.querySelector(".strip").getBoundingClientRect();
+        return { x, y, width, height };
+      });
+      await page.mouse.move(2, 2);
+      await page.mouse.move(x + 10 + (width - 20) * fraction, y + height / 2);
+      await page.waitForTimeout(150);
+      return page.evaluate(() => {
+        const root = viewer.element.shadowRoot;
+        return { text: root.querySelector(".where").textContent, picture: root.querySelector(".peek").offsetWidth > 0 };
+      });
+    };
+    await begin({ id: "beyond", state: "running", steps: 7 });
+    await viewUntil((now) => now.a[0] === "beyond step_7_0.svg");
+    const running = await point(17 / 19);
+    const before = await point(4 / 19);
+    await begin({ id: "beyond", state: "interrupted", steps: 7 });
+    const stopped = await point(17 / 19);
+    await page.mouse.move(2, 2);
+    return { running, before, stopped };
+  },
+
+  /** Wipes from edge to edge of portraits, beside which the stage is empty. */
+  async wiped() {
+    await begin({ id: "a", size: [48, 96] }, { id: "b", size: [48, 96] });
+    await viewUntil((now) => now.a[0]?.startsWith("a "));
+    await press("c");
+    const { board } = await viewUntil((now) => now.mode === "wipe" && now.b.length);
+    const at = () => page.evaluate(() => viewer.element.shadowRoot.querySelector(".wipe").getBoundingClientRect().x + 1);
+    const seen = [];
+    for (const x of [board[0] - 30, board[0] + board[2] / 2, board[0] + board[2] + 30]) {
+      await page.mouse.click(x, board[1] + board[3] / 2);
+      seen.push(await at());
+    }
+    await press("Escape");
+    return { board, at: seen };
+  },
+
+  /** Looks at an early step of a run that goes on. */
+  async looking_back() {
+    await begin({ id: "live", state: "running", steps: 4 });
+    await viewUntil((now) => now.a[0] === "live step_4_0.svg");
+    await press("Home", "ArrowRight");
+    await viewUntil((now) => now.a[0] === "live step_2_0.svg");
+    await page.evaluate(() => begin({ id: "live", state: "running", steps: 9 }));
+    await page.waitForTimeout(300);
+    const { a } = await view();
+    const thumbnail = await page.evaluate(() => viewer.element.shadowRoot.querySelector(".thumb img").src.split("/pictures/")[1].split("?")[0].replace("/", " "));
+    return { shown: a[0], thumbnail };
+  },
+
+  async long_note() {
+    const text = "decoder one is used in place of decoder two, which failed on this device. ".repeat(5);
+    const sizes = () =>
+      page.evaluate(() => {
+        const note = viewer.element.shadowRoot.querySelector(".note-text");
+        return { shown: note.clientHeight, whole: note.scrollHeight };
+      });
+    await begin({ id: "noted", notes: [text] });
+    await viewUntil((now) => now.a[0] === "noted step_20_0.svg");
+    const cut = await sizes();
+    await page.mouse.click(...(await center(".note-text")));
+    const unfolded = await sizes();
+    await shot("unfolded");
+    await begin({ id: "noted", notes: [`another ${text}`] });
+    return { cut, unfolded, another: await sizes() };
+  },
+
+  /** The colors of the viewer in each palette, as `[red, green, blue]`. */
+  async palettes() {
+    const seen = {};
+    for (const [name, colors] of Object.entries(PALETTES)) {
+      seen[name] = await page.evaluate((colors) => {
+        const root = document.documentElement.style;
+        ["--comfy-input-bg", "--input-text", "--descrip-text"].forEach((name, i) => root.setProperty(name, colors[i]));
+        const probe = viewer.element.shadowRoot.querySelector(".viewer").appendChild(document.createElement("i"));
+        const context = document.createElement("canvas").getContext("2d");
+        const read = (name) => {
+          probe.style.color = `var(${name})`;
+          context.fillStyle = getComputedStyle(probe).color;
+          context.fillRect(0, 0, 1, 1);
+          return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+        };
+        const found = Object.fromEntries(["background", "text", "quiet", "accent"].map((name) => [name, read(`--${name}`)]));
+        probe.remove();
+        return found;
+      }, colors);
+      await shot(`palette_${name}`);
+    }
+    await page.evaluate(() => document.documentElement.removeAttribute("style"));
+    return seen;
+  },
+
   async batch() {
     await begin({ id: "batch", items: 4 });
     const grid = await viewUntil((now) => now.a.length === 4);
@@ -246,8 +352,12 @@ const SCENES = {
     await viewUntil((now) => now.a[0] === "reduced step_20_0.svg");
     await page.waitForTimeout(300);
     const held = await view();
+    await begin({ id: "webp", frames: 12, files: 1 });
+    const thumbs = () => page.evaluate(() => [...viewer.element.shadowRoot.querySelectorAll(".thumb > *")].map(({ localName }) => localName));
+    for (let waited = 0; !(await thumbs()).length && waited < 100; waited++) await page.waitForTimeout(50);
+    const still = await thumbs();
     await page.emulateMedia({ reducedMotion: "no-preference" });
-    return { held };
+    return { held, still };
   },
 
   async video() {
@@ -255,6 +365,7 @@ const SCENES = {
     const frames = new Set();
     await viewUntil((now) => frames.add(now.frame) && frames.size > 8);
     await shot("video");
+    const faces = await page.evaluate(() => [".frames button", ".caption .play"].map((part) => viewer.element.shadowRoot.querySelector(part).dataset.face.replace("pause", "play")));
     await page.mouse.click(...(await center(".frames button")));
     await page.waitForTimeout(200);
     const held = await view();
@@ -274,7 +385,7 @@ const SCENES = {
     const single = await view();
     await page.keyboard.press("ArrowRight");
     const further = await viewUntil((now) => now.drawn[0] !== single.drawn[0]);
-    return { held, still, middle, next, before, animated, single, further };
+    return { held, still, middle, next, before, animated, single, further, faces };
   },
 
   async compare() {

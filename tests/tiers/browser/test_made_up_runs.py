@@ -61,6 +61,56 @@ def test_the_hover_thumbnail_has_the_aspect_ratio_of_the_picture(made_up):
         assert seen["height"] <= 150
 
 
+def test_over_a_step_that_does_not_exist_yet_the_strip_shows_no_older_picture(made_up):
+    seen = scene(made_up, "beyond")
+    assert seen["running"] == {"text": "18 · not sampled yet", "picture": False}
+    assert seen["stopped"] == {"text": "18 · not sampled", "picture": False}
+    assert seen["before"]["text"].startswith("5 · σ")
+    assert seen["before"]["picture"]
+
+
+def test_the_wipe_runs_over_the_picture_and_not_over_the_ground_beside_it(made_up):
+    seen = scene(made_up, "wiped")
+    left, width = seen["board"][0], seen["board"][2]
+    assert seen["at"] == pytest.approx([left, left + width / 2, left + width], abs=2)
+
+
+def test_the_thumbnail_of_a_running_run_is_its_newest_step(made_up):
+    assert scene(made_up, "looking_back") == {"shown": "live step_2_0.svg", "thumbnail": "live step_9_0.svg"}
+
+
+def test_a_click_unfolds_a_long_note(made_up):
+    seen = scene(made_up, "long_note")
+    assert seen["cut"]["shown"] < seen["cut"]["whole"]
+    assert seen["unfolded"]["shown"] >= seen["unfolded"]["whole"]
+    assert seen["another"]["shown"] < seen["another"]["whole"]
+
+
+def luminance(color):
+    """Source: https://www.w3.org/TR/WCAG21/#dfn-relative-luminance."""
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (part / 255 for part in color)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a, b):
+    dark, light = sorted((luminance(a), luminance(b)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("palette", ["arc", "dark", "github", "light", "nord", "solarized"])
+def test_texts_and_the_accent_have_enough_contrast_in_each_palette(made_up, palette):
+    colors = scene(made_up, "palettes")[palette]
+    ground = colors["background"]
+    assert contrast(colors["text"], ground) >= 4.5
+    assert contrast(colors["quiet"], ground) >= 4.5
+    assert contrast(colors["accent"], ground) >= 3
+
+
+def test_the_two_buttons_that_play_differ(made_up):
+    faces = scene(made_up, "video")["faces"]
+    assert len(set(faces)) == 2
+
+
 def test_a_batch_is_a_grid_and_a_click_enlarges_one_picture(made_up):
     batch = scene(made_up, "batch")
     assert batch["grid"]["a"] == [f"batch step_20_{item}.svg" for item in range(4)]
@@ -122,10 +172,14 @@ def test_with_reduced_motion_a_video_is_paused(made_up):
     assert scene(made_up, "reduced_motion")["held"]["frame"] == "1 / 12"
 
 
+def test_with_reduced_motion_the_thumbnail_of_a_video_stands_still(made_up):
+    assert scene(made_up, "reduced_motion")["still"] == ["canvas"]
+
+
 def test_the_keyboard_reaches_every_control_and_each_has_a_name(made_up):
     names = scene(made_up, "tab_order")["names"]
     assert names[0] == "group Steps of a run"
-    assert names.index("slider Step") < names.index("button Play (Space)")
+    assert names.index("slider Step") < names.index("button Play the steps (Space)")
     assert names[-1] == "button Compare two runs (C)"
     assert all(len(name.split(" ", 1)[1]) > 3 for name in names)
 
@@ -134,7 +188,7 @@ def test_nothing_is_cut_off_in_a_small_viewer(made_up):
     small = scene(made_up, "small")
     assert not any(seen["overflow"] for seen in small.values())
     assert small["280x280"]["height"] == 280
-    assert {name: seen["out"] for name, seen in small.items()} == dict.fromkeys(small, []), "buttons are cut off"
+    assert {name: seen["out"] for name, seen in small.items()} == {key: [] for key in small}, "buttons are cut off"
     assert all(seen["rows"] == 1 for seen in small.values())
 
 
