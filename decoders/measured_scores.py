@@ -99,5 +99,5 @@ def _read(file: Path) -> MeasuredScores:
             pictures=int(facts["pictures"]),
             psnr_latent_db=scores,
         )
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise DecoderFileError(f"{file}: no scores of decoders: {error}") from None

@@ -10,7 +10,7 @@ from typing import final
 from ..decoders.files.contained_file import write_below
 from ..decoders.files.regular_file import read_regular_file
 from ..decoders.measured_scores import LEARNED_FOLDER
-from ..fitting.online.learned_files import learning_locked
+from ..fitting.online.learned_files import FINGERPRINT, learning_locked
 
 VAES_FILE, MAX_VAES, MAX_VAES_BYTES = "vaes.json", 256, 1 << 20
 
@@ -56,4 +56,5 @@ class KnownVaes:
         except (OSError, ValueError, RecursionError):
             return {}
         known = found if isinstance(found, dict) else {}
-        return {key: value for key, value in known.items() if isinstance(value, str)}
+        # A fingerprint becomes a part of a path.
+        return {key: text for key, text in known.items() if isinstance(text, str) and FINGERPRINT.fullmatch(text)}

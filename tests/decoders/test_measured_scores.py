@@ -61,6 +61,9 @@ def test_scores_of_other_pictures_are_not_compared(tmp_path):
         "{}",
         '{"format": "safelight.measured/2"}',
         '{"format": "safelight.measured/1", "vae": "a", "judged_on": "x", "pictures": 1, "psnr_latent_db": {"a": NaN}}',
+        '{"format": "safelight.measured/1", "vae": "a", "judged_on": "x", "pictures": Infinity, "psnr_latent_db": {}}',
+        '{"format": "safelight.measured/1", "vae": "a", "judged_on": "x", "pictures": 1, "psnr_latent_db": {"a": 1%s}}'
+        % ("0" * 400),
     ],
 )
 def test_a_damaged_file_counts_as_missing(tmp_path, content):

@@ -1,6 +1,8 @@
 """What was learned is listed and removed; nothing else is."""
 
+import os
 import re
+import threading
 
 import pytest
 import torch
@@ -114,9 +116,51 @@ def test_a_link_in_place_of_a_learned_folder_is_not_followed(files, tmp_path):
     (photos / "holiday.png").write_bytes(b"a photo")
     files.parent.parent.mkdir()
     files.parent.symlink_to(photos, target_is_directory=True)
-    with pytest.raises(OSError, match="symbolic link"):
-        forget_space(files.folder, "sdxl")
+    assert forget_space(files.folder, "sdxl") == [files.parent]
+    assert not files.parent.is_symlink()
     assert (photos / "holiday.png").exists()
+
+
+def in_thread(function):
+    """Calls a function in a thread, and fails if it waits without end. Returns the error that it raised."""
+    errors = []
+
+    def call():
+        try:
+            function()
+        except OSError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    return errors
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_in_place_of_a_file_does_not_hold_up_learning(files, learn):
+    learn(files.folder, range(8))
+    lock = files.parent.parent / ".lock"
+    for path in (files.net, files.state, lock):
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        assert in_thread(lambda: learn(files.folder, [90])) == []
+    assert files.state.is_file()
+
+
+def test_a_link_in_place_of_the_lock_creates_no_file_elsewhere(files, learn, tmp_path):
+    files.parent.parent.mkdir()
+    (files.parent.parent / ".lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        learn(files.folder, [1])
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_folder_that_looks_like_a_file_in_progress_does_not_end_learning(files, learn):
+    (files.parent / ".state.part").mkdir(parents=True)
+    learn(files.folder, range(2))
+    assert files.state.is_file()
 
 
 def test_a_damaged_state_is_listed_with_the_reason(files, learn):

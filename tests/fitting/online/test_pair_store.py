@@ -1,7 +1,12 @@
 """The store of training pairs: bounded, oldest first, damaged files do no harm."""
 
+import json
+import os
+
 import pytest
 import torch
+from safelight.decoders.files import tensor_file
+from safelight.errors import FitError
 from safelight.fitting.online.pair_store import PairStore
 from safelight.fitting.pairs import Pairs
 
@@ -15,6 +20,19 @@ def pair(number, side=4, channels=4):
     return Pairs(
         torch.full((1, channels, side, side), number / 64).half(), torch.full((1, 3, 2 * side, 2 * side), number).byte()
     )
+
+
+def write_hole(path, ids):
+    """Writes a pair with a tensor of zeros that takes no space on the disk."""
+    shapes = {"latents": ("F16", [1, 4, 4, 4], 128), "pixels": ("U8", [1, 3, 8, 8], 192)}
+    shapes["image_ids"] = ("U8", [ids, 6], 6 * ids)
+    header, end = {}, 0
+    for name, (dtype, shape, size) in shapes.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(path, 8 + len(text) + end)
 
 
 def fill(store, numbers, **kwargs):
@@ -91,8 +109,9 @@ def test_numbers_go_on_after_the_eighth_digit(folder):
         lambda path: path.write_bytes(b"\xff" * 400),
         lambda path: pair(1, channels=8).save(path),
         lambda path: Pairs(torch.zeros(2, 4, 4, 4), torch.zeros(2, 3, 8, 8).byte()).save(path),
+        lambda path: write_hole(path, 1 << 28),
     ],
-    ids=["cut short", "empty", "no tensors", "of another space", "two pictures"],
+    ids=["cut short", "empty", "no tensors", "of another space", "two pictures", "a hole of 4 GB"],
 )
 def test_a_file_that_cannot_be_used_is_removed(folder, damage):
     store = PairStore(folder)
@@ -146,4 +165,18 @@ def test_a_full_disk_leaves_the_earlier_pairs(folder, monkeypatch):
     monkeypatch.setattr(Pairs, "save", full)
     with pytest.raises(OSError, match="No space left"):
         fill(store, [2])
+    assert numbers_of(store) == [0, 1]
+
+
+def test_more_image_ids_than_pairs_are_refused_before_they_are_read(folder, tmp_path):
+    path = tmp_path / "pairs.safetensors"
+    write_hole(path, 1 << 28)
+    with pytest.raises(FitError, match=r"expected image_ids \[1, 6\] uint8"):
+        Pairs.load(path)
+
+
+def test_saved_pairs_are_read_into_memory_and_not_mapped(folder, monkeypatch):
+    store = PairStore(folder)
+    fill(store, range(2))
+    monkeypatch.setattr(tensor_file, "safe_open", lambda *_, **__: pytest.fail("it was mapped"))
     assert numbers_of(store) == [0, 1]

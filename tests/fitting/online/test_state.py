@@ -1,15 +1,16 @@
 """The state of online learning: saved and restored, bounded, with pictures held back for the test."""
 
+import json
 import re
 
 import pytest
 import torch
 import torch.nn.functional as F
-from safelight.decoders.files.tensor_file import open_tensors
+from safelight.decoders.files.tensor_file import open_tensors, write_tensors
 from safelight.decoders.latents.space import LatentSpace
 from safelight.decoders.latents.space_table import SPACES
 from safelight.errors import FitError
-from safelight.fitting.least_squares import OVERALL_RIDGES, PolynomialForm, polynomial_features
+from safelight.fitting.least_squares import OVERALL_RIDGES, PolynomialForm, content_digest, polynomial_features
 from safelight.fitting.online import state as state_module
 from safelight.fitting.online.state import DecodedPair, OnlineState, online_decoder_name
 
@@ -140,6 +141,43 @@ def test_the_state_survives_a_restart_bit_for_bit(tmp_path, monkeypatch, decoded
     assert all(torch.equal(whole.test_sums[k].xy, state.test_sums[k].xy) for k in state.sums)
     assert whole.judged_on == state.judged_on
     assert (state.vae, state.decodes, state.pictures, len(state.test_pairs)) == ("a1b2c3d4e5f6", 25, 19, 2)
+
+
+VERDICT = {"judged_on": "x", "learned_db": 1.0, "in_use": "y", "in_use_db": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("facts", "tensors"),
+    [
+        ({"decodes": "x"}, {}),
+        ({"decodes": float("inf")}, {}),
+        ({"decodes": True}, {}),
+        ({"pictures": [1]}, {}),
+        ({"pictures": 10**4000}, {}),
+        ({"offered": -5}, {}),
+        ({"verdict": [1]}, {}),
+        ({"verdict": VERDICT | {"judged_on": [1]}}, {}),
+        ({"verdict": VERDICT | {"in_use_db": None}}, {}),
+        ({}, {"train.1.xx": torch.full((9, 9), torch.nan, dtype=torch.float64)}),
+        ({}, {"train.1.xx": torch.zeros(9, 9, dtype=torch.bool)}),
+        ({}, {"held.0.latents": torch.zeros(1, 16, 24, 32)}),
+        ({}, {"held.0.latents": torch.zeros(2, 4, 24, 32), "held.0.pixels": torch.zeros(2, 3, 24, 32).byte()}),
+        ({}, {"seen": torch.zeros(3, 100).byte()}),
+        ({}, {"held": torch.zeros(1, 4).byte()}),
+    ],
+)
+def test_a_state_with_values_of_another_kind_counts_as_damaged(tmp_path, decoded, facts, tensors):
+    """Its checksum is right, so it is not damage by chance. Learning would fail with each decode from then on."""
+    state, path = OnlineState(SDXL), tmp_path / "a.safetensors"
+    for seed in range(2):
+        state.add(decoded(seed))
+    state.save(path)
+    metadata, saved = open_tensors(path)
+    assert set(tensors) <= set(saved)
+    text, saved = json.dumps(json.loads(metadata["facts"]) | facts), {**saved, **tensors}
+    write_tensors(path, saved, {**metadata, "facts": text, "sha256": content_digest(text, saved)})
+    with pytest.raises(FitError, match="not an online learning state"):
+        OnlineState.load(path)
 
 
 def test_a_new_state_has_no_empty_tensors(tmp_path):
