@@ -33,6 +33,7 @@ SPACE_ROW, IMAGE_IDS = "latent_space", "image_ids"
 IMAGE_ID = re.compile(f"[0-9a-f]{{{IMAGE_ID_DIGITS}}}")
 MAX_IMAGE_IDS = 200_000  # of more images none are written: the header of a file is limited
 MAX_CARD_NAME, MAX_CARD_TEXT = 200, 20_000  # characters; names appear in lists and captions, texts on pages
+MAX_CARD_STRUCTURE = 100_000  # characters; lists of lists need thirty times the memory, and cards stay in memory
 MAX_CARD_NESTING = 8  # levels of a structure, so that recursive code does not exhaust the stack
 
 
@@ -188,7 +189,7 @@ def _ours(path: PurePath, metadata: Metadata, tensors: Tensors) -> tuple[Card, T
         if IMAGE_IDS in metadata:
             fields[IMAGE_IDS] = _image_ids(metadata[IMAGE_IDS])
         if SPACE_ROW in metadata:
-            fields[SPACE_ROW] = LatentSpace.from_facts(json.loads(metadata[SPACE_ROW]))
+            fields[SPACE_ROW] = LatentSpace.from_facts(_structure(metadata[SPACE_ROW]))
             if fields[SPACE_ROW].name != fields["space"]:
                 raise ValueError(f"its space is {fields['space']}, but it contains the row of {fields[SPACE_ROW].name}")
         return Card(**fields), tensors
@@ -215,6 +216,8 @@ def _image_ids(text: str) -> frozenset[str]:
 
 
 def _structure(text: str) -> dict[str, Any]:
+    if len(text) > MAX_CARD_STRUCTURE:
+        raise ValueError(f"expected structures of at most {MAX_CARD_STRUCTURE:,} characters, got {len(text):,}")
     structure = dict(json.loads(text))
     if not _is_shallow(structure, MAX_CARD_NESTING):
         raise ValueError(f"expected structures of at most {MAX_CARD_NESTING} levels")

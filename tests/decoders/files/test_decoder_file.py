@@ -361,6 +361,19 @@ def test_an_invalid_structure_is_reported(read, tmp_path, field, text):
         read(write(tmp_path / "a.safetensors", **{field: text}))
 
 
+@pytest.mark.parametrize("field", ["settings", "metrics", "latent_space"])
+def test_a_structure_that_is_far_larger_in_memory_is_not_parsed(read, tmp_path, field, monkeypatch):
+    text = json.dumps({"x": [[]] * 50_000}, separators=(",", ":"))
+    path = write(tmp_path / "a.safetensors", **{"space": "sd1", field: text})
+    parse = json.loads
+    monkeypatch.setattr(
+        "safelight.decoders.files.decoder_file.json.loads",
+        lambda given: pytest.fail("it was parsed") if given == text else parse(given),
+    )
+    with pytest.raises(DecoderFileError, match=r"at most 100,000 characters, got 150,007"):
+        read(path)
+
+
 def test_a_newer_format_is_reported_with_the_advice_to_update(read, tmp_path):
     with pytest.raises(
         DecoderFileError, match=r"expected format safelight\.decoder/1, got 'safelight\.decoder/2'.*newer.*: update"
