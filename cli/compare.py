@@ -24,7 +24,7 @@ from ..fitting.report import (
     score_table,
     scoring_parts,
 )
-from .pair_input import add_pair_options, add_teacher_options, named_pairs, named_space, require_room
+from .pair_input import add_device_option, add_pair_options, add_teacher_options, named_pairs, named_space, require_room
 from .report_folder import write_report, write_table
 from .table import print_lines
 
@@ -36,6 +36,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     compare = commands.add_parser("compare", help="score all decoders of a space on the same images")
     add_pair_options(compare)
     add_teacher_options(compare)
+    add_device_option(compare)
     compare.add_argument("--decoder", type=Path, action="append", default=[], help="additional decoder file to score")
     compare.add_argument("--out", type=Path, help="folder for table.md, sheet.png and chart.png")
     compare.set_defaults(run=_compare)

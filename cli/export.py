@@ -24,7 +24,7 @@ from ..fitting.distill import (
 from ..fitting.presets import measure_net
 from .decoder_choice import DECODER_HELP, choose_decoder
 from .fit import PresetProgressBars, ending_signals_as_interrupts
-from .pair_input import add_pair_options, given, named_pairs, named_space, positive, require_room
+from .pair_input import add_device_option, add_pair_options, given, named_pairs, named_space, positive, require_room
 from .table import print_lines
 
 TAESD_PREFIX = "layers."  # of our own net; TAESD's files have none
@@ -45,6 +45,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--latent2rgb", action="store_true", help="a table of colors as Python text, as in ComfyUI and InvokeAI"
     )
     add_pair_options(export)
+    add_device_option(export)
     export.add_argument("--decoder", default=AUTO, help=f"decoder to export: {DECODER_HELP} (%(default)s)")
     export.add_argument("--steps", type=positive, help=f"number of training steps of --taesd ({DISTILL_RECIPE.steps})")
     export.add_argument("--out", type=Path, help="file, or folder (default: this folder; the text is printed)")
@@ -68,7 +69,7 @@ def _export_taesd(arguments: argparse.Namespace, space: LatentSpace, decoder: De
     net = taesd_net(space)
     dataset = _dataset(arguments, space)
     data = _imitation(decoder, dataset, space.downscale, arguments.seed)
-    recipe = replace(DISTILL_RECIPE, seed=arguments.seed, **given(arguments, "steps"))
+    recipe = replace(DISTILL_RECIPE, seed=arguments.seed, **given(arguments, "steps", "device"))
     with ending_signals_as_interrupts(), PresetProgressBars() as bars:
         imitation_db = distill_taesd(net, data, recipe, lambda step: bars.show(path.stem, step))
     state = {key.removeprefix(TAESD_PREFIX): tensor for key, tensor in net.state_dict().items()}

@@ -25,6 +25,7 @@ from ..fitting.result import Baselines, FitResult, SavedDecoders
 from ..fitting.statistics import FitStatistics
 from ..fitting.train import FitStep
 from .pair_input import (
+    add_device_option,
     add_noisy_pairs,
     add_pair_options,
     add_teacher_options,
@@ -45,6 +46,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     fit = commands.add_parser("fit", help="fit a decoder to images and the encoder of a VAE")
     add_pair_options(fit)
     add_teacher_options(fit)
+    add_device_option(fit)
     fit.add_argument(
         "--kind",
         choices=(AUTO, *PRESETS),
@@ -72,6 +74,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     pairs = commands.add_parser("pairs", help="encode images once, to fit on them many times")
     add_pair_options(pairs)
     add_teacher_options(pairs)
+    add_device_option(pairs)
     pairs.add_argument("--out", type=Path, required=True, help="file for the pairs")
     pairs.set_defaults(run=_pairs)
 
@@ -125,7 +128,7 @@ def _fit(arguments: argparse.Namespace) -> int:
             folder,
             source=f"Safelight: {command_line()}",
             name=name,
-            recipe_changes={"seed": arguments.seed, **given(arguments, "steps", "lr")},
+            recipe_changes={"seed": arguments.seed, **given(arguments, "steps", "lr", "device")},
             on_step=bars.show,
             on_result=save,
             statistics=statistics,

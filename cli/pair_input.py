@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from ..decoders.catalogue import Catalogue
@@ -67,6 +68,32 @@ def add_pair_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=positive, default=256, help="side of the crops in pixels (%(default)s)")
     parser.add_argument("--crops", type=positive, default=2, help="number of crops per image (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="random seed for crops and training (%(default)s)")
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the option for a GPU."""
+    parser.add_argument(
+        "--device",
+        type=device,
+        default="cpu",
+        help="device that encodes images and trains, such as cuda; the rest stays on the CPU (%(default)s)",
+    )
+
+
+def device(text: str) -> str:
+    """Parses the name of a device that is there.
+
+    Raises:
+        ArgumentTypeError: the text names no such device.
+    """
+    try:
+        torch.zeros(1, device=text)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # PyTorch without CUDA asserts
+        reason = str(error).partition("\n")[0]
+        raise argparse.ArgumentTypeError(
+            f"expected a device that PyTorch can use here, such as cpu or cuda, got {text!r}: {reason}"
+        ) from None
+    return text
 
 
 def add_teacher_options(parser: argparse.ArgumentParser) -> None:
@@ -156,7 +183,7 @@ def named_pairs(arguments: argparse.Namespace, space: LatentSpace, state: FitSta
 
 
 def _encoded_pairs(arguments: argparse.Namespace, space: LatentSpace) -> Pairs:
-    encode = _encoder(arguments.encoder, space)
+    encode = _encoder(arguments.encoder, space, arguments.device)
     crops = _crops(arguments) if arguments.images else _generated_images(arguments)
     ids: list[str] = []
 
@@ -229,10 +256,10 @@ def load_pairs(path: Path, space: LatentSpace) -> Pairs:
     return pairs
 
 
-def _encoder(path: Path, space: LatentSpace) -> Encode:
-    if not path.is_dir():
-        return read_encoder(path)
-    return partial(encode_with_vae, open_autoencoder(path), space)
+def _encoder(path: Path, space: LatentSpace, device_name: str) -> Encode:
+    encode = partial(encode_with_vae, open_autoencoder(path).to(device_name), space) if path.is_dir() else None
+    encode = encode or read_encoder(path).to(device_name)
+    return lambda rgb: encode(rgb.to(device_name))
 
 
 def require_room(*folders: Path | None) -> None:

@@ -25,6 +25,7 @@ INITIAL_IMAGES = 256  # images, at least, that the linear path is solved on
 BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16", "bf16")  # names of processor features for bfloat16 products
 LINEAR_RIDGE = 1e-4  # only keeps the solution finite: training goes on from it
 MAX_GRADIENT_NORM = 1.0  # of all weights together; larger ones, from a rare image, are shortened
+CPU = torch.device("cpu")
 MSE_FLOOR = 1e-5  # added to an image's squared error: 50 dB, more than a small net reaches
 
 
@@ -38,6 +39,7 @@ class Recipe:
         lr: highest learning rate, after a short warm-up; it falls to 0 along a cosine.
         weight_decay: weight decay of AdamW, which trains all parameters but hidden convolution weights.
         seed: random seed for the first weights and the order of the images.
+        device: device of the training, such as `cuda`. The finished net is on the CPU.
 
     Raises:
         FitError: a setting is out of range.
@@ -48,6 +50,7 @@ class Recipe:
     lr: float = 2e-3
     weight_decay: float = 1e-4
     seed: int = 0
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1 or not self.lr > 0:
@@ -133,15 +136,17 @@ def train_net(
         if earlier is None:
             parts = batch_slices(pairs)[:: max(1, len(pairs) // INITIAL_IMAGES)]
             start(net, (pairs[at] for at in parts), torch.Generator().manual_seed(recipe.seed))
-        net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        device = torch.device(recipe.device)
+        net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         trainer = NetTrainer(net, validation, recipe, earlier)
-        truth, bfloat16 = _truth_of(pairs, net.scale), has_bfloat16()
+        truth, bfloat16 = _truth_of(pairs, net.scale), has_bfloat16(device)
         try:
             for step in range(trainer.step + 1, recipe.steps + 1):
                 at = torch.randint(len(pairs), (recipe.batch,), generator=trainer.order)
-                with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                    rgb = net(pairs.latents[at].float().contiguous(memory_format=torch.channels_last))
-                error = (rgb.float() - truth(at)).square().mean((1, 2, 3))
+                latents = pairs.latents[at].to(device).float()
+                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                    rgb = net(latents.contiguous(memory_format=torch.channels_last))
+                error = (rgb.float() - truth(at).to(device)).square().mean((1, 2, 3))
                 loss = torch.log(error + MSE_FLOOR).mean()
                 trainer.learn(loss)
                 if step % VALIDATION_STEPS == 0 or step == recipe.steps:
@@ -154,7 +159,7 @@ def train_net(
                 on_state(trainer.state())
                 trainer.validate()
         net.load_state_dict(trainer.best)
-        net.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+        net.to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     return trainer.best_db
 
 
@@ -210,7 +215,7 @@ class NetTrainer:
                 tensors |= {
                     f"optimizer.{i}.{parameter}.{name}": torch.as_tensor(value) for name, value in state.items()
                 }
-        return TrainingState(self.step, self.now_db, self.best_db, tensors)
+        return TrainingState(self.step, self.now_db, self.best_db, {key: value.cpu() for key, value in tensors.items()})
 
     def _restore(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Restores the tensors of a state; returns the best weights."""
@@ -235,8 +240,12 @@ class NetTrainer:
 
 @torch.no_grad()
 def mean_psnr_db(net: Net, pairs: Pairs) -> float:
-    """Computes the mean PSNR in dB at the net's own scale."""
-    scores = [psnr_db(net(pairs.latents[at].float()), pairs.rgb(net.scale, at)) for at in batch_slices(pairs)]
+    """Computes the mean PSNR in dB at the net's own scale, on the net's device."""
+    device = next((parameter.device for parameter in net.parameters()), CPU)
+    scores = [
+        psnr_db(net(pairs.latents[at].to(device).float()), pairs.rgb(net.scale, at).to(device))
+        for at in batch_slices(pairs)
+    ]
     return float(torch.cat(scores).mean())
 
 
@@ -263,8 +272,10 @@ def batch_slices(pairs: Pairs) -> list[slice]:
     return [slice(i, i + IMAGES_PER_SLICE) for i in range(0, len(pairs), IMAGES_PER_SLICE)]
 
 
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16: a training then takes half the time for the same quality."""
+def has_bfloat16(device: torch.device = CPU) -> bool:
+    """Whether a device multiplies bfloat16: a training then takes half the time for the same quality."""
+    if device.type != "cpu":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in BFLOAT16_FEATURES)
 

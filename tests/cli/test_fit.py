@@ -14,6 +14,7 @@ from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.files.decoder_file import read_card, read_decoder
 from safelight.decoders.latents.space import LatentSpace
 from safelight.decoders.latents.space_table import SPACES
+from safelight.fitting import presets
 from safelight.fitting.dataset import split_pairs
 from safelight.fitting.fit import fit_decoders
 from safelight.fitting.pairs import Pairs
@@ -418,3 +419,42 @@ def test_an_interrupted_write_leaves_the_old_statistics(tmp_path, sessions, monk
     assert not list(tmp_path.glob(".*"))
     assert main(sessions("two", "second.safetensors", sums.name)) == 0
     assert FitStatistics.load(sums).count == 2
+
+
+def test_a_device_that_is_not_there_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--space", "flux2", "--device", "abacus"])
+    assert (
+        "argument --device: expected a device that PyTorch can use here, such as cpu or cuda" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_fits_a_decoder_like_that_of_the_cpu(tmp_path, pairs):
+    arguments = ["fit", "--space", "flux2", "--pairs", str(pairs), "--kind", "conv", "--steps", "40"]
+    for device in ("cpu", "cuda"):
+        assert main([*arguments, "--device", device, "--out", str(tmp_path / f"{device}.safetensors")]) == 0
+    on_cpu, on_gpu = (read_card(tmp_path / f"{device}.safetensors").metrics for device in ("cpu", "cuda"))
+    assert on_gpu["psnr_latent_db"] == pytest.approx(on_cpu["psnr_latent_db"], abs=1.5)
+
+
+def test_images_are_encoded_and_nets_trained_on_the_chosen_device(tmp_path, tiny_vae, monkeypatch):
+    """The device "cpu:0" stands for another one: it has another name."""
+    seen = set()
+    encode, train = pair_input.encode_with_vae, presets.train_net
+    monkeypatch.setattr(
+        pair_input,
+        "encode_with_vae",
+        lambda vae, space, rgb: seen.add(("rgb", str(rgb.device))) or encode(vae, space, rgb),
+    )
+    monkeypatch.setattr(
+        presets,
+        "train_net",
+        lambda net, a, b, recipe, *rest, **more: (
+            seen.add(("recipe", recipe.device)) or train(net, a, b, recipe, *rest, **more)
+        ),
+    )
+    arguments = ["fit", "--space", "sd1", "--encoder", str(tiny_vae), "--procedural", "6", "--size", "32"]
+    arguments += ["--kind", "conv", "--steps", "2", "--device", "cpu:0", "--out", str(tmp_path / "out.safetensors")]
+    assert main(arguments) == 0
+    assert seen == {("rgb", str(torch.zeros(1).to("cpu:0").device)), ("recipe", "cpu:0")}

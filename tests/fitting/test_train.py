@@ -245,7 +245,7 @@ def test_training_without_bfloat16_reaches_about_the_same_psnr(toy_pairs, monkey
     pairs, held = toy_pairs(12), toy_pairs(4, seed=1)
     scores = []
     for has in (False, True):
-        monkeypatch.setattr(training, "has_bfloat16", lambda has=has: has)
+        monkeypatch.setattr(training, "has_bfloat16", lambda _device, has=has: has)
         scores.append(train_net(conv(), pairs, held, SHORT))
     assert scores[0] == pytest.approx(scores[1], abs=0.3)
     assert scores[0] != scores[1]
