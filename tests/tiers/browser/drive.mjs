@@ -629,6 +629,72 @@ const SCENES = {
     return { ...before, ran, reloaded, other: await set("max_side_px", 1002) };
   },
 
+  /** Selects the node while the host's properties panel is open; the rows of the panel. */
+  async panel({ page }) {
+    await openWorkflow(page, { name: "panel", model, sampler });
+    const width = async () => (await viewUntil(page, (now) => now.onScreen)).size[0];
+    const before = await width();
+    const opened = await page.evaluate(async (find) => {
+      const stores = document.querySelector("#vue-app").__vue_app__.config.globalProperties.$pinia._s;
+      if (!stores.has("rightSidePanel")) return false;
+      stores.get("rightSidePanel").openPanel("parameters");
+      window.app.canvas.select(eval(find));
+      stores.get("canvas").updateSelectedItems();
+      return true;
+    }, FIND_NODE);
+    await page.waitForTimeout(1500);
+    await shot(page, "panel");
+    const inside = await page.evaluate(() => document.querySelector("[data-testid='properties-panel']")?.innerText ?? "");
+    await page.evaluate(() => {
+      document.querySelector("#vue-app").__vue_app__.config.globalProperties.$pinia._s.get("rightSidePanel")?.closePanel?.();
+      window.app.canvas.deselectAll?.();
+      window.app.canvas.setDirty(true, true);
+    });
+    await page.waitForTimeout(700);
+    return { opened, before, after: await width(), rows: inside.split("\n") };
+  },
+
+  /** Bypasses and mutes the node by its shortcuts. */
+  async idle_modes({ page }) {
+    await openWorkflow(page, { name: "modes", model, sampler });
+    await viewUntil(page, (now) => now.onScreen);
+    const opacity = () => page.evaluate((find) => getComputedStyle(eval(find).widgets.at(-1).element).opacity, FIND_NODE);
+    const seen = [await opacity()];
+    for (const mode of [4, 0, 2, 0]) {
+      await page.evaluate(({ find, mode }) => {
+        eval(find).mode = mode;
+        window.app.graph.change?.();
+        window.app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState?.();
+        window.app.extensionManager.workflow.activeWorkflow.changeTracker.checkState?.();
+      }, { find: FIND_NODE, mode });
+      await page.waitForTimeout(500);
+      seen.push(await opacity());
+      if (mode === 4) await shot(page, "bypassed");
+    }
+    return { seen };
+  },
+
+  /** Chooses an animation: its inputs appear without a click on "Show advanced inputs". */
+  async animated({ page }) {
+    await openWorkflow(page, { name: "animated", model, sampler });
+    await viewUntil(page, (now) => now.onScreen);
+    for (const [name, value] of [["write_intermediates", true], ["animation", "webp"]]) {
+      await page.evaluate(({ find, name, value }) => {
+        const widget = eval(find).widgets.find((widget) => widget.name === name);
+        widget.value = value;
+        widget.callback?.(value);
+      }, { find: FIND_NODE, name, value });
+      await page.waitForTimeout(700);
+    }
+    await shot(page, "animated");
+    return page.evaluate((find) => {
+      const node = eval(find);
+      const inVue = document.querySelector(`[data-node-id="${node.id}"]`)?.innerText;
+      const names = ["animation_fps", "animation_hold_s", "animation_from_step", "animation_to_step", "write_csv"];
+      return { seen: names.filter((name) => (inVue ? inVue.includes(name) : !node.widgets.find((widget) => widget.name === name).hidden)), names };
+    }, FIND_NODE);
+  },
+
   /** The socket `vae` while settings and links change; each time what a saved workflow contains. */
   async socket({ page }) {
     await openWorkflow(page, { name: "socket", model, sampler });

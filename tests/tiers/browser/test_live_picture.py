@@ -290,6 +290,25 @@ def test_inputs_without_effect_are_hidden(scenes, browsed_server, request):
         assert hidden["writes"]["size"] == hidden["idle"]["size"]
 
 
+def test_the_properties_panel_leaves_the_width_of_the_viewer(scenes, browsed_server):
+    older.expect(not browsed_server.version.startswith("0.3."), "ComfyUI", browsed_server.version, "a properties panel")
+    seen = scene(scenes, "panel")
+    assert seen["opened"]
+    assert "decoder" in seen["rows"], "the panel shows the inputs"
+    assert not {"safelight_stage", "Steps"} & set(seen["rows"]), "an empty row"
+    assert seen["after"] == seen["before"]
+
+
+def test_the_viewer_of_a_muted_or_bypassed_node_is_dimmed(scenes):
+    assert scene(scenes, "idle_modes")["seen"] == ["1", "0.35", "1", "0.35", "1"]
+
+
+def test_the_inputs_of_an_animation_appear_with_it(scenes, browsed_server):
+    older.expect(not browsed_server.version.startswith("0.3."), "ComfyUI", browsed_server.version, "hidden inputs")
+    animated = scene(scenes, "animated")
+    assert animated["seen"] == animated["names"]
+
+
 def test_the_vae_socket_is_shown_only_where_it_has_an_effect_or_a_link(scenes, browsed_server, request):
     seen = scene(scenes, "socket")
     sent, noted, in_vue = seen.pop("sent"), seen.pop("noted"), "vue" in request.node.callspec.id
