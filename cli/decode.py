@@ -1,10 +1,11 @@
 """The `decode` command: decodes saved latents to PNGs."""
 
 import argparse
+import io
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from ..decoders.catalogue import AUTO, Candidate
 from ..decoders.decoder import Decoder, to_bytes
+from ..decoders.files.contained_file import write_below
 from ..decoders.later_frames import as_first_frames
 from ..errors import LatentsError, printable
 from ..preview.decode.not_finite import (
@@ -103,7 +105,7 @@ def _run(arguments: argparse.Namespace) -> int:
         decoder = candidates[found.space.name].open()
         mask = not_finite_mask(found.latents)
         for name, pixels in _pictures(found, mask, decoder, path.stem):
-            (arguments.out / name).write_bytes(ImageEncoding().encode(pixels, pixels.shape[1::-1]))
+            write_below(arguments.out, PurePath(name), ImageEncoding().encode(pixels, pixels.shape[1::-1]))
             print_lines(f"{arguments.out / name}  {pixels.shape[1]}x{pixels.shape[0]}  {decoder.name}")
             if arguments.sheet:
                 sheet[name.removesuffix(".png")] = _tile(pixels)
@@ -115,7 +117,9 @@ def _run(arguments: argparse.Namespace) -> int:
             exit_code = max(exit_code, NOT_FINITE)
     if sheet:
         path = arguments.out / NAME
-        lay_out_captioned(list(sheet.values()), list(map(printable, sheet))).save(path, **SAVE_OPTIONS["png"])
+        laid_out = lay_out_captioned(list(sheet.values()), list(map(printable, sheet)))
+        laid_out.save(file := io.BytesIO(), **SAVE_OPTIONS["png"])
+        write_below(arguments.out, PurePath(NAME), file.getvalue())
         print_lines(f"{path}  {len(sheet)} pictures")
     return exit_code
 

@@ -1,9 +1,11 @@
 """Writes the report of a fit or a comparison into a folder."""
 
-from pathlib import Path
+import io
+from pathlib import Path, PurePath
 
 from PIL import Image
 
+from ..decoders.files.contained_file import write_below
 from ..errors import FitError
 from .table import print_lines
 
@@ -18,8 +20,8 @@ def write_report(folder: Path, table: str, sheet: Image.Image, chart: Image.Imag
     """
     write_table(folder, table)
     try:
-        sheet.save(folder / SHEET)
-        chart.save(folder / CHART)
+        write_below(folder, PurePath(SHEET), _png(sheet))
+        write_below(folder, PurePath(CHART), _png(chart))
     except OSError as error:
         raise _cannot_write(folder, error) from None
     print_lines("", f"{folder}: {TABLE}, {SHEET}, {CHART}")
@@ -33,9 +35,14 @@ def write_table(folder: Path, table: str) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / TABLE).write_text(table + "\n", encoding="utf-8")
+        write_below(folder, PurePath(TABLE), f"{table}\n".encode())
     except OSError as error:
         raise _cannot_write(folder, error) from None
+
+
+def _png(image: Image.Image) -> bytes:
+    image.save(file := io.BytesIO(), "PNG")
+    return file.getvalue()
 
 
 def _cannot_write(folder: Path, error: OSError) -> FitError:

@@ -6,6 +6,7 @@ Proxies are those of `urllib`: the environment variables `https_proxy` and `no_p
 import hashlib
 import http.client
 import os
+import re
 import stat
 import urllib.error
 import urllib.request
@@ -24,6 +25,7 @@ BLOCK_BYTES = 1 << 16
 TIMEOUT_S = 30  # without a byte
 MAX_ATTEMPTS = 4  # each goes on where the one before stopped
 PARTIAL_CONTENT, BAD_RANGE = 206, 416
+LENGTH = re.compile(r"[0-9]{1,18}")
 
 Progress = Callable[[int, int | None], None]  # bytes so far, and in all if the server says it
 
@@ -123,6 +125,10 @@ def _fill(part: Path, address: str, by_hand: str, progress: Progress) -> None:
                 f"{address}: cannot be reached: {reason}; check the network, and https_proxy if there is a proxy, "
                 f"{by_hand}"
             ) from None
+        except ValueError as error:  # from `urllib`: an address, a redirection or a length that it cannot read
+            raise DownloadError(
+                f"{address}: cannot be read: {describe(error)}; check the address of the server, {by_hand}"
+            ) from None
         except BrokenConnectionError as error:
             if attempt == MAX_ATTEMPTS - 1:
                 raise DownloadError(
@@ -149,7 +155,7 @@ def _append(file: BinaryIO, address: str, progress: Progress) -> None:
             file.truncate(0)
             have = 0
         length = response.headers.get("Content-Length") or ""
-        total = have + int(length) if length.isdecimal() else None
+        total = have + int(length) if LENGTH.fullmatch(length) else None
         while block := _read(response):
             have += len(block)
             if have > MAX_DOWNLOAD_BYTES:
@@ -168,11 +174,12 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 
 
 def _open_part(part: Path) -> BinaryIO:
-    """Opens a part for appending. A link or a device of its name is never written to."""
-    if part.is_symlink():
+    """Opens a part for appending. A link, a file with a second name, or a device of its name is never written to."""
+    if part.is_symlink() or (part.is_file() and part.lstat().st_nlink > 1):
         part.unlink()
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_FOLLOW | NON_BLOCKING, 0o666)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    facts = os.fstat(handle)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > 1:
         os.close(handle)
-        raise OSError(0, "expected a file, got a folder or a device", str(part))
+        raise OSError(0, "expected a file of its own, got a link, a folder or a device", str(part))
     return os.fdopen(handle, "ab")

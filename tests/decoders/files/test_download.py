@@ -3,7 +3,9 @@
 import hashlib
 import os
 import re
+import socket
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -188,6 +190,49 @@ def test_a_link_at_the_place_of_the_part_is_never_written_through(tmp_path, serv
     part_of(folder).symlink_to(victim)
     assert download(DECODER, folder, server=server.address).read_bytes() == CONTENT
     assert victim.read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(not hasattr(os, "link"), reason="needs links")
+def test_a_part_that_is_another_file_too_is_never_written_to(tmp_path, server):
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    folder = tmp_path / "decoders"
+    folder.mkdir()
+    os.link(victim, part_of(folder))
+    assert download(DECODER, folder, server=server.address).read_bytes() == CONTENT
+    assert victim.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"200 OK\r\nContent-Length: {'9' * 5000}",
+        "302 Found\r\nLocation: http://a..b/",
+        "302 Found\r\nLocation: http://[/x",
+        "200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5",
+    ],
+    ids=["length", "no name", "no address", "chunk"],
+)
+def test_an_answer_that_makes_no_sense_is_an_error_of_the_download(tmp_path, header):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer():
+            for _ in range(4):
+                with suppress(OSError):
+                    connection, _ = listening.accept()
+                    with connection:
+                        connection.recv(1 << 16)
+                        connection.sendall(f"HTTP/1.1 {header}\r\n\r\nabc".encode())
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises((DownloadError, AlteredFileError)):
+            download(DECODER, tmp_path, server=f"http://127.0.0.1:{listening.getsockname()[1]}")
+
+
+@pytest.mark.parametrize("server", ["foo", "http://[", "http://a..b", f"http://{'a' * 300}", "http://\ud800"])
+def test_an_address_of_a_server_that_is_none_is_an_error_of_the_download(tmp_path, server):
+    with pytest.raises(DownloadError, match="check the address of the server"):
+        download(DECODER, tmp_path, server=server)
 
 
 def test_a_folder_that_cannot_be_created_is_an_error(tmp_path, server):
