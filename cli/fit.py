@@ -100,12 +100,11 @@ def _fit(arguments: argparse.Namespace) -> int:
     )
     catalogue = Catalogue(arguments.folder)
     state = None if statistics else _state(arguments, folder / (name or f"{space.name}-{arguments.kind}"))
-    if state:
-        state.remove_written()
     dataset = _dataset(arguments, space, catalogue, state)
     if state:
         held = {"training": dataset.train, "validation": dataset.validation}
         state.expect_dataset("; ".join(describe_pairs(pairs, purpose) for purpose, pairs in held.items()))
+        state.remove_written()
         for note in state.notes:
             warn(note)
     saved = SavedDecoders(
@@ -115,9 +114,9 @@ def _fit(arguments: argparse.Namespace) -> int:
     )
 
     def save(result: FitResult) -> None:
-        paths = saved.update(result)
+        saved.update(result)
         if state:
-            state.written(paths)
+            state.written(saved.written)
 
     with ending_signals_as_interrupts(), PresetProgressBars() as bars:
         result = fit_decoders(

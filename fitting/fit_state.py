@@ -60,7 +60,7 @@ class FitState:
             facts = json.loads(metadata["facts"])
             if metadata["format"] != STATE_FORMAT or not isinstance(facts["key"], str):
                 raise ValueError("another format")
-        except (DecoderFileError, OSError, KeyError, TypeError, ValueError) as error:
+        except (DecoderFileError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             self.notes.append(f"{self._state}: cannot be read ({error}); the fit starts again")
             return
         if facts["key"] != self._key:
@@ -68,11 +68,6 @@ class FitState:
             return
         self._facts, self._tensors = facts, dict(tensors)
         self.notes.append(f"{self._state}: the fit goes on where it stopped")
-
-    @property
-    def exists(self) -> bool:
-        """Whether an earlier call left something."""
-        return self._state.exists()
 
     # Files.
 

@@ -201,6 +201,11 @@ class SavedDecoders:
         self._folder, self._losers, self._doubles = folder, losers, doubles
         self._written: dict[str, Path] = {}
 
+    @property
+    def written(self) -> list[Path]:
+        """The files that this fit wrote, without doubles that were there before."""
+        return list(self._written.values())
+
     def update(self, result: FitResult) -> list[Path]:
         """Writes the decoders of a result; a failed write leaves no partial file.
 

@@ -258,6 +258,7 @@ def test_losers_and_doubles_are_saved_only_on_request(fitted, tmp_path):
     again = SavedDecoders(tmp_path, losers=False, doubles=False)
     result = fitted("auto")
     assert set(again.update(result)) <= before
+    assert not again.written
     assert set(tmp_path.iterdir()) == before
 
 
