@@ -5,7 +5,8 @@ import math
 from pathlib import Path
 from typing import Any, get_args
 
-from ..decoders.files.regular_file import TooLargeError, read_regular_file
+from ..decoders.files.contained_file import read_below
+from ..decoders.files.regular_file import TooLargeError
 from ..errors import ManifestError, brief
 from .decode.memory_budget import MB
 from .file_names import is_file_name, picture_type
@@ -61,8 +62,13 @@ def _facts(run: Run, name: str) -> dict[str, Any]:
     return strict_json(dict(getattr(run, name)), run.note, name)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path, root: Path | None = None) -> dict[str, Any]:
     """The validated manifest in a run's folder. The file may come from anywhere; it must be a regular file, no link.
+
+    Args:
+        folder: folder of the run.
+        root: folder that `folder` is in. No folder between them may be a link, also one that was replaced meanwhile.
+            None for `folder` itself, which may be reached over links.
 
     Raises:
         ManifestError: the file is missing, broken, too large or of a newer major version, has too many values, or
@@ -70,7 +76,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST_NAME
     try:
-        content = read_regular_file(path, MAX_MANIFEST_BYTES, links=False)
+        content = read_below(root or folder, path.relative_to(root or folder), MAX_MANIFEST_BYTES)
         if sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:  # each value has one of them before it
             raise ValueError(f"more than {MAX_VALUES:,} values")
         manifest = json.loads(

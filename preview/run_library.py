@@ -74,12 +74,14 @@ class LibraryEntry:
 
     Args:
         id: id in the manifest, or a new one if that is no UUID or if another folder has the same.
+        root: folder of the library.
         folder: folder of the run.
         version: a text that changes whenever the manifest changes.
         facts: the run in a list of runs, with this id.
     """
 
     id: str
+    root: Path
     folder: Path
     version: str
     facts: Mapping[str, Any]
@@ -91,12 +93,12 @@ class LibraryEntry:
         Raises:
             ManifestError: it was deleted or damaged since it was listed.
         """
-        return {**_manifest(self.folder, self.version), "id": self.id}
+        return {**_manifest(self.folder, self.root, self.version), "id": self.id}
 
     @property
     def files(self) -> frozenset[str]:
         """The names of the pictures that the manifest lists."""
-        manifest = _manifest(self.folder, self.version)
+        manifest = _manifest(self.folder, self.root, self.version)
         products = (name for key in ("sheet", "animation") if (name := manifest[key]) is not None)
         return frozenset([*(name for step in manifest["steps"] for name in step["files"]), *products])
 
@@ -108,15 +110,15 @@ class LibraryEntry:
 _reading_one = threading.Lock()  # many requests at a time need the memory of one manifest
 
 
-def _manifest(folder: Path, version: str) -> Mapping[str, Any]:
+def _manifest(folder: Path, root: Path, version: str) -> Mapping[str, Any]:
     """The manifest in a folder; `version` is another one after each change."""
     with _reading_one:
-        return _read_once(folder, version)
+        return _read_once(folder, root, version)
 
 
 @lru_cache(maxsize=2)  # the runs that a viewer compares
-def _read_once(folder: Path, version: str) -> Mapping[str, Any]:  # noqa: ARG001 - part of the cache's key
-    return read_manifest(folder)
+def _read_once(folder: Path, root: Path, version: str) -> Mapping[str, Any]:  # noqa: ARG001 - part of the cache's key
+    return read_manifest(folder, root)
 
 
 @final
@@ -178,11 +180,11 @@ class RunLibrary:
         if known is not None and known[0] == version:
             return known
         try:
-            manifest = read_manifest(folder)
+            manifest = read_manifest(folder, self._root)
         except ManifestError as error:
             log.warning("run skipped: %s", error)
             return version, None
-        entry = LibraryEntry(manifest["id"], folder, version, run_summary(manifest, version))
+        entry = LibraryEntry(manifest["id"], self._root, folder, version, run_summary(manifest, version))
         return version, entry if _is_uuid(entry.id) else self._with_new_id(entry)
 
     def _with_new_id(self, entry: LibraryEntry) -> LibraryEntry:

@@ -5,7 +5,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, TypeVar, final
 
 from PIL import Image
@@ -42,10 +42,15 @@ class SavedRun:
         folder: folder of the run.
         manifest: manifest of the run, from `read_manifest` or from a run of this process.
         title: name of the run in messages; None for the folder's name.
+        root: folder that `folder` is in, as for `read_manifest`.
     """
 
-    def __init__(self, folder: Path, manifest: Mapping[str, Any], title: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, manifest: Mapping[str, Any], title: str | None = None, root: Path | None = None
+    ) -> None:
         self.folder, self.manifest, self.title = folder, manifest, title or folder.name
+        self._root = root or folder
+        self._inside = folder.relative_to(self._root)
         self.id: str = manifest["id"]
         self.space: str | None = manifest["space"]
         self.steps = [
@@ -56,13 +61,17 @@ class SavedRun:
         self.total: int = max(manifest["sampler"]["steps"] or 0, last)
 
     @classmethod
-    def open(cls, folder: Path) -> "SavedRun":
+    def open(cls, folder: Path, root: Path | None = None) -> "SavedRun":
         """The run in `folder`, which may come from anywhere.
+
+        Args:
+            folder: folder of the run.
+            root: folder that `folder` is in, as for `read_manifest`.
 
         Raises:
             ManifestError: there is no run, or its manifest is not valid.
         """
-        return cls(folder, read_manifest(folder), run_title(folder))
+        return cls(folder, read_manifest(folder, root), run_title(folder), root)
 
     def pictures(self, most: int) -> list[StepImage]:
         """At most `most` pictures: the first one of each step, steps evenly spread, the last step included.
@@ -104,7 +113,8 @@ class SavedRun:
             exists = index in {step.index for step in self.steps}
             problem = f"no latents were saved of step {index}" if exists else f"this run has no step {index}"
             raise GoneError(f"{problem}; there are latents of {name_steps(list(files))}")
-        return read_latents(self.folder / files[index], run=self.id, index=index, space=self.space)
+        path = self.folder / files[index]
+        return read_latents(path, run=self.id, index=index, space=self.space, root=self._root)
 
     def summary(self) -> str:
         """The run in a few lines, for people."""
@@ -131,7 +141,7 @@ class SavedRun:
     def _picture(self, name: str, pixels_left: int = MAX_TOTAL_PIXELS) -> Image.Image:
         """Opens a picture. Its size is checked in the file's header, before its pixels are decoded."""
         try:
-            content = io.BytesIO(read_below(self.folder, PurePath(name), MAX_PICTURE_BYTES))
+            content = io.BytesIO(read_below(self._root, self._inside / name, MAX_PICTURE_BYTES))
             with Image.open(content, formats=PILLOW_FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PICTURE_PIXELS:

@@ -1,5 +1,6 @@
 """Reads and writes files inside a folder without following links, even if another program moves folders meanwhile."""
 
+import errno
 import os
 import stat
 import uuid
@@ -24,8 +25,15 @@ def open_below(folder: Path, relative: PurePath) -> BinaryIO:
     Raises:
         OSError: it does not exist, is no regular file, or a part of `relative` is a link.
     """
-    with _parent(folder, relative) as (parent, name):
-        handle = os.open(name, os.O_RDONLY | NON_BLOCKING | NO_FOLLOW, dir_fd=parent)
+    try:
+        with _parent(folder, relative) as (parent, name):
+            handle = os.open(name, os.O_RDONLY | NON_BLOCKING | NO_FOLLOW, dir_fd=parent)
+    except ValueError as error:  # the path contains half of a surrogate pair
+        raise OSError(0, str(error)) from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotRegularFileError(errno.ELOOP, EXPECTED_FILE) from None
+        raise
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise NotRegularFileError(0, EXPECTED_FILE)

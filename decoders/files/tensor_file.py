@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ...errors import DecoderFileError, MisshapenFileError, PickledFileError, brief
-from .contained_file import write_below
+from .contained_file import open_below, write_below
 from .regular_file import NotRegularFileError, TooLargeError, open_regular_file, read_regular_file
 from .torch_pickle import MAX_TENSOR_NDIM, PICKLE_START, ZIP_START, UnsupportedPickleError, read_torch_pickle
 
@@ -48,7 +48,7 @@ def open_tensors(
     max_bytes: int = MAX_DECODER_BYTES,
     max_header_bytes: int = MAX_SAFETENSORS_HEADER_BYTES,
     mapped: bool = False,
-    links: bool = True,
+    root: Path | None = None,
 ) -> tuple[Metadata, Tensors]:
     """Reads the metadata and tensors of a file, on the CPU.
 
@@ -62,7 +62,8 @@ def open_tensors(
         max_header_bytes: limit for the header of a safetensors file.
         mapped: whether to memory-map a safetensors file: for files that are larger than memory and that no process
             writes to.
-        links: whether `path` may be a symlink to a safetensors file.
+        root: folder that a safetensors file is in: neither the file nor a folder between them may be a link. With None,
+            links are followed.
 
     Raises:
         DecoderFileError: the file is missing, broken, too large, or has no tensors; some reasons have a subclass.
@@ -79,7 +80,7 @@ def open_tensors(
         metadata, tensors = _map_safe(path, label, max_bytes, max_header_bytes)
     else:
         metadata, tensors = _parse_safe(
-            path, _read_safe(path, label, max_bytes, max_header_bytes, links), max_header_bytes
+            path, _read_safe(path, label, max_bytes, max_header_bytes, root), max_header_bytes
         )
     # A shape can be far larger than the file: in a .pth one number may be repeated a trillion times.
     if (size := 4 * sum(tensor.numel() for tensor in tensors.values())) > max_bytes:
@@ -115,15 +116,19 @@ def _read(path: Path, label: str, max_bytes: int) -> bytes:
         return read_regular_file(path, max_bytes)
 
 
-def _read_safe(path: Path, label: str, max_bytes: int, max_header_bytes: int, links: bool) -> bytes:
+def _read_safe(path: Path, label: str, max_bytes: int, max_header_bytes: int, root: Path | None) -> bytes:
     """Reads a safetensors file if its header describes it: a file of gigabytes may be one hole on the disk."""
-    with _opening(path, label, max_bytes), open_regular_file(path, links=links) as file:
+    with _opening(path, label, max_bytes), _open(path, root) as file:
         _checked_header(path, file, max_bytes, max_header_bytes)
         file.seek(0)
         content = file.read(max_bytes + 1)
         if len(content) > max_bytes:
             raise TooLargeError(0, f"more than {max_bytes:,} bytes")
     return content
+
+
+def _open(path: Path, root: Path | None) -> BinaryIO:
+    return open_regular_file(path) if root is None else open_below(root, path.relative_to(root))
 
 
 def _read_header(path: Path, label: str, max_bytes: int, max_header_bytes: int) -> tuple[Metadata, Tensors]:

@@ -140,7 +140,7 @@ def load(folder: Path, step: int, most: int) -> LoadedRun:
     Raises:
         SafelightError: there is no run, a file was edited, or other steps have latents but this one has none.
     """
-    saved = SavedRun.open(folder)
+    saved = SavedRun.open(folder, Path(folder_paths.get_output_directory()).resolve())
     pictures = saved.pictures(most)
     latent, latent_problem = None, ""
     try:

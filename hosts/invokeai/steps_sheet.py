@@ -26,8 +26,9 @@ def contact_sheet(context: Any, node: Any, folder: str, most: int) -> Image.Imag
         SafelightError: there is no such run, or it has no pictures.
     """
     typed = folder.strip() or str(_run_before(context, node))
-    path = existing_folder(own_outputs(context), typed)
-    saved = SavedRun.open(path)
+    root = own_outputs(context).resolve()
+    path = existing_folder(root, typed)
+    saved = SavedRun.open(path, root)
     if pictures := saved.pictures(most):
         return lay_out(pictures)
     sheet = saved.sheet()

@@ -125,7 +125,7 @@ class SavedLatents:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_latents(path: Path, *, run: str, index: int, space: str | None) -> SavedLatents:
+def read_latents(path: Path, *, run: str, index: int, space: str | None, root: Path | None = None) -> SavedLatents:
     """Reads the latents of step `index` of a run.
 
     Args:
@@ -133,6 +133,7 @@ def read_latents(path: Path, *, run: str, index: int, space: str | None) -> Save
         run: id of the run that the file must name.
         index: number of the step that the file must name.
         space: name of the latent space that the file must name.
+        root: folder that the file is in, as for `read_manifest`; None for the file's own folder.
 
     Raises:
         GoneError: the file does not exist.
@@ -143,7 +144,7 @@ def read_latents(path: Path, *, run: str, index: int, space: str | None) -> Save
         raise GoneError(f"{path}: no such file; it was moved or deleted")
     try:
         facts, held = open_tensors(
-            path, label="a file with the latents of a step", max_bytes=MAX_LATENT_FILE_BYTES, links=False
+            path, label="a file with the latents of a step", max_bytes=MAX_LATENT_FILE_BYTES, root=root or path.parent
         )
     except DecoderFileError as error:
         raise LatentsError(str(error)) from None

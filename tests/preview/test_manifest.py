@@ -11,6 +11,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from PIL import Image
+from safelight.decoders.files.contained_file import HAS_FOLDER_HANDLES
 from safelight.errors import ManifestError
 from safelight.hosts.invokeai.steps_sheet import contact_sheet
 from safelight.preview.manifest import MAX_READ_NOTES, MAX_STEPS, compose, read_manifest, validate_manifest
@@ -332,3 +333,20 @@ def test_a_manifest_with_too_many_values_is_refused_before_it_is_parsed(write, v
     monkeypatch.setattr("safelight.preview.manifest.json.loads", lambda *_, **__: pytest.fail("it was parsed"))
     with pytest.raises(ManifestError, match=r"more than 1,000,000 values"):
         read_manifest(folder)
+
+
+@pytest.mark.skipif(not HAS_FOLDER_HANDLES, reason="this system opens files by their path only")
+def test_no_reader_follows_a_folder_that_became_a_link(write, tmp_path, comfyui, invokeai, monkeypatch):
+    """`safelight view`, Load Run and Steps Sheet, after they found the folder and before they read it."""
+    folder = write(manifest())
+    [entry] = RunLibrary(tmp_path).runs().values()
+    elsewhere = folder.rename(tmp_path.parent / f"{tmp_path.name}-elsewhere")
+    folder.symlink_to(elsewhere, target_is_directory=True)
+    monkeypatch.setattr("safelight.hosts.invokeai.steps_sheet.existing_folder", lambda *_: folder)
+    for read in (
+        lambda: dataclasses.replace(entry, version="another").manifest,
+        lambda: comfyui.load(folder, 0, 9),
+        lambda: contact_sheet(invokeai, None, "run", 9),
+    ):
+        with pytest.raises(ManifestError, match="cannot be read"):
+            read()

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 import torch
 from PIL import Image
-from safelight.decoders.files.contained_file import read_below
+from safelight.decoders.files.contained_file import HAS_FOLDER_HANDLES, read_below
 from safelight.errors import GoneError, LatentsError, ManifestError
 from safelight.preview import saved_run
 from safelight.preview.images.encode import ImageEncoding
@@ -249,3 +249,23 @@ def test_any_exception_of_the_image_library_is_an_error_that_names_the_file(fold
     monkeypatch.setattr(Image, "open", broken)
     with pytest.raises(ManifestError, match=r"step_0001\.png: expected a picture: .*inside the library"):
         SavedRun.open(folder).pictures(100)
+
+
+@pytest.mark.skipif(not HAS_FOLDER_HANDLES, reason="this system opens files by their path only")
+def test_a_run_whose_folder_became_a_link_is_not_followed(folder, tmp_path):
+    """Not for its manifest, its latents or its pictures, at whatever level the link is."""
+    root, elsewhere = tmp_path / "output", tmp_path / "elsewhere"
+    (root / "a").mkdir(parents=True)
+    run = folder.rename(root / "a" / "run")
+    saved = SavedRun.open(run, root)
+    assert saved.pictures(9)
+    assert saved.latents().index == 7
+    for moved in (run, run.parent):
+        moved.rename(elsewhere)
+        moved.symlink_to(elsewhere, target_is_directory=True)
+        for read in (lambda: SavedRun.open(run, root), lambda: saved.pictures(9), saved.latents):
+            with pytest.raises((ManifestError, LatentsError)):
+                read()
+        moved.unlink()
+        elsewhere.rename(moved)
+    assert SavedRun.open(run, root).latents().index == 7
