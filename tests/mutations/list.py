@@ -15,6 +15,7 @@ LARGE_FILES = "Decoder files that use too much memory or time"
 CHANGING_FILES = "Decoder files that change while in use"
 LEARNED_NAMES = "Decoder files that claim to be learned, for a space or a VAE whose name is a path"
 DOWNLOADED_FILES = "Downloaded decoders that were altered"
+LEARNED_FILES = "Files of what was learned that are damaged, or come from others"
 ALTERED_FILES = "Shipped decoders that were altered"
 FOREIGN_RUNS = "Runs from other people (`safelight view`, Load Run)"
 LEADING_OUT = "Prefixes and names that lead out of the output folder"
@@ -407,6 +408,62 @@ MUTATIONS = (
         "        if SPACE_NAME.fullmatch(space) and FINGERPRINT.fullmatch(vae)",
         "        if space and vae is not None",
         ("tests/fitting/online/test_learned_files.py",),
+    ),
+    Mutation(
+        "a count in the state of learning may be anything",
+        LEARNED_FILES,
+        "fitting/online/state.py",
+        "    if type(value) is not int or not 0 <= value <= MAX_COUNT:",
+        "    if value is None:",
+        ("tests/fitting/online/test_state.py",),
+    ),
+    Mutation(
+        "a text in vaes.json becomes a part of a path",
+        LEARNED_FILES,
+        "hosts/known_vaes.py",
+        "if isinstance(text, str) and FINGERPRINT.fullmatch(text)}",
+        "if isinstance(text, str) and FINGERPRINT}",
+        ("tests/hosts/test_known_vaes.py",),
+    ),
+    Mutation(
+        "the lock of learning is opened through a link",
+        LEARNED_FILES,
+        "fitting/online/learned_files.py",
+        "os.O_RDWR | os.O_CREAT | NON_BLOCKING | NO_FOLLOW, 0o666",
+        "os.O_RDWR | os.O_CREAT | NON_BLOCKING | (NO_FOLLOW & 0), 0o666",
+        ("tests/fitting/online/test_learned_files.py",),
+    ),
+    Mutation(
+        "the folder of a run is opened through a link that replaced it",
+        FOREIGN_RUNS,
+        "preview/manifest.py",
+        "read_below(root or folder, path.relative_to(root or folder), MAX_MANIFEST_BYTES)",
+        "read_below(folder, path.relative_to(folder), MAX_MANIFEST_BYTES)",
+        ("tests/preview/test_manifest.py",),
+    ),
+    Mutation(
+        "the list of runs has a whole text of a manifest in memory",
+        FOREIGN_RUNS,
+        "preview/run_summary.py",
+        "    return fact if len(json.dumps(fact)) <= MAX_FACT_CHARS else None",
+        "    return fact",
+        ("tests/preview/test_manifest.py",),
+    ),
+    Mutation(
+        "a cookie of another server hides the key",
+        OTHER_SITES,
+        "hosts/local_server.py",
+        'for cookie in line.split(";"))',
+        "for cookie in [line])",
+        ("tests/hosts/test_local_server.py",),
+    ),
+    Mutation(
+        "a report is written through a link",
+        WRITTEN_FILES,
+        "cli/report_folder.py",
+        """        write_below(folder, PurePath(TABLE), f"{table}\\n".encode())""",
+        """        (folder / TABLE).write_text(f"{table}\\n")""",
+        ("tests/cli/test_report_folder.py",),
     ),
     Mutation(
         "a note is markup on the node and in a page",
