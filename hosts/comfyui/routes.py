@@ -105,6 +105,8 @@ def _register_cached(routes: web.RouteTableDef, owners: Owners, find_cached: Fin
 
 
 def _register_pictures(routes: web.RouteTableDef, runs: LiveRuns) -> None:
+    exporting = asyncio.Semaphore(1)  # all frames of a video need hundreds of MB, and the threads of the server are few
+
     @routes.get("/safelight/runs/{run}/{file}")
     async def get_file(request: web.Request) -> web.StreamResponse:
         """A picture of a run."""
@@ -123,7 +125,8 @@ def _register_pictures(routes: web.RouteTableDef, runs: LiveRuns) -> None:
             return _refused(f"frame: expected a number from 0, got {brief(frame)}", status=400)
         number = None if frame is None else int(frame)
         file = request.match_info["file"]
-        picture = live and await asyncio.to_thread(exported_picture, live, file, number, MAX_SERVED_BYTES)
+        async with exporting:
+            picture = live and await asyncio.to_thread(exported_picture, live, file, number, MAX_SERVED_BYTES)
         if not picture:
             return _refused("the picture of this run is gone; newer runs needed the space")
         headers = {"Content-Type": picture_type(picture.name), "Content-Disposition": _inline(picture.name)}
@@ -133,6 +136,8 @@ def _register_pictures(routes: web.RouteTableDef, runs: LiveRuns) -> None:
 def _register_decoders(
     routes: web.RouteTableDef, runs: LiveRuns, owners: Owners, get_decoder: Callable[[str], str]
 ) -> None:
+    downloading = asyncio.Semaphore(1)  # downloads that wait take no threads, which pictures need
+
     @routes.post("/safelight/runs/{run}/decoders/{name}")
     async def post_decoder(request: web.Request) -> web.Response:
         """Downloads the decoder that a note of the run offers.
@@ -145,7 +150,9 @@ def _register_decoders(
         if live is None or name not in live.folder.run.offers.values():
             return _refused("no note of this run offers this decoder")
         try:
-            return web.json_response({"file": await asyncio.to_thread(get_decoder, name)}, headers=NEVER_CACHE)
+            async with downloading:
+                file = await asyncio.to_thread(get_decoder, name)
+            return web.json_response({"file": file}, headers=NEVER_CACHE)
         except SafelightError as error:
             return _refused(str(error), status=502)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import threading
 
 import pytest
 from aiohttp import web
@@ -215,3 +216,41 @@ def jpeg():
     file = io.BytesIO()
     Image.new("RGB", (4, 4)).save(file, "JPEG")
     return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["exports", "downloads"])
+def test_exports_and_downloads_run_one_at_a_time_and_leave_the_server_s_threads_to_pictures(served, monkeypatch, kind):
+    live = served.begin()
+    live.folder.run.offers["a note"] = "taew2_1"
+    go_on, together, most = threading.Event(), [], []
+
+    def work(*_):
+        together.append(1)
+        most.append(len(together))
+        assert go_on.wait(60)
+        together.pop()
+
+    monkeypatch.setattr("safelight.hosts.comfyui.routes.exported_picture", work)
+    monkeypatch.setattr(served, "download", lambda _: work() or "a file")
+    run = f"/safelight/runs/{live.address}"
+    path, method = (f"{run}/exports/step_0001.jpg", "GET") if kind == "exports" else (f"{run}/decoders/taew2_1", "POST")
+
+    async def ask():
+        table = web.RouteTableDef()
+        register(table, served.runs, served.owners, served.download, served.find_cached)
+        app = web.Application()
+        app.add_routes(table)
+        async with TestClient(TestServer(app)) as client:
+            slow = [
+                asyncio.ensure_future(client.request(method, path, headers={KEY_HEADER: LIST_KEY})) for _ in "12345"
+            ]
+            while not most:
+                await asyncio.sleep(0)
+            # More requests than the server has threads would otherwise be in front of this one.
+            answer = await client.get(f"{run}/step_0001.jpg")
+            assert await answer.read() == b"picture"
+            go_on.set()
+            return [(await each).status for each in slow]
+
+    asyncio.run(ask())
+    assert most == [1] * 5
