@@ -157,7 +157,7 @@ class Catalogue:
             return self._put_first(space, preferred if wanted == AUTO else wanted, automatic)
         except SafelightError as error:
             if wanted != AUTO:
-                notify(f"{str(error).rstrip('.')}. Safelight chose a decoder automatically instead.")
+                notify(f"decoder auto is used: {error}")
             return automatic
 
     def _put_first(self, space: LatentSpace, wanted: str, automatic: list[Candidate]) -> list[Candidate]:

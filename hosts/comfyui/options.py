@@ -57,14 +57,14 @@ def run_options(inputs: Mapping[str, Any], *, has_vae: bool) -> ChosenOptions:
     notes = []
     if inputs["decoder"] == FULL and (problem := _problem_of_full(inputs, has_vae)):
         fixed |= {"decoder": AUTO}
-        notes.append(f"{problem}. auto decodes the steps")
+        notes.append(f"auto decodes the steps: {problem}")
     return ChosenOptions(RunOptions.of(inputs, **fixed), notes)
 
 
 def _problem_of_full(inputs: Mapping[str, Any], has_vae: bool) -> str | None:
     """The reason why decoder full cannot be used, and what to do; None if it can."""
     if not has_vae:
-        return "decoder full has no VAE: connect the model's VAE to the input vae"
+        return "decoder full has no VAE; connect the model's VAE to the input vae"
     if inputs["show"] == "noisy":
-        return "decoder full decodes finished latents, not noise: set show to denoised"
+        return "decoder full decodes finished latents, not noise; set show to denoised"
     return None

@@ -282,7 +282,7 @@ class WatchedNode:
         select = options.selection(options.max_items)
         vae_bytes = 0
         if options.decoder == FULL and options.vae is None:
-            run.note("decoder full has no VAE: connect one to preview_vae. auto decodes the steps")
+            run.note("auto decodes the steps: decoder full has no VAE; connect one to preview_vae")
         elif options.decoder == FULL:
             schedule = VaeSchedule(options.full_every_n_steps, space, select, run.note)
             vae_bytes = schedule.picture_bytes(latents.shape)

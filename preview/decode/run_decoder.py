@@ -190,8 +190,8 @@ class RunDecoder:
             (wanted, needs), limit = plan.too_large, self._budget // MB
             self._notify_once(
                 wanted.name,
-                f"{wanted.name} needs {needs / MB:,.0f} MB on {latents.device} for a picture of this size, more than "
-                f"the {limit:,} MB that previews may use to decode: {plan.candidate.name} shows this run instead",
+                f"{plan.candidate.name} shows this run: {wanted.name} needs {needs / MB:,.0f} MB on {latents.device} "
+                f"for a picture of this size, more than the {limit:,} MB that previews may use to decode",
             )
         free = free_bytes(plan.device)
         if free is not None and plan.needs > free:

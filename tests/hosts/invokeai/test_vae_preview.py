@@ -213,7 +213,7 @@ def test_the_middle_frame_of_a_video_is_not_for_the_vae(play):
 def test_decoder_full_without_a_vae_is_auto_with_a_note(play):
     run = play(None, vae=None)
     assert (by_vae(run), run.loads) == ([], [])
-    assert run.manifest["notes"] == ["decoder full has no VAE: connect one to preview_vae. auto decodes the steps"]
+    assert run.manifest["notes"] == ["auto decodes the steps: decoder full has no VAE; connect one to preview_vae"]
     assert run.manifest["decoder"]["kind"] != "full"
 
 

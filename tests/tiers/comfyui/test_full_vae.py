@@ -172,7 +172,7 @@ def test_settings_with_which_the_vae_cannot_decode_cost_a_note_not_the_prompt(se
     played = server.play(graph)
     assert played.ends == ["execution_success"], played.named("execution_error")
     run = server.get(f"/safelight/runs/{played.named('safelight.run')[0].data['run']}").json()
-    assert [note for note in run["notes"] if words in note and note.endswith("auto decodes the steps")]
+    assert [note for note in run["notes"] if words in note and note.startswith("auto decodes the steps: ")]
     assert run["steps"][-1]["index"] == 4
     assert run["decoder"]["kind"] != "full"
 
