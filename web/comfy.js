@@ -9,6 +9,7 @@ const WIDGET = "safelight_stage";
 const VIEW_PROPERTY = "safelight_view"; // node properties are saved in the workflow, not in the prompt
 const PLACES_PROPERTY = "safelight_runs";
 const LATENTS_PROPERTY = "safelight_latents";
+const OUTER_PROPERTY = "safelight_outer"; // of a subgraph's node: it has a viewer
 const NODE_WIDTH_PX = 340;
 const VUE_ROW_PX = 6; // by which an input is higher in Vue nodes
 const WIDGET_MARGIN_PX = 10; // that ComfyUI adds around a widget
@@ -31,13 +32,14 @@ const MODULES = [
 async function start() {
   const addresses = MODULES.map((name) => new URL(`./${name}.mjs`, import.meta.url));
   await Promise.all(addresses.map((address) => fetch(address, { cache: "no-cache" })));
-  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, followMove, formerPlaces, giveWorkflowId, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { unusedInputs }, { latentCounts }, { RunKey, KEY_HEADER, sendKey }, { HiddenSocket }] =
+  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { unusedInputs }, { latentCounts }, { RunKey, KEY_HEADER, sendKey }, { HiddenSocket }] =
     await Promise.all(addresses.slice(0, 8).map((address) => import(address)));
 
   const key = new RunKey(() => localStorage, () => api.user);
   sendKey(api, key);
   const store = new RunStore((path, method = "GET") => api.fetchApi(path, { method, cache: "no-store", headers: { [KEY_HEADER]: key.get() } }));
   const viewers = new Map(); // by node, while it is in a graph
+  const outerViewers = new Map(); // by node of a subgraph with such a node in it
   const sockets = new WeakMap(); // by node: that of its input `vae`
   const newestOf = new WeakMap(); // by node: id of the newest run whose manifest was read
   const defaults = { speed: DEFAULT_VIEW.speed, follow: DEFAULT_VIEW.follow };
@@ -49,8 +51,16 @@ async function start() {
   const listAll = () => [...viewers.keys()].forEach(listRuns);
   api.addEventListener("status", listAll, { once: true });
   api.addEventListener("reconnected", listAll);
-  store.onChange(() => viewers.forEach(({ changed }, node) => (rememberPlaces(node), rememberLatents(node), changed())));
-  api.addEventListener("graphChanged", () => [...viewers.keys()].forEach(fitInputs)); // not when a picture arrives: nothing may jump
+  store.onChange(() => {
+    viewers.forEach(({ changed }, node) => (rememberPlaces(node), rememberLatents(node), changed()));
+    showOnSubgraphs();
+    outerViewers.forEach(({ changed }) => changed());
+  });
+  api.addEventListener("graphChanged", () => {
+    [...viewers.keys()].forEach(fitInputs); // not when a picture arrives: nothing may jump
+    [...outerViewers.keys()].forEach(dim);
+    showOnSubgraphs();
+  });
 
   // A prompt whose samplers are all in ComfyUI's cache samples nothing: its run may be of another workflow.
   const cachedNodes = new Map(); // by prompt
@@ -128,14 +138,15 @@ async function start() {
     }
   }
 
-  function addViewer(node) {
+  /** Puts a viewer on a node, as its last widget. @param {() => object[]} placesOf returns the places whose runs it shows */
+  function createViewer(node, placesOf) {
     let changed = () => {};
     // Only nodes in a graph get changes: a listener of the store would keep a removed node in memory.
     const onChange = (listener) => {
       changed = listener;
       return () => (changed = () => {});
     };
-    const source = { ...store.source(() => allPlaces(node), (path) => api.apiURL(path)), onChange };
+    const source = { ...store.source(placesOf, (path) => api.apiURL(path)), onChange };
     const viewer = new Viewer(document, source, {
       view: defaults,
       onView: (view) => (node.properties[VIEW_PROPERTY] = { ...node.properties[VIEW_PROPERTY], ...view }),
@@ -156,9 +167,14 @@ async function start() {
     element.style.setProperty("--comfy-widget-min-height", MIN_HEIGHT_PX);
     element.dataset.captureWheel = "true"; // Vue nodes leave the wheel to it while it has the focus
     forwardToCanvas(element);
+    return { viewer, changed: () => changed() };
+  }
 
+  function addViewer(node) {
+    const created = createViewer(node, () => allPlaces(node));
+    const { viewer } = created;
     callAfter(node, "onAdded", () => {
-      viewers.set(node, { viewer, changed: () => changed() });
+      viewers.set(node, created);
       // Once the graph is complete, and with it the node's place.
       setTimeout(() => {
         if (!node.graph) return; // removed in the same moment
@@ -167,6 +183,7 @@ async function start() {
         viewer.refresh();
         listRuns(node);
         fitInputs(node);
+        showOnSubgraphs();
       });
     });
     callAfter(node, "onRemoved", () => viewers.delete(node));
@@ -179,11 +196,38 @@ async function start() {
     callAfter(node, "onConnectionsChange", () => (hideUnusedInputs(node), setTimeout(() => viewers.has(node) && fitInputs(node))));
     sockets.set(node, new HiddenSocket(node, "vae"));
     hideUnusedInputs(node);
-    // A new node gets room for a square picture. A loaded node gets its saved size after this.
+    addRoom(node); // a loaded node gets its saved size after this
+  }
+
+  /** Gives a node room for a square picture. */
+  function addRoom(node) {
     const width = Math.max(node.computeSize()[0], NODE_WIDTH_PX);
     const vueRows = window.LiteGraph?.vueNodesMode ? node.widgets.filter(({ hidden }) => !hidden).length : 0;
     const room = width - 2 * WIDGET_MARGIN_PX + CHROME_HEIGHT_PX - MIN_HEIGHT_PX + VUE_ROW_PX * vueRows;
     node.setSize([width, node.computeSize()[1] + Math.max(0, room)]);
+  }
+
+  /** Puts a viewer on each subgraph's node in whose subgraph a run began, and on those that had one when they were saved. */
+  function showOnSubgraphs() {
+    for (const root of new Set([...viewers.keys()].map(({ graph }) => graph?.rootGraph).filter(Boolean))) {
+      for (const holder of subgraphNodes(root)) {
+        if (outerViewers.has(holder)) continue;
+        const places = innerPlaces(holder, NODE);
+        if (places.length && (holder.properties[OUTER_PROPERTY] || store.of(places).length)) addOuterViewer(holder);
+      }
+    }
+  }
+
+  function addOuterViewer(holder) {
+    const inner = () => [...viewers.keys()].filter((node) => node.graph && holdsGraph(holder, node.graph));
+    const created = createViewer(holder, () => [...innerPlaces(holder, NODE), ...inner().flatMap((node) => allPlaces(node).filter((place) => "until" in place))]);
+    outerViewers.set(holder, created);
+    callAfter(holder, "onRemoved", () => outerViewers.delete(holder));
+    created.viewer.setView(holder.properties[VIEW_PROPERTY] ?? {});
+    if (!holder.properties[OUTER_PROPERTY]) addRoom(holder); // else its saved size has it
+    holder.properties[OUTER_PROPERTY] = true;
+    dim(holder);
+    created.viewer.refresh();
   }
 
   /** Dims the viewer of a node that is muted or bypassed: its picture is not of this workflow as it is now. */
@@ -230,7 +274,7 @@ async function start() {
   /** Applies a changed setting to every node that has no value of its own. */
   function applySetting(view) {
     Object.assign(defaults, view);
-    viewers.forEach(({ viewer }, node) => viewer.setView({ ...view, ...node.properties[VIEW_PROPERTY] }));
+    for (const [node, { viewer }] of [...viewers, ...outerViewers]) viewer.setView({ ...view, ...node.properties[VIEW_PROPERTY] });
   }
 
   app.registerExtension({

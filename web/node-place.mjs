@@ -53,6 +53,29 @@ export function nodePlaces(node) {
   return workflow ? executionIds(node).map((id) => ({ workflow, node: id })) : [];
 }
 
+/**
+ * The places of all nodes of a type in a subgraph, at any depth, through one of the nodes that hold the subgraph.
+ *
+ * @param {object} holder node of a subgraph @param {string} type
+ * @returns {Place[]}
+ */
+export function innerPlaces(holder, type) {
+  const workflow = workflowOf(holder);
+  const inside = (graph, path) =>
+    nodesOf(graph).flatMap((node) => (node.subgraph ? inside(node.subgraph, [...path, node.id]) : node.type === type ? [[...path, node.id]] : []));
+  return workflow ? executionIds(holder).flatMap((id) => inside(holder.subgraph, []).map((path) => ({ workflow, node: [id, ...path].join(":") }))) : [];
+}
+
+/** All nodes in a graph that hold a subgraph, at any depth. */
+export function subgraphNodes(graph) {
+  return nodesOf(graph).flatMap((node) => (node.subgraph ? [node, ...subgraphNodes(node.subgraph)] : []));
+}
+
+/** Whether a node holds a graph, directly or not. */
+export function holdsGraph({ subgraph }, graph) {
+  return subgraph.id === graph.id || nodesOf(subgraph).some((node) => node.subgraph && holdsGraph(node, graph));
+}
+
 /** Validates the past places that a workflow contains, which may come from anywhere. @returns {PastPlace[]} */
 export function readPastPlaces(value) {
   const isPlace = (place) =>

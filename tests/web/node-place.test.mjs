@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { EMPTY_WORKFLOW, executionIds, followMove, formerPlaces, giveWorkflowId, nodePlaces, readPastPlaces, withPastPlace } from "../../web/node-place.mjs";
+import { EMPTY_WORKFLOW, executionIds, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, nodePlaces, readPastPlaces, subgraphNodes, withPastPlace } from "../../web/node-place.mjs";
 
 /** A graph of LiteGraph: the root, or a subgraph of it, which a node holds. */
 function graph(id, root = null) {
@@ -74,6 +74,21 @@ test("a node that is moved into a subgraph, and out of it again, keeps its forme
   const outside = put(root, 8, { type: "preview" });
   const places = formerPlaces(followMove(ran, outside), nodePlaces(outside));
   assert.deepEqual(places.map(({ workflow, node }) => workflow + node), ["v2", "w2", "w5:2"]);
+});
+
+test("a subgraph's node has the places of the nodes in it, through itself only", () => {
+  const root = graph("w");
+  const [middle, inner] = [graph("middle", root), graph("inner", root)];
+  const [one, other] = [put(root, 6, { subgraph: middle }), put(root, 8, { subgraph: middle })];
+  const nested = put(middle, 3, { subgraph: inner });
+  put(middle, 4, { type: "preview" });
+  put(inner, 2, { type: "preview" });
+  put(inner, 5, { type: "something else" });
+  const ids = (holder) => innerPlaces(holder, "preview").map(({ node }) => node);
+  assert.deepEqual([ids(one), ids(other)], [["6:3:2", "6:4"], ["8:3:2", "8:4"]]);
+  assert.deepEqual(ids(nested), ["6:3:2", "8:3:2"]);
+  assert.deepEqual(subgraphNodes(root), [one, nested, other, nested]);
+  assert.deepEqual([holdsGraph(one, inner), holdsGraph(nested, middle)], [true, false]);
 });
 
 test("a copy of a node is not a moved node", () => {

@@ -430,6 +430,39 @@ const SCENES = {
     return seen;
   },
 
+  /** Looks at the node of a subgraph: after a run, and after a reload. */
+  async outer({ page }) {
+    await openWorkflow(page, { name: "outer", model, sampler, subgraph: true });
+    const outer = () =>
+      page.evaluate(() => {
+        const node = window.app.graph.nodes.find((node) => node.subgraph);
+        const element = node.widgets.find(({ name }) => name === "safelight_stage")?.element;
+        const root = element?.shadowRoot;
+        const img = root?.querySelector(".pane img");
+        const { width = 0, height = 0 } = element?.getBoundingClientRect() ?? {};
+        return { step: root?.querySelector(".parts .step").textContent ?? null, painted: Boolean(img?.naturalWidth), size: [...node.size], box: [width, height], saved: JSON.stringify(node.serialize()) };
+      });
+    const until = async (test) => {
+      const end = Date.now() + 60_000;
+      for (;;) {
+        const now = await outer();
+        if (test(now)) return now;
+        if (Date.now() > end) throw new Error(`timed out; last: ${JSON.stringify(now)}`);
+        await page.waitForTimeout(50);
+      }
+    };
+    const seen = { before: await outer() };
+    await page.evaluate((seed) => (window.app.graph.nodes.find((node) => node.subgraph).widgets.find(({ name }) => name === "seed").value = seed), ++seed);
+    await queue(page, seed);
+    seen.finished = await until((now) => now.painted && now.step === "step 8 / 8");
+    await shot(page, "outer");
+    await page.waitForTimeout(1500); // the host saves its draft after half a second
+    await page.reload();
+    await ready(page);
+    seen.reloaded = await until((now) => now.painted && now.step === "step 8 / 8");
+    return seen;
+  },
+
   /** Moves the node into a subgraph and out of it again, with a run at each place. */
   async moved({ page }) {
     await openWorkflow(page, { name: "moved", model: { ...model, step_ms: 1 }, sampler });

@@ -230,6 +230,17 @@ def test_a_node_in_a_subgraph_shows_its_run_when_the_subgraph_is_opened(scenes, 
     assert nested["node"].count(":") == 1
 
 
+def test_the_node_of_a_subgraph_shows_the_run_of_the_node_in_it(scenes, browsed_server):
+    older.expect(
+        not browsed_server.version.startswith("0.3."), "ComfyUI", browsed_server.version, "widgets on subgraphs"
+    )
+    seen = scene(scenes, "outer")
+    assert seen["before"]["step"] is None, "no run, no viewer"
+    assert seen["finished"]["box"][0] > 200
+    assert seen["reloaded"]["size"] == seen["finished"]["size"]
+    assert "safelight_stage" not in json.loads(seen["finished"]["saved"]).get("widgets_values_named", {})
+
+
 def test_a_node_keeps_its_runs_when_it_is_moved_into_a_subgraph_and_out_of_it(scenes, browsed_server, request):
     lacks = browsed_server.version.startswith("0.3.")
     older.expect(not lacks, "ComfyUI", browsed_server.version, "subgraphs that can be unpacked")
