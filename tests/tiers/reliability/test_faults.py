@@ -80,6 +80,8 @@ def candidate(net, name, opening=None):
 class Decoders:
     """A catalogue with fixed candidates."""
 
+    folders = ()
+
     def __init__(self, *candidates):
         self._candidates = candidates
 
