@@ -237,7 +237,8 @@ def test_the_node_of_a_subgraph_shows_the_run_of_the_node_in_it(scenes, browsed_
     seen = scene(scenes, "outer")
     assert seen["before"]["step"] is None, "no run, no viewer"
     assert seen["finished"]["box"][0] > 200
-    assert seen["reloaded"]["box"][1] >= seen["finished"]["box"][1]  # Vue nodes show the sampler's own preview until then
+    # Until then, Vue nodes show the sampler's own preview below it.
+    assert seen["reloaded"]["box"][1] >= seen["finished"]["box"][1]
     assert "safelight_stage" not in json.loads(seen["finished"]["saved"]).get("widgets_values_named", {})
 
 
