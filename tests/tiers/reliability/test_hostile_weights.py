@@ -338,7 +338,7 @@ def test_a_decoder_file_that_was_replaced_is_read_again(tmp_path):
 def test_a_video_decoder_with_a_million_frames_per_latent_frame_is_refused(read, tmp_path, strides):
     settings = json.dumps({"layers": taehv(4, (1, 1, 1, 1), strides)})
     (tmp_path / "a.safetensors").write_bytes(ours({"a": torch.zeros(1)}, kind="tiny_video", settings=settings))
-    with pytest.raises(DecoderFileError, match="expected at most 128 frames per latent frame|numbers of 1 to 65,536"):
+    with pytest.raises(DecoderFileError, match=r"expected at most 128 frames per latent frame|numbers of 1 to 65,536"):
         read(tmp_path / "a.safetensors")
 
 
