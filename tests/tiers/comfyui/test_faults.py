@@ -25,7 +25,7 @@ from safelight.cli.view import serve
 from safelight.preview.saved_run import SavedRun
 from safetensors.torch import save_file
 
-from .conftest import ENDS, FOLDER, run_folders, serving
+from .conftest import ENDS, FOLDER, serving
 
 STEPS, STEP_MS = 8, 40.0
 SEED = 4242
@@ -666,9 +666,9 @@ def test_two_runs_that_interleave_in_one_prompt_do_not_mix(ward, name, way):
     assert played.ends == ["execution_success"], played.named("execution_error")
     assert len(digests(played)) == 2
     assert digests(played) == digests(bare)
-    folders = run_folders(ward.server.output / f"faults/{name}_00001")
+    folders = [ward.server.output / "faults" / f"{prefix}_00001" for prefix in (name, f"{name}_second")]
     manifests = [json.loads((folder / "run.json").read_text()) for folder in folders]
-    assert len({manifest["id"] for manifest in manifests}) == 2
+    assert manifests[0]["id"] != manifests[1]["id"]
     for folder, manifest in zip(folders, manifests, strict=True):
         assert (manifest["state"], manifest["notes"]) == ("finished", [])
         assert [step["index"] for step in manifest["steps"] if step["files"]] == list(range(1, STEPS + 1))
