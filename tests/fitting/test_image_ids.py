@@ -64,7 +64,7 @@ def test_ids_are_unchanged_after_save_and_load_and_old_files_have_unknown_ones(t
     save_file(tensors, path)
     assert set(Pairs.load(path).image_ids) == {UNKNOWN_IMAGE}
     save_file({**tensors, "image_ids": torch.zeros(3, 6, dtype=torch.uint8)}, path)
-    with pytest.raises(FitError, match="expected image_ids \[24, 6\] uint8, got \[3, 6\]"):
+    with pytest.raises(FitError, match=r"expected image_ids \[24, 6\] uint8, got \[3, 6\]"):
         Pairs.load(path)
 
 
