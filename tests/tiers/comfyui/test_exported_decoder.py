@@ -67,8 +67,8 @@ def in_the_host(script, exported, latents, folder):
 def test_comfyui_decodes_an_exported_net_as_safelight_does(tmp_path, name):
     space = SPACES[name]
     generator = torch.Generator().manual_seed(0)
-    small = torch.rand((3, 3, 8, 8), generator=generator)
-    latents = torch.randn((3, space.channels, 8, 8), generator=generator)
+    small = torch.rand((12, 3, 8, 8), generator=generator)
+    latents = torch.randn((12, space.channels, 8, 8), generator=generator)
     pixels = small.mul(255).byte().repeat_interleave(8, 2).repeat_interleave(8, 3)
     Pairs(latents, pixels).save(tmp_path / "pairs.safetensors")
     arguments = ["--pairs", str(tmp_path / "pairs.safetensors"), "--crops", "1", "--steps", "1"]
