@@ -55,12 +55,7 @@ export class ServerSource {
 
   /** The path of a picture. A step that is written twice has the same file name twice, so the path contains its time. */
   picture(id, file, at) {
-    return `${this.#path(id)}/${encodeURIComponent(file)}${at == null ? "" : `?at=${at}`}`;
-  }
-
-  /** The path of a picture as a file to save. @param {number | null} frame of a video, counted from 0; null for all */
-  exported(id, file, frame) {
-    return `${this.#path(id)}/exports/${encodeURIComponent(file)}${frame === null ? "" : `?frame=${frame}`}`;
+    return `${this.path(id)}/${encodeURIComponent(file)}${at == null ? "" : `?at=${at}`}`;
   }
 
   /** Calls `listener` after each change until the returned function is called. */
@@ -113,7 +108,7 @@ export class ServerSource {
   /** Downloads the decoder that a note of a run offers, on the server. Returns whether it is there, and that in words. */
   async get(id, name) {
     try {
-      const reply = await this.#request(`${this.#path(id)}/decoders/${encodeURIComponent(name)}`, "POST");
+      const reply = await this.#request(`${this.path(id)}/decoders/${encodeURIComponent(name)}`, "POST");
       const { file, error } = await reply.json();
       return { done: reply.ok, text: reply.ok ? `${file} is installed. The next run can use it.` : String(error) };
     } catch {
@@ -131,7 +126,7 @@ export class ServerSource {
     const run = this.#runs.get(id);
     if (!run || run.gone) return null;
     const { version } = run;
-    const answer = await this.json(this.#path(id));
+    const answer = await this.json(this.path(id));
     if (answer === undefined && lose(run)) this.#notify();
     if (answer?.format !== RUN_FORMAT) return null;
     const manifest = readManifest(answer);
@@ -167,7 +162,7 @@ export class ServerSource {
     return this.#runs.get(id);
   }
 
-  #path(id) {
+  path(id) {
     return `${this.#base}/${encodeURIComponent(id)}`;
   }
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from safelight.cli.view import serve
 from safelight.decoders.latents.space_table import SPACES
+from safelight.errors import printable
 from safelight.hosts.script import recording
 from safelight.preview.step import Step
 
@@ -63,7 +64,7 @@ def test_a_run_from_the_disk_shows_markup_as_text(tmp_path, browser, name):
     seen = browser(do="until", want={"painted": True})
     assert (seen["heading"], seen["title"]) == (name, f"{name} · Safelight")
     assert seen["elements"] == expected
-    assert seen["notes"] == [HARM, f"two {HARM}"]
+    assert seen["notes"] == [printable(HARM), f"two {printable(HARM)}"]
     # A violation of the page's policy would be an error, too.
     assert browser(do="log")["errors"] == []
 

@@ -13,6 +13,7 @@ import torch
 from safelight.cli.view import serve
 from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.latents.space_table import SPACES
+from safelight.errors import printable
 from safelight.hosts.script import DEFAULTS, recording
 from safelight.preview.run import Run
 from safelight.preview.sinks.run_folder import RunFolder
@@ -181,8 +182,8 @@ def test_texts_of_a_run_become_neither_markup_nor_script(tmp_path, browser, chec
     browser(do="shot", path=str(shots / "hostile.png"))
     assert seen["elements"] == expected
     assert HOSTILE in seen["summary"]
-    assert seen["notes"] == [HOSTILE, f"two {HOSTILE}"]
-    assert seen["note"] == f"two {HOSTILE}"
+    assert seen["notes"] == [printable(HOSTILE), f"two {printable(HOSTILE)}"]
+    assert seen["note"] == f"two {printable(HOSTILE)}"
     check_log(folder)
 
 
