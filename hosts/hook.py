@@ -1,5 +1,6 @@
 """Replaces a method of one object for a while; its class and all other objects stay unchanged."""
 
+import copyreg
 import sys
 import threading
 from collections.abc import Callable
@@ -73,6 +74,13 @@ class Hook:
             vars(self.owner)[self._name] = previous
 
 
+def _default_state(owner: Any) -> Any:
+    """What `object.__getstate__` returns, which Python 3.10 lacks."""
+    names = copyreg._slotnames(type(owner))  # type: ignore[attr-defined]  # noqa: SLF001 - Python's own use
+    slots = {name: getattr(owner, name) for name in names if hasattr(owner, name)}
+    return (dict(vars(owner)), slots) if slots else dict(vars(owner))
+
+
 @final
 class _StateWithoutHooks:
     """The `__getstate__` of an owner of hooks: a copy must not call the owner's methods."""
@@ -81,8 +89,8 @@ class _StateWithoutHooks:
         self._owner = owner
 
     def __call__(self) -> Any:
-        inherited = getattr(type(self._owner), STATE, None)  # of object since Python 3.11
-        state = dict(vars(self._owner)) if inherited is None else inherited(self._owner)
+        inherited = getattr(type(self._owner), STATE, _default_state)
+        state = inherited(self._owner)
         if isinstance(state, tuple):  # of a class with __slots__
             attributes, slots = state
             return self._without_hooks(attributes), slots

@@ -8,6 +8,16 @@ import pytest
 COMPLETE_SINCE = {"ComfyUI": (0, 33), "InvokeAI": (6, 14), "diffusers": (0, 42)}
 
 
+def diffusers_has(name: str) -> bool:
+    """Whether the installed diffusers has a class."""
+    import diffusers
+
+    try:
+        return hasattr(diffusers, name)
+    except RuntimeError:  # a module that it needs cannot be imported
+        return False
+
+
 def expect(is_there: bool, package: str, version: str, what: str, since: tuple[int, ...] = ()) -> None:
     """Skips the test if `what` is missing because the package is older; fails if it is missing for another reason.
 

@@ -7,6 +7,8 @@ from safelight.decoders.latents.space_table import SPACES
 from safelight.errors import FitError
 from safelight.hosts.vae_encode import encode_with_vae, vae_encoding
 
+from .. import older
+
 RGB = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(3))
 
 
@@ -53,6 +55,7 @@ def test_latents_of_a_tiny_autoencoder_are_in_model_space():
 
 
 def test_latents_of_flux2_are_normalized_in_patches():
+    older.expect(older.diffusers_has("Flux2Pipeline"), "diffusers", diffusers.__version__, "Flux2Pipeline")
     vae, pipeline = kl(diffusers.AutoencoderKLFlux2, channels=32), diffusers.Flux2Pipeline
     generator = torch.Generator().manual_seed(4)
     vae.bn.running_mean.copy_(torch.randn(128, generator=generator))

@@ -666,6 +666,8 @@ def test_a_worker_that_stopped_names_the_later_steps_and_reports_the_final_state
 
 
 def test_a_run_leaves_the_state_of_torch_alone(pipeline, recorder, step):
+    device = ("cpu",) if hasattr(torch, "get_autocast_dtype") else ()  # torch 2.3 has a function for each device
+
     def state():
         return (
             torch.get_rng_state().tolist(),
@@ -675,7 +677,7 @@ def test_a_run_leaves_the_state_of_torch_alone(pipeline, recorder, step):
             torch.is_grad_enabled(),
             torch.is_inference_mode_enabled(),
             torch.get_default_device(),
-            torch.is_autocast_enabled("cpu"),
+            torch.is_autocast_enabled(*device) if device else torch.is_autocast_cpu_enabled(),
         )
 
     from safelight.decoders.catalogue import Catalogue

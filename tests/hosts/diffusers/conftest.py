@@ -15,18 +15,11 @@ import tiny_pipelines as tiny
 from ... import older
 
 
-def is_available(name):
-    try:
-        return hasattr(diffusers, name)
-    except RuntimeError:  # a module that it needs cannot be imported
-        return False
-
-
 @functools.cache
 def pipeline_of(name):
     """Returns the pipeline of a family."""
     family = tiny.FAMILIES[name]
-    missing = [need for need in family.needs if not is_available(need)]
+    missing = [need for need in family.needs if not older.diffusers_has(need)]
     older.expect(not missing, "diffusers", diffusers.__version__, ", ".join(missing))
     torch.manual_seed(0)
     try:

@@ -13,6 +13,8 @@ from safelight.errors import SpaceError
 from safelight.hosts.invokeai import quick_decode
 from safelight.hosts.invokeai.saved_inputs import choice_or
 
+from ... import older
+
 
 def test_the_picture_is_what_the_decoder_decodes(noise, tmp_path):
     picture = quick_decode.quick_decode(noise, tmp_path, base="flux", enlarge="off")
@@ -50,6 +52,7 @@ def test_a_saved_name_that_is_no_choice_any_more_is_replaced(saved, used, messag
 
 def test_finished_latents_of_flux2_are_decoded_with_the_batch_norm_of_the_vae(tmp_path):
     """InvokeAI's denoise node returns them without the batch norm that they were sampled with."""
+    older.expect(older.diffusers_has("Flux2Pipeline"), "diffusers", diffusers.__version__, "Flux2Pipeline")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         vae = diffusers.AutoencoderKLFlux2(

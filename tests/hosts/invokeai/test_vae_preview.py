@@ -57,7 +57,7 @@ class LoadedVae:
     @contextmanager
     def model_on_device(self, working_mem_bytes=None):
         if self.fails:
-            raise torch.OutOfMemoryError("no memory is left")
+            raise torch.cuda.OutOfMemoryError("no memory is left")
         self.opened.append(working_mem_bytes)
         yield None, self.model
 

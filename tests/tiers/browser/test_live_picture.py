@@ -49,7 +49,7 @@ def test_the_screen_shows_each_step_of_a_run_while_it_is_sampled(scenes):
     looks = looks_and_pictures(painted["live"], painted["files"])
     steps = looks[0][1]
     assert len(steps) == 8
-    assert sum(distance(a, b) > 3 * SIMILAR for a, b in itertools.pairwise(steps)) >= 3, "the steps must differ"
+    assert sum(distance(a, b) > 3 * SIMILAR for a, b in itertools.pairwise(steps)) >= 2, "the steps must differ"
     assert len({index for *_, index in looks}) >= 4, "of 8 steps; a busy machine misses some"
     for shown, pictures, index in looks:
         assert_shows(shown, pictures, index)
