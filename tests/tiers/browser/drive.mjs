@@ -354,7 +354,11 @@ const SCENES = {
       await ready(other.page);
       await other.page.evaluate((drawing) => window.app.loadGraphData(drawing, true, true, "same"), drawing);
       const lists = [];
-      other.page.on("response", async (answer) => answer.url().includes("/safelight/runs") && lists.push([answer.status(), await answer.text()]));
+      other.page.on("response", async (answer) => {
+        if (!answer.url().includes("/safelight/runs")) return;
+        const text = await answer.text().catch(() => null); // the page may close meanwhile
+        if (text !== null) lists.push([answer.status(), text]);
+      });
       const before = await viewUntil(other.page, (seen) => seen.onScreen);
       await queue(page, ++seed, 30);
       const ours = await viewUntil(page, (seen) => running(seen, 3) && !seen.state.includes("behind")); // with its own picture
