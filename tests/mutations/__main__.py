@@ -34,6 +34,8 @@ def main() -> int:
         if (arguments.tier in ("all", mutation.tier) or arguments.words)
         and all(word in mutation.name for word in arguments.words)
     ]
+    if not selected:
+        parser.error("no mutation of this tier has all of these words in its name; --tier all --list prints all")
     if arguments.list:
         for mutation in selected:
             print(f"{mutation.tier:12} {mutation.promise}: {mutation.name}")
