@@ -23,6 +23,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Box = tuple[float, float, float, float]
 
 PAPER, INK, FAINT, GRID = "#ffffff", "#1c1c1c", "#767676", "#dddddd"
+LEAST_MS = 0.001  # where the time axis of a chart begins at the most
 COLORS = ("#0b62a4", "#c4500a", "#2d7f3b", "#8a3f9e", "#a3781b", "#b5264c", "#3b7f86", "#5b5b5b")
 
 
@@ -194,7 +195,7 @@ def image_sheet(truth: Tensor, decoded: Mapping[str, Tensor], cell_px: int = 192
 
 
 def score_chart(rows: Sequence[ScoredDecoder], width: int = 960, height: int = 600) -> Image.Image:
-    """Draws PSNR in dB over the number of parameters, on a logarithmic axis.
+    """Draws PSNR in dB over the time for an image, on a logarithmic axis.
 
     A dot is the PSNR at latent size, the ring on the same line the PSNR at full size.
 
@@ -210,7 +211,7 @@ def score_chart(rows: Sequence[ScoredDecoder], width: int = 960, height: int = 6
     draw = ImageDraw.Draw(image)
     left, top, right, bottom = 64, 48, width - 24, height - 64
 
-    powers = [math.log10(max(1, row.parameters)) for row in shown]
+    powers = [math.log10(max(LEAST_MS, row.decode_ms)) for row in shown]
     first, last = math.floor(min(powers)), math.ceil(max(powers) + 0.1)
     values = [value for row in shown for value in (_latent(row), _full(row))]
     step = _grid_step(max(values) - min(values))
@@ -229,8 +230,8 @@ def score_chart(rows: Sequence[ScoredDecoder], width: int = 960, height: int = 6
     for power in range(first, last + 1):
         x = place(power, low)[0]
         draw.line((x, top, x, bottom), GRID)
-        draw.text((x, bottom + 8), _number(power), FAINT, font, anchor="mt")
-    draw.text(((left + right) / 2, height - 14), "parameters", INK, font, anchor="mb")
+        draw.text((x, bottom + 8), f"{10.0**power:g}", FAINT, font, anchor="mt")
+    draw.text(((left + right) / 2, height - 14), "ms per image", INK, font, anchor="mb")
 
     dots = [(place(power, _latent(row)), place(power, _full(row))) for row, power in zip(shown, powers, strict=True)]
     taken: list[Box] = []
@@ -295,11 +296,6 @@ def _grid_step(span: float) -> float:
     rough = max(span / 6, 1.0)
     power = 10 ** math.floor(math.log10(rough))
     return next(times * power for times in (1, 2, 5, 10) if times * power >= rough)
-
-
-def _number(power: int) -> str:
-    name, thousands = next((n, t) for n, t in (("G", 9), ("M", 6), ("k", 3), ("", 0)) if power >= t)
-    return f"{10 ** (power - thousands)}{name}"
 
 
 def _around(center: tuple[float, float], radius: float) -> Box:

@@ -202,8 +202,8 @@ def test_texts_in_a_chart_do_not_overlap_and_are_inside(monkeypatch):
         assert 0 <= box[1] < box[3] <= image.height, text
 
 
-def test_a_higher_psnr_is_higher_and_more_parameters_are_further_right():
-    rows = [row("a", 100, 20.0, 15.0), row("b", 10_000, 30.0, 25.0)]
+def test_a_higher_psnr_is_higher_and_a_slower_decoder_is_further_right():
+    rows = [row("a", 10_000, 20.0, 15.0, ms=0.1), row("b", 100, 30.0, 25.0, ms=10.0)]
     pixels = np.asarray(score_chart(rows)).astype(int)
 
     def center(color):  # of the full dot: the lower dB's ring is paper inside
@@ -219,8 +219,8 @@ def test_a_higher_psnr_is_higher_and_more_parameters_are_further_right():
     "rows",
     [
         [row("one")],
-        [row("no numbers at all", 0, 20.0, 20.0)],
-        [row("perfect", 10**9, 60.0, 60.0), row("nothing", 0, 0.0, 0.0)],
+        [row("no time at all", 0, 20.0, 20.0, ms=0.0)],
+        [row("perfect", 10**9, 60.0, 60.0, ms=1e6), row("nothing", 0, 0.0, 0.0, ms=0.0)],
         [row("same", 100), row("same", 100), row("same", 100)],
         [row("below nothing", 5, -3.0, -8.0)],
     ],

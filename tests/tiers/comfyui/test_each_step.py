@@ -13,6 +13,8 @@ from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.latents.space_table import SPACES
 from safetensors.torch import load_file
 
+from ... import older
+
 STEPS = 8
 PREVIEW = "2"
 CASES = {"Flux": "png", "SD15": "webp", "Flux2": "jpg", "Wan21": "png"}  # latent format: file format
@@ -69,6 +71,8 @@ class Watched:
 
 @pytest.fixture(scope="module", params=CASES)
 def watched(request, server, wire):
+    formats = server.inputs_of("LabModel")["latent_format"][0]
+    older.expect(request.param in formats, "ComfyUI", server.version, f"latent format {request.param}")
     return Watched(server, wire, request.param, CASES[request.param])
 
 

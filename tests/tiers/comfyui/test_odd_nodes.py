@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from safelight.decoders.latents.space_table import SPACES
 
+from ... import older
 from .lab_ways import COUNTING_WAYS, FOLLOWING_WAYS
 from .test_decode_node import put
 
@@ -176,6 +177,8 @@ def test_other_callers_of_the_previewer_get_what_the_host_would_give(own_server,
 
 @pytest.mark.parametrize("way", ["indexes", "sends", "decodes"])
 def test_other_callers_get_our_picture_if_the_host_has_no_previewer(own_server, wire, way):
+    formats = own_server.inputs_of("LabModel")["latent_format"][0]
+    older.expect("CogVideoX" in formats, "ComfyUI", own_server.version, "latent format CogVideoX")
     put(own_server.models / "safelight", "of-cogvideox", SPACES["cogvideox"], 0.25)
     graph = wire("CogVideoX", frames=2)
     inputs = {"model": [MODEL, 0], "positive": [MODEL, 1], "latent": [MODEL, 2], "way": way, "steps": STEPS}
