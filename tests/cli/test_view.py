@@ -476,6 +476,26 @@ def test_a_file_that_changes_while_it_is_sent_never_spills_into_the_next_answer(
     assert body == content[: len(PICTURE)]
 
 
+def test_after_a_file_that_was_cut_meanwhile_no_other_answer_is_sent(tmp_path, served, monkeypatch):
+    """The browser would take it for the rest of the file."""
+    run = write_run(tmp_path / "a")
+    client = served()
+    opened = RunLibrary.open
+
+    def cut(self, run_id, name):
+        file, size = opened(self, run_id, name)
+        (tmp_path / "a" / name).write_bytes(PICTURE[:-4])
+        return file, size
+
+    monkeypatch.setattr(RunLibrary, "open", cut)
+    request = f"GET /runs/{run}/step_0001.png HTTP/1.1\r\nHost: localhost\r\nCookie: {client.cookie}\r\n\r\n"
+    with socket.create_connection((LOOPBACK, client.port), timeout=20) as raw:
+        raw.sendall(request.encode() * 2)
+        raw.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: raw.recv(65536), b""))
+    assert answer.partition(b"\r\n\r\n")[2] == PICTURE[:-4]
+
+
 def test_connections_are_limited_and_end_without_an_answer_beyond(tmp_path, served, monkeypatch):
     write_run(tmp_path / "a")
     monkeypatch.setattr("safelight.cli.view.MAX_CONNECTIONS", 2)

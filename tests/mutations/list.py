@@ -101,11 +101,7 @@ MUTATIONS = (
         "preview/step.py",
         '        if self.denoised is None or (show == "noisy" and self.noisy is not None):',
         "        if self.denoised is None or self.noisy is not None:",
-        (
-            "tests/preview/test_pipeline.py::test_a_picture_carries_the_facts_of_its_step",
-            "tests/preview/test_pipeline.py::test_without_denoised_latents_the_noisy_ones_are_shown_and_recorded_as_noisy",
-            "tests/preview/test_pipeline.py::test_noisy_latents_are_shown_with_their_gain",
-        ),
+        ("tests/preview/test_step.py::test_the_estimate_is_shown_unless_the_noise_is_wanted",),
     ),
     Mutation(
         "x0 of a flow model has the wrong sign",
@@ -256,7 +252,7 @@ MUTATIONS = (
         "decoders/files/shipped.py",
         'return {path.name for path in folder.glob(f"*{SUFFIX}")}',
         "return set()",
-        ("tests/decoders/files/test_shipped.py::test_the_manifest_lists_exactly_the_shipped_files",),
+        ("tests/decoders/files/test_shipped.py", "tests/decoders/test_catalogue.py"),
     ),
     # Decoder files
     Mutation(
@@ -521,7 +517,7 @@ MUTATIONS = (
         "        if count:  # the file was cut meanwhile: the browser must not take the next answer for its rest\n"
         "            self.close_connection = True\n",
         "",
-        ("tests/cli/test_view.py::test_a_file_that_changes_while_it_is_sent_never_spills_into_the_next_answer",),
+        ("tests/cli/test_view.py::test_after_a_file_that_was_cut_meanwhile_no_other_answer_is_sent",),
     ),
     Mutation(
         "safelight gradio gives out any kind of file",

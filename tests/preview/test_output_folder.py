@@ -39,6 +39,15 @@ def test_a_prefix_leads_to_a_path_that_need_not_exist(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_prefix_that_leads_out_through_a_link_is_refused(tmp_path):
+    output, outside = tmp_path / "output", tmp_path / "outside"
+    output.mkdir()
+    outside.mkdir()
+    (output / "link").symlink_to(outside, target_is_directory=True)
+    with pytest.raises(SinkError, match="expected a path inside the output folder"):
+        prefix_folder(output, "link/steps")
+
+
 def test_a_prefix_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SinkError, match="file is a file; choose another path"):

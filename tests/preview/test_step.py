@@ -49,3 +49,9 @@ def test_an_unknown_gain_is_measured_from_the_latents():
     assert measured_gain(torch.full((1, 4, 8, 8), 5.0)) == pytest.approx(0.2)
     assert measured_gain(torch.full((1, 4, 8, 8), 0.5)) == 1.0
     assert measured_gain(torch.full((1, 4, 8, 8), torch.nan)) == 1.0
+
+
+def test_the_estimate_is_shown_unless_the_noise_is_wanted():
+    step = Step(index=1, total=1, denoised=torch.zeros(1), noisy=torch.ones(1), noisy_gain=0.5)
+    assert step.latents("denoised") == (step.denoised, 1.0, "denoised")
+    assert step.latents("noisy") == (step.noisy, 0.5, "noisy")

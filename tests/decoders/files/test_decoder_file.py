@@ -195,11 +195,12 @@ def test_a_truncated_file_is_reported(read, tmp_path, suffix):
             read(path)
 
 
-def test_a_file_that_is_too_large_is_not_read(read, tmp_path):
-    with (tmp_path / "a.safetensors").open("wb") as file:
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])
+def test_a_file_that_is_too_large_is_not_read(read, tmp_path, name):
+    with (tmp_path / name).open("wb") as file:
         file.truncate((1 << 30) + 1)  # a sparse file, which needs no disk space
     with pytest.raises(DecoderFileError, match="1,073,741,825 bytes; a decoder for previews has at most 1,073,741,824"):
-        read(tmp_path / "a.safetensors")
+        read(tmp_path / name)
 
 
 # Pickles

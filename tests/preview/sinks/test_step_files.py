@@ -39,6 +39,17 @@ def test_a_file_holds_the_first_picture_and_its_facts(folder, picture):
         }
 
 
+def test_each_file_holds_the_picture_of_its_own_step(folder, picture):
+    pixels = np.random.default_rng(1).integers(0, 256, (4, 1, 1, 4, 6, 3), np.uint8)
+    files = StepFiles(folder, ImageEncoding())
+    files.open()
+    for index, of_step in enumerate(pixels, 1):
+        files.show(picture(index=index, total=4, pixels=of_step))
+    for index, of_step in enumerate(pixels, 1):
+        with Image.open(folder.path / f"step_{index:04d}.png") as image:
+            assert np.array_equal(np.asarray(image), of_step[0, 0]), index
+
+
 def test_facts_and_texts_can_be_left_out(folder, show_steps):
     show_steps(StepFiles(folder, ImageEncoding(), facts=False), 1)
     with Image.open(folder.path / "step_0001.png") as image:
