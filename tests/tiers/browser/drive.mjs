@@ -315,11 +315,12 @@ const SCENES = {
 
   async tabs({ page }) {
     const before = await view(page);
+    const name = await page.evaluate(() => window.app.extensionManager.workflow.activeWorkflow.filename);
     await openWorkflow(page, { name: "other", model, sampler });
     const other = await viewUntil(page, (seen) => seen.onScreen);
     await page.waitForTimeout(500); // long enough to load a picture of the other workflow
     const still = await view(page);
-    await page.getByText("live", { exact: true }).locator("visible=true").first().click();
+    await page.getByText(name, { exact: true }).locator("visible=true").first().click();
     const back = await viewUntil(page, (seen) => seen.painted);
     return { before, other, still, back };
   },
