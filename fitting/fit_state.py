@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..decoders.decoder import Decoder
 from ..decoders.files.decoder_file import build
+from ..decoders.files.regular_file import read_regular_file
 from ..decoders.files.tensor_file import Tensors, open_tensors, write_tensors
 from ..decoders.nets.base import Net
 from ..errors import DecoderFileError, FitError
@@ -56,9 +57,11 @@ class FitState:
         if not self._state.exists():
             return
         try:
-            metadata, tensors = open_tensors(self._state, self._state.read_bytes(), max_bytes=MAX_STATE_BYTES)
+            content = read_regular_file(self._state, MAX_STATE_BYTES)
+            metadata, tensors = open_tensors(self._state, content, max_bytes=MAX_STATE_BYTES)
             facts = json.loads(metadata["facts"])
-            if metadata["format"] != STATE_FORMAT or not isinstance(facts["key"], str):
+            kinds = {"key": str, "finished": dict, "written": dict}
+            if metadata["format"] != STATE_FORMAT or not all(isinstance(facts[k], kind) for k, kind in kinds.items()):
                 raise ValueError("another format")
         except (DecoderFileError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             self.notes.append(f"{self._state}: cannot be read ({error}); the fit starts again")

@@ -79,6 +79,7 @@ class WatchedRun:
         self._pipeline: Pipeline | None = None
         self._vae: PipelineVaePreview | None = None
         self._truth: TruthMeter | None = None
+        self._judged = False
         self._unshown: SchedulerStep | None = None  # the newest step, if it has no picture
         self._state: State = "running"
         self._closing: threading.Thread | None = None
@@ -163,9 +164,10 @@ class WatchedRun:
         Args:
             images: images `[N, 3, H, W]` or `[B, 3, F, H, W]` in -1..1, on any device.
         """
-        truth, self._truth = self._truth, None
-        if truth is None:
+        truth = self._truth
+        if truth is None or self._judged:
             return
+        self._judged = True
         try:
             frames = images if images.ndim == 4 else images[0].movedim(1, 0)
             if truth.image < len(frames) and frames.shape[1] == 3:
@@ -189,6 +191,8 @@ class WatchedRun:
     def forget_pictures(self) -> None:
         """Drops the pictures in memory; files stay."""
         self._memory.pictures.clear()
+        if self._truth is not None:
+            self._truth.forget()
 
     def _offer(self, step: SchedulerStep) -> None:
         if self._pipeline is None:

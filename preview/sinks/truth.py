@@ -93,6 +93,11 @@ class TruthMeter(Sink):
         if truth.get("psnr_db") is not None:
             self._report(truth["psnr_db"])
 
+    def forget(self) -> None:
+        """Drops the pictures; `run.truth` stays."""
+        with self._lock:
+            self._steps, self._early = {}, None
+
     def _measure(self) -> None:
         with self._lock:
             if not self._steps:

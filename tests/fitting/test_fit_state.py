@@ -1,6 +1,9 @@
 """A fit that was interrupted goes on where it stopped."""
 
+import hashlib
+import json
 import math
+import os
 from dataclasses import replace
 
 import pytest
@@ -71,13 +74,14 @@ def test_other_pairs_start_again_with_a_line(tmp_path):
     assert "the training or validation pictures are others than before" in again.notes[-1]
 
 
-@pytest.mark.parametrize("damage", ["text", "format", "facts"])
+@pytest.mark.parametrize("damage", ["text", "format", "facts", "parts"])
 def test_a_damaged_state_starts_again(tmp_path, damage):
     path = tmp_path / "mine.fit-state"
     if damage == "text":
         path.write_text("no state")
     else:
-        facts = "[]" if damage == "facts" else '{"key": "x"}'
+        key = hashlib.sha256(b"key").hexdigest()
+        facts = "[]" if damage == "facts" else json.dumps({"key": key, "finished": [], "written": {}})
         write_tensors(
             path,
             {"a": torch.zeros(1)},
@@ -86,6 +90,13 @@ def test_a_damaged_state_starts_again(tmp_path, damage):
     state = FitState(tmp_path / "mine", "key")
     assert "cannot be read" in state.notes[0]
     assert state.training("conv") is None
+
+
+def test_a_pipe_in_the_place_of_the_state_holds_up_nothing(tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no pipes in folders")
+    os.mkfifo(tmp_path / "mine.fit-state")
+    assert "cannot be read" in FitState(tmp_path / "mine", "key").notes[0]
 
 
 def test_a_state_that_cannot_be_written_does_not_stop_the_fit(tmp_path):

@@ -1,21 +1,11 @@
 """The tool that measures the limits of trials: a right decoder agrees, a changed one does not."""
 
-import pytest
 import torch
 from safelight.decoders.agreement import Agreement
 from safelight.decoders.files.shipped import WEIGHTS, open_shipped
 from safelight.fitting.pairs import Pairs
 from safelight.tools.agreement import SHUFFLES, agreements, changes
 from safetensors.torch import load_file
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """On a busy machine, two threads of these small nets wait for each other most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def pairs():

@@ -25,15 +25,6 @@ def encode(rgb):
     return torch.cat([small - 0.5, small.mean(1, keepdim=True) - 0.5], 1)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """On a busy machine, two threads of these small nets wait for each other most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def photographs():
     pixels = torch.stack([torch.from_numpy(image).movedim(-1, 0) for image in generate_images(6, 128, seed=4)])

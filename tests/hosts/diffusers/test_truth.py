@@ -1,5 +1,7 @@
 """How true the previews of a pipeline's run are, by the images that it decodes itself."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +77,16 @@ def test_each_run_is_compared_with_its_own_image(sd1, tmp_path):
         alone.append(single.manifest()["truth"]["psnr_db"])
     assert [each.manifest()["truth"]["psnr_db"] for each in run.runs] == alone
     assert alone[0] != alone[1]
+
+
+def test_only_the_newest_runs_have_pictures_to_compare(sd1, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[watch.__module__], "RUNS_IN_MEMORY", 1)
+    with watch(sd1, tmp_path, screen="off") as run:
+        for seed in range(3):
+            SD1.run(sd1, generator=torch.Generator().manual_seed(seed))
+            run.runs[-1].settle()
+    assert [bool(each._truth._steps) for each in run.runs] == [False, False, True]
+    assert all(each.manifest()["truth"]["psnr_db"] for each in run.runs)
 
 
 def test_a_decode_that_cannot_be_compared_costs_nothing(sd1, tmp_path, monkeypatch):

@@ -101,7 +101,7 @@ def test_the_nodes_inputs_have_their_names_and_order(server):
 def test_the_next_run_uses_the_fitted_decoder(server, wire, graph, folder):
     before = shown(server, wire, "SDXL")
     played = server.play(graph(kind="neighbourhood"))
-    told = summary(played)
+    text = summary(played)
     [path] = folder.glob("*.safetensors")
     card = read_card(path)
     assert (path.name, card.name, card.space, card.latent_space) == (
@@ -114,8 +114,8 @@ def test_the_next_run_uses_the_fitted_decoder(server, wire, graph, folder):
     assert card.metrics["psnr_full_db"] > card.metrics["beside"][before["decoder"]["name"]]["psnr_full_db"] + 3
     assert "48 crops" not in card.fitted_on
     assert card.fitted_on.startswith("8 of 12 crops of 256 px from 12 pictures")
-    assert "auto uses it from the next run on" in told
-    assert str(path) in told
+    assert "auto uses it from the next run on" in text
+    assert str(path) in text
     assert shown(server, wire, "SDXL")["decoder"]["name"] == "sdxl-neighbourhood"
 
 
@@ -153,11 +153,11 @@ def test_a_video_vae_encodes_images_one_by_one(server, graph, folder):
 def test_packed_latents_are_unpacked(server, graph, folder):
     formats = server.inputs_of("LabModel")["latent_format"][0]
     older.expect("Flux2" in formats, "ComfyUI", server.version, "latent format Flux2")
-    told = summary(server.play(graph("Flux2", kind="affine", vae={"step": 16})))
+    text = summary(server.play(graph("Flux2", kind="affine", vae={"step": 16})))
     [path] = folder.iterdir()
     assert read_card(path).channels == SPACES["flux2"].channels == 32
     assert "flux2-affine-2" in path.name  # a shipped decoder has this name
-    assert "flux2-conv-small" in told
+    assert "flux2-conv-small" in text
 
 
 def test_an_unknown_format_is_recognized_by_its_facts_afterwards(server, wire, graph, folder):
@@ -201,11 +201,11 @@ def test_a_fit_is_not_repeated_at_every_run(server, graph, folder):
 def test_auto_saves_the_best_and_the_bar_moves(server, wire, graph, folder):
     vae = {"encode_ms": 20.0}
     played = server.play(graph("NeverSeen", kind="auto", vae=vae, pictures={**SMALL, "count": 18}))
-    told = summary(played)
+    text = summary(played)
     [path] = folder.glob("*.safetensors")  # decoders that auto would not use are not saved
     assert shown(server, wire, "NeverSeen")["decoder"]["name"] == path.stem
-    assert f"{path.stem}: auto uses it" in told
-    assert told.count("auto uses it") == 1
+    assert f"{path.stem}: auto uses it" in text
+    assert text.count("auto uses it") == 1
     others = {name for name in read_card(path).metrics["beside"] if name.startswith("neverseen-")}
     assert len(others - {path.stem}) == 2
     values = [event.data["value"] for event in played.named("progress") if event.data["node"] == FIT]
@@ -228,10 +228,10 @@ def test_a_list_of_images_is_one_dataset(server, graph, folder):
     listed = graph(kind="affine")
     listed["30"] = {"class_type": "RebatchImages", "inputs": {"images": [PICTURES, 0], "batch_size": 1}}
     listed[FIT]["inputs"]["images"] = ["30", 0]
-    told = summary(server.play(listed))
+    text = summary(server.play(listed))
     [path] = folder.glob("*.safetensors")
     assert read_card(path).fitted_on.startswith("8 of 12 crops of 256 px from 12 pictures")
-    assert str(path) in told
+    assert str(path) in text
 
 
 def test_a_folder_with_images_of_any_sizes_is_fitted(server, graph, folder, tmp_path):
@@ -275,7 +275,7 @@ def test_a_fit_that_is_cancelled_keeps_what_was_fitted(server, wire, graph, fold
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "text"),
     [
         ({"pictures": {"are": "grey"}}, "images in color"),
         ({"pictures": {"are": "flat"}}, "at least one image with some content"),
@@ -296,8 +296,8 @@ def test_a_fit_that_is_cancelled_keeps_what_was_fitted(server, wire, graph, fold
     ],
     ids=str,
 )
-def test_impossible_inputs_are_refused_and_nothing_is_written(server, graph, folder, asked, told):
-    assert told in refusal(server.play(graph(**asked)))
+def test_impossible_inputs_are_refused_and_nothing_is_written(server, graph, folder, asked, text):
+    assert text in refusal(server.play(graph(**asked)))
     assert not folder.exists()
 
 

@@ -52,14 +52,14 @@ def test_there_are_texts_for_each_node_and_no_other(server):
 
 @pytest.mark.parametrize("name", WORDS)
 def test_the_texts_of_a_node_equal_the_translation_file(server, name):
-    told, words = ours(server)[name], WORDS[name]
-    assert (words["display_name"], words["description"]) == (told["display_name"], told["description"])
-    tips = {name: kind[1]["tooltip"] for name, kind in inputs_of(told).items()}
+    info, words = ours(server)[name], WORDS[name]
+    assert (words["display_name"], words["description"]) == (info["display_name"], info["description"])
+    tips = {name: kind[1]["tooltip"] for name, kind in inputs_of(info).items()}
     assert {name: entry["tooltip"] for name, entry in words["inputs"].items()} == tips
     assert [name for name, entry in words["inputs"].items() if entry["name"] != name] == []
-    assert list(words["outputs"]) == [str(index) for index in range(len(told["output"]))]
-    assert [entry["name"] for entry in words["outputs"].values()] == told["output_name"]
-    assert [entry["tooltip"] for entry in words["outputs"].values()] == told["output_tooltips"]
+    assert list(words["outputs"]) == [str(index) for index in range(len(info["output"]))]
+    assert [entry["name"] for entry in words["outputs"].values()] == info["output_name"]
+    assert [entry["tooltip"] for entry in words["outputs"].values()] == info["output_tooltips"]
 
 
 def listed_names(page):
@@ -70,13 +70,13 @@ def listed_names(page):
 
 @pytest.mark.parametrize("name", WORDS)
 def test_the_help_page_of_a_node_names_each_input_and_output(server, name):
-    told = ours(server)[name]
+    info = ours(server)[name]
     page = (ROOT / f"web/docs/{name}.md").read_text(encoding="utf-8")
-    assert page.startswith(f"# {told['display_name']}\n")
-    plain = [output for output, kind in zip(told["output_name"], told["output"], strict=True) if output != kind]
-    assert [name for name in (*inputs_of(told), *plain) if f"`{name}`" not in page] == []
+    assert page.startswith(f"# {info['display_name']}\n")
+    plain = [output for output, kind in zip(info["output_name"], info["output"], strict=True) if output != kind]
+    assert [name for name in (*inputs_of(info), *plain) if f"`{name}`" not in page] == []
     assert "\n|" not in page, "a table does not fit into ComfyUI's help panel"
-    assert [name for name in listed_names(page) if name not in (*inputs_of(told), *told["output_name"])] == []
+    assert [name for name in listed_names(page) if name not in (*inputs_of(info), *info["output_name"])] == []
 
 
 @pytest.mark.parametrize("name", WORDS)
@@ -107,14 +107,14 @@ def test_the_help_page_of_preview_steps_lists_its_inputs_in_their_order(server):
 def test_the_texts_of_the_settings_equal_the_translation_file(server):
     script = (ROOT / "web/comfy.js").read_text(encoding="utf-8")
     setting = r'id: "(Safelight[\w.]+)",\s*category: (\[.+?\]),\s*name: "(.+?)",\s*tooltip: "(.+?)"'
-    told = re.findall(setting, script)
-    assert len(told) == script.count('id: "Safelight.')
+    info = re.findall(setting, script)
+    assert len(info) == script.count('id: "Safelight.')
     words = server.get("/i18n").json()["en"]
     # Source: ComfyUI_frontend `src/utils/formatUtil.ts`, `normalizeI18nKey`.
     assert words["settings"] == {
-        name.replace(".", "_"): {"name": title, "tooltip": tip} for name, _, title, tip in told
+        name.replace(".", "_"): {"name": title, "tooltip": tip} for name, _, title, tip in info
     }
-    categories = {category for _, path, *_ in told for category in json.loads(path)}
+    categories = {category for _, path, *_ in info for category in json.loads(path)}
     assert words["settingsCategories"] == {category: category for category in categories}
     assert words["nodeCategories"] == {"Safelight": "Safelight"}
 
@@ -156,7 +156,7 @@ def complaints(server, graph):
     """The server's errors for each node of a prompt, by type."""
     answer = server.post("/prompt", {"prompt": graph, "client_id": "example"}).json()
     errors = answer.get("node_errors") or {}
-    return {(graph[node]["class_type"], wrong["type"]) for node, told in errors.items() for wrong in told["errors"]}
+    return {(graph[node]["class_type"], wrong["type"]) for node, info in errors.items() for wrong in info["errors"]}
 
 
 def played_in_the_lab(graph):
