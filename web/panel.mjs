@@ -1,5 +1,6 @@
 /** Lays out the parts of the viewer and shows the selection in all of them. */
 
+import { ActionMenu } from "./action-menu.mjs";
 import { caption, formatSigma, notFiniteLabel } from "./caption.mjs";
 import { CompareBar } from "./compare.mjs";
 import { create } from "./elements.mjs";
@@ -29,6 +30,7 @@ export class Panel {
   messages;
   fullscreen;
   shortcuts;
+  menu;
   #selection;
   #source;
   #view;
@@ -47,8 +49,9 @@ export class Panel {
    * @param {import("./image-cache.mjs").ImageCache} images
    * @param {(address: string) => Promise<HTMLImageElement>} load loads a picture without caching it
    * @param {Record<string, Function>} commands of `viewer.mjs`
+   * @param {import("./action-menu.mjs").Actions[]} actions groups of the menu
    */
-  constructor(document, selection, source, view, options, images, load, commands) {
+  constructor(document, selection, source, view, options, images, load, commands, actions) {
     this.#selection = selection;
     this.#source = source;
     this.#view = view;
@@ -65,12 +68,14 @@ export class Panel {
     this.messages = new Messages(document, source.get);
     this.shortcuts = shortcutsCard(document);
     this.shortcuts.addEventListener("click", () => commands.shortcuts());
+    this.menu = new ActionMenu(document, actions, (text) => this.messages.showToast(text), () => this.#showTools());
     const over = (side, ...parts) => create(document, "div", { className: `over ${side}` }, ...parts);
     const { placeholder, note, toast, announcement } = this.messages;
     this.pane.element.append(
       placeholder,
       over("top", note, this.#compareBar.element, this.#compareBar.differences),
       over("bottom", this.frameBar.element, toast, this.#toolbar.live, this.#toolbar.element),
+      this.menu.element,
       this.shortcuts,
     );
     this.element = create(document, "div", { className: "viewer", tabIndex: 0, role: "group", ariaLabel: "Steps of a run" });
@@ -166,6 +171,7 @@ export class Panel {
       still,
       fullscreen: this.fullscreen.open,
       shortcuts: !this.shortcuts.hidden,
+      menu: this.menu.open,
     });
     this.#toolbar.showLive(navigation, newest, !still && newest?.state === "running" && !newest.gone && !isSilent(newest, Date.now()));
     this.#statusBar.show({ playing: navigation.playing, playable: picturedSteps(first?.run.manifest).length > 1, speed: this.#view.speed });

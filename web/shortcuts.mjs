@@ -16,6 +16,7 @@ const COMMANDS = new Map([
   ["f", ["fullscreen"]],
   ["z", ["oneToOne"]],
   ["s", ["save"]],
+  ["ContextMenu", ["menu"]],
   ["?", ["shortcuts"]],
   ["Escape", ["back"]],
 ]);
@@ -31,12 +32,14 @@ const DESCRIPTIONS = [
   ["Z", "one screen pixel per image pixel, and back"],
   ["F", "full window"],
   ["S", "save the picture"],
+  ["menu key", "more actions; also Shift and F10"],
   ["Esc", "back"],
 ];
 
 /** The command of a key and its argument, or null. @param {KeyboardEvent} event @returns {[string, number?] | null} */
 export function commandOf(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return null;
+  if (event.key === "F10" && event.shiftKey) return ["menu"];
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (key === " " && event.target.closest?.("button, summary")) return null; // activates the button
   if (/^[1-9]$/.test(key)) return ["run", Number(key)];

@@ -117,6 +117,11 @@ dialog::backdrop { background: var(--background, #17181a); }
 .keys dl { display: grid; grid-template-columns: auto 1fr; gap: 1px 12px; margin: auto; }
 .keys dt { color: #fff; font-weight: 600; white-space: nowrap; }
 .keys dd { color: #c9cacd; }
+.menu { position: absolute; right: 6px; bottom: 36px; z-index: 1; max-width: calc(100% - 12px); max-height: calc(100% - 42px); overflow-y: auto; padding: 4px; border-radius: 8px; background: rgb(18 18 20 / 0.94); color: #ececed; box-shadow: 0 3px 14px rgb(0 0 0 / 0.4); cursor: default; }
+.menu [role="group"] + [role="group"] { margin-top: 4px; padding-top: 4px; border-top: 1px solid rgb(255 255 255 / 0.16); }
+.menu button { display: block; width: 100%; height: auto; min-height: 24px; padding: 4px 9px; text-align: left; font-size: 12px; line-height: 16px; overflow-wrap: anywhere; }
+.menu button:is(:hover, :focus-visible) { color: #fff; background: rgb(255 255 255 / 0.14); }
+.menu button[aria-disabled] { color: #9a9b9f; }
 .toast { position: absolute; left: 6px; bottom: 38px; max-width: calc(100% - 12px); padding: 2px 9px; border-radius: 7px; background: var(--overlay); opacity: 0; transition: opacity 0.2s; pointer-events: none; }
 .toast.shown { opacity: 1; }
 .comparing { display: flex; gap: 6px; align-items: center; justify-content: center; flex-wrap: wrap; }

@@ -22,9 +22,11 @@ export class Toolbar {
       tool("copy", "copy"),
       tool("openTab", "openTab"),
       tool("lock", "lock"),
+      tool("menu", "more", "More actions (menu key)"),
       tool("shortcuts", "?", "Keyboard shortcuts (?)"),
       tool("fullscreen", "full"),
     );
+    this.#buttons.menu.addEventListener("mousedown", (event) => event.preventDefault()); // an open menu closes when it loses the focus
     this.live = tool("live", "live");
     this.live.className = "live";
   }
@@ -39,8 +41,9 @@ export class Toolbar {
    * @param {boolean} facts.still no step can arrive that would replace the shown one
    * @param {boolean} facts.fullscreen
    * @param {boolean} facts.shortcuts whether the list of shortcuts is shown
+   * @param {boolean} facts.menu whether the menu is open
    */
-  show({ item, count, zoomed, smooth, locked, still, fullscreen, shortcuts }) {
+  show({ item, count, zoomed, smooth, locked, still, fullscreen, shortcuts, menu }) {
     const set = (name, ...face) => setButton(this.#document, this.#buttons[name], ...face);
     this.#buttons.showBatch.hidden = !item;
     this.#buttons.showBatch.dataset.of = item;
@@ -55,6 +58,8 @@ export class Toolbar {
     this.#buttons.lock.ariaPressed = String(locked);
     this.#buttons.lock.hidden = still;
     this.#buttons.shortcuts.ariaExpanded = String(shortcuts);
+    this.#buttons.menu.ariaHasPopup = "menu";
+    this.#buttons.menu.ariaExpanded = String(menu);
     set("fullscreen", fullscreen ? "window" : "full", fullscreen ? "Leave the full window (F)" : "Full window (F)");
   }
 

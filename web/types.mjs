@@ -84,5 +84,6 @@
  * @property {boolean} [wheelNeedsFocus] the wheel scrolls the page until the user has clicked into the viewer
  * @property {string} [idle] text while there is no run
  * @property {boolean} [still] neither steps nor runs can arrive
+ * @property {import("./action-menu.mjs").Actions[]} [actions] further groups of the menu on a picture
  * @property {(run: Run) => void} [onRun] called with the selected run when another one is selected
  */

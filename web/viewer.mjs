@@ -7,6 +7,7 @@ import { ImageCache, loadImage } from "./image-cache.mjs";
 import { ImageLoader } from "./image-loader.mjs";
 import { frameCount } from "./manifest.mjs";
 import { Panel } from "./panel.mjs";
+import { pictureActions } from "./picture-actions.mjs";
 import { ViewSelection } from "./selection.mjs";
 import { commandOf } from "./shortcuts.mjs";
 import { STYLE } from "./style.mjs";
@@ -65,6 +66,7 @@ export class Viewer {
     oneToOne: () => this.#panel.pane.toggleOneToOne(),
     fullscreen: () => this.#panel.fullscreen.toggle(),
     shortcuts: () => this.#toggleShortcuts(),
+    menu: () => this.#toggleMenu(),
     save: () => this.#exportTo("save"),
     copy: () => this.#exportTo("copy"),
     openTab: () => this.#exportTo("openTab"),
@@ -90,7 +92,7 @@ export class Viewer {
     this.#navigation = this.#selection.navigation;
     this.#images = new ImageCache((address) => frames.load(address, load));
     this.#loader = new ImageLoader(this.#images, (set, images) => this.#paint(set, images));
-    this.#panel = new Panel(document, this.#selection, source, this.#view, options, this.#images, load, this.#commands);
+    this.#panel = new Panel(document, this.#selection, source, this.#view, options, this.#images, load, this.#commands, [pictureActions(this.#commands), ...(options.actions ?? [])]);
     this.#export = new ImageExport(document, this.#images, (text) => this.#panel.messages.showToast(text));
     /** Fills its parent, with a height of at least 280 px; its parts are in a shadow root. @type {HTMLElement} */
     this.element = create(document, "div");
@@ -148,8 +150,10 @@ export class Viewer {
     // After a click on a button, or when the focused button is hidden, the keyboard focus goes back to the viewer.
     element.addEventListener("click", (event) => {
       const button = event.target.closest("button");
-      if (button && (event.detail > 0 || !button.offsetWidth)) this.focus();
+      if (button && !this.#panel.menu.open && (event.detail > 0 || !button.offsetWidth)) this.focus();
     });
+    // The menu key opens the viewer's menu, and the right button that of the browser.
+    element.addEventListener("contextmenu", (event) => event.button !== 2 && !event.ctrlKey && event.pointerType !== "touch" && event.preventDefault());
     const { ResizeObserver } = this.#document.defaultView;
     new ResizeObserver(() => this.#panel.layout()).observe(element);
     new ResizeObserver(([{ contentRect }]) => this.#setVisible(contentRect.width > 0)).observe(this.element);
@@ -307,6 +311,12 @@ export class Viewer {
   #toggleShortcuts() {
     this.#panel.shortcuts.hidden = !this.#panel.shortcuts.hidden;
     this.#render();
+  }
+
+  /** Opens the menu for the picture on the screen; in a comparison, for the first one. */
+  #toggleMenu() {
+    const { menu, painted, element } = this.#panel;
+    menu.toggle(painted?.panes[0], element);
   }
 
   /** Undoes one thing at a time; false if there is nothing to undo. */

@@ -17,6 +17,10 @@ test("letters ignore shift, and digits select runs", () => {
   assert.deepEqual([pressed("1"), pressed("9"), pressed("0")], [["run", 1], ["run", 9], null]);
 });
 
+test("the menu key and its substitute open the menu", () => {
+  assert.deepEqual([pressed("ContextMenu"), pressed("F10", { shiftKey: true }), pressed("F10")], [["menu"], ["menu"], null]);
+});
+
 test("keys of the host and of the browser are ignored", () => {
   for (const modifier of ["ctrlKey", "metaKey", "altKey"]) assert.equal(pressed("c", { [modifier]: true }), null);
   for (const key of ["q", "Tab", "Enter", "F5", "constructor"]) assert.equal(pressed(key), null);

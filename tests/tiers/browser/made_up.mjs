@@ -38,7 +38,14 @@ window.viewer = new Viewer(document, {
   manifest: async (id) => window.runs.find((run) => run.id === id)?.manifest ?? null,
   picture: (id, file, at) => "/pictures/" + id + "/" + file + "?at=" + at,
   onChange: (listener) => (listeners.add(listener), () => listeners.delete(listener)),
-}, { onView: (view) => viewed.push(view) });
+}, {
+  onView: (view) => viewed.push(view),
+  actions: [({ run, step }) => [
+    { label: "Name the step", run: async () => run.id + " at " + step.index },
+    { label: "Fail", run: () => { throw new Error("it failed") } },
+    { label: "Do more", why: "it cannot be done", run: () => "never" },
+  ]],
+});
 document.querySelector("#here").append(viewer.element);
 window.begin = (...runs) => { window.runs = runs.map((run, i) => ({ ...window.makeRun(run), started: 1e12 - i * 1000 })); notify(); };
 window.ready = true;
@@ -467,6 +474,55 @@ const SCENES = {
     return { copied, opened, refused, disabled, saved };
   },
 
+  /** Opens the menu with the keyboard and with its button, and uses its entries. */
+  async menu() {
+    await begin({ id: "acted" });
+    await viewUntil((now) => now.a[0] === "acted step_20_0.svg");
+    await press("ArrowLeft");
+    await viewUntil((now) => now.a[0] === "acted step_19_0.svg");
+    const look = () =>
+      page.evaluate(() => {
+        const root = viewer.element.shadowRoot;
+        const menu = root.querySelector("[role=menu]");
+        const { activeElement } = root;
+        return {
+          open: menu.offsetWidth > 0,
+          entries: [...menu.querySelectorAll("[role=menuitem]")].map(({ textContent }) => textContent),
+          focused: activeElement?.textContent === root.querySelector(".viewer").textContent ? "viewer" : activeElement?.textContent,
+          toast: root.querySelector(".toast").textContent,
+          expanded: root.querySelector("[aria-haspopup=menu]")?.ariaExpanded,
+        };
+      });
+    const choose = async (label) => {
+      await press("Shift+F10");
+      for (let i = 0; i < 20 && (await look()).focused !== label; i++) await page.keyboard.press("ArrowDown");
+      await page.keyboard.press("Enter");
+      await page.waitForTimeout(50);
+      return look();
+    };
+    await press("ContextMenu");
+    const seen = { opened: await look() };
+    await shot("menu");
+    await page.keyboard.press("ArrowUp");
+    seen.last = await look();
+    await page.keyboard.press("ArrowDown");
+    seen.around = await look();
+    await page.keyboard.press("ArrowRight");
+    await page.keyboard.press("Escape");
+    seen.closed = { ...(await look()), step: (await view()).step };
+    seen.named = await choose("Name the step");
+    seen.failed = await choose("Fail");
+    seen.refused = await choose("Do more");
+    await page.mouse.click(...(await center("[aria-haspopup=menu]")));
+    seen.clicked = await look();
+    await page.mouse.click(...(await center("[aria-haspopup=menu]")));
+    seen.again = await look();
+    await page.mouse.click(...(await center("[aria-haspopup=menu]")));
+    await page.mouse.click(...(await center(".caption")));
+    seen.away = await look();
+    return seen;
+  },
+
   /** Moves by Tab only, and records the names for screen readers. */
   async tab_order() {
     await begin({ id: "a" }, { id: "b" });
@@ -517,7 +573,10 @@ const results = {};
 try {
   await page.goto(url);
   await page.waitForFunction(() => window.ready);
-  for (const [name, scene] of Object.entries(SCENES)) results[name] = await scene().catch((error) => ({ error: String(error.stack) }));
+  const selected = process.env.SCENES?.split(" ").filter(Boolean) ?? []; // to run only some of them
+  for (const [name, scene] of Object.entries(SCENES)) {
+    if (!selected.length || selected.includes(name)) results[name] = await scene().catch((error) => ({ error: String(error.stack) }));
+  }
   results.errors = errors.filter(({ from }) => !from.includes("/pictures/lost"));
 } finally {
   await browser.close();

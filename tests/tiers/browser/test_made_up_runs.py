@@ -168,6 +168,21 @@ def test_all_pictures_of_a_batch_are_saved_each_with_its_own_name(made_up):
     assert len(exported["disabled"]) == 2
 
 
+def test_a_menu_has_the_actions_on_the_picture_for_keyboard_and_mouse(made_up):
+    menu = scene(made_up, "menu")
+    assert menu["opened"]["open"]
+    assert menu["opened"]["expanded"] == "true"
+    entries = menu["opened"]["entries"]
+    assert entries[-3:] == ["Name the step", "Fail", "Do more"]
+    assert [menu[when]["focused"] for when in ("opened", "last", "around")] == [entries[0], entries[-1], entries[0]]
+    assert menu["closed"] == menu["closed"] | {"open": False, "focused": "viewer", "step": "step 19 / 20"}
+    assert menu["named"]["toast"] == "acted at 19"
+    assert menu["failed"]["toast"] == "it failed"
+    assert menu["refused"]["toast"] == "it cannot be done"
+    assert not any(menu[when]["open"] for when in ("named", "failed", "refused", "again", "away"))
+    assert menu["clicked"]["open"]
+
+
 def test_with_reduced_motion_a_video_is_paused(made_up):
     assert scene(made_up, "reduced_motion")["held"]["frame"] == "1 / 12"
 
