@@ -7,7 +7,7 @@
 import { mkdtempSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { boxOf, clickOn, FIND_NODE, FIRST, openBrowser, openTab, openWorkflow, OTHER, paint, queue, ready, view, viewUntil } from "./page.mjs";
+import { boxOf, clickOn, FIND_NODE, FIRST, openBrowser, openTab, openWorkflow, OTHER, paint, queue, ready, reload, view, viewUntil } from "./page.mjs";
 
 const input = JSON.parse(readFileSync(0, "utf8"));
 const model = { latent_format: input.latent_format, flow: true, height: 24, width: 36, step_ms: 450 };
@@ -125,9 +125,7 @@ const SCENES = {
     const full = await lookAt(page);
     await page.keyboard.press("Escape");
     await viewUntil(page, (seen) => !seen.full);
-    await page.waitForTimeout(1500); // the host saves its draft after half a second
-    await page.reload();
-    await ready(page);
+    await reload(page);
     await viewUntil(page, (seen) => seen.painted && seen.onScreen);
     const reloaded = await lookAt(page);
     await queue(page, ++seed);
@@ -307,8 +305,7 @@ const SCENES = {
     const speed = () => page.evaluate((find) => eval(find).widgets.at(-1).element.shadowRoot.querySelector(".speed").textContent, FIND_NODE);
     await page.waitForTimeout(200);
     const set = await speed();
-    await page.reload();
-    await ready(page);
+    await reload(page);
     await viewUntil(page, (seen) => seen.painted && seen.onScreen);
     return { set, after: await speed() };
   },
@@ -327,8 +324,7 @@ const SCENES = {
 
   async reload({ page }) {
     const before = await view(page);
-    await page.reload();
-    await ready(page);
+    await reload(page);
     const after = await viewUntil(page, (seen) => seen.painted && seen.onScreen);
     await shot(page, "reloaded");
     return { before, after };
@@ -337,8 +333,7 @@ const SCENES = {
   async reload_while_running({ page }) {
     await queue(page, ++seed, 50);
     const before = await viewUntil(page, (seen) => running(seen, 2));
-    await page.reload();
-    await ready(page);
+    await reload(page);
     const after = await watch(page, finished);
     return { before, after };
   },
@@ -461,9 +456,7 @@ const SCENES = {
     await queue(page, seed);
     seen.finished = await until((now) => now.painted && now.step === "step 8 / 8");
     await shot(page, "outer");
-    await page.waitForTimeout(1500); // the host saves its draft after half a second
-    await page.reload();
-    await ready(page);
+    await reload(page);
     seen.reloaded = await until((now) => now.painted && now.step === "step 8 / 8");
     return seen;
   },
@@ -578,7 +571,7 @@ const SCENES = {
     await save("Comfy.SaveWorkflowAs", `two-${seed}`);
     await page.waitForFunction((id) => window.app.graph.id !== id, seen[0].id).catch(() => {});
     await record();
-    await page.reload();
+    await page.reload(); // a saved workflow has no draft
     await ready(page);
     await record();
     await queue(page, ++seed);
@@ -608,9 +601,7 @@ const SCENES = {
     });
     await queue(page, ++seed);
     const before = await viewUntil(page, (seen) => finished(seen) && seen.painted);
-    await page.waitForTimeout(1500); // the host saves its draft after half a second
-    await page.reload();
-    await ready(page);
+    await reload(page);
     const after = await viewUntil(page, (seen) => seen.painted && seen.onScreen);
     await queue(page, ++seed);
     const again = await viewUntil(page, (seen) => finished(seen) && seen.painted && seen.picture !== after.picture);
@@ -656,8 +647,7 @@ const SCENES = {
     await queue(page, ++seed);
     await viewUntil(page, (seen) => finished(seen) && seen.painted);
     const ran = await set("max_side_px", 1000);
-    await page.reload();
-    await ready(page);
+    await reload(page);
     await viewUntil(page, (seen) => seen.painted && seen.onScreen);
     const reloaded = await set("max_side_px", 1001);
     await page.evaluate((find) => {
@@ -778,8 +768,7 @@ const SCENES = {
     ]);
     seen.sent = Object.keys(Object.values(prompt.postDataJSON().prompt).find((node) => node.class_type === "SafelightPreview").inputs);
     await viewUntil(page, (now) => now.painted);
-    await page.reload();
-    await ready(page);
+    await reload(page);
     await viewUntil(page, (now) => now.onScreen);
     seen.reloaded = await look();
     await link(false);

@@ -80,6 +80,19 @@ export async function ready(page) {
   await page.waitForFunction(() => !document.querySelector("#splash-loader, .p-blockui-mask"));
 }
 
+/** Reloads the page as soon as the browser's storage has the open workflow as it is now: the host saves it with a delay. */
+export async function reload(page) {
+  await page.waitForFunction(() => {
+    const plain = (text) => text.replaceAll("\\", "");
+    const { links, nodes } = window.app.graph.serialize();
+    const parts = [JSON.stringify(links), ...nodes.map(({ properties }) => JSON.stringify(properties))].map(plain);
+    const saved = [...Object.values(sessionStorage), ...Object.values(localStorage)].map(plain);
+    return saved.some((text) => parts.every((part) => text.includes(part)));
+  }, null, { polling: 100 });
+  await page.reload();
+  await ready(page);
+}
+
 /**
  * Creates the workflow LabModel -> SafelightPreview -> KSampler -> LabDigest and opens it in a tab.
  *
