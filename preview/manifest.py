@@ -54,6 +54,7 @@ def compose(
         **PRODUCT_DEFAULTS,
         **products,
         **({} if run.truth is None else {"truth": _facts(run, "truth")}),
+        **({} if run.cost is None else {"cost": _facts(run, "cost")}),
         "notes": list(run.notes),
     }
 
@@ -135,6 +136,7 @@ def validate_manifest(manifest: Any) -> dict[str, Any]:
         **{key: _picture(_optional_file(manifest.get(key))) for key in ("sheet", "animation")},
         **{key: _optional_file(manifest[key]) for key in ("page", "csv") if key in manifest},
         **({"truth": _validate_truth(manifest["truth"])} if "truth" in manifest else {}),
+        **({"cost": _validate_cost(manifest["cost"])} if "cost" in manifest else {}),
         "notes": [note for note in notes if isinstance(note, str)][:MAX_READ_NOTES] if isinstance(notes, list) else [],
     }
 
@@ -148,6 +150,7 @@ def _validate_step(step: dict[str, Any]) -> dict[str, Any]:
         "files": [name for name in map(_file_name, files) if _picture(name)],
         "latent": _optional_file(step.get("latent")),
         **{key: _number(step.get(key)) for key in ("sigma", "at", "decode_ms")},
+        **({"change": _number(step["change"])} if "change" in step else {}),
     }
 
 
@@ -165,6 +168,14 @@ def _validate_truth(truth: Any) -> dict[str, Any] | None:
             if isinstance(entry, list) and len(entry) == 2 and type(entry[0]) is int and _number(entry[1]) is not None
         ],
     }
+
+
+def _validate_cost(cost: Any) -> dict[str, Any] | None:
+    """What the preview costs; None if it is no object."""
+    if not isinstance(cost, dict):
+        return None
+    numbers = {key: _number(cost.get(key)) for key in ("sampler_ms", "end_ms", "memory_mb")}
+    return cost | numbers | {"device": _text(cost.get("device"))}
 
 
 def _file_name(name: Any) -> str:

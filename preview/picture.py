@@ -22,6 +22,7 @@ class DecodedPicture:
         decode_ms: duration of the decode, in milliseconds.
         not_finite: share of the latents that are NaN or infinite, 0 to 1; a pattern marks them in `pixels`.
         fps: frames per second at which `pixels` play; None for a still image, or if unknown.
+        change: change since the picture of the step before, see `ChangeMeter`; None if unknown.
     """
 
     step: StepInfo
@@ -31,6 +32,7 @@ class DecodedPicture:
     decode_ms: float
     not_finite: float = 0.0
     fps: float | None = None
+    change: float | None = None
 
     def __repr__(self) -> str:
         items, frames, height, width = self.pixels.shape[:4]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from time import perf_counter
 from typing import NamedTuple, final
 
 import torch
@@ -20,6 +21,8 @@ from torch import Tensor
 
 from ..errors import describe
 from .cadence import Cadence
+from .change import ChangeMeter
+from .cost import PreviewCost
 from .decode.decoder_trial import DecoderTrial
 from .decode.not_finite import OVERFLOW_ADVICE, percent
 from .decode.run_decoder import RunDecoder
@@ -143,6 +146,7 @@ class Pipeline:
         self._noted_not_finite = False
         self._doing = "the pipeline"
         self._decode_ms = 0.0  # duration of the last decode
+        self._changes, self._cost = ChangeMeter(), PreviewCost()
         self._current: QueuedStep | None = None
         self._last: tuple[DecodedPicture, list[Sink]] | None = None  # the sinks show it after the run has ended
         self._settled = threading.Event()  # everything is done that the end of the run waits for
@@ -176,7 +180,12 @@ class Pipeline:
         """
         try:
             wanted = self.wants(step.index, step.total) if wanted is None else wanted
-            return bool(wanted) and self._offer(step, pending, wanted)
+            if not wanted:
+                return False
+            began_s = perf_counter()
+            offered = self._offer(step, pending, wanted)
+            self._cost.offering_s += perf_counter() - began_s
+            return offered
         except Exception as error:
             self._run.missing.lose(step.index, f"not shown: {describe(error)}")
             log.debug("step not copied", exc_info=True)
@@ -195,7 +204,7 @@ class Pipeline:
         """
         first = self._state == "running"
         if first:
-            self._timeout_s = timeout_s
+            self._timeout_s, self._cost.ended_s = timeout_s, perf_counter()
         self.end(state)
         if self._trial is None and all(sink.delivery.awaited for sink in self._sinks):
             self._worker.join(timeout_s)
@@ -320,6 +329,8 @@ class Pipeline:
             if self._state != "running" and still_ms >= SLOW_END_MS:  # the sampler only waits now
                 self._use_all_threads()
             if (picture := self._decode(queued)) is not None:
+                picture = self._with_change(picture)
+                self._record_cost()
                 self._hand_out(picture, sinks)
                 self._last = (picture, late) if late else None
             if queued.latents:
@@ -338,6 +349,9 @@ class Pipeline:
         awaited = [sink for sink in opened if sink.delivery.awaited]
         self._close([sink for sink in awaited if sink not in self._record])
         self._run.missing.summarize()
+        self._cost.settle()
+        if self._run.cost is not None:
+            self._record_cost()
         self._close([sink for sink in reversed(awaited) if sink in self._record])
 
     def _finish_late(self, sinks: Sequence[Sink]) -> None:
@@ -376,6 +390,7 @@ class Pipeline:
         with self._snapshots.reading(queued.snapshot) as latents:
             if queued.pending is not None and (of_step := queued.pending.result()) is not None:
                 picture = of_step(queued.step)
+                self._cost.vae_ms += picture.decode_ms
                 self._take_for_trial(queued.step, latents, picture)
             else:
                 picture = self._decode_latents(queued, latents)
@@ -390,6 +405,18 @@ class Pipeline:
                     "cannot compute it. Another sampler or scheduler may give one."
                 )
         return picture
+
+    def _with_change(self, picture: DecodedPicture) -> DecodedPicture:
+        try:
+            return replace(picture, change=self._changes.measure(picture))
+        except Exception:  # a picture without it is better than none
+            log.debug("change not measured", exc_info=True)
+            return picture
+
+    def _record_cost(self) -> None:
+        copies = sum(copies.size_bytes for copies in (self._snapshots, self._all_latents, self._sigmas))
+        device = self._decoder.device
+        self._run.cost = self._cost.facts(copies, self._decoder.needs_bytes, None if device is None else str(device))
 
     def _note_not_finite(self, picture: DecodedPicture) -> None:
         """Notes the first step whose latents are NaN, so that a black image is not taken for a fault of the preview."""

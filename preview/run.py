@@ -38,6 +38,7 @@ class Run:
         picture: sizes, items and frames; known after the first decode.
         notes: messages for the user, in order.
         truth: how true its pictures are, see `sinks.truth`; known after the run.
+        cost: what its preview costs, see `PreviewCost`; None before the first step.
         offers: names of published decoders that viewers offer, by the text that says so. No file contains them.
         prompt: words that guide the model. Viewers may show them; they are never written into `run.json`.
         clock: function that returns monotonic seconds.
@@ -56,6 +57,7 @@ class Run:
     picture: Mapping[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     truth: Mapping[str, Any] | None = None
+    cost: Mapping[str, Any] | None = None
     offers: dict[str, str] = field(default_factory=dict)
     prompt: str | None = None
     clock: Callable[[], float] = time.monotonic

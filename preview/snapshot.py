@@ -87,10 +87,14 @@ class Snapshots:
 
     Args:
         select: function that returns the part of a tensor to copy, a view that depends on the tensor's shape alone.
+
+    Attributes:
+        size_bytes: size of all memory that was allocated.
     """
 
     def __init__(self, select: Callable[[Tensor], Tensor] = lambda whole: whole) -> None:
         self._select = select
+        self.size_bytes = 0
         self._spare: list[Tensor] = []
         self._layouts: dict[object, Pieces | None] = {}
         self._stream: torch.cuda.Stream | None = None
@@ -137,7 +141,9 @@ class Snapshots:
                 return spare
         # Memory allocated in inference mode cannot be written to outside of it.
         with torch.inference_mode(False):
-            return torch.empty(shape, dtype=dtype, device=device)
+            memory = torch.empty(shape, dtype=dtype, device=device)
+        self.size_bytes += memory.nbytes
+        return memory
 
     def _reader(self, snapshot: Snapshot) -> "torch.cuda.Stream | None":
         if snapshot.copied is None:

@@ -12,6 +12,7 @@ from ...decoders.catalogue import Candidate, last_resort
 from ...decoders.decoder import Card, Decoder, to_bytes
 from ...decoders.latents.space import AUDIO, LatentSpace
 from ...decoders.later_frames import as_first_frames, later_frame_as_first
+from ...decoders.memory_estimate import estimate_memory
 from ...decoders.ranking import LIGHT
 from ...errors import LatentsError
 from ..picture import DecodedPicture
@@ -58,6 +59,10 @@ class RunDecoder:
         max_bytes: limit for a step's pixels; frames of a longer video are skipped.
         device_bytes: function that returns how much of a device's memory previews may use; the worker calls it once.
         cache: open decoders.
+
+    Attributes:
+        needs_bytes: estimated memory of the largest decode so far, with the decoder's weights.
+        device: device of the last decode; None before the first one.
     """
 
     def __init__(
@@ -86,6 +91,8 @@ class RunDecoder:
         self._in_use: Candidate | None = None
         self._plans: dict[object, tuple[DecodePlan, Decoder]] = {}
         self._rest = 0
+        self.needs_bytes = 0
+        self.device: torch.device | None = None
 
     @property
     def has_decoder(self) -> bool:
@@ -146,6 +153,7 @@ class RunDecoder:
 
     def _decode(self, latents: Tensor) -> Frames:
         plan, decoder = self._planned(latents[:, :, self._shown])
+        self.device = plan.device
         latents = latents.to(plan.device)
         mask = not_finite_mask(latents)
         if mask is not None:
@@ -196,6 +204,9 @@ class RunDecoder:
         free = free_bytes(plan.device)
         if free is not None and plan.needs > free:
             raise torch.cuda.OutOfMemoryError(f"out of memory: {free / MB:,.0f} MB are free on {plan.device}")
+        weights, work = estimate_memory(plan.candidate.card, latents.shape)
+        pictures = min(plan.pictures, latents.shape[0] * latents.shape[2])
+        self.needs_bytes = max(self.needs_bytes, weights + pictures * work)
         return plan, self._cache.take(plan.candidate, plan.device)
 
     def _decode_frames(

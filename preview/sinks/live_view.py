@@ -76,4 +76,4 @@ class LiveView(Sink):
         entry = self._folder.step(picture.index)
         if entry is None or sum(map(len, entry["files"])) > MAX_EVENT_FILES_CHARS:
             return {}
-        return {key: entry[key] for key in ("files", "at", "decode_ms", "not_finite") if key in entry}
+        return {key: entry[key] for key in ("files", "at", "decode_ms", "change", "not_finite") if key in entry}

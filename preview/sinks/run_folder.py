@@ -103,6 +103,8 @@ class RunFolder(Sink):
             entry["decoder"] = FULL
         if folders:
             entry["folders"] = list(folders)
+        if picture.change is not None:
+            entry["change"] = round(picture.change, 5)
         if picture.not_finite:
             entry["not_finite"] = round(picture.not_finite, 4)
         with self._changing:

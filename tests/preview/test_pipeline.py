@@ -3,9 +3,11 @@
 import logging
 import threading
 import weakref
+from time import perf_counter
 
 import pytest
 import torch
+from safelight.decoders.latents.space_table import SPACES
 from safelight.errors import describe
 from safelight.preview.decode import run_decoder
 from safelight.preview.mailbox import Mailbox
@@ -14,6 +16,7 @@ from safelight.preview.pipeline import Pipeline, finite
 from safelight.preview.run import Run
 from safelight.preview.sinks.base import NoSink
 from safelight.preview.step import Step
+from safelight.preview.vae_picture import ready_picture, vae_picture
 
 
 @pytest.fixture(autouse=True)
@@ -817,3 +820,51 @@ def test_a_fault_in_a_trial_is_no_note_of_the_run(pipeline, recorder, step, firs
         pipe.offer(step(1, 1))
     assert trial.ran.wait(20)
     assert run.notes == []
+
+
+# What the preview costs
+
+
+def test_the_change_since_the_step_before_goes_on_with_each_picture(pipeline, recorder, step):
+    sink = recorder()
+    with pipeline(sink) as pipe:
+        for index in (1, 2, 5):
+            pipe.offer(step(index, 5))
+    first, *later = (picture.change for picture in sink.pictures)
+    assert first is None
+    assert later == [pytest.approx(1 / 255), pytest.approx(3 / 255)]
+
+
+def test_a_fault_of_the_measurement_costs_no_picture(pipeline, recorder, step, monkeypatch):
+    monkeypatch.setattr("safelight.preview.change.MAX_PICTURES", 0)
+    sink = recorder()
+    with pipeline(sink) as pipe:
+        pipe.offer(step(1, 2))
+        pipe.offer(step(2, 2))
+    assert [picture.change for picture in sink.pictures] == [None, None]
+
+
+def test_the_cost_has_the_sampler_s_time_and_the_memory(pipeline, recorder, step, monkeypatch):
+    run, now = Run(), [0.0]
+    monkeypatch.setattr("safelight.preview.pipeline.perf_counter", lambda: now[0])
+    monkeypatch.setattr("safelight.preview.cost.perf_counter", lambda: now[0] + 0.25)
+    put = Mailbox.put
+
+    def slow_put(mailbox, item):
+        now[0] += 0.5
+        return put(mailbox, item)
+
+    monkeypatch.setattr(Mailbox, "put", slow_put)
+    with pipeline(recorder(), run=run) as pipe:
+        pipe.offer(step(1, 2, denoised=torch.zeros(1, 4, 256, 256)))
+        pipe.offer(step(2, 2, denoised=torch.zeros(1, 4, 256, 256)))
+    assert (run.cost["sampler_ms"], run.cost["end_ms"], run.cost["device"]) == (1000.0, 250.0, "cpu")
+    assert run.cost["memory_mb"] >= 1.0  # the copy of the latents
+
+
+def test_a_decode_by_the_vae_is_the_sampler_s_time(pipeline, recorder, step):
+    run = Run()
+    of_step = vae_picture(torch.rand(1, 3, 1, 16, 24), SPACES["sd1"], "a VAE", None, began=perf_counter() - 7)
+    with pipeline(recorder(), run=run) as pipe:
+        pipe.offer(step(1, 1), ready_picture(of_step))
+    assert 7000 <= run.cost["sampler_ms"] < 9000
