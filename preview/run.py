@@ -13,6 +13,7 @@ from typing import Any, Literal
 from ..errors import printable
 from .missing_steps import MissingSteps
 from .picture import DecodedPicture
+from .run_control import RunControl
 
 MAX_NOTES = 50  # one fault is one note: a run with more has a fault whose text changes at every step
 FILE_NAMES = re.compile(r"(?:: '[^']*')?(?: -> '[^']*')?$")  # at the end of an OSError
@@ -21,7 +22,7 @@ FULL = "full"  # the decoder kind of a host's own VAE
 log = logging.getLogger("safelight.preview")
 
 
-State = Literal["running", "finished", "interrupted", "failed"]
+State = Literal["running", "finished", "stopped", "interrupted", "failed"]
 
 
 @dataclass(kw_only=True, repr=False)
@@ -46,6 +47,7 @@ class Run:
     Attributes:
         missing: steps that did not arrive where they were wanted.
         ended: event that is set when no screen and no file will change any more.
+        control: what a person asks of the run while it goes on.
     """
 
     host: Mapping[str, Any] = field(default_factory=dict)
@@ -68,6 +70,7 @@ class Run:
         self._faults: dict[str, tuple[int, list[str], str]] = {}  # the place of its note, the texts, the reason
         self.missing = MissingSteps(self.note)
         self.ended = threading.Event()
+        self.control = RunControl()
 
     def __repr__(self) -> str:
         sampler = ", ".join(str(self.sampler[key]) for key in ("name", "seed") if self.sampler.get(key) is not None)

@@ -33,6 +33,7 @@ def continuing_model(model: Any, noisy: Tensor, sigma: float, expected: Tensor) 
     """
     clone = model.clone()
     clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, WATCH_KEY)
+    clone.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, WATCH_KEY)
     clone.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, CONTINUE_KEY)
     clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, CONTINUE_KEY, ContinueWrapper(noisy, sigma, expected))
     return clone

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from ...errors import SafelightError, brief
 from ...preview.file_names import picture_type
+from ...preview.run_control import RunControl
 from ...preview.run_summary import run_summary
 from ...preview.sinks.live_export import exported_picture
 from ...preview.sinks.live_runs import LiveRun, LiveRuns
@@ -20,6 +21,8 @@ MAX_SERVED_BYTES = 1 << 30  # of a picture
 PACK = Path(__file__).parents[2]
 PACK_FOLDERS = {"extensions": "web", "workflow_templates": "example_workflows"}  # by the begin of their URLs
 FRAME = re.compile(r"[0-9]{1,6}")
+STEP_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
+RUN_REQUESTS = {"pause": RunControl.pause, "go_on": RunControl.go_on, "stop": RunControl.stop}
 PLAIN_NAME = re.compile(r"[A-Za-z0-9._~-]+")
 
 # The address of a run is the only key to its pictures, because an <img> sends no header of ours. A browser may cache a
@@ -77,6 +80,7 @@ def register(
     _register_cached(routes, owners, find_cached)
     _register_pictures(routes, runs)
     _register_decoders(routes, runs, owners, get_decoder)
+    _register_control(routes, runs, owners)
 
     # Without this route the host adds a header to its 404 that lets a browser cache it for an hour.
     @routes.get("/safelight/runs/{rest:.*}")
@@ -157,6 +161,43 @@ def _register_decoders(
             return _refused(str(error), status=502)
 
 
+def _register_control(routes: web.RouteTableDef, runs: LiveRuns, owners: Owners) -> None:
+    @routes.post("/safelight/runs/{run}/control/{request}")
+    async def post_control(request: web.Request) -> web.Response:
+        """Asks a running run to `pause`, to `go_on`, or to `stop` and keep a step: `step=12`, else its current one.
+
+        Only the browser that queued a run may ask.
+        """
+        live, owner = runs.get(request.match_info["run"]), owners.of(request.headers.get(KEY_HEADER))
+        if owner is None:
+            return _refused(f"send {KEY_HELP}", status=403)
+        if live is None or live.owner != owner:
+            return _refused("there is no such run, or another browser queued it")
+        name, step = request.match_info["request"], request.query.get("step")
+        if name not in RUN_REQUESTS:
+            return _refused(f"expected {', '.join(RUN_REQUESTS)}, got {brief(name)}", status=400)
+        if live.folder.state != "running":
+            return _refused("this run has ended", status=409)
+        if step is not None:
+            if name != "stop" or not STEP_NUMBER.fullmatch(step):
+                return _refused(f"step: expected a number from 1, for stop, got {brief(step)}", status=400)
+            if not _may_keep(live, int(step)):
+                return _refused(
+                    f"step {step} cannot be kept: its latents are not saved. Keep the current step, or switch on "
+                    "keep_latents before a run",
+                    status=409,
+                )
+        control = live.folder.run.control
+        control.stop(int(step or 0)) if name == "stop" else RUN_REQUESTS[name](control)
+        return web.json_response({"paused": control.paused}, headers=NEVER_CACHE)
+
+
+def _may_keep(live: LiveRun, step: int) -> bool:
+    """Whether the latents of a step are on disk, in the run's own folder or in the one that it writes for the user."""
+    folders = [folder for folder in (live.folder, live.export.written) if folder]
+    return any((folder.step(step) or {}).get("latent") for folder in folders)
+
+
 def register_pack(routes: web.RouteTableDef, pack: Path = PACK) -> None:
     """Serves the help pages for every language, and in a folder whose name needs quoting in a URL, all files.
 
@@ -209,6 +250,9 @@ def _manifest(live: LiveRun) -> dict[str, Any]:
     """
     manifest, run = live.folder.manifest(), live.folder.run
     own = {"id": live.address, "sampler": manifest["sampler"] | {"prompt": run.prompt}}
+    if live.owner is not None and manifest["state"] == "running":
+        kept = [step["index"] for step in manifest["steps"] if _may_keep(live, step["index"])]
+        own |= {"control": {"paused": run.control.paused, "kept": kept}}
     offers = {"offers": run.offers, "notes": [*manifest["notes"], *run.offers]} if run.offers else {}
     return manifest | own | offers
 

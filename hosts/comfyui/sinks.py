@@ -1,7 +1,7 @@
 """Where the pictures and latents of a run go in ComfyUI: to the node, and into its output folder."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -90,6 +90,18 @@ def latent_files(
     """
     need = Need.of(noise, options.cadence(), len(sigmas) - 1)
     return LatentFiles(folder, need, partial(_room, folder.path), sigmas=sigmas, facts=facts)
+
+
+def pause_report(live: LiveView | None, prompt: Prompt) -> Callable[[bool], None]:
+    """A function that reports to the viewer and on the sampler's node that a run waits, or that it goes on."""
+
+    def report(paused: bool) -> None:
+        if live is not None:
+            live.report_pause(paused)
+        if prompt.client is not None and prompt.node is not None:
+            PromptServer.instance.send_progress_text("paused" if paused else "", prompt.node, prompt.client)
+
+    return report
 
 
 def _live_view(live: LiveRun, options: RunOptions, prompt: Prompt) -> LiveView:

@@ -32,7 +32,8 @@ from .prompt_text import prompt_text
 from .run_handle import RecordedRun, RunHandle
 from .selection import final_size, note_unused_frames, select_shown, shown_part
 from .shared import Shared
-from .sinks import latent_files, run_outputs
+from .sinks import latent_files, pause_report, run_outputs
+from .stop_and_keep import KeepWrapper, RequestedEnd
 from .vae_preview import ComfyVaePreview
 from .video_batch import is_video_batch, video_shape
 
@@ -69,6 +70,7 @@ def attach(model: Any, chosen: ChosenOptions, vae: Any, node: str | None, handle
         check_prefix(chosen.options.filename_prefix, Prompt.current())
     watched = model.clone()
     watched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WATCH_KEY, SamplerWrapper(chosen, vae, node, handle))
+    watched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, WATCH_KEY, KeepWrapper())
     return watched
 
 
@@ -92,7 +94,7 @@ class SamplerWrapper(Shared):
             with watched.levels.listening():
                 samples = executor(*watched_args, **watched_kwargs)
             watched.finish(samples)
-            state = "finished"
+            state = "finished" if watched.kept is None else "stopped"
             return samples
         except InterruptProcessingException:
             state = "interrupted"
@@ -182,6 +184,8 @@ class WatchedSampler:
             device_bytes=device_bytes,
             trial=DecoderTrial(catalogue(), space, run.note, vae_id),
         )
+        self._truth = truth
+        self._end = RequestedEnd(run, latent_folder, pause_report(outputs.live, prompt))
         handle.add(record)  # last: a reader waits for the end of the run, which needs its worker
         self._schedule = run.sampler["sigmas"]
         self._last: tuple[int, bool] = (0, True)  # index of the last step, and whether it is shown
@@ -191,7 +195,11 @@ class WatchedSampler:
     def finish(self, samples: Tensor) -> None:
         """Shows the sampler's result as the last step, if no step was: some samplers report a wrong number of steps."""
         index, shown = self._last
-        if self._most_steps:
+        if self._end.kept is not None:
+            self._truth.keep(self._end.kept)
+            if self._vae_preview:  # its picture replaces the one of the kept step
+                index, shown = self._end.kept, False
+        elif self._most_steps:
             self._run.know(steps=self._most_steps)
         self.levels.settle()
         self._record_schedule()
@@ -204,10 +212,16 @@ class WatchedSampler:
             return
         try:
             latents = self._model.model.process_latent_in(samples)
-            last = Step(index=index, total=index, sigma=self.levels.end, denoised=latents)
+            total = index if self.kept is None else max(index, self._planned_steps)
+            last = Step(index=index, total=total, sigma=self.levels.end, denoised=latents)
             self._pipeline.offer(last, picture and ready_picture(picture))
         except Exception as error:
             self._run.note(f"the last step is not shown: {describe(error)}")
+
+    @property
+    def kept(self) -> int | None:
+        """Number of the step that a person made the result; None if the sampler ended as planned."""
+        return self._end.kept
 
     def note_failure(self, error: Exception) -> None:
         """Records why the sampler failed."""
@@ -225,18 +239,20 @@ class WatchedSampler:
         def watched(step: int, denoised: Tensor, noisy: Tensor, total: int) -> None:
             if callback is not None:
                 callback(step, denoised, noisy, total)
-            self._take(step, denoised, noisy, total)
+            index = self._take(step, denoised, noisy, total)
+            self._end.look(index, denoised, noisy)
 
         return watched
 
-    def _take(self, step: Any, denoised: Tensor, noisy: Tensor, total: Any) -> None:
-        """Takes a step. A sampler from another package may report anything."""
+    def _take(self, step: Any, denoised: Tensor, noisy: Tensor, total: Any) -> int:
+        """Takes a step and returns its number. A sampler from another package may report anything."""
+        index = self._number(step)
         try:
-            index, total = self._number(step), self._total(total)
+            total = self._total(total)
             wanted = self._pipeline.wants(index, total)
             if not wanted:
                 self._last = index, False
-                return
+                return index
             sigma, gain = self.levels.take(index - 1)
             self._record_schedule()
             offered = Step(index=index, total=total, sigma=sigma, denoised=denoised, noisy=noisy, noisy_gain=gain)
@@ -245,6 +261,7 @@ class WatchedSampler:
         else:
             pending = self._vae_preview.picture(offered) if self._vae_preview else None
             self._last = index, self._pipeline.offer(offered, pending, wanted)
+        return index
 
     def _record_schedule(self) -> None:
         """Records the sigmas of the schedule if the sampler follows it."""

@@ -67,6 +67,10 @@ class LiveView(Sink):
         """Reports to the viewer how true the run's last picture is. Any thread may call it, after the run."""
         self._send("safelight.run", {**self._facts, "state": self._folder.state, "truth": psnr_db})
 
+    def report_pause(self, paused: bool) -> None:
+        """Reports to the viewer that the run waits, or goes on. Any thread may call it."""
+        self._send("safelight.run", {**self._facts, "state": "running", "paused": paused})
+
     def _send(self, event: str, facts: Mapping[str, Any]) -> None:
         """Sends an event as strict JSON: a value that JSON lacks would end ComfyUI's server."""
         self._send_event(event, strict_json(dict(facts), self._folder.run.note, event))

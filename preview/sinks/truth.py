@@ -53,6 +53,7 @@ class TruthMeter(Sink):
         self._steps: dict[int, np.ndarray] = {}
         self._decoder: str | None = None
         self._vae: np.ndarray | None = None
+        self._kept: int | None = None  # step that became the result; None: the last one
         self._early: np.ndarray | None = None  # the VAE's picture, until the first picture of the run says the size
 
     def show(self, picture: DecodedPicture) -> None:
@@ -93,6 +94,11 @@ class TruthMeter(Sink):
         if truth.get("psnr_db") is not None:
             self._report(truth["psnr_db"])
 
+    def keep(self, index: int) -> None:
+        """Says that the sampler's result is the estimate of step `index`: the VAE's picture will be of that step."""
+        with self._lock:
+            self._kept = index
+
     def forget(self) -> None:
         """Drops the pictures; `run.truth` stays."""
         with self._lock:
@@ -100,9 +106,10 @@ class TruthMeter(Sink):
 
     def _measure(self) -> None:
         with self._lock:
-            if not self._steps:
+            last_index = self._kept or next(reversed(self._steps), None)
+            last = self._steps.get(last_index or 0)
+            if last is None:
                 return
-            last_index, last = next(reversed(self._steps.items()))
             self._run.truth = {
                 "psnr_db": None if self._vae is None else _psnr_db(last, self._vae),
                 "decoder": self._decoder,

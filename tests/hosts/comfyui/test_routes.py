@@ -254,3 +254,49 @@ def test_exports_and_downloads_run_one_at_a_time_and_leave_the_server_s_threads_
 
     asyncio.run(ask())
     assert most == [1] * 5
+
+
+def test_the_browser_that_queued_a_run_controls_it(served):
+    live = served.begin()
+    control = live.folder.run.control
+    path = f"/safelight/runs/{live.address}"
+    assert served.get(f"{path}/control/pause", method="POST")[::2] == (200, {"paused": True})
+    assert served.get(path)[2]["control"] == {"paused": True, "kept": []}
+    assert served.get(f"{path}/control/go_on", method="POST")[::2] == (200, {"paused": False})
+    assert not control.is_waiting
+    assert served.get(f"{path}/control/stop", method="POST")[0] == 200
+    assert control.obey(1, lambda: None, lambda _: None) == 1
+
+
+@pytest.mark.parametrize("step", [1, 9])
+def test_only_a_step_whose_latents_are_saved_can_be_kept(served, step):
+    live = served.begin()
+    live.folder.record_latent(PICTURE.step, "step_0001.safetensors")
+    path = f"/safelight/runs/{live.address}"
+    assert served.get(path)[2]["control"]["kept"] == [1]
+    status, _, answer = served.get(f"{path}/control/stop?step={step}", method="POST")
+    kept = live.folder.run.control.obey(2, lambda: None, lambda _: None)
+    assert (status, kept) == ((200, 1) if step == 1 else (409, None)), answer
+
+
+@pytest.mark.parametrize("key", ["the key of another browser", None, "short"])
+def test_nobody_else_controls_a_run(served, key):
+    live = served.begin()
+    status, _, answer = served.get(f"/safelight/runs/{live.address}/control/stop", key, "POST")
+    assert status in (403, 404)
+    assert answer["error"]
+    assert not live.folder.run.control.is_waiting
+
+
+def test_a_run_that_a_script_queued_without_a_key_has_no_control(served):
+    live = served.begin(key=None)
+    assert "control" not in served.get(f"/safelight/runs/{live.address}")[2]
+    assert served.get(f"/safelight/runs/{live.address}/control/stop", method="POST")[0] == 404
+    assert not live.folder.run.control.is_waiting
+
+
+def test_an_ended_run_has_no_control(served):
+    live = served.begin()
+    live.folder.close("finished")
+    assert "control" not in served.get(f"/safelight/runs/{live.address}")[2]
+    assert served.get(f"/safelight/runs/{live.address}/control/stop", method="POST")[0] == 409

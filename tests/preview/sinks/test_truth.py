@@ -63,6 +63,28 @@ def test_the_vaes_picture_comes_after_the_run(folder):
     assert reports == [db(4)]
 
 
+def test_the_vaes_picture_of_a_kept_step_is_compared_with_that_step(folder):
+    meter = TruthMeter(folder.run, 8, [folder])
+    for index, by in ((1, 16), (2, 4), (3, 8)):
+        meter.show(shown(index, off(by)))
+    meter.keep(2)
+    folder.close("stopped")
+    meter.close("stopped")
+    meter.judge(TARGET)
+    truth = read_manifest(folder.path)["truth"]
+    assert (truth["psnr_db"], truth["step"]) == (db(4), 2)
+    assert truth["to_last_db"] == [[1, db(12)], [3, db(4)]]
+
+
+def test_a_kept_step_without_a_picture_is_not_measured(folder):
+    meter = TruthMeter(folder.run, 8, [folder])
+    meter.show(shown(1, off(16)))
+    meter.keep(2)
+    folder.close("stopped")
+    meter.close("stopped")
+    assert "truth" not in read_manifest(folder.path)
+
+
 def test_the_vaes_picture_may_come_before_the_first_picture(folder):
     """The worker may be behind: it decodes while the host's VAE is quick."""
     meter = TruthMeter(folder.run, 8, [folder])

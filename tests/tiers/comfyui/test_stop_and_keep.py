@@ -1,0 +1,145 @@
+"""A person ends a sampler early and keeps a step, or lets it wait, on a real server."""
+
+import json
+
+import pytest
+
+from .conftest import KEY
+
+MODEL, PREVIEW, SAMPLER, DIGEST = "1", "2", "4", "5"
+PICK, ESTIMATE = "pick", "estimate"
+LONG = {"steps": 40, "step_ms": 100.0}
+MODELS = {
+    "eps": {"latent_format": "SD15"},
+    "flow with a shift": {"latent_format": "Flux", "flow": True},
+    "flow, video with means": {"latent_format": "Wan21", "flow": True, "frames": 3, "batch": 2},
+}
+
+
+def with_estimate(graph, step):
+    """The same graph, also with the digest of the estimate of one step, converted by ComfyUI for the VAE."""
+    graph = json.loads(json.dumps(graph))
+    inputs = {"steps": [PREVIEW, 1], "after_sampling": [SAMPLER, 0], "step": step}
+    graph[PICK] = {"class_type": "SafelightPickStep", "inputs": inputs}
+    graph[ESTIMATE] = {"class_type": "LabDigest", "inputs": {"samples": [PICK, 1]}}
+    return graph
+
+
+def digest(played, node=DIGEST):
+    assert played.ends == ["execution_success"], played.named("execution_error")
+    return played.histories[0]["outputs"][node]["digest"][0]
+
+
+@pytest.fixture
+def asking(server, wire):
+    """Plays a graph, and once step `at` is announced, asks its run for the given requests, in turn."""
+
+    def play(graph, *requests, at=2, key=None):
+        answers, manifests = [], []
+
+        def on_event(event):
+            if event.name == "safelight.step" and event.data["index"] >= at and not answers:
+                for request in requests:
+                    path = f"/safelight/runs/{event.data['run']}"
+                    answers.append(server.post(f"{path}/control/{request}", {}, key or KEY))
+                    manifests.append(server.get(path).json())
+
+        played = server.play(graph, on_event=on_event)
+        run = played.named("safelight.run")[0].data["run"]
+        return played, server.get(f"/safelight/runs/{run}").json(), answers, manifests
+
+    return play
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_kept_estimate_is_the_result_bit_for_bit(asking, server, wire, model):
+    graph = wire(**MODELS[model], **LONG, preview={"keep_latents": True})
+    played, manifest, [answer], _ = asking(graph, "stop")
+    assert answer.status == 200
+    kept = manifest["sampler"]["kept_step"]
+    assert 2 <= kept == len(manifest["steps"]) < 40
+    assert (manifest["state"], manifest["sampler"]["steps"], manifest["notes"]) == ("stopped", 40, [])
+    again = server.play(with_estimate(graph, kept))
+    assert digest(played) == digest(again) == digest(again, ESTIMATE)
+
+
+def test_an_earlier_step_can_be_kept(asking, server, wire):
+    graph = wire(**LONG, preview={"keep_latents": True})
+    played, manifest, [answer], [before] = asking(graph, "stop?step=2", at=4)
+    assert answer.status == 200
+    assert 2 in before["control"]["kept"]
+    assert (manifest["state"], manifest["sampler"]["kept_step"]) == ("stopped", 2)
+    assert len(manifest["steps"]) >= 4
+    again = server.play(with_estimate(graph, 2))
+    assert digest(played) == digest(again) == digest(again, ESTIMATE)
+
+
+def test_a_step_without_latents_is_refused_and_the_run_goes_on(asking, server, wire):
+    graph = wire(steps=8, step_ms=60.0, preview={})
+    played, manifest, [answer], _ = asking(graph, "stop?step=1", at=3)
+    assert answer.status == 409
+    assert "switch on keep_latents" in answer.json()["error"]
+    assert (manifest["state"], len(manifest["steps"])) == ("finished", 8)
+    assert digest(played) == digest(server.play(wire.without_preview(graph)))
+
+
+def test_a_paused_run_waits_and_then_ends_as_without_a_pause(server, wire, asking):
+    graph = wire(steps=12, step_ms=30.0, preview={})
+    states = []
+
+    def on_event(event):
+        if event.name == "safelight.step" and event.data["index"] == 3:
+            server.post(f"/safelight/runs/{event.data['run']}/control/pause", {}, KEY)
+        if event.name == "safelight.run" and "paused" in event.data:
+            states.append((event.data["paused"], server.get(f"/safelight/runs/{event.data['run']}").json()["control"]))
+            if event.data["paused"]:
+                server.post(f"/safelight/runs/{event.data['run']}/control/go_on", {}, KEY)
+
+    played = server.play(graph, on_event=on_event)
+    assert [(paused, control["paused"]) for paused, control in states] == [(True, True), (False, False)]
+    texts = [event.data[8:].decode() for event in played.named("binary3")]
+    assert [text.removeprefix(SAMPLER) for text in texts] == ["paused", ""]
+    assert digest(played) == digest(server.play(wire.without_preview(graph)))
+
+
+def test_cancel_ends_a_paused_run(server, wire):
+    def on_event(event):
+        if event.name == "safelight.step" and event.data["index"] == 3:
+            server.post(f"/safelight/runs/{event.data['run']}/control/pause", {}, KEY)
+        if event.name == "safelight.run" and event.data.get("paused"):
+            server.post("/interrupt", {})
+
+    played = server.play(wire(**LONG, preview={}), on_event=on_event)
+    assert played.ends == ["execution_interrupted"]
+    assert played.named("safelight.run")[-1].data["state"] == "interrupted"
+
+
+def test_stop_ends_a_paused_run(server, wire, asking):
+    graph = wire(**LONG, preview={"keep_latents": True})
+    played, manifest, answers, _ = asking(graph, "pause", "stop")
+    assert [answer.status for answer in answers] == [200, 200]
+    assert manifest["state"] == "stopped"
+    assert digest(played) == digest(server.play(with_estimate(graph, manifest["sampler"]["kept_step"])), ESTIMATE)
+
+
+@pytest.mark.parametrize(
+    ("request_", "key", "status", "says"),
+    [
+        ("stop", "the key of somebody else", 404, "another browser queued it"),
+        ("stop", "short", 403, "send a key"),
+        ("explode", None, 400, "expected pause, go_on, stop"),
+        ("pause?step=3", None, 400, "step: expected a number from 1, for stop"),
+        ("stop?step=-1", None, 400, "step: expected a number from 1, for stop"),
+    ],
+)
+def test_a_bad_request_is_refused_with_the_reason(asking, wire, request_, key, status, says):
+    _, manifest, [answer], _ = asking(wire(steps=6, step_ms=60.0, preview={}), request_, key=key)
+    assert (answer.status, manifest["state"]) == (status, "finished")
+    assert says in answer.json()["error"]
+
+
+def test_an_ended_run_is_not_controlled(server, wire):
+    played = server.play(wire(preview={}))
+    run = played.named("safelight.run")[0].data["run"]
+    answer = server.post(f"/safelight/runs/{run}/control/stop", {}, KEY)
+    assert (answer.status, answer.json()["error"]) == (409, "this run has ended")
