@@ -18,6 +18,7 @@
     └── RunError
         ├── ManifestError           a `run.json` cannot be read
         ├── GoneError               a requested run, step or file does not exist, or not any more
+        ├── LibraryError            a run in a library cannot be changed, deleted or restored
         ├── PageError               the viewer's page cannot be created or served
         └── SinkError               a sink cannot be opened or written
 
@@ -100,6 +101,10 @@ class ManifestError(RunError):
 
 class GoneError(RunError):
     """A requested run, step or file does not exist, or not any more."""
+
+
+class LibraryError(RunError):
+    """A run in a library cannot be changed, deleted or restored."""
 
 
 class PageError(RunError):

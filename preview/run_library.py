@@ -2,27 +2,40 @@
 
 import logging
 import os
+import stat
 import threading
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, final
 
 from ..decoders.files.contained_file import open_below
-from ..errors import ManifestError
+from ..errors import GoneError, LibraryError, ManifestError, describe
+from .folder_listing import FolderContent, FolderListing, list_folder
+from .images.metadata import picture_texts
+from .library_index import IndexedRun, LibraryIndex, read_index, write_index
 from .manifest import MANIFEST_NAME, read_manifest
-from .output_folder import is_inner_folder
+from .output_folder import is_inner_folder, run_title
+from .run_details import FindPrompt, run_details
+from .run_marks import MARKS_NAME, Marks, read_marks, write_marks
 from .run_summary import run_summary, started_s
+from .run_trash import TRASH, move_to_trash, restore
 
 MAX_FOLDER_DEPTH = 6  # levels below the folder that is searched
 MAX_FOLDERS_SEARCHED = 20_000
+MIN_INDEXED_RUNS = 50  # fewer runs are read so quickly that they need no file of ours
+MIN_INDEX_INTERVAL_S = 60.0  # a running run changes its manifest every second
+RUNNING_S = 600.0  # a running run whose manifest is older was killed: no step takes so long
 
 log = logging.getLogger("safelight.view")
 
 
-def find_runs(root: Path, *, newest_first: bool = False) -> Iterator[Path]:
+def find_runs(
+    root: Path, *, newest_first: bool = False, contents: Callable[[Path], FolderContent] = list_folder
+) -> Iterator[Path]:
     """Yields the folders with a run in the folder `root`: itself and those up to `MAX_FOLDER_DEPTH` levels below.
 
     Folders on upper levels come first. Links are not followed. Hidden folders are skipped. Inside a run's folder only
@@ -32,32 +45,18 @@ def find_runs(root: Path, *, newest_first: bool = False) -> Iterator[Path]:
     Args:
         root: folder that is searched.
         newest_first: whether the folders of one level come by their last change, else by name.
+        contents: function that lists a folder.
     """
     searched, level = 0, [root]
     for _ in range(MAX_FOLDER_DEPTH + 1):
         below: list[Path] = []
         for folder in level[: MAX_FOLDERS_SEARCHED - searched]:
             searched += 1
-            has_run, folders = _contents(folder)
+            has_run, folders = contents(folder)
             if has_run:
                 yield folder
-            below += [path for path in folders if folder == root or not has_run or is_inner_folder(path.name)]
+            below += [folder / name for name in folders if folder == root or not has_run or is_inner_folder(name)]
         level = sorted(below, key=_changed_s, reverse=True) if newest_first else below
-
-
-def _contents(folder: Path) -> tuple[bool, list[Path]]:
-    """Whether there is a manifest in `folder`, and the folders in it."""
-    has_run, folders = False, list[str]()
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name == MANIFEST_NAME:
-                    has_run = entry.is_file(follow_symlinks=False)
-                elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-    except OSError:  # it was deleted since, or this user may not read it
-        pass
-    return has_run, [Path(path) for path in sorted(folders)]
 
 
 def _changed_s(path: Path) -> float:
@@ -78,6 +77,8 @@ class LibraryEntry:
         folder: folder of the run.
         version: a text that changes whenever the manifest changes.
         facts: the run in a list of runs, with this id.
+        details: what people search for, see `run_details`.
+        marks: the user's star and note.
     """
 
     id: str
@@ -85,6 +86,8 @@ class LibraryEntry:
     folder: Path
     version: str
     facts: Mapping[str, Any]
+    details: Mapping[str, Any]
+    marks: Marks
 
     @property
     def manifest(self) -> Mapping[str, Any]:
@@ -102,9 +105,24 @@ class LibraryEntry:
         products = (name for key in ("sheet", "animation") if (name := manifest[key]) is not None)
         return frozenset([*(name for step in manifest["steps"] for name in step["files"]), *products])
 
+    @property
+    def place(self) -> PurePath:
+        """The path of its folder in the library."""
+        return self.folder.relative_to(self.root)
+
     def summary(self) -> dict[str, Any]:
         """The run in a list of runs."""
         return dict(self.facts)
+
+    def item(self) -> dict[str, Any]:
+        """The run in a library: its summary, details and marks, and the path of its folder."""
+        return {
+            **self.facts,
+            **self.details,
+            "folder": self.place.as_posix().encode(errors="replace").decode(),
+            "star": self.marks.star,
+            "note": self.marks.note,
+        }
 
 
 _reading_one = threading.Lock()  # many requests at a time need the memory of one manifest
@@ -121,29 +139,58 @@ def _read_once(folder: Path, root: Path, version: str) -> Mapping[str, Any]:  # 
     return read_manifest(folder, root)
 
 
+@dataclass(frozen=True)
+class _ReadRun:
+    """What was read from a folder: the versions of its files, and its run; None if that is not valid."""
+
+    version: str
+    marks_version: str
+    entry: LibraryEntry | None
+
+
+def no_prompt(texts: Mapping[str, str], sampler: str | None) -> None:
+    """Finds no prompt in a picture."""
+
+
 @final
 class RunLibrary:
     """The runs that `find_runs` finds in a folder. Any thread may use it.
 
+    An index file in the folder saves reading all runs again, see `library_index`. It is only a help: what it says is
+    compared with the folder, and without it, or if it is damaged, the runs are read.
+
     Args:
         root: the folder.
+        find_prompt: function that finds the prompt in the texts of a picture.
+        clock: function that returns seconds since 1970.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root.resolve()
-        self._entries: dict[Path, tuple[str, LibraryEntry | None]] = {}  # by folder, with the version that was read
+    def __init__(self, root: Path, find_prompt: FindPrompt = no_prompt, clock: Callable[[], float] = time.time) -> None:
+        self._root, self._find_prompt, self._clock = root.resolve(), find_prompt, clock
+        self._index: LibraryIndex | None = None  # as it is in the file; None: not read yet
+        self._index_saved_s = float("-inf")
+        self._read_runs: dict[Path, _ReadRun] = {}
         self._runs: dict[str, LibraryEntry] = {}
-        self._reading = threading.Lock()
+        self._reading = threading.RLock()
 
     @property
     def name(self) -> str:
         return self._root.name
 
+    @property
+    def root(self) -> Path:
+        return self._root
+
     def runs(self) -> dict[str, LibraryEntry]:
         """All runs by id, newest first. Only manifests that changed are read again."""
         with self._reading:
-            self._entries = {folder: self._read(folder) for folder in find_runs(self._root)}
-            entries = [entry for _, entry in self._entries.values() if entry is not None]
+            before = self._index or read_index(self._root)
+            if not self._read_runs:
+                self._read_runs = {self._root / path: self._from_index(path, run) for path, run in before.runs.items()}
+            listing = FolderListing(self._root, before.folders, lambda: round(self._clock() * 1e9))
+            self._read_runs = {folder: self._read(folder) for folder in find_runs(self._root, contents=listing)}
+            self._update_index(before, listing)
+            entries = [read.entry for read in self._read_runs.values() if read.entry is not None]
         runs: dict[str, LibraryEntry] = {}
         for entry in entries:
             unique = entry if entry.id not in runs else self._with_new_id(entry)
@@ -155,7 +202,7 @@ class RunLibrary:
     def run(self, run_id: str) -> LibraryEntry | None:
         """One run as it is now. The folder is searched only if the run is not known or has changed."""
         entry = self._runs.get(run_id)
-        unchanged = entry is not None and self._read(entry.folder)[0] == entry.version
+        unchanged = entry is not None and self._read(entry.folder).version == entry.version
         return entry if unchanged else self.runs().get(run_id)
 
     def open(self, run_id: str, name: str) -> tuple[BinaryIO, int] | None:
@@ -166,32 +213,159 @@ class RunLibrary:
         for runs in (lambda: self._runs, self.runs):  # the folder is searched only for an unknown run or name
             entry = runs().get(run_id)
             if entry is not None and name in _files_of(entry):
-                return _open_with_size(self._root, entry.folder.relative_to(self._root) / name)
+                return _open_with_size(self._root, entry.place / name)
         return None
 
-    def _read(self, folder: Path) -> tuple[str, LibraryEntry | None]:
-        """The version of the manifest in `folder`, and its run; None if it is not valid."""
-        try:
-            stats = (folder / MANIFEST_NAME).lstat()
-        except OSError:
-            return "", None
-        version = f"{stats.st_mtime_ns:x}-{stats.st_size:x}"
-        known = self._entries.get(folder)
-        if known is not None and known[0] == version:
+    # Changes
+
+    def mark(self, run_id: str, star: bool | None = None, note: str | None = None) -> LibraryEntry:
+        """Gives a run a star or a note; None leaves it as it is. Returns the run with its new marks.
+
+        Raises:
+            GoneError: there is no such run.
+            LibraryError: the marks cannot be written.
+        """
+        with self._reading:
+            entry = self._existing(run_id)
+            marks = entry.marks.changed(star, note)
+            try:
+                write_marks(entry.folder, self._root, marks)
+            except OSError as error:
+                raise LibraryError(
+                    f"the star and the note cannot be written into {run_title(entry.folder)}: {describe(error)}"
+                ) from None
+            return self.runs().get(run_id) or replace(entry, marks=marks)
+
+    def delete(self, run_id: str) -> str:
+        """Moves a run to the trash, with the further runs of the same prompt in its folder. Returns a token to undo it.
+
+        Raises:
+            GoneError: there is no such run.
+            LibraryError: it is running, it is the folder of the library itself, or it cannot be moved.
+        """
+        with self._reading:
+            entry = self._existing(run_id)
+            title = run_title(entry.folder)
+            if entry.folder == self._root:
+                raise LibraryError(f"{title} is the folder that is open; open the folder above it to delete this run")
+            if any(self._is_running(self._read_runs[folder]) for folder in self._with_inner(entry.folder)):
+                raise LibraryError(f"{title} is still running; stop it first")
+            try:
+                read_manifest(entry.folder, self._root)  # only a folder that holds a run is moved
+                token = move_to_trash(self._root, entry.place)
+            except (OSError, ManifestError) as error:
+                raise LibraryError(f"{title} cannot be moved to {TRASH.as_posix()}: {describe(error)}") from None
+            self.runs()
+            return token
+
+    def inner_runs(self, run_id: str) -> int:
+        """The number of further runs of the same prompt in the folder of a run."""
+        entry = self._runs.get(run_id)
+        return 0 if entry is None else len(self._with_inner(entry.folder)) - 1
+
+    def restore(self, token: str) -> list[str]:
+        """Moves what was deleted back. Returns the ids of the runs in it.
+
+        Raises:
+            GoneError: the trash has no such run.
+            LibraryError: it cannot be moved back.
+        """
+        with self._reading:
+            folder = self._root / restore(self._root, token)
+            return [entry.id for entry in self.runs().values() if folder in (entry.folder, *entry.folder.parents)]
+
+    def _existing(self, run_id: str) -> LibraryEntry:
+        entry = self.runs().get(run_id)
+        if entry is None:
+            raise GoneError("there is no such run; somebody moved or deleted it")
+        return entry
+
+    def _with_inner(self, folder: Path) -> list[Path]:
+        return [path for path in self._read_runs if folder in (path, *path.parents)]
+
+    def _is_running(self, read: _ReadRun) -> bool:
+        if read.entry is None or read.entry.facts["state"] != "running":
+            return False
+        return self._clock() - _changed_s(read.entry.folder / MANIFEST_NAME) < RUNNING_S
+
+    # Reading
+
+    def _read(self, folder: Path) -> _ReadRun:
+        """The run in `folder`, which is read only if it has changed."""
+        version = _version(folder / MANIFEST_NAME)
+        if not version:
+            return _ReadRun("", "", None)
+        known, marks_version = self._read_runs.get(folder), _version(folder / MARKS_NAME)
+        if known is not None and (known.version, known.marks_version) == (version, marks_version):
             return known
+        is_same = known is not None and known.version == version
+        entry = known.entry if known is not None and is_same else self._entry(folder, version)
+        if entry is not None:
+            entry = replace(entry, marks=read_marks(folder, self._root) if marks_version else Marks())
+        return _ReadRun(version, marks_version, entry)
+
+    def _entry(self, folder: Path, version: str) -> LibraryEntry | None:
         try:
             manifest = read_manifest(folder, self._root)
         except ManifestError as error:
             log.warning("run skipped: %s", error)
-            return version, None
-        entry = LibraryEntry(manifest["id"], self._root, folder, version, run_summary(manifest, version))
-        return version, entry if _is_uuid(entry.id) else self._with_new_id(entry)
+            return None
+        facts = run_summary(manifest, version)
+        picture = facts["thumbnail"]
+        texts = picture_texts(self._root, folder.relative_to(self._root) / picture) if picture else {}
+        details = run_details(manifest, texts, self._find_prompt)
+        return self._with_uuid(LibraryEntry(manifest["id"], self._root, folder, version, facts, details, Marks()))
+
+    def _from_index(self, path: str, run: IndexedRun) -> _ReadRun:
+        """A run of the index. Its marks are not in there: they are read when the folder is compared with the index."""
+        if run.facts is None:
+            return _ReadRun(run.version, "", None)
+        folder = self._root / path
+        entry = LibraryEntry(run.facts["id"], self._root, folder, run.version, run.facts, run.details, Marks())
+        return _ReadRun(run.version, "", self._with_uuid(entry))
+
+    def _update_index(self, before: LibraryIndex, listing: FolderListing) -> None:
+        """Writes the index if it differs from the folder, not too often, and only of many runs."""
+        is_due = self._clock() - self._index_saved_s >= MIN_INDEX_INTERVAL_S
+        if not is_due or len(self._read_runs) < MIN_INDEXED_RUNS:
+            self._index = LibraryIndex(listing.listed, before.runs)
+            return
+        runs = {
+            folder.relative_to(self._root).as_posix(): _indexed(read)
+            for folder, read in self._read_runs.items()
+            if read.version
+        }
+        self._index, self._index_saved_s = LibraryIndex(listing.listed, runs), self._clock()
+        if self._index == before:
+            return
+        try:
+            write_index(self._root, self._index)
+        except OSError as error:  # a folder of others, a full disk: the runs are read again next time
+            log.debug("no index of %s: %s", self._root, describe(error))
+
+    def _with_uuid(self, entry: LibraryEntry) -> LibraryEntry:
+        return entry if _is_uuid(entry.id) else self._with_new_id(entry)
 
     def _with_new_id(self, entry: LibraryEntry) -> LibraryEntry:
         """The run with an id made from its path and start time: a later run at this path gets another id."""
-        place = f"{entry.folder.relative_to(self._root).as_posix()} {entry.facts['started']}"
+        place = f"{entry.place.as_posix()} {entry.facts['started']}"
         new_id = str(uuid.uuid5(uuid.NAMESPACE_URL, place.encode(errors="backslashreplace").decode()))
         return replace(entry, id=new_id, facts={**entry.facts, "id": new_id})
+
+
+def _indexed(read: _ReadRun) -> IndexedRun:
+    if read.entry is None:
+        return IndexedRun(read.version, None, {})
+    return IndexedRun(read.version, dict(read.entry.facts), dict(read.entry.details))
+
+
+def _version(file: Path) -> str:
+    """A text that changes whenever a file changes; empty if there is no such file, or a link."""
+    try:
+        stats = file.lstat()
+    except OSError:
+        return ""
+    return f"{stats.st_mtime_ns:x}-{stats.st_size:x}" if stat.S_ISREG(stats.st_mode) else ""
 
 
 def _files_of(entry: LibraryEntry) -> frozenset[str]:

@@ -20,10 +20,10 @@ def run_summary(manifest: Mapping[str, Any], version: str | None = None) -> dict
     """
     pictured = [step for step in manifest["steps"] if step["files"]]
     newest = pictured[-1] if pictured else None
-    sampler = {key: _short(manifest["sampler"][key]) for key in ("steps", "seed", "cfg", "name", "scheduler")}
+    sampler = {key: short(manifest["sampler"][key]) for key in ("steps", "seed", "cfg", "name", "scheduler")}
     return {
-        **{key: _short(manifest[key]) for key in ("id", "state", "started", "space")},
-        **{key: _short_facts(manifest[key]) for key in ("decoder", "picture")},
+        **{key: short(manifest[key]) for key in ("id", "state", "started", "space")},
+        **{key: short_facts(manifest[key]) for key in ("decoder", "picture")},
         "version": version,
         "written": written_ms(manifest),
         "sampler": sampler,
@@ -35,11 +35,13 @@ def run_summary(manifest: Mapping[str, Any], version: str | None = None) -> dict
     }
 
 
-def _short(fact: Any) -> Any:
+def short(fact: Any) -> Any:
+    """A fact of a manifest; None if it is long."""
     return fact if len(json.dumps(fact)) <= MAX_FACT_CHARS else None
 
 
-def _short_facts(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def short_facts(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The short ones of a manifest's facts, at most `MAX_FACTS`."""
     if facts is None:
         return None
     short = ((key, fact) for key, fact in facts.items() if len(json.dumps([key, fact])) <= MAX_FACT_CHARS)

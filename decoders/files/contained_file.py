@@ -76,6 +76,23 @@ def write_below(folder: Path, relative: PurePath, content: bytes) -> None:
             raise
 
 
+def move_below(folder: Path, source: PurePath, target: PurePath) -> None:
+    """Moves the folder `source` in `folder` to `target` in `folder`. Missing folders around `target` are created.
+
+    Raises:
+        OSError: `source` is no folder, `target` exists, they are on two disks, or a part of a path is a link.
+    """
+    with _parent(folder, source) as (old, name), _parent(folder, target, create=True) as (new, new_name):
+        if not stat.S_ISDIR(os.stat(name, dir_fd=old, follow_symlinks=False).st_mode):
+            raise NotRegularFileError(errno.ENOTDIR, "expected a folder, got a link or a file")
+        try:
+            os.stat(new_name, dir_fd=new, follow_symlinks=False)
+        except FileNotFoundError:
+            os.rename(name, new_name, src_dir_fd=old, dst_dir_fd=new)
+        else:
+            raise FileExistsError(errno.EEXIST, "the folder exists", new_name)
+
+
 def fill(file: BinaryIO, content: bytes) -> None:
     """Writes the content of a new file. A function of its own, so that a test can stop in the middle of it."""
     file.write(content)

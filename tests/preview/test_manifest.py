@@ -338,7 +338,7 @@ def test_the_summary_of_a_run_is_short_whatever_the_manifest_has(write, tmp_path
 @pytest.mark.parametrize("value", [[[]] * 2_000_000, [{}] * 2_000_000, [0] * 2_000_000], ids=["lists", "objects", "0"])
 def test_a_manifest_with_too_many_values_is_refused_before_it_is_parsed(write, value, monkeypatch):
     folder = write(manifest(extra=value))
-    monkeypatch.setattr("safelight.preview.manifest.json.loads", lambda *_, **__: pytest.fail("it was parsed"))
+    monkeypatch.setattr("safelight.preview.untrusted_json.json.loads", lambda *_, **__: pytest.fail("it was parsed"))
     with pytest.raises(ManifestError, match=r"more than 1,000,000 values"):
         read_manifest(folder)
 

@@ -81,7 +81,7 @@ def test_one_run_is_read_again_only_if_it_changed(tmp_path, monkeypatch):
     assert first.id == run_id
     searches = []
     monkeypatch.setattr(
-        "safelight.preview.run_library.find_runs", lambda root: searches.append(root) or find_runs(root)
+        "safelight.preview.run_library.find_runs", lambda root, **more: searches.append(root) or find_runs(root, **more)
     )
     assert library.run(run_id) is first
     assert searches == []
