@@ -1,7 +1,5 @@
 """The record of a run, `run.json`: how it is composed, and the one set of rules by which all readers check it."""
 
-import json
-import math
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,9 +8,9 @@ from ..decoders.files.regular_file import TooLargeError
 from ..errors import ManifestError, brief
 from .decode.memory_budget import MB
 from .file_names import is_file_name, picture_type
-from .untrusted_json import read_json
 from .run import Run, State
 from .strict_json import strict_json
+from .untrusted_json import read_json
 
 MANIFEST_NAME = "run.json"
 RUN_FORMAT = "safelight.run/1"
