@@ -3,14 +3,15 @@
 import { finalSize, isSilent, newestStep, secondsPerStep, stepTotal } from "./manifest.mjs";
 import { truthLabel } from "./truth.mjs";
 
-const STOPPED = { interrupted: "stopped at step", failed: "failed at step" };
-const STATE_LABELS = { finished: "finished", interrupted: "stopped", failed: "failed", running: "running" };
+const STOPPED = { stopped: "kept step", interrupted: "canceled at step", failed: "failed at step" };
+const STATE_LABELS = { finished: "finished", stopped: "stopped", interrupted: "canceled", failed: "failed", running: "running" };
 const NO_RUN = "Each step appears here. Connect model to a sampler and run the workflow.";
 const GONE = "The pictures of this run were deleted to make room for newer runs";
 const NO_PICTURE = {
   running: "Waiting for the first step",
   finished: "Finished without a picture",
-  interrupted: "Stopped before the first picture",
+  stopped: "Stopped without a picture",
+  interrupted: "Canceled before the first picture",
   failed: "Failed before the first picture",
 };
 
@@ -42,7 +43,7 @@ export function placeholder(run, idle = NO_RUN, now = Date.now()) {
 export function caption(run, step, atEnd, now = Date.now()) {
   const { manifest } = run;
   const stopped = atEnd && run.state in STOPPED;
-  const index = stopped ? (run.index ?? step?.index) : step?.index;
+  const index = stopped && run.state !== "stopped" ? (run.index ?? step?.index) : step?.index;
   const total = stepTotal(run);
   const rate = secondsPerStep(manifest);
   const size = finalSize(manifest);
@@ -63,6 +64,7 @@ export function caption(run, step, atEnd, now = Date.now()) {
 function time(run, rate, total) {
   const { seconds = null, state } = run.manifest ?? {};
   if (run.state !== "running") return seconds === null || state !== run.state ? "" : formatDuration(seconds);
+  if (run.manifest?.control?.paused) return "paused";
   if (rate === null || total == null || run.index == null) return "";
   return `${formatDuration(rate * Math.max(0, total - run.index))} left`;
 }

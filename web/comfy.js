@@ -24,7 +24,7 @@ const [DEFAULT_BUDGET_MB, DEFAULT_DEVICE_MB, MAX_MB] = [512, 1024, 1 << 20];
 const MODULES = [
   ...["run-store", "viewer", "node-place", "style", "input-visibility", "manifest", "run-key", "hidden-socket"],
   ...["action-menu", "animation-frames", "caption", "compare", "elements", "export", "frame-bar", "fullscreen", "hover-thumbnail", "image-cache", "image-loader"],
-  ...["image-pane", "messages", "navigation", "panel", "picture-actions", "run-list", "sanitize", "selection", "server-source", "shortcuts", "status-bar"],
+  ...["image-pane", "messages", "navigation", "panel", "picture-actions", "run-control", "run-list", "sanitize", "selection", "server-source", "shortcuts", "status-bar"],
   ...["step-strip", "timers", "toolbar", "truth", "zoom"],
 ];
 

@@ -16,6 +16,12 @@ export function newestStep(manifest) {
   return manifest?.steps.findLast((step) => step.files.length > 0) ?? null;
 }
 
+/** The step at the end of a run: the newest picture, or that of the step that the user kept. @param {Manifest | null} manifest */
+export function endStep(manifest) {
+  const kept = manifest?.sampler?.kept_step;
+  return (kept != null && picturedSteps(manifest).find(({ index }) => index === kept)) || newestStep(manifest);
+}
+
 /** The step nearest to an index; of two, the later one. @param {ManifestStep[]} steps @param {number} index */
 export function nearestStep(steps, index) {
   return nearest(steps, (step) => Math.abs(step.index - index));

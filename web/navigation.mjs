@@ -1,6 +1,6 @@
 /** Holds which run and which step the user looks at, and updates them when runs or steps arrive. */
 
-import { nearestStep, newestStep, picturedSteps, stepAtSigma } from "./manifest.mjs";
+import { endStep, nearestStep, newestStep, picturedSteps, stepAtSigma } from "./manifest.mjs";
 
 /** @typedef {import("./types.mjs").Run} Run */
 
@@ -43,7 +43,7 @@ export class Navigation {
 
   /** The selected step of a manifest, or null. */
   step(manifest) {
-    return this.index === null ? newestStep(manifest) : nearestStep(picturedSteps(manifest), this.index);
+    return this.index === null ? endStep(manifest) : nearestStep(picturedSteps(manifest), this.index);
   }
 
   /** The step of the other run that is compared with `step` of the first. @param {"step" | "sigma"} lock */

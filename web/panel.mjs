@@ -12,6 +12,7 @@ import { ImagePane } from "./image-pane.mjs";
 import { finalSize, frameCount, isSilent, nearestStep, picturedSteps, sigmas, stepTotal } from "./manifest.mjs";
 import { Messages } from "./messages.mjs";
 import { RunList } from "./run-list.mjs";
+import { RunControl } from "./run-control.mjs";
 import { pairKey } from "./selection.mjs";
 import { shortcutsCard } from "./shortcuts.mjs";
 import { StatusBar } from "./status-bar.mjs";
@@ -31,6 +32,7 @@ export class Panel {
   fullscreen;
   shortcuts;
   menu;
+  runControl;
   #selection;
   #source;
   #view;
@@ -69,12 +71,13 @@ export class Panel {
     this.shortcuts = shortcutsCard(document);
     this.shortcuts.addEventListener("click", () => commands.shortcuts());
     this.menu = new ActionMenu(document, actions, (text) => this.messages.showToast(text), () => this.#showTools());
+    this.runControl = new RunControl(document, (...request) => source.control(...request), (text) => this.messages.showToast(text));
     const over = (side, ...parts) => create(document, "div", { className: `over ${side}` }, ...parts);
     const { placeholder, note, toast, announcement } = this.messages;
     this.pane.element.append(
       placeholder,
       over("top", note, this.#compareBar.element, this.#compareBar.differences),
-      over("bottom", this.frameBar.element, toast, this.#toolbar.live, this.#toolbar.element),
+      over("bottom", this.frameBar.element, toast, this.#toolbar.live, this.runControl.element, this.#toolbar.element),
       this.menu.element,
       this.shortcuts,
     );
@@ -174,6 +177,7 @@ export class Panel {
       menu: this.menu.open,
     });
     this.#toolbar.showLive(navigation, newest, !still && newest?.state === "running" && !newest.gone && !isSilent(newest, Date.now()));
+    this.runControl.show(this.#source.control ? first?.run : undefined, navigation.index);
     this.#statusBar.show({ playing: navigation.playing, playable: picturedSteps(first?.run.manifest).length > 1, speed: this.#view.speed });
     this.frameBar.show(layout, { total: first?.step ? frameCount(first) : 1, at: this.painted?.frame ?? 0, playing: framesPlaying });
   }

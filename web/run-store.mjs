@@ -54,6 +54,7 @@ export class RunStore extends ServerSource {
       },
       manifest: (id) => this.manifest(id),
       get: (id, name) => this.get(id, name),
+      control: (...request) => this.control(...request),
       picture: (...file) => address(this.picture(...file)),
       exported: (...file) => address(this.exported(...file)),
       onChange: (listener) => this.onChange(listener),

@@ -5,7 +5,7 @@ const MAX_NOTES = 100;
 const MAX_COUNT = 1_000_000; // of pixels, items and frames
 const MAX_DIMENSIONS = 5;
 const MAX_LORAS = 100;
-const STATES = ["running", "finished", "interrupted", "failed"];
+const STATES = ["running", "finished", "stopped", "interrupted", "failed"];
 
 const isRecord = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 const record = (value) => (isRecord(value) ? value : {});
@@ -47,6 +47,7 @@ export function readManifest(value) {
     ...(value.truth === undefined ? {} : { truth: readTruth(value.truth) }),
     notes: list(value.notes).filter((note) => typeof note === "string").slice(0, MAX_NOTES),
     ...(value.offers === undefined ? {} : { offers: readOffers(value.offers) }),
+    ...(value.control === undefined ? {} : { control: isRecord(value.control) ? readControl(value.control) : undefined }),
     sheet: fileName(value.sheet),
     animation: fileName(value.animation),
   };
@@ -60,6 +61,11 @@ export function readShare(value) {
 /** The names of decoders that notes offer, by the note. */
 function readOffers(value) {
   return Object.fromEntries(Object.entries(record(value)).filter(([, name]) => typeof name === "string").slice(0, MAX_NOTES));
+}
+
+/** What the host can do with a run that goes on. */
+function readControl({ paused, kept }) {
+  return { paused: paused === true, kept: list(kept).filter((step) => readStepCount(step) !== null).slice(0, MAX_MANIFEST_STEPS) };
 }
 
 /** How true the pictures are; null if it is no object. */

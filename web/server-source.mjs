@@ -101,6 +101,7 @@ export class ServerSource {
     }
     const incomplete = index !== null && (!files || !run.manifest?.picture);
     run.stale ||= run.state !== state || incomplete || event.truth != null || (event.notes ?? 0) > (run.manifest?.notes.length ?? 0);
+    if (typeof event.paused === "boolean") run.stale = true; // the manifest says what can be kept
     run.heard = Date.now();
     this.#notify();
   }
@@ -113,6 +114,21 @@ export class ServerSource {
       return { done: reply.ok, text: reply.ok ? `${file} is installed. The next run can use it.` : String(error) };
     } catch {
       return { done: false, text: "The server cannot be reached. Try again." };
+    }
+  }
+
+  /** Asks the server to act on a running run. Returns an error in words, or nothing. */
+  async control(id, request, step) {
+    try {
+      const reply = await this.#request(`${this.path(id)}/control/${request}${step == null ? "" : `?step=${step}`}`, "POST");
+      const { paused, error } = await reply.json();
+      if (!reply.ok) return String(error);
+      const run = this.#runs.get(id);
+      if (run?.manifest?.control) run.manifest = { ...run.manifest, control: { ...run.manifest.control, paused: paused === true } };
+      this.#notify();
+      return "";
+    } catch {
+      return "The server cannot be reached. Try again.";
     }
   }
 

@@ -113,6 +113,11 @@ dialog::backdrop { background: var(--background, #17181a); }
 .live[data-is="live"]::before { background: var(--accent-on-dark); box-shadow: 0 0 6px var(--accent-on-dark); }
 .live[data-is="locked"] { color: #fff; }
 .live[data-is="locked"]::before { border-radius: 1.5px; background: var(--accent-on-dark); box-shadow: none; }
+.control { display: flex; background: var(--overlay); border-radius: 7px; }
+.control button:hover { color: #fff; background: rgb(255 255 255 / 0.14); }
+.control .keep:not(:has(svg)) { padding: 0 8px; color: var(--accent-on-dark); }
+.control [aria-pressed="true"] { color: var(--accent-on-dark); }
+.control [aria-disabled="true"] { opacity: 0.45; }
 .keys { inset: 0; padding: 10px 12px; overflow-y: auto; pointer-events: auto; background: rgb(18 18 20 / 0.88); cursor: pointer; line-height: 18px; }
 .keys dl { display: grid; grid-template-columns: auto 1fr; gap: 1px 12px; margin: auto; }
 .keys dt { color: #fff; font-weight: 600; white-space: nowrap; }

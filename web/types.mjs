@@ -10,6 +10,8 @@
  *   `runs()`; null if that fails. The viewer calls it for a run whose `manifest` is null or whose `stale` is true
  * @property {(id: string, name: string) => Promise<{done: boolean, text: string}>} [get] downloads a decoder that a note of a run
  *   offers, and returns whether it is there, and that in words; absent if the source cannot
+ * @property {(id: string, request: "pause" | "go_on" | "stop", step?: number) => Promise<string>} [control] acts on a running run,
+ *   and returns an error in words, or nothing; absent if the source cannot
  * @property {(id: string, file: string, at: number | null) => string} picture an address for `img.src`. A step that is
  *   written twice has the same file name twice. If pictures are cached forever, the address must contain `at`
  * @property {(id: string, file: string, frame: number | null) => string} [exported] an address of the same picture as a
@@ -19,7 +21,7 @@
  *
  * @typedef {object} Run
  * @property {string} id
- * @property {"running" | "finished" | "interrupted" | "failed"} state
+ * @property {"running" | "finished" | "stopped" | "interrupted" | "failed"} state
  * @property {number | null} index newest step that is known to exist, counted from 1
  * @property {number | null} total number of steps
  * @property {number} started milliseconds since 1970; Infinity until it is known
@@ -45,6 +47,8 @@
  *   the final image, whose aspect ratio all pictures have; `items` of a batch; `frames` of a video, played at `fps`
  * @property {ManifestStep[]} steps in the order of `index`
  * @property {{psnr_db: number | null, decoder: string | null, to_last_db: number[][]} | null} [truth] how true the pictures are
+ * @property {{paused: boolean, kept: number[]}} [control] of a running run that its host can act on: whether it waits, and the
+ *   earlier steps that can become its result
  * @property {string[]} notes
  * @property {Record<string, string>} [offers] name of the published decoder that a note offers, by the note
  *

@@ -67,6 +67,8 @@ export class Viewer {
     fullscreen: () => this.#panel.fullscreen.toggle(),
     shortcuts: () => this.#toggleShortcuts(),
     menu: () => this.#toggleMenu(),
+    pauseRun: () => this.#panel.runControl.pause(),
+    keep: () => this.#panel.runControl.keep(),
     save: () => this.#exportTo("save"),
     copy: () => this.#exportTo("copy"),
     openTab: () => this.#exportTo("openTab"),

@@ -37,8 +37,18 @@ test("the caption of an ended run shows how long it took", () => {
   assert.deepEqual([time("finished"), time("running")], ["12 s", ""]);
 });
 
-test("a stopped run shows at which step, unless the user has selected a step", () => {
-  assert.equal(caption(run("interrupted"), { index: 13, sigma: 1 }, true).step, "stopped at step 14 / 20");
+test("a stopped run names the step that is its result", () => {
+  const kept = manifest({ sampler: { steps: 20, kept_step: 12 } });
+  assert.equal(caption(run("stopped", { manifest: kept }), { index: 12, sigma: 1 }, true).step, "kept step 12 / 20");
+});
+
+test("a paused run shows that in place of the remaining time", () => {
+  const paused = manifest({ state: "running", control: { paused: true, kept: [] } });
+  assert.equal(caption(run("running", { manifest: paused }), { index: 12, sigma: 1 }, true).time, "paused");
+});
+
+test("a canceled run shows at which step, unless the user has selected a step", () => {
+  assert.equal(caption(run("interrupted"), { index: 13, sigma: 1 }, true).step, "canceled at step 14 / 20");
   assert.equal(caption(run("failed", { index: null }), { index: 13, sigma: 1 }, true).step, "failed at step 13 / 20");
   assert.equal(caption(run("failed"), { index: 5, sigma: 1 }, false).step, "step 5 / 20");
 });
@@ -100,7 +110,7 @@ test("a running run without updates shows the time of its last update", () => {
 });
 
 test("the label of a run shows its start, settings and state", () => {
-  assert.equal(runLabel(run("interrupted")), "20 steps, seed 42, stopped");
+  assert.equal(runLabel(run("interrupted")), "20 steps, seed 42, canceled");
   assert.match(runLabel(run("finished", { started: Date.now(), gone: true })), /\d.*, 20 steps, seed 42, pictures deleted/);
 });
 

@@ -212,9 +212,9 @@ def test_the_secret_of_the_page_is_sent_with_a_prompt_and_is_nowhere_else(scenes
     assert not live["isPublished"], "in the prompt, its metadata, the saved workflow or the history"
 
 
-def test_a_stopped_or_failed_run_shows_at_which_step(scenes):
+def test_a_canceled_or_failed_run_shows_at_which_step(scenes):
     stopped, failed = scene(scenes, "stopped")["seen"], scene(scenes, "failed")["seen"]
-    assert stopped["step"].startswith("stopped at step ")
+    assert stopped["step"].startswith("canceled at step ")
     assert failed["step"] == "failed at step 3 / 8"
     assert failed["note"].startswith("the sampler failed: RuntimeError")
     assert stopped["painted"]

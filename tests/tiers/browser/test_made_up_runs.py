@@ -18,7 +18,7 @@ def test_every_state_shows_a_text_or_a_picture(made_up):
     assert "s left" in states["running"]["caption"]
     assert states["failed"]["step"] == "failed at step 5 / 20"
     assert states["failed"]["note"] == "RuntimeError: shapes"
-    assert states["interrupted"]["step"] == "stopped at step 3 / 20"
+    assert states["interrupted"]["step"] == "canceled at step 3 / 20"
     assert states["gone"]["a"] == states["interrupted"]["a"]
     assert "deleted to make room" in states["gone"]["note"]
     assert "deleted to make room" in states["lost"]["placeholder"]

@@ -1,0 +1,101 @@
+/** Shows the buttons that act on a run that goes on: pause, go on, stop and keep. */
+
+import { button, create, setButton } from "./elements.mjs";
+
+const CONFIRM_MS = 4000; // for the second click or key that ends the run
+
+/** Whether the host can act on a run now. @param {import("./types.mjs").Run | undefined} run */
+export function isControlled(run) {
+  return run?.state === "running" && !run.gone && run.manifest?.control != null;
+}
+
+/**
+ * The step that would become the result, and why it cannot.
+ *
+ * @param {import("./types.mjs").Run} run
+ * @param {number | null} index shown step; null while the newest one is shown
+ * @returns {{step: number | null, why: string}} `step` is null for the step that ends next
+ */
+export function keptStep(run, index) {
+  if (index === null || index >= (run.index ?? 0)) return { step: null, why: "" };
+  const isSaved = run.manifest.control.kept.includes(index);
+  return { step: index, why: isSaved ? "" : `Step ${index} cannot be kept: its latents are not saved. Go to the newest step, or switch on keep_latents` };
+}
+
+export class RunControl {
+  #document;
+  #request;
+  #notify;
+  #pause;
+  #keep;
+  #run;
+  #index = null;
+  #armed = null; // what a second click will keep
+  #timer;
+
+  /**
+   * @param {Document} document
+   * @param {(id: string, request: "pause" | "go_on" | "stop", step?: number) => Promise<string>} request asks the host, and returns
+   *   an error in words, or nothing
+   * @param {(text: string) => void} notify shows a result to the user
+   */
+  constructor(document, request, notify) {
+    this.#document = document;
+    this.#request = request;
+    this.#notify = notify;
+    this.#pause = button(document, "hold", "", () => this.pause());
+    this.#keep = button(document, "keep", "", () => this.keep(), "keep");
+    this.element = create(document, "div", { className: "control", role: "toolbar", ariaLabel: "Run", hidden: true });
+    this.element.append(this.#pause, this.#keep);
+  }
+
+  /**
+   * @param {import("./types.mjs").Run | undefined} run the selected one
+   * @param {number | null} index shown step; null while the newest one is shown
+   */
+  show(run, index) {
+    if (run?.id !== this.#run?.id || index !== this.#index) this.#disarm();
+    [this.#run, this.#index] = [run, index];
+    this.element.hidden = !isControlled(run);
+    if (this.element.hidden) return this.#disarm();
+    const { paused } = run.manifest.control;
+    setButton(this.#document, this.#pause, paused ? "resume" : "hold", paused ? "Go on sampling (P)" : "Pause after this step (P)");
+    this.#pause.ariaPressed = String(paused);
+    const { step, why } = keptStep(run, index);
+    const name = step === null ? "this step" : `step ${step}`;
+    const face = this.#armed === null ? "keep" : `keep ${name}?`;
+    setButton(this.#document, this.#keep, face, why || (this.#armed === null ? `Stop, and keep ${name} as the result (K)` : "Once more to stop the run (K)"));
+    this.#keep.ariaDisabled = String(Boolean(why)); // not `disabled`: the reason must be readable
+  }
+
+  /** Pauses the run after its current step, or lets it go on. */
+  pause() {
+    if (!isControlled(this.#run)) return false;
+    this.#send(this.#run.manifest.control.paused ? "go_on" : "pause");
+  }
+
+  /** Ends the run with a step as its result. The first call asks, a second one soon after it does it. */
+  keep() {
+    if (!isControlled(this.#run)) return false;
+    const { step, why } = keptStep(this.#run, this.#index);
+    if (why) return this.#notify(why);
+    if (this.#armed === null) {
+      this.#armed = { step };
+      this.#timer = setTimeout(() => (this.#disarm(), this.show(this.#run, this.#index)), CONFIRM_MS);
+    } else {
+      this.#disarm();
+      this.#send("stop", step ?? undefined);
+    }
+    this.show(this.#run, this.#index);
+  }
+
+  async #send(request, step) {
+    const error = await this.#request(this.#run.id, request, step);
+    if (error) this.#notify(error);
+  }
+
+  #disarm() {
+    clearTimeout(this.#timer);
+    this.#armed = null;
+  }
+}
