@@ -380,6 +380,45 @@ const SCENES = {
     return { seen };
   },
 
+  /** Pauses a run and lets it go on, by key; then ends it and keeps the step, by a click and a key. */
+  async kept({ page }) {
+    await openWorkflow(page, { name: "kept", model: { ...model, step_ms: 400 }, sampler });
+    await viewUntil(page, (seen) => seen.onScreen);
+    await queue(page, ++seed, 40);
+    const control = () =>
+      page.evaluate((find) => {
+        const root = eval(find).widgets.find(({ name }) => name === "safelight_stage").element.shadowRoot;
+        const text = (button) => button.innerText || button.dataset.face;
+        return { hidden: root.querySelector(".control").hidden, faces: [...root.querySelectorAll(".control button")].map(text), time: root.querySelector(".parts .time").textContent };
+      }, FIND_NODE);
+    const until = async (test) => {
+      const end = Date.now() + 30_000;
+      for (;;) {
+        const [seen, shown] = [await view(page), await control()];
+        if (test(shown, seen)) return { ...shown, step: seen.step, state: seen.state };
+        if (Date.now() > end) throw new Error(`timed out; last: ${JSON.stringify([shown, seen])}`);
+        await page.waitForTimeout(30);
+      }
+    };
+    const running_ = await until((shown, seen) => running(seen, 2) && !shown.hidden);
+    await focus(page);
+    await page.keyboard.press("p");
+    const paused = await until((shown) => shown.time === "paused");
+    await page.waitForTimeout(1500); // three steps of a run that does not wait
+    const still = await until(() => true);
+    await shot(page, "paused");
+    await page.keyboard.press("p");
+    const on = await until((shown, seen) => shown.time !== "paused" && stepOf(seen) > stepOf(still));
+    await clickOn(page, ".control .keep");
+    const armed = await until((shown) => shown.faces[1].endsWith("?"));
+    await shot(page, "keep");
+    await page.keyboard.press("k");
+    const kept = await until((shown, seen) => seen.state.includes("stopped") && seen.step.startsWith("kept"));
+    await shot(page, "kept");
+    const last = await page.evaluate(async () => Object.values(await (await fetch("/history?max_items=1")).json())[0].status.status_str);
+    return { running: running_, paused, still, on, armed, kept, last };
+  },
+
   async failed({ page }) {
     await openWorkflow(page, { name: "failing", model: { ...model, fail_at: 4 }, sampler });
     await queue(page, ++seed);

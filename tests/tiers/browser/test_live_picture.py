@@ -212,6 +212,18 @@ def test_the_secret_of_the_page_is_sent_with_a_prompt_and_is_nowhere_else(scenes
     assert not live["isPublished"], "in the prompt, its metadata, the saved workflow or the history"
 
 
+def test_a_run_is_paused_and_ended_with_a_step_as_its_result(scenes):
+    seen = scene(scenes, "kept")
+    assert seen["running"]["faces"] == ["hold", "keep"]
+    assert seen["paused"]["faces"] == ["resume", "keep"]
+    assert seen["still"]["step"] == seen["paused"]["step"]
+    assert seen["armed"]["faces"] == ["hold", "keep this step?"]
+    step = int(seen["kept"]["step"].removeprefix("kept step ").removesuffix(" / 40"))
+    assert int(seen["on"]["step"].split()[1]) <= step < 40
+    assert seen["kept"]["hidden"]
+    assert seen["last"] == "success"
+
+
 def test_a_canceled_or_failed_run_shows_at_which_step(scenes):
     stopped, failed = scene(scenes, "stopped")["seen"], scene(scenes, "failed")["seen"]
     assert stopped["step"].startswith("canceled at step ")
