@@ -67,5 +67,9 @@ def write_marks(folder: Path, root: Path, marks: Marks) -> None:
     Raises:
         OSError: the file cannot be written, or a folder between `root` and `folder` is a link.
     """
-    content = {"format": MARKS_FORMAT, "star": marks.star, "note": marks.note}
-    write_below(root, PurePath(folder.relative_to(root)) / MARKS_NAME, json.dumps(content).encode())
+    write_below(root, PurePath(folder.relative_to(root)) / MARKS_NAME, marks_json(marks))
+
+
+def marks_json(marks: Marks) -> bytes:
+    """The content of a file of marks."""
+    return json.dumps({"format": MARKS_FORMAT, "star": marks.star, "note": marks.note}).encode()
