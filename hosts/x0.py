@@ -11,6 +11,7 @@ A scheduler's sample is `x = alpha * x0 + sigma * noise`. Schedulers differ in w
 
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ MODEL_OUTPUT = ("model_output", "score")
 TIMESTEP = ("timestep", "sigma_hat", "t")
 SAMPLE = ("sample", "sample_hat", "x")
 TOKENS = ("per_token_timesteps",)
+COMPILER = "torch._dynamo"  # module of `torch.compile`, whose import takes a second
 
 log = logging.getLogger("safelight.hosts")
 
@@ -94,6 +96,9 @@ def listen(scheduler: Any, on_step: Callable[[SchedulerCall], None]) -> Callable
     if method is None:
         raise TypeError(f"expected a scheduler with a method step, got a {type(scheduler).__name__}")
     names = tuple(inspect.signature(getattr(scheduler, method)).parameters)
+    report: Any = on_step
+    if COMPILER in sys.modules:  # a compiled loop would compile the function too
+        report = torch.compiler.disable(on_step)
 
     def observed(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = step(*args, **kwargs)
@@ -102,7 +107,7 @@ def listen(scheduler: Any, on_step: Callable[[SchedulerCall], None]) -> Callable
             next((given[name] for name in wanted if name in given), None)
             for wanted in (MODEL_OUTPUT, TIMESTEP, SAMPLE, TOKENS)
         )
-        on_step(SchedulerCall(model_output, timestep, sample, result, tokens))
+        report(SchedulerCall(model_output, timestep, sample, result, tokens))
         return result
 
     return Hook(scheduler, method, observed).end

@@ -3,11 +3,14 @@
 import sys
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from types import FrameType
 from typing import Any
 
 import torch
+
+from .own_loop import OwnLoop
 
 # Callers that are searched for a pipeline's call. Up to 12 are our own functions. In diffusers 0.42.1, the call is at
 # most 4 above its progress bar or its scheduler's step: helper functions, decorators, comprehensions. The rest is for
@@ -16,6 +19,11 @@ MAX_CALL_DEPTH = 24
 FRAMES_NAMES = ("num_frames", "video_length")
 GUIDANCE_NAMES = ("guidance_scale", "true_cfg_scale", "cfg_scale")
 FPS_NAMES = ("frame_rate", "fps")
+# A block of a modular pipeline has the parameters `self` and `components`, and a block of blocks calls it `pipeline`.
+COMPONENTS = ("components", "pipeline")
+BLOCK_STATES = ("block_state", "state")  # variables of blocks with the values of the call, the nearest first
+# Modules between a scheduler's step and the function that calls it: ours, and those of torch's compiler.
+BETWEEN = (__name__.removesuffix(".diffusers.call_arguments"), "torch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +61,9 @@ def call_arguments(pipeline: Any) -> CallArguments:
 
     The call's variables are read, never written. A method that the call has called counts first.
     """
-    return _read(ChainMap(*(dict(variables) for variables in _variables_of(pipeline))))
+    found = _read(ChainMap(*(dict(variables) for variables in _variables_of(pipeline))))
+    # In a function of the user, `timesteps` may be anything, such as those of a training's batch.
+    return replace(found, timesteps=None) if isinstance(pipeline, OwnLoop) else found
 
 
 def latents_of_loop(pipeline: Any) -> torch.Tensor | None:
@@ -78,12 +88,50 @@ def caller_with(name: str, method: Any) -> Any:
     return None
 
 
+def components_of_block(block: Any) -> Any:
+    """Returns the modular pipeline in whose call a method of `block` is running; None if there is none."""
+    frames = (frame for frame in _callers() if frame.f_code.co_varnames[:1] == ("self",))
+    return next((_components(frame) for frame in frames if frame.f_locals.get("self") is block), None)
+
+
 def _variables_of(pipeline: Any) -> Iterator[Mapping[str, Any]]:
-    """The variables of the methods of `pipeline` among the callers, the nearest first."""
+    """The variables of the methods of `pipeline` among the callers, the nearest first.
+
+    Those of a block of a modular pipeline are the values that it shares with other blocks.
+    """
+    if isinstance(pipeline, OwnLoop):
+        yield from _variables_of_own_loop()
+        return
     for frame in _callers():
         # Only methods: before Python 3.13, a frame whose variables were read holds them until it is left.
-        if frame.f_code.co_varnames[:1] == ("self",) and (variables := frame.f_locals).get("self") is pipeline:
+        if frame.f_code.co_varnames[:1] != ("self",):
+            continue
+        if (variables := frame.f_locals).get("self") is pipeline:
             yield variables
+        elif _components(frame) is pipeline:
+            yield from (_values_of_state(variables[name]) for name in BLOCK_STATES if name in variables)
+
+
+def _variables_of_own_loop() -> Iterator[Mapping[str, Any]]:
+    """The variables of the function that steps the scheduler: the nearest caller that is not between."""
+    callers = (frame for frame in _callers() if not _is_between(frame.f_globals.get("__name__") or ""))
+    yield from (frame.f_locals for frame in islice(callers, 1))
+
+
+def _is_between(module: str) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in BETWEEN)
+
+
+def _components(frame: FrameType) -> Any:
+    """The modular pipeline that a method of a block gets as its first argument; None in other functions."""
+    (name,) = frame.f_code.co_varnames[1:2] or ("",)
+    return frame.f_locals.get(name) if name in COMPONENTS else None
+
+
+def _values_of_state(state: Any) -> Mapping[str, Any]:
+    values = getattr(state, "values", None)
+    values = values if isinstance(values, dict) else getattr(state, "__dict__", {})
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _callers() -> Iterator[FrameType]:

@@ -10,10 +10,12 @@ from ...decoders.latents.space import LatentSpace, Spaces
 from ...errors import ContradictionError
 from ..noise_levels import name_of
 from .call_arguments import CallArguments
+from .own_loop import OwnLoop, name_of_pipeline
 from .pipeline_families import PipelineFamily
 
 AUTOENCODER_NAMES = ("vae", "movq", "vqgan", "vqvae")  # attributes of pipelines
 CHANNEL_NAMES = ("latent_channels", "z_dim")  # config entries of autoencoders
+SD1_WIDTHS = (128, 256, 512, 512)  # of the VAE's blocks; source: stable-diffusion-v1-5, vae/config.json
 PIXEL_CHANNELS = 3
 PIXELS = "pixels"
 SD1 = "sd1"
@@ -81,6 +83,8 @@ def space_of(pipeline: Any, family: PipelineFamily, evidence: Evidence, spaces: 
     vae = autoencoder_of(pipeline)
     if vae is None and family.space is None and evidence.channels == PIXEL_CHANNELS:
         return spaces[PIXELS]
+    if vae is None and isinstance(pipeline, OwnLoop):
+        return _only_space_of_shape(evidence, spaces)
     if _has_shared_default(vae, evidence, spaces):
         return _confirmed(pipeline, family, evidence, spaces)
     found = identify(evidence, spaces)
@@ -90,6 +94,28 @@ def space_of(pipeline: Any, family: PipelineFamily, evidence: Evidence, spaces: 
     # Tiny autoencoders state the scale 1 and the shift 0: they decode latents as the model has them.
     scale = None if evidence.scale == 1.0 else evidence.scale
     return found if contradictions(replace(evidence, scale=scale, shift=evidence.shift or None), row) else row
+
+
+def _only_space_of_shape(evidence: Evidence, spaces: Spaces) -> LatentSpace:
+    """Returns the only space whose latents have these channels and dimensions.
+
+    Raises:
+        ContradictionError: there are several.
+    """
+    fitting = [
+        space
+        for space in spaces
+        if space.dims == evidence.dims and evidence.channels in (space.channels, space.packed_channels)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        return unknown(evidence)
+    names = ", ".join(space.name for space in fitting)
+    raise ContradictionError(
+        f"several latent spaces have latents with {evidence.channels} channels ({names}), and no VAE says which one it "
+        "is"
+    )
 
 
 def _has_shared_default(vae: Any, evidence: Evidence, spaces: Spaces) -> bool:
@@ -104,7 +130,7 @@ def _confirmed(pipeline: Any, family: PipelineFamily, evidence: Evidence, spaces
     """Returns the space of a default scale, if the pipeline's class has this space or its denoiser is made for it."""
     named = [space for space in spaces if evidence.format_name in space.hosts.get("diffusers", ())]
     found = next((space for space in named if not contradictions(evidence, space)), None)
-    name = type(pipeline).__name__
+    name = name_of_pipeline(pipeline)
     default = f"{evidence.format_name} has the scale {evidence.scale:g}"
     if family.space is not None:
         if found is not None and found.name == family.space:
@@ -115,7 +141,7 @@ def _confirmed(pipeline: Any, family: PipelineFamily, evidence: Evidence, spaces
             f"{name} samples latents of {spaces[family.space].title}, but its {default}{other}, which is {also}the "
             "default of this class"
         )
-    if found is not None and found.name == SD1 and _is_denoiser_of_sd1(pipeline):
+    if found is not None and found.name == SD1 and (_is_denoiser_of_sd1(pipeline) or _is_vae_of_sd1(pipeline)):
         return found
     raise ContradictionError(
         f"the latents of {name} are of an unknown space: its {default}, which is the default of this class and says "
@@ -129,6 +155,12 @@ def _is_denoiser_of_sd1(pipeline: Any) -> bool:
     return config.get("cross_attention_dim") in SD1_TEXT and config.get("in_channels") in SD1_CHANNELS
 
 
+def _is_vae_of_sd1(pipeline: Any) -> bool:
+    """Whether the VAE of a loop of the user, which has no denoiser, has the widths of Stable Diffusion's."""
+    config = getattr(autoencoder_of(pipeline), "config", {})
+    return isinstance(pipeline, OwnLoop) and tuple(config.get("block_out_channels", ())) == SD1_WIDTHS
+
+
 def space_or_unknown(
     pipeline: Any, family: PipelineFamily, evidence: Evidence, spaces: Spaces
 ) -> tuple[LatentSpace, str | None]:
@@ -138,8 +170,11 @@ def space_or_unknown(
         if found.name != UNKNOWN:
             return found, None
         vae = autoencoder_of(pipeline)
-        reason = f"the latents of {type(pipeline).__name__} are of an unknown space" + (
-            "" if vae is None else f": its VAE is a {class_names(vae)[0]}, and no known space has its class and numbers"
+        without_vae = f": none has {evidence.channels} channels" if isinstance(pipeline, OwnLoop) else ""
+        reason = f"the latents of {name_of_pipeline(pipeline)} are of an unknown space" + (
+            without_vae
+            if vae is None
+            else f": its VAE is a {class_names(vae)[0]}, and no known space has its class and numbers"
         )
     except ContradictionError as error:
         found, reason = unknown(evidence), str(error)
@@ -170,7 +205,8 @@ def host_facts(pipeline: Any) -> dict[str, Any]:
         version = metadata.version("diffusers")
     except metadata.PackageNotFoundError:
         version = None
-    return {"name": "diffusers", "version": version, "pipeline": type(pipeline).__name__}
+    name = None if isinstance(pipeline, OwnLoop) else name_of_pipeline(pipeline)
+    return {"name": "diffusers", "version": version, "pipeline": name}
 
 
 def sampler_facts(scheduler: Any, call: CallArguments, total: int | None) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class LatentLayout:
         if call.height and call.width:
             return frames, *nearest_grid(tokens // frames, call.height / call.width)
         if self._note is not None:
-            self._note("the pipeline does not state the height and width of its picture: it is shown as a square")
+            self._note("the height and width of the picture are not stated: it is shown as a square")
             self._note = None
         return frames, *nearest_grid(tokens // frames, 1.0)
 

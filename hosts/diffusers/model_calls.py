@@ -28,14 +28,29 @@ class ModelCalls:
         self.count += 1
         if self.count == 1:
             self._first_timestep = timestep
+        before, self._schedule = self._schedule, getattr(scheduler, "timesteps", None)
         next_index = getattr(scheduler, "step_index", None)
         if isinstance(next_index, int):  # a pipeline that repeats a step resets the scheduler's own count
-            return self._follow(next_index - 1, getattr(scheduler, "timesteps", None))
+            return self._follow(next_index - 1, is_new_schedule=before is not self._schedule)
         if self.count > 1 and _is_same(timestep, self._timestep):
             return False
         self._timestep = timestep
         self.position += 1
         return True
+
+    def starts_over(self, scheduler: Any, timestep: Any) -> bool:
+        """Whether a call of the scheduler's `step`, which is not counted yet, is the first one of another loop.
+
+        It is if the scheduler has a new schedule, or if it takes the first step of its schedule again.
+        """
+        if not self.count:
+            return False
+        if getattr(scheduler, "timesteps", None) is not self._schedule:
+            return True
+        next_index = getattr(scheduler, "step_index", None)
+        if isinstance(next_index, int) and self._first_index is not None:
+            return self.position > self._base and next_index - 1 <= self._first_index
+        return self.position > 0 and _is_equal(timestep, self._first_timestep)
 
     def add_whole(self, scheduler: Any, timestep: Any) -> None:
         """Counts the first of the calls for the parts of one step, each with the same timestep."""
@@ -49,24 +64,13 @@ class ModelCalls:
 
     def first(self, scheduler: Any) -> int | None:
         """Position of the loop's first call in the scheduler's schedule; None if unknown. May wait for a device."""
-        if self._first_index is not None:
-            return self._first_index
-        timesteps = getattr(scheduler, "timesteps", None)
-        if not isinstance(timesteps, Tensor) or self._first_timestep is None:
-            return None
-        if isinstance(self._first_timestep, Tensor):
-            wanted = self._first_timestep.flatten()[:1].to(timesteps)
-        else:
-            wanted = timesteps.new_tensor([self._first_timestep])
-        found = (timesteps == wanted).nonzero()
-        return int(found[0]) if len(found) else None
+        return self._first_index if self._first_index is not None else position_of(scheduler, self._first_timestep)
 
-    def _follow(self, index: int, schedule: Any) -> bool:
+    def _follow(self, index: int, *, is_new_schedule: bool) -> bool:
         if self._first_index is None:
             self._first_index = index
-        before, self._schedule = self._schedule, schedule
         position = max(0, index - self._first_index)
-        if position == 0 and self.position > self._base and before is not schedule:
+        if position == 0 and self.position > self._base and is_new_schedule:
             self._base = self.position + 1
             self.restarts += 1
         is_new = self._base + position != self.position
@@ -79,3 +83,27 @@ def _is_same(timestep: Any, before: Any) -> bool:
     if isinstance(timestep, Tensor) and isinstance(before, Tensor):
         return timestep.data_ptr() == before.data_ptr()
     return isinstance(timestep, int | float) and timestep == before
+
+
+def _is_equal(timestep: Any, first: Any) -> bool:
+    """Whether two timesteps are the same number, as far as that is known without a wait for a device."""
+    if isinstance(timestep, Tensor) and isinstance(first, Tensor):
+        on_cpu = timestep.is_cpu and first.is_cpu
+        return _is_same(timestep, first) or (on_cpu and timestep.flatten()[:1].tolist() == first.flatten()[:1].tolist())
+    return _is_same(timestep, first)
+
+
+def first_position(scheduler: Any, timestep: Any) -> int | None:
+    """Returns the position of the first call of a loop, right after it; None if unknown. May wait for a device."""
+    next_index = getattr(scheduler, "step_index", None)
+    return next_index - 1 if isinstance(next_index, int) else position_of(scheduler, timestep)
+
+
+def position_of(scheduler: Any, timestep: Any) -> int | None:
+    """Returns the position of a timestep in the scheduler's schedule; None if unknown. May wait for a device."""
+    timesteps = getattr(scheduler, "timesteps", None)
+    if not isinstance(timesteps, Tensor) or timestep is None:
+        return None
+    wanted = timestep.flatten()[:1].to(timesteps) if isinstance(timestep, Tensor) else timesteps.new_tensor([timestep])
+    found = (timesteps == wanted).nonzero()
+    return int(found[0]) if len(found) else None

@@ -38,6 +38,7 @@ class WatchOptions:
         screen: `auto`: the notebook's cell, or the terminal if it shows pictures; `off`; a sink; or a function that
             returns one for each sampler call.
         space: name of the latent space, for a pipeline whose VAE does not reveal it; or a space.
+        vae: autoencoder of the latents, for a loop of the user, which has only a scheduler.
         decoder_folder: folder with decoder files, or several. None: the folder that `learn` uses without one.
         memory: number of the newest pictures of a sampler call that stay in `pictures`.
         device_mb: memory of a device that previews may use, in MB; a decoder that needs more is replaced.
@@ -53,6 +54,7 @@ class WatchOptions:
     out: StrPath | None = None
     screen: ScreenChoice | Sink | Callable[[], Sink] = "auto"
     space: str | LatentSpace | None = None
+    vae: Any = None
     decoder_folder: StrPath | Sequence[StrPath] | None = None
     memory: int = 100
     device_mb: int = DEVICE_BYTES // MB

@@ -17,8 +17,10 @@ from ..x0 import SchedulerCall, X0Estimate, estimate_x0
 from .call_arguments import CallArguments, latents_of_loop
 from .facts import host_facts, sampler_facts
 from .latent_layout import part_axes
-from .model_calls import ModelCalls
+from .model_calls import ModelCalls, first_position
+from .modular_blocks import is_modular
 from .options import WatchOptions
+from .own_loop import OwnLoop, name_of_pipeline
 from .pipeline_families import family_of
 from .watched_run import SchedulerStep, WatchedRun
 
@@ -74,6 +76,7 @@ class SamplingLoop:
         self._schedulers, self._of_frames = schedulers, of_frames
         self._bar, self._on_run, self._on_end = bar, on_run, on_end
         self._waits_for_callback = waits_for_callback
+        self._subject = "the loop" if isinstance(pipeline, OwnLoop) else "the pipeline"
         self._family = family_of(type(pipeline))
         # Steps that are not shown at the scheduler's call: their picture may be another call's.
         self._waits = waits_for_callback or self._family.shows_last_call
@@ -82,8 +85,10 @@ class SamplingLoop:
         self._order, self._total = 1, call.timesteps if bar is None else bar.total
         self._calls, self._tables = ModelCalls(), Tables()
         self._unheard = 0  # steps before the first call of a scheduler
+        self._shown = 0  # number of the newest step
         self._crops: Crops | None = None
-        self._is_cropped: bool | None = None  # None: not known yet
+        # None: not known yet. In a function of the user, the variable `latents` may be anything.
+        self._is_cropped: bool | None = False if isinstance(pipeline, OwnLoop) else None
         self._notes = [self._family.part] if self._family.part else []
         self._pending: SchedulerStep | None = None
         self._run: WatchedRun | None = None
@@ -93,7 +98,7 @@ class SamplingLoop:
     @property
     def pipeline_name(self) -> str:
         """Name of the pipeline's class."""
-        return type(self._pipeline).__name__
+        return name_of_pipeline(self._pipeline)
 
     @property
     def heard(self) -> bool:
@@ -103,6 +108,10 @@ class SamplingLoop:
     def follows(self, scheduler: Any) -> bool:
         """Whether `scheduler` is one of the pipeline's or of its frames, and the loop has not ended."""
         return not self.ended and any(scheduler is each for each in (*self._schedulers, *self._of_frames))
+
+    def starts_over(self, call: SchedulerCall) -> bool:
+        """Whether a call of its scheduler, after it, is the first one of another loop."""
+        return self._calls.starts_over(self._scheduler, call.timestep)
 
     def shares(self, pipeline: Any) -> bool:
         """Whether `pipeline` is the pipeline of this loop, or has its scheduler."""
@@ -118,8 +127,10 @@ class SamplingLoop:
 
     @property
     def can_stop(self) -> bool:
-        """Whether the pipeline checks, before each step, whether it must end."""
-        return (self._bar is not None and self._bar.length is not None) or hasattr(self._pipeline, INTERRUPT)
+        """Whether the loop can end before its next step: the pipeline checks it, or its blocks can be left out."""
+        has_bar = self._bar is not None
+        iterates = self._bar is not None and self._bar.length is not None
+        return iterates or hasattr(self._pipeline, INTERRUPT) or (has_bar and is_modular(self._pipeline))
 
     def stop(self) -> bool:
         """Ends the loop before its next step; the pipeline continues with the latents that it has.
@@ -132,6 +143,11 @@ class SamplingLoop:
         """
         if self.ended:
             return False
+        if isinstance(self._pipeline, OwnLoop):
+            raise RunError(
+                f"the loop over {self.pipeline_name} cannot be stopped from outside: expected a pipeline, got a loop "
+                "of your own; leave it with break, and the pictures so far are saved"
+            )
         if not self.can_stop:
             raise RunError(
                 f"{self.pipeline_name} cannot be stopped: expected a pipeline whose loop reads "
@@ -201,11 +217,13 @@ class SamplingLoop:
             return "interrupted"
         if error is not None:
             return "failed"
+        if isinstance(self._pipeline, OwnLoop) and self._shown < (self._total or 0):
+            return "interrupted"  # by the user's own code: the scheduler has more timesteps
         return "interrupted" if getattr(self._pipeline, "interrupt", False) is True else "finished"
 
     def _take(self, scheduler: Any, call: SchedulerCall) -> None:
         if self._scheduler is None:
-            self._follow(scheduler)
+            self._follow(scheduler, call.timestep)
         if any(self._scheduler is each for each in self._of_frames):
             self._take_frame(scheduler, call)
             return
@@ -237,12 +255,12 @@ class SamplingLoop:
         if x0 is not None:
             self._crops.add(call.sample.unsqueeze(axes[0]), x0.unsqueeze(axes[0]))
 
-    def _follow(self, scheduler: Any) -> None:
+    def _follow(self, scheduler: Any, timestep: Any) -> None:
         self._scheduler, self._order = scheduler, order_of(scheduler)
         calls = (self._bar and self._bar.length) or self._call.timesteps
         timesteps = getattr(scheduler, "timesteps", None)
         if calls is None and self._bar is None and timesteps is not None:
-            calls = len(timesteps)
+            calls = len(timesteps) - (first_position(scheduler, timestep) or 0)
         if calls and not self._of_frames:
             self._total = -(-calls // self._order)
 
@@ -260,13 +278,13 @@ class SamplingLoop:
         is_new = self._calls.add(self._scheduler, call.timestep)
         if self._calls.restarts != restarts:
             self._note(
-                "the pipeline samples several times in one loop, such as one part of the image after another: each "
+                f"{self._subject} samples several times in one loop, such as one part of the image after another: each "
                 "picture shows what is sampled then"
             )
         if not is_new and not self._family.shows_last_call:
             self._note(
-                "the pipeline calls its scheduler several times in each step: each picture shows the first call, which "
-                "may be a part of the image"
+                f"{self._subject} calls its scheduler several times in each step: each picture shows the first call, "
+                "which may be a part of the image"
             )
             return None
         index = self._index()
@@ -309,7 +327,7 @@ class SamplingLoop:
         x0 = estimate.x0 if self._needs_x0 else call.sample  # without it, only the noisy latents are shown
         if x0 is None or not crops.add(call.sample, x0):
             self._is_cropped, self._crops = False, None
-            self._note("the pipeline samples its image in parts: each picture shows only the first part of a step")
+            self._note(f"{self._subject} samples its image in parts: each picture shows only the first part of a step")
             return before if crops.index is None else self._numbered(crops.index, estimate, call.sample)
         return before
 
@@ -352,6 +370,7 @@ class SamplingLoop:
         run = self._run or self._begin_run()
         _correct(run.run.sampler["sigmas"], step)
         run.offer(step)
+        self._shown = step.index
         if self._bar is None and self._total is not None and step.index >= self._total:
             self.finish(None)
 

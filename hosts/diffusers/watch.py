@@ -16,25 +16,19 @@ from ...errors import UnknownDecoderError
 from ...preview.picture import DecodedPicture
 from ..hook import Hook
 from ..x0 import SchedulerCall, listen
-from .call_arguments import call_arguments
-from .copies import (
-    PROGRESS_BAR,
-    SCHEDULER,
-    BarOfCopy,
-    frame_schedulers,
-    has_scheduler,
-    older_copies,
-    pipelines_in,
-    schedulers_of,
-)
+from .call_arguments import call_arguments, components_of_block
+from .copies import PROGRESS_BAR, BarOfCopy, frame_schedulers, older_copies, pipelines_in, schedulers_of
 from .facts import evidence_of, space_or_unknown
 from .learning import PipelineLearning
+from .modular_blocks import LOOP_STEP
 from .options import StrPath, WatchOptions
+from .own_loop import OwnLoop, name_of_pipeline
 from .pipeline_families import family_of
 from .progress_bar import WatchedProgressBar
 from .sampling_loop import Bar, SamplingLoop
 from .show import newest
 from .vae_decodes import VaeDecodes
+from .watched_kinds import PIPELINE, as_pipeline, kind_of
 from .watched_run import WatchedRun
 
 RUNS_IN_MEMORY = 8  # sampler calls whose pictures stay in memory
@@ -47,25 +41,33 @@ log = logging.getLogger("safelight.diffusers")
 
 @contextmanager
 def watch(pipeline: Any, out: StrPath | None = None, **options: Any) -> "Iterator[WatchedPipeline]":
-    """Watches the sampler calls of `pipeline` in the block.
+    """Watches the sampler calls of `pipeline` in the block. It may also be the scheduler of a loop of your own.
 
         with watch(pipe, out="runs", show="denoised") as run:
             image = pipe("a lighthouse").images[0]
         run.folder, run.pictures
 
-    The pipeline's result is bit-identical, and its own callbacks are still called. When the block ends, also by an
+        with watch(scheduler, space="flux1", out="runs") as run:
+            for t in scheduler.timesteps:
+                latents = scheduler.step(model(latents, t), t, latents).prev_sample
+
+    The result is bit-identical, and the pipeline's own callbacks are still called. When the block ends, also by an
     exception, all files are written and the pipeline is restored. If no sampler call was seen, a warning says what to
     watch.
 
+    Of a scheduler, every `step` is a step, from any thread. A run ends with the last timestep, and a new one begins
+    when the timesteps start over. Its latent space follows from `space`, from `vae`, or from a shape that only one
+    space has.
+
     Args:
-        pipeline: a `DiffusionPipeline` of diffusers.
+        pipeline: a `DiffusionPipeline` or a `ModularPipeline` of diffusers, or a scheduler.
         out: folder of runs; every sampler call creates a numbered folder in it. None: no files are written.
-        options: fields of `WatchOptions` (screen, space, decoder_folder, memory, device_mb, learn), and of
+        options: fields of `WatchOptions` (screen, space, vae, decoder_folder, memory, device_mb, learn), and of
             `RunOptions` in `safelight.preview.options` (decoder, show, every_n_steps, file_format, sheet, animation
             ...), except `write_intermediates`, which follows from `out`.
 
     Raises:
-        TypeError: `pipeline` is not a pipeline, or there is no such option.
+        TypeError: `pipeline` is neither a pipeline nor a scheduler, or there is no such option.
         OptionError: an option has a value that is not allowed; also a ValueError.
         UnknownDecoderError: there is no such decoder for the pipeline's latent space.
         UnknownSpaceError: there is no such latent space.
@@ -87,7 +89,7 @@ class WatchedPipeline:
     """A pipeline that is watched, and the runs of its sampler calls. The runs stay readable afterwards.
 
     Args:
-        pipeline: pipeline of diffusers.
+        pipeline: pipeline of diffusers, or a scheduler.
         options: the user's options.
         waits_for_callback: whether a step is shown only when `confirm` is called after it.
 
@@ -95,13 +97,19 @@ class WatchedPipeline:
         runs: all sampler calls so far. A pipeline with several sampling loops adds several.
 
     Raises:
-        TypeError: `pipeline` is not a pipeline.
+        TypeError: `pipeline` cannot be watched, or its loop has no callback and `waits_for_callback` is set.
         UnknownDecoderError: there is no such decoder for the pipeline's latent space.
         UnknownSpaceError: there is no such latent space.
     """
 
     def __init__(self, pipeline: Any, options: WatchOptions, *, waits_for_callback: bool = False) -> None:
-        expect_pipeline(pipeline)
+        pipeline = as_pipeline(pipeline, options)
+        self._kind = kind_of(pipeline)
+        if waits_for_callback and not self._kind.has_callback:
+            raise TypeError(
+                f"Previews: expected a pipeline that calls a callback after each step, got a "
+                f"{name_of_pipeline(pipeline)}; use `with watch(...)`, which needs no callback"
+            )
         _expect_decoder(pipeline, options)
         self._pipeline, self._options, self._waits_for_callback = pipeline, options, waits_for_callback
         self.runs: list[WatchedRun] = []
@@ -113,12 +121,11 @@ class WatchedPipeline:
         self._learning = PipelineLearning(options) if options.learn else None
         self._copies: list[weakref.ref[Any]] = []  # copies of the pipeline that sampled
         self._opened = False
-        self._name = type(pipeline).__name__
+        self._name = name_of_pipeline(pipeline)
         self._notes: list[str] = []
         self._silence = (
-            f"no sampler call of {type(pipeline).__name__} was seen in this block, so there is no run. Safelight "
-            "follows the pipeline, the pipelines in it, copies that are created in the block, and in its thread or "
-            "task older copies. If another pipeline sampled, pass that one to watch()"
+            f"no {'step' if self._kind.is_loop else 'sampler call'} of {self._name} was seen in this block, so there "
+            f"is no run. {self._kind.advice}"
         )
 
     def __repr__(self) -> str:
@@ -179,14 +186,24 @@ class WatchedPipeline:
         self._opened = True
         _blocks.set(_blocks.get() | {self._block})
         own = pipelines_in(self._pipeline)
-        self._hooks = [self._hook(each, self.watch_loop) for each in own]
+        self._hooks = [hook for each in own for hook in self._hooks_of(each)]
         if self._waits_for_callback:  # the callback says which pipeline samples
             return
-        self._hooks += [self._hook(each, self.watch_loop_of_older_copy) for each in older_copies(own)]
+        if self._kind is PIPELINE:
+            self._hooks += [self._hook(each, self.watch_loop_of_older_copy) for each in older_copies(own)]
         for each in own:
             for scheduler in schedulers_of(each):
                 if id(scheduler) not in self._heard:
                     self._heard[id(scheduler)] = listen(scheduler, partial(self._take, each, scheduler))
+
+    def _hooks_of(self, pipeline: Any) -> list[Hook]:
+        """Replaces the methods that a pipeline calls when a loop begins, and where a loop of blocks can end."""
+        hooks = [self._hook(pipeline, self.watch_loop)] if self._kind is PIPELINE else []
+        for block in self._kind.loops(pipeline):
+            hooks.append(Hook(block, PROGRESS_BAR, partial(self._watch_loop_of_block, pipeline, block)))
+            if hasattr(block, LOOP_STEP):
+                hooks.append(Hook(block, LOOP_STEP, partial(self._unless_stopped, pipeline)))
+        return hooks
 
     def _hook(self, pipeline: Any, watch_loop: Callable[[Any, Any], Any]) -> Hook:
         """Replaces the `progress_bar` of a pipeline, which it calls when a loop begins; that of its copies as well."""
@@ -271,11 +288,28 @@ class WatchedPipeline:
             )
         return bar
 
+    def _watch_loop_of_block(
+        self, pipeline: Any, block: Any, progress_bar: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Returns the watched bar of a loop among the blocks of a modular pipeline; its copies have the same blocks."""
+        return self.watch_loop(components_of_block(block) or pipeline, progress_bar(*args, **kwargs))
+
+    def _unless_stopped(
+        self, pipeline: Any, loop_step: Callable[..., Any], components: Any, state: Any, **kwargs: Any
+    ) -> Any:
+        """Runs a step of a loop of blocks, or leaves it out: such a loop cannot be ended from outside."""
+        if any(loop.stopped and not loop.ended and loop.shares(pipeline) for loop in self._loops):
+            return components, state
+        return loop_step(components, state, **kwargs)
+
     def _take(self, pipeline: Any, scheduler: Any, call: SchedulerCall) -> None:
         """Takes a call of a scheduler, after it. Never raises."""
         loops = [loop for loop in self._loops if loop.follows(scheduler)]
         here = next((loop for loop in loops if loop.thread == threading.get_ident()), next(iter(loops), None))
-        if here is None and self._opened and self._block in _blocks.get():
+        if here is not None and self._kind.is_loop and here.starts_over(call):
+            here.finish(None)
+            here = None
+        if here is None and self._opened and (self._kind.is_loop or self._block in _blocks.get()):
             here = self._begin_safely(pipeline, None)  # a loop of the user, or one without a progress bar
         if here is not None:
             here.take(scheduler, call)
@@ -349,22 +383,10 @@ class WatchedPipeline:
             old.forget_pictures()
 
 
-def expect_pipeline(pipeline: Any) -> None:
-    """Raises `TypeError` unless `pipeline` is a pipeline of diffusers."""
-    missing = [] if hasattr(pipeline, SCHEDULER) or has_scheduler(pipeline) else [SCHEDULER]
-    missing += [] if hasattr(pipeline, PROGRESS_BAR) else [PROGRESS_BAR]
-    is_class = isinstance(pipeline, type)
-    if missing or is_class:
-        found = f"the class {pipeline.__name__}" if is_class else f"{type(pipeline).__name__}"
-        found += f" without {' and '.join(missing)}" if missing else ""
-        raise TypeError(
-            f"expected a pipeline of diffusers, such as StableDiffusionPipeline.from_pretrained(...), got {found}; "
-            "if diffusers is not installed: pip install diffusers transformers"
-        )
-
-
 def _expect_decoder(pipeline: Any, options: WatchOptions) -> None:
     """Raises before sampling if there is no such space, or no such decoder for it."""
+    if isinstance(pipeline, OwnLoop) and options.space is None and options.vae is None:
+        return  # the shape of its latents may say the space
     decoders = options.catalogue()
     spaces = decoders.spaces()
     chosen = [

@@ -32,6 +32,7 @@ from .facts import autoencoder_of, evidence_of, space_or_unknown
 from .latent_layout import LatentLayout
 from .learning import vae_of
 from .options import WatchOptions
+from .own_loop import OwnLoop
 from .pipeline_families import family_of
 from .show import show_run
 from .vae_preview import PipelineVaePreview
@@ -270,8 +271,10 @@ class WatchedRun:
         """Returns the latent space, and sets the layout in which the scheduler holds its latents."""
         spaces = catalogue.spaces()
         family = family_of(type(pipeline))
-        channels = noisy.shape[1] if noisy.ndim == 4 else None
-        evidence = evidence_of(pipeline, spaces, channels)
+        # A pipeline may have other axes; those of a loop of the user are in the usual order.
+        is_plain = noisy.ndim == 4 or (noisy.ndim == 5 and isinstance(pipeline, OwnLoop))
+        channels, dims = (noisy.shape[1], noisy.ndim - 2) if is_plain else (None, None)
+        evidence = evidence_of(pipeline, spaces, channels, dims if isinstance(pipeline, OwnLoop) else None)
         space = self._options.chosen_space(spaces)
         if space is None:
             space, note = space_or_unknown(pipeline, family, evidence, spaces)
@@ -279,7 +282,8 @@ class WatchedRun:
                 self.run.note(note)
         if space.dims == AUDIO:
             return space, evidence
-        self._layout = LatentLayout(family, call, space.channels, space.frame_stride, self.run.note)
+        note = self._note_of_own_loop if isinstance(pipeline, OwnLoop) else self.run.note
+        self._layout = LatentLayout(family, call, space.channels, space.frame_stride, note)
         rearranged = self._layout.rearrange(noisy)
         try:
             space.unpack(torch.empty(rearranged.shape, device="meta"))
@@ -288,6 +292,10 @@ class WatchedRun:
             evidence = Evidence(host="diffusers", channels=rearranged.shape[1], dims=rearranged.ndim - 2)
             space = unknown(evidence)
         return space, evidence
+
+    def _note_of_own_loop(self, text: str) -> None:
+        """Adds what a loop of the user can do about tokens whose height and width are unknown."""
+        self.run.note(f"{text}. Name them `height` and `width` in the function that steps the scheduler")
 
     def _outputs(self, space: LatentSpace, latents: Tensor, total: int) -> Outputs:
         prefix, options = self._options.prefix, self._options.run

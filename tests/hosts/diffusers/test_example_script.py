@@ -1,4 +1,4 @@
-"""The example script, called as its docstring says."""
+"""The example scripts, called as their docstrings say."""
 
 import json
 import runpy
@@ -11,7 +11,8 @@ import safelight
 import torch
 from PIL import Image
 
-SCRIPT = Path(safelight.__file__).parent / "example_scripts" / "watch_a_pipeline.py"
+FOLDER = Path(safelight.__file__).parent / "example_scripts"
+SCRIPT = FOLDER / "watch_a_pipeline.py"
 
 
 @pytest.fixture
@@ -59,3 +60,14 @@ def test_the_script_watches_a_pipeline_from_a_folder(saved, tmp_path, monkeypatc
     assert manifest["sampler"]["seed"] == 0
     with Image.open(folder / "final.png") as image:
         assert image.mode == "RGB"
+
+
+def test_the_script_with_a_loop_of_its_own_watches_a_scheduler(tmp_path, monkeypatch, capsys):
+    script = FOLDER / "watch_a_scheduler_loop.py"
+    monkeypatch.setattr("sys.argv", [str(script), "--out", str(tmp_path / "runs"), "--steps", "3"])
+    runpy.run_path(str(script), run_name="__main__")
+    folder = tmp_path / "runs" / "steps_00001"
+    assert capsys.readouterr().out == f"3 steps in {folder}; open {folder / 'index.html'}\n"
+    manifest = json.loads((folder / "run.json").read_text())
+    assert (manifest["state"], manifest["space"], manifest["notes"]) == ("finished", "flux2", [])
+    assert [step["index"] for step in manifest["steps"]] == [1, 2, 3]

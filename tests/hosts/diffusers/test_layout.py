@@ -111,7 +111,7 @@ def test_an_unknown_size_is_guessed_and_noted_once():
     unsized = layout("FluxPipeline", 16, note=notes.append)
     assert unsized.rearrange(numbers(1, 16, 64)).shape == (1, 16, 1, 8, 8)
     assert unsized.rearrange(numbers(1, 15, 64)).shape[-2:] in {(6, 10), (10, 6)}
-    assert notes == ["the pipeline does not state the height and width of its picture: it is shown as a square"]
+    assert notes == ["the height and width of the picture are not stated: it is shown as a square"]
 
 
 @pytest.mark.parametrize("unit", [8, 16, 32])

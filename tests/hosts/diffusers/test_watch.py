@@ -888,10 +888,18 @@ def test_a_wrong_option_is_an_error_before_sampling(sd1, watcher, options, error
     assert is_restored(sd1)
 
 
-@pytest.mark.parametrize("thing", [None, "pipe", diffusers.StableDiffusionPipeline])
-def test_an_object_that_is_not_a_pipeline_is_refused(thing):
-    with pytest.raises(TypeError, match=r"expected a pipeline of diffusers.*pip install diffusers transformers"):
-        Previews(thing)
+@pytest.mark.parametrize(
+    ("thing", "advice"),
+    [
+        (None, "got NoneType; if diffusers is not installed: pip install diffusers transformers"),
+        ("pipe", "got str; if diffusers is not installed"),
+        (diffusers.StableDiffusionPipeline, "got the class StableDiffusionPipeline; create an object of it first"),
+    ],
+)
+@pytest.mark.parametrize("watcher", [lambda thing: watch(thing).__enter__(), Previews])
+def test_an_object_that_is_not_a_pipeline_is_refused(watcher, thing, advice):
+    with pytest.raises(TypeError, match=rf"expected a pipeline of diffusers, .*{advice}"):
+        watcher(thing)
 
 
 def test_decoders_in_a_folder_are_used(sd1, tmp_path):
