@@ -1,5 +1,6 @@
 /** Writes the texts about a run: its caption, its label and the placeholder for a missing picture. */
 
+import { settledLabel } from "./change.mjs";
 import { finalSize, isSilent, newestStep, secondsPerStep, stepTotal } from "./manifest.mjs";
 import { truthLabel } from "./truth.mjs";
 
@@ -52,6 +53,7 @@ export function caption(run, step, atEnd, now = Date.now()) {
     fault: notFiniteLabel(step),
     sigma: step?.sigma == null ? "" : `σ ${formatSigma(step.sigma)}`,
     time: isSilent(run, now) ? lastUpdate(run, now) : time(run, rate, total),
+    settled: settledLabel(manifest),
     decoder: decoderLabel(manifest),
     truth: truthLabel(manifest),
     rate: rate ? formatRate(rate) : "",

@@ -23,7 +23,7 @@ const [DEFAULT_BUDGET_MB, DEFAULT_DEVICE_MB, MAX_MB] = [512, 1024, 1 << 20];
 // ComfyUI forbids browsers to cache `.js` files, but not `.mjs` files. After an update they could be old for days.
 const MODULES = [
   ...["run-store", "viewer", "node-place", "style", "input-visibility", "manifest", "run-key", "hidden-socket"],
-  ...["action-menu", "animation-frames", "caption", "compare", "elements", "export", "frame-bar", "fullscreen", "hover-thumbnail", "image-cache", "image-loader"],
+  ...["action-menu", "animation-frames", "caption", "change", "compare", "elements", "export", "figures", "frame-bar", "fullscreen", "hover-thumbnail", "image-cache", "image-loader"],
   ...["image-pane", "messages", "navigation", "panel", "picture-actions", "run-control", "run-list", "sanitize", "selection", "server-source", "shortcuts", "status-bar"],
   ...["step-strip", "timers", "toolbar", "truth", "zoom"],
 ];

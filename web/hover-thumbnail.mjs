@@ -1,6 +1,7 @@
 /** Shows a small picture above the strip: the step under the pointer. */
 
 import { formatSigma } from "./caption.mjs";
+import { formatChange } from "./change.mjs";
 import { create } from "./elements.mjs";
 import { ImageLoader } from "./image-loader.mjs";
 import { finalSize } from "./manifest.mjs";
@@ -11,6 +12,7 @@ const EDGE_PX = 4;
 export class HoverThumbnail {
   #canvas;
   #label;
+  #change;
   #loader;
   #run = null;
 
@@ -18,7 +20,8 @@ export class HoverThumbnail {
   constructor(document, images) {
     this.#canvas = create(document, "canvas", { className: "peek" });
     this.#label = create(document, "div", { className: "where" });
-    this.element = create(document, "div", { className: "bubble", hidden: true }, this.#canvas, this.#label);
+    this.#change = create(document, "div", { className: "changed" });
+    this.element = create(document, "div", { className: "bubble", hidden: true }, this.#canvas, this.#label, this.#change);
     this.#loader = new ImageLoader(images, (_, [image]) => image && this.#draw(image));
   }
 
@@ -30,6 +33,7 @@ export class HoverThumbnail {
   show({ run, step }, address, at) {
     if (run.id !== this.#run) this.#clear(run);
     this.#canvas.hidden = false;
+    this.#change.textContent = step.change == null ? "" : `changed by ${formatChange(step.change)}`;
     this.#place(`${step.index}${step.sigma == null ? "" : ` · σ ${formatSigma(step.sigma)}`}`, at);
     this.#loader.request({ key: run.id, addresses: [address] });
   }
@@ -51,6 +55,7 @@ export class HoverThumbnail {
   showMissing(run, index, at) {
     this.#loader.request(null);
     this.#canvas.hidden = true;
+    this.#change.textContent = "";
     this.#place(`${index} · ${run.state === "running" ? "not sampled yet" : "not sampled"}`, at);
   }
 

@@ -2,9 +2,11 @@
 
 import { ActionMenu } from "./action-menu.mjs";
 import { caption, formatSigma, notFiniteLabel } from "./caption.mjs";
+import { changes, formatChange, settledStep } from "./change.mjs";
 import { CompareBar } from "./compare.mjs";
 import { create } from "./elements.mjs";
 import { imageSize } from "./export.mjs";
+import { FiguresCard } from "./figures.mjs";
 import { FrameBar } from "./frame-bar.mjs";
 import { Fullscreen } from "./fullscreen.mjs";
 import { HoverThumbnail } from "./hover-thumbnail.mjs";
@@ -32,6 +34,7 @@ export class Panel {
   fullscreen;
   shortcuts;
   menu;
+  figures;
   runControl;
   #selection;
   #source;
@@ -69,6 +72,7 @@ export class Panel {
     this.#toolbar = new Toolbar(document, commands);
     this.messages = new Messages(document, source.get);
     this.shortcuts = shortcutsCard(document);
+    this.figures = new FiguresCard(document, () => commands.figures());
     this.shortcuts.addEventListener("click", () => commands.shortcuts());
     this.menu = new ActionMenu(document, actions, (text) => this.messages.showToast(text), () => this.#showTools());
     this.runControl = new RunControl(document, (...request) => source.control(...request), (text) => this.messages.showToast(text));
@@ -78,6 +82,7 @@ export class Panel {
       placeholder,
       over("top", note, this.#compareBar.element, this.#compareBar.differences),
       over("bottom", this.frameBar.element, toast, this.#toolbar.live, this.runControl.element, this.#toolbar.element),
+      this.figures.element,
       this.menu.element,
       this.shortcuts,
     );
@@ -119,6 +124,7 @@ export class Panel {
     this.pane.layout();
     this.strip.layout();
     this.truthCurve.layout();
+    this.figures.layout();
     this.runList.layout();
   }
 
@@ -134,7 +140,7 @@ export class Panel {
     const flags = { behind, empty: !this.painted, silent: run !== null && isSilent(run, Date.now()), alone };
     this.element.className = ["viewer", run?.state ?? "idle", ...Object.keys(flags).filter((name) => flags[name])].join(" ");
     const step = ownPicture ? this.painted.panes[0].step : first?.step;
-    this.#statusBar.setCaption(run ? caption(run, step, this.#selection.navigation.index === null) : {}, run && stepTotal(run));
+    this.#statusBar.setCaption(run ? caption(run, step, this.#selection.navigation.index === null) : {}, run && stepTotal(run), settledStep(run?.manifest ?? null));
     const comparing = pair.length > 1;
     this.#compareBar.element.hidden = this.#compareBar.differences.hidden = !comparing;
     this.pane.mode = comparing && this.painted?.panes.length === 2 ? this.#view.compare : "one";
@@ -151,13 +157,16 @@ export class Panel {
     const at = first?.step?.index ?? null;
     const sigma = first?.step?.sigma == null ? "" : `, sigma ${formatSigma(first.step.sigma)}`;
     const fault = notFiniteLabel(first?.step);
-    const text = at === null ? "" : `step ${at} of ${total}${sigma}${fault && `, ${fault}`}`;
+    const change = first?.step?.change == null ? "" : `, changed by ${formatChange(first.step.change)}`;
+    const text = at === null ? "" : `step ${at} of ${total}${sigma}${change}${fault && `, ${fault}`}`;
     const pictured = picturedSteps(manifest);
     const steps = pictured.map(({ index }) => index);
     const faults = pictured.filter((step) => step.not_finite != null).map(({ index }) => index);
-    this.strip.show({ total, sigmas: sigmas(manifest, total), steps, faults, done: newest, at, text });
+    const facts = { sigmas: sigmas(manifest, total), changes: changes(manifest), settled: settledStep(manifest) };
+    this.strip.show({ total, ...facts, steps, faults, done: newest, at, text });
     this.strip.element.classList.toggle("failed", run?.state === "failed");
     this.truthCurve.show(manifest, total);
+    this.figures.show(run ?? null, total);
   }
 
   #showTools() {

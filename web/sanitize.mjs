@@ -45,6 +45,7 @@ export function readManifest(value) {
     picture: isRecord(value.picture) ? { ...picture, ...Object.fromEntries(sizes), fps: number(picture.fps) } : null,
     steps: list(value.steps).filter(isStep).slice(0, MAX_MANIFEST_STEPS).map(readStep).sort((a, b) => a.index - b.index),
     ...(value.truth === undefined ? {} : { truth: readTruth(value.truth) }),
+    ...(value.cost === undefined ? {} : { cost: readCost(value.cost) }),
     notes: list(value.notes).filter((note) => typeof note === "string").slice(0, MAX_NOTES),
     ...(value.offers === undefined ? {} : { offers: readOffers(value.offers) }),
     ...(value.control === undefined ? {} : { control: isRecord(value.control) ? readControl(value.control) : undefined }),
@@ -56,6 +57,18 @@ export function readManifest(value) {
 /** A share above 0 and up to 1; undefined for anything else. */
 export function readShare(value) {
   return Number.isFinite(value) && value > 0 ? Math.min(value, 1) : undefined;
+}
+
+/** A change, 0 to 1; null for anything else. */
+export function readChange(value) {
+  return Number.isFinite(value) && value >= 0 ? Math.min(value, 1) : null;
+}
+
+/** What the preview costs; null if it is no object. */
+function readCost(value) {
+  if (!isRecord(value)) return null;
+  const numbers = ["sampler_ms", "end_ms", "memory_mb"].map((key) => [key, number(value[key])]);
+  return { ...value, ...Object.fromEntries(numbers), device: text(value.device) };
 }
 
 /** The names of decoders that notes offer, by the note. */
@@ -99,6 +112,7 @@ function readStep(step) {
     files: list(step.files).filter((file) => fileName(file) !== null),
     frames: count(step.frames) ?? undefined,
     not_finite: readShare(step.not_finite),
+    ...(step.change === undefined ? {} : { change: readChange(step.change) }),
   };
 }
 

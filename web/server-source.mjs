@@ -1,7 +1,7 @@
 /** Reads runs from a server: ComfyUI with this package, or `safelight view`. */
 
 import { picturedSteps, startMs } from "./manifest.mjs";
-import { readManifest, readShare, readStepCount } from "./sanitize.mjs";
+import { readChange, readManifest, readShare, readStepCount } from "./sanitize.mjs";
 
 const MAX_EVENT_RUNS = 200; // a page of ComfyUI stays open for weeks
 const RUN_FORMAT = "safelight.run/1";
@@ -96,7 +96,7 @@ export class ServerSource {
     run.total = event.total ?? run.total;
     learn(run, event.state, index);
     if (index !== null && files) {
-      run.newSteps.push({ index, sigma, at, files, decode_ms, not_finite: readShare(event.not_finite) });
+      run.newSteps.push({ index, sigma, at, files, decode_ms, change: readChange(event.change), not_finite: readShare(event.not_finite) });
       run.manifest &&= withSteps(run.manifest, run.newSteps);
     }
     const incomplete = index !== null && (!files || !run.manifest?.picture);

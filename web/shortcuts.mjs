@@ -18,6 +18,7 @@ const COMMANDS = new Map([
   ["f", ["fullscreen"]],
   ["z", ["oneToOne"]],
   ["s", ["save"]],
+  ["i", ["figures"]],
   ["ContextMenu", ["menu"]],
   ["?", ["shortcuts"]],
   ["Escape", ["back"]],
@@ -36,6 +37,7 @@ const DESCRIPTIONS = [
   ["Z", "one screen pixel per image pixel, and back"],
   ["F", "full window"],
   ["S", "save the picture"],
+  ["I", "figures of this run: times, where it settled, cost"],
   ["menu key", "more actions; also Shift and F10"],
   ["Esc", "back"],
 ];

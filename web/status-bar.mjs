@@ -2,7 +2,7 @@
 
 import { button, create, setButton } from "./elements.mjs";
 
-const PARTS = ["step", "fault", "sigma", "time", "decoder", "truth", "rate", "size", "decode"]; // if space is short, the last ones are hidden
+const PARTS = ["step", "fault", "sigma", "time", "settled", "decoder", "truth", "rate", "size", "decode"]; // if space is short, the last ones are hidden
 
 export class StatusBar {
   #document;
@@ -11,12 +11,20 @@ export class StatusBar {
   #play;
   #speed;
 
-  /** @param {Document} document @param {{play: () => void, changeSpeed: (direction: 1 | -1) => void, showTruth: () => void}} commands */
-  constructor(document, { play, changeSpeed, showTruth }) {
+  #settled = null; // step
+
+  /**
+   * @param {Document} document
+   * @param {{play: () => void, changeSpeed: (direction: 1 | -1) => void, showTruth: () => void, figures: () => void,
+   *   goTo: (index: number) => void}} commands
+   */
+  constructor(document, { play, changeSpeed, showTruth, figures, goTo }) {
     this.#document = document;
     for (const name of PARTS) this.#parts[name] = create(document, "span", { className: name });
     this.#parts.truth = button(document, "", "", showTruth, "truth");
+    this.#parts.settled = button(document, "", "", () => goTo(this.#settled), "settled");
     this.#texts = create(document, "div", { className: "parts" }, ...Object.values(this.#parts));
+    this.#texts.addEventListener("click", ({ target }) => target.closest("button") || figures());
     this.#play = button(document, "play", "", play, "play");
     this.#speed = button(document, "8/s", "", (event) => changeSpeed(event.shiftKey ? -1 : 1), "speed fading");
     this.element = create(document, "div", { className: "caption" }, this.#play, this.#texts, this.#speed);
@@ -25,9 +33,15 @@ export class StatusBar {
   /**
    * @param {Record<string, string>} texts of `caption`
    * @param {number | null} total number of steps, which reserves width for the largest step
+   * @param {number | null} settled step at which the picture settled
    */
-  setCaption(texts, total) {
+  setCaption(texts, total, settled) {
+    this.#settled = settled;
+    this.#parts.settled.title = this.#parts.settled.ariaLabel = texts.settled ? `The picture ${texts.settled}; click to go there` : "";
     for (const name of PARTS) this.#parts[name].textContent = texts[name] ?? "";
+    // In a narrow viewer only the number stays: settled 14.
+    const [, begin, middle, number] = /^(settled )(at step )(.*)$/.exec(texts.settled) ?? [];
+    if (begin) this.#parts.settled.replaceChildren(begin, create(this.#document, "span", { textContent: middle }), number);
     this.#parts.truth.title = this.#parts.truth.ariaLabel = texts.truth ? `${texts.truth}: show how the steps approach the last preview` : "";
     this.#parts.step.style.minWidth = texts.step ? `${String(total ?? "").length * 2 + 5.2}ch` : "";
     this.#texts.title = PARTS.map((name) => texts[name]).filter(Boolean).join("  ·  ");

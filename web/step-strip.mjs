@@ -1,14 +1,18 @@
-/** Draws the strip: the sigma curve, a tick for each step, marks of faulty steps, and the scrubber. */
+/** Draws the strip: the sigma curve, a tick for each step, below it how much the picture changed, and the scrubber. */
 
 import { create, createSvg, onDrag, pointerPosition } from "./elements.mjs";
 
-export const STRIP_HEIGHT_PX = 28;
+export const STRIP_HEIGHT_PX = 28; // of the curve
+export const CHANGE_HEIGHT_PX = 12; // of the bars below it
 const STRIP_MARGIN_PX = 10;
 const TOP_PX = 4;
 const FLOOR_PX = STRIP_HEIGHT_PX - 6;
 const TICK_PX = 4;
 const FAULT_PX = 2.5; // half the side of a cross
 const UNKNOWN_HEIGHT = 0.5; // where no sigma is known
+const [MAX_BAR_PX, MIN_BAR_PX, BAR_SHARE] = [5, 1, 0.6]; // widths of a bar, and its share of the room of a step
+const FULL_CHANGE = 0.15; // has the longest bar; the first steps of a run change the picture by about as much
+const FLAG_PX = 4;
 
 /** Converts between step indices and horizontal positions. @param {number} width in pixels @param {number} total steps */
 export function stepScale(width, total) {
@@ -41,12 +45,28 @@ export function faultMarks(indices, x) {
   return indices.map((index) => cross(x(index))).join("");
 }
 
+/** The length of the bar of a change, 0 to 1. The root makes small changes visible. @param {number} change 0 to 1 */
+export function barLength(change) {
+  return Math.sqrt(Math.min(change / FULL_CHANGE, 1));
+}
+
+/** A bar for each change, which hangs from the curve's floor, as an SVG path. @param {[number, number][]} changes by step */
+export function changeBars(changes, { x }, total) {
+  const room = total > 1 ? x(2) - x(1) : MAX_BAR_PX;
+  const width = Math.max(MIN_BAR_PX, Math.min(MAX_BAR_PX, room * BAR_SHARE));
+  const bar = ([index, change]) => {
+    const length = Math.max(0.5, barLength(change) * CHANGE_HEIGHT_PX);
+    return `M${(x(index) - width / 2).toFixed(1)} ${STRIP_HEIGHT_PX}h${width.toFixed(1)}v${length.toFixed(1)}h${(-width).toFixed(1)}z`;
+  };
+  return changes.map(bar).join("");
+}
+
 export class StepStrip {
   dragging = false;
   #document;
   #parts = {};
   #svg;
-  #facts = { total: 0, sigmas: [], steps: [], faults: [], done: 0, at: null, text: "" };
+  #facts = { total: 0, sigmas: [], steps: [], changes: [], settled: null, faults: [], done: 0, at: null, text: "" };
   #width = 0;
   #hover = null;
   #callbacks;
@@ -59,12 +79,12 @@ export class StepStrip {
     this.#document = document;
     this.#callbacks = callbacks;
     const path = (name) => (this.#parts[name] = createSvg(document, "path", { class: name }));
-    const layers = ["area", "done-area", "lit-area", "line", "done-line", "lit-line", "ticks", "lit-ticks", "faults", "hover", "scrubber"];
+    const layers = ["area", "done-area", "lit-area", "line", "done-line", "lit-line", "bars", "lit-bars", "ticks", "lit-ticks", "settled", "faults", "hover", "scrubber"];
     this.#parts.dot = createSvg(document, "circle", { class: "dot", r: 4 });
     const stops = [0, 1].map((offset) => createSvg(document, "stop", { offset }));
     const gradient = { id: "lit", gradientUnits: "userSpaceOnUse", x1: 0, x2: 0, y1: 0, y2: STRIP_HEIGHT_PX };
     const lit = createSvg(document, "defs", {}, createSvg(document, "linearGradient", gradient, ...stops));
-    this.#svg = createSvg(document, "svg", { "aria-hidden": "true", height: STRIP_HEIGHT_PX }, lit, ...layers.map(path), this.#parts.dot);
+    this.#svg = createSvg(document, "svg", { "aria-hidden": "true", height: STRIP_HEIGHT_PX + CHANGE_HEIGHT_PX }, lit, ...layers.map(path), this.#parts.dot);
     this.element = create(document, "div", { className: "strip", tabIndex: 0, role: "slider", ariaLabel: "Step" }, this.#svg);
     this.element.ariaValueMin = "1";
     const seek = (event) => callbacks.seek(this.#index(event));
@@ -88,6 +108,8 @@ export class StepStrip {
    * @param {number} facts.total number of steps of the whole run
    * @param {(number | null)[]} facts.sigmas sigma of each step
    * @param {number[]} facts.steps indices of the steps with a picture
+   * @param {[number, number][]} facts.changes index and change, 0 to 1, of each step whose change is known
+   * @param {number | null} facts.settled index of the step at which the picture settled
    * @param {number[]} facts.faults indices of the steps whose latents are partly NaN or infinite
    * @param {number} facts.done index of the newest step
    * @param {number | null} facts.at index of the selected step
@@ -123,8 +145,9 @@ export class StepStrip {
   }
 
   #draw() {
-    const { total, sigmas, steps, faults, done, at } = this.#facts;
-    const { x } = stepScale(this.#width, total);
+    const { total, sigmas, steps, changes, settled, faults, done, at } = this.#facts;
+    const scale = stepScale(this.#width, total);
+    const { x } = scale;
     const y = (height) => FLOOR_PX - height * (FLOOR_PX - TOP_PX);
     const points = sigmaHeights(sigmas).map((height, i) => ({ x: x(i + 1), y: y(height) }));
     const set = (name, d) => this.#parts[name].setAttribute("d", d);
@@ -136,6 +159,10 @@ export class StepStrip {
     const tick = (index) => `M${x(index).toFixed(1)} ${STRIP_HEIGHT_PX}v${-TICK_PX}`;
     set("ticks", steps.map(tick).join(""));
     set("lit-ticks", steps.filter((index) => at !== null && index <= at).map(tick).join(""));
+    set("bars", changeBars(changes, scale, total));
+    set("lit-bars", changeBars(changes.filter(([index]) => at !== null && index <= at), scale, total));
+    const flag = `v${CHANGE_HEIGHT_PX}h${FLAG_PX}l${-FLAG_PX} ${-FLAG_PX}`;
+    set("settled", settled === null ? "" : `M${x(settled).toFixed(1)} ${STRIP_HEIGHT_PX}${flag}`);
     set("faults", faultMarks(faults, x));
     const vertical = (index) => (index === null ? "" : `M${x(index).toFixed(1)} 0V${STRIP_HEIGHT_PX}`);
     set("hover", vertical(this.#hover));

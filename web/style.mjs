@@ -1,7 +1,7 @@
 /** Defines the viewer's style for its shadow root, where only the variables of the host's style sheets apply. */
 
 export const MIN_HEIGHT_PX = 280;
-export const CHROME_HEIGHT_PX = 28 + 26 + 52; // strip, caption, list of runs
+export const CHROME_HEIGHT_PX = 40 + 26 + 52; // strip, caption, list of runs
 
 export const STYLE = `
 :host {
@@ -122,6 +122,14 @@ dialog::backdrop { background: var(--background, #17181a); }
 .keys dl { display: grid; grid-template-columns: auto 1fr; gap: 1px 12px; margin: auto; }
 .keys dt { color: #fff; font-weight: 600; white-space: nowrap; }
 .keys dd { color: #c9cacd; }
+.figures { inset: 0; flex-direction: column; gap: 8px; padding: 8px 0 0; overflow-y: auto; pointer-events: auto; background: rgb(18 18 20 / 0.88); cursor: pointer; line-height: 17px; }
+.figures dl { display: grid; grid-template-columns: auto 1fr; gap: 3px 12px; padding: 0 12px; }
+.figures dt { color: #fff; font-weight: 600; white-space: nowrap; }
+.figures dd { color: #c9cacd; user-select: text; }
+.figures figure:first-of-type { margin-top: auto; }
+.figures figcaption { display: flex; justify-content: space-between; flex-wrap: wrap; column-gap: 12px; padding: 0 12px 3px; color: #c9cacd; }
+.figures svg { display: block; }
+.figures .bars { fill: var(--accent-on-dark); }
 .menu { position: absolute; right: 6px; bottom: 36px; z-index: 1; max-width: calc(100% - 12px); max-height: calc(100% - 42px); overflow-y: auto; padding: 4px; border-radius: 8px; background: rgb(18 18 20 / 0.94); color: #ececed; box-shadow: 0 3px 14px rgb(0 0 0 / 0.4); cursor: default; }
 .menu [role="group"] + [role="group"] { margin-top: 4px; padding-top: 4px; border-top: 1px solid rgb(255 255 255 / 0.16); }
 .menu button { display: block; width: 100%; height: auto; min-height: 24px; padding: 4px 9px; text-align: left; font-size: 12px; line-height: 16px; overflow-wrap: anywhere; }
@@ -149,7 +157,7 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .frames.whole .rail { cursor: default; }
 
 /* The strip */
-.strip { position: relative; flex: none; height: 28px; cursor: ew-resize; touch-action: none; }
+.strip { position: relative; flex: none; height: 40px; cursor: ew-resize; touch-action: none; }
 .strip svg { display: block; position: absolute; inset: 0; fill: none; stroke: none; }
 .strip .area, .strip .done-area { fill: color-mix(in srgb, var(--text) 4%, transparent); }
 .strip .lit-area { fill: url(#lit); }
@@ -160,6 +168,9 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .strip .lit-line { stroke: var(--accent); stroke-width: 1.5; }
 .strip .ticks { stroke: color-mix(in srgb, var(--text) 45%, transparent); }
 .strip .lit-ticks { stroke: var(--accent); }
+.strip .bars { fill: color-mix(in srgb, var(--text) 30%, transparent); }
+.strip .lit-bars { fill: color-mix(in srgb, var(--accent) 75%, transparent); }
+.strip .settled { fill: var(--text); stroke: var(--text); }
 .strip .faults { stroke: var(--bad); stroke-width: 1.5; }
 .strip .hover { stroke: color-mix(in srgb, var(--text) 45%, transparent); }
 .strip .scrubber { stroke: var(--accent); stroke-width: 1.5; }
@@ -179,6 +190,7 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .parts > * { color: var(--quiet); max-width: 100%; overflow: hidden; text-overflow: ellipsis; }
 .parts > .decoder { max-width: 36ch; }
 .parts > .step { color: var(--text); }
+.parts > .settled { display: block; height: 26px; padding: 0; font-size: inherit; }
 .parts > .truth { padding: 0; text-decoration: underline dotted; text-underline-offset: 3px; }
 .truth-curve { flex: none; }
 .truth-curve[hidden] { display: none; }
@@ -221,7 +233,7 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
   .parts { flex-wrap: nowrap; column-gap: 12px; } /* the last parts are hidden; a long decoder name is cut off */
   .parts > * { flex: none; }
   .parts > .decoder, .silent .parts > .time { flex: 0 1 auto; min-width: 0; }
-  .parts > :is(.rate, .size, .decode) { display: none; }
+  .parts > :is(.rate, .size, .decode), .settled span { display: none; }
 }
 @container viewer (max-width: 460px) { .tag span { display: none; } .comparing { gap: 4px; } }
 @container viewer (max-width: 330px) {

@@ -49,6 +49,8 @@
  * @property {{psnr_db: number | null, decoder: string | null, to_last_db: number[][]} | null} [truth] how true the pictures are
  * @property {{paused: boolean, kept: number[]}} [control] of a running run that its host can act on: whether it waits, and the
  *   earlier steps that can become its result
+ * @property {{sampler_ms: number | null, end_ms: number | null, memory_mb: number | null, device: string | null} | null} [cost]
+ *   what the preview costs
  * @property {string[]} notes
  * @property {Record<string, string>} [offers] name of the published decoder that a note offers, by the note
  *
@@ -64,6 +66,8 @@
  *   fewer files: the first items. A step with its own `frames` has that number instead of `picture.frames`
  * @property {number} [frames]
  * @property {number | null} [decode_ms]
+ * @property {number | null} [change] since the picture of the step before, as RMS of 0 to 1; null or absent if unknown
+ * @property {"denoised" | "noisy" | null} [show] what the picture shows
  * @property {number} [not_finite] share of the latents that are NaN or infinite, above 0 and up to 1; absent if none are
  *
  * @typedef {object} ShownStep a run at one of its steps

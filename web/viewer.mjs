@@ -21,7 +21,7 @@ export const SPEEDS = [1, 2, 4, 8, 16, 24];
 
 const DEFAULT_FPS = 16;
 const SILENCE_CHECK_MS = 10_000;
-const SCROLLING = ".keys, .differences"; // parts over the picture that scroll themselves
+const SCROLLING = ".keys, .figures, .differences"; // parts over the picture that scroll themselves
 
 /**
  * Its modules import each other with static, named, relative imports, so that a page can contain them all. A page can set
@@ -66,6 +66,7 @@ export class Viewer {
     oneToOne: () => this.#panel.pane.toggleOneToOne(),
     fullscreen: () => this.#panel.fullscreen.toggle(),
     shortcuts: () => this.#toggleShortcuts(),
+    figures: () => this.#toggleFigures(),
     menu: () => this.#toggleMenu(),
     pauseRun: () => this.#panel.runControl.pause(),
     keep: () => this.#panel.runControl.keep(),
@@ -315,6 +316,12 @@ export class Viewer {
     this.#render();
   }
 
+  #toggleFigures() {
+    const { figures } = this.#panel;
+    figures.element.hidden = !figures.element.hidden;
+    this.#render();
+  }
+
   /** Opens the menu for the picture on the screen; in a comparison, for the first one. */
   #toggleMenu() {
     const { menu, painted, element } = this.#panel;
@@ -323,8 +330,9 @@ export class Viewer {
 
   /** Undoes one thing at a time; false if there is nothing to undo. */
   #back() {
-    const { shortcuts, pane, fullscreen } = this.#panel;
+    const { shortcuts, figures, pane, fullscreen } = this.#panel;
     if (!shortcuts.hidden) this.#toggleShortcuts();
+    else if (!figures.element.hidden) this.#toggleFigures();
     else if (pane.zoomed) pane.fit();
     else if (this.#navigation.item !== null) this.#commands.showBatch();
     else if (this.#navigation.other !== null) this.#commands.compare();

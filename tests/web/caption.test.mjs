@@ -24,6 +24,7 @@ test("a caption shows the step, the time left and the decoder", () => {
     fault: "",
     sigma: "σ 0.31",
     time: "5.4 s left",
+    settled: "",
     decoder: "flux2 · conv small",
     truth: "",
     rate: "0.9 s/step",

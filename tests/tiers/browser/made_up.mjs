@@ -20,14 +20,14 @@ const listeners = new Set();
 window.runs = [];
 window.notify = () => listeners.forEach((listener) => listener());
 window.slow = 0;
-window.makeRun = ({ id, state = "finished", steps = 20, total = 20, items = 1, frames = 1, files = items * frames, size = [96, 64], ...more }) => ({
+window.makeRun = ({ id, state = "finished", steps = 20, total = 20, items = 1, frames = 1, files = items * frames, size = [96, 64], changes = [], ...more }) => ({
   id, state, index: steps, total, started: 1e12 + runs.length * 1000, gone: false, ...more,
   manifest: {
-    id, state, space: "sdxl", decoder: { name: "taesdxl" }, seconds: 12.5, notes: more.notes ?? [],
+    id, state, space: "sdxl", decoder: { name: "taesdxl" }, seconds: 12.5, notes: more.notes ?? [], cost: more.cost,
     sampler: { steps: total, seed: runs.length, cfg: 7, sigmas: Array.from({ length: total + 1 }, (_, i) => 14.6 * (1 - i / total) ** 3) },
     picture: { width: size[0], height: size[1], shown_width: 8 * size[0], shown_height: 8 * size[1], items, frames, fps: 20 },
     steps: Array.from({ length: steps }, (_, i) => ({
-      index: i + 1, sigma: 14.6 * (1 - i / total) ** 3, at: i * 0.5, decode_ms: 2,
+      index: i + 1, change: changes[i] ?? null, sigma: 14.6 * (1 - i / total) ** 3, at: i * 0.5, decode_ms: 2,
       files: Array.from({ length: files }, (_, n) => "step_" + (i + 1) + "_" + n + ".svg"),
     })),
   },
@@ -472,6 +472,49 @@ const SCENES = {
     await press("s");
     for (let waited = 0; saved.length < 3 && waited < 100; waited++) await page.waitForTimeout(50);
     return { copied, opened, refused, disabled, saved };
+  },
+
+  /** A run whose picture changes less and less: its bars, its figures, and the step at which it settled. */
+  async settled() {
+    const changes = Array.from({ length: 20 }, (_, i) => (i ? 0.12 * 0.75 ** Math.max(0, i - 5) * (1 - 0.6 * (i > 13)) : null));
+    const cost = { sampler_ms: 14.25, end_ms: 31, memory_mb: 3.25, device: "cpu" };
+    await begin({ id: "restless", changes: changes.map((change) => change && 0.1), cost }, { id: "settles", changes, cost });
+    await viewUntil((now) => now.a[0]?.startsWith("restless"));
+    const look = () =>
+      page.evaluate(() => {
+        const root = viewer.element.shadowRoot;
+        const rows = [...root.querySelectorAll(".figures dt")].map((name) => [name.textContent, name.nextSibling.textContent]);
+        const bars = [...root.querySelector(".strip .bars").getAttribute("d").matchAll(/v([\d.]+)h/g)].map(([, length]) => Number(length));
+        const flag = root.querySelector(".strip .settled").getAttribute("d");
+        return { label: root.querySelector(".parts .settled").textContent, bars, flag, card: root.querySelector(".figures").offsetWidth > 0, rows: Object.fromEntries(rows), text: root.querySelector(".strip").ariaValueText };
+      });
+    const seen = { restless: await look() };
+    await press("2");
+    await viewUntil((now) => now.a[0]?.startsWith("settles"));
+    seen.settles = await look();
+    await page.mouse.click(...(await center(".parts .settled")));
+    seen.went = (await viewUntil((now) => now.a[0] === `settles step_${/\d+/.exec(seen.settles.label)}_0.svg`)).step;
+    const [x, y] = await center(".strip");
+    await page.mouse.move(x, y);
+    await page.waitForTimeout(100);
+    seen.hover = await page.evaluate(() => viewer.element.shadowRoot.querySelector(".bubble .changed").textContent);
+    await shot("settled");
+    await page.mouse.move(2, 2);
+    await press("i");
+    seen.figures = await look();
+    await shot("figures");
+    await press("i");
+    await page.mouse.click(...(await center(".parts .step")));
+    seen.clicked = await look();
+    await press("Escape");
+    seen.closed = await look();
+    await begin({ id: "runs", state: "running", steps: 7, changes });
+    await viewUntil((now) => now.a[0] === "runs step_7_0.svg");
+    await press("i");
+    seen.running = await look();
+    await shot("figures_running");
+    await press("Escape");
+    return seen;
   },
 
   /** Opens the menu with the keyboard and with its button, and uses its entries. */

@@ -168,6 +168,29 @@ def test_all_pictures_of_a_batch_are_saved_each_with_its_own_name(made_up):
     assert len(exported["disabled"]) == 2
 
 
+def test_the_strip_shows_how_much_the_picture_changed_and_where_it_settled(made_up):
+    seen = scene(made_up, "settled")
+    bars = seen["settles"]["bars"]
+    assert len(bars) == 19
+    assert bars == sorted(bars, reverse=True)
+    assert seen["settles"]["label"] == "settled at step 14"
+    assert seen["settles"]["flag"]
+    assert (seen["restless"]["label"], seen["restless"]["flag"]) == ("", "")
+    assert seen["went"] == "step 14 / 20"
+    assert seen["hover"].startswith("changed by ")
+    assert seen["settles"]["text"].endswith("changed by 0.09 %")
+
+
+def test_the_figures_of_a_run_are_shown_by_a_key_and_by_a_click(made_up):
+    seen = scene(made_up, "settled")
+    rows = seen["figures"]["rows"]
+    assert rows["Settled"] == "at step 14; all later steps changed the picture by 1.2 %"
+    assert rows["Previews"] == "14 ms of the sampler's time (0.11 %), 31 ms at the end, 3.3 MB on cpu"
+    assert rows["Time"] == "13 s"
+    assert seen["running"]["rows"]["Time"].endswith("left of about 10 s")
+    assert [seen[when]["card"] for when in ("settles", "figures", "clicked", "closed")] == [False, True, True, False]
+
+
 def test_a_menu_has_the_actions_on_the_picture_for_keyboard_and_mouse(made_up):
     menu = scene(made_up, "menu")
     assert menu["opened"]["open"]
