@@ -8,6 +8,7 @@ export function pictureActions(commands) {
   return ({ addresses }) => {
     const why = addresses.length > 1 ? "Several pictures are shown. Click one first" : undefined;
     return [
+      { label: "Show the figures of this run", run: () => commands.figures() },
       { label: addresses.length > 1 ? "Save these pictures" : "Save this picture", run: () => commands.save() },
       { label: "Copy this picture", why, run: () => commands.copy() },
       { label: "Open this picture in a tab", why, run: () => commands.openTab() },
