@@ -12,9 +12,9 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, BinaryIO, cast, final
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
-from ..errors import ManifestError, PageError
+from ..errors import GoneError, ManifestError, PageError, RunError
 from ..hosts.local_server import (
     ALL_NETWORKS,
     LOOPBACK,
@@ -24,11 +24,12 @@ from ..hosts.local_server import (
     byte_range,
     in_url,
 )
+from ..hosts.saved_library import MAX_BODY_BYTES, SavedLibrary, limit_of
 from ..preview.file_names import picture_type
 from ..preview.html.bundle import bundle
 from ..preview.html.document import Document, document
 from ..preview.manifest import MANIFEST_NAME
-from ..preview.run_library import MAX_FOLDER_DEPTH, RunLibrary
+from ..preview.run_library import MAX_FOLDER_DEPTH
 from .server_options import add_server_options, port_error, who_can_open
 from .table import print_lines
 
@@ -37,8 +38,10 @@ IDLE_LIMIT_S = 60
 
 MAX_CONNECTIONS = 64  # a browser opens six
 BLOCK_BYTES = 1 << 16
+READ_ONLY = "only GET and HEAD are supported here"
 NO_HEADERS: Mapping[str, str] = {}
 NO_STORE = "no-store"
+JSON_TYPE, SMALL_TYPE = "application/json", "image/jpeg"
 STORE_FOREVER = "private, max-age=31536000, immutable"  # an id is never used again; a picture's URL holds its time
 
 log = logging.getLogger("safelight.view")
@@ -49,7 +52,7 @@ class ViewServer(ThreadingHTTPServer):
     """Serves a library of runs.
 
     Args:
-        library: the runs.
+        saved: the runs.
         port: 0 for any free port.
         host: address or name on which it listens.
 
@@ -59,10 +62,10 @@ class ViewServer(ThreadingHTTPServer):
 
     allow_reuse_address = os.name != "nt"  # on Windows this would let two servers share a port
 
-    def __init__(self, library: RunLibrary, port: int, host: str = LOOPBACK) -> None:
-        self.library = library
+    def __init__(self, saved: SavedLibrary, port: int, host: str = LOOPBACK) -> None:
+        self.saved, self.library = saved, saved.runs
         self.page: Document = document(
-            {"folder": library.name}, bundle("page"), connect_src="'self'", img_src="'self' data: blob:"
+            {"folder": self.library.name}, bundle("page"), connect_src="'self'", img_src="'self' data: blob:"
         )
         self.rules = AccessRules(host)
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
@@ -102,7 +105,7 @@ class ViewServer(ThreadingHTTPServer):
 
 @final
 class ViewRequestHandler(BaseHTTPRequestHandler):
-    """Answers requests for the page, the list of runs, a run's manifest, and a run's pictures."""
+    """Answers requests for the page, the list of runs, a run's manifest and pictures, and those that change a run."""
 
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "safelight", ""
@@ -114,13 +117,50 @@ class ViewRequestHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self._is_allowed():
-            self._route(self.path.partition("?")[0])
+            path, _, query = self.path.partition("?")
+            self._route(path, dict(parse_qsl(query)))
 
     def do_HEAD(self) -> None:
         self.do_GET()
 
+    def do_POST(self) -> None:
+        """Changes a run. A browser asks before it sends JSON of a page of another site, and this server refuses."""
+        path = self.path.partition("?")[0]
+        if not path.startswith("/library/"):
+            self.send_error(HTTPStatus.METHOD_NOT_ALLOWED, READ_ONLY)
+        elif self._is_allowed():
+            try:
+                self._send_json(self._change(path, self._body()))
+            except GoneError as error:
+                self._refuse(HTTPStatus.NOT_FOUND, str(error))
+            except RunError as error:
+                self._refuse(HTTPStatus.CONFLICT, str(error))
+            except (ValueError, RecursionError):
+                self._refuse(HTTPStatus.BAD_REQUEST, f"expected JSON of at most {MAX_BODY_BYTES:,} bytes")
+
+    def _body(self) -> Any:
+        """The JSON of the request.
+
+        Raises:
+            ValueError: it is no JSON of an allowed length.
+        """
+        length = self.headers.get("Content-Length", "")
+        if self.headers.get("Content-Type") != JSON_TYPE or not length.isdecimal() or int(length[:9]) > MAX_BODY_BYTES:
+            raise ValueError(length)
+        return json.loads(self.rfile.read(int(length)))
+
+    def _change(self, path: str, body: Any) -> dict[str, Any]:
+        match [unquote(part) for part in path.split("/")]:
+            case ["", "library", "undo"]:
+                token = body.get("undo") if isinstance(body, dict) else None
+                return self._view.saved.undo(token if isinstance(token, str) else "")
+            case ["", "library", run_id, action]:
+                return self._view.saved.act(run_id, action, body)
+        raise GoneError("there is no such run")
+
     def _is_allowed(self) -> bool:
-        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+        has_body = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
+        if has_body and (self.command != "POST" or "Transfer-Encoding" in self.headers):
             self.close_connection = True  # a body must not be read as a second request
         names = {name.lower() for name in self.headers}
         headers = {name: self.headers.get_all(name, []) for name in names}
@@ -129,8 +169,8 @@ class ViewRequestHandler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.FORBIDDEN, f"request refused: {refusal}")
         return refusal is None
 
-    def _route(self, path: str) -> None:
-        library = self._view.library
+    def _route(self, path: str, query: Mapping[str, str]) -> None:
+        saved, library = self._view.saved, self._view.library
         match [unquote(part) for part in path.split("/")]:
             case ["", ""]:
                 headers = {
@@ -140,18 +180,24 @@ class ViewRequestHandler(BaseHTTPRequestHandler):
                 self._send(self._view.page.html.encode(), "text/html; charset=utf-8", headers=headers)
             case ["", "runs"]:
                 self._send_json([entry.summary() for entry in library.runs().values()])
-            case ["", "runs", run_id] if entry := library.run(run_id):
+            case ["", "library"]:
+                self._send_json(saved.changes(query.get("since"), limit_of(query)) | {"path": str(library.root)})
+            case ["", "library", "trash"]:
+                self._send_json(saved.trash())
+            case ["", "library", run_id, "small", name] if small := saved.small(run_id, name):
+                self._send(small, SMALL_TYPE, headers={"Cache-Control": STORE_FOREVER})
+            case ["", "runs" | "library", run_id] if entry := library.run(run_id):
                 try:
                     self._send_json(entry.manifest)
                 except ManifestError as error:  # deleted in this moment
                     self._refuse(HTTPStatus.NOT_FOUND, str(error))
-            case ["", "runs", run_id, name] if picture := library.open(run_id, name):
+            case ["", "runs" | "library", run_id, name] if picture := library.open(run_id, name):
                 self._send_file(*picture, picture_type(name) or "application/octet-stream")
             case _:
                 self._refuse(HTTPStatus.NOT_FOUND, "there is no such page, run or picture")
 
     def _send_json(self, value: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
-        self._send(json.dumps(value).encode(), "application/json", status)
+        self._send(json.dumps(value).encode(), JSON_TYPE, status)
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
         self.close_connection = True  # the rest of the request is not read
@@ -210,7 +256,7 @@ class ViewRequestHandler(BaseHTTPRequestHandler):
         """Answers what the base class refuses: other methods, and bytes that are not HTTP."""
         known = code != HTTPStatus.NOT_IMPLEMENTED
         status = HTTPStatus(code) if known else HTTPStatus.METHOD_NOT_ALLOWED
-        self._refuse(status, message if known and message else "only GET and HEAD are supported; runs are read-only")
+        self._refuse(status, message if known and message else READ_ONLY)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         log.debug(format, *args)
@@ -257,16 +303,16 @@ def serve(folder: Path, port: int | None = None, host: str = LOOPBACK) -> ViewSe
     Raises:
         PageError: there is no run in the folder, or the port is in use.
     """
-    library = RunLibrary(folder)
-    if not library.runs():
+    saved = SavedLibrary(folder)
+    if not saved.runs.runs():
         found = "no run" if folder.is_dir() else "no folder"
         raise PageError(
             f"{folder}: expected runs (folders with a {MANIFEST_NAME}, at most {MAX_FOLDER_DEPTH} levels down, "
             f"not hidden), found {found}"
         )
     try:
-        return ViewServer(library, DEFAULT_PORT if port is None else port, host)
+        return ViewServer(saved, DEFAULT_PORT if port is None else port, host)
     except OSError as error:
         if port is None:
-            return ViewServer(library, 0, host)
+            return ViewServer(saved, 0, host)
         raise port_error(port, error) from None

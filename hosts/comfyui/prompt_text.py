@@ -1,10 +1,11 @@
 """Finds the prompt text of a sampler in ComfyUI's graph."""
 
+import json
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from .graph import inputs_of, linked_node
+from .graph import inputs_of, linked_node, mapping
 
 # Inputs that contain text.
 TEXT_INPUTS = (
@@ -40,3 +41,19 @@ def prompt_text(graph: Mapping[str, Any], sampler: str | None) -> str | None:
             elif isinstance(value, str) and name in TEXT_INPUTS and value.strip():
                 found[value.strip()] = None
     return "\n".join(found)[:MAX_PROMPT_CHARS] or None
+
+
+def saved_prompt(texts: Mapping[str, str], sampler: str | None) -> str | None:
+    """The prompt in the texts of a picture that ComfyUI saved, which may come from anywhere; None if there is none.
+
+    Args:
+        texts: texts by name, of which `prompt` is the graph as JSON.
+        sampler: id of the sampler's node; None, or one that the graph does not have, for any sampler.
+    """
+    try:
+        found = json.loads(texts.get("prompt", ""))
+    except (ValueError, RecursionError):
+        return None
+    nodes = {name: node for name, node in mapping(found).items() if isinstance(mapping(node).get("inputs"), Mapping)}
+    first = next((name for name, node in nodes.items() if "positive" in node["inputs"]), None)
+    return prompt_text(nodes, sampler if sampler in nodes else first)

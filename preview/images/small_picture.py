@@ -1,10 +1,14 @@
-"""Shrinks a picture file of a run to the size of a tile in a library."""
+"""Shrinks picture files of runs to the size of a tile in a library."""
 
 import io
 import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import final
 
 from PIL import Image
 
+from ..decode.memory_budget import MB
 from .encode import shrink
 
 SIDE_PX = 320  # a tile is at most 160 px wide, on a screen with two pixels per pixel
@@ -28,3 +32,42 @@ def small_picture(content: bytes) -> bytes | None:
             return file.getvalue()
     except Exception:  # an image library may raise anything for a damaged file
         return None
+
+
+@final
+class SmallPictures:
+    """The small pictures that a library showed last. Any thread may use it.
+
+    Args:
+        max_bytes: largest size of all of them together.
+    """
+
+    def __init__(self, max_bytes: int = 64 * MB) -> None:
+        self._left = max_bytes
+        self._pictures: OrderedDict[Hashable, bytes] = OrderedDict()
+        self._changing = threading.Lock()
+
+    def get(self, key: Hashable, read: Callable[[], bytes | None]) -> bytes | None:
+        """The small picture under a key; None if there is no picture.
+
+        Args:
+            key: of the picture; another one after each change of the file.
+            read: function that returns the content of the file, or None.
+        """
+        with self._changing:
+            if key in self._pictures:
+                self._pictures.move_to_end(key)
+                return self._pictures[key]
+        content = read()
+        small = None if content is None else small_picture(content)
+        if small is not None:
+            with self._changing:
+                self._store(key, small)
+        return small
+
+    def _store(self, key: Hashable, small: bytes) -> None:
+        self._left += len(self._pictures.pop(key, b"")) - len(small)
+        self._pictures[key] = small
+        while self._left < 0:
+            _, oldest = self._pictures.popitem(last=False)
+            self._left += len(oldest)

@@ -1,6 +1,9 @@
 """The prompt text of a sampler in a graph."""
 
-from safelight.hosts.comfyui.prompt_text import MAX_PROMPT_CHARS, prompt_text
+import json
+
+import pytest
+from safelight.hosts.comfyui.prompt_text import MAX_PROMPT_CHARS, prompt_text, saved_prompt
 
 
 def node(kind, **inputs):
@@ -51,3 +54,32 @@ def test_without_a_text_none_is_returned():
 
 def test_the_search_ends_in_a_graph_with_a_cycle():
     assert prompt_text({"1": node("A", positive=["2", 0]), "2": node("B", conditioning=["1", 0], text="x")}, "1") == "x"
+
+
+# In saved pictures
+
+SAVED = {
+    "3": {"class_type": "KSampler", "inputs": {"positive": ["6", 0]}},
+    "4": {"class_type": "KSampler", "inputs": {"positive": ["7", 0]}},
+    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "first"}},
+    "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "second"}},
+}
+
+
+@pytest.mark.parametrize(("sampler", "found"), [("4", "second"), ("3", "first"), (None, "first"), ("9", "first")])
+def test_the_prompt_of_a_picture_is_that_of_its_sampler_or_of_the_first(sampler, found):
+    assert saved_prompt({"prompt": json.dumps(SAVED)}, sampler) == found
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        *("", "no JSON", "[]", "5", "null", "{}", "[" * 100_000, '{"3": 5}', '{"3": {}}', '{"3": {"inputs": 5}}'),
+        '{"3": {"inputs": {"positive": ["9", 0]}}}',
+        '{"3": {"inputs": {"positive": ["3", 0]}}}',
+        '{"3": {"inputs": {"positive": [["3"], 0], "text": {"a": 1}}}}',
+    ],
+)
+def test_a_picture_with_an_odd_graph_has_no_prompt(graph):
+    assert saved_prompt({"prompt": graph}, "3") is None
+    assert saved_prompt({}, None) is None
