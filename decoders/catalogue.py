@@ -15,7 +15,7 @@ from .agreement import AGREEMENT, Agreement
 from .decoder import Card, Decoder
 from .files.decoder_file import build, read_card, read_decoder
 from .files.read_cache import FileStamp, read_cached
-from .files.shipped import default_for, open_shipped, shipped_cards, shipped_file
+from .files.shipped import default_for, open_shipped, remark_on, shipped_cards, shipped_file
 from .files.tensor_file import SAFETENSORS_SUFFIXES, TENSOR_SUFFIXES
 from .latents.identify import UNKNOWN, Evidence, could_mean
 from .latents.space import AUDIO, LatentSpace, Spaces
@@ -27,7 +27,8 @@ from .trial_records import TrialRecords, read_trials, write_trials
 
 Notify = Callable[[str], None]
 
-AUTO = "auto"
+AUTO, FAST, FINE = "auto", "fast", "fine"  # requests for the best decoder of a space, on any, a slow or a fast device
+WORDS = (AUTO, FAST, FINE)
 
 log = logging.getLogger("safelight.decoders")
 
@@ -83,8 +84,8 @@ class Catalogue:
         return self._folders
 
     def names(self) -> list[str]:
-        """Returns all valid requests: `auto`, kinds, and names of decoders."""
-        return [AUTO, *KINDS, *(c.name for c in _shipped()), *self._files()]
+        """Returns all valid requests: `auto`, `fast`, `fine`, kinds, and names of decoders."""
+        return [*WORDS, *KINDS, *(c.name for c in _shipped()), *self._files()]
 
     def all(self) -> list[Card]:
         """Returns the cards of all decoders with weights, without the user's unreadable files."""
@@ -114,8 +115,9 @@ class Catalogue:
 
         Args:
             space: latent space of the latents.
-            wanted: one of `names()`.
-            accelerated: whether the latents are on an accelerator, so that decoders heavier than `LIGHT` are usable.
+            wanted: one of `names()`. `fast`: the best one that is not heavier than `LIGHT`. `fine`: the best of all,
+                however heavy.
+            accelerated: whether the latents are on an accelerator, so that `auto` is `fine`; else it is `fast`.
             evidence: facts from the host; its own table to RGB is used for a space without another decoder.
             vae: fingerprint of the VAE that will decode the latents; None if unknown. Decoders that were learned from
                 another VAE are left out.
@@ -126,7 +128,8 @@ class Catalogue:
             DecoderFileError: `wanted` names a file that is not a decoder.
         """
         installed = self.measured([*self.of(space, notify, vae), *_host_table(space, evidence)], space, vae)
-        return self._put_first(space, wanted, [*_ranked(installed, accelerated), last_resort(space)])
+        ranked = _ranked(installed, accelerated if wanted not in (FAST, FINE) else wanted == FINE)
+        return self._put_first(space, wanted, [*ranked, last_resort(space)])
 
     def candidates_or_auto(
         self,
@@ -152,16 +155,18 @@ class Catalogue:
             notify: receives a message for the user if `wanted` is unavailable, or if shipped decoders are missing or
                 changed.
         """
-        automatic = self.candidates(space, accelerated=accelerated, evidence=evidence, vae=vae, notify=notify)
+        request = preferred if wanted == AUTO else wanted
+        word = request if request in WORDS else AUTO
+        automatic = self.candidates(space, word, accelerated=accelerated, evidence=evidence, vae=vae, notify=notify)
         try:
-            return self._put_first(space, preferred if wanted == AUTO else wanted, automatic)
+            return self._put_first(space, request, automatic)
         except SafelightError as error:
             if wanted != AUTO:
                 notify(f"decoder auto is used: {error}")
             return automatic
 
     def _put_first(self, space: LatentSpace, wanted: str, automatic: list[Candidate]) -> list[Candidate]:
-        if wanted == AUTO:
+        if wanted in WORDS:
             return automatic
         requested = self._requested(space, wanted)
         *others, last = automatic
@@ -422,7 +427,7 @@ def _choices(space: LatentSpace, fitting: Sequence[Candidate]) -> Iterator[Choic
         elif card is slow or card is fast:
             why = why_chosen(card, None if card is slow else slow, cards)
         else:
-            why = why_not_chosen(card, slow, fast)
+            why = "; ".join(filter(None, (remark_on(card.name), why_not_chosen(card, slow, fast))))
         yield Choice(card, card is slow, card is fast, why)
 
 

@@ -43,7 +43,6 @@ class OptionRow:
         choices: allowed values; empty for free values.
         minimum, maximum: allowed range of a number.
         step: increment of a number field.
-        advanced: whether a host may fold it away.
         needs: names of options of which one must be switched on for this one to matter; empty for none.
     """
 
@@ -55,7 +54,6 @@ class OptionRow:
     minimum: float | None = None
     maximum: float | None = None
     step: float | None = None
-    advanced: bool = False
     needs: tuple[str, ...] = ()
 
 
@@ -77,8 +75,9 @@ class RunOptions:
 
     decoder: str = _option(
         AUTO,
-        "Decoder that turns latents into pictures. auto: the best one for the model's latent space. A kind, such as "
-        "tiny: the best of this kind. full: the model's own VAE for the last step, auto for the others.",
+        "Decoder that turns latents into pictures. auto: the best one for the model's latent space and the device. "
+        "fast: the best one that a CPU decodes quickly. fine: the most truthful one, however slow. full: the model's "
+        "own VAE for the last step, auto for the others. A kind, such as tiny: the best of this kind.",
     )
     show: Show = _option(
         "denoised", "Latents to show. denoised: the model's estimate of the finished image. noisy: the sampler's input."
@@ -140,7 +139,6 @@ class RunOptions:
         minimum=0.1,
         maximum=MAX_FPS,
         step=0.1,
-        advanced=True,
         needs=("animation",),
     )
     animation_hold_s: float = _option(
@@ -149,7 +147,6 @@ class RunOptions:
         minimum=0.0,
         maximum=60.0,
         step=0.1,
-        advanced=True,
         needs=("animation",),
     )
     animation_from_step: int = _option(
@@ -157,7 +154,6 @@ class RunOptions:
         "First step in the animation. 0: the run's first.",
         minimum=0,
         maximum=MAX_STEP,
-        advanced=True,
         needs=("animation",),
     )
     animation_to_step: int = _option(
@@ -165,7 +161,6 @@ class RunOptions:
         "Last step in the animation. 0: the run's last.",
         minimum=0,
         maximum=MAX_STEP,
-        advanced=True,
         needs=("animation",),
     )
     full_every_n_steps: int = _option(
@@ -174,7 +169,6 @@ class RunOptions:
         "step only.",
         minimum=0,
         maximum=MAX_STEP,
-        advanced=True,
     )
     min_interval_s: float = _option(
         0.0,
@@ -182,12 +176,10 @@ class RunOptions:
         minimum=0.0,
         maximum=3600.0,
         step=0.1,
-        advanced=True,
     )
     write_csv: bool = _option(
         False,
         "Writes steps.csv: a line for each step with index, sigma, seconds since the start, decode time and file.",
-        advanced=True,
         needs=("write_intermediates",),
     )
 

@@ -8,10 +8,8 @@ const EXTENSION = "safelight.preview";
 const WIDGET = "safelight_stage";
 const VIEW_PROPERTY = "safelight_view"; // node properties are saved in the workflow, not in the prompt
 const PLACES_PROPERTY = "safelight_runs";
-const LATENTS_PROPERTY = "safelight_latents";
 const OUTER_PROPERTY = "safelight_outer"; // of a subgraph's node: it has a viewer
 const NODE_WIDTH_PX = 340;
-const VUE_ROW_PX = 6; // by which an input is higher in Vue nodes
 const WIDGET_MARGIN_PX = 10; // that ComfyUI adds around a widget
 const LIST_INTERVAL_MS = 3000;
 const [IDLE_MODES, IDLE_OPACITY] = [[2, 4], "0.35"]; // of LiteGraph: a muted node, a bypassed node
@@ -22,9 +20,9 @@ const [DEFAULT_BUDGET_MB, DEFAULT_DEVICE_MB, MAX_MB] = [512, 1024, 1 << 20];
 
 // ComfyUI forbids browsers to cache `.js` files, but not `.mjs` files. After an update they could be old for days.
 const MODULES = [
-  ...["run-store", "viewer", "node-place", "style", "input-visibility", "manifest", "run-key", "hidden-socket"],
-  ...["action-menu", "animation-frames", "caption", "change", "compare", "elements", "export", "figures", "frame-bar", "fullscreen", "hover-thumbnail", "image-cache", "image-loader"],
-  ...["image-pane", "messages", "navigation", "panel", "picture-actions", "run-control", "run-list", "sanitize", "selection", "server-source", "shortcuts", "status-bar"],
+  ...["run-store", "viewer", "node-place", "style", "run-key", "node-settings", "settings-bar", "decoder-list", "known-models", "picture-first"],
+  ...["action-menu", "animation-frames", "caption", "change", "compare", "elements", "export", "figures", "frame-bar", "fullscreen", "hidden-socket", "hover-thumbnail", "image-cache", "image-loader"],
+  ...["image-pane", "input-visibility", "manifest", "messages", "model-source", "navigation", "panel", "picture-actions", "run-control", "run-list", "sanitize", "selection", "server-source", "settings-words", "shortcuts", "status-bar"],
   ...["step-strip", "timers", "toolbar", "truth", "zoom"],
 ];
 
@@ -32,15 +30,18 @@ const MODULES = [
 async function start() {
   const addresses = MODULES.map((name) => new URL(`./${name}.mjs`, import.meta.url));
   await Promise.all(addresses.map((address) => fetch(address, { cache: "no-cache" })));
-  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { unusedInputs }, { latentCounts }, { RunKey, KEY_HEADER, sendKey }, { HiddenSocket }] =
-    await Promise.all(addresses.slice(0, 8).map((address) => import(address)));
+  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle, canFold }] =
+    await Promise.all(addresses.slice(0, 10).map((address) => import(address)));
 
+  addLayoutStyle(document);
   const key = new RunKey(() => localStorage, () => api.user);
   sendKey(api, key);
   const store = new RunStore((path, method = "GET") => api.fetchApi(path, { method, cache: "no-store", headers: { [KEY_HEADER]: key.get() } }));
   const viewers = new Map(); // by node, while it is in a graph
   const outerViewers = new Map(); // by node of a subgraph with such a node in it
-  const sockets = new WeakMap(); // by node: that of its input `vae`
+  const settingsOf = new WeakMap(); // by node
+  const decoders = new DecoderList((path) => api.fetchApi(path, { cache: "no-store" }), () => [...viewers.keys()].forEach(fitInputs));
+  const models = new KnownModels(() => localStorage);
   const newestOf = new WeakMap(); // by node: id of the newest run whose manifest was read
   const defaults = { speed: DEFAULT_VIEW.speed, follow: DEFAULT_VIEW.follow };
 
@@ -100,7 +101,7 @@ async function start() {
 
   // The first Vue nodes (frontend 1.27) omit DOM widgets, so the viewer is put where its widget would be.
   setInterval(() => {
-    if (!window.LiteGraph?.vueNodesMode) return;
+    if (!isVue()) return;
     for (const node of viewers.keys()) {
       const element = elementOf(node);
       if (element.isConnected || node.graph !== app.canvas.graph) continue;
@@ -109,8 +110,17 @@ async function start() {
     }
   }, PLACING_INTERVAL_MS);
 
+  function stageOf(node) {
+    return node.widgets.find(({ name }) => name === WIDGET);
+  }
+
   function elementOf(node) {
-    return node.widgets.find(({ name }) => name === WIDGET).element;
+    return stageOf(node).element;
+  }
+
+  /** @param {(() => void) | null} toggleFold */
+  function createBar(toggleFold) {
+    return new SettingsBar(document, { toggleFold, switchLabel: "", toggleSwitch: null });
   }
 
   /** The current and the former places of a node: all that may have runs of it. */
@@ -138,8 +148,12 @@ async function start() {
     }
   }
 
-  /** Puts a viewer on a node, as its last widget. @param {() => object[]} placesOf returns the places whose runs it shows */
-  function createViewer(node, placesOf) {
+  /**
+   * Puts a viewer on a node, as its last widget.
+   *
+   * @param {() => object[]} placesOf returns the places whose runs it shows @param {SettingsBar} bar below it
+   */
+  function createViewer(node, placesOf, bar) {
     let changed = () => {};
     // Only nodes in a graph get changes: a listener of the store would keep a removed node in memory.
     const onChange = (listener) => {
@@ -151,6 +165,7 @@ async function start() {
       view: defaults,
       onView: (view) => (node.properties[VIEW_PROPERTY] = { ...node.properties[VIEW_PROPERTY], ...view }),
       wheelNeedsFocus: true,
+      footer: bar.element,
     });
     const { element } = viewer;
     const widget = node.addDOMWidget(WIDGET, WIDGET, element, {
@@ -171,7 +186,8 @@ async function start() {
   }
 
   function addViewer(node) {
-    const created = createViewer(node, () => allPlaces(node));
+    const bar = createBar(canFold(node) ? () => settingsOf.get(node).toggleFold() : null);
+    const created = createViewer(node, () => allPlaces(node), bar);
     const { viewer } = created;
     callAfter(node, "onAdded", () => {
       viewers.set(node, created);
@@ -189,21 +205,20 @@ async function start() {
     callAfter(node, "onRemoved", () => viewers.delete(node));
     callAfter(node, "onConfigure", () => {
       viewer.setView(node.properties[VIEW_PROPERTY] ?? {});
-      hideUnusedInputs(node, true); // the graph is incomplete
+      settingsOf.get(node).update(false);
     });
     for (const input of node.widgets) callAfter(input, "callback", () => fitInputs(node));
     // The sockets change only when the frontend has finished its work on the link.
-    callAfter(node, "onConnectionsChange", () => (hideUnusedInputs(node), setTimeout(() => viewers.has(node) && fitInputs(node))));
-    sockets.set(node, new HiddenSocket(node, "vae"));
-    hideUnusedInputs(node);
+    callAfter(node, "onConnectionsChange", () => (settingsOf.get(node).update(), setTimeout(() => viewers.has(node) && fitInputs(node))));
+    settingsOf.set(node, new NodeSettings(node, stageOf(node), bar, decoders, models, isVue));
     addRoom(node); // a loaded node gets its saved size after this
   }
 
   /** Gives a node room for a square picture. */
   function addRoom(node) {
     const width = Math.max(node.computeSize()[0], NODE_WIDTH_PX);
-    const vueRows = window.LiteGraph?.vueNodesMode ? node.widgets.filter(({ hidden }) => !hidden).length : 0;
-    const room = width - 2 * WIDGET_MARGIN_PX + CHROME_HEIGHT_PX - MIN_HEIGHT_PX + VUE_ROW_PX * vueRows;
+    const extra = settingsOf.get(node)?.extraHeight ?? 0;
+    const room = width - 2 * WIDGET_MARGIN_PX + CHROME_HEIGHT_PX + BAR_HEIGHT_PX - MIN_HEIGHT_PX + extra;
     node.setSize([width, node.computeSize()[1] + Math.max(0, room)]);
   }
 
@@ -220,7 +235,7 @@ async function start() {
 
   function addOuterViewer(holder) {
     const inner = () => [...viewers.keys()].filter((node) => node.graph && holdsGraph(holder, node.graph));
-    const created = createViewer(holder, () => [...innerPlaces(holder, NODE), ...inner().flatMap((node) => allPlaces(node).filter((place) => "until" in place))]);
+    const created = createViewer(holder, () => [...innerPlaces(holder, NODE), ...inner().flatMap((node) => allPlaces(node).filter((place) => "until" in place))], createBar(null));
     outerViewers.set(holder, created);
     callAfter(holder, "onRemoved", () => outerViewers.delete(holder));
     created.viewer.setView(holder.properties[VIEW_PROPERTY] ?? {});
@@ -235,40 +250,17 @@ async function start() {
     elementOf(node).style.opacity = IDLE_MODES.includes(node.mode) ? IDLE_OPACITY : "";
   }
 
-  /** Stores in the node what its newest run has sampled, and the nodes that this depends on. */
+  /** Stores in the node what its newest run has sampled. */
   function rememberLatents(node) {
     const run = store.of(nodePlaces(node)).find(({ manifest, state }) => manifest && state !== "running");
     if (!run || run.id === newestOf.get(node)) return;
     newestOf.set(node, run.id);
-    const latents = latentCounts(run.manifest);
-    const updated = latents && { ...latents, source: sourceOf(node) };
-    const past = node.properties[LATENTS_PROPERTY];
-    if (updated && JSON.stringify(updated) !== JSON.stringify(past)) node.properties[LATENTS_PROPERTY] = updated;
+    settingsOf.get(node).remember(run.manifest);
   }
 
-  /**
-   * Hides the inputs that have no effect, except those with a link. Frontend 1.58 deprecates `link` of an input.
-   *
-   * @returns {Set<string>} all inputs that have no effect
-   */
-  function hideUnusedInputs(node, sameSource = node.properties[LATENTS_PROPERTY]?.source === sourceOf(node)) {
-    const isLinked = (name) => node.inputs?.some((input, slot) => input.widget?.name === name && (node.isInputConnected?.(slot) ?? input.link != null));
-    const valueOf = (name) => (isLinked(name) ? undefined : node.widgets.find((widget) => widget.name === name)?.value);
-    const unused = unusedInputs(valueOf, sameSource ? node.properties[LATENTS_PROPERTY] : null);
-    // Older frontends (1.27) would leave a gap, or never show the input again.
-    for (const widget of node.getLayoutWidgets ? node.widgets : []) widget.hidden = widget.options.hidden = unused.has(widget.name) && !isLinked(widget.name);
-    return unused;
-  }
-
-  /** Hides and shows inputs of a node in a graph. The viewer keeps its height. */
   function fitInputs(node) {
     dim(node);
-    const before = node.computeSize()[1];
-    const unused = hideUnusedInputs(node);
-    const changesAreDrawn = node.getLayoutWidgets || !window.LiteGraph?.vueNodesMode; // the first Vue nodes (1.27) do not notice a change
-    if (changesAreDrawn) sockets.get(node).setHidden(unused.has("vae"));
-    const change = node.computeSize()[1] - before;
-    if (change) node.setSize([node.size[0], node.size[1] + change]);
+    settingsOf.get(node).fit();
   }
 
   /** Applies a changed setting to every node that has no value of its own. */
@@ -339,7 +331,7 @@ async function start() {
         name: "Default decoder (used by auto)",
         tooltip: "A kind, such as tiny, or a decoder by name, for the latent spaces that it supports; auto: the best available decoder. A node can choose another one.",
         type: "combo",
-        options: decoders,
+        options: allDecoders,
         defaultValue: "auto",
       },
       {
@@ -361,6 +353,10 @@ async function start() {
         defaultValue: DEFAULT_DEVICE_MB,
       },
     ],
+    refreshComboInNodes() {
+      decoders.reset();
+      [...viewers.keys()].forEach(fitInputs);
+    },
     nodeCreated(node) {
       if (node.comfyClass === NODE) addViewer(node);
     },
@@ -368,7 +364,7 @@ async function start() {
 }
 
 /** The decoders that the server offers for the node, and the selected one, which may no longer exist. */
-function decoders(selected) {
+function allDecoders(selected) {
   const [type, options] = window.LiteGraph?.registered_node_types[NODE]?.nodeData?.input?.required?.decoder ?? [];
   const names = options?.options ?? (Array.isArray(type) ? type : ["auto"]);
   return [...new Set([...names, ...(selected ? [selected] : [])])];
@@ -392,28 +388,9 @@ function forwardToCanvas(element) {
   }
 }
 
-/** The nodes that the model and the latents of a node's samplers come from, with their values, as a short text. */
-function sourceOf(node) {
-  const line = (from, type) => {
-    const found = [];
-    for (let at = nodeBefore(from, type); at && !found.includes(at); at = nodeBefore(at, type)) found.push(at);
-    return found;
-  };
-  const nodes = [...line(node, "MODEL"), ...((node.graph && node.getOutputNodes?.(0)) ?? []).flatMap((sampler) => line(sampler, "LATENT"))];
-  const values = ({ widgets = [] }) => widgets.filter(({ name }) => !/seed|control_/.test(name)).map(({ value }) => String(value));
-  return hash(JSON.stringify(nodes.map((node) => [node.type, node.id, values(node)])));
-}
-
-/** The node whose output is linked to the first input of a type. */
-function nodeBefore(node, type) {
-  const slot = node.graph ? (node.inputs?.findIndex((input) => input.type === type) ?? -1) : -1; // a clone has no graph
-  return slot < 0 ? null : (node.getInputNode?.(slot) ?? null);
-}
-
-function hash(text) {
-  let sum = 5381;
-  for (let i = 0; i < text.length; i++) sum = (Math.imul(sum, 33) ^ text.charCodeAt(i)) >>> 0;
-  return sum.toString(36);
+/** Whether ComfyUI draws nodes with Vue. */
+function isVue() {
+  return Boolean(window.LiteGraph?.vueNodesMode);
 }
 
 /** Lets the frontend see that the workflow has changed, so that the change survives a reload of the page. */

@@ -88,6 +88,7 @@ export class Panel {
     );
     this.element = create(document, "div", { className: "viewer", tabIndex: 0, role: "group", ariaLabel: "Steps of a run" });
     this.element.append(this.pane.element, this.strip.element, this.truthCurve.element, this.#statusBar.element, this.runList.element, this.#hoverThumbnail.element, announcement);
+    if (options.footer) this.element.append(options.footer);
     this.fullscreen = new Fullscreen(document, this.element, commands.render);
   }
 

@@ -93,5 +93,6 @@
  * @property {string} [idle] text while there is no run
  * @property {boolean} [still] neither steps nor runs can arrive
  * @property {import("./action-menu.mjs").Actions[]} [actions] further groups of the menu on a picture
+ * @property {HTMLElement} [footer] of the host, shown below the viewer's own parts
  * @property {(run: Run) => void} [onRun] called with the selected run when another one is selected
  */

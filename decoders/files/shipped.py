@@ -85,6 +85,22 @@ def default_for(space: str, folder: Path = WEIGHTS) -> tuple[str, str] | None:
     return read_cached(_defaults, folder / DEFAULTS_FILE).get(space)
 
 
+def remark_on(decoder: str, folder: Path = WEIGHTS) -> str | None:
+    """Returns what a user must know before choosing a shipped decoder; None if that is nothing."""
+    try:
+        return read_cached(_remarks, folder / DEFAULTS_FILE).get(decoder)
+    except DecoderFileError:  # `default_for` reports it
+        return None
+
+
+def _remarks(path: Path) -> dict[str, str]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8")).values()
+        return {str(name): str(text) for row in rows for name, text in row.get("remarks", {}).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise DecoderFileError(f"{path}: cannot be read ({error})") from None
+
+
 def _defaults(path: Path) -> dict[str, tuple[str, str]]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8")).items()

@@ -6,6 +6,7 @@ from pathlib import Path
 import folder_paths
 
 from ...decoders.catalogue import AUTO, Candidate, Catalogue
+from ...decoders.descriptions import Described, describe_decoders
 from ...decoders.latents.identify import Evidence
 from ...decoders.latents.space import LatentSpace
 from .preferences import ComfyPreferences
@@ -48,3 +49,10 @@ def candidates(
         vae=vae,
         notify=notify,
     )
+
+
+def described(space: str) -> list[Described]:
+    """The decoders of a latent space, by its name, with what they are in words; none for an unknown space."""
+    found = catalogue()
+    spaces = found.spaces()
+    return describe_decoders(found, spaces[space]) if space in spaces else []

@@ -2,13 +2,14 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
 
+from ...decoders.descriptions import Described
 from ...errors import SafelightError, brief
 from ...preview.file_names import picture_type
 from ...preview.run_control import RunControl
@@ -40,6 +41,7 @@ def register(
     owners: Owners,
     get_decoder: Callable[[str], str],
     find_cached: FindCached,
+    describe: Callable[[str], Sequence[Described]],
 ) -> None:
     """Adds `/safelight/...` to the host's routes, unless another copy of this pack did.
 
@@ -50,6 +52,7 @@ def register(
         get_decoder: function that downloads a published decoder and returns the name of its file.
         find_cached: function that finds the run whose result a prompt took from the host's cache, for an owner, the id
             of the prompt, that of its workflow, and a node.
+        describe: function that returns the decoders of a latent space, by its name.
     """
     if any(getattr(route, "path", "").startswith("/safelight/") for route in routes):
         return
@@ -81,6 +84,12 @@ def register(
     _register_pictures(routes, runs)
     _register_decoders(routes, runs, owners, get_decoder)
     _register_control(routes, runs, owners)
+
+    @routes.get("/safelight/decoders")
+    async def list_decoders(request: web.Request) -> web.Response:
+        """The decoders of a latent space, with what they are in words."""
+        found = await asyncio.to_thread(describe, request.query.get("space", ""))
+        return web.json_response([each._asdict() for each in found], headers=NEVER_CACHE)
 
     # Without this route the host adds a header to its 404 that lets a browser cache it for an hour.
     @routes.get("/safelight/runs/{rest:.*}")

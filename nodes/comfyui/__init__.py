@@ -5,6 +5,7 @@ from server import PromptServer
 
 from ...hosts.comfyui import everywhere, learning, owners
 from ...hosts.comfyui.cached_run import CachedRuns
+from ...hosts.comfyui.decoder_folders import described
 from ...hosts.comfyui.decoder_offer import get_decoder
 from ...hosts.comfyui.routes import register, register_pack
 from ...hosts.comfyui.sinks import RUNS
@@ -28,7 +29,7 @@ class SafelightExtension(ComfyExtension):
     def __init__(self) -> None:
         # Not in `on_load`: ComfyUI 0.3.64 never calls it.
         found = owners.register(PromptServer.instance)
-        register(PromptServer.instance.routes, RUNS, found, get_decoder, CachedRuns(RUNS).find)
+        register(PromptServer.instance.routes, RUNS, found, get_decoder, CachedRuns(RUNS).find, described)
         register_pack(PromptServer.instance.routes)
         everywhere.register(PromptServer.instance)
         learning.register(PromptServer.instance)

@@ -12,7 +12,7 @@ from ...hosts.comfyui.run_handle import RunHandle
 from ...hosts.comfyui.watch import attach
 from ...preview.options import OptionRow, rows
 from ...preview.run import FULL
-from .schema import STEPS, advanced, is_name, schema
+from .schema import STEPS, is_name, schema
 
 INPUTS = {str: io.String.Input, int: io.Int.Input, float: io.Float.Input, bool: io.Boolean.Input}
 # Workflows and prompts that were saved before the other inputs existed have only these. Saved workflows hold values by
@@ -91,6 +91,4 @@ def _input(row: OptionRow) -> Any:
     kind = INPUTS[row.type]
     if options:
         kind, facts = io.Combo.Input, {"options": options, **facts}
-    # What depends on another input appears with it; a click on "Show advanced inputs" would show nothing before.
-    folded = row.advanced and not row.needs
-    return advanced(kind, row.name, **facts) if folded else kind(row.name, **facts)
+    return kind(row.name, **facts)

@@ -41,9 +41,10 @@ class SafelightDecode(io.ComfyNode):
                     options=catalogue().names(),
                     default=AUTO,
                     tooltip=(
-                        "Decoder that turns latents into images. auto: the best one for the latent space. A kind, such "
-                        "as tiny: the best of this kind. Decoder files in models/vae_approx and models/safelight are "
-                        "recognized by their content."
+                        "Decoder that turns latents into images. auto: the best one for the latent space and the "
+                        "device. fast: the best one that a CPU decodes quickly. fine: the most truthful one. A kind, "
+                        "such as tiny: the best of this kind. Decoder files in models/vae_approx and models/safelight "
+                        "are recognized by their content."
                     ),
                 ),
                 io.Combo.Input(

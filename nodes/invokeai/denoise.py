@@ -23,6 +23,7 @@ from invokeai.app.services.shared.invocation_context import InvocationContext
 from pydantic import BaseModel, create_model, field_validator
 
 from ...decoders.catalogue import AUTO
+from ...decoders.descriptions import decoder_labels
 from ...hosts.invokeai.denoise_nodes import installed_nodes
 from ...hosts.invokeai.options import (
     DEFAULTS,
@@ -41,7 +42,7 @@ from ...preview.options import OptionRow, rows
 from ...preview.run import FULL
 
 PREFIX = "safelight_"
-REVISION = 2  # of Safelight's inputs; below 100, raised when they change
+REVISION = 3  # of Safelight's inputs; below 100, raised when they change
 
 log = logging.getLogger("safelight.invokeai")
 
@@ -74,8 +75,10 @@ def input_name(row: OptionRow) -> str:
 
 def input_of(row: OptionRow) -> tuple[Any, Any]:
     """Type and field of the input for an option."""
-    choices = DECODER_NAMES if row.name == "decoder" else row.choices
+    is_decoder = row.name == "decoder"
+    choices = DECODER_NAMES if is_decoder else row.choices
     field = InputField(
+        ui_choice_labels=decoder_labels(DECODER_NAMES) if is_decoder else None,
         default=DEFAULTS[row.name],
         ge=row.minimum,
         le=row.maximum,

@@ -13,6 +13,7 @@ from invokeai.app.services.shared.invocation_context import InvocationContext
 from pydantic import field_validator
 
 from ...decoders.catalogue import AUTO
+from ...decoders.descriptions import decoder_labels
 from ...hosts.invokeai.preferences import catalogue
 from ...hosts.invokeai.quick_decode import FROM_MODEL, base_of, opened, quick_decode
 from ...hosts.invokeai.saved_inputs import choice_or
@@ -53,7 +54,10 @@ class SafelightQuickDecode(BaseInvocation, WithMetadata, WithBoard):
         default=FROM_MODEL, description="Latent space, if no model is connected. The shape of latents does not say it."
     )
     decoder: Literal[DECODER_NAMES] = InputField(  # type: ignore[valid-type]
-        default=AUTO, description="Decoder that turns latents into the image. auto: the best one for the latent space."
+        default=AUTO,
+        ui_choice_labels=decoder_labels(DECODER_NAMES),
+        description="Decoder that turns latents into the image. auto: the best one for the latent space. "
+        "fast: the best one that a CPU decodes quickly. fine: the most truthful one.",
     )
     enlarge: Literal["off", "nearest", "bicubic", "lanczos"] = InputField(
         default="off",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safelight.decoders.catalogue import AUTO, Catalogue
+from safelight.decoders.catalogue import AUTO, WORDS, Catalogue
 from safelight.decoders.decoder import Card
 from safelight.decoders.files import decoder_file, read_cache, shipped
 from safelight.decoders.files.decoder_file import write_decoder
@@ -284,6 +284,27 @@ def test_names_lists_all_valid_requests():
     assert len(set(catalogue.names())) == len(catalogue.names())
 
 
+@pytest.mark.parametrize("accelerated", [False, True])
+def test_fast_is_the_choice_of_a_cpu_and_fine_that_of_an_accelerator_on_both(tmp_path, accelerated):
+    put(tmp_path, "taesd_decoder.safetensors", tiny_state())
+    catalogue, space = Catalogue([tmp_path]), SPACES["sd1"]
+    chosen = {word: catalogue.candidates(space, word, accelerated=accelerated) for word in WORDS}
+    assert names(chosen["fast"]) == names(catalogue.candidates(space, accelerated=False))
+    assert names(chosen["fine"]) == names(catalogue.candidates(space, accelerated=True))
+    assert chosen["fast"][0].name != chosen["fine"][0].name
+    assert names(chosen[AUTO]) == names(chosen["fine" if accelerated else "fast"])
+
+
+def test_the_words_count_before_the_decoder_that_the_settings_prefer(tmp_path):
+    put(tmp_path, "taesd_decoder.safetensors", tiny_state())
+    find = partial(Catalogue([tmp_path]).candidates_or_auto, SPACES["sd1"], notify=pytest.fail)
+    fine = find("fine")[0].name
+    assert find("fine", preferred="sd1-cubic")[0].name == fine == "taesd_decoder.safetensors"
+    assert find(AUTO, preferred="sd1-cubic")[0].name == "sd1-cubic"
+    assert find(AUTO, preferred="fine")[0].name == fine
+    assert find("fast", accelerated=True)[0].name == DEFAULTS["sd1"]["decoder"]
+
+
 def test_a_decoder_requested_by_name_comes_first_and_the_others_follow():
     catalogue = Catalogue()
     other = next(c.name for c in catalogue.all() if c.space == "sd1" and c.name != DEFAULTS["sd1"]["decoder"])
@@ -376,7 +397,7 @@ def test_a_broken_installation_still_decodes_and_reports_the_reason(tmp_path, in
     assert caplog.records
     assert len(notes) == 2, "one note per call"
     assert len(notes[0]) < 500
-    assert Catalogue().names() == [AUTO, *KINDS]
+    assert Catalogue().names() == [*WORDS, *KINDS]
     with pytest.raises(UnknownDecoderError, match="Available decoders: none"):
         Catalogue().candidates(SPACES["sd1"], DEFAULTS["sd1"]["decoder"])
 

@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 from safelight.decoders.decoder import Card
+from safelight.decoders.descriptions import Described
 from safelight.errors import DownloadError
 from safelight.hosts.comfyui.owners import KEY_HEADER, Owners
 from safelight.hosts.comfyui.routes import register
@@ -55,13 +56,16 @@ class Served:
             raise self.download_error
         return f"{name}.safetensors"
 
+    def describe(self, space):
+        return [Described(f"{space}-net", "net · fast")] if space == "sd1" else []
+
     def find_cached(self, *query):
         self.asked.append(query)
         return self.cached
 
     async def _get(self, path, headers, method):
         table = web.RouteTableDef()
-        register(table, self.runs, self.owners, self.download, self.find_cached)
+        register(table, self.runs, self.owners, self.download, self.find_cached, self.describe)
         app = web.Application()
         app.add_routes(table)
         async with TestClient(TestServer(app)) as client, client.request(method, path, headers=headers) as answer:
@@ -72,6 +76,13 @@ class Served:
 @pytest.fixture
 def served(tmp_path):
     return Served(tmp_path / "live")
+
+
+def test_the_decoders_of_a_latent_space_are_listed_in_words(served):
+    status, headers, listed = served.get("/safelight/decoders?space=sd1", key=None)
+    assert (status, headers["Cache-Control"]) == (200, "no-store")
+    assert listed == [{"name": "sd1-net", "words": "net · fast"}]
+    assert [served.get(f"/safelight/decoders{query}")[2] for query in ("", "?space=", "?space=../x")] == [[], [], []]
 
 
 def test_a_browser_lists_the_runs_that_it_queued(served):
@@ -237,7 +248,7 @@ def test_exports_and_downloads_run_one_at_a_time_and_leave_the_server_s_threads_
 
     async def ask():
         table = web.RouteTableDef()
-        register(table, served.runs, served.owners, served.download, served.find_cached)
+        register(table, served.runs, served.owners, served.download, served.find_cached, served.describe)
         app = web.Application()
         app.add_routes(table)
         async with TestClient(TestServer(app)) as client:

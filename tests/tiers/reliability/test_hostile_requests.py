@@ -102,7 +102,7 @@ def routes(tmp_path_factory):
         picture = DecodedPicture(step=step, pixels=None, shown=(8, 8), card=card, decode_ms=1.0)
         folder.record(picture, "step_0001.png")
     table = web.RouteTableDef()
-    register(table, runs, owners, str, lambda *_: None)
+    register(table, runs, owners, str, lambda *_: None, lambda _: [])
     loop, ready = asyncio.new_event_loop(), threading.Event()
     port = []
 

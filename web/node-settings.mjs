@@ -1,0 +1,143 @@
+/** Shows the inputs of the node as one line or as rows, and only those that have an effect. */
+
+import { HiddenSocket } from "./hidden-socket.mjs";
+import { unusedInputs } from "./input-visibility.mjs";
+import { modelKey } from "./known-models.mjs";
+import { latentCounts } from "./manifest.mjs";
+import { modelValues, sourceOf } from "./model-source.mjs";
+import { canFold, putFirst, setFolded } from "./picture-first.mjs";
+import { settingsWords } from "./settings-words.mjs";
+
+const UNFOLDED_PROPERTY = "safelight_unfolded";
+const LATENTS_PROPERTY = "safelight_latents"; // what the newest run has sampled, and the nodes that this depends on
+const VUE_ROW_PX = 6; // by which an input is higher in Vue nodes
+const SPARE_SOCKET = "vae";
+
+export class NodeSettings {
+  #node;
+  #stage;
+  #bar;
+  #decoders;
+  #models;
+  #isVue;
+  #socket;
+  #space = null; // latent space of the model, if it is known
+  #offered = []; // values of the list of decoders
+
+  /**
+   * @param {object} node of LiteGraph @param {object} stage its widget with the viewer
+   * @param {import("./settings-bar.mjs").SettingsBar} bar
+   * @param {import("./decoder-list.mjs").DecoderList} decoders
+   * @param {import("./known-models.mjs").KnownModels} models
+   * @param {() => boolean} isVue whether ComfyUI draws nodes with Vue
+   */
+  constructor(node, stage, bar, decoders, models, isVue) {
+    this.#node = node;
+    this.#stage = stage;
+    this.#bar = bar;
+    this.#decoders = decoders;
+    this.#models = models;
+    this.#isVue = isVue;
+    this.#socket = new HiddenSocket(node, SPARE_SOCKET);
+    putFirst(node, stage);
+    this.update();
+  }
+
+  /** Folds the settings into one line, or unfolds them. The workflow saves which. */
+  toggleFold() {
+    const { properties } = this.#node;
+    if (properties[UNFOLDED_PROPERTY]) delete properties[UNFOLDED_PROPERTY];
+    else properties[UNFOLDED_PROPERTY] = true;
+    this.fit();
+  }
+
+  /** By how much the rows are higher than LiteGraph computes them. */
+  get extraHeight() {
+    return this.#isVue() ? VUE_ROW_PX * this.#rows().filter(({ hidden }) => !hidden).length : 0;
+  }
+
+  /** Updates the rows of a node in a complete graph. The viewer keeps its height. */
+  fit() {
+    const node = this.#node;
+    const height = () => node.computeSize()[1] + this.extraHeight;
+    const before = height();
+    const unused = this.update();
+    const changesAreDrawn = canFold(node) || !this.#isVue(); // the first Vue nodes (1.27) do not notice a change
+    if (changesAreDrawn) this.#socket.setHidden(unused.has(SPARE_SOCKET));
+    const change = height() - before;
+    if (change) node.setSize([node.size[0], node.size[1] + change]);
+  }
+
+  /**
+   * Updates the rows and the line.
+   *
+   * @param {boolean} [isComplete] whether the graph around the node is complete
+   * @returns {Set<string>} names of all inputs that have no effect
+   */
+  update(isComplete = true) {
+    const node = this.#node;
+    const facts = this.#facts(isComplete);
+    const isLinked = (name) => Boolean(node.inputs?.some((input, slot) => input.widget?.name === name && (node.isInputConnected?.(slot) ?? input.link != null))); // frontend 1.58 deprecates `link`
+    const valueOf = (name) => (isLinked(name) ? undefined : node.widgets.find((widget) => widget.name === name)?.value);
+    const unused = unusedInputs(valueOf, facts);
+    const folded = canFold(node) && !node.properties[UNFOLDED_PROPERTY];
+    if (canFold(node)) {
+      const hasNoEffect = (name) => unused.has(name) && valueOf(name) === this.#defaultOf(name);
+      this.#hide((name) => !isLinked(name) && hasNoEffect(name), (name) => !isLinked(name) && folded);
+      setFolded(this.#stage, folded);
+    }
+    this.#space = facts?.space ?? null;
+    this.#offerDecoders();
+    const labelOf = (decoder) => this.#decoders.shortLabel(this.#space, decoder);
+    const defaultOf = (name) => this.#defaultOf(name);
+    this.#bar.show(settingsWords({ valueOf, defaultOf, isLinked, unused, labelOf }), !folded);
+    return unused;
+  }
+
+  /** Hides rows. The properties panel shows those that are only folded. */
+  #hide(hasNoEffect, isFolded) {
+    const node = this.#node;
+    let changed = false;
+    for (const widget of this.#rows()) {
+      const hidden = hasNoEffect(widget.name);
+      changed ||= Boolean(widget.options.hidden) !== hidden;
+      widget.options.hidden = hidden;
+      widget.hidden = hidden || isFolded(widget.name);
+    }
+    if (changed && this.#isVue()) node.widgets.push(node.widgets.pop()); // Vue nodes notice only a change of the list
+  }
+
+  /** Stores in the node what a run has sampled. @param {import("./types.mjs").Manifest} manifest */
+  remember(manifest) {
+    const counts = latentCounts(manifest);
+    if (!counts) return;
+    const { properties } = this.#node;
+    const facts = { ...counts, space: manifest.space, source: sourceOf(this.#node) };
+    if (JSON.stringify(facts) !== JSON.stringify(properties[LATENTS_PROPERTY])) properties[LATENTS_PROPERTY] = facts;
+    this.#models.set(modelKey(modelValues(this.#node)), { space: facts.space, frames: facts.frames });
+  }
+
+  /** What is known of the latents: from the newest run of the same nodes, else from a run of the same model, else null. */
+  #facts(isComplete) {
+    const own = this.#node.properties[LATENTS_PROPERTY];
+    if (own && (!isComplete || own.source === sourceOf(this.#node))) return own;
+    return isComplete ? this.#models.get(modelKey(modelValues(this.#node))) : null;
+  }
+
+  #rows() {
+    return this.#node.widgets.filter((widget) => widget !== this.#stage);
+  }
+
+  #defaultOf(name) {
+    const { required = {}, optional = {} } = this.#node.constructor.nodeData?.input ?? {};
+    const [, options] = required[name] ?? optional[name] ?? [];
+    return options?.default;
+  }
+
+  #offerDecoders() {
+    const widget = this.#node.widgets.find(({ name }) => name === "decoder");
+    this.#offered.splice(0, Infinity, ...this.#decoders.values(this.#space, widget.value)); // Vue nodes hold on to the array
+    widget.options.values = this.#offered;
+    widget.options.getOptionLabel = (decoder) => this.#decoders.label(this.#space, decoder ?? widget.value);
+  }
+}
