@@ -1,12 +1,12 @@
-/** Shows the comparison of two runs: the mode, the compared steps, the settings that differ. */
+/** Shows the comparison of two pictures: the mode, the compared steps, the settings that differ. */
 
 import { formatSigma } from "./caption.mjs";
 import { button, create } from "./elements.mjs";
-import { differences } from "./manifest.mjs";
+import { differences, stepLayout } from "./manifest.mjs";
 
 const MODES = [
   ["wipe", "Wipe: drag over the picture"],
-  ["side", "Side by side"],
+  ["side", "Side by side; in a narrow viewer one above the other"],
   ["difference", "Difference, amplified four times"],
 ];
 const LOCKS = [
@@ -17,25 +17,33 @@ const LOCKS = [
 export class CompareBar {
   #document;
   #buttons = new Map();
+  #pin;
   #tags;
   #list;
   #summary;
 
   /**
    * @param {Document} document
-   * @param {(change: {compare?: string, lock?: string}) => void} choose
+   * @param {object} commands
+   * @param {(change: {compare?: string, lock?: string}) => void} commands.choose
+   * @param {() => void} commands.pin keeps B at its picture, or lets it follow A again
    */
-  constructor(document, choose) {
+  constructor(document, { choose, pin }) {
     this.#document = document;
-    const choice = (key, name, face, label) => {
-      const chosen = button(document, face, label, () => choose({ [key]: name }));
+    const choice = (key, name, face, label, chooseIt = () => choose({ [key]: name })) => {
+      const chosen = button(document, face, label, chooseIt);
       this.#buttons.set(`${key} ${name}`, chosen);
       return chosen;
     };
     const group = (label, buttons) => create(document, "div", { className: "choice", role: "group", ariaLabel: label }, ...buttons);
     this.#tags = ["A", "B"].map((name) => create(document, "span", { className: `tag ${name}` }));
     const modes = group("Compare by", MODES.map(([name, label]) => choice("compare", name, name, label)));
-    const locks = group("Locked by", LOCKS.map(([name, face, label]) => choice("lock", name, face, label)));
+    const lockTo = (name) => () => {
+      if (this.#buttons.get("lock pin").ariaPressed === "true") pin();
+      choose({ lock: name });
+    };
+    this.#pin = choice("lock", "pin", "pin", "B stays at its picture (B)", pin);
+    const locks = group("Locked by", [...LOCKS.map(([name, face, label]) => choice("lock", name, face, label, lockTo(name))), this.#pin]);
     this.element = create(document, "div", { className: "comparing" }, this.#tags[0], modes, locks, this.#tags[1]);
     this.#summary = create(document, "summary");
     this.#list = create(document, "dl");
@@ -45,20 +53,40 @@ export class CompareBar {
   /**
    * @param {import("./types.mjs").View} view
    * @param {import("./types.mjs").ShownStep[]} pair
+   * @param {boolean} pinned whether B stays at its picture
    */
-  show(view, pair) {
-    const chosen = [`compare ${view.compare}`, `lock ${view.lock}`];
+  show(view, pair, pinned) {
+    const [a, b] = pair;
+    const sameRun = a.run.id === b.run.id;
+    const chosen = [`compare ${view.compare}`, pinned ? "lock pin" : `lock ${view.lock}`];
     for (const [key, choice] of this.#buttons) choice.ariaPressed = String(chosen.includes(key));
-    pair.forEach(({ step }, i) => {
+    for (const [name] of LOCKS) this.#buttons.get(`lock ${name}`).disabled = sameRun; // its pictures would be the same
+    pair.forEach((shown, i) => {
+      const { step } = shown;
       const sigma = step?.sigma == null ? "" : ` · σ ${formatSigma(step.sigma)}`;
-      this.#tags[i].replaceChildren(`${"AB"[i]} ${step?.index ?? "…"}`, create(this.#document, "span", { textContent: sigma }));
+      this.#tags[i].replaceChildren(`${"AB"[i]} ${step?.index ?? "…"}${itemLabel(shown)}`, create(this.#document, "span", { textContent: sigma }));
     });
-    const [a, b] = pair.map(({ run }) => run.manifest);
-    const rows = a && b ? differences(a, b) : [];
+    const rows = a.run.manifest && b.run.manifest ? differences(a.run.manifest, b.run.manifest) : [];
     const gain = view.compare === "difference" ? "difference ×4 · " : "";
-    const count = rows.length === 1 ? "1 setting differs" : `${rows.length} settings differ`;
-    this.#summary.textContent = `${gain}${!a || !b ? "…" : rows.length ? count : "the same settings"}`;
+    this.#summary.textContent = `${gain}${summary(a, b, rows.length)}`;
     const cell = (tag, text) => create(this.#document, tag, { textContent: text, title: text });
     this.#list.replaceChildren(...rows.flatMap((row) => [cell("dt", row.name), cell("dd", row.a), cell("dd", row.b)]));
   }
+}
+
+/** The item of a batch, such as ` · 2 / 4`; empty if all are shown, or if there is no batch. */
+function itemLabel({ run, step, item }) {
+  const { items } = step ? stepLayout(run.manifest, step) : { items: 1 };
+  return item == null || item >= items || items < 2 ? "" : ` · ${item + 1} / ${items}`;
+}
+
+/** What differs between two pictures. @param {number} count of settings that differ */
+function summary(a, b, count) {
+  if (a.run.id === b.run.id) {
+    if (a.step?.index !== b.step?.index) return "two steps of this run";
+    return a.item === b.item ? "the same picture; go to another one" : "two pictures of this batch";
+  }
+  if (!a.run.manifest || !b.run.manifest) return "…";
+  if (count === 0) return "the same settings";
+  return count === 1 ? "1 setting differs" : `${count} settings differ`;
 }

@@ -7,6 +7,7 @@ const GAP = 0.014; // between the pictures of a batch, as a fraction of their lo
 const MAX_CLICK_PX = 4; // a longer move of the pointer is a drag
 const WIPE_GRAB_PX = 14;
 const WIPE_KEY_STEP = 0.02;
+const NARROW_PX = 360; // below which two pictures are one above the other
 
 /** A grid of the pictures of one run; a single picture is a grid of one. */
 class ImageGrid {
@@ -80,7 +81,8 @@ export class ImagePane {
 
   /**
    * @param {Document} document
-   * @param {{pick: (item: number) => void, zoomed: () => void}} callbacks `pick`: the user clicked one of several pictures
+   * @param {{pick: (item: number, other: boolean) => void, zoomed: () => void}} callbacks `pick`: the user clicked one of
+   *   several pictures; `other`: with Shift
    */
   constructor(document, callbacks) {
     this.#callbacks = callbacks;
@@ -124,8 +126,13 @@ export class ImagePane {
     this.#setZoom(this.zoomed ? FIT : oneToOne(this.#zoom, grid.size, grid.layout, pixelRatio(this.element)));
   }
 
+  get #stacked() {
+    return this.#mode === "side" && this.element.clientWidth < NARROW_PX;
+  }
+
   /** Places all parts; to be called when the size of the element has changed. */
   layout() {
+    this.element.classList.toggle("stacked", this.#stacked); // first, because it changes the sizes
     for (const grid of this.#grids) grid.place(this.#zoom);
     this.element.style.setProperty("--wipe", `${this.#wipeAt}px`);
     this.element.classList.toggle("zoomed", this.zoomed);
@@ -153,7 +160,9 @@ export class ImagePane {
 
   /** The grid under the pointer; the first if one covers the other. */
   #gridAt(event) {
-    const second = this.#mode === "side" && pointerPosition(this.element, event).x > this.element.offsetWidth / 2;
+    const { x, y } = pointerPosition(this.element, event);
+    const { offsetWidth, offsetHeight } = this.element;
+    const second = this.#mode === "side" && (this.#stacked ? y > offsetHeight / 2 : x > offsetWidth / 2);
     return this.#grids[second ? 1 : 0];
   }
 
@@ -191,7 +200,7 @@ export class ImagePane {
         const at = pointerPosition(element, event);
         const moved = Math.hypot(at.x - from.x, at.y - from.y) > MAX_CLICK_PX;
         if (!moved && wiping && event.type === "pointerup") this.#dragWipe(at);
-        else if (!moved && pressedCell?.parentNode.childElementCount > 1) this.#callbacks.pick(Number(pressedCell.dataset.item));
+        else if (!moved && event.type === "pointerup" && pressedCell?.parentNode.childElementCount > 1) this.#callbacks.pick(Number(pressedCell.dataset.item), event.shiftKey);
       },
     );
     element.addEventListener("dblclick", (event) => event.target.closest(".over") || this.fit());

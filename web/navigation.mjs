@@ -2,12 +2,16 @@
 
 import { endStep, nearestStep, newestStep, picturedSteps, stepAtSigma } from "./manifest.mjs";
 
-/** @typedef {import("./types.mjs").Run} Run */
+/**
+ * @typedef {import("./types.mjs").Run} Run
+ * @typedef {{run: string, index: number, item: number | null}} Pin a picture of a run: its step and its item of a batch
+ */
 
 /** Holds ids and indices only; each method takes the runs or the manifest. `index` null follows the end of the run. */
 export class Navigation {
   /** @type {string | null} */ run = null;
   /** @type {string | null} the run that `run` is compared with */ other = null;
+  /** @type {Pin | null} the picture that the selected one is compared with, in place of a run */ pin = null;
   /** @type {number | null} */ index = null;
   /** @type {number | null} selected item of a batch; null: all items */ item = null;
   frame = 0;
@@ -34,6 +38,12 @@ export class Navigation {
       this.playing = false;
     }
     if (!exists(this.other) || this.other === this.run) this.other = null;
+    if (this.pin && !exists(this.pin.run)) this.pin = null;
+  }
+
+  /** Whether two pictures are compared. */
+  get comparing() {
+    return this.other !== null || this.pin !== null;
   }
 
   /** Whether the view follows the newest step of the newest run. */
@@ -125,14 +135,61 @@ export class Navigation {
   /** Selects a run at its end, without a comparison. */
   select(id) {
     this.run = id;
-    this.other = this.index = null;
+    this.other = this.pin = this.index = null;
     this.playing = false;
+  }
+
+  /** Selects another item of the batch; before the first item are all items. Returns false if there is no batch. */
+  moveItem(count, items) {
+    if (items < 2) return false;
+    const at = this.item === null || this.item >= items ? -1 : this.item;
+    const next = Math.min(Math.max(at + count, -1), items - 1);
+    this.item = next < 0 ? null : next;
+    return true;
+  }
+
+  /** Compares with a picture, whatever is selected from now on. @param {Pin} pin */
+  comparePicture(pin) {
+    this.other = null;
+    this.pin = pin;
+  }
+
+  /** Compares with another item of the batch. @param {number} item @param {object | null} manifest */
+  compareItem(item, manifest) {
+    const step = this.step(manifest);
+    if (!step) return;
+    if (this.item === null) this.item = item === 0 ? 1 : 0;
+    this.comparePicture({ run: this.run, index: step.index, item });
+  }
+
+  /**
+   * Keeps the second picture of a comparison; without one, the selected picture becomes the second. If there is such a
+   * picture already, its run is compared from now on.
+   *
+   * @param {object | null} manifest @param {import("./types.mjs").ManifestStep | null} second shown step of the other run
+   */
+  togglePin(manifest, second) {
+    if (this.pin) return this.unpin();
+    const step = this.other === null ? this.step(manifest) : second;
+    if (step) this.comparePicture({ run: this.other ?? this.run, index: step.index, item: this.item });
+  }
+
+  /** Compares with the run of the second picture from now on, at the same step; ends the comparison if that is this run. */
+  unpin() {
+    this.other = this.pin.run === this.run ? null : this.pin.run;
+    this.pin = null;
+  }
+
+  endComparison() {
+    this.other = this.pin = null;
   }
 
   /** Compares with a run, by default with the one before. @param {Run[]} runs @param {string} [id] */
   compare(runs, id) {
     const at = runs.findIndex((run) => run.id === this.run);
     const other = id ?? (runs[at + 1] ?? runs[at - 1])?.id ?? null;
-    if (other !== this.run) this.other = other;
+    if (other === this.run) return;
+    this.other = other;
+    this.pin = null;
   }
 }

@@ -7,11 +7,12 @@ import { CompareBar } from "./compare.mjs";
 import { create } from "./elements.mjs";
 import { imageSize } from "./export.mjs";
 import { FiguresCard } from "./figures.mjs";
+import { FilmStrip } from "./film-strip.mjs";
 import { FrameBar } from "./frame-bar.mjs";
 import { Fullscreen } from "./fullscreen.mjs";
 import { HoverThumbnail } from "./hover-thumbnail.mjs";
 import { ImagePane } from "./image-pane.mjs";
-import { finalSize, frameCount, isSilent, nearestStep, picturedSteps, sigmas, stepTotal } from "./manifest.mjs";
+import { finalSize, frameCount, isSilent, nearestStep, picturedSteps, sigmas, stepFile, stepTotal } from "./manifest.mjs";
 import { Messages } from "./messages.mjs";
 import { RunList } from "./run-list.mjs";
 import { RunControl } from "./run-control.mjs";
@@ -35,6 +36,7 @@ export class Panel {
   shortcuts;
   menu;
   figures;
+  filmStrip;
   runControl;
   #selection;
   #source;
@@ -62,12 +64,13 @@ export class Panel {
     this.#view = view;
     this.#options = options;
     this.pane = new ImagePane(document, { pick: commands.selectItem, zoomed: () => this.#showTools() });
-    this.strip = new StepStrip(document, { seek: commands.goTo, hover: (at) => this.#hover(at) });
+    this.strip = new StepStrip(document, { seek: commands.goTo, compare: commands.compareStep, hover: (at) => this.#hover(at) });
     this.runList = new RunList(document, load, (...file) => source.picture(...file), commands);
-    this.#compareBar = new CompareBar(document, commands.setView);
+    this.#compareBar = new CompareBar(document, { choose: commands.setView, pin: commands.pin });
     this.frameBar = new FrameBar(document, commands);
     this.#hoverThumbnail = new HoverThumbnail(document, images);
     this.truthCurve = new TruthCurve(document);
+    this.filmStrip = new FilmStrip(document, load, commands);
     this.#statusBar = new StatusBar(document, { ...commands, showTruth: () => this.truthCurve.toggle() });
     this.#toolbar = new Toolbar(document, commands);
     this.messages = new Messages(document, source.get);
@@ -87,7 +90,7 @@ export class Panel {
       this.shortcuts,
     );
     this.element = create(document, "div", { className: "viewer", tabIndex: 0, role: "group", ariaLabel: "Steps of a run" });
-    this.element.append(this.pane.element, this.strip.element, this.truthCurve.element, this.#statusBar.element, this.runList.element, this.#hoverThumbnail.element, announcement);
+    this.element.append(this.pane.element, this.strip.element, this.truthCurve.element, this.#statusBar.element, this.filmStrip.element, this.runList.element, this.#hoverThumbnail.element, announcement);
     if (options.footer) this.element.append(options.footer);
     this.fullscreen = new Fullscreen(document, this.element, commands.render);
   }
@@ -102,8 +105,8 @@ export class Panel {
 
   /** Updates the list of runs, and loads its pictures. */
   showRuns() {
-    const { run, other, index } = this.#selection.navigation;
-    this.runList.show(this.#source.runs(), run, other, index === null);
+    const { run, other, pin, index } = this.#selection.navigation;
+    this.runList.show(this.#source.runs(), run, pin?.run ?? other, index === null);
   }
 
   /** Puts a set of pictures on the screen. */
@@ -112,7 +115,8 @@ export class Panel {
     this.painted = set;
     let at = 0;
     const contents = set.panes.map(({ run, step, addresses }) => {
-      const own = images.slice(at, (at += addresses.length));
+      // An element has one place: a picture that is compared with itself needs a copy.
+      const own = images.slice(at, (at += addresses.length)).map((image, i) => (image && images.indexOf(image) < at - addresses.length + i ? copyOf(image) : image));
       own.forEach((image, i) => image && describe(image, `Step ${step.index}${own.length > 1 ? `, picture ${i + 1}` : ""}`));
       return { images: own, size: finalSize(run.manifest) ?? imageSize(own.find(Boolean)) };
     });
@@ -126,6 +130,7 @@ export class Panel {
     this.strip.layout();
     this.truthCurve.layout();
     this.figures.layout();
+    this.filmStrip.layout();
     this.runList.layout();
   }
 
@@ -146,11 +151,11 @@ export class Panel {
     this.#compareBar.element.hidden = this.#compareBar.differences.hidden = !comparing;
     this.pane.mode = comparing && this.painted?.panes.length === 2 ? this.#view.compare : "one";
     this.pane.smooth = this.#view.smooth;
-    if (comparing) this.#compareBar.show(this.#view, pair);
+    if (comparing) this.#compareBar.show(this.#view, pair, this.#selection.navigation.pin !== null);
   }
 
   /** @param {ShownStep[]} pair */
-  #showStrip([first]) {
+  #showStrip([first, second]) {
     const run = first?.run;
     const manifest = run?.manifest ?? null;
     const newest = newestIndex(run);
@@ -164,10 +169,19 @@ export class Panel {
     const steps = pictured.map(({ index }) => index);
     const faults = pictured.filter((step) => step.not_finite != null).map(({ index }) => index);
     const facts = { sigmas: sigmas(manifest, total), changes: changes(manifest), settled: settledStep(manifest) };
-    this.strip.show({ total, ...facts, steps, faults, done: newest, at, text });
+    const other = this.#selection.navigation.pin && second?.run === run ? (second.step?.index ?? null) : null;
+    this.strip.show({ total, ...facts, steps, faults, done: newest, at, other, text });
     this.strip.element.classList.toggle("failed", run?.state === "failed");
     this.truthCurve.show(manifest, total);
     this.figures.show(run ?? null, total);
+    this.#showFilm(first, pictured, other);
+  }
+
+  #showFilm(first, pictured, other) {
+    const { run, step = null, item } = first ?? {};
+    const address = (step) => this.#source.picture(run.id, stepFile(run.manifest, step, item ?? 0, 0) ?? step.files[0], step.at);
+    const size = finalSize(run?.manifest ?? null) ?? { width: 1, height: 1 };
+    this.filmStrip.show({ key: run?.id ?? "", steps: this.fullscreen.open ? pictured : [], at: step?.index ?? null, other, size, address });
   }
 
   #showTools() {
@@ -201,9 +215,16 @@ export class Panel {
     if (at.index > newestIndex(run)) return this.#hoverThumbnail.showMissing(run, at.index, place);
     const step = nearestStep(picturedSteps(run.manifest), at.index);
     if (!step) return this.#hoverThumbnail.hide();
-    const [address] = this.#selection.addresses(run, step);
+    const [address] = this.#selection.addresses({ ...first, step });
     this.#hoverThumbnail.show({ run, step }, address, place);
   }
+}
+
+/** A copy of an image or a canvas. */
+function copyOf(image) {
+  const copy = image.cloneNode();
+  copy.getContext?.("2d").drawImage(image, 0, 0);
+  return copy;
 }
 
 /** The index of the newest step of a run; 0 before the first one. */

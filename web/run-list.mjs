@@ -87,7 +87,7 @@ export class RunList {
     });
     this.#scrollTo(other ?? selected);
     this.layout();
-    this.#compare.disabled = runs.length < 2;
+    this.#compare.disabled = runs.length < 2 && other === null;
     this.#compare.ariaPressed = String(other !== null);
     setButton(this.#document, this.#compare, "compare", other === null ? "Compare two runs (C)" : "End the comparison (C)");
   }

@@ -1,7 +1,7 @@
 /** Determines the pictures to show from the user's navigation: of which runs, steps, items and frames. */
 
 import { frameAddress } from "./animation-frames.mjs";
-import { frameCount, picturedSteps, stepFile, stepLayout } from "./manifest.mjs";
+import { frameCount, nearestStep, picturedSteps, stepFile, stepLayout } from "./manifest.mjs";
 import { Navigation } from "./navigation.mjs";
 
 /** @typedef {import("./types.mjs").Run} Run @typedef {import("./types.mjs").ManifestStep} ManifestStep */
@@ -43,13 +43,16 @@ export class ViewSelection {
     this.navigation.update(this.#source.runs(), this.#view.follow);
   }
 
-  /** The selected run and the run that it is compared with, each at its step. @returns {import("./types.mjs").ShownStep[]} */
+  /** The selected picture and the one that it is compared with. @returns {import("./types.mjs").ShownStep[]} */
   get pair() {
     const runs = this.#source.runs();
-    const [a, b] = [this.navigation.run, this.navigation.other].map((id) => runs.find((run) => run.id === id) ?? null);
+    const { run, other, pin, item } = this.navigation;
+    const [a, b] = [run, pin?.run ?? other].map((id) => runs.find((run) => run.id === id) ?? null);
     if (!a) return [];
-    const step = this.navigation.step(a.manifest);
-    return b ? [{ run: a, step }, { run: b, step: this.#match(step, b) }] : [{ run: a, step }];
+    const first = { run: a, step: this.navigation.step(a.manifest), item };
+    if (!b) return [first];
+    if (pin) return [first, { run: b, step: nearestStep(picturedSteps(b.manifest), pin.index), item: pin.item }];
+    return [first, { run: b, step: this.#match(first.step, b), item }];
   }
 
   /** The manifest of the selected run, or null. */
@@ -78,43 +81,35 @@ export class ViewSelection {
    */
   images(frame = this.navigation.frame) {
     const { pair } = this;
-    const panes = pair.map(({ run, step }) => {
+    const panes = pair.map((shown) => {
+      const { run, step } = shown;
       if (!step || !hasSize(run)) return { run, step, addresses: [], item: null };
-      const items = this.#items(run, step);
+      const items = itemsOf(shown);
       const item = items.length < stepLayout(run.manifest, step).items ? items[0] : null;
-      return { run, step, addresses: this.addresses(run, step, frame), exports: this.#exports(run, step, frame), item };
+      return { run, step, addresses: this.addresses(shown, frame), exports: this.#exports(shown, frame), item };
     });
     if (!panes.length || panes.some(({ addresses }) => !addresses.length)) return null;
     return { key: pairKey(pair), addresses: panes.flatMap(({ addresses }) => addresses), panes, frame };
   }
 
-  /** The addresses of a step's pictures: of the whole batch, or of the selected item. @returns {string[]} */
-  addresses(run, step, frame = this.navigation.frame) {
-    const addresses = this.#files(run, step, frame).map((file) => this.#source.picture(run.id, file, step.at));
+  /** The addresses of a step's pictures: of the whole batch, or of one item. @param {import("./types.mjs").ShownStep} shown @returns {string[]} */
+  addresses(shown, frame = this.navigation.frame) {
+    const { run, step } = shown;
+    const addresses = filesOf(shown, frame).map((file) => this.#source.picture(run.id, file, step.at));
     return this.#isWhole(run, step) ? addresses : addresses.map((address) => frameAddress(address, frame));
   }
 
   /** The addresses under which the source gives a step's pictures as files to save; empty if it has none. @returns {string[]} */
-  #exports(run, step, frame) {
+  #exports(shown, frame) {
     if (!this.#source.exported) return [];
+    const { run, step } = shown;
     const single = this.#isWhole(run, step) ? null : frame;
-    return this.#files(run, step, frame).map((file) => this.#source.exported(run.id, file, single));
-  }
-
-  #files(run, step, frame) {
-    return this.#items(run, step).map((item) => stepFile(run.manifest, step, item, frame)).filter(Boolean);
+    return filesOf(shown, frame).map((file) => this.#source.exported(run.id, file, single));
   }
 
   /** Whether a step's files are shown whole; false: a single frame of each. */
   #isWhole(run, step) {
     return !stepLayout(run.manifest, step).animated || this.framesPlaying || !this.#frames.supported;
-  }
-
-  /** The selected item if the step has it, else all items. */
-  #items(run, step) {
-    const { items } = stepLayout(run.manifest, step);
-    const { item } = this.navigation;
-    return item === null || item >= items ? Array.from({ length: items }, (_, i) => i) : [item];
   }
 
   /** Addresses to preload: of the next frames, and of the next steps in the direction of the last move. @returns {string[]} */
@@ -125,7 +120,7 @@ export class ViewSelection {
     const nextFrames = Array.from({ length }, (_, i) => (navigation.frame + i + 1) % frames);
     return [
       ...nextFrames.flatMap((frame) => this.images(frame)?.addresses ?? []),
-      ...(navigation.index === null ? [] : this.#nextSteps(pair)).flatMap(({ run, step }) => this.addresses(run, step)),
+      ...(navigation.index === null ? [] : this.#nextSteps(pair)).flatMap((shown) => this.addresses(shown)),
     ];
   }
 
@@ -134,8 +129,8 @@ export class ViewSelection {
     const at = steps.indexOf(first?.step);
     if (at < 0) return [];
     const next = Array.from({ length: PRELOADED_STEPS }, (_, i) => steps[at + (i + 1) * this.navigation.direction]).filter(Boolean);
-    const other = (step) => (second ? [{ run: second.run, step: this.#match(step, second.run) }] : []);
-    return next.flatMap((step) => [{ run: first.run, step }, ...other(step)]).filter(({ step }) => step);
+    const other = (step) => (second && !this.navigation.pin ? [{ ...second, step: this.#match(step, second.run) }] : []);
+    return next.flatMap((step) => [{ ...first, step }, ...other(step)]).filter(({ step }) => step);
   }
 
   #match(step, run) {
@@ -146,6 +141,16 @@ export class ViewSelection {
 /** A name for the runs that are shown together. @param {import("./types.mjs").ShownStep[]} pair */
 export function pairKey(pair) {
   return pair.map(({ run }) => run.id).join();
+}
+
+/** The items of a step that are shown: one if the step has it, else all. @param {import("./types.mjs").ShownStep} shown */
+function itemsOf({ run, step, item }) {
+  const { items } = stepLayout(run.manifest, step);
+  return item == null || item >= items ? Array.from({ length: items }, (_, i) => i) : [item];
+}
+
+function filesOf(shown, frame) {
+  return itemsOf(shown).map((item) => stepFile(shown.run.manifest, shown.step, item, frame)).filter(Boolean);
 }
 
 /** Whether the size of a run's pictures is known. Events report steps before it is; showing them would move the layout. */

@@ -8,6 +8,8 @@ const SHIFT_STEPS = 5;
 const COMMANDS = new Map([
   ["ArrowLeft", ["move", -1]],
   ["ArrowRight", ["move", 1]],
+  ["ArrowUp", ["moveItem", -1]],
+  ["ArrowDown", ["moveItem", 1]],
   ["Home", ["first"]],
   ["End", ["end"]],
   [" ", ["play"]],
@@ -15,6 +17,7 @@ const COMMANDS = new Map([
   ["p", ["pauseRun"]],
   ["k", ["keep"]],
   ["c", ["compare"]],
+  ["b", ["pin"]],
   ["f", ["fullscreen"]],
   ["z", ["oneToOne"]],
   ["s", ["save"]],
@@ -33,6 +36,8 @@ const DESCRIPTIONS = [
   ["L", "lock this step, so that new steps do not replace it; unlock"],
   ["1 – 9", "select a run; 1 is the newest"],
   ["C", "compare with another run"],
+  ["B", "compare this picture with others; Shift and click on the strip or a batch chooses it too"],
+  ["↑ ↓", "previous picture, next picture of a batch"],
   ["wheel", "zoom, after a click on the picture"],
   ["Z", "one screen pixel per image pixel, and back"],
   ["F", "full window"],
@@ -50,7 +55,7 @@ export function commandOf(event) {
   if (key === " " && event.target.closest?.("button, summary")) return null; // activates the button
   if (/^[1-9]$/.test(key)) return ["run", Number(key)];
   const [name, count] = COMMANDS.get(key) ?? [];
-  if (count !== undefined) return [name, event.shiftKey ? count * SHIFT_STEPS : count];
+  if (count !== undefined) return [name, event.shiftKey && name === "move" ? count * SHIFT_STEPS : count];
   return name ? [name] : null;
 }
 

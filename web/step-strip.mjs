@@ -66,20 +66,20 @@ export class StepStrip {
   #document;
   #parts = {};
   #svg;
-  #facts = { total: 0, sigmas: [], steps: [], changes: [], settled: null, faults: [], done: 0, at: null, text: "" };
+  #facts = { total: 0, sigmas: [], steps: [], changes: [], settled: null, faults: [], done: 0, at: null, other: null, text: "" };
   #width = 0;
   #hover = null;
   #callbacks;
 
   /**
    * @param {Document} document
-   * @param {{seek: (index: number) => void, hover: (at: {index: number, x: number} | null) => void}} callbacks
+   * @param {{seek: (index: number) => void, compare: (index: number) => void, hover: (at: {index: number, x: number} | null) => void}} callbacks
    */
   constructor(document, callbacks) {
     this.#document = document;
     this.#callbacks = callbacks;
     const path = (name) => (this.#parts[name] = createSvg(document, "path", { class: name }));
-    const layers = ["area", "done-area", "lit-area", "line", "done-line", "lit-line", "bars", "lit-bars", "ticks", "lit-ticks", "settled", "faults", "hover", "scrubber"];
+    const layers = ["area", "done-area", "lit-area", "line", "done-line", "lit-line", "bars", "lit-bars", "ticks", "lit-ticks", "settled", "faults", "hover", "other", "scrubber"];
     this.#parts.dot = createSvg(document, "circle", { class: "dot", r: 4 });
     const stops = [0, 1].map((offset) => createSvg(document, "stop", { offset }));
     const gradient = { id: "lit", gradientUnits: "userSpaceOnUse", x1: 0, x2: 0, y1: 0, y2: STRIP_HEIGHT_PX };
@@ -87,7 +87,7 @@ export class StepStrip {
     this.#svg = createSvg(document, "svg", { "aria-hidden": "true", height: STRIP_HEIGHT_PX + CHANGE_HEIGHT_PX }, lit, ...layers.map(path), this.#parts.dot);
     this.element = create(document, "div", { className: "strip", tabIndex: 0, role: "slider", ariaLabel: "Step" }, this.#svg);
     this.element.ariaValueMin = "1";
-    const seek = (event) => callbacks.seek(this.#index(event));
+    const seek = (event) => (event.shiftKey ? callbacks.compare : callbacks.seek)(this.#index(event));
     onDrag(
       this.element,
       (event) => {
@@ -113,6 +113,7 @@ export class StepStrip {
    * @param {number[]} facts.faults indices of the steps whose latents are partly NaN or infinite
    * @param {number} facts.done index of the newest step
    * @param {number | null} facts.at index of the selected step
+   * @param {number | null} facts.other index of the step of this run that it is compared with
    * @param {string} facts.text description of the selected step for screen readers
    */
   show(facts) {
@@ -145,7 +146,7 @@ export class StepStrip {
   }
 
   #draw() {
-    const { total, sigmas, steps, changes, settled, faults, done, at } = this.#facts;
+    const { total, sigmas, steps, changes, settled, faults, done, at, other } = this.#facts;
     const scale = stepScale(this.#width, total);
     const { x } = scale;
     const y = (height) => FLOOR_PX - height * (FLOOR_PX - TOP_PX);
@@ -166,6 +167,7 @@ export class StepStrip {
     set("faults", faultMarks(faults, x));
     const vertical = (index) => (index === null ? "" : `M${x(index).toFixed(1)} 0V${STRIP_HEIGHT_PX}`);
     set("hover", vertical(this.#hover));
+    set("other", vertical(other));
     set("scrubber", vertical(at));
     const selected = points[(at ?? 0) - 1];
     this.#parts.dot.style.display = selected ? "" : "none";

@@ -69,6 +69,8 @@ dialog::backdrop { background: var(--background, #17181a); }
 .stage[data-mode="wipe"] .pane + .pane .board { background: var(--background); }
 .stage[data-mode="side"] .pane { right: calc(50% + 1px); }
 .stage[data-mode="side"] .pane + .pane { left: calc(50% + 1px); right: 0; }
+.stage.stacked[data-mode="side"] .pane { right: 0; bottom: calc(50% + 1px); }
+.stage.stacked[data-mode="side"] .pane + .pane { left: 0; top: calc(50% + 1px); bottom: 0; }
 .stage[data-mode="difference"] .pane + .pane { mix-blend-mode: difference; }
 .stage[data-mode="difference"] .pane { background: #000; }
 .gain { position: absolute; inset: 0; isolation: isolate; }
@@ -173,6 +175,7 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .strip .settled { fill: var(--text); stroke: var(--text); }
 .strip .faults { stroke: var(--bad); stroke-width: 1.5; }
 .strip .hover { stroke: color-mix(in srgb, var(--text) 45%, transparent); }
+.strip .other { stroke: var(--text); stroke-width: 1.5; stroke-dasharray: 3 2; }
 .strip .scrubber { stroke: var(--accent); stroke-width: 1.5; }
 .strip .dot { fill: var(--accent); stroke: var(--background); stroke-width: 2; }
 .strip.failed .scrubber { stroke: var(--bad); }
@@ -190,7 +193,8 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .parts > * { color: var(--quiet); max-width: 100%; overflow: hidden; text-overflow: ellipsis; }
 .parts > .decoder { max-width: 36ch; }
 .parts > .step { color: var(--text); }
-.parts > .settled { display: block; height: 26px; padding: 0; font-size: inherit; }
+.parts > .settled { height: 26px; padding: 0; font-size: inherit; }
+.parts > .settled:not(:empty) { display: block; }
 .parts > .truth { padding: 0; text-decoration: underline dotted; text-underline-offset: 3px; }
 .truth-curve { flex: none; }
 .truth-curve[hidden] { display: none; }
@@ -201,6 +205,17 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .caption button:hover:not(:disabled), .runs button.compare:hover:not(:disabled) { color: var(--text); background: var(--line); }
 .caption .play.playing { color: var(--accent); }
 .speed { padding: 0 5px; }
+
+/* The film strip */
+.film { position: relative; flex: none; height: 72px; margin: 0 8px; overflow-x: auto; overflow-y: hidden; scrollbar-width: thin; scrollbar-color: var(--line) transparent; }
+.reel { position: relative; height: 56px; }
+.frame-of-film { position: absolute; top: 0; height: 56px; border-radius: 4px; overflow: hidden; background: var(--line); cursor: pointer; }
+.frame-of-film canvas { display: block; width: 100%; height: 100%; object-fit: cover; opacity: 0.72; }
+.frame-of-film:is(:hover, [aria-selected="true"], [data-mark="B"]) canvas { opacity: 1; }
+.frame-of-film span { position: absolute; left: 5px; bottom: 1px; font-size: 10px; line-height: 15px; font-weight: 600; color: #fff; text-shadow: 0 0 3px #000, 0 0 3px #000; }
+.frame-of-film::after { content: attr(data-mark); position: absolute; inset: 0; border-radius: 4px; padding: 1px 5px; font-size: 10px; line-height: 15px; font-weight: 600; color: #fff; text-shadow: 0 0 3px #000, 0 0 3px #000; }
+.frame-of-film[aria-selected="true"]::after { box-shadow: inset 0 0 0 2px var(--accent); }
+.frame-of-film[data-mark="B"]::after { box-shadow: inset 0 0 0 2px var(--text); }
 
 /* The list of runs */
 .runs { display: flex; flex: none; height: 52px; padding: 2px 6px 8px 8px; gap: 6px; align-items: center; }

@@ -73,6 +73,7 @@
  * @typedef {object} ShownStep a run at one of its steps
  * @property {Run} run
  * @property {ManifestStep | null} step null: it has no picture yet
+ * @property {number | null} item of a batch; null: all items
  */
 
 /**

@@ -54,8 +54,11 @@ export class Viewer {
     live: () => this.#navigate((navigation, manifest) => (navigation.live ? navigation.toggleLock(manifest) : navigation.follow())),
     run: (number) => this.#source.runs().slice(number - 1, number).forEach(({ id }) => this.#commands.choose(id, false)),
     choose: (id, other) => this.#navigate((navigation) => (other ? navigation.compare(this.#source.runs(), id) : navigation.choose(id))),
-    compare: () => this.#navigate((navigation) => (navigation.other === null ? navigation.compare(this.#source.runs()) : (navigation.other = null))),
-    selectItem: (item) => this.#navigate((navigation) => (navigation.item = item)),
+    compare: () => this.#navigate((navigation) => (navigation.comparing ? navigation.endComparison() : navigation.compare(this.#source.runs()))),
+    pin: () => this.#togglePin(),
+    compareStep: (index) => this.#navigate((navigation) => navigation.comparePicture({ run: navigation.run, index, item: navigation.item })),
+    selectItem: (item, other) => this.#navigate((navigation, manifest) => (other ? navigation.compareItem(item, manifest) : (navigation.item = item))),
+    moveItem: (count) => this.#navigate((navigation) => navigation.moveItem(count, this.#selection.layout.items)),
     showBatch: () => this.#navigate((navigation) => (navigation.item = null)),
     toggleFrames: () => this.#toggleFrames(),
     seekFrame: (fraction) => this.#pauseAtFrame((frames) => Math.floor(fraction * frames)),
@@ -95,7 +98,7 @@ export class Viewer {
     this.#navigation = this.#selection.navigation;
     this.#images = new ImageCache((address) => frames.load(address, load));
     this.#loader = new ImageLoader(this.#images, (set, images) => this.#paint(set, images));
-    this.#panel = new Panel(document, this.#selection, source, this.#view, options, this.#images, load, this.#commands, [pictureActions(this.#commands), ...(options.actions ?? [])]);
+    this.#panel = new Panel(document, this.#selection, source, this.#view, options, this.#images, load, this.#commands, [pictureActions(this.#commands, () => this.#navigation.comparing), ...(options.actions ?? [])]);
     this.#export = new ImageExport(document, this.#images, (text) => this.#panel.messages.showToast(text));
     /** Fills its parent, with a height of at least 280 px; its parts are in a shadow root. @type {HTMLElement} */
     this.element = create(document, "div");
@@ -164,13 +167,14 @@ export class Viewer {
 
   /** Uses a turn of the wheel over the viewer, before the page gets it: ComfyUI's Vue nodes zoom the canvas with it. */
   #wheel = (event) => {
-    const { element, pane, runList, painted, fullscreen } = this.#panel;
+    const { element, pane, runList, filmStrip, painted, fullscreen } = this.#panel;
     const path = event.composedPath();
     if (!path.includes(element)) return;
     const scrolls = path.some((part) => part.matches?.(SCROLLING)) && !event.ctrlKey;
     const focused = fullscreen.open || !this.#options.wheelNeedsFocus || this.element.getRootNode().activeElement === this.element;
     const onPicture = focused && painted && !scrolls && path.includes(pane.element);
-    const used = path.includes(runList.element) ? runList.wheel(event) : onPicture && pane.wheel(event);
+    const row = [runList, filmStrip].find(({ element }) => path.includes(element));
+    const used = row ? row.wheel(event) : onPicture && pane.wheel(event);
     if (used || (fullscreen.open && event.ctrlKey)) event.preventDefault(); // a pinch on a touchpad would zoom the page
     if (used || fullscreen.open || (focused && scrolls)) event.stopImmediatePropagation();
   };
@@ -291,8 +295,9 @@ export class Viewer {
   /** @param {(navigation: import("./navigation.mjs").Navigation, manifest: object | null) => void} change */
   #navigate(change) {
     this.#update(); // else a run that has just begun would undo the change
-    change(this.#navigation, this.#selection.manifest);
+    const result = change(this.#navigation, this.#selection.manifest);
     this.#render();
+    return result;
   }
 
   /** Navigates to another step, which ends playback. */
@@ -316,6 +321,12 @@ export class Viewer {
     this.#render();
   }
 
+  #togglePin() {
+    const [, second] = this.#selection.pair;
+    this.#navigate((navigation, manifest) => navigation.togglePin(manifest, second?.step));
+    if (this.#navigation.pin && !second) this.#panel.messages.showToast("Go to another picture to compare it with this one");
+  }
+
   #toggleFigures() {
     const { figures } = this.#panel;
     figures.element.hidden = !figures.element.hidden;
@@ -334,8 +345,9 @@ export class Viewer {
     if (!shortcuts.hidden) this.#toggleShortcuts();
     else if (!figures.element.hidden) this.#toggleFigures();
     else if (pane.zoomed) pane.fit();
+    else if (this.#navigation.pin) this.#commands.compare();
     else if (this.#navigation.item !== null) this.#commands.showBatch();
-    else if (this.#navigation.other !== null) this.#commands.compare();
+    else if (this.#navigation.comparing) this.#commands.compare();
     else if (fullscreen.open) fullscreen.toggle();
     else return false;
   }

@@ -130,3 +130,59 @@ test("the other run is at the same step or at the same noise level", () => {
   assert.equal(navigation.match(null, short, "step").index, 10);
   assert.equal(navigation.match(step, null, "step"), null);
 });
+
+// Any two pictures
+
+test("a pinned picture stays while the user goes to other steps, items and runs", () => {
+  navigation.goTo(2, manifest(5));
+  navigation.item = 1;
+  navigation.togglePin(manifest(5));
+  assert.deepEqual(navigation.pin, { run: "b", index: 2, item: 1 });
+  navigation.goTo(4, manifest(5));
+  navigation.choose("a");
+  assert.deepEqual([navigation.run, navigation.pin.run, navigation.pin.index, navigation.comparing], ["a", "b", 2, true]);
+  navigation.update(runs("c", "b", "a"), true);
+  assert.deepEqual([navigation.run, navigation.pin.run], ["c", "b"]);
+});
+
+test("without its pin a picture of another run is compared as a run, and one of the same run not at all", () => {
+  navigation.togglePin(manifest(5));
+  navigation.choose("a");
+  navigation.togglePin(manifest(5));
+  assert.deepEqual([navigation.pin, navigation.run, navigation.other], [null, "a", "b"]);
+  navigation.endComparison();
+  navigation.togglePin(manifest(5));
+  navigation.togglePin(manifest(5));
+  assert.equal(navigation.comparing, false);
+});
+
+test("in a comparison of two runs the shown step of the second is pinned", () => {
+  navigation.compare(runs("b", "a"));
+  navigation.togglePin(manifest(5), { index: 3 });
+  assert.deepEqual(navigation.pin, { run: "a", index: 3, item: null });
+  assert.equal(navigation.other, null);
+});
+
+test("a pin ends with its run, and by the comparison with a run", () => {
+  navigation.togglePin(manifest(5));
+  navigation.compare(runs("b", "a"), "a");
+  assert.deepEqual([navigation.pin, navigation.other], [null, "a"]);
+  navigation.choose("a");
+  navigation.endComparison();
+  navigation.togglePin(manifest(5));
+  navigation.update(runs("z"), true);
+  assert.equal(navigation.pin, null);
+});
+
+test("an item of a batch is compared with another one", () => {
+  navigation.compareItem(0, manifest(5));
+  assert.deepEqual([navigation.item, navigation.pin.item], [1, 0]);
+  navigation.compareItem(3, manifest(5));
+  assert.deepEqual([navigation.item, navigation.pin.item], [1, 3]);
+});
+
+test("items are moved through from all to the last one and back", () => {
+  const seen = [1, 1, 1, 1, -1, -1, -1, -1].map((count) => (navigation.moveItem(count, 3), navigation.item));
+  assert.deepEqual(seen, [0, 1, 2, 2, 1, 0, null, null]);
+  assert.equal(navigation.moveItem(1, 1), false);
+});

@@ -113,3 +113,18 @@ test("with reduced motion frames play only on request", () => {
   selection.playFrames = true;
   assert.equal(selection.framesPlaying, true);
 });
+
+test("a pinned picture is the second one, whatever the first is", () => {
+  listRuns(run("a", { items: 2 }), run("b"));
+  const { navigation } = selection;
+  navigation.goTo(2, runs[0].manifest);
+  navigation.item = 1;
+  navigation.togglePin(runs[0].manifest);
+  navigation.goTo(4, runs[0].manifest);
+  assert.deepEqual(selection.images().addresses, ["a4.1@3", "a2.1@1"]);
+  navigation.item = null;
+  assert.deepEqual(selection.images().panes.map(({ addresses }) => addresses), [["a4@3", "a4.1@3"], ["a2.1@1"]]);
+  navigation.choose("b");
+  assert.deepEqual(selection.images().addresses, ["b4@3", "a2.1@1"]);
+  assert.deepEqual(selection.upcoming(), ["b3@2", "b2@1"].slice(0, selection.upcoming().length));
+});

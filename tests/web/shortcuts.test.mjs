@@ -12,6 +12,10 @@ test("arrows move by a step, with shift by five", () => {
   assert.deepEqual([pressed("ArrowLeft", { shiftKey: true }), pressed("ArrowRight", { shiftKey: true })], [["move", -5], ["move", 5]]);
 });
 
+test("up and down go through a batch by one", () => {
+  assert.deepEqual([pressed("ArrowUp"), pressed("ArrowDown", { shiftKey: true })], [["moveItem", -1], ["moveItem", 1]]);
+});
+
 test("letters ignore shift, and digits select runs", () => {
   assert.deepEqual([pressed("l"), pressed("L", { shiftKey: true })], [["lock"], ["lock"]]);
   assert.deepEqual([pressed("1"), pressed("9"), pressed("0")], [["run", 1], ["run", 9], null]);

@@ -474,6 +474,118 @@ const SCENES = {
     return { copied, opened, refused, disabled, saved };
   },
 
+  /** Compares two steps of one run, two pictures of a batch, and a picture that stays with another run. */
+  async pinned() {
+    const seen = {};
+    await begin({ id: "p", items: 4 }, { id: "q", items: 4 });
+    await viewUntil((now) => now.a.length === 4);
+    await press("ArrowDown", "ArrowDown");
+    seen.second = await viewUntil((now) => now.a[0] === "p step_20_1.svg" && now.a.length === 1);
+    await press("b");
+    seen.itself = await viewUntil((now) => now.b.length === 1);
+    await press("ArrowDown");
+    seen.items = await viewUntil((now) => now.a[0] === "p step_20_2.svg");
+    await press("Home");
+    seen.steps = await viewUntil((now) => now.a[0] === "p step_1_2.svg");
+    await press("2");
+    seen.runs = await viewUntil((now) => now.a[0] === "q step_1_2.svg");
+    await page.mouse.click(...(await center("[aria-label^='B stays']")));
+    seen.follows = await viewUntil((now) => now.b[0] === "p step_1_2.svg");
+    await press("b", "End");
+    seen.keeps = await viewUntil((now) => now.a[0] === "q step_20_2.svg");
+    await press("c", "ArrowUp", "ArrowUp", "ArrowUp");
+    seen.all = await viewUntil((now) => now.a.length === 4 && !now.b.length);
+    await page.keyboard.down("Shift");
+    await page.mouse.click(...(await center(".cell:first-child")));
+    await page.keyboard.up("Shift");
+    seen.clicked = await viewUntil((now) => now.b.length === 1);
+    await press("Escape", "Escape");
+    await begin({ id: "one" });
+    await viewUntil((now) => now.a[0] === "one step_20_0.svg");
+    const { x, y, width, height } = await page.evaluate(() => JSON.parse(JSON.stringify(viewer.element.shadowRoot.querySelector(".strip").getBoundingClientRect())));
+    await page.keyboard.down("Shift");
+    await page.mouse.click(x + 12, y + height / 2);
+    await page.keyboard.up("Shift");
+    seen.strip = await viewUntil((now) => now.b[0] === "one step_1_0.svg");
+    await press("ArrowUp");
+    seen.no_batch = await view();
+    for (const size of [340, 400]) {
+      await page.evaluate((size) => (document.querySelector("#here").style.width = `${size}px`), size);
+      await page.mouse.click(...(await center("[aria-label^='Side']")));
+      await page.waitForTimeout(100);
+      seen[size] = await page.evaluate(() => [...viewer.element.shadowRoot.querySelectorAll(".pane")].map((pane) => [pane.offsetLeft, pane.offsetTop, pane.offsetWidth, pane.offsetHeight]));
+      await shot(`side_${size}`);
+    }
+    await page.evaluate(() => (document.querySelector("#here").style.width = "360px"));
+    await page.mouse.click(...(await center("[aria-label^='Wipe']")));
+    await press("Escape");
+    return seen;
+  },
+
+  /** The film strip in the full window, of a run with a thousand steps. */
+  async film() {
+    const film = () =>
+      page.evaluate(() => {
+        const film = viewer.element.shadowRoot.querySelector(".film");
+        const options = [...film.querySelectorAll("[role=option]")];
+        const { left, right } = film.getBoundingClientRect();
+        const isInView = (option) => option.getBoundingClientRect().right > left && option.getBoundingClientRect().left < right;
+        return {
+          visible: film.offsetWidth > 0,
+          steps: options.map(({ dataset }) => Number(dataset.step)),
+          inView: options.filter(isInView).length,
+          pictures: options.filter((option) => isInView(option) && option.querySelector("canvas")).length,
+          selected: options.filter(({ ariaSelected }) => ariaSelected === "true").map(({ dataset, ariaLabel }) => [dataset.step, ariaLabel]),
+          active: film.getAttribute("aria-activedescendant"),
+        };
+      });
+    const loaded = async () => {
+      for (let waited = 0; waited < 200; waited++) {
+        const now = await film();
+        if (now.pictures === now.inView) return now;
+        await page.waitForTimeout(20);
+      }
+      return film();
+    };
+    await begin({ id: "film", steps: 1000, total: 1000 });
+    await viewUntil((now) => now.a[0] === "film step_1000_0.svg");
+    const seen = { closed: await film() };
+    pictures.length = 0;
+    await press("f");
+    await viewUntil((now) => now.full);
+    seen.open = await loaded();
+    seen.requested = pictures.length;
+    await shot("film");
+    await press("Home");
+    await viewUntil((now) => now.a[0] === "film step_1_0.svg");
+    seen.first = await loaded();
+    await page.mouse.click(...(await center(".film [data-step='4']")));
+    await viewUntil((now) => now.a[0] === "film step_4_0.svg");
+    await page.keyboard.down("Shift");
+    await page.mouse.click(...(await center(".film [data-step='7']")));
+    await page.keyboard.up("Shift");
+    seen.compared = (await viewUntil((now) => now.b[0] === "film step_7_0.svg")).tags;
+    await shot("film_compared");
+    await press("Escape");
+    await page.mouse.move(...(await center(".film")));
+    await page.mouse.wheel(0, 20_000);
+    await page.waitForTimeout(100);
+    seen.scrolled = await loaded();
+    await page.evaluate(() => viewer.element.shadowRoot.querySelector(".film").focus());
+    await page.keyboard.press("ArrowRight");
+    await viewUntil((now) => now.a[0] === "film step_5_0.svg");
+    seen.key = await loaded();
+    seen.moves_ms = await page.evaluate(async () => {
+      const began = performance.now();
+      for (let i = 0; i < 100; i++) viewer.element.shadowRoot.querySelector(".viewer").dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
+      return (performance.now() - began) / 100;
+    });
+    await press("Escape");
+    await viewUntil((now) => !now.full);
+    seen.after = await film();
+    return seen;
+  },
+
   /** A run whose picture changes less and less: its bars, its figures, and the step at which it settled. */
   async settled() {
     const changes = Array.from({ length: 20 }, (_, i) => (i ? 0.12 * 0.75 ** Math.max(0, i - 5) * (1 - 0.6 * (i > 13)) : null));

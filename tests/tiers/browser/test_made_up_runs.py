@@ -168,6 +168,54 @@ def test_all_pictures_of_a_batch_are_saved_each_with_its_own_name(made_up):
     assert len(exported["disabled"]) == 2
 
 
+def test_any_two_pictures_are_compared(made_up):
+    seen = scene(made_up, "pinned")
+
+    def pair(name):
+        return [*seen[name]["a"], *seen[name]["b"]]
+
+    assert pair("second") == ["p step_20_1.svg"]
+    assert pair("itself") == ["p step_20_1.svg"] * 2
+    assert pair("items") == ["p step_20_2.svg", "p step_20_1.svg"]
+    assert "two pictures of this batch" in seen["items"]["differences"]
+    assert seen["items"]["tags"][0].startswith("A 20 · 3 / 4")
+    assert pair("steps") == ["p step_1_2.svg", "p step_20_1.svg"]
+    assert "two steps of this run" in seen["steps"]["differences"]
+    assert pair("runs") == ["q step_1_2.svg", "p step_20_1.svg"]
+    assert pair("follows") == ["q step_1_2.svg", "p step_1_2.svg"]
+    assert pair("keeps") == ["q step_20_2.svg", "p step_1_2.svg"]
+    assert pair("all") == [f"q step_20_{item}.svg" for item in range(4)]
+    assert pair("clicked") == ["q step_20_1.svg", "q step_20_0.svg"]
+    assert pair("strip") == pair("no_batch") == ["one step_20_0.svg", "one step_1_0.svg"]
+
+
+def test_in_a_narrow_viewer_two_pictures_are_one_above_the_other(made_up):
+    seen = scene(made_up, "pinned")
+    above, below = seen["340"]
+    assert above[0] == below[0] == 0
+    assert above[2] == below[2] == 340
+    assert below[1] == above[1] + above[3] + 2
+    left, right = seen["400"]
+    assert left[1] == right[1] == 0
+    assert right[0] == left[0] + left[2] + 2
+
+
+def test_the_full_window_has_a_film_strip_that_is_quick_with_a_thousand_steps(made_up):
+    film = scene(made_up, "film")
+    assert not film["closed"]["visible"]
+    assert not film["after"]["visible"]
+    assert film["open"]["steps"][-1] == 1000
+    assert film["open"]["selected"] == [["1000", "Step 1000"]]
+    assert film["open"]["active"] == "film-1000"
+    assert all(film[when]["pictures"] == film[when]["inView"] > 10 for when in ("open", "first", "scrolled", "key"))
+    assert film["requested"] < 40
+    assert all(len(film[when]["steps"]) < 40 for when in ("open", "first", "scrolled", "key"))
+    assert film["compared"] == ["A 4 · σ 14.5", "B 7 · σ 14.3"]
+    assert film["scrolled"]["steps"][0] > 100
+    assert film["key"]["selected"] == [["5", "Step 5"]]
+    assert film["moves_ms"] < 100
+
+
 def test_the_strip_shows_how_much_the_picture_changed_and_where_it_settled(made_up):
     seen = scene(made_up, "settled")
     bars = seen["settles"]["bars"]
