@@ -14,7 +14,8 @@ from torch import Tensor
 from ..decoders.files.regular_file import NotRegularFileError, read_regular_file
 from ..decoders.files.tensor_file import Metadata, Tensors, open_tensors
 from ..decoders.files.torch_pickle import PICKLE_START, ZIP_START, UnsupportedPickleError, read_torch_pickle
-from ..decoders.latents.space import AUDIO, IMAGE, VIDEO, LatentSpace, Spaces
+from ..decoders.latents.space import AUDIO, IMAGE, LatentSpace, Spaces
+from ..decoders.latents.tokens import from_tokens, plain_latents, token_side
 from ..errors import DecoderFileError, LatentsError, brief
 from ..preview.sinks.latent_files import MAX_LATENT_FILE_BYTES
 
@@ -23,7 +24,6 @@ FORMS = "safetensors, .latent, .npy, .npz or .pt"
 NPY_START = b"\x93NUMPY"
 COMFY_TENSOR, COMFY_VERSION = "latent_tensor", "latent_format_version_0"
 FIRST_NAMES = ("latents", COMFY_TENSOR, "denoised")  # tensors that are taken if a file has several that fit
-PATCH_SIDES = (1, 2)  # latent pixels along one side of a token
 DOUBLE_BYTES = 8
 NUMPY_ERRORS = (ValueError, EOFError, MemoryError, OverflowError, SyntaxError, TypeError)
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
@@ -189,54 +189,6 @@ def _only_fitting(tensors: Tensors, space: LatentSpace, size: tuple[int, int] | 
     return next(iter(fitting.items()))
 
 
-def plain_latents(latents: Tensor, space: LatentSpace, size: tuple[int, int] | None = None) -> Tensor:
-    """Arranges latents to `[B, C, T, H, W]`. A missing batch axis is added, and tokens are put in their places.
-
-    Raises:
-        LatentsError: the tensor does not fit the space, or tokens need another `size`, or one.
-    """
-    if size is not None and _token_side(latents, space):
-        return _from_tokens(latents, space, size)
-    try:
-        return space.unpack(latents)
-    except LatentsError as error:
-        try:
-            return space.unpack(latents.unsqueeze(0))
-        except LatentsError:
-            if not _token_side(latents, space):
-                raise error from None
-    raise LatentsError(
-        f"{list(latents.shape)} could be tokens, whose width and height are unknown; give the size of the final image, "
-        "such as --size 1024x1024"
-    )
-
-
-def _token_side(latents: Tensor, space: LatentSpace) -> int:
-    """Latent pixels along one side of a token, if the tensor can be tokens of the space; else 0."""
-    if latents.ndim not in (2, 3) or space.dims == AUDIO:
-        return 0
-    return next((side for side in PATCH_SIDES if latents.shape[-1] == space.channels * side**2), 0)
-
-
-def _from_tokens(latents: Tensor, space: LatentSpace, size: tuple[int, int]) -> Tensor:
-    """Arranges tokens `[N, C*p*p]` or `[B, N, C*p*p]`, whose channel is c*p*p + py*p + px, as FLUX packs them.
-
-    Source: diffusers 0.42, pipelines/flux/pipeline_flux.py, `_unpack_latents`.
-    """
-    side = _token_side(latents, space)
-    latents = latents if latents.ndim == 3 else latents.unsqueeze(0)
-    columns, rows = (pixels // (space.downscale * side) for pixels in size)
-    items, tokens, _ = latents.shape
-    frames, rest = divmod(tokens, rows * columns) if rows * columns else (0, 1)
-    if rest or frames < 1 or (frames > 1 and space.dims != VIDEO):
-        raise LatentsError(
-            f"expected {rows * columns} tokens for an image of {size[0]}x{size[1]} in {space.title}, got "
-            f"{list(latents.shape)}; give the size of the final image with --size"
-        )
-    cells = latents.reshape(items, frames, rows, columns, space.channels, side, side)
-    return cells.permute(0, 4, 1, 2, 5, 3, 6).reshape(items, space.channels, frames, rows * side, columns * side)
-
-
 def _guess(tensors: Tensors, spaces: Spaces, how: HowToRead) -> tuple[Tensors, LatentSpace]:
     """The only tensor that can be latents, and the only space that has latents of its shape."""
     fitting = {
@@ -268,9 +220,9 @@ def _is_usual(latents: Tensor, space: LatentSpace, how: HowToRead) -> bool:
         except LatentsError:
             return False
         return latents.ndim == (4 if space.layout == "bands" else 3)
-    if latents.ndim in (2, 3) and _token_side(latents, space):
+    if latents.ndim in (2, 3) and token_side(latents, space):
         try:
-            return how.size is None or bool(_from_tokens(latents, space, how.size).numel())
+            return how.size is None or bool(from_tokens(latents, space, how.size).numel())
         except LatentsError:
             pass
     ndim = 4 if space.dims == IMAGE else 5

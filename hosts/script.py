@@ -8,16 +8,17 @@ from typing import Any
 
 from ..decoders.catalogue import AUTO, Catalogue
 from ..decoders.latents.space import LatentSpace
+from ..decoders.latents.tokens import ImageSize
 from ..errors import SinkError
 from ..preview.decode.decoder_trial import DecoderTrial
 from ..preview.options import RunOptions
 from ..preview.output_folder import absolute_path
-from ..preview.pipeline import Pipeline
 from ..preview.run import Run, State
 from ..preview.sinks.base import Sink
 from ..preview.sinks.run_folder import RunFolder
 from ..preview.start import Outputs, start
 from ..preview.step import Show
+from .recorded_steps import Recording
 
 HOST = {"name": "headless"}
 DEFAULTS = RunOptions(write_intermediates=True, max_side_px=0, batch="first", sheet=True, animation="webp")
@@ -25,8 +26,8 @@ DEFAULTS = RunOptions(write_intermediates=True, max_side_px=0, batch="first", sh
 
 @contextmanager
 def recording(
-    folder: Path,
-    space: LatentSpace,
+    folder: str | Path,
+    space: str | LatentSpace,
     *,
     decoder: str = AUTO,
     catalogue: Catalogue | None = None,
@@ -35,53 +36,63 @@ def recording(
     options: RunOptions = DEFAULTS,
     sampler: Mapping[str, Any] | None = None,
     sinks: Sequence[Sink] = (),
-) -> Iterator[tuple[Pipeline, RunFolder]]:
+    steps: int | None = None,
+    size: ImageSize | None = None,
+) -> Iterator[Recording]:
     """Records a run into `folder`: a picture for each step, `run.json`, a contact sheet, an animation, a page.
 
-        with recording(Path("runs/one"), SPACES["flux2"]) as (pipeline, folder):
-            for index, sigma in ...:
-                pipeline.offer(Step(index=index, total=20, sigma=sigma, denoised=x0))
+        with recording("runs/one", "flux2", steps=20) as run:
+            for x, x0, sigma in my_sampler():
+                run.offer(x0, sigma=sigma)
 
-    After the block all files are written; `folder.manifest()` lists them.
+    The arrays may be of NumPy, torch, JAX, MLX, or any package with DLPack. After the block all files are written.
 
     Args:
         folder: folder of the run. It is created; if it exists, it must be empty.
-        space: latent space of the offered latents.
+        space: latent space of the offered latents, or its name.
         decoder: name of the decoder, one of `catalogue.names()`.
         catalogue: available decoders; None for those that Safelight ships.
-        show: tensor of a step that is shown.
+        show: latents of a step that are shown.
         every_n_steps: distance between recorded steps; the last step is always recorded.
         options: further options, such as the format of the files; `decoder`, `show` and `every_n_steps` replace theirs.
         sampler: facts about the sampler for `run.json`.
         sinks: further sinks, such as a screen.
+        steps: number of steps of the sampler; None for the one in `sampler`, or if it is unknown.
+        size: width and height of the final image, in pixels, to which tokens `[B, N, C]` are arranged.
 
     Yields:
-        The pipeline, to which steps are offered, and the folder of the run.
+        The recording, to which steps are offered. It can also be unpacked to the pipeline, which takes a `Step`, and
+        the folder of the run.
 
     Raises:
         SinkError: `folder` cannot be created, or is not empty.
+        UnknownSpaceError: there is no such latent space.
         UnknownDecoderError: there is no such decoder for this space.
         OptionError: an option has a value that is not allowed.
     """
     folder = absolute_path(folder)  # the code in the block may change the current folder
     # Before the run, so that a wrong name is an error and not a note in the run.
     catalogue = catalogue or Catalogue()
+    space = catalogue.spaces()[space] if isinstance(space, str) else space
     candidates = catalogue.candidates(space, decoder)
     options = replace(options, decoder=decoder, show=show, every_n_steps=every_n_steps)
     _expect_empty(folder)
-    run = Run(host=HOST, space=space.name, sampler=sampler or {})
+    facts = {"steps": steps, **(sampler or {})} if steps is not None else sampler or {}
+    run = Run(host=HOST, space=space.name, sampler=facts)
     run_folder = RunFolder(folder, run)
     outputs = Outputs(folder=run_folder, sinks=sinks)
     trial = DecoderTrial(catalogue, space, run.note) if catalogue.folders else None
     pipeline = start(run, space, options, outputs, candidates=lambda: candidates, trial=trial)
+    recorded = Recording(pipeline, run_folder, space, facts.get("steps"), size)
     state: State = "failed"
     try:
-        yield pipeline, run_folder
+        yield recorded
         state = "finished"
     except KeyboardInterrupt:
         state = "interrupted"
         raise
     finally:
+        recorded.show_last()
         pipeline.close(state)
 
 

@@ -103,7 +103,7 @@ def test_tokens_of_a_video_have_as_many_frames_as_fit(tmp_path):
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ((), "such as --size 1024x1024"),
+        ((), "give the size of the final image, such as 1024x1024"),
         (("--size", "64x64"), "expected 16 tokens for an image of 64x64 in FLUX.1, got [1, 12, 64]"),
         (("--size", "8x8"), "expected 0 tokens"),
     ],
