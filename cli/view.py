@@ -186,9 +186,9 @@ class ViewRequestHandler(BaseHTTPRequestHandler):
                 self._send_json(saved.trash())
             case ["", "library", run_id, "small", name] if small := saved.small(run_id, name):
                 self._send(small, SMALL_TYPE, headers={"Cache-Control": STORE_FOREVER})
-            case ["", "runs" | "library", run_id] if entry := library.run(run_id):
+            case ["", "runs" | "library" as base, run_id] if entry := library.run(run_id):
                 try:
-                    self._send_json(entry.manifest)
+                    self._send_json(entry.described if base == "library" else entry.manifest)
                 except ManifestError as error:  # deleted in this moment
                     self._refuse(HTTPStatus.NOT_FOUND, str(error))
             case ["", "runs" | "library", run_id, name] if picture := library.open(run_id, name):

@@ -13,6 +13,7 @@ from .folder_listing import FolderContent, ListedFolder
 from .manifest import UNKNOWN_STATE
 from .run import State
 from .run_details import checked_details
+from .run_marks import NO_MARKS, Marks
 from .run_summary import short, short_facts
 from .run_trash import OWN_FOLDER, is_run_path
 from .untrusted_json import read_json
@@ -32,11 +33,15 @@ class IndexedRun:
         version: text that changes whenever the manifest changes.
         facts: summary of the run; None if its manifest is not valid.
         details: its details.
+        marks_version: text that changes whenever the file of its marks changes; empty if there is none.
+        marks: the user's star and note.
     """
 
     version: str
     facts: dict[str, Any] | None
     details: dict[str, Any]
+    marks_version: str = ""
+    marks: Marks = NO_MARKS
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,10 @@ def write_index(root: Path, index: LibraryIndex) -> None:
             [path, f"{folder.changed_ns:x}", f"{folder.listed_ns:x}", folder.content.has_run, folder.content.folders]
             for path, folder in index.folders.items()
         ],
-        "runs": [[path, run.version, run.facts, run.details] for path, run in index.runs.items()],
+        "runs": [
+            [path, run.version, run.facts, run.details, run.marks_version, run.marks.star, run.marks.note]
+            for path, run in index.runs.items()
+        ],
     }
     content = json.dumps(value, separators=(",", ":")).encode()
     if len(content) <= MAX_INDEX_BYTES:
@@ -103,9 +111,13 @@ def _is_folder_name(name: str) -> bool:
     return len(PurePath(name).parts) == 1 and not name.startswith(".") and PurePath(name).name == name
 
 
-def _run(version: Any, facts: Any, details: Any) -> IndexedRun:
-    _expect(isinstance(version, str) and isinstance(details, dict) and (facts is None or isinstance(facts, dict)))
-    return IndexedRun(version, facts and _checked_facts(facts, version), checked_details(details) if facts else {})
+def _run(version: Any, facts: Any, details: Any, marks_version: Any, star: Any, note: Any) -> IndexedRun:
+    _expect(all(isinstance(text, str) for text in (version, marks_version, note)) and isinstance(details, dict))
+    if facts is None:
+        return IndexedRun(version, None, {})
+    _expect(isinstance(facts, dict))
+    marks = NO_MARKS.changed(star is True, note)
+    return IndexedRun(version, _checked_facts(facts, version), checked_details(details), marks_version, marks)
 
 
 def _checked_facts(facts: Mapping[str, Any], version: str) -> dict[str, Any]:

@@ -99,6 +99,17 @@ class LibraryEntry:
         return {**_manifest(self.folder, self.root, self.version), "id": self.id}
 
     @property
+    def described(self) -> Mapping[str, Any]:
+        """The same with the prompt that its pictures contain, as a server of live runs has it.
+
+        Raises:
+            ManifestError: as for `manifest`.
+        """
+        manifest = self.manifest
+        sampler = manifest["sampler"]
+        return {**manifest, "sampler": {**sampler, "prompt": sampler.get("prompt") or self.details["prompt"]}}
+
+    @property
     def files(self) -> frozenset[str]:
         """The names of the pictures that the manifest lists."""
         manifest = _manifest(self.folder, self.root, self.version)
@@ -190,7 +201,22 @@ class RunLibrary:
             listing = FolderListing(self._root, before.folders, lambda: round(self._clock() * 1e9))
             self._read_runs = {folder: self._read(folder) for folder in find_runs(self._root, contents=listing)}
             self._update_index(before, listing)
-            entries = [read.entry for read in self._read_runs.values() if read.entry is not None]
+            return self._list()
+
+    def known(self) -> dict[str, LibraryEntry]:
+        """All runs as they were last read, or as the index has them, without a look at the folder."""
+        if self._index is None and not self._runs:
+            with self._reading:
+                self._index = self._index or read_index(self._root)
+                self._read_runs = {
+                    self._root / path: self._from_index(path, run) for path, run in self._index.runs.items()
+                }
+                self._list()
+        return self._runs
+
+    def _list(self) -> dict[str, LibraryEntry]:
+        """Gives each run an id of its own, and sorts them."""
+        entries = [read.entry for read in self._read_runs.values() if read.entry is not None]
         runs: dict[str, LibraryEntry] = {}
         for entry in entries:
             unique = entry if entry.id not in runs else self._with_new_id(entry)
@@ -317,12 +343,12 @@ class RunLibrary:
         return self._with_uuid(LibraryEntry(manifest["id"], self._root, folder, version, facts, details, Marks()))
 
     def _from_index(self, path: str, run: IndexedRun) -> _ReadRun:
-        """A run of the index. Its marks are not in there: they are read when the folder is compared with the index."""
+        """A run of the index."""
         if run.facts is None:
             return _ReadRun(run.version, "", None)
         folder = self._root / path
-        entry = LibraryEntry(run.facts["id"], self._root, folder, run.version, run.facts, run.details, Marks())
-        return _ReadRun(run.version, "", self._with_uuid(entry))
+        entry = LibraryEntry(run.facts["id"], self._root, folder, run.version, run.facts, run.details, run.marks)
+        return _ReadRun(run.version, run.marks_version, self._with_uuid(entry))
 
     def _update_index(self, before: LibraryIndex, listing: FolderListing) -> None:
         """Writes the index if it differs from the folder, not too often, and only of many runs."""
@@ -356,7 +382,8 @@ class RunLibrary:
 def _indexed(read: _ReadRun) -> IndexedRun:
     if read.entry is None:
         return IndexedRun(read.version, None, {})
-    return IndexedRun(read.version, dict(read.entry.facts), dict(read.entry.details))
+    entry = read.entry
+    return IndexedRun(read.version, dict(entry.facts), dict(entry.details), read.marks_version, entry.marks)
 
 
 def _version(file: Path) -> str:

@@ -2,12 +2,9 @@
 
 import json
 import math
-import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import comfy.latent_formats
 import folder_paths
@@ -21,59 +18,12 @@ from ...preview.output_folder import existing_folder
 from ...preview.run_library import find_runs
 from ...preview.saved_run import SavedRun
 from ...preview.sinks.latent_files import SavedLatents
+from ..background_listing import BackgroundListing
 from .decoder_folders import catalogue
 from .latent_dict import unpacked
 
 MAX_LISTED_RUNS = 200
-MAX_WAIT_S = 0.05  # that the server waits for a search
-MAX_SEARCHING_SHARE = 0.1  # of the time; a folder with 20,000 runs takes seconds
 NO_RUN = "none"
-
-
-@final
-class BackgroundListing:
-    """A list that a thread creates again and again, so that the server's loop never creates it.
-
-    The caller waits for a search that is known to be quick. Else it gets the previous list immediately.
-
-    Args:
-        search: function that creates the list.
-        wait_s: seconds to wait at most.
-        clock: function that returns monotonic seconds.
-    """
-
-    def __init__(
-        self,
-        search: Callable[[], list[str]],
-        wait_s: float = MAX_WAIT_S,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._search, self._wait_s, self._clock = search, wait_s, clock
-        self._found: list[str] = []
-        self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
-        self._is_quick = True
-        self._next_s = float("-inf")  # when the next search may begin
-
-    def get(self) -> list[str]:
-        """The newest list. Starts a search, unless one is running or has just taken long."""
-        with self._starting:
-            is_searching = self._thread is not None and self._thread.is_alive()
-            if not is_searching and self._clock() >= self._next_s:
-                self._thread = threading.Thread(target=self._refresh, name="safelight-runs", daemon=True)
-                self._thread.start()
-            thread = self._thread
-        if thread is not None and self._is_quick:
-            thread.join(self._wait_s)
-            self._is_quick = self._is_quick and not thread.is_alive()
-        return self._found
-
-    def _refresh(self) -> None:
-        begin_s = self._clock()
-        self._found = self._search()
-        end_s = self._clock()
-        self._is_quick = end_s - begin_s <= self._wait_s
-        self._next_s = begin_s + (end_s - begin_s) / MAX_SEARCHING_SHARE
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,7 +60,7 @@ def _search() -> list[str]:
     return [path for _, path in sorted(found, reverse=True)[:MAX_LISTED_RUNS]]
 
 
-LISTING = BackgroundListing(_search)
+LISTING = BackgroundListing(_search, list[str]())
 
 
 def selected_folder(run: str, folder: str) -> Path:
@@ -193,7 +143,7 @@ def _by_space(saved: SavedLatents, latents: Tensor) -> Tensor:
 def _expect_space(saved: SavedLatents, latents: Tensor) -> None:
     """Raises LatentsError if the shape does not fit the latent space that the file names."""
     spaces, name = catalogue().spaces(), saved.facts.get("space") or ""
-    if name in spaces and len(_shapes(saved)) < 2:
+    if name in spaces and len(shapes_of(saved)) < 2:
         try:
             spaces[name].unpack(torch.empty(tuple(latents.shape), device="meta"))
         except SafelightError as error:
@@ -201,13 +151,18 @@ def _expect_space(saved: SavedLatents, latents: Tensor) -> None:
 
 
 def _unpacked(saved: SavedLatents, latents: Tensor) -> Any:
-    shapes = _shapes(saved)
+    shapes = shapes_of(saved)
     if len(shapes) > 1 and (latents.ndim != 3 or latents.shape[2] != sum(math.prod(shape[1:]) for shape in shapes)):
         raise LatentsError(f"step {saved.index}: expected latents packed of {shapes}, found {list(latents.shape)}")
     return unpacked(latents, shapes)
 
 
-def _shapes(saved: SavedLatents) -> list[list[int]]:
+def shapes_of(saved: SavedLatents) -> list[list[int]]:
+    """The shapes of a step's latents; several if they are packed into one tensor.
+
+    Raises:
+        ManifestError: the file names no shapes.
+    """
     try:
         shapes = json.loads(saved.facts.get("shapes") or "[]")
         if all(type(side) is int and side > 0 for shape in shapes for side in shape):

@@ -25,6 +25,7 @@ from ...preview.sinks.step_files import StepFiles
 from ...preview.start import Outputs
 from .facts import Prompt
 from .graph import is_wired
+from .library import ComfyLibrary
 from .model_facts import ModelFacts
 from .output_paths import NO_FOLDER, export_name, new_folder
 from .preferences import ComfyPreferences
@@ -36,6 +37,15 @@ STEPS_OUTPUT = 1  # index of the output `steps` of Preview Steps
 
 # An attribute of the server, not of this module: if the pack is installed twice, one copy serves the runs of both.
 RUNS: LiveRuns = vars(PromptServer.instance).setdefault("safelight_runs", LiveRuns())
+LIBRARY: ComfyLibrary = vars(PromptServer.instance).setdefault(
+    "safelight_library",
+    ComfyLibrary(
+        RUNS,
+        lambda: Path(folder_paths.get_output_directory()),
+        lambda: ComfyPreferences.current().budget_bytes,
+        has_users=cli.multi_user,
+    ),
+)
 
 
 def run_outputs(
@@ -52,6 +62,8 @@ def run_outputs(
     """
     folder, group = new_folder(run, options.filename_prefix, prompt, size) if options.write_intermediates else NO_FOLDER
     folders = [] if folder is None else [folder]
+    if folder is not None:
+        LIBRARY.own(folder.path, prompt.owner)
     live, sinks = None, list[Sink]()
     metadata = not cli.disable_metadata
     # Not the prompt itself, which may hold models: these are also in ComfyUI's history.

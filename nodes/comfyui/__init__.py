@@ -7,6 +7,7 @@ from ...hosts.comfyui import everywhere, learning, owners
 from ...hosts.comfyui.cached_run import CachedRuns
 from ...hosts.comfyui.decoder_folders import described
 from ...hosts.comfyui.decoder_offer import get_decoder
+from ...hosts.comfyui.library_routes import register_library
 from ...hosts.comfyui.routes import register, register_pack
 from ...hosts.comfyui.sinks import RUNS
 from .continue_from_step import SafelightPickStep
@@ -30,6 +31,7 @@ class SafelightExtension(ComfyExtension):
         # Not in `on_load`: ComfyUI 0.3.64 never calls it.
         found = owners.register(PromptServer.instance)
         register(PromptServer.instance.routes, RUNS, found, get_decoder, CachedRuns(RUNS).find, described)
+        register_library(PromptServer.instance.routes, LIBRARY, found)
         register_pack(PromptServer.instance.routes)
         everywhere.register(PromptServer.instance)
         learning.register(PromptServer.instance)

@@ -80,12 +80,16 @@ def items(library):
 def test_five_thousand_runs_are_read_once_and_then_only_looked_at(tmp_path, reads, clock):
     for i in range(5000):
         write_run(tmp_path / f"day_{i % 10}" / f"steps_{i:05d}", i)
+    (tmp_path / "day_0" / "steps_00000" / "marks.json").write_text('{"format": "safelight.marks/1", "star": true}')
     first = RunLibrary(tmp_path, clock=clock)
     assert len(first.runs()) == 5000
     assert reads.take() == (5000, 5011)
     before = items(first)
     assert reads.take()[0] == 0
     again = RunLibrary(tmp_path, clock=clock)
+    assert [entry.item() for entry in again.known().values()] == before
+    assert reads.take() == (0, 0), "the first page needs the index only"
+    assert sum(item["star"] for item in before) == 1
     assert items(again) == before
     manifests, folders = reads.take()
     assert manifests == 0

@@ -252,7 +252,7 @@ def test_a_slow_search_for_runs_holds_up_the_server_once_and_for_a_limited_time(
         now_s[0] += 3.0
         return [f"run_{len(searches):05d}"]
 
-    listing = comfyui.BackgroundListing(search, wait_s=0.01, clock=lambda: now_s[0])
+    listing = comfyui.BackgroundListing(search, [], wait_s=0.01, clock=lambda: now_s[0])
     join = threading.Thread.join
     monkeypatch.setattr(threading.Thread, "join", lambda thread, wait_s: (joined.append(wait_s), join(thread, wait_s)))
     assert listing.get() == []
@@ -274,7 +274,7 @@ def test_a_slow_search_for_runs_holds_up_the_server_once_and_for_a_limited_time(
 
 def test_a_quick_search_for_runs_is_repeated_for_each_caller_and_waited_for(comfyui):
     counts = iter(range(9))
-    listing = comfyui.BackgroundListing(lambda: [f"run_{next(counts)}"], wait_s=60.0, clock=lambda: 0.0)
+    listing = comfyui.BackgroundListing(lambda: [f"run_{next(counts)}"], [], wait_s=60.0, clock=lambda: 0.0)
     assert [listing.get() for _ in range(3)] == [["run_0"], ["run_1"], ["run_2"]]
 
 
