@@ -127,6 +127,14 @@ export class Viewer {
     this.#navigate((navigation) => navigation.select(id));
   }
 
+  /** Compares two runs. @param {string} first @param {string} second */
+  compare(first, second) {
+    this.#navigate((navigation) => {
+      navigation.select(first);
+      navigation.compare(this.#source.runs(), second);
+    });
+  }
+
   /** Changes the text that is shown while there is no run. @param {string} text */
   setIdle(text) {
     this.#options.idle = text;
