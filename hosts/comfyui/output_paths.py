@@ -93,6 +93,14 @@ def check_prefix(prefix: str, prompt: Prompt) -> None:
     check_prefix_name(prefix, HOST_TOKENS.sub("0", _expanded(prefix, prompt)), _try_to_create)
 
 
+def shown_path(folder: Path) -> str:
+    """A folder in ComfyUI's output folder as the user knows it: `output/safelight/steps_00012`."""
+    output = Path(folder_paths.get_output_directory())
+    return (
+        PurePath(output.name, folder.relative_to(output)).as_posix() if folder.is_relative_to(output) else str(folder)
+    )
+
+
 def export_name(prefix: str, prompt: Prompt) -> str:
     """The begin of the names of files that a user saves from the viewer: the name that the filename prefix ends in."""
     name = PurePath(HOST_TOKENS.sub("", _expanded(prefix, prompt)).replace("\\", "/")).name

@@ -16,6 +16,7 @@ from ...preview.run_control import RunControl
 from ...preview.run_summary import run_summary
 from ...preview.sinks.live_export import exported_picture
 from ...preview.sinks.live_runs import LiveRun, LiveRuns
+from ...preview.sinks.written_run import read_written, written_facts
 from .owners import KEY_HEADER, KEY_HELP, Owners
 
 MAX_SERVED_BYTES = 1 << 30  # of a picture
@@ -81,6 +82,8 @@ def register(
         return web.json_response(_manifest(live), headers=NEVER_CACHE)
 
     _register_cached(routes, owners, find_cached)
+    _register_workflows(routes, runs)
+    _register_written(routes, runs)
     _register_pictures(routes, runs)
     _register_decoders(routes, runs, owners, get_decoder)
     _register_control(routes, runs, owners)
@@ -115,6 +118,30 @@ def _register_cached(routes: web.RouteTableDef, owners: Owners, find_cached: Fin
             "workflow": live.folder.run.host.get("workflow_id"),
         }
         return web.json_response(found, headers=NEVER_CACHE)
+
+
+def _register_workflows(routes: web.RouteTableDef, runs: LiveRuns) -> None:
+    @routes.get("/safelight/runs/{run}/workflow")
+    async def get_workflow(request: web.Request) -> web.Response:
+        """The workflow and the prompt of a run; null for one that it does not have."""
+        live = runs.get(request.match_info["run"])
+        texts = {} if live is None else await asyncio.to_thread(live.export.texts)
+        if not texts:
+            return _refused("this run has no workflow: it was removed, or ComfyUI runs with --disable-metadata")
+        parts = (f'"{key}": {texts.get(key, "null")}' for key in ("workflow", "prompt"))  # they are JSON already
+        return web.Response(text=f"{{{', '.join(parts)}}}", content_type="application/json", headers=NEVER_CACHE)
+
+
+def _register_written(routes: web.RouteTableDef, runs: LiveRuns) -> None:
+    @routes.get("/safelight/runs/{run}/written/{path:.+}")
+    async def get_written(request: web.Request) -> web.Response:
+        """A file that the run has written into the output folder."""
+        live, path = runs.get(request.match_info["run"]), request.match_info["path"]
+        found = live and await asyncio.to_thread(read_written, live.export, path, MAX_SERVED_BYTES)
+        if not found:
+            return _refused("there is no such file in the run's folder")
+        policy = {} if found.policy is None else {"Content-Security-Policy": found.policy}
+        return web.Response(body=found.content, headers={**NEVER_CACHE, "Content-Type": found.mime_type, **policy})
 
 
 def _register_pictures(routes: web.RouteTableDef, runs: LiveRuns) -> None:
@@ -262,6 +289,8 @@ def _manifest(live: LiveRun) -> dict[str, Any]:
     if live.owner is not None and manifest["state"] == "running":
         kept = [step["index"] for step in manifest["steps"] if _may_keep(live, step["index"])]
         own |= {"control": {"paused": run.control.paused, "kept": kept}}
+    written = written_facts(live.export)
+    own |= {} if written is None else {"written": written}
     offers = {"offers": run.offers, "notes": [*manifest["notes"], *run.offers]} if run.offers else {}
     return manifest | own | offers
 

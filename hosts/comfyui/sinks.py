@@ -27,7 +27,7 @@ from .facts import Prompt
 from .graph import is_wired
 from .library import ComfyLibrary
 from .model_facts import ModelFacts
-from .output_paths import NO_FOLDER, export_name, new_folder
+from .output_paths import NO_FOLDER, export_name, new_folder, shown_path
 from .preferences import ComfyPreferences
 from .selection import MAX_LIVE_ITEMS
 
@@ -71,7 +71,8 @@ def run_outputs(
     has_readers = is_wired(prompt.graph, run.host["node"], STEPS_OUTPUT, prompt.display_id)
     if prompt.client is not None or has_readers or options.keep_latents:
         name = export_name(options.filename_prefix, prompt)
-        export = ExportFacts(written=folder, texts=texts, prefix=name, sent=prompt.sent)
+        place = shown_path(folder.path) if folder is not None else ""
+        export = ExportFacts(written=folder, group=group, place=place, texts=texts, prefix=name, sent=prompt.sent)
         live_run = RUNS.new(run, Path(folder_paths.get_temp_directory()) / "safelight", prompt.owner, export)
         folders.append(live_run.folder)
         live = _live_view(live_run, options, prompt)

@@ -17,6 +17,7 @@ from ..run import Run
 from ..run_marks import NO_MARKS, Marks
 from .base import Delivery, Sink
 from .run_folder import RunFolder
+from .run_group import RunGroup
 
 DEFAULT_BUDGET_BYTES = 512 * MB
 LIVE_TITLE = "the live run"
@@ -31,12 +32,16 @@ class ExportFacts:
 
     Args:
         written: folder with the files that the run writes; None if it writes none.
+        group: runs of the same prompt that share a page with it; None if it writes none.
+        place: that folder as the user knows it, such as `output/safelight/steps_00012`.
         texts: function that returns metadata for the file, by name, as JSON.
         prefix: begin of the file's name.
         sent: the graph that the host ran, as it was sent; empty if unknown.
     """
 
     written: RunFolder | None = None
+    group: RunGroup | None = None
+    place: str = ""
     texts: Callable[[], Mapping[str, str]] = dict
     prefix: str = "safelight"
     sent: Mapping[str, Any] = field(default_factory=dict)

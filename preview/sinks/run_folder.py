@@ -141,7 +141,17 @@ class RunFolder(Sink):
 
     def announce(self, **outputs: str) -> None:
         """Adds files of the whole run to `run.json`, such as `sheet`, `animation` and `page`."""
-        self._outputs |= outputs
+        self._outputs = self._outputs | outputs  # replaced, never changed, as the table of steps is
+
+    @property
+    def products(self) -> Mapping[str, str]:
+        """Names of the files of the whole run that exist, such as `sheet`. Any thread may read it."""
+        return self._outputs
+
+    @property
+    def file_count(self) -> int:
+        """The number of files in the folder. Any thread may read it."""
+        return len(self._sizes)
 
     def files(self) -> set[str]:
         """Names of all files that `run.json` lists. Any thread may call it."""

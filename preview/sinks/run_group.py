@@ -35,6 +35,11 @@ class RunGroup:
         """Whether the folder exists; a first run without steps has removed it."""
         return self.first.path.is_dir()
 
+    @property
+    def folders(self) -> list[RunFolder]:
+        """The folders of all runs that are on the page."""
+        return list(self._manifests)
+
     def add(self, run: Run) -> RunFolder:
         """Creates the folder of another run: `run_002`, `run_003` and so on."""
         path = create_inner_folder(self.first.path)

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import shutil
 import threading
 
 import pytest
@@ -15,7 +16,9 @@ from safelight.hosts.comfyui.owners import KEY_HEADER, Owners
 from safelight.hosts.comfyui.routes import register
 from safelight.preview.picture import DecodedPicture
 from safelight.preview.run import Run
-from safelight.preview.sinks.live_runs import LiveRuns
+from safelight.preview.sinks.live_runs import ExportFacts, LiveRuns
+from safelight.preview.sinks.run_folder import RunFolder
+from safelight.preview.sinks.run_group import RunGroup
 from safelight.preview.step import StepInfo
 
 LIST_KEY = "the key of a browser"
@@ -36,6 +39,7 @@ class Served:
         self.runs, self.owners, self._root = LiveRuns(), Owners(), root
         self.downloaded, self.download_error = [], None
         self.cached, self.asked = None, []
+        self.metadata = {}
 
     def begin(self, key=LIST_KEY):
         """A run with one picture, queued with `key`."""
@@ -49,6 +53,9 @@ class Served:
     def get(self, path, key=LIST_KEY, method="GET"):
         """The status, the headers and the body of an answer."""
         return asyncio.run(self._get(path, {KEY_HEADER: key} if key else {}, method))
+
+    def texts(self):
+        return self.metadata
 
     def download(self, name):
         self.downloaded.append(name)
@@ -227,6 +234,107 @@ def jpeg():
     file = io.BytesIO()
     Image.new("RGB", (4, 4)).save(file, "JPEG")
     return file.getvalue()
+
+
+# What a run has written
+
+
+def write_run(served, tmp_path):
+    """A live run that also writes files, as the second run of its prompt."""
+    group = RunGroup(RunFolder(tmp_path / "output/steps_00001", Run()))
+    second = group.add(Run())
+    for folder in (group.first, second):
+        folder.open()
+        folder.write("step_0001.png", b"a file")
+        folder.record(PICTURE, "step_0001.png")
+        folder.write("sheet.png", b"a sheet")
+        folder.announce(sheet="sheet.png")
+        group.write_page(folder, folder.manifest(), "")
+    group.first.announce(page="index.html")
+    export = ExportFacts(written=second, group=group, place="output/steps_00001/run_002", texts=served.texts)
+    live = served.runs.new(Run(host={"workflow_id": "w", "node": "4"}), tmp_path / "live", None, export)
+    live.folder.open()
+    return live
+
+
+def test_the_manifest_says_what_the_run_has_written(served, tmp_path):
+    live = write_run(served, tmp_path)
+    manifest = served.get(f"/safelight/runs/{live.address}")[2]
+    assert manifest["written"] == {
+        "place": "output/steps_00001/run_002",
+        "path": str(tmp_path / "output/steps_00001/run_002"),
+        "files": 3,
+        "sheet": "run_002/sheet.png",
+        "animation": None,
+        "page": "index.html",
+    }
+    assert "written" not in served.get(f"/safelight/runs/{served.begin().address}")[2]
+    shutil.rmtree(tmp_path / "output")
+    assert "written" not in served.get(f"/safelight/runs/{live.address}")[2]
+
+
+@pytest.mark.parametrize(
+    ("path", "mime_type", "content"),
+    [
+        ("run_002/sheet.png", "image/png", b"a sheet"),
+        ("step_0001.png", "image/png", b"a file"),
+        ("run_002/run.json", "application/json", None),
+    ],
+)
+def test_what_a_run_has_written_is_opened(served, tmp_path, path, mime_type, content):
+    live = write_run(served, tmp_path)
+    status, headers, body = served.get(f"/safelight/runs/{live.address}/written/{path}", key=None)
+    assert (status, headers["Content-Type"].partition(";")[0]) == (200, mime_type)
+    assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
+    assert content is None or body == content
+
+
+def test_the_page_of_a_run_has_no_rights_on_the_server(served, tmp_path):
+    live = write_run(served, tmp_path)
+    status, headers, body = served.get(f"/safelight/runs/{live.address}/written/index.html", key=None)
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert headers["Content-Security-Policy"].startswith("sandbox allow-scripts")
+    assert "allow-same-origin" not in headers["Content-Security-Policy"]
+    assert b"step_0001.png" in body
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "other.png",
+        "../secret.png",
+        "run_002/../../secret.png",
+        "run_003/sheet.png",
+        "run_002/secret.txt",
+        "%2e%2e/secret.png",
+    ],
+)
+def test_nothing_else_in_the_folder_is_opened(served, tmp_path, path):
+    live = write_run(served, tmp_path)
+    for name in ("output/secret.png", "output/steps_00001/other.png", "output/steps_00001/run_002/secret.txt"):
+        (tmp_path / name).write_bytes(b"secret")
+    status, headers, body = served.get(f"/safelight/runs/{live.address}/written/{path}")
+    assert (status, headers["Cache-Control"]) == (404, "no-store")
+    assert "secret" not in str(body)
+
+
+def test_a_link_in_the_place_of_a_written_file_is_not_followed(served, tmp_path):
+    live = write_run(served, tmp_path)
+    sheet = tmp_path / "output/steps_00001/run_002/sheet.png"
+    sheet.unlink()
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    sheet.symlink_to(tmp_path / "secret.png")
+    assert served.get(f"/safelight/runs/{live.address}/written/run_002/sheet.png")[0] == 404
+
+
+def test_a_run_gives_its_workflow_if_pictures_may_have_it(served, tmp_path):
+    live = write_run(served, tmp_path)
+    assert served.get(f"/safelight/runs/{live.address}/workflow", key=None)[0] == 404
+    served.metadata |= {"prompt": '{"1": {"inputs": {}}}'}
+    status, headers, body = served.get(f"/safelight/runs/{live.address}/workflow", key=None)
+    assert (status, headers["Cache-Control"]) == (200, "no-store")
+    assert body == {"workflow": None, "prompt": {"1": {"inputs": {}}}}
+    assert served.get("/safelight/runs/none/workflow")[0] == 404
 
 
 @pytest.mark.parametrize("kind", ["exports", "downloads"])
