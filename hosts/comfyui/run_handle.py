@@ -3,7 +3,7 @@
 import json
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -11,27 +11,20 @@ from torch import Tensor
 
 import nodes
 
-from ...errors import GoneError, LatentsError
+from ...errors import GoneError
 from ...preview.images.thumbnails import StepImage
 from ...preview.pipeline import CLOSE_TIMEOUT_S
 from ...preview.run import Run
 from ...preview.saved_run import SavedRun
 from ...preview.sinks.latent_files import SavedLatents
 from ...preview.sinks.run_folder import RunFolder
-from .continue_from_step import continuing_model
+from .continue_from_step import Begun, Continuation, continuation
 from .facts import Prompt
 from .graph import between, upstream
-from .latent_dict import unpacked
 from .sampler_schedule import SamplerSchedule
 from .shared import Shared
 
 MAX_RECORDS = 64  # for one node: an upscaler samples each tile
-# Samplers that pass other latents to the callback than those that a step begins with.
-# Source: ComfyUI 0.33 `comfy/k_diffusion/sampling.py`, `comfy/extra_samplers/uni_pc.py`.
-CANNOT_CONTINUE = (
-    *("uni_pc", "uni_pc_bh2", "dpm_fast", "dpm_adaptive", "ipndm", "ipndm_v", "deis"),
-    *("unipc", "unipc_bh2", "dpm_fast_function", "dpm_adaptive_function"),  # names of functions
-)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -176,36 +169,27 @@ class RunHandle(Shared):
             "sample again with another seed, or switch on write_intermediates"
         )
 
-    def continuing(self, record: RecordedRun, step: int) -> "Continuation":
-        """Returns what a sampler needs to continue from the beginning of step `step` of a run.
+    def continuing(self, record: RecordedRun, step: int, model: Any = None) -> Continuation:
+        """Returns what a sampler needs to continue from the beginning of a step of a run.
+
+        Args:
+            record: the run.
+            step: number of the step; 0 for the last one that has latents.
+            model: ModelPatcher that continues; None for the one that sampled.
 
         Raises:
             GoneError: there is no such step, or its latents do not exist, or not any more.
             LatentsError: no sampler can continue from this sampler's latents.
         """
-        saved = self._latents(record, step)
-        sigmas, first = saved.sigmas, step - 1
-        name = record.run.sampler.get("name")
-        follows = name not in CANNOT_CONTINUE and record.run.sampler["sigmas"] is not None
-        if saved.noisy is None or sigmas is None or not follows or first >= len(sigmas) - 1:
-            raise LatentsError(
-                f"no sampler can continue from the sampler {name or 'of this run'}: it does not report the latents "
-                "that each step of the schedule begins with. Sample with euler, heun, dpmpp_2m or another sampler that "
-                "steps from sigma to sigma"
-            )
-        model = record.model() or self._model
-        schedule = record.schedule or SamplerSchedule.found(model, record.run.sampler, sigmas)
-        noisy = _begun_with(record.sampling, saved.noisy, sigmas[first])
-        samples = _process_out(model, record.latent_format, noisy)
-        expected = _process_in(model, record.latent_format, samples)
-        return Continuation(
-            noisy={"samples": unpacked(samples, record.shapes)},
-            denoised={"samples": unpacked(self._denoised(model, record, saved), record.shapes)},
-            sigmas=sigmas[first:].clone(),
-            start_at_step=schedule.start + first,
-            steps=schedule.steps,
-            model=continuing_model(model, saved.noisy, float(sigmas[first]), expected),
+        begun = Begun(
+            latents=self._latents(record, step),
+            sampler=record.run.sampler,
+            shapes=record.shapes,
+            schedule=record.schedule,
+            sampling=record.sampling,
+            latent_format=record.latent_format,
         )
+        return continuation(begun, model or record.model() or self._model)
 
     def _latents(self, record: RecordedRun, step: int) -> SavedLatents:
         folder = record.latents
@@ -219,34 +203,7 @@ class RunHandle(Shared):
         saved = SavedRun(folder.path, folder.manifest(), folder.title)
         if not any(entry.latent for entry in saved.steps) and folder.run.notes:
             raise GoneError(f"this run has no latents: {'; '.join(folder.run.notes)}")
-        return saved.latents(step)
-
-    @staticmethod
-    def _denoised(model: Any, record: RecordedRun, saved: SavedLatents) -> Tensor:
-        if saved.denoised is None:
-            raise LatentsError(f"step {saved.index}: the sampler did not report the model's estimate")
-        return _process_out(model, record.latent_format, saved.denoised.float())
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Continuation:
-    """What a sampler needs to continue from the beginning of a step.
-
-    Args:
-        noisy: LATENT that the step began with, as a KSampler (Advanced) that ends there would return it.
-        denoised: LATENT with the model's estimate at the step.
-        sigmas: remaining noise levels, from the step's own on.
-        start_at_step: number of the first step for a KSampler (Advanced), from 0.
-        steps: number of steps of the whole schedule.
-        model: MODEL that begins with exactly the latents of the step, if the sampler receives `noisy` without noise.
-    """
-
-    noisy: Mapping[str, Any]
-    denoised: Mapping[str, Any]
-    sigmas: Tensor
-    start_at_step: int
-    steps: int
-    model: Any
+        return saved.latents(step or None)
 
 
 def _of_execution(prompt: Prompt, node: str | None, records: Sequence[RecordedRun]) -> RecordedRun:
@@ -282,20 +239,3 @@ def _changes_lists(prompt: Prompt, node: str) -> bool:
     """Whether a node may get and output lists of different lengths."""
     found = nodes.NODE_CLASS_MAPPINGS.get(prompt.graph[node].get("class_type"))
     return bool(getattr(found, "INPUT_IS_LIST", False)) or any(getattr(found, "OUTPUT_IS_LIST", None) or ())
-
-
-def _begun_with(sampling: Any, noisy: Tensor, sigma: Tensor) -> Tensor:
-    """The latents that a sampler returns if it ends at `sigma`; the noise itself at the first step of a flow model."""
-    latents = sampling.inverse_noise_scaling(sigma, noisy.float())
-    return latents if bool(latents.isfinite().all()) else noisy.float()
-
-
-def _process_out(model: Any, latent_format: Any, latents: Tensor) -> Tensor:
-    """Source: ComfyUI 0.33 `comfy/samplers.py`, `CFGGuider.inner_sample`; a patched format is not the model's own."""
-    of_model = latent_format is model.model.latent_format
-    return (model.model.process_latent_out if of_model else latent_format.process_out)(latents)
-
-
-def _process_in(model: Any, latent_format: Any, latents: Tensor) -> Tensor:
-    of_model = latent_format is model.model.latent_format
-    return (model.model.process_latent_in if of_model else latent_format.process_in)(latents)

@@ -112,7 +112,7 @@ def pause_report(live: LiveView | None, prompt: Prompt) -> Callable[[bool], None
         if live is not None:
             live.report_pause(paused)
         if prompt.client is not None and prompt.node is not None:
-            PromptServer.instance.send_progress_text("paused" if paused else "", prompt.node, prompt.client)
+            PromptServer.instance.send_progress_text("paused" if paused else "goes on", prompt.node, prompt.client)
 
     return report
 

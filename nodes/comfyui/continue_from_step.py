@@ -6,14 +6,15 @@ from comfy_api.latest import io
 
 from ...hosts.comfyui.facts import Prompt
 from ...hosts.comfyui.run_handle import RunHandle
+from ...hosts.comfyui.saved_steps import SavedSteps
 from .schema import STEPS, after_sampling, checked_input, schema
 
 STEP = io.Int.Input(
     "step",
     default=1,
-    min=1,
+    min=0,
     max=10000,
-    tooltip="First step to sample again, from 1, as numbered in the preview.",
+    tooltip="First step to sample again, from 1, as numbered in the preview. 0: the last step that has latents.",
 )
 
 
@@ -34,10 +35,18 @@ class SafelightPickStep(io.ComfyNode):
             inputs=[
                 STEPS.Input(
                     "steps",
-                    tooltip="Output steps of the Preview Steps on the sampler's model line. Needs keep_latents there.",
+                    tooltip=(
+                        "Output steps of the Preview Steps on the sampler's model line, or of Load Run. Needs "
+                        "keep_latents."
+                    ),
                 ),
                 after_sampling(),
                 STEP,
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="The model that sampled a run from Load Run. Of a run of this session it is known.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -67,7 +76,7 @@ class SafelightPickStep(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, steps: RunHandle, step: int, **_: Any) -> io.NodeOutput:
+    def execute(cls, steps: RunHandle | SavedSteps, step: int, model: Any = None, **_: Any) -> io.NodeOutput:
         step = checked_input(STEP, step)
-        start = steps.continuing(steps.after(Prompt.current()), step)
+        start = steps.continuing(steps.after(Prompt.current()), step, model)
         return io.NodeOutput(start.noisy, start.denoised, start.sigmas, start.start_at_step, start.steps, start.model)

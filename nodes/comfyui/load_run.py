@@ -8,7 +8,8 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ...errors import SafelightError
 from ...hosts.comfyui.image_tensors import images
 from ...hosts.comfyui.load_run import NO_RUN, fingerprint, list_runs, load, selected_folder
-from .schema import checked_input, is_name, max_images_input, schema
+from ...hosts.comfyui.saved_steps import SavedSteps
+from .schema import STEPS, checked_input, is_name, max_images_input, schema
 
 FOLDER = io.String.Input(
     "folder",
@@ -34,7 +35,7 @@ class SafelightLoadRun(io.ComfyNode):
             node_id="SafelightLoadRun",
             display_name="Load Run",
             category="Safelight",
-            description="Loads a saved run from the output folder: its pictures, its latents, and a summary.",
+            description="Loads a saved run from the output folder: its pictures, latents and steps, and a summary.",
             search_aliases=["load run", "load steps", "load latents", "open run", "intermediates"],
             inputs=[
                 io.Combo.Input(
@@ -55,6 +56,10 @@ class SafelightLoadRun(io.ComfyNode):
                 io.String.Output(
                     display_name="summary",
                     tooltip="Text with the settings of the run, and the steps that have pictures or latents.",
+                ),
+                STEPS.Output(
+                    display_name="steps",
+                    tooltip="The run, for Continue from Step and Steps to Images. A run that was cut off can go on.",
                 ),
             ],
         )
@@ -82,6 +87,9 @@ class SafelightLoadRun(io.ComfyNode):
     def execute(cls, run: str, folder: str, step: int, max_images: int) -> io.NodeOutput:
         run, folder = checked_input(io.String.Input("run"), run), checked_input(FOLDER, folder)
         step, max_images = checked_input(STEP, step), checked_input(MAX_IMAGES, max_images)
-        loaded = load(selected_folder(run, folder), step, max_images)
+        chosen = selected_folder(run, folder)
+        loaded = load(chosen, step, max_images)
         pictures: Any = images(loaded.pictures) if loaded.pictures else ExecutionBlocker("this run has no pictures")
-        return io.NodeOutput(pictures, loaded.latent or ExecutionBlocker(loaded.latent_problem), loaded.summary)
+        return io.NodeOutput(
+            pictures, loaded.latent or ExecutionBlocker(loaded.latent_problem), loaded.summary, SavedSteps(chosen)
+        )

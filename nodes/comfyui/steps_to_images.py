@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ...hosts.comfyui.facts import Prompt
 from ...hosts.comfyui.image_tensors import images, sheet
 from ...hosts.comfyui.run_handle import RunHandle
+from ...hosts.comfyui.saved_steps import SavedSteps
 from .schema import STEPS, after_sampling, checked_input, max_images_input, schema
 
 MAX_IMAGES = max_images_input(optional=True)
@@ -24,7 +25,9 @@ class SafelightSteps(io.ComfyNode):
             description="Outputs the pictures of all steps of a run as images, and as one contact sheet.",
             search_aliases=["steps", "intermediates", "contact sheet", "timelapse", "step images"],
             inputs=[
-                STEPS.Input("steps", tooltip="Output steps of the Preview Steps on the sampler's model line."),
+                STEPS.Input(
+                    "steps", tooltip="Output steps of the Preview Steps on the sampler's model line, or of Load Run."
+                ),
                 after_sampling(),
                 MAX_IMAGES,
             ],
@@ -40,7 +43,7 @@ class SafelightSteps(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, steps: RunHandle, max_images: int = 200, **_: Any) -> io.NodeOutput:
+    def execute(cls, steps: RunHandle | SavedSteps, max_images: int = 200, **_: Any) -> io.NodeOutput:
         max_images = checked_input(MAX_IMAGES, max_images)
         pictures = steps.pictures(steps.after(Prompt.current()), max_images)
         return io.NodeOutput(images(pictures), sheet(pictures))

@@ -1,10 +1,11 @@
 """A person ends a sampler early and keeps a step, or lets it wait, on a real server."""
 
 import json
+import shutil
 
 import pytest
 
-from .conftest import KEY
+from .conftest import FOLDER, KEY, serving
 
 MODEL, PREVIEW, SAMPLER, DIGEST = "1", "2", "4", "5"
 PICK, ESTIMATE = "pick", "estimate"
@@ -98,7 +99,7 @@ def test_a_paused_run_waits_and_then_ends_as_without_a_pause(server, wire, askin
     played = server.play(graph, on_event=on_event)
     assert [(paused, control["paused"]) for paused, control in states] == [(True, True), (False, False)]
     texts = [event.data[8:].decode() for event in played.named("binary3")]
-    assert [text.removeprefix(SAMPLER) for text in texts] == ["paused", ""]
+    assert [text.removeprefix(SAMPLER) for text in texts] == ["paused", "goes on"]
     assert digest(played) == digest(server.play(wire.without_preview(graph)))
 
 
@@ -143,3 +144,78 @@ def test_an_ended_run_is_not_controlled(server, wire):
     run = played.named("safelight.run")[0].data["run"]
     answer = server.post(f"/safelight/runs/{run}/control/stop", {}, KEY)
     assert (answer.status, answer.json()["error"]) == (409, "this run has ended")
+
+
+def continued(graph, folder):
+    """A graph that continues the run in a folder of the output folder with the model of another graph."""
+    inputs = graph[SAMPLER]["inputs"]
+    same = {key: inputs[key] for key in ("positive", "negative", "cfg", "sampler_name", "scheduler")}
+    advanced = {"add_noise": "disable", "noise_seed": 0, "end_at_step": 10000, "return_with_leftover_noise": "disable"}
+    return {
+        MODEL: graph[MODEL],
+        "load": {
+            "class_type": "SafelightLoadRun",
+            "inputs": {"run": "none", "folder": folder, "step": 0, "max_images": 8},
+        },
+        PICK: {"class_type": "SafelightPickStep", "inputs": {"steps": ["load", 3], "step": 0, "model": [MODEL, 0]}},
+        SAMPLER: {
+            "class_type": "KSamplerAdvanced",
+            "inputs": {
+                **same,
+                **advanced,
+                "model": [PICK, 5],
+                "latent_image": [PICK, 0],
+                "start_at_step": [PICK, 3],
+                "steps": [PICK, 4],
+            },
+        },
+        DIGEST: {"class_type": "LabDigest", "inputs": {"samples": [SAMPLER, 0]}},
+    }
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("sampler", ["euler", "heun", "ddim"])
+def test_a_run_that_was_canceled_while_it_waited_is_continued_from_its_folder(server, wire, model, sampler):
+    folder = f"resumed/{model} {sampler}".replace(",", "")
+    preview = {"keep_latents": True, "write_intermediates": True, "filename_prefix": folder}
+    graph = wire(**MODELS[model], steps=10, step_ms=30.0, sampler=sampler, preview=preview)
+
+    def on_event(event):
+        if event.name == "safelight.step" and event.data["index"] == 4:
+            server.post(f"/safelight/runs/{event.data['run']}/control/pause", {}, KEY)
+        if event.name == "safelight.run" and event.data.get("paused"):
+            server.post("/interrupt", {})
+
+    assert server.play(graph, on_event=on_event).ends == ["execution_interrupted"]
+    whole = digest(server.play(wire.without_preview(graph)))
+    assert digest(server.play(continued(graph, f"{folder}_00001"))) == whole
+
+
+def test_a_killed_run_is_continued_after_a_restart(wire, tmp_path):
+    preview = {"keep_latents": True, "write_intermediates": True, "filename_prefix": "killed"}
+    graph = wire(steps=30, step_ms=150.0, preview=preview)
+    with serving(tmp_path / "first", FOLDER) as first:
+
+        def kill(event):
+            if event.name == "safelight.step" and event.data["index"] == 15:  # run.json is written once a second
+                first.process.kill()
+
+        with pytest.raises(BaseException, match="closed the connection"):
+            first.play(graph, on_event=kill)
+    with serving(tmp_path / "second", FOLDER) as second:
+        shutil.copytree(first.output, second.output, dirs_exist_ok=True)
+        state = json.loads((second.output / "killed_00001" / "run.json").read_text())["state"]
+        whole = digest(second.play(wire.without_preview(graph)))
+        assert (state, digest(second.play(continued(graph, "killed_00001")))) == ("running", whole)
+
+
+def test_continuing_from_disk_without_the_right_model_is_refused(server, wire):
+    preview = {"keep_latents": True, "write_intermediates": True, "filename_prefix": "refused"}
+    graph = wire(preview=preview)
+    assert digest(server.play(graph))
+    alone = continued(graph, "refused_00001")
+    del alone[PICK]["inputs"]["model"]
+    other = continued(wire(**MODELS["flow with a shift"], preview=preview), "refused_00001")
+    for refused, says in ((alone, "connect the model that sampled it"), (other, "format SD15")):
+        [error] = server.play(refused).named("execution_error")
+        assert says in error.data["exception_message"]
