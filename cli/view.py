@@ -65,7 +65,7 @@ class ViewServer(ThreadingHTTPServer):
     def __init__(self, saved: SavedLibrary, port: int, host: str = LOOPBACK) -> None:
         self.saved, self.library = saved, saved.runs
         self.page: Document = document(
-            {"folder": self.library.name}, bundle("page"), connect_src="'self'", img_src="'self' data: blob:"
+            {"folder": self.library.name}, bundle("view-page"), connect_src="'self'", img_src="'self' data: blob:"
         )
         self.rules = AccessRules(host)
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)

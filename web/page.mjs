@@ -1,8 +1,7 @@
-/** Starts the page around the viewer: of the runs in its folder, or of all runs that `safelight view` serves. */
+/** Starts the page in the folder of a run: the viewer with the runs in that folder. */
 
 import { create } from "./elements.mjs";
 import { modelName, newestStep, startMs } from "./manifest.mjs";
-import { IDLE_INTERVAL_MS, PollingSource } from "./polling-source.mjs";
 import { readManifest } from "./sanitize.mjs";
 import { Viewer } from "./viewer.mjs";
 
@@ -75,15 +74,13 @@ export function unfinishedNote(manifest) {
 }
 
 /**
- * Starts the page. Its data are the manifest of a run, those of several runs, or the name of the folder that is served.
+ * Starts the page. Its data are the manifest of a run, or those of several runs.
  *
  * @param {Document} document
  */
 export function start(document) {
   const data = JSON.parse(document.getElementById("safelight").textContent);
-  const saved = data.format ? [data] : data.runs;
-  if (saved) showSaved(document, saved.map(readManifest));
-  else showRuns(document, data);
+  showSaved(document, (data.format ? [data] : data.runs).map(readManifest));
 }
 
 /** Shows runs in their folder; the texts around the viewer are those of the selected run. */
@@ -100,22 +97,6 @@ function showSaved(document, manifests) {
   page.add(new Viewer(document, source, { still: true, onRun }));
 }
 
-function showRuns(document, { folder }) {
-  const page = layOut(document, folder);
-  const source = new PollingSource((path) => fetch(path, { cache: "no-store" }));
-  source.onChange(() => {
-    const count = source.runs().filter(({ gone }) => !gone).length;
-    const runs = `${count} ${count === 1 ? "run" : "runs"}`;
-    page.setSummary(source.reachable ? runs : "safelight view has ended. Loaded pictures stay; start it again to see new runs");
-  });
-  page.add(new Viewer(document, source, { idle: "Runs appear here as they are written." }));
-  const poll = async () => {
-    const pause_ms = document.hidden ? IDLE_INTERVAL_MS : await source.poll();
-    setTimeout(poll, pause_ms);
-  };
-  poll();
-}
-
 /** The name of the last folder in a path. */
 export function folderName(path) {
   const name = path.split("/").at(-2) ?? "";
@@ -126,18 +107,23 @@ export function folderName(path) {
   }
 }
 
-function layOut(document, title) {
+/** Creates the parts of a page. @param {string} title its heading; may be empty */
+export function layOut(document, title) {
   const [summary, nav, main, footer] = ["p", "nav", "main", "footer"].map((tag) => create(document, tag));
   const heading = create(document, "h1", { textContent: title || "Safelight" });
   document.body.append(create(document, "header", {}, heading, summary, nav), main, footer);
   document.title = title ? `${title} · Safelight` : "Safelight";
   return {
     setSummary: (text) => (summary.textContent = text),
-    setLinks: (links) => nav.replaceChildren(...links.map(([textContent, href]) => create(document, "a", { textContent, href }))),
+    /** @param {[string, string][]} links texts and addresses @param {string} [current] address of what is shown */
+    setLinks(links, current) {
+      nav.replaceChildren(...links.map(([textContent, href]) => create(document, "a", { textContent, href, ariaCurrent: href === current ? "page" : null })));
+    },
     setNotes: (...texts) => footer.replaceChildren(...texts.filter(Boolean).map((textContent) => create(document, "p", { textContent }))),
-    add(viewer) {
-      main.append(viewer.element);
-      viewer.focus();
+    /** Shows a viewer or a library in place of what was there. */
+    add(part) {
+      main.replaceChildren(part.element);
+      part.focus();
     },
   };
 }

@@ -28,6 +28,7 @@ h1 { font-size: 13px; font-weight: 600; margin: 0; overflow: hidden; text-overfl
 header p { margin: 0; flex: 1; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 header p, nav a { color: var(--safelight-quiet); }
 nav { display: flex; gap: 14px; white-space: nowrap; }
+nav a[aria-current] { color: var(--safelight-text); text-decoration: none; }
 nav a:hover, nav a:focus-visible { color: var(--safelight-text); }
 a:focus-visible { outline: 2px solid var(--safelight-lamp, #ff8a3d); outline-offset: 2px; border-radius: 2px; }
 main { flex: 1; min-height: 0; }

@@ -1,0 +1,143 @@
+/** Reads a run of a library from untrusted data, and describes it in words. */
+
+import { decoderLabel, formatDuration } from "./caption.mjs";
+import { finalSize, modelName, startMs } from "./manifest.mjs";
+import { readManifest, readStepCount } from "./sanitize.mjs";
+
+const FIRST_WORDS = 90; // characters of a prompt in a tooltip
+const STATES = { running: "running", interrupted: "stopped", stopped: "stopped", failed: "failed" };
+const SHORT = { day: "numeric", month: "short", hour: "numeric", minute: "2-digit" };
+const SHORT_WHEN = new Intl.DateTimeFormat([], SHORT);
+const SHORT_DAY = new Intl.DateTimeFormat([], { day: "numeric", month: "short", year: "numeric" });
+const WHEN = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "short" }); // one for all: creating it is slow
+
+/**
+ * A run of a library.
+ *
+ * @typedef {object} Entry
+ * @property {string} id opens the run
+ * @property {string} state as in `Run`
+ * @property {number} started milliseconds since 1970; 0 if unknown
+ * @property {number | null} written last update, milliseconds since 1970
+ * @property {string | null} version changes with the manifest
+ * @property {object} sampler as in `run.json`: seed, name, scheduler, cfg, steps
+ * @property {{width: number, height: number} | null} size of the final image
+ * @property {string} model file name without folder and suffix, or empty
+ * @property {string} decoder latent space and decoder in words, or empty
+ * @property {string} host
+ * @property {string} prompt its first 600 characters, or empty
+ * @property {string} note of the user
+ * @property {boolean} star
+ * @property {boolean} live not saved: removed when newer runs need the space
+ * @property {boolean} workflow whether its newest picture contains the workflow
+ * @property {string | null} folder path in the folder of the library; null for a live run without files
+ * @property {number} files number of picture files
+ * @property {number} pictured number of steps with a picture
+ * @property {number | null} index newest step with a picture
+ * @property {number | null} total number of steps
+ * @property {string | null} thumbnail file of the newest picture
+ * @property {number | null} at time of that step
+ * @property {{page: string | null, sheet: string | null, animation: string | null}} products files about the whole run
+ */
+
+const text = (value) => (typeof value === "string" ? value : "");
+
+/** An entry of a server's list, or of the data in a page; null if it is none. @returns {Entry | null} */
+export function readEntry(value) {
+  const manifest = readManifest(value ? { ...value, steps: [], notes: [] } : null);
+  if (!manifest?.id) return null;
+  return {
+    id: manifest.id,
+    state: manifest.state,
+    started: startMs(manifest),
+    written: Number.isFinite(value.written) ? value.written : null,
+    version: text(value.version) || null,
+    sampler: manifest.sampler,
+    size: finalSize(manifest),
+    model: (typeof value.model === "string" && modelName({ sampler: { model: { name: value.model } } })) || "",
+    decoder: decoderLabel(manifest),
+    host: text(value.host),
+    prompt: text(value.prompt),
+    note: text(value.note),
+    star: value.star === true,
+    live: value.live === true,
+    workflow: value.workflow === true,
+    folder: text(value.folder) || null,
+    files: readStepCount(value.files) ?? 0,
+    pictured: readStepCount(value.steps) ?? 0,
+    index: readStepCount(value.index),
+    total: readStepCount(value.total),
+    thumbnail: text(value.thumbnail) || null,
+    at: Number.isFinite(value.at) ? value.at : null,
+    products: { page: text(value.page) || null, sheet: manifest.sheet, animation: manifest.animation },
+  };
+}
+
+/** When a run began, in the user's words; empty if unknown. @param {Entry} entry */
+export function whenLabel({ started }) {
+  return started ? WHEN.format(started) : "";
+}
+
+/** The same as short as a tile is wide: the time of a run of this year, else only the day. @param {Entry} entry */
+export function shortWhen({ started }, now = Date.now()) {
+  if (!started) return "";
+  const isThisYear = new Date(started).getFullYear() === new Date(now).getFullYear();
+  return (isThisYear ? SHORT_WHEN : SHORT_DAY).format(started);
+}
+
+/** The date of a run as `2026-11-30`, in the user's time zone. @param {Entry} entry */
+export function dayOf({ started }) {
+  if (!started) return "";
+  const date = new Date(started);
+  const two = (number) => String(number).padStart(2, "0");
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+}
+
+/** The settings of a run, in one line. @param {Entry} entry */
+export function settingsLabel({ sampler: { seed, name, scheduler, cfg } }) {
+  const parts = [seed == null ? "" : `seed ${seed}`, [name, scheduler].filter(Boolean).join(" "), cfg == null ? "" : `cfg ${cfg}`];
+  return parts.filter(Boolean).join(" · ");
+}
+
+/** The first words of a prompt. @param {Entry} entry */
+export function firstWords({ prompt }) {
+  const words = prompt.replace(/\s+/g, " ").trim();
+  return words.length > FIRST_WORDS ? `${words.slice(0, FIRST_WORDS - 1)}…` : words;
+}
+
+/** The tooltip of a tile: date, seed, sampler, cfg, model, the first words of the prompt, the note. @param {Entry} entry */
+export function tooltip(entry) {
+  const lines = [whenLabel(entry), settingsLabel(entry), entry.model, firstWords(entry), entry.note && `Note: ${entry.note}`];
+  return lines.filter(Boolean).join("\n");
+}
+
+/** What a screen reader says for a tile. @param {Entry} entry */
+export function spokenLabel(entry) {
+  const { state, star, note, live } = entry;
+  const parts = [whenLabel(entry) || "unknown date", settingsLabel(entry), firstWords(entry)];
+  return [...parts, STATES[state], star && "starred", note && "has a note", live && "not saved"].filter(Boolean).join(", ");
+}
+
+/** The facts of a run for its details, as pairs of a name and a text. @param {Entry} entry */
+export function facts(entry) {
+  const { sampler, size, started, written, state } = entry;
+  const seconds = started && written ? (written - started) / 1000 : null;
+  const rows = [
+    ["Seed", sampler.seed],
+    ["Sampler", [sampler.name, sampler.scheduler].filter(Boolean).join(" ")],
+    ["CFG", sampler.cfg],
+    ["Steps", entry.pictured && entry.total ? `${entry.pictured} of ${entry.total} with a picture` : entry.total],
+    ["Size", size && `${size.width}×${size.height}`],
+    ["Model", entry.model],
+    ["Decoder", entry.decoder],
+    ["Time", seconds !== null && seconds >= 0 && state !== "running" ? formatDuration(seconds) : null],
+    ["Host", entry.host],
+    ["Folder", entry.folder],
+  ];
+  return rows.filter(([, value]) => value != null && value !== "").map(([name, value]) => [name, String(value)]);
+}
+
+/** The state in a word, for all but finished runs. @param {Entry} entry */
+export function stateLabel({ state }) {
+  return STATES[state] ?? "";
+}

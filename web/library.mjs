@@ -1,0 +1,409 @@
+/** Shows all runs of a library: a grid with search, and a viewer for the run that the user opens. */
+
+import { button, create, setButton } from "./elements.mjs";
+import { firstWords, settingsLabel, shortWhen, spokenLabel, stateLabel, tooltip, whenLabel } from "./library-entry.mjs";
+import { FIELD_NAMES, shownEntries, SORTS } from "./library-query.mjs";
+import { LIBRARY_STYLE } from "./library-style.mjs";
+import { LibraryTrash } from "./library-trash.mjs";
+import { RunInspector } from "./run-inspector.mjs";
+import { Viewer } from "./viewer.mjs";
+import { VirtualGrid } from "./virtual-grid.mjs";
+
+/** @typedef {import("./library-entry.mjs").Entry} Entry */
+
+const SEARCH_PAUSE_MS = 120; // after the last key
+const SAID_MS = 20_000; // for which an undo is offered; the key works later, too
+const NEIGHBORS = 40; // runs before and after the opened one, in the viewer's row
+const TYPED_EVENTS = ["keydown", "keyup", "keypress", "copy", "cut", "paste", "wheel"]; // of which the host would take some for its own
+const SEARCH_HELP = `All words must match. With a name, a word searches one field: ${FIELD_NAMES.map((name) => `${name}:`).join(" ")}. A minus excludes.`;
+
+/**
+ * @typedef {object} LibraryOptions
+ * @property {string} [empty] text while there is no run
+ * @property {Partial<{sort: string, starred: boolean}>} [view] the user's last choices
+ * @property {(view: {sort: string, starred: boolean}) => void} [onView] called when the user changes them
+ * @property {(entry: Entry, address: string) => Promise<string | void>} [openWorkflow] opens the workflow in the picture at an
+ *   address, and returns its result in words
+ * @property {(shown: boolean) => void} [onOpen] called when a run is opened or closed
+ */
+
+export class Library {
+  #document;
+  #source;
+  #options;
+  #grid;
+  #inspector;
+  #trash;
+  #search;
+  #sort;
+  #starred;
+  #tools;
+  #back;
+  #trashButton;
+  #status;
+  #empty;
+  #viewing;
+  #said;
+  #root;
+  #shown = []; // entries in the grid
+  #marked = null; // id of the run that waits for a comparison
+  #opened = null; // ids of the runs in the viewer
+  #selected = null; // id of the run that the viewer shows first
+  #undo = []; // tokens, the last deletion last
+  #timer;
+  #saidTimer;
+
+  /** The user's commands by the keys of the grid. */
+  #keys = {
+    s: (entry) => this.#commands.star(entry),
+    c: (entry) => this.#commands.compare(entry),
+    n: () => this.#inspector.editNote(),
+    f: (entry) => this.#commands.folder(entry),
+    w: (entry) => this.#commands.workflow(entry),
+    Delete: (entry) => this.#commands.remove(entry),
+    Backspace: (entry) => this.#commands.remove(entry),
+  };
+
+  #commands = {
+    open: (entry) => this.#open([entry]),
+    compare: (entry) => this.#compare(entry),
+    star: (entry) => this.#source.act && this.#act(entry, "star", { star: !entry.star }),
+    writeNote: (id, note) => this.#act({ id }, "note", { note }),
+    workflow: (entry) => this.#openWorkflow(entry),
+    folder: (entry) => this.#showFolder(entry),
+    save: (entry) => this.#act(entry, "save"),
+    remove: (entry) => this.#source.act && this.#act(entry, "delete"),
+  };
+
+  /**
+   * @param {Document} document of `element`
+   * @param {import("./library-source.mjs").Runs} source
+   * @param {LibraryOptions} [options]
+   */
+  constructor(document, source, options = {}) {
+    this.#document = document;
+    this.#source = source;
+    this.#options = options;
+    this.#search = create(document, "input", { type: "search", className: "search", placeholder: "Search runs", ariaLabel: "Search runs", title: SEARCH_HELP, spellcheck: false });
+    this.#search.addEventListener("input", () => this.#searchLater());
+    this.#sort = create(document, "select", { className: "sort", ariaLabel: "Order of the runs" });
+    this.#sort.append(...Object.entries(SORTS).map(([value, { label }]) => create(document, "option", { value, textContent: label })));
+    if (Object.hasOwn(SORTS, options.view?.sort ?? "")) this.#sort.value = options.view.sort;
+    this.#sort.addEventListener("change", () => this.#changeView());
+    this.#starred = button(document, "star", "", () => this.#toggleStarred());
+    this.#starred.ariaPressed = String(options.view?.starred === true);
+    this.#back = create(document, "button", { type: "button", className: "back", textContent: "‹ All runs", hidden: true });
+    this.#back.addEventListener("click", () => this.#goBack());
+    this.#trashButton = button(document, "remove", "Deleted runs", () => this.#toggleTrash());
+    this.#trashButton.hidden = !source.trash;
+    this.#tools = create(document, "div", { className: "bar", role: "search" }, this.#search, this.#sort, this.#starred, this.#trashButton);
+    this.#status = create(document, "div", { className: "status", role: "status" });
+    this.#grid = new VirtualGrid(document, "Runs", {
+      fill: (tile, entry) => this.#fill(tile, entry),
+      onCurrent: () => this.#showInspector(),
+      onOpen: (entry, event) => (event.shiftKey || event.ctrlKey || event.metaKey ? this.#compare(entry) : this.#open([entry])),
+    });
+    this.#grid.element.setAttribute("aria-describedby", "grid-help");
+    const help = create(document, "span", { id: "grid-help", hidden: true, textContent: this.#helpText() });
+    this.#empty = create(document, "div", { className: "empty" });
+    this.#viewing = create(document, "div", { className: "viewing", hidden: true });
+    this.#inspector = new RunInspector(document, source, this.#commands, Boolean(options.openWorkflow));
+    this.#trash = new LibraryTrash(document, source, (token) => this.#restore(token));
+    this.#said = this.#createSaid();
+    const main = create(document, "div", { className: "main" }, this.#grid.element, help, this.#empty, this.#viewing, this.#trash.element, this.#said.element);
+    const nav = create(document, "div", { className: "bar nav", hidden: true }, this.#back);
+    this.#root = create(document, "div", { className: "library", role: "region", ariaLabel: "Library of runs" }, nav, this.#tools, this.#status, main, this.#inspector.element);
+    /** Fills its parent, with a height of at least 320 px; its parts are in a shadow root. @type {HTMLElement} */
+    this.element = create(document, "div");
+    this.element.attachShadow({ mode: "open" }).append(create(document, "style", { textContent: LIBRARY_STYLE }), this.#root);
+    this.#listen();
+    this.#showStarred();
+    this.render();
+  }
+
+  /** Gives the keyboard focus to the viewer, or to the grid. */
+  focus() {
+    if (this.#opened) this.#viewing.firstChild.focus?.();
+    else this.#grid.focus();
+  }
+
+  /** Opens a run, or compares two. @param {string[]} ids */
+  open(ids) {
+    const entries = ids.map((id) => this.#source.entries().find((entry) => entry.id === id)).filter(Boolean);
+    if (entries.length) this.#open(entries);
+  }
+
+  /** Shows what has changed in the source. */
+  render() {
+    const view = this.#view();
+    this.#shown = shownEntries(this.#source.entries(), { ...view, query: this.#search.value });
+    this.#grid.show(this.#shown);
+    this.#showStatus();
+    this.#showInspector();
+  }
+
+  #listen() {
+    this.#source.onChange(() => this.render());
+    const { ResizeObserver } = this.#document.defaultView;
+    new ResizeObserver(() => this.#grid.layout()).observe(this.#grid.element);
+    this.#root.addEventListener("keydown", (event) => this.#key(event));
+    for (const name of TYPED_EVENTS) this.#root.addEventListener(name, (event) => event.stopPropagation());
+  }
+
+  #helpText() {
+    const keys = ["Enter opens a run", "C compares two"];
+    if (this.#source.act) keys.push("S gives a star", "N edits the note", "Delete deletes", "Control and Z undoes it");
+    return [...keys, "F is for the folder", "slash searches"].join(", ");
+  }
+
+  // The grid
+
+  #fill(tile, entry) {
+    const { when, words, image, mark, badge, noted } = (tile.parts ??= this.#newTile(tile));
+    tile.title = tooltip(entry);
+    tile.ariaLabel = spokenLabel(entry);
+    tile.classList.toggle("marked", entry.id === this.#marked);
+    when.textContent = shortWhen(entry) || "Unknown date";
+    words.textContent = firstWords(entry) || settingsLabel(entry) || entry.folder || "";
+    badge.textContent = entry.id === this.#marked ? "compare with …" : (stateLabel(entry) || (entry.live ? "not saved" : ""));
+    noted.hidden = !entry.note;
+    mark.hidden = !this.#source.act;
+    mark.ariaPressed = String(entry.star);
+    mark.title = entry.star ? "Take the star away" : "Give this run a star";
+    const address = this.#source.small(entry) ?? "";
+    if (image.dataset.of === address) return;
+    image.dataset.of = address;
+    image.hidden = !address;
+    if (address) image.src = address;
+    else image.removeAttribute("src");
+  }
+
+  #newTile(tile) {
+    const document = this.#document;
+    const image = create(document, "img", { alt: "", decoding: "async", draggable: false });
+    image.addEventListener("error", () => (image.hidden = true));
+    const badge = create(document, "span", { className: "badge" });
+    const noted = create(document, "span", { className: "noted" }, button(document, "note", "", () => {}).firstChild);
+    const mark = button(document, "star", "Star", () => {}, "mark");
+    mark.tabIndex = -1; // the key S gives a star to the current tile
+    mark.addEventListener("click", () => setTimeout(() => this.#grid.current && this.#commands.star(this.#grid.current)));
+    const when = create(document, "span", { className: "line when" });
+    const words = create(document, "span", { className: "line words" });
+    tile.append(create(document, "div", { className: "picture" }, image, noted, badge), mark, when, words);
+    return { when, words, image, mark, badge, noted };
+  }
+
+  #showInspector() {
+    const marked = this.#entry(this.#marked);
+    if (!marked) this.#marked = null;
+    this.#inspector.show(this.#opened ? (this.#entry(this.#selected) ?? undefined) : this.#grid.current, { marked: marked ?? null, opened: this.#opened !== null });
+  }
+
+  #entry(id) {
+    return id === null ? undefined : this.#source.entries().find((entry) => entry.id === id);
+  }
+
+  #showStatus() {
+    const [total, shown] = [this.#source.total(), this.#shown.length];
+    const marked = this.#entry(this.#marked);
+    const count = (number) => `${number.toLocaleString()} ${number === 1 ? "run" : "runs"}`;
+    const found = total === null ? "Reading the runs …" : shown === total ? count(total) : `${shown.toLocaleString()} of ${count(total)}`;
+    const texts = [
+      !this.#source.reachable() && "The server cannot be reached. What is loaded stays.",
+      marked && !this.#opened && `Choose the run to compare with that of ${whenLabel(marked)}: press C, or Shift and click. Escape ends this.`,
+      !this.#opened && found,
+    ].filter(Boolean);
+    const text = texts[0] ?? "";
+    if (this.#status.textContent !== text) this.#status.textContent = text;
+    this.#status.classList.toggle("waiting", Boolean(marked));
+    this.#status.hidden = this.#opened !== null && text === "";
+    this.#empty.textContent = this.#opened || shown || total === null ? "" : total ? "No run matches." : (this.#options.empty ?? "There is no run yet.");
+  }
+
+  // View
+
+  #view() {
+    return { sort: this.#sort.value, starred: this.#starred.ariaPressed === "true" };
+  }
+
+  #changeView() {
+    this.#options.onView?.(this.#view());
+    this.render();
+  }
+
+  #toggleStarred() {
+    this.#starred.ariaPressed = String(this.#starred.ariaPressed !== "true");
+    this.#showStarred();
+    this.#changeView();
+  }
+
+  #showStarred() {
+    const isOn = this.#starred.ariaPressed === "true";
+    setButton(this.#document, this.#starred, "star", isOn ? "Show all runs" : "Show only runs with a star");
+  }
+
+  #searchLater() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.render(), SEARCH_PAUSE_MS);
+  }
+
+  #key(event) {
+    const { key, target, ctrlKey, metaKey, altKey } = event;
+    const isTyping = target.matches("input, textarea, select");
+    if ((ctrlKey || metaKey) && key.toLowerCase() === "z" && !isTyping && this.#undo.length) this.#undoLast();
+    else if (ctrlKey || metaKey || altKey) return;
+    else if (key === "Escape") this.#escape(target);
+    else if (target === this.#search && (key === "Enter" || key === "ArrowDown")) (this.render(), this.#grid.focus());
+    else if (isTyping || this.#opened) return;
+    else if (key === "/") this.#search.focus();
+    else if (target === this.#grid.element && Object.hasOwn(this.#keys, key.length === 1 ? key.toLowerCase() : key) && this.#grid.current) this.#keys[key.length === 1 ? key.toLowerCase() : key](this.#grid.current);
+    else return;
+    event.preventDefault();
+  }
+
+  /** Goes back by one: from the trash, the note, the viewer, a comparison that waits, or the search. */
+  #escape(target) {
+    if (!this.#trash.element.hidden) this.#toggleTrash();
+    else if (target.matches("textarea")) (this.#inspector.writeNote(), this.focus());
+    else if (this.#opened) this.#goBack();
+    else if (this.#marked !== null) this.#mark(null);
+    else if (this.#search.value) ((this.#search.value = ""), this.render());
+    else this.#grid.focus();
+  }
+
+  // Commands
+
+  #mark(id) {
+    this.#marked = id;
+    this.#grid.refresh();
+    this.#showStatus();
+    this.#showInspector();
+  }
+
+  /** Marks a run for a comparison, or compares it with the marked one. */
+  #compare(entry) {
+    const first = this.#entry(this.#marked);
+    if (!first) {
+      if (this.#opened) this.#goBack();
+      this.#mark(entry.id);
+    } else if (first.id === entry.id) this.#mark(null);
+    else {
+      this.#marked = null;
+      this.#open([first, entry]);
+    }
+  }
+
+  /** Opens a run in a viewer, or compares two. The runs around it in the grid are in the viewer's row. */
+  #open(entries) {
+    const at = this.#shown.findIndex(({ id }) => id === entries[0].id);
+    const near = at < 0 ? [] : this.#shown.slice(Math.max(0, at - NEIGHBORS), at + NEIGHBORS + 1);
+    const around = [...new Set([...near, ...entries])].sort((a, b) => b.started - a.started);
+    this.#opened = entries.map(({ id }) => id);
+    this.#selected = entries[0].id;
+    const source = this.#source.source(around.map(({ id }) => id));
+    const viewer = new Viewer(this.#document, source, { view: { follow: false }, still: !this.#source.act, onRun: ({ id }) => this.#select(id) });
+    this.#viewing.replaceChildren(viewer.element);
+    this.#setViewing(true);
+    if (entries.length > 1) viewer.compare(entries[0].id, entries[1].id);
+    else viewer.select(entries[0].id);
+    this.#select(entries[0].id);
+    viewer.focus();
+  }
+
+  #select(id) {
+    if (!this.#opened) return;
+    this.#selected = id;
+    this.#showInspector();
+  }
+
+  #goBack() {
+    this.#opened = null;
+    this.#viewing.replaceChildren();
+    this.#setViewing(false);
+    this.#grid.select(this.#selected);
+    this.#showInspector();
+    this.#grid.focus();
+  }
+
+  #setViewing(viewing) {
+    this.#viewing.hidden = !viewing;
+    this.#back.hidden = this.#back.parentNode.hidden = !viewing;
+    this.#tools.hidden = this.#grid.element.hidden = viewing;
+    this.#grid.refresh();
+    this.#showStatus();
+    this.#options.onOpen?.(viewing);
+  }
+
+  async #act(entry, action, body) {
+    const answer = await this.#source.act(entry.id, action, body);
+    if (!answer.done) return this.#say(`Not done: ${answer.text}`);
+    if (answer.undo) {
+      this.#undo.push(answer.undo);
+      if (this.#opened) this.#goBack();
+    }
+    if (answer.text) this.#say(answer.text, Boolean(answer.undo));
+  }
+
+  async #undoLast() {
+    const token = this.#undo.pop();
+    if (token) await this.#restore(token);
+  }
+
+  async #restore(token) {
+    const answer = await this.#source.undo(token);
+    this.#undo = this.#undo.filter((other) => other !== token);
+    this.#say(answer.done ? "The run is back" : `Not done: ${answer.text}`);
+    return answer.done;
+  }
+
+  async #openWorkflow(entry) {
+    if (!this.#options.openWorkflow || !entry.workflow || !entry.thumbnail) return;
+    try {
+      const text = await this.#options.openWorkflow(entry, this.#source.picture(entry, entry.thumbnail));
+      if (text) this.#say(text);
+    } catch (error) {
+      this.#say(`The workflow cannot be opened: ${error.message}`);
+    }
+  }
+
+  /** Opens the folder of a run where a browser can do that, else copies its path. */
+  async #showFolder(entry) {
+    if (!entry.folder) return this.#say("This run is not saved, so it has no folder");
+    const { defaultView } = this.#document;
+    const link = this.#source.folderLink?.(entry);
+    if (link) return void defaultView.open(link, "_blank", "noopener");
+    const path = [this.#source.root, entry.folder === "." ? "" : entry.folder].filter(Boolean).join("/");
+    try {
+      await defaultView.navigator.clipboard.writeText(path);
+      this.#say(`Copied: ${path}`);
+    } catch {
+      this.#say(path); // a browser denies the clipboard to pages over plain http from another machine
+    }
+  }
+
+  #toggleTrash() {
+    const isShown = !this.#trash.element.hidden;
+    if (isShown) this.#trash.hide();
+    else this.#trash.show();
+    this.#trashButton.ariaPressed = String(!isShown);
+    setButton(this.#document, this.#trashButton, "remove", isShown ? "Deleted runs" : "Back to the runs");
+    if (isShown) this.#grid.focus();
+  }
+
+  // Messages
+
+  #createSaid() {
+    const document = this.#document;
+    const words = create(document, "span", { className: "words", role: "status" });
+    const undo = create(document, "button", { type: "button", className: "word", textContent: "Undo", hidden: true });
+    undo.addEventListener("click", () => (this.#undoLast(), this.#grid.focus()));
+    return { element: create(document, "div", { className: "said" }, words, undo), words, undo };
+  }
+
+  #say(text, canUndo = false) {
+    clearTimeout(this.#saidTimer);
+    this.#said.words.textContent = text;
+    this.#said.undo.hidden = !canUndo;
+    this.#saidTimer = setTimeout(() => (this.#said.words.textContent = ""), SAID_MS);
+  }
+}

@@ -1,0 +1,134 @@
+/** Shows the facts of one run of a library, with what can be done with it. */
+
+import { button, create, setButton } from "./elements.mjs";
+import { facts, stateLabel, whenLabel } from "./library-entry.mjs";
+
+/** @typedef {import("./library-entry.mjs").Entry} Entry */
+
+const SAVE_NOTE_MS = 800; // after the last key
+const PRODUCT_NAMES = { page: "Page of the run", sheet: "Contact sheet", animation: "Animation" };
+
+export class RunInspector {
+  #document;
+  #source;
+  #commands;
+  #title;
+  #state;
+  #buttons;
+  #facts;
+  #prompt;
+  #note;
+  #noteLabel;
+  #links;
+  #timer;
+  #entry = null;
+
+  /**
+   * @param {Document} document
+   * @param {import("./library-source.mjs").Runs} source
+   * @param {Record<string, (entry: Entry) => void> & {writeNote: (id: string, note: string) => void}} commands
+   * @param {boolean} opensWorkflows whether the host can open the workflow of a run
+   */
+  constructor(document, source, commands, opensWorkflows) {
+    this.#document = document;
+    this.#source = source;
+    this.#commands = commands;
+    this.#title = create(document, "h2", { className: "title" });
+    this.#state = create(document, "span", { className: "state" });
+    const act = (name) => () => this.#entry && commands[name](this.#entry);
+    this.#buttons = {
+      open: button(document, "openTab", "Open this run (Enter)", act("open")),
+      compare: button(document, "compare", "", act("compare")),
+      star: source.act && button(document, "star", "", act("star")),
+      workflow: opensWorkflows && button(document, "workflow", "Open its workflow (W)", act("workflow")),
+      folder: button(document, "folder", "", act("folder")),
+      save: source.act && button(document, "save", "Save this live run to the output folder", act("save")),
+      remove: source.act && button(document, "remove", "Delete this run (Delete); it can be undone", act("remove")),
+    };
+    const shown = Object.values(this.#buttons).filter(Boolean);
+    const bar = create(document, "div", { className: "actions", role: "toolbar", ariaLabel: "Actions for the selected run" }, ...shown);
+    this.#facts = create(document, "dl", { className: "facts" });
+    this.#prompt = create(document, "p", { className: "prompt" });
+    this.#links = create(document, "p", { className: "links" });
+    this.#note = create(document, "textarea", { className: "note", rows: 2, maxLength: 2000, placeholder: "Your note", readOnly: !source.act });
+    this.#noteLabel = create(document, "label", { className: "note-label" }, create(document, "span", { textContent: "Note" }), this.#note);
+    this.#note.addEventListener("input", () => this.#writeLater());
+    this.#note.addEventListener("blur", () => this.writeNote());
+    const head = create(document, "div", { className: "head" }, this.#title, this.#state, bar);
+    const body = create(document, "div", { className: "body", tabIndex: 0, role: "group", ariaLabel: "Facts of the selected run" }, this.#prompt, this.#noteLabel, this.#facts, this.#links);
+    this.element = create(document, "section", { className: "inspector", ariaLabel: "Selected run", hidden: true }, head, body);
+  }
+
+  /**
+   * @param {Entry | undefined} entry
+   * @param {{marked: Entry | null, opened: boolean}} place the run that waits for a comparison; whether this run is open
+   */
+  show(entry, { marked, opened }) {
+    if (entry?.id !== this.#entry?.id) this.writeNote();
+    const isOther = entry?.id !== this.#entry?.id;
+    this.#entry = entry ?? null;
+    this.element.hidden = !entry;
+    if (!entry) return;
+    this.#title.textContent = whenLabel(entry) || "Unknown date";
+    this.#state.textContent = [stateLabel(entry), entry.live && "not saved"].filter(Boolean).join(" · ");
+    this.#showButtons(entry, marked, opened);
+    this.#facts.replaceChildren(...facts(entry).flatMap(([name, value]) => [this.#text("dt", name), this.#text("dd", value)]));
+    this.#prompt.textContent = entry.prompt;
+    if (isOther || this.#document.activeElement !== this.#note) {
+      if (!this.#timer && this.#note.value !== entry.note) this.#note.value = entry.note;
+    }
+    this.#noteLabel.hidden = !this.#source.act && !entry.note;
+    this.#showLinks(entry);
+  }
+
+  /** Moves the keyboard focus to the note. */
+  editNote() {
+    if (!this.#noteLabel.hidden) this.#note.focus();
+  }
+
+  /** Writes a note that was changed and not written yet. */
+  writeNote() {
+    if (!this.#timer) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#commands.writeNote(this.#entry.id, this.#note.value);
+  }
+
+  #writeLater() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.writeNote(), SAVE_NOTE_MS);
+  }
+
+  #showButtons(entry, marked, opened) {
+    const { open, compare, star, workflow, folder, save, remove } = this.#buttons;
+    open.hidden = opened;
+    const isMarked = marked?.id === entry.id;
+    const other = marked && !isMarked ? `Compare with the run of ${whenLabel(marked)} (C)` : "Compare with another run: choose it next (C)";
+    setButton(this.#document, compare, "compare", isMarked ? "Compare with no other run (C)" : other);
+    compare.ariaPressed = String(isMarked);
+    if (star) {
+      setButton(this.#document, star, "star", entry.star ? "Take the star away (S)" : "Give this run a star (S)");
+      star.ariaPressed = String(entry.star);
+    }
+    if (workflow) workflow.hidden = !entry.workflow;
+    folder.hidden = !entry.folder;
+    setButton(this.#document, folder, "folder", this.#source.folderLink ? "Open its folder (F)" : "Copy the path of its folder (F)");
+    if (save) save.hidden = !entry.live || Boolean(entry.folder) || entry.state === "running";
+    if (remove) remove.disabled = entry.state === "running" && entry.live;
+  }
+
+  /** Links to the files about the whole run, where a browser can open them. */
+  #showLinks(entry) {
+    const names = Object.keys(PRODUCT_NAMES).filter((name) => entry.products[name] && (name !== "page" || this.#source.folderLink));
+    const links = names.map((name) => {
+      const href = this.#source.picture(entry, entry.products[name]);
+      return create(this.#document, "a", { textContent: PRODUCT_NAMES[name], href, target: "_blank", rel: "noopener" });
+    });
+    this.#links.replaceChildren(...links);
+    this.#links.hidden = !links.length;
+  }
+
+  #text(tag, textContent) {
+    return create(this.#document, tag, { textContent });
+  }
+}

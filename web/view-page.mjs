@@ -1,0 +1,69 @@
+/** Starts the page of `safelight view`: the library of all runs in the folder, and a viewer that follows the newest run. */
+
+import { Library } from "./library.mjs";
+import { readChoices, writeChoices } from "./library-choices.mjs";
+import { ServerRuns } from "./library-source.mjs";
+import { layOut } from "./page.mjs";
+import { IDLE_INTERVAL_MS, PollingSource } from "./polling-source.mjs";
+import { Viewer } from "./viewer.mjs";
+
+const LINKS = [["All runs", "#library"], ["Newest run", "#viewer"]];
+const ENDED = "safelight view has ended. Loaded pictures stay; start it again to see new runs";
+
+/** Starts the page, whose data is the name of the folder that is served. @param {Document} document */
+export function start(document) {
+  const { folder } = JSON.parse(document.getElementById("safelight").textContent);
+  const page = layOut(document, folder);
+  const parts = { "#library": libraryPart(document, page), "#viewer": viewerPart(document, page) };
+  const { location } = document.defaultView;
+  let shown = null;
+  const show = (name) => {
+    if (shown === name) return;
+    shown = name;
+    page.setLinks(LINKS, name);
+    page.add(parts[name]);
+    parts[name].poll();
+  };
+  const follow = () => Object.hasOwn(parts, location.hash) && show(location.hash);
+  document.defaultView.addEventListener("hashchange", follow);
+  const poll = async () => {
+    const pause_ms = document.hidden || !shown ? IDLE_INTERVAL_MS : await parts[shown].poll();
+    setTimeout(poll, pause_ms);
+  };
+  // With a single run, its steps are what the user wants to see.
+  parts["#library"].poll().then(() => {
+    follow();
+    show(shown ?? (parts["#library"].count() === 1 ? "#viewer" : "#library"));
+    poll();
+  });
+}
+
+function libraryPart(document, page) {
+  const source = new ServerRuns((path, options) => fetch(path, { cache: "no-store", ...options }), "library");
+  source.onChange(() => element.isConnected && showSummary());
+  const library = new Library(document, source, { view: readChoices(document), onView: (view) => writeChoices(document, view), empty: "Runs appear here as they are written." });
+  const { element } = library;
+  const showSummary = () => page.setSummary(source.reachable() ? "" : ENDED);
+  return {
+    element,
+    focus: () => library.focus(),
+    count: () => source.total(),
+    async poll() {
+      await source.poll();
+      showSummary();
+      return source.interval(IDLE_INTERVAL_MS);
+    },
+  };
+}
+
+function viewerPart(document, page) {
+  const source = new PollingSource((path) => fetch(path, { cache: "no-store" }));
+  const viewer = new Viewer(document, source, { idle: "Runs appear here as they are written." });
+  const { element } = viewer;
+  const showSummary = () => {
+    const count = source.runs().filter(({ gone }) => !gone).length;
+    page.setSummary(source.reachable ? `${count} ${count === 1 ? "run" : "runs"}` : ENDED);
+  };
+  source.onChange(() => element.isConnected && showSummary());
+  return { element, focus: () => viewer.focus(), poll: () => source.poll() };
+}
