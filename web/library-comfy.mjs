@@ -1,5 +1,6 @@
 /** Puts the library into a tab of ComfyUI's sidebar. */
 
+import { namedFile } from "./export.mjs";
 import { Library } from "./library.mjs";
 import { readChoices, writeChoices } from "./library-choices.mjs";
 import { ServerRuns } from "./library-source.mjs";
@@ -42,6 +43,20 @@ export class LibraryTab {
     this.poll();
   }
 
+  /**
+   * Changes a run from elsewhere on the page.
+   *
+   * @param {string} id @param {string} action @param {object} [body] as for `Runs.act`
+   */
+  act(id, action, body) {
+    return this.#source.act(id, action, body);
+  }
+
+  /** Brings a deleted run back. @param {string} token */
+  undo(token) {
+    return this.#source.undo(token);
+  }
+
   /** Requests what has changed, while the tab is on the screen. */
   async poll() {
     clearTimeout(this.#timer);
@@ -51,12 +66,15 @@ export class LibraryTab {
     this.#timer = setTimeout(() => this.poll(), this.#source.interval(POLL_MS));
   }
 
-  async #openWorkflow({ live, id, thumbnail }, address) {
+  /** Opens the workflow that a picture contains, as ComfyUI does with a dropped file. */
+  async #openWorkflow({ live, id, folder, thumbnail }, address) {
     const { request, openFile } = this.#host;
-    const path = live ? `/safelight/runs/${encodeURIComponent(id)}/exports/${encodeURIComponent(thumbnail)}` : null;
-    const answer = path ? await request(path) : await fetch(address);
+    const exported = `/safelight/runs/${encodeURIComponent(id)}/exports/${encodeURIComponent(thumbnail)}`;
+    const answer = live ? await request(exported) : await fetch(address);
     if (!answer.ok) throw new Error("the picture is gone");
     const content = await answer.blob();
-    await openFile(new File([content], live ? `${id}.${content.type.split("/").at(-1)}` : thumbnail, { type: content.type }));
+    // The tab gets the name of the file: never that of a live run's address, which is secret.
+    const name = live ? namedFile(answer.headers.get("Content-Disposition")) : `${folder.split("/").at(-1)}.${thumbnail.split(".").at(-1)}`;
+    await openFile(new File([content], name, { type: content.type }));
   }
 }

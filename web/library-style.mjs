@@ -53,12 +53,13 @@ select option { background: var(--background); color: var(--text); }
 .empty:empty { display: none; }
 .viewing { position: absolute; inset: 0; }
 
-.inspector { flex: none; display: flex; flex-direction: column; max-height: 42%; border-top: 1px solid var(--line); padding: 6px 10px 8px; gap: 4px; }
+/* Always as high: no tile may move when the user goes to another one. */
+.inspector { flex: none; display: flex; flex-direction: column; height: clamp(150px, 40%, 290px); border-top: 1px solid var(--line); padding: 6px 10px 8px; gap: 4px; }
 .head { display: flex; flex: none; flex-wrap: wrap; align-items: center; column-gap: 10px; }
 .title { font-size: 12px; font-weight: 600; }
 .state { color: var(--quiet); }
 .actions { display: flex; flex-wrap: wrap; margin-left: auto; }
-.body { overflow-y: auto; display: grid; gap: 6px; min-height: 0; border-radius: 4px; }
+.body { flex: 1; overflow-y: auto; display: grid; align-content: start; gap: 6px; min-height: 0; border-radius: 4px; }
 .prompt { overflow-wrap: anywhere; white-space: pre-line; user-select: text; }
 .prompt:empty { display: none; }
 .facts { display: grid; grid-template-columns: auto 1fr; gap: 1px 10px; user-select: text; }

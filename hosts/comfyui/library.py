@@ -175,7 +175,7 @@ class ComfyLibrary:
             body: JSON of the request, as for `SavedLibrary.act`.
 
         Returns:
-            As `SavedLibrary.act`.
+            As `SavedLibrary.act`; after `delete` also the address of the live copy, which viewers show, as `live`.
 
         Raises:
             GoneError: the library of this owner has no such run.
@@ -217,8 +217,12 @@ class ComfyLibrary:
     def _mark(
         self, live: LiveRun | None, entry: LibraryEntry | None, star: bool | None, note: str | None
     ) -> dict[str, Any]:
-        if live is not None and (entry is None or star is not True):  # the files of a saved run need no star to stay
-            self._live.mark(live.address, star, note, self._budget_bytes())
+        if live is not None:
+            try:
+                self._live.mark(live.address, star, note, self._budget_bytes())
+            except LibraryError:
+                if entry is None:  # else its saved copy stays
+                    raise
         if entry is not None:
             return {"run": self._saved_item(self._saved.runs.mark(entry.id, star, note))}
         return {"run": self._live_item(live)} if live is not None else {}
@@ -231,6 +235,7 @@ class ComfyLibrary:
             answer = self._saved.act(entry.id, "delete", {})
         if live is not None:
             self._live.delete(live.address)
+            answer |= {"live": live.address}
         token = secrets.token_hex(16)
         with self._changing:
             self._undo[token] = _Deletion(owner, live and live.address, answer["undo"] or None)

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -79,7 +80,8 @@ def register(
         live = runs.get(request.match_info["run"])
         if live is None:
             return _refused("there is no such run; it may have been removed to make room for newer runs")
-        return web.json_response(_manifest(live), headers=NEVER_CACHE)
+        marks = {"marks": asdict(runs.marks(live.address))}
+        return web.json_response(_manifest(live) | marks, headers=NEVER_CACHE)
 
     _register_cached(routes, owners, find_cached)
     _register_workflows(routes, runs)

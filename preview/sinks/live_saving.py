@@ -8,7 +8,7 @@ from ...decoders.files.contained_file import read_below, write_below
 from ...errors import LibraryError, describe
 from ..html.bundle import bundle
 from ..html.document import document
-from ..manifest import MANIFEST_NAME
+from ..manifest import MANIFEST_NAME, PICTURE_LISTS, picture_files
 from ..output_folder import create_numbered_folder
 from ..run_marks import MARKS_NAME, Marks, marks_json
 from .live_export import exported_picture
@@ -55,8 +55,8 @@ def _copy_pictures(live: LiveRun, folder: Path, max_bytes: int) -> dict[str, Any
     last = next((step["index"] for step in reversed(manifest["steps"]) if step["files"]), None)
     steps = list[dict[str, Any]]()
     for step in manifest["steps"]:
-        names = list[str]()
-        for file in step["files"]:
+        copies = dict[str, str]()
+        for file in picture_files(step):
             exported = exported_picture(live, file, None, max_bytes) if step["index"] == last else None
             if exported is not None:
                 name, content = PurePath(file).stem + PurePath(exported.name).suffix, exported.content
@@ -64,6 +64,7 @@ def _copy_pictures(live: LiveRun, folder: Path, max_bytes: int) -> dict[str, Any
                 path = live.folder.path
                 name, content = file, read_below(path.parent, PurePath(path.name, file), max_bytes)
             write_below(folder, PurePath(name), content)
-            names.append(name)
-        steps.append({**step, "files": names, "latent": None})
+            copies[file] = name
+        copied = {key: [copies[file] for file in step[key]] for key in PICTURE_LISTS if key in step}
+        steps.append({**step, **copied, "latent": None})
     return {**manifest, "steps": steps}

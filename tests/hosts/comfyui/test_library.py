@@ -227,13 +227,20 @@ def test_the_viewer_of_a_live_run_marks_its_saved_copy(library):
     live = library.begin(written="a")
     assert library.post(f"{LIST}/{live.address}/star", {"star": True})[1]["run"]["folder"] == "a"
     assert [item["star"] for item in library.items()] == [True]
-    assert not library.live.marks(live.address).star, "its files stay without a star"
+    assert library.live.marks(live.address).star
+
+
+def test_a_saved_run_gets_a_star_also_if_its_live_copy_has_no_room_for_one(tmp_path):
+    library = Library(tmp_path, budget=100)
+    live = library.begin(written="a")
+    assert library.post(f"{LIST}/{live.address}/star", {"star": True})[0] == 200
+    assert [item["star"] for item in library.items()] == [True]
 
 
 def test_a_live_run_is_deleted_and_brought_back(library):
     live = library.begin()
     status, answer = library.post(f"{LIST}/{live.address}/delete", {})
-    assert (status, answer["text"]) == (200, "Run deleted")
+    assert (status, answer["text"], answer["live"]) == (200, "Run deleted", live.address)
     assert library.items() == []
     assert library.post(f"{LIST}/undo", {"undo": answer["undo"]}, THEIRS)[0] == 404
     assert library.post(f"{LIST}/undo", {"undo": answer["undo"]})[0] == 200

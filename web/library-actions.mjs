@@ -1,0 +1,57 @@
+/** Lists the entries of a picture's menu that change its run: star, note, delete with undo. */
+
+/**
+ * What the entries use.
+ *
+ * @typedef {object} Desk
+ * @property {(id: string, action: string, body?: object) => Promise<import("./library-source.mjs").Result>} act as for `Runs.act`
+ * @property {(token: string) => Promise<import("./library-source.mjs").Result>} undo brings a deleted run back
+ * @property {(title: string, before: string) => Promise<string | null>} ask asks the user for a text; null: canceled
+ * @property {(id: string) => void} forget removes a deleted run from the page
+ * @property {() => void} refresh reads the runs of the page again
+ */
+
+/** @param {Desk} desk @returns {import("./action-menu.mjs").Actions} */
+export function libraryActions(desk) {
+  const deleted = []; // tokens, the last deletion last
+  const change = async (run, action, body) => {
+    const answer = await desk.act(run.id, action, body);
+    if (!answer.done) throw new Error(answer.text);
+    if (answer.run && run.manifest) run.manifest.marks = { star: answer.run.star === true, note: String(answer.run.note ?? "") };
+    return answer;
+  };
+  return ({ run }) => {
+    const { star = false, note = "" } = run.manifest?.marks ?? {};
+    return [
+      { label: star ? "Take the star of this run away" : "Give this run a star", run: async () => void (await change(run, "star", { star: !star })) },
+      {
+        label: note ? "Edit the note on this run" : "Write a note on this run",
+        run: async () => {
+          const text = await desk.ask("Note on this run", note);
+          if (text === null) return undefined;
+          await change(run, "note", { note: text });
+          return text ? "Note saved" : "Note removed";
+        },
+      },
+      {
+        label: "Delete this run",
+        why: run.state === "running" ? "This run is still running. Stop it first" : undefined,
+        run: async () => {
+          const { undo, text } = await change(run, "delete");
+          deleted.push(undo);
+          desk.forget(run.id);
+          return `${text}. The menu of another run brings it back`;
+        },
+      },
+      ...(deleted.length ? [{ label: "Bring the deleted run back", run: () => bringBack(desk, deleted) }] : []),
+    ];
+  };
+}
+
+async function bringBack(desk, deleted) {
+  const answer = await desk.undo(deleted.at(-1));
+  if (!answer.done) throw new Error(answer.text);
+  deleted.pop();
+  desk.refresh();
+  return "The run is back";
+}
