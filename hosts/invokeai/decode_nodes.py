@@ -47,7 +47,7 @@ NODES_THAT_TEACH_NOTHING = {
     "SD3PiDDecodeInvocation": SUPER_RESOLUTION,
     "SDXLPiDDecodeInvocation": SUPER_RESOLUTION,
     "ZImagePiDDecodeInvocation": SUPER_RESOLUTION,
-    "Ideogram4LatentsToImageInvocation": "the previews of its model are InvokeAI's own, so nothing would use it",
+    "Ideogram4LatentsToImageInvocation": "its latents have an order of their own, which learning does not read",
 }
 
 

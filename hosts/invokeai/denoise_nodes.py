@@ -32,6 +32,12 @@ DENOISE_NODES = (
     DenoiseNode("wan_video_denoise", "WanVideoDenoiseInvocation"),
     DenoiseNode("anima_denoise", "AnimaDenoiseInvocation"),
     DenoiseNode("ernie_image_denoise", "ErnieImageDenoiseInvocation"),
+    DenoiseNode("ideogram4_denoise", "Ideogram4DenoiseInvocation"),
+    # The same with an output for metadata.
+    DenoiseNode("metadata_linked", "DenoiseLatentsMetaInvocation"),
+    DenoiseNode("metadata_linked", "FluxDenoiseLatentsMetaInvocation"),
+    DenoiseNode("metadata_linked", "ZImageDenoiseMetaInvocation"),
+    DenoiseNode("metadata_linked", "AnimaDenoiseMetaInvocation"),
 )
 
 

@@ -26,6 +26,7 @@ from ...preview.vae_picture import VaeSchedule
 from .denoise_nodes import DENOISED
 from .facts import base_name, host_facts, sampler_facts
 from .graph import leads_to_sheet
+from .ideogram import IDEOGRAM, SignaledEstimates, signaled_state
 from .learning import remember_run, vae_of_run
 from .options import InvokeOptions
 from .output_paths import run_prefix
@@ -37,6 +38,7 @@ from .vae_preview import InvokeVaePreview
 from .x0 import StepEstimate, X0Estimates, caller, meta_tensor, with_batch
 
 CALLBACK = "_step_callback"  # end of the names of InvokeAI's step callbacks, such as `flux_step_callback`
+SIGNAL = "signal_progress"  # Ideogram 4 calls it in place of a step callback
 ORIGINAL = "safelight_original"  # attribute with InvokeAI's own callback, on those of whole-host previews
 
 log = logging.getLogger("safelight.invokeai")
@@ -115,6 +117,8 @@ class WatchedUtil:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._util, name)
+        if name == SIGNAL:
+            return partial(self._watch.tap_signal, value)
         if not name.endswith(CALLBACK):
             return value
         if original := getattr(value, ORIGINAL, None):  # whole-host previews would show each step a second time
@@ -134,7 +138,7 @@ class WatchedNode:
 
     def __init__(self, options: InvokeOptions, context: Any, node: Any) -> None:
         self._options, self._context, self._node = options, context, node
-        self._estimates: X0Estimates | None = None
+        self._estimates: X0Estimates | SignaledEstimates | None = None
         self._count: StepCount | None = None
         self._sigmas: list[float | None] = []  # of the steps so far
         self._folder: Path | None = None
@@ -168,6 +172,18 @@ class WatchedNode:
             log.debug("not watched", exc_info=True)
         if not is_taken:
             callback(state, *args, **kwargs)
+
+    def tap_signal(self, signal: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        """Takes a step in place of InvokeAI's `signal_progress`, if it is a step that only this function reports."""
+        try:
+            state = signaled_state(caller(1))
+        except Exception:  # of a version whose loop has other variables
+            log.debug("a step could not be read", exc_info=True)
+            state = None
+        if state is None:
+            signal(*args, **kwargs)
+        else:
+            self.tap(lambda _: signal(*args, **kwargs), IDEOGRAM, state)
 
     def finish(self) -> None:
         """Shows the last step after the node has returned. Some nodes take fewer steps than they reported."""
@@ -212,8 +228,7 @@ class WatchedNode:
             self._close_estimates()
             return False
         if self._estimates is None:
-            needs_x0 = self._options.show == "denoised" or self._options.keep_latents
-            self._estimates = X0Estimates(denoised=base in DENOISED, needs_x0=needs_x0)
+            self._estimates = self._new_estimates(base)
         estimate = self._estimates.of(state, caller(2))
         if state.step == 0:  # nothing is denoised yet: progress without a picture of noise
             self._context.util.signal_progress(MESSAGE, 0.0)
@@ -235,6 +250,12 @@ class WatchedNode:
         )
         pipeline = self._pipeline or self._open(base, with_batch(state.latents), estimate, step.total)
         return self._offer(pipeline, step)
+
+    def _new_estimates(self, base: str) -> X0Estimates | SignaledEstimates:
+        if base == IDEOGRAM:
+            return SignaledEstimates()
+        needs_x0 = self._options.show == "denoised" or self._options.keep_latents
+        return X0Estimates(denoised=base in DENOISED, needs_x0=needs_x0)
 
     def _close_estimates(self) -> None:
         """Stops listening to the node's scheduler."""

@@ -12,9 +12,13 @@ LIMIT = 4.0
 ELSEWHERE = {
     "denoise_latents": "test_invokeai_server.py runs it with every scheduler",
     "tiled_multi_diffusion_denoise_latents": "it has the schedulers of denoise_latents and needs a server's models",
+    "metadata_linked": "the node of FLUX with metadata runs for all of them",
     "cogview4_denoise": "its model does not get the noise level, so test_invokeai_loops.py computes x0 in another way",
 }
-AT_LEAST = 10  # families; fewer only in an older InvokeAI
+WITH_METADATA = "flux_denoise_meta"  # runs for all nodes that only add an output for metadata
+# Nodes that sample no image.
+NO_SAMPLERS = {"create_denoise_mask"}
+AT_LEAST = 11  # families; fewer only in an older InvokeAI
 OLDEST = 2  # families that InvokeAI 5.0 has too: FLUX and SD3
 
 
@@ -25,10 +29,18 @@ def seen(lab):
 
 def test_every_family_of_the_host_runs(seen):
     assert {name: found["error"] for name, found in seen["families"].items() if "error" in found} == {}
-    known = {node.module for node in DENOISE_NODES} - set(ELSEWHERE)
-    assert {name.split()[0] + "_denoise" for name in seen["families"]} == known & set(seen["nodes"])
+    known = {node.module for node in DENOISE_NODES} - set(ELSEWHERE) | {WITH_METADATA}
+    ran = {name.split()[0] for name in seen["families"]}
+    assert {name if name == WITH_METADATA else f"{name}_denoise" for name in ran} == known & set(seen["nodes"])
     families = {name.split()[0] for name in seen["families"]}
     assert len(families) >= (AT_LEAST if int(seen["version"].split(".")[0]) > 5 else OLDEST)
+
+
+def test_every_denoise_node_of_the_host_has_a_twin(seen):
+    samplers = {name for name in seen["nodes"] if "denoise" in name and not name.startswith("safelight_")}
+    twins = {name.removeprefix("safelight_") for name in seen["nodes"] if name.startswith("safelight_")}
+    assert len(samplers) > OLDEST
+    assert samplers - NO_SAMPLERS - twins == set()
 
 
 def test_the_final_latents_are_those_of_the_core_node_bit_by_bit(seen):

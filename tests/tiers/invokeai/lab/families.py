@@ -129,12 +129,51 @@ def anima():
     return family("anima_denoise", model, lambda: words, BaseModelType.Anima, half=True, guidance_scale=1.0)
 
 
+class Ideogram4Pair(torch.nn.Module):
+    """Ideogram 4's two branches: the second one answers as the first one did, so the guidance changes nothing.
+
+    It is called with tokens `[1, text + image, 128]`, whose channels are ordered by row, column and channel of a patch.
+    """
+
+    def __init__(self, conditional):
+        torch.nn.Module.__init__(self)  # not that of InvokeAI's class, which wants two branches
+        self.listened, self.last = conditional, None
+
+    def conditional(self, **inputs):
+        self.last = self.listened(**inputs)
+        return self.last
+
+    def unconditional(self, *, x, **_):
+        return self.last[:, -x.shape[1] :]
+
+    @staticmethod
+    def layout(tokens):
+        rows, columns = HEIGHT // 16, WIDTH // 16
+        image = tokens[:, -rows * columns :].float()
+        return rearrange(image, "b (h w) (ph pw c) -> b c (h ph) (w pw)", h=rows, ph=2, pw=2)
+
+
+def ideogram4():
+    from invokeai.backend.ideogram4.modeling_ideogram4 import Ideogram4Config, Ideogram4Transformer
+    from invokeai.backend.ideogram4.transformer_pair import Ideogram4TransformerPair
+
+    sizes = {"emb_dim": 128, "num_layers": 1, "num_heads": 2, "intermediate_size": 32, "adanln_dim": 16}
+    facts = Ideogram4Config(**sizes, llm_features_dim=32, mrope_section=(12, 10, 10))
+    pair = type("Pair", (Ideogram4Pair, Ideogram4TransformerPair), {})(Ideogram4Transformer(facts))
+    words = conditioning_data.Ideogram4ConditioningInfo(prompt_embeds=noise(5, 32))
+    return family("ideogram4_denoise", pair, lambda: words, BaseModelType.Ideogram4, seed=3)
+
+
 def sd3():
     return of_the_loops("sd3_denoise", *sd3_model(), cfg_scale=1.0)
 
 
 def flux():
     return of_the_loops("flux_denoise", *flux_model())
+
+
+def flux_denoise_meta():
+    return of_the_loops("flux_denoise_meta", *flux_model())
 
 
 def of_the_loops(kind, model, conditioning, config, fields, **more):
@@ -158,6 +197,8 @@ FAMILIES = (
     (anima, {"scheduler": "er_sde"}, "png"),
     (ernie_image, {}, "jpg"),
     (ernie_image, {"scheduler": "lcm"}, "png"),
+    (ideogram4, {}, "png"),
+    (flux_denoise_meta, {}, "png"),
 )
 STATE, LEVEL = ("img", "hidden_states", "x"), ("timesteps", "timestep", "t")  # names of a model's arguments
 
@@ -169,6 +210,7 @@ def listened(model) -> Iterator[list[torch.Tensor]]:
     It is the definition of x0 for a flow model: the state minus the noise level times the prediction.
     """
     found = []
+    model, layout = getattr(model, "listened", model), getattr(model, "layout", picture_layout)
 
     def shifted(output, number):
         if isinstance(output, torch.Tensor):
@@ -180,7 +222,7 @@ def listened(model) -> Iterator[list[torch.Tensor]]:
         values = inspect.signature(model.forward).bind(*args, **kwargs).arguments
         state, level = (next(values[name] for name in names if name in values) for names in (STATE, LEVEL))
         prediction = shifted(output.sample if hasattr(output, "sample") else output, len(found))  # a step is one call
-        found.append((picture_layout(state), float(level.flatten()[0]), picture_layout(prediction)))
+        found.append((layout(state), float(level.flatten()[0]), layout(prediction)))
         if hasattr(output, "sample"):
             output.sample = prediction
             return output
@@ -195,7 +237,7 @@ def listened(model) -> Iterator[list[torch.Tensor]]:
     (_, first, _), *_ = found
     for state, level, prediction in found:
         # Models count from noise to image, with the opposite sign, or from image to noise, up to 1 or 1000.
-        sigma, sign = (1 - level, -1) if first == 0 else (level / first, 1)
+        sigma, sign = (1 - level, -1) if first < 0.01 else (level / first, 1)
         estimates.append(state - sigma * sign * prediction)
 
 
@@ -280,7 +322,8 @@ if __name__ == "__main__":
     nodes = [kind.get_type() for kind in InvocationRegistry.get_invocation_classes()]
     seen: dict[str, Any] = {"version": __version__, "nodes": nodes, "families": {}}
     for make, more, file_format in FAMILIES:
-        kind = InvocationRegistry.get_invocation_for_type(f"{make.__name__}_denoise")
+        kinds = map(InvocationRegistry.get_invocation_for_type, (make.__name__, f"{make.__name__}_denoise"))
+        kind = next(filter(None, kinds), None)
         if kind is None or not set(more) <= set(kind.model_fields):
             continue  # an older InvokeAI
         name = " ".join([make.__name__, *more.values()])
