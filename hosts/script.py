@@ -17,7 +17,7 @@ from ..preview.run import Run, State
 from ..preview.sinks.base import Sink
 from ..preview.sinks.run_folder import RunFolder
 from ..preview.start import Outputs, start
-from ..preview.step import Show
+from ..preview.step import ShowChoice
 from .recorded_steps import Recording
 
 HOST = {"name": "headless"}
@@ -31,7 +31,7 @@ def recording(
     *,
     decoder: str = AUTO,
     catalogue: Catalogue | None = None,
-    show: Show = "denoised",
+    show: ShowChoice = "denoised",
     every_n_steps: int = 1,
     options: RunOptions = DEFAULTS,
     sampler: Mapping[str, Any] | None = None,

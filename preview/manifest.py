@@ -1,5 +1,6 @@
 """The record of a run, `run.json`: how it is composed, and the one set of rules by which all readers check it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,6 +23,7 @@ MAX_NESTING = 16  # levels of objects and lists: recursive code cannot overflow 
 HOST_DEFAULTS = dict.fromkeys(("name", "version", "prompt_id", "workflow_id", "node", "sampler_node"))
 SAMPLER_DEFAULTS = dict.fromkeys(("steps", "sigmas", "seed", "cfg", "name", "scheduler"))
 PRODUCT_DEFAULTS = dict.fromkeys(("sheet", "animation", "page"))  # files of a whole run
+PICTURE_LISTS = ("files", "noisy_files")  # keys of a step, the second only where both latents are shown
 UNKNOWN_STATE: State = "failed"  # for a state that only a newer version knows, as in the viewer
 
 
@@ -55,6 +57,11 @@ def compose(
         **({} if run.cost is None else {"cost": _facts(run, "cost")}),
         "notes": list(run.notes),
     }
+
+
+def picture_files(step: Mapping[str, Any]) -> list[str]:
+    """The names of all pictures of a step, also of its noisy latents. The manifest was composed or validated."""
+    return [name for key in PICTURE_LISTS for name in step.get(key, ())]
 
 
 def _facts(run: Run, name: str) -> dict[str, Any]:
@@ -139,9 +146,13 @@ def _validate_step(step: dict[str, Any]) -> dict[str, Any]:
     index, files = step.get("index"), step.get("files")
     if type(index) is not int or index < 0 or not isinstance(files, list):
         raise ManifestError(f"expected an index and files of each step, found {brief(index)} and {brief(files)}")
+    noisy = step.get("noisy_files", [])
+    if not isinstance(noisy, list):
+        raise ManifestError(f"expected noisy_files as a list, found {brief(noisy)}")
     return step | {
         "index": index,
         "files": [name for name in map(_file_name, files) if _picture(name)],
+        **({"noisy_files": [name for name in map(_file_name, noisy) if _picture(name)]} if noisy else {}),
         "latent": _optional_file(step.get("latent")),
         **{key: _number(step.get(key)) for key in ("sigma", "at", "decode_ms")},
         **({"change": _number(step["change"])} if "change" in step else {}),

@@ -21,7 +21,7 @@ from .run import FULL
 from .sinks.contact_sheet import MAX_PICTURES
 from .sinks.step_files import Batch
 from .snapshot import GivenFrames, Selection
-from .step import Show
+from .step import ShowChoice
 from .strict_json import strict_json
 
 AnimationChoice = Literal["off", AnimationFormat]
@@ -79,8 +79,10 @@ class RunOptions:
         "fast: the best one that a CPU decodes quickly. fine: the most truthful one, however slow. full: the model's "
         "own VAE for the last step, auto for the others. A kind, such as tiny: the best of this kind.",
     )
-    show: Show = _option(
-        "denoised", "Latents to show. denoised: the model's estimate of the finished image. noisy: the sampler's input."
+    show: ShowChoice = _option(
+        "denoised",
+        "Latents to show. denoised: the model's estimate of the finished image. noisy: the sampler's input. both: the "
+        "viewer switches between them, and the files of the noisy ones end in _noisy; each step is decoded twice.",
     )
     every_n_steps: int = _option(
         1,
@@ -212,6 +214,16 @@ class RunOptions:
     def step_decoder(self) -> str:
         """Decoder of the steps that the VAE does not decode."""
         return AUTO if self.decoder == FULL else self.decoder
+
+    @property
+    def needs_denoised(self) -> bool:
+        """Whether the estimate of the finished image is shown."""
+        return self.show != "noisy"
+
+    @property
+    def needs_noisy(self) -> bool:
+        """Whether the sampler's input is shown."""
+        return self.show != "denoised"
 
     @property
     def animates(self) -> bool:

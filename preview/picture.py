@@ -23,6 +23,7 @@ class DecodedPicture:
         not_finite: share of the latents that are NaN or infinite, 0 to 1; a pattern marks them in `pixels`.
         fps: frames per second at which `pixels` play; None for a still image, or if unknown.
         change: change since the picture of the step before, see `ChangeMeter`; None if unknown.
+        noisy: picture of the noisy latents of the same step; None if only one of the two is shown.
     """
 
     step: StepInfo
@@ -33,6 +34,7 @@ class DecodedPicture:
     not_finite: float = 0.0
     fps: float | None = None
     change: float | None = None
+    noisy: "DecodedPicture | None" = None
 
     def __repr__(self) -> str:
         items, frames, height, width = self.pixels.shape[:4]

@@ -34,7 +34,7 @@ from .run import Run, State
 from .sinks.base import Sink
 from .sinks.latent_files import LatentFiles
 from .snapshot import Selection, Snapshot, Snapshots
-from .step import Show, Step, StepInfo, measured_gain
+from .step import ShowChoice, Step, StepInfo, measured_gain
 from .vae_picture import PendingPicture
 
 CLOSE_TIMEOUT_S = 60.0
@@ -78,13 +78,16 @@ Wanted = tuple[ScheduleGroup, ...]  # the groups that want a step; empty: none d
 class QueuedStep(NamedTuple):
     """A step on its way to the worker.
 
-    `gain` is None if it is to be measured. `latents` are all its tensors if they are to be stored; `pending` is a
+    `gain` is None if it is to be measured. `noisy` are the latents whose picture goes beside that of `snapshot`, and
+    `noisy_gain` their gain. `latents` are all its tensors if they are to be stored; `pending` is a
     picture that the host's VAE decodes. `sigma` is the step's noise level, if it is still on the sampler's device.
     """
 
     step: StepInfo
     snapshot: Snapshot
     gain: float | None
+    noisy: Snapshot | None
+    noisy_gain: float | None
     sinks: tuple[Sink, ...]
     keep: bool
     latents: Mapping[str, Snapshot]
@@ -121,7 +124,7 @@ class Pipeline:
         *,
         record: Sequence[SinkSchedule] = (),
         latents: LatentSchedule | None = None,
-        show: Show = "denoised",
+        show: ShowChoice = "denoised",
         select: Callable[[Tensor], Tensor] = FIRST,
         mailbox: "Mailbox[QueuedStep] | None" = None,
         capacity: Callable[[], int] | None = None,
@@ -129,7 +132,7 @@ class Pipeline:
         abandon: Sequence[Callable[[State], None]] = (),
     ) -> None:
         self._run, self._decoder, self._trial, self._abandon = run, decoder, trial, tuple(abandon)
-        self._show: Show = show
+        self._show: ShowChoice = show
         self._record = tuple(sink for sink, _ in record)
         self._latents = None if latents is None else latents.files
         # Built once: after a model's step nothing of ours is in the processor's caches, and each object that is touched
@@ -240,6 +243,7 @@ class Pipeline:
         latents, gain, show = step.latents(self._show)
         if latents is None:
             return False
+        beside = step.beside(self._show) if self._show == "both" else None
         queued = QueuedStep(
             step=StepInfo(
                 index=step.index,
@@ -250,6 +254,8 @@ class Pipeline:
             ),
             snapshot=self._snapshots.take(latents),
             gain=gain,
+            noisy=None if beside is None or beside.values is None else self._snapshots.take(beside.values),
+            noisy_gain=None if beside is None else beside.gain,
             sinks=self._sinks if len(wanted) == len(self._groups) else self._sinks_of(wanted),
             keep=pending is not None or any([group.every_step for group in wanted]),  # noqa: C419 - quicker for so few
             latents=self._copy_latents(step, wanted),
@@ -395,16 +401,25 @@ class Pipeline:
             else:
                 picture = self._decode_latents(queued, latents)
         if picture is not None:
-            self._decode_ms = picture.decode_ms
+            picture = replace(picture, noisy=self._decode_noisy(queued))
+            self._decode_ms = picture.decode_ms + (picture.noisy.decode_ms if picture.noisy else 0.0)
             self._run.describe(picture)
             self._note_not_finite(picture)
-            if (picture.show, self._show) == ("noisy", "denoised"):
+            if picture.show == "noisy" != self._show:
                 sampler = self._run.sampler.get("name") or "this sampler"
                 self._run.note(
                     f"noisy latents are shown: {sampler} gives no estimate of the finished latents, and Safelight "
                     "cannot compute it. Another sampler or scheduler may give one."
                 )
         return picture
+
+    def _decode_noisy(self, queued: QueuedStep) -> DecodedPicture | None:
+        """The picture that goes beside that of the denoised latents; None if there is none."""
+        if queued.noisy is None:
+            return None
+        beside = queued._replace(step=replace(queued.step, show="noisy"), gain=queued.noisy_gain)
+        with self._snapshots.reading(queued.noisy) as latents:
+            return self._decode_latents(beside, latents)
 
     def _with_change(self, picture: DecodedPicture) -> DecodedPicture:
         try:

@@ -17,7 +17,7 @@ from ..errors import GoneError, LibraryError, ManifestError, describe
 from .folder_listing import FolderContent, FolderListing, list_folder
 from .images.metadata import picture_texts
 from .library_index import IndexedRun, LibraryIndex, read_index, write_index
-from .manifest import MANIFEST_NAME, read_manifest
+from .manifest import MANIFEST_NAME, picture_files, read_manifest
 from .output_folder import is_inner_folder, run_title
 from .run_details import FindPrompt, run_details
 from .run_marks import MARKS_NAME, Marks, read_marks, write_marks
@@ -114,7 +114,7 @@ class LibraryEntry:
         """The names of the pictures that the manifest lists."""
         manifest = _manifest(self.folder, self.root, self.version)
         products = (name for key in ("sheet", "animation") if (name := manifest[key]) is not None)
-        return frozenset([*(name for step in manifest["steps"] for name in step["files"]), *products])
+        return frozenset([*(name for step in manifest["steps"] for name in picture_files(step)), *products])
 
     @property
     def place(self) -> PurePath:

@@ -105,7 +105,8 @@ def start(
         record = [*([EmptyFolderRemoval(folder)] if outputs.remove_empty else []), folder]
         if options.write_intermediates:
             record.append(Page(folder, group=outputs.group))
-    step_bytes = 0 if shape is None else selected_bytes(select, shape) + vae_bytes
+    shown = 2 if options.show == "both" else 1
+    step_bytes = 0 if shape is None else shown * selected_bytes(select, shape) + vae_bytes
     step_bytes += latents.need.bytes_each if latents is not None else 0
 
     def capacity(device_bytes: Callable[[], int]) -> int:

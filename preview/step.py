@@ -9,6 +9,7 @@ from torch import Tensor
 from ..errors import OptionError, brief
 
 Show = Literal["denoised", "noisy"]
+ShowChoice = Literal[Show, "both"]  # both: the denoised latents, and the noisy ones beside them
 
 MAX_STEP_NUMBER = 1_000_000
 
@@ -90,11 +91,17 @@ class Step:
         """The noise level, if it is still on the sampler's device."""
         return self.sigma if isinstance(self.sigma, Tensor) else None
 
-    def latents(self, show: Show) -> "ShownLatents":
-        """Returns the tensor that `show` asks for, or the other one if the sampler does not provide it."""
+    def latents(self, show: ShowChoice) -> "ShownLatents":
+        """Returns the tensor that `show` asks for first, or the other one if the sampler does not provide it."""
         if self.denoised is None or (show == "noisy" and self.noisy is not None):
             return ShownLatents(self.noisy, self.noisy_gain, "noisy")
         return ShownLatents(self.denoised, 1.0, "denoised")
+
+    def beside(self, show: ShowChoice) -> "ShownLatents | None":
+        """Returns the tensor that is shown beside that of `latents`; None if there is none."""
+        if show != "both" or self.denoised is None or self.noisy is None:
+            return None
+        return ShownLatents(self.noisy, self.noisy_gain, "noisy")
 
 
 class ShownLatents(NamedTuple):

@@ -6,6 +6,7 @@ import { api } from "../../scripts/api.js";
 const NODE = "SafelightPreview";
 const EXTENSION = "safelight.preview";
 const WIDGET = "safelight_stage";
+const HIDE_SETTING = "Safelight.HideSamplerPreview";
 const VIEW_PROPERTY = "safelight_view"; // node properties are saved in the workflow, not in the prompt
 const PLACES_PROPERTY = "safelight_runs";
 const OUTER_PROPERTY = "safelight_outer"; // of a subgraph's node: it has a viewer
@@ -20,9 +21,9 @@ const [DEFAULT_BUDGET_MB, DEFAULT_DEVICE_MB, MAX_MB] = [512, 1024, 1 << 20];
 
 // ComfyUI forbids browsers to cache `.js` files, but not `.mjs` files. After an update they could be old for days.
 const MODULES = [
-  ...["run-store", "viewer", "node-place", "style", "run-key", "node-settings", "settings-bar", "decoder-list", "known-models", "picture-first"],
+  ...["run-store", "viewer", "node-place", "style", "run-key", "node-settings", "settings-bar", "decoder-list", "known-models", "picture-first", "everywhere", "welcome", "sampler-previews", "far-view"],
   ...["action-menu", "animation-frames", "base-style", "caption", "change", "compare", "elements", "export", "figures", "film-strip", "frame-bar", "fullscreen", "hidden-socket", "hover-thumbnail", "image-cache", "image-loader"],
-  ...["image-pane", "input-visibility", "manifest", "messages", "model-source", "navigation", "panel", "picture-actions", "run-control", "run-list", "sanitize", "selection", "server-source", "settings-words", "shortcuts", "status-bar"],
+  ...["image-pane", "input-visibility", "manifest", "messages", "model-source", "navigation", "panel", "picture-actions", "progress-line", "run-control", "run-list", "sanitize", "selection", "server-source", "settings-words", "shortcuts", "status-bar"],
   ...["step-strip", "timers", "toolbar", "truth", "zoom"],
 ];
 
@@ -30,8 +31,8 @@ const MODULES = [
 async function start() {
   const addresses = MODULES.map((name) => new URL(`./${name}.mjs`, import.meta.url));
   await Promise.all(addresses.map((address) => fetch(address, { cache: "no-cache" })));
-  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle, canFold }] =
-    await Promise.all(addresses.slice(0, 10).map((address) => import(address)));
+  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle, canFold }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers }, { FarView }] =
+    await Promise.all(addresses.slice(0, 14).map((address) => import(address)));
 
   addLayoutStyle(document);
   const key = new RunKey(() => localStorage, () => api.user);
@@ -42,12 +43,19 @@ async function start() {
   const settingsOf = new WeakMap(); // by node
   const decoders = new DecoderList((path) => api.fetchApi(path, { cache: "no-store" }), () => [...viewers.keys()].forEach(fitInputs));
   const models = new KnownModels(() => localStorage);
+  const everywhere = new Everywhere(() => app.extensionManager?.setting, (on) => [...viewers.values(), ...outerViewers.values()].forEach(({ bar }) => bar.setSwitch(on)));
+  const watched = new WatchedSamplers();
+  const farView = new FarView((isFar) => [...viewers.keys(), ...outerViewers.keys()].forEach((node) => elementOf(node).toggleAttribute("data-far", isFar)));
   const newestOf = new WeakMap(); // by node: id of the newest run whose manifest was read
   const defaults = { speed: DEFAULT_VIEW.speed, follow: DEFAULT_VIEW.follow };
 
   for (const event of ["safelight.run", "safelight.step"]) {
-    api.addEventListener(event, ({ detail }) => store.receive(detail));
+    api.addEventListener(event, ({ detail }) => (store.receive(detail), watched.receive(detail)));
   }
+  // ComfyUI registers its own listener later.
+  api.addEventListener("b_preview_with_metadata", (event) => {
+    if (watched.has(event.detail) && app.extensionManager.setting.get(HIDE_SETTING) !== false) event.stopImmediatePropagation();
+  });
   // Events are lost while the page is not connected. The first status event says that it is.
   const listAll = () => [...viewers.keys()].forEach(listRuns);
   api.addEventListener("status", listAll, { once: true });
@@ -120,7 +128,9 @@ async function start() {
 
   /** @param {(() => void) | null} toggleFold */
   function createBar(toggleFold) {
-    return new SettingsBar(document, { toggleFold, switchLabel: "", toggleSwitch: null });
+    const bar = new SettingsBar(document, { toggleFold, switchLabel: EVERYWHERE_LABEL, toggleSwitch: () => everywhere.toggle() });
+    bar.setSwitch(everywhere.on);
+    return bar;
   }
 
   /** The current and the former places of a node: all that may have runs of it. */
@@ -166,6 +176,7 @@ async function start() {
       onView: (view) => (node.properties[VIEW_PROPERTY] = { ...node.properties[VIEW_PROPERTY], ...view }),
       wheelNeedsFocus: true,
       footer: bar.element,
+      actions: [everywhere.action],
     });
     const { element } = viewer;
     const widget = node.addDOMWidget(WIDGET, WIDGET, element, {
@@ -182,7 +193,8 @@ async function start() {
     element.style.setProperty("--comfy-widget-min-height", MIN_HEIGHT_PX);
     element.dataset.captureWheel = "true"; // Vue nodes leave the wheel to it while it has the focus
     forwardToCanvas(element);
-    return { viewer, changed: () => changed() };
+    element.toggleAttribute("data-far", farView.isFar);
+    return { viewer, bar, changed: () => changed() };
   }
 
   function addViewer(node) {
@@ -291,6 +303,22 @@ async function start() {
         defaultValue: DEFAULT_VIEW.follow,
         onChange: (follow) => typeof follow === "boolean" && applySetting({ follow }),
       },
+      {
+        id: "Safelight.HideSamplerPreview",
+        category: ["Safelight", "Viewer", "Sampler's own preview"],
+        name: "Hide the sampler's own preview while Preview Steps shows its steps",
+        tooltip: "The sampler's node then shows no second picture of the same steps. Only what this page draws changes; the run and other programs do not.",
+        type: "boolean",
+        defaultValue: true,
+      },
+      {
+        id: "Safelight.Welcomed",
+        category: ["Safelight", "Viewer", "Welcome"],
+        name: "The welcome was shown",
+        tooltip: "After the installation, Safelight says once what there is.",
+        type: "hidden",
+        defaultValue: false,
+      },
       // The server reads these from the settings file of ComfyUI.
       {
         id: "Safelight.Everywhere",
@@ -299,6 +327,7 @@ async function start() {
         tooltip: "Safelight decodes ComfyUI's own preview of every sampler, without a node, if it has a decoder for the latents. Applies to prompts that are queued after the change.",
         type: "boolean",
         defaultValue: false,
+        onChange: (on) => everywhere.changed(on),
       },
       {
         id: "Safelight.Learn",
@@ -353,6 +382,11 @@ async function start() {
         defaultValue: DEFAULT_DEVICE_MB,
       },
     ],
+    setup() {
+      farView.follow(app.canvas.ds);
+      const { setting, toast } = app.extensionManager;
+      if (toast) welcome(setting, (message) => toast.add(message));
+    },
     refreshComboInNodes() {
       decoders.reset();
       [...viewers.keys()].forEach(fitInputs);

@@ -7,6 +7,7 @@ export class FrameBar {
   #play;
   #rail;
   #count;
+  #fps;
   #startedAt = 0;
 
   /**
@@ -21,7 +22,8 @@ export class FrameBar {
     this.#play = button(document, "pauseFrames", "", toggleFrames);
     this.#rail = create(document, "div", { className: "rail", tabIndex: 0, role: "slider", ariaLabel: "Frame" });
     this.#count = create(document, "span", { className: "frame" });
-    this.element = create(document, "div", { className: "frames" }, this.#play, this.#rail, this.#count);
+    this.#fps = create(document, "span", { className: "fps" });
+    this.element = create(document, "div", { className: "frames" }, this.#play, this.#rail, this.#count, this.#fps);
     const seek = (event) => seekFrame(pointerPosition(this.#rail, event).x / this.#rail.offsetWidth);
     onDrag(this.#rail, seek, seek);
     this.#rail.addEventListener("keydown", (event) => {
@@ -39,13 +41,15 @@ export class FrameBar {
    * @param {number} facts.total frames in the pictures, whether or not they can be shown one by one
    * @param {number} facts.at the shown frame
    * @param {boolean} facts.playing
+   * @param {number | null} facts.fps frames per second; null if unknown
    */
-  show({ frames, animated, decodable }, { total, at, playing }) {
+  show({ frames, animated, decodable }, { total, at, playing, fps }) {
     const whole = animated && !decodable; // the browser plays it, and cannot pause it
     this.element.hidden = frames < 2 && !animated;
     this.element.classList.toggle("whole", whole);
     this.element.style.setProperty("--frame", animated || frames < 2 ? 1 : at / (frames - 1));
     this.#count.textContent = animated ? `${total} frames` : `${at + 1} / ${frames}`;
+    this.#fps.textContent = fps ? `${Math.round(10 * fps) / 10} fps` : "";
     this.#play.hidden = whole;
     setButton(this.#document, this.#play, playing ? "pauseFrames" : "playFrames", playing ? "Pause the video at this frame" : "Play the video");
     this.#rail.tabIndex = whole ? -1 : 0;

@@ -55,6 +55,16 @@ export function frameCount({ run, step }) {
   return step.frames ?? run.manifest.picture?.frames ?? 1;
 }
 
+/** Whether a step has pictures of both its denoised and its noisy latents. @param {ManifestStep | null} step */
+export function hasBoth(step) {
+  return step !== null && step.files.length > 0 && step.noisy_files?.length === step.files.length;
+}
+
+/** A step with the files of the chosen latents, where it has both. @param {ManifestStep} step @param {"denoised" | "noisy"} latents */
+export function stepOf(step, latents) {
+  return latents === "noisy" && hasBoth(step) ? { ...step, files: step.noisy_files } : step;
+}
+
 /** The file of one item and one frame, or undefined. */
 export function stepFile(manifest, step, item, frame) {
   const { frames } = stepLayout(manifest, step);

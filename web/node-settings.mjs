@@ -115,6 +115,8 @@ export class NodeSettings {
     const facts = { ...counts, space: manifest.space, source: sourceOf(this.#node) };
     if (JSON.stringify(facts) !== JSON.stringify(properties[LATENTS_PROPERTY])) properties[LATENTS_PROPERTY] = facts;
     this.#models.set(modelKey(modelValues(this.#node)), { space: facts.space, frames: facts.frames });
+    this.#space = facts.space;
+    this.#offerDecoders(); // the rows stay as they are: nothing may jump when a run ends
   }
 
   /** What is known of the latents: from the newest run of the same nodes, else from a run of the same model, else null. */

@@ -12,8 +12,9 @@ import { FrameBar } from "./frame-bar.mjs";
 import { Fullscreen } from "./fullscreen.mjs";
 import { HoverThumbnail } from "./hover-thumbnail.mjs";
 import { ImagePane } from "./image-pane.mjs";
-import { finalSize, frameCount, isSilent, nearestStep, picturedSteps, sigmas, stepFile, stepTotal } from "./manifest.mjs";
+import { finalSize, frameCount, hasBoth, isSilent, nearestStep, picturedSteps, sigmas, stepFile, stepTotal } from "./manifest.mjs";
 import { Messages } from "./messages.mjs";
+import { ProgressLine } from "./progress-line.mjs";
 import { RunList } from "./run-list.mjs";
 import { RunControl } from "./run-control.mjs";
 import { pairKey } from "./selection.mjs";
@@ -44,6 +45,7 @@ export class Panel {
   #options;
   #compareBar;
   #hoverThumbnail;
+  #progress;
   #statusBar;
   #toolbar;
 
@@ -70,6 +72,7 @@ export class Panel {
     this.frameBar = new FrameBar(document, commands);
     this.#hoverThumbnail = new HoverThumbnail(document, images);
     this.truthCurve = new TruthCurve(document);
+    this.#progress = new ProgressLine(document);
     this.filmStrip = new FilmStrip(document, load, commands);
     this.#statusBar = new StatusBar(document, { ...commands, showTruth: () => this.truthCurve.toggle() });
     this.#toolbar = new Toolbar(document, commands);
@@ -90,7 +93,7 @@ export class Panel {
       this.shortcuts,
     );
     this.element = create(document, "div", { className: "viewer", tabIndex: 0, role: "group", ariaLabel: "Steps of a run" });
-    this.element.append(this.pane.element, this.strip.element, this.truthCurve.element, this.#statusBar.element, this.filmStrip.element, this.runList.element, this.#hoverThumbnail.element, announcement);
+    this.element.append(this.pane.element, this.#progress.element, this.strip.element, this.truthCurve.element, this.#statusBar.element, this.filmStrip.element, this.runList.element, this.#hoverThumbnail.element, announcement);
     if (options.footer) this.element.append(options.footer);
     this.fullscreen = new Fullscreen(document, this.element, commands.render);
   }
@@ -172,6 +175,7 @@ export class Panel {
     const other = this.#selection.navigation.pin && second?.run === run ? (second.step?.index ?? null) : null;
     this.strip.show({ total, ...facts, steps, faults, done: newest, at, other, text });
     this.strip.element.classList.toggle("failed", run?.state === "failed");
+    this.#progress.show(newest, total, run?.state === "failed");
     this.truthCurve.show(manifest, total);
     this.figures.show(run ?? null, total);
     this.#showFilm(first, pictured, other);
@@ -194,6 +198,8 @@ export class Panel {
       count: this.painted?.panes[0].addresses.length ?? 0,
       zoomed: this.pane.zoomed,
       smooth: this.#view.smooth,
+      both: hasBoth(first?.step ?? null),
+      noisy: this.#view.latents === "noisy",
       locked: navigation.locked,
       still,
       fullscreen: this.fullscreen.open,
@@ -203,7 +209,7 @@ export class Panel {
     this.#toolbar.showLive(navigation, newest, !still && newest?.state === "running" && !newest.gone && !isSilent(newest, Date.now()));
     this.runControl.show(this.#source.control ? first?.run : undefined, navigation.index);
     this.#statusBar.show({ playing: navigation.playing, playable: picturedSteps(first?.run.manifest).length > 1, speed: this.#view.speed });
-    this.frameBar.show(layout, { total: first?.step ? frameCount(first) : 1, at: this.painted?.frame ?? 0, playing: framesPlaying });
+    this.frameBar.show(layout, { total: first?.step ? frameCount(first) : 1, at: this.painted?.frame ?? 0, playing: framesPlaying, fps: first?.run.manifest?.picture?.fps ?? null });
   }
 
   /** @param {{index: number, x: number} | null} at the step of the strip under the pointer */

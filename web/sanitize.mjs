@@ -110,6 +110,7 @@ function readStep(step) {
     at: number(step.at),
     decode_ms: number(step.decode_ms),
     files: list(step.files).filter((file) => fileName(file) !== null),
+    ...(step.noisy_files === undefined ? {} : { noisy_files: list(step.noisy_files).filter((file) => fileName(file) !== null) }),
     frames: count(step.frames) ?? undefined,
     not_finite: readShare(step.not_finite),
     ...(step.change === undefined ? {} : { change: readChange(step.change) }),

@@ -1,7 +1,7 @@
 /** Determines the pictures to show from the user's navigation: of which runs, steps, items and frames. */
 
 import { frameAddress } from "./animation-frames.mjs";
-import { frameCount, nearestStep, picturedSteps, stepFile, stepLayout } from "./manifest.mjs";
+import { frameCount, nearestStep, picturedSteps, stepFile, stepLayout, stepOf } from "./manifest.mjs";
 import { Navigation } from "./navigation.mjs";
 
 /** @typedef {import("./types.mjs").Run} Run @typedef {import("./types.mjs").ManifestStep} ManifestStep */
@@ -95,7 +95,7 @@ export class ViewSelection {
   /** The addresses of a step's pictures: of the whole batch, or of one item. @param {import("./types.mjs").ShownStep} shown @returns {string[]} */
   addresses(shown, frame = this.navigation.frame) {
     const { run, step } = shown;
-    const addresses = filesOf(shown, frame).map((file) => this.#source.picture(run.id, file, step.at));
+    const addresses = filesOf(this.#withLatents(shown), frame).map((file) => this.#source.picture(run.id, file, step.at));
     return this.#isWhole(run, step) ? addresses : addresses.map((address) => frameAddress(address, frame));
   }
 
@@ -104,7 +104,11 @@ export class ViewSelection {
     if (!this.#source.exported) return [];
     const { run, step } = shown;
     const single = this.#isWhole(run, step) ? null : frame;
-    return filesOf(shown, frame).map((file) => this.#source.exported(run.id, file, single));
+    return filesOf(this.#withLatents(shown), frame).map((file) => this.#source.exported(run.id, file, single));
+  }
+
+  #withLatents(shown) {
+    return { ...shown, step: stepOf(shown.step, this.#view.latents) };
   }
 
   /** Whether a step's files are shown whole; false: a single frame of each. */

@@ -90,13 +90,13 @@ export class ServerSource {
   /** Adds an event, `safelight.step` or `safelight.run`. Events of other versions are ignored. */
   receive(event) {
     if (event?.v !== 1 || !event.run || !event.node) return;
-    const { index = null, sigma = null, at = null, files, decode_ms = null } = event;
+    const { index = null, sigma = null, at = null, files, noisy_files, decode_ms = null } = event;
     const run = this.#run(event.run, { workflow: event.workflow ?? null, node: event.node });
     const { state } = run;
     run.total = event.total ?? run.total;
     learn(run, event.state, index);
     if (index !== null && files) {
-      run.newSteps.push({ index, sigma, at, files, decode_ms, change: readChange(event.change), not_finite: readShare(event.not_finite) });
+      run.newSteps.push({ index, sigma, at, files, ...(noisy_files && { noisy_files }), decode_ms, change: readChange(event.change), not_finite: readShare(event.not_finite) });
       run.manifest &&= withSteps(run.manifest, run.newSteps);
     }
     const incomplete = index !== null && (!files || !run.manifest?.picture);

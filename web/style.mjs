@@ -10,6 +10,7 @@ export const STYLE = `
 ${BASE_STYLE}
 .icon-play { fill: currentColor; }
 .icon-pause { stroke-width: 2.4; }
+.icon-noise { stroke-width: 2.2; }
 
 .viewer {
   position: relative; display: flex; flex-direction: column; height: 100%; min-height: inherit; overflow: hidden;
@@ -165,6 +166,13 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
   background: #1b1b1d; color: #ececed; line-height: 18px; text-align: center; font-size: 11px; box-shadow: 0 2px 10px rgb(0 0 0 / 0.35);
 }
 .bubble canvas { display: block; margin: 0 auto; border-radius: 5px; background: rgb(255 255 255 / 0.06); }
+
+/* Far away, only the picture and the progress are shown. */
+.progress { display: none; flex: none; height: 12px; background: var(--line); }
+.progress::before { content: ""; display: block; height: 100%; width: calc(var(--done) * 100%); background: var(--accent); }
+.progress.failed::before { background: var(--bad); }
+:host([data-far]) > .viewer > :not(.stage, .progress), :host([data-far]) > .viewer .over { display: none !important; }
+:host([data-far]) > .viewer > .progress { display: block; }
 
 /* The caption */
 .caption { display: flex; flex: none; height: 26px; padding: 0 6px 0 4px; gap: 4px; align-items: center; }

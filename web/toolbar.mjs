@@ -18,6 +18,7 @@ export class Toolbar {
       tool("showBatch", "grid", "All pictures of the batch (Esc)"),
       tool("oneToOne", "1:1"),
       tool("smooth", "pixels"),
+      tool("latents", "noise"),
       tool("save", "save"),
       tool("copy", "copy"),
       tool("openTab", "openTab"),
@@ -37,18 +38,23 @@ export class Toolbar {
    * @param {number} facts.count number of shown pictures
    * @param {boolean} facts.zoomed
    * @param {boolean} facts.smooth
+   * @param {boolean} facts.both whether the step has pictures of the denoised and of the noisy latents
+   * @param {boolean} facts.noisy
    * @param {boolean} facts.locked
    * @param {boolean} facts.still no step can arrive that would replace the shown one
    * @param {boolean} facts.fullscreen
    * @param {boolean} facts.shortcuts whether the list of shortcuts is shown
    * @param {boolean} facts.menu whether the menu is open
    */
-  show({ item, count, zoomed, smooth, locked, still, fullscreen, shortcuts, menu }) {
+  show({ item, count, zoomed, smooth, both, noisy, locked, still, fullscreen, shortcuts, menu }) {
     const set = (name, ...face) => setButton(this.#document, this.#buttons[name], ...face);
     this.#buttons.showBatch.hidden = !item;
     this.#buttons.showBatch.dataset.of = item;
     set("oneToOne", zoomed ? "fit" : "1:1", zoomed ? "Fit (Z)" : "One screen pixel per image pixel (Z)");
     set("smooth", smooth ? "pixels" : "smooth", smooth ? "Show pixels" : "Enlarge smoothly");
+    set("latents", "noise", noisy ? "Show the denoised latents (N)" : "Show the noisy latents (N)");
+    this.#buttons.latents.ariaPressed = String(noisy);
+    this.#buttons.latents.hidden = !both;
     set("save", "save", count > 1 ? `Save these ${count} pictures (S)` : "Save this picture (S)");
     for (const [name, label] of Object.entries(SINGLE_PICTURE)) {
       set(name, name, count > 1 ? `${label}: click one first` : label);

@@ -64,6 +64,7 @@
  *   `items * frames` files: frame `f` of item `i` is `files[i * frames + f]`;
  *   `items` files: one per item; for a video each is an animated WebP;
  *   fewer files: the first items. A step with its own `frames` has that number instead of `picture.frames`
+ * @property {string[]} [noisy_files] pictures of the noisy latents, as many as `files`, which are of the denoised ones
  * @property {number} [frames]
  * @property {number | null} [decode_ms]
  * @property {number | null} [change] since the picture of the step before, as RMS of 0 to 1; null or absent if unknown
@@ -86,6 +87,7 @@
  * @property {boolean} follow select a run when it begins, unless the step is locked
  * @property {"wipe" | "side" | "difference"} compare
  * @property {"step" | "sigma"} lock what two compared runs have in common
+ * @property {"denoised" | "noisy"} latents shown where a step has both
  *
  * @typedef {object} ViewerOptions
  * @property {Partial<View>} [view]

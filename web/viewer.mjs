@@ -16,7 +16,7 @@ import { Timers } from "./timers.mjs";
 /** @typedef {import("./types.mjs").View} View */
 
 /** @type {View} */
-export const DEFAULT_VIEW = { speed: 8, smooth: true, follow: true, compare: "wipe", lock: "step" };
+export const DEFAULT_VIEW = { speed: 8, smooth: true, follow: true, compare: "wipe", lock: "step", latents: "denoised" };
 export const SPEEDS = [1, 2, 4, 8, 16, 24];
 
 const DEFAULT_FPS = 16;
@@ -65,6 +65,7 @@ export class Viewer {
     moveFrames: (count) => this.#pauseAtFrame(() => this.#navigation.frame + count),
     changeSpeed: (direction) => this.#changeSpeed(direction),
     setView: (changed) => this.#changeView(changed),
+    latents: () => this.#changeView({ latents: this.#view.latents === "noisy" ? "denoised" : "noisy" }),
     smooth: () => this.#changeView({ smooth: !this.#view.smooth }),
     oneToOne: () => this.#panel.pane.toggleOneToOne(),
     fullscreen: () => this.#panel.fullscreen.toggle(),

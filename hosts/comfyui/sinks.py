@@ -127,8 +127,9 @@ def _live_view(live: LiveRun, options: RunOptions, prompt: Prompt) -> LiveView:
         max_pixels=MAX_LIVE_PIXELS,
     )
     send = partial(_send, prompt.client) if prompt.client is not None else _send_nothing
-    node = live.folder.run.host["node"]
-    return LiveView(files, send, {"run": live.address, "workflow": prompt.workflow_id, "node": node})
+    host = live.folder.run.host
+    place = {"workflow": prompt.workflow_id, "node": host["node"], "sampler": host["sampler_node"]}
+    return LiveView(files, send, {"run": live.address, **place})
 
 
 def _room(folder: Path) -> Room:

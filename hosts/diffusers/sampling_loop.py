@@ -80,7 +80,7 @@ class SamplingLoop:
         self._family = family_of(type(pipeline))
         # Steps that are not shown at the scheduler's call: their picture may be another call's.
         self._waits = waits_for_callback or self._family.shows_last_call
-        self._needs_x0 = options.run.show == "denoised" or options.run.keep_latents
+        self._needs_x0 = options.run.needs_denoised or options.run.keep_latents
         self._scheduler: Any = None
         self._order, self._total = 1, call.timesteps if bar is None else bar.total
         self._calls, self._tables = ModelCalls(), Tables()

@@ -207,8 +207,8 @@ class WatchedRun:
         x0, sigma, gain = step.x0
         options = self._options.run
         # Tokens are copied to rearrange them: only those that are needed.
-        needs_noisy = x0 is None or options.show == "noisy" or options.keep_latents
-        needs_x0 = options.show == "denoised" or options.keep_latents
+        needs_noisy = x0 is None or options.needs_noisy or options.keep_latents
+        needs_x0 = options.needs_denoised or options.keep_latents
         offered = Step(
             index=step.index,
             total=step.total,

@@ -254,7 +254,7 @@ class WatchedNode:
     def _new_estimates(self, base: str) -> X0Estimates | SignaledEstimates:
         if base == IDEOGRAM:
             return SignaledEstimates()
-        needs_x0 = self._options.show == "denoised" or self._options.keep_latents
+        needs_x0 = self._options.needs_denoised or self._options.keep_latents
         return X0Estimates(denoised=base in DENOISED, needs_x0=needs_x0)
 
     def _close_estimates(self) -> None:
@@ -298,7 +298,7 @@ class WatchedNode:
         height, width = space.unpack(meta_tensor(latents.shape)).shape[-2:]
         run.space = space.name
         run.sampler = {**run.sampler, "steps": total}
-        if options.show == "noisy" and base in DENOISED:
+        if options.needs_noisy and base in DENOISED:
             run.note("InvokeAI reports no noisy latents of this model: the pictures show the model's estimate")
         select = options.selection(options.max_items)
         vae_bytes = 0

@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..manifest import PICTURE_LISTS, picture_files
 from .bundle import bundle
 from .document import document
 
@@ -48,7 +49,7 @@ def pictures_that_fit(folder: Path, manifest: Mapping[str, Any], max_bytes: int)
     Returns:
         Contents of picture files by name, and n.
     """
-    steps: list[list[str]] = [step["files"] for step in manifest["steps"] if step["files"]][::-1]
+    steps = [picture_files(step) for step in manifest["steps"] if step["files"]][::-1]
     sizes = [sum((folder / name).stat().st_size for name in files) for files in steps]
     every = 1
     while sum(sizes[::every]) > max_bytes and every < len(sizes):
@@ -74,4 +75,6 @@ def page_in_frame(page: str, shown: tuple[int, int], still: str, alt: str = "Ste
 
 
 def _only_included(step: Mapping[str, Any], pictures: Mapping[str, bytes]) -> Mapping[str, Any]:
-    return step if all(name in pictures for name in step["files"]) else {**step, "files": []}
+    if all(name in pictures for name in picture_files(step)):
+        return step
+    return {**step, **{key: [] for key in PICTURE_LISTS if key in step}}

@@ -11,6 +11,7 @@ from PIL import Image, ImageSequence
 from ...decoders.files.contained_file import read_below
 from ..file_names import PICTURE_TYPES
 from ..images.encode import RESAMPLING, ImageEncoding
+from ..manifest import picture_files
 from .live_runs import LiveRun
 from .run_folder import RunFolder
 
@@ -47,7 +48,7 @@ def exported_picture(live: LiveRun, file: str, frame: int | None, max_bytes: int
     if picture is None:
         return None
     frames = _frames(picture, frame)
-    content = _encoded(live, entry, frames)
+    content = _encoded(live, entry, file, frames)
     return ExportedPicture(_name(live, file, frame, f".{ENCODING.ending(len(frames))}"), content)
 
 
@@ -65,7 +66,7 @@ def _written(
     if folder is None or step is None or step["at"] != entry["at"]:
         return None
     if frame is None:
-        paths = [PurePath(name) for name in step["files"] if PurePath(name).stem == stem]
+        paths = [PurePath(name) for name in picture_files(step) if PurePath(name).stem == stem]
     elif stem in step.get("folders", ()) and _count(folder) == _count(live.folder):
         paths = [PurePath(stem, f"frame_{frame + 1:04d}{suffix}") for suffix in PICTURE_TYPES]
     else:
@@ -97,22 +98,23 @@ def _frames(picture: bytes, frame: int | None) -> list[Image.Image]:
         return [each.convert("RGB") for each in ImageSequence.Iterator(image)]
 
 
-def _encoded(live: LiveRun, entry: Mapping[str, Any], frames: list[Image.Image]) -> bytes:
+def _encoded(live: LiveRun, entry: Mapping[str, Any], file: str, frames: list[Image.Image]) -> bytes:
     sizes = live.folder.picture or {}
     shown = sizes.get("shown_width", 0), sizes.get("shown_height", 0)
     if all(shown):
         frames = [image if image.size == shown else image.resize(shown, ENLARGE) for image in frames]
     texts = live.export.texts()
     if texts:
-        texts = {**texts, "safelight": json.dumps(_facts(live, entry))}
+        texts = {**texts, "safelight": json.dumps(_facts(live, entry, file))}
     return ENCODING.save(frames, texts, sizes.get("fps"))
 
 
-def _facts(live: LiveRun, entry: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(live: LiveRun, entry: Mapping[str, Any], file: str) -> dict[str, Any]:
     """The run and the step of a picture, as in files that Safelight writes."""
     run = live.folder.run
     decoder = entry.get("decoder") or (run.decoder or {}).get("name")
-    return {"run": run.id, **{key: entry[key] for key in ("sigma", "show")}, "step": entry["index"], "decoder": decoder}
+    show = "noisy" if file in entry.get("noisy_files", ()) else entry["show"]
+    return {"run": run.id, "sigma": entry["sigma"], "show": show, "step": entry["index"], "decoder": decoder}
 
 
 def _name(live: LiveRun, file: str, frame: int | None, suffix: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, final
 
+from ..manifest import picture_files
 from ..picture import DecodedPicture
 from ..run import State
 from ..strict_json import strict_json
@@ -78,6 +79,10 @@ class LiveView(Sink):
     def _entry(self, picture: DecodedPicture) -> Mapping[str, Any]:
         """Facts that spare the viewer a request for the manifest."""
         entry = self._folder.step(picture.index)
-        if entry is None or sum(map(len, entry["files"])) > MAX_EVENT_FILES_CHARS:
+        if entry is None or sum(map(len, picture_files(entry))) > MAX_EVENT_FILES_CHARS:
             return {}
-        return {key: entry[key] for key in ("files", "at", "decode_ms", "change", "not_finite") if key in entry}
+        return {
+            key: entry[key]
+            for key in ("files", "noisy_files", "at", "decode_ms", "change", "not_finite")
+            if key in entry
+        }

@@ -10,7 +10,7 @@ from typing import Any, final
 
 from ...decoders.files.contained_file import write_below
 from ...errors import describe
-from ..manifest import MANIFEST_NAME, compose
+from ..manifest import MANIFEST_NAME, compose, picture_files
 from ..picture import DecodedPicture
 from ..run import FULL, Run, State
 from ..step import StepInfo
@@ -77,7 +77,12 @@ class RunFolder(Sink):
         self.state = state
 
     def record(
-        self, picture: DecodedPicture, *files: str, folders: Sequence[str] = (), write_ms: float | None = None
+        self,
+        picture: DecodedPicture,
+        *files: str,
+        noisy: Sequence[str] = (),
+        folders: Sequence[str] = (),
+        write_ms: float | None = None,
     ) -> None:
         """Adds a step with its files to `run.json`, which is saved once a second.
 
@@ -86,6 +91,7 @@ class RunFolder(Sink):
         Args:
             picture: picture of the step.
             files: names of its files.
+            noisy: names of the files of its noisy latents, if they are shown beside the denoised ones.
             folders: folders that hold a file for each frame.
             write_ms: duration of encoding and writing, in milliseconds.
         """
@@ -101,6 +107,8 @@ class RunFolder(Sink):
         }
         if picture.decoder == FULL and (self.run.decoder or {}).get("name") != FULL:
             entry["decoder"] = FULL
+        if noisy:
+            entry["noisy_files"] = list(noisy)
         if folders:
             entry["folders"] = list(folders)
         if picture.change is not None:
@@ -130,7 +138,7 @@ class RunFolder(Sink):
 
     def step_of(self, file: str) -> Mapping[str, Any] | None:
         """The step that a picture file belongs to, as in `run.json`, or None. Any thread may call it."""
-        return next((entry for entry in self._steps.values() if file in entry["files"]), None)
+        return next((entry for entry in self._steps.values() if file in picture_files(entry)), None)
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file into the folder, or into a folder in it. It appears under its name only when complete."""
@@ -156,7 +164,7 @@ class RunFolder(Sink):
     def files(self) -> set[str]:
         """Names of all files that `run.json` lists. Any thread may call it."""
         steps = self._steps.values()
-        return {name for entry in steps for name in entry["files"]} | set(self._outputs.values())
+        return {name for entry in steps for name in picture_files(entry)} | set(self._outputs.values())
 
     def manifest(self) -> dict[str, Any]:
         """The current content of `run.json`. Any thread may call it."""

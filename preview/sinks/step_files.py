@@ -30,6 +30,7 @@ ENCODERS = max(2, min(4, (os.cpu_count() or 1) // 2))
 MAX_PENDING_BYTES = 256 * MB  # of pixels that wait for an encoder: large batches and videos
 # Pixels of 128x128, which take 1 to 2 ms to encode: less than another thread takes to wake up.
 SMALL_PICTURE_BYTES = 128 * 128 * 3
+NOISY = "_noisy"  # in the names of the files of noisy latents, beside those of denoised ones
 MIN_FRAMES = 8  # fewer frames would show no movement
 RGB = 3
 
@@ -45,9 +46,10 @@ class FilePart(NamedTuple):
 
 
 class EncodedFiles(NamedTuple):
-    """Encoded files by name, files of single frames by name, facts for `run.json`, and the seconds that it took."""
+    """Encoded files by name, those of noisy latents, files of single frames, facts for `run.json`, and the seconds."""
 
     files: Mapping[str, bytes]
+    noisy: Mapping[str, bytes]
     frames: Mapping[str, bytes]
     picture: Mapping[str, Any]
     seconds: float
@@ -132,21 +134,34 @@ class StepFiles(Sink):
         began = perf_counter()
         pixels, fps = self._limited(picture)
         items, frames = pixels.shape[:2]
-        files: dict[str, bytes] = {}
-        single_frames: dict[str, bytes] = {}
-        for part in self._split(pixels):
-            images = [lay_grid([self.encoding.fit(item, picture.shown) for item in frame]) for frame in part.pixels]
-            facts = {"safelight": json.dumps(self._describe(picture, part.item))} if self._facts else {}
-            name = f"step_{picture.index:04d}{part.suffix}"
-            files[f"{name}.{self.encoding.ending(frames)}"] = self.encoding.save(images, {**self._texts, **facts}, fps)
-            if self._frames_apart and frames > 1:
-                single_frames |= self._encode_frames(name, images)
+        files, single_frames = self._encode_parts(picture, pixels, fps, f"step_{picture.index:04d}")
+        noisy: dict[str, bytes] = {}
+        if picture.noisy is not None:
+            noisy_pixels, _ = self._limited(picture.noisy)
+            noisy, more = self._encode_parts(picture.noisy, noisy_pixels, fps, f"step_{picture.index:04d}{NOISY}")
+            single_frames |= more
         items_in_file = items // len(files)
         width, height = grid_size(items_in_file, (pixels.shape[3], pixels.shape[2]))
         shown_width, shown_height = grid_size(items_in_file, picture.shown)
         shape = {"width": width, "height": height, "shown_width": shown_width, "shown_height": shown_height}
         facts = {**shape, "items": len(files), "frames": frames, "fps": fps}
-        return EncodedFiles(files, single_frames, facts, perf_counter() - began)
+        return EncodedFiles(files, noisy, single_frames, facts, perf_counter() - began)
+
+    def _encode_parts(
+        self, picture: DecodedPicture, pixels: np.ndarray, fps: float | None, name: str
+    ) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """The files of `pixels` `[B, T, H, W, 3]`, and those of single frames; their names begin with `name`."""
+        files: dict[str, bytes] = {}
+        single_frames: dict[str, bytes] = {}
+        frames = pixels.shape[1]
+        for part in self._split(pixels):
+            images = [lay_grid([self.encoding.fit(item, picture.shown) for item in frame]) for frame in part.pixels]
+            facts = {"safelight": json.dumps(self._describe(picture, part.item))} if self._facts else {}
+            stem = f"{name}{part.suffix}"
+            files[f"{stem}.{self.encoding.ending(frames)}"] = self.encoding.save(images, {**self._texts, **facts}, fps)
+            if self._frames_apart and frames > 1:
+                single_frames |= self._encode_frames(stem, images)
+        return files, single_frames
 
     def _encode_frames(self, folder: str, images: Sequence[Image.Image]) -> dict[str, bytes]:
         """Encodes a file for each frame, without the workflow: the moving picture has it."""
@@ -192,12 +207,13 @@ class StepFiles(Sink):
 
     def _write(self, picture: DecodedPicture, encoded: EncodedFiles) -> None:
         began = perf_counter()
-        for name, content in {**encoded.frames, **encoded.files}.items():
+        for name, content in {**encoded.frames, **encoded.noisy, **encoded.files}.items():
             self.folder.write(name, content)
         seconds = encoded.seconds + perf_counter() - began
         self.folder.picture = encoded.picture
         folders = list(dict.fromkeys(name.partition("/")[0] for name in encoded.frames))
-        self.folder.record(picture, *encoded.files, folders=folders, write_ms=round(seconds * 1000, 3))
+        write_ms = round(seconds * 1000, 3)
+        self.folder.record(picture, *encoded.files, noisy=list(encoded.noisy), folders=folders, write_ms=write_ms)
 
     def _describe(self, picture: DecodedPicture, item: int | None) -> dict[str, object]:
         run = self.folder.run

@@ -128,3 +128,24 @@ test("a pinned picture is the second one, whatever the first is", () => {
   assert.deepEqual(selection.images().addresses, ["b4@3", "a2.1@1"]);
   assert.deepEqual(selection.upcoming(), ["b3@2", "b2@1"].slice(0, selection.upcoming().length));
 });
+
+test("where a step has pictures of both latents, the view says which are shown", () => {
+  const both = run("a", { steps: 2, items: 2, files: 2 });
+  for (const step of both.manifest.steps) step.noisy_files = step.files.map((file) => `noisy ${file}`);
+  listRuns(both);
+  source.exported = (id, file) => `export ${file}`;
+  assert.deepEqual(selection.images().addresses, ["a2@1", "a2.1@1"]);
+  view.latents = "noisy";
+  assert.deepEqual(selection.images().addresses, ["noisy a2@1", "noisy a2.1@1"]);
+  assert.deepEqual(selection.images().panes[0].exports, ["export noisy a2", "export noisy a2.1"]);
+  selection.navigation.item = 1;
+  assert.deepEqual(selection.images().addresses, ["noisy a2.1@1"]);
+});
+
+test("a step without noisy pictures, or with too few, shows what it has", () => {
+  view.latents = "noisy";
+  const some = run("a", { items: 2, files: 2 });
+  some.manifest.steps.at(-1).noisy_files = ["one"];
+  listRuns(some);
+  assert.deepEqual(selection.images().addresses, ["a4@3", "a4.1@3"]);
+});

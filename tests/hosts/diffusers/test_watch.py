@@ -869,7 +869,7 @@ def test_a_callback_works_among_several_callbacks_of_diffusers(sd1):
     [
         ({"decoder": "photoshop"}, UnknownDecoderError, "no decoder is named 'photoshop'"),
         ({"space": "outer"}, UnknownSpaceError, "no latent space is named 'outer'"),
-        ({"show": "both"}, ValueError, "show: expected one of denoised, noisy, got 'both'"),
+        ({"show": "all"}, ValueError, "show: expected one of denoised, noisy, both, got 'all'"),
         ({"file_format": "bmp"}, ValueError, "file_format: expected one of png, webp, jpg"),
         ({"screen": "wall"}, ValueError, "screen: expected auto, off, a sink or a function"),
         ({"every_n_steps": 0}, ValueError, "every_n_steps: expected 1 to 10000, got 0"),

@@ -82,6 +82,13 @@ async function watchScreen(page) {
   return [...looks.values()];
 }
 
+/** Shows the inputs of the node, which are in one line. Older frontends always show them. */
+async function unfold(page) {
+  await viewUntil(page, (seen) => seen.onScreen);
+  const folds = await page.evaluate((root) => Boolean(eval(root).querySelector(".fold")?.offsetWidth), ROOT);
+  if (folds) await clickOn(page, ".fold");
+}
+
 const SCENES = {
   async live({ page }) {
     const workflow = await openWorkflow(page, { name: "live", model, sampler });
@@ -662,10 +669,125 @@ const SCENES = {
     return { before, after, during, ours, theirs, errors: other.errors };
   },
 
+  /** Reads the settings in one line, unfolds and folds them with the keyboard and the mouse, and looks at the list of decoders. */
+  async settings_line({ page }) {
+    await openWorkflow(page, { name: "line", model: { ...model, latent_format: "Flux2", step_ms: 1 }, sampler });
+    await viewUntil(page, (now) => now.onScreen);
+    const look = async () => {
+      await page.waitForTimeout(600);
+      return page.evaluate(({ find, root }) => {
+        const node = eval(find);
+        const line = eval(root).querySelector(".fold");
+        const rows = [...(document.querySelector(`[data-node-id="${node.id}"]`)?.querySelectorAll(".lg-node-widget") ?? [])];
+        const visible = rows.length
+          ? rows.filter((row) => row.offsetHeight && !row.querySelector(".safelight-first")).map((row) => [row.innerText.split("\n")[0], row.getBoundingClientRect().top])
+          : node.widgets.filter((widget) => !widget.hidden && !widget.element).map((widget) => [widget.name, widget.y]);
+        const top = rows.length ? rows.find((row) => row.querySelector(".safelight-first")).getBoundingClientRect().top : node.widgets.at(-1).y;
+        const { options } = node.widgets.find(({ name }) => name === "decoder");
+        return {
+          line: line.innerText,
+          open: line.ariaExpanded,
+          rows: visible.map(([name]) => name),
+          above: visible.every(([, y]) => y > top),
+          offered: options.values.map((value) => [value, options.getOptionLabel(value)]),
+          values: node.serialize().widgets_values,
+          size: [...node.size],
+        };
+      }, { find: FIND_NODE, root: ROOT });
+    };
+    const set = (name, value) =>
+      page.evaluate(({ find, name, value }) => {
+        const widget = eval(find).widgets.find((widget) => widget.name === name);
+        widget.value = value;
+        widget.callback?.(value);
+      }, { find: FIND_NODE, name, value });
+    const seen = { folded: await look() };
+    await page.evaluate((root) => eval(root).querySelector(".fold").focus(), ROOT);
+    await page.keyboard.press("Enter");
+    seen.unfolded = await look();
+    await shot(page, "unfolded");
+    for (const [name, value] of [["decoder", "sd1-cubic"], ["every_n_steps", 3], ["frames", "animated"]]) await set(name, value);
+    seen.changed = await look();
+    await clickOn(page, ".fold");
+    seen.again = await look();
+    await shot(page, "folded");
+    await queue(page, ++seed, 4);
+    const ran = await viewUntil(page, (now) => finished(now) && now.painted && now.note);
+    seen.ran = { ...(await look()), note: ran.note, decoder: ran.decoder };
+    return seen;
+  },
+
+  /** Switches previews on all samplers on the node, in its menu and in the settings; counts the welcomes of a new user. */
+  async everywhere({ page }) {
+    const set = (id, value) => page.evaluate(([id, value]) => window.app.extensionManager.setting.set(id, value), [id, value]);
+    const welcomed = () => page.getByText("Safelight is installed").waitFor({ timeout: 4000 }).then(() => true, () => false);
+    await set("Safelight.Welcomed", false);
+    await set("Safelight.Everywhere", false);
+    const seen = { welcomed: [] };
+    for (let i = 0; i < 2; i++) {
+      await page.reload();
+      await ready(page);
+      seen.welcomed.push(await welcomed());
+      if (!i) await shot(page, "welcome");
+    }
+    await openWorkflow(page, { name: "everywhere", model, sampler });
+    await viewUntil(page, (now) => now.onScreen);
+    const look = async () => {
+      await page.waitForTimeout(400);
+      return page.evaluate((root) => [eval(root).querySelector(".switch").ariaChecked, window.app.extensionManager.setting.get("Safelight.Everywhere")], ROOT);
+    };
+    seen.before = await look();
+    await clickOn(page, ".settings .switch");
+    seen.clicked = await look();
+    await shot(page, "switched");
+    seen.saved = (await (await fetch(`${input.url}/api/settings`)).json())["Safelight.Everywhere"];
+    await set("Safelight.Everywhere", false);
+    seen.settings = await look();
+    await page.evaluate((root) => eval(root).querySelector(".switch").focus(), ROOT);
+    await page.keyboard.press("Space");
+    seen.key = await look();
+    await set("Safelight.Everywhere", false);
+    seen.label = await page.evaluate((root) => [eval(root).querySelector(".switch").ariaLabel, eval(root).querySelector(".switch").role], ROOT);
+    return seen;
+  },
+
+  /** Counts the previews that the nodes show beside the viewer during a run: watched, with the setting off, and without the node. */
+  async second_picture({ page }) {
+    const hide = (value) => page.evaluate((value) => window.app.extensionManager.setting.set("Safelight.HideSamplerPreview", value), value);
+    const previews = () => page.evaluate(() => Object.values(window.app.nodePreviewImages ?? {}).filter((urls) => urls?.length).length);
+    await openWorkflow(page, { name: "second", model, sampler });
+    await viewUntil(page, (now) => now.onScreen);
+    const seen = {};
+    for (const [name, hidden] of [["hidden", true], ["shown", false]]) {
+      await hide(hidden);
+      await queue(page, ++seed);
+      await viewUntil(page, (now) => running(now, 4) && !now.state.includes("behind"));
+      seen[name] = await previews();
+      await shot(page, `second_${name}`);
+      await viewUntil(page, finished);
+    }
+    await hide(true);
+    await page.evaluate((find) => {
+      const node = eval(find);
+      const [source] = window.app.graph.nodes.filter((other) => other.comfyClass === "LabModel");
+      const [target] = window.app.graph.nodes.filter((other) => other.comfyClass === "KSampler");
+      window.app.graph.remove(node);
+      source.connect(0, target, 0);
+      for (const id of Object.keys(window.app.nodePreviewImages)) delete window.app.nodePreviewImages[id];
+    }, FIND_NODE);
+    await queue(page, ++seed, 30);
+    for (let tries = 0; tries < 200 && !seen.removed; tries++) {
+      await page.waitForTimeout(100);
+      seen.removed = await previews();
+    }
+    await interrupt();
+    return seen;
+  },
+
   /** Hides and shows inputs that have no effect; the viewer must keep its size. */
   async hidden({ page }) {
     await openWorkflow(page, { name: "hidden", model, sampler });
-    await viewUntil(page, (seen) => seen.onScreen);
+    await unfold(page);
     const set = async (name, value) => {
       await page.evaluate(({ find, name, value }) => {
         const widget = eval(find).widgets.find((widget) => widget.name === name);
@@ -686,6 +808,7 @@ const SCENES = {
     await queue(page, ++seed);
     await viewUntil(page, (seen) => finished(seen) && seen.painted);
     const ran = await set("max_side_px", 1000);
+    await clickOn(page, ".stage"); // the host checks for changes after a click
     await reload(page);
     await viewUntil(page, (seen) => seen.painted && seen.onScreen);
     const reloaded = await set("max_side_px", 1001);
@@ -744,7 +867,7 @@ const SCENES = {
   /** Chooses an animation: its inputs appear without a click on "Show advanced inputs". */
   async animated({ page }) {
     await openWorkflow(page, { name: "animated", model, sampler });
-    await viewUntil(page, (now) => now.onScreen);
+    await unfold(page);
     for (const [name, value] of [["write_intermediates", true], ["animation", "webp"]]) {
       await page.evaluate(({ find, name, value }) => {
         const widget = eval(find).widgets.find((widget) => widget.name === name);
@@ -807,6 +930,7 @@ const SCENES = {
     ]);
     seen.sent = Object.keys(Object.values(prompt.postDataJSON().prompt).find((node) => node.class_type === "SafelightPreview").inputs);
     await viewUntil(page, (now) => now.painted);
+    await clickOn(page, ".stage"); // the host checks for changes after a click
     await reload(page);
     await viewUntil(page, (now) => now.onScreen);
     seen.reloaded = await look();
@@ -856,6 +980,162 @@ const SCENES = {
     await viewUntil(page, (seen) => seen.drawn === 1);
     await focus(page);
     return { live, copied, opened, written, onDisk, video, frame: await save() };
+  },
+
+  /** Uses the menu of a picture: continues from a step, twice, uses a seed, opens the workflow of a run. */
+  async acted({ page }) {
+    await openWorkflow(page, { name: "acted", model: { ...model, step_ms: 50 }, sampler });
+    const graph = () =>
+      page.evaluate(() => {
+        const nodes = window.app.graph.nodes;
+        const valuesOf = (node) => Object.fromEntries((node.widgets ?? []).filter(({ name }) => !name.startsWith("safelight")).map(({ name, value }) => [name, value]));
+        const links = nodes.flatMap((node) => (node.inputs ?? []).map((input, slot) => [input.widget?.name ?? input.name, node.getInputNode(slot), node.type]).filter(([, from]) => from).map(([name, from, type]) => `${from.type} > ${type}.${name}`));
+        return { types: nodes.map(({ type }) => type).sort(), links: links.sort(), values: Object.fromEntries(nodes.map((node) => [node.type, valuesOf(node)])) };
+      });
+    const toast = () => page.evaluate((root) => eval(root).querySelector(".toast").textContent, ROOT);
+    const act = async (label) => {
+      await focus(page);
+      await page.keyboard.press("Shift+F10");
+      const at = await page.evaluate(({ root, label }) => {
+        const entries = [...eval(root).querySelectorAll("[role=menuitem]")];
+        return entries.findIndex(({ textContent }) => textContent.startsWith(label));
+      }, { root: ROOT, label });
+      if (at < 0) throw new Error(`the menu has no ${label}`);
+      for (let i = 0; i < at; i++) await page.keyboard.press("ArrowDown");
+      await shot(page, `menu ${label}`);
+      await page.keyboard.press("Enter");
+      await page.waitForTimeout(300);
+    };
+    const first = ++seed;
+    await queue(page, first);
+    await viewUntil(page, (seen) => finished(seen) && seen.painted);
+    await focus(page);
+    for (let i = 0; i < 3; i++) await page.keyboard.press("ArrowLeft");
+    await viewUntil(page, (seen) => seen.step === "step 5 / 8" && seen.painted);
+    const seen = { before: await graph() };
+    await act("Continue from here");
+    seen.branch = { ...(await graph()), toast: await toast() };
+    await shot(page, "branch");
+    await page.evaluate(() => window.app.extensionManager.command.execute("Comfy.Undo"));
+    await page.waitForFunction(() => !window.app.graph.nodes.some(({ type }) => type === "SafelightPickStep"));
+    seen.undone = await graph();
+    await viewUntil(page, (now) => now.painted && now.onScreen);
+    await act("Continue from here");
+    await page.evaluate(() => {
+      const digest = window.LiteGraph.createNode("LabDigest");
+      digest.pos = [1900, 900];
+      window.app.graph.add(digest);
+      window.app.graph.nodes.find(({ type }) => type === "KSamplerAdvanced").connect(0, digest, 0);
+    });
+    await queue(page, first);
+    const branched = () =>
+      page.evaluate(() => {
+        const [, node] = window.app.graph.nodes.filter(({ type }) => type === "SafelightPreview").sort((a, b) => a.id - b.id);
+        const root = node?.widgets.find(({ name }) => name === "safelight_stage")?.element.shadowRoot;
+        return { step: root?.querySelector(".parts .step").textContent ?? "", painted: Boolean(root?.querySelector(".pane img")?.naturalWidth) };
+      });
+    for (let waited = 0; waited < 300 && !/^step (\d+) \/ \1$/.test((await branched()).step); waited++) await page.waitForTimeout(100);
+    await page.waitForTimeout(500);
+    seen.ran = await branched();
+    await shot(page, "branched");
+    await page.evaluate(() => {
+      const find = (type) => window.app.graph.nodes.find((node) => node.type === type);
+      window.app.graph.remove(window.app.graph.nodes.filter(({ type }) => type === "SafelightPreview").sort((a, b) => b.id - a.id)[0]);
+      const pick = find("SafelightPickStep");
+      pick.connect(pick.outputs.findIndex(({ name }) => name === "model"), find("KSamplerAdvanced"), 0);
+    });
+    await viewUntil(page, (now) => finished(now) && now.painted);
+    await focus(page);
+    await page.keyboard.press("Home");
+    await page.keyboard.press("ArrowRight");
+    await viewUntil(page, (now) => now.step === "step 2 / 8" && now.painted);
+    await act("Continue from here");
+    seen.again = { ...(await graph()), toast: await toast() };
+    await queue(page, ++seed, 3);
+    await viewUntil(page, (now) => finished(now) && now.step === "step 3 / 3" && now.painted);
+    await focus(page);
+    await page.keyboard.press("2"); // the run before
+    await viewUntil(page, (now) => now.step.endsWith("/ 8") && now.painted);
+    await act("Use this seed");
+    seen.seeded = { first, ...(await graph()), toast: await toast() };
+    await act("Open the workflow");
+    await page.waitForFunction(() => window.app.graph.nodes.find(({ type }) => type === "KSampler")?.widgets.find(({ name }) => name === "steps").value === 8);
+    seen.opened = { ...(await graph()), names: await page.evaluate(() => window.app.extensionManager.workflow.openWorkflows.map(({ filename }) => filename)) };
+    return seen;
+  },
+
+  /** Copies the path of a run's folder, and opens its files. */
+  async written_files({ page, browser }) {
+    await browser.grantPermissions(["clipboard-read", "clipboard-write"]);
+    const prefix = `files${++seed}`;
+    const preview = { write_intermediates: true, filename_prefix: `written/${prefix}`, sheet: true, animation: "webp" };
+    await openWorkflow(page, { name: "files", model: { ...model, step_ms: 50 }, preview, sampler });
+    await queue(page, seed);
+    await viewUntil(page, (seen) => finished(seen) && seen.painted);
+    const label = () => page.evaluate((root) => eval(root).querySelector(".parts .files").textContent, ROOT);
+    for (let waited = 0; !(await label()).startsWith("12 ") && waited < 100; waited++) await page.waitForTimeout(50);
+    const seen = { prefix, label: await label() };
+    await clickOn(page, ".parts .files");
+    await page.waitForFunction((root) => eval(root).querySelector(".toast").textContent.startsWith("Copied"), ROOT);
+    seen.copied = await page.evaluate(() => navigator.clipboard.readText());
+    await shot(page, "files");
+    const open = async (name) => {
+      await focus(page);
+      await page.keyboard.press("Shift+F10");
+      const entry = page.getByRole("menuitem", { name });
+      const [tab] = await Promise.all([browser.waitForEvent("page"), entry.click()]);
+      await tab.waitForLoadState();
+      return tab;
+    };
+    const sizeOf = async (name) => {
+      const tab = await open(name);
+      const size = await tab.evaluate(() => [document.images[0].naturalWidth, document.images[0].naturalHeight]);
+      await tab.close();
+      return size;
+    };
+    seen.sheet = await sizeOf("Open the contact sheet");
+    seen.animation = await sizeOf("Open the animation");
+    const tab = await open("Open the page of this run");
+    await tab.waitForFunction(() => document.querySelector("main > div")?.shadowRoot.querySelector(".pane img")?.naturalWidth);
+    seen.page = await tab.evaluate(() => ({ origin: self.origin, step: document.querySelector("main > div").shadowRoot.querySelector(".parts .step").textContent }));
+    await tab.close();
+    return seen;
+  },
+
+  /** Drags the picture onto Load Image. */
+  async dragged({ page }) {
+    await openWorkflow(page, { name: "dragged", model: { ...model, step_ms: 50 }, sampler });
+    await queue(page, ++seed);
+    await viewUntil(page, (seen) => finished(seen) && seen.painted);
+    const drop = await page.evaluate((find) => {
+      const node = window.LiteGraph.createNode("LoadImage");
+      node.pos = [900, 480];
+      window.app.graph.add(node);
+      window.app.canvas.setDirty(true, true);
+      const { ds, canvas } = window.app.canvas;
+      const { left, top } = canvas.getBoundingClientRect();
+      return { x: left + (node.pos[0] + 60 + ds.offset[0]) * ds.scale, y: top + (node.pos[1] + 30 + ds.offset[1]) * ds.scale, before: node.widgets.find(({ name }) => name === "image").value };
+    }, FIND_NODE);
+    await page.waitForTimeout(500);
+    const from = await boxOf(page, ".stage");
+    await page.mouse.move(from.x + from.width / 2, from.y + from.height / 2);
+    await page.mouse.down();
+    await page.waitForTimeout(700); // the file is loaded meanwhile
+    await page.mouse.move(from.x + from.width / 2 + 10, from.y + from.height / 2 + 10, { steps: 4 });
+    await page.mouse.move(drop.x, drop.y, { steps: 8 });
+    await page.mouse.move(drop.x + 2, drop.y + 2, { steps: 2 });
+    await shot(page, "dragging");
+    await page.mouse.up();
+    const name = await page
+      .waitForFunction((before) => {
+        const { value } = window.app.graph.nodes.find(({ type }) => type === "LoadImage").widgets.find(({ name }) => name === "image");
+        return value !== before && value;
+      }, drop.before, { timeout: 15_000 })
+      .then((found) => found.jsonValue());
+    await shot(page, "dropped");
+    const file = await fetch(`${input.url}/view?type=input&filename=${encodeURIComponent(name)}`);
+    const after = await view(page);
+    return { seed, name, content: Buffer.from(await file.arrayBuffer()).toString("base64"), after, nodes: await page.evaluate(() => window.app.graph.nodes.length) };
   },
 
   /** Opens App mode, which hides the graph and shows the selected widgets. */

@@ -297,6 +297,67 @@ def test_another_tab_shows_the_runs_of_the_same_workflow(scenes):
     assert tab["errors"] == [error for error in tab["errors"] if "/safelight/" not in json.dumps(error)]
 
 
+def test_a_new_user_is_welcomed_once(scenes):
+    assert scene(scenes, "everywhere")["welcomed"] == [True, False]
+
+
+def test_the_switch_for_all_samplers_is_in_step_with_the_settings(scenes):
+    seen = scene(scenes, "everywhere")
+    assert [seen[name] for name in ("before", "clicked", "settings", "key")] == [
+        ["false", False],
+        ["true", True],
+        ["false", False],
+        ["true", True],
+    ]
+    assert seen["saved"] is True, "the server reads it there"
+    assert seen["label"] == ["Safelight previews on all samplers", "switch"]
+
+
+def test_a_watched_sampler_shows_no_second_picture_unless_the_user_wants_it(scenes):
+    seen = scene(scenes, "second_picture")
+    assert seen["hidden"] == 0
+    assert seen["shown"] >= 1
+    assert seen["removed"] >= 1, "without the node the sampler has its own preview"
+
+
+WORDS = [["auto", "auto"], ["fast", "fast"], ["fine", "fine"], ["full", "full VAE"]]
+
+
+def test_the_settings_are_one_line_below_the_picture_until_they_are_unfolded(scenes, browsed_server):
+    older.expect(not browsed_server.version.startswith("0.3."), "ComfyUI", browsed_server.version, "hidden inputs")
+    seen = scene(scenes, "settings_line")
+    assert (seen["folded"]["line"], seen["folded"]["rows"]) == ("auto · denoised · every step", [])
+    assert seen["unfolded"]["open"] == "true"
+    assert {"decoder", "show", "every_n_steps", "batch", "frames"} <= set(seen["unfolded"]["rows"])
+    assert seen["unfolded"]["above"], "the picture is above the inputs"
+    assert seen["again"]["rows"] == []
+    assert seen["again"]["line"].startswith("sd1-cubic · denoised · every 3 steps · animated")
+    assert seen["again"]["size"] == seen["folded"]["size"]
+
+
+def test_the_picture_above_the_inputs_leaves_the_values_of_a_workflow_in_their_places(scenes, browsed_server):
+    older.expect(not browsed_server.version.startswith("0.3."), "ComfyUI", browsed_server.version, "hidden inputs")
+    values = scene(scenes, "settings_line")["changed"]["values"]
+    inputs = browsed_server.inputs_of("SafelightPreview")
+    names = [name for name, (kind, *_) in inputs.items() if kind not in ("MODEL", "VAE")]
+    assert len(values) == len(names)
+    named = dict(zip(names, values, strict=True))
+    assert (named["decoder"], named["every_n_steps"], named["frames"]) == ("sd1-cubic", 3, "animated")
+
+
+def test_the_list_of_decoders_has_words_and_the_decoders_of_the_model_and_any_name_works(scenes, browsed_server):
+    older.expect(not browsed_server.version.startswith("0.3."), "ComfyUI", browsed_server.version, "labels of choices")
+    seen = scene(scenes, "settings_line")
+    assert seen["folded"]["offered"] == WORDS
+    offered = seen["ran"]["offered"]
+    assert offered[:4] == WORDS
+    assert ["flux2-conv-small", "conv small · net · fast"] in offered
+    assert [name for name, _ in offered[4:] if not name.startswith("flux2-")] == ["sd1-cubic"], "the saved name"
+    assert "decoder auto is used" in seen["ran"]["note"], "the name of another model's decoder does not end the prompt"
+    # A changed input is shown, though the run was of one still image.
+    assert "frames" in seen["ran"]["line"] or "animated" in seen["ran"]["line"]
+
+
 def test_inputs_without_effect_are_hidden(scenes, browsed_server, request):
     hidden = scene(scenes, "hidden")
     everything = ["decoder", "file_format", "sheet", "frames", "batch"]
