@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import SafelightError
-from . import compare, decode, demo, export, fit, get, gradio, learned, lists, view
+from . import compare, decode, demo, export, fit, get, gradio, index, learned, lists, view
 from .table import warn
 
 FAILED = 2  # argparse uses the same exit code
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     lists.add_commands(commands)
     decode.add_command(commands)
     view.add_command(commands)
+    index.add_command(commands)
     gradio.add_command(commands)
     fit.add_commands(commands)
     compare.add_command(commands)
