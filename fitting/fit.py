@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 from ..decoders.catalogue import AUTO
@@ -28,6 +29,11 @@ from .statistics import TRAINING, FitStatistics
 from .train import FitStep
 
 DECODER_LICENSE = "MIT"
+CPU, GPU = TRAIN_ON = ("cpu", "gpu")
+TRAIN_ON_HELP = (
+    "Where nets (mlp, conv, conv-full) are trained. gpu is faster and takes about 1 GB of its memory; without a GPU, "
+    "the CPU is used. Closed forms are always fitted on the CPU."
+)
 
 # The presets that `auto` fits: the best of each class is saved. The only trained net is `conv`: at the same cost its
 # PSNR is above that of `mlp` wherever a neighboring pixel helps.
@@ -49,12 +55,14 @@ class FitOptions:
         kind: preset name, or `auto`.
         name: name for a new latent space, of a known one for the decoder; empty for the name that the host uses.
         seed: random seed for crops, generated images and training.
+        train_on: `cpu`, or `gpu` for the host's device.
     """
 
     space: str
     kind: str = AUTO
     name: str = ""
     seed: int = 0
+    train_on: str = CPU
 
 
 def fit_and_save(
@@ -68,6 +76,7 @@ def fit_and_save(
     on_step: OnFitStep,
     check_cancelled: Callable[[], None],
     vae: str = "",
+    device: torch.device | None = None,
 ) -> tuple[Image.Image, str]:
     """Fits decoders for a host's node and saves them.
 
@@ -81,31 +90,39 @@ def fit_and_save(
         on_step: callback for the preset name and the step.
         check_cancelled: function that raises the host's exception if the user cancelled.
         vae: fingerprint of the VAE; empty if unknown.
+        device: the host's device, for `train_on` gpu.
 
     Returns:
         The report as an image, and as text.
 
     Raises:
-        FitError: nothing could be fitted or saved.
+        FitError: nothing could be fitted or saved, or the device has too little memory.
         Exception: the host's, if the user cancelled. What was fitted until then is saved.
     """
+    used = device if options.train_on == GPU and device is not None else torch.device(CPU)
     saved = SavedDecoders(folder, losers=options.kind != AUTO, doubles=False)
-    result = fit_decoders(
-        options.kind,
-        space,
-        dataset,
-        baselines,
-        folder,
-        source=f"Safelight: Fit Preview Decoder in {host}, kind {options.kind}, seed {options.seed}",
-        name=options.name if options.name and space.name in SPACES else None,
-        recipe_changes={"seed": options.seed},
-        on_step=on_step,
-        on_result=saved.update,
-        vae=vae,
-    )
+    try:
+        result = fit_decoders(
+            options.kind,
+            space,
+            dataset,
+            baselines,
+            folder,
+            source=f"Safelight: Fit Preview Decoder in {host}, kind {options.kind}, seed {options.seed}",
+            name=options.name if options.name and space.name in SPACES else None,
+            recipe_changes={"seed": options.seed, "device": str(used)},
+            on_step=on_step,
+            on_result=saved.update,
+            vae=vae,
+        )
+    except torch.cuda.OutOfMemoryError:
+        raise FitError(f"{used} has too little free memory to train on; choose {CPU}, or free the memory") from None
     report = result.image()
     check_cancelled()
-    return report, result.summary(space, saved.update(result))
+    summary = result.summary(space, saved.update(result))
+    if options.train_on == GPU and used.type == CPU:
+        summary += "\nThis host has no GPU: the training was on the CPU."
+    return report, summary
 
 
 def fit_decoders(

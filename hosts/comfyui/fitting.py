@@ -89,6 +89,7 @@ def fit_decoder(vae: Any, images: Sequence[Tensor], folder: str, model: Any, opt
         on_step=bar.fitting,
         check_cancelled=bar.check_cancelled,
         vae=fingerprint_of(vae),
+        device=comfy.model_management.get_torch_device(),
     )
     host_bar.update_absolute(BAR_TICKS, BAR_TICKS)
     return torch.from_numpy(np.asarray(report).astype(np.float32) / 255.0)[None], summary

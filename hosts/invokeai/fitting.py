@@ -100,6 +100,7 @@ def fit_decoder(
         host=f"InvokeAI {host_version()}",
         on_step=bar.fitting,
         check_cancelled=check_cancelled,
+        device=device,
     )
 
 

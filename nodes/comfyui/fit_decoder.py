@@ -5,7 +5,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ...decoders.catalogue import AUTO
-from ...fitting.fit import FitOptions
+from ...fitting.fit import CPU, TRAIN_ON, TRAIN_ON_HELP, FitOptions
 from ...fitting.presets import PRESETS
 from ...hosts.comfyui.decoder_folders import catalogue
 from ...hosts.comfyui.fitting import fit_decoder
@@ -44,6 +44,8 @@ SEED = io.Int.Input(
     control_after_generate=False,  # otherwise frontends change it, and each run fits again
     tooltip="Random seed for crops, generated images and training.",
 )
+
+DEVICE = io.Combo.Input("train_on", options=list(TRAIN_ON), default=CPU, tooltip=TRAIN_ON_HELP, optional=True)
 
 
 class SafelightFit(io.ComfyNode):
@@ -87,6 +89,7 @@ class SafelightFit(io.ComfyNode):
                 NAME,
                 SEED,
                 FOLDER,
+                DEVICE,
             ],
             outputs=[
                 io.Image.Output(
@@ -117,6 +120,7 @@ class SafelightFit(io.ComfyNode):
         vae, model, space = first["vae"], first.get("model"), first["space"]
         folder = checked_input(FOLDER, first.get("folder") or "")
         options = {field.id: checked_input(field, first[field.id]) for field in (KIND, NAME, SEED)}
+        options[DEVICE.id] = checked_input(DEVICE, first.get(DEVICE.id) or CPU)
         batches = [batch for batch in images if batch is not None]
         report, summary = fit_decoder(vae, batches, folder, model, FitOptions(space=space, **options))
         return io.NodeOutput(report, summary, ui=_preview_report(report))

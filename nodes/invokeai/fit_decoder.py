@@ -14,7 +14,7 @@ from invokeai.backend.util.devices import TorchDevice
 from pydantic import field_validator
 
 from ...decoders.catalogue import AUTO
-from ...fitting.fit import FitOptions
+from ...fitting.fit import CPU, TRAIN_ON, TRAIN_ON_HELP, FitOptions
 from ...fitting.presets import PRESETS
 from ...hosts.invokeai.fitting import FROM_VAE, FitHost, fit_decoder
 from ...hosts.invokeai.preferences import catalogue
@@ -37,7 +37,7 @@ class SafelightFitOutput(ImageOutput):
     title="Fit Preview Decoder (Safelight)",
     tags=["vae", "preview", "decoder", "fit", "train", "latent2rgb", "taesd", "safelight"],
     category="latents",
-    version="1.0.0",
+    version="1.1.0",
     use_cache=False,  # the result is a file on disk
     classification=Classification.Beta,
 )
@@ -79,6 +79,8 @@ class SafelightFitInvocation(BaseInvocation, WithMetadata, WithBoard):
         description="Random seed for crops, generated images and training.",
     )
 
+    train_on: Literal[TRAIN_ON] = InputField(default=CPU, description=TRAIN_ON_HELP)  # type: ignore[valid-type]
+
     @field_validator("space", mode="before")
     @classmethod
     def replace_missing_space(cls, name: Any) -> Any:
@@ -91,7 +93,7 @@ class SafelightFitInvocation(BaseInvocation, WithMetadata, WithBoard):
             context,
             self.vae.vae,
             [image.image_name for image in self.images],
-            FitOptions(space=self.space, kind=self.kind, name=self.name, seed=self.seed),
+            FitOptions(space=self.space, kind=self.kind, name=self.name, seed=self.seed, train_on=self.train_on),
             FitHost(device=TorchDevice.choose_torch_device, cancelled=CanceledException),
         )
         context.logger.info(summary)

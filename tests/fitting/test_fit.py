@@ -14,10 +14,11 @@ from safelight.decoders.latents.space_table import SPACES
 from safelight.decoders.nets.polynomial import Polynomial
 from safelight.decoders.ranking import LIGHT, gain_db
 from safelight.errors import DecoderFileError, FitError
+from safelight.fitting import fit as fitting
 from safelight.fitting import result as result_module
 from safelight.fitting import train as training
 from safelight.fitting.dataset import describe_pairs, split_pairs
-from safelight.fitting.fit import COST_CLASSES, fit_decoders
+from safelight.fitting.fit import COST_CLASSES, FitOptions, fit_and_save, fit_decoders
 from safelight.fitting.pairs import Pairs
 from safelight.fitting.presets import measure_net
 from safelight.fitting.result import MAX_BASELINES, Baselines, SavedDecoders
@@ -460,3 +461,39 @@ def test_broken_and_foreign_files_in_the_folder_do_not_stop_a_fit(fitted, tmp_pa
     (tmp_path / "sd1-affine.safetensors").write_bytes(b"no decoder at all")
     write_decoder(tmp_path / "theirs.safetensors", poor.card, poor.net.state_dict())
     assert fitted(baselines=Baselines.from_catalogue(Catalogue([tmp_path]), SPACE)).new[0].name == "sd1-affine-2"
+
+
+@pytest.mark.parametrize(
+    ("train_on", "device", "used", "says"),
+    [
+        ("cpu", "cuda:1", "cpu", False),
+        ("gpu", "cuda:1", "cuda:1", False),
+        ("gpu", "cpu", "cpu", True),
+        ("gpu", None, "cpu", True),
+    ],
+)
+def test_a_fit_node_trains_on_the_chosen_device(dataset, poor, tmp_path, monkeypatch, train_on, device, used, says):
+    seen = []
+
+    def fit(*args, recipe_changes, **kwargs):
+        seen.append(recipe_changes["device"])
+        return fit_decoders(*args, recipe_changes=SHORT, **kwargs)
+
+    monkeypatch.setattr(fitting, "fit_decoders", fit)
+    options = FitOptions(space=SPACE.name, kind="affine", train_on=train_on)
+    device = device and torch.device(device)
+    more = {"host": "a test", "on_step": lambda *_: None, "check_cancelled": lambda: None}
+    _, summary = fit_and_save(options, SPACE, dataset, Baselines(in_use=poor), tmp_path, device=device, **more)
+    assert seen == [used]
+    assert ("has no GPU" in summary) is says
+
+
+def test_a_device_without_room_is_named(dataset, poor, tmp_path, monkeypatch):
+    def fit(*_, **__):
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(fitting, "fit_decoders", fit)
+    options, device = FitOptions(space=SPACE.name, kind="conv", train_on="gpu"), torch.device("cuda")
+    more = {"host": "a test", "on_step": lambda *_: None, "check_cancelled": lambda: None, "device": device}
+    with pytest.raises(FitError, match="cuda has too little free memory to train on; choose cpu"):
+        fit_and_save(options, SPACE, dataset, Baselines(in_use=poor), tmp_path, **more)

@@ -87,7 +87,7 @@ def shown(server, wire, latent_format, **model):
 
 def test_the_nodes_inputs_have_their_names_and_order(server):
     inputs = server.inputs_of("SafelightFit")
-    assert set(inputs) == {"vae", "images", "folder", "model", "space", "kind", "name", "seed"}
+    assert set(inputs) == {"vae", "images", "folder", "model", "space", "kind", "name", "seed", "train_on"}
     info = server.get("/object_info/SafelightFit").json()["SafelightFit"]
     assert (info["display_name"], info["category"]) == ("Fit Preview Decoder", "Safelight")
     assert (info["output"], info["output_name"], info["output_node"]) == (
