@@ -10,7 +10,7 @@ from ..errors import LatentsError, describe, printable
 from .dlpack_strides import dlpack_strides
 
 DOUBLE_BYTES = 8  # of the widest number that torch has
-CPU = 1  # DLPack's number of the device
+CPU_TYPE = 1  # DLPack's number of the device
 NUMPY_READS = ("__array__", "__array_interface__", "__buffer__")  # attributes of objects that NumPy can read
 BFLOAT16 = "bfloat16"  # name of the dtype that JAX adds to NumPy
 # What frameworks raise for an array that they cannot share: on another device, with another dtype, or one that NumPy
@@ -47,7 +47,7 @@ def _shared(array: Any) -> Tensor:
             "example with numpy.asarray(x0)"
         )
     # NumPy first: torch refuses arrays that are read-only. Only torch reads bfloat16, and memory of a GPU.
-    on_gpu = has_dlpack and _device_of(array) != CPU
+    on_gpu = has_dlpack and _device_of(array) != CPU_TYPE
     readers = [_by_torch, _by_numpy] if on_gpu else [_by_numpy, _by_torch]
     reasons: list[str] = []
     for read in readers if has_dlpack else readers[:1]:

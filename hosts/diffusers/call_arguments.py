@@ -19,6 +19,9 @@ MAX_CALL_DEPTH = 24
 FRAMES_NAMES = ("num_frames", "video_length")
 GUIDANCE_NAMES = ("guidance_scale", "true_cfg_scale", "cfg_scale")
 FPS_NAMES = ("frame_rate", "fps")
+LATENT_FRAMES_NAMES = ("latent_num_frames", "num_latent_frames")
+LATENTS_NAMES = ("latents",)
+X0_NAMES = ("predicted_video_x0",)  # of loops without a scheduler, which compute the estimate themselves
 # A block of a modular pipeline has the parameters `self` and `components`, and a block of blocks calls it `pipeline`.
 COMPONENTS = ("components", "pipeline")
 BLOCK_STATES = ("block_state", "state")  # variables of blocks with the values of the call, the nearest first
@@ -37,6 +40,7 @@ class CallArguments:
         latent_height, latent_width, latent_frames: size of the latents in tokens, if the pipeline computes it.
         layers: number of layers of an image in layers.
         timesteps: number of timesteps in the loop.
+        sigmas: noise levels of the loop, as the user gave them.
         seed: seed of the generator, or of the first of several.
         cfg: guidance scale.
         prompt: prompt.
@@ -51,6 +55,7 @@ class CallArguments:
     latent_frames: int | None = None
     layers: int | None = None
     timesteps: int | None = None
+    sigmas: tuple[float, ...] | None = None
     seed: int | None = None
     cfg: float | None = None
     prompt: str | None = None
@@ -68,8 +73,12 @@ def call_arguments(pipeline: Any) -> CallArguments:
 
 def latents_of_loop(pipeline: Any) -> torch.Tensor | None:
     """Returns the variable `latents` of the call of `pipeline` that is running; None if there is none."""
-    found = (variables.get("latents") for variables in _variables_of(pipeline))
-    return next((latents for latents in found if isinstance(latents, torch.Tensor)), None)
+    return _tensor_named(LATENTS_NAMES, pipeline)
+
+
+def x0_of_loop(pipeline: Any) -> torch.Tensor | None:
+    """Returns the variable with the estimate of the call of `pipeline` that is running; None if there is none."""
+    return _tensor_named(X0_NAMES, pipeline)
 
 
 def listed_with(pipeline: Any, name: str) -> list[Any]:
@@ -92,6 +101,11 @@ def components_of_block(block: Any) -> Any:
     """Returns the modular pipeline in whose call a method of `block` is running; None if there is none."""
     frames = (frame for frame in _callers() if frame.f_code.co_varnames[:1] == ("self",))
     return next((_components(frame) for frame in frames if frame.f_locals.get("self") is block), None)
+
+
+def _tensor_named(names: Sequence[str], pipeline: Any) -> torch.Tensor | None:
+    found = (variables.get(name) for variables in _variables_of(pipeline) for name in names)
+    return next((tensor for tensor in found if isinstance(tensor, torch.Tensor)), None)
 
 
 def _variables_of(pipeline: Any) -> Iterator[Mapping[str, Any]]:
@@ -150,7 +164,7 @@ def _read(variables: Mapping[str, Any]) -> CallArguments:
         "frames": _first_number(variables, FRAMES_NAMES),
         "latent_height": variables.get("latent_height"),
         "latent_width": variables.get("latent_width"),
-        "latent_frames": variables.get("latent_num_frames"),
+        "latent_frames": _first_number(variables, LATENT_FRAMES_NAMES),
         "layers": variables.get("layers"),
     }
     timesteps = variables.get("timesteps")
@@ -159,6 +173,7 @@ def _read(variables: Mapping[str, Any]) -> CallArguments:
         **{name: size for name, size in sizes.items() if type(size) is int and size > 0},
         fps=None if fps is None else float(fps),
         timesteps=len(timesteps) if isinstance(timesteps, Sequence | torch.Tensor) else None,
+        sigmas=_numbers(variables.get("sigmas")),
         seed=_seed(variables.get("generator")),
         cfg=_first_number(variables, GUIDANCE_NAMES),
         prompt=_prompt_text(variables.get("prompt")),
@@ -167,6 +182,11 @@ def _read(variables: Mapping[str, Any]) -> CallArguments:
 
 def _first_number(variables: Mapping[str, Any], names: Sequence[str]) -> float | None:
     return next((variables[name] for name in names if isinstance(variables.get(name), int | float)), None)
+
+
+def _numbers(values: Any) -> tuple[float, ...] | None:
+    is_list = isinstance(values, list | tuple) and all(isinstance(value, int | float) for value in values)
+    return tuple(map(float, values)) if is_list else None
 
 
 def _seed(generator: Any) -> int | None:

@@ -10,6 +10,7 @@ from ...decoders.latents.space import LatentSpace, Spaces
 from ...errors import ContradictionError
 from ..noise_levels import name_of
 from .call_arguments import CallArguments
+from .modular_blocks import component_class
 from .own_loop import OwnLoop, name_of_pipeline
 from .pipeline_families import PipelineFamily
 
@@ -24,7 +25,7 @@ SD1_CHANNELS = (4, 5, 8, 9)  # of the UNet's input: latents, and with a depth ma
 
 
 def evidence_of(pipeline: Any, spaces: Spaces, channels: int | None = None, dims: int | None = None) -> Evidence:
-    """Returns what the autoencoder of `pipeline` reveals about its latents.
+    """Returns what the autoencoder of `pipeline` reveals about its latents, or its class if it is not loaded.
 
     A scale or shift that is only the default of the autoencoder's class is left out, unless the table of spaces has a
     row for this class. Kandinsky's VQModel has the default 0.18215 of Stable Diffusion 1, for example.
@@ -37,7 +38,9 @@ def evidence_of(pipeline: Any, spaces: Spaces, channels: int | None = None, dims
     """
     vae = autoencoder_of(pipeline)
     if vae is None:
-        return Evidence(host="diffusers", channels=channels, dims=dims)
+        expected = component_class(pipeline, AUTOENCODER_NAMES)
+        name = None if expected is None else format_of(expected, type(pipeline).__name__, spaces)
+        return Evidence(host="diffusers", format_name=name, channels=channels, dims=dims)
     config = getattr(vae, "config", {})
     names = class_names(vae)
     known = next((name for name in names if any(name in _names(space) for space in spaces)), None)
@@ -216,7 +219,7 @@ def sampler_facts(scheduler: Any, call: CallArguments, total: int | None) -> dic
         "sigmas": None,
         "seed": call.seed,
         "cfg": call.cfg,
-        "name": name_of(scheduler),
+        "name": None if scheduler is None else name_of(scheduler),
         "scheduler": None,
     }
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...errors import LatentsError
 from .call_arguments import CallArguments
-from .pipeline_families import COMMON_AXES, FRAMES_IN_BATCH, PipelineFamily
+from .pipeline_families import COMMON_AXES, FRAMES_IN_BATCH, ROWS, TOKENS, PipelineFamily
 
 AXIS_ORDER = ("B", "C", "T", "H", "p", "W", "q")
 PICTURES = "B C H W"
@@ -48,6 +48,8 @@ class LatentLayout:
             LatentsError: the number of axes is unknown.
         """
         axes = self._axes.get(latents.ndim)
+        if axes == ROWS:
+            latents, axes = latents.unsqueeze(0), TOKENS
         if axes == PICTURES and (self._call.frames or 1) > 1 and latents.shape[0] % (self._call.frames or 1) == 0:
             axes = FRAMES_IN_BATCH[0]  # a pipeline without a row of its own that makes a video
         if axes is None:

@@ -13,7 +13,7 @@ from ..online_learning import OnlineLearner, copy_decode, fingerprint_of
 from ..vae_decode import from_vae
 from .facts import autoencoder_of, evidence_of, space_or_unknown
 from .options import WatchOptions
-from .pipeline_families import family_of
+from .pipeline_families import family_of_pipeline
 from .vae_decodes import FEWEST_AXES
 
 FINISH_S = 60.0  # longest time that the end of a script waits until all is learned
@@ -61,7 +61,7 @@ class PipelineLearning:
         if hasattr(vae, "quantize") or hasattr(vae, "vquantizer"):
             raise FitError(f"the VAE {type(vae).__name__} has a codebook, and only the pipeline knows how to call it")
         catalogue, folder = self._options.catalogue(), self._options.folders[0]
-        spaces, family = catalogue.spaces(), family_of(type(pipeline))
+        spaces, family = catalogue.spaces(), family_of_pipeline(pipeline)
         evidence = evidence_of(pipeline, spaces, latents.shape[1], latents.ndim - 2)
         space = self._options.chosen_space(spaces) or space_or_unknown(pipeline, family, evidence, spaces)[0]
         require_image_latents(space)

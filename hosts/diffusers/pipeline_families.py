@@ -4,11 +4,15 @@ Source of every row: diffusers 0.42.1, the pipelines of that name.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from .modular_blocks import is_modular, loop_blocks
 
 # Axes of a scheduler's latents, one layout for each number of axes. A group in parentheses is one axis; p and q are the
 # rows and columns of a patch; 1 is an axis of length one. (B T) are the frames of a video, folded into the batch.
-COMMON_AXES = ("B (T H W) (C p q)", "B C H W", "B C T H W")
+TOKENS = "B (T H W) (C p q)"
+ROWS = "(T H W) (C p q)"  # the tokens of one item
+COMMON_AXES = (TOKENS, "B C H W", "B C T H W")
 FRAMES_FIRST = ("B T C H W",)
 CHANNELS_LAST = ("B T H W C",)
 FRAMES_IN_BATCH = ("(B T) C H W",)
@@ -81,6 +85,12 @@ FAMILIES = (
     PipelineFamily(pipelines=("TextToVideoSD", "VideoToVideoSD", "I2VGenXL"), axes=FRAMES_IN_BATCH, space="sd1"),
     PipelineFamily(pipelines=("TextToVideoZero",), axes=FRAMES_IN_BATCH, space="sd1", part=FIRST_FRAME),
     PipelineFamily(pipelines=("TextToVideoZeroSDXL",), axes=FRAMES_IN_BATCH, space="sdxl", part=FIRST_FRAME),
+    PipelineFamily(pipelines=("Cosmos3",), axes=("1 B C T H W",), space="wan22"),
+    PipelineFamily(pipelines=("MiniMaxH3",), axes=(ROWS,), space="minimax_h3"),
+    PipelineFamily(pipelines=("MiniMaxMusic3",), space="minimax_music3"),
+    PipelineFamily(pipelines=("Flux3",), space="flux2"),
+    PipelineFamily(pipelines=("Anima",), space="wan21"),
+    PipelineFamily(pipelines=("Echo",), extra_tokens="after", space="ltx2"),
     # Its first call of a step makes an estimate without guidance of the model's output, the second takes the step.
     PipelineFamily(pipelines=("CosmosTextToWorld", "CosmosVideoToWorld"), shows_last_call=True),
     PipelineFamily(pipelines=("Kandinsky5", "Kandinsky6"), axes=CHANNELS_LAST, shifts=False),
@@ -93,6 +103,15 @@ def family_of(pipeline: type) -> PipelineFamily:
     # Not its mixins: those of Stable Diffusion's options are also those of pipelines for sound.
     bases = (base for base in pipeline.__mro__ if base is pipeline or hasattr(base, "progress_bar"))
     rows = (family_named(base.__name__) for base in bases)
+    return next((row for row in rows if row is not DEFAULT_FAMILY), DEFAULT_FAMILY)
+
+
+def family_of_pipeline(pipeline: Any) -> PipelineFamily:
+    """Returns the family of a pipeline; of a modular pipeline without a class of its own, that of its blocks."""
+    row = family_of(type(pipeline))
+    if row is not DEFAULT_FAMILY or not is_modular(pipeline):
+        return row
+    rows = (family_named(type(block).__name__) for block in loop_blocks(pipeline))
     return next((row for row in rows if row is not DEFAULT_FAMILY), DEFAULT_FAMILY)
 
 

@@ -14,14 +14,14 @@ from ...preview.run import FULL, Run, State
 from ..crops import Crops, is_crop
 from ..noise_levels import Tables, order_of, planned_sigmas
 from ..x0 import SchedulerCall, X0Estimate, estimate_x0
-from .call_arguments import CallArguments, latents_of_loop
+from .call_arguments import CallArguments, latents_of_loop, x0_of_loop
 from .facts import host_facts, sampler_facts
-from .latent_layout import part_axes
+from .latent_layout import layouts_of, part_axes
 from .model_calls import ModelCalls, first_position
 from .modular_blocks import is_modular
 from .options import WatchOptions
 from .own_loop import OwnLoop, name_of_pipeline
-from .pipeline_families import family_of
+from .pipeline_families import family_of_pipeline
 from .watched_run import SchedulerStep, WatchedRun
 
 INTERRUPT = "_interrupt"  # attribute that the loops of most pipelines read before each step
@@ -77,7 +77,7 @@ class SamplingLoop:
         self._bar, self._on_run, self._on_end = bar, on_run, on_end
         self._waits_for_callback = waits_for_callback
         self._subject = "the loop" if isinstance(pipeline, OwnLoop) else "the pipeline"
-        self._family = family_of(type(pipeline))
+        self._family = family_of_pipeline(pipeline)
         # Steps that are not shown at the scheduler's call: their picture may be another call's.
         self._waits = waits_for_callback or self._family.shows_last_call
         self._needs_x0 = options.run.needs_denoised or options.run.keep_latents
@@ -85,6 +85,7 @@ class SamplingLoop:
         self._order, self._total = 1, call.timesteps if bar is None else bar.total
         self._calls, self._tables = ModelCalls(), Tables()
         self._unheard = 0  # steps before the first call of a scheduler
+        self._estimates = False  # whether a loop without a scheduler has estimates of its own
         self._shown = 0  # number of the newest step
         self._crops: Crops | None = None
         # None: not known yet. In a function of the user, the variable `latents` may be anything.
@@ -175,7 +176,7 @@ class SamplingLoop:
             if self.heard:
                 self._show_pending()
             else:
-                self._show_unheard(latents_of_loop(self._pipeline))
+                self._show_unheard(latents_of_loop(self._pipeline), x0_of_loop(self._pipeline))
         except Exception:
             log.warning("a step is not shown", exc_info=True)
 
@@ -267,7 +268,7 @@ class SamplingLoop:
     def _step(self, call: SchedulerCall) -> SchedulerStep | None:
         """The step that this call completes; None if there is none, as after the later model calls of one step."""
         sample = call.sample
-        if not isinstance(sample, Tensor) or not sample.is_floating_point() or sample.ndim < FEWEST_AXES:
+        if not isinstance(sample, Tensor) or not sample.is_floating_point() or not self._may_be_latents(sample):
             self._calls.add(self._scheduler, call.timestep)
             return None
         if self._is_cropped is None:
@@ -289,6 +290,9 @@ class SamplingLoop:
             return None
         index = self._index()
         return None if index is None else self._numbered(index, self._estimate(call), sample)
+
+    def _may_be_latents(self, sample: Tensor) -> bool:
+        return sample.ndim >= FEWEST_AXES or sample.ndim in layouts_of(self._family)
 
     def _estimate(self, call: SchedulerCall) -> X0Estimate:
         return estimate_x0(self._scheduler, call, self._tables, needs_x0=self._needs_x0)
@@ -346,19 +350,28 @@ class SamplingLoop:
         if step is not None:
             self._show(step)
 
-    def _show_unheard(self, latents: Any) -> None:
-        """Shows the latents after a step of a loop that has not called a scheduler of its pipeline."""
-        if not isinstance(latents, Tensor) or not latents.is_floating_point() or latents.ndim < FEWEST_AXES:
+    def _show_unheard(self, latents: Any, x0: Tensor | None = None) -> None:
+        """Shows a step of a loop that calls no scheduler of its pipeline: the latents after it, or its own estimate."""
+        if not isinstance(latents, Tensor) or not latents.is_floating_point() or not self._may_be_latents(latents):
             return
         self._unheard += 1
         if self._bar is None and self._unheard == 1 and self._total != 1:
             self._note("step 1 is not shown: the first callback said which copy of the pipeline samples")
             return
-        self._note(
-            f"{self.pipeline_name} does not call its own scheduler, some loops use copies of it: the pictures show the "
-            "noisy latents after each step, and the noise levels are unknown"
-        )
-        self._show(self._numbered(self._unheard, X0Estimate(None, None, None), latents))
+        self._estimates = x0 is not None and x0.shape == latents.shape
+        if not self._estimates:
+            self._note(
+                f"{self.pipeline_name} does not call its own scheduler, some loops use copies of it: the pictures show "
+                "the noisy latents after each step, and the noise levels are unknown"
+            )
+        sigmas = self._sigmas_of_call()
+        sigma = None if sigmas is None else sigmas[self._unheard - 1]
+        self._show(self._numbered(self._unheard, X0Estimate(x0 if self._estimates else None, sigma, None), latents))
+
+    def _sigmas_of_call(self) -> list[float | None] | None:
+        """Noise levels of a loop without a scheduler, if the user gave one for each step and one for the end."""
+        sigmas = None if self._schedulers else self._call.sigmas
+        return None if sigmas is None or len(sigmas) != (self._total or 0) + 1 else list(sigmas)
 
     def _note(self, text: str) -> None:
         if text not in self._notes:
@@ -379,8 +392,8 @@ class SamplingLoop:
         if first is not None:
             first = max(0, first - self._unheard * self._order)
         # By identity: a scheduler has a length, and some fail to say it.
-        scheduler = self._schedulers[0] if self._scheduler is None else self._scheduler
-        facts = sampler_facts(scheduler, self._call, self._total)
+        scheduler: Any = next(iter(self._schedulers), None) if self._scheduler is None else self._scheduler
+        facts = sampler_facts(scheduler, self._call, self._total) | {"sigmas": self._sigmas_of_call()}
         is_planned = not self._of_frames or self._total == len(scheduler.timesteps)  # else frames begin later
         if self.heard and self._total is not None and is_planned:
             facts["sigmas"] = planned_sigmas(scheduler, self._total, first, self._tables)
@@ -395,7 +408,7 @@ class SamplingLoop:
     def _run_options(self) -> WatchOptions:
         """The user's options; `noisy` is shown where a loop gives no estimate."""
         options = self._options
-        if self.heard or options.run.decoder == FULL:
+        if self.heard or self._estimates or options.run.decoder == FULL:
             return options
         return replace(options, run=replace(options.run, show="noisy"))
 

@@ -23,7 +23,7 @@ from .learning import PipelineLearning
 from .modular_blocks import LOOP_STEP
 from .options import StrPath, WatchOptions
 from .own_loop import OwnLoop, name_of_pipeline
-from .pipeline_families import family_of
+from .pipeline_families import family_of_pipeline
 from .progress_bar import WatchedProgressBar
 from .sampling_loop import Bar, SamplingLoop
 from .show import newest
@@ -391,7 +391,7 @@ def _expect_decoder(pipeline: Any, options: WatchOptions) -> None:
     spaces = decoders.spaces()
     chosen = [
         options.chosen_space(spaces)
-        or space_or_unknown(each, family_of(type(each)), evidence_of(each, spaces), spaces)[0]
+        or space_or_unknown(each, family_of_pipeline(each), evidence_of(each, spaces), spaces)[0]
         for each in pipelines_in(pipeline)
     ]
     *others, last = chosen

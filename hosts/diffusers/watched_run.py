@@ -33,7 +33,7 @@ from .latent_layout import LatentLayout
 from .learning import vae_of
 from .options import WatchOptions
 from .own_loop import OwnLoop
-from .pipeline_families import family_of
+from .pipeline_families import family_of_pipeline
 from .show import show_run
 from .vae_preview import PipelineVaePreview
 
@@ -231,7 +231,7 @@ class WatchedRun:
         selection = options.run.selection()
         vae_bytes = 0
         if options.run.decoder == FULL:
-            family = family_of(type(pipeline))
+            family = family_of_pipeline(pipeline)
             self._vae = PipelineVaePreview(
                 autoencoder_of(pipeline),
                 family.shifts,
@@ -270,7 +270,7 @@ class WatchedRun:
     ) -> tuple[LatentSpace, Evidence]:
         """Returns the latent space, and sets the layout in which the scheduler holds its latents."""
         spaces = catalogue.spaces()
-        family = family_of(type(pipeline))
+        family = family_of_pipeline(pipeline)
         # A pipeline may have other axes; those of a loop of the user are in the usual order.
         is_plain = noisy.ndim == 4 or (noisy.ndim == 5 and isinstance(pipeline, OwnLoop))
         channels, dims = (noisy.shape[1], noisy.ndim - 2) if is_plain else (None, None)

@@ -7,7 +7,14 @@ from safelight.decoders.latents.space_table import SPACES
 from safelight.errors import LatentsError
 from safelight.hosts.diffusers.call_arguments import CallArguments, call_arguments
 from safelight.hosts.diffusers.latent_layout import LatentLayout, axis_groups, nearest_grid, patch_side
-from safelight.hosts.diffusers.pipeline_families import COMMON_AXES, DEFAULT_FAMILY, FAMILIES, family_named
+from safelight.hosts.diffusers.pipeline_families import (
+    COMMON_AXES,
+    DEFAULT_FAMILY,
+    FAMILIES,
+    ROWS,
+    PipelineFamily,
+    family_named,
+)
 
 
 def no_note(*_):
@@ -143,7 +150,8 @@ def test_every_row_of_the_families_is_valid():
         assert row.space is None or row.space in SPACES
         for axes in (*COMMON_AXES, *row.axes):
             letters = [letter for group in axis_groups(axes) for letter in group]
-            assert {"B", "C", "H", "W"} <= set(letters) <= set("BCTHWpq1")
+            assert {"C", "H", "W"} <= set(letters) <= set("BCTHWpq1")
+            assert "B" in letters or axes == ROWS
 
 
 def test_the_names_in_the_rows_are_names_of_pipelines():
@@ -172,3 +180,11 @@ def test_arguments_are_read_from_the_variables_of_the_call():
     assert call == CallArguments(height=32, width=48, frames=9, timesteps=7, seed=9, cfg=2.5, prompt="a cat")
     assert Pipe()(None, "wide") == CallArguments(timesteps=7, seed=9, cfg=2.5, prompt="a cat")
     assert call_arguments(Pipe()) == CallArguments()
+
+
+def test_tokens_without_a_batch_are_those_of_one_item():
+    row = PipelineFamily(pipelines=("X",), axes=(ROWS,))
+    latents = torch.arange(2 * 3 * 4 * 2.0).view(1, 2, 1, 6, 4)  # C T H W
+    rows = latents[0].view(2, 1, 3, 2, 2, 2).permute(1, 2, 4, 0, 3, 5).reshape(6, 8)
+    layout = LatentLayout(row, CallArguments(height=6, width=4), 2, 1, [].append)
+    assert torch.equal(layout.rearrange(rows), latents)

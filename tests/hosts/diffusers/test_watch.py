@@ -531,7 +531,7 @@ def test_watching_leaves_no_reference_to_the_pipeline(sd1):
     assert reference() is None
 
 
-@pytest.mark.parametrize("where", ["compute_x0", "family_of", "create_numbered_folder"])
+@pytest.mark.parametrize("where", ["compute_x0", "family_of_pipeline", "create_numbered_folder"])
 def test_an_error_in_our_code_costs_only_previews(sd1, tmp_path, monkeypatch, where):
     from safelight.hosts import x0
     from safelight.hosts.diffusers import watched_run

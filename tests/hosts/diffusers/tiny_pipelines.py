@@ -222,20 +222,23 @@ def wan_vae():
     )
 
 
-def wan_transformer():
-    return diffusers.WanTransformer3DModel(
-        patch_size=(1, 2, 2),
-        num_attention_heads=1,
-        attention_head_dim=12,
-        in_channels=16,
-        out_channels=16,
-        text_dim=8,
-        freq_dim=16,
-        ffn_dim=16,
-        num_layers=1,
-        cross_attn_norm=True,
-        qk_norm="rms_norm_across_heads",
-        rope_max_seq_len=32,
+def wan_transformer(kind="WanTransformer3DModel", **more):
+    return getattr(diffusers, kind)(
+        **{
+            "patch_size": (1, 2, 2),
+            "num_attention_heads": 1,
+            "attention_head_dim": 12,
+            "in_channels": 16,
+            "out_channels": 16,
+            "text_dim": 8,
+            "freq_dim": 16,
+            "ffn_dim": 16,
+            "num_layers": 1,
+            "cross_attn_norm": True,
+            "qk_norm": "rms_norm_across_heads",
+            "rope_max_seq_len": 32,
+            **more,
+        }
     )
 
 
@@ -250,7 +253,7 @@ def wan(**experts):
     )
 
 
-def ltx_vae():
+def ltx_vae(spatio_temporal_scaling=(True, True, False, False)):
     return diffusers.AutoencoderKLLTXVideo(
         in_channels=3,
         out_channels=3,
@@ -259,8 +262,8 @@ def ltx_vae():
         decoder_block_out_channels=(8, 8, 8, 8),
         layers_per_block=(1, 1, 1, 1, 1),
         decoder_layers_per_block=(1, 1, 1, 1, 1),
-        spatio_temporal_scaling=(True, True, False, False),
-        decoder_spatio_temporal_scaling=(True, True, False, False),
+        spatio_temporal_scaling=spatio_temporal_scaling,
+        decoder_spatio_temporal_scaling=spatio_temporal_scaling,
         decoder_inject_noise=(False, False, False, False, False),
         upsample_residual=(False, False, False, False),
         upsample_factor=(1, 1, 1, 1),
