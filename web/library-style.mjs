@@ -54,7 +54,7 @@ select option { background: var(--background); color: var(--text); }
 .viewing { position: absolute; inset: 0; }
 
 /* Always as high: no tile may move when the user goes to another one. */
-.inspector { flex: none; display: flex; flex-direction: column; height: clamp(150px, 40%, 290px); border-top: 1px solid var(--line); padding: 6px 10px 8px; gap: 4px; }
+.inspector { flex: none; display: flex; flex-direction: column; height: clamp(150px, 36%, 260px); border-top: 1px solid var(--line); padding: 6px 10px 8px; gap: 4px; }
 .head { display: flex; flex: none; flex-wrap: wrap; align-items: center; column-gap: 10px; }
 .title { font-size: 12px; font-weight: 600; }
 .state { color: var(--quiet); }

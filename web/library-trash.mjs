@@ -24,7 +24,7 @@ export class LibraryTrash {
     this.#restore = restore;
     this.#status = create(document, "p", { role: "status" });
     this.#list = create(document, "ul");
-    this.element = create(document, "section", { className: "trash", ariaLabel: "Trash", hidden: true });
+    this.element = create(document, "section", { className: "trash", role: "region", ariaLabel: "Trash", tabIndex: -1, hidden: true });
     this.element.append(this.#status, this.#list, create(document, "p", { className: "place", textContent: PLACE }));
   }
 
@@ -49,7 +49,7 @@ export class LibraryTrash {
       restore.disabled = true;
       await this.#restore(undo);
       await this.show();
-      this.#list.querySelector("button")?.focus();
+      (this.#list.querySelector("button") ?? this.element).focus();
     });
     return create(this.#document, "li", {}, name, restore);
   }

@@ -167,9 +167,9 @@ export class Library {
     words.textContent = firstWords(entry) || settingsLabel(entry) || entry.folder || "";
     badge.textContent = entry.id === this.#marked ? "compare with …" : (stateLabel(entry) || (entry.live ? "not saved" : ""));
     noted.hidden = !entry.note;
-    mark.hidden = !this.#source.act;
+    mark.hidden = !this.#source.act && !entry.star;
     mark.ariaPressed = String(entry.star);
-    mark.title = entry.star ? "Take the star away" : "Give this run a star";
+    mark.title = !this.#source.act ? "Starred" : entry.star ? "Take the star away" : "Give this run a star";
     const address = this.#source.small(entry) ?? "";
     if (image.dataset.of === address) return;
     image.dataset.of = address;

@@ -207,7 +207,8 @@ export class VirtualGrid {
     const { columns, row } = this.#layout;
     const onScreen = Math.max(1, Math.floor(this.element.clientHeight / row));
     const isOpening = event.key === "Enter" || event.key === " ";
-    const to = this.#current < 0 && !isOpening ? (event.key.startsWith("Arrow") ? 0 : null) : tileAfterKey(event.key, this.#current, this.#items.length, columns, onScreen);
+    const next = tileAfterKey(event.key, Math.max(0, this.#current), this.#items.length, columns, onScreen);
+    const to = this.#current < 0 && event.key.startsWith("Arrow") ? 0 : next; // the first key goes to the first tile
     if (isOpening && this.current) onOpen(this.current, event);
     else if (to !== null && this.#items.length) this.#moveTo(to);
     else return;

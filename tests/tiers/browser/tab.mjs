@@ -57,11 +57,16 @@ const COMMANDS = {
     await page.mouse.click(x + 10 + (width - 20) * to, y + height / 2);
   },
 
-  /** Waits until the page shows the values of `want`, and gives all that it shows. */
-  async until({ want }) {
+  /** Types a text with the keyboard. */
+  async type({ text }) {
+    await page.keyboard.type(text);
+  },
+
+  /** Waits until the page shows the values of `want`, and gives all that it shows; `of` the viewer, or of the library. */
+  async until({ want, of = "viewer" }) {
     const end = Date.now() + LIMIT_MS;
     for (;;) {
-      const seen = await page.evaluate(view);
+      const seen = await page.evaluate(of === "library" ? libraryView : view);
       if (Object.entries(want).every(([key, value]) => JSON.stringify(seen[key]) === JSON.stringify(value))) return seen;
       if (Date.now() > end) throw new Error(`timed out waiting for ${JSON.stringify(want)}; last: ${JSON.stringify(seen)}; ${errors}`);
       await page.waitForTimeout(30);
@@ -117,6 +122,41 @@ const COMMANDS = {
     return { requests, errors, tabs: browser.pages().length };
   },
 };
+
+/** What the library shows, and the parts of it that a screen reader knows. */
+function libraryView() {
+  const root = document.querySelector("main > div")?.shadowRoot;
+  if (!root?.querySelector(".library")) return {};
+  const shown = (selector) => [...root.querySelectorAll(selector)].filter((element) => element.offsetWidth > 0);
+  const text = (selector) => shown(selector)[0]?.textContent ?? null;
+  const tiles = shown(".tile");
+  const grid = root.querySelector(".grid");
+  const viewer = root.querySelector(".viewing > div")?.shadowRoot;
+  const pictures = [...(viewer?.querySelectorAll(".pane img") ?? [])];
+  return {
+    status: text(".status"),
+    tiles: tiles.length,
+    painted: tiles.length > 0 && tiles.every((tile) => tile.querySelector("img").naturalWidth > 0),
+    words: tiles.map((tile) => tile.querySelector(".words").textContent),
+    spoken: root.getElementById(grid.getAttribute("aria-activedescendant"))?.ariaLabel ?? null,
+    stars: tiles.filter((tile) => tile.querySelector(".mark")?.ariaPressed === "true").length,
+    rows: Number(grid.getAttribute("aria-rowcount")),
+    columns: Number(grid.getAttribute("aria-colcount")),
+    focus: root.activeElement?.className || root.activeElement?.localName || null,
+    prompt: text(".inspector .prompt"),
+    facts: Object.fromEntries(shown(".facts dt").map((name) => [name.textContent, name.nextElementSibling.textContent])),
+    actions: shown(".actions button").map((button) => button.ariaLabel),
+    note: shown("textarea")[0]?.value ?? null,
+    said: text(".said .words"),
+    canUndo: shown(".said button").length > 0,
+    empty: text(".empty"),
+    opened: pictures.length > 0 && pictures.every((img) => img.naturalWidth > 0),
+    compared: [...(viewer?.querySelectorAll(".differences dt") ?? [])].filter((name) => name.offsetWidth > 0).map((name) => name.textContent),
+    trash: shown(".trash li").map((row) => row.firstChild.textContent.split(",")[0]),
+    nameless: [...root.querySelectorAll("button, input, select, textarea, [tabindex='0']")].filter((part) => part.offsetWidth > 0 && !part.ariaLabel && !part.textContent.trim() && !part.closest("label")).map((part) => part.outerHTML.slice(0, 100)),
+    wide: [...root.querySelectorAll("*")].filter((part) => part.offsetWidth && part.getBoundingClientRect().right > innerWidth + 1).map((part) => part.className).slice(0, 5),
+  };
+}
 
 function view() {
   const root = document.querySelector("main > div")?.shadowRoot;

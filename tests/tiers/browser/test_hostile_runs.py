@@ -82,7 +82,7 @@ def test_malicious_runs_are_shown_beside_a_good_one(tmp_path, browser):
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        browser(do="open", url=server.url)
+        browser(do="open", url=f"{server.url}#viewer")
         browser(do="until", want={"painted": True, "thumbs": 4, "summary": "4 runs"})
         for key in ("1", "2", "3", "4", "Home", "ArrowRight", "ArrowRight", "c", "End", "Escape"):
             browser(do="press", keys=[key])

@@ -255,7 +255,7 @@ def served(tmp_path):
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         servers.append((server, thread))
-        return server.url
+        return f"{server.url}#viewer"
 
     yield served
     for server, thread in servers:
