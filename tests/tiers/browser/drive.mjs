@@ -751,6 +751,62 @@ const SCENES = {
     return seen;
   },
 
+  /** Switches between the denoised and the noisy latents of a video, and saves both; reads its bar. */
+  async both_latents({ page }) {
+    const film = { ...model, latent_format: "Wan21", step_ms: 20, frames: 3 };
+    await openWorkflow(page, { name: "both", model: film, preview: { frames: "animated", show: "both" }, sampler });
+    await queue(page, ++seed, 4);
+    const seen = { denoised: await viewUntil(page, (now) => finished(now) && now.painted) };
+    const look = () =>
+      page.evaluate((root) => {
+        const tool = eval(root).querySelector(".icon-noise").closest("button");
+        return { label: tool.ariaLabel, pressed: tool.ariaPressed, hidden: tool.hidden, fps: eval(root).querySelector(".fps").textContent };
+      }, ROOT);
+    seen.before = await look();
+    await focus(page);
+    await page.keyboard.press("n");
+    seen.noisy = await viewUntil(page, (now) => now.picture !== seen.denoised.picture && now.painted);
+    seen.after = await look();
+    await shot(page, "noisy");
+    const [download] = await Promise.all([page.waitForEvent("download"), page.keyboard.press("s")]);
+    seen.saved = download.suggestedFilename();
+    await clickOn(page, ".icon-noise");
+    seen.again = await viewUntil(page, (now) => now.picture === seen.denoised.picture && now.painted);
+    await openWorkflow(page, { name: "one", model: { ...model, step_ms: 20 }, sampler });
+    await queue(page, ++seed, 4);
+    await viewUntil(page, (now) => finished(now) && now.painted);
+    seen.one = await look();
+    return seen;
+  },
+
+  /** Zooms the canvas out and in again, and reads which parts of the viewer are drawn. */
+  async far({ page }) {
+    await openWorkflow(page, { name: "far", model: { ...model, step_ms: 20 }, sampler });
+    await queue(page, ++seed);
+    await viewUntil(page, (now) => finished(now) && now.painted);
+    const at = async (scale) => {
+      await page.evaluate((scale) => {
+        const { canvas } = window.app;
+        canvas.ds.changeScale(scale, [500, 400]);
+        canvas.setDirty(true, true);
+      }, scale);
+      await page.waitForTimeout(600);
+      return page.evaluate((root) => {
+        const viewer = eval(root).querySelector(".viewer");
+        const drawn = [...viewer.children].filter((part) => part.offsetHeight > 1).map((part) => part.className);
+        const over = [...viewer.querySelectorAll(".over")].filter((part) => part.offsetHeight).length;
+        const line = viewer.querySelector(".progress");
+        return { drawn, over, done: line.style.getPropertyValue("--done"), now: line.ariaValueNow };
+      }, ROOT);
+    };
+    const scale = await page.evaluate(() => window.app.canvas.ds.scale);
+    const seen = { before: await at(0.6), far: await at(0.4) };
+    await shot(page, "far");
+    seen.after = await at(0.6);
+    await at(scale);
+    return seen;
+  },
+
   /** Counts the previews that the nodes show beside the viewer during a run: watched, with the setting off, and without the node. */
   async second_picture({ page }) {
     const hide = (value) => page.evaluate((value) => window.app.extensionManager.setting.set("Safelight.HideSamplerPreview", value), value);
@@ -1009,8 +1065,7 @@ const SCENES = {
     const first = ++seed;
     await queue(page, first);
     await viewUntil(page, (seen) => finished(seen) && seen.painted);
-    await focus(page);
-    for (let i = 0; i < 3; i++) await page.keyboard.press("ArrowLeft");
+    await clickOn(page, ".strip", 4 / 7);
     await viewUntil(page, (seen) => seen.step === "step 5 / 8" && seen.painted);
     const seen = { before: await graph() };
     await act("Continue from here");
@@ -1045,16 +1100,13 @@ const SCENES = {
       pick.connect(pick.outputs.findIndex(({ name }) => name === "model"), find("KSamplerAdvanced"), 0);
     });
     await viewUntil(page, (now) => finished(now) && now.painted);
-    await focus(page);
-    await page.keyboard.press("Home");
-    await page.keyboard.press("ArrowRight");
+    await clickOn(page, ".strip", 1 / 7);
     await viewUntil(page, (now) => now.step === "step 2 / 8" && now.painted);
     await act("Continue from here");
     seen.again = { ...(await graph()), toast: await toast() };
     await queue(page, ++seed, 3);
     await viewUntil(page, (now) => finished(now) && now.step === "step 3 / 3" && now.painted);
-    await focus(page);
-    await page.keyboard.press("2"); // the run before
+    await clickOn(page, ".thumb:nth-child(2)"); // the run before
     await viewUntil(page, (now) => now.step.endsWith("/ 8") && now.painted);
     await act("Use this seed");
     seen.seeded = { first, ...(await graph()), toast: await toast() };
@@ -1109,7 +1161,7 @@ const SCENES = {
     await viewUntil(page, (seen) => finished(seen) && seen.painted);
     const drop = await page.evaluate((find) => {
       const node = window.LiteGraph.createNode("LoadImage");
-      node.pos = [900, 480];
+      node.pos = [60, 640];
       window.app.graph.add(node);
       window.app.canvas.setDirty(true, true);
       const { ds, canvas } = window.app.canvas;

@@ -320,6 +320,31 @@ def test_a_watched_sampler_shows_no_second_picture_unless_the_user_wants_it(scen
     assert seen["removed"] >= 1, "without the node the sampler has its own preview"
 
 
+def test_the_viewer_switches_between_the_denoised_and_the_noisy_latents(scenes):
+    seen = scene(scenes, "both_latents")
+    assert "step_0004.webp" in seen["denoised"]["picture"]
+    assert "step_0004_noisy.webp" in seen["noisy"]["picture"]
+    assert (seen["before"]["pressed"], seen["after"]["pressed"]) == ("false", "true")
+    assert seen["saved"].endswith("_step_0004_noisy.webp")
+    assert seen["again"]["picture"] == seen["denoised"]["picture"]
+    assert seen["one"]["hidden"], "a run with one of them has no switch"
+
+
+def test_the_bar_of_a_video_has_its_frames_and_their_rate(scenes):
+    seen = scene(scenes, "both_latents")
+    assert seen["denoised"]["frame"] == "3 frames"
+    assert seen["before"]["fps"] == "4 fps", "a decoder without time makes one of the 16 / 4 frames of Wan 2.1"
+    assert seen["one"]["fps"] == ""
+
+
+def test_a_canvas_that_is_zoomed_out_shows_the_picture_and_a_progress_line(scenes):
+    seen = scene(scenes, "far")
+    assert {part.split()[0] for part in seen["far"]["drawn"]} == {"stage", "progress"}
+    assert (seen["far"]["over"], seen["far"]["done"], seen["far"]["now"]) == (0, "1", "8")
+    assert seen["after"] == seen["before"]
+    assert {"strip", "caption"} <= {part.split()[0] for part in seen["after"]["drawn"]}
+
+
 WORDS = [["auto", "auto"], ["fast", "fast"], ["fine", "fine"], ["full", "full VAE"]]
 
 
