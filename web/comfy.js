@@ -25,15 +25,22 @@ const MODULES = [
   ...["action-menu", "animation-frames", "base-style", "caption", "change", "compare", "elements", "export", "figures", "film-strip", "frame-bar", "fullscreen", "hidden-socket", "hover-thumbnail", "image-cache", "image-loader"],
   ...["image-pane", "input-visibility", "manifest", "messages", "model-source", "navigation", "panel", "picture-actions", "progress-line", "run-control", "run-list", "sanitize", "selection", "server-source", "settings-words", "shortcuts", "status-bar"],
   ...["step-strip", "timers", "toolbar", "truth", "zoom"],
+  ...["library-actions"],
+];
+
+// Loaded when the user first opens the tab with the library.
+const LIBRARY_MODULES = [
+  ...["library-comfy", "library", "library-choices", "library-entry", "library-query", "library-source", "library-style", "library-trash"],
+  ...["run-inspector", "virtual-grid"],
 ];
 
 /** Registers the extension. Its state outlives the nodes: ComfyUI creates all nodes again when the user changes tabs. */
 async function start() {
-  const addresses = MODULES.map((name) => new URL(`./${name}.mjs`, import.meta.url));
-  await Promise.all(addresses.map((address) => fetch(address, { cache: "no-cache" })));
+  const addresses = await freshModules(MODULES);
   const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle, canFold }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers }, { FarView }] =
     await Promise.all(addresses.slice(0, 14).map((address) => import(address)));
 
+  const { libraryActions } = await import(addresses[MODULES.indexOf("library-actions")]);
   addLayoutStyle(document);
   const key = new RunKey(() => localStorage, () => api.user);
   sendKey(api, key);
@@ -146,6 +153,14 @@ async function start() {
     return Promise.all(allPlaces(node).filter(hasOwnId).map((place) => store.list(place)));
   }
 
+  const desk = {
+    act: async (...change) => (await libraryTab()).act(...change),
+    undo: async (token) => (await libraryTab()).undo(token),
+    ask: (title, before) => app.extensionManager.dialog.prompt({ title, message: "It is stored with the run. An empty one removes it.", defaultValue: before }),
+    forget: (id) => store.forget(id),
+    refresh: listAll,
+  };
+
   /** Stores the node's places in the node: "Save as" creates it again in a workflow with another id. */
   function rememberPlaces(node) {
     for (const place of nodePlaces(node).filter(hasOwnId)) {
@@ -176,7 +191,7 @@ async function start() {
       onView: (view) => (node.properties[VIEW_PROPERTY] = { ...node.properties[VIEW_PROPERTY], ...view }),
       wheelNeedsFocus: true,
       footer: bar.element,
-      actions: [everywhere.action],
+      actions: [everywhere.action, libraryActions(desk)],
     });
     const { element } = viewer;
     const widget = node.addDOMWidget(WIDGET, WIDGET, element, {
@@ -279,6 +294,35 @@ async function start() {
   function applySetting(view) {
     Object.assign(defaults, view);
     for (const [node, { viewer }] of [...viewers, ...outerViewers]) viewer.setView({ ...view, ...node.properties[VIEW_PROPERTY] });
+  }
+
+  // The library of all runs, as a tab of the sidebar.
+  let library = null;
+
+  function addLibrary() {
+    const render = async (element) => (await libraryTab()).show(element);
+    const tab = { id: "safelight", icon: "pi pi-images", title: "Safelight", tooltip: "Safelight: all runs", type: "custom", render };
+    app.extensionManager.registerSidebarTab?.(tab);
+  }
+
+  function libraryTab() {
+    library ??= loadLibrary();
+    return library;
+  }
+
+  async function loadLibrary() {
+    const [address] = await freshModules(LIBRARY_MODULES);
+    const { LibraryTab } = await import(address);
+    const tab = new LibraryTab({
+      document,
+      request: (path, { headers, ...options } = {}) => api.fetchApi(path, { cache: "no-store", ...options, headers: { ...headers, [KEY_HEADER]: key.get() } }),
+      address: (path) => api.apiURL(path),
+      openFile: (file) => app.handleFile(file),
+      onDeleted: (id) => store.forget(id),
+      onRestored: listAll,
+    });
+    for (const event of ["safelight.run", "reconnected"]) api.addEventListener(event, () => tab.poll());
+    return tab;
   }
 
   app.registerExtension({
@@ -386,6 +430,7 @@ async function start() {
       farView.follow(app.canvas.ds);
       const { setting, toast } = app.extensionManager;
       if (toast) welcome(setting, (message) => toast.add(message));
+      addLibrary();
     },
     refreshComboInNodes() {
       decoders.reset();
@@ -395,6 +440,13 @@ async function start() {
       if (node.comfyClass === NODE) addViewer(node);
     },
   });
+}
+
+/** The addresses of modules whose newest version the browser has. */
+async function freshModules(names) {
+  const addresses = names.map((name) => new URL(`./${name}.mjs`, import.meta.url));
+  await Promise.all(addresses.map((address) => fetch(address, { cache: "no-cache" })));
+  return addresses;
 }
 
 /** The decoders that the server offers for the node, and the selected one, which may no longer exist. */

@@ -15,6 +15,8 @@ const POLL_MS = 4000;
  * @property {(path: string, options?: RequestInit) => Promise<Response>} request fetches a path, with the browser's key
  * @property {(path: string) => string} address turns a path into an address
  * @property {(file: File) => Promise<void>} openFile opens the workflow in a picture
+ * @property {(id: string | undefined) => void} onDeleted called after a run was deleted, with the address of its live copy
+ * @property {() => void} onRestored called after a deleted run was brought back
  */
 
 export class LibraryTab {
@@ -31,11 +33,13 @@ export class LibraryTab {
 
   /** Shows the library in an element of the sidebar. @param {HTMLElement} element */
   show(element) {
-    const { document } = this.#host;
+    const { document, onDeleted, onRestored } = this.#host;
     this.#library ??= new Library(document, this.#source, {
       view: readChoices(document),
       onView: (view) => writeChoices(document, view),
       empty: "Runs appear here when a sampler behind Preview Steps begins.",
+      onDeleted,
+      onRestored,
       openWorkflow: (entry, address) => this.#openWorkflow(entry, address),
     });
     Object.assign(element.style, { height: "100%", overflow: "hidden" });

@@ -24,7 +24,8 @@ const SEARCH_HELP = `All words must match. With a name, a word searches one fiel
  * @property {(view: {sort: string, starred: boolean}) => void} [onView] called when the user changes them
  * @property {(entry: Entry, address: string) => Promise<string | void>} [openWorkflow] opens the workflow in the picture at an
  *   address, and returns its result in words
- * @property {(shown: boolean) => void} [onOpen] called when a run is opened or closed
+ * @property {(live: string | undefined) => void} [onDeleted] called after a run was deleted, with the address of its live copy
+ * @property {() => void} [onRestored] called after a deleted run was brought back
  */
 
 export class Library {
@@ -331,7 +332,6 @@ export class Library {
     this.#tools.hidden = this.#grid.element.hidden = viewing;
     this.#grid.refresh();
     this.#showStatus();
-    this.#options.onOpen?.(viewing);
   }
 
   async #act(entry, action, body) {
@@ -339,6 +339,7 @@ export class Library {
     if (!answer.done) return this.#say(`Not done: ${answer.text}`);
     if (answer.undo) {
       this.#undo.push(answer.undo);
+      this.#options.onDeleted?.(answer.live);
       if (this.#opened) this.#goBack();
     }
     if (answer.text) this.#say(answer.text, Boolean(answer.undo));
@@ -352,6 +353,7 @@ export class Library {
   async #restore(token) {
     const answer = await this.#source.undo(token);
     this.#undo = this.#undo.filter((other) => other !== token);
+    if (answer.done) this.#options.onRestored?.();
     this.#say(answer.done ? "The run is back" : `Not done: ${answer.text}`);
     return answer.done;
   }

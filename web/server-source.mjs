@@ -132,6 +132,11 @@ export class ServerSource {
     }
   }
 
+  /** Removes a run that the user has deleted, until the server lists it again. */
+  forget(id) {
+    if (this.#runs.delete(id)) this.#notify();
+  }
+
   /** Reads a run's manifest; null if that fails. Parallel calls share one request. */
   manifest(id) {
     if (!this.#reading.has(id)) this.#reading.set(id, this.#read(id).finally(() => this.#reading.delete(id)));
