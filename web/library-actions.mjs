@@ -40,7 +40,7 @@ export function libraryActions(desk) {
           const { undo, text } = await change(run, "delete");
           deleted.push(undo);
           desk.forget(run.id);
-          return `${text}. The menu of another run brings it back`;
+          return `${text}. To undo it, press Ctrl+Z in the Safelight tab`;
         },
       },
       ...(deleted.length ? [{ label: "Bring the deleted run back", run: () => bringBack(desk, deleted) }] : []),

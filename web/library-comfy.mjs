@@ -33,6 +33,12 @@ export class LibraryTab {
 
   /** Shows the library in an element of the sidebar. @param {HTMLElement} element */
   show(element) {
+    Object.assign(element.style, { height: "100%", overflow: "hidden" });
+    element.replaceChildren(this.#open().element);
+    this.poll();
+  }
+
+  #open() {
     const { document, onDeleted, onRestored } = this.#host;
     this.#library ??= new Library(document, this.#source, {
       view: readChoices(document),
@@ -42,9 +48,7 @@ export class LibraryTab {
       onRestored,
       openWorkflow: (entry, address) => this.#openWorkflow(entry, address),
     });
-    Object.assign(element.style, { height: "100%", overflow: "hidden" });
-    element.replaceChildren(this.#library.element);
-    this.poll();
+    return this.#library;
   }
 
   /**
@@ -52,8 +56,10 @@ export class LibraryTab {
    *
    * @param {string} id @param {string} action @param {object} [body] as for `Runs.act`
    */
-  act(id, action, body) {
-    return this.#source.act(id, action, body);
+  async act(id, action, body) {
+    const answer = await this.#source.act(id, action, body);
+    if (answer.done) this.#open().offerUndo(answer);
+    return answer;
   }
 
   /** Brings a deleted run back. @param {string} token */

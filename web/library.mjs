@@ -134,6 +134,12 @@ export class Library {
     if (entries.length) this.#open(entries);
   }
 
+  /** Says what was done, here or elsewhere on the page, and offers to undo it. @param {import("./library-source.mjs").Result} answer */
+  offerUndo({ undo, text }) {
+    if (undo) this.#undo.push(undo);
+    if (text) this.#say(text, Boolean(undo));
+  }
+
   /** Shows what has changed in the source. */
   render() {
     const view = this.#view();
@@ -338,11 +344,10 @@ export class Library {
     const answer = await this.#source.act(entry.id, action, body);
     if (!answer.done) return this.#say(`Not done: ${answer.text}`);
     if (answer.undo) {
-      this.#undo.push(answer.undo);
       this.#options.onDeleted?.(answer.live);
       if (this.#opened) this.#goBack();
     }
-    if (answer.text) this.#say(answer.text, Boolean(answer.undo));
+    this.offerUndo(answer);
   }
 
   async #undoLast() {

@@ -7,7 +7,7 @@
 import { mkdtempSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { openBrowser, openTab, openWorkflow, queue, viewUntil } from "./page.mjs";
+import { FIND_NODE, openBrowser, openTab, openWorkflow, queue, viewUntil } from "./page.mjs";
 
 const LIMIT_MS = 60_000;
 const input = JSON.parse(readFileSync(0, "utf8"));
@@ -72,6 +72,16 @@ async function resize(page, width) {
   await page.waitForTimeout(300);
 }
 
+/** The entries of the menu on the picture of the node. */
+const menu = (page) =>
+  page.evaluate((find) => [...eval(find).widgets.at(-1).element.shadowRoot.querySelectorAll("[role=menuitem]")].map(({ textContent }) => textContent), FIND_NODE);
+
+const choose = (page, label) =>
+  page.evaluate(
+    ({ find, label }) => [...eval(find).widgets.at(-1).element.shadowRoot.querySelectorAll("[role=menuitem]")].find(({ textContent }) => textContent === label).click(),
+    { find: FIND_NODE, label },
+  );
+
 const shot = (page, name) => page.screenshot({ path: join(input.shots, `${name}.png`) });
 const settings = { "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": false };
 await fetch(`${input.url}/api/settings`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(settings) });
@@ -115,6 +125,17 @@ await page.evaluate((find) => eval(find).querySelector(".grid").focus(), FIND);
 await until(page, (seen) => seen.status === "2 runs");
 await press(page, "Home", "w");
 results.workflow = await until(page, (seen) => /steps_\d+/.test(seen.tab ?? ""));
+await page.evaluate((find) => eval(find).widgets.at(-1).element.shadowRoot.querySelector("[data-face=more]").click(), FIND_NODE);
+results.menu = await menu(page);
+await choose(page, "Give this run a star");
+await until(page, (seen) => seen.stars === 2);
+await page.evaluate((find) => eval(find).widgets.at(-1).element.shadowRoot.querySelector("[data-face=more]").click(), FIND_NODE);
+await choose(page, "Delete this run");
+results.deletedInMenu = await until(page, (seen) => seen.status === "1 run");
+await page.evaluate((find) => eval(find).querySelector(".grid").focus(), FIND);
+await press(page, "Control+z");
+results.undoneInTab = await until(page, (seen) => seen.status === "2 runs");
+await viewUntil(page, finished);
 await resize(page, 800);
 results.wide = await view(page);
 await shot(page, "sidebar-800");

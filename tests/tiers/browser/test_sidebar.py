@@ -38,6 +38,13 @@ def test_the_workflow_of_a_run_opens_under_the_name_of_its_folder(seen):
     assert seen["workflow"]["nodes"] == 4
 
 
+def test_the_menu_of_a_picture_gives_stars_and_deletes_and_the_tab_undoes_it(seen):
+    for label in ("Give this run a star", "Write a note on this run", "Delete this run"):
+        assert label in seen["menu"]
+    assert seen["deletedInMenu"]["said"] == "Run moved to the trash"
+    assert seen["undoneInTab"]["stars"] == 2
+
+
 def test_it_fits_at_280_and_800_pixels(seen):
     assert (seen["narrow"]["wide"], seen["wide"]["wide"]) == (0, 0)
     assert seen["narrow"]["columns"] < seen["wide"]["columns"]
