@@ -6,6 +6,7 @@ import { modelKey } from "./known-models.mjs";
 import { latentCounts } from "./manifest.mjs";
 import { modelValues, sourceOf } from "./model-source.mjs";
 import { canFold, putFirst, setFolded } from "./picture-first.mjs";
+import { promotedWidgets } from "./promoted-widgets.mjs";
 import { settingsWords } from "./settings-words.mjs";
 
 const UNFOLDED_PROPERTY = "safelight_unfolded";
@@ -137,9 +138,14 @@ export class NodeSettings {
   }
 
   #offerDecoders() {
+    const decoders = this.#decoders;
     const widget = this.#node.widgets.find(({ name }) => name === "decoder");
-    this.#offered.splice(0, Infinity, ...this.#decoders.values(this.#space, widget.value)); // Vue nodes hold on to the array
+    this.#offered.splice(0, Infinity, ...decoders.values(this.#space, widget.value)); // Vue nodes hold on to the array
     widget.options.values = this.#offered;
-    widget.options.getOptionLabel = (decoder) => this.#decoders.label(this.#space, decoder ?? widget.value);
+    widget.options.getOptionLabel = (decoder) => decoders.label(this.#space, decoder ?? widget.value);
+    for (const { options, value } of promotedWidgets(this.#node, "decoder")) {
+      const values = decoders.values(this.#space, value);
+      if (String(values) !== String(options.values)) options.values = values;
+    }
   }
 }
