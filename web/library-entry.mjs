@@ -5,7 +5,7 @@ import { finalSize, modelName, startMs } from "./manifest.mjs";
 import { readManifest, readStepCount } from "./sanitize.mjs";
 
 const FIRST_WORDS = 90; // characters of a prompt in a tooltip
-const STATES = { running: "running", interrupted: "stopped", stopped: "stopped", failed: "failed" };
+const STATES = { running: "running", interrupted: "canceled", stopped: "stopped", failed: "failed" };
 const SHORT = { day: "numeric", month: "short", hour: "numeric", minute: "2-digit" };
 const SHORT_WHEN = new Intl.DateTimeFormat([], SHORT);
 const SHORT_DAY = new Intl.DateTimeFormat([], { day: "numeric", month: "short", year: "numeric" });

@@ -6,6 +6,7 @@ from .mutation import Mutation
 EVERY_STEP = "Every step, also afterwards."
 ESTIMATE = "The estimate of the final image, not the noise."
 RECORD = "A record on disk."
+LIBRARY = "A library of all runs."
 UNCHANGED = "An unchanged run."
 LOW_COST = "A low cost."
 YOUR_MODEL = "Your model too."
@@ -18,6 +19,7 @@ DOWNLOADED_FILES = "Downloaded decoders that were altered"
 LEARNED_FILES = "Files of what was learned that are damaged, or come from others"
 ALTERED_FILES = "Shipped decoders that were altered"
 FOREIGN_RUNS = "Runs from other people (`safelight view`, Load Run)"
+DELETED_RUNS = "Requests to delete a run in the library that mean something else"
 LEADING_OUT = "Prefixes and names that lead out of the output folder"
 TEXT_IN_PAGES = "Text in prompts, notes, decoders and files that is shown in pages"
 TEXT_IN_TERMINALS = "Text in names of files, decoders and errors that is shown in a terminal or a log"
@@ -550,7 +552,73 @@ MUTATIONS = (
             ),
         ),
     ),
+    # A library of all runs
+    Mutation(
+        "undo of a deleted run forgets where it was",
+        LIBRARY,
+        "preview/run_trash.py",
+        "            move_below(root, TRASH / token / RUN_NAME, folder)\n",
+        "            move_below(root, TRASH / token / RUN_NAME, PurePath(folder.name))\n",
+        ("tests/preview/test_library_changes.py",),
+    ),
+    Mutation(
+        "a stale index is not compared with the folder",
+        LIBRARY,
+        "preview/folder_listing.py",
+        "if known is None or known.changed_ns != stats.st_mtime_ns or not known.is_settled:",
+        "if known is None or not known.is_settled:",
+        ("tests/preview/test_library_index.py",),
+    ),
+    Mutation(
+        "a search ignores all words but the first",
+        LIBRARY,
+        "web/library-query.mjs",
+        "terms.every((term) =>",
+        "terms.slice(0, 1).every((term) =>",
+        VIEWER_MODULES,
+    ),
+    # Requests to delete a run in the library
+    Mutation(
+        "the folder of the library itself can be deleted",
+        DELETED_RUNS,
+        "preview/run_library.py",
+        "            if entry.folder == self._root:\n",
+        "            if entry.folder == self._root.parent:\n",
+        ("tests/preview/test_library_changes.py",),
+    ),
+    Mutation(
+        "a link in the place of a run is moved",
+        DELETED_RUNS,
+        "decoders/files/contained_file.py",
+        "        if not stat.S_ISDIR(os.stat(name, dir_fd=old, follow_symlinks=False).st_mode):\n",
+        "        if not stat.S_ISDIR(os.stat(name, dir_fd=old).st_mode):\n",
+        ("tests/preview/test_library_changes.py",),
+    ),
+    Mutation(
+        "a place in the trash may lead out of the folder",
+        DELETED_RUNS,
+        "preview/run_trash.py",
+        'return pure.anchor == "" and pure.parts != () and not any(part.startswith(".") for part in pure.parts)',
+        "return pure.parts != ()",
+        ("tests/preview/test_library_changes.py",),
+    ),
     # Other people on the same ComfyUI
+    Mutation(
+        "with users, everyone lists the saved runs of all",
+        COMFYUI_PEOPLE,
+        "hosts/comfyui/library.py",
+        "        return not self._has_users or self._owned.get(entry.folder) == owner\n",
+        "        return True\n",
+        ("tests/hosts/comfyui/test_library.py",),
+    ),
+    Mutation(
+        "pages of other sites change runs",
+        COMFYUI_PEOPLE,
+        "hosts/comfyui/library_routes.py",
+        "    if not is_own:\n",
+        "    if is_own is None:\n",
+        ("tests/hosts/comfyui/test_library.py",),
+    ),
     Mutation(
         "runs are listed for anyone who knows the workflow",
         COMFYUI_PEOPLE,

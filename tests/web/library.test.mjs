@@ -51,7 +51,7 @@ test("the tooltip has date, seed, sampler, cfg, model and the first words of the
 });
 
 test("a screen reader says what a tile shows by signs", () => {
-  assert.match(spokenLabel(entry({ star: true, note: "x", live: true, state: "interrupted" })), /A lighthouse at dawn, stopped, starred, has a note, not saved$/);
+  assert.match(spokenLabel(entry({ star: true, note: "x", live: true, state: "interrupted" })), /A lighthouse at dawn, canceled, starred, has a note, not saved$/);
 });
 
 test("the details name each known fact once", () => {
