@@ -4,16 +4,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, final
 
-import torch
-from torch import Tensor
-
 from ..decoders.latents.space import LatentSpace
-from ..decoders.latents.tokens import ImageSize, from_tokens, token_side
+from ..decoders.latents.tokens import ImageSize
 from ..errors import LatentsError
 from ..preview.pipeline import Pipeline
 from ..preview.sinks.run_folder import RunFolder
 from ..preview.step import Step, step_number
-from .arrays import tensor_of
+from .offered_latents import LatentReader
 
 
 @final
@@ -32,7 +29,7 @@ class Recording:
         self, pipeline: Pipeline, folder: RunFolder, space: LatentSpace, steps: int | None, size: ImageSize | None
     ) -> None:
         self.pipeline, self.folder = pipeline, folder
-        self._space, self._steps, self._size = space, steps, size
+        self._reader, self._steps = LatentReader(space, size), steps
         self._index = 0
         self._unshown: Step | None = None  # the newest step, if it has no picture
 
@@ -74,8 +71,8 @@ class Recording:
             index=index,
             total=max(index, step_number(total or 0)),
             sigma=sigma,
-            denoised=None if x0 is None else self._latents(x0, channels_last=channels_last),
-            noisy=None if noisy is None else self._latents(noisy, channels_last=channels_last),
+            denoised=None if x0 is None else self._reader.read(x0, channels_last=channels_last),
+            noisy=None if noisy is None else self._reader.read(noisy, channels_last=channels_last),
             noisy_gain=None,
         )
         self._index = index
@@ -90,39 +87,6 @@ class Recording:
         step, self._unshown = self._unshown, None
         if step is not None:
             self.pipeline.offer(replace(step, total=step.index))
-
-    def _latents(self, array: Any, *, channels_last: bool) -> Tensor:
-        latents = tensor_of(array)
-        if self._size is not None and token_side(latents, self._space):
-            return from_tokens(latents, self._space, self._size)
-        forms = [latents, latents.unsqueeze(0)]
-        if channels_last:
-            forms = [latents.movedim(-1, 1), latents.movedim(-1, 0).unsqueeze(0)] if latents.ndim > 1 else []
-        fitting = next((form for form in forms if self._fits(form)), None)
-        if fitting is None:
-            raise LatentsError(self._misfit(latents, channels_last=channels_last))
-        return fitting
-
-    def _fits(self, latents: Tensor) -> bool:
-        try:
-            self._space.unpack(torch.empty(latents.shape, device="meta"))
-        except LatentsError:
-            return False
-        return True
-
-    def _misfit(self, latents: Tensor, *, channels_last: bool) -> str:
-        """Why the latents of a step cannot be shown, and what to do."""
-        space, shape = self._space, list(latents.shape)
-        if not channels_last and token_side(latents, space):
-            return (
-                f"expected the size of the final image for tokens {shape} of {space.title}, got none; pass "
-                "recording(..., size=(width, height))"
-            )
-        found = f"expected latents of {space.title} ({space.name}) with {space.channels} channels, got {shape}"
-        if not channels_last and shape and shape[-1] in (space.channels, space.packed_channels):
-            return f"{found}; pass channels_last=True, if the last axis holds the channels"
-        form = "[B, H, W, C] or [B, T, H, W, C]" if channels_last else "[B, C, H, W] or [B, C, T, H, W]"
-        return f"{found}; pass them as {form}, or choose the latent space that they belong to"
 
 
 def _copy(step: Step) -> Step:

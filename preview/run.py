@@ -42,6 +42,7 @@ class Run:
         cost: what its preview costs, see `PreviewCost`; None before the first step.
         offers: names of published decoders that viewers offer, by the text that says so. No file contains them.
         prompt: words that guide the model. Viewers may show them; they are never written into `run.json`.
+        before_s: seconds that the run had lasted before this object continued it.
         clock: function that returns monotonic seconds.
 
     Attributes:
@@ -62,6 +63,7 @@ class Run:
     cost: Mapping[str, Any] | None = None
     offers: dict[str, str] = field(default_factory=dict)
     prompt: str | None = None
+    before_s: float = 0.0
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
@@ -78,7 +80,7 @@ class Run:
 
     def elapsed_s(self) -> float:
         """Seconds since the run began."""
-        return self.clock() - self._began_s
+        return self.before_s + self.clock() - self._began_s
 
     def know(self, **facts: Any) -> None:
         """Adds facts to `sampler`, or replaces them. Any thread may call it."""

@@ -10,7 +10,7 @@ from typing import Any, final
 
 from ...decoders.files.contained_file import write_below
 from ...errors import describe
-from ..manifest import MANIFEST_NAME, compose, picture_files
+from ..manifest import MANIFEST_NAME, PRODUCT_DEFAULTS, compose, picture_files
 from ..picture import DecodedPicture
 from ..run import FULL, Run, State
 from ..step import StepInfo
@@ -18,6 +18,7 @@ from ..strict_json import strict_json
 from .base import Delivery, Sink
 
 MIN_SAVE_INTERVAL_S = 1.0
+RUN_FILES = (*PRODUCT_DEFAULTS, "csv")  # keys of files about the whole run
 LAST_PAUSES_S = (0.01, 0.02, 0.04)  # on Windows another program may keep the old file open for this long
 
 
@@ -55,6 +56,12 @@ class RunFolder(Sink):
         self._saved_s = float("-inf")
         self._sizes: dict[str, int] = {}
         self._changing = threading.RLock()  # several threads write pictures and latents
+
+    def resume(self, manifest: Mapping[str, Any]) -> None:
+        """Takes over the steps and files of an earlier part of the run, from its validated manifest."""
+        self._steps = {step["index"]: dict(step) for step in manifest["steps"]}
+        self._latents = {step["index"]: step["latent"] for step in manifest["steps"] if step["latent"]}
+        self._outputs = {name: manifest[name] for name in RUN_FILES if manifest.get(name)}
 
     def open(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
