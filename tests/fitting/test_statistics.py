@@ -4,9 +4,10 @@ import re
 
 import pytest
 import torch
-from safelight.decoders.catalogue import Catalogue
+from safelight.decoders.decoder import Card, Decoder
 from safelight.decoders.files import contained_file
 from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.nets.polynomial import Polynomial
 from safelight.errors import FitError
 from safelight.fitting.dataset import split_pairs
 from safelight.fitting.fit import fit_decoders
@@ -77,7 +78,8 @@ def test_a_session_does_not_change_earlier_sums(run_session):
 def test_the_card_has_the_number_of_sessions(toy_pairs, run_session, tmp_path):
     pairs = toy_pairs(24, seed=5)
     dataset = split_pairs(pairs, "24 toys", range(24))
-    first = fit_decoders("affine", SPACE, dataset, Baselines.from_catalogue(Catalogue(), SPACE), tmp_path, source="x")
+    in_use = Decoder(Card(name="the-table", space="sd1", kind="polynomial", channels=4), Polynomial(4))
+    first = fit_decoders("affine", SPACE, dataset, Baselines(in_use=in_use), tmp_path, source="x")
     assert first.statistics is None
     result = fit_decoders(
         "quadratic",

@@ -266,7 +266,7 @@ def test_weights_that_change_after_they_were_listed_cost_one_note(tmp_path, chan
         "a pipe": lambda: os.mkfifo(path),
     }[change]()
     manifest = expect_saved_or_named(recorded(tmp_path / "run", *listed))
-    assert manifest["decoder"]["name"] == "sd1-conv-small"
+    assert manifest["decoder"]["name"] == "sd1-conv-2x"
     [note] = manifest["notes"]
     assert note.startswith("step 1: stopped using decoder mine: DecoderFileError: ")
 

@@ -279,7 +279,7 @@ def test_a_folder_of_random_files_does_not_hide_the_shipped_decoders(tmp_path_fa
     for i, content in enumerate(contents):
         (folder / f"{i}{'.pt' if content.startswith(b'PK') else '.safetensors'}").write_bytes(content)
     catalogue = Catalogue([folder])
-    assert catalogue.candidates(SPACES["sd1"])[0].name == "sd1-conv-small"
+    assert catalogue.candidates(SPACES["sd1"])[0].name == "sd1-conv-2x"
     assert "sd1" in catalogue.spaces()
     for path in folder.iterdir():
         path.unlink()
