@@ -1,7 +1,9 @@
 """Samples in a loop of NumPy, and saves every step in a folder.
 
+In a clone of Safelight:
+
     pip install -e .
-    python watch_a_numpy_loop.py --out runs/numpy
+    python example_scripts/watch_a_numpy_loop.py --out runs/numpy
 
 Loops of JAX, MLX and ONNX Runtime are recorded by the same three lines: `offer` takes their arrays as they are. To try
 it with JAX, install it and replace the import of NumPy by `import jax.numpy as np`. In place of a trained model there

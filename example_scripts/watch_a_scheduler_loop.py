@@ -1,7 +1,9 @@
 """Samples with a scheduler of diffusers in a loop of its own, shows every step, and saves every step in a folder.
 
+In a clone of Safelight:
+
     pip install -e '.[diffusers]'
-    python watch_a_scheduler_loop.py --out runs
+    python example_scripts/watch_a_scheduler_loop.py --out runs
 
 In place of a trained model it has the exact denoiser of the latents that Safelight ships, so it downloads nothing.
 """

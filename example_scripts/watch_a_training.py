@@ -1,10 +1,12 @@
 """Trains a small flow model, and records its validations step by step of the training.
 
-    pip install -e . accelerate
-    accelerate launch --cpu --num_processes 2 watch_a_training.py --out runs/training
+In a clone of Safelight:
 
-Or `python watch_a_training.py` without accelerate. Then `safelight view runs/training` shows each seed over the
-training. The data are the latents that Safelight ships, so nothing is downloaded.
+    pip install -e . accelerate
+    accelerate launch --cpu --num_processes 2 example_scripts/watch_a_training.py --out runs/training
+
+Or `python example_scripts/watch_a_training.py` without accelerate. Then `safelight view runs/training` shows each seed
+over the training. The data are the latents that Safelight ships, so nothing is downloaded.
 """
 
 import argparse

@@ -71,6 +71,11 @@ def call_arguments(pipeline: Any) -> CallArguments:
     return replace(found, timesteps=None) if isinstance(pipeline, OwnLoop) else found
 
 
+def is_in_call(pipeline: Any) -> bool:
+    """Returns whether a method of `pipeline`, or a block of a modular pipeline in its call, has called this."""
+    return next(_variables_of(pipeline), None) is not None
+
+
 def latents_of_loop(pipeline: Any) -> torch.Tensor | None:
     """Returns the variable `latents` of the call of `pipeline` that is running; None if there is none."""
     return _tensor_named(LATENTS_NAMES, pipeline)

@@ -16,7 +16,7 @@ from ...errors import UnknownDecoderError
 from ...preview.picture import DecodedPicture
 from ..hook import Hook
 from ..x0 import SchedulerCall, listen
-from .call_arguments import call_arguments, components_of_block
+from .call_arguments import call_arguments, components_of_block, is_in_call
 from .copies import PROGRESS_BAR, BarOfCopy, frame_schedulers, older_copies, pipelines_in, schedulers_of
 from .facts import evidence_of, space_or_unknown
 from .learning import PipelineLearning
@@ -28,7 +28,7 @@ from .progress_bar import WatchedProgressBar
 from .sampling_loop import Bar, SamplingLoop
 from .show import newest
 from .vae_decodes import VaeDecodes
-from .watched_kinds import PIPELINE, as_pipeline, kind_of
+from .watched_kinds import MODULAR, PIPELINE, as_pipeline, kind_of
 from .watched_run import WatchedRun
 
 RUNS_IN_MEMORY = 8  # sampler calls whose pictures stay in memory
@@ -309,10 +309,16 @@ class WatchedPipeline:
         if here is not None and self._kind.is_loop and here.starts_over(call):
             here.finish(None)
             here = None
-        if here is None and self._opened and (self._kind.is_loop or self._block in _blocks.get()):
+        if here is None and self._opened and self._is_ours(pipeline):
             here = self._begin_safely(pipeline, None)  # a loop of the user, or one without a progress bar
         if here is not None:
             here.take(scheduler, call)
+
+    def _is_ours(self, pipeline: Any) -> bool:
+        """Whether a loop without a progress bar that has called a scheduler is one that the user watches."""
+        if self._kind.is_loop or self._block in _blocks.get():
+            return True
+        return self._kind is MODULAR and is_in_call(pipeline)
 
     def _begin_safely(self, pipeline: Any, bar: Bar | None) -> SamplingLoop | None:
         """Begins to follow a loop; returns None if that fails."""

@@ -52,8 +52,8 @@ PIPELINE = WatchedKind(
 )
 MODULAR = WatchedKind(
     is_modular,
-    "Safelight follows the loops among the blocks of this pipeline, and its scheduler in the thread or task of the "
-    "block. If another pipeline sampled, pass that one to watch()",
+    "Safelight follows the loops of this pipeline's blocks, and in the thread or task of the block a loop over its "
+    "scheduler. If another pipeline sampled, pass that one to watch()",
     loops=loop_blocks,
 )
 OWN_LOOP = WatchedKind(

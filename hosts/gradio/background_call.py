@@ -31,7 +31,7 @@ def previews(
     gets fewer previews. Closing the generator stops the pipeline; gradio does so if a browser leaves.
 
     Args:
-        pipeline: a `DiffusionPipeline` of diffusers.
+        pipeline: a `DiffusionPipeline` or a `ModularPipeline` of diffusers.
         *args: positional arguments of its call.
         watching: options of `watch`.
         **kwargs: keyword arguments of its call.
@@ -208,7 +208,7 @@ def enlarged(picture: DecodedPicture, max_side_px: int = 1024) -> Image.Image:
 
 def first_image(output: Any) -> Image.Image | None:
     """Returns the first image in a pipeline's result, or the middle frame of its first video; None if there is none."""
-    batch = next((getattr(output, name) for name in ("images", "frames") if hasattr(output, name)), None)
+    batch = next((getattr(output, name) for name in ("images", "frames", "videos") if hasattr(output, name)), None)
     if batch is None and isinstance(output, tuple) and output:
         batch = output[0]
     first = batch[0] if isinstance(batch, list | np.ndarray) and len(batch) else None

@@ -2,6 +2,7 @@
 
 import copy
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import diffusers
 import numpy as np
@@ -12,6 +13,7 @@ from safelight.decoders.latents.space_table import SPACES
 from safelight.errors import OptionError, RunError
 from safelight.hosts.diffusers import Previews, watch
 from safelight.hosts.diffusers.modular_blocks import is_modular, loop_blocks
+from safelight.hosts.gradio.background_call import previews
 from safelight.preview.saved_run import SavedRun
 from tiny_modular import MODULAR, STEPS
 
@@ -241,12 +243,28 @@ def test_a_loop_that_the_user_writes_over_the_components_is_watched(flux):
     assert steps_of(run) == [ALL_STEPS]
 
 
+@pytest.mark.parametrize("family", ["Flux", "Helios"], indirect=True)
+def test_a_call_in_another_thread_is_watched(family):
+    pipe = tiny_modular.create(family)
+    plain = sample(pipe, family)
+    with watch(pipe, screen="off") as run, ThreadPoolExecutor(1) as pool:
+        result = pool.submit(sample, pipe, family).result()
+    assert same(plain, result)
+    assert steps_of(run) == [ALL_STEPS]
+
+
+def test_previews_for_gradio_yield_the_steps_and_the_image(flux):
+    generator = torch.Generator().manual_seed(3)
+    pictures = list(previews(flux, num_inference_steps=STEPS, generator=generator, **MODULAR["Flux"].call()))
+    assert (len(pictures) > 1, pictures[-1].size) == (True, (48, 32))
+
+
 def test_nothing_was_sampled(flux, caplog):
     with watch(flux, screen="off") as run:
         pass
     assert run.notes == [caplog.messages[-1]]
     assert run.notes[0].startswith("no sampler call of FluxModularPipeline was seen in this block")
-    assert "the loops among the blocks of this pipeline" in run.notes[0]
+    assert "Safelight follows the loops of this pipeline's blocks" in run.notes[0]
 
 
 def test_what_is_no_modular_pipeline_and_wrong_options_are_refused(flux):
