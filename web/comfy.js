@@ -230,9 +230,11 @@ async function start() {
       });
     });
     callAfter(node, "onRemoved", () => viewers.delete(node));
-    callAfter(node, "onConfigure", () => {
+    callAfter(node, "onConfigure", (saved) => {
       viewer.setView(node.properties[VIEW_PROPERTY] ?? {});
-      settingsOf.get(node).update(false);
+      const freed = settingsOf.get(node).configure(saved);
+      const [width, height] = node.size;
+      if (freed) node.setSize([width, Math.min(height, Math.max(height - freed, roomyHeight(node, width)))]);
     });
     for (const input of node.widgets) callAfter(input, "callback", () => fitInputs(node));
     // The sockets change only when the frontend has finished its work on the link.
@@ -244,9 +246,14 @@ async function start() {
   /** Gives a node room for a square picture. */
   function addRoom(node) {
     const width = Math.max(node.computeSize()[0], NODE_WIDTH_PX);
+    node.setSize([width, roomyHeight(node, width)]);
+  }
+
+  /** The height of a node with room for a square picture. */
+  function roomyHeight(node, width) {
     const extra = settingsOf.get(node)?.extraHeight ?? 0;
     const room = width - 2 * WIDGET_MARGIN_PX + CHROME_HEIGHT_PX + BAR_HEIGHT_PX - MIN_HEIGHT_PX + extra;
-    node.setSize([width, node.computeSize()[1] + Math.max(0, room)]);
+    return node.computeSize()[1] + Math.max(0, room);
   }
 
   /** Puts a viewer on each subgraph's node in whose subgraph a run began, and on those that had one when they were saved. */
@@ -490,7 +497,7 @@ function callAfter(object, name, then) {
   const method = object[name];
   object[name] = function (...args) {
     const result = method?.apply(this, args);
-    then();
+    then(...args);
     return result;
   };
 }

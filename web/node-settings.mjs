@@ -41,14 +41,31 @@ export class NodeSettings {
     this.#isVue = isVue;
     this.#socket = new HiddenSocket(node, SPARE_SOCKET);
     putFirst(node, stage);
+    node.properties[UNFOLDED_PROPERTY] ??= false;
     this.update();
+  }
+
+  /**
+   * Updates the rows of a node that was loaded, while the graph around it is incomplete.
+   *
+   * @param {{properties?: object}} saved the node in the workflow
+   * @returns {number} height of the rows of a node that was saved before they could be folded
+   */
+  configure({ properties }) {
+    const isOld = canFold(this.#node) && !(UNFOLDED_PROPERTY in Object(properties));
+    if (!isOld) return this.update(false), 0;
+    const heightOf = (unfolded) => {
+      this.#node.properties[UNFOLDED_PROPERTY] = unfolded;
+      this.update(false);
+      return this.#height;
+    };
+    return heightOf(true) - heightOf(false);
   }
 
   /** Folds the settings into one line, or unfolds them. The workflow saves which. */
   toggleFold() {
     const { properties } = this.#node;
-    if (properties[UNFOLDED_PROPERTY]) delete properties[UNFOLDED_PROPERTY];
-    else properties[UNFOLDED_PROPERTY] = true;
+    properties[UNFOLDED_PROPERTY] = !properties[UNFOLDED_PROPERTY];
     this.fit();
   }
 
@@ -60,12 +77,11 @@ export class NodeSettings {
   /** Updates the rows of a node in a complete graph. The viewer keeps its height. */
   fit() {
     const node = this.#node;
-    const height = () => node.computeSize()[1] + this.extraHeight;
-    const before = height();
+    const before = this.#height;
     const unused = this.update();
     const changesAreDrawn = canFold(node) || !this.#isVue(); // the first Vue nodes (1.27) do not notice a change
     if (changesAreDrawn) this.#socket.setHidden(unused.has(SPARE_SOCKET));
-    const change = height() - before;
+    const change = this.#height - before;
     if (change) node.setSize([node.size[0], node.size[1] + change]);
   }
 
@@ -125,6 +141,10 @@ export class NodeSettings {
     const own = this.#node.properties[LATENTS_PROPERTY];
     if (own && (!isComplete || own.source === sourceOf(this.#node))) return own;
     return isComplete ? this.#models.get(modelKey(modelValues(this.#node))) : null;
+  }
+
+  get #height() {
+    return this.#node.computeSize()[1] + this.extraHeight;
   }
 
   #rows() {

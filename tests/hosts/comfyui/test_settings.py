@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 
 from safelight.preview.decode.memory_budget import DEVICE_BYTES, MAX_BUDGET_MB, MB
+from safelight.preview.options import rows
 from safelight.preview.sinks.live_runs import DEFAULT_BUDGET_BYTES
 
-SCRIPT = Path(__file__).parents[3] / "web/comfy.js"
+WEB = Path(__file__).parents[3] / "web"
+SCRIPT = WEB / "comfy.js"
 
 
 def test_the_panel_has_the_defaults_and_the_limit_of_the_server():
@@ -15,3 +17,8 @@ def test_the_panel_has_the_defaults_and_the_limit_of_the_server():
     )
     budget, device, power = map(int, found.groups())
     assert (budget * MB, device * MB, 1 << power) == (DEFAULT_BUDGET_BYTES, DEVICE_BYTES, MAX_BUDGET_MB)
+
+
+def test_the_line_with_the_settings_has_words_for_each_option():
+    words = (WEB / "settings-words.mjs").read_text("utf-8")
+    assert [row.name for row in rows() if f"\n  {row.name}: (" not in words] == []

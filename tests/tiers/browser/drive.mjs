@@ -717,6 +717,30 @@ const SCENES = {
     return seen;
   },
 
+  /** Opens a workflow that was saved when all inputs were rows above the picture, and opens it again as it is saved now. */
+  async saved_before({ page }) {
+    await openWorkflow(page, { name: "before", model, preview: { decoder: "tiny", frames: "animated" }, sampler });
+    await viewUntil(page, (now) => now.onScreen);
+    const drawing = await page.evaluate(() => JSON.parse(JSON.stringify(window.app.graph.serialize())));
+    const node = drawing.nodes.find(({ type }) => type === "SafelightPreview");
+    const usual = [...node.size];
+    delete node.properties.safelight_unfolded;
+    node.size = [340, 860];
+    const open = async (drawing) => {
+      await page.evaluate((drawing) => window.app.loadGraphData(drawing, true, true, "saved before"), { ...drawing, id: crypto.randomUUID() });
+      await viewUntil(page, (now) => now.onScreen);
+      await page.waitForTimeout(700);
+      return page.evaluate((find) => {
+        const node = eval(find);
+        const inputs = Object.fromEntries(node.widgets.map(({ name, value }) => [name, value]));
+        return { size: [...node.size], decoder: inputs.decoder, frames: inputs.frames, drawing: JSON.parse(JSON.stringify(window.app.graph.serialize())) };
+      }, FIND_NODE);
+    };
+    const { drawing: saved, ...first } = await open(drawing);
+    const { drawing: _, ...second } = await open(saved);
+    return { usual, first, second };
+  },
+
   /** Switches previews on all samplers on the node, in its menu and in the settings; counts the welcomes of a new user. */
   async everywhere({ page }) {
     const set = (id, value) => page.evaluate(([id, value]) => window.app.extensionManager.setting.set(id, value), [id, value]);
@@ -1112,6 +1136,7 @@ const SCENES = {
     seen.seeded = { first, ...(await graph()), toast: await toast() };
     await act("Open the workflow");
     await page.waitForFunction(() => window.app.graph.nodes.find(({ type }) => type === "KSampler")?.widgets.find(({ name }) => name === "steps").value === 8);
+    seen.runs = (await viewUntil(page, (now) => now.painted && now.onScreen)).runs.length;
     seen.opened = { ...(await graph()), names: await page.evaluate(() => window.app.extensionManager.workflow.openWorkflows.map(({ filename }) => filename)) };
     return seen;
   },

@@ -345,6 +345,14 @@ def test_a_canvas_that_is_zoomed_out_shows_the_picture_and_a_progress_line(scene
     assert {"strip", "caption"} <= {part.split()[0] for part in seen["after"]["drawn"]}
 
 
+def test_a_node_that_was_saved_with_its_inputs_as_rows_gives_up_their_room_once(scenes, browsed_server):
+    older.expect(not browsed_server.version.startswith("0.3."), "ComfyUI", browsed_server.version, "hidden inputs")
+    seen = scene(scenes, "saved_before")
+    assert (seen["first"]["decoder"], seen["first"]["frames"]) == ("tiny", "animated")
+    assert seen["usual"][1] <= seen["first"]["size"][1] < 860
+    assert seen["second"] == seen["first"]
+
+
 WORDS = [["auto", "auto"], ["fast", "fast"], ["fine", "fine"], ["full", "full VAE"]]
 
 
