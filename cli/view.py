@@ -10,6 +10,7 @@ import webbrowser
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast, final
 from urllib.parse import parse_qsl, unquote
@@ -179,7 +180,8 @@ class ViewRequestHandler(BaseHTTPRequestHandler):
                 }
                 self._send(self._view.page.html.encode(), "text/html; charset=utf-8", headers=headers)
             case ["", "runs"]:
-                self._send_json([entry.summary() for entry in library.runs().values()])
+                newest = islice(library.runs().values(), limit_of(query))
+                self._send_json([entry.summary() for entry in newest])
             case ["", "library"]:
                 self._send_json(saved.changes(query.get("since"), limit_of(query)) | {"path": str(library.root)})
             case ["", "library", "trash"]:

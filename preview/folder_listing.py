@@ -73,16 +73,18 @@ class FolderListing:
 
     def __init__(self, root: Path, known: Mapping[str, ListedFolder], now_ns: Callable[[], int] = time.time_ns) -> None:
         self._root, self._known, self._now_ns = root, known, now_ns
+        self._start = len(os.fspath(root / "x")) - 1  # where the path in it begins
         self.listed: dict[str, ListedFolder] = {}
 
     def __call__(self, folder: Path) -> FolderContent:
+        text = os.fspath(folder)  # plain texts and calls: a library looks at thousands of folders every few seconds
         try:
-            stats = folder.lstat()
+            stats = os.lstat(text)
         except OSError:
             return NOTHING
         if not stat.S_ISDIR(stats.st_mode):  # a link in its place, or what a damaged index says
             return NOTHING
-        path = folder.relative_to(self._root).as_posix()
+        path = text[self._start :].replace(os.sep, "/") or "."
         known = self._known.get(path)
         if known is None or known.changed_ns != stats.st_mtime_ns or not known.is_settled:
             now_ns = self._now_ns()

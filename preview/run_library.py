@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, final
 
@@ -125,7 +125,8 @@ class LibraryEntry:
         """The run in a list of runs."""
         return dict(self.facts)
 
-    def item(self) -> dict[str, Any]:
+    @cached_property
+    def item(self) -> Mapping[str, Any]:
         """The run in a library: its summary, details and marks, and the path of its folder."""
         return {
             **self.facts,
@@ -318,10 +319,10 @@ class RunLibrary:
 
     def _read(self, folder: Path) -> _ReadRun:
         """The run in `folder`, which is read only if it has changed."""
-        version = _version(folder / MANIFEST_NAME)
+        version = _version(folder, MANIFEST_NAME)
         if not version:
             return _ReadRun("", "", None)
-        known, marks_version = self._read_runs.get(folder), _version(folder / MARKS_NAME)
+        known, marks_version = self._read_runs.get(folder), _version(folder, MARKS_NAME)
         if known is not None and (known.version, known.marks_version) == (version, marks_version):
             return known
         is_same = known is not None and known.version == version
@@ -386,10 +387,10 @@ def _indexed(read: _ReadRun) -> IndexedRun:
     return IndexedRun(read.version, dict(entry.facts), dict(entry.details), read.marks_version, entry.marks)
 
 
-def _version(file: Path) -> str:
-    """A text that changes whenever a file changes; empty if there is no such file, or a link."""
+def _version(folder: Path, name: str) -> str:
+    """A text that changes whenever a file in a folder changes; empty if there is no such file, or a link."""
     try:
-        stats = file.lstat()
+        stats = os.lstat(os.path.join(folder, name))  # noqa: PTH118 - ten times as quick, for thousands of runs
     except OSError:
         return ""
     return f"{stats.st_mtime_ns:x}-{stats.st_size:x}" if stat.S_ISREG(stats.st_mode) else ""

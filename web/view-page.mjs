@@ -8,6 +8,7 @@ import { IDLE_INTERVAL_MS, PollingSource } from "./polling-source.mjs";
 import { Viewer } from "./viewer.mjs";
 
 const LINKS = [["All runs", "#library"], ["Newest run", "#viewer"]];
+const MAX_RUNS = 500; // as many as the viewer has thumbnails of
 const ENDED = "safelight view has ended. Loaded pictures stay; start it again to see new runs";
 
 /** Starts the page, whose data is the name of the folder that is served. @param {Document} document */
@@ -57,7 +58,8 @@ function libraryPart(document, page) {
 }
 
 function viewerPart(document, page) {
-  const source = new PollingSource((path) => fetch(path, { cache: "no-store" }));
+  const request = (path) => fetch(path === "runs" ? `runs?limit=${MAX_RUNS}` : path, { cache: "no-store" });
+  const source = new PollingSource(request);
   const viewer = new Viewer(document, source, { idle: "Runs appear here as they are written." });
   const { element } = viewer;
   const showSummary = () => {

@@ -67,6 +67,7 @@ class ComfyLibrary:
         self._owned: OrderedDict[Path, str] = OrderedDict()  # owners of saved runs, by folder
         self._ended: dict[str, tuple[Any, dict[str, Any]]] = {}  # items of live runs that have ended, by address
         self._ids: dict[str, str] = {}  # of saved runs, by handle
+        self._shown: dict[str, tuple[LibraryEntry, dict[str, Any]]] = {}  # items of saved runs, by id
         self._undo: OrderedDict[str, _Deletion] = OrderedDict()
         self._small = SmallPictures()
         self._changing = threading.RLock()
@@ -100,7 +101,8 @@ class ComfyLibrary:
 
     def _items(self, owner: str, known: Mapping[str, LibraryEntry]) -> dict[str, Mapping[str, Any]]:
         saved = {run_id: entry for run_id, entry in known.items() if self._may_list(owner, entry)}
-        self._ids = {self._handle(entry): run_id for run_id, entry in known.items()}
+        self._shown = {run_id: shown for run_id, shown in self._shown.items() if run_id in known}
+        self._ids = {self._saved_item(entry)["id"]: run_id for run_id, entry in known.items()}
         live = {each.folder.run.id: each for each in self._live.of(owner)}
         running = {run_id for run_id, each in live.items() if each.folder.state == "running"}
         items = [self._saved_item(entry) for run_id, entry in saved.items() if run_id not in running]
@@ -109,7 +111,10 @@ class ComfyLibrary:
         return {item["id"]: item for item in sorted(items, key=lambda item: item["started"] or "", reverse=True)}
 
     def _saved_item(self, entry: LibraryEntry) -> dict[str, Any]:
-        return {**entry.item(), "id": self._handle(entry), "live": False}
+        known = self._shown.get(entry.id)
+        if known is None or known[0] is not entry:
+            known = self._shown[entry.id] = entry, {**entry.item, "id": self._handle(entry), "live": False}
+        return known[1]
 
     def _live_item(self, live: LiveRun) -> dict[str, Any]:
         folder, marks = live.folder, self._live.marks(live.address)

@@ -37,7 +37,7 @@ def write_library_page(library: RunLibrary) -> Path:
         if size > left:  # newer runs have theirs; this one is shown with its newest picture
             manifest, size = _newest_picture(entry), 0
         left -= size
-        runs.append({**entry.item(), "manifest": manifest})
+        runs.append({**entry.item, "manifest": manifest})
     written = datetime.now(timezone.utc).isoformat(timespec="seconds")
     data = {"folder": library.name, "written": written, "runs": runs}
     try:

@@ -71,8 +71,9 @@ class Client:
 
 
 @pytest.fixture
-def served(tmp_path):
-    """Serves the folder of the test."""
+def served(tmp_path, monkeypatch):
+    """Serves the folder of the test, and looks at it for each request, also on a busy machine."""
+    monkeypatch.setattr("safelight.hosts.saved_library.QUICK_S", 60.0)
     servers = []
 
     def served():
@@ -120,6 +121,18 @@ def test_later_requests_get_only_what_changed(tmp_path, served):
     write_run(tmp_path / "run_1", 1, state="failed")
     _, changed = client.ask(f"/library?since={whole['version']}")
     assert ([run["folder"] for run in changed["runs"]], changed["whole"]) == (["run_1"], False)
+
+
+def test_a_folder_that_takes_long_to_look_at_is_not_looked_at_for_each_request(tmp_path, served, monkeypatch):
+    write_run(tmp_path / "a")
+    client = served()
+    monkeypatch.setattr("safelight.hosts.saved_library.QUICK_S", 0.0)
+    monkeypatch.setattr("safelight.hosts.saved_library.MAX_LOOKING_SHARE", 1e-9)
+    assert client.ask("/library")[1]["total"] == 1
+    write_run(tmp_path / "b", 1)
+    assert client.ask("/library")[1]["total"] == 1
+    assert client.ask("/runs?limit=1")[1][0]["id"] == str(uuid.UUID(int=2))
+    assert client.ask("/library")[1]["total"] == 2, "what another request has found is listed"
 
 
 def test_a_tile_gets_a_small_picture(tmp_path, served):

@@ -45,7 +45,7 @@ def test_a_star_and_a_note_are_written_beside_the_manifest_and_leave_it_as_it_is
     before = (tmp_path / "a" / "run.json").read_bytes()
     library = RunLibrary(tmp_path)
     assert library.mark(run, star=True).marks.star
-    assert library.mark(run, note="  the\r\nbest\x1b[2J one \ud800").item()["note"] == "the\nbest[2J one"
+    assert library.mark(run, note="  the\r\nbest\x1b[2J one \ud800").item["note"] == "the\nbest[2J one"
     [entry] = RunLibrary(tmp_path).runs().values()
     assert (entry.marks.star, entry.marks.note) == (True, "the\nbest[2J one")
     assert (tmp_path / "a" / "run.json").read_bytes() == before
@@ -268,6 +268,6 @@ def test_a_name_that_is_no_text_is_deleted_and_restored(tmp_path):
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     run = write_run(folder)
     library = RunLibrary(tmp_path)
-    assert json.dumps(library.runs()[run].item()["folder"]) == '"caf?"'
+    assert json.dumps(library.runs()[run].item["folder"]) == '"caf?"'
     assert library.restore(library.delete(run)) == [run]
     assert folder.is_dir()

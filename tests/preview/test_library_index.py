@@ -74,7 +74,7 @@ def many(tmp_path):
 
 
 def items(library):
-    return [entry.item() for entry in library.runs().values()]
+    return [entry.item for entry in library.runs().values()]
 
 
 def test_five_thousand_runs_are_read_once_and_then_only_looked_at(tmp_path, reads, clock):
@@ -87,7 +87,7 @@ def test_five_thousand_runs_are_read_once_and_then_only_looked_at(tmp_path, read
     before = items(first)
     assert reads.take()[0] == 0
     again = RunLibrary(tmp_path, clock=clock)
-    assert [entry.item() for entry in again.known().values()] == before
+    assert [entry.item for entry in again.known().values()] == before
     assert reads.take() == (0, 0), "the first page needs the index only"
     assert sum(item["star"] for item in before) == 1
     assert items(again) == before

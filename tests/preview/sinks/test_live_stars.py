@@ -188,7 +188,7 @@ def test_a_saved_run_opens_in_a_library_with_its_marks_and_its_workflow(tmp_path
         *("index.html", "marks.json", "run.json", "step_0001.jpg", "step_0002.png")
     ]
     [entry] = RunLibrary(output).runs().values()
-    item = entry.item()
+    item = entry.item
     assert (entry.id, item["star"], item["note"], item["workflow"]) == (pictured.folder.run.id, True, "mine", True)
     assert "words" not in (folder / "run.json").read_text()
     assert pictured.address not in (folder / "run.json").read_text()
