@@ -176,7 +176,7 @@ export class Library {
     noted.hidden = !entry.note;
     mark.hidden = !this.#source.act && !entry.star;
     mark.ariaPressed = String(entry.star);
-    mark.title = !this.#source.act ? "Starred" : entry.star ? "Take the star away" : "Give this run a star";
+    mark.title = mark.ariaLabel = !this.#source.act ? "Starred" : entry.star ? "Take the star away" : "Give this run a star";
     const address = this.#source.small(entry) ?? "";
     if (image.dataset.of === address) return;
     image.dataset.of = address;
