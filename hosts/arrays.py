@@ -86,7 +86,7 @@ def _owned(tensor: Tensor) -> Tensor:
 def _by_numpy(given: Any) -> Tensor:
     array = np.asarray(given) if any(hasattr(given, name) for name in NUMPY_READS) else np.from_dlpack(given)
     if array.dtype.name == BFLOAT16:
-        return torch.from_numpy(np.array(array).view(np.uint16)).view(torch.bfloat16)
+        return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16)
     # Torch reads neither the byte order of another machine, nor numbers of 16 bytes, nor backward steps.
     dtype = array.dtype.newbyteorder("=")
     if dtype.kind == "f" and dtype.itemsize > DOUBLE_BYTES:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..decoders.nets.checkerboard import RGBA_CHANNELS, over_checkerboard
 from ..preview.snapshot import VIDEO_NDIM
 
 FLUX2_PATCH = 2  # FLUX.2's VAE normalizes patches of 2x2
@@ -22,6 +23,8 @@ def is_preview() -> bool:
 def decode_with_vae(vae: Any, latents: Tensor, *, shifts: bool = True) -> Tensor:
     """Decodes model space `[B, C, T, H, W]` to frames `[B, 3, T, H, W]` float32 in -1..1.
 
+    Transparent pictures are shown over a checkerboard.
+
     Args:
         vae: autoencoder of diffusers, on the device of the latents.
         latents: model space latents.
@@ -30,11 +33,24 @@ def decode_with_vae(vae: Any, latents: Tensor, *, shifts: bool = True) -> Tensor
     scaled = to_vae(vae, latents, shifts=shifts).to(next(vae.parameters()).dtype)
     token = _previewing.set(True)
     try:
-        if any(isinstance(module, torch.nn.Conv3d) for module in vae.modules()):
-            return vae.decode(scaled, return_dict=False)[0].float()
-        return torch.stack([vae.decode(frame, return_dict=False)[0].float() for frame in scaled.unbind(2)], 2)
+        if any(map(_is_of_videos, vae.modules())):
+            return _opaque(vae.decode(scaled, return_dict=False)[0].float())
+        frames = [vae.decode(frame, return_dict=False)[0].float() for frame in scaled.unbind(2)]
+        return _opaque(torch.stack(frames, 2))
     finally:
         _previewing.reset(token)
+
+
+def _is_of_videos(module: torch.nn.Module) -> bool:
+    """Whether a module of a VAE takes videos. Qwen-Image 2.1 has one that is called so and computes a `Conv2d`."""
+    return isinstance(module, torch.nn.Conv3d) or "Conv3d" in type(module).__name__
+
+
+def _opaque(frames: Tensor) -> Tensor:
+    if frames.shape[1] != RGBA_CHANNELS:
+        return frames
+    rgb = over_checkerboard(frames.movedim(2, 1).flatten(0, 1) / 2 + 0.5)
+    return (rgb * 2 - 1).unflatten(0, (frames.shape[0], frames.shape[2])).movedim(1, 2)
 
 
 def to_vae(vae: Any, latents: Tensor, *, shifts: bool = True) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 import tiny_modular
 import torch
 from safelight.decoders.latents.space_table import SPACES
+from safelight.decoders.nets.checkerboard import over_checkerboard
 from safelight.errors import OptionError, RunError
 from safelight.hosts.diffusers import Previews, watch
 from safelight.hosts.diffusers.modular_blocks import is_modular, loop_blocks
@@ -61,6 +62,16 @@ def same(first, second):
     return np.array_equal(np.asarray(first), np.asarray(second))
 
 
+def expect_x0_of_euler(run, steps):
+    """Compares x0 with the states before and after each step: `x = (1 - s) * x0 + s * noise` on a straight line."""
+    saved = [SavedRun.open(run.folder).latents(index) for index in range(1, steps + 1)]
+    sigmas = run.manifest()["sampler"]["sigmas"]
+    for i in range(steps - 1):
+        (s, after), (x, x_after) = sigmas[i : i + 2], (saved[i].noisy.double(), saved[i + 1].noisy.double())
+        expected = (s * x_after - after * x) / (s - after)
+        torch.testing.assert_close(saved[i].denoised.double(), expected, rtol=5e-3, atol=5e-3)
+
+
 def test_every_modular_pipeline_of_diffusers_has_a_test():
     names = {name for name in dir(diffusers) if name.endswith("ModularPipeline")} - {"ModularPipeline"}
     assert {name.removesuffix("ModularPipeline") for name in names} <= set(MODULAR)
@@ -89,6 +100,8 @@ def test_a_watched_run_has_the_same_result_and_correct_previews(family, tmp_path
     assert manifest["host"]["pipeline"] == f"{family}ModularPipeline"
     assert (manifest["sampler"]["seed"], manifest["sampler"]["steps"]) == (3, tiny.steps[-1])
     assert None not in manifest["sampler"]["sigmas"][:-1]
+    if isinstance(getattr(pipe, "scheduler", None), diffusers.FlowMatchEulerDiscreteScheduler):
+        expect_x0_of_euler(run, tiny.steps[-1])
     # The last x0 is what the VAE decodes, or what the pipeline returns as its latents.
     space = SPACES[tiny.space]
     last = space.unpack(SavedRun.open(run.folder).latents(tiny.steps[-1]).denoised)
@@ -98,6 +111,19 @@ def test_a_watched_run_has_the_same_result_and_correct_previews(family, tmp_path
         last = last[:, :, slice(*tiny.decoded)]
         final = final.transpose(1, 2) if final.ndim == 3 else final  # tokens
         torch.testing.assert_close(last, final.reshape(last.shape), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "family", ["Flux3", "Ideogram4", "Krea2", "ZImage", "QwenImage21", "Cosmos3Omni"], indirect=True
+)
+def test_decoder_full_decodes_the_picture_of_the_pipeline(family):
+    pipe = tiny_modular.create(family)
+    with watch(pipe, screen="off", decoder="full") as run:
+        result = np.asarray(sample(pipe, family))
+    picture, image = run.pictures[-1], torch.tensor(result.reshape(-1, *result.shape[-3:])[0]).movedim(-1, 0)
+    assert (picture.card.kind, run.notes) == ("full", [])
+    expected = over_checkerboard(image[None])[0].movedim(0, -1).numpy() * 255
+    assert np.abs(picture.first - expected).max() <= 1.01
 
 
 # Latent space
