@@ -132,7 +132,7 @@ export function facts(entry) {
     ["Decoder", entry.decoder],
     ["Time", seconds !== null && seconds >= 0 && state !== "running" ? formatDuration(seconds) : null],
     ["Host", entry.host],
-    ["Folder", entry.folder],
+    ["Folder", entry.folder === "." ? null : entry.folder],
   ];
   return rows.filter(([, value]) => value != null && value !== "").map(([name, value]) => [name, String(value)]);
 }

@@ -93,6 +93,8 @@ def _register_changes(routes: web.RouteTableDef, library: ComfyLibrary, owners: 
 
 
 def _register_library_pictures(routes: web.RouteTableDef, library: ComfyLibrary) -> None:
+    shrinking = asyncio.Semaphore(4)  # the threads of the server are few
+
     async def picture(request: web.Request, read: Callable[[str, str], bytes | None], kind: str) -> web.Response:
         content = await asyncio.to_thread(read, request.match_info["run"], request.match_info["file"])
         if content is None:
@@ -102,7 +104,8 @@ def _register_library_pictures(routes: web.RouteTableDef, library: ComfyLibrary)
     @routes.get(f"{BASE}/{{run}}/small/{{file}}")
     async def get_small(request: web.Request) -> web.Response:
         """A picture of a run at the size of a tile."""
-        return await picture(request, library.small, "image/jpeg")
+        async with shrinking:
+            return await picture(request, library.small, "image/jpeg")
 
     @routes.get(f"{BASE}/{{run}}/{{file}}")
     async def get_picture(request: web.Request) -> web.Response:

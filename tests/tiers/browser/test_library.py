@@ -227,6 +227,39 @@ def test_five_thousand_runs_stay_quick(tmp_path, browser, served, library):
     assert browser(do="log")["errors"] == []
 
 
+HOSTILE = """<img src=x onerror=alert(1)><b>\u202e"'&lt;"""
+
+
+@pytest.mark.parametrize("place", ["server", "page"])
+def test_what_a_run_says_stays_text(tmp_path, browser, served, library, place):
+    root = write_runs(tmp_path / "runs", 1)
+    folder = root / "day_0" / HOSTILE
+    (root / "day_0" / "steps_00000").rename(folder)
+    manifest = json.loads((folder / "run.json").read_text())
+    facts = {"name": HOSTILE, "scheduler": HOSTILE, "seed": HOSTILE, "cfg": HOSTILE, "prompt": f"</script>{HOSTILE}"}
+    manifest |= {"sampler": facts | {"model": {"name": HOSTILE}}, "space": HOSTILE, "decoder": {"name": HOSTILE}}
+    manifest |= {"host": {"name": HOSTILE}, "started": HOSTILE, "page": "index.html"}
+    (folder / "run.json").write_text(json.dumps(manifest))
+    (folder / "marks.json").write_text(json.dumps({"format": "safelight.marks/1", "star": True, "note": HOSTILE}))
+    second = write_runs(tmp_path / "more", 1) / "day_0" / "steps_00000"
+    second.rename(root / "second")
+    assert main(["index", str(root)]) == 0
+    browser(do="open", url=(root / "library.html").as_uri() if place == "page" else f"{served(root)}#library")
+    library(status="2 runs", painted=True, stars=1)
+    seen = library("End", note=HOSTILE)
+    assert (seen["prompt"], seen["facts"]["Host"], seen["facts"]["CFG"]) == (f"</script>{HOSTILE}", HOSTILE, HOSTILE)
+    assert HOSTILE in seen["facts"]["Folder"]
+    library("Enter", opened=True)
+    library("Escape", focus="grid")
+    if place == "server":
+        library("Delete", status="1 run")
+        browser(do="click", selector="[aria-label='Deleted runs']")
+        library(trash=[f"day_0/{HOSTILE}"])
+    log = browser(do="log")
+    assert [error for error in log["errors"] if "dialog" in error or "Refused" in error] == []
+    assert [url for url in log["requests"] if url.endswith("/x")] == []
+
+
 # Without a server
 
 
