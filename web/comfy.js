@@ -418,7 +418,7 @@ async function start() {
         id: "Safelight.BudgetMB",
         category: ["Safelight", "Server", "Space for runs"],
         name: "Disk space for recorded runs (MB)",
-        tooltip: "Limit for the runs in ComfyUI's temporary folder. When it is reached, Safelight deletes the oldest runs. Files that a node wrote with write_intermediates stay.",
+        tooltip: "Limit for the runs in ComfyUI's temporary folder. When it is reached, Safelight deletes the oldest runs. Runs with a star may use half of it, and stay. Files that a node wrote with write_intermediates stay.",
         type: "number",
         attrs: { min: 0, max: MAX_MB, step: 1 },
         defaultValue: DEFAULT_BUDGET_MB,
