@@ -13,6 +13,7 @@ from typing import Any, final
 from PIL import Image
 
 from ..errors import ManifestError
+from ..preview.file_names import name_problem
 from ..preview.images.animated import ENCODES
 from ..preview.images.encode import SAVE_OPTIONS
 from ..preview.manifest import MANIFEST_NAME, read_manifest
@@ -49,6 +50,7 @@ class Series:
         """Name of its folder, without a number that tells prompts with the same beginning apart."""
         words = re.sub(r"[^\w]+", "-", (self.name or self.prompt or "sample").lower()).strip("-_")[:MAX_NAME_CHARS]
         words = words.strip("-_") or "sample"
+        words = words if name_problem(words) is None else f"prompt-{words}"  # such as `con`, a device on Windows
         return words if self.name or self.seed is None else f"{words}_seed-{self.seed}"
 
     def is_of(self, manifest: Mapping[str, Any]) -> bool:

@@ -108,6 +108,7 @@ def test_prompts_with_the_same_beginning_have_their_own_folders(record):
     assert folders[0] == folders[2]
     assert folders[1] == f"{folders[0]}-2"
     assert record.sampled(step=1, prompt="../../etc", latents=latents_of(1)).name == "etc"
+    assert record.sampled(step=1, prompt="CON", latents=latents_of(1)).name == "prompt-con"
     assert record.sampled(step=1, prompt="日本", latents=latents_of(1)).name == "日本"
     assert record.sampled(step=1, prompt="x", name="My Name", latents=latents_of(1)).name == "my-name"
     assert record.sampled(step=2, prompt="y", name="My Name", latents=latents_of(1)).name == "my-name"

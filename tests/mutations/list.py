@@ -113,7 +113,31 @@ MUTATIONS = (
         "            x0 = torch.add(x, out, alpha=level.sigma)\n",
         ("tests/hosts/test_x0.py::test_x0_of_a_flow_scheduler_is_the_picture_that_the_model_knows",),
     ),
+    Mutation(
+        "a loop of the user that starts over goes on in the same run",
+        ESTIMATE,
+        "hosts/diffusers/watch.py",
+        "        if here is not None and self._kind.is_loop and here.starts_over(call):",
+        "        if here is not None and self._kind.has_callback and here.starts_over(call):",
+        ("tests/hosts/diffusers/test_own_loop.py",),
+    ),
     # A record on disk
+    Mutation(
+        "every process of a training writes its own record",
+        RECORD,
+        "hosts/main_process.py",
+        "        return torch.distributed.get_rank() == 0",
+        "        return torch.distributed.get_rank() >= 0",
+        ("tests/hosts/test_trainer.py::test_of_two_processes_only_the_first_writes",),
+    ),
+    Mutation(
+        "a training that goes on forgets its earlier validations",
+        RECORD,
+        "hosts/training_series.py",
+        "    continued.resume(earlier)\n",
+        "",
+        ("tests/hosts/test_trainer.py",),
+    ),
     Mutation(
         "each file but the last has the picture of the first step",
         RECORD,
@@ -196,6 +220,14 @@ MUTATIONS = (
             "tests/preview/test_pipeline.py::test_a_selection_that_raises_does_not_reach_the_sampler",
             "tests/preview/test_pipeline.py::test_an_odd_tensor_costs_its_own_picture_only",
         ),
+    ),
+    Mutation(
+        "the blocks of a modular pipeline stay hooked",
+        UNCHANGED,
+        "hosts/diffusers/watch.py",
+        "                hooks.append(Hook(block, LOOP_STEP, partial(self._unless_stopped, pipeline)))",
+        "                Hook(block, LOOP_STEP, partial(self._unless_stopped, pipeline))",
+        ("tests/hosts/diffusers/test_modular.py",),
     ),
     Mutation(
         "cancel in ComfyUI is swallowed",
