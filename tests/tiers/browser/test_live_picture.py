@@ -212,6 +212,17 @@ def test_the_secret_of_the_page_is_sent_with_a_prompt_and_is_nowhere_else(scenes
     assert not live["isPublished"], "in the prompt, its metadata, the saved workflow or the history"
 
 
+def test_pictures_of_a_batch_are_chosen_by_click_and_by_key(scenes):
+    seen = scene(scenes, "choose")
+    assert seen["asked"]["pressed"] == [False] * 4
+    assert seen["picked"]["pressed"] == [True, False, True, False]
+    assert (seen["asked"]["go"], seen["picked"]["go"]) == ("Go on with none", "Go on with 2")
+    assert seen["asked"]["left"].endswith(" left")
+    assert seen["reloaded"]["pressed"] == [False] * 4
+    assert seen["keyed"]["pressed"] == [True, False, False, True]
+    assert seen["status"] == "success"
+
+
 def test_a_run_is_paused_and_ended_with_a_step_as_its_result(scenes):
     seen = scene(scenes, "kept")
     assert seen["running"]["faces"] == ["hold", "keep"]
@@ -337,7 +348,9 @@ def test_the_bar_of_a_video_has_its_frames_and_their_rate(scenes):
     assert seen["one"]["fps"] == ""
 
 
-def test_a_canvas_that_is_zoomed_out_shows_the_picture_and_a_progress_line(scenes):
+def test_a_canvas_that_is_zoomed_out_shows_the_picture_and_a_progress_line(scenes, browsed_server, request):
+    lacks = "vue" in request.node.callspec.id and browsed_server.version.startswith("0.3.")
+    older.expect(not lacks, "ComfyUI", browsed_server.version, "Vue nodes with widgets on a canvas that is zoomed out")
     seen = scene(scenes, "far")
     assert {part.split()[0] for part in seen["far"]["drawn"]} == {"stage", "progress"}
     assert (seen["far"]["over"], seen["far"]["done"], seen["far"]["now"]) == (0, "1", "8")
