@@ -426,6 +426,87 @@ const SCENES = {
     return { running: running_, paused, still, on, armed, kept, last };
   },
 
+  /** Chooses two of the four pictures of a batch: one by a click, one by a key; what it sees on the way, also after a reload. */
+  async choose({ page }) {
+    await page.evaluate(async ({ model, seed }) => {
+      const { app, LiteGraph } = window;
+      const blank = { version: 0.4, last_node_id: 0, last_link_id: 0, nodes: [], links: [], groups: [], config: {}, extra: {} };
+      await app.loadGraphData({ ...blank, id: crypto.randomUUID() }, true, true, "choose draft");
+      const add = (type, pos, values) => {
+        const node = LiteGraph.createNode(type);
+        node.pos = pos;
+        app.graph.add(node);
+        for (const [name, value] of Object.entries(values)) node.widgets.find((widget) => widget.name === name).value = value;
+        return node;
+      };
+      const advanced = { noise_seed: seed, steps: 8, cfg: 1, control_after_generate: "fixed" };
+      const source = add("LabModel", [40, 100], { ...model, batch: 4 });
+      const preview = add("SafelightPreview", [380, 100], {});
+      const first = add("KSamplerAdvanced", [760, 100], { ...advanced, end_at_step: 3, return_with_leftover_noise: "enable" });
+      const choice = add("SafelightChoose", [380, 640], {});
+      const last = add("KSamplerAdvanced", [1100, 100], { ...advanced, add_noise: "disable", start_at_step: 3 });
+      const digest = add("LabDigest", [1100, 500], {});
+      const connect = (from, output, to, name) => from.connect(output, to, to.inputs.findIndex((input) => input.name === name));
+      connect(source, 0, preview, "model");
+      for (const node of [first, last]) {
+        connect(preview, 0, node, "model");
+        connect(source, 1, node, "positive");
+        connect(source, 1, node, "negative");
+      }
+      connect(source, 2, first, "latent_image");
+      connect(first, 0, choice, "samples");
+      connect(preview, 1, choice, "steps");
+      connect(choice, 0, last, "latent_image");
+      connect(last, 0, digest, "samples");
+      const workflow = JSON.parse(JSON.stringify(app.graph.serialize()));
+      await app.loadGraphData({ ...workflow, id: crypto.randomUUID() }, true, true, "choose");
+    }, { model, seed: ++seed });
+    const root = `window.app.graph.nodes.find((node) => node.comfyClass === "SafelightChoose").widgets.find(({ name }) => name === "safelight_chooser").element.shadowRoot`;
+    const look = () =>
+      page.evaluate((root) => {
+        const shown = eval(root);
+        const items = [...shown.querySelectorAll(".item")];
+        return {
+          pressed: items.map((item) => item.ariaPressed === "true"),
+          painted: items.map((item) => item.querySelector("img").naturalWidth > 0),
+          go: shown.querySelector(".go").textContent,
+          left: shown.querySelector(".left").textContent,
+          idle: !shown.querySelector(".idle").hidden,
+          height: shown.host.offsetHeight,
+        };
+      }, root);
+    const until = async (test) => {
+      for (let end = Date.now() + 60_000; ; ) {
+        const seen = await look();
+        if (test(seen)) return seen;
+        if (Date.now() > end) throw new Error(`timed out; last: ${JSON.stringify(seen)}`);
+        await page.waitForTimeout(50);
+      }
+    };
+    const asks = (seen) => seen.painted.length === 4 && seen.painted.every(Boolean);
+    await until((seen) => seen.idle && seen.height > 100);
+    await page.evaluate(() => void window.app.queuePrompt(0));
+    const asked = await until(asks);
+    const { x, y, width, height } = await page.evaluate((root) => eval(root).querySelectorAll(".item")[2].getBoundingClientRect().toJSON(), root);
+    await page.mouse.click(x + width / 2, y + height / 2);
+    await page.keyboard.press("1");
+    const picked = await until((seen) => seen.pressed[0] && seen.pressed[2]);
+    await shot(page, "choose");
+    await page.reload(); // the prompt is queued, so its workflow is saved
+    await ready(page);
+    const reloaded = await until(asks);
+    const focusOn = (selector, at) => page.evaluate(({ root, selector, at }) => eval(root).querySelectorAll(selector)[at].focus(), { root, selector, at });
+    await focusOn(".item", 3);
+    for (const key of [" ", "ArrowRight", "Enter"]) await page.keyboard.press(key);
+    const keyed = await until((seen) => seen.pressed[0] && seen.pressed[3]);
+    await focusOn(".go", 0);
+    await page.keyboard.press("Enter");
+    await until((seen) => seen.idle);
+    const newest = async () => Object.values(await (await fetch(`${input.url}/history?max_items=1`)).json())[0];
+    for (let waited = 0; !(await newest())?.status?.completed && waited < 200; waited++) await page.waitForTimeout(100);
+    return { asked, picked, reloaded, keyed, status: (await newest()).status.status_str };
+  },
+
   async failed({ page }) {
     await openWorkflow(page, { name: "failing", model: { ...model, fail_at: 4 }, sampler });
     await queue(page, ++seed);
