@@ -57,7 +57,7 @@ class LatentReader:
         if not channels_last and token_side(latents, space):
             return (
                 f"expected the size of the final image for tokens {shape} of {space.title}, got none; pass "
-                "size=(width, height)"
+                "size=(width, height) where the record is created"
             )
         found = f"expected latents of {space.title} ({space.name}) with {space.channels} channels, got {shape}"
         if not channels_last and shape and shape[-1] in (space.channels, space.packed_channels):

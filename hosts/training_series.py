@@ -4,6 +4,7 @@ import io
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -16,11 +17,11 @@ from ..errors import ManifestError
 from ..preview.file_names import name_problem
 from ..preview.images.animated import ENCODES
 from ..preview.images.encode import SAVE_OPTIONS
-from ..preview.manifest import MANIFEST_NAME, read_manifest
+from ..preview.manifest import read_manifest
 from ..preview.options import RunOptions
 from ..preview.run import Run, State
 from ..preview.run_summary import started_s
-from ..preview.saved_run import SavedRun
+from ..preview.saved_run import SavedRun, spread_evenly
 from ..preview.sinks.animation import MAX_FRAMES, MAX_SIDE_PX
 from ..preview.sinks.base import Sink
 from ..preview.sinks.contact_sheet import MAX_PICTURES, lay_out
@@ -69,16 +70,15 @@ def open_series(out: Path, series: Series, space: str, facts: Mapping[str, Any])
         facts: further facts for `sampler` in `run.json`.
     """
     sampler = {**facts, "prompt": series.prompt, "seed": series.seed}
-    for folder in _folders(out, series.folder_name):
-        if not (folder / MANIFEST_NAME).exists():
+    folders = _folders(out, series.folder_name)
+    while True:
+        folder = next(folders)
+        if not folder.exists() or not any(folder.iterdir()):
             return RunFolder(folder, Run(host=HOST, space=space, sampler=sampler))
-        try:
+        with suppress(ManifestError):  # another folder, or a damaged one, stays as it is
             earlier = read_manifest(folder)
-        except ManifestError:  # not ours, or broken: it stays as it is
-            continue
-        if series.is_of(earlier) and earlier["space"] == space:
-            return _continued(folder, earlier, sampler)
-    raise AssertionError("there is always a free number")
+            if series.is_of(earlier) and earlier["space"] == space:
+                return _continued(folder, earlier, sampler)
 
 
 def _folders(out: Path, name: str) -> Iterator[Path]:
@@ -118,12 +118,15 @@ class SeriesPictures(Sink):
         self._folder, self._options = folder, options
 
     def close(self, state: State) -> None:
+        wanted = self._options.sheet or self._options.animates
         saved = SavedRun(self._folder.path, self._folder.manifest())
-        if self._options.sheet and (pictures := saved.pictures(MAX_PICTURES)):
-            lay_out(pictures).save(file := io.BytesIO(), **SAVE_OPTIONS["png"])
+        if not wanted or not (pictures := saved.pictures(MAX_FRAMES)):
+            return
+        if self._options.sheet:
+            lay_out(spread_evenly(pictures, MAX_PICTURES)).save(file := io.BytesIO(), **SAVE_OPTIONS["png"])
             self._folder.write(SHEET, file.getvalue())
             self._folder.announce(sheet=SHEET)
-        if self._options.animates and (pictures := saved.pictures(MAX_FRAMES)):
+        if self._options.animates:
             frames = [_of_size(picture.image, pictures[-1].image.size) for picture in pictures]
             name = f"steps.{self._options.animation}"
             self._folder.write(name, ENCODES[self._options.animation](frames, self._options.pace()))  # type: ignore[index]

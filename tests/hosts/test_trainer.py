@@ -117,7 +117,11 @@ def test_prompts_with_the_same_beginning_have_their_own_folders(record):
 def test_a_folder_with_something_else_stays_as_it_is(record, tmp_path):
     (tmp_path / "training" / "a-cat").mkdir(parents=True)
     (tmp_path / "training" / "a-cat" / "run.json").write_text("mine")
-    assert record.sampled(step=1, prompt="a cat", latents=latents_of(1)).name == "a-cat-2"
+    (tmp_path / "training" / "a-cat-2").mkdir()
+    (tmp_path / "training" / "a-cat-2" / "mine.txt").touch()
+    for step in (1, 2):
+        assert record.sampled(step=step, prompt="a cat", latents=latents_of(1)).name == "a-cat-3"
+    assert names(tmp_path / "training" / "a-cat-2") == ["mine.txt"]
     assert (tmp_path / "training" / "a-cat" / "run.json").read_text() == "mine"
 
 
