@@ -58,9 +58,10 @@ def test_after_the_block_all_files_are_written(tmp_path):
     assert [step["files"] for step in manifest["steps"]] == [[name] for name in steps]
     assert [step["sigma"] for step in manifest["steps"]] == [1.0 / index for index in range(1, 6)]
     assert (manifest["sheet"], manifest["animation"], manifest["notes"]) == ("sheet.png", "steps.webp", [])
+    scale = manifest["decoder"]["scale"]
     assert manifest["picture"] == {
-        "width": 8,
-        "height": 6,
+        "width": 8 * scale,
+        "height": 6 * scale,
         "shown_width": 64,
         "shown_height": 48,
         "items": 1,
