@@ -1,6 +1,6 @@
 /** Shows all runs of a library: a grid with search, and a viewer for the run that the user opens. */
 
-import { button, create, setButton } from "./elements.mjs";
+import { button, create } from "./elements.mjs";
 import { firstWords, settingsLabel, shortWhen, spokenLabel, stateLabel, tooltip, whenLabel } from "./library-entry.mjs";
 import { FIELD_NAMES, shownEntries, SORTS } from "./library-query.mjs";
 import { LIBRARY_STYLE } from "./library-style.mjs";
@@ -48,7 +48,8 @@ export class Library {
   #root;
   #shown = []; // entries in the grid
   #marked = null; // id of the run that waits for a comparison
-  #opened = null; // ids of the runs in the viewer
+  #viewer = null; // while a run is opened
+  #unfollow = () => {}; // ends the updates of the viewer
   #selected = null; // id of the run that the viewer shows first
   #undo = []; // tokens, the last deletion last
   #timer;
@@ -91,11 +92,12 @@ export class Library {
     this.#sort.append(...Object.entries(SORTS).map(([value, { label }]) => create(document, "option", { value, textContent: label })));
     if (Object.hasOwn(SORTS, options.view?.sort ?? "")) this.#sort.value = options.view.sort;
     this.#sort.addEventListener("change", () => this.#changeView());
-    this.#starred = button(document, "star", "", () => this.#toggleStarred());
+    this.#starred = button(document, "star", "Show only runs with a star", () => this.#toggleStarred());
     this.#starred.ariaPressed = String(options.view?.starred === true);
     this.#back = create(document, "button", { type: "button", className: "back", textContent: "‹ All runs", hidden: true });
     this.#back.addEventListener("click", () => this.#goBack());
     this.#trashButton = button(document, "remove", "Deleted runs", () => this.#toggleTrash());
+    this.#trashButton.ariaPressed = "false";
     this.#trashButton.hidden = !source.trash;
     this.#tools = create(document, "div", { className: "bar", role: "search" }, this.#search, this.#sort, this.#starred, this.#trashButton);
     this.#status = create(document, "div", { className: "status", role: "status" });
@@ -118,20 +120,13 @@ export class Library {
     this.element = create(document, "div");
     this.element.attachShadow({ mode: "open" }).append(create(document, "style", { textContent: LIBRARY_STYLE }), this.#root);
     this.#listen();
-    this.#showStarred();
     this.render();
   }
 
   /** Gives the keyboard focus to the viewer, or to the grid. */
   focus() {
-    if (this.#opened) this.#viewing.firstChild.focus?.();
+    if (this.#viewer) this.#viewer.focus();
     else this.#grid.focus();
-  }
-
-  /** Opens a run, or compares two. @param {string[]} ids */
-  open(ids) {
-    const entries = ids.map((id) => this.#source.entries().find((entry) => entry.id === id)).filter(Boolean);
-    if (entries.length) this.#open(entries);
   }
 
   /** Says what was done, here or elsewhere on the page, and offers to undo it. @param {import("./library-source.mjs").Result} answer */
@@ -203,7 +198,9 @@ export class Library {
   #showInspector() {
     const marked = this.#entry(this.#marked);
     if (!marked) this.#marked = null;
-    this.#inspector.show(this.#opened ? (this.#entry(this.#selected) ?? undefined) : this.#grid.current, { marked: marked ?? null, opened: this.#opened !== null });
+    const trashed = !this.#trash.element.hidden;
+    const shown = this.#viewer ? this.#entry(this.#selected) : this.#grid.current;
+    this.#inspector.show(trashed ? undefined : shown, { marked: marked ?? null, opened: this.#viewer !== null });
   }
 
   #entry(id) {
@@ -217,14 +214,14 @@ export class Library {
     const found = total === null ? "Reading the runs …" : shown === total ? count(total) : `${shown.toLocaleString()} of ${count(total)}`;
     const texts = [
       !this.#source.reachable() && "The server cannot be reached. What is loaded stays.",
-      marked && !this.#opened && `Choose the run to compare with that of ${whenLabel(marked)}: press C, or Shift and click. Escape ends this.`,
-      !this.#opened && found,
+      marked && !this.#viewer && `Choose the run to compare with that of ${whenLabel(marked)}: press C, or Shift and click. Escape ends this.`,
+      !this.#viewer && found,
     ].filter(Boolean);
     const text = texts[0] ?? "";
     if (this.#status.textContent !== text) this.#status.textContent = text;
     this.#status.classList.toggle("waiting", Boolean(marked));
-    this.#status.hidden = this.#opened !== null && text === "";
-    this.#empty.textContent = this.#opened || shown || total === null ? "" : total ? "No run matches." : (this.#options.empty ?? "There is no run yet.");
+    this.#status.hidden = this.#viewer !== null && text === "";
+    this.#empty.textContent = this.#viewer || shown || total === null ? "" : total ? "No run matches." : (this.#options.empty ?? "There is no run yet.");
   }
 
   // View
@@ -240,16 +237,11 @@ export class Library {
 
   #toggleStarred() {
     this.#starred.ariaPressed = String(this.#starred.ariaPressed !== "true");
-    this.#showStarred();
     this.#changeView();
   }
 
-  #showStarred() {
-    const isOn = this.#starred.ariaPressed === "true";
-    setButton(this.#document, this.#starred, "star", isOn ? "Show all runs" : "Show only runs with a star");
-  }
-
   #searchLater() {
+    if (!this.#trash.element.hidden) this.#toggleTrash(false);
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.render(), SEARCH_PAUSE_MS);
   }
@@ -261,7 +253,7 @@ export class Library {
     else if (ctrlKey || metaKey || altKey) return;
     else if (key === "Escape") this.#escape(target);
     else if (target === this.#search && (key === "Enter" || key === "ArrowDown")) (this.render(), this.#grid.focus());
-    else if (isTyping || this.#opened) return;
+    else if (isTyping || this.#viewer) return;
     else if (key === "/") this.#search.focus();
     else if (target === this.#grid.element && Object.hasOwn(this.#keys, key.length === 1 ? key.toLowerCase() : key) && this.#grid.current) this.#keys[key.length === 1 ? key.toLowerCase() : key](this.#grid.current);
     else return;
@@ -272,7 +264,7 @@ export class Library {
   #escape(target) {
     if (!this.#trash.element.hidden) this.#toggleTrash();
     else if (target.matches("textarea")) (this.#inspector.writeNote(), this.focus());
-    else if (this.#opened) this.#goBack();
+    else if (this.#viewer) this.#goBack();
     else if (this.#marked !== null) this.#mark(null);
     else if (this.#search.value) ((this.#search.value = ""), this.render());
     else this.#grid.focus();
@@ -291,7 +283,7 @@ export class Library {
   #compare(entry) {
     const first = this.#entry(this.#marked);
     if (!first) {
-      if (this.#opened) this.#goBack();
+      if (this.#viewer) this.#goBack();
       this.#mark(entry.id);
     } else if (first.id === entry.id) this.#mark(null);
     else {
@@ -305,10 +297,12 @@ export class Library {
     const at = this.#shown.findIndex(({ id }) => id === entries[0].id);
     const near = at < 0 ? [] : this.#shown.slice(Math.max(0, at - NEIGHBORS), at + NEIGHBORS + 1);
     const around = [...new Set([...near, ...entries])].sort((a, b) => b.started - a.started);
-    this.#opened = entries.map(({ id }) => id);
+    this.#unfollow(); // of the viewer before, which nobody sees any more
     this.#selected = entries[0].id;
-    const source = this.#source.source(around.map(({ id }) => id));
-    const viewer = new Viewer(this.#document, source, { view: { follow: false }, still: !this.#source.act, onRun: ({ id }) => this.#select(id) });
+    const shown = this.#source.source(around.map(({ id }) => id));
+    const onChange = (listener) => (this.#unfollow = shown.onChange(listener));
+    const source = { ...shown, onChange };
+    const viewer = (this.#viewer = new Viewer(this.#document, source, { view: { follow: false }, still: !this.#source.act, onRun: ({ id }) => this.#select(id) }));
     this.#viewing.replaceChildren(viewer.element);
     this.#setViewing(true);
     if (entries.length > 1) viewer.compare(entries[0].id, entries[1].id);
@@ -318,13 +312,14 @@ export class Library {
   }
 
   #select(id) {
-    if (!this.#opened) return;
+    if (!this.#viewer) return;
     this.#selected = id;
     this.#showInspector();
   }
 
   #goBack() {
-    this.#opened = null;
+    this.#viewer = null;
+    this.#unfollow();
     this.#viewing.replaceChildren();
     this.#setViewing(false);
     this.#grid.select(this.#selected);
@@ -345,7 +340,7 @@ export class Library {
     if (!answer.done) return this.#say(`Not done: ${answer.text}`);
     if (answer.undo) {
       this.#options.onDeleted?.(answer.live);
-      if (this.#opened) this.#goBack();
+      if (this.#viewer) this.#goBack();
     }
     this.offerUndo(answer);
   }
@@ -388,13 +383,13 @@ export class Library {
     }
   }
 
-  #toggleTrash() {
+  #toggleTrash(takesFocus = true) {
     const isShown = !this.#trash.element.hidden;
     if (isShown) this.#trash.hide();
     else this.#trash.show();
     this.#trashButton.ariaPressed = String(!isShown);
-    setButton(this.#document, this.#trashButton, "remove", isShown ? "Deleted runs" : "Back to the runs");
-    if (isShown) this.#grid.focus();
+    this.#showInspector();
+    if (isShown && takesFocus) this.#grid.focus();
   }
 
   // Messages

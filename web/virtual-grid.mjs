@@ -82,11 +82,6 @@ export class VirtualGrid {
     return this.#items[this.#current];
   }
 
-  /** The number of rows and columns, of which a screen reader knows. */
-  get layoutSize() {
-    return { columns: this.#layout.columns, rows: this.#layout.rows };
-  }
-
   /**
    * Shows other items. The current one stays current, and at its place on the screen; if it is gone, the tile at its place
    * becomes current.
@@ -99,8 +94,10 @@ export class VirtualGrid {
     const moved = at < 0 ? Math.min(this.#current, items.length - 1) : at;
     this.#items = items;
     this.#current = moved;
-    this.#rows.forEach((row) => row.remove());
-    this.#rows.clear();
+    for (const [number, row] of this.#rows) {
+      if (row.children.length === this.#countIn(number)) this.#fillRow(row, number);
+      else this.#removeRow(number);
+    }
     this.layout();
     if (this.current?.id !== id) this.#onCurrent(this.current);
   }
@@ -119,10 +116,7 @@ export class VirtualGrid {
     const before = this.#layout;
     this.#layout = gridLayout(inner, this.#items.length);
     const { columns, tile, height, rows } = this.#layout;
-    if (columns !== before.columns || tile !== before.tile) {
-      this.#rows.forEach((row) => row.remove());
-      this.#rows.clear();
-    }
+    if (columns !== before.columns || tile !== before.tile) [...this.#rows.keys()].forEach((number) => this.#removeRow(number));
     this.#content.style.height = `${height}px`;
     this.element.style.setProperty("--tile", `${tile}px`);
     this.element.setAttribute("aria-rowcount", rows);
@@ -142,10 +136,8 @@ export class VirtualGrid {
 
   #render() {
     const { first, last } = rowsNear(this.#layout, this.element.scrollTop, this.element.clientHeight);
-    for (const [number, row] of this.#rows) {
-      if (number >= first && number <= last) continue;
-      row.remove();
-      this.#rows.delete(number);
+    for (const number of [...this.#rows.keys()]) {
+      if (number < first || number > last) this.#removeRow(number);
     }
     let before = null;
     for (let number = first; number <= last; number++) {
@@ -161,8 +153,7 @@ export class VirtualGrid {
     row.setAttribute("aria-rowindex", number + 1);
     row.style.top = `${number * this.#layout.row}px`;
     const { columns } = this.#layout;
-    const count = Math.min(columns, this.#items.length - number * columns);
-    for (let column = 0; column < count; column++) {
+    for (let column = 0; column < this.#countIn(number); column++) {
       const tile = create(this.#document, "div", { className: "tile", role: "gridcell", id: `${this.#prefix}-${number * columns + column}` });
       tile.setAttribute("aria-colindex", column + 1);
       row.append(tile);
@@ -170,6 +161,16 @@ export class VirtualGrid {
     this.#rows.set(number, row);
     this.#fillRow(row, number);
     return row;
+  }
+
+  #countIn(number) {
+    const { columns } = this.#layout;
+    return Math.max(0, Math.min(columns, this.#items.length - number * columns));
+  }
+
+  #removeRow(number) {
+    this.#rows.get(number).remove();
+    this.#rows.delete(number);
   }
 
   #fillRow(row, number) {

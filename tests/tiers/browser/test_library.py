@@ -179,7 +179,7 @@ def test_the_trash_of_an_earlier_session_gives_its_runs_back(tmp_path, browser, 
     browser(do="open", url=served(root))
     library(status="11 runs")
     browser(do="click", selector="[aria-label='Deleted runs']")
-    library(trash=["day_0/steps_00000"])
+    assert library(trash=["day_0/steps_00000"])["actions"] == [], "the facts of a run that is not shown"
     browser(do="click", selector=".trash button")
     library(trash=[], said="The run is back")
     library("Escape", status="12 runs", focus="grid")
