@@ -37,7 +37,7 @@ const LIBRARY_MODULES = [
 /** Registers the extension. Its state outlives the nodes: ComfyUI creates all nodes again when the user changes tabs. */
 async function start() {
   const addresses = await freshModules(MODULES);
-  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle, canFold }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers }, { FarView }] =
+  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle, canFold }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers, withoutNode }, { FarView }] =
     await Promise.all(addresses.slice(0, 14).map((address) => import(address)));
 
   const { libraryActions } = await import(addresses[MODULES.indexOf("library-actions")]);
@@ -59,9 +59,11 @@ async function start() {
   for (const event of ["safelight.run", "safelight.step"]) {
     api.addEventListener(event, ({ detail }) => (store.receive(detail), watched.receive(detail)));
   }
-  // ComfyUI registers its own listener later.
+  // ComfyUI registers its own listener later. Its queue and its App mode still show the preview, but no node does.
   api.addEventListener("b_preview_with_metadata", (event) => {
-    if (watched.has(event.detail) && app.extensionManager.setting.get(HIDE_SETTING) !== false) event.stopImmediatePropagation();
+    if (!watched.has(event.detail) || app.extensionManager.setting.get(HIDE_SETTING) === false) return;
+    event.stopImmediatePropagation();
+    api.dispatchEvent(new CustomEvent(event.type, { detail: withoutNode(event.detail) }));
   });
   // Events are lost while the page is not connected. The first status event says that it is.
   const listAll = () => [...viewers.keys()].forEach(listRuns);

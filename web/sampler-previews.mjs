@@ -1,6 +1,12 @@
 /** Knows which samplers are watched now: their own previews would show the same steps a second time. */
 
 const MAX_WATCHED = 50; // a run whose end is never reported
+const NO_NODE = "2147483647"; // a valid id that no node has
+
+/** A preview of ComfyUI that no node shows, as it names none. @param {object} preview */
+export function withoutNode(preview) {
+  return { ...preview, nodeId: NO_NODE, displayNodeId: NO_NODE };
+}
 
 export class WatchedSamplers {
   #samplers = new Map(); // by run: id of its sampler

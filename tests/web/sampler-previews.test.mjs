@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { WatchedSamplers } from "../../web/sampler-previews.mjs";
+import { WatchedSamplers, withoutNode } from "../../web/sampler-previews.mjs";
 
 test("a sampler is watched from the begin of its run to the end", () => {
   const watched = new WatchedSamplers();
@@ -23,6 +23,13 @@ test("a sampler in a subgraph or a loop is known by either id", () => {
   watched.receive({ run: "a", state: "running", sampler: "5:3" });
   assert.equal(watched.has({ nodeId: "5:3.0.0.9", displayNodeId: "5:3" }), true);
   assert.equal(watched.has({ nodeId: "5:3", displayNodeId: "5" }), true);
+});
+
+test("a hidden preview names no node, and keeps its picture and its job", () => {
+  const watched = new WatchedSamplers();
+  watched.receive({ run: "a", state: "running", sampler: "3" });
+  const hidden = withoutNode({ nodeId: "3", displayNodeId: "3", blob: "picture", jobId: "j" });
+  assert.deepEqual([hidden.blob, hidden.jobId, watched.has(hidden)], ["picture", "j", false]);
 });
 
 test("an event without a sampler, as of an older server, watches none", () => {

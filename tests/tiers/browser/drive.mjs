@@ -915,7 +915,12 @@ const SCENES = {
   /** Counts the previews that the nodes show beside the viewer during a run: watched, with the setting off, and without the node. */
   async second_picture({ page }) {
     const hide = (value) => page.evaluate((value) => window.app.extensionManager.setting.set("Safelight.HideSamplerPreview", value), value);
-    const previews = () => page.evaluate(() => Object.values(window.app.nodePreviewImages ?? {}).filter((urls) => urls?.length).length);
+    const previews = () =>
+      page.evaluate(() => {
+        const { id } = window.app.graph.nodes.find((node) => node.comfyClass === "KSampler");
+        const shown = Object.entries(window.app.nodePreviewImages ?? {}).filter(([, urls]) => urls?.length);
+        return { sampler: shown.some(([node]) => node === String(id)), host: shown.length > 0 };
+      });
     await openWorkflow(page, { name: "second", model, sampler });
     await viewUntil(page, (now) => now.onScreen);
     const seen = {};
@@ -937,7 +942,7 @@ const SCENES = {
       for (const id of Object.keys(window.app.nodePreviewImages)) delete window.app.nodePreviewImages[id];
     }, FIND_NODE);
     await queue(page, ++seed, 30);
-    for (let tries = 0; tries < 200 && !seen.removed; tries++) {
+    for (let tries = 0; tries < 200 && !seen.removed?.sampler; tries++) {
       await page.waitForTimeout(100);
       seen.removed = await previews();
     }
