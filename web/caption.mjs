@@ -3,6 +3,7 @@
 import { settledLabel } from "./change.mjs";
 import { finalSize, isSilent, newestStep, secondsPerStep, stepTotal } from "./manifest.mjs";
 import { truthLabel } from "./truth.mjs";
+import { writtenLabel } from "./written-files.mjs";
 
 const STOPPED = { stopped: "kept step", interrupted: "canceled at step", failed: "failed at step" };
 const STATE_LABELS = { finished: "finished", stopped: "stopped", interrupted: "canceled", failed: "failed", running: "running" };
@@ -54,6 +55,7 @@ export function caption(run, step, atEnd, now = Date.now()) {
     sigma: step?.sigma == null ? "" : `σ ${formatSigma(step.sigma)}`,
     time: isSilent(run, now) ? lastUpdate(run, now) : time(run, rate, total),
     settled: settledLabel(manifest),
+    files: writtenLabel(manifest),
     decoder: decoderLabel(manifest),
     truth: truthLabel(manifest),
     rate: rate ? formatRate(rate) : "",

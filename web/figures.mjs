@@ -6,6 +6,7 @@ import { create, createSvg } from "./elements.mjs";
 import { picturedSteps, secondsPerStep, stepTotal } from "./manifest.mjs";
 import { barLength, stepScale } from "./step-strip.mjs";
 import { truthText } from "./truth.mjs";
+import { writtenLabel } from "./written-files.mjs";
 
 /** @typedef {import("./types.mjs").Run} Run @typedef {import("./types.mjs").Manifest} Manifest */
 
@@ -35,6 +36,7 @@ export function figures(run) {
     Previews: costText(manifest),
     Decoder: decoderText(manifest),
     Truth: truthText(manifest),
+    Files: writtenLabel(manifest),
   };
   return Object.entries(rows).filter(([, text]) => text).map(([name, text]) => ({ name, text }));
 }

@@ -56,13 +56,15 @@ class ImageGrid {
     return [Math.max(0, left), Math.min(this.size.width, left + width)];
   }
 
-  place(zoom) {
+  /** @param {import("./zoom.mjs").Zoom} zoom @param {boolean} draggable whether its pictures can be dragged away */
+  place(zoom, draggable) {
     const { width, height, across, gap } = this.layout;
     const box = pictureBox(zoom, this.size, { width, height });
     for (const [side, value] of Object.entries(box)) this.board.style[side] = `${value}px`;
     const percent = (part, whole) => `${(100 * part) / whole}%`;
     this.#cells.forEach((cell, i) => {
       const [column, row] = [i % across, Math.floor(i / across)];
+      cell.draggable = draggable;
       cell.style.width = percent(this.#pictureSize.width, width);
       cell.style.height = percent(this.#pictureSize.height, height);
       cell.style.left = percent(column * (this.#pictureSize.width + gap), width);
@@ -75,6 +77,7 @@ export class ImagePane {
   #grids;
   #handle;
   #callbacks;
+  #drag;
   #zoom = FIT;
   #mode = "one";
   #wipe = 0.5;
@@ -83,9 +86,12 @@ export class ImagePane {
    * @param {Document} document
    * @param {{pick: (item: number, other: boolean) => void, zoomed: () => void}} callbacks `pick`: the user clicked one of
    *   several pictures; `other`: with Shift
+   * @param {{prepare: (at: number) => void, start: (event: DragEvent, at: number) => void}} drag gets the place of a picture
+   *   that the user presses and drags away; only while it fits, because a drag moves a zoomed one
    */
-  constructor(document, callbacks) {
+  constructor(document, callbacks, drag) {
     this.#callbacks = callbacks;
+    this.#drag = drag;
     this.#grids = [new ImageGrid(document), new ImageGrid(document)];
     this.#handle = create(document, "div", { className: "wipe", tabIndex: 0, role: "slider", ariaLabel: "Wipe" });
     const gain = create(document, "div", { className: "gain" }, ...this.#grids.map(({ element }) => element));
@@ -133,7 +139,7 @@ export class ImagePane {
   /** Places all parts; to be called when the size of the element has changed. */
   layout() {
     this.element.classList.toggle("stacked", this.#stacked); // first, because it changes the sizes
-    for (const grid of this.#grids) grid.place(this.#zoom);
+    for (const grid of this.#grids) grid.place(this.#zoom, this.#mode === "one" && !this.zoomed);
     this.element.style.setProperty("--wipe", `${this.#wipeAt}px`);
     this.element.classList.toggle("zoomed", this.zoomed);
     this.#handle.ariaValueMin = "0";
@@ -184,6 +190,7 @@ export class ImagePane {
         const onWipe = Math.abs(from.x - this.#wipeAt) < WIPE_GRAB_PX;
         wiping = this.#mode === "wipe" && (onWipe || !this.zoomed);
         pressedCell = event.target.closest(".cell");
+        if (pressedCell?.draggable) this.#drag.prepare(Number(pressedCell.dataset.item));
         element.classList.add("dragging");
       },
       (event) => {
@@ -203,6 +210,7 @@ export class ImagePane {
         else if (!moved && event.type === "pointerup" && pressedCell?.parentNode.childElementCount > 1) this.#callbacks.pick(Number(pressedCell.dataset.item), event.shiftKey);
       },
     );
+    element.addEventListener("dragstart", (event) => this.#drag.start(event, Number(event.target.dataset.item)));
     element.addEventListener("dblclick", (event) => event.target.closest(".over") || this.fit());
     this.#handle.addEventListener("keydown", (event) => {
       const direction = { ArrowLeft: -1, ArrowRight: 1 }[event.key];

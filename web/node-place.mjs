@@ -40,11 +40,35 @@ export function workflowOf(node) {
  */
 export function giveWorkflowId(node) {
   if (workflowOf(node) !== EMPTY_WORKFLOW) return false;
-  const bytes = crypto.getRandomValues(new Uint8Array(16)); // `randomUUID` is missing on pages without HTTPS
-  const id = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const id = randomHex();
   const root = node.graph.rootGraph;
   root.extra = { ...root.extra, [WORKFLOW_KEY]: id };
   return true;
+}
+
+function randomHex() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16)); // `randomUUID` is missing on pages without HTTPS
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * A saved workflow under a new id: Vue nodes show the values of an open workflow in every one with the same id. Its nodes
+ * of a type show the runs that they had.
+ *
+ * @param {object} workflow as saved @param {string} type @param {string} property of a node, with its past places
+ * @param {number} until start of the newest of these runs
+ */
+export function copyOfWorkflow(workflow, type, property, until) {
+  const hex = randomHex();
+  const id = `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20)}`;
+  const given = workflow.extra?.[WORKFLOW_KEY];
+  const former = workflow.id === EMPTY_WORKFLOW && typeof given === "string" ? given : workflow.id;
+  const withRuns = (node) => {
+    const past = withPastPlace(readPastPlaces(node.properties?.[property]), { workflow: former, node: String(node.id) }, until);
+    return { ...node, properties: { ...node.properties, [property]: past } };
+  };
+  const nodes = workflow.nodes?.map((node) => (node.type === type && typeof former === "string" ? withRuns(node) : node));
+  return { ...workflow, id, nodes };
 }
 
 /** The current places of a node. @returns {Place[]} */
@@ -118,7 +142,7 @@ export function followMove(past, node) {
 }
 
 /** The node with an execution id, or undefined. */
-function nodeAt(root, executionId) {
+export function nodeAt(root, executionId) {
   let graph = root;
   let found;
   for (const id of executionId.split(":")) {

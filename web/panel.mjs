@@ -5,6 +5,7 @@ import { caption, formatSigma, notFiniteLabel } from "./caption.mjs";
 import { changes, formatChange, settledStep } from "./change.mjs";
 import { CompareBar } from "./compare.mjs";
 import { create } from "./elements.mjs";
+import { DragOut } from "./drag-out.mjs";
 import { imageSize } from "./export.mjs";
 import { FiguresCard } from "./figures.mjs";
 import { FilmStrip } from "./film-strip.mjs";
@@ -48,6 +49,7 @@ export class Panel {
   #progress;
   #statusBar;
   #toolbar;
+  #dragOut;
 
   /**
    * @param {Document} document
@@ -65,7 +67,7 @@ export class Panel {
     this.#source = source;
     this.#view = view;
     this.#options = options;
-    this.pane = new ImagePane(document, { pick: commands.selectItem, zoomed: () => this.#showTools() });
+    this.pane = new ImagePane(document, { pick: commands.selectItem, zoomed: () => this.#showTools() }, this.#dragging());
     this.strip = new StepStrip(document, { seek: commands.goTo, compare: commands.compareStep, hover: (at) => this.#hover(at) });
     this.runList = new RunList(document, load, (...file) => source.picture(...file), commands);
     this.#compareBar = new CompareBar(document, { choose: commands.setView, pin: commands.pin });
@@ -95,7 +97,17 @@ export class Panel {
     this.element = create(document, "div", { className: "viewer", tabIndex: 0, role: "group", ariaLabel: "Steps of a run" });
     this.element.append(this.pane.element, this.#progress.element, this.strip.element, this.truthCurve.element, this.#statusBar.element, this.filmStrip.element, this.runList.element, this.#hoverThumbnail.element, announcement);
     if (options.footer) this.element.append(options.footer);
+    this.#dragOut = new DragOut(this.element);
     this.fullscreen = new Fullscreen(document, this.element, commands.render);
+  }
+
+  /** What the pane does with a picture that the user drags away. */
+  #dragging() {
+    const shown = () => this.painted?.panes[0];
+    return {
+      prepare: (at) => shown() && !shown().run.gone && this.#dragOut.prepare(shown(), at),
+      start: (event, at) => (shown() ? this.#dragOut.start(event, shown(), at) : event.preventDefault()),
+    };
   }
 
   /** Updates all parts but the pictures and the list of runs. */

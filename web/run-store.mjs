@@ -38,6 +38,16 @@ export class RunStore extends ServerSource {
     return `${this.path(id)}/exports/${encodeURIComponent(file)}${frame === null ? "" : `?frame=${frame}`}`;
   }
 
+  /** The path of a file that a run has written. @param {string} file its path in the folder of the prompt's first run */
+  written(id, file) {
+    return `${this.path(id)}/written/${file.split("/").map(encodeURIComponent).join("/")}`;
+  }
+
+  /** The workflow and the prompt of a run; undefined if it has none, null if the server cannot be reached. */
+  workflow(id) {
+    return this.json(`${this.path(id)}/workflow`);
+  }
+
   /**
    * The source of a node's viewer. It keeps the runs of earlier places: "Save as" gives a workflow a new id.
    *
@@ -57,6 +67,7 @@ export class RunStore extends ServerSource {
       control: (...request) => this.control(...request),
       picture: (...file) => address(this.picture(...file)),
       exported: (...file) => address(this.exported(...file)),
+      written: (...file) => address(this.written(...file)),
       onChange: (listener) => this.onChange(listener),
     };
   }

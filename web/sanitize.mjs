@@ -45,6 +45,7 @@ export function readManifest(value) {
     picture: isRecord(value.picture) ? { ...picture, ...Object.fromEntries(sizes), fps: number(picture.fps) } : null,
     steps: list(value.steps).filter(isStep).slice(0, MAX_MANIFEST_STEPS).map(readStep).sort((a, b) => a.index - b.index),
     ...(value.truth === undefined ? {} : { truth: readTruth(value.truth) }),
+    ...(value.written === undefined ? {} : { written: readWritten(value.written) }),
     ...(value.cost === undefined ? {} : { cost: readCost(value.cost) }),
     notes: list(value.notes).filter((note) => typeof note === "string").slice(0, MAX_NOTES),
     ...(value.offers === undefined ? {} : { offers: readOffers(value.offers) }),
@@ -69,6 +70,13 @@ function readCost(value) {
   if (!isRecord(value)) return null;
   const numbers = ["sampler_ms", "end_ms", "memory_mb"].map((key) => [key, number(value[key])]);
   return { ...value, ...Object.fromEntries(numbers), device: text(value.device) };
+}
+
+/** The folder that a run writes; null if it has no name. */
+function readWritten(value) {
+  const { place, path, files, ...products } = record(value);
+  if (!text(place) || !text(path)) return null;
+  return { place, path, files: count(files) ?? 0, ...Object.fromEntries(["sheet", "animation", "page"].map((key) => [key, fileName(products[key])])) };
 }
 
 /** The names of decoders that notes offer, by the note. */

@@ -2,7 +2,7 @@
 
 import { button, create, setButton } from "./elements.mjs";
 
-const PARTS = ["step", "fault", "sigma", "time", "settled", "decoder", "truth", "rate", "size", "decode"]; // if space is short, the last ones are hidden
+const PARTS = ["step", "fault", "sigma", "time", "settled", "files", "decoder", "truth", "rate", "size", "decode"]; // if space is short, the last ones are hidden
 
 export class StatusBar {
   #document;
@@ -16,13 +16,14 @@ export class StatusBar {
   /**
    * @param {Document} document
    * @param {{play: () => void, changeSpeed: (direction: 1 | -1) => void, showTruth: () => void, figures: () => void,
-   *   goTo: (index: number) => void}} commands
+   *   goTo: (index: number) => void, copyPath: () => void}} commands
    */
-  constructor(document, { play, changeSpeed, showTruth, figures, goTo }) {
+  constructor(document, { play, changeSpeed, showTruth, figures, goTo, copyPath }) {
     this.#document = document;
     for (const name of PARTS) this.#parts[name] = create(document, "span", { className: name });
     this.#parts.truth = button(document, "", "", showTruth, "truth");
     this.#parts.settled = button(document, "", "", () => goTo(this.#settled), "settled");
+    this.#parts.files = button(document, "", "", copyPath, "files");
     this.#texts = create(document, "div", { className: "parts" }, ...Object.values(this.#parts));
     this.#texts.addEventListener("click", ({ target }) => target.closest("button") || figures());
     this.#play = button(document, "play", "", play, "play");
@@ -39,12 +40,18 @@ export class StatusBar {
     this.#settled = settled;
     this.#parts.settled.title = this.#parts.settled.ariaLabel = texts.settled ? `The picture ${texts.settled}; click to go there` : "";
     for (const name of PARTS) this.#parts[name].textContent = texts[name] ?? "";
-    // In a narrow viewer only the number stays: settled 14.
-    const [, begin, middle, number] = /^(settled )(at step )(.*)$/.exec(texts.settled) ?? [];
-    if (begin) this.#parts.settled.replaceChildren(begin, create(this.#document, "span", { textContent: middle }), number);
+    this.#shorten("settled", /^(settled )(at step )(.*)$/, texts.settled);
+    this.#shorten("files", /^(\d+ files?)(.*)()$/, texts.files);
+    this.#parts.files.title = this.#parts.files.ariaLabel = texts.files ? `${texts.files}; click to copy the path` : "";
     this.#parts.truth.title = this.#parts.truth.ariaLabel = texts.truth ? `${texts.truth}: show how the steps approach the last preview` : "";
     this.#parts.step.style.minWidth = texts.step ? `${String(total ?? "").length * 2 + 5.2}ch` : "";
     this.#texts.title = PARTS.map((name) => texts[name]).filter(Boolean).join("  ·  ");
+  }
+
+  /** Lets a narrow viewer hide the middle of a text: settled 14. */
+  #shorten(name, pattern, text) {
+    const [, begin, middle, end] = pattern.exec(text ?? "") ?? [];
+    if (begin) this.#parts[name].replaceChildren(begin, create(this.#document, "span", { textContent: middle }), end);
   }
 
   /** @param {{playing: boolean, playable: boolean, speed: number}} facts `speed` in steps per second */

@@ -181,8 +181,8 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 .parts > * { color: var(--quiet); max-width: 100%; overflow: hidden; text-overflow: ellipsis; }
 .parts > .decoder { max-width: 36ch; }
 .parts > .step { color: var(--text); }
-.parts > .settled { height: 26px; padding: 0; font-size: inherit; }
-.parts > .settled:not(:empty) { display: block; }
+.parts > :is(.settled, .files) { height: 26px; padding: 0; font-size: inherit; }
+.parts > :is(.settled, .files):not(:empty) { display: block; }
 .parts > .truth { padding: 0; text-decoration: underline dotted; text-underline-offset: 3px; }
 .truth-curve { flex: none; }
 .truth-curve[hidden] { display: none; }
@@ -236,7 +236,7 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
   .parts { flex-wrap: nowrap; column-gap: 12px; } /* the last parts are hidden; a long decoder name is cut off */
   .parts > * { flex: none; }
   .parts > .decoder, .silent .parts > .time { flex: 0 1 auto; min-width: 0; }
-  .parts > :is(.rate, .size, .decode), .settled span { display: none; }
+  .parts > :is(.rate, .size, .decode), :is(.settled, .files) span { display: none; }
 }
 @container viewer (max-width: 460px) { .tag span { display: none; } .comparing { gap: 4px; } }
 @container viewer (max-width: 330px) {

@@ -16,6 +16,8 @@
  *   written twice has the same file name twice. If pictures are cached forever, the address must contain `at`
  * @property {(id: string, file: string, frame: number | null) => string} [exported] an address of the same picture as a
  *   file to save, which the server names; `frame` of a video, null for all. Absent: the picture itself is saved
+ * @property {(id: string, file: string) => string} [written] an address of a file that a run has written, by its path in
+ *   `manifest.written`; absent if the source cannot open such files
  * @property {(listener: () => void) => (() => void)} onChange calls `listener` after each change until the returned
  *   function is called
  *
@@ -51,6 +53,9 @@
  *   earlier steps that can become its result
  * @property {{sampler_ms: number | null, end_ms: number | null, memory_mb: number | null, device: string | null} | null} [cost]
  *   what the preview costs
+ * @property {{place: string, path: string, files: number, sheet: string | null, animation: string | null,
+ *   page: string | null} | null} [written] the folder that the run writes, as the user knows it and in full, the number of
+ *   its files, and the paths of some
  * @property {string[]} notes
  * @property {Record<string, string>} [offers] name of the published decoder that a note offers, by the note
  *

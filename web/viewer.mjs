@@ -12,6 +12,7 @@ import { ViewSelection } from "./selection.mjs";
 import { commandOf } from "./shortcuts.mjs";
 import { STYLE } from "./style.mjs";
 import { Timers } from "./timers.mjs";
+import { copyText, writtenActions } from "./written-files.mjs";
 
 /** @typedef {import("./types.mjs").View} View */
 
@@ -76,6 +77,7 @@ export class Viewer {
     keep: () => this.#panel.runControl.keep(),
     save: () => this.#exportTo("save"),
     copy: () => this.#exportTo("copy"),
+    copyPath: async () => this.#panel.messages.showToast(await this.#copyPath()),
     openTab: () => this.#exportTo("openTab"),
     back: () => this.#back(),
     render: () => this.#render(),
@@ -99,7 +101,7 @@ export class Viewer {
     this.#navigation = this.#selection.navigation;
     this.#images = new ImageCache((address) => frames.load(address, load));
     this.#loader = new ImageLoader(this.#images, (set, images) => this.#paint(set, images));
-    this.#panel = new Panel(document, this.#selection, source, this.#view, options, this.#images, load, this.#commands, [pictureActions(this.#commands, () => this.#navigation.comparing), ...(options.actions ?? [])]);
+    this.#panel = new Panel(document, this.#selection, source, this.#view, options, this.#images, load, this.#commands, this.#actions(options.actions ?? []));
     this.#export = new ImageExport(document, this.#images, (text) => this.#panel.messages.showToast(text));
     /** Fills its parent, with a height of at least 280 px; its parts are in a shadow root. @type {HTMLElement} */
     this.element = create(document, "div");
@@ -328,6 +330,18 @@ export class Viewer {
   #toggleShortcuts() {
     this.#panel.shortcuts.hidden = !this.#panel.shortcuts.hidden;
     this.#render();
+  }
+
+  /** The groups of the menu, with those of the host. */
+  #actions(ofHost) {
+    const written = writtenActions(this.#document, this.#source, () => this.#copyPath());
+    return [pictureActions(this.#commands, () => this.#navigation.comparing), ...ofHost, written];
+  }
+
+  /** Copies the path of the folder that the run writes. Returns the result in words. */
+  async #copyPath() {
+    const { path } = this.#selection.manifest.written;
+    return (await copyText(this.#panel.element, path)) ? `Copied ${path}` : `The browser does not allow to copy. The path is ${path}`;
   }
 
   #togglePin() {

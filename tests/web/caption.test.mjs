@@ -25,6 +25,7 @@ test("a caption shows the step, the time left and the decoder", () => {
     sigma: "σ 0.31",
     time: "5.4 s left",
     settled: "",
+    files: "",
     decoder: "flux2 · conv small",
     truth: "",
     rate: "0.9 s/step",

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { EMPTY_WORKFLOW, executionIds, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, nodePlaces, readPastPlaces, subgraphNodes, withPastPlace } from "../../web/node-place.mjs";
+import { EMPTY_WORKFLOW, executionIds, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, nodePlaces, readPastPlaces, subgraphNodes, withPastPlace, copyOfWorkflow } from "../../web/node-place.mjs";
 
 /** A graph of LiteGraph: the root, or a subgraph of it, which a node holds. */
 function graph(id, root = null) {
@@ -138,4 +138,15 @@ test("a graph with an id keeps it", () => {
     const odd = put(Object.assign(graph(EMPTY_WORKFLOW), { extra }), 2);
     assert.equal(nodePlaces(odd)[0].workflow, EMPTY_WORKFLOW);
   }
+});
+
+test("a copy of a workflow has another id, and its nodes show the runs that they had", () => {
+  const workflow = { id: "old", nodes: [{ id: 2, type: "P", properties: { a: 1 } }, { id: 3, type: "Q" }], extra: {} };
+  const copy = copyOfWorkflow(workflow, "P", "runs", 50);
+  assert.match(copy.id, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}$/);
+  assert.deepEqual(copy.nodes, [{ id: 2, type: "P", properties: { a: 1, runs: [{ workflow: "old", node: "2", until: 50 }] } }, { id: 3, type: "Q" }]);
+  assert.deepEqual(workflow.nodes[0].properties, { a: 1 });
+  const cleared = { ...workflow, id: "00000000-0000-0000-0000-000000000000", extra: { safelight_workflow: "given" } };
+  assert.equal(copyOfWorkflow(cleared, "P", "runs", 50).nodes[0].properties.runs[0].workflow, "given");
+  assert.deepEqual(copyOfWorkflow({ nodes: [{ id: 2, type: "P" }] }, "P", "runs", 50).nodes, [{ id: 2, type: "P" }]);
 });

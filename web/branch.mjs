@@ -1,0 +1,139 @@
+/** Lays the nodes that continue a run from one of its steps. */
+
+import { inputSlot, originOf, outputSlot, setWidget, targetsOf } from "./sampler-node.mjs";
+
+const PICK = "SafelightPickStep";
+const PREVIEW = "SafelightPreview";
+const [GAP_PX, TITLE_PX] = [60, 40];
+const LAST_STEP = 10_000; // `end_at_step` of a sampler that goes on to the end
+
+/** How a branch of each type of sampler begins in the middle: its type, its values, and what it takes from the chosen step. */
+const ADVANCED = {
+  type: "KSamplerAdvanced",
+  values: { add_noise: "disable", end_at_step: LAST_STEP, return_with_leftover_noise: "disable" },
+  picked: { latent_image: "noisy", steps: "total_steps", start_at_step: "start_at_step" },
+  renamed: { seed: "noise_seed" },
+};
+const BRANCHES = {
+  KSampler: ADVANCED,
+  KSamplerAdvanced: ADVANCED,
+  SamplerCustom: { type: "SamplerCustom", values: { add_noise: false }, picked: { latent_image: "noisy", sigmas: "sigmas" }, renamed: {} },
+  SamplerCustomAdvanced: { type: "SamplerCustomAdvanced", values: {}, picked: { latent_image: "noisy", sigmas: "sigmas" }, renamed: {} },
+};
+
+/**
+ * Sets the step of a Continue from Step node that is connected to a Preview Steps; without one, lays a branch of nodes.
+ *
+ * @param {object} preview node of the type Preview Steps
+ * @param {object | null} sampler node that samples with it
+ * @param {number} step first step that is sampled again
+ * @param {(type: string) => object | null} createNode
+ * @returns {{nodes: object[], text: string}} the new nodes, and the result in words
+ */
+export function continueFrom(preview, sampler, step, createNode) {
+  const kept = keepLatents(preview);
+  const existing = targetsOf(preview, outputSlot(preview, "steps")).map(({ node }) => node).find((node) => (node.comfyClass ?? node.type) === PICK);
+  if (existing) {
+    const slot = inputSlot(existing, "step");
+    if (slot >= 0 && originOf(existing, slot)) throw new Error("The step of Continue from Step comes from another node: change it there");
+    setWidget(widgetOf(existing, "step"), step);
+    existing.setDirtyCanvas(true, true);
+    return { nodes: [], text: `Continue from Step begins at step ${step}${kept}` };
+  }
+  if (!sampler) throw new Error("No sampler uses this model: connect one, then try again");
+  const nodes = layBranch(preview, sampler, step, createNode);
+  const rest = nodes.length > 1 ? "" : ": connect it to a sampler";
+  return { nodes, text: `A branch begins at step ${step}${rest}${kept}` };
+}
+
+/** Switches `keep_latents` on: a branch needs the latents of the step. Returns that in words. */
+function keepLatents(preview) {
+  const widget = widgetOf(preview, "keep_latents");
+  if (!widget || widget.value === true) return "";
+  setWidget(widget, true);
+  return "; keep_latents is on now";
+}
+
+function layBranch(preview, sampler, step, createNode) {
+  const { graph } = sampler;
+  const nodes = [];
+  let x = sampler.pos[0];
+  const y = Math.max(...[preview, sampler].map(({ pos, size }) => pos[1] + size[1])) + GAP_PX + TITLE_PX;
+  const add = (type, below = 0) => {
+    const node = createNode(type);
+    if (!node) return null;
+    node.pos = [x, y + below];
+    graph.add(node);
+    nodes.push(node);
+    if (!below) x += node.size[0] + GAP_PX;
+    return node;
+  };
+  const pick = add(PICK);
+  setWidget(widgetOf(pick, "step"), step);
+  connect(preview, "steps", pick, "steps");
+  sampler.connect(latentSlot(sampler), pick, inputSlot(pick, "after_sampling"));
+  const kind = BRANCHES[sampler.comfyClass ?? sampler.type];
+  const watched = kind && add(PREVIEW);
+  const branch = kind && add(kind.type);
+  if (!branch) return nodes;
+  connect(pick, "model", watched, "model");
+  copySettings(sampler, branch, kind);
+  for (const [input, output] of Object.entries(kind.picked)) connect(pick, output, branch, input);
+  if (inputSlot(branch, "model") >= 0) watched.connect(0, branch, inputSlot(branch, "model"));
+  else connectGuider(sampler, branch, watched, (type) => add(type, branch.size[1] + GAP_PX));
+  layDecode(sampler, branch, add);
+  return nodes;
+}
+
+/** Gives a branch the values and the links of its sampler, but for those of the model and of the step. */
+function copySettings(sampler, branch, { values, picked, renamed }) {
+  for (const widget of sampler.widgets ?? []) {
+    const copy = widgetOf(branch, renamed[widget.name] ?? widget.name);
+    if (copy) setWidget(copy, widget.name === "control_after_generate" ? "fixed" : widget.value);
+  }
+  for (const [name, value] of Object.entries(values)) setWidget(widgetOf(branch, name), value);
+  sampler.inputs.forEach((input, slot) => {
+    const from = input.widget?.name ?? input.name;
+    const to = inputSlot(branch, renamed[from] ?? from);
+    const origin = originOf(sampler, slot);
+    const isOwn = ["model", "guider", "noise", ...Object.keys(picked), ...Object.keys(values)].includes(renamed[from] ?? from);
+    if (origin && to >= 0 && !isOwn) origin.node.connect(origin.slot, branch, to);
+  });
+}
+
+/** Gives a branch with a guider a copy of it with the watched model, and no noise. */
+function connectGuider(sampler, branch, watched, add) {
+  const noise = add("DisableNoise");
+  if (noise) noise.connect(0, branch, inputSlot(branch, "noise"));
+  const origin = originOf(sampler, inputSlot(sampler, "guider"));
+  const guider = origin && add(origin.node.comfyClass ?? origin.node.type);
+  if (!guider) return;
+  noise.pos[0] = branch.pos[0] - noise.size[0] - GAP_PX;
+  copySettings(origin.node, guider, { values: {}, picked: {}, renamed: {} });
+  if (inputSlot(guider, "model") >= 0) watched.connect(0, guider, inputSlot(guider, "model"));
+  guider.connect(origin.slot, branch, inputSlot(branch, "guider"));
+}
+
+/** If an image is decoded from the sampler's latents, one is decoded from those of the branch, with the same VAE. */
+function layDecode(sampler, branch, add) {
+  const decoded = targetsOf(sampler, latentSlot(sampler)).map(({ node }) => node).find((node) => (node.comfyClass ?? node.type) === "VAEDecode");
+  const vae = decoded && originOf(decoded, inputSlot(decoded, "vae"));
+  const decode = vae && add("VAEDecode");
+  const image = decode && add("PreviewImage");
+  if (!image) return;
+  vae.node.connect(vae.slot, decode, inputSlot(decode, "vae"));
+  branch.connect(latentSlot(branch), decode, inputSlot(decode, "samples"));
+  decode.connect(0, image, inputSlot(image, "images"));
+}
+
+function latentSlot(node) {
+  return node.outputs.findIndex(({ type }) => type === "LATENT");
+}
+
+function widgetOf(node, name) {
+  return node.widgets?.find((widget) => widget.name === name);
+}
+
+function connect(from, output, to, input) {
+  from.connect(outputSlot(from, output), to, inputSlot(to, input));
+}

@@ -1,0 +1,110 @@
+/** Finds the sampler of a run in a LiteGraph graph, and the widget that holds its seed. */
+
+import { nodeAt } from "./node-place.mjs";
+
+const SEED_WIDGETS = ["seed", "noise_seed", "value"]; // the last one of a node that only holds a number
+const MAX_LINKS = 8; // from the sampler to the node that holds its seed
+const CONTROL = "control_after_generate";
+
+/** The output that an input is linked to, or null. @returns {{node: object, slot: number} | null} */
+export function originOf(node, slot) {
+  const link = node.getInputLink?.(slot) ?? null;
+  const origin = link && node.graph.getNodeById(link.origin_id);
+  return origin ? { node: origin, slot: link.origin_slot } : null;
+}
+
+/** The inputs that an output is linked to. @returns {{node: object, slot: number}[]} */
+export function targetsOf(node, slot) {
+  const links = (node.outputs?.[slot]?.links ?? []).map((id) => node.graph.getLink(id)).filter(Boolean);
+  return links.map(({ target_id, target_slot }) => ({ node: node.graph.getNodeById(target_id), slot: target_slot })).filter(({ node }) => node);
+}
+
+/** The place of an input among the inputs of a node, by its name; -1 if there is none. */
+export function inputSlot(node, name) {
+  return node.inputs?.findIndex((input) => (input.widget?.name ?? input.name) === name) ?? -1;
+}
+
+/** The place of an output by its name; -1 if there is none. */
+export function outputSlot(node, name) {
+  return node.outputs?.findIndex((output) => output.name === name) ?? -1;
+}
+
+/**
+ * The sampler of a run: the one that it names, else the nearest one behind the Preview Steps. Null if there is none.
+ *
+ * @param {object} preview node of the type Preview Steps
+ * @param {import("./types.mjs").Manifest | null} manifest
+ */
+export function samplerOf(preview, manifest) {
+  const named = manifest?.host?.sampler_node;
+  const found = typeof named === "string" ? nodeAt(preview.graph.rootGraph, named) : null;
+  return found && isSampler(found) && found.graph.id === preview.graph.id ? found : samplerBehind(preview);
+}
+
+function isSampler(node) {
+  const has = (slots, ...types) => slots?.some(({ type }) => types.includes(type)) ?? false;
+  return has(node.outputs, "LATENT") && has(node.inputs, "MODEL", "GUIDER");
+}
+
+function samplerBehind(preview) {
+  const seen = new Set([preview]);
+  for (const node of seen) {
+    if (node !== preview && isSampler(node)) return node;
+    const lines = (node.outputs ?? []).flatMap(({ type }, slot) => (type === "MODEL" || type === "GUIDER" ? targetsOf(node, slot) : []));
+    lines.forEach(({ node }) => seen.add(node));
+  }
+  return null;
+}
+
+/**
+ * The widget that holds the seed of a node: its own, or that of the node that its seed or its noise comes from.
+ *
+ * @returns {{node: object, widget: object} | null}
+ */
+export function seedWidgetOf(node, links = MAX_LINKS) {
+  if (!links) return null;
+  for (const name of SEED_WIDGETS) {
+    const widget = node.widgets?.find((widget) => widget.name === name);
+    const slot = inputSlot(node, name);
+    if (slot >= 0 && isLinked(node, slot)) return linkedSeed(node, slot, name, links);
+    if (widget) return { node, widget };
+  }
+  const noise = node.inputs?.findIndex(({ type }) => type === "NOISE") ?? -1;
+  const origin = noise < 0 ? null : originOf(node, noise);
+  return origin && seedWidgetOf(origin.node, links - 1);
+}
+
+function isLinked(node, slot) {
+  return node.isInputConnected?.(slot) ?? node.inputs[slot].link != null;
+}
+
+/** The widget that a linked seed comes from: of another node, or of the subgraph's node that shows it. */
+function linkedSeed(node, slot, name, links) {
+  const origin = originOf(node, slot);
+  if (origin) return seedWidgetOf(origin.node, links - 1);
+  const link = node.getInputLink?.(slot);
+  const shownAs = link && node.graph.inputNode?.slots?.[link.origin_slot]?.name;
+  const holder = holderOf(node.graph);
+  const widget = holder?.widgets?.find((widget) => widget.name === (shownAs ?? name));
+  return widget ? { node: holder, widget } : null;
+}
+
+/** The node that holds a subgraph. */
+function holderOf(graph) {
+  const search = (nodes) => nodes.flatMap((node) => (node.subgraph ? [...(node.subgraph.id === graph.id ? [node] : []), ...search(node.subgraph.nodes)] : []));
+  return search(graph.rootGraph?.nodes ?? [])[0];
+}
+
+/** Sets a seed, and lets it stay the same in later prompts. @param {{node: object, widget: object}} place */
+export function setSeed({ node, widget }, seed) {
+  setWidget(widget, seed);
+  const control = widget.linkedWidgets?.find(({ name }) => name === CONTROL) ?? node.widgets.find(({ name }) => name === CONTROL);
+  if (control) setWidget(control, "fixed");
+  node.setDirtyCanvas(true, true);
+}
+
+/** Sets the value of a widget as a user does. */
+export function setWidget(widget, value) {
+  widget.value = value;
+  widget.callback?.(value);
+}

@@ -1,0 +1,63 @@
+/** Lists what ComfyUI can do with a picture: continue from it, use its seed, open its workflow. */
+
+import { continueFrom } from "./branch.mjs";
+import { samplerOf, seedWidgetOf, setSeed } from "./sampler-node.mjs";
+
+/**
+ * @typedef {object} GraphHost the part of ComfyUI's page that the actions use
+ * @property {(type: string) => object | null} createNode
+ * @property {(change: () => object[]) => void} change makes a change that the user can undo, and selects the nodes that it returns
+ * @property {(id: string) => Promise<{workflow: object | null, prompt: object | null} | null | undefined>} workflowOf a run
+ * @property {(found: {workflow: object | null, prompt: object | null}, name: string,
+ *   started: number) => Promise<void>} open opens one of them; `started` is when the run began
+ */
+
+/**
+ * @param {(run: import("./types.mjs").Run) => object | null} previewOf finds the node of the type Preview Steps that
+ *   watched a run, if it is in the graph
+ * @param {GraphHost} host
+ * @returns {import("./action-menu.mjs").Actions}
+ */
+export function workflowActions(previewOf, host) {
+  return ({ run, step }) => {
+    const preview = previewOf(run);
+    const noNode = preview ? undefined : "The node of this run is not in this workflow. Open the workflow of the run first";
+    return [
+      { label: `Continue from here (step ${step.index})`, why: noNode, run: () => continueHere(preview, run, step, host) },
+      { label: "Use this seed", why: noNode ?? noSeed(preview, run), run: () => useSeed(preview, run, host) },
+      { label: "Open the workflow of this run", run: () => openWorkflow(run, host) },
+    ];
+  };
+}
+
+function continueHere(preview, { manifest }, { index }, host) {
+  let result;
+  host.change(() => (result = continueFrom(preview, samplerOf(preview, manifest), index, host.createNode)).nodes);
+  return result.text;
+}
+
+function seedPlace(preview, { manifest }) {
+  const sampler = samplerOf(preview, manifest);
+  return sampler && seedWidgetOf(sampler);
+}
+
+function noSeed(preview, run) {
+  const seed = run.manifest?.sampler?.seed;
+  if (seed == null) return "The seed of this run is not known";
+  if (!Number.isSafeInteger(seed)) return "The seed of this run is too large for a browser: use smaller ones";
+  return seedPlace(preview, run) ? undefined : "The sampler has no seed that can be set";
+}
+
+function useSeed(preview, run, host) {
+  const { seed } = run.manifest.sampler;
+  host.change(() => (setSeed(seedPlace(preview, run), seed), []));
+  return `Seed ${seed}, fixed`;
+}
+
+async function openWorkflow(run, host) {
+  const found = await host.workflowOf(run.id);
+  if (found === null) throw new Error("The server cannot be reached. Try again");
+  if (!found) throw new Error("This run has no workflow: it was removed, or ComfyUI runs with --disable-metadata");
+  const { seed } = run.manifest?.sampler ?? {};
+  await host.open(found, seed == null ? "Run" : `Run with seed ${seed}`, run.started);
+}

@@ -1,0 +1,61 @@
+/** Says what a run has written into the user's folder, copies the folder's path, and opens its files. */
+
+import { create } from "./elements.mjs";
+
+/** @typedef {import("./types.mjs").Manifest} Manifest */
+
+const PRODUCTS = [
+  ["sheet", "Open the contact sheet"],
+  ["animation", "Open the animation"],
+  ["page", "Open the page of this run"],
+];
+
+/** `12 files in output/safelight/steps_00012`; empty if the run has written none. @param {Manifest | null} manifest */
+export function writtenLabel(manifest) {
+  const { files, place } = manifest?.written ?? {};
+  return files ? `${files} ${files === 1 ? "file" : "files"} in ${place}` : "";
+}
+
+/**
+ * The entries of the menu for what a run has written.
+ *
+ * @param {Document} document
+ * @param {import("./types.mjs").Source} source
+ * @param {() => Promise<string>} copyPath copies the path of the folder, and returns the result in words
+ * @returns {import("./action-menu.mjs").Actions}
+ */
+export function writtenActions(document, source, copyPath) {
+  const open = (address) => document.defaultView.open(address, "_blank", "noopener");
+  return ({ run }) => {
+    const { written } = run.manifest ?? {};
+    if (!written?.files) return [];
+    const products = PRODUCTS.filter(([key]) => written[key] && source.written);
+    return [
+      { label: "Copy the path of the folder", run: copyPath },
+      ...products.map(([key, label]) => ({ label, run: () => void open(source.written(run.id, written[key])) })),
+    ];
+  };
+}
+
+/**
+ * Copies a text to the clipboard, also on a page over plain http from another machine.
+ *
+ * @param {HTMLElement} element of the viewer, which may be in the full window
+ * @param {string} text
+ * @returns {Promise<boolean>} whether the browser allowed it
+ */
+export async function copyText(element, text) {
+  const document = element.ownerDocument;
+  try {
+    await document.defaultView.navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const field = create(document, "textarea", { value: text, className: "announcement", readOnly: true });
+    element.append(field);
+    field.select();
+    const copied = document.execCommand("copy");
+    field.remove();
+    element.focus({ preventScroll: true });
+    return copied;
+  }
+}
