@@ -51,4 +51,4 @@ def _parts(card: Card, space: LatentSpace, first: dict[str, str]) -> Iterator[st
 
 def decoder_labels(names: Iterable[str]) -> dict[str, str]:
     """Returns a label for each name in a list of decoders of all latent spaces: the name, and a remark on some."""
-    return {name: f"{name} ({remark})" if (remark := remark_on(name)) else name for name in names}
+    return {name: f"{name}: {remark}" if (remark := remark_on(name)) else name for name in names}

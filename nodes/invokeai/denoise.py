@@ -78,7 +78,7 @@ def input_of(row: OptionRow) -> tuple[Any, Any]:
     is_decoder = row.name == "decoder"
     choices = DECODER_NAMES if is_decoder else row.choices
     field = InputField(
-        ui_choice_labels=decoder_labels(DECODER_NAMES) if is_decoder else None,
+        ui_choice_labels=decoder_labels(DECODER_NAMES) | {FULL: "full VAE"} if is_decoder else None,
         default=DEFAULTS[row.name],
         ge=row.minimum,
         le=row.maximum,
