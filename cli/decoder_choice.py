@@ -9,7 +9,7 @@ from ..decoders.files.decoder_file import read_card
 from ..errors import UnknownDecoderError
 from ..preview.output_folder import absolute_path
 
-DECODER_HELP = "a name that `safelight decoders` lists, a kind, or a file"
+DECODER_HELP = "auto, fast, fine, a name that `safelight decoders` lists, a kind, or a file"
 
 
 def add_folder_option(command: argparse.ArgumentParser) -> None:
