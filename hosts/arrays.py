@@ -10,7 +10,7 @@ from ..errors import LatentsError, describe, printable
 from .dlpack_strides import dlpack_strides
 
 DOUBLE_BYTES = 8  # of the widest number that torch has
-CPU_TYPE = 1  # DLPack's number of the device
+GPU_TYPES = (2, 10, 13)  # DLPack's numbers of devices that torch calls `cuda`
 NUMPY_READS = ("__array__", "__array_interface__", "__buffer__")  # attributes of objects that NumPy can read
 BFLOAT16 = "bfloat16"  # name of the dtype that JAX adds to NumPy
 # What frameworks raise for an array that they cannot share: on another device, with another dtype, or one that NumPy
@@ -46,8 +46,9 @@ def _shared(array: Any) -> Tensor:
             f"expected latents as an array of NumPy, of torch, or with DLPack, got {_name(array)}; convert them, for "
             "example with numpy.asarray(x0)"
         )
-    # NumPy first: torch refuses arrays that are read-only. Only torch reads bfloat16, and memory of a GPU.
-    on_gpu = has_dlpack and _device_of(array) != CPU_TYPE
+    # NumPy first: torch refuses arrays that are read-only. Only torch reads bfloat16, and memory of such a GPU. MLX
+    # shares the memory of Apple's GPU with NumPy.
+    on_gpu = has_dlpack and _device_of(array) in GPU_TYPES
     readers = [_by_torch, _by_numpy] if on_gpu else [_by_numpy, _by_torch]
     reasons: list[str] = []
     for read in readers if has_dlpack else readers[:1]:
@@ -77,7 +78,7 @@ def _by_torch(array: Any) -> Tensor:
 def _owned(tensor: Tensor) -> Tensor:
     """Returns a copy of a tensor on a GPU: the other framework may write to its memory before ours has read it."""
     if not tensor.is_cuda:
-        return tensor
+        return tensor.cpu()
     tensor = tensor.clone()
     torch.cuda.current_stream(tensor.device).synchronize()
     return tensor
