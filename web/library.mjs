@@ -12,7 +12,8 @@ import { VirtualGrid } from "./virtual-grid.mjs";
 /** @typedef {import("./library-entry.mjs").Entry} Entry */
 
 const SEARCH_PAUSE_MS = 120; // after the last key
-const SAID_MS = 20_000; // for which an undo is offered; the key works later, too
+const [SAID_MS, UNDO_MS] = [6000, 20_000]; // the second while an undo is offered; the key works later, too
+const STARRED_LIVE = "Starred: newer runs do not remove it. It stays until ComfyUI ends, unless you save it";
 const NEIGHBORS = 40; // runs before and after the opened one, in the viewer's row
 const TYPED_EVENTS = ["keydown", "keyup", "keypress", "copy", "cut", "paste", "wheel"]; // of which the host would take some for its own
 const SEARCH_HELP = `All words must match. With a name, a word searches one field: ${FIELD_NAMES.map((name) => `${name}:`).join(" ")}. A minus excludes.`;
@@ -69,7 +70,7 @@ export class Library {
   #commands = {
     open: (entry) => this.#open([entry]),
     compare: (entry) => this.#compare(entry),
-    star: (entry) => this.#source.act && this.#act(entry, "star", { star: !entry.star }),
+    star: (entry) => this.#source.act && this.#star(entry),
     writeNote: (id, note) => this.#act({ id }, "note", { note }),
     workflow: (entry) => this.#openWorkflow(entry),
     folder: (entry) => this.#showFolder(entry),
@@ -335,14 +336,23 @@ export class Library {
     this.#showStatus();
   }
 
+  async #star(entry) {
+    const star = !entry.star;
+    const isDone = await this.#act(entry, "star", { star });
+    if (isDone) this.#say(!star ? "Star taken away" : entry.live && !entry.folder ? STARRED_LIVE : "Starred");
+  }
+
+  /** Changes a run, and says what came of it. @returns {Promise<boolean>} whether it was done */
   async #act(entry, action, body) {
     const answer = await this.#source.act(entry.id, action, body);
-    if (!answer.done) return this.#say(`Not done: ${answer.text}`);
+    if (!answer.done) this.#say(`Not done: ${answer.text}`);
+    if (!answer.done) return false;
     if (answer.undo) {
       this.#options.onDeleted?.(answer.live);
       if (this.#viewer) this.#goBack();
     }
     this.offerUndo(answer);
+    return true;
   }
 
   async #undoLast() {
@@ -406,6 +416,6 @@ export class Library {
     clearTimeout(this.#saidTimer);
     this.#said.words.textContent = text;
     this.#said.undo.hidden = !canUndo;
-    this.#saidTimer = setTimeout(() => (this.#said.words.textContent = ""), SAID_MS);
+    this.#saidTimer = setTimeout(() => (this.#said.words.textContent = ""), canUndo ? UNDO_MS : SAID_MS);
   }
 }

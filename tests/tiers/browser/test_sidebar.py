@@ -24,6 +24,7 @@ def test_live_and_saved_runs_of_all_workflows_are_listed_once(seen):
     assert sorted(seen["listed"]["badges"]) == ["", "not saved"]
     assert seen["saved"]["folder"] == "safelight/steps_00001"
     assert "Save this live run to the output folder" in seen["starred"]["actions"]
+    assert seen["starred"]["said"].startswith("Starred: newer runs do not remove it")
     assert "Save this live run to the output folder" not in seen["saved"]["actions"]
 
 
