@@ -88,6 +88,22 @@ class SavedRun:
             pixels_left -= math.prod(images[name].size)
         return [StepImage(step.index, self.total, step.sigma, images[step.files[0]]) for step in steps]
 
+    def items(self) -> list[Image.Image]:
+        """The pictures of all batch items of the last step that has pictures; of a video the first frame of each.
+
+        Raises:
+            GoneError: a picture that the manifest lists is missing.
+            ManifestError: a file is no picture, or too large.
+        """
+        files = next((step.files for step in reversed(self.steps) if step.files), ())
+        count = (self.manifest["picture"] or {}).get("items")
+        per_item = len(files) // count if type(count) is int and 0 < count <= len(files) else 1
+        pixels_left, found = MAX_TOTAL_PIXELS, list[Image.Image]()
+        for name in files[::per_item]:
+            found.append(self._picture(name, pixels_left))
+            pixels_left -= math.prod(found[-1].size)
+        return found
+
     def sheet(self) -> Image.Image | None:
         """The contact sheet of the run; None if it has none.
 

@@ -21,8 +21,8 @@ const [DEFAULT_BUDGET_MB, DEFAULT_DEVICE_MB, MAX_MB] = [512, 1024, 1 << 20];
 
 // ComfyUI forbids browsers to cache `.js` files, but not `.mjs` files. After an update they could be old for days.
 const MODULES = [
-  ...["run-store", "viewer", "node-place", "style", "run-key", "node-settings", "settings-bar", "decoder-list", "known-models", "picture-first", "everywhere", "welcome", "sampler-previews", "far-view"],
-  ...["action-menu", "animation-frames", "base-style", "caption", "change", "compare", "elements", "export", "figures", "film-strip", "frame-bar", "fullscreen", "hidden-socket", "hover-thumbnail", "image-cache", "image-loader"],
+  ...["run-store", "viewer", "node-place", "style", "run-key", "node-settings", "settings-bar", "decoder-list", "known-models", "picture-first", "everywhere", "welcome", "sampler-previews", "far-view", "choice-nodes"],
+  ...["action-menu", "animation-frames", "base-style", "caption", "change", "chooser", "compare", "elements", "export", "figures", "film-strip", "frame-bar", "fullscreen", "hidden-socket", "hover-thumbnail", "image-cache", "image-loader"],
   ...["image-pane", "input-visibility", "manifest", "messages", "model-source", "navigation", "panel", "picture-actions", "progress-line", "promoted-widgets", "run-control", "run-list", "sanitize", "selection", "server-source", "settings-words", "shortcuts", "status-bar"],
   ...["step-strip", "timers", "toolbar", "truth", "zoom"],
   ...["library-actions"],
@@ -37,8 +37,8 @@ const LIBRARY_MODULES = [
 /** Registers the extension. Its state outlives the nodes: ComfyUI creates all nodes again when the user changes tabs. */
 async function start() {
   const addresses = await freshModules(MODULES);
-  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle, canFold }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers, withoutNode }, { FarView }] =
-    await Promise.all(addresses.slice(0, 14).map((address) => import(address)));
+  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle, canFold }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers, withoutNode }, { FarView }, { ChoiceNodes, CHOICE_NODE, CHOICE_EVENT }] =
+    await Promise.all(addresses.slice(0, 15).map((address) => import(address)));
 
   const { libraryActions } = await import(addresses[MODULES.indexOf("library-actions")]);
   addLayoutStyle(document);
@@ -53,6 +53,7 @@ async function start() {
   const everywhere = new Everywhere(() => app.extensionManager?.setting, (on) => [...viewers.values(), ...outerViewers.values()].forEach(({ bar }) => bar.setSwitch(on)));
   const watched = new WatchedSamplers();
   const farView = new FarView((isFar) => [...viewers.keys(), ...outerViewers.keys()].forEach((node) => elementOf(node).toggleAttribute("data-far", isFar)));
+  const choices = new ChoiceNodes(document, (path) => api.apiURL(path), (path, options) => api.fetchApi(path, { ...options, cache: "no-store", headers: { [KEY_HEADER]: key.get() } }));
   const newestOf = new WeakMap(); // by node: id of the newest run whose manifest was read
   const defaults = { speed: DEFAULT_VIEW.speed, follow: DEFAULT_VIEW.follow };
 
@@ -66,7 +67,8 @@ async function start() {
     api.dispatchEvent(new CustomEvent(event.type, { detail: withoutNode(event.detail) }));
   });
   // Events are lost while the page is not connected. The first status event says that it is.
-  const listAll = () => [...viewers.keys()].forEach(listRuns);
+  const listAll = () => ([...viewers.keys()].forEach(listRuns), choices.refresh());
+  api.addEventListener(CHOICE_EVENT, () => choices.refresh());
   api.addEventListener("status", listAll, { once: true });
   api.addEventListener("reconnected", listAll);
   store.onChange(() => {
@@ -447,6 +449,7 @@ async function start() {
     },
     nodeCreated(node) {
       if (node.comfyClass === NODE) addViewer(node);
+      if (node.comfyClass === CHOICE_NODE) choices.add(node);
     },
   });
 }

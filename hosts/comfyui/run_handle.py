@@ -112,6 +112,11 @@ class RunHandle(Shared):
         self._key = object()
         self._records = RECORDS.setdefault(node, NodeRecords())
 
+    @property
+    def model(self) -> Any:
+        """ModelPatcher that is watched."""
+        return self._model
+
     def add(self, record: RecordedRun) -> None:
         """Adds a run that begins."""
         self._records.newest.append((self._key, record))

@@ -5,11 +5,14 @@ from server import PromptServer
 
 from ...hosts.comfyui import everywhere, learning, owners
 from ...hosts.comfyui.cached_run import CachedRuns
+from ...hosts.comfyui.choice_routes import register_choices
+from ...hosts.comfyui.choose import CHOICES
 from ...hosts.comfyui.decoder_folders import described
 from ...hosts.comfyui.decoder_offer import get_decoder
 from ...hosts.comfyui.library_routes import register_library
 from ...hosts.comfyui.routes import register, register_pack
-from ...hosts.comfyui.sinks import RUNS
+from ...hosts.comfyui.sinks import LIBRARY, RUNS
+from .choose import SafelightChoose
 from .continue_from_step import SafelightPickStep
 from .decode_and_learn import SafelightLearn
 from .fit_decoder import SafelightFit
@@ -20,7 +23,7 @@ from .steps_to_images import SafelightSteps
 
 NODES: list[type[io.ComfyNode]] = [
     *(SafelightPreview, SafelightSteps, SafelightPickStep, SafelightLoadRun),
-    *(SafelightDecode, SafelightFit, SafelightLearn),
+    *(SafelightChoose, SafelightDecode, SafelightFit, SafelightLearn),
 ]
 
 
@@ -32,6 +35,7 @@ class SafelightExtension(ComfyExtension):
         found = owners.register(PromptServer.instance)
         register(PromptServer.instance.routes, RUNS, found, get_decoder, CachedRuns(RUNS).find, described)
         register_library(PromptServer.instance.routes, LIBRARY, found)
+        register_choices(PromptServer.instance.routes, CHOICES, found)
         register_pack(PromptServer.instance.routes)
         everywhere.register(PromptServer.instance)
         learning.register(PromptServer.instance)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .decoding import LabDecoder, LabLearned
 from .faults import LabTrouble
-from .keep import LabKeep, LabLatent
+from .keep import LabKeep, LabLatent, LabScores
 from .loops import LabLoopClose, LabLoopOpen, LabTurnModel
 from .names import LabCheckpoint, LabLora
 from .odd import LabAny, LabCopyModel, LabImages, LabOddSampler, LabPreviewUser, LabSeeds
@@ -406,7 +406,7 @@ NODE_CLASS_MAPPINGS = {
     node.__name__: node
     for node in (
         *(LabModel, LabVae, LabPictures, LabTell, LabSpy, LabDigest),
-        *(LabKeep, LabLatent),
+        *(LabKeep, LabLatent, LabScores),
         *(LabPreviewers, LabWrapPreviewers, LabOwnLoop),
         *(LabDecoder, LabLearned, LabTiles),
         *(LabWork, LabOutside, LabInside, LabTimes),

@@ -34,6 +34,20 @@ class LabLatent:
         return ({"samples": Nested([samples, tensors["sound"]]) if "sound" in tensors else samples},)
 
 
+class LabScores:
+    """Outputs numbers as one list, as a node that rates images does."""
+
+    RETURN_TYPES = ("SCORES",)
+    FUNCTION, CATEGORY = "read", "lab"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:  # noqa: N802 - the host's name
+        return {"required": {"text": ("STRING", {})}}
+
+    def read(self, text):
+        return ([float(number) for number in text.split(",")],)
+
+
 class LabKeep:
     """Writes an IMAGE to `<output>/<file>`, and as `processed` a LATENT in model space."""
 
