@@ -21,10 +21,10 @@ const [DEFAULT_BUDGET_MB, DEFAULT_DEVICE_MB, MAX_MB] = [512, 1024, 1 << 20];
 
 // ComfyUI forbids browsers to cache `.js` files, but not `.mjs` files. After an update they could be old for days.
 const MODULES = [
-  ...["run-store", "viewer", "node-place", "style", "run-key", "node-settings", "settings-bar", "decoder-list", "known-models", "picture-first", "everywhere", "welcome", "sampler-previews", "far-view", "choice-nodes"],
-  ...["action-menu", "animation-frames", "base-style", "caption", "change", "chooser", "compare", "elements", "export", "figures", "film-strip", "frame-bar", "fullscreen", "hidden-socket", "hover-thumbnail", "image-cache", "image-loader"],
-  ...["image-pane", "input-visibility", "manifest", "messages", "model-source", "navigation", "panel", "picture-actions", "progress-line", "promoted-widgets", "run-control", "run-list", "sanitize", "selection", "server-source", "settings-words", "shortcuts", "status-bar"],
-  ...["step-strip", "timers", "toolbar", "truth", "zoom"],
+  ...["run-store", "viewer", "node-place", "style", "run-key", "node-settings", "settings-bar", "decoder-list", "known-models", "picture-first", "everywhere", "welcome", "sampler-previews", "far-view", "workflow-actions", "choice-nodes"],
+  ...["action-menu", "animation-frames", "base-style", "branch", "caption", "change", "chooser", "compare", "drag-out", "elements", "export", "figures", "film-strip", "frame-bar", "fullscreen", "hidden-socket", "hover-thumbnail", "image-cache", "image-loader"],
+  ...["image-pane", "input-visibility", "manifest", "messages", "model-source", "navigation", "panel", "picture-actions", "progress-line", "promoted-widgets", "run-control", "run-list", "sampler-node", "sanitize", "selection", "server-source", "settings-words", "shortcuts", "status-bar"],
+  ...["step-strip", "timers", "toolbar", "truth", "written-files", "zoom"],
   ...["library-actions"],
 ];
 
@@ -37,8 +37,8 @@ const LIBRARY_MODULES = [
 /** Registers the extension. Its state outlives the nodes: ComfyUI creates all nodes again when the user changes tabs. */
 async function start() {
   const addresses = await freshModules(MODULES);
-  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle, canFold }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers, withoutNode }, { FarView }, { ChoiceNodes, CHOICE_NODE, CHOICE_EVENT }] =
-    await Promise.all(addresses.slice(0, 15).map((address) => import(address)));
+  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, copyOfWorkflow, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, nodeAt, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle, canFold }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers, withoutNode }, { FarView }, { workflowActions }, { ChoiceNodes, CHOICE_NODE, CHOICE_EVENT }] =
+    await Promise.all(addresses.slice(0, 16).map((address) => import(address)));
 
   const { libraryActions } = await import(addresses[MODULES.indexOf("library-actions")]);
   addLayoutStyle(document);
@@ -83,14 +83,15 @@ async function start() {
   });
 
   // A prompt whose samplers are all in ComfyUI's cache samples nothing: its run may be of another workflow.
-  const cachedNodes = new Map(); // by prompt
-  api.addEventListener("execution_cached", ({ detail }) => cachedNodes.set(detail?.prompt_id, new Set((detail?.nodes ?? []).map(String))));
+  const cachedNodes = new Map(); // by prompt, with the time
+  api.addEventListener("execution_cached", ({ detail }) => cachedNodes.set(detail?.prompt_id, { nodes: (detail?.nodes ?? []).map(String), at: Date.now() }));
   api.addEventListener("execution_success", ({ detail }) => {
-    const cached = cachedNodes.get(detail?.prompt_id) ?? new Set();
+    const { nodes, at } = cachedNodes.get(detail?.prompt_id) ?? { nodes: [], at: 0 };
     cachedNodes.clear();
     viewers.forEach(({ viewer }, node) => {
-      const place = nodePlaces(node).find((place) => cached.has(place.node));
-      if (place) showCached(node, viewer, place, detail.prompt_id);
+      const place = nodePlaces(node).find((place) => nodes.includes(place.node));
+      // With another seed only the node itself is in the cache, and its run has just been heard.
+      if (place && !store.of([place]).some(({ heard }) => heard >= at)) showCached(node, viewer, place, detail.prompt_id);
     });
   });
 
@@ -118,14 +119,20 @@ async function start() {
     [...viewers.keys()].filter((node) => elementOf(node).offsetWidth && hasNoEvents(node)).forEach(listRuns);
   }, LIST_INTERVAL_MS);
 
-  // The first Vue nodes (frontend 1.27) omit DOM widgets, so the viewer is put where its widget would be.
+  // The first Vue nodes (frontend 1.27) omit DOM widgets, so the viewer is put where its widget would be. Newer ones do not
+  // replace the viewer of a node that Undo creates again.
   setInterval(() => {
     if (!isVue()) return;
     for (const node of viewers.keys()) {
       const element = elementOf(node);
       if (element.isConnected || node.graph !== app.canvas.graph) continue;
-      element.style.minHeight = `${NODE_WIDTH_PX + CHROME_HEIGHT_PX}px`; // there nothing else gives it a height
-      document.querySelector(`[data-node-id="${node.id}"] .lg-node-widgets`)?.append(element);
+      const widgets = document.querySelector(`[data-node-id="${node.id}"] .lg-node-widgets`);
+      const former = widgets?.querySelector(`[data-safelight="${WIDGET}"]`); // of the node before Undo, which Vue nodes keep
+      if (former) former.replaceWith(element);
+      else if (widgets) {
+        element.style.minHeight = `${NODE_WIDTH_PX + CHROME_HEIGHT_PX}px`; // there nothing else gives it a height
+        widgets.append(element);
+      }
     }
   }, PLACING_INTERVAL_MS);
 
@@ -177,6 +184,31 @@ async function start() {
     }
   }
 
+  const graphHost = {
+    createNode: (type) => window.LiteGraph.createNode(type),
+    change(make) {
+      saveDraft(); // what the user has changed before is another step of undo
+      app.canvas.emitBeforeChange?.();
+      try {
+        const nodes = make();
+        if (nodes.length) app.canvas.selectItems?.(nodes);
+      } finally {
+        app.canvas.emitAfterChange?.();
+        saveDraft();
+      }
+    },
+    workflowOf: (id) => store.workflow(id),
+    open({ workflow, prompt }, name, started) {
+      return workflow ? app.loadGraphData(copyOfWorkflow(workflow, NODE, PLACES_PROPERTY, started), true, true, name) : app.loadApiJson(prompt, name);
+    },
+  };
+
+  /** The Preview Steps that watched a run: the node of the viewer, or one in its subgraph. */
+  function watcherOf(node, run) {
+    const watcher = node.comfyClass === NODE ? node : nodeAt(node.graph.rootGraph, run.node);
+    return watcher?.comfyClass === NODE ? watcher : null;
+  }
+
   /**
    * Puts a viewer on a node, as its last widget.
    *
@@ -195,7 +227,7 @@ async function start() {
       onView: (view) => (node.properties[VIEW_PROPERTY] = { ...node.properties[VIEW_PROPERTY], ...view }),
       wheelNeedsFocus: true,
       footer: bar.element,
-      actions: [everywhere.action, libraryActions(desk)],
+      actions: [workflowActions((run) => watcherOf(node, run), graphHost), everywhere.action, libraryActions(desk)],
     });
     const { element } = viewer;
     const widget = node.addDOMWidget(WIDGET, WIDGET, element, {
@@ -210,6 +242,7 @@ async function start() {
     // The properties panel stores its own width in each widget, and the canvas would draw the viewer with it.
     Object.defineProperty(widget, "width", { configurable: true, get: () => undefined, set: () => {} });
     element.style.setProperty("--comfy-widget-min-height", MIN_HEIGHT_PX);
+    element.dataset.safelight = WIDGET;
     element.dataset.captureWheel = "true"; // Vue nodes leave the wheel to it while it has the focus
     forwardToCanvas(element);
     element.toggleAttribute("data-far", farView.isFar);
