@@ -1,10 +1,25 @@
-/** Gives the browser the file of a picture that the user drags away: onto another node, into another program. */
+/** Gives the address of a picture that the user drags away: onto another node, into another program. */
 
-import { exportFileName, namedFile } from "./export.mjs";
+import { parseFrameAddress } from "./animation-frames.mjs";
+import { exportFileName } from "./export.mjs";
+
+/**
+ * The name of the file that a picture becomes elsewhere: as the server names it when it is saved, if that is known.
+ *
+ * @param {import("./export.mjs").ShownPictures} shown @param {number} at place of the picture among the shown ones
+ */
+export function draggedName(shown, at) {
+  const { run, addresses, exports: files } = shown;
+  const { prefix, sampler } = run.manifest ?? {};
+  if (!files?.[at] || !prefix) return exportFileName(shown, addresses[at]);
+  const single = parseFrameAddress(addresses[at]);
+  const [stem] = new URL(single?.file ?? addresses[at], "http://any/").pathname.split("/").at(-1).split(".");
+  const frame = single ? [`frame_${String(single.frame + 1).padStart(4, "0")}`] : [];
+  return `${[prefix, ...(sampler?.seed == null ? [] : [`seed${sampler.seed}`]), stem, ...frame].join("_")}.png`;
+}
 
 export class DragOut {
   #window;
-  #prepared = { address: "", file: null };
 
   /** @param {HTMLElement} viewer in which a picture cannot be dropped: the page would take it for one from elsewhere */
   constructor(viewer) {
@@ -16,33 +31,17 @@ export class DragOut {
   }
 
   /**
-   * Loads the file of a picture, because a drag may begin, and only takes what is loaded by then. Pages that take
-   * addresses do without it.
+   * Fills a drag that begins. Not with a file: browsers drop files only if they are on the disk.
    *
-   * @param {import("./export.mjs").ShownPictures} shown @param {number} at place of the picture among the shown ones
+   * @param {DragEvent} event @param {import("./export.mjs").ShownPictures} shown @param {number} at as for `draggedName`
    */
-  async prepare({ exports: files = [] }, at) {
-    const address = files[at];
-    if (!address || address === this.#prepared.address) return;
-    this.#prepared = { address, file: null };
-    const { fetch, File } = this.#window;
-    const answer = await fetch(address).catch(() => null);
-    if (!answer?.ok) return;
-    const blob = await answer.blob();
-    const file = new File([blob], namedFile(answer.headers.get("Content-Disposition")), { type: blob.type });
-    if (address === this.#prepared.address) this.#prepared = { address, file };
-  }
-
-  /** Fills a drag that begins. @param {DragEvent} event @param {import("./export.mjs").ShownPictures} shown @param {number} at as for `prepare` */
   start({ dataTransfer }, shown, at) {
-    const address = shown.exports?.[at] ?? shown.addresses[at];
-    const { file } = address === this.#prepared.address ? this.#prepared : { file: null };
-    const url = new URL(address, this.#window.location.href);
-    const name = file?.name ?? exportFileName(shown, shown.addresses[at]);
+    const { file } = parseFrameAddress(shown.addresses[at]) ?? {};
+    const url = new URL(shown.exports?.[at] ?? file ?? shown.addresses[at], this.#window.location.href);
+    const name = draggedName(shown, at);
     if (shown.exports?.[at]) url.searchParams.set("filename", name); // ComfyUI's nodes name the file that they fetch by it
     dataTransfer.effectAllowed = "copy";
     dataTransfer.setData("text/uri-list", url.href);
-    dataTransfer.setData("DownloadURL", `${file?.type ?? "image/png"}:${name}:${url.href}`); // for the desktop, in Chromium
-    if (file) dataTransfer.items.add(file);
+    dataTransfer.setData("DownloadURL", `image/png:${name}:${url.href}`); // for the desktop, in Chromium
   }
 }

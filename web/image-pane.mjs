@@ -86,8 +86,8 @@ export class ImagePane {
    * @param {Document} document
    * @param {{pick: (item: number, other: boolean) => void, zoomed: () => void}} callbacks `pick`: the user clicked one of
    *   several pictures; `other`: with Shift
-   * @param {{prepare: (at: number) => void, start: (event: DragEvent, at: number) => void}} drag gets the place of a picture
-   *   that the user presses and drags away; only while it fits, because a drag moves a zoomed one
+   * @param {(event: DragEvent, at: number) => void} drag gets the place of a picture that the user drags away; only while
+   *   it fits, because a drag moves a zoomed one
    */
   constructor(document, callbacks, drag) {
     this.#callbacks = callbacks;
@@ -190,7 +190,6 @@ export class ImagePane {
         const onWipe = Math.abs(from.x - this.#wipeAt) < WIPE_GRAB_PX;
         wiping = this.#mode === "wipe" && (onWipe || !this.zoomed);
         pressedCell = event.target.closest(".cell");
-        if (pressedCell?.draggable) this.#drag.prepare(Number(pressedCell.dataset.item));
         element.classList.add("dragging");
       },
       (event) => {
@@ -210,7 +209,7 @@ export class ImagePane {
         else if (!moved && event.type === "pointerup" && pressedCell?.parentNode.childElementCount > 1) this.#callbacks.pick(Number(pressedCell.dataset.item), event.shiftKey);
       },
     );
-    element.addEventListener("dragstart", (event) => this.#drag.start(event, Number(event.target.dataset.item)));
+    element.addEventListener("dragstart", (event) => this.#drag(event, Number(event.target.dataset.item)));
     element.addEventListener("dblclick", (event) => event.target.closest(".over") || this.fit());
     this.#handle.addEventListener("keydown", (event) => {
       const direction = { ArrowLeft: -1, ArrowRight: 1 }[event.key];

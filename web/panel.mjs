@@ -67,7 +67,7 @@ export class Panel {
     this.#source = source;
     this.#view = view;
     this.#options = options;
-    this.pane = new ImagePane(document, { pick: commands.selectItem, zoomed: () => this.#showTools() }, this.#dragging());
+    this.pane = new ImagePane(document, { pick: commands.selectItem, zoomed: () => this.#showTools() }, (event, at) => this.#drag(event, at));
     this.strip = new StepStrip(document, { seek: commands.goTo, compare: commands.compareStep, hover: (at) => this.#hover(at) });
     this.runList = new RunList(document, load, (...file) => source.picture(...file), commands);
     this.#compareBar = new CompareBar(document, { choose: commands.setView, pin: commands.pin });
@@ -101,13 +101,10 @@ export class Panel {
     this.fullscreen = new Fullscreen(document, this.element, commands.render);
   }
 
-  /** What the pane does with a picture that the user drags away. */
-  #dragging() {
-    const shown = () => this.painted?.panes[0];
-    return {
-      prepare: (at) => shown() && !shown().run.gone && this.#dragOut.prepare(shown(), at),
-      start: (event, at) => (shown() ? this.#dragOut.start(event, shown(), at) : event.preventDefault()),
-    };
+  #drag(event, at) {
+    const shown = this.painted?.panes[0];
+    if (shown) this.#dragOut.start(event, shown, at);
+    else event.preventDefault();
   }
 
   /** Updates all parts but the pictures and the list of runs. */

@@ -45,6 +45,7 @@ export function readManifest(value) {
     picture: isRecord(value.picture) ? { ...picture, ...Object.fromEntries(sizes), fps: number(picture.fps) } : null,
     steps: list(value.steps).filter(isStep).slice(0, MAX_MANIFEST_STEPS).map(readStep).sort((a, b) => a.index - b.index),
     ...(value.truth === undefined ? {} : { truth: readTruth(value.truth) }),
+    ...(value.prefix === undefined ? {} : { prefix: text(value.prefix) }),
     ...(value.written === undefined ? {} : { written: readWritten(value.written) }),
     ...(value.cost === undefined ? {} : { cost: readCost(value.cost) }),
     notes: list(value.notes).filter((note) => typeof note === "string").slice(0, MAX_NOTES),

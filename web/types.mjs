@@ -53,6 +53,7 @@
  *   earlier steps that can become its result
  * @property {{sampler_ms: number | null, end_ms: number | null, memory_mb: number | null, device: string | null} | null} [cost]
  *   what the preview costs
+ * @property {string | null} [prefix] begin of the names of files that the user saves
  * @property {{place: string, path: string, files: number, sheet: string | null, animation: string | null,
  *   page: string | null} | null} [written] the folder that the run writes, as the user knows it and in full, the number of
  *   its files, and the paths of some

@@ -287,7 +287,7 @@ def _manifest(live: LiveRun) -> dict[str, Any]:
     Its id is the address. It has the prompt and the offers of its notes, which viewers show and no file contains.
     """
     manifest, run = live.folder.manifest(), live.folder.run
-    own = {"id": live.address, "sampler": manifest["sampler"] | {"prompt": run.prompt}}
+    own = {"id": live.address, "sampler": manifest["sampler"] | {"prompt": run.prompt}, "prefix": live.export.prefix}
     if live.owner is not None and manifest["state"] == "running":
         kept = [step["index"] for step in manifest["steps"] if _may_keep(live, step["index"])]
         own |= {"control": {"paused": run.control.paused, "kept": kept}}

@@ -1177,14 +1177,15 @@ const SCENES = {
     await viewUntil(page, (seen) => finished(seen) && seen.painted);
     await clickOn(page, ".strip", 4 / 7);
     await viewUntil(page, (seen) => seen.step === "step 5 / 8" && seen.painted);
-    const seen = { before: await graph() };
+    const seen = { before: await graph(), sizes: [(await view(page)).size] };
     await act("Continue from here");
     seen.branch = { ...(await graph()), toast: await toast() };
     await shot(page, "branch");
     await page.evaluate(() => window.app.extensionManager.command.execute("Comfy.Undo"));
     await page.waitForFunction(() => !window.app.graph.nodes.some(({ type }) => type === "SafelightPickStep"));
     seen.undone = await graph();
-    await viewUntil(page, (now) => now.painted && now.onScreen);
+    await page.waitForTimeout(1000); // Vue nodes get the viewer of the new node
+    seen.sizes.push((await viewUntil(page, (now) => now.painted && now.onScreen)).size);
     await act("Continue from here");
     await page.evaluate(() => {
       const digest = window.LiteGraph.createNode("LabDigest");
@@ -1283,7 +1284,6 @@ const SCENES = {
     const from = await boxOf(page, ".stage");
     await page.mouse.move(from.x + from.width / 2, from.y + from.height / 2);
     await page.mouse.down();
-    await page.waitForTimeout(700); // the file is loaded meanwhile
     await page.mouse.move(from.x + from.width / 2 + 10, from.y + from.height / 2 + 10, { steps: 4 });
     await page.mouse.move(drop.x, drop.y, { steps: 8 });
     await page.mouse.move(drop.x + 2, drop.y + 2, { steps: 2 });

@@ -499,6 +499,59 @@ def test_a_video_is_saved_whole_and_while_it_is_paused_as_one_frame(scenes):
     assert seen["frame"]["name"].endswith("_step_0008_frame_0001.png")
 
 
+def test_a_branch_continues_from_the_step_on_the_screen_and_undo_removes_it(scenes):
+    seen = scene(scenes, "acted")
+    branch = seen["branch"]
+    assert branch["toast"] == "A branch begins at step 5; keep_latents is on now"
+    new = ["KSamplerAdvanced", "SafelightPickStep", "SafelightPreview"]
+    assert branch["types"] == sorted(seen["before"]["types"] + new)
+    assert set(seen["before"]["links"]) < set(branch["links"])
+    assert branch["values"]["SafelightPickStep"] == {"step": 5}
+    assert branch["values"]["KSamplerAdvanced"]["add_noise"] == "disable"
+    assert seen["undone"] == seen["before"]
+    assert seen["ran"] == {"step": "step 1 / 1", "painted": True}  # from step 8 of 8
+    assert seen["sizes"][0] == seen["sizes"][1], "Undo leaves the viewer of the former node"
+
+
+def test_a_node_that_is_connected_continues_from_the_step_on_the_screen(scenes):
+    again = scene(scenes, "acted")["again"]
+    assert again["toast"] == "Continue from Step begins at step 2"
+    assert again["values"]["SafelightPickStep"] == {"step": 2}
+    assert again["types"].count("SafelightPickStep") == 1
+
+
+def test_the_seed_of_a_run_is_used_again_and_its_workflow_is_opened(scenes):
+    seen = scene(scenes, "acted")
+    seeded, opened = seen["seeded"], seen["opened"]
+    assert seeded["toast"] == f"Seed {seeded['first']}, fixed"
+    sampler = seeded["values"]["KSampler"]
+    assert (sampler["seed"], sampler["control_after_generate"], sampler["steps"]) == (seeded["first"], "fixed", 3)
+    assert opened["names"][-1] == f"Run with seed {seeded['first']}"
+    assert opened["values"]["KSampler"]["steps"] == 8
+    assert seen["runs"] == 2, "the run and the one before it"
+
+
+def test_the_files_of_a_run_are_found_and_opened_from_the_viewer(scenes, browsed_server):
+    seen = scene(scenes, "written_files")
+    place = f"output/written/{seen['prefix']}_00001"
+    assert seen["label"] == f"12 files in {place}"
+    assert seen["copied"] == str(browsed_server.base / place)
+    assert seen["sheet"][0] > SHOWN[0]
+    assert seen["animation"] == list(SHOWN)
+    assert seen["page"]["step"] == "step 8 / 8"
+
+
+def test_a_picture_is_dragged_onto_load_image(scenes, browsed_server):
+    older.expect(not browsed_server.version.startswith("0.3."), "ComfyUI", browsed_server.version, "drops of addresses")
+    seen = scene(scenes, "dragged")
+    assert seen["name"] == f"steps_seed{seen['seed']}_step_0008.png"
+    dropped = file_of(seen["content"])
+    assert (dropped.format, dropped.size) == ("PNG", SHOWN)
+    assert "SafelightPreview" in dropped.text["workflow"]
+    assert seen["nodes"] == 5, "the page opened the picture as a workflow"
+    assert not seen["after"]["zoomed"]
+
+
 def test_app_mode_shows_the_viewer_as_a_widget(scenes, browsed_server):
     older.expect(not browsed_server.version.startswith("0.3."), "ComfyUI", browsed_server.version, "App mode")
     assert scene(scenes, "app_mode")["seen"]["size"][0] >= 200
