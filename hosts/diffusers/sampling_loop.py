@@ -24,6 +24,7 @@ from .own_loop import OwnLoop, name_of_pipeline
 from .pipeline_families import family_of_pipeline
 from .watched_run import SchedulerStep, WatchedRun
 
+INPAINT = "Inpaint"  # in the names of pipelines that put the given image around the mask after each step
 INTERRUPT = "_interrupt"  # attribute that the loops of most pipelines read before each step
 FEWEST_AXES = 3  # of latents: prompts, embeddings of images and tokens of text have fewer
 
@@ -93,6 +94,7 @@ class SamplingLoop:
         self._notes = [self._family.part] if self._family.part else []
         self._pending: SchedulerStep | None = None
         self._run: WatchedRun | None = None
+        self._keeps, self._kept = False, False  # whether the estimate of the next step becomes the result, and did
         self.stopped = self.ended = self.failed = False
         self.thread = threading.get_ident()
 
@@ -133,14 +135,18 @@ class SamplingLoop:
         iterates = self._bar is not None and self._bar.length is not None
         return iterates or hasattr(self._pipeline, INTERRUPT) or (has_bar and is_modular(self._pipeline))
 
-    def stop(self) -> bool:
+    def stop(self, *, keep: bool = False) -> bool:
         """Ends the loop before its next step; the pipeline continues with the latents that it has.
+
+        Args:
+            keep: whether the pipeline continues with the model's estimate instead: that of the step that is running, or
+                between two steps, that of the next one.
 
         Returns:
             Whether the loop was running.
 
         Raises:
-            RunError: this pipeline cannot be stopped.
+            RunError: this pipeline cannot be stopped, or no estimate can be its result.
         """
         if self.ended:
             return False
@@ -154,10 +160,24 @@ class SamplingLoop:
                 f"{self.pipeline_name} cannot be stopped: expected a pipeline whose loop reads "
                 f"`{INTERRUPT}`, but this one does not; wait for it, or press Ctrl+C: the pictures so far are saved"
             )
+        if keep:
+            self._expect_estimates()
+            self._keeps = True
+            return True
         self.stopped = True
         if hasattr(self._pipeline, INTERRUPT):
             setattr(self._pipeline, INTERRUPT, True)
         return True
+
+    def _expect_estimates(self) -> None:
+        """Refuses to keep an estimate where it would not be the pipeline's result."""
+        if INPAINT in self.pipeline_name:
+            reason = "it adds noise to the given image after each step; stop it without keep"
+        elif self._is_cropped or self._of_frames:
+            reason = "it samples parts of the image one after another; stop it without keep"
+        else:
+            return
+        raise RunError(f"no estimate of {self.pipeline_name} can be kept: {reason}")
 
     def take(self, scheduler: Any, call: SchedulerCall) -> None:
         """Takes a call of a scheduler, after it. Never raises."""
@@ -214,6 +234,8 @@ class SamplingLoop:
             self._run.end(self._state(error), error)
 
     def _state(self, error: BaseException | None) -> State:
+        if self._kept and error is None:
+            return "stopped"
         if self.stopped or isinstance(error, KeyboardInterrupt | GeneratorExit):
             return "interrupted"
         if error is not None:
@@ -235,10 +257,30 @@ class SamplingLoop:
             return
         if not self._waits:
             self._show(step)
-            return
+        else:
+            self._wait_for(step)
+        if self._keeps:
+            self._keep(call, step.index)
+
+    def _wait_for(self, step: SchedulerStep) -> None:
+        """Shows a step when its picture is known, and now the one before it."""
         if self._pending is not None and self._pending.index != step.index and not self._waits_for_callback:
             self._show(self._pending)
         self._pending = step
+
+    def _keep(self, call: SchedulerCall, index: int) -> None:
+        """Ends the loop with the estimate of this step in place of the sample that the scheduler returns."""
+        self._keeps = False
+        returned = call.result[0] if isinstance(call.result, tuple) else getattr(call.result, "prev_sample", None)
+        x0 = estimate_x0(self._scheduler, call, self._tables).x0
+        if x0 is None or not isinstance(returned, Tensor) or returned.shape != x0.shape:
+            self._note(f"step {index} could not be kept, so the run goes on: its estimate is not known")
+            return
+        returned.copy_(x0)
+        self.stop()
+        self._kept = True
+        if self._run is not None:
+            self._run.run.know(kept_step=index)
 
     def _take_frame(self, scheduler: Any, call: SchedulerCall) -> None:
         """Adds a call for one frame of a video; the step is complete when the progress bar moves on."""

@@ -165,18 +165,22 @@ class WatchedPipeline:
         """
         newest(self.runs).show()
 
-    def stop(self) -> bool:
+    def stop(self, *, keep: bool = False) -> bool:
         """Ends the running loops before their next step. Can be called from any thread.
 
         The pipeline continues with the latents that it has.
+
+        Args:
+            keep: whether it continues with the model's estimate of the final latents instead: that of the step that is
+                running, or between two steps, that of the next one. So the image is finished, with less detail.
 
         Returns:
             Whether a loop was running.
 
         Raises:
-            RunError: this pipeline cannot be stopped.
+            RunError: this pipeline cannot be stopped, or no estimate can be its result.
         """
-        stopped = [loop.stop() for loop in self._loops]
+        stopped = [loop.stop(keep=keep) for loop in self._loops]
         return any(stopped)
 
     def open(self) -> None:

@@ -21,6 +21,7 @@ from safelight.hosts import x0
 from safelight.hosts.diffusers import Previews, WatchOptions, watch, watched_run
 from safelight.preview.manifest import read_manifest
 from safelight.preview.sinks.base import Delivery, RunScreen, Sink
+from safetensors.torch import load_file
 from tiny_pipelines import FAMILIES, OLD, STEPS, cogvideox, kl, noise, wan_transformer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -643,6 +644,49 @@ def test_a_stopped_run_ends_with_the_steps_so_far(sd1, tmp_path, every):
     assert sd1._interrupt is False
     with watch(sd1, screen="off") as run:
         SD1.run(sd1)
+    assert run.runs[0].state == "finished"
+
+
+@pytest.mark.parametrize("name", ["StableDiffusion", "StableDiffusion3", "Flux"])
+def test_a_kept_estimate_is_the_result_of_the_pipeline_bit_for_bit(make, name, tmp_path):
+    family, pipe = make(name)
+    asked = []
+
+    def keep(pipe, index, timestep, kwargs):
+        if index == 1:
+            asked.append(run.stop(keep=True))
+        return kwargs
+
+    with watch(pipe, tmp_path, screen="off", keep_latents=True) as run:
+        latents = family.run(pipe, callback_on_step_end=keep, output_type="latent")
+    manifest = run.manifest()
+    assert (asked, manifest["state"], manifest["sampler"]["kept_step"]) == ([True], "stopped", 3)
+    assert [step["index"] for step in manifest["steps"]] == [1, 2, 3]
+    kept = load_file(run.folder / "step_0003.safetensors")["denoised"]
+    # FLUX's pipeline has the same values in another order: its latents are packed.
+    values, expected = (each.float().flatten() for each in (torch.as_tensor(latents), kept))
+    assert torch.equal(values, expected) or name == "Flux"
+    assert torch.equal(values.sort().values, expected.sort().values)
+    with watch(pipe, screen="off") as run:
+        family.run(pipe)
+    assert run.runs[0].state == "finished"
+
+
+def test_an_estimate_of_an_inpainting_pipeline_is_not_kept(sd1):
+    pipe = diffusers.StableDiffusionInpaintPipeline(**sd1.components)
+    pipe.set_progress_bar_config(disable=True)
+    given = {"image": torch.zeros(1, 3, 32, 48), "mask_image": torch.ones(1, 1, 32, 48)}
+    refusals = []
+
+    def keep(pipe, index, timestep, kwargs):
+        with pytest.raises(RunError, match="no estimate of StableDiffusionInpaintPipeline can be kept: it adds noise"):
+            run.stop(keep=True)
+        refusals.append(index)
+        return kwargs
+
+    with watch(pipe, screen="off") as run:
+        SD1.run(pipe, callback_on_step_end=keep, **given)
+    assert len(refusals) == STEPS
     assert run.runs[0].state == "finished"
 
 
