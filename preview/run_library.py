@@ -8,16 +8,16 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO, final
+from typing import BinaryIO, final
 
 from ..decoders.files.contained_file import open_below
 from ..errors import GoneError, LibraryError, ManifestError, describe
 from .folder_listing import FolderContent, FolderListing, list_folder
 from .images.metadata import picture_texts
+from .library_entry import LibraryEntry
 from .library_index import IndexedRun, LibraryIndex, read_index, write_index
-from .manifest import MANIFEST_NAME, picture_files, read_manifest
+from .manifest import MANIFEST_NAME, read_manifest
 from .output_folder import is_inner_folder, run_title
 from .run_details import FindPrompt, run_details
 from .run_marks import MARKS_NAME, Marks, read_marks, write_marks
@@ -65,90 +65,6 @@ def _changed_s(path: Path) -> float:
         return path.lstat().st_mtime
     except OSError:  # deleted meanwhile
         return 0.0
-
-
-@dataclass(frozen=True)
-class LibraryEntry:
-    """A run of a library. Only its summary stays in memory: a manifest of 8 MB needs about 190 MB.
-
-    Args:
-        id: id in the manifest, or a new one if that is no UUID or if another folder has the same.
-        root: folder of the library.
-        folder: folder of the run.
-        version: a text that changes whenever the manifest changes.
-        facts: the run in a list of runs, with this id.
-        details: what people search for, see `run_details`.
-        marks: the user's star and note.
-    """
-
-    id: str
-    root: Path
-    folder: Path
-    version: str
-    facts: Mapping[str, Any]
-    details: Mapping[str, Any]
-    marks: Marks
-
-    @property
-    def manifest(self) -> Mapping[str, Any]:
-        """The validated manifest with this id, read again from the folder.
-
-        Raises:
-            ManifestError: it was deleted or damaged since it was listed.
-        """
-        return {**_manifest(self.folder, self.root, self.version), "id": self.id}
-
-    @property
-    def described(self) -> Mapping[str, Any]:
-        """The same with the prompt that its pictures contain, as a server of live runs has it.
-
-        Raises:
-            ManifestError: as for `manifest`.
-        """
-        manifest = self.manifest
-        sampler = manifest["sampler"]
-        return {**manifest, "sampler": {**sampler, "prompt": sampler.get("prompt") or self.details["prompt"]}}
-
-    @property
-    def files(self) -> frozenset[str]:
-        """The names of the pictures that the manifest lists."""
-        manifest = _manifest(self.folder, self.root, self.version)
-        products = (name for key in ("sheet", "animation") if (name := manifest[key]) is not None)
-        return frozenset([*(name for step in manifest["steps"] for name in picture_files(step)), *products])
-
-    @property
-    def place(self) -> PurePath:
-        """The path of its folder in the library."""
-        return self.folder.relative_to(self.root)
-
-    def summary(self) -> dict[str, Any]:
-        """The run in a list of runs."""
-        return dict(self.facts)
-
-    @cached_property
-    def item(self) -> Mapping[str, Any]:
-        """The run in a library: its summary, details and marks, and the path of its folder."""
-        return {
-            **self.facts,
-            **self.details,
-            "folder": self.place.as_posix().encode(errors="replace").decode(),
-            "star": self.marks.star,
-            "note": self.marks.note,
-        }
-
-
-_reading_one = threading.Lock()  # many requests at a time need the memory of one manifest
-
-
-def _manifest(folder: Path, root: Path, version: str) -> Mapping[str, Any]:
-    """The manifest in a folder; `version` is another one after each change."""
-    with _reading_one:
-        return _read_once(folder, root, version)
-
-
-@lru_cache(maxsize=2)  # the runs that a viewer compares
-def _read_once(folder: Path, root: Path, version: str) -> Mapping[str, Any]:  # noqa: ARG001 - part of the cache's key
-    return read_manifest(folder, root)
 
 
 @dataclass(frozen=True)
@@ -304,7 +220,7 @@ class RunLibrary:
     def _existing(self, run_id: str) -> LibraryEntry:
         entry = self.runs().get(run_id)
         if entry is None:
-            raise GoneError("there is no such run; somebody moved or deleted it")
+            raise GoneError("there is no such run: it was moved or deleted")
         return entry
 
     def _with_inner(self, folder: Path) -> list[Path]:
@@ -374,7 +290,7 @@ class RunLibrary:
         return entry if _is_uuid(entry.id) else self._with_new_id(entry)
 
     def _with_new_id(self, entry: LibraryEntry) -> LibraryEntry:
-        """The run with an id made from its path and start time: a later run at this path gets another id."""
+        """The run with an id from its path and start time: a later run at this path gets another id."""
         place = f"{entry.place.as_posix()} {entry.facts['started']}"
         new_id = str(uuid.uuid5(uuid.NAMESPACE_URL, place.encode(errors="backslashreplace").decode()))
         return replace(entry, id=new_id, facts={**entry.facts, "id": new_id})

@@ -71,7 +71,7 @@ def restore(root: Path, token: str) -> PurePath:
     """
     trashed = _trashed(root, token)
     if trashed is None:
-        raise GoneError("this run is not in the trash any more; somebody removed it or restored it")
+        raise GoneError("this run is not in the trash any more: it was restored or removed")
     for folder in islice(_names(trashed.folder), MAX_FREE_NAMES):
         try:
             move_below(root, TRASH / token / RUN_NAME, folder)

@@ -30,8 +30,8 @@ const MODULES = [
 
 // Loaded when the user first opens the tab with the library.
 const LIBRARY_MODULES = [
-  ...["library-comfy", "library", "library-choices", "library-entry", "library-query", "library-source", "library-style", "library-trash"],
-  ...["run-inspector", "virtual-grid"],
+  ...["library-comfy", "library", "library-choices", "library-entry", "library-query", "library-source", "library-style", "library-tiles", "library-trash"],
+  ...["run-inspector", "undo-message", "virtual-grid"],
 ];
 
 /** Registers the extension. Its state outlives the nodes: ComfyUI creates all nodes again when the user changes tabs. */

@@ -57,7 +57,7 @@ const ICONS = {
 };
 
 /** @param {keyof typeof ICONS} name */
-function icon(document, name) {
+export function icon(document, name) {
   const path = createSvg(document, "path", { d: ICONS[name] });
   return createSvg(document, "svg", { class: `icon icon-${name}`, viewBox: "0 0 16 16", "aria-hidden": "true" }, path);
 }

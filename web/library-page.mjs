@@ -1,7 +1,7 @@
 /** Starts the index page of a folder of runs, which needs no server: its data are the runs with their manifests. */
 
+import { EmbeddedRuns } from "./embedded-runs.mjs";
 import { Library } from "./library.mjs";
-import { EmbeddedRuns } from "./library-source.mjs";
 import { layOut } from "./page.mjs";
 
 const WHEN = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "short" });

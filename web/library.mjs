@@ -1,18 +1,19 @@
 /** Shows all runs of a library: a grid with search, and a viewer for the run that the user opens. */
 
 import { button, create } from "./elements.mjs";
-import { firstWords, settingsLabel, shortWhen, spokenLabel, stateLabel, tooltip, whenLabel } from "./library-entry.mjs";
+import { whenLabel } from "./library-entry.mjs";
 import { FIELD_NAMES, shownEntries, SORTS } from "./library-query.mjs";
 import { LIBRARY_STYLE } from "./library-style.mjs";
+import { LibraryTiles } from "./library-tiles.mjs";
 import { LibraryTrash } from "./library-trash.mjs";
 import { RunInspector } from "./run-inspector.mjs";
+import { UndoMessage } from "./undo-message.mjs";
 import { Viewer } from "./viewer.mjs";
 import { VirtualGrid } from "./virtual-grid.mjs";
 
 /** @typedef {import("./library-entry.mjs").Entry} Entry */
 
 const SEARCH_PAUSE_MS = 120; // after the last key
-const [SAID_MS, UNDO_MS] = [6000, 20_000]; // the second while an undo is offered; the key works later, too
 const STARRED_LIVE = "Starred: newer runs do not remove it. It stays until ComfyUI ends, unless you save it";
 const NEIGHBORS = 40; // runs before and after the opened one, in the viewer's row
 const TYPED_EVENTS = ["keydown", "keyup", "keypress", "copy", "cut", "paste", "wheel"]; // of which the host would take some for its own
@@ -34,6 +35,7 @@ export class Library {
   #source;
   #options;
   #grid;
+  #tiles;
   #inspector;
   #trash;
   #search;
@@ -45,7 +47,7 @@ export class Library {
   #status;
   #empty;
   #viewing;
-  #said;
+  #message;
   #root;
   #shown = []; // entries in the grid
   #marked = null; // id of the run that waits for a comparison
@@ -54,7 +56,6 @@ export class Library {
   #selected = null; // id of the run that the viewer shows first
   #undo = []; // tokens, the last deletion last
   #timer;
-  #saidTimer;
 
   /** The user's commands by the keys of the grid. */
   #keys = {
@@ -102,8 +103,9 @@ export class Library {
     this.#trashButton.hidden = !source.trash;
     this.#tools = create(document, "div", { className: "bar", role: "search" }, this.#search, this.#sort, this.#starred, this.#trashButton);
     this.#status = create(document, "div", { className: "status", role: "status" });
+    this.#tiles = new LibraryTiles(document, source, (entry) => this.#commands.star(entry));
     this.#grid = new VirtualGrid(document, "Runs", {
-      fill: (tile, entry) => this.#fill(tile, entry),
+      fill: (tile, entry) => this.#tiles.fill(tile, entry, entry.id === this.#marked),
       onCurrent: () => this.#showInspector(),
       onOpen: (entry, event) => (event.shiftKey || event.ctrlKey || event.metaKey ? this.#compare(entry) : this.#open([entry])),
     });
@@ -113,8 +115,8 @@ export class Library {
     this.#viewing = create(document, "div", { className: "viewing", hidden: true });
     this.#inspector = new RunInspector(document, source, this.#commands, Boolean(options.openWorkflow));
     this.#trash = new LibraryTrash(document, source, (token) => this.#restore(token));
-    this.#said = this.#createSaid();
-    const main = create(document, "div", { className: "main" }, this.#grid.element, help, this.#empty, this.#viewing, this.#trash.element, this.#said.element);
+    this.#message = new UndoMessage(document, () => (this.#undoLast(), this.#grid.focus()));
+    const main = create(document, "div", { className: "main" }, this.#grid.element, help, this.#empty, this.#viewing, this.#trash.element, this.#message.element);
     const nav = create(document, "div", { className: "bar nav", hidden: true }, this.#back);
     this.#root = create(document, "div", { className: "library", role: "region", ariaLabel: "Library of runs" }, nav, this.#tools, this.#status, main, this.#inspector.element);
     /** Fills its parent, with a height of at least 320 px; its parts are in a shadow root. @type {HTMLElement} */
@@ -133,7 +135,7 @@ export class Library {
   /** Says what was done, here or elsewhere on the page, and offers to undo it. @param {import("./library-source.mjs").Result} answer */
   offerUndo({ undo, text }) {
     if (undo) this.#undo.push(undo);
-    if (text) this.#say(text, Boolean(undo));
+    if (text) this.#message.show(text, Boolean(undo));
   }
 
   /** Shows what has changed in the source. */
@@ -159,42 +161,7 @@ export class Library {
     return [...keys, "F is for the folder", "slash searches"].join(", ");
   }
 
-  // The grid
-
-  #fill(tile, entry) {
-    const { when, words, image, mark, badge, noted } = (tile.parts ??= this.#newTile(tile));
-    tile.title = tooltip(entry);
-    tile.ariaLabel = spokenLabel(entry);
-    tile.classList.toggle("marked", entry.id === this.#marked);
-    when.textContent = shortWhen(entry) || "Unknown date";
-    words.textContent = firstWords(entry) || settingsLabel(entry) || entry.folder || "";
-    badge.textContent = entry.id === this.#marked ? "compare with …" : (stateLabel(entry) || (entry.live ? "not saved" : ""));
-    noted.hidden = !entry.note;
-    mark.hidden = !this.#source.act && !entry.star;
-    mark.ariaPressed = String(entry.star);
-    mark.title = mark.ariaLabel = !this.#source.act ? "Starred" : entry.star ? "Take the star away" : "Give this run a star";
-    const address = this.#source.small(entry) ?? "";
-    if (image.dataset.of === address) return;
-    image.dataset.of = address;
-    image.hidden = !address;
-    if (address) image.src = address;
-    else image.removeAttribute("src");
-  }
-
-  #newTile(tile) {
-    const document = this.#document;
-    const image = create(document, "img", { alt: "", decoding: "async", draggable: false });
-    image.addEventListener("error", () => (image.hidden = true));
-    const badge = create(document, "span", { className: "badge" });
-    const noted = create(document, "span", { className: "noted" }, button(document, "note", "", () => {}).firstChild);
-    const mark = button(document, "star", "Star", () => {}, "mark");
-    mark.tabIndex = -1; // the key S gives a star to the current tile
-    mark.addEventListener("click", () => setTimeout(() => this.#grid.current && this.#commands.star(this.#grid.current)));
-    const when = create(document, "span", { className: "line when" });
-    const words = create(document, "span", { className: "line words" });
-    tile.append(create(document, "div", { className: "picture" }, image, noted, badge), mark, when, words);
-    return { when, words, image, mark, badge, noted };
-  }
+  // What is shown
 
   #showInspector() {
     const marked = this.#entry(this.#marked);
@@ -298,7 +265,7 @@ export class Library {
     const at = this.#shown.findIndex(({ id }) => id === entries[0].id);
     const near = at < 0 ? [] : this.#shown.slice(Math.max(0, at - NEIGHBORS), at + NEIGHBORS + 1);
     const around = [...new Set([...near, ...entries])].sort((a, b) => b.started - a.started);
-    this.#unfollow(); // of the viewer before, which nobody sees any more
+    this.#unfollow(); // of the viewer before, which is not on the page any more
     this.#selected = entries[0].id;
     const shown = this.#source.source(around.map(({ id }) => id));
     const onChange = (listener) => (this.#unfollow = shown.onChange(listener));
@@ -339,13 +306,13 @@ export class Library {
   async #star(entry) {
     const star = !entry.star;
     const isDone = await this.#act(entry, "star", { star });
-    if (isDone) this.#say(!star ? "Star taken away" : entry.live && !entry.folder ? STARRED_LIVE : "Starred");
+    if (isDone) this.#message.show(!star ? "Star taken away" : entry.live && !entry.folder ? STARRED_LIVE : "Starred");
   }
 
   /** Changes a run, and says what came of it. @returns {Promise<boolean>} whether it was done */
   async #act(entry, action, body) {
     const answer = await this.#source.act(entry.id, action, body);
-    if (!answer.done) this.#say(`Not done: ${answer.text}`);
+    if (!answer.done) this.#message.show(`Not done: ${answer.text}`);
     if (!answer.done) return false;
     if (answer.undo) {
       this.#options.onDeleted?.(answer.live);
@@ -364,7 +331,7 @@ export class Library {
     const answer = await this.#source.undo(token);
     this.#undo = this.#undo.filter((other) => other !== token);
     if (answer.done) this.#options.onRestored?.();
-    this.#say(answer.done ? "The run is back" : `Not done: ${answer.text}`);
+    this.#message.show(answer.done ? "The run is back" : `Not done: ${answer.text}`);
     return answer.done;
   }
 
@@ -372,24 +339,24 @@ export class Library {
     if (!this.#options.openWorkflow || !entry.workflow || !entry.thumbnail) return;
     try {
       const text = await this.#options.openWorkflow(entry, this.#source.picture(entry, entry.thumbnail));
-      if (text) this.#say(text);
+      if (text) this.#message.show(text);
     } catch (error) {
-      this.#say(`The workflow cannot be opened: ${error.message}`);
+      this.#message.show(`The workflow cannot be opened: ${error.message}`);
     }
   }
 
   /** Opens the folder of a run where a browser can do that, else copies its path. */
   async #showFolder(entry) {
-    if (!entry.folder) return this.#say("This run is not saved, so it has no folder");
+    if (!entry.folder) return this.#message.show("This run is not saved, so it has no folder");
     const { defaultView } = this.#document;
     const link = this.#source.folderLink?.(entry);
     if (link) return void defaultView.open(link, "_blank", "noopener");
     const path = [this.#source.root, entry.folder === "." ? "" : entry.folder].filter(Boolean).join("/");
     try {
       await defaultView.navigator.clipboard.writeText(path);
-      this.#say(`Copied: ${path}`);
+      this.#message.show(`Copied: ${path}`);
     } catch {
-      this.#say(path); // a browser denies the clipboard to pages over plain http from another machine
+      this.#message.show(path); // a browser denies the clipboard to pages over plain http from another machine
     }
   }
 
@@ -400,22 +367,5 @@ export class Library {
     this.#trashButton.ariaPressed = String(!isShown);
     this.#showInspector();
     if (isShown && takesFocus) this.#grid.focus();
-  }
-
-  // Messages
-
-  #createSaid() {
-    const document = this.#document;
-    const words = create(document, "span", { className: "words", role: "status" });
-    const undo = create(document, "button", { type: "button", className: "word", textContent: "Undo", hidden: true });
-    undo.addEventListener("click", () => (this.#undoLast(), this.#grid.focus()));
-    return { element: create(document, "div", { className: "said" }, words, undo), words, undo };
-  }
-
-  #say(text, canUndo = false) {
-    clearTimeout(this.#saidTimer);
-    this.#said.words.textContent = text;
-    this.#said.undo.hidden = !canUndo;
-    this.#saidTimer = setTimeout(() => (this.#said.words.textContent = ""), canUndo ? UNDO_MS : SAID_MS);
   }
 }

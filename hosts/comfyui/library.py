@@ -12,8 +12,9 @@ from typing import Any, final
 from ...errors import GoneError, LibraryError
 from ...preview.change_feed import ChangeFeed
 from ...preview.images.small_picture import SmallPictures
+from ...preview.library_entry import LibraryEntry
 from ...preview.run_details import run_details
-from ...preview.run_library import LibraryEntry, no_prompt
+from ...preview.run_library import no_prompt
 from ...preview.run_summary import run_summary
 from ...preview.sinks.live_runs import LiveRun, LiveRuns
 from ...preview.sinks.live_saving import save_live_run
@@ -281,7 +282,7 @@ class ComfyLibrary:
         return not self._has_users or self._owned.get(entry.folder) == owner
 
     def _handle(self, entry: LibraryEntry) -> str:
-        """A text that opens a saved run, and that nobody can guess: the id in `run.json` is in published files."""
+        """An unguessable text that opens a saved run: the id in `run.json` is in published files."""
         place = f"{entry.id} {entry.place.as_posix()}".encode(errors="backslashreplace")
         return hmac.new(self._secret, place, "sha256").hexdigest()[:32]
 

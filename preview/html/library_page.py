@@ -9,8 +9,9 @@ from typing import Any
 from ...decoders.files.contained_file import write_below
 from ...errors import ManifestError, PageError, describe
 from ..decode.memory_budget import MB
+from ..library_entry import LibraryEntry
 from ..manifest import picture_files
-from ..run_library import LibraryEntry, RunLibrary
+from ..run_library import RunLibrary
 from .bundle import bundle
 from .document import document
 
@@ -66,5 +67,5 @@ def _short_manifest(entry: LibraryEntry) -> Mapping[str, Any]:
 def _newest_picture(entry: LibraryEntry) -> Mapping[str, Any]:
     facts = entry.facts
     steps = [{"index": facts["index"], "at": facts["at"], "files": [facts["thumbnail"]]}] if facts["thumbnail"] else []
-    kept = ("id", "state", "started", "space", "decoder", "picture", "sampler")
-    return {**{key: facts[key] for key in kept}, "steps": steps, "notes": []}
+    known = ("id", "state", "started", "space", "decoder", "picture", "sampler")
+    return {**{key: facts[key] for key in known}, "steps": steps, "notes": []}

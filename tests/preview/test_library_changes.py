@@ -214,8 +214,8 @@ def test_a_folder_that_became_a_link_is_not_deleted(tmp_path, monkeypatch, where
     monkeypatch.setattr("safelight.preview.run_library.read_manifest", replace_by_link)
     with pytest.raises(LibraryError, match=r"cannot be moved"):
         library.delete(run)
-    kept = outside / "a" if where == "day" else outside
-    assert (kept / "step_0001.png").read_bytes() == b"picture"
+    found = outside / "a" if where == "day" else outside
+    assert (found / "step_0001.png").read_bytes() == b"picture"
     assert trashed_runs(root) == []
 
 

@@ -1,4 +1,4 @@
-"""The index of a library: how much is read with it, and what happens if it is damaged, stale or made by others."""
+"""The index of a library: how much is read with it, and what happens if it is damaged, stale or by others."""
 
 import json
 import os

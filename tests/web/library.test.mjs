@@ -3,9 +3,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { EmbeddedRuns } from "../../web/embedded-runs.mjs";
 import { facts, readEntry, spokenLabel, tooltip } from "../../web/library-entry.mjs";
 import { matcher, shownEntries, SORTS } from "../../web/library-query.mjs";
-import { EmbeddedRuns, ServerRuns } from "../../web/library-source.mjs";
+import { ServerRuns } from "../../web/library-source.mjs";
 
 const item = (id, more = {}) => ({
   id,

@@ -174,8 +174,8 @@ def add_steps(live, picture):
         file = io.BytesIO()
         Image.new("RGB", (8, 8), (100 * index, 0, 0)).save(file, "JPEG")
         live.folder.write(f"step_000{index}.jpg", file.getvalue())
-        made: DecodedPicture = picture(index=index, total=2)
-        live.folder.record(made, f"step_000{index}.jpg")
+        decoded: DecodedPicture = picture(index=index, total=2)
+        live.folder.record(decoded, f"step_000{index}.jpg")
 
 
 def test_a_saved_run_opens_in_a_library_with_its_marks_and_its_workflow(tmp_path, pictured, picture):
