@@ -252,7 +252,7 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path, content, sentence):
 def test_a_file_that_is_too_large_is_refused_unread(tmp_path, monkeypatch):
     with (tmp_path / MANIFEST_NAME).open("wb") as file:
         file.truncate(MAX_MANIFEST_BYTES + 1)
-    monkeypatch.setattr("safelight.preview.manifest.json.loads", None)
+    monkeypatch.setattr("safelight.preview.untrusted_json.json.loads", None)
     with pytest.raises(ManifestError, match="larger than 16,777,216 bytes"):
         read_manifest(tmp_path)
 
