@@ -4,7 +4,9 @@ from .mutation import Mutation
 
 # Titles in "What you get" of the README.
 EVERY_STEP = "Every step, also afterwards."
+SETTLES = "Where it settles."
 ESTIMATE = "The estimate of the final image, not the noise."
+ANY_STEP = "From any step."
 RECORD = "A record on disk."
 LIBRARY = "A library of all runs."
 UNCHANGED = "An unchanged run."
@@ -21,12 +23,15 @@ ALTERED_FILES = "Shipped decoders that were altered"
 FOREIGN_RUNS = "Runs from other people (`safelight view`, Load Run)"
 DELETED_RUNS = "Requests to delete a run in the library that mean something else"
 LEADING_OUT = "Prefixes and names that lead out of the output folder"
+RUN_PAGES = "Pages of runs that ComfyUI's server opens"
 TEXT_IN_PAGES = "Text in prompts, notes, decoders and files that is shown in pages"
 TEXT_IN_TERMINALS = "Text in names of files, decoders and errors that is shown in a terminal or a log"
 OTHER_SITES = "Other sites in the same browser, other accounts of the same machine"
 GRADIO_FILES = "The files of `safelight gradio`"
 WRITTEN_FILES = "Files that Safelight writes"
 COMFYUI_PEOPLE = "Other people on the same ComfyUI"
+RUN_CONTROL = "Others who pause or stop a run of ComfyUI"
+CHOICES = "Others who choose for you, or see what you choose from"
 INVOKEAI_ACCOUNTS = "Other accounts of the same InvokeAI (`multiuser: true`)"
 
 PAINTED = ("tests/tiers/browser/test_what_is_painted.py",)
@@ -267,8 +272,8 @@ MUTATIONS = (
         "every step is copied, although no sink wants it",
         LOW_COST,
         "preview/pipeline.py",
-        "            return bool(wanted) and self._offer(step, pending, wanted)\n",
-        "            return self._offer(step, pending, wanted)\n",
+        "            if not wanted:\n                return False\n            began_s",
+        "            began_s",
         ("tests/preview/test_pipeline.py::test_a_step_that_no_sink_wants_is_not_copied",),
     ),
     # Your model too
@@ -730,6 +735,64 @@ MUTATIONS = (
         "live.owner == owner is not None and _has(live, host)",
         "_has(live, host)",
         ("tests/tiers/comfyui/test_run_owners.py",),
+    ),
+    # Where it settles, from any step, and the pages of runs
+    Mutation(
+        "no picture ever changes",
+        SETTLES,
+        "preview/change.py",
+        "        return math.sqrt(float(np.mean([*squares]))) / 255\n",
+        "        return 0.0 * float(np.mean([*squares]))\n",
+        ("tests/preview/test_change.py",),
+    ),
+    Mutation(
+        "a branch begins one step late",
+        ANY_STEP,
+        "web/branch.mjs",
+        'setWidget(widgetOf(existing, "step"), step);',
+        'setWidget(widgetOf(existing, "step"), step + 1);',
+        VIEWER_MODULES,
+    ),
+    Mutation(
+        "the page of a run has ComfyUI's origin",
+        RUN_PAGES,
+        "preview/sinks/written_run.py",
+        "sandbox allow-scripts",
+        "sandbox allow-same-origin allow-scripts",
+        OWNERS,
+    ),
+    # Others who pause or stop a run, or choose
+    Mutation(
+        "every browser may stop a run",
+        RUN_CONTROL,
+        "hosts/comfyui/routes.py",
+        '        if live is None or live.owner != owner:\n            return _refused("there is no such run, or',
+        '        if live is None:\n            return _refused("there is no such run, or',
+        OWNERS,
+    ),
+    Mutation(
+        "stop and keep returns the noisy latents",
+        UNCHANGED,
+        "hosts/comfyui/stop_and_keep.py",
+        "            latents = denoised if step == index else self._saved(step)\n",
+        "            latents = noisy if step == index else self._saved(step)\n",
+        ("tests/tiers/comfyui/test_stop_and_keep.py",),
+    ),
+    Mutation(
+        "every browser may choose",
+        CHOICES,
+        "hosts/comfyui/choice_routes.py",
+        "        if choice is None or choice.owner != owner:\n",
+        "        if choice is None:\n",
+        ("tests/hosts/comfyui/test_choice_routes.py",),
+    ),
+    Mutation(
+        "every browser sees what there is to choose",
+        CHOICES,
+        "preview/choice.py",
+        "each.owner == owner and place.items()",
+        "place.items()",
+        ("tests/preview/test_choice.py", "tests/hosts/comfyui/test_choice_routes.py"),
     ),
     # Other accounts of the same InvokeAI
     Mutation(
