@@ -170,6 +170,7 @@ async function start() {
     ask: (title, before) => app.extensionManager.dialog.prompt({ title, message: "It is stored with the run. An empty one removes it.", defaultValue: before }),
     forget: (id) => store.forget(id),
     refresh: listAll,
+    place: "the Safelight tab",
   };
 
   /** Stores the node's places in the node: "Save as" creates it again in a workflow with another id. */

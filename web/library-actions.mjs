@@ -9,6 +9,9 @@
  * @property {(title: string, before: string) => Promise<string | null>} ask asks the user for a text; null: canceled
  * @property {(id: string) => void} forget removes a deleted run from the page
  * @property {() => void} refresh reads the runs of the page again
+ * @property {string} place where Ctrl+Z undoes a deletion, in words
+ * @property {(id: string) => {star: boolean, note: string} | undefined} [marks] the star and the note of a run, if its manifest
+ *   does not have them
  */
 
 /** @param {Desk} desk @returns {import("./action-menu.mjs").Actions} */
@@ -21,7 +24,7 @@ export function libraryActions(desk) {
     return answer;
   };
   return ({ run }) => {
-    const { star = false, note = "" } = run.manifest?.marks ?? {};
+    const { star = false, note = "" } = desk.marks?.(run.id) ?? run.manifest?.marks ?? {};
     return [
       { label: star ? "Take the star of this run away" : "Give this run a star", run: async () => void (await change(run, "star", { star: !star })) },
       {
@@ -40,7 +43,7 @@ export function libraryActions(desk) {
           const { undo, text } = await change(run, "delete");
           deleted.push(undo);
           desk.forget(run.id);
-          return `${text}. To undo it, press Ctrl+Z in the Safelight tab`;
+          return `${text}. To undo it, press Ctrl+Z in ${desk.place}`;
         },
       },
       ...(deleted.length ? [{ label: "Bring the deleted run back", run: () => bringBack(desk, deleted) }] : []),

@@ -1,6 +1,7 @@
 /** Starts the page of `safelight view`: the library of all runs in the folder, and a viewer that follows the newest run. */
 
 import { Library } from "./library.mjs";
+import { libraryActions } from "./library-actions.mjs";
 import { readChoices, writeChoices } from "./library-choices.mjs";
 import { ServerRuns } from "./library-source.mjs";
 import { layOut } from "./page.mjs";
@@ -15,7 +16,8 @@ const ENDED = "safelight view has ended. Loaded pictures stay; start it again to
 export function start(document) {
   const { folder } = JSON.parse(document.getElementById("safelight").textContent);
   const page = layOut(document, folder);
-  const parts = { "#library": libraryPart(document, page), "#viewer": viewerPart(document, page) };
+  const library = libraryPart(document, page);
+  const parts = { "#library": library, "#viewer": viewerPart(document, page, library) };
   const { location } = document.defaultView;
   let shown = null;
   const show = (name) => {
@@ -49,6 +51,13 @@ function libraryPart(document, page) {
     element,
     focus: () => library.focus(),
     count: () => source.total(),
+    marks: (id) => source.entries().find((entry) => entry.id === id),
+    undo: (token) => source.undo(token),
+    async act(...change) {
+      const answer = await source.act(...change);
+      if (answer.done) library.offerUndo(answer);
+      return answer;
+    },
     async poll() {
       await source.poll();
       showSummary();
@@ -57,10 +66,16 @@ function libraryPart(document, page) {
   };
 }
 
-function viewerPart(document, page) {
+function viewerPart(document, page, { act, undo, marks }) {
   const request = (path) => fetch(path === "runs" ? `runs?limit=${MAX_RUNS}` : path, { cache: "no-store" });
   const source = new PollingSource(request);
-  const viewer = new Viewer(document, source, { idle: "Runs appear here as they are written." });
+  const desk = {
+    ...{ act, undo, marks, place: "“All runs”" },
+    ask: async (title, before) => document.defaultView.prompt(title, before),
+    forget: (id) => source.forget(id),
+    refresh: () => source.poll(),
+  };
+  const viewer = new Viewer(document, source, { idle: "Runs appear here as they are written.", actions: [libraryActions(desk)] });
   const { element } = viewer;
   const showSummary = () => {
     const count = source.runs().filter(({ gone }) => !gone).length;

@@ -15,6 +15,7 @@ function deskOf(answers, text = null) {
     ask: async (title, before) => (note(title, before), text),
     forget: (id) => note("forget", id),
     refresh: () => note("refresh"),
+    place: "the Safelight tab",
   };
 }
 
@@ -28,6 +29,11 @@ test("a star is given and taken away", async () => {
   assert.equal(await entries({ run })[0].run(), undefined);
   assert.deepEqual(desk.asked, [["a", "star", { star: true }]]);
   assert.equal(entries({ run })[0].label, "Take the star of this run away");
+});
+
+test("the star and the note may come from the list of runs", () => {
+  const desk = { ...deskOf({}), marks: () => ({ star: true, note: "x" }) };
+  assert.deepEqual(labels(libraryActions(desk)({ run: runOf() })).slice(0, 2), ["Take the star of this run away", "Edit the note on this run"]);
 });
 
 test("a note is asked for with the one before; a canceled question changes nothing", async () => {
@@ -44,7 +50,7 @@ test("a deleted run leaves the page, and the menu of another one brings it back"
   const desk = deskOf({ delete: { done: true, text: "Run deleted", undo: "token" } });
   const entries = libraryActions(desk);
   assert.equal(entries({ run: runOf() }).length, 3);
-  assert.match(await entries({ run: runOf() })[2].run(), /^Run deleted\. /);
+  assert.match(await entries({ run: runOf() })[2].run(), /^Run deleted\. .*in the Safelight tab$/);
   assert.deepEqual(desk.asked.at(-1), ["forget", "a"]);
   const later = entries({ run: runOf({ id: "b" }) });
   assert.equal(labels(later).at(-1), "Bring the deleted run back");
