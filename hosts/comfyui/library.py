@@ -213,11 +213,15 @@ class ComfyLibrary:
                 return self._saved.undo(token)
             if deletion is None or deletion.owner != owner:
                 raise GoneError("nothing can be brought back; it was removed, or brought back already")
-            del self._undo[token]
         if deletion.trashed is not None:
             self._saved.undo(deletion.trashed)
         if deletion.address is not None:
-            self._live.restore(deletion.address, owner)
+            try:
+                self._live.restore(deletion.address, owner)
+            except GoneError:
+                if deletion.trashed is None:  # else its saved copy is back
+                    raise
+        self._undo.pop(token, None)
         return {"runs": []}
 
     def _mark(

@@ -259,6 +259,24 @@ def test_both_copies_of_a_run_are_deleted_and_brought_back(library):
     assert library.live.get(live.address) is live
 
 
+def test_a_saved_run_comes_back_when_its_live_copy_is_gone(library):
+    live = library.begin(written="a")
+    _, answer = library.post(f"{LIST}/{live.address}/delete", {})
+    library.live.make_room(0)
+    assert library.post(f"{LIST}/undo", {"undo": answer["undo"]})[0] == 200
+    assert [item["folder"] for item in library.items()] == ["a"]
+
+
+def test_an_undo_that_fails_can_be_tried_again(library):
+    live = library.begin(written="a")
+    _, answer = library.post(f"{LIST}/{live.address}/delete", {})
+    [place] = (library.output / ".safelight" / "trash").iterdir()
+    (place / "run").rename(place / "elsewhere")
+    assert library.post(f"{LIST}/undo", {"undo": answer["undo"]})[0] == 409
+    (place / "elsewhere").rename(place / "run")
+    assert library.post(f"{LIST}/undo", {"undo": answer["undo"]})[0] == 200
+
+
 def test_a_running_run_is_not_deleted(library):
     live = library.begin(state="running", written="a")
     assert library.post(f"{LIST}/{live.address}/delete", {})[0] == 409
