@@ -21,7 +21,7 @@ const [DEFAULT_BUDGET_MB, DEFAULT_DEVICE_MB, MAX_MB] = [512, 1024, 1 << 20];
 
 // ComfyUI forbids browsers to cache `.js` files, but not `.mjs` files. After an update they could be old for days.
 const MODULES = [
-  ...["run-store", "viewer", "node-place", "style", "run-key", "node-settings", "settings-bar", "decoder-list", "known-models", "picture-first", "everywhere", "welcome", "sampler-previews", "far-view", "workflow-actions", "choice-nodes"],
+  ...["run-store", "viewer", "node-place", "style", "run-key", "node-settings", "settings-bar", "decoder-list", "known-models", "picture-first", "everywhere", "welcome", "sampler-previews", "far-view", "workflow-actions", "choice-nodes", "live-actions"],
   ...["action-menu", "animation-frames", "base-style", "branch", "caption", "change", "chooser", "compare", "drag-out", "elements", "export", "figures", "film-strip", "frame-bar", "fullscreen", "hidden-socket", "hover-thumbnail", "image-cache", "image-loader"],
   ...["image-pane", "input-visibility", "manifest", "messages", "model-source", "navigation", "panel", "picture-actions", "progress-line", "promoted-widgets", "run-control", "run-list", "sampler-node", "sanitize", "selection", "server-source", "settings-words", "shortcuts", "status-bar"],
   ...["step-strip", "timers", "toolbar", "truth", "written-files", "zoom"],
@@ -131,10 +131,7 @@ async function start() {
       // In the first Vue nodes nothing else gives it a height.
       element.style.minHeight = former?.style.minHeight ?? `${NODE_WIDTH_PX + CHROME_HEIGHT_PX}px`;
       if (former) former.replaceWith(element);
-      else if (widgets) {
-        element.style.minHeight = `${NODE_WIDTH_PX + CHROME_HEIGHT_PX}px`; // there nothing else gives it a height
-        widgets.append(element);
-      }
+      else widgets?.append(element);
     }
   }, PLACING_INTERVAL_MS);
 
@@ -230,7 +227,7 @@ async function start() {
       onView: (view) => (node.properties[VIEW_PROPERTY] = { ...node.properties[VIEW_PROPERTY], ...view }),
       wheelNeedsFocus: true,
       footer: bar.element,
-      actions: [workflowActions((run) => watcherOf(node, run), graphHost), everywhere.action, libraryActions(desk)],
+      actions: [workflowActions((run) => watcherOf(node, run), graphHost), everywhere.action, libraryActions(desk), liveActions(window, (path) => api.apiURL(path), () => key.get())],
     });
     const { element } = viewer;
     const widget = node.addDOMWidget(WIDGET, WIDGET, element, {

@@ -20,10 +20,19 @@ export class RunKey {
     this.#user = user;
   }
 
+  get #name() {
+    const user = this.#user();
+    return user ? `${STORAGE_NAME}.${user}` : STORAGE_NAME;
+  }
+
+  /** The key; null if this browser has none yet. */
+  saved() {
+    return this.#storage().getItem(this.#name) ?? null;
+  }
+
   /** The key; created when it is first used. Read each time: another tab may have created it in this moment. */
   get() {
-    const user = this.#user();
-    const name = user ? `${STORAGE_NAME}.${user}` : STORAGE_NAME;
+    const name = this.#name;
     try {
       const storage = this.#storage();
       if (!storage.getItem(name)) storage.setItem(name, this.#unsaved.get(name) ?? newKey());

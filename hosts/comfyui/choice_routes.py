@@ -7,11 +7,11 @@ from aiohttp import web
 
 from ...errors import brief
 from ...preview.choice import PendingChoice, PendingChoices
+from .answers import NEVER_CACHE, refusal
 from .owners import KEY_HEADER, KEY_HELP, Owners
 
 BASE = "/safelight/choices"
 MAX_BODY_BYTES = 4096  # of an answer
-NEVER_CACHE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def register_choices(routes: web.RouteTableDef, choices: PendingChoices, owners: Owners) -> None:
@@ -33,9 +33,9 @@ def register_choices(routes: web.RouteTableDef, choices: PendingChoices, owners:
         """The choices of a node in a workflow, for the browser that queued the prompt."""
         owner, node = owners.of(request.headers.get(KEY_HEADER)), request.query.get("node")
         if owner is None:
-            return _refused(403, f"send {KEY_HELP}")
+            return refusal(403, f"send {KEY_HELP}")
         if not node:
-            return _refused(404, f"name the node: {BASE}?workflow=<id>&node=<id>")
+            return refusal(404, f"name the node: {BASE}?workflow=<id>&node=<id>")
         found = choices.of(owner, workflow=request.query.get("workflow") or None, node=node)
         return web.json_response([choice.facts() for choice in found], headers=NEVER_CACHE)
 
@@ -44,7 +44,7 @@ def register_choices(routes: web.RouteTableDef, choices: PendingChoices, owners:
         """The picture of an item, from 0."""
         choice, item = choices.get(request.match_info["choice"]), int(request.match_info["item"])
         if choice is None or item >= len(choice.pictures):
-            return _refused(404, "there is no such picture, or the choice is made")
+            return refusal(404, "there is no such picture, or the choice is made")
         return web.Response(body=choice.pictures[item], headers={**NEVER_CACHE, "Content-Type": "image/jpeg"})
 
     _register_answers(routes, choices, owners)
@@ -53,7 +53,7 @@ def register_choices(routes: web.RouteTableDef, choices: PendingChoices, owners:
     @routes.get(f"{BASE}/{{rest:.*}}")
     async def get_other(request: web.Request) -> web.Response:
         """Any other path."""
-        return _refused(404, f"there is no such path: {brief(request.path)}")
+        return refusal(404, f"there is no such path: {brief(request.path)}")
 
 
 def _register_answers(routes: web.RouteTableDef, choices: PendingChoices, owners: Owners) -> None:
@@ -62,14 +62,14 @@ def _register_answers(routes: web.RouteTableDef, choices: PendingChoices, owners
         """Makes a choice: `{"chosen": [0, 3]}` are the indexes of the items that go on."""
         owner, choice = owners.of(request.headers.get(KEY_HEADER)), choices.get(request.match_info["choice"])
         if owner is None:
-            return _refused(403, f"send {KEY_HELP}")
+            return refusal(403, f"send {KEY_HELP}")
         if choice is None or choice.owner != owner:
-            return _refused(404, "there is no such choice, it is made, or another browser queued its prompt")
+            return refusal(404, "there is no such choice, it is made, or another browser queued its prompt")
         chosen = _chosen(await request.content.read(MAX_BODY_BYTES + 1), choice)
         if chosen is None:
-            return _refused(400, f'expected {{"chosen": [...]}} with indexes below {len(choice.pictures)}')
+            return refusal(400, f'expected {{"chosen": [...]}} with indexes below {len(choice.pictures)}')
         if not choice.answer(chosen):
-            return _refused(409, "the choice is made")
+            return refusal(409, "the choice is made")
         return web.json_response({"chosen": sorted(set(chosen))}, headers=NEVER_CACHE)
 
 
@@ -83,7 +83,3 @@ def _chosen(body: bytes, choice: PendingChoice) -> list[int] | None:
     count = len(choice.pictures)
     valid = isinstance(chosen, list) and all(type(item) is int and 0 <= item < count for item in chosen)
     return chosen if valid else None
-
-
-def _refused(status: int, why: str) -> web.Response:
-    return web.json_response({"error": why}, status=status, headers=NEVER_CACHE)

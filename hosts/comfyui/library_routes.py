@@ -11,12 +11,10 @@ from aiohttp import web
 from ...errors import GoneError, RunError
 from ...preview.file_names import picture_type
 from ..saved_library import MAX_BODY_BYTES, limit_of
+from .answers import CACHE_FOREVER, NEVER_CACHE, refusal
 from .library import ComfyLibrary
 from .owners import KEY_HEADER, KEY_HELP, Owners
 
-# As for the pictures of live runs in `routes.py`: a handle is the only key to them, and is never used again.
-CACHE_FOREVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-NEVER_CACHE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 OWN_SITES = ("same-origin", "none")
 BASE = "/safelight/library"
 
@@ -51,7 +49,7 @@ def register_library(routes: web.RouteTableDef, library: ComfyLibrary, owners: O
     @routes.get(f"{BASE}/{{rest:.*}}")
     async def get_other_path(_: web.Request) -> web.Response:
         """Any other path."""
-        return _refusal(404, "there is no such path")
+        return refusal(404, "there is no such path")
 
 
 def _register_lists(routes: web.RouteTableDef, library: ComfyLibrary, owners: Owners) -> None:
@@ -98,7 +96,7 @@ def _register_library_pictures(routes: web.RouteTableDef, library: ComfyLibrary)
     async def picture(request: web.Request, read: Callable[[str, str], bytes | None], kind: str) -> web.Response:
         content = await asyncio.to_thread(read, request.match_info["run"], request.match_info["file"])
         if content is None:
-            return _refusal(404, "there is no such picture")
+            return refusal(404, "there is no such picture")
         return web.Response(body=content, headers={**CACHE_FOREVER, "Content-Type": kind})
 
     @routes.get(f"{BASE}/{{run}}/small/{{file}}")
@@ -119,11 +117,11 @@ async def _answer(value: Callable[[], Any]) -> web.Response:
     try:
         return web.json_response(await asyncio.to_thread(value), headers=NEVER_CACHE)
     except _RefusedError as error:
-        return _refusal(error.status, error.why)
+        return refusal(error.status, error.why)
     except GoneError as error:
-        return _refusal(404, str(error))
+        return refusal(404, str(error))
     except RunError as error:
-        return _refusal(409, str(error))
+        return refusal(409, str(error))
 
 
 async def _body(request: web.Request) -> Any:
@@ -159,7 +157,3 @@ def _changer(owners: Owners, request: web.Request) -> str:
     if not is_own:
         raise _RefusedError(403, "a page of another site asked for this")
     return _owner(owners, request)
-
-
-def _refusal(status: int, why: str) -> web.Response:
-    return web.json_response({"error": why}, status=status, headers=NEVER_CACHE)

@@ -18,21 +18,17 @@ from ...preview.run_summary import run_summary
 from ...preview.sinks.live_export import exported_picture
 from ...preview.sinks.live_runs import LiveRun, LiveRuns
 from ...preview.sinks.written_run import read_written, written_facts
+from .answers import CACHE_FOREVER, NEVER_CACHE, refusal
 from .owners import KEY_HEADER, KEY_HELP, Owners
 
 MAX_SERVED_BYTES = 1 << 30  # of a picture
+MAX_NEWEST_RUNS = 60  # newest runs of all nodes: a page asks for them every second
 PACK = Path(__file__).parents[2]
 PACK_FOLDERS = {"extensions": "web", "workflow_templates": "example_workflows"}  # by the begin of their URLs
 FRAME = re.compile(r"[0-9]{1,6}")
 STEP_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 RUN_REQUESTS = {"pause": RunControl.pause, "go_on": RunControl.go_on, "stop": RunControl.stop}
 PLAIN_NAME = re.compile(r"[A-Za-z0-9._~-]+")
-
-# The address of a run is the only key to its pictures, because an <img> sends no header of ours. A browser may cache a
-# picture forever: a step that is reported twice has the same file name, but the viewer adds its time to the URL. A
-# picture that is missing now may exist a moment later.
-CACHE_FOREVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-NEVER_CACHE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 FindCached = Callable[[str, str, str | None, str], LiveRun | None]
 
@@ -61,17 +57,20 @@ def register(
 
     @routes.get("/safelight/runs")
     async def list_runs(request: web.Request) -> web.Response:
-        """The runs that this browser queued of one node in one workflow, newest first.
+        """The runs that this browser queued of one node in one workflow, newest first; with `all=1` its newest runs.
 
         A workflow without an id has the empty one.
         """
         owner = owners.of(request.headers.get(KEY_HEADER))
         if owner is None:
-            return _refused(f"send {KEY_HELP}", status=403)
+            return refusal(403, f"send {KEY_HELP}")
         node = request.query.get("node")
-        if not node:
-            return _refused("name the node: /safelight/runs?workflow=<id>&node=<id>")
-        found = runs.of(owner, workflow_id=request.query.get("workflow") or None, node=node)
+        if request.query.get("all"):
+            found = runs.of(owner)[:MAX_NEWEST_RUNS]
+        elif node:
+            found = runs.of(owner, workflow_id=request.query.get("workflow") or None, node=node)
+        else:
+            return refusal(404, "name the node: /safelight/runs?workflow=<id>&node=<id>")
         return web.json_response([run_summary(_manifest(live)) for live in found], headers=NEVER_CACHE)
 
     @routes.get("/safelight/runs/{run}")
@@ -79,7 +78,7 @@ def register(
         """A run's manifest."""
         live = runs.get(request.match_info["run"])
         if live is None:
-            return _refused("there is no such run; it may have been removed to make room for newer runs")
+            return refusal(404, "there is no such run; it may have been removed to make room for newer runs")
         marks = {"marks": asdict(runs.marks(live.address))}
         return web.json_response(_manifest(live) | marks, headers=NEVER_CACHE)
 
@@ -100,7 +99,7 @@ def register(
     @routes.get("/safelight/runs/{rest:.*}")
     async def get_other(_: web.Request) -> web.Response:
         """Any other path."""
-        return _refused("there is no such path")
+        return refusal(404, "there is no such path")
 
 
 def _register_cached(routes: web.RouteTableDef, owners: Owners, find_cached: FindCached) -> None:
@@ -109,10 +108,10 @@ def _register_cached(routes: web.RouteTableDef, owners: Owners, find_cached: Fin
         """The run whose result a prompt took from ComfyUI's cache; null if there is none."""
         owner = owners.of(request.headers.get(KEY_HEADER))
         if owner is None:
-            return _refused(f"send {KEY_HELP}", status=403)
+            return refusal(403, f"send {KEY_HELP}")
         prompt, workflow, node = (request.query.get(name) for name in ("prompt", "workflow", "node"))
         if not prompt or not node:
-            return _refused("name the prompt and the node: /safelight/cached?prompt=<id>&workflow=<id>&node=<id>")
+            return refusal(404, "name the prompt and the node: /safelight/cached?prompt=<id>&workflow=<id>&node=<id>")
         live = await asyncio.to_thread(find_cached, owner, prompt, workflow or None, node)
         facts = ("id", "started")
         found = live and {
@@ -129,7 +128,7 @@ def _register_workflows(routes: web.RouteTableDef, runs: LiveRuns) -> None:
         live = runs.get(request.match_info["run"])
         texts = {} if live is None else await asyncio.to_thread(live.export.texts)
         if not texts:
-            return _refused("this run has no workflow: it was removed, or ComfyUI runs with --disable-metadata")
+            return refusal(404, "this run has no workflow: it was removed, or ComfyUI runs with --disable-metadata")
         parts = (f'"{key}": {texts.get(key, "null")}' for key in ("workflow", "prompt"))  # they are JSON already
         return web.Response(text=f"{{{', '.join(parts)}}}", content_type="application/json", headers=NEVER_CACHE)
 
@@ -141,7 +140,7 @@ def _register_written(routes: web.RouteTableDef, runs: LiveRuns) -> None:
         live, path = runs.get(request.match_info["run"]), request.match_info["path"]
         found = live and await asyncio.to_thread(read_written, live.export, path, MAX_SERVED_BYTES)
         if not found:
-            return _refused("there is no such file in the run's folder")
+            return refusal(404, "there is no such file in the run's folder")
         policy = {} if found.policy is None else {"Content-Security-Policy": found.policy}
         return web.Response(body=found.content, headers={**NEVER_CACHE, "Content-Type": found.mime_type, **policy})
 
@@ -155,7 +154,7 @@ def _register_pictures(routes: web.RouteTableDef, runs: LiveRuns) -> None:
         address, name = request.match_info["run"], request.match_info["file"]
         picture = await asyncio.to_thread(runs.read, address, name, MAX_SERVED_BYTES)
         if picture is None:
-            return _refused("there is no such picture")
+            return refusal(404, "there is no such picture")
         mime_type = picture_type(name) or "application/octet-stream"
         return web.Response(body=picture, headers={**CACHE_FOREVER, "Content-Type": mime_type})
 
@@ -164,13 +163,13 @@ def _register_pictures(routes: web.RouteTableDef, runs: LiveRuns) -> None:
         """A picture of a run as a file to save, with `frame=3` that frame of a video, from 0."""
         live, frame = runs.get(request.match_info["run"]), request.query.get("frame")
         if frame is not None and not FRAME.fullmatch(frame):
-            return _refused(f"frame: expected a number from 0, got {brief(frame)}", status=400)
+            return refusal(400, f"frame: expected a number from 0, got {brief(frame)}")
         number = None if frame is None else int(frame)
         file = request.match_info["file"]
         async with exporting:
             picture = live and await asyncio.to_thread(exported_picture, live, file, number, MAX_SERVED_BYTES)
         if not picture:
-            return _refused("the picture of this run is gone; newer runs needed the space")
+            return refusal(404, "the picture of this run is gone; newer runs needed the space")
         headers = {"Content-Type": picture_type(picture.name), "Content-Disposition": _inline(picture.name)}
         return web.Response(body=picture.content, headers={**NEVER_CACHE, **headers})
 
@@ -188,15 +187,15 @@ def _register_decoders(
         """
         live, name = runs.get(request.match_info["run"]), request.match_info["name"]
         if owners.of(request.headers.get(KEY_HEADER)) is None:
-            return _refused(f"send {KEY_HELP}", status=403)
+            return refusal(403, f"send {KEY_HELP}")
         if live is None or name not in live.folder.run.offers.values():
-            return _refused("no note of this run offers this decoder")
+            return refusal(404, "no note of this run offers this decoder")
         try:
             async with downloading:
                 file = await asyncio.to_thread(get_decoder, name)
             return web.json_response({"file": file}, headers=NEVER_CACHE)
         except SafelightError as error:
-            return _refused(str(error), status=502)
+            return refusal(502, str(error))
 
 
 def _register_control(routes: web.RouteTableDef, runs: LiveRuns, owners: Owners) -> None:
@@ -208,22 +207,22 @@ def _register_control(routes: web.RouteTableDef, runs: LiveRuns, owners: Owners)
         """
         live, owner = runs.get(request.match_info["run"]), owners.of(request.headers.get(KEY_HEADER))
         if owner is None:
-            return _refused(f"send {KEY_HELP}", status=403)
+            return refusal(403, f"send {KEY_HELP}")
         if live is None or live.owner != owner:
-            return _refused("there is no such run, or another browser queued it")
+            return refusal(404, "there is no such run, or another browser queued it")
         name, step = request.match_info["request"], request.query.get("step")
         if name not in RUN_REQUESTS:
-            return _refused(f"expected {', '.join(RUN_REQUESTS)}, got {brief(name)}", status=400)
+            return refusal(400, f"expected {', '.join(RUN_REQUESTS)}, got {brief(name)}")
         if live.folder.state != "running":
-            return _refused("this run has ended", status=409)
+            return refusal(409, "this run has ended")
         if step is not None:
             if name != "stop" or not STEP_NUMBER.fullmatch(step):
-                return _refused(f"step: expected a number from 1, for stop, got {brief(step)}", status=400)
+                return refusal(400, f"step: expected a number from 1, for stop, got {brief(step)}")
             if not _may_keep(live, int(step)):
-                return _refused(
+                return refusal(
+                    409,
                     f"step {step} cannot be kept: its latents are not saved. Keep the current step, or switch on "
                     "keep_latents before a run",
-                    status=409,
                 )
         control = live.folder.run.control
         control.stop(int(step or 0)) if name == "stop" else RUN_REQUESTS[name](control)
@@ -300,7 +299,3 @@ def _manifest(live: LiveRun) -> dict[str, Any]:
 def _inline(name: str) -> str:
     """A header that names a file, which a tab shows and does not download."""
     return f"inline; filename*=UTF-8''{quote(name, safe='')}"
-
-
-def _refused(why: str, status: int = 404) -> web.Response:
-    return web.json_response({"error": why}, status=status, headers=NEVER_CACHE)

@@ -10,6 +10,7 @@ from ...hosts.comfyui.choose import CHOICES
 from ...hosts.comfyui.decoder_folders import described
 from ...hosts.comfyui.decoder_offer import get_decoder
 from ...hosts.comfyui.library_routes import register_library
+from ...hosts.comfyui.live_page import register_live
 from ...hosts.comfyui.routes import register, register_pack
 from ...hosts.comfyui.sinks import LIBRARY, RUNS
 from .choose import SafelightChoose
@@ -36,6 +37,7 @@ class SafelightExtension(ComfyExtension):
         register(PromptServer.instance.routes, RUNS, found, get_decoder, CachedRuns(RUNS).find, described)
         register_library(PromptServer.instance.routes, LIBRARY, found)
         register_choices(PromptServer.instance.routes, CHOICES, found)
+        register_live(PromptServer.instance.routes, RUNS, found)
         register_pack(PromptServer.instance.routes)
         everywhere.register(PromptServer.instance)
         learning.register(PromptServer.instance)

@@ -31,6 +31,7 @@ GRADIO_FILES = "The files of `safelight gradio`"
 WRITTEN_FILES = "Files that Safelight writes"
 COMFYUI_PEOPLE = "Other people on the same ComfyUI"
 RUN_CONTROL = "Others who pause or stop a run of ComfyUI"
+LIVE_PAGE = "Others who open ComfyUI's live page or its streams"
 CHOICES = "Others who choose for you, or see what you choose from"
 INVOKEAI_ACCOUNTS = "Other accounts of the same InvokeAI (`multiuser: true`)"
 
@@ -766,8 +767,8 @@ MUTATIONS = (
         "every browser may stop a run",
         RUN_CONTROL,
         "hosts/comfyui/routes.py",
-        '        if live is None or live.owner != owner:\n            return _refused("there is no such run, or',
-        '        if live is None:\n            return _refused("there is no such run, or',
+        '        if live is None or live.owner != owner:\n            return refusal(404, "there is no such run, or',
+        '        if live is None:\n            return refusal(404, "there is no such run, or',
         OWNERS,
     ),
     Mutation(
@@ -777,6 +778,22 @@ MUTATIONS = (
         "            latents = denoised if step == index else self._saved(step)\n",
         "            latents = noisy if step == index else self._saved(step)\n",
         ("tests/tiers/comfyui/test_stop_and_keep.py",),
+    ),
+    Mutation(
+        "the stream of pictures shows the runs of everybody",
+        LIVE_PAGE,
+        "hosts/comfyui/live_page.py",
+        "    for live in runs.of(owner):\n        for step in reversed(",
+        "    for live in list(runs._runs.values()):\n        for step in reversed(",
+        ("tests/hosts/comfyui/test_live_page.py",),
+    ),
+    Mutation(
+        "the key stays in the address of the live page",
+        LIVE_PAGE,
+        "web/live-page.mjs",
+        "    history.replaceState(null,",
+        "    void (null,",
+        VIEWER_MODULES,
     ),
     Mutation(
         "every browser may choose",

@@ -7,7 +7,7 @@
 import { mkdtempSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { boxOf, clickOn, FIND_NODE, FIRST, openBrowser, openTab, openWorkflow, OTHER, paint, queue, ready, reload, view, viewUntil } from "./page.mjs";
+import { boxOf, clickOn, FIND_NODE, FIRST, openBrowser, openPage, openTab, openWorkflow, OTHER, paint, queue, ready, reload, view, viewUntil } from "./page.mjs";
 
 const input = JSON.parse(readFileSync(0, "utf8"));
 const model = { latent_format: input.latent_format, flow: true, height: 24, width: 36, step_ms: 450 };
@@ -505,6 +505,55 @@ const SCENES = {
     const newest = async () => Object.values(await (await fetch(`${input.url}/history?max_items=1`)).json())[0];
     for (let waited = 0; !(await newest())?.status?.completed && waited < 200; waited++) await page.waitForTimeout(100);
     return { asked, picked, reloaded, keyed, status: (await newest()).status.status_str };
+  },
+
+  /** The live page: in the same browser, in another one with the address that the menu copies, and in one without it. */
+  async live_page({ page, browser }) {
+    await browser.grantPermissions(["clipboard-read", "clipboard-write"]);
+    await openWorkflow(page, { name: "live page", model: { ...model, step_ms: 500 }, sampler });
+    await viewUntil(page, (seen) => seen.onScreen);
+    await queue(page, ++seed, 30);
+    await viewUntil(page, (seen) => running(seen, 2) && seen.painted);
+    const liveView = (page) =>
+      page.evaluate(() => {
+        const root = document.querySelector("main > *")?.shadowRoot;
+        const [img] = root?.querySelectorAll(".pane img") ?? [];
+        return { painted: Boolean(img?.naturalWidth), state: root?.querySelector(".viewer").className ?? "", text: root?.querySelector(".placeholder").textContent ?? "", width: document.documentElement.scrollWidth, hash: location.hash };
+      });
+    const until = async (page, test) => {
+      for (let end = Date.now() + 60_000; ; await page.waitForTimeout(50)) {
+        const seen = await liveView(page);
+        if (test(seen)) return seen;
+        if (Date.now() > end) throw new Error(`timed out; last: ${JSON.stringify(seen)}`);
+      }
+    };
+    const open = async (browser, hash = "") => {
+      const { page, errors } = await openPage(browser);
+      await page.goto(`${input.url}/safelight/live${hash}`);
+      return { page, errors };
+    };
+    const own = await open(browser);
+    const here = await until(own.page, (seen) => seen.painted && seen.state.includes("running"));
+    await own.page.close();
+    await page.keyboard.press("Escape");
+    await focus(page);
+    await page.keyboard.press("ContextMenu");
+    await page.evaluate((root) => [...eval(root).querySelectorAll("[role=menuitem]")].find((item) => item.textContent.startsWith("Copy the address")).click(), ROOT);
+    const address = await page.waitForFunction(async () => (await navigator.clipboard.readText()).includes("/safelight/live#key=") && navigator.clipboard.readText());
+    const { hash } = new URL(await address.jsonValue());
+    const elsewhere = await openBrowser(input.chromium, mkdtempSync(join(input.profiles, "phone-")));
+    try {
+      const stranger = await open(elsewhere);
+      const without = await until(stranger.page, (seen) => seen.text);
+      const phone = await open(elsewhere, hash);
+      await phone.page.setViewportSize({ width: 390, height: 800 });
+      const there = await until(phone.page, (seen) => seen.painted && seen.state.includes("running"));
+      await shot(phone.page, "phone");
+      const done = await until(phone.page, (seen) => seen.state.includes("finished"));
+      return { here, without, there, done, errors: [...own.errors, ...stranger.errors, ...phone.errors].map(({ text }) => text) };
+    } finally {
+      await elsewhere.close();
+    }
   },
 
   async failed({ page }) {

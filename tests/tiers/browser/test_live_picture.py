@@ -212,6 +212,15 @@ def test_the_secret_of_the_page_is_sent_with_a_prompt_and_is_nowhere_else(scenes
     assert not live["isPublished"], "in the prompt, its metadata, the saved workflow or the history"
 
 
+def test_the_live_page_shows_runs_to_those_who_have_the_key(scenes):
+    seen = scene(scenes, "live_page")
+    assert "queued no prompt" in seen["without"]["text"]
+    assert not seen["without"]["painted"]
+    assert seen["there"]["hash"] == ""
+    assert seen["there"]["width"] <= 390
+    assert seen["errors"] == []
+
+
 def test_pictures_of_a_batch_are_chosen_by_click_and_by_key(scenes):
     seen = scene(scenes, "choose")
     assert seen["asked"]["pressed"] == [False] * 4

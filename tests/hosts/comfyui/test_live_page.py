@@ -1,0 +1,171 @@
+"""ComfyUI's live page, events and stream of pictures: what they show, to whom, and how many there are."""
+
+import asyncio
+import json
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from safelight.decoders.decoder import Card
+from safelight.hosts.comfyui import live_page
+from safelight.hosts.comfyui.owners import KEY_HEADER, Owners
+from safelight.preview.picture import DecodedPicture
+from safelight.preview.run import Run
+from safelight.preview.sinks.live_runs import LiveRuns
+from safelight.preview.step import StepInfo
+
+KEY, OTHER = "the key of a browser", "the key of another one"
+
+
+def picture(index):
+    return DecodedPicture(
+        step=StepInfo(index=index, total=2, sigma=1.0, show="denoised", at_s=0.5 * index),
+        pixels=None,
+        shown=(8, 8),
+        card=Card(name="d", space="sd1", kind="test", source="a test"),
+        decode_ms=1.0,
+    )
+
+
+class Served:
+    """Live runs and the routes of the live page."""
+
+    def __init__(self, root):
+        self.runs, self.owners, self._root = LiveRuns(), Owners(), root
+
+    def begin(self, key=KEY):
+        live = self.runs.new(Run(host={"workflow_id": "w", "node": "4"}), self._root, self.owners.of(key))
+        live.folder.open()
+        self.step(live, 1)
+        return live
+
+    @staticmethod
+    def step(live, index):
+        name = f"step_{index:04d}.jpg"
+        live.folder.write(name, f"picture {index}".encode())
+        live.folder.record(picture(index), name)
+
+    def use(self, scenario):
+        """Runs `await scenario(client)` on a server."""
+
+        async def serve():
+            table = web.RouteTableDef()
+            live_page.register_live(table, self.runs, self.owners)
+            live_page.register_live(table, self.runs, self.owners)  # a second copy of the pack adds nothing
+            app = web.Application()
+            app.add_routes(table)
+            async with TestClient(TestServer(app)) as client:
+                return await asyncio.wait_for(scenario(client), 30)
+
+        return asyncio.run(serve())
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    monkeypatch.setattr(live_page, "LOOK_S", 0.01)
+    return Served(tmp_path / "live")
+
+
+async def until(stream, text):
+    """What a stream sends until a text."""
+    content = b""
+    while text.encode() not in content:
+        part = await stream.content.readany()
+        assert part, content
+        content += part
+    return content.decode(errors="replace")
+
+
+def test_the_page_has_no_run_in_it_and_may_only_ask_its_own_server(served):
+    live = served.begin()
+
+    async def scenario(client):
+        async with client.get(live_page.BASE) as answer:
+            return answer.status, answer.headers, await answer.text()
+
+    status, headers, html = served.use(scenario)
+    assert (status, headers["Cache-Control"], headers["Referrer-Policy"]) == (200, "no-store", "no-referrer")
+    assert "connect-src 'self'" in headers["Content-Security-Policy"]
+    assert live.address not in html
+    assert "Safelight.LiveKey" in html
+
+
+@pytest.mark.parametrize("path", ["/events", ".mjpg"])
+@pytest.mark.parametrize("key", [None, "short"])
+def test_a_stream_needs_a_key(served, path, key):
+    served.begin()
+
+    async def scenario(client):
+        async with client.get(live_page.BASE + path, headers={KEY_HEADER: key} if key else {}) as answer:
+            return answer.status, (await answer.json())["error"]
+
+    status, error = served.use(scenario)
+    assert status == 403
+    assert "send a key" in error
+
+
+def test_events_are_the_runs_of_the_key_and_their_changes(served):
+    foreign, live = served.begin(OTHER), served.begin()
+
+    async def scenario(client):
+        async with client.get(live_page.BASE + "/events", headers={KEY_HEADER: KEY}) as stream:
+            assert stream.headers["Content-Type"] == "text/event-stream"
+            begun = await until(stream, live.address)
+            served.step(live, 2)
+            stepped = await until(stream, "step_0002.jpg")
+            live.folder.close("finished")
+            ended = await until(stream, '"finished"')
+            return begun, stepped, ended
+
+    begun, stepped, ended = served.use(scenario)
+    assert foreign.address not in begun + stepped + ended
+    data = json.loads(ended.split("data: ")[-1].split("\n")[0])
+    assert (data["id"], data["state"], data["steps"]) == (live.address, "finished", 2)
+
+
+def test_the_stream_of_pictures_has_each_new_picture_once(served):
+    live = served.begin()
+
+    async def scenario(client):
+        async with client.get(f"{live_page.BASE}.mjpg?key={KEY}") as stream:
+            first = await until(stream, "picture 1")
+            served.step(live, 2)
+            second = await until(stream, "picture 2")
+            return stream.headers["Content-Type"], first + second
+
+    kind, content = served.use(scenario)
+    assert kind == f"multipart/x-mixed-replace; boundary={live_page.BOUNDARY}"
+    assert content.count(f"--{live_page.BOUNDARY}") == 2
+    assert content.count("Content-Type: image/jpeg\r\nContent-Length: 9\r\n\r\npicture ") == 2
+
+
+def test_the_stream_shows_nothing_of_another_browser(served):
+    served.begin(OTHER)
+
+    async def scenario(client):
+        async with client.get(f"{live_page.BASE}.mjpg?key={KEY}") as stream:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(stream.content.readany(), 0.1)
+
+    served.use(scenario)
+
+
+def test_the_number_of_streams_is_limited_and_a_closed_one_is_free_again(served, monkeypatch):
+    monkeypatch.setattr(live_page, "MAX_STREAMS", 1)
+    served.begin()
+
+    async def scenario(client):
+        path, headers = live_page.BASE + "/events", {KEY_HEADER: KEY}
+        async with client.get(path, headers=headers) as stream:
+            await until(stream, "event: run")
+            async with client.get(path, headers=headers) as refused:
+                assert refused.status == 503
+        served.begin()  # the next write notices that the client has left
+        for _ in range(200):
+            async with client.get(path, headers=headers) as again:
+                if again.status == 200:
+                    return True
+            await asyncio.sleep(0.01)
+        return False
+
+    assert served.use(scenario)
