@@ -238,6 +238,10 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
   .parts > .decoder, .silent .parts > .time { flex: 0 1 auto; min-width: 0; }
   .parts > :is(.rate, .size, .decode), :is(.settled, .files) span { display: none; }
 }
+@container viewer (max-width: 360px) {
+  .parts { column-gap: 8px; }
+  .parts:has(.settled:not(:empty)) .sigma { display: none; } /* the strip shows it */
+}
 @container viewer (max-width: 460px) { .tag span { display: none; } .comparing { gap: 4px; } }
 @container viewer (max-width: 330px) {
   .tag { padding: 2px 6px; }
