@@ -149,6 +149,12 @@ def compute_x0(scheduler: Any, call: SchedulerCall, tables: Tables) -> X0Estimat
         return X0Estimate(None, sigma, gain)
 
 
+def result_of(call: SchedulerCall) -> Any:
+    """Returns the latents after a step, `[B, C, ...]`; None if its result has none."""
+    result = call.result
+    return result[0] if isinstance(result, tuple) and result else getattr(result, "prev_sample", None)
+
+
 def reported_x0(scheduler: Any, result: Any) -> Tensor | None:
     """Returns the x0 in the result of a step; None if there is none."""
     x0 = getattr(result, "pred_original_sample", None)

@@ -44,6 +44,8 @@ class CallArguments:
         seed: seed of the generator, or of the first of several.
         cfg: guidance scale.
         prompt: prompt.
+        denoising_start: part of the noise levels that another pipeline has sampled before, in 0..1.
+        denoising_end: part of the noise levels after which the call ends, in 0..1.
     """
 
     height: int | None = None
@@ -59,6 +61,8 @@ class CallArguments:
     seed: int | None = None
     cfg: float | None = None
     prompt: str | None = None
+    denoising_start: float | None = None
+    denoising_end: float | None = None
 
 
 def call_arguments(pipeline: Any) -> CallArguments:
@@ -182,6 +186,8 @@ def _read(variables: Mapping[str, Any]) -> CallArguments:
         seed=_seed(variables.get("generator")),
         cfg=_first_number(variables, GUIDANCE_NAMES),
         prompt=_prompt_text(variables.get("prompt")),
+        denoising_start=_first_number(variables, ("denoising_start",)),
+        denoising_end=_first_number(variables, ("denoising_end",)),
     )
 
 

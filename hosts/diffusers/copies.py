@@ -37,9 +37,13 @@ def has_scheduler(pipeline: Any) -> bool:
     return hasattr(pipeline, "__dict__") and not isinstance(pipeline, type) and bool(schedulers_of(pipeline))
 
 
-def pipelines_in(pipeline: Any) -> list[Any]:
-    """Returns `pipeline` and the pipelines that it consists of, such as the prior and the decoder of a combined one."""
-    found = [pipeline]
+def pipelines_in(watched: Any) -> list[Any]:
+    """Returns the pipelines that are watched and those in them, such as the prior and the decoder of a combined one.
+
+    Args:
+        watched: pipeline, or several in a tuple.
+    """
+    found = list(watched) if isinstance(watched, tuple) else [watched]
     for each in found:  # grows meanwhile
         found += [
             part

@@ -20,7 +20,13 @@ class OwnLoop:
 
 
 def name_of_pipeline(pipeline: Any) -> str:
-    """Returns the name of a pipeline's class; of a loop of the user, that of its scheduler's class."""
+    """Returns the name of a pipeline's class; of a loop of the user, that of its scheduler's class.
+
+    Args:
+        pipeline: pipeline, what stands for one, or several pipelines in a tuple.
+    """
+    if isinstance(pipeline, tuple):
+        return " and ".join(map(name_of_pipeline, pipeline))
     return type(pipeline.scheduler if isinstance(pipeline, OwnLoop) else pipeline).__name__
 
 

@@ -13,7 +13,7 @@ from ...errors import RunError
 from ...preview.run import FULL, Run, State
 from ..crops import Crops, is_crop
 from ..noise_levels import Tables, order_of, planned_sigmas
-from ..x0 import SchedulerCall, X0Estimate, estimate_x0
+from ..x0 import SchedulerCall, X0Estimate, estimate_x0, result_of
 from .call_arguments import CallArguments, latents_of_loop, x0_of_loop
 from .facts import host_facts, sampler_facts
 from .latent_layout import layouts_of, part_axes
@@ -22,6 +22,7 @@ from .modular_blocks import is_modular
 from .options import WatchOptions
 from .own_loop import OwnLoop, name_of_pipeline
 from .pipeline_families import family_of_pipeline
+from .refined_runs import RefinedRuns
 from .watched_run import SchedulerStep, WatchedRun
 
 INPAINT = "Inpaint"  # in the names of pipelines that put the given image around the mask after each step
@@ -51,6 +52,7 @@ class SamplingLoop:
         bar: the pipeline's progress bar; None for a loop without one, which ends with its last step.
         on_run: function that receives the run when it begins.
         on_end: function that is called, once, when the loop has ended.
+        refined: runs before it whose latents it may continue.
         waits_for_callback: whether a step is shown only when `confirm` is called after it.
 
     Attributes:
@@ -70,12 +72,14 @@ class SamplingLoop:
         bar: Bar | None,
         on_run: Callable[[WatchedRun], None],
         on_end: Callable[["SamplingLoop"], None],
+        refined: RefinedRuns,
         *,
         waits_for_callback: bool = False,
     ) -> None:
         self._pipeline, self._options, self._call = pipeline, options, call
         self._schedulers, self._of_frames = schedulers, of_frames
-        self._bar, self._on_run, self._on_end = bar, on_run, on_end
+        self._bar, self._on_run, self._on_end, self._refined = bar, on_run, on_end, refined
+        self._sampled: Any = None  # result of the newest step, for a refiner
         self._waits_for_callback = waits_for_callback
         self._subject = "the loop" if isinstance(pipeline, OwnLoop) else "the pipeline"
         self._family = family_of_pipeline(pipeline)
@@ -231,7 +235,8 @@ class SamplingLoop:
             self._show_pending()
         self._pending = self._crops = None
         if self._run is not None:
-            self._run.end(self._state(error), error)
+            self._run.end(self._state(error), error, self._sampled)
+        self._sampled = None
 
     def _state(self, error: BaseException | None) -> State:
         if self._kept and error is None:
@@ -252,6 +257,8 @@ class SamplingLoop:
             return
         if scheduler is not self._scheduler:  # of the sound of a video, for example
             return
+        if self._call.denoising_end is not None:
+            self._sampled = result_of(call)
         step = self._step(call)
         if step is None:
             return
@@ -441,7 +448,7 @@ class SamplingLoop:
             facts["sigmas"] = planned_sigmas(scheduler, self._total, first, self._tables)
         run = Run(host=host_facts(self._pipeline), sampler=facts, prompt=self._call.prompt)
         stop = self.stop if self.can_stop else None
-        self._run = WatchedRun(self._pipeline, self._run_options(), self._call, run, stop)
+        self._run = WatchedRun(self._pipeline, self._run_options(), self._call, run, stop, self._refined)
         for note in self._notes:
             run.note(note)
         self._on_run(self._run)

@@ -25,6 +25,7 @@ from .options import StrPath, WatchOptions
 from .own_loop import OwnLoop, name_of_pipeline
 from .pipeline_families import family_of_pipeline
 from .progress_bar import WatchedProgressBar
+from .refined_runs import RefinedRuns
 from .sampling_loop import Bar, SamplingLoop
 from .show import newest
 from .vae_decodes import VaeDecodes
@@ -43,6 +44,9 @@ log = logging.getLogger("safelight.diffusers")
 def watch(pipeline: Any, out: StrPath | None = None, **options: Any) -> "Iterator[WatchedPipeline]":
     """Watches the sampler calls of `pipeline` in the block. It may also be the scheduler of a loop of your own.
 
+    Of a list of pipelines, all are watched. If one continues the latents of another (`denoising_start`), the two runs
+    share a folder and a page.
+
         with watch(pipe, out="runs", show="denoised") as run:
             image = pipe("a lighthouse").images[0]
         run.folder, run.pictures
@@ -60,14 +64,14 @@ def watch(pipeline: Any, out: StrPath | None = None, **options: Any) -> "Iterato
     space has.
 
     Args:
-        pipeline: a `DiffusionPipeline` or a `ModularPipeline` of diffusers, or a scheduler.
+        pipeline: a `DiffusionPipeline`, a list of them or a `ModularPipeline` of diffusers, or a scheduler.
         out: folder of runs; every sampler call creates a numbered folder in it. None: no files are written.
         options: fields of `WatchOptions` (screen, space, vae, decoder_folder, memory, device_mb, learn), and of
             `RunOptions` in `safelight.preview.options` (decoder, show, every_n_steps, file_format, sheet, animation
             ...), except `write_intermediates`, which follows from `out`.
 
     Raises:
-        TypeError: `pipeline` is neither a pipeline nor a scheduler, or there is no such option.
+        TypeError: `pipeline` is neither a pipeline, a list of them nor a scheduler, or there is no such option.
         OptionError: an option has a value that is not allowed; also a ValueError.
         UnknownDecoderError: there is no such decoder for the pipeline's latent space.
         UnknownSpaceError: there is no such latent space.
@@ -89,7 +93,7 @@ class WatchedPipeline:
     """A pipeline that is watched, and the runs of its sampler calls. The runs stay readable afterwards.
 
     Args:
-        pipeline: pipeline of diffusers, or a scheduler.
+        pipeline: pipeline of diffusers, a list of them, or a scheduler.
         options: the user's options.
         waits_for_callback: whether a step is shown only when `confirm` is called after it.
 
@@ -119,6 +123,7 @@ class WatchedPipeline:
         self._loops: list[SamplingLoop] = []
         self._decodes = VaeDecodes(self._samples_here, self._hear_decode)
         self._learning = PipelineLearning(options) if options.learn else None
+        self._refined = RefinedRuns()
         self._copies: list[weakref.ref[Any]] = []  # copies of the pipeline that sampled
         self._opened = False
         self._name = name_of_pipeline(pipeline)
@@ -255,6 +260,7 @@ class WatchedPipeline:
             loop.release()
         failed = error is not None or any(loop.failed for loop in self._loops)
         self._decodes.close()
+        self._refined.forget()
         untaught = None if self._learning is None else self._learning.why_nothing()
         self._pipeline, self._hooks, self._loops, self._heard = None, [], [], {}
         if not self.runs and not failed:
@@ -357,6 +363,7 @@ class WatchedPipeline:
                 bar,
                 self._add_run,
                 partial(self._end, stop_listening=hooks.close),
+                self._refined,
                 waits_for_callback=self._waits_for_callback,
             )
             failing.pop_all()

@@ -11,8 +11,8 @@ from .options import WatchOptions
 from .own_loop import OwnLoop, is_scheduler, parameters_of
 
 EXPECTED = (
-    "expected a pipeline of diffusers, such as StableDiffusionPipeline.from_pretrained(...), a ModularPipeline, or the "
-    "scheduler of a loop of your own"
+    "expected a pipeline of diffusers, such as StableDiffusionPipeline.from_pretrained(...), a list of them, a "
+    "ModularPipeline, or the scheduler of a loop of your own"
 )
 
 
@@ -44,8 +44,13 @@ def is_pipeline(watched: Any) -> bool:
     )
 
 
+def are_pipelines(watched: Any) -> bool:
+    """Returns whether `watched` is a list of pipelines of diffusers, such as a base and its refiner."""
+    return isinstance(watched, list | tuple) and len(watched) > 0 and all(map(is_pipeline, watched))
+
+
 PIPELINE = WatchedKind(
-    is_pipeline,
+    lambda watched: is_pipeline(watched) or are_pipelines(watched),
     "Safelight follows the pipeline, the pipelines in it, copies that are created in the block, and in its thread or "
     "task older copies. If another pipeline sampled, pass that one to watch()",
     has_callback=True,
@@ -71,7 +76,7 @@ def kind_of(pipeline: Any) -> WatchedKind:
 
 
 def as_pipeline(watched: Any, options: WatchOptions) -> Any:
-    """Returns a pipeline as it is, and what stands for one if `watched` is a scheduler.
+    """Returns a pipeline as it is, several as a tuple, and what stands for a pipeline if `watched` is a scheduler.
 
     Raises:
         TypeError: `watched` is neither.
@@ -84,14 +89,14 @@ def as_pipeline(watched: Any, options: WatchOptions) -> Any:
                 f"{brief(options.vae)}"
             )
         return OwnLoop(watched, options.vae)
-    if not (is_pipeline(watched) or is_modular(watched)):
+    if not (PIPELINE.fits(watched) or is_modular(watched)):
         raise TypeError(f"{EXPECTED}, got {_found(watched)}; {_advice(watched)}")
     if options.vae is not None:
         raise OptionError(
             f"vae: expected no VAE with a pipeline, which has its own, got a {type(options.vae).__name__}; leave it "
             "out, or pass the scheduler of a loop of your own"
         )
-    return watched
+    return tuple(watched) if isinstance(watched, list) else watched
 
 
 def _found(watched: Any) -> str:

@@ -23,6 +23,7 @@ from ...preview.sinks.base import Sink
 from ...preview.sinks.in_memory import InMemory
 from ...preview.sinks.latent_files import LatentFiles, Need
 from ...preview.sinks.run_folder import RunFolder
+from ...preview.sinks.run_group import RunGroup
 from ...preview.sinks.truth import TruthMeter, shown_image, vae_pixels
 from ...preview.start import Outputs, start
 from ...preview.step import Step
@@ -34,6 +35,7 @@ from .learning import vae_of
 from .options import WatchOptions
 from .own_loop import OwnLoop
 from .pipeline_families import family_of_pipeline
+from .refined_runs import RefinedRuns
 from .show import show_run
 from .vae_preview import PipelineVaePreview
 
@@ -59,6 +61,7 @@ class WatchedRun:
         call: arguments of the pipeline's call.
         run: record of the run.
         stop: function that ends the sampler early; None if the pipeline cannot be stopped.
+        refined: runs before it whose latents it may continue.
 
     Attributes:
         run: record of the run.
@@ -71,9 +74,12 @@ class WatchedRun:
         options: WatchOptions,
         call: CallArguments,
         run: Run,
-        stop: Callable[[], object] | None = None,
+        stop: Callable[[], object] | None,
+        refined: RefinedRuns,
     ) -> None:
         self._options, self.run, self._stop = options, run, stop
+        self._call, self._refined = call, refined
+        self._group: RunGroup | None = None
         self._memory = InMemory(options.memory)
         self._folder: RunFolder | None = None
         self._layout: LatentLayout | None = None
@@ -140,8 +146,14 @@ class WatchedRun:
             self.run.note(f"this run continues without previews: {describe(error)}")
             log.debug("run not watched", exc_info=True)
 
-    def end(self, state: State, error: BaseException | None = None) -> None:
-        """Ends the run; another thread finishes the files."""
+    def end(self, state: State, error: BaseException | None = None, latents: Any = None) -> None:
+        """Ends the run; another thread finishes the files.
+
+        Args:
+            state: how it ended.
+            error: exception that ended it; None if there was none.
+            latents: result of its last step, which a refiner may continue.
+        """
         if self._state != "running":
             return
         self._state = state
@@ -151,6 +163,7 @@ class WatchedRun:
         if last is not None:
             self.offer(last._replace(total=last.index))  # it was the last step: the sampler ended early
         self._open = self._vae = self._stop = None  # the user may need the memory of the diffusers pipeline
+        self._refined.add(self._call, latents, self._group)
         if self._pipeline is None:
             return
         # Not a daemon thread: a script that ends now still gets its files.
@@ -246,7 +259,7 @@ class WatchedRun:
             run,
             space,
             options.run,
-            self._outputs(space, latents, step.total),
+            self._outputs(space, latents, step),
             candidates=partial(
                 catalogue.candidates_or_auto,
                 space,
@@ -297,13 +310,13 @@ class WatchedRun:
         """Adds what a loop of the user can do about tokens whose height and width are unknown."""
         self.run.note(f"{text}. Name them `height` and `width` in the function that steps the scheduler")
 
-    def _outputs(self, space: LatentSpace, latents: Tensor, total: int) -> Outputs:
+    def _outputs(self, space: LatentSpace, latents: Tensor, step: SchedulerStep) -> Outputs:
         prefix, options = self._options.prefix, self._options.run
         latent_files = None
         if prefix is not None:
-            folder = self._folder = RunFolder(create_numbered_folder(prefix.parent, prefix.name), self.run)
+            folder = self._folder = self._new_folder(prefix, step.noisy)
             if options.keep_latents:
-                need = Need.of(latents, options.cadence(), total)
+                need = Need.of(latents, options.cadence(), step.total)
                 latent_files = LatentFiles(folder, need, partial(disk_room, folder.path))
         if space.dims != AUDIO:
             folders = [] if self._folder is None else [self._folder]
@@ -312,10 +325,25 @@ class WatchedRun:
         screen = self._new_screen()
         return Outputs(
             folder=self._folder,
+            group=self._group,
             latents=latent_files,
             sinks=[self._memory] if screen is None else [self._memory, screen],
             truth=self._truth,
         )
+
+    def _new_folder(self, prefix: Path, begin: Tensor) -> RunFolder:
+        """Creates the folder of the run: a numbered one, or one in the folder of the run that it continues.
+
+        Args:
+            prefix: path of the folders of runs, without their number.
+            begin: latents that the run begins with.
+        """
+        self._group = self._refined.group_of(self._call, begin)
+        if self._group is not None:
+            return self._group.add(self.run)
+        folder = RunFolder(create_numbered_folder(prefix.parent, prefix.name), self.run)
+        self._group = RunGroup(folder)
+        return folder
 
     def _new_screen(self) -> Sink | None:
         try:

@@ -483,8 +483,8 @@ def test_a_call_that_failed_before_its_first_step_gives_no_warning(sd1, caught):
 def test_an_error_of_ours_at_the_end_of_a_loop_costs_no_image(sd1, monkeypatch, caplog):
     end = WatchedRun.end
 
-    def fail(run, state, error):
-        end(run, state, error)
+    def fail(run, *ended):
+        end(run, *ended)
         raise RuntimeError("no thread can be started")
 
     plain = SD1.run(sd1)
