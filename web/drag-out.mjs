@@ -13,7 +13,7 @@ export function draggedName(shown, at) {
   const { prefix, sampler } = run.manifest ?? {};
   if (!files?.[at] || !prefix) return exportFileName(shown, addresses[at]);
   const single = parseFrameAddress(addresses[at]);
-  const [stem] = new URL(single?.file ?? addresses[at], "http://any/").pathname.split("/").at(-1).split(".");
+  const [stem] = (single?.file ?? addresses[at]).split("?")[0].split("/").at(-1).split(".");
   const frame = single ? [`frame_${String(single.frame + 1).padStart(4, "0")}`] : [];
   return `${[prefix, ...(sampler?.seed == null ? [] : [`seed${sampler.seed}`]), stem, ...frame].join("_")}.png`;
 }
