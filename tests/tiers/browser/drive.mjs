@@ -296,11 +296,11 @@ const SCENES = {
   async locked({ page }) {
     await clickOn(page, ".strip", 0.4);
     await page.keyboard.press("l");
-    const before = await viewUntil(page, (now) => now.live === "locked" && now.painted);
+    const before = await viewUntil(page, (now) => now.live === "locked" && now.painted && now.strip.startsWith(`step ${stepOf(now)} of`));
     await queue(page, ++seed, 30);
     const during = await viewUntil(page, (now) => now.runs.length > before.runs.length);
     await clickOn(page, ".live");
-    const after = await viewUntil(page, finished);
+    const after = await viewUntil(page, (now) => finished(now) && !now.state.includes("behind"));
     return { before, during, after };
   },
 
@@ -1023,7 +1023,6 @@ const SCENES = {
     await queue(page, ++seed);
     await viewUntil(page, (seen) => finished(seen) && seen.painted);
     const ran = await set("max_side_px", 1000);
-    await clickOn(page, ".stage"); // the host checks for changes after a click
     await reload(page);
     await viewUntil(page, (seen) => seen.painted && seen.onScreen);
     const reloaded = await set("max_side_px", 1001);
@@ -1145,7 +1144,6 @@ const SCENES = {
     ]);
     seen.sent = Object.keys(Object.values(prompt.postDataJSON().prompt).find((node) => node.class_type === "SafelightPreview").inputs);
     await viewUntil(page, (now) => now.painted);
-    await clickOn(page, ".stage"); // the host checks for changes after a click
     await reload(page);
     await viewUntil(page, (now) => now.onScreen);
     seen.reloaded = await look();

@@ -83,6 +83,8 @@ export async function ready(page) {
 /** Reloads the page as soon as the browser's storage has the open workflow as it is now: the host saves it with a delay. */
 export async function reload(page) {
   await page.waitForFunction(() => {
+    const tracker = window.app.extensionManager.workflow.activeWorkflow.changeTracker;
+    (tracker.captureCanvasState ?? tracker.checkState).call(tracker); // as after a click or a key
     const plain = (text) => text.replaceAll("\\", "");
     const { links, nodes } = window.app.graph.serialize();
     const parts = [JSON.stringify(links), ...nodes.map(({ properties }) => JSON.stringify(properties))].map(plain);
