@@ -107,8 +107,10 @@ const COMMANDS = {
   async copied() {
     await browser.grantPermissions(["clipboard-read", "clipboard-write"]);
     await page.locator(".tools [aria-label^='Copy']").click();
-    await page.waitForFunction((root) => /copied/i.test(eval(root).querySelector(".toast").textContent), ROOT);
-    const said = await page.evaluate((root) => eval(root).querySelector(".toast").textContent, ROOT);
+    // Not `waitForFunction`: the page's policy forbids `eval` after the first try.
+    const toast = () => page.evaluate((root) => eval(root).querySelector(".toast").textContent, ROOT);
+    for (let tries = 0; !/copied/i.test(await toast()) && tries < 300; tries++) await page.waitForTimeout(50);
+    const said = await toast();
     if (said !== "Copied") return { said, content: null };
     const content = await page.evaluate(async () => {
       const [item] = await navigator.clipboard.read();
