@@ -7,6 +7,7 @@ EVERY_STEP = "Every step, also afterwards."
 SETTLES = "Where it settles."
 ESTIMATE = "The estimate of the final image, not the noise."
 ANY_STEP = "From any step."
+ACT = "Act on a run."
 RECORD = "A record on disk."
 LIBRARY = "A library of all runs."
 UNCHANGED = "An unchanged run."
@@ -772,8 +773,16 @@ MUTATIONS = (
         OWNERS,
     ),
     Mutation(
+        "a stop keeps another step than the one that was asked for",
+        ACT,
+        "preview/run_control.py",
+        "return None if stop_after is None else stop_after or index",
+        "return None if stop_after is None else index",
+        ("tests/preview/test_run_control.py",),
+    ),
+    Mutation(
         "stop and keep returns the noisy latents",
-        UNCHANGED,
+        ACT,
         "hosts/comfyui/stop_and_keep.py",
         "            latents = denoised if step == index else self._saved(step)\n",
         "            latents = noisy if step == index else self._saved(step)\n",
