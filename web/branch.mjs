@@ -1,6 +1,6 @@
 /** Lays the nodes that continue a run from one of its steps. */
 
-import { inputSlot, originOf, outputSlot, setWidget, targetsOf } from "./sampler-node.mjs";
+import { inputSlot, linkAs, originOf, outputSlot, setWidget, targetsOf } from "./sampler-node.mjs";
 
 const PICK = "SafelightPickStep";
 const PREVIEW = "SafelightPreview";
@@ -43,7 +43,8 @@ export function continueFrom(preview, sampler, step, createNode) {
   if (!sampler) throw new Error("No sampler uses this model: connect one, then try again");
   const nodes = layBranch(preview, sampler, step, createNode);
   const rest = nodes.length > 1 ? "" : ": connect it to a sampler";
-  return { nodes, text: `A branch begins at step ${step}${rest}${kept}` };
+  const where = sampler.graph.id === sampler.graph.rootGraph.id ? "" : " in the subgraph";
+  return { nodes, text: `A branch begins at step ${step}${where}${rest}${kept}` };
 }
 
 /** Switches `keep_latents` on: a branch needs the latents of the step. Returns that in words. */
@@ -95,9 +96,8 @@ function copySettings(sampler, branch, { values, picked, renamed }) {
   sampler.inputs.forEach((input, slot) => {
     const from = input.widget?.name ?? input.name;
     const to = inputSlot(branch, renamed[from] ?? from);
-    const origin = originOf(sampler, slot);
     const isOwn = ["model", "guider", "noise", ...Object.keys(picked), ...Object.keys(values)].includes(renamed[from] ?? from);
-    if (origin && to >= 0 && !isOwn) origin.node.connect(origin.slot, branch, to);
+    if (to >= 0 && !isOwn) linkAs(sampler, slot, branch, to);
   });
 }
 
@@ -117,11 +117,10 @@ function connectGuider(sampler, branch, watched, add) {
 /** If an image is decoded from the sampler's latents, one is decoded from those of the branch, with the same VAE. */
 function layDecode(sampler, branch, add) {
   const decoded = targetsOf(sampler, latentSlot(sampler)).map(({ node }) => node).find((node) => (node.comfyClass ?? node.type) === "VAEDecode");
-  const vae = decoded && originOf(decoded, inputSlot(decoded, "vae"));
-  const decode = vae && add("VAEDecode");
+  const decode = decoded && add("VAEDecode");
   const image = decode && add("PreviewImage");
   if (!image) return;
-  vae.node.connect(vae.slot, decode, inputSlot(decode, "vae"));
+  linkAs(decoded, inputSlot(decoded, "vae"), decode, inputSlot(decode, "vae"));
   branch.connect(latentSlot(branch), decode, inputSlot(decode, "samples"));
   decode.connect(0, image, inputSlot(image, "images"));
 }

@@ -191,7 +191,7 @@ async function start() {
       app.canvas.emitBeforeChange?.();
       try {
         const nodes = make();
-        if (nodes.length) app.canvas.selectItems?.(nodes);
+        if (nodes[0]?.graph.id === app.canvas.graph.id) app.canvas.selectItems?.(nodes);
       } finally {
         app.canvas.emitAfterChange?.();
         saveDraft();

@@ -13,6 +13,17 @@ export function originOf(node, slot) {
   return origin ? { node: origin, slot: link.origin_slot } : null;
 }
 
+/**
+ * Links an input of a node to what an input of another node is linked to: an output, or an input of their subgraph.
+ * Does nothing if that has no link.
+ */
+export function linkAs(node, slot, other, otherSlot) {
+  const origin = originOf(node, slot);
+  if (origin) return void origin.node.connect(origin.slot, other, otherSlot);
+  const link = node.getInputLink?.(slot);
+  if (link) node.graph.inputNode?.slots?.[link.origin_slot]?.connect(other.inputs[otherSlot], other);
+}
+
 /** The inputs that an output is linked to. @returns {{node: object, slot: number}[]} */
 export function targetsOf(node, slot) {
   const links = (node.outputs?.[slot]?.links ?? []).map((id) => node.graph.getLink(id)).filter(Boolean);

@@ -159,6 +159,16 @@ test("a branch of KSampler has its settings and its links, and samples the rest 
   for (let i = 1; i < nodes.length; i++) assert.ok(nodes[i].pos[0] >= nodes[i - 1].pos[0] + nodes[i - 1].size[0]);
 });
 
+test("a branch in a subgraph has the links to the inputs of the subgraph", () => {
+  const { preview, sampler } = simple();
+  const linked = [];
+  graph.inputNode = { slots: [{ connect: (input, node) => linked.push(`${input.name} of ${node.type}`) }] };
+  graph.links.push({ id: graph.links.length, origin_id: -10, origin_slot: 0 });
+  sampler.inputs.find(({ name }) => name === "positive").link = graph.links.length - 1;
+  continueFrom(preview, sampler, 2, create);
+  assert.deepEqual(linked, ["positive of KSamplerAdvanced"]);
+});
+
 test("a branch of a sampler with a guider has its own guider, with the model of the step", () => {
   const [loader, preview, guider, sampler, select] = ["Loader", "SafelightPreview", "CFGGuider", "SamplerCustomAdvanced", "Select"].map(add);
   wire(preview, "MODEL", guider, "model");
