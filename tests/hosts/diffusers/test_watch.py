@@ -141,6 +141,15 @@ def test_noisy_latents_can_be_shown(sd1):
     assert [picture.show for picture in run.pictures] == ["noisy"] * STEPS
 
 
+def test_both_latents_can_be_shown(sd1, tmp_path):
+    with watch(sd1, tmp_path, screen="off", show="both") as run:
+        SD1.run(sd1)
+    assert [picture.show for picture in run.pictures] == ["denoised"] * STEPS
+    assert [picture.noisy.show for picture in run.pictures] == ["noisy"] * STEPS
+    [manifest] = [recorded.manifest() for recorded in run.runs]
+    assert all(len(step["noisy_files"]) == len(step["files"]) for step in manifest["steps"])
+
+
 @pytest.fixture
 def computed(monkeypatch):
     """The calls in which an estimate was computed."""

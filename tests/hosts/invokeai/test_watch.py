@@ -92,6 +92,13 @@ def test_files_are_those_of_other_hosts(host, node, noise, tmp_path):
     assert files == steps | {"run.json", "index.html", "sheet.png", "steps.webp"}
 
 
+def test_files_are_of_both_latents_where_invokeai_reports_them(host, node, noise, tmp_path):
+    options = InvokeOptions(write_intermediates=True, filename_prefix="a/b", show="both")
+    watched(lambda c: euler(c, noise), host(), node, options)
+    steps = read_manifest(tmp_path / "outputs/a/b_00001")["steps"]
+    assert [step["noisy_files"] for step in steps[:5]] == [[f"step_000{index}_noisy.png"] for index in range(1, 6)]
+
+
 def test_the_next_run_gets_its_own_folder(host, node, noise, tmp_path):
     for _ in range(2):
         watched(lambda c: euler(c, noise), host(), node, SAVED)
