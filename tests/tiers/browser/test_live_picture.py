@@ -508,6 +508,12 @@ def test_a_video_is_saved_whole_and_while_it_is_paused_as_one_frame(scenes):
     assert seen["frame"]["name"].endswith("_step_0008_frame_0001.png")
 
 
+def test_the_strip_says_how_much_the_picture_changed_while_the_run_goes_on(scenes):
+    seen = scene(scenes, "live")["seen"]
+    assert any("changed by" in each["strip"] for each in seen if "running" in each["state"])
+    assert "changed by" in seen[-1]["strip"]
+
+
 def test_a_branch_continues_from_the_step_on_the_screen_and_undo_removes_it(scenes):
     seen = scene(scenes, "acted")
     branch = seen["branch"]
