@@ -176,7 +176,7 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
 
 /* The caption */
 .caption { display: flex; flex: none; height: 26px; padding: 0 6px 0 4px; gap: 4px; align-items: center; }
-.parts { display: flex; flex: 1; flex-wrap: wrap; column-gap: 14px; min-width: 0; height: 26px; overflow: hidden; white-space: nowrap; }
+.parts { cursor: pointer; display: flex; flex: 1; flex-wrap: wrap; column-gap: 14px; min-width: 0; height: 26px; overflow: hidden; white-space: nowrap; }
 .parts > :empty { display: none; }
 .parts > * { color: var(--quiet); max-width: 100%; overflow: hidden; text-overflow: ellipsis; }
 .parts > .decoder { max-width: 36ch; }
