@@ -3,6 +3,8 @@
 import diffusers
 import pytest
 import torch
+from safelight.decoders.catalogue import Catalogue
+from safelight.decoders.latents.space_table import SPACES
 from safelight.hosts.crops import Crops, is_crop
 from safelight.hosts.diffusers import Previews, watch
 from safelight.preview.saved_run import SavedRun
@@ -11,6 +13,7 @@ from tiny_pipelines import FAMILIES, OLD, noise
 pytestmark = pytest.mark.filterwarnings("ignore")
 SD1 = FAMILIES["StableDiffusion"]
 STEPS = 3
+SCALE = Catalogue().candidates(SPACES["sd1"])[0].card.scale  # of the decoder that auto uses
 MORE = {"PNDM": {"skip_prk_steps": True}}
 
 
@@ -66,7 +69,7 @@ def test_a_step_of_a_panorama_is_one_picture_of_the_whole(sd1, tmp_path, name, o
     assert total == (STEPS + 1 if name == "PNDM" else STEPS)
     assert [picture.index for picture in run.pictures] == list(range(1, total + 1))
     assert {picture.total for picture in run.pictures} == {total}
-    assert {picture.pixels.shape[2:4] for picture in run.pictures} == {(16, 48)}
+    assert {picture.pixels.shape[2:4] for picture in run.pictures} == {(SCALE * 16, SCALE * 48)}
     saved = SavedRun.open(run.folder)
     if name != "HeunDiscrete":
         for index in range(2, total + 1):
@@ -88,7 +91,7 @@ def test_a_callback_shows_one_picture_of_a_panorama_for_each_step(sd1):
     assert [(picture.index, picture.total) for picture in previews.pictures] == [
         (i, STEPS) for i in range(1, STEPS + 1)
     ]
-    assert {picture.pixels.shape[2:4] for picture in previews.pictures} == {(16, 48)}
+    assert {picture.pixels.shape[2:4] for picture in previews.pictures} == {(SCALE * 16, SCALE * 48)}
     previews.close()
 
 
