@@ -15,7 +15,7 @@ from PIL import Image
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[2] / "example_workflows/01 See every step.json"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-LIMIT_S = 900
+LIMIT_S = 1800  # all scenes of one renderer take 10 minutes on a quiet machine
 
 
 def _rig() -> Any:
