@@ -25,6 +25,13 @@ def leads_to_sheet(context: Any, node: Any) -> bool:
     return any(session.graph.nodes[after].type == SHEET for after in _along(session.graph, name, back=False))
 
 
+def is_connected(context: Any, node: Any, field: str) -> bool:
+    """Whether another node gets the output `field` of `node`."""
+    session = session_of(context)
+    name = session.prepared_source_mapping.get(node.id, node.id)
+    return any(edge.source.node_id == name and edge.source.field == field for edge in session.graph.edges)
+
+
 def nodes_before(context: Any, node: Any, field: str) -> Iterator[Any]:
     """The nodes that an input of `node` comes from, as they ran, nearest first.
 

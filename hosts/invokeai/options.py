@@ -27,7 +27,9 @@ TO_GALLERY_HELP = (
     "Saves every step as an image of InvokeAI too, in the category Other and in full size, with its run, step and "
     "sigma as metadata."
 )
-RUN_FOLDER_HELP = "Folder of the run in the outputs folder, as Steps Sheet takes it; empty if no files were written."
+RUN_FOLDER_HELP = (
+    "Folder of the run in the outputs folder, as Steps Sheet and Load Run take it; empty if no files were written."
+)
 VAE_HELP = "VAE for preview_decoder full. It decodes the last step after the core node has finished."
 
 

@@ -95,7 +95,7 @@ def folder_of(context: Any, node: Any) -> Path | None:
 
 
 def typed_folder(context: Any, node: Any) -> str:
-    """The path of the folder of a run, as it may be typed into Steps Sheet; empty if the run has none."""
+    """The path of the folder of a run, as it may be typed into Steps Sheet or Load Run; empty if the run has none."""
     try:
         folder = folder_of(context, node)
         return "" if folder is None else folder.relative_to(own_outputs(context).resolve()).as_posix()

@@ -75,6 +75,7 @@ def outputs(
     latents: Tensor,
     total: int,
     size: tuple[int, int],
+    facts: Mapping[str, str],
 ) -> Outputs:
     """The outputs of a run.
 
@@ -87,6 +88,7 @@ def outputs(
         latents: first latents of the sampler.
         total: number of steps that the sampler reports.
         size: width and height of the final image.
+        facts: facts for the files of latents.
     """
     folder = None
     if options.writes_folder:
@@ -97,7 +99,7 @@ def outputs(
     return Outputs(
         folder=folder,
         texts=partial(graph_texts, context) if options.file_format == "png" else dict,
-        latents=_latent_files(folder, options, latents, total) if folder is not None and options.keep_latents else None,
+        latents=None if folder is None else _latent_files(folder, options, latents, total, facts),
         sinks=[screen],
         savers=gallery,
         sink_cadence=RunOptions(min_interval_s=options.min_interval_s).cadence(),
@@ -140,6 +142,10 @@ def _lasting(images: Any) -> Any:
     return lasting
 
 
-def _latent_files(folder: RunFolder, options: InvokeOptions, latents: Tensor, total: int) -> LatentFiles:
+def _latent_files(
+    folder: RunFolder, options: InvokeOptions, latents: Tensor, total: int, facts: Mapping[str, str]
+) -> LatentFiles | None:
+    if not options.keep_latents:
+        return None
     need = Need.of(latents, options.cadence(), total)
-    return LatentFiles(folder, need, partial(disk_room, folder.path))
+    return LatentFiles(folder, need, partial(disk_room, folder.path), facts=facts)

@@ -23,6 +23,7 @@ from ...preview.snapshot import GivenFrames
 from ...preview.start import start
 from ...preview.step import Step
 from ...preview.vae_picture import VaeSchedule
+from .continue_from_step import schedule_facts
 from .denoise_nodes import DENOISED
 from .facts import base_name, host_facts, sampler_facts
 from .graph import leads_to_sheet
@@ -310,7 +311,9 @@ class WatchedNode:
             load = partial(self._context.models.load, options.vae)
             self._vae = InvokeVaePreview(load, schedule, space, middle_frame=estimate.middle_frame)
         size = (width * space.downscale, height * space.downscale)
-        places = outputs(run, options, self._context, self._node, self._screen, latents, total, size)
+        timesteps = self._estimates.caller.timesteps if self._estimates is not None else None
+        facts = schedule_facts(base, self._node, timesteps, total)
+        places = outputs(run, options, self._context, self._node, self._screen, latents, total, size, facts)
         self._folder = None if places.folder is None else places.folder.path
         truth = TruthMeter(run, space.downscale, [] if places.folder is None else [places.folder])
         if not estimate.middle_frame:  # of a video, only the first image of a decode is known

@@ -9,12 +9,21 @@ from ...hosts.invokeai import everywhere
 from ...hosts.invokeai.decode_nodes import installed_decode_nodes
 from ...hosts.invokeai.learning import DecodeLearning
 from . import logging_setup  # noqa: F401, first: the others may log
+from .continue_from_step import SafelightContinueInvocation
 from .denoise import WATCHED_NODES
 from .fit_decoder import SafelightFitInvocation
+from .load_run import SafelightLoadRunInvocation
 from .quick_decode import SafelightQuickDecode
 from .steps_sheet import SafelightStepsSheet
 
-NODES = [*WATCHED_NODES, SafelightQuickDecode, SafelightFitInvocation, SafelightStepsSheet]
+NODES = [
+    *WATCHED_NODES,
+    SafelightQuickDecode,
+    SafelightFitInvocation,
+    SafelightStepsSheet,
+    SafelightLoadRunInvocation,
+    SafelightContinueInvocation,
+]
 
 
 def is_busy() -> bool:
