@@ -54,6 +54,7 @@ BROWSER = (
     Need("a Chromium (SAFELIGHT_CHROMIUM)", _has_browser),
     Need("Node", lambda: shutil.which("node") is not None),
 )
+DIFFUSERS = tuple(map(_package, ("diffusers", "transformers", "accelerate")))
 NOTEBOOK = tuple(
     map(_package, ("ipywidgets", "ipykernel", "nbclient", "nbconvert", "jupyterlab", "diffusers", "transformers"))
 )
@@ -64,6 +65,7 @@ NEEDS = (
     ("browser", "browsed_server", COMFYUI),
     ("browser", None, BROWSER),
     ("invokeai", "lab", INVOKEAI),
+    ("diffusers", None, DIFFUSERS),
     ("notebook", None, NOTEBOOK),
     ("notebook", None, BROWSER),
     ("gradio", None, GRADIO),

@@ -72,7 +72,7 @@ def test_contributing_lists_every_tier_and_every_variable():
     text = (TESTS.parent / "CONTRIBUTING.md").read_text("utf-8")
     tiers = sorted(path.parent.name for path in (TESTS / "tiers").glob("*/conftest.py"))
     assert len(tiers) >= 6
-    assert [name for name in tiers if f"`.venv/bin/pytest tests/tiers/{name}`" not in text] == []
+    assert [name for name in tiers if f"`.venv/bin/pytest tests/tiers/{name}" not in text] == []
     sources = [path.read_text("utf-8") for path in TESTS.rglob("*") if path.suffix in (".py", ".mjs")]
     read = r"environ(?:\.get\(|\[)\"(\w+)\"|process\.env\.(\w+)|^HOST = \"(\w+)\"|_variable\(\s*\"(\w+)\""
     names = {name for source in sources for found in re.findall(read, source, re.MULTILINE) for name in found if name}

@@ -126,7 +126,7 @@ MUTATIONS = (
         "hosts/diffusers/watch.py",
         "        if here is not None and self._kind.is_loop and here.starts_over(call):",
         "        if here is not None and self._kind.has_callback and here.starts_over(call):",
-        ("tests/hosts/diffusers/test_own_loop.py",),
+        ("tests/tiers/diffusers/test_own_loop.py",),
     ),
     # A record on disk
     Mutation(
@@ -234,7 +234,7 @@ MUTATIONS = (
         "hosts/diffusers/watch.py",
         "                hooks.append(Hook(block, LOOP_STEP, partial(self._unless_stopped, pipeline)))",
         "                Hook(block, LOOP_STEP, partial(self._unless_stopped, pipeline))",
-        ("tests/hosts/diffusers/test_modular.py",),
+        ("tests/tiers/diffusers/test_modular.py",),
     ),
     Mutation(
         "cancel in ComfyUI is swallowed",
