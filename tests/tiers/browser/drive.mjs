@@ -410,7 +410,9 @@ const SCENES = {
     const running_ = await until((shown, seen) => running(seen, 2) && !shown.hidden);
     await focus(page);
     await page.keyboard.press("p");
-    const paused = await until((shown) => shown.time === "paused");
+    await until((shown) => shown.time === "paused");
+    await page.waitForTimeout(2000); // the step that was going on ends
+    const paused = await until(() => true);
     await page.waitForTimeout(1500); // three steps of a run that does not wait
     const still = await until(() => true);
     await shot(page, "paused");
