@@ -71,10 +71,11 @@ def continuation(saved: SavedRun, step: int) -> InvokeContinuation:
     latents = saved.latents(step or None)
     base = latents.facts.get(BASE_MODEL)
     if base not in CAN_CONTINUE:
+        found = "an unknown model" if base is None else brief(base)
         raise LatentsError(
-            f"{saved.title} cannot be continued: expected a run of Stable Diffusion 1, 2 or XL, got one of "
-            f"{'an unknown model' if base is None else brief(base)}. Most other denoise nodes of InvokeAI add noise to the "
-            "latents that they begin with, or do not report those of a step; sample again from the first step"
+            f"{saved.title} cannot be continued: expected a run of Stable Diffusion 1, 2 or XL, got one of {found}. "
+            "Most other denoise nodes of InvokeAI add noise to the latents that they begin with, or do not report "
+            "those of a step; sample again from the first step"
         )
     is_begin_known = any(entry.index == latents.index and entry.sigma is not None for entry in saved.steps)
     if latents.noisy is None or not is_begin_known:
