@@ -829,4 +829,28 @@ MUTATIONS = (
         "    return outputs / USERS_FOLDER\n",
         ("tests/hosts/invokeai/test_output_paths.py",),
     ),
+    Mutation(
+        "an account loads and continues the runs of another",
+        INVOKEAI_ACCOUNTS,
+        "hosts/invokeai/load_run.py",
+        "    root = own_outputs(context).resolve()\n",
+        "    root = Path(context.config.get().outputs_path).resolve()\n",
+        ("tests/hosts/invokeai/test_saved_runs.py",),
+    ),
+    Mutation(
+        "InvokeAI continues one step later than asked",
+        ANY_STEP,
+        "hosts/invokeai/continue_from_step.py",
+        "    limit = math.floor(before)\n",
+        "    limit = math.ceil(timestep)\n",
+        ("tests/hosts/invokeai/test_saved_runs.py",),
+    ),
+    Mutation(
+        "a refiner is an entry of the library beside its base",
+        LIBRARY,
+        "hosts/diffusers/watched_run.py",
+        "        self._group = self._refined.group_of(self._call, begin)\n",
+        "        self._group = None\n",
+        ("tests/tiers/diffusers/test_refiner.py",),
+    ),
 )
