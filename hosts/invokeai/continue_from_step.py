@@ -70,12 +70,16 @@ def continuation(saved: SavedRun, step: int) -> InvokeContinuation:
     """
     latents = saved.latents(step or None)
     base = latents.facts.get(BASE_MODEL)
-    if base not in CAN_CONTINUE:
-        found = "an unknown model" if base is None else brief(base)
+    if base is None:
         raise LatentsError(
-            f"{saved.title} cannot be continued: expected a run of Stable Diffusion 1, 2 or XL, got one of {found}. "
-            "Most other denoise nodes of InvokeAI add noise to the latents that they begin with, or do not report "
-            "those of a step; sample again from the first step"
+            f"{saved.title} cannot be continued: its latents do not say how they were sampled, because an older "
+            "Safelight or another host saved them; sample again in InvokeAI"
+        )
+    if base not in CAN_CONTINUE:
+        raise LatentsError(
+            f"{saved.title} cannot be continued: expected a run of Stable Diffusion 1, 2 or XL, got one of "
+            f"{brief(base)}. Most other denoise nodes of InvokeAI add noise to the latents that they begin with, or do "
+            "not report those of a step; sample again from the first step"
         )
     is_begin_known = any(entry.index == latents.index and entry.sigma is not None for entry in saved.steps)
     if latents.noisy is None or not is_begin_known:
@@ -102,7 +106,7 @@ def _schedule(facts: Mapping[str, str]) -> tuple[list[float], int, float]:
     if TIMESTEPS not in facts:
         raise LatentsError(
             "no step of this run can be continued: its scheduler does not take one timestep for each step, as PNDM "
-            "does not, or an older Safelight saved it. Sample with euler, heun, ddim or another scheduler"
+            "does not. Sample with euler, heun, ddim or another scheduler"
         )
     try:
         timesteps = [float(timestep) for timestep in json.loads(facts[TIMESTEPS])]

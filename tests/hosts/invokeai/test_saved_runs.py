@@ -154,6 +154,37 @@ def test_a_scheduler_without_a_timestep_for_each_step_is_refused(host, sample_sd
         continuation(saved_run(host(), RUN), 2)
 
 
+def test_latents_that_do_not_say_how_they_were_sampled_are_refused(host, sample_sd, monkeypatch):
+    monkeypatch.setattr("safelight.hosts.invokeai.watch.schedule_facts", lambda *_: {})
+    sample_sd()
+    with pytest.raises(LatentsError, match="an older Safelight or another host saved them; sample again"):
+        continuation(saved_run(host(), RUN), 2)
+
+
+@pytest.mark.parametrize(
+    "facts", [{"timesteps": "[1e999]"}, {"timesteps": "3"}, {"schedule_steps": "x"}, {"denoising_start": "2"}]
+)
+def test_edited_facts_are_refused(host, sample_sd, monkeypatch, facts):
+    edited = {
+        "base": "sd-1",
+        "timesteps": "[900, 500, 100, 50, 20, 10]",
+        "schedule_steps": "6",
+        "denoising_start": "0.0",
+    }
+    monkeypatch.setattr("safelight.hosts.invokeai.watch.schedule_facts", lambda *_: {**edited, **facts})
+    sample_sd()
+    with pytest.raises(LatentsError, match="the folder was edited"):
+        continuation(saved_run(host(), RUN), 2)
+
+
+def test_steps_that_share_a_whole_timestep_are_refused(host, sample_sd, monkeypatch):
+    close = {"base": "sd-1", "timesteps": "[900.5, 900.2, 3, 2, 1, 0]", "schedule_steps": "6", "denoising_start": "0.0"}
+    monkeypatch.setattr("safelight.hosts.invokeai.watch.schedule_facts", lambda *_: close)
+    sample_sd()
+    with pytest.raises(LatentsError, match=r"cannot begin between the timesteps 900\.5 and 900\.2"):
+        continuation(saved_run(host(), RUN), 2)
+
+
 def test_a_run_without_latents_cannot_be_continued(host, sample_sd):
     sample_sd(options=InvokeOptions(write_intermediates=True))
     with pytest.raises(GoneError, match="switch on keep_latents"):
