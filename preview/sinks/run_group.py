@@ -14,7 +14,9 @@ PAGE_NAME = "index.html"
 
 @final
 class RunGroup:
-    """The runs of one prompt. The first has the folder itself; each other run has a folder inside it.
+    """The runs of one prompt, or of a base and its refiners.
+
+    The first has the folder itself; each other run has a folder inside it.
 
     Args:
         first: folder of the first run.
