@@ -141,6 +141,8 @@ const SCENES = {
     await page.keyboard.press("Home");
     await page.keyboard.press("c");
     await viewUntil(page, (seen) => seen.other && seen.mode !== "one" && seen.differences.length);
+    await page.evaluate((find) => (eval(find).setSize([760, 900]), window.app.canvas.setDirty(true, true)), FIND_NODE); // in a narrow node one would be above the other
+    await viewUntil(page, (seen) => seen.size[0] > 500);
     await clickOn(page, ".comparing [aria-label^='Side']");
     await viewUntil(page, (seen) => seen.mode === "side");
     const beside = [await lookAt(page), await lookAt(page, OTHER)];
@@ -338,6 +340,8 @@ const SCENES = {
   },
 
   async reload_while_running({ page }) {
+    await openWorkflow(page, { name: "reload while running", model, sampler });
+    await viewUntil(page, (seen) => seen.onScreen);
     await queue(page, ++seed, 50);
     const before = await viewUntil(page, (seen) => running(seen, 2));
     await reload(page);
@@ -347,6 +351,8 @@ const SCENES = {
 
   /** Another person opens the same workflow in a browser of their own, before a run, during it and after it. */
   async another_person({ page }) {
+    await openWorkflow(page, { name: "another person", model, sampler });
+    await viewUntil(page, (seen) => seen.onScreen);
     const drawing = await page.evaluate(() => window.app.graph.serialize());
     const browser = await openBrowser(input.chromium, newProfile());
     try {
@@ -379,6 +385,8 @@ const SCENES = {
   },
 
   async stopped({ page }) {
+    await openWorkflow(page, { name: "stopped", model, sampler });
+    await viewUntil(page, (seen) => seen.onScreen);
     await queue(page, ++seed, 60);
     await viewUntil(page, (seen) => running(seen, 2));
     await interrupt();
