@@ -198,7 +198,11 @@ SPACES = Spaces(
             layout="patched",
             packed=128,
             # In all three hosts, model space is the output of the VAE's batch norm.
-            hosts={"comfyui": ("Flux2",), "invokeai": ("flux2", "ernie-image", "ideogram-4"), "diffusers": ("AutoencoderKLFlux2",)},
+            hosts={
+                "comfyui": ("Flux2",),
+                "invokeai": ("flux2", "ernie-image", "ideogram-4"),
+                "diffusers": ("AutoencoderKLFlux2",),
+            },
             files=("taef2_decoder",),
             source=COMFYUI,
         ),

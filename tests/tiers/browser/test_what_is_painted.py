@@ -124,7 +124,9 @@ def test_a_comparison_paints_both_runs_and_their_difference(tmp_path, browser, s
     assert nearest(shown(browser), [a, b]) == 0
     assert nearest(shown(browser, OTHER), [a, b]) == 1
     browser(do="click", selector="[aria-label^='Difference']")
-    browser(do="click", selector=".tools [aria-label='Show pixels']")  # smoothed pixels have no difference at their borders
+    browser(
+        do="click", selector=".tools [aria-label='Show pixels']"
+    )  # smoothed pixels have no difference at their borders
     apart = np.abs(np.asarray(a, dtype=np.int16) - np.asarray(b, dtype=np.int16))
     amplified = Image.fromarray((4 * apart).clip(0, 255).astype(np.uint8))
     assert nearest(shown(browser), [amplified, a, b, Image.fromarray(apart.astype(np.uint8))]) == 0
