@@ -295,6 +295,11 @@ def draw_weights(net: Net, random: torch.Generator) -> None:
             module.weight.uniform_(-bound, bound, generator=random)
             if module.bias is not None:
                 module.bias.uniform_(-1 / inputs, 1 / inputs, generator=random)
+        elif isinstance(module, nn.GroupNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif any(True for _ in module.parameters(recurse=False)):  # else its weights would be whatever was in memory
+            raise TypeError(f"no first weights are known for a {type(module).__name__}")
 
 
 def linear_form(net: Conv) -> PolynomialForm:

@@ -1,5 +1,7 @@
 """Distillation into TAESD's shape, and into a table of colors."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,7 +21,7 @@ from safelight.fitting.distill import (
     table_of,
     taesd_net,
 )
-from safelight.fitting.train import Recipe
+from safelight.fitting.train import Recipe, draw_weights
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
@@ -144,3 +146,20 @@ def test_a_table_is_fitted_to_the_pictures_of_another_decoder(linear):
     )
     latents = small_latents(3, seed=2)
     assert (previewed(distill_table(data).python_text("x"), latents) - linear.decode(latents)).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("name", ["sd1", "sdxl", "flux1", "flux2"])
+def test_no_first_weight_is_what_was_in_memory(name):
+    net = taesd_net(SPACES[name])
+    for weights in net.parameters():
+        torch.nn.init.constant_(weights, math.nan)
+    with torch.no_grad():
+        draw_weights(net, torch.Generator().manual_seed(0))
+    assert [name for name, weights in net.named_parameters() if not weights.isfinite().all()] == []
+
+
+def test_a_layer_without_known_first_weights_is_refused():
+    net = taesd_net(SPACES["sd1"])
+    net.layers.append(torch.nn.PReLU())
+    with pytest.raises(TypeError, match="no first weights are known for a PReLU"), torch.no_grad():
+        draw_weights(net, torch.Generator())

@@ -379,11 +379,11 @@ def test_a_read_only_output_folder_adds_a_note(ward, name, mounted, below):
     assert list(place.iterdir()) == []
 
 
-@pytest.mark.parametrize("kilobytes", [4, 300, 400])
+@pytest.mark.parametrize("kilobytes", [4, 300, 1000])
 def test_a_full_disk_loses_only_files_that_notes_name(ward, name, mounted, kilobytes):
     place = mounted(name, f"size={kilobytes}k")
     how = {"height": 64, "width": 96, "seed": SEED + 1}
-    graph = ward.graph(preview={"filename_prefix": f"faults/{name}/run", "keep_latents": kilobytes == 400}, **how)
+    graph = ward.graph(preview={"filename_prefix": f"faults/{name}/run", "keep_latents": kilobytes == 1000}, **how)
     played = ward.play(graph)
     live, _ = stands(ward, graph, played, name, told="No space left|has room for", folder=False)
     for folder in place.glob("run_*"):

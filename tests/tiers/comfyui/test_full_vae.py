@@ -10,7 +10,7 @@ from PIL import Image
 
 STEPS = 5
 VAE, DECODE, SAVE, PICK = "30", "31", "32", "33"
-SIZE, CHEAP = (192, 128), (24, 16)
+SIZE, CHEAP = (192, 128), (48, 32)
 
 
 @pytest.fixture

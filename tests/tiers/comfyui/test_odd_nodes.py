@@ -263,7 +263,7 @@ def test_an_input_that_is_left_out_is_reported_by_the_host(own_server, wire, nam
         ("preview", "decoder", "0", "decoder: expected a text, got 0"),
         ("steps", "max_images", "0", "max_images: expected 1 to 10000, got 0"),
         ("steps", "max_images", "text", "max_images: expected a whole number, got 'a few'"),
-        ("pick", "step", "0", "step: expected 1 to 10000, got 0"),
+        ("pick", "step", "-1", "step: expected 0 to 10000, got -1"),
         ("load", "folder", "nothing", "folder: expected a text, got None"),
         ("load", "step", "text", "step: expected a whole number, got 'a few'"),
         ("decode", "enlarge", "bmp", "enlarge: expected one of off, nearest, bicubic, lanczos, got 'bmp'"),

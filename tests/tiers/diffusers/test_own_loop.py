@@ -270,6 +270,7 @@ def test_the_vae_decodes_the_last_step_with_decoder_full():
         latents = sample(scheduler)[-1]
         vae.decode(latents / 0.3611 + 0.1159)
     assert [picture.card.kind for picture in run.pictures][-1] == "full"
+    assert run.runs[0].run.ended.wait(60)
     assert run.runs[0].run.truth["psnr_db"] is not None
     assert "decode" not in vars(vae)
 
