@@ -241,6 +241,7 @@ class LabAny:
     FUNCTION, CATEGORY = "go", "lab"
     VALUES = {  # noqa: RUF012
         "0": [0],
+        "-1": [-1],
         "nothing": [None],
         "text": ["a few"],
         "bmp": ["bmp"],
