@@ -141,7 +141,14 @@ const SCENES = {
     await page.keyboard.press("Home");
     await page.keyboard.press("c");
     await viewUntil(page, (seen) => seen.other && seen.mode !== "one" && seen.differences.length);
-    await page.evaluate((find) => (eval(find).setSize([760, 900]), window.app.canvas.setDirty(true, true)), FIND_NODE); // in a narrow node one would be above the other
+    const resize = (size) =>
+      page.evaluate(({ find, size }) => {
+        const before = [...eval(find).size];
+        eval(find).setSize(size);
+        window.app.canvas.setDirty(true, true);
+        return before;
+      }, { find: FIND_NODE, size });
+    const narrow = await resize([760, 900]); // in a narrow node one would be above the other
     await viewUntil(page, (seen) => seen.size[0] > 500);
     await clickOn(page, ".comparing [aria-label^='Side']");
     await viewUntil(page, (seen) => seen.mode === "side");
@@ -150,6 +157,8 @@ const SCENES = {
     const compared = { picture, other, beside, files: { ...files, ...(await filesOf({ picture })), ...(await filesOf({ picture: other })) } };
     await clickOn(page, ".comparing [aria-label^='Wipe']");
     await page.keyboard.press("Escape");
+    await resize(narrow);
+    await viewUntil(page, (seen) => seen.size[0] < 500);
     return { live, end, files, full, reloaded, compared };
   },
 
