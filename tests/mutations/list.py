@@ -170,7 +170,7 @@ MUTATIONS = (
         "        pixels, fps = self._limited(picture)\n",
         "        self._kept = getattr(self, '_kept', picture)\n"
         "        pixels, fps = self._limited(picture if picture.index == picture.total else self._kept)\n",
-        ("tests/tiers/invokeai/test_invokeai_loops.py",),
+        ("tests/tiers/invokeai/test_invokeai_families.py",),
     ),
     Mutation(
         "latents are saved under the number of the next step",
