@@ -38,7 +38,7 @@ class AccessRules:
             this machine's name and to any IP address: no site can give itself those.
 
     Attributes:
-        key: the key. Whoever knows it may do everything that the server can do.
+        key: the key. Anyone who has it can do everything that the server can do.
     """
 
     def __init__(self, listens_on: str = LOOPBACK) -> None:

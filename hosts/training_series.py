@@ -48,7 +48,7 @@ class Series:
 
     @property
     def folder_name(self) -> str:
-        """Name of its folder, without a number that tells prompts with the same beginning apart."""
+        """Name of the prompt's folder, before a number is added where two prompts begin alike."""
         words = re.sub(r"[^\w]+", "-", (self.name or self.prompt or "sample").lower()).strip("-_")[:MAX_NAME_CHARS]
         words = words.strip("-_") or "sample"
         words = words if name_problem(words) is None else f"prompt-{words}"  # such as `con`, a device on Windows

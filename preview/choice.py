@@ -63,7 +63,7 @@ class PendingChoice:
             check: function that raises if the host cancels; called every 50 ms.
 
         Returns:
-            Indexes of the chosen items, in their order; None if nobody answered in time.
+            Indexes of the chosen items, in their order; None if no answer came in time.
         """
         with self._answered:
             while self._chosen is None and self.remaining_s:

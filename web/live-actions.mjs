@@ -25,7 +25,7 @@ export function liveActions(window, address, key) {
         const url = page();
         url.hash = `key=${encodeURIComponent(key())}`;
         await window.navigator.clipboard.writeText(url.href);
-        return "Copied. Whoever has this address sees your runs and can stop them";
+        return "Copied. Anyone who has this address sees your runs and can stop them";
       },
     },
   ];

@@ -63,7 +63,7 @@ def choose(latent: Mapping[str, Any], steps: RunHandle | SavedSteps, scores: Any
         raise LatentsError(f"expected at most {MAX_ITEMS} items to choose from, got a batch of {count}")
     default = _default(options, _scores(scores, count), count)
     if not _has_audience(prompt):
-        log.info("nobody can choose, as no page queued this prompt: %s of %d items go on", len(default), count)
+        log.info("no page queued this prompt, so no user can choose: %s of %d items go on", len(default), count)
         return default
     pictures = [_jpeg(picture) for picture in _pictures(latent, steps, prompt, count)]
     place = {"workflow": prompt.workflow_id, "node": prompt.display_id(str(prompt.node))}
@@ -76,7 +76,7 @@ def choose(latent: Mapping[str, Any], steps: RunHandle | SavedSteps, scores: Any
         CHOICES.remove(choice)
         _announce(prompt, place, choice, "closed")
     if chosen is None:
-        log.info("nobody chose in %d s: %d of %d items go on", options.time_limit_s, len(default), count)
+        log.info("no answer came in %d s: %d of %d items go on", options.time_limit_s, len(default), count)
     return default if chosen is None else chosen
 
 

@@ -24,7 +24,7 @@ BOUNDARY = "safelight-frame"
 def register_live(routes: web.RouteTableDef, runs: LiveRuns, owners: Owners) -> None:
     """Adds `/safelight/live...` to the host's routes, unless another copy of this pack did.
 
-    The page itself has no run in it. Whoever asks for runs needs the key of the browser that queued them.
+    The page itself has no run in it. A request for runs needs the key of the browser that queued them.
 
     Args:
         routes: the host's routes.

@@ -59,7 +59,7 @@ def launch(
 ) -> Any:
     """Serves the page from a background thread. Returns the `gradio.Blocks`, with a `local_url` and a `share_url`.
 
-    These addresses contain a key, without which nothing is answered. Whoever has it can run the pipeline.
+    These addresses contain a key, without which nothing is answered. Anyone who has it can run the pipeline.
 
     Args:
         pipeline: a `DiffusionPipeline` of diffusers.

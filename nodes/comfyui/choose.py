@@ -22,8 +22,8 @@ WITHOUT = io.Combo.Input(
     options=list(WITHOUT_ANSWER),
     default=ALL,
     tooltip=(
-        "What goes on if nobody chooses in time, or if no page queued the prompt: all items, none, or the best ones by "
-        "scores."
+        "What goes on if no answer comes in time, or if no page queued the prompt: all items, none, or the best ones "
+        "by scores."
     ),
 )
 BEST_COUNT = io.Int.Input(

@@ -148,7 +148,7 @@ test("a first page is asked for before the rest, then only changes", async () =>
   assert.equal(runs.entries().find(({ id }) => id === "b"), kept, "an unchanged run is the same object");
   const before = changes();
   await runs.poll();
-  assert.equal(changes(), before, "nothing changed, so nobody is notified");
+  assert.equal(changes(), before, "nothing changed, so no listener is notified");
 });
 
 test("a server that ends is noticed once, and the runs stay", async () => {

@@ -1,4 +1,4 @@
-"""ComfyUI's server shows a choice to its owner only, and takes the answer from nobody else."""
+"""ComfyUI's server shows a choice to its owner only, and takes the answer only from the owner."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Choose and Continue on a real server: which items go on, for whom it waits, and that nobody waits for ever."""
+"""Choose and Continue on a real server: which items go on, for whom it waits, and that the wait ends."""
 
 import io
 import json

@@ -198,7 +198,7 @@ def test_an_example_runs(server, wire, path):
         fit["inputs"]["kind"] = "affine"
     for node in graph.values():
         if node["class_type"] == "SafelightChoose":
-            node["inputs"]["time_limit_s"] = 1  # nobody chooses here
+            node["inputs"]["time_limit_s"] = 1  # no answer comes here
     played = server.play(graph)
     assert played.ends == ["execution_success"], played.named("execution_error")
     shown = [event.data["state"] for event in played.named("safelight.run")]
