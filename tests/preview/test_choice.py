@@ -10,18 +10,6 @@ class CancelledError(Exception):
     pass
 
 
-class Clock:
-    now_s = 0.0
-
-    def __call__(self):
-        return self.now_s
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def choice(clock):
     return PendingChoice([b"a", b"b", b"c"], "me", {"workflow": "w", "node": "4"}, 60, clock)
@@ -55,7 +43,7 @@ def test_without_an_answer_the_wait_ends_at_the_limit(choice, clock):
 
     def check():
         looks.append(choice.remaining_s)
-        clock.now_s += 25
+        clock.now += 25
 
     assert choice.wait(check) is None
     assert looks == [60, 35, 10]
@@ -77,7 +65,7 @@ def test_a_choice_is_found_by_its_owner_at_its_place(choice, clock):
     assert choices.of("you", workflow="w", node="4") == []
     assert choices.of("me", workflow="w", node="5") == []
     assert choices.get(choice.address) is choice
-    clock.now_s = 12.34
+    clock.now = 12.34
     assert choice.facts() == {"choice": choice.address, "count": 3, "remaining_s": 47.7}
     choices.remove(choice)
     assert choices.get(choice.address) is None

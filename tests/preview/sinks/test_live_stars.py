@@ -18,18 +18,6 @@ OWNER = "the owner"
 KB = 1000
 
 
-class Clock:
-    now_s = 0.0
-
-    def __call__(self):
-        return self.now_s
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def runs(clock):
     return LiveRuns(max_runs=8, clock=clock)
@@ -125,7 +113,7 @@ def test_a_deleted_run_is_hidden_and_comes_back_at_its_place(runs, begin):
 def test_after_the_time_for_undo_the_files_are_removed(runs, begin, clock):
     live = begin()
     runs.delete(live.address)
-    clock.now_s = UNDO_S
+    clock.now = UNDO_S
     with pytest.raises(GoneError, match=r"cannot be restored any more"):
         runs.restore(live.address, OWNER)
     runs.make_room()
