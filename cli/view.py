@@ -4,10 +4,12 @@ import argparse
 import json
 import logging
 import os
+import socket
 import sys
 import threading
 import webbrowser
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
@@ -36,6 +38,7 @@ from .table import print_lines
 
 DEFAULT_PORT = 8765
 IDLE_LIMIT_S = 60
+LINGER_S, MAX_UNREAD_BYTES = 2.0, 1 << 20  # what is still read of a request that was refused before its end
 
 MAX_CONNECTIONS = 64  # a browser opens six
 BLOCK_BYTES = 1 << 16
@@ -115,6 +118,20 @@ class ViewRequestHandler(BaseHTTPRequestHandler):
     @property
     def _view(self) -> ViewServer:
         return cast("ViewServer", self.server)
+
+    def finish(self) -> None:
+        """Ends the connection, but first reads what the client still sends.
+
+        The system answers bytes that nothing reads with a reset, and a reset also drops an answer that the client has
+        not read yet: it would see a broken connection in place of the reason for the refusal.
+        """
+        super().finish()
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(LINGER_S)
+            unread = MAX_UNREAD_BYTES
+            while unread > 0 and (block := self.connection.recv(BLOCK_BYTES)):
+                unread -= len(block)
 
     def do_GET(self) -> None:
         if self._is_allowed():

@@ -496,6 +496,23 @@ def test_after_a_file_that_was_cut_meanwhile_no_other_answer_is_sent(tmp_path, s
     assert answer.partition(b"\r\n\r\n")[2] == PICTURE[:-4]
 
 
+def test_a_client_that_still_sends_can_read_why_it_was_refused(tmp_path, served, monkeypatch):
+    """The system resets a connection that is closed with unread bytes, and a reset drops the answer."""
+    write_run(tmp_path / "a")
+    monkeypatch.setattr("safelight.cli.view.LINGER_S", 60.0)
+    client = served()
+    request = (
+        f"POST /library/a/star HTTP/1.1\r\nHost: localhost\r\nCookie: {client.cookie}\r\nContent-Length: 99\r\n\r\n"
+    )
+    with socket.create_connection((LOOPBACK, client.port), timeout=20) as wire:
+        wire.sendall(request.encode())
+        assert wire.recv(12) == b"HTTP/1.1 400"
+        while wire.recv(65536):
+            pass
+        for _ in range(3):  # the first one after a reset still succeeds
+            wire.sendall(b"x" * 33)
+
+
 def test_connections_are_limited_and_end_without_an_answer_beyond(tmp_path, served, monkeypatch):
     write_run(tmp_path / "a")
     monkeypatch.setattr("safelight.cli.view.MAX_CONNECTIONS", 2)
