@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import SafelightError
+from ..version import safelight_version
 from . import compare, decode, demo, export, fit, get, gradio, index, learned, lists, view
 from .table import warn
 
@@ -43,6 +44,7 @@ def _with_home(value: Any) -> Any:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="safelight", description="Truthful previews of diffusion runs.")
+    parser.add_argument("--version", action="version", version=f"safelight {safelight_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     demo.add_command(commands)
     lists.add_commands(commands)

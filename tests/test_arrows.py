@@ -19,14 +19,15 @@ ARROWS = {
     "cli": {"hosts"},
     "hosts": {"screens", "fitting"},
     "screens": {"preview"},
-    "tools": {"fitting"},
+    "tools": {"fitting", "preview"},
     "fitting": {"decoders"},
     "preview": {"decoders"},
     "decoders": set(),
     "weights": set(),
 }
 # The files at the root may import only these rooms. `__init__.py` loads the public names when they are used.
-ENTRANCES = {"__init__.py": {"nodes", "hosts", "decoders", "preview"}, "__main__.py": {"cli"}, "errors.py": set()}
+ENTRANCES = {"__init__.py": {"nodes", "hosts", "decoders", "preview"}, "__main__.py": {"cli"}}
+FOUNDATIONS = {"errors", "version"}  # at the root too: any file may import them, and they import nothing of ours
 
 HOSTS = {
     *("comfy", "comfy_api", "comfy_api_nodes", "comfy_execution", "comfy_extras", "comfyui_version"),
@@ -118,7 +119,7 @@ def import_faults(path: str, source: str) -> list[str]:
 
 
 def own_faults(imported: Import, room: str, allowed: set[str]) -> Iterator[str]:
-    if imported.module[0] not in allowed and imported.module[0] != "errors":
+    if imported.module[0] not in allowed | FOUNDATIONS or room.removesuffix(".py") in FOUNDATIONS:
         yield f"is against the arrows: allowed are {sorted(allowed)}"
     if room == "__init__.py" and not imported.lazy:
         yield "is imported at import time: all hosts would pay for it"

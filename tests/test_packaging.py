@@ -12,6 +12,7 @@ import safelight
 ROOT = Path(safelight.__file__).parent
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 NOT_INSTALLED = {"tests", "benchmarks", "tools"}
+DATA_FOLDER = "safelight.web"  # without Python; setuptools warns if it is not listed
 
 
 def test_every_package_is_installed():
@@ -19,7 +20,14 @@ def test_every_package_is_installed():
     listed = ast.literal_eval(re.search(r"^packages = (\[.*?\])$", PYPROJECT, re.DOTALL | re.MULTILINE)[1])
     folders = {path.parent.relative_to(ROOT) for path in ROOT.rglob("__init__.py") if ".venv" not in path.parts}
     expected = {".".join(("safelight", *folder.parts)) for folder in folders if not NOT_INSTALLED & set(folder.parts)}
-    assert set(listed) == expected
+    assert set(listed) == {*expected, DATA_FOLDER}
+
+
+def test_an_installer_in_a_host_changes_nothing():
+    """Installers read one of these two lists; torch in one of them could replace the host's own."""
+    assert "\ndependencies = []\n" in PYPROJECT
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == []
 
 
 def test_the_changelog_has_an_entry_for_the_version():

@@ -19,9 +19,9 @@ from ..decoders.files.decoder_file import read_decoder
 from ..decoders.latents.space_table import SPACES
 from ..fitting.encoders import read_encoder
 from ..fitting.image_crops import find_images, read_crops
-from ..fitting.mesh import mesh_levels
 from ..fitting.noisy_latents import LATENT_CHANGES, noisy_pairs
 from ..fitting.pairs import Encode, Pairs, encode_pairs
+from .mesh_energy import mesh_levels
 
 BLUR_LATENT_PX = (2.0, 4.0)  # sigmas of the blur of smooth pictures, in latent pixels
 MIN_SIGMA_PX = 4.0  # of a blur that is applied to a smaller picture

@@ -27,12 +27,12 @@ from ..decoders.files.decoder_file import write_decoder
 from ..decoders.latents.space_table import SPACES
 from ..decoders.nets.base import Net
 from ..fitting.encoders import read_encoder
-from ..fitting.mesh import mesh_energy, mesh_levels
 from ..fitting.noisy_latents import blur_latents
 from ..fitting.pairs import Encode, Pairs
 from ..fitting.presets import measure_net
 from ..fitting.train import MSE_FLOOR, Recipe, batch_slices, optimizers_of
 from .mesh import blur
+from .mesh_energy import mesh_energy, mesh_levels
 
 MESH_WEIGHT, PHOTOGRAPH_MESH_WEIGHT = 100.0, 2.0
 LATENT_SIZE_WEIGHT = 3.0  # of a photograph at latent size, next to its full size

@@ -8,12 +8,12 @@ from safelight.decoders.decoder import Card, Decoder
 from safelight.decoders.files.decoder_file import read_card
 from safelight.decoders.nets.conv import Conv
 from safelight.fitting.encoders import ENCODERS
-from safelight.fitting.mesh import mesh_levels
 from safelight.fitting.pairs import Pairs
 from safelight.fitting.procedural_images import generate_images
 from safelight.fitting.train import Recipe
 from safelight.tools import mesh, refine_decoder
 from safelight.tools.mesh import blur, mesh_rows, smooth_pairs
+from safelight.tools.mesh_energy import mesh_levels
 from safelight.tools.refine_decoder import refine, smooth_crops, soft_latents
 
 DOWNSCALE, CHANNELS = 8, 4

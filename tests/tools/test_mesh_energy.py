@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safelight.errors import FitError
-from safelight.fitting.mesh import WINDOW, mesh_energy, mesh_levels
+from safelight.tools.mesh_energy import WINDOW, mesh_energy, mesh_levels
 
 SUBPIXELS = pytest.mark.parametrize("subpixel", [2, 4, 8])
 
