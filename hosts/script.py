@@ -68,8 +68,9 @@ def recording(
         SinkError: `folder` cannot be created, or is not empty.
         UnknownSpaceError: there is no such latent space.
         UnknownDecoderError: there is no such decoder for this space.
-        OptionError: an option has a value that is not allowed.
+        OptionError: an option has a value that is not allowed, or there is a rule to stop, which your loop cannot obey.
     """
+    options.expect_no_rule()
     folder = absolute_path(folder)  # the code in the block may change the current folder
     # Before the run, so that a wrong name is an error and not a note in the run.
     catalogue = catalogue or Catalogue()

@@ -38,8 +38,12 @@ from .offered_latents import LatentReader
 from .training_series import Series, SeriesPictures, open_series
 
 TRAINING_DEFAULTS: Mapping[str, Any] = {"max_side_px": 0, "sheet": True, "animation": "webp"}
-# Options of other hosts that make no sense here: every validation is shown, in a folder that is named by its prompt.
-NOT_HERE = ("write_intermediates", "filename_prefix", "every_n_steps", "min_interval_s", "full_every_n_steps", "show")
+# Options of other hosts that make no sense here: every validation is shown, in a folder that is named by its prompt,
+# and no picture ends a training.
+NOT_HERE = (
+    *("write_intermediates", "filename_prefix", "every_n_steps", "min_interval_s", "full_every_n_steps", "show"),
+    *("stop_below_percent", "stop_after_steps"),
+)
 
 log = logging.getLogger("safelight.trainer")
 

@@ -184,6 +184,21 @@ class RunOptions:
         "Writes steps.csv: a line for each step with index, sigma, seconds since the start, decode time and file.",
         needs=("write_intermediates",),
     )
+    stop_below_percent: float = _option(
+        0.0,
+        "Rule that ends a run early: the picture moved less than this, in percent, in each of the last "
+        "stop_after_steps steps. The model's estimate is then the result. 0: no rule.",
+        minimum=0.0,
+        maximum=100.0,
+        step=0.05,
+    )
+    stop_after_steps: int = _option(
+        3,
+        "Number of steps that move the picture so little before the run ends. They count once a step moved it more.",
+        minimum=1,
+        maximum=MAX_STEP,
+        needs=("stop_below_percent",),
+    )
 
     def __post_init__(self) -> None:
         for row in rows():
@@ -209,6 +224,18 @@ class RunOptions:
         """
         names = {row.name for row in rows()}
         return cls(**{name: value for name, value in values.items() if name in names} | fixed)
+
+    def expect_no_rule(self) -> None:
+        """Refuses a rule to stop for a loop of the user.
+
+        Raises:
+            OptionError: there is a rule.
+        """
+        if self.stop_below_percent:
+            raise OptionError(
+                "stop_below_percent: expected 0 for a loop of your own, which cannot be stopped from outside; leave it "
+                "with break"
+            )
 
     @property
     def step_decoder(self) -> str:

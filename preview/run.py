@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ..errors import printable
 from .missing_steps import MissingSteps
 from .picture import DecodedPicture
-from .run_control import RunControl
+from .run_control import EarlyEnd, RunControl
 
 MAX_NOTES = 50  # one fault is one note: a run with more has a fault whose text changes at every step
 FILE_NAMES = re.compile(r"(?:: '[^']*')?(?: -> '[^']*')?$")  # at the end of an OSError
@@ -86,6 +86,21 @@ class Run:
         """Adds facts to `sampler`, or replaces them. Any thread may call it."""
         with self._changing:
             self.sampler = {**self.sampler, **facts}
+
+    def follow_rule(self, below_percent: float, steps: int) -> None:
+        """Records the user's rule to stop, see `sinks.stop_rule`."""
+        self.know(stop_rule={"below_percent": below_percent, "steps": steps})
+
+    def keep_step(self, end: EarlyEnd) -> None:
+        """Records that the run ends early, with the estimate of a step as its result."""
+        self.know(kept_step=end.step)
+        if end.by_rule:
+            rule = self.sampler["stop_rule"]
+            self.know(stop_rule={**rule, "step": end.step})
+            self.note(
+                f"stopped by your rule at step {end.step}: the picture moved less than {rule['below_percent']:g} % for "
+                f"{rule['steps']} steps"
+            )
 
     def note(self, text: str, reason: str = "", *, replaces: str = "") -> None:
         """Reports to the user, on the screen and in the log, once. One fault is one note.

@@ -5,9 +5,16 @@ Any thread asks; the sampler's thread looks between two steps.
 
 import threading
 from collections.abc import Callable
-from typing import final
+from typing import NamedTuple, final
 
 POLL_S = 0.05  # how often a paused run looks whether its host cancels it
+
+
+class EarlyEnd(NamedTuple):
+    """How a run ends early: the step whose estimate becomes its result, and whether the user's rule asked for it."""
+
+    step: int
+    by_rule: bool
 
 
 @final
@@ -21,7 +28,7 @@ class RunControl:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._stop_after: int | None = None  # 0: the step that ends next
+        self._end: EarlyEnd | None = None  # step 0: the one that ends next
         self.is_waiting = self.paused = False
 
     def pause(self) -> None:
@@ -38,16 +45,22 @@ class RunControl:
         Args:
             step: step whose estimate becomes the sampler's result; 0 for the step that ends next.
         """
-        self._ask(paused=False, stop_after=step)
+        self._ask(paused=False, end=EarlyEnd(step, by_rule=False))
 
-    def _ask(self, *, paused: bool, stop_after: int | None = None) -> None:
+    def stop_by_rule(self) -> None:
+        """As `stop`, for the user's rule. What a person asks comes first: a run that pauses waits before it ends."""
+        with self._changed:
+            if self._end is None:
+                self._end, self.is_waiting = EarlyEnd(0, by_rule=True), True
+
+    def _ask(self, *, paused: bool, end: EarlyEnd | None = None) -> None:
         with self._changed:
             self.paused = paused
-            self._stop_after = self._stop_after if stop_after is None else stop_after
-            self.is_waiting = self.paused or self._stop_after is not None
+            self._end = end or self._end
+            self.is_waiting = self.paused or self._end is not None
             self._changed.notify_all()
 
-    def obey(self, index: int, check: Callable[[], object], changed: Callable[[bool], object]) -> int | None:
+    def obey(self, index: int, check: Callable[[], object], changed: Callable[[bool], object]) -> EarlyEnd | None:
         """Waits while the run pauses. The sampler's thread calls it after a step, if `is_waiting`.
 
         Args:
@@ -56,7 +69,7 @@ class RunControl:
             changed: function that is called with True when the run waits, and with False when it goes on.
 
         Returns:
-            Number of the step to keep, if the run must end now; else None.
+            How the run must end now; None if it goes on.
         """
         with self._changed:
             if self.paused:
@@ -65,6 +78,6 @@ class RunControl:
                     check()
                     self._changed.wait(POLL_S)
                 changed(False)
-            stop_after, self._stop_after = self._stop_after, None
+            end, self._end = self._end, None
             self.is_waiting = False
-        return None if stop_after is None else stop_after or index
+        return None if end is None else end._replace(step=end.step or index)

@@ -27,6 +27,7 @@ from .sinks.run_group import RunGroup
 from .sinks.step_files import ENCODERS, StepFiles
 from .sinks.steps_csv import StepsCsv
 from .sinks.truth import TruthMeter
+from .sinks.stop_rule import StopRule
 from .snapshot import GivenFrames
 
 
@@ -80,6 +81,7 @@ def start(
 ) -> Pipeline:
     """Starts the worker of a run. The caller offers steps to the pipeline and closes it.
 
+    stop: Callable[[], object] | None = None,
     Args:
         run: run that begins.
         space: latent space of the sampler's latents.
@@ -99,6 +101,8 @@ def start(
     """
     select = select or options.selection()
     cadence = options.cadence()
+        stop: function with which the user's rule asks the sampler to end after its current step, with the step's
+            estimate as its result; None if this sampler cannot.
     folder, latents = outputs.folder, outputs.latents
     record: list[Sink] = []
     if folder is not None:
@@ -119,6 +123,7 @@ def start(
         run,
         RunDecoder(
             space,
+    screens += stop_rules(run, options, stop)
             candidates,
             notify or run.note,
             frames=frames or options.given_frames(),
@@ -145,6 +150,17 @@ def file_sinks(folder: RunFolder, options: RunOptions, outputs: Outputs) -> list
     sinks: list[Sink] = []
     if options.write_intermediates:
         step_files = StepFiles(
+def stop_rules(run: Run, options: RunOptions, stop: Callable[[], object] | None) -> list[Sink]:
+    """The user's rule to stop; none without a rule, or with a note if the sampler cannot be stopped."""
+    if not options.stop_below_percent:
+        return []
+    if stop is None:
+        run.note("stop_below_percent has no effect: this sampler cannot be stopped from outside. Set it to 0")
+        return []
+    run.follow_rule(options.stop_below_percent, options.stop_after_steps)
+    return [StopRule(run, options.stop_below_percent / 100, options.stop_after_steps, stop)]
+
+
             folder,
             options.encoding(),
             texts=outputs.texts,

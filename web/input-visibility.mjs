@@ -8,6 +8,7 @@ const CONDITIONS = new Map([
   ...["filename_prefix", "file_format", "enlarge", "sheet", "animation", "write_csv"].map((name) => [name, WRITES]),
   ...["animation_fps", "animation_hold_s", "animation_from_step", "animation_to_step"].map((name) => [name, ANIMATES]),
   ...["vae", "full_every_n_steps"].map((name) => [name, { decoder: (value) => value === "full" }]),
+  ["stop_after_steps", { stop_below_percent: (value) => value > 0 }],
 ]);
 
 /** Inputs that choose among several pictures, with the value that a user has not changed. */

@@ -29,6 +29,8 @@ const CHANGED = {
   animation_from_step: (value) => `from step ${value}`,
   animation_to_step: (value) => `to step ${value}`,
   write_csv: () => "steps.csv",
+  stop_below_percent: (value) => `stops below ${value} %`,
+  stop_after_steps: (value) => `after ${value} steps`,
 };
 
 /**

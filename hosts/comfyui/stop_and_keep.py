@@ -48,14 +48,15 @@ class RequestedEnd:
     Args:
         run: run that goes on.
         latents: folder with its latents; None if none are saved.
+        last: number of the schedule's last step, at which the user's rule has nothing to save.
         report: function that is called with True when the run waits, and with False when it goes on.
 
     Attributes:
         kept: number of the step that became the result; None if the run was not stopped.
     """
 
-    def __init__(self, run: Run, latents: RunFolder | None, report: Callable[[bool], object]) -> None:
-        self._run, self._latents, self._report = run, latents, report
+    def __init__(self, run: Run, latents: RunFolder | None, last: int, report: Callable[[bool], object]) -> None:
+        self._run, self._latents, self._last, self._report = run, latents, last, report
         self.kept: int | None = None
 
     def look(self, index: int, denoised: Tensor | None, noisy: Tensor) -> None:
@@ -72,9 +73,10 @@ class RequestedEnd:
         """
         if not self._run.control.is_waiting:
             return
-        step = self._run.control.obey(index, throw_exception_if_processing_interrupted, self._report)
-        if step is None:
+        end = self._run.control.obey(index, throw_exception_if_processing_interrupted, self._report)
+        if end is None or (end.by_rule and index >= self._last):
             return
+        step = end.step
         try:
             latents = denoised if step == index else self._saved(step)
         except (SafelightError, OSError) as error:
@@ -84,7 +86,7 @@ class RequestedEnd:
             self._run.note(f"step {step} could not be kept, so the run goes on: the sampler reported no estimate")
             return
         self.kept = step
-        self._run.know(kept_step=step)
+        self._run.keep_step(end)
         raise KeptEstimate(latents.to(noisy.device))
 
     def _saved(self, step: int) -> Tensor | None:

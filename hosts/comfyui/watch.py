@@ -183,13 +183,14 @@ class WatchedSampler:
             fps=fps,
             device_bytes=device_bytes,
             trial=DecoderTrial(catalogue(), space, run.note, vae_id),
+            stop=run.control.stop_by_rule,
         )
         self._truth = truth
-        self._end = RequestedEnd(run, latent_folder, pause_report(outputs.live, prompt))
+        self._planned_steps, self._most_steps = len(self.levels.planned) - 1, 0
+        self._end = RequestedEnd(run, latent_folder, self._planned_steps, pause_report(outputs.live, prompt))
         handle.add(record)  # last: a reader waits for the end of the run, which needs its worker
         self._schedule = run.sampler["sigmas"]
         self._last: tuple[int, bool] = (0, True)  # index of the last step, and whether it is shown
-        self._planned_steps, self._most_steps = len(self.levels.planned) - 1, 0
         self._calls, self._counts_calls = 0, False
 
     def finish(self, samples: Tensor) -> None:

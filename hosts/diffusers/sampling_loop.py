@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...errors import RunError
 from ...preview.run import FULL, Run, State
+from ...preview.run_control import EarlyEnd
 from ..crops import Crops, is_crop
 from ..noise_levels import Tables, order_of, planned_sigmas
 from ..x0 import SchedulerCall, X0Estimate, estimate_x0, result_of
@@ -99,6 +100,7 @@ class SamplingLoop:
         self._pending: SchedulerStep | None = None
         self._run: WatchedRun | None = None
         self._keeps, self._kept = False, False  # whether the estimate of the next step becomes the result, and did
+        self._by_rule = False  # whether the user's rule asked for it
         self.stopped = self.ended = self.failed = False
         self.thread = threading.get_ident()
 
@@ -173,12 +175,24 @@ class SamplingLoop:
             setattr(self._pipeline, INTERRUPT, True)
         return True
 
+    def stop_by_rule(self) -> None:
+        """As `stop` with `keep`, for the user's rule, unless the loop was stopped before. The worker calls it.
+
+        Raises:
+            RunError: as for `stop`.
+        """
+        if not (self.stopped or self._keeps):
+            self._by_rule = True
+            self.stop(keep=True)
+
     def _expect_estimates(self) -> None:
         """Refuses to keep an estimate where it would not be the pipeline's result."""
         if INPAINT in self.pipeline_name:
             reason = "it adds noise to the given image after each step; stop it without keep"
         elif self._is_cropped or self._of_frames:
             reason = "it samples parts of the image one after another; stop it without keep"
+        elif self._unheard and not self.heard:
+            reason = "it does not call its scheduler, so no estimate can take its place; stop it without keep"
         else:
             return
         raise RunError(f"no estimate of {self.pipeline_name} can be kept: {reason}")
@@ -278,6 +292,8 @@ class SamplingLoop:
     def _keep(self, call: SchedulerCall, index: int) -> None:
         """Ends the loop with the estimate of this step in place of the sample that the scheduler returns."""
         self._keeps = False
+        if self._by_rule and index >= (self._total or index):  # it ends anyway
+            return
         returned = call.result[0] if isinstance(call.result, tuple) else getattr(call.result, "prev_sample", None)
         x0 = estimate_x0(self._scheduler, call, self._tables).x0
         if x0 is None or not isinstance(returned, Tensor) or returned.shape != x0.shape:
@@ -287,7 +303,7 @@ class SamplingLoop:
         self.stop()
         self._kept = True
         if self._run is not None:
-            self._run.run.know(kept_step=index)
+            self._run.run.keep_step(EarlyEnd(index, self._by_rule))
 
     def _take_frame(self, scheduler: Any, call: SchedulerCall) -> None:
         """Adds a call for one frame of a video; the step is complete when the progress bar moves on."""
@@ -447,8 +463,8 @@ class SamplingLoop:
         if self.heard and self._total is not None and is_planned:
             facts["sigmas"] = planned_sigmas(scheduler, self._total, first, self._tables)
         run = Run(host=host_facts(self._pipeline), sampler=facts, prompt=self._call.prompt)
-        stop = self.stop if self.can_stop else None
-        self._run = WatchedRun(self._pipeline, self._run_options(), self._call, run, stop, self._refined)
+        stops = (self.stop, self.stop_by_rule) if self.can_stop else (None, None)
+        self._run = WatchedRun(self._pipeline, self._run_options(), self._call, run, *stops, self._refined)
         for note in self._notes:
             run.note(note)
         self._on_run(self._run)

@@ -80,7 +80,8 @@ def as_pipeline(watched: Any, options: WatchOptions) -> Any:
 
     Raises:
         TypeError: `watched` is neither.
-        OptionError: the option `vae` is no autoencoder, or was given for a pipeline.
+        OptionError: the option `vae` is no autoencoder, or was given for a pipeline; or a loop of the user has a
+            rule to stop.
     """
     if is_scheduler(watched):
         if options.vae is not None and not hasattr(options.vae, "decode"):
@@ -88,6 +89,7 @@ def as_pipeline(watched: Any, options: WatchOptions) -> Any:
                 f"vae: expected an autoencoder of diffusers, such as AutoencoderKL.from_pretrained(...), got "
                 f"{brief(options.vae)}"
             )
+        options.run.expect_no_rule()
         return OwnLoop(watched, options.vae)
     if not (PIPELINE.fits(watched) or is_modular(watched)):
         raise TypeError(f"{EXPECTED}, got {_found(watched)}; {_advice(watched)}")

@@ -42,7 +42,7 @@ from ...preview.options import OptionRow, rows
 from ...preview.run import FULL
 
 PREFIX = "safelight_"
-REVISION = 3  # of Safelight's inputs; below 100, raised when they change
+REVISION = 4  # of Safelight's inputs; below 100, raised when they change
 
 log = logging.getLogger("safelight.invokeai")
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageSequence
 from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.files.shipped import open_shipped
 from safelight.decoders.latents.space_table import SPACES
-from safelight.errors import SinkError, UnknownDecoderError
+from safelight.errors import OptionError, SinkError, UnknownDecoderError
 from safelight.hosts.script import recording
 from safelight.preview.manifest import read_manifest
 from safelight.preview.options import RunOptions
@@ -264,3 +264,10 @@ def test_decoder_files_of_the_user_are_noted_and_tried_after_a_finished_run(tmp_
     (tried,) = Catalogue([decoders]).trials().files.values()
     assert tried.name == "unknown.safetensors"
     assert tried.spaces["sd1"].pictures >= 1
+
+
+def test_a_rule_to_stop_is_refused_as_the_loop_is_the_users(tmp_path):
+    recorded = recording(tmp_path / "run", SPACE, options=RunOptions(stop_below_percent=0.5))
+    with pytest.raises(OptionError, match="stop_below_percent: expected 0 for a loop of your own"):
+        recorded.__enter__()
+    assert not (tmp_path / "run").exists()

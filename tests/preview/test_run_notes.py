@@ -6,6 +6,7 @@ import os
 from safelight.errors import describe
 from safelight.preview.missing_steps import MissingSteps
 from safelight.preview.run import MAX_NOTES, Run
+from safelight.preview.run_control import EarlyEnd
 from safelight.preview.sinks.run_folder import RunFolder
 
 
@@ -61,3 +62,18 @@ def test_the_log_warns_of_a_fault_once(caplog):
     missing.fail(RunFolder, 2, "OSError: disk full")
     missing.summarize()
     assert [record.levelname for record in caplog.records if record.name == "safelight.preview"] == ["WARNING"]
+
+
+def test_a_run_that_a_rule_ended_says_when_and_why():
+    run = Run()
+    run.follow_rule(0.5, 3)
+    run.keep_step(EarlyEnd(14, by_rule=True))
+    assert run.notes == ["stopped by your rule at step 14: the picture moved less than 0.5 % for 3 steps"]
+    assert run.sampler == {"kept_step": 14, "stop_rule": {"below_percent": 0.5, "steps": 3, "step": 14}}
+
+
+def test_a_run_that_a_person_ended_needs_no_note():
+    run = Run()
+    run.follow_rule(0.5, 3)
+    run.keep_step(EarlyEnd(14, by_rule=False))
+    assert (run.notes, run.sampler) == ([], {"kept_step": 14, "stop_rule": {"below_percent": 0.5, "steps": 3}})

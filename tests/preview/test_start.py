@@ -20,7 +20,7 @@ ALL = {"write_intermediates": True, "sheet": True, "animation": "gif", "write_cs
 def run_with(tmp_path, step, candidate, first_channels):
     """A function that records a run with these options and returns its folder."""
 
-    def record_run(options, *, steps=5, sinks=(), **outputs):
+    def record_run(options, *, steps=5, sinks=(), values=None, stop=None, **outputs):
         run = Run(space="sd1")
         folder = RunFolder(tmp_path / "run", run)
         pipeline = start(
@@ -30,11 +30,12 @@ def run_with(tmp_path, step, candidate, first_channels):
             Outputs(folder=folder, sinks=sinks, **outputs),
             candidates=lambda: [candidate(first_channels())],
             shape=(1, 4, 2, 3),
+            stop=stop,
         )
         for index in range(1, steps + 1):
             wanted = pipeline.wants(index, steps)
             if wanted:
-                pipeline.offer(step(index, steps), None, wanted)
+                pipeline.offer(step(index, steps, None if values is None else values[index - 1]), None, wanted)
         pipeline.close("finished")
         return folder
 
@@ -190,3 +191,19 @@ def test_only_the_worker_asks_for_the_memory_of_the_device():
     )
     pipeline.close("finished")
     assert asked == [pipeline._worker]
+
+
+def test_a_rule_to_stop_is_recorded_and_asks_the_sampler(run_with):
+    asked = []
+    options = RunOptions(stop_below_percent=0.3, stop_after_steps=2, write_intermediates=True)  # each step is decoded
+    folder = run_with(options, values=[0.0, 0.5, 0.5, 0.5, 0.5], stop=lambda: asked.append("stop"))
+    assert folder.manifest()["sampler"]["stop_rule"] == {"below_percent": 0.3, "steps": 2}
+    assert (asked, folder.run.notes) == (["stop"], [])
+
+
+def test_a_rule_for_a_sampler_that_cannot_be_stopped_is_a_note(run_with):
+    folder = run_with(RunOptions(stop_below_percent=0.3))
+    assert "stop_rule" not in folder.manifest()["sampler"]
+    assert folder.run.notes == [
+        "stop_below_percent has no effect: this sampler cannot be stopped from outside. Set it to 0"
+    ]

@@ -64,6 +64,50 @@ def test_the_kept_estimate_is_the_result_bit_for_bit(asking, server, wire, model
     assert digest(played) == digest(again) == digest(again, ESTIMATE)
 
 
+def met_at(changes, below, steps):
+    """The step at which a rule is met for these changes, by step."""
+    moved_at = None
+    for index, change in sorted(changes.items()):
+        moved_at = index if change >= below else moved_at
+        if moved_at is not None and index - moved_at >= steps:
+            return index
+    return None
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_users_rule_keeps_a_step_bit_for_bit(server, wire, model):
+    rule = {"stop_below_percent": 1.0, "stop_after_steps": 2}
+    graph = wire(**MODELS[model], **LONG, preview={"keep_latents": True, **rule})
+    played = server.play(graph)
+    manifest = server.get(f"/safelight/runs/{played.named('safelight.run')[0].data['run']}").json()
+    changes = {step["index"]: step["change"] for step in manifest["steps"] if "change" in step}
+    kept = manifest["sampler"]["kept_step"]
+    assert manifest["state"] == "stopped"
+    assert met_at(changes, 0.01, 2) < kept == len(manifest["steps"]) < 40
+    assert manifest["sampler"]["stop_rule"] == {"below_percent": 1.0, "steps": 2, "step": kept}
+    assert f"stopped by your rule at step {kept}: the picture moved less than 1 % for 2 steps" in manifest["notes"]
+    assert played.named("safelight.run")[-1].data["state"] == "stopped"
+    again = server.play(with_estimate(graph, kept))
+    assert digest(played) == digest(again) == digest(again, ESTIMATE)
+
+
+def test_a_rule_that_is_not_met_changes_nothing(server, wire):
+    graph = wire(preview={"stop_below_percent": 100.0})
+    played = server.play(graph)
+    manifest = server.get(f"/safelight/runs/{played.named('safelight.run')[0].data['run']}").json()
+    assert (manifest["state"], [note for note in manifest["notes"] if "rule" in note]) == ("finished", [])
+    assert manifest["sampler"]["stop_rule"] == {"below_percent": 100.0, "steps": 3}
+    assert digest(played) == digest(server.play(wire.without_preview(graph)))
+
+
+def test_the_rule_of_a_script_without_a_client_ends_its_run_too(server, wire):
+    folder = "ruled"
+    preview = {"write_intermediates": True, "filename_prefix": folder, "stop_below_percent": 1.0, "stop_after_steps": 2}
+    played = server.play(wire(**LONG, preview=preview), key=None)
+    assert played.ends == ["execution_success"]
+    assert json.loads((server.output / f"{folder}_00001" / "run.json").read_text())["state"] == "stopped"
+
+
 def test_an_earlier_step_can_be_kept(asking, server, wire):
     graph = wire(**LONG, preview={"keep_latents": True})
     played, manifest, [answer], [before] = asking(graph, "stop?step=2", at=4)

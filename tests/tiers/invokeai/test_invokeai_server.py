@@ -160,7 +160,7 @@ def test_the_version_of_a_twin_changes_with_that_of_its_core_node(seen):
             major, minor, patch = map(int, seen["versions"][name.removeprefix("safelight_")].split("."))
             *numbers, revised = map(int, version.split("."))
             assert (numbers, revised // 100) == ([major, minor], patch)
-            assert revised % 100 == 3  # `REVISION` of `nodes/invokeai/denoise.py`, which only InvokeAI can import
+            assert revised % 100 == 4  # `REVISION` of `nodes/invokeai/denoise.py`, which only InvokeAI can import
 
 
 def test_a_connected_sheet_shows_the_run_even_if_no_steps_were_written(seen, outputs):
