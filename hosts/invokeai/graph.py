@@ -32,6 +32,17 @@ def is_connected(context: Any, node: Any, field: str) -> bool:
     return any(edge.source.node_id == name and edge.source.field == field for edge in session.graph.edges)
 
 
+def nodes_with(context: Any, node: Any, field: str, as_input: str) -> Iterator[tuple[Any, set[str]]]:
+    """The nodes that get the output `field` of `node` as `as_input`, each with its inputs that are connected."""
+    session = session_of(context)
+    name = session.prepared_source_mapping.get(node.id, node.id)
+    for edge in session.graph.edges:
+        if edge.source.node_id == name and edge.source.field == field and edge.destination.field == as_input:
+            there = edge.destination.node_id
+            inputs = {each.destination.field for each in session.graph.edges if each.destination.node_id == there}
+            yield session.graph.nodes[there], inputs
+
+
 def nodes_before(context: Any, node: Any, field: str) -> Iterator[Any]:
     """The nodes that an input of `node` comes from, as they ran, nearest first.
 

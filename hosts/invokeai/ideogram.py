@@ -40,6 +40,7 @@ class SignaledEstimates:
     """The estimates of a run of Ideogram 4, in place of `X0Estimates`: each state has its own."""
 
     caller = CallerFacts()
+    has_noisy = True
 
     def of(self, state: SignaledState, _: FrameType | None) -> StepEstimate:
         """The estimate of a step."""

@@ -12,7 +12,6 @@ INPUT_NAMES: Mapping[str, str] = {"decoder": "preview_decoder"}
 # One more sentence of help, about InvokeAI.
 MORE_HELP: Mapping[str, str] = {
     "decoder": "full needs preview_vae. A decoder file in InvokeAI's folder safelight is listed after a restart.",
-    "show": "InvokeAI reports no noisy latents of FLUX, Anima and ERNIE-Image: their pictures are always denoised.",
     "every_n_steps": "This is for files and the gallery; the progress picture shows all steps.",
     "filename_prefix": (
         "The output folder is InvokeAI's outputs folder; with user accounts, one in it for each. %date:yyyy-MM-dd%, "

@@ -36,7 +36,7 @@ from .progress import MESSAGE, ProgressPicture, share_done
 from .sinks import outputs
 from .step_count import StepCount
 from .vae_preview import InvokeVaePreview
-from .x0 import StepEstimate, X0Estimates, caller, meta_tensor, with_batch
+from .x0 import CallerFacts, StepEstimate, X0Estimates, caller, meta_tensor, with_batch
 
 CALLBACK = "_step_callback"  # end of the names of InvokeAI's step callbacks, such as `flux_step_callback`
 SIGNAL = "signal_progress"  # Ideogram 4 calls it in place of a step callback
@@ -235,8 +235,7 @@ class WatchedNode:
             self._context.util.signal_progress(MESSAGE, 0.0)
             return True
         if self._count is None:
-            timesteps = self._estimates.caller.timesteps
-            self._count = StepCount(base, state.order, state.total_steps, timesteps)
+            self._count = StepCount(base, state.order, state.total_steps, self._caller().timesteps)
         index = self._count.number(state.step)
         if index is None:  # a further call of the model in the same step
             return True
@@ -255,8 +254,16 @@ class WatchedNode:
     def _new_estimates(self, base: str) -> X0Estimates | SignaledEstimates:
         if base == IDEOGRAM:
             return SignaledEstimates()
-        needs_x0 = self._options.needs_denoised or self._options.keep_latents
-        return X0Estimates(denoised=base in DENOISED, needs_x0=needs_x0)
+        keeps, options = self._options.keep_latents, self._options
+        return X0Estimates(
+            denoised=base in DENOISED,
+            needs_x0=options.needs_denoised or keeps,
+            needs_noisy=options.needs_noisy or keeps,
+        )
+
+    def _caller(self) -> CallerFacts:
+        """What the node's loop knows of the run."""
+        return CallerFacts() if self._estimates is None else self._estimates.caller
 
     def _close_estimates(self) -> None:
         """Stops listening to the node's scheduler."""
@@ -275,7 +282,7 @@ class WatchedNode:
         """Records the steps and the noise levels that the loop took, which may be a part of the schedule."""
         sigmas: list[float | None] | None = None
         if len(self._sigmas) == steps and None not in self._sigmas:
-            levels = self._estimates.caller.levels if self._estimates is not None else None
+            levels = self._caller().levels
             if levels is not None and len(levels) == steps + 1:
                 end: float | None = levels[-1]
             else:  # all of InvokeAI's schedulers end at 0
@@ -299,7 +306,7 @@ class WatchedNode:
         height, width = space.unpack(meta_tensor(latents.shape)).shape[-2:]
         run.space = space.name
         run.sampler = {**run.sampler, "steps": total}
-        if options.needs_noisy and base in DENOISED:
+        if options.needs_noisy and self._estimates is not None and not self._estimates.has_noisy:
             run.note("InvokeAI reports no noisy latents of this model: the pictures show the model's estimate")
         select = options.selection(options.max_items)
         vae_bytes = 0
@@ -311,8 +318,7 @@ class WatchedNode:
             load = partial(self._context.models.load, options.vae)
             self._vae = InvokeVaePreview(load, schedule, space, middle_frame=estimate.middle_frame)
         size = (width * space.downscale, height * space.downscale)
-        timesteps = self._estimates.caller.timesteps if self._estimates is not None else None
-        facts = schedule_facts(base, self._node, timesteps, total)
+        facts = schedule_facts(base, self._node, self._caller(), total)
         places = outputs(run, options, self._context, self._node, self._screen, latents, total, size, facts)
         self._folder = None if places.folder is None else places.folder.path
         truth = TruthMeter(run, space.downscale, [] if places.folder is None else [places.folder])

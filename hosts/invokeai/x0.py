@@ -33,11 +33,13 @@ from ..x0 import SchedulerCall, X0Estimate, estimate_x0, listen, x0_from_states
 # Names under which InvokeAI 5.0 to 6.14 store a flow model's noise levels. The first one that exists is in use.
 LEVELS = ("sigmas_sched", "sigmas", "timesteps")
 VELOCITY = "noise_pred"  # the model's prediction for the step that was just taken
-NOISE = "noise"  # what Z-Image begins with, where the whole schedule is sampled
+NOISE = "noise"  # what Z-Image and Anima begin with, where the whole schedule is sampled
 # In the loops of FLUX, FLUX.2 and ERNIE-Image: the state after the step, the prediction, and what merges a state with
-# the image outside of an inpainting mask. In their callers: the state before the first step.
+# the image outside of an inpainting mask. In their callers: the state before the first step. Anima's loop has another
+# name for the state.
 STATE, PREDICTION, INPAINTING = "img", "pred", "inpaint_extension"
-FIRST_STATES = ("x", "img")
+STATES, FIRST_STATES = (STATE, "latents"), ("x", "img")
+FRACTIONS = "timesteps"  # of SD3, CogView4 and FLUX: the levels that `denoising_start` is counted in
 ROUNDING = 1e-5  # of sums in float32, relative to their largest term, with a margin
 # Callers that are searched for the loop that samples. In InvokeAI 5.0 to 6.14 it is at most 6 above a callback:
 # closures and the extension manager. The rest is for nodes of other packs.
@@ -58,6 +60,7 @@ class CallerFacts:
         scheduler: scheduler that the node steps with, or only takes its noise levels from.
         levels: noise levels from 1 to 0, one more than there are steps.
         timesteps: the scheduler's timestep of each of its calls.
+        fractions: levels from 1 to 0 that the node's `denoising_start` is counted in; CogView4's differ from `levels`.
         loop: code that has the model's prediction. Its frame is not stored, it would keep all its variables alive.
         is_straight: whether the state after a step lies on the straight line from the state before it to x0.
         part_schedulers: copies of the scheduler, one for each part of the latents; empty for the usual loop.
@@ -67,6 +70,7 @@ class CallerFacts:
     part_schedulers: Sequence[Any] = ()
     levels: list[float] | None = None
     timesteps: list[float] | None = None
+    fractions: list[float] | None = None
     loop: CodeType | None = None
     is_straight: bool = True
 
@@ -97,10 +101,11 @@ class X0Estimates:
     Args:
         denoised: whether the node reports x0 itself.
         needs_x0: whether x0 is needed besides the noise level.
+        needs_noisy: whether the noisy latents are needed of a node that reports x0.
     """
 
-    def __init__(self, *, denoised: bool, needs_x0: bool = True) -> None:
-        self._denoised, self._needs_x0 = denoised, needs_x0
+    def __init__(self, *, denoised: bool, needs_x0: bool = True, needs_noisy: bool = True) -> None:
+        self._denoised, self._needs_x0, self._needs_noisy = denoised, needs_x0, needs_noisy
         self._caller: CallerFacts | None = None  # once a step was estimated
         self._tables = Tables()
         self._scheduler_step: tuple[Tensor, X0Estimate] | None = None  # its sample, and what it estimates
@@ -149,6 +154,11 @@ class X0Estimates:
         """What the loop knows of the run."""
         return self._caller or CallerFacts()
 
+    @property
+    def has_noisy(self) -> bool:
+        """Whether the noisy latents of the next step are known."""
+        return not self._denoised or self._before is not None
+
     def close(self) -> None:
         """Leaves the scheduler as it was."""
         for stop_listening in self._stops:
@@ -163,31 +173,58 @@ class X0Estimates:
         scheduler, levels = self._caller.scheduler, self._caller.levels
         if scheduler is not None:
             levels = _scheduler_levels(scheduler, state.order, state.total_steps)
+        like = with_batch(state.latents)
+        loop = self._loop(frame) if scheduler is not None or self._needs_noisy else None
+        begin = self._begin(state.step, loop, is_whole=levels is not None and levels[0] == 1)
+        noisy = None if begin is None or not self._needs_noisy else _unpacked(_as_shown(begin, like), like)
         if levels is None or not 1 <= state.step < len(levels):
-            return StepEstimate(state.latents)
+            return StepEstimate(state.latents, noisy=noisy)
         sigma, after = levels[state.step - 1 : state.step + 1]
-        x0 = None if scheduler is None else self._x0_of_loop(state.step, frame, sigma, after)
-        shown = None if x0 is None else _unpacked(x0, with_batch(state.latents))
-        return StepEstimate(state.latents if shown is None else shown, sigma)
+        x0 = None if scheduler is None else self._x0_of_loop(loop, begin, sigma, after)
+        shown = None if x0 is None else _unpacked(x0, like)
+        return StepEstimate(state.latents if shown is None else shown, sigma, noisy)
 
-    def _x0_of_loop(self, step: int, frame: FrameType | None, sigma: float, after: float) -> Tensor | None:
-        """x0 from the variables of a loop with a scheduler, as packed as they are; None if they are not known."""
+    def _loop(self, frame: FrameType | None) -> FrameType | None:
+        """The frame of the loop that samples."""
+        return next((caller for caller in _callers(frame) if caller.f_code is self.caller.loop), None)
+
+    def _begin(self, step: int, loop: FrameType | None, *, is_whole: bool) -> Tensor | None:
+        """The state before a step, as packed as it is; None if it is unknown. That after it is stored for the next one.
+
+        Args:
+            step: number of the step.
+            loop: frame of the loop.
+            is_whole: whether the run begins with noise alone.
+        """
         before, self._before = self._before, None
-        loop = next((caller for caller in _callers(frame) if caller.f_code is self.caller.loop), None)
+        variables = {} if loop is None else loop.f_locals
+        reached = next((found for name in STATES if isinstance(found := variables.get(name), Tensor)), None)
+        if reached is None:
+            return None
+        self._before = step, reached
+        if before is not None and before[0] == step - 1:
+            return before[1]
+        return _first_state(loop, reached.shape) if step == 1 and is_whole else None
+
+    def _x0_of_loop(self, loop: FrameType | None, begin: Tensor | None, sigma: float, after: float) -> Tensor | None:
+        """x0 from the variables of a loop with a scheduler, as packed as they are; None if they are not known.
+
+        Args:
+            loop: frame of the loop.
+            begin: state before the step; None if unknown.
+            sigma: noise level of that state.
+            after: noise level after the step.
+        """
         variables = {} if loop is None else loop.f_locals
         reached, prediction = variables.get(STATE), variables.get(PREDICTION)
         if not isinstance(reached, Tensor) or not isinstance(prediction, Tensor) or reached.shape != prediction.shape:
             return None
-        self._before = step, reached
         if self.caller.is_straight:
             x0 = reached.float() - after * prediction.float()
+        elif begin is not None:
+            x0 = begin.float() - sigma * prediction.float()
         else:
-            started = before[1] if before is not None and before[0] == step - 1 else None
-            if step == 1 and sigma == 1:
-                started = _first_state(loop, prediction.shape)
-            if started is None:
-                return None
-            x0 = started.float() - sigma * prediction.float()
+            return None
         inpainting = variables.get(INPAINTING)
         return x0 if inpainting is None else inpainting.merge_intermediate_latents_with_init_latents(x0, 0.0)
 
@@ -240,6 +277,7 @@ def read_callers(frame: FrameType | None, total: int) -> CallerFacts:
                 part_schedulers=parts,
                 levels=levels,
                 timesteps=timesteps,
+                fractions=_levels(variables.get(FRACTIONS), total),
                 loop=caller.f_code,
                 is_straight=is_straight,
             )
@@ -327,9 +365,11 @@ def _unpacked(latents: Tensor, like: Tensor) -> Tensor | None:
 
 
 def _first_state(loop: FrameType | None, shape: torch.Size) -> Tensor | None:
-    """The state before the first step, which the caller of the loop has in its variables; None if it has none."""
-    variables = loop.f_back.f_locals if loop is not None and loop.f_back is not None else {}
-    found = (variables.get(name) for name in FIRST_STATES)
+    """The state before the first step of a whole run, from the variables of the loop or of its caller."""
+    if loop is None:
+        return None
+    of_caller = {} if loop.f_back is None else loop.f_back.f_locals
+    found = (loop.f_locals.get(NOISE), *(of_caller.get(name) for name in FIRST_STATES))
     return next((each for each in found if isinstance(each, Tensor) and each.shape == shape), None)
 
 

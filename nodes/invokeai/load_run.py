@@ -9,7 +9,6 @@ from invokeai.app.invocations.baseinvocation import (
 )
 from invokeai.app.invocations.fields import (
     ImageField,
-    InputField,
     LatentsField,
     OutputField,
     WithBoard,
@@ -19,6 +18,7 @@ from invokeai.app.services.image_records.image_records_common import ImageCatego
 from invokeai.app.services.shared.invocation_context import InvocationContext
 
 from ...hosts.invokeai.load_run import load_run
+from .run_inputs import folder_input, max_images_input, step_input
 
 
 @invocation_output("safelight_run_output")
@@ -46,25 +46,9 @@ class SafelightRunOutput(BaseInvocationOutput):
 class SafelightLoadRunInvocation(BaseInvocation, WithMetadata, WithBoard):
     """Loads a saved run from the outputs folder: its pictures, the latents of a step, and a summary."""
 
-    folder: str = InputField(
-        default="",
-        description=(
-            "Path of a run's folder in the outputs folder, such as safelight/steps_00001. With user accounts, only "
-            "your own runs are found."
-        ),
-    )
-    step: int = InputField(
-        default=0,
-        ge=0,
-        le=10000,
-        description="Step whose latents are loaded. 0: the last step that has latents.",
-    )
-    max_images: int = InputField(
-        default=48,
-        ge=1,
-        le=400,
-        description="Maximum number of images. Of a longer run, evenly spread steps are loaded with the last one.",
-    )
+    folder: str = folder_input()
+    step: int = step_input("Step whose latents are loaded.")
+    max_images: int = max_images_input()
 
     def invoke(self, context: InvocationContext) -> SafelightRunOutput:
         """Runs the node; InvokeAI calls it."""

@@ -9,6 +9,7 @@ from invokeai.app.services.shared.invocation_context import InvocationContext
 
 from ...hosts.invokeai.graph import SHEET
 from ...hosts.invokeai.steps_sheet import contact_sheet
+from .run_inputs import folder_input, max_images_input
 
 
 @invocation(
@@ -31,19 +32,8 @@ class SafelightStepsSheet(BaseInvocation, WithMetadata, WithBoard):
         ),
         input=Input.Connection,
     )
-    folder: str = InputField(
-        default="",
-        description=(
-            "Path of another run's folder in the outputs folder, such as safelight/steps_00001. With user accounts, "
-            "only your own runs are found."
-        ),
-    )
-    max_images: int = InputField(
-        default=48,
-        ge=1,
-        le=400,
-        description="Maximum number of steps. Of a longer run, evenly spread steps are shown with the last one.",
-    )
+    folder: str = folder_input(needs="Empty: the run of the latents.")
+    max_images: int = max_images_input()
 
     def invoke(self, context: InvocationContext) -> ImageOutput:
         """Runs the node; InvokeAI calls it."""

@@ -857,10 +857,26 @@ MUTATIONS = (
     Mutation(
         "InvokeAI continues one step later than asked",
         ANY_STEP,
-        "hosts/invokeai/continue_from_step.py",
+        "hosts/invokeai/continued_models.py",
         "    limit = math.floor(before)\n",
         "    limit = math.ceil(timestep)\n",
         ("tests/hosts/invokeai/test_saved_runs.py",),
+    ),
+    Mutation(
+        "a continued run of InvokeAI that needs noise is rounded",
+        ANY_STEP,
+        "hosts/invokeai/continue_from_step.py",
+        "zeros_like(latents) if level == 1 else rest / (1 - level)",
+        "zeros_like(rest)",
+        ("tests/hosts/invokeai/test_continued_models.py",),
+    ),
+    Mutation(
+        "a node that would add noise to a continued run does so without a message",
+        ANY_STEP,
+        "hosts/invokeai/continued_inputs.py",
+        "        needed = {START: begun.denoising_start, ADD_NOISE: begun.add_noise}\n",
+        "        needed = {START: begun.denoising_start}\n",
+        ("tests/hosts/invokeai/test_continued_models.py",),
     ),
     Mutation(
         "a refiner is an entry of the library beside its base",

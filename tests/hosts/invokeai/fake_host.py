@@ -96,12 +96,13 @@ def euler(context, x, base="sd-3", first=True, truth=None):
 
 def flux(context, x):
     """Samples as FLUX does: its states are x0 and have three axes."""
-    latents = x
-    for i, (sigma, after) in enumerate(pairwise(LEVELS)):
+    timesteps, noise = list(LEVELS), x
+    latents = noise
+    for i, (sigma, after) in enumerate(pairwise(timesteps)):
         pred = velocity(latents, sigma)
         preview = latents - sigma * pred
         latents = latents + (after - sigma) * pred
-        context.util.flux_step_callback(State(i + 1, 1, len(LEVELS) - 1, 0, preview[0]))
+        context.util.flux_step_callback(State(i + 1, 1, len(timesteps) - 1, 0, preview[0]))
     return latents
 
 

@@ -187,9 +187,35 @@ def test_noisy_latents_of_a_flow_model_are_those_at_the_start_of_the_step(noise,
     assert {estimate.gain for estimate in util.estimates} == {1.0}
 
 
-def test_a_node_that_reports_x0_has_no_noisy_latents(noise):
+def reported(util, x, levels=LEVELS):
+    """Samples as Anima does, which reports x0. Returns the state before each step."""
+    sigmas, latents, states = list(levels), x, []
+    noise = x  # noqa: F841, as in Anima's loop
+    for i, (sigma, after) in enumerate(pairwise(sigmas)):
+        states.append(latents)
+        noise_pred = velocity(latents, sigma)
+        latents = latents + (after - sigma) * noise_pred
+        util.sd_step_callback(State(i + 1, 1, len(sigmas) - 1, 0, latents - after * noise_pred), "anima")
+    return states
+
+
+def test_noisy_latents_of_a_node_that_reports_x0_are_those_of_its_loop(noise):
     util = EstimatingUtil(denoised=True)
-    euler(util, noise)
+    states = reported(util, noise)
+    for estimate, state in zip(util.estimates, states, strict=True):
+        assert torch.equal(estimate.noisy, state)
+        assert estimate.gain == 1.0
+
+
+def test_the_first_state_of_a_run_that_begins_with_an_image_is_unknown(noise):
+    util = EstimatingUtil(denoised=True)
+    reported(util, noise, LEVELS[2:])
+    assert [estimate.noisy is None for estimate in util.estimates] == [True, False, False, False]
+
+
+def test_a_node_that_reports_x0_has_noisy_latents_only_if_they_are_needed(noise):
+    util = EstimatingUtil(denoised=True, needs_noisy=False)
+    reported(util, noise)
     assert all(estimate.noisy is None for estimate in util.estimates)
 
 

@@ -140,14 +140,6 @@ def test_the_first_step_of_a_run_that_began_later_is_continued_where_it_began(ho
     assert continuation(saved_run(host(), RUN), 1).denoising_start == 0.3
 
 
-def test_models_whose_nodes_add_noise_are_refused(host, node, noise):
-    watched(lambda c: euler(c, noise), host(), node, OPTIONS)
-    with pytest.raises(
-        LatentsError, match=r"expected a run of Stable Diffusion 1, 2 or XL, got one of 'sd-3'\. .* add noise"
-    ):
-        continuation(saved_run(host(), RUN), 2)
-
-
 def test_a_scheduler_without_a_timestep_for_each_step_is_refused(host, sample_sd):
     sample_sd(diffusers.PNDMScheduler(skip_prk_steps=True))
     with pytest.raises(LatentsError, match="does not take one timestep for each step"):

@@ -16,7 +16,7 @@ from safelight.hosts.invokeai.watch import watched
 from safelight.preview.manifest import read_manifest
 from safelight.preview.sinks.latent_files import Room, read_latents
 
-from .fake_host import LEVELS, CancelledError, State, euler, flux
+from .fake_host import LEVELS, CancelledError, State, euler, flux, velocity
 
 SAVED = InvokeOptions(write_intermediates=True, filename_prefix="saved/run")
 
@@ -246,8 +246,19 @@ def test_no_estimate_is_computed_where_only_noise_is_shown(host, node, noise, tm
     assert manifest["sampler"]["sigmas"][:-1] == LEVELS[:-1]
 
 
-def test_a_node_that_reports_x0_has_no_noisy_pictures_and_a_note(host, node, noise, tmp_path):
-    watched(lambda c: flux(c, noise), host(), node, InvokeOptions(write_intermediates=True, show="noisy"))
+def test_a_node_that_reports_x0_shows_the_noisy_latents_of_its_loop(host, node, noise, tmp_path):
+    watched(lambda c: flux(c, noise), host(), node, InvokeOptions(write_intermediates=True, show="both"))
+    _, manifest = run_of(tmp_path)
+    assert manifest["notes"] == []
+    assert [len(step["noisy_files"]) for step in manifest["steps"][1:]] == [1] * 5
+
+
+def test_a_loop_whose_state_is_not_found_has_no_noisy_pictures_and_a_note(host, node, noise, tmp_path):
+    def sample(context):
+        for i in range(6):
+            context.util.flux_step_callback(State(i + 1, 1, 6, 0, noise[0]))
+
+    watched(sample, host(), node, InvokeOptions(write_intermediates=True, show="noisy"))
     _, manifest = run_of(tmp_path)
     assert [step["show"] for step in manifest["steps"]] == ["denoised"] * 6
     assert "reports no noisy latents" in manifest["notes"][0]
@@ -265,12 +276,12 @@ def test_latents_are_saved_bit_for_bit_without_pictures(host, node, noise, tmp_p
     torch.testing.assert_close(saved.denoised, truth[0])
 
 
-def test_latents_of_a_node_that_reports_x0_are_denoised_only(host, node, noise, tmp_path):
+def test_latents_of_a_node_that_reports_x0_are_saved_with_those_of_its_loop(host, node, noise, tmp_path):
     watched(lambda c: flux(c, noise), host(), node, InvokeOptions(keep_latents=True))
     folder, manifest = run_of(tmp_path)
-    saved = read_latents(folder / "step_0002.safetensors", run=manifest["id"], index=2, space="flux1")
-    assert saved.noisy is None
-    assert saved.denoised.shape == noise.shape
+    saved = read_latents(folder / "step_0001.safetensors", run=manifest["id"], index=1, space="flux1")
+    assert torch.equal(saved.noisy, noise)
+    assert torch.equal(saved.denoised, noise - velocity(noise, LEVELS[0]))
 
 
 def test_a_full_disk_costs_the_latents_only(host, node, noise, tmp_path, monkeypatch):

@@ -60,13 +60,19 @@ class Loaded:
 
 def run(kind, model, conditioning, config, **fields):
     """Returns the latents of a node, and its progress events."""
+    tensors = {}
+    output, events = output_of(kind, tensors, model, conditioning, config, **fields)
+    return tensors[output.latents.latents_name], events
+
+
+def output_of(kind, tensors, model=None, conditioning=None, config=None, **fields):
+    """Returns the output of a node, and its progress events. Its tensors are loaded from a dict, and saved there."""
     node = InvocationRegistry.get_invocation_for_type(kind)(id="node", **fields)
     services = MagicMock()
     services.configuration = get_config()
     item = SimpleNamespace(session_id="session", workflow=None, session=None)
     data = InvocationContextData(queue_item=item, invocation=node, source_invocation_id="node")
     context = build_invocation_context(services=services, data=data, is_canceled=lambda: False)
-    tensors = {}
     nowhere = PLACE / "nowhere"
     context.models = SimpleNamespace(
         load=lambda *_: Loaded(model), get_config=lambda _: config, get_absolute_path=lambda _: nowhere
@@ -81,7 +87,7 @@ def run(kind, model, conditioning, config, **fields):
     torch.manual_seed(5)  # FLUX's LCM takes its noise from the global generator
     output = node.invoke(context)
     signals = [call.kwargs for call in services.events.emit_invocation_progress.call_args_list]
-    return tensors[output.latents.latents_name], signals
+    return output, signals
 
 
 def identity(base, submodel=None):
@@ -171,8 +177,11 @@ def overheard(kind, model, conditioning, config, **fields):
     return outputs, states, estimates
 
 
-def cogview4():
-    """It samples in half precision, whatever InvokeAI's settings are."""
+def cogview4_model():
+    """A tiny CogView4, its conditioning, its configuration, and the inputs of its node.
+
+    It samples in half precision, whatever InvokeAI's settings are.
+    """
     from diffusers import CogView4Transformer2DModel
     from invokeai.backend.stable_diffusion.diffusion.conditioning_data import CogView4ConditioningInfo
 
@@ -198,7 +207,11 @@ def cogview4():
         "seed": 1,
         "cfg_scale": CFG,
     }
-    arguments = (model, lambda: CogView4ConditioningInfo(glm_embeds=embeds), config)
+    return model, lambda: CogView4ConditioningInfo(glm_embeds=embeds), config, fields
+
+
+def cogview4():
+    *arguments, fields = cogview4_model()
     found = both("cogview4_denoise", *arguments, **fields)
     outputs, states, estimates = overheard("cogview4_denoise", *arguments, **fields)
     found["errors"] = []
