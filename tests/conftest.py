@@ -69,6 +69,9 @@ NEEDS = (
     ("notebook", None, NOTEBOOK),
     ("notebook", None, BROWSER),
     ("gradio", None, GRADIO),
+    ("release", "wheel", (_package("build"),)),
+    ("release", "comfy", (_variable("SAFELIGHT_COMFY_CLI", "path of the program `comfy` of comfy-cli"),)),
+    ("release", "pack_server", COMFYUI),
     ("gradio", None, BROWSER),
 )
 

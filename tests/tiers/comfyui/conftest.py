@@ -248,13 +248,27 @@ def comfyui_version() -> str:
     return re.search(r'__version__ = "(.+)"', Path(os.environ[HOST[0]], "comfyui_version.py").read_text())[1]
 
 
+def put_checkout(place: Path) -> None:
+    """Copies the files that git tracks or would add, as a clone would contain them."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=REPOSITORY, check=True, capture_output=True, text=True
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (REPOSITORY / name).is_file():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, place / name)
+
+
 @contextmanager
-def serving(base: Path, folder: str, *flags: str) -> Iterator[Server]:
-    """Runs a server with this checkout in `custom_nodes/<folder>` during the `with` block."""
+def serving(base: Path, folder: str, *flags: str, put: Callable[[Path], None] = put_checkout) -> Iterator[Server]:
+    """Runs a server with this checkout in `custom_nodes/<folder>` during the `with` block.
+
+    `put` writes the pack into a folder, if it is another one.
+    """
     checkout, python = (os.environ[name] for name in HOST)
     for name in ("custom_nodes", "input", "output", "temp", "models/vae_approx", "user"):
         (base / name).mkdir(parents=True)
-    put_checkout(base / "custom_nodes" / folder)
+    put(base / "custom_nodes" / folder)
     shutil.copytree(
         Path(__file__).with_name("lab"), base / "custom_nodes" / "lab", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -282,17 +296,6 @@ def serving(base: Path, folder: str, *flags: str) -> Iterator[Server]:
 def run_folders(first: Path) -> list[Path]:
     """The folders of all runs of a prompt, in the order in which they began; `first` is that of the first."""
     return [first, *sorted(first.glob("run_*"))]
-
-
-def put_checkout(place: Path) -> None:
-    """Copies the files that git tracks or would add, as a clone would contain them."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=REPOSITORY, check=True, capture_output=True, text=True
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (REPOSITORY / name).is_file():
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, place / name)
 
 
 def wait_until_it_answers(server: Server) -> None:
