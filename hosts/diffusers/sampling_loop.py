@@ -17,6 +17,7 @@ from ..noise_levels import Tables, order_of, planned_sigmas
 from ..x0 import SchedulerCall, X0Estimate, estimate_x0, result_of
 from .call_arguments import CallArguments, latents_of_loop, x0_of_loop
 from .facts import host_facts, sampler_facts
+from .interrupt import INTERRUPT, reads_interrupt
 from .latent_layout import layouts_of, part_axes
 from .model_calls import ModelCalls, first_position
 from .modular_blocks import is_modular
@@ -27,7 +28,6 @@ from .refined_runs import RefinedRuns
 from .watched_run import SchedulerStep, WatchedRun
 
 INPAINT = "Inpaint"  # in the names of pipelines that put the given image around the mask after each step
-INTERRUPT = "_interrupt"  # attribute that the loops of most pipelines read before each step
 FEWEST_AXES = 3  # of latents: prompts, embeddings of images and tokens of text have fewer
 
 log = logging.getLogger("safelight.diffusers")
@@ -139,7 +139,7 @@ class SamplingLoop:
         """Whether the loop can end before its next step: the pipeline checks it, or its blocks can be left out."""
         has_bar = self._bar is not None
         iterates = self._bar is not None and self._bar.length is not None
-        return iterates or hasattr(self._pipeline, INTERRUPT) or (has_bar and is_modular(self._pipeline))
+        return iterates or reads_interrupt(self._pipeline) or (has_bar and is_modular(self._pipeline))
 
     def stop(self, *, keep: bool = False) -> bool:
         """Ends the loop before its next step; the pipeline continues with the latents that it has.

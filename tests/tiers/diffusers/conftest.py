@@ -19,15 +19,11 @@ from ... import older
 def pipeline_of(name):
     """Returns the pipeline of a family."""
     family = tiny.FAMILIES[name]
-    missing = [need for need in family.needs if not older.diffusers_has(need)]
-    older.expect(not missing, "diffusers", diffusers.__version__, ", ".join(missing))
-    torch.manual_seed(0)
+    older.expect(older.diffusers_has(family.kind), "diffusers", diffusers.__version__, family.kind)
     try:
-        pipe = family.make()
+        return family.create()
     except ImportError as error:  # a stand-in for a class whose library is not installed
         pytest.skip(str(error).strip().splitlines()[0])
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 @pytest.fixture(scope="session")

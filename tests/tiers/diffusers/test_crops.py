@@ -8,7 +8,8 @@ from safelight.decoders.latents.space_table import SPACES
 from safelight.hosts.crops import Crops, is_crop
 from safelight.hosts.diffusers import Previews, watch
 from safelight.preview.saved_run import SavedRun
-from tiny_pipelines import FAMILIES, OLD, noise
+from tiny_models import OLD, noise
+from tiny_pipelines import FAMILIES
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SD1 = FAMILIES["StableDiffusion"]

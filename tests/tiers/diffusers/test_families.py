@@ -4,17 +4,13 @@ import functools
 import inspect
 import itertools
 
-import diffusers
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safelight.decoders.latents.space_table import SPACES
 from safelight.hosts.diffusers import watch
 from safelight.preview.saved_run import SavedRun
 from tiny_pipelines import FAMILIES, STEPS
-
-from ... import older
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -133,69 +129,3 @@ def test_a_watched_run_has_the_same_result_and_correct_previews(watched):
         z = z + SPACES[tiny.space].shift
     last = latents_of(run)[-1].denoised
     torch.testing.assert_close(last, SPACES[tiny.space].to_model(z).view(last.shape), rtol=2e-3, atol=2e-3)
-
-
-# Related pipelines that lay out their latents differently.
-
-
-def of_parts(kind, family, **more):
-    """A pipeline of another class, from the parts of a family's pipeline."""
-
-    def make(parts):
-        parameters = inspect.signature(getattr(diffusers, kind).__init__).parameters
-        return getattr(diffusers, kind)(
-            **{name: part for name, part in {**parts, **more}.items() if name in parameters}
-        )
-
-    return kind, family, make
-
-
-def picture_of(height, width):
-    return Image.fromarray(np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
-HALF = {"strength": 0.5}
-RELATIVES = {
-    "image to image, packed": (*of_parts("FluxImg2ImgPipeline", "Flux"), {"image": picture_of(32, 48), **HALF}, 2),
-    "image to image, packed, Qwen": (
-        *of_parts("QwenImageImg2ImgPipeline", "QwenImage"),
-        {"image": picture_of(32, 48), **HALF},
-        2,
-    ),
-    "video to video": (*of_parts("WanVideoToVideoPipeline", "Wan"), {"video": [picture_of(32, 48)] * 9, **HALF}, 2),
-    "image to video": (
-        *of_parts("LTXImageToVideoPipeline", "LTX"),
-        {"image": picture_of(64, 96)},
-        4,
-    ),
-    "extra tokens": (
-        *of_parts("LTXConditionPipeline", "LTX"),
-        {"image": picture_of(64, 96), "frame_index": 8},
-        4,
-    ),
-}
-
-
-@pytest.mark.parametrize("name", RELATIVES)
-def test_a_related_pipeline_is_watched(make, name):
-    kind, family, build, more, steps = RELATIVES[name]
-    tiny, pipe = make(family)
-    older.expect(hasattr(diffusers, kind), "diffusers", diffusers.__version__, kind)
-    relative = build(pipe.components)
-    relative.set_progress_bar_config(disable=True)
-    parameters = inspect.signature(relative.__call__).parameters
-    arguments = {key: value for key, value in {**tiny.call(), **more}.items() if key in parameters}
-
-    def sample():
-        output = relative(
-            num_inference_steps=STEPS, generator=torch.Generator().manual_seed(3), output_type="np", **arguments
-        )
-        return np.asarray(getattr(output, tiny.output))
-
-    plain = sample()
-    with watch(relative, screen="off") as run:
-        result = sample()
-    assert np.array_equal(plain, result)
-    assert [(p.index, p.total, p.show) for p in run.pictures] == [(i + 1, steps, "denoised") for i in range(steps)]
-    assert {picture.shown[0] / picture.shown[1] for picture in run.pictures} == {1.5}
-    assert run.notes == []

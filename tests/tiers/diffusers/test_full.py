@@ -6,7 +6,8 @@ import pytest
 import torch
 from diffusers.hooks.group_offloading import ModuleGroup
 from safelight.hosts.diffusers import watch
-from tiny_pipelines import FAMILIES, kl, unet
+from tiny_models import kl, unet
+from tiny_pipelines import FAMILIES
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SD1 = FAMILIES["StableDiffusion"]

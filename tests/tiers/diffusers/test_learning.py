@@ -21,7 +21,8 @@ from safelight.fitting.online.state import OnlineState
 from safelight.hosts.diffusers import Previews, learning, watch
 from safelight.hosts.diffusers.options import WatchOptions
 from safelight.hosts.online_learning import OnlineLearner, fingerprint_of
-from tiny_pipelines import FAMILIES, kl
+from tiny_models import kl
+from tiny_pipelines import FAMILIES
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SD1 = FAMILIES["StableDiffusion"]

@@ -10,7 +10,7 @@ import torch
 from safelight.errors import OptionError, RunError, UnknownDecoderError, UnknownSpaceError
 from safelight.hosts.diffusers import Previews, watch
 from safelight.preview.saved_run import SavedRun
-from tiny_pipelines import OLD, kl, noise
+from tiny_models import OLD, kl, noise
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__")
 STEPS = 4

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safelight.hosts.diffusers import watch
 from safelight.preview.saved_run import SavedRun
-from tiny_pipelines import OLD, flow, hunyuan_video, ltx, noise, ones, wan_vae
+from tiny_models import OLD, flow, hunyuan_video, ltx, noise, ones, wan_vae
 
 from ... import older
 
@@ -66,7 +66,7 @@ def last_latents(run):
 
 def test_the_given_first_frame_of_a_video_is_part_of_its_pictures(tmp_path):
     """The scheduler gets the other frames only."""
-    pipe = diffusers.LTXImageToVideoPipeline(**ltx().components)
+    pipe = diffusers.LTXImageToVideoPipeline(**ltx(), text_encoder=None, tokenizer=None)
     image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 96, 3), dtype=np.uint8))
 
     def sample():
@@ -101,7 +101,9 @@ def test_channels_that_are_a_condition_are_no_part_of_the_video(tmp_path):
         axes_dims=(4, 4, 8),
         visual_cond=True,
     )
-    pipe = diffusers.Kandinsky5T2VPipeline(transformer=transformer, vae=hunyuan_video().vae, scheduler=flow(), **parts)
+    pipe = diffusers.Kandinsky5T2VPipeline(
+        transformer=transformer, vae=hunyuan_video()["vae"], scheduler=flow(), **parts
+    )
 
     def sample():
         return pipe(

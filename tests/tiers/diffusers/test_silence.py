@@ -16,7 +16,8 @@ from diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model import P
 from safelight.hosts.diffusers import Previews, watch
 from safelight.hosts.diffusers.watched_run import WatchedRun
 from safelight.preview.saved_run import SavedRun
-from tiny_pipelines import FAMILIES, OLD, STEPS, noise, wan_vae
+from tiny_models import OLD, noise, wan_vae
+from tiny_pipelines import FAMILIES, STEPS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SD1 = FAMILIES["StableDiffusion"]

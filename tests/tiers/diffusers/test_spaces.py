@@ -8,7 +8,7 @@ import pytest
 from safelight.decoders.latents.space_table import SPACES
 from safelight.hosts.diffusers.facts import evidence_of, space_of, space_or_unknown
 from safelight.hosts.diffusers.pipeline_families import family_of
-from tiny_pipelines import kl
+from tiny_models import kl
 
 
 class Config(dict):

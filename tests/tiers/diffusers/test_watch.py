@@ -5,6 +5,8 @@ import gc
 import json
 import weakref
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import diffusers
@@ -22,7 +24,8 @@ from safelight.hosts.diffusers import Previews, WatchOptions, watch, watched_run
 from safelight.preview.manifest import read_manifest
 from safelight.preview.sinks.base import Delivery, RunScreen, Sink
 from safetensors.torch import load_file
-from tiny_pipelines import FAMILIES, OLD, STEPS, cogvideox, kl, noise, wan_transformer
+from tiny_models import OLD, cogvideox, kl, noise, wan_transformer
+from tiny_pipelines import FAMILIES, STEPS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SD1 = FAMILIES["StableDiffusion"]
@@ -417,10 +420,9 @@ def test_a_second_order_flow_scheduler_is_shown_once_per_step(make):
     assert [(picture.index, picture.total) for picture in run.pictures] == [(i, STEPS) for i in range(1, STEPS + 1)]
 
 
-def test_the_multistep_scheduler_of_cogvideox_is_supported(make):
-    family, _ = make("CogVideoX")
-    pipe = cogvideox("CogVideoXDPMScheduler")
-    pipe.set_progress_bar_config(disable=True)
+def test_the_multistep_scheduler_of_cogvideox_is_supported():
+    family = replace(FAMILIES["CogVideoX"], parts=partial(cogvideox, "CogVideoXDPMScheduler"))
+    pipe = family.create()
     plain = family.run(pipe)
     with watch(pipe, screen="off") as run:
         result = family.run(pipe)

@@ -8,7 +8,7 @@ import diffusers
 import torch
 from safelight.decoders.latents.space_table import SPACES
 from safelight.hosts.diffusers.modular_blocks import loop_blocks
-from tiny_pipelines import (
+from tiny_models import (
     flow,
     flux1,
     flux2,
@@ -98,7 +98,12 @@ def create(family, without=(), components=()):
 
 def parts(make, *names):
     """Returns a function that returns components of a tiny pipeline."""
-    return lambda: {name: getattr(make(), name) for name in names}
+
+    def chosen():
+        made = make()
+        return {name: made[name] for name in names}
+
+    return chosen
 
 
 def arguments(**more):
@@ -120,7 +125,7 @@ def unguided():
 
 def flux3(flow_map=False):
     return lambda: {
-        "vae": flux2().vae,
+        "vae": flux2()["vae"],
         "scheduler": flow(),
         "transformer": diffusers.Flux3Transformer2DModel(
             num_layers=1,
@@ -165,7 +170,7 @@ def anima():
 
 def ernie():
     return {
-        "vae": flux2().vae,
+        "vae": flux2()["vae"],
         "scheduler": flow(),
         "guider": unguided(),
         "transformer": diffusers.ErnieImageTransformer2DModel(
@@ -181,13 +186,7 @@ def ernie():
 
 def ltx_parts():
     """The VAE has the strides of the published one, on which the frames of the latents depend."""
-    pipe = ltx()
-    return {
-        "transformer": pipe.transformer,
-        "scheduler": pipe.scheduler,
-        "guider": unguided(),
-        "vae": ltx_vae(spatio_temporal_scaling=(True, True, True, False)),
-    }
+    return {**ltx(), "guider": unguided(), "vae": ltx_vae(spatio_temporal_scaling=(True, True, True, False))}
 
 
 def hunyuan15():
@@ -223,7 +222,7 @@ def ideogram4():
         )
 
     return {
-        "vae": flux2().vae,
+        "vae": flux2()["vae"],
         "scheduler": flow(),
         "transformer": transformer(),
         "unconditional_transformer": transformer(),
