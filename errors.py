@@ -15,11 +15,13 @@
     ├── DownloadError               a published decoder cannot be downloaded
     ├── OptionError                 an option has a value that is not allowed
     ├── FitError                    no decoder can be fitted on the given images or latents
+    ├── LostProcessError            another process of the same fit ended, or does not answer
     └── RunError
         ├── ManifestError           a `run.json` cannot be read
         ├── GoneError               a requested run, step or file does not exist, or not any more
         ├── LibraryError            a run in a library cannot be changed, deleted or restored
         ├── PageError               the viewer's page cannot be created or served
+        ├── StoreError              a store of runs, such as a bucket, cannot be opened, read or written
         └── SinkError               a sink cannot be opened or written
 
 Every message says what was expected, what came, and what to do next.
@@ -91,6 +93,10 @@ class FitError(SafelightError):
     """No decoder can be fitted on the given images or latents."""
 
 
+class LostProcessError(SafelightError):
+    """Another process of the same fit ended, or does not answer."""
+
+
 class RunError(SafelightError):
     """A run cannot be shown, saved or read."""
 
@@ -109,6 +115,19 @@ class LibraryError(RunError):
 
 class PageError(RunError):
     """The viewer's page cannot be created or served."""
+
+
+class StoreError(RunError):
+    """A store of runs, such as a bucket, cannot be opened, read or written.
+
+    Args:
+        text: what happened, without credentials.
+        is_lasting: whether the same happens at the next try.
+    """
+
+    def __init__(self, text: str, *, is_lasting: bool = False) -> None:
+        super().__init__(text)
+        self.is_lasting = is_lasting
 
 
 class SinkError(RunError):

@@ -27,6 +27,7 @@ from ..decoders.latents.tokens import ImageSize
 from ..errors import OptionError, SafelightError, describe
 from ..preview.options import RunOptions, rows
 from ..preview.output_folder import absolute_path, expect_no_file
+from ..preview.remote.address import is_address
 from ..preview.run import FULL
 from ..preview.start import Outputs, start
 from ..preview.step import Step, step_number
@@ -84,6 +85,11 @@ class TrainingRecord:
         decoder_folder: str | Path | None = None,
         **options: Any,
     ) -> None:
+        if isinstance(out, str) and is_address(out):
+            raise OptionError(
+                "out: expected a folder of this machine, because a later process continues the record; "
+                "got an address. Copy the folder to the store when the training has ended"
+            )
         self._out = absolute_path(out)
         expect_no_file(self._out, "out")
         self._options = _options(options)

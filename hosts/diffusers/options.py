@@ -17,6 +17,9 @@ from ...errors import DecoderFileError, OptionError
 from ...preview.decode.memory_budget import DEVICE_BYTES, MB
 from ...preview.options import RunOptions, rows
 from ...preview.output_folder import absolute_path, expect_no_file
+from ...preview.remote.address import checked_address, is_address
+from ...preview.remote.scratch import scratch_folder
+from ...preview.remote.store import expect_packages
 from ...preview.run import Run
 from ...preview.sinks.base import NoSink, RunScreen, Sink
 
@@ -34,7 +37,8 @@ class WatchOptions:
 
     Args:
         out: folder of runs: every sampler call creates a numbered folder in it. None: no files are written. A relative
-            path begins in the folder that is current when the options are created.
+            path begins in the folder that is current when the options are created. An address that fsspec can open,
+            such as `s3://bucket/runs`: the files are written into a temporary folder, and copied to the address.
         screen: `auto`: the notebook's cell, or the terminal if it shows pictures; `off`; a sink; or a function that
             returns one for each sampler call.
         space: name of the latent space, for a pipeline whose VAE does not reveal it; or a space.
@@ -49,6 +53,7 @@ class WatchOptions:
     Raises:
         OptionError: a value is not allowed.
         SinkError: a file is in the place of the folder.
+        StoreError: the packages for an address are not installed.
     """
 
     out: StrPath | None = None
@@ -101,14 +106,26 @@ class WatchOptions:
         object.__setattr__(self, "decoder_folder", paths)
         if self.learn and not paths and user_folder() is None:
             raise OptionError("learn: expected a decoder_folder, as there is no home folder for the decoders")
-        if self.out is not None:
+        if isinstance(self.out, str) and is_address(self.out):
+            object.__setattr__(self, "out", checked_address(self.out, "out"))
+            expect_packages(self.out)
+        elif self.out is not None:
             object.__setattr__(self, "out", absolute_path(self.out))
             expect_no_file((Path(self.out) / self.run.filename_prefix).parent, "out")
 
     @property
-    def prefix(self) -> Path | None:
-        """Path of the folders of sampler calls, without their number; None if no files are written."""
-        return None if self.out is None else Path(self.out) / self.run.filename_prefix
+    def address(self) -> str:
+        """Address of the runs in a store; empty if they are in a folder of this machine, or nowhere."""
+        return self.out if isinstance(self.out, str) else ""
+
+    def new_prefix(self) -> Path | None:
+        """Path of the folders of sampler calls, without their number; None if no files are written.
+
+        If the runs are in a store, each call of this method creates a temporary folder.
+        """
+        if self.out is None:
+            return None
+        return (scratch_folder() if self.address else Path(self.out)) / self.run.filename_prefix
 
     def device_bytes(self) -> int:
         """How much of a device's memory previews may use, in bytes."""

@@ -65,7 +65,8 @@ def watch(pipeline: Any, out: StrPath | None = None, **options: Any) -> "Iterato
 
     Args:
         pipeline: a `DiffusionPipeline`, a list of them or a `ModularPipeline` of diffusers, or a scheduler.
-        out: folder of runs; every sampler call creates a numbered folder in it. None: no files are written.
+        out: folder of runs; every sampler call creates a numbered folder in it. None: no files are written. An address
+            such as `s3://bucket/runs`: every sampler call is copied there while it samples. Store errors end no run.
         options: fields of `WatchOptions` (screen, space, vae, decoder_folder, memory, device_mb, learn), and of
             `RunOptions` in `safelight.preview.options` (decoder, show, every_n_steps, file_format, sheet, animation
             ...), except `write_intermediates`, which follows from `out`.
@@ -76,6 +77,7 @@ def watch(pipeline: Any, out: StrPath | None = None, **options: Any) -> "Iterato
         UnknownDecoderError: there is no such decoder for the pipeline's latent space.
         UnknownSpaceError: there is no such latent space.
         SinkError: the animation needs PyAV, which is not installed.
+        StoreError: the packages for an address in `out` are not installed.
     """
     watched = WatchedPipeline(pipeline, WatchOptions.of(out, **options))
     watched.open()
@@ -147,6 +149,11 @@ class WatchedPipeline:
     def folder(self) -> Path | None:
         """Folder of the newest sampler call; None if no files are written."""
         return self.runs[-1].folder if self.runs else None
+
+    @property
+    def address(self) -> str | None:
+        """Address of the newest sampler call in a store; None if it is in no store."""
+        return self.runs[-1].address if self.runs else None
 
     @property
     def notes(self) -> list[str]:
@@ -266,10 +273,20 @@ class WatchedPipeline:
         if not self.runs and not failed:
             self._notes.append(self._silence)
             log.warning(self._silence)
+        self._settle(None if failed else untaught)
+
+    def _settle(self, untaught: str | None) -> None:
+        """Waits for the files of all runs, then for their copies.
+
+        Args:
+            untaught: why nothing was learned, for the user; None for no message.
+        """
         for run in self.runs:
             run.settle()
-        if self.runs and untaught is not None and not failed:
+        if self.runs and untaught is not None:
             self.runs[-1].note_afterwards(untaught)
+        for run in self.runs:
+            run.settle_copy()
 
     def _samples_here(self) -> bool:
         """Whether a sampling loop is running in this thread."""

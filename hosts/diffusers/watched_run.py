@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, cast, final
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from ...preview.decode.decoder_trial import DecoderTrial
 from ...preview.output_folder import create_numbered_folder, disk_room
 from ...preview.picture import DecodedPicture
 from ...preview.pipeline import CLOSE_TIMEOUT_S, Pipeline
+from ...preview.remote.remote_copy import RemoteCopy, copy_address
+from ...preview.remote.scratch import remove_when_unused, scratch_run
 from ...preview.run import FULL, Run, State
 from ...preview.sinks.base import Sink
 from ...preview.sinks.in_memory import InMemory
@@ -84,6 +86,7 @@ class WatchedRun:
         self._group: RunGroup | None = None
         self._memory = InMemory(options.memory)
         self._folder: RunFolder | None = None
+        self._copy: RemoteCopy | None = None
         self._layout: LatentLayout | None = None
         self._pipeline: Pipeline | None = None
         self._vae: PipelineVaePreview | None = None
@@ -113,8 +116,16 @@ class WatchedRun:
 
     @property
     def folder(self) -> Path | None:
-        """Folder with its files; None if no files are written."""
+        """Folder with its files; None if no files are written.
+
+        If the run is in a store, this is a temporary copy, which is removed with this object.
+        """
         return None if self._folder is None else self._folder.path
+
+    @property
+    def address(self) -> str | None:
+        """Address of the run in a store; None if it is in no store."""
+        return None if self._copy is None else self._copy.address
 
     @property
     def pictures(self) -> Sequence[DecodedPicture]:
@@ -198,6 +209,11 @@ class WatchedRun:
         closing = self._closing
         if closing is not None and closing is not threading.current_thread():
             closing.join(timeout_s)
+
+    def settle_copy(self) -> None:
+        """Waits until all files are in the store, or until a note names those that are not."""
+        if self._copy is not None and self._state != "running":
+            self._copy.wait()
 
     def note_afterwards(self, text: str) -> None:
         """Adds a message for the user when the run has ended."""
@@ -316,10 +332,11 @@ class WatchedRun:
         self.run.note(f"{text}. Name them `height` and `width` in the function that steps the scheduler")
 
     def _outputs(self, space: LatentSpace, latents: Tensor, step: SchedulerStep) -> Outputs:
-        prefix, options = self._options.prefix, self._options.run
+        options = self._options.run
         latent_files = None
-        if prefix is not None:
-            folder = self._folder = self._new_folder(prefix, step.noisy)
+        if self._options.out is not None:
+            folder = self._folder = self._new_folder(step.noisy)
+            self._copy = self._new_copy(folder)
             if options.keep_latents:
                 need = Need.of(latents, options.cadence(), step.total)
                 latent_files = LatentFiles(folder, need, partial(disk_room, folder.path))
@@ -330,25 +347,38 @@ class WatchedRun:
         screen = self._new_screen()
         return Outputs(
             folder=self._folder,
+            copy=self._copy,
             group=self._group,
             latents=latent_files,
             sinks=[self._memory] if screen is None else [self._memory, screen],
             truth=self._truth,
         )
 
-    def _new_folder(self, prefix: Path, begin: Tensor) -> RunFolder:
+    def _new_folder(self, begin: Tensor) -> RunFolder:
         """Creates the folder of the run: a numbered one, or one in the folder of the run that it continues.
 
         Args:
-            prefix: path of the folders of runs, without their number.
             begin: latents that the run begins with.
         """
         self._group = self._refined.group_of(self._call, begin)
         if self._group is not None:
             return self._group.add(self.run)
-        folder = RunFolder(create_numbered_folder(prefix.parent, prefix.name), self.run)
+        prefix = cast("Path", self._options.new_prefix())
+        path = create_numbered_folder(prefix.parent, prefix.name)
+        folder = scratch_run(path, self.run) if self._options.address else RunFolder(path, self.run)
         self._group = RunGroup(folder)
         return folder
+
+    def _new_copy(self, folder: RunFolder) -> RemoteCopy | None:
+        """The copy of the run in a store; None if the runs are on this machine."""
+        base = self._options.address
+        if not base or self._group is None:
+            return None
+        first = self._group.first
+        address = copy_address(base, self._options.run.filename_prefix, first.run.id)
+        copy = RemoteCopy(folder, address if folder is first else f"{address}/{folder.path.name}", "out")
+        remove_when_unused(folder, copy)
+        return copy
 
     def _new_screen(self) -> Sink | None:
         try:

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any, final
@@ -37,6 +37,7 @@ class RunFolder(Sink):
         size_bytes: size of all its files.
         state: state of the run.
         picture: sizes, items and frames of its files for `run.json`; None: as decoded.
+        on_write: function that receives the name of each file after it is written. It returns immediately.
     """
 
     name = "run.json"
@@ -49,6 +50,7 @@ class RunFolder(Sink):
         self.size_bytes = 0
         self.state: State = "running"
         self.picture: Mapping[str, Any] | None = None
+        self.on_write: Callable[[str], object] = lambda _name: None
         self._seconds: float | None = None
         self._steps: dict[int, dict[str, Any]] = {}
         self._latents: dict[int, str] = {}
@@ -153,6 +155,7 @@ class RunFolder(Sink):
         with self._changing:
             self.size_bytes += len(content) - self._sizes.get(name, 0)
             self._sizes[name] = len(content)
+        self.on_write(name)
 
     def announce(self, **outputs: str) -> None:
         """Adds files of the whole run to `run.json`, such as `sheet`, `animation` and `page`."""

@@ -982,7 +982,7 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     options = WatchOptions.of("~/runs", decoder_folder="~/decoders")
-    assert options.prefix == tmp_path / "runs" / "steps"
+    assert options.new_prefix() == tmp_path / "runs" / "steps"
     assert options.decoder_folder == (tmp_path / "decoders",)
 
 
@@ -995,5 +995,5 @@ def test_a_file_in_the_place_of_the_folder_is_an_error_before_sampling(sd1, tmp_
 
 
 def test_the_prefix_follows_from_out():
-    assert WatchOptions.of("runs").prefix.name == "steps"
-    assert WatchOptions.of().prefix is None
+    assert WatchOptions.of("runs").new_prefix().name == "steps"
+    assert WatchOptions.of().new_prefix() is None

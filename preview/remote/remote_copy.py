@@ -1,0 +1,99 @@
+"""The copy of a run in a store, as a sink."""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import final
+
+from ...errors import OptionError
+from ..missing_steps import name_steps
+from ..run import State
+from ..sinks.base import Delivery, Sink
+from ..sinks.run_folder import RunFolder
+from .address import checked_address
+from .store import Store
+from .uploads import WAIT_S, Uploads
+
+STEP_FILE = re.compile(r"step_(\d{4,})\D")
+ID_CHARS = 8  # of a run's id, in the name of its copy: two machines never write into the same one
+
+
+@final
+class RemoteCopy(Sink):
+    """Copies every file of a run's folder into a store, while the run goes on and after it.
+
+    Open it before the folder and close it after it. No method waits for the store but `wait`.
+
+    Args:
+        folder: folder of the run.
+        address: address of the copy, as the user typed it; empty for no copy. Or a function that returns it, which the
+            worker calls.
+        what: name of the option or setting that the address comes from.
+        pause: function that waits for so many seconds.
+
+    Attributes:
+        address: address of the copy; empty if there is none, or if it is not known yet.
+    """
+
+    name = "copy"
+    delivery = Delivery.NEWEST_AWAITED
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        address: str | Callable[[], str],
+        what: str,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._folder, self._what = folder, what
+        self._find_address = address if callable(address) else lambda: address
+        self.uploads = Uploads(folder.path, self._open_store, self._report, pause)
+        self.address = address if isinstance(address, str) else ""
+
+    def open(self) -> None:
+        typed = self._find_address()
+        if not typed:
+            return
+        try:
+            self.address = checked_address(typed, self._what)
+        except OptionError as error:
+            self._folder.run.note(f"the run is not copied: {error}")
+            return
+        self._folder.on_write = self.uploads.changed
+
+    def close(self, state: State) -> None:
+        if self._folder.path.is_dir():  # a run without steps has removed it
+            self.uploads.end()
+
+    def wait(self, timeout_s: float = WAIT_S) -> None:
+        """Waits until all files are copied, or until a note names those that are not."""
+        self.uploads.wait(timeout_s)
+
+    def _open_store(self) -> Store:
+        return Store.open(self.address)
+
+    def _report(self, names: Sequence[str], reason: str) -> None:
+        if not names:
+            return
+        self._folder.run.note(f"not copied: {name_files(names)}; {self._folder.title} has them", reason)
+        with suppress(OSError, MemoryError):
+            self._folder.save()
+
+
+def name_files(names: Sequence[str]) -> str:
+    """All files of a run in few words: `files of steps 3-20, run.json, sheet.png`."""
+    steps = [int(match[1]) for name in names if (match := STEP_FILE.match(name))]
+    others = [name for name in names if not STEP_FILE.match(name)]
+    return ", ".join([*([f"files of {name_steps(steps)}"] if steps else []), *others])
+
+
+def copy_address(base: str, name: str, run_id: str) -> str:
+    """The address of a run's copy, which no other run has.
+
+    Args:
+        base: address that the user typed, for all runs; empty for no copies.
+        name: path of the run's folder in the folder of runs, with slashes.
+        run_id: id of the run.
+    """
+    return f"{base.rstrip('/')}/{name}_{run_id[:ID_CHARS]}" if base else ""
