@@ -15,6 +15,7 @@ from .decode.run_decoder import RunDecoder
 from .mailbox import Mailbox
 from .options import RunOptions
 from .pipeline import LatentSchedule, Pipeline, SinkSchedule
+from .remote.remote_copy import RemoteCopy
 from .run import Run
 from .sinks.animation import Animation
 from .sinks.base import Sink
@@ -26,8 +27,8 @@ from .sinks.run_folder import EmptyFolderRemoval, RunFolder
 from .sinks.run_group import RunGroup
 from .sinks.step_files import ENCODERS, StepFiles
 from .sinks.steps_csv import StepsCsv
-from .sinks.truth import TruthMeter
 from .sinks.stop_rule import StopRule
+from .sinks.truth import TruthMeter
 from .snapshot import GivenFrames
 
 
@@ -37,6 +38,7 @@ class Outputs:
 
     Args:
         folder: folder for files; None to write none. The options say which files.
+        copy: copy of the folder in a store; None if there is none.
         group: runs of the same prompt that share a page with it; None if there are none.
         texts: function that returns metadata for each picture file, by name, as JSON; called once, by the worker.
         facts: whether picture files store their run and step.
@@ -50,6 +52,7 @@ class Outputs:
     """
 
     folder: RunFolder | None = None
+    copy: RemoteCopy | None = None
     group: RunGroup | None = None
     texts: Callable[[], Mapping[str, str]] = dict
     facts: bool = True
@@ -78,10 +81,10 @@ def start(
     device_bytes: Callable[[], int] = lambda: DEVICE_BYTES,
     trial: DecoderTrial | None = None,
     notify: Callable[[str], None] | None = None,
+    stop: Callable[[], object] | None = None,
 ) -> Pipeline:
     """Starts the worker of a run. The caller offers steps to the pipeline and closes it.
 
-    stop: Callable[[], object] | None = None,
     Args:
         run: run that begins.
         space: latent space of the sampler's latents.
@@ -98,15 +101,17 @@ def start(
             it may read a file.
         trial: tries decoder files on the finished latents; None to try none.
         notify: function that receives messages about a decoder's limits; None for the notes of the run.
+        stop: function with which the user's rule asks the sampler to end after its current step, with the step's
+            estimate as its result; None if this sampler cannot.
     """
     select = select or options.selection()
     cadence = options.cadence()
-        stop: function with which the user's rule asks the sampler to end after its current step, with the step's
-            estimate as its result; None if this sampler cannot.
     folder, latents = outputs.folder, outputs.latents
     record: list[Sink] = []
     if folder is not None:
         record = [*([EmptyFolderRemoval(folder)] if outputs.remove_empty else []), folder]
+        if outputs.copy is not None:
+            record.insert(0, outputs.copy)
         if options.write_intermediates:
             record.append(Page(folder, group=outputs.group))
     shown = 2 if options.show == "both" else 1
@@ -118,12 +123,12 @@ def start(
 
     files = [] if folder is None else file_sinks(folder, options, outputs)
     screens = [*([outputs.live] if outputs.live else []), *outputs.sinks]
+    screens += stop_rules(run, options, stop)
     screens += [outputs.truth] if outputs.truth else []  # last, so that it is closed before the host's viewer
     return Pipeline(
         run,
         RunDecoder(
             space,
-    screens += stop_rules(run, options, stop)
             candidates,
             notify or run.note,
             frames=frames or options.given_frames(),
@@ -145,11 +150,6 @@ def start(
     )
 
 
-def file_sinks(folder: RunFolder, options: RunOptions, outputs: Outputs) -> list[Sink]:
-    """The sinks that write files into a run's folder. To add an output, add it here."""
-    sinks: list[Sink] = []
-    if options.write_intermediates:
-        step_files = StepFiles(
 def stop_rules(run: Run, options: RunOptions, stop: Callable[[], object] | None) -> list[Sink]:
     """The user's rule to stop; none without a rule, or with a note if the sampler cannot be stopped."""
     if not options.stop_below_percent:
@@ -161,6 +161,11 @@ def stop_rules(run: Run, options: RunOptions, stop: Callable[[], object] | None)
     return [StopRule(run, options.stop_below_percent / 100, options.stop_after_steps, stop)]
 
 
+def file_sinks(folder: RunFolder, options: RunOptions, outputs: Outputs) -> list[Sink]:
+    """The sinks that write files into a run's folder. To add an output, add it here."""
+    sinks: list[Sink] = []
+    if options.write_intermediates:
+        step_files = StepFiles(
             folder,
             options.encoding(),
             texts=outputs.texts,
