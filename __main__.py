@@ -1,7 +1,8 @@
-"""Runs the command line: the program `safelight`, and `python -m safelight`."""
+"""Runs the command line: the program `safelight`, `python -m safelight`, and `python FOLDER` for a pack in a host."""
 
 import sys
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
 
 NEEDED = ("torch", "numpy", "PIL", "safetensors", "tqdm")  # in the extra `standalone`; a host brings them
 FAILED = 2  # as for a command that failed
@@ -21,5 +22,18 @@ def main() -> int:
     return run()
 
 
+def _import_package() -> str:
+    """Imports the package from this file's folder, whose name need not be one of a module, and returns its name."""
+    folder = Path(__file__).absolute().parent  # not resolved: a link in custom_nodes counts as being there
+    sys.path.remove(sys.path[0])  # Python has put the folder there: our `nodes` could hide a host's
+    spec = spec_from_file_location("safelight", folder / "__init__.py", submodule_search_locations=[str(folder)])
+    if spec is None or spec.loader is None:
+        raise ImportError(f"expected the files of Safelight in {folder}; install it again")
+    sys.modules[spec.name] = module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return spec.name
+
+
 if __name__ == "__main__":
+    __package__ = __package__ or _import_package()  # empty if Python was started with the folder
     sys.exit(main())

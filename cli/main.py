@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from ..errors import SafelightError
 from ..version import safelight_version
-from . import compare, decode, demo, export, fit, get, gradio, index, learned, lists, view
+from . import compare, decode, demo, export, fit, get, gradio, index, learned, lists, report, view
 from .table import warn
 
 FAILED = 2  # argparse uses the same exit code
@@ -57,4 +57,5 @@ def _parser() -> argparse.ArgumentParser:
     export.add_command(commands)
     learned.add_commands(commands)
     get.add_command(commands)
+    report.add_command(commands)
     return parser

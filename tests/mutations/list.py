@@ -34,6 +34,7 @@ COMFYUI_PEOPLE = "Other people on the same ComfyUI"
 RUN_CONTROL = "Others who pause or stop a run of ComfyUI"
 LIVE_PAGE = "Others who open ComfyUI's live page or its streams"
 CHOICES = "Others who choose for you, or see what you choose from"
+REPORTS = "What `safelight report` prints for other people's eyes"
 INVOKEAI_ACCOUNTS = "Other accounts of the same InvokeAI (`multiuser: true`)"
 
 PAINTED = ("tests/tiers/browser/test_what_is_painted.py",)
@@ -853,6 +854,31 @@ MUTATIONS = (
         "    root = own_outputs(context).resolve()\n",
         "    root = Path(context.config.get().outputs_path).resolve()\n",
         ("tests/hosts/invokeai/test_saved_runs.py",),
+    ),
+    # What a report prints
+    Mutation(
+        "a report prints words of a prompt",
+        REPORTS,
+        "cli/private_text.py",
+        "            return word in self._words\n",
+        "            return False\n",
+        ("tests/cli/test_private_text.py", "tests/cli/test_report.py"),
+    ),
+    Mutation(
+        "a report prints the names of the user's account and machine",
+        REPORTS,
+        "cli/report.py",
+        "*own, _account(), platform.node()}",
+        "*own}",
+        ("tests/cli/test_report.py",),
+    ),
+    Mutation(
+        "a report prints any name in a run.json",
+        REPORTS,
+        "cli/report.py",
+        '    return value if isinstance(value, str) and value in names else "other" if value else "none"\n',
+        '    return str(value) if names else ""\n',
+        ("tests/cli/test_report.py",),
     ),
     Mutation(
         "InvokeAI continues one step later than asked",
