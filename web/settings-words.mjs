@@ -31,6 +31,7 @@ const CHANGED = {
   write_csv: () => "steps.csv",
   stop_below_percent: (value) => `stops below ${value} %`,
   stop_after_steps: (value) => `after ${value} steps`,
+  send_previews: () => "sends previews",
 };
 
 /**

@@ -17,11 +17,7 @@ import latent_preview
 import torch
 from comfy.cli_args import LatentPreviewMethod
 from comfy.cli_args import args as cli
-from comfy_api import feature_flags
-from comfy_execution.progress import get_progress_state
-from PIL import Image, ImageOps
-from protocol import BinaryEventTypes
-from server import PromptServer
+from PIL import Image
 from torch import Tensor
 
 import nodes
@@ -33,10 +29,8 @@ from ...errors import SafelightError, describe
 from ...preview.decode.decoder_trial import DecoderTrial
 from ...preview.decode.run_decoder import RunDecoder
 from ...preview.options import RunOptions
-from ...preview.picture import DecodedPicture
 from ...preview.pipeline import Pipeline
 from ...preview.run import Run
-from ...preview.sinks.base import Delivery, Sink
 from ...preview.snapshot import Selection
 from ...preview.start import Outputs, start
 from ...preview.step import Step, StepInfo
@@ -45,6 +39,7 @@ from .decoder_folders import candidates, catalogue
 from .facts import Prompt, format_evidence
 from .learning import vae_of_sampler
 from .preferences import ComfyPreferences, device_bytes
+from .preview_messages import PreviewTarget
 
 FIRST_FRAME = Selection(items=1, frames="first")
 MAX_END_WAIT_S = 0.5  # the end of a sampler waits for its last picture
@@ -78,58 +73,6 @@ def get_previewer(before: Callable[..., Any], device: Any, latent_format: Any, *
     except Exception:
         log.exception("this sampler has its ordinary preview")
         return own
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreviewTarget:
-    """The client and the node that show the preview of a sampler.
-
-    Args:
-        client: id of the client that queued the prompt.
-        ids: metadata of a preview, as `comfy_execution.progress.WebUIProgressHandler` composes it.
-        executing: node that the server reports as executing while the sampler runs.
-    """
-
-    client: str
-    ids: Mapping[str, Any]
-    executing: str | None
-
-    @classmethod
-    def current(cls, prompt: Prompt, client: str) -> "PreviewTarget":
-        """The target for the calling thread."""
-        graph = get_progress_state().dynprompt
-        ids = {
-            "node_id": prompt.node,
-            "prompt_id": prompt.id,
-            "display_node_id": graph.get_display_node_id(prompt.node),
-            "parent_node_id": graph.get_parent_node_id(prompt.node),
-            "real_node_id": graph.get_real_node_id(prompt.node),
-        }
-        return cls(client=client, ids=ids, executing=PromptServer.instance.last_node_id)
-
-    def send(self, image: Image.Image) -> None:
-        """Sends a picture as ComfyUI sends its own, in the form that the client understands."""
-        server = PromptServer.instance
-        preview = ("JPEG", image, None)  # None: do not resize
-        if feature_flags.supports_feature(server.sockets_metadata, self.client, "supports_preview_metadata"):
-            server.send_sync(BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA, (preview, dict(self.ids)), self.client)
-        elif server.last_node_id == self.executing:  # clients show a picture without ids on the executing node
-            server.send_sync(BinaryEventTypes.UNENCODED_PREVIEW_IMAGE, preview, self.client)
-
-
-@final
-class SamplerNodePreview(Sink):
-    """The preview on the sampler's own node."""
-
-    name = "the preview on the sampler's node"
-    delivery = Delivery.NEWEST_AWAITED
-
-    def __init__(self, target: PreviewTarget) -> None:
-        self._target = target
-
-    def show(self, picture: DecodedPicture) -> None:
-        side = latent_preview.MAX_PREVIEW_RESOLUTION
-        self._target.send(ImageOps.contain(Image.fromarray(picture.first), (side, side), Image.Resampling.BILINEAR))
 
 
 @final
@@ -219,7 +162,7 @@ class PreviewSource:
             run,
             self.space,
             RunOptions(),
-            Outputs(sinks=[SamplerNodePreview(self.target)]),
+            Outputs(sinks=[self.target.sink()]),
             candidates=self.find_candidates,
             select=_first_picture,
             device_bytes=device_bytes,

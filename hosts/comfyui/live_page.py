@@ -9,6 +9,7 @@ from aiohttp import web
 
 from ...preview.html.bundle import bundle
 from ...preview.html.document import document
+from ...preview.images.small_picture import small_picture
 from ...preview.run_summary import run_summary
 from ...preview.sinks.live_runs import LiveRuns
 from .answers import NEVER_CACHE, refusal
@@ -19,6 +20,8 @@ LOOK_S = 0.2  # how often a stream looks for news
 MAX_STREAMS = 16  # of all clients: each keeps a connection
 MAX_PICTURE_BYTES = 32 << 20
 BOUNDARY = "safelight-frame"
+MULTIPART = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
+STILL_SIDE_PX = 2048  # of the first frame of a video
 
 
 def register_live(routes: web.RouteTableDef, runs: LiveRuns, owners: Owners) -> None:
@@ -49,9 +52,13 @@ def register_live(routes: web.RouteTableDef, runs: LiveRuns, owners: Owners) -> 
 
     @routes.get(f"{BASE}.mjpg")
     async def get_mjpg(request: web.Request) -> web.StreamResponse:
-        """The newest picture of the newest run, as often as it changes, for recording programs."""
-        kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
-        return await streams.send(request, owners, kind, lambda owner: _frames(runs, owner))
+        """The newest picture of the newest run as a JPEG, as often as it changes, for recording programs."""
+        return await streams.send(request, owners, MULTIPART, lambda owner: _frames(runs, owner, moving=False))
+
+    @routes.get(f"{BASE}.webp")
+    async def get_webp(request: web.Request) -> web.StreamResponse:
+        """The same for `<img>` in a browser: a video is an animated WebP, which the browser plays."""
+        return await streams.send(request, owners, MULTIPART, lambda owner: _frames(runs, owner, moving=True))
 
 
 class Streams:
@@ -106,19 +113,33 @@ async def _events(runs: LiveRuns, owner: str) -> AsyncIterator[bytes]:
         await asyncio.sleep(LOOK_S)
 
 
-async def _frames(runs: LiveRuns, owner: str) -> AsyncIterator[bytes]:
+async def _frames(runs: LiveRuns, owner: str, *, moving: bool) -> AsyncIterator[bytes]:
     shown: tuple[str, str, Any] | None = None
+    boundary = f"--{BOUNDARY}\r\n".encode()
+    begin = boundary
     while True:
         newest = _newest_picture(runs, owner)
         if newest is not None and newest != shown:
             shown = newest
             address, name, _ = newest
-            content = await asyncio.to_thread(runs.read, address, name, MAX_PICTURE_BYTES)
-            if content is not None:
-                kind = "image/webp" if name.endswith(".webp") else "image/jpeg"
-                head = f"--{BOUNDARY}\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n\r\n"
-                yield head.encode() + content + b"\r\n"
+            part = await asyncio.to_thread(_part, runs, address, name, moving)
+            if part is not None:
+                yield begin + part + boundary  # with its end: a browser shows a part when the next one begins
+                begin = b""
         await asyncio.sleep(LOOK_S)
+
+
+def _part(runs: LiveRuns, address: str, name: str, moving: bool) -> bytes | None:
+    """A picture with its headers; None if it is gone. A video is its first frame, unless it may be moving."""
+    content, kind = runs.read(address, name, MAX_PICTURE_BYTES), "image/jpeg"
+    if name.endswith(".webp"):
+        if moving:
+            kind = "image/webp"
+        elif content is not None:
+            content = small_picture(content, STILL_SIDE_PX)
+    if content is None:
+        return None
+    return f"Content-Type: {kind}\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content + b"\r\n"
 
 
 def _newest_picture(runs: LiveRuns, owner: str) -> tuple[str, str, Any] | None:

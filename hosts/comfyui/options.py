@@ -26,6 +26,12 @@ VAE_HELP = (
     "the model. auto decodes the other steps."
 )
 
+SEND_PREVIEWS = "send_previews"
+SEND_PREVIEWS_HELP = (
+    "Sends the pictures as ComfyUI's own preview messages too, so that API clients, phones and Krita show them: small, "
+    "at most five a second, only to the client that queued the prompt."
+)
+
 
 def tooltip(row: OptionRow) -> str:
     """The help of an option for its input on the node."""
@@ -34,10 +40,11 @@ def tooltip(row: OptionRow) -> str:
 
 
 class ChosenOptions(NamedTuple):
-    """The options of a run, and notes about those that cannot be used."""
+    """The options of a run, notes about those that cannot be used, and whether ComfyUI's clients get its previews."""
 
     options: RunOptions
     notes: Sequence[str]
+    sends_previews: bool
 
 
 def run_options(inputs: Mapping[str, Any], *, has_vae: bool) -> ChosenOptions:
@@ -58,7 +65,7 @@ def run_options(inputs: Mapping[str, Any], *, has_vae: bool) -> ChosenOptions:
     if inputs["decoder"] == FULL and (problem := _problem_of_full(inputs, has_vae)):
         fixed |= {"decoder": AUTO}
         notes.append(f"auto decodes the steps: {problem}")
-    return ChosenOptions(RunOptions.of(inputs, **fixed), notes)
+    return ChosenOptions(RunOptions.of(inputs, **fixed), notes, inputs.get(SEND_PREVIEWS) is True)
 
 
 def _problem_of_full(inputs: Mapping[str, Any], has_vae: bool) -> str | None:

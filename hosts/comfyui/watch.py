@@ -28,6 +28,7 @@ from .noise_levels import NoiseLevels
 from .options import ChosenOptions
 from .output_paths import check_prefix
 from .preferences import device_bytes
+from .preview_messages import PreviewTarget
 from .prompt_text import prompt_text
 from .run_handle import RecordedRun, RunHandle
 from .selection import final_size, note_unused_frames, select_shown, shown_part
@@ -48,6 +49,8 @@ PARAMETERS = (  # of ComfyUI's `CFGGuider.outer_sample`; newer versions pass `la
     "seed",
     "latent_shapes",
 )
+
+MIN_PREVIEW_INTERVAL_S = 0.2  # ComfyUI's loop encodes each preview, and a slow client gets everything else after it
 
 log = logging.getLogger("safelight.comfyui")
 
@@ -162,6 +165,9 @@ class WatchedSampler:
         truth = TruthMeter(run, space.downscale, folders, report, image=image)
         remember_run(prompt, truth)
         outputs = replace(outputs, truth=truth)
+        if chosen.sends_previews and prompt.client is not None:
+            sender = PreviewTarget.current(prompt, prompt.client).sink(MIN_PREVIEW_INTERVAL_S)
+            outputs = replace(outputs, sinks=[*outputs.sinks, sender])
         self._vae_preview = None
         if options.decoder == FULL and folders:
             every = options.full_every_n_steps

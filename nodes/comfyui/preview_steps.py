@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ...hosts.comfyui.decoder_folders import catalogue
 from ...hosts.comfyui.facts import Prompt
-from ...hosts.comfyui.options import VAE_HELP, run_options, tooltip
+from ...hosts.comfyui.options import SEND_PREVIEWS, SEND_PREVIEWS_HELP, VAE_HELP, run_options, tooltip
 from ...hosts.comfyui.run_handle import RunHandle
 from ...hosts.comfyui.watch import attach
 from ...preview.options import OptionRow, rows
@@ -27,7 +27,7 @@ REQUIRED = (
     "file_format",
     "enlarge",
 )
-BEFORE_VAE = "animation_to_step"
+BEFORE_VAE, BEFORE_SEND_PREVIEWS = "animation_to_step", "stop_after_steps"
 
 
 class SafelightPreview(io.ComfyNode):
@@ -81,6 +81,8 @@ def _inputs() -> Iterator[Any]:
         yield _input(row)
         if row.name == BEFORE_VAE:
             yield io.Vae.Input("vae", optional=True, tooltip=VAE_HELP)
+        if row.name == BEFORE_SEND_PREVIEWS:
+            yield io.Boolean.Input(SEND_PREVIEWS, default=False, optional=True, tooltip=SEND_PREVIEWS_HELP)
 
 
 def _input(row: OptionRow) -> Any:

@@ -17,8 +17,8 @@ FORMATS = ("PNG", "WEBP", "JPEG", "GIF")  # for some others Pillow starts a prog
 _DECODING = threading.BoundedSemaphore(2)  # a large picture needs 300 MB, and a page asks for many at a time
 
 
-def small_picture(content: bytes) -> bytes | None:
-    """A picture as a JPEG with sides of at most `SIDE_PX`, of a video the first frame; None if it cannot be decoded.
+def small_picture(content: bytes, side_px: int = SIDE_PX) -> bytes | None:
+    """A picture as a JPEG with sides of at most `side_px`, of a video the first frame; None if it cannot be decoded.
 
     Its size is checked in the file's header before its pixels are decoded.
     """
@@ -26,9 +26,9 @@ def small_picture(content: bytes) -> bytes | None:
         with _DECODING, Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 return None
-            image.draft("RGB", (SIDE_PX, SIDE_PX))  # a JPEG is decoded at a smaller size
+            image.draft("RGB", (side_px, side_px))  # a JPEG is decoded at a smaller size
             file = io.BytesIO()
-            shrink(image.convert("RGB"), SIDE_PX).save(file, "JPEG", quality=85)
+            shrink(image.convert("RGB"), side_px).save(file, "JPEG", quality=85)
             return file.getvalue()
     except Exception:  # an image library may raise anything for a damaged file
         return None

@@ -33,6 +33,7 @@ WRITTEN_FILES = "Files that Safelight writes"
 COMFYUI_PEOPLE = "Other people on the same ComfyUI"
 RUN_CONTROL = "Others who pause or stop a run of ComfyUI"
 LIVE_PAGE = "Others who open ComfyUI's live page or its streams"
+PREVIEW_MESSAGES = "Others who get the pictures of a run as ComfyUI's own preview messages"
 CHOICES = "Others who choose for you, or see what you choose from"
 REPORTS = "What `safelight report` prints for other people's eyes"
 INVOKEAI_ACCOUNTS = "Other accounts of the same InvokeAI (`multiuser: true`)"
@@ -813,6 +814,30 @@ MUTATIONS = (
         "    for live in runs.of(owner):\n        for step in reversed(",
         "    for live in list(runs._runs.values()):\n        for step in reversed(",
         ("tests/hosts/comfyui/test_live_page.py",),
+    ),
+    Mutation(
+        "recording programs get a video that they cannot show",
+        ACT,
+        "hosts/comfyui/live_page.py",
+        "            content = small_picture(content, STILL_SIDE_PX)\n",
+        "            pass\n",
+        ("tests/hosts/comfyui/test_live_page.py",),
+    ),
+    Mutation(
+        "preview messages go to all clients",
+        PREVIEW_MESSAGES,
+        "hosts/comfyui/preview_messages.py",
+        "(preview, dict(self.ids)), self.client)",
+        "(preview, dict(self.ids)), None)",
+        ("tests/tiers/comfyui/test_preview_messages.py",),
+    ),
+    Mutation(
+        "preview messages have no limit",
+        PREVIEW_MESSAGES,
+        "preview/sinks/sent_previews.py",
+        "if self._cadence.wants(picture.index, picture.total):",
+        "if True:",
+        ("tests/preview/sinks/test_sent_previews.py",),
     ),
     Mutation(
         "the key stays in the address of the live page",

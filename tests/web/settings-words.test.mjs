@@ -8,7 +8,7 @@ import { settingsWords } from "../../web/settings-words.mjs";
 const DEFAULTS = {
   decoder: "auto", show: "denoised", every_n_steps: 1, max_side_px: 1024, write_intermediates: false, filename_prefix: "safelight/steps",
   file_format: "png", enlarge: "off", batch: "grid", frames: "first", keep_latents: false, sheet: false, animation: "off", min_interval_s: 0,
-  stop_below_percent: 0, stop_after_steps: 3,
+  stop_below_percent: 0, stop_after_steps: 3, send_previews: false,
 };
 const words = (values = {}, { unused = [], linked = [] } = {}) =>
   settingsWords({
@@ -28,6 +28,7 @@ test("the line says in words what is changed", () => {
   assert.equal(words({ write_intermediates: true, file_format: "webp", sheet: true, animation: "mp4" }), "auto · denoised · every step · writes files · as WebP · contact sheet · mp4 animation");
   assert.equal(words({ max_side_px: 0, min_interval_s: 0.5, frames: "animated", keep_latents: true }), "auto · denoised · every step · at most every 0.5 s · any size · animated · keeps latents");
   assert.equal(words({ stop_below_percent: 0.5, stop_after_steps: 5 }), "auto · denoised · every step · stops below 0.5 % · after 5 steps");
+  assert.equal(words({ send_previews: true }), "auto · denoised · every step · sends previews");
 });
 
 test("a setting without effect is left out, one from a link is named", () => {

@@ -1,11 +1,13 @@
 """ComfyUI's live page, events and stream of pictures: what they show, to whom, and how many there are."""
 
 import asyncio
+import io
 import json
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from PIL import Image
 from safelight.decoders.decoder import Card
 from safelight.hosts.comfyui import live_page
 from safelight.hosts.comfyui.owners import KEY_HEADER, Owners
@@ -40,9 +42,9 @@ class Served:
         return live
 
     @staticmethod
-    def step(live, index):
-        name = f"step_{index:04d}.jpg"
-        live.folder.write(name, f"picture {index}".encode())
+    def step(live, index, content=None):
+        name = f"step_{index:04d}.{'jpg' if content is None else 'webp'}"
+        live.folder.write(name, f"picture {index}".encode() if content is None else content)
         live.folder.record(picture(index), name)
 
     def use(self, scenario):
@@ -90,7 +92,7 @@ def test_the_page_has_no_run_in_it_and_may_only_ask_its_own_server(served):
     assert "Safelight.LiveKey" in html
 
 
-@pytest.mark.parametrize("path", ["/events", ".mjpg"])
+@pytest.mark.parametrize("path", ["/events", ".mjpg", ".webp"])
 @pytest.mark.parametrize("key", [None, "short"])
 def test_a_stream_needs_a_key(served, path, key):
     served.begin()
@@ -123,11 +125,12 @@ def test_events_are_the_runs_of_the_key_and_their_changes(served):
     assert (data["id"], data["state"], data["steps"]) == (live.address, "finished", 2)
 
 
-def test_the_stream_of_pictures_has_each_new_picture_once(served):
+@pytest.mark.parametrize("ending", ["mjpg", "webp"])
+def test_the_stream_of_pictures_has_each_new_picture_once(served, ending):
     live = served.begin()
 
     async def scenario(client):
-        async with client.get(f"{live_page.BASE}.mjpg?key={KEY}") as stream:
+        async with client.get(f"{live_page.BASE}.{ending}?key={KEY}") as stream:
             first = await until(stream, "picture 1")
             served.step(live, 2)
             second = await until(stream, "picture 2")
@@ -135,15 +138,65 @@ def test_the_stream_of_pictures_has_each_new_picture_once(served):
 
     kind, content = served.use(scenario)
     assert kind == f"multipart/x-mixed-replace; boundary={live_page.BOUNDARY}"
-    assert content.count(f"--{live_page.BOUNDARY}") == 2
+    assert content.count(f"--{live_page.BOUNDARY}\r\nContent-Type: image/jpeg") == 2
     assert content.count("Content-Type: image/jpeg\r\nContent-Length: 9\r\n\r\npicture ") == 2
 
 
-def test_the_stream_shows_nothing_of_another_browser(served):
+def test_a_part_ends_with_its_boundary_so_that_a_browser_shows_it(served):
+    served.begin()
+
+    async def scenario(client):
+        async with client.get(f"{live_page.BASE}.webp?key={KEY}") as stream:
+            return await until(stream, "picture 1\r\n--")
+
+    assert served.use(scenario)
+
+
+@pytest.fixture
+def video():
+    """An animated WebP of four frames, from black to white."""
+    frames = [Image.new("RGB", (12, 8), (level,) * 3) for level in (0, 80, 160, 255)]
+    file = io.BytesIO()
+    frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:], duration=50, lossless=True)
+    return file.getvalue()
+
+
+async def part_of(stream):
+    """The content type and the content of the first part of a stream."""
+    assert await stream.content.readuntil(b"\r\n") == f"--{live_page.BOUNDARY}\r\n".encode()
+    kind, length = [(await stream.content.readuntil(b"\r\n")).decode().split(": ")[1] for _ in range(2)]
+    assert await stream.content.readuntil(b"\r\n") == b"\r\n"
+    return kind.strip(), await stream.content.readexactly(int(length))
+
+
+@pytest.mark.parametrize(("ending", "kind", "frames"), [("webp", "image/webp", 4), ("mjpg", "image/jpeg", 1)])
+def test_a_video_moves_in_the_stream_for_browsers_and_is_a_jpeg_for_recording_programs(
+    served, video, ending, kind, frames
+):
+    live = served.begin()
+    served.step(live, 2, video)
+
+    async def scenario(client):
+        async with client.get(f"{live_page.BASE}.{ending}?key={KEY}") as stream:
+            return await part_of(stream)
+
+    found, content = served.use(scenario)
+    with Image.open(io.BytesIO(content)) as image:
+        assert (found, image.format, getattr(image, "n_frames", 1), image.size) == (
+            kind,
+            kind.removeprefix("image/").upper(),
+            frames,
+            (12, 8),
+        )
+        assert max(image.convert("RGB").getpixel((6, 4))) < 10, "its first frame is black"
+
+
+@pytest.mark.parametrize("ending", ["mjpg", "webp"])
+def test_the_stream_shows_nothing_of_another_browser(served, ending):
     served.begin(OTHER)
 
     async def scenario(client):
-        async with client.get(f"{live_page.BASE}.mjpg?key={KEY}") as stream:
+        async with client.get(f"{live_page.BASE}.{ending}?key={KEY}") as stream:
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(stream.content.readany(), 0.1)
 

@@ -305,7 +305,7 @@ def test_the_nodes_inputs_have_their_names_and_order(server):
         *("filename_prefix", "file_format", "enlarge", "batch", "frames", "keep_latents"),
         *("sheet", "animation", "animation_fps", "animation_hold_s", "animation_from_step", "animation_to_step"),
         *("vae", "full_every_n_steps", "min_interval_s", "write_csv"),
-        *("stop_below_percent", "stop_after_steps"),
+        *("stop_below_percent", "stop_after_steps", "send_previews"),
     ]
     info = server.get("/object_info/SafelightPreview").json()["SafelightPreview"]
     assert (info["display_name"], info["category"], info["output"]) == ("Preview Steps", "Safelight", OUTPUTS)
