@@ -8,6 +8,7 @@ import { writtenLabel } from "./written-files.mjs";
 const STOPPED = { stopped: "kept step", interrupted: "canceled at step", failed: "failed at step" };
 const STATE_LABELS = { finished: "finished", stopped: "stopped", interrupted: "canceled", failed: "failed", running: "running" };
 const NO_RUN = "Each step appears here. Connect model to a sampler and run the workflow.";
+const TIME = new Intl.DateTimeFormat([], { timeStyle: "medium" }); // stored: creating one takes as long as drawing the node
 const GONE = "The pictures of this run were deleted to make room for newer runs";
 const NO_PICTURE = {
   running: "Waiting for the first step",
@@ -126,7 +127,7 @@ export function lastNote(run) {
 
 /** The tooltip of a run's thumbnail: when it began, its steps, its seed, its state. */
 export function runLabel(run, now = Date.now()) {
-  const when = Number.isFinite(run.started) ? new Date(run.started).toLocaleTimeString([], { timeStyle: "medium" }) : "";
+  const when = Number.isFinite(run.started) ? TIME.format(run.started) : "";
   const { seed, steps } = run.manifest?.sampler ?? {};
   const state = run.gone ? "pictures deleted" : isSilent(run, now) ? lastUpdate(run, now) : STATE_LABELS[run.state];
   return [when, steps == null ? "" : `${steps} steps`, seed == null ? "" : `seed ${seed}`, state].filter(Boolean).join(", ");

@@ -71,10 +71,11 @@ async function start() {
   api.addEventListener(CHOICE_EVENT, () => choices.refresh());
   api.addEventListener("status", listAll, { once: true });
   api.addEventListener("reconnected", listAll);
-  store.onChange(() => {
-    viewers.forEach(({ changed }, node) => (rememberPlaces(node), rememberLatents(node), changed()));
+  // Only the viewers of a changed run: each layout of another one would be missed while the user moves the canvas.
+  store.onChange((ids) => {
+    viewers.forEach(({ source, changed }, node) => source.hasAny(ids) && (rememberPlaces(node), rememberLatents(node), changed()));
     showOnSubgraphs();
-    outerViewers.forEach(({ changed }) => changed());
+    outerViewers.forEach(({ source, changed }) => source.hasAny(ids) && changed());
   });
   api.addEventListener("graphChanged", () => {
     [...viewers.keys()].forEach(fitInputs); // not when a picture arrives: nothing may jump
@@ -114,9 +115,9 @@ async function start() {
     if (queued < before) listAll();
   });
   setInterval(() => {
-    if (!queued || document.hidden) return;
-    const hasNoEvents = (node) => store.of(nodePlaces(node)).every(({ heard }) => Date.now() - heard > LIST_INTERVAL_MS);
-    [...viewers.keys()].filter((node) => elementOf(node).offsetWidth && hasNoEvents(node)).forEach(listRuns);
+    const getsEvents = store.runs().some(({ heard }) => Date.now() - heard < LIST_INTERVAL_MS); // one prompt runs at a time
+    if (!queued || document.hidden || getsEvents) return;
+    [...viewers.keys()].filter((node) => elementOf(node).offsetWidth).forEach(listRuns);
   }, LIST_INTERVAL_MS);
 
   // The first Vue nodes (frontend 1.27) omit DOM widgets, so the viewer is put where its widget would be. Newer ones do not
@@ -246,7 +247,7 @@ async function start() {
     element.dataset.captureWheel = "true"; // Vue nodes leave the wheel to it while it has the focus
     forwardToCanvas(element);
     element.toggleAttribute("data-far", farView.isFar);
-    return { viewer, bar, changed: () => changed() };
+    return { viewer, bar, source, changed: () => changed() };
   }
 
   function addViewer(node) {

@@ -14,6 +14,7 @@ class ImageGrid {
   #document;
   #cells = [];
   #pictureSize = { width: 1, height: 1 };
+  #size = { width: 1, height: 1 };
 
   constructor(document) {
     this.#document = document;
@@ -22,7 +23,12 @@ class ImageGrid {
   }
 
   get size() {
-    return { width: this.element.clientWidth || 1, height: this.element.clientHeight || 1 };
+    return this.#size;
+  }
+
+  /** Reads the size of the element, which makes the browser lay out the page. */
+  measure() {
+    this.#size = { width: this.element.clientWidth || 1, height: this.element.clientHeight || 1 };
   }
 
   /** Size, columns and gap of the grid, in pixels of the final images. */
@@ -79,7 +85,7 @@ export class ImagePane {
   #callbacks;
   #drag;
   #zoom = FIT;
-  #mode = "one";
+  #mode;
   #wipe = 0.5;
 
   /**
@@ -102,6 +108,7 @@ export class ImagePane {
 
   /** How the second grid is shown. @param {"one" | "wipe" | "side" | "difference"} mode */
   set mode(mode) {
+    if (mode === this.#mode) return;
     this.#mode = mode;
     this.element.dataset.mode = mode;
     this.#handle.hidden = mode !== "wipe";
@@ -119,7 +126,7 @@ export class ImagePane {
   /** @param {{images: (HTMLImageElement | null)[], size: import("./zoom.mjs").Size}[]} contents of each grid */
   show(contents) {
     contents.forEach(({ images, size }, i) => this.#grids[i].show(images, size));
-    this.layout();
+    this.#place();
   }
 
   fit() {
@@ -136,9 +143,14 @@ export class ImagePane {
     return this.#mode === "side" && this.element.clientWidth < NARROW_PX;
   }
 
-  /** Places all parts; to be called when the size of the element has changed. */
+  /** Measures and places all parts; to be called when the size of the element has changed. */
   layout() {
     this.element.classList.toggle("stacked", this.#stacked); // first, because it changes the sizes
+    for (const grid of this.#grids) grid.measure();
+    this.#place();
+  }
+
+  #place() {
     for (const grid of this.#grids) grid.place(this.#zoom, this.#mode === "one" && !this.zoomed);
     this.element.style.setProperty("--wipe", `${this.#wipeAt}px`);
     this.element.classList.toggle("zoomed", this.zoomed);
@@ -160,7 +172,7 @@ export class ImagePane {
 
   #setZoom(zoom) {
     this.#zoom = zoom;
-    this.layout();
+    this.#place();
     this.#callbacks.zoomed();
   }
 
@@ -228,6 +240,6 @@ export class ImagePane {
   /** @param {number} at 0 is the left edge of the pictures, 1 the right one */
   #wipeTo(at) {
     this.#wipe = Math.min(Math.max(at, 0), 1);
-    this.layout();
+    this.#place();
   }
 }

@@ -62,8 +62,10 @@ export class RunList {
   show(runs, selected, other, atEnd) {
     const shown = runs.slice(0, MAX_THUMBNAILS);
     const ids = new Set(shown.map(({ id }) => id));
+    let hasMoved = false;
     for (const [id, { element }] of this.#thumbnails) {
       if (ids.has(id)) continue;
+      hasMoved = true;
       this.#near.unobserve(element);
       element.remove();
       this.#thumbnails.delete(id);
@@ -72,7 +74,10 @@ export class RunList {
     shown.forEach((run, i) => {
       const thumbnail = this.#thumbnail(run.id);
       const { element } = thumbnail;
-      if (element.previousSibling !== before || !element.parentNode) this.#list.insertBefore(element, before ? before.nextSibling : this.#list.firstChild);
+      if (element.previousSibling !== before || !element.parentNode) {
+        this.#list.insertBefore(element, before ? before.nextSibling : this.#list.firstChild);
+        hasMoved = true;
+      }
       before = element;
       const silent = isSilent(run, Date.now());
       element.className = `thumb ${silent ? "silent" : run.state}${run.gone ? " gone" : ""}`;
@@ -86,7 +91,7 @@ export class RunList {
       if (!isPainted || !thumbnail.address) this.#setPicture(thumbnail, run, newestPicture(run));
     });
     this.#scrollTo(other ?? selected);
-    this.layout();
+    if (hasMoved) this.layout();
     this.#compare.disabled = runs.length < 2 && other === null;
     this.#compare.ariaPressed = String(other !== null);
     setButton(this.#document, this.#compare, "compare", other === null ? "Compare two runs (C)" : "End the comparison (C)");

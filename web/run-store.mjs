@@ -53,15 +53,14 @@ export class RunStore extends ServerSource {
    *
    * @param {() => Place[]} places current places of the node
    * @param {(path: string) => string} address turns a path on the server into an address
-   * @returns {import("./types.mjs").Source}
+   * @returns {import("./types.mjs").Source & {hasAny: (ids: string[]) => boolean}} `hasAny`: whether it has one of these runs
    */
   source(places, address) {
     const ids = new Set();
+    const update = () => this.of(places()).forEach(({ id }) => ids.add(id));
     return {
-      runs: () => {
-        this.of(places()).forEach(({ id }) => ids.add(id));
-        return this.runs().filter(({ id }) => ids.has(id));
-      },
+      runs: () => (update(), this.runs().filter(({ id }) => ids.has(id))),
+      hasAny: (changed) => (update(), changed.some((id) => ids.has(id))),
       manifest: (id) => this.manifest(id),
       get: (id, name) => this.get(id, name),
       control: (...request) => this.control(...request),

@@ -58,7 +58,11 @@ export class ServerSource {
     return `${this.path(id)}/${encodeURIComponent(file)}${at == null ? "" : `?at=${at}`}`;
   }
 
-  /** Calls `listener` after each change until the returned function is called. */
+  /**
+   * Calls a listener after each change until the returned function is called.
+   *
+   * @param {(ids: string[]) => void} listener gets the ids of the changed runs; none if only `reachable` has changed
+   */
   onChange(listener) {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -74,17 +78,18 @@ export class ServerSource {
     const search = new URLSearchParams(query).toString();
     const summaries = await this.json(search ? `${this.#base}?${search}` : this.#base);
     const reachable = Array.isArray(summaries);
-    const changes = [reachable !== this.reachable];
+    const hasTurned = reachable !== this.reachable;
+    const changed = [];
     this.reachable = reachable;
     if (reachable) {
       const ids = new Set(summaries.map(({ id }) => id));
       const missing = expected.filter(({ id }) => !ids.has(id));
-      changes.push(...missing.filter(({ isListed }) => isListed).map(lose));
+      changed.push(...missing.filter((run) => run.isListed && lose(run)));
       // The list lacks runs that a script queued for this page without its key. Only their manifests show whether they exist.
       await Promise.all(missing.filter(({ isListed }) => !isListed).map(({ id }) => this.manifest(id)));
-      changes.push(...summaries.reverse().map((summary) => this.#update(summary, query)));
+      changed.push(...summaries.reverse().filter((summary) => this.#update(summary, query)));
     }
-    if (changes.includes(true)) this.#notify();
+    if (hasTurned || changed.length) this.#notify(...changed.map(({ id }) => id));
   }
 
   /** Adds an event, `safelight.step` or `safelight.run`. Events of other versions are ignored. */
@@ -103,7 +108,7 @@ export class ServerSource {
     run.stale ||= run.state !== state || incomplete || event.truth != null || (event.notes ?? 0) > (run.manifest?.notes.length ?? 0);
     if (typeof event.paused === "boolean") run.stale = true; // the manifest says what can be kept
     run.heard = Date.now();
-    this.#notify();
+    this.#notify(run.id);
   }
 
   /** Downloads the decoder that a note of a run offers, on the server. Returns whether it is there, and that in words. */
@@ -125,7 +130,7 @@ export class ServerSource {
       if (!reply.ok) return String(error);
       const run = this.#runs.get(id);
       if (run?.manifest?.control) run.manifest = { ...run.manifest, control: { ...run.manifest.control, paused: paused === true } };
-      this.#notify();
+      this.#notify(id);
       return "";
     } catch {
       return "The server cannot be reached. Try again.";
@@ -134,7 +139,7 @@ export class ServerSource {
 
   /** Removes a run that the user has deleted, until the server lists it again. */
   forget(id) {
-    if (this.#runs.delete(id)) this.#notify();
+    if (this.#runs.delete(id)) this.#notify(id);
   }
 
   /** Reads a run's manifest; null if that fails. Parallel calls share one request. */
@@ -148,7 +153,7 @@ export class ServerSource {
     if (!run || run.gone) return null;
     const { version } = run;
     const answer = await this.json(this.path(id));
-    if (answer === undefined && lose(run)) this.#notify();
+    if (answer === undefined && lose(run)) this.#notify(id);
     if (answer?.format !== RUN_FORMAT) return null;
     const manifest = readManifest(answer);
     run.newSteps = run.newSteps.filter((step) => !manifest.steps.some(({ index, at }) => index === step.index && at >= step.at));
@@ -156,7 +161,7 @@ export class ServerSource {
     run.stale = run.version !== version; // the list reported a change during the request
     run.started = startMs(manifest) || run.started;
     learn(run, manifest.state, manifest.steps.at(-1)?.index, manifest.sampler.steps);
-    this.#notify();
+    this.#notify(id);
     return run.manifest;
   }
 
@@ -198,8 +203,8 @@ export class ServerSource {
     }
   }
 
-  #notify() {
-    for (const listener of [...this.#listeners]) listener();
+  #notify(...ids) {
+    for (const listener of [...this.#listeners]) listener(ids);
   }
 }
 

@@ -3,6 +3,7 @@
 import { button, create, setButton } from "./elements.mjs";
 
 const PARTS = ["step", "fault", "sigma", "time", "settled", "files", "decoder", "truth", "rate", "size", "decode"]; // if space is short, the last ones are hidden
+const SHORTENED = { settled: /^(settled )(at step )(.*)$/, files: /^(\d+ files?)(.*)()$/ }; // a narrow viewer hides the middle: settled 14
 
 export class StatusBar {
   #document;
@@ -39,19 +40,20 @@ export class StatusBar {
   setCaption(texts, total, settled) {
     this.#settled = settled;
     this.#parts.settled.title = this.#parts.settled.ariaLabel = texts.settled ? `The picture ${texts.settled}; click to go there` : "";
-    for (const name of PARTS) this.#parts[name].textContent = texts[name] ?? "";
-    this.#shorten("settled", /^(settled )(at step )(.*)$/, texts.settled);
-    this.#shorten("files", /^(\d+ files?)(.*)()$/, texts.files);
+    for (const name of PARTS) this.#setText(name, texts[name] ?? "");
     this.#parts.files.title = this.#parts.files.ariaLabel = texts.files ? `${texts.files}; click to copy the path` : "";
     this.#parts.truth.title = this.#parts.truth.ariaLabel = texts.truth ? `${texts.truth}: show how the steps approach the last preview` : "";
     this.#parts.step.style.minWidth = texts.step ? `${String(total ?? "").length * 2 + 5.2}ch` : "";
     this.#texts.title = PARTS.map((name) => texts[name]).filter(Boolean).join("  ·  ");
   }
 
-  /** Lets a narrow viewer hide the middle of a text: settled 14. */
-  #shorten(name, pattern, text) {
-    const [, begin, middle, end] = pattern.exec(text ?? "") ?? [];
-    if (begin) this.#parts[name].replaceChildren(begin, create(this.#document, "span", { textContent: middle }), end);
+  /** Replaces a text that has changed: the browser lays out the page for each one. */
+  #setText(name, text) {
+    const part = this.#parts[name];
+    if (part.textContent === text) return;
+    const [, begin, middle, end] = SHORTENED[name]?.exec(text) ?? [];
+    if (begin) part.replaceChildren(begin, create(this.#document, "span", { textContent: middle }), end);
+    else part.textContent = text;
   }
 
   /** @param {{playing: boolean, playable: boolean, speed: number}} facts `speed` in steps per second */

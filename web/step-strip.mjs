@@ -151,7 +151,7 @@ export class StepStrip {
     const { x } = scale;
     const y = (height) => FLOOR_PX - height * (FLOOR_PX - TOP_PX);
     const points = sigmaHeights(sigmas).map((height, i) => ({ x: x(i + 1), y: y(height) }));
-    const set = (name, d) => this.#parts[name].setAttribute("d", d);
+    const set = (name, d) => this.#parts[name].getAttribute("d") !== d && this.#parts[name].setAttribute("d", d);
     for (const [prefix, count] of [["", total], ["done-", done], ["lit-", at ?? 0]]) {
       const { line, area } = curve(points, count);
       set(`${prefix}line`, line);

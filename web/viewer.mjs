@@ -172,7 +172,8 @@ export class Viewer {
     // The menu key opens the viewer's menu, and the right button that of the browser.
     element.addEventListener("contextmenu", (event) => event.button !== 2 && !event.ctrlKey && event.pointerType !== "touch" && event.preventDefault());
     const { ResizeObserver } = this.#document.defaultView;
-    new ResizeObserver(() => this.#panel.layout()).observe(element);
+    const layout = new ResizeObserver(() => this.#panel.layout());
+    for (const part of [element, this.#panel.pane.element]) layout.observe(part);
     new ResizeObserver(([{ contentRect }]) => this.#setVisible(contentRect.width > 0)).observe(this.element);
   }
 

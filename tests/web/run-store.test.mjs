@@ -294,3 +294,26 @@ test("a decoder that a note offers is requested below its run, and the answer co
   assert.deepEqual(await get("a", "taew2_1"), { done: false, text: "The server cannot be reached. Try again." });
   assert.deepEqual(asked[0], ["/safelight/runs/a%2Fb/decoders/taew2_1", "POST"]);
 });
+
+test("a change names its runs, so that only their viewers are drawn again", async () => {
+  const run = { id: "a", state: "running", started: EARLY, version: "1" };
+  const store = new RunStore(server({ "/safelight/runs": [run], "/safelight/runs/a": manifest("a") }).request);
+  const heard = [];
+  store.onChange((ids) => heard.push(ids));
+  store.receive(step("b", 1, { node: "8:2" }));
+  await store.list(HERE);
+  await store.list(HERE); // nothing is new
+  await store.manifest("a");
+  store.forget("b");
+  assert.deepEqual(heard, [["b"], ["a"], ["a"], ["b"]]);
+});
+
+test("the source of a node knows which changes are of its runs, also of runs that are gone", () => {
+  const store = new RunStore(server({}).request);
+  const [here, there] = [HERE, { ...HERE, node: "8:2" }].map((place) => store.source(() => [place], String));
+  store.receive(step("a", 1));
+  assert.deepEqual([here, there].map(({ hasAny }) => hasAny(["a"])), [true, false]);
+  store.forget("a");
+  assert.deepEqual([here, there].map(({ hasAny }) => hasAny(["a", "other"])), [true, false]);
+  assert.equal(here.hasAny([]), false);
+});
