@@ -16,6 +16,7 @@ import torch
 
 from ..decoders.catalogue import AUTO, FAST, FINE, Catalogue
 from ..decoders.files.shipped import shipped_cards
+from ..decoders.files.user_folder import user_folder
 from ..decoders.latents.space_table import SPACES
 from ..decoders.nets.registry import KINDS
 from ..errors import DecoderFileError, ManifestError
@@ -26,7 +27,6 @@ from ..preview.run_details import run_details
 from ..preview.run_library import find_runs
 from ..preview.run_summary import started_s
 from ..version import safelight_version
-from .learned import default_folder
 from .pair_input import positive
 from .private_text import PrivateText
 from .surroundings import Surroundings, find_surroundings
@@ -62,10 +62,10 @@ def _report(arguments: argparse.Namespace) -> int:
     around = find_surroundings()
     folders = arguments.folders or around.runs
     runs = newest_runs(folders, arguments.runs)
-    decoders = around.decoders or default_folder()
-    catalogue = Catalogue([decoders])
+    decoders = [folder for folder in (around.decoders or user_folder(),) if folder]
+    catalogue = Catalogue(decoders)
     prompts = [prompt for _, _, prompt in runs if prompt]
-    private = PrivateText(_secrets([*folders, decoders, Path.cwd()], catalogue), prompts)
+    private = PrivateText(_secrets([*folders, *decoders, Path.cwd()], catalogue), prompts)
     print_lines(
         *_versions(around),
         *_settings(around.settings),

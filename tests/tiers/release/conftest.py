@@ -68,10 +68,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that a release publishes."""
+    """The wheel that a release publishes, built from the source distribution."""
     out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", out, checkout, cwd=out)
-    (found,) = out.iterdir()
+    run(sys.executable, "-m", "build", "--outdir", out, checkout, cwd=out)
+    (found,) = out.glob("*.whl")
     return found
 
 
