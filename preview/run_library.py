@@ -22,11 +22,12 @@ from .output_folder import is_inner_folder, run_title
 from .run_details import FindPrompt, run_details
 from .run_marks import MARKS_NAME, Marks, read_marks, write_marks
 from .run_summary import run_summary, started_s
-from .run_trash import TRASH, move_to_trash, restore
+from .run_trash import TIME_IN_TRASH, TRASH, empty_trash, move_to_trash, restore
 
 MAX_FOLDER_DEPTH = 6  # levels below the folder that is searched
 MAX_FOLDERS_SEARCHED = 20_000
 MIN_INDEXED_RUNS = 50  # fewer runs are read so quickly that they need no file of ours
+TRASH_INTERVAL_S = 24 * 3600.0  # between two looks for runs that have been in the trash too long
 MIN_INDEX_INTERVAL_S = 60.0  # a running run changes its manifest every second
 RUNNING_S = 600.0  # a running run whose manifest is older was killed: no step takes so long
 
@@ -96,7 +97,7 @@ class RunLibrary:
     def __init__(self, root: Path, find_prompt: FindPrompt = no_prompt, clock: Callable[[], float] = time.time) -> None:
         self._root, self._find_prompt, self._clock = root.resolve(), find_prompt, clock
         self._index: LibraryIndex | None = None  # as it is in the file; None: not read yet
-        self._index_saved_s = float("-inf")
+        self._index_saved_s = self._trash_emptied_s = float("-inf")
         self._read_runs: dict[Path, _ReadRun] = {}
         self._runs: dict[str, LibraryEntry] = {}
         self._reading = threading.RLock()
@@ -118,6 +119,7 @@ class RunLibrary:
             listing = FolderListing(self._root, before.folders, lambda: round(self._clock() * 1e9))
             self._read_runs = {folder: self._read(folder) for folder in find_runs(self._root, contents=listing)}
             self._update_index(before, listing)
+            self._empty_trash()
             return self._list()
 
     def known(self) -> dict[str, LibraryEntry]:
@@ -195,7 +197,7 @@ class RunLibrary:
                 raise LibraryError(f"{title} is still running; stop it first")
             try:
                 read_manifest(entry.folder, self._root)  # only a folder that holds a run is moved
-                token = move_to_trash(self._root, entry.place)
+                token = move_to_trash(self._root, entry.place, self._clock())
             except (OSError, ManifestError) as error:
                 raise LibraryError(f"{title} cannot be moved to {TRASH.as_posix()}: {describe(error)}") from None
             self.runs()
@@ -216,6 +218,15 @@ class RunLibrary:
         with self._reading:
             folder = self._root / restore(self._root, token)
             return [entry.id for entry in self.runs().values() if folder in (entry.folder, *entry.folder.parents)]
+
+    def _empty_trash(self) -> None:
+        """Removes runs that have been in the trash too long, once a day."""
+        if self._clock() - self._trash_emptied_s < TRASH_INTERVAL_S:
+            return
+        self._trash_emptied_s = self._clock()
+        if removed := empty_trash(self._root, self._clock()):
+            days = TIME_IN_TRASH.days
+            log.info("%d runs removed from %s: deleted more than %d days ago", removed, TRASH.as_posix(), days)
 
     def _existing(self, run_id: str) -> LibraryEntry:
         entry = self.runs().get(run_id)

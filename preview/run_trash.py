@@ -1,17 +1,19 @@
-"""The trash of a folder of runs: deleted runs wait there, inside the same folder, until the user removes them."""
+"""The trash of a folder of runs: deleted runs wait there for undo, inside the same folder, for 30 days."""
 
 import json
+import logging
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from ..decoders.files.contained_file import move_below, read_below, write_below
-from ..errors import GoneError, LibraryError
+from ..decoders.files.contained_file import move_below, read_below, remove_below, write_below
+from ..errors import GoneError, LibraryError, describe
 
 OWN_FOLDER = ".safelight"  # hidden: no search for runs looks into it
 TRASH = PurePath(OWN_FOLDER, "trash")
@@ -21,6 +23,9 @@ TOKEN = re.compile(r"[0-9a-f]{16}")
 MAX_ORIGIN_BYTES = 16_000
 MAX_LISTED = 1000
 MAX_FREE_NAMES = 100
+TIME_IN_TRASH = timedelta(days=30)
+
+log = logging.getLogger("safelight.view")
 
 
 class TrashedRun(NamedTuple):
@@ -37,19 +42,20 @@ class TrashedRun(NamedTuple):
     deleted: str
 
 
-def move_to_trash(root: Path, folder: PurePath) -> str:
+def move_to_trash(root: Path, folder: PurePath, now_s: float) -> str:
     """Moves the folder of a run to the trash, by one rename. Returns the token that brings it back.
 
     Args:
         root: folder of runs.
         folder: path of the run's folder in it; no part may be a link.
+        now_s: seconds since 1970.
 
     Raises:
         OSError: the folder is a link, cannot be moved, or is on another disk than `root`.
     """
     token = secrets.token_hex(8)
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    origin = {"format": ORIGIN_FORMAT, "folder": folder.as_posix(), "deleted": now}
+    deleted = datetime.fromtimestamp(now_s, timezone.utc).isoformat(timespec="seconds")
+    origin = {"format": ORIGIN_FORMAT, "folder": folder.as_posix(), "deleted": deleted}
     content = json.dumps(origin).encode(errors="backslashreplace")
     write_below(root, TRASH / token / ORIGIN_NAME, content)
     try:
@@ -88,13 +94,45 @@ def restore(root: Path, token: str) -> PurePath:
 
 def trashed_runs(root: Path) -> list[TrashedRun]:
     """The runs in the trash, the ones that were deleted last first; at most `MAX_LISTED`."""
+    return sorted(islice(_in_trash(root), MAX_LISTED), key=lambda run: run.deleted, reverse=True)
+
+
+def empty_trash(root: Path, now_s: float) -> int:
+    """Removes the runs that were deleted more than `TIME_IN_TRASH` ago. Returns their number.
+
+    A run without a date, or with one that is still to come, stays.
+
+    Args:
+        root: folder of runs.
+        now_s: seconds since 1970.
+    """
+    removed = 0
+    for run in list(_in_trash(root)):
+        if not _is_old(run, now_s):
+            continue
+        try:
+            remove_below(root, TRASH / run.token)
+        except OSError as error:
+            log.warning("%s cannot be removed from the trash: %s", run.folder.name, describe(error))
+        else:
+            removed += 1
+    return removed
+
+
+def _is_old(run: TrashedRun, now_s: float) -> bool:
+    try:
+        return datetime.fromtimestamp(now_s, timezone.utc) - datetime.fromisoformat(run.deleted) > TIME_IN_TRASH
+    except (ValueError, TypeError):  # no date, or one without a time zone
+        return False
+
+
+def _in_trash(root: Path) -> Iterator[TrashedRun]:
     try:
         with os.scandir(root / TRASH) as places:
-            tokens = [place.name for place in islice(places, MAX_LISTED) if place.is_dir(follow_symlinks=False)]
+            tokens = [place.name for place in places if place.is_dir(follow_symlinks=False)]
     except OSError:
-        return []
-    found = (_trashed(root, token) for token in tokens)
-    return sorted((run for run in found if run is not None), key=lambda run: run.deleted, reverse=True)
+        return
+    yield from filter(None, (_trashed(root, token) for token in tokens))
 
 
 def _trashed(root: Path, token: str) -> TrashedRun | None:

@@ -4,7 +4,7 @@ import { create } from "./elements.mjs";
 
 const WHEN = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "short" });
 const EMPTY = "The trash is empty.";
-const PLACE = "Deleted runs are in .safelight/trash of the folder of runs. To free the disk, delete that folder.";
+const PLACE = "Deleted runs are in .safelight/trash of the folder of runs, for 30 days. To free the disk earlier, delete that folder.";
 
 export class LibraryTrash {
   #document;

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Iterator
@@ -91,6 +92,27 @@ def move_below(folder: Path, source: PurePath, target: PurePath) -> None:
             os.rename(name, new_name, src_dir_fd=old, dst_dir_fd=new)
         else:
             raise FileExistsError(errno.EEXIST, "the folder exists", new_name)
+
+
+def remove_below(folder: Path, relative: PurePath) -> None:
+    """Removes the folder `relative` in `folder` with everything in it. Links in it are removed, not followed.
+
+    Raises:
+        OSError: it is no folder, something in it cannot be removed, or a part of `relative` is a link.
+    """
+    with _parent(folder, relative) as (parent, name):
+        if parent is None:
+            shutil.rmtree(name)
+            return
+        for _, folders, files, inner in os.fwalk(name, topdown=False, dir_fd=parent):
+            for file in files:
+                os.unlink(file, dir_fd=inner)
+            for each in folders:
+                try:
+                    os.rmdir(each, dir_fd=inner)
+                except NotADirectoryError:  # a link to a folder
+                    os.unlink(each, dir_fd=inner)
+        os.rmdir(name, dir_fd=parent)
 
 
 def fill(file: BinaryIO, content: bytes) -> None:

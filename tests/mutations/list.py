@@ -643,6 +643,22 @@ MUTATIONS = (
         "return pure.parts != ()",
         ("tests/preview/test_library_changes.py",),
     ),
+    Mutation(
+        "a deleted run is removed on the same day",
+        DELETED_RUNS,
+        "preview/run_trash.py",
+        "TIME_IN_TRASH = timedelta(days=30)",
+        "TIME_IN_TRASH = timedelta(days=0)",
+        ("tests/preview/test_library_changes.py",),
+    ),
+    Mutation(
+        "a deleted run without a date is removed",
+        DELETED_RUNS,
+        "preview/run_trash.py",
+        "    except (ValueError, TypeError):  # no date, or one without a time zone\n        return False\n",
+        "    except (ValueError, TypeError):  # no date, or one without a time zone\n        return True\n",
+        ("tests/preview/test_library_changes.py",),
+    ),
     # Other people on the same ComfyUI
     Mutation(
         "with users, everyone lists the saved runs of all",

@@ -5,10 +5,12 @@ import os
 import uuid
 
 import pytest
+from safelight.decoders.files.contained_file import remove_below
 from safelight.errors import GoneError, LibraryError
+from safelight.preview import run_trash
 from safelight.preview.run_library import RUNNING_S, RunLibrary
 from safelight.preview.run_marks import MARKS_NAME, MAX_NOTE_CHARS
-from safelight.preview.run_trash import TRASH, trashed_runs
+from safelight.preview.run_trash import TIME_IN_TRASH, TRASH, trashed_runs
 
 
 def write_run(folder, number=0, **facts):
@@ -271,3 +273,107 @@ def test_a_name_that_is_no_text_is_deleted_and_restored(tmp_path):
     assert json.dumps(library.runs()[run].item["folder"]) == '"caf?"'
     assert library.restore(library.delete(run)) == [run]
     assert folder.is_dir()
+
+
+# The end of what was deleted
+
+NOW_S = 1_800_000_000.0  # January 2027
+DAY_S = 24 * 3600.0
+IN_TRASH_S = TIME_IN_TRASH.total_seconds()
+
+
+class Days:
+    """A clock that counts days from `NOW_S`."""
+
+    day = 0.0
+
+    def __call__(self):
+        return NOW_S + self.day * DAY_S
+
+
+def test_a_run_stays_in_the_trash_for_30_days_and_is_then_removed(tmp_path):
+    clock = Days()
+    library = RunLibrary(tmp_path, clock=clock)
+    first, second = write_run(tmp_path / "a"), write_run(tmp_path / "b", 1)
+    token = library.delete(first)
+    clock.day = 20
+    later = library.delete(second)
+    clock.day = IN_TRASH_S / DAY_S
+    library.runs()
+    assert {run.token for run in trashed_runs(tmp_path)} == {token, later}
+    clock.day += 1.5
+    library.runs()
+    assert [run.token for run in trashed_runs(tmp_path)] == [later]
+    assert [path.name for path in (tmp_path / TRASH).iterdir()] == [later]
+    with pytest.raises(GoneError):
+        library.restore(token)
+    assert library.restore(later) == [second]
+
+
+def test_the_trash_is_looked_at_when_the_library_is_opened_and_once_a_day(tmp_path):
+    clock = Days()
+    RunLibrary(tmp_path, clock=clock).delete(write_run(tmp_path / "a"))
+    clock.day = 40
+    library = RunLibrary(tmp_path, clock=clock)
+    library.known()
+    assert len(trashed_runs(tmp_path)) == 1, "a look that reads no folder changes none"
+    library.runs()
+    assert trashed_runs(tmp_path) == []
+    token = RunLibrary(tmp_path, clock=lambda: NOW_S).delete(write_run(tmp_path / "b"))
+    clock.day += 0.9
+    library.runs()
+    assert [run.token for run in trashed_runs(tmp_path)] == [token]
+    clock.day += 0.2
+    library.runs()
+    assert trashed_runs(tmp_path) == []
+
+
+@pytest.mark.parametrize("deleted", ["", "yesterday", "2020-01-01", "2020-01-01T00:00:00", "2999-01-01T00:00:00+00:00"])
+def test_a_run_with_a_date_that_is_none_or_still_to_come_stays_in_the_trash(tmp_path, deleted):
+    run = write_run(tmp_path / "a")
+    token = RunLibrary(tmp_path, clock=lambda: NOW_S).delete(run)
+    origin = tmp_path / TRASH / token / "origin.json"
+    origin.write_text(json.dumps(json.loads(origin.read_text()) | {"deleted": deleted}))
+    library = RunLibrary(tmp_path, clock=lambda: NOW_S + 100 * DAY_S)
+    library.runs()
+    assert library.restore(token) == [run]
+
+
+def test_links_in_the_trash_are_removed_and_not_followed(tmp_path):
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious.txt").write_text("words")
+    run = write_run(root / "a")
+    (root / "a" / "deep" / "deeper").mkdir(parents=True)
+    (root / "a" / "deep" / "folder").symlink_to(outside)
+    (root / "a" / "deep" / "file.txt").symlink_to(outside / "precious.txt")
+    RunLibrary(root, clock=lambda: NOW_S).delete(run)
+    RunLibrary(root, clock=lambda: NOW_S + 100 * DAY_S).runs()
+    assert list((root / TRASH).iterdir()) == []
+    assert (outside / "precious.txt").read_text() == "words"
+
+
+@pytest.mark.parametrize("part", [".safelight", ".safelight/trash"])
+def test_a_trash_that_became_a_link_is_not_emptied(tmp_path, part):
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    token = RunLibrary(root, clock=lambda: NOW_S).delete(write_run(root / "a"))
+    (root / part).rename(outside)
+    (root / part).symlink_to(outside)
+    RunLibrary(root, clock=lambda: NOW_S + 100 * DAY_S).runs()
+    assert [path.name for path in outside.rglob("run.json")] == ["run.json"], token
+
+
+def test_a_run_that_cannot_be_removed_does_not_keep_the_others(tmp_path, caplog, monkeypatch):
+    first, second = write_run(tmp_path / "a"), write_run(tmp_path / "b", 1)
+    library = RunLibrary(tmp_path, clock=lambda: NOW_S)
+    stuck, _ = library.delete(first), library.delete(second)
+
+    def remove(folder, relative):
+        if relative.name == stuck:
+            raise PermissionError(13, "Permission denied")
+        remove_below(folder, relative)
+
+    monkeypatch.setattr(run_trash, "remove_below", remove)
+    RunLibrary(tmp_path, clock=lambda: NOW_S + 100 * DAY_S).runs()
+    assert [run.token for run in trashed_runs(tmp_path)] == [stuck]
+    assert "a cannot be removed from the trash" in caplog.text
