@@ -9,6 +9,7 @@ from typing import Any, final
 from ..errors import LibraryError
 from ..preview.change_feed import ChangeFeed
 from ..preview.images.small_picture import SmallPictures
+from ..preview.library_source import LibrarySource
 from ..preview.run_library import RunLibrary
 from ..preview.run_trash import trashed_runs
 from .comfyui.prompt_text import saved_prompt
@@ -25,10 +26,11 @@ class SavedLibrary:
 
     Args:
         folder: folder of the runs.
+        source: where the files in it come from; None: they are there.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.runs = RunLibrary(folder, saved_prompt)
+    def __init__(self, folder: Path, source: LibrarySource | None = None) -> None:
+        self.runs = RunLibrary(folder, saved_prompt, source=source)
         self._feed, self._listing = ChangeFeed(), threading.Lock()
         self._next_s = float("-inf")  # when the folder may be looked at again
         self._small = SmallPictures()

@@ -12,15 +12,15 @@ from pathlib import Path, PurePath
 from typing import BinaryIO, final
 
 from ..decoders.files.contained_file import open_below
-from ..errors import GoneError, LibraryError, ManifestError, describe
+from ..errors import GoneError, LibraryError, ManifestError, StoreError, describe
 from .folder_listing import FolderContent, FolderListing, list_folder
-from .images.metadata import picture_texts
 from .library_entry import LibraryEntry
 from .library_index import IndexedRun, LibraryIndex, read_index, write_index
+from .library_source import LibrarySource, OwnFolder
 from .manifest import MANIFEST_NAME, read_manifest
 from .output_folder import is_inner_folder, run_title
 from .run_details import FindPrompt, run_details
-from .run_marks import MARKS_NAME, Marks, read_marks, write_marks
+from .run_marks import MARKS_NAME, Marks, marks_json, read_marks, write_marks
 from .run_summary import run_summary, started_s
 from .run_trash import TIME_IN_TRASH, TRASH, empty_trash, move_to_trash, restore
 
@@ -92,10 +92,18 @@ class RunLibrary:
         root: the folder.
         find_prompt: function that finds the prompt in the texts of a picture.
         clock: function that returns seconds since 1970.
+        source: where the files in the folder come from; None: they are there.
     """
 
-    def __init__(self, root: Path, find_prompt: FindPrompt = no_prompt, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        root: Path,
+        find_prompt: FindPrompt = no_prompt,
+        clock: Callable[[], float] = time.time,
+        source: LibrarySource | None = None,
+    ) -> None:
         self._root, self._find_prompt, self._clock = root.resolve(), find_prompt, clock
+        self._source = source or OwnFolder(self._root)
         self._index: LibraryIndex | None = None  # as it is in the file; None: not read yet
         self._index_saved_s = self._trash_emptied_s = float("-inf")
         self._read_runs: dict[Path, _ReadRun] = {}
@@ -104,7 +112,12 @@ class RunLibrary:
 
     @property
     def name(self) -> str:
-        return self._root.name
+        return self._source.title
+
+    @property
+    def place(self) -> str:
+        """Where the runs are, for people: a path or an address."""
+        return self._source.place
 
     @property
     def root(self) -> Path:
@@ -113,6 +126,7 @@ class RunLibrary:
     def runs(self) -> dict[str, LibraryEntry]:
         """All runs by id, newest first. Only manifests that changed are read again."""
         with self._reading:
+            self._source.refresh()
             before = self._index or read_index(self._root)
             if not self._read_runs:
                 self._read_runs = {self._root / path: self._from_index(path, run) for path, run in before.runs.items()}
@@ -147,6 +161,8 @@ class RunLibrary:
     def run(self, run_id: str) -> LibraryEntry | None:
         """One run as it is now. The folder is searched only if the run is not known or has changed."""
         entry = self._runs.get(run_id)
+        if entry is not None and entry.facts["state"] == "running":
+            self._source.renew(entry.place / MANIFEST_NAME)
         unchanged = entry is not None and self._read(entry.folder).version == entry.version
         return entry if unchanged else self.runs().get(run_id)
 
@@ -158,6 +174,7 @@ class RunLibrary:
         for runs in (lambda: self._runs, self.runs):  # the folder is searched only for an unknown run or name
             entry = runs().get(run_id)
             if entry is not None and name in _files_of(entry):
+                self._source.fetch(entry.place / name)
                 return _open_with_size(self._root, entry.place / name)
         return None
 
@@ -174,8 +191,9 @@ class RunLibrary:
             entry = self._existing(run_id)
             marks = entry.marks.changed(star, note)
             try:
+                self._source.publish(entry.place / MARKS_NAME, marks_json(marks))
                 write_marks(entry.folder, self._root, marks)
-            except OSError as error:
+            except (OSError, StoreError) as error:
                 raise LibraryError(
                     f"the star and the note cannot be written into {run_title(entry.folder)}: {describe(error)}"
                 ) from None
@@ -191,6 +209,8 @@ class RunLibrary:
         with self._reading:
             entry = self._existing(run_id)
             title = run_title(entry.folder)
+            if not self._source.can_delete:
+                raise LibraryError(f"{title} is in {self.place}; delete it with a program of this store")
             if entry.folder == self._root:
                 raise LibraryError(f"{title} is the folder that is open; open the folder above it to delete this run")
             if any(self._is_running(self._read_runs[folder]) for folder in self._with_inner(entry.folder)):
@@ -266,7 +286,7 @@ class RunLibrary:
             return None
         facts = run_summary(manifest, version)
         picture = facts["thumbnail"]
-        texts = picture_texts(self._root, folder.relative_to(self._root) / picture) if picture else {}
+        texts = self._source.texts(folder.relative_to(self._root) / picture) if picture else {}
         details = run_details(manifest, texts, self._find_prompt)
         return self._with_uuid(LibraryEntry(manifest["id"], self._root, folder, version, facts, details, Marks()))
 

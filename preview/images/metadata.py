@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image
 
@@ -25,11 +25,19 @@ def picture_texts(root: Path, picture: PurePath) -> Mapping[str, str]:
     """
     try:
         with open_below(root, picture) as file:
-            if file.seek(0, 2) > MAX_READ_BYTES:
-                return {}
-            file.seek(0)
-            with Image.open(file, formats=FORMATS) as image:
-                found: Mapping[str, Any] = image.info if image.format == "PNG" else _exif_texts(image)
+            return texts_in(file)
+    except OSError:
+        return {}
+
+
+def texts_in(file: BinaryIO) -> Mapping[str, str]:
+    """The same of an open file. Only the file's header is read, not its pixels."""
+    try:
+        if file.seek(0, 2) > MAX_READ_BYTES:
+            return {}
+        file.seek(0)
+        with Image.open(file, formats=FORMATS) as image:
+            found: Mapping[str, Any] = image.info if image.format == "PNG" else _exif_texts(image)
     except Exception:  # an image library may raise anything for a damaged file
         return {}
     return {

@@ -80,14 +80,17 @@ class Store:
                 self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
             self._files.pipe_file(path, content, **({"ContentType": kind} if kind else {}))
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, max_bytes: int) -> bytes:
         """Reads a file.
 
         Raises:
-            StoreError: it cannot be read.
+            StoreError: it cannot be read, or has more than `max_bytes`.
         """
         with _reasons(self.address, self._files):
-            return self._files.cat_file(self._path(name))
+            content = self._files.cat_file(self._path(name), start=0, end=max_bytes + 1)
+            if len(content) > max_bytes:
+                raise ValueError(f"{name} has more than {max_bytes:,} bytes")
+            return content
 
     def open_file(self, name: str) -> BinaryIO:
         """Opens a file whose parts are read when they are asked for.

@@ -24,7 +24,7 @@ def test_a_written_file_can_be_read_and_is_listed(memory):
     store = Store.open("memory://bucket/runs")
     store.write("one/step_0001.png", b"picture")
     assert memory.cat_file("/bucket/runs/one/step_0001.png") == b"picture"
-    assert store.read("one/step_0001.png") == b"picture"
+    assert store.read("one/step_0001.png", 100) == b"picture"
     listed = store.list()
     assert list(listed) == ["one/step_0001.png"]
     assert listed["one/step_0001.png"].size == 7
@@ -57,6 +57,14 @@ def test_folders_are_created_where_a_file_system_needs_them(tmp_path):
     assert list(store.list()) == ["one/two/run.json"]
 
 
+def test_a_file_that_is_too_large_is_not_read(memory):
+    store = Store.open("memory://bucket")
+    store.write("a", b"0123456789")
+    assert store.read("a", 10) == b"0123456789"
+    with pytest.raises(StoreError, match="a has more than 9 bytes"):
+        store.read("a", 9)
+
+
 def test_a_part_of_a_file_can_be_read(memory):
     store = Store.open("memory://bucket")
     store.write("a", b"0123456789")
@@ -67,8 +75,9 @@ def test_a_part_of_a_file_can_be_read(memory):
 
 @pytest.mark.parametrize("call", ["read", "open_file"])
 def test_a_missing_file_is_an_error_for_good(memory, call):
+    arguments = ("missing", 100) if call == "read" else ("missing",)
     with pytest.raises(StoreError, match="memory://bucket: FileNotFoundError") as caught:
-        getattr(Store.open("memory://bucket"), call)("missing")
+        getattr(Store.open("memory://bucket"), call)(*arguments)
     assert caught.value.is_lasting
 
 
@@ -88,7 +97,7 @@ def test_a_missing_file_is_an_error_for_good(memory, call):
 def test_every_error_of_a_file_system_is_a_store_error(error, is_lasting, call, monkeypatch):
     monkeypatch.setattr(Broken, "error", error)
     store = Store(Broken(), "/runs", "broken://runs")
-    arguments = {"write": ("a", b"x"), "list": ()}.get(call, ("a",))
+    arguments = {"write": ("a", b"x"), "read": ("a", 100), "list": ()}.get(call, ("a",))
     with pytest.raises(StoreError, match=f"broken://runs: {type(error).__name__}: {error}") as caught:
         getattr(store, call)(*arguments)
     assert caught.value.is_lasting is is_lasting
