@@ -93,7 +93,7 @@ def recording(
     facts = {"steps": steps, **(sampler or {})} if steps is not None else sampler or {}
     run = Run(host=HOST, space=space.name, sampler=facts)
     run_folder = scratch_run(path, run) if address else RunFolder(path, run)
-    copy = RemoteCopy(run_folder, address, "folder") if address else None
+    copy = RemoteCopy(run_folder, address) if address else None
     outputs = Outputs(folder=run_folder, copy=copy, sinks=sinks)
     trial = DecoderTrial(catalogue, space, run.note) if catalogue.folders else None
     pipeline = start(run, space, options, outputs, candidates=lambda: candidates, trial=trial)

@@ -16,6 +16,7 @@ from ...preview.sinks.live_runs import DEFAULT_BUDGET_BYTES
 BUDGET, DECODER, EVERYWHERE = "Safelight.BudgetMB", "Safelight.Decoder", "Safelight.Everywhere"
 DEVICE = "Safelight.DeviceMB"
 LEARN, LEARN_IDLE, LEARN_STORE = "Safelight.Learn", "Safelight.LearnIdle", "Safelight.LearnMB"
+REMOTE = "Safelight.Remote"
 MAX_SETTINGS_FILE_BYTES = 4 << 20
 
 
@@ -31,6 +32,7 @@ class ComfyPreferences:
         learn: whether Safelight learns from every VAE decode.
         learn_idle: whether it trains a net while nothing is queued.
         learn_bytes: size of the pictures that are saved for that, for each latent space and VAE.
+        remote: address of a store to which saved runs are copied, as the user typed it; empty for none.
     """
 
     budget_bytes: int = DEFAULT_BUDGET_BYTES
@@ -40,6 +42,7 @@ class ComfyPreferences:
     learn: bool = False
     learn_idle: bool = True
     learn_bytes: int = DEFAULT_STORE_BYTES
+    remote: str = ""
 
     @classmethod
     def current(cls) -> "ComfyPreferences":
@@ -54,7 +57,7 @@ class ComfyPreferences:
         """Safelight's settings among all settings of a user. Invalid values become the defaults."""
         if not isinstance(settings, dict):
             return cls()
-        decoder = settings.get(DECODER)
+        decoder, remote = settings.get(DECODER), settings.get(REMOTE)
         return cls(
             bytes_of(settings.get(BUDGET), DEFAULT_BUDGET_BYTES),
             decoder.strip() or AUTO if isinstance(decoder, str) else AUTO,
@@ -63,6 +66,7 @@ class ComfyPreferences:
             settings.get(LEARN) is True,
             settings.get(LEARN_IDLE) is not False,
             bytes_of(settings.get(LEARN_STORE), DEFAULT_STORE_BYTES),
+            remote if isinstance(remote, str) else "",
         )
 
 

@@ -15,6 +15,7 @@ from server import PromptServer
 from ...preview.images.encode import ImageEncoding
 from ...preview.options import RunOptions
 from ...preview.output_folder import disk_room
+from ...preview.remote.remote_copy import copy_of_saved_run
 from ...preview.run import Run
 from ...preview.sinks.base import EveryStep, Sink
 from ...preview.sinks.latent_files import LatentFiles, Need, Room
@@ -28,7 +29,7 @@ from .graph import is_wired
 from .library import ComfyLibrary
 from .model_facts import ModelFacts
 from .output_paths import NO_FOLDER, export_name, new_folder, shown_path
-from .preferences import ComfyPreferences
+from .preferences import REMOTE, ComfyPreferences
 from .selection import MAX_LIVE_ITEMS
 
 LIVE_ENCODING = ImageEncoding(file_format="jpg")
@@ -64,7 +65,9 @@ def run_outputs(
     folders = [] if folder is None else [folder]
     if folder is not None:
         LIBRARY.own(folder.path, prompt.owner)
-    live, sinks = None, list[Sink]()
+        first, output = folder if group is None else group.first, Path(folder_paths.get_output_directory())
+        copy = copy_of_saved_run(folder, first, output, lambda: ComfyPreferences.current().remote, REMOTE)
+    live, copy, sinks = None, None, list[Sink]()
     metadata = not cli.disable_metadata
     # Not the prompt itself, which may hold models: these are also in ComfyUI's history.
     texts = partial(_texts, prompt.sent, prompt.sent_workflow) if metadata else dict
@@ -84,7 +87,7 @@ def run_outputs(
     if folders:
         sinks.append(ModelFacts(run, prompt))
     outputs = Outputs(
-        folder=folder, group=group, texts=texts, facts=metadata, live=live, sinks=sinks, remove_empty=True
+        folder=folder, copy=copy, group=group, texts=texts, facts=metadata, live=live, sinks=sinks, remove_empty=True
     )
     return folders, outputs
 

@@ -376,7 +376,7 @@ class WatchedRun:
             return None
         first = self._group.first
         address = copy_address(base, self._options.run.filename_prefix, first.run.id)
-        copy = RemoteCopy(folder, address if folder is first else f"{address}/{folder.path.name}", "out")
+        copy = RemoteCopy(folder, address if folder is first else f"{address}/{folder.path.name}")
         remove_when_unused(folder, copy)
         return copy
 

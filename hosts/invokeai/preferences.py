@@ -17,6 +17,7 @@ DECODERS = "safelight"
 SETTINGS_FILE = "settings.json"
 EVERYWHERE, DEVICE = "everywhere", "device_mb"
 LEARN, LEARN_IDLE, LEARN_STORE = "learn", "learn_idle", "learn_mb"
+REMOTE = "remote"
 YES = {"1", "true", "yes", "on"}  # values of a variable that switch something on
 MAX_SETTINGS_BYTES = MB
 
@@ -33,6 +34,7 @@ class InvokePreferences:
         learn: whether Safelight learns from every VAE decode.
         learn_idle: whether it trains a net while nothing is queued.
         learn_bytes: size of the pictures that are saved for that, for each latent space and VAE.
+        remote: address of a store to which saved runs are copied, as the user typed it; empty for none.
     """
 
     everywhere: bool = False
@@ -40,6 +42,7 @@ class InvokePreferences:
     learn: bool = False
     learn_idle: bool = True
     learn_bytes: int = DEFAULT_STORE_BYTES
+    remote: str = ""
 
     @classmethod
     def of(cls, root: Path) -> "InvokePreferences":
@@ -51,6 +54,7 @@ class InvokePreferences:
             saved.get(LEARN) is True,
             saved.get(LEARN_IDLE) is not False,
             bytes_of(saved.get(LEARN_STORE), DEFAULT_STORE_BYTES),
+            remote if isinstance(remote := saved.get(REMOTE), str) else "",
         )
 
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, final
 
 from PIL import Image
@@ -14,6 +15,7 @@ from ...preview.images.encode import ImageEncoding
 from ...preview.options import RunOptions
 from ...preview.output_folder import create_numbered_folder, disk_room
 from ...preview.picture import DecodedPicture
+from ...preview.remote.remote_copy import copy_of_saved_run
 from ...preview.run import Run, State
 from ...preview.sinks.base import Sink
 from ...preview.sinks.latent_files import LatentFiles, Need
@@ -22,6 +24,7 @@ from ...preview.start import Outputs
 from .graph import queue_item
 from .options import InvokeOptions
 from .output_paths import remember_folder, run_prefix
+from .preferences import REMOTE, InvokePreferences
 
 ENLARGE = "bicubic"  # of a gallery's images if the user chose no filter
 
@@ -90,14 +93,18 @@ def outputs(
         size: width and height of the final image.
         facts: facts for the files of latents.
     """
-    folder = None
+    folder = copy = None
     if options.writes_folder:
+        config = context.config.get()
         path = run_prefix(context, options.filename_prefix, run.sampler, size)
         folder = RunFolder(create_numbered_folder(path.parent, path.name), run)
+        root, output = Path(config.root_path), Path(config.outputs_path).resolve()
+        copy = copy_of_saved_run(folder, folder, output, lambda: InvokePreferences.of(root).remote, REMOTE)
         remember_folder(node, folder.path)
     gallery = [Gallery(run, partial(save_image, context), options.encoding())] if options.to_gallery else []
     return Outputs(
         folder=folder,
+        copy=copy,
         texts=partial(graph_texts, context) if options.file_format == "png" else dict,
         latents=None if folder is None else _latent_files(folder, options, latents, total, facts),
         sinks=[screen],

@@ -9,6 +9,8 @@ from ...errors import OptionError
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: on Windows, one is a drive
 EXAMPLE = "s3://bucket/runs"
+# Files of this machine. A host's settings can be changed by everyone who can use the host, who must not choose a path.
+LOCAL_SCHEMES = ("file", "local", "memory", "dir", "asynclocal")
 
 
 def is_address(place: str | os.PathLike[str]) -> bool:
@@ -44,6 +46,21 @@ def checked_address(address: str, what: str) -> str:
     if not rest and scheme != "memory":
         raise OptionError(f"{what}: expected an address such as {EXAMPLE}, got {scheme}:// alone")
     return f"{scheme}://{rest}"
+
+
+def setting_address(address: str, what: str) -> str:
+    """The address in a host's setting, from `checked_address`; empty if the setting is empty.
+
+    Raises:
+        OptionError: as there, or it is an address of files on this machine.
+    """
+    if not address.strip():
+        return ""
+    checked = checked_address(address, what)
+    scheme = checked.partition("://")[0].lower()
+    if scheme in LOCAL_SCHEMES:
+        raise OptionError(f"{what}: expected the address of a store such as {EXAMPLE}, got {scheme}://")
+    return checked
 
 
 def _has_password(address: str) -> bool:

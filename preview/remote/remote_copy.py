@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path, PurePath
 from typing import final
 
 from ...errors import OptionError
@@ -11,7 +12,7 @@ from ..missing_steps import name_steps
 from ..run import State
 from ..sinks.base import Delivery, Sink
 from ..sinks.run_folder import RunFolder
-from .address import checked_address
+from .address import setting_address
 from .store import Store
 from .uploads import WAIT_S, Uploads
 
@@ -27,9 +28,8 @@ class RemoteCopy(Sink):
 
     Args:
         folder: folder of the run.
-        address: address of the copy, as the user typed it; empty for no copy. Or a function that returns it, which the
-            worker calls.
-        what: name of the option or setting that the address comes from.
+        address: address of the copy, from `checked_address`; empty for no copy. Or a function that returns it or raises
+            an `OptionError`; the worker calls it.
         pause: function that waits for so many seconds.
 
     Attributes:
@@ -43,24 +43,21 @@ class RemoteCopy(Sink):
         self,
         folder: RunFolder,
         address: str | Callable[[], str],
-        what: str,
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
-        self._folder, self._what = folder, what
+        self._folder = folder
         self._find_address = address if callable(address) else lambda: address
         self.uploads = Uploads(folder.path, self._open_store, self._report, pause)
         self.address = address if isinstance(address, str) else ""
 
     def open(self) -> None:
-        typed = self._find_address()
-        if not typed:
-            return
         try:
-            self.address = checked_address(typed, self._what)
+            self.address = self._find_address()
         except OptionError as error:
             self._folder.run.note(f"the run is not copied: {error}")
             return
-        self._folder.on_write = self.uploads.changed
+        if self.address:
+            self._folder.on_write = self.uploads.changed
 
     def close(self, state: State) -> None:
         if self._folder.path.is_dir():  # a run without steps has removed it
@@ -86,6 +83,28 @@ def name_files(names: Sequence[str]) -> str:
     steps = [int(match[1]) for name in names if (match := STEP_FILE.match(name))]
     others = [name for name in names if not STEP_FILE.match(name)]
     return ", ".join([*([f"files of {name_steps(steps)}"] if steps else []), *others])
+
+
+def copy_of_saved_run(
+    folder: RunFolder, first: RunFolder, output: Path, setting: Callable[[], str], what: str
+) -> RemoteCopy:
+    """The copy of a run that a host saves in its output folder. There is none if the user's setting is empty.
+
+    Args:
+        folder: folder of the run.
+        first: folder of the first run of the same prompt, which `folder` is in; `folder` itself if it is the first.
+        output: the host's output folder.
+        setting: function that returns the setting with the address of all copies; the worker calls it.
+        what: name of the setting.
+    """
+
+    def address() -> str:
+        base = setting_address(setting(), what)
+        inside = first.path.relative_to(output) if first.path.is_relative_to(output) else first.path.name
+        of_first = copy_address(base, PurePath(inside).as_posix(), first.run.id)
+        return of_first if folder is first or not base else f"{of_first}/{folder.path.name}"
+
+    return RemoteCopy(folder, address)
 
 
 def copy_address(base: str, name: str, run_id: str) -> str:

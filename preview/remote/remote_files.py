@@ -27,7 +27,7 @@ from .scratch import scratch_folder
 from .store import Store
 
 MAX_PICTURES_BYTES = 1024 * MB  # of pictures in the temporary folder
-MAX_PICTURE_BYTES = 256 * MB
+MAX_FETCHED_BYTES = 256 * MB
 MIN_RENEW_S = 2.0  # between two looks at the record of a run that is running
 READERS = 8  # a store answers many requests at a time
 RECORDS = (MANIFEST_NAME, MARKS_NAME)
@@ -103,7 +103,7 @@ class RemoteFiles(LibrarySource):
                 self._pictures.move_to_end(picture)
                 return
         try:
-            content = self._store.read(picture.as_posix(), MAX_PICTURE_BYTES)
+            content = self._store.read(picture.as_posix(), MAX_FETCHED_BYTES)
             write_below(self.folder, picture, content)
         except (StoreError, OSError) as error:
             log.debug("no picture: %s", error)

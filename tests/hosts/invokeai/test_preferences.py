@@ -34,6 +34,15 @@ def test_the_memory_budget_of_a_device_is_read(tmp_path, file, saved, expected):
     assert InvokePreferences.of(tmp_path).device_bytes == expected
 
 
+@pytest.mark.parametrize(
+    ("saved", "expected"),
+    [({"remote": "s3://bucket/runs"}, "s3://bucket/runs"), ({"remote": 3}, ""), ({"remote": None}, ""), ({}, "")],
+)
+def test_the_address_of_copies_is_read_as_it_is(tmp_path, file, saved, expected):
+    file.write_text(json.dumps(saved))
+    assert InvokePreferences.of(tmp_path).remote == expected
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{", "[" * 100_000, '{"device_mb": Infinity}', " " * 2_000_000 + "{}"])
 def test_an_unusable_file_counts_as_absent(tmp_path, file, content, caplog):
     file.write_text(content)

@@ -1,14 +1,34 @@
 """The copy of a run as a sink of its pipeline, in fsspec's memory."""
 
 import json
+from typing import ClassVar
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from safelight.preview.images.encode import ImageEncoding
-from safelight.preview.remote.remote_copy import RemoteCopy, copy_address, name_files
+from safelight.preview.remote.remote_copy import RemoteCopy, copy_address, copy_of_saved_run, name_files
 from safelight.preview.remote.scratch import remove_when_unused, scratch_folder, scratch_run
 from safelight.preview.run import Run
 from safelight.preview.sinks.run_folder import EmptyFolderRemoval, RunFolder
 from safelight.preview.sinks.step_files import ENCODERS, StepFiles
+
+
+class ElsewhereFiles(MemoryFileSystem):
+    """A store that is not on this machine, as far as its address says."""
+
+    protocol = "elsewhere"
+    store: ClassVar[dict] = {}
+    pseudo_dirs: ClassVar[list] = [""]
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.replace("elsewhere://", "memory://"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def elsewhere():
+    fsspec.register_implementation("elsewhere", ElsewhereFiles, clobber=True)
 
 
 @pytest.fixture
@@ -35,7 +55,7 @@ def stored_record(memory, path):
 
 def test_a_run_is_copied_with_its_final_record(memory, tmp_path, sample):
     folder = RunFolder(tmp_path / "steps_00001", Run(space="sd1"))
-    sample(folder, RemoteCopy(folder, "memory://bucket/runs/one/", "out"))
+    sample(folder, RemoteCopy(folder, "memory://bucket/runs/one"))
     names = {path.removeprefix("/bucket/runs/one/") for path in memory.find("/bucket/runs/one")}
     assert names == {"run.json", "step_0001.png", "step_0002.png"}
     record = stored_record(memory, "/bucket/runs/one/run.json")
@@ -49,25 +69,60 @@ def test_a_run_is_copied_with_its_final_record(memory, tmp_path, sample):
 
 def test_without_an_address_nothing_is_copied(memory, tmp_path, sample):
     folder = RunFolder(tmp_path / "run", Run(space="sd1"))
-    sample(folder, RemoteCopy(folder, lambda: "", "Safelight.Remote"))
+    sample(folder, RemoteCopy(folder, lambda: ""))
     assert memory.store == {}
     assert folder.run.notes == []
 
 
-def test_a_wrong_address_in_a_setting_is_a_note_and_no_part_of_it_is_shown(memory, tmp_path, sample):
-    folder = RunFolder(tmp_path / "run", Run(space="sd1"))
-    sample(folder, RemoteCopy(folder, lambda: "sftp://me:hunter2@host/runs", "Safelight.Remote"))
-    (note,) = folder.run.notes
-    assert note == (
-        "the run is not copied: Safelight.Remote: expected a sftp:// address without a password, a ? and a #; "
-        "set the credentials where fsspec reads them, such as in environment variables"
-    )
-    assert (folder.path / "step_0002.png").exists()
+class TestSavedRunsOfAHost:
+    """A host saves runs in its output folder, and a setting names the store of the copies."""
+
+    @pytest.fixture
+    def saved(self, tmp_path):
+        return RunFolder(tmp_path / "output/safelight/steps_00001", Run(space="sd1"))
+
+    def copy(self, saved, output, typed, folder=None):
+        return copy_of_saved_run(folder or saved, saved, output, lambda: typed, "Safelight.Remote")
+
+    def test_the_copy_has_the_path_in_the_output_folder_and_the_id(self, saved, tmp_path, sample):
+        away_files = fsspec.filesystem("elsewhere")
+        sample(saved, self.copy(saved, tmp_path / "output", " elsewhere://bucket/runs/ "))
+        root = f"/bucket/runs/safelight/steps_00001_{saved.run.id[:8]}"
+        assert away_files.exists(f"{root}/run.json")
+        assert away_files.cat_file(f"{root}/step_0002.png") == (saved.path / "step_0002.png").read_bytes()
+
+    def test_a_further_run_of_the_prompt_is_in_the_copy_of_the_first(self, saved, tmp_path, sample):
+        inner = RunFolder(saved.path / "run_002", Run(space="sd1"))
+        copy = self.copy(saved, tmp_path / "output", "elsewhere://bucket", folder=inner)
+        sample(inner, copy)
+        assert copy.address == f"elsewhere://bucket/safelight/steps_00001_{saved.run.id[:8]}/run_002"
+
+    @pytest.mark.parametrize("typed", ["", "  "])
+    def test_without_an_address_nothing_is_copied(self, saved, tmp_path, sample, typed):
+        sample(saved, self.copy(saved, tmp_path / "output", typed))
+        assert saved.run.notes == []
+
+    @pytest.mark.parametrize("typed", ["file:///etc", "memory://x", "local:///etc", "FILE:///etc", "dir:///etc"])
+    def test_an_address_of_this_machine_is_refused(self, saved, tmp_path, sample, typed):
+        """Everyone who can use the host can change its settings, and must not choose where files are written."""
+        sample(saved, self.copy(saved, tmp_path / "output", typed))
+        (note,) = saved.run.notes
+        assert note.startswith("the run is not copied: Safelight.Remote: expected the address of a store such as s3://")
+        assert (saved.path / "step_0002.png").exists()
+
+    def test_a_password_in_an_address_is_refused_and_not_repeated(self, saved, tmp_path, sample):
+        sample(saved, self.copy(saved, tmp_path / "output", "sftp://me:hunter2@host/runs"))
+        (note,) = saved.run.notes
+        assert note == (
+            "the run is not copied: Safelight.Remote: expected a sftp:// address without a password, a ? and a #; "
+            "set the credentials where fsspec reads them, such as in environment variables"
+        )
+        assert "hunter2" not in (saved.path / "run.json").read_text()
 
 
 def test_a_store_that_cannot_be_used_costs_named_files_and_not_the_run(tmp_path, sample):
     folder = RunFolder(tmp_path / "steps_00001", Run(space="sd1"))
-    sample(folder, RemoteCopy(folder, "nowhere://bucket", "out"))
+    sample(folder, RemoteCopy(folder, "nowhere://bucket"))
     (note,) = folder.run.notes
     assert note.startswith("not copied: files of steps 1-2, run.json; steps_00001 has them: nowhere:// is no address")
     saved = json.loads((folder.path / "run.json").read_text())
@@ -76,7 +131,7 @@ def test_a_store_that_cannot_be_used_costs_named_files_and_not_the_run(tmp_path,
 
 def test_a_run_without_steps_leaves_nothing_in_the_store(memory, tmp_path, sample):
     folder = RunFolder(tmp_path / "run", Run(space="sd1"))
-    sample(folder, RemoteCopy(folder, "memory://bucket/runs/one", "out"), steps=0)
+    sample(folder, RemoteCopy(folder, "memory://bucket/runs/one"), steps=0)
     assert not folder.path.exists()
     assert memory.store == {}
 
@@ -84,7 +139,7 @@ def test_a_run_without_steps_leaves_nothing_in_the_store(memory, tmp_path, sampl
 def test_what_is_written_after_the_run_is_copied_too(memory, tmp_path, sample):
     """The page of a prompt's first run is written again by the later runs, and the record when the image is judged."""
     folder = RunFolder(tmp_path / "run", Run(space="sd1"))
-    copy = RemoteCopy(folder, "memory://bucket/one", "out")
+    copy = RemoteCopy(folder, "memory://bucket/one")
     sample(folder, copy)
     folder.write("index.html", b"all runs")
     folder.run.note("judged later")
@@ -111,7 +166,7 @@ class TestScratchFolders:
     def test_one_that_is_not_used_any_more_is_removed(self, memory, sample):
         root = scratch_folder()
         folder = scratch_run(root / "runs/steps_00001", Run(space="sd1"))
-        copy = RemoteCopy(folder, "memory://bucket/one", "out")
+        copy = RemoteCopy(folder, "memory://bucket/one")
         sample(folder, copy)
         remove_now(folder, copy)
         assert not (root / "runs").exists()
@@ -121,7 +176,7 @@ class TestScratchFolders:
     def test_one_with_files_that_are_nowhere_else_stays(self, sample):
         root = scratch_folder()
         folder = scratch_run(root / "steps_00001", Run(space="sd1"))
-        copy = RemoteCopy(folder, "nowhere://bucket", "out")
+        copy = RemoteCopy(folder, "nowhere://bucket")
         sample(folder, copy)
         remove_now(folder, copy)
         assert (folder.path / "step_0002.png").exists()
@@ -130,7 +185,7 @@ class TestScratchFolders:
     def test_the_folder_of_a_further_run_stays(self, memory, sample):
         root = scratch_folder()
         folder = scratch_run(root / "steps_00001", Run(space="sd1"))
-        copy = RemoteCopy(folder, "memory://bucket/one", "out")
+        copy = RemoteCopy(folder, "memory://bucket/one")
         sample(folder, copy)
         (folder.path / "run_002").mkdir()
         (folder.path / "step_0001").mkdir()
