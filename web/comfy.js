@@ -462,6 +462,14 @@ async function start() {
         defaultValue: DEFAULT_BUDGET_MB,
       },
       {
+        id: "Safelight.Remote",
+        category: ["Safelight", "Server", "Store"],
+        name: "Copy saved runs to a store (address)",
+        tooltip: "Each run that is written into the output folder is copied there too, while it goes on: s3://bucket/runs, or any address of fsspec, without a password. Its packages must be installed: pip install fsspec s3fs. Empty: no copy. No effect with --multi-user.",
+        type: "text",
+        defaultValue: "",
+      },
+      {
         id: "Safelight.DeviceMB",
         category: ["Safelight", "Server", "Device memory"],
         name: "Device memory for previews (MB)",
