@@ -62,12 +62,12 @@ def run_outputs(
         items: number of batch items.
     """
     folder, group = new_folder(run, options.filename_prefix, prompt, size) if options.write_intermediates else NO_FOLDER
-    folders = [] if folder is None else [folder]
+    folders, copy = [] if folder is None else [folder], None
     if folder is not None:
         LIBRARY.own(folder.path, prompt.owner)
         first, output = folder if group is None else group.first, Path(folder_paths.get_output_directory())
         copy = copy_of_saved_run(folder, first, output, lambda: ComfyPreferences.current().remote, REMOTE)
-    live, copy, sinks = None, None, list[Sink]()
+    live, sinks = None, list[Sink]()
     metadata = not cli.disable_metadata
     # Not the prompt itself, which may hold models: these are also in ComfyUI's history.
     texts = partial(_texts, prompt.sent, prompt.sent_workflow) if metadata else dict
