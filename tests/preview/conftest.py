@@ -12,6 +12,7 @@ from safelight.decoders.latents.space_table import SPACES
 from safelight.decoders.nets.base import Net
 from safelight.preview.cadence import Cadence
 from safelight.preview.decode.run_decoder import RunDecoder
+from safelight.preview.mailbox import Mailbox
 from safelight.preview.picture import DecodedPicture
 from safelight.preview.pipeline import LatentSchedule, Pipeline, SinkSchedule
 from safelight.preview.run import Run
@@ -25,10 +26,10 @@ WAIT_S = 20.0
 
 
 class Gate:
-    """Blocks threads while it is shut. `reached` is set when a thread arrives."""
+    """Blocks threads while it is shut. `reached` is set when a thread arrives, `passed` when it goes on."""
 
     def __init__(self):
-        self.reached = threading.Event()
+        self.reached, self.passed = threading.Event(), threading.Event()
         self._open = threading.Event()
         self._open.set()
 
@@ -43,9 +44,13 @@ class Gate:
         self.reached.set()
         if not self._open.wait(WAIT_S):
             raise TimeoutError("the gate stayed shut")
+        self.passed.set()
 
     def wait_until_reached(self):
         assert self.reached.wait(WAIT_S), "no thread reached the gate"
+
+    def wait_until_passed(self):
+        assert self.passed.wait(WAIT_S), "no thread passed the gate"
 
 
 class Recorder(Sink):
@@ -166,7 +171,8 @@ def open_pipeline(
         record=[SinkSchedule(sink, cadence_of(sink)) for sink in record],
         latents=LatentSchedule(files[0], cadence_of(files[0])) if files else None,
         abandon=abandon,
-        **options,
+        # On a busy machine the worker may be late with each step, but no test depends on how late all of them are.
+        **{"mailbox": Mailbox(patience_s=WAIT_S, clock=lambda: 0.0)} | options,
     )
     try:
         yield pipeline

@@ -282,7 +282,7 @@ def test_steps_that_a_full_queue_refuses_are_noted_and_the_last_step_still_reach
 
 
 def test_the_queue_stays_within_its_capacity_over_a_thousand_steps(pipeline, recorder, step, wait_s):
-    mailbox = Mailbox(capacity=4, patience_s=wait_s)
+    mailbox = Mailbox(capacity=4, patience_s=wait_s, clock=lambda: 0.0)
     longest = []
 
     class Counting(recorder):
@@ -560,7 +560,7 @@ def test_the_end_of_a_run_does_not_wait_for_a_screen_that_still_gets_the_last_st
     screen, files, run = Ordered(name="screen", every_step=False, awaited=False), Ordered(name="files"), Run()
     with pipeline(screen, files, run=run) as pipe:
         pipe.offer(step(1, 2))
-        screen.gate.wait_until_reached()
+        screen.gate.wait_until_passed()
         screen.gate.shut()
         pipe.offer(step(2, 2))
         pipe.close("finished", wait_s)
