@@ -1,6 +1,7 @@
 """The `demo` command: samples without a model, and records every step."""
 
 import argparse
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from tqdm import tqdm
 from ..decoders.latents.space_table import SPACES
 from ..hosts.script import recording
 from ..preview.output_folder import numbered_folder
+from ..preview.remote.address import checked_address, place_of
+from ..preview.sinks.run_folder import RunFolder
 from ..preview.step import Step
 from ..screens.terminal import terminal
 from .decoder_choice import choose_decoder
@@ -28,7 +31,13 @@ DEMO_DEFAULTS = {"enlarge": "lanczos", "sheet": True, "animation": "webp"}
 def add_command(commands: Any) -> None:
     """Adds `demo` to the command line."""
     demo = commands.add_parser("demo", help="sample without a model, and record every step")
-    demo.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs (%(default)s)")
+    demo.add_argument(
+        "--out",
+        type=place_of,
+        default=Path("runs"),
+        metavar="DIR",
+        help="folder of runs, or an address such as s3://bucket/runs (%(default)s)",
+    )
     demo.add_argument("--steps", type=positive, default=20, help="number of steps (%(default)s)")
     demo.add_argument("--sampler", choices=SAMPLERS, default="euler", help="sampler (%(default)s)")
     add_options(demo, DEMO_OPTIONS, DEMO_DEFAULTS)
@@ -38,7 +47,7 @@ def add_command(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    folder = numbered_folder(arguments.out, "demo")
+    place = _new_place(arguments.out)
     catalogue, decoder = choose_decoder(arguments.decoder)
     sampler = {
         "steps": arguments.steps,
@@ -48,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
         "scheduler": "shifted flow",
     }
     with recording(
-        folder,
+        place,
         SPACES[SPACE],
         decoder=decoder,
         catalogue=catalogue,
@@ -69,11 +78,19 @@ def _run(arguments: argparse.Namespace) -> int:
                     noisy=step.noisy,
                 )
             )
-    _print_run(folder, run_folder.manifest())
+    _print_run(place, run_folder)
     return 0
 
 
-def _print_run(folder: Path, manifest: dict[str, Any]) -> None:
+def _new_place(out: Path | str) -> Path | str:
+    """The place of a new run: a numbered folder, or an address with a random number, which needs no listing."""
+    if isinstance(out, Path):
+        return numbered_folder(out, "demo")
+    return f"{checked_address(out, '--out')}/demo_{secrets.token_hex(4)}"
+
+
+def _print_run(place: Path | str, run_folder: RunFolder) -> None:
+    manifest = run_folder.manifest()
     decoder = (manifest["decoder"] or {}).get("name", "-")
     print_table(
         ("step", "sigma", "decoder", "decode ms", "file"),
@@ -84,5 +101,5 @@ def _print_run(folder: Path, manifest: dict[str, Any]) -> None:
     )
     for note in manifest["notes"]:
         warn(f"note: {note}")
-    files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("step_"))
-    print_lines("", f"{folder}: {', '.join(files)}")
+    files = sorted(path.name for path in run_folder.path.iterdir() if not path.name.startswith("step_"))
+    print_lines("", f"{place}: {', '.join(files)}")

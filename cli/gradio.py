@@ -12,6 +12,7 @@ from ..hosts.gradio.app import import_gradio, launch, load
 from ..hosts.local_server import usable_port
 from ..preview.options import RunOptions
 from ..preview.output_folder import absolute_path, expect_no_file
+from ..preview.remote.address import is_address
 from ..preview.run import FULL
 from .decoder_choice import choose_decoder, expect_decoder
 from .options import add_options
@@ -25,7 +26,7 @@ def add_command(commands: Any) -> None:
     """Adds `gradio` to the command line."""
     command = commands.add_parser("gradio", help="serve a page for a diffusers pipeline that shows every step")
     command.add_argument("--pipeline", type=Path, required=True, metavar="DIR", help="folder with model_index.json")
-    command.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs (%(default)s)")
+    command.add_argument("--out", type=folder_of, default=Path("runs"), help="folder of runs (%(default)s)")
     add_server_options(command, "port of the server; 0 for any free one (default: gradio's, or a free one)")
     command.add_argument("--share", action="store_true", help="ask gradio's servers for a public address")
     command.add_argument("--device", type=_device, help="device of the model (default: the first of cuda, mps, cpu)")
@@ -66,6 +67,17 @@ def _run(arguments: argparse.Namespace) -> int:
     finally:
         page.close()
     return 0
+
+
+def folder_of(text: str) -> Path:
+    """The folder of runs that a user typed.
+
+    Raises:
+        ArgumentTypeError: it is the address of a store.
+    """
+    if is_address(text):
+        raise argparse.ArgumentTypeError("expected a folder of this machine, whose pictures the page shows")
+    return Path(text)
 
 
 def watch_options(arguments: argparse.Namespace) -> dict[str, Any]:

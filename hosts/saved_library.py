@@ -10,6 +10,9 @@ from ..errors import LibraryError
 from ..preview.change_feed import ChangeFeed
 from ..preview.images.small_picture import SmallPictures
 from ..preview.library_source import LibrarySource
+from ..preview.remote.address import checked_address
+from ..preview.remote.remote_files import RemoteFiles
+from ..preview.remote.store import Store
 from ..preview.run_library import RunLibrary
 from ..preview.run_trash import trashed_runs
 from .comfyui.prompt_text import saved_prompt
@@ -99,6 +102,20 @@ class SavedLibrary:
             {"undo": run.token, "folder": run.folder.as_posix(), "deleted": run.deleted}
             for run in trashed_runs(self.runs.root)
         ]
+
+
+def saved_library(place: Path | str) -> SavedLibrary:
+    """The saved runs in a folder, or at the address of a store.
+
+    Raises:
+        OptionError: the address is not valid.
+        StoreError: the store cannot be opened, or does not answer.
+    """
+    if isinstance(place, Path):
+        return SavedLibrary(place)
+    files = RemoteFiles(Store.open(checked_address(place, "folder")))
+    files.connect()
+    return SavedLibrary(files.folder, files)
 
 
 def deleted_text(further: int) -> str:

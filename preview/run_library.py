@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import BinaryIO, final
 
-from ..decoders.files.contained_file import open_below
+from ..decoders.files.contained_file import open_below, write_below
 from ..errors import GoneError, LibraryError, ManifestError, StoreError, describe
 from .folder_listing import FolderContent, FolderListing, list_folder
 from .library_entry import LibraryEntry
@@ -198,6 +198,15 @@ class RunLibrary:
                     f"the star and the note cannot be written into {run_title(entry.folder)}: {describe(error)}"
                 ) from None
             return self.runs().get(run_id) or replace(entry, marks=marks)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a file of the whole library into its folder.
+
+        Raises:
+            OSError, StoreError: it cannot be written.
+        """
+        self._source.publish(PurePath(name), content)
+        write_below(self._root, PurePath(name), content)
 
     def delete(self, run_id: str) -> str:
         """Moves a run to the trash, with the further runs of the same prompt in its folder. Returns a token to undo it.

@@ -18,6 +18,7 @@ import torch
 
 from ...errors import PageError, describe
 from ...preview.output_folder import absolute_path
+from ...preview.remote.address import is_address
 from ..access_gate import AccessGate
 from ..local_server import LOOPBACK, AccessRules, in_url, usable_port
 from .background_call import previews
@@ -71,8 +72,10 @@ def launch(
         options: options of `safelight.watch`.
 
     Raises:
-        PageError: gradio is not installed.
+        PageError: gradio is not installed, or `out` is the address of a store.
     """
+    if isinstance(out, str) and is_address(out):
+        raise PageError("out: expected a folder of this machine, whose pictures the page shows; got an address")
     gradio = import_gradio()
     files, rules = served_files(), AccessRules(host)
     page = _page(gradio, Session(pipeline, absolute_path(out).resolve(), options), fields_of(pipeline), files)

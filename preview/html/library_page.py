@@ -3,11 +3,10 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
-from ...decoders.files.contained_file import write_below
-from ...errors import ManifestError, PageError, describe
+from ...errors import ManifestError, PageError, StoreError, describe
 from ..decode.memory_budget import MB
 from ..library_entry import LibraryEntry
 from ..manifest import picture_files
@@ -42,9 +41,9 @@ def write_library_page(library: RunLibrary) -> Path:
     written = datetime.now(timezone.utc).isoformat(timespec="seconds")
     data = {"folder": library.name, "written": written, "runs": runs}
     try:
-        write_below(library.root, PurePath(LIBRARY_PAGE), document(data, bundle("library-page")).html.encode())
-    except OSError as error:
-        raise PageError(f"{library.root / LIBRARY_PAGE} cannot be written: {describe(error)}") from None
+        library.write(LIBRARY_PAGE, document(data, bundle("library-page")).html.encode())
+    except (OSError, StoreError) as error:
+        raise PageError(f"{library.place}: {LIBRARY_PAGE} cannot be written: {describe(error)}") from None
     return library.root / LIBRARY_PAGE
 
 
