@@ -1,7 +1,6 @@
 """`safelight view`: a server that shows the runs in a folder in a browser on this machine."""
 
 import argparse
-import json
 import logging
 import os
 import socket
@@ -12,12 +11,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast, final
-from urllib.parse import parse_qsl, unquote
 
-from ..errors import GoneError, ManifestError, PageError, RunError
+from ..errors import PageError
+from ..hosts.library_site import BLOCK_BYTES, JSON_TYPE, STORE_FOREVER, LibrarySite, SiteAnswer, refusal
 from ..hosts.local_server import (
     ALL_NETWORKS,
     LOOPBACK,
@@ -27,12 +25,10 @@ from ..hosts.local_server import (
     byte_range,
     in_url,
 )
-from ..hosts.saved_library import MAX_BODY_BYTES, SavedLibrary, limit_of
-from ..preview.file_names import picture_type
-from ..preview.html.bundle import bundle
-from ..preview.html.document import Document, document
+from ..hosts.saved_library import MAX_BODY_BYTES, SavedLibrary, saved_library
 from ..preview.manifest import MANIFEST_NAME
 from ..preview.run_library import MAX_FOLDER_DEPTH
+from .runs_folder import add_runs_folder, runs_folder
 from .server_options import add_server_options, port_error, who_can_open
 from .table import print_lines
 
@@ -41,12 +37,8 @@ IDLE_LIMIT_S = 60
 LINGER_S, MAX_UNREAD_BYTES = 2.0, 1 << 20  # what is still read of a request that was refused before its end
 
 MAX_CONNECTIONS = 64  # a browser opens six
-BLOCK_BYTES = 1 << 16
 READ_ONLY = "only GET and HEAD are supported here"
 NO_HEADERS: Mapping[str, str] = {}
-NO_STORE = "no-store"
-JSON_TYPE, SMALL_TYPE = "application/json", "image/jpeg"
-STORE_FOREVER = "private, max-age=31536000, immutable"  # an id is never used again; a picture's URL holds its time
 
 log = logging.getLogger("safelight.view")
 
@@ -67,10 +59,7 @@ class ViewServer(ThreadingHTTPServer):
     allow_reuse_address = os.name != "nt"  # on Windows this would let two servers share a port
 
     def __init__(self, saved: SavedLibrary, port: int, host: str = LOOPBACK) -> None:
-        self.saved, self.library = saved, saved.runs
-        self.page: Document = document(
-            {"folder": self.library.name}, bundle("view-page"), connect_src="'self'", img_src="'self' data: blob:"
-        )
+        self.site, self.library = LibrarySite(saved), saved.runs
         self.rules = AccessRules(host)
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self.address_family = address_family(host)
@@ -136,45 +125,28 @@ class ViewRequestHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self._is_allowed():
             path, _, query = self.path.partition("?")
-            self._route(path, dict(parse_qsl(query)))
+            self._send_answer(self._view.site.get(path, query))
 
     def do_HEAD(self) -> None:
         self.do_GET()
 
     def do_POST(self) -> None:
-        """Changes a run. A browser asks before it sends JSON of a page of another site, and this server refuses."""
+        """Changes a run."""
         path = self.path.partition("?")[0]
         if not path.startswith("/library/"):
             self.send_error(HTTPStatus.METHOD_NOT_ALLOWED, READ_ONLY)
         elif self._is_allowed():
-            try:
-                self._send_json(self._change(path, self._body()))
-            except GoneError as error:
-                self._refuse(HTTPStatus.NOT_FOUND, str(error))
-            except RunError as error:
-                self._refuse(HTTPStatus.CONFLICT, str(error))
-            except (ValueError, RecursionError):
-                self._refuse(HTTPStatus.BAD_REQUEST, f"expected JSON of at most {MAX_BODY_BYTES:,} bytes")
+            self._send_answer(self._view.site.post(path, self.headers.get("Content-Type"), self._body()))
 
-    def _body(self) -> Any:
-        """The JSON of the request.
-
-        Raises:
-            ValueError: it is no JSON of an allowed length.
-        """
+    def _body(self) -> bytes:
+        """The content of the request; empty if it is no JSON of an allowed length, which then stays unread."""
         length = self.headers.get("Content-Length", "")
-        if self.headers.get("Content-Type") != JSON_TYPE or not length.isdecimal() or int(length[:9]) > MAX_BODY_BYTES:
-            raise ValueError(length)
-        return json.loads(self.rfile.read(int(length)))
-
-    def _change(self, path: str, body: Any) -> dict[str, Any]:
-        match [unquote(part) for part in path.split("/")]:
-            case ["", "library", "undo"]:
-                token = body.get("undo") if isinstance(body, dict) else None
-                return self._view.saved.undo(token if isinstance(token, str) else "")
-            case ["", "library", run_id, action]:
-                return self._view.saved.act(run_id, action, body)
-        raise GoneError("there is no such run")
+        is_json = self.headers.get("Content-Type") == JSON_TYPE
+        return (
+            self.rfile.read(int(length))
+            if is_json and length.isdecimal() and int(length[:9]) <= MAX_BODY_BYTES
+            else b""
+        )
 
     def _is_allowed(self) -> bool:
         has_body = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
@@ -182,45 +154,26 @@ class ViewRequestHandler(BaseHTTPRequestHandler):
             self.close_connection = True  # a body must not be read as a second request
         names = {name.lower() for name in self.headers}
         headers = {name: self.headers.get_all(name, []) for name in names}
-        refusal = self._view.rules.refusal(self.path, headers)
-        if refusal is not None:
-            self._refuse(HTTPStatus.FORBIDDEN, f"request refused: {refusal}")
-        return refusal is None
+        why = self._view.rules.refusal(self.path, headers)
+        if why is not None:
+            self._refuse(HTTPStatus.FORBIDDEN, f"request refused: {why}")
+        return why is None
 
-    def _route(self, path: str, query: Mapping[str, str]) -> None:
-        saved, library = self._view.saved, self._view.library
-        match [unquote(part) for part in path.split("/")]:
-            case ["", ""]:
-                headers = {
-                    "Content-Security-Policy": f"{self._view.page.policy}; frame-ancestors 'none'",
-                    "Set-Cookie": self._view.rules.cookie(self._view.server_port),
-                }
-                self._send(self._view.page.html.encode(), "text/html; charset=utf-8", headers=headers)
-            case ["", "runs"]:
-                newest = islice(library.runs().values(), limit_of(query))
-                self._send_json([entry.summary() for entry in newest])
-            case ["", "library"]:
-                self._send_json(saved.changes(query.get("since"), limit_of(query)) | {"path": str(library.root)})
-            case ["", "library", "trash"]:
-                self._send_json(saved.trash())
-            case ["", "library", run_id, "small", name] if small := saved.small(run_id, name):
-                self._send(small, SMALL_TYPE, headers={"Cache-Control": STORE_FOREVER})
-            case ["", "runs" | "library" as base, run_id] if entry := library.run(run_id):
-                try:
-                    self._send_json(entry.described if base == "library" else entry.manifest)
-                except ManifestError as error:  # deleted in this moment
-                    self._refuse(HTTPStatus.NOT_FOUND, str(error))
-            case ["", "runs" | "library", run_id, name] if picture := library.open(run_id, name):
-                self._send_file(*picture, picture_type(name) or "application/octet-stream")
-            case _:
-                self._refuse(HTTPStatus.NOT_FOUND, "there is no such page, run or picture")
-
-    def _send_json(self, value: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
-        self._send(json.dumps(value).encode(), JSON_TYPE, status)
+    def _send_answer(self, answer: SiteAnswer) -> None:
+        if answer.status != HTTPStatus.OK:
+            self.close_connection = True  # the rest of the request is not read
+        if answer.file is not None:
+            self._send_file(*answer.file, answer.mime_type)
+            return
+        headers = dict(answer.headers)
+        if answer.is_page:
+            headers["Set-Cookie"] = self._view.rules.cookie(self._view.server_port)
+        self._send_headers(answer.status, answer.mime_type, len(answer.body), answer.cache, headers)
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
-        self.close_connection = True  # the rest of the request is not read
-        self._send_json({"error": why}, status)
+        self._send_answer(refusal(status, why))
 
     def _send_file(self, file: BinaryIO, size: int, mime_type: str) -> None:
         """Sends a file, or the range that the browser asks for: exactly the announced bytes, or the connection ends."""
@@ -246,13 +199,6 @@ class ViewRequestHandler(BaseHTTPRequestHandler):
             count -= len(block)
         if count:  # the file was cut meanwhile: the browser must not take the next answer for its rest
             self.close_connection = True
-
-    def _send(
-        self, body: bytes, mime_type: str, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] = NO_HEADERS
-    ) -> None:
-        self._send_headers(status, mime_type, len(body), NO_STORE, headers)
-        if self.command != "HEAD":
-            self.wfile.write(body)
 
     def _send_headers(
         self, status: HTTPStatus, mime_type: str, size: int, cache: str, more: Mapping[str, str] = NO_HEADERS
@@ -284,12 +230,7 @@ class ViewRequestHandler(BaseHTTPRequestHandler):
 def add_command(commands: Any) -> None:
     """Adds `view` to the command line."""
     view = commands.add_parser("view", help="look at a folder of runs in a browser")
-    view.add_argument(
-        "folder",
-        type=Path,
-        metavar="DIR",
-        help=f"folder of a run, or a folder with runs up to {MAX_FOLDER_DEPTH} levels below it",
-    )
+    add_runs_folder(view, f"folder of a run, or a folder with runs up to {MAX_FOLDER_DEPTH} levels below it")
     add_server_options(view, f"port of the server ({DEFAULT_PORT}; a free one if it is in use)")
     view.add_argument("--open", action=argparse.BooleanOptionalAction, default=None, help="open a browser")
     view.set_defaults(run=_run_view)
@@ -297,10 +238,11 @@ def add_command(commands: Any) -> None:
 
 def _run_view(arguments: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s")
-    with serve(arguments.folder, arguments.port, arguments.host) as server:
+    folder = runs_folder(arguments)
+    with serve(folder, arguments.port, arguments.host) as server:
         count = len(server.library.runs())
         try:
-            print_lines(f"{count} run{'s' * (count != 1)} in {arguments.folder}: {server.url} (Ctrl-C ends it)")
+            print_lines(f"{count} run{'s' * (count != 1)} in {folder}: {server.url} (Ctrl-C ends it)")
             if not server.rules.is_local:
                 print_lines(who_can_open(arguments.host, server.url))
             if sys.stdout.isatty() if arguments.open is None else arguments.open:
@@ -311,20 +253,21 @@ def _run_view(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def serve(folder: Path, port: int | None = None, host: str = LOOPBACK) -> ViewServer:
+def serve(folder: Path | str, port: int | None = None, host: str = LOOPBACK) -> ViewServer:
     """A server of the runs in `folder`. It listens, and answers once `serve_forever` is called.
 
     Args:
-        folder: of a run, or with runs in it.
+        folder: of a run, or with runs in it; or its address.
         port: number; None for the default port, or a free one if the default is in use.
         host: address or name on which the server listens.
 
     Raises:
         PageError: there is no run in the folder, or the port is in use.
+        OptionError, StoreError: the address is not valid, or the store does not answer.
     """
-    saved = SavedLibrary(folder)
+    saved = saved_library(folder)
     if not saved.runs.runs():
-        found = "no run" if folder.is_dir() else "no folder"
+        found = "no folder" if isinstance(folder, Path) and not folder.is_dir() else "no run"
         raise PageError(
             f"{folder}: expected runs (folders with a {MANIFEST_NAME}, at most {MAX_FOLDER_DEPTH} levels down, "
             f"not hidden), found {found}"

@@ -25,6 +25,7 @@ class AccessGate:
         page_policy: Content-Security-Policy of pages; everything else has the one of `SAFE_HEADERS`.
         keyless: methods and paths that need no key.
         refusal: function that returns why the application must not see a method and path, or None.
+        has_key: whether the server has a key. The server of a host has none.
     """
 
     def __init__(
@@ -34,9 +35,11 @@ class AccessGate:
         page_policy: str,
         keyless: Collection[tuple[str, str]] = (),
         refusal: Callable[[str, str], str | None] = lambda _method, _path: None,
+        *,
+        has_key: bool = True,
     ) -> None:
         self._app, self._rules, self._page_policy = app, rules, page_policy
-        self._keyless, self._refusal = keyless, refusal
+        self._keyless, self._refusal, self._has_key = keyless, refusal, has_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -52,7 +55,7 @@ class AccessGate:
         )
 
     def _needs_key(self, scope: Scope) -> bool:
-        return (scope.get("method"), scope["path"]) not in self._keyless
+        return self._has_key and (scope.get("method"), scope["path"]) not in self._keyless
 
     def _with_headers(self, scope: Scope, send: Send) -> Send:
         async def send_with_headers(message: MutableMapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from ..preview.library_source import LibrarySource
 from ..preview.remote.address import checked_address
 from ..preview.remote.remote_files import RemoteFiles
 from ..preview.remote.store import Store
+from ..preview.run_details import WORKFLOW_TEXTS
 from ..preview.run_library import RunLibrary
 from ..preview.run_trash import trashed_runs
 from .comfyui.prompt_text import saved_prompt
@@ -64,6 +65,11 @@ class SavedLibrary:
         file, size = opened
         with file:
             return file.read(size) if size <= MAX_PICTURE_BYTES else None
+
+    def workflow(self, run_id: str) -> str | None:
+        """The host's workflow in the newest picture of a run, as JSON; None if there is none."""
+        texts = self.runs.texts(run_id)
+        return next((texts[name] for name in WORKFLOW_TEXTS if name in texts), None)
 
     def act(self, run_id: str, action: str, body: Any) -> dict[str, Any]:
         """Changes a run. Returns its item, or after `delete` the token of `undo` and what was done, in words.

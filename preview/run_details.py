@@ -6,6 +6,8 @@ from typing import Any
 from .file_names import is_file_name
 
 MAX_PROMPT_CHARS, MAX_NAME_CHARS = 600, 200
+# Names of the texts that a host can open as a workflow, best first: ComfyUI's workflow, InvokeAI's, ComfyUI's prompt.
+WORKFLOW_TEXTS = ("workflow", "invokeai_workflow", "prompt")
 PRODUCTS = ("page", "sheet", "animation")  # files about the whole run
 
 # The prompt of a run by the texts of its newest picture and the id of the sampler's node.
@@ -31,7 +33,7 @@ def run_details(manifest: Mapping[str, Any], texts: Mapping[str, str], find_prom
             "model": model.get("name") if isinstance(model, dict) else None,
             "host": manifest["host"]["name"],
             "files": sum(len(step["files"]) for step in manifest["steps"]),
-            "workflow": "workflow" in texts or "prompt" in texts,
+            "workflow": any(name in texts for name in WORKFLOW_TEXTS),
             **{name: manifest.get(name) for name in PRODUCTS},
         }
     )

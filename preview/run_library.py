@@ -178,6 +178,12 @@ class RunLibrary:
                 return _open_with_size(self._root, entry.place / name)
         return None
 
+    def texts(self, run_id: str) -> Mapping[str, str]:
+        """The texts in the newest picture of a run, from `picture_texts`; empty if there is no such run."""
+        entry = self.run(run_id)
+        picture = entry and entry.facts["thumbnail"]
+        return self._source.texts(entry.place / picture) if entry and picture else {}
+
     # Changes
 
     def mark(self, run_id: str, star: bool | None = None, note: str | None = None) -> LibraryEntry:

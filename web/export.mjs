@@ -1,10 +1,9 @@
 /** Exports a picture from the viewer: to a file, to the clipboard, into a tab. */
 
 import { parseFrameAddress } from "./animation-frames.mjs";
+import { download, follow } from "./download.mjs";
 import { create } from "./elements.mjs";
 import { loadImage } from "./image-cache.mjs";
-
-const REVOKE_AFTER_MS = 60_000; // the browser has written the file by then
 
 /**
  * @typedef {object} ShownPictures
@@ -76,26 +75,14 @@ export class ImageExport {
     if (!answer) throw new Error("the server cannot be reached. Try again");
     if (!answer.ok) throw new Error((await answer.json().catch(() => null))?.error ?? `the server answered ${answer.status}`);
     const name = namedFile(answer.headers.get("Content-Disposition"));
-    this.#download(await answer.blob(), name);
+    download(this.#document, await answer.blob(), name);
     return name;
   }
 
   async #saveShown(address, name) {
-    if (parseFrameAddress(address)) this.#download(await this.#png(await this.#images.get(address)), name);
-    else this.#follow(address, name);
+    if (parseFrameAddress(address)) download(this.#document, await this.#png(await this.#images.get(address)), name);
+    else follow(this.#document, address, name);
     return name;
-  }
-
-  #download(blob, name) {
-    const { URL } = this.#document.defaultView;
-    const address = URL.createObjectURL(blob);
-    this.#follow(address, name);
-    setTimeout(() => URL.revokeObjectURL(address), REVOKE_AFTER_MS);
-  }
-
-  #follow(href, download) {
-    // On a `file:` page a browser ignores `download` and opens the picture; `target` keeps it from replacing the page.
-    create(this.#document, "a", { href, download, target: "_blank", rel: "noopener" }).click();
   }
 
   /** Copies the picture, or the first of several. @param {ShownPictures} shown */

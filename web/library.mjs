@@ -15,6 +15,7 @@ import { VirtualGrid } from "./virtual-grid.mjs";
 
 const SEARCH_PAUSE_MS = 120; // after the last key
 const STARRED_LIVE = "Starred: newer runs do not remove it. It stays until ComfyUI ends, unless you save it";
+const OPEN_WORKFLOW = "Open its workflow (W)";
 const NEIGHBORS = 40; // runs before and after the opened one, in the viewer's row
 const TYPED_EVENTS = ["keydown", "keyup", "keypress", "copy", "cut", "paste", "wheel"]; // of which the host would take some for its own
 const SEARCH_HELP = `All words must match. With a name, a word searches one field: ${FIELD_NAMES.map((name) => `${name}:`).join(" ")}. A minus excludes.`;
@@ -26,6 +27,7 @@ const SEARCH_HELP = `All words must match. With a name, a word searches one fiel
  * @property {(view: {sort: string, starred: boolean}) => void} [onView] called when the user changes them
  * @property {(entry: Entry, address: string) => Promise<string | void>} [openWorkflow] opens the workflow in the picture at an
  *   address, and returns its result in words
+ * @property {string} [workflowLabel] what that does, for its button
  * @property {(live: string | undefined) => void} [onDeleted] called after a run was deleted, with the address of its live copy
  * @property {() => void} [onRestored] called after a deleted run was brought back
  */
@@ -113,7 +115,7 @@ export class Library {
     const help = create(document, "span", { id: "grid-help", hidden: true, textContent: this.#helpText() });
     this.#empty = create(document, "div", { className: "empty" });
     this.#viewing = create(document, "div", { className: "viewing", hidden: true });
-    this.#inspector = new RunInspector(document, source, this.#commands, Boolean(options.openWorkflow));
+    this.#inspector = new RunInspector(document, source, this.#commands, options.openWorkflow && (options.workflowLabel ?? OPEN_WORKFLOW));
     this.#trash = new LibraryTrash(document, source, (token) => this.#restore(token));
     this.#message = new UndoMessage(document, () => (this.#undoLast(), this.#grid.focus()));
     const main = create(document, "div", { className: "main" }, this.#grid.element, help, this.#empty, this.#viewing, this.#trash.element, this.#message.element);
@@ -341,7 +343,7 @@ export class Library {
       const text = await this.#options.openWorkflow(entry, this.#source.picture(entry, entry.thumbnail));
       if (text) this.#message.show(text);
     } catch (error) {
-      this.#message.show(`The workflow cannot be opened: ${error.message}`);
+      this.#message.show(`No workflow: ${error.message}`);
     }
   }
 

@@ -27,9 +27,9 @@ export class RunInspector {
    * @param {Document} document
    * @param {import("./library-source.mjs").Runs} source
    * @param {Record<string, (entry: Entry) => void> & {writeNote: (id: string, note: string) => void}} commands
-   * @param {boolean} opensWorkflows whether the host can open the workflow of a run
+   * @param {string | undefined} workflowLabel what the host does with the workflow of a run; undefined: it can do nothing
    */
-  constructor(document, source, commands, opensWorkflows) {
+  constructor(document, source, commands, workflowLabel) {
     this.#document = document;
     this.#source = source;
     this.#commands = commands;
@@ -40,7 +40,7 @@ export class RunInspector {
       open: button(document, "openTab", "Open this run (Enter)", act("open")),
       compare: button(document, "compare", "", act("compare")),
       star: source.act && button(document, "star", "", act("star")),
-      workflow: opensWorkflows && button(document, "workflow", "Open its workflow (W)", act("workflow")),
+      workflow: workflowLabel && button(document, "workflow", workflowLabel, act("workflow")),
       folder: button(document, "folder", "", act("folder")),
       save: source.act && button(document, "save", "Save this live run to the output folder", act("save")),
       remove: source.act && button(document, "remove", "Delete this run (Delete); it can be undone", act("remove")),

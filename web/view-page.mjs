@@ -4,20 +4,25 @@ import { Library } from "./library.mjs";
 import { libraryActions } from "./library-actions.mjs";
 import { readChoices, writeChoices } from "./library-choices.mjs";
 import { ServerRuns } from "./library-source.mjs";
+import { SAVE_WORKFLOW, workflowSaver } from "./library-workflow.mjs";
 import { layOut } from "./page.mjs";
 import { IDLE_INTERVAL_MS, PollingSource } from "./polling-source.mjs";
 import { Viewer } from "./viewer.mjs";
 
 const LINKS = [["All runs", "#library"], ["Newest run", "#viewer"]];
 const MAX_RUNS = 500; // as many as the viewer has thumbnails of
-const ENDED = "safelight view has ended. Loaded pictures stay; start it again to see new runs";
+const ended = (program) => `${program} has ended. Loaded pictures stay; start it again to see new runs`;
 
-/** Starts the page, whose data is the name of the folder that is served. @param {Document} document */
+/**
+ * Starts the page. Its data are the name of the folder that is served, and that of the program which serves it.
+ *
+ * @param {Document} document
+ */
 export function start(document) {
-  const { folder } = JSON.parse(document.getElementById("safelight").textContent);
+  const { folder, program = "safelight view" } = JSON.parse(document.getElementById("safelight").textContent);
   const page = layOut(document, folder);
-  const library = libraryPart(document, page);
-  const parts = { "#library": library, "#viewer": viewerPart(document, page, library) };
+  const library = libraryPart(document, page, program);
+  const parts = { "#library": library, "#viewer": viewerPart(document, page, library, program) };
   const { location } = document.defaultView;
   let shown = null;
   const show = (name) => {
@@ -41,12 +46,19 @@ export function start(document) {
   });
 }
 
-function libraryPart(document, page) {
-  const source = new ServerRuns((path, options) => fetch(path, { cache: "no-store", ...options }), "library");
+function libraryPart(document, page, program) {
+  const request = (path, options) => fetch(path, { cache: "no-store", ...options });
+  const source = new ServerRuns(request, "library");
   source.onChange(() => element.isConnected && showSummary());
-  const library = new Library(document, source, { view: readChoices(document), onView: (view) => writeChoices(document, view), empty: "Runs appear here as they are written." });
+  const library = new Library(document, source, {
+    view: readChoices(document),
+    onView: (view) => writeChoices(document, view),
+    empty: "Runs appear here as they are written.",
+    openWorkflow: workflowSaver(document, request, "library"),
+    workflowLabel: SAVE_WORKFLOW,
+  });
   const { element } = library;
-  const showSummary = () => page.setSummary(source.reachable() ? "" : ENDED);
+  const showSummary = () => page.setSummary(source.reachable() ? "" : ended(program));
   return {
     element,
     focus: () => library.focus(),
@@ -66,7 +78,7 @@ function libraryPart(document, page) {
   };
 }
 
-function viewerPart(document, page, { act, undo, marks }) {
+function viewerPart(document, page, { act, undo, marks }, program) {
   const request = (path) => fetch(path === "runs" ? `runs?limit=${MAX_RUNS}` : path, { cache: "no-store" });
   const source = new PollingSource(request);
   const desk = {
@@ -79,7 +91,7 @@ function viewerPart(document, page, { act, undo, marks }) {
   const { element } = viewer;
   const showSummary = () => {
     const count = source.runs().filter(({ gone }) => !gone).length;
-    page.setSummary(source.reachable ? `${count} ${count === 1 ? "run" : "runs"}` : ENDED);
+    page.setSummary(source.reachable ? `${count} ${count === 1 ? "run" : "runs"}` : ended(program));
   };
   source.onChange(() => element.isConnected && showSummary());
   return { element, focus: () => viewer.focus(), poll: () => source.poll() };

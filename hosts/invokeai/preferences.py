@@ -16,7 +16,7 @@ from ...preview.decode.memory_budget import DEVICE_BYTES, MB, bytes_of
 DECODERS = "safelight"
 SETTINGS_FILE = "settings.json"
 EVERYWHERE, DEVICE = "everywhere", "device_mb"
-LEARN, LEARN_IDLE, LEARN_STORE = "learn", "learn_idle", "learn_mb"
+LEARN, LEARN_IDLE, LEARN_STORE, LIBRARY = "learn", "learn_idle", "learn_mb", "library"
 REMOTE = "remote"
 YES = {"1", "true", "yes", "on"}  # values of a variable that switch something on
 MAX_SETTINGS_BYTES = MB
@@ -35,6 +35,7 @@ class InvokePreferences:
         learn_idle: whether it trains a net while nothing is queued.
         learn_bytes: size of the pictures that are saved for that, for each latent space and VAE.
         remote: address of a store to which saved runs are copied, as the user typed it; empty for none.
+        library: whether InvokeAI's server has the page with all runs.
     """
 
     everywhere: bool = False
@@ -43,6 +44,7 @@ class InvokePreferences:
     learn_idle: bool = True
     learn_bytes: int = DEFAULT_STORE_BYTES
     remote: str = ""
+    library: bool = True
 
     @classmethod
     def of(cls, root: Path) -> "InvokePreferences":
@@ -55,6 +57,7 @@ class InvokePreferences:
             saved.get(LEARN_IDLE) is not False,
             bytes_of(saved.get(LEARN_STORE), DEFAULT_STORE_BYTES),
             remote if isinstance(remote := saved.get(REMOTE), str) else "",
+            saved.get(LIBRARY) is not False,
         )
 
 

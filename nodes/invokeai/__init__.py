@@ -5,7 +5,7 @@ from pathlib import Path
 from invokeai.app.services.config.config_default import get_config
 from invokeai.app.services.shared.invocation_context import UtilInterface
 
-from ...hosts.invokeai import everywhere
+from ...hosts.invokeai import everywhere, library_page
 from ...hosts.invokeai.decode_nodes import installed_decode_nodes
 from ...hosts.invokeai.learning import DecodeLearning
 from . import logging_setup  # noqa: F401, first: the others may log
@@ -38,10 +38,11 @@ LEARNING = DecodeLearning(installed_decode_nodes(), Path(get_config().root_path)
 
 
 def heed_settings() -> None:
-    """Shows Safelight's previews on every node, and learns from VAE decodes, if the user's settings say so."""
+    """Applies the user's settings: previews on every node, learning from VAE decodes, the page with all runs."""
     config = get_config()
     if everywhere.is_wanted(Path(config.root_path)):
         everywhere.install(UtilInterface, get_config)
     else:
         everywhere.remove(UtilInterface)
     LEARNING.apply_settings(accounts=getattr(config, "multiuser", False) is True)
+    library_page.apply_settings(config)

@@ -11,13 +11,12 @@ from .encode import EXIF_TAGS
 
 MAX_TEXT_CHARS = 2_000_000  # a large workflow has 500 kB
 MAX_READ_BYTES = 64_000_000  # of a file whose texts are wanted
+PNG_TEXTS = ("invokeai_workflow",)  # that InvokeAI stores in text chunks of a PNG only
 FORMATS = ("PNG", "WEBP", "JPEG")
 
 
 def picture_texts(root: Path, picture: PurePath) -> Mapping[str, str]:
-    """The texts `prompt`, `workflow` and `safelight` in a picture; empty if there are none or the file is damaged.
-
-    Only the file's header is read, not its pixels.
+    """The texts of `EXIF_TAGS` and `PNG_TEXTS` in a picture; empty if there are none or the file is damaged.
 
     Args:
         root: folder that may be reached over links.
@@ -40,9 +39,8 @@ def texts_in(file: BinaryIO) -> Mapping[str, str]:
             found: Mapping[str, Any] = image.info if image.format == "PNG" else _exif_texts(image)
     except Exception:  # an image library may raise anything for a damaged file
         return {}
-    return {
-        name: text for name in EXIF_TAGS if isinstance(text := found.get(name), str) and len(text) <= MAX_TEXT_CHARS
-    }
+    texts = ((name, found.get(name)) for name in (*EXIF_TAGS, *PNG_TEXTS))
+    return {name: text for name, text in texts if isinstance(text, str) and len(text) <= MAX_TEXT_CHARS}
 
 
 def _exif_texts(image: Image.Image) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ import uuid
 import pytest
 from PIL import Image
 from safelight.cli.view import serve
+from safelight.hosts.library_site import NOTHING_THERE
 from safelight.hosts.local_server import LOOPBACK
 from safelight.hosts.saved_library import MAX_BODY_BYTES
 
@@ -110,6 +111,24 @@ def test_a_run_is_listed_with_what_people_search_for(tmp_path, served):
     }
     assert (status, {key: item[key] for key in wanted}) == (200, wanted)
     assert (answer["total"], answer["path"]) == (1, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("texts", "workflow"),
+    [
+        ({"workflow": '{"a": 1}', "prompt": "{}"}, {"a": 1}),
+        ({"invokeai_workflow": '{"name": "x"}', "invokeai_graph": "{}"}, {"name": "x"}),
+        ({"prompt": json.dumps(GRAPH)}, GRAPH),
+        ({"invokeai_graph": "{}"}, None),
+    ],
+)
+def test_the_workflow_in_the_newest_picture_is_given(tmp_path, served, texts, workflow):
+    run = write_run(tmp_path / "a", picture=png((64, 64), **texts))
+    client = served()
+    assert client.ask("/library")[1]["runs"][0]["workflow"] is (workflow is not None)
+    status, answer = client.ask(f"/library/{run}/workflow")
+    assert (status, answer) == ((200, workflow) if workflow else (404, {"error": NOTHING_THERE}))
+    assert client.ask(f"/library/{uuid.UUID(int=99)}/workflow")[0] == 404
 
 
 def test_later_requests_get_only_what_changed(tmp_path, served):

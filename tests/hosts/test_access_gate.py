@@ -29,7 +29,7 @@ async def application(scope, receive, send):
 GATE = AccessGate(application, RULES, "page policy", KEYLESS, lambda _, path: "no" if path == "/refused" else None)
 
 
-def ask(path="/", *headers, method="GET", kind="http"):
+def ask(path="/", *headers, method="GET", kind="http", gate=GATE):
     """Returns what the gate sends for a request."""
     path, _, query = path.partition("?")
     scope = {"type": kind, "path": path, "query_string": query.encode(), "headers": [HOST, *headers]}
@@ -42,7 +42,7 @@ def ask(path="/", *headers, method="GET", kind="http"):
     async def send(message):
         sent.append(message)
 
-    asyncio.run(GATE(scope, receive, send))
+    asyncio.run(gate(scope, receive, send))
     return sent
 
 
@@ -84,6 +84,15 @@ def test_what_the_rules_refuse_does_not_reach_the_application(path, headers, met
     assert "request refused" in json.loads(sent[1]["body"])["error"]
     assert "set-cookie" not in headers_of(sent)
     assert RULES.key not in str(sent)
+
+
+def test_a_gate_without_a_key_sets_no_cookie_and_refuses_other_sites():
+    gate = AccessGate(application, RULES, "page policy", has_key=False)
+    sent = ask("/", gate=gate)
+    assert sent[0]["status"] == 200
+    assert "set-cookie" not in headers_of(sent)
+    for header in ((b"origin", b"http://example.com"), (b"sec-fetch-site", b"cross-site"), (b"host", b"example.com")):
+        assert ask("/picture", header, gate=gate)[0]["status"] == 403
 
 
 def test_another_host_name_is_refused_with_the_key():

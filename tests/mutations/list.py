@@ -37,6 +37,7 @@ PREVIEW_MESSAGES = "Others who get the pictures of a run as ComfyUI's own previe
 CHOICES = "Others who choose for you, or see what you choose from"
 REPORTS = "What `safelight report` prints for other people's eyes"
 INVOKEAI_ACCOUNTS = "Other accounts of the same InvokeAI (`multiuser: true`)"
+INVOKEAI_PAGE = "The page with all runs on InvokeAI's server"
 
 PAINTED = ("tests/tiers/browser/test_what_is_painted.py",)
 LIVE_SCREEN = ("tests/tiers/browser/test_live_picture.py",)
@@ -878,6 +879,31 @@ MUTATIONS = (
         "each.owner == owner and place.items()",
         "place.items()",
         ("tests/preview/test_choice.py", "tests/hosts/comfyui/test_choice_routes.py"),
+    ),
+    # The page on InvokeAI's server
+    Mutation(
+        "InvokeAI's page is there with accounts too",
+        INVOKEAI_PAGE,
+        "hosts/invokeai/library_page.py",
+        '    if getattr(config, "multiuser", False) is True:\n        return False\n',
+        "",
+        ("tests/hosts/invokeai/test_library_page.py",),
+    ),
+    Mutation(
+        "pages of other sites may ask InvokeAI's page",
+        INVOKEAI_PAGE,
+        "hosts/library_app.py",
+        '            await self._gate({**scope, "path": path or "/"}, receive, send)\n',
+        '            await self._serve({**scope, "path": path or "/"}, receive, send)\n',
+        ("tests/hosts/test_library_app.py",),
+    ),
+    Mutation(
+        "the workflow of InvokeAI is not found in a picture",
+        LIBRARY,
+        "preview/images/metadata.py",
+        'PNG_TEXTS = ("invokeai_workflow",)',
+        "PNG_TEXTS = ()",
+        ("tests/cli/test_view_library.py",),
     ),
     # Other accounts of the same InvokeAI
     Mutation(
