@@ -20,10 +20,10 @@ from ...preview.sinks.live_runs import LiveRun, LiveRuns
 from ...preview.sinks.live_saving import save_live_run
 from ..background_listing import BackgroundListing
 from ..saved_library import MAX_PICTURE_BYTES, SavedLibrary, bad_request
+from .saved_owners import SavedOwners
 
 MAX_FEEDS = 32  # browsers that have a library open
 MAX_UNDO = 1000
-MAX_OWNED = 5000
 MAX_WAIT_S = 0.3
 SAVED_PREFIX = PurePath("safelight", "saved")  # of live runs that the user saves
 NOTHING_LISTED = "there is no such run in your library; it may have been removed to make room for newer runs"
@@ -49,8 +49,8 @@ class ComfyLibrary:
         live: all live runs.
         output: function that returns the output folder.
         budget_bytes: function that returns the budget of live runs.
-        has_users: whether the server has users: each of them then lists only the saved runs that were sampled for them
-            since the server started. Else everyone lists all saved runs, as ComfyUI shows everyone its output folder.
+        owners: owners of saved runs, on a server with users: each user lists only the own ones. None: everyone lists
+            all saved runs, as ComfyUI shows everyone its output folder.
     """
 
     def __init__(
@@ -58,14 +58,12 @@ class ComfyLibrary:
         live: LiveRuns,
         output: Callable[[], Path],
         budget_bytes: Callable[[], int],
-        *,
-        has_users: bool,
+        owners: SavedOwners | None,
     ) -> None:
-        self._live, self._output, self._budget_bytes, self._has_users = live, output, budget_bytes, has_users
+        self._live, self._output, self._budget_bytes, self._owners = live, output, budget_bytes, owners
         self._secret = secrets.token_bytes(32)
         self._opened: tuple[SavedLibrary, BackgroundListing[bool]] | None = None
         self._feeds: OrderedDict[str, ChangeFeed] = OrderedDict()
-        self._owned: OrderedDict[Path, str] = OrderedDict()  # owners of saved runs, by folder
         self._ended: dict[str, tuple[Any, dict[str, Any]]] = {}  # items of live runs that have ended, by address
         self._ids: dict[str, str] = {}  # of saved runs, by handle
         self._shown: dict[str, tuple[LibraryEntry, dict[str, Any]]] = {}  # items of saved runs, by id
@@ -73,13 +71,10 @@ class ComfyLibrary:
         self._small = SmallPictures()
         self._changing = threading.RLock()
 
-    def own(self, folder: Path, owner: str | None) -> None:
-        """Remembers for whom a run is saved into a folder."""
-        if owner is not None:
-            with self._changing:
-                self._owned[folder.resolve()] = owner
-                if len(self._owned) > MAX_OWNED:
-                    self._owned.popitem(last=False)
+    def own(self, run_id: str, owner: str | None) -> None:
+        """Remembers for whom a run is saved."""
+        if self._owners is not None and owner is not None:
+            self._owners.add(run_id, owner)
 
     # Lists
 
@@ -98,7 +93,7 @@ class ComfyLibrary:
 
     def trash(self) -> list[dict[str, str]]:
         """The deleted saved runs; none if the server has users, who would see those of others."""
-        return [] if self._has_users else self._saved.trash()
+        return [] if self._owners is not None else self._saved.trash()
 
     def _items(self, owner: str, known: Mapping[str, LibraryEntry]) -> dict[str, Mapping[str, Any]]:
         saved = {run_id: entry for run_id, entry in known.items() if self._may_list(owner, entry)}
@@ -209,7 +204,7 @@ class ComfyLibrary:
         """
         with self._changing:
             deletion = self._undo.get(token)
-            if deletion is None and not self._has_users:
+            if deletion is None and self._owners is None:
                 return self._saved.undo(token)
             if deletion is None or deletion.owner != owner:
                 raise GoneError("nothing can be brought back; it was removed, or brought back already")
@@ -256,7 +251,7 @@ class ComfyLibrary:
     def _save(self, owner: str, live: LiveRun) -> dict[str, Any]:
         output = self._output()
         folder = save_live_run(live, output, SAVED_PREFIX, self._live.marks(live.address), MAX_PICTURE_BYTES)
-        self.own(folder, owner)
+        self.own(live.folder.run.id, owner)
         self._saved.runs.runs()
         return {"text": f"Saved as {output.name}/{folder.relative_to(output).as_posix()}"}
 
@@ -283,7 +278,7 @@ class ComfyLibrary:
         return entry
 
     def _may_list(self, owner: str, entry: LibraryEntry) -> bool:
-        return not self._has_users or self._owned.get(entry.folder) == owner
+        return self._owners is None or self._owners.of(entry.id) == owner
 
     def _handle(self, entry: LibraryEntry) -> str:
         """An unguessable text that opens a saved run: the id in `run.json` is in published files."""

@@ -2,7 +2,8 @@
 
 import hmac
 import secrets
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from functools import cached_property
 from typing import Any, final
 
 KEY_HEADER = "Safelight-Key"  # of a request for the list of runs
@@ -14,16 +15,28 @@ KEY_HELP = (
 )
 
 
+def new_secret() -> bytes:
+    """A secret of this process, which is in no file."""
+    return secrets.token_bytes(32)
+
+
 @final
 class Owners:
-    """Replaces the key in a queued prompt by a text that only this process can derive from the key.
+    """Replaces the key in a queued prompt by a text that only this server can derive from the key.
 
     ComfyUI shows the `extra_data` of a prompt to everyone who asks for its queue or its history. The derived text is of
     no use there: the list of runs is answered only for the key itself.
+
+    Args:
+        secret: function that returns the server's secret.
     """
 
-    def __init__(self) -> None:
-        self._secret = secrets.token_bytes(32)
+    def __init__(self, secret: Callable[[], bytes] = new_secret) -> None:
+        self._find_secret = secret
+
+    @cached_property
+    def _secret(self) -> bytes:
+        return self._find_secret()
 
     def of(self, key: object) -> str | None:
         """The owner that a key stands for; None if it is no key."""
@@ -41,10 +54,15 @@ class Owners:
         return prompt
 
 
-def register(server: Any) -> Owners:
-    """The owners of the server's runs. If the pack is installed twice, both copies use the same."""
+def register(server: Any, secret: Callable[[], bytes] = new_secret) -> Owners:
+    """The owners of the server's runs. If the pack is installed twice, both copies use the same.
+
+    Args:
+        server: ComfyUI's server.
+        secret: function that returns the server's secret.
+    """
     owners: Owners | None = vars(server).get("safelight_owners")
     if owners is None:
-        owners = server.safelight_owners = Owners()
+        owners = server.safelight_owners = Owners(secret)
         server.add_on_prompt_handler(owners.mark)
     return owners

@@ -29,12 +29,18 @@ from .graph import is_wired
 from .library import ComfyLibrary
 from .model_facts import ModelFacts
 from .output_paths import NO_FOLDER, export_name, new_folder, shown_path
+from .owners import new_secret
 from .preferences import REMOTE, ComfyPreferences
+from .saved_owners import SavedOwners, stored_secret
 from .selection import MAX_LIVE_ITEMS
 
 LIVE_ENCODING = ImageEncoding(file_format="jpg")
 MAX_LIVE_PIXELS = 20_000_000  # all frames of a step: half a second of one core, for 49 frames of 480x832
 STEPS_OUTPUT = 1  # index of the output `steps` of Preview Steps
+
+# With users: a folder that ComfyUI serves to none of them, because its name begins with two underscores.
+PRIVATE = Path(folder_paths.get_user_directory(), "__safelight") if cli.multi_user else None
+SECRET = new_secret if PRIVATE is None else partial(stored_secret, PRIVATE)
 
 # An attribute of the server, not of this module: if the pack is installed twice, one copy serves the runs of both.
 RUNS: LiveRuns = vars(PromptServer.instance).setdefault("safelight_runs", LiveRuns())
@@ -44,7 +50,7 @@ LIBRARY: ComfyLibrary = vars(PromptServer.instance).setdefault(
         RUNS,
         lambda: Path(folder_paths.get_output_directory()),
         lambda: ComfyPreferences.current().budget_bytes,
-        has_users=cli.multi_user,
+        None if PRIVATE is None else SavedOwners(PRIVATE),
     ),
 )
 
@@ -64,7 +70,7 @@ def run_outputs(
     folder, group = new_folder(run, options.filename_prefix, prompt, size) if options.write_intermediates else NO_FOLDER
     folders, copy = [] if folder is None else [folder], None
     if folder is not None:
-        LIBRARY.own(folder.path, prompt.owner)
+        LIBRARY.own(run.id, prompt.owner)
         first, output = folder if group is None else group.first, Path(folder_paths.get_output_directory())
         copy = copy_of_saved_run(folder, first, output, lambda: ComfyPreferences.current().remote, REMOTE)
     live, sinks = None, list[Sink]()

@@ -12,7 +12,7 @@ from ...hosts.comfyui.decoder_offer import get_decoder
 from ...hosts.comfyui.library_routes import register_library
 from ...hosts.comfyui.live_page import register_live
 from ...hosts.comfyui.routes import register, register_pack
-from ...hosts.comfyui.sinks import LIBRARY, RUNS
+from ...hosts.comfyui.sinks import LIBRARY, RUNS, SECRET
 from .choose import SafelightChoose
 from .continue_from_step import SafelightPickStep
 from .decode_and_learn import SafelightLearn
@@ -33,7 +33,7 @@ class SafelightExtension(ComfyExtension):
 
     def __init__(self) -> None:
         # Not in `on_load`: ComfyUI 0.3.64 never calls it.
-        found = owners.register(PromptServer.instance)
+        found = owners.register(PromptServer.instance, SECRET)
         register(PromptServer.instance.routes, RUNS, found, get_decoder, CachedRuns(RUNS).find, described)
         register_library(PromptServer.instance.routes, LIBRARY, found)
         register_choices(PromptServer.instance.routes, CHOICES, found)

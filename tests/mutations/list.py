@@ -665,9 +665,17 @@ MUTATIONS = (
         "with users, everyone lists the saved runs of all",
         COMFYUI_PEOPLE,
         "hosts/comfyui/library.py",
-        "        return not self._has_users or self._owned.get(entry.folder) == owner\n",
+        "        return self._owners is None or self._owners.of(entry.id) == owner\n",
         "        return True\n",
         ("tests/hosts/comfyui/test_library.py",),
+    ),
+    Mutation(
+        "a restart forgets the owners of saved runs",
+        COMFYUI_PEOPLE,
+        "hosts/comfyui/saved_owners.py",
+        "{**_read_owners(self._folder), **(self._owners or {}), run_id: owner}",
+        "{run_id: owner}",
+        ("tests/hosts/comfyui/test_saved_owners.py",),
     ),
     Mutation(
         "pages of other sites change runs",

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import shutil
 import uuid
 
 import pytest
@@ -13,6 +14,7 @@ from safelight.decoders.decoder import Card
 from safelight.hosts.comfyui.library import ComfyLibrary
 from safelight.hosts.comfyui.library_routes import register_library
 from safelight.hosts.comfyui.owners import KEY_HEADER, Owners
+from safelight.hosts.comfyui.saved_owners import SavedOwners, stored_secret
 from safelight.preview.picture import DecodedPicture
 from safelight.preview.run import Run
 from safelight.preview.sinks.live_runs import ExportFacts, LiveRuns
@@ -40,10 +42,12 @@ class Library:
     """A library with live and saved runs, and requests to its routes."""
 
     def __init__(self, root, *, has_users=False, budget=1 << 30):
-        self.output, self.temp = root / "output", root / "temp"
-        self.output.mkdir()
-        self.live, self.owners = LiveRuns(), Owners()
-        self.library = ComfyLibrary(self.live, lambda: self.output, lambda: budget, has_users=has_users)
+        self.output, self.temp, private = root / "output", root / "temp", root / "user" / "__safelight"
+        self.output.mkdir(exist_ok=True)
+        self.live = LiveRuns()
+        self.owners = Owners(lambda: stored_secret(private)) if has_users else Owners()
+        owners = SavedOwners(private) if has_users else None
+        self.library = ComfyLibrary(self.live, lambda: self.output, lambda: budget, owners)
 
     def begin(self, key=MINE, written=None, state="finished", **facts):
         """A live run with one picture, which also writes the folder `written`."""
@@ -53,7 +57,7 @@ class Library:
         export = ExportFacts(written=folder, texts=lambda: texts)
         live = self.live.new(run, self.temp, self.owners.of(key), export)
         if folder is not None:
-            self.library.own(folder.path, live.owner)
+            self.library.own(run.id, live.owner)
         for each in filter(None, (live.folder, folder)):
             each.open()
             each.write("step_0001.jpg", jpeg())
@@ -139,12 +143,34 @@ def test_without_a_key_nothing_is_listed(library, key, path):
 
 
 def test_with_users_only_saved_runs_of_this_user_are_listed(shared):
-    shared.save("of an earlier session")
+    shared.save("sampled before there were users")
     shared.begin(written="mine")
     shared.begin(key=THEIRS, written="theirs")
     assert [item["folder"] for item in shared.items()] == ["mine"]
     assert [item["folder"] for item in shared.items(THEIRS)] == ["theirs"]
     assert shared.items("the key of a third browser") == []
+
+
+def test_with_users_each_lists_the_own_saved_runs_again_after_a_restart(shared, tmp_path):
+    shared.begin(written="mine")
+    shared.begin(key=THEIRS, written="theirs")
+    saved = shared.begin()
+    assert shared.post(f"{LIST}/{saved.address}/save", {})[0] == 200
+    (shared.output / "mine").rename(shared.output / "moved")
+    again = Library(tmp_path, has_users=True)
+    assert sorted(item["folder"] for item in again.items()) == ["moved", "safelight/saved_00001"]
+    assert [item["folder"] for item in again.items(THEIRS)] == ["theirs"]
+    assert again.items("the key of a third browser") == []
+    [theirs] = again.items(THEIRS)
+    assert again.post(f"{LIST}/{theirs['id']}/delete", {})[0] == 404
+
+
+def test_with_users_a_copy_of_a_run_does_not_show_it_to_others(shared, tmp_path):
+    shared.begin(key=THEIRS, written="theirs")
+    shutil.copytree(shared.output / "theirs", shared.output / "a copy")
+    again = Library(tmp_path, has_users=True)
+    assert again.items() == []
+    assert len(again.items(THEIRS)) == 1
 
 
 def test_a_run_that_is_live_and_saved_is_listed_once(library):
@@ -310,7 +336,7 @@ def test_without_users_a_deleted_run_of_an_earlier_session_is_brought_back(libra
     library.save("a")
     [item] = library.items()
     library.post(f"{LIST}/{item['id']}/delete", {})
-    later = ComfyLibrary(LiveRuns(), lambda: library.output, lambda: 0, has_users=False)
+    later = ComfyLibrary(LiveRuns(), lambda: library.output, lambda: 0, None)
     library.library = later
     [trashed] = library.get(f"{LIST}/trash")[1]
     assert trashed["folder"] == "a"

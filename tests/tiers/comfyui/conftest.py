@@ -263,15 +263,15 @@ def put_checkout(place: Path) -> None:
 def serving(base: Path, folder: str, *flags: str, put: Callable[[Path], None] = put_checkout) -> Iterator[Server]:
     """Runs a server with this checkout in `custom_nodes/<folder>` during the `with` block.
 
-    `put` writes the pack into a folder, if it is another one.
+    `put` writes the pack into a folder, if it is another one. After a server has ended, another one can run in the
+    same `base`, as after a restart.
     """
     checkout, python = (os.environ[name] for name in HOST)
     for name in ("custom_nodes", "input", "output", "temp", "models/vae_approx", "user"):
-        (base / name).mkdir(parents=True)
+        (base / name).mkdir(parents=True, exist_ok=True)
     put(base / "custom_nodes" / folder)
-    shutil.copytree(
-        Path(__file__).with_name("lab"), base / "custom_nodes" / "lab", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    lab, ignore = Path(__file__).with_name("lab"), shutil.ignore_patterns("__pycache__")
+    shutil.copytree(lab, base / "custom_nodes" / "lab", ignore=ignore, dirs_exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -79,3 +79,19 @@ def test_with_users_each_lists_and_changes_only_the_own_runs(shared, wire):
     assert shared.post(f"{LIST}/undo", {"undo": deleted["undo"]}, key=THEIRS).status == 200
     assert theirs.exists()
     assert mine.exists()
+
+
+def test_with_users_each_lists_the_own_saved_runs_after_a_restart(wire, tmp_path):
+    with serving(tmp_path / "host", FOLDER, "--multi-user") as server:
+        sample(server, wire, MINE, "mine")
+        sample(server, wire, THEIRS, "theirs")
+        private = server.base / "user" / "__safelight"
+        assert sorted(path.name for path in private.iterdir()) == ["owners.json", "owners.key"]
+        for path in ("/userdata?dir=.&recurse=true", "/userdata/owners.json", "/v2/userdata?path=."):
+            answer = server._ask("GET", path, None, {"Comfy-User": "__safelight"})
+            assert answer.status >= 400 or b"owners" not in answer.body
+    with serving(tmp_path / "host", FOLDER, "--multi-user") as server:
+        mine = next(filter(None, (listed(server, MINE) for _ in range(300))), {})  # each waits for the search a moment
+        assert set(mine) == {"mine_00001"}
+        assert set(listed(server, THEIRS)) == {"theirs_00001"}
+        assert listed(server, "the key of a third browser") == {}
