@@ -26,10 +26,10 @@ WAIT_S = 20.0
 
 
 class Gate:
-    """Blocks threads while it is shut. `reached` is set when a thread arrives, `passed` when it goes on."""
+    """Blocks threads while it is shut. `reached` is set when a thread arrives."""
 
     def __init__(self):
-        self.reached, self.passed = threading.Event(), threading.Event()
+        self.reached = threading.Event()
         self._open = threading.Event()
         self._open.set()
 
@@ -44,13 +44,9 @@ class Gate:
         self.reached.set()
         if not self._open.wait(WAIT_S):
             raise TimeoutError("the gate stayed shut")
-        self.passed.set()
 
     def wait_until_reached(self):
         assert self.reached.wait(WAIT_S), "no thread reached the gate"
-
-    def wait_until_passed(self):
-        assert self.passed.wait(WAIT_S), "no thread passed the gate"
 
 
 class Recorder(Sink):

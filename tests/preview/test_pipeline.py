@@ -545,11 +545,15 @@ def test_all_files_are_complete_when_close_returns(pipeline, recorder, step):
         assert sink.states == ["finished"]
 
 
-def test_the_end_of_a_run_does_not_wait_for_a_screen_that_still_gets_the_last_step(pipeline, recorder, step, wait_s):
-    order = []
+def test_the_end_of_a_run_does_not_wait_for_a_screen_that_still_gets_the_last_step(
+    pipeline, recorder, first_channels, step, wait_s
+):
+    order, net, may_end = [], first_channels(), threading.Event()
 
     class Ordered(recorder):
         def show(self, picture):
+            if (self.name, picture.index) == ("screen", 2):
+                assert may_end.wait(wait_s)
             super().show(picture)
             order.append((self.name, picture.index))
 
@@ -558,15 +562,17 @@ def test_the_end_of_a_run_does_not_wait_for_a_screen_that_still_gets_the_last_st
             order.append((self.name, "closed"))
 
     screen, files, run = Ordered(name="screen", every_step=False, awaited=False), Ordered(name="files"), Run()
-    with pipeline(screen, files, run=run) as pipe:
+    with pipeline(screen, files, net=net, run=run) as pipe:
+        net.gate.shut()
         pipe.offer(step(1, 2))
-        screen.gate.wait_until_passed()
-        screen.gate.shut()
+        net.gate.wait_until_reached()
         pipe.offer(step(2, 2))
+        pipe.end("finished")  # the worker knows that step 2 is the last before it takes it
+        net.gate.open()
         pipe.close("finished", wait_s)
         assert (files.steps, files.states, screen.states) == ([1, 2], ["finished"], [])
         assert not run.ended.is_set()
-        screen.gate.open()
+        may_end.set()
         assert run.ended.wait(wait_s)
     assert (screen.steps, screen.states, run.notes) == ([1, 2], ["finished"], [])
     assert order[-4:] == [("files", 2), ("files", "closed"), ("screen", 2), ("screen", "closed")]
