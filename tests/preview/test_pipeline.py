@@ -581,15 +581,26 @@ def test_the_end_of_a_run_does_not_wait_for_a_screen_that_still_gets_the_last_st
 def test_with_only_a_screen_the_end_of_the_run_waits_until_decoding_is_done(
     pipeline, recorder, first_channels, step, wait_s
 ):
-    screen, net, run = recorder(every_step=False, awaited=False), first_channels(), Run()
+    net, may_end, run = first_channels(), threading.Event(), Run()
+
+    class Late(recorder):
+        def show(self, picture):
+            assert picture.index == 1 or may_end.wait(wait_s)
+            super().show(picture)
+
+    screen = Late(every_step=False, awaited=False)
     with pipeline(screen, net=net, run=run) as pipe:
-        screen.gate.shut()
-        pipe.offer(step(1, 1))
+        net.gate.shut()
+        pipe.offer(step(1, 2))
+        net.gate.wait_until_reached()
+        pipe.offer(step(2, 2))
+        pipe.end("interrupted")  # the worker knows that step 2 is the last before it takes it
+        net.gate.open()
         pipe.close("interrupted", wait_s)
-        assert (net.calls, screen.steps, screen.states, run.notes) == (1, [], [], [])
-        screen.gate.open()
+        assert (net.calls, screen.steps, screen.states, run.notes) == (2, [1], [], [])
+        may_end.set()
         assert run.ended.wait(wait_s)
-    assert (screen.steps, screen.states, run.notes) == ([1], ["interrupted"], [])
+    assert (screen.steps, screen.states, run.notes) == ([1, 2], ["interrupted"], [])
 
 
 def test_the_end_of_the_run_is_reported_if_a_screen_that_is_not_awaited_hangs(pipeline, recorder, step, wait_s):
