@@ -59,6 +59,7 @@ NOTEBOOK = tuple(
     map(_package, ("ipywidgets", "ipykernel", "nbclient", "nbconvert", "jupyterlab", "diffusers", "transformers"))
 )
 GRADIO = tuple(map(_package, ("gradio", "diffusers", "transformers")))
+REMOTE = (*map(_package, ("s3fs", "moto", "flask", "flask_cors", "diffusers")),)
 # Tier, fixture and what the tests that use the fixture need; without a fixture: all tests of the tier.
 NEEDS = (
     ("comfyui", None, COMFYUI),
@@ -73,6 +74,7 @@ NEEDS = (
     ("release", "comfy", (_variable("SAFELIGHT_COMFY_CLI", "path of the program `comfy` of comfy-cli"),)),
     ("release", "pack_server", COMFYUI),
     ("gradio", None, BROWSER),
+    ("remote", None, REMOTE),
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple, final
 
 from ...errors import StoreError, describe
 
-INSTALL = 'pip install "safelight[remote]", or pip install fsspec s3fs'
+INSTALL = "pip install fsspec s3fs"  # the extra `remote`; another store needs the package that fsspec names
 # A store that does not answer costs seconds, not the minutes of botocore's defaults.
 S3_LIMITS: Mapping[str, Any] = {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 1}}
 S3 = ("s3", "s3a")

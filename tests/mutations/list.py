@@ -38,6 +38,9 @@ CHOICES = "Others who choose for you, or see what you choose from"
 REPORTS = "What `safelight report` prints for other people's eyes"
 INVOKEAI_ACCOUNTS = "Other accounts of the same InvokeAI (`multiuser: true`)"
 INVOKEAI_PAGE = "The page with all runs on InvokeAI's server"
+STORE_CREDENTIALS = "Credentials of stores of runs (`s3://...`)"
+HOSTILE_STORES = "Stores that hold hostile runs (`safelight view s3://...`)"
+CHOSEN_STORES = "Others who choose where a host copies saved runs"
 
 PAINTED = ("tests/tiers/browser/test_what_is_painted.py",)
 LIVE_SCREEN = ("tests/tiers/browser/test_live_picture.py",)
@@ -986,5 +989,62 @@ MUTATIONS = (
         "        self._group = self._refined.group_of(self._call, begin)\n",
         "        self._group = None\n",
         ("tests/tiers/diffusers/test_refiner.py",),
+    ),
+    # Stores of runs
+    Mutation(
+        "files that a store does not take are named nowhere",
+        RECORD,
+        "preview/remote/uploads.py",
+        "        self._report(sorted(self._waiting), reason)\n        with self._changing:\n",
+        "        with self._changing:\n",
+        ("tests/preview/remote/test_uploads.py",),
+    ),
+    Mutation(
+        "a record in a store lists files that are not there yet",
+        RECORD,
+        "preview/remote/uploads.py",
+        "            waiting = [(name, change) for name, change in self._waiting.items() if name != MANIFEST_NAME]\n",
+        "            waiting = list(self._waiting.items())[:1]\n",
+        ("tests/preview/remote/test_uploads.py",),
+    ),
+    Mutation(
+        "a file is added to the copy while the store is asked",
+        LOW_COST,
+        "preview/remote/uploads.py",
+        "        with self._changing:\n            self._changes += 1\n",
+        "        self._idle.wait()\n        with self._changing:\n            self._changes += 1\n",
+        ("tests/preview/remote/test_uploads.py",),
+    ),
+    Mutation(
+        "messages about a store contain the credentials",
+        STORE_CREDENTIALS,
+        "preview/remote/store.py",
+        '        text = text.replace(secret, "***")\n',
+        "        pass\n",
+        ("tests/preview/remote/test_store.py",),
+    ),
+    Mutation(
+        "an address with a password is taken",
+        STORE_CREDENTIALS,
+        "preview/remote/address.py",
+        '    return bool(at) and ":" in user\n',
+        "    return False\n",
+        ("tests/preview/remote/test_address.py",),
+    ),
+    Mutation(
+        "a name in a store may lead out of the temporary folder",
+        HOSTILE_STORES,
+        "preview/remote/remote_files.py",
+        "        and (len(path.parts) == 1 or is_run_path(path.parent.as_posix()))\n",
+        "",
+        ("tests/preview/remote/test_remote_files.py",),
+    ),
+    Mutation(
+        "a setting of a host may name a folder of this machine as a store",
+        CHOSEN_STORES,
+        "preview/remote/address.py",
+        "    if scheme in LOCAL_SCHEMES:\n",
+        "    if not scheme:\n",
+        ("tests/preview/remote/test_remote_copy.py",),
     ),
 )
