@@ -59,7 +59,7 @@ NOTEBOOK = tuple(
     map(_package, ("ipywidgets", "ipykernel", "nbclient", "nbconvert", "jupyterlab", "diffusers", "transformers"))
 )
 GRADIO = tuple(map(_package, ("gradio", "diffusers", "transformers")))
-REMOTE = (*map(_package, ("s3fs", "moto", "flask", "flask_cors", "diffusers")),)
+REMOTE = tuple(map(_package, ("s3fs", "moto", "flask", "flask_cors", "diffusers")))
 # Tier, fixture and what the tests that use the fixture need; without a fixture: all tests of the tier.
 NEEDS = (
     ("comfyui", None, COMFYUI),
