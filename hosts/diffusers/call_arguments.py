@@ -16,10 +16,13 @@ from .own_loop import OwnLoop
 # most 4 above its progress bar or its scheduler's step: helper functions, decorators, comprehensions. The rest is for
 # subclasses and wrappers of users.
 MAX_CALL_DEPTH = 24
+HEIGHT_NAMES = ("height", "calculated_height")
+WIDTH_NAMES = ("width", "calculated_width")
 FRAMES_NAMES = ("num_frames", "video_length")
 GUIDANCE_NAMES = ("guidance_scale", "true_cfg_scale", "cfg_scale")
 FPS_NAMES = ("frame_rate", "fps")
 LATENT_FRAMES_NAMES = ("latent_num_frames", "num_latent_frames")
+TOKEN_GRIDS = "shape_list"  # of JoyImageEditPlus: for each item, frames, height and width of its pictures in tokens
 LATENTS_NAMES = ("latents",)
 X0_NAMES = ("predicted_video_x0",)  # of loops without a scheduler, which compute the estimate themselves
 # A block of a modular pipeline has the parameters `self` and `components`, and a block of blocks calls it `pipeline`.
@@ -167,14 +170,16 @@ def _callers() -> Iterator[FrameType]:
 
 
 def _read(variables: Mapping[str, Any]) -> CallArguments:
+    grid = _token_grid(variables.get(TOKEN_GRIDS))
     sizes = {
-        "height": variables.get("height"),
-        "width": variables.get("width"),
+        "height": _first_number(variables, HEIGHT_NAMES),
+        "width": _first_number(variables, WIDTH_NAMES),
         "frames": _first_number(variables, FRAMES_NAMES),
         "latent_height": variables.get("latent_height"),
         "latent_width": variables.get("latent_width"),
         "latent_frames": _first_number(variables, LATENT_FRAMES_NAMES),
         "layers": variables.get("layers"),
+        **grid,
     }
     timesteps = variables.get("timesteps")
     fps = _first_number(variables, FPS_NAMES)
@@ -193,6 +198,15 @@ def _read(variables: Mapping[str, Any]) -> CallArguments:
 
 def _first_number(variables: Mapping[str, Any], names: Sequence[str]) -> float | None:
     return next((variables[name] for name in names if isinstance(variables.get(name), int | float)), None)
+
+
+def _token_grid(grids: Any) -> dict[str, Any]:
+    """The size in tokens of the picture that is sampled, which is the first of an item; empty if it is not stated."""
+    try:
+        frames, height, width = grids[0][0]
+    except (TypeError, ValueError, IndexError, KeyError):
+        return {}
+    return {"latent_frames": frames, "latent_height": height, "latent_width": width}
 
 
 def _numbers(values: Any) -> tuple[float, ...] | None:

@@ -64,6 +64,9 @@ class LatentLayout:
             elif group == ("B", "T"):
                 frames = self._frames_in(latents.shape[axis])
                 sizes += [latents.shape[axis] // frames, frames]
+            elif group == ("T", "C"):
+                pictures = max(1, latents.shape[axis] // (self._channels or latents.shape[axis]))
+                sizes += [pictures, latents.shape[axis] // pictures]
             elif len(group) > 1:
                 patch = patch_side(latents.shape[axis], self._channels)
                 sizes += [patch if name in "pq" else latents.shape[axis] // patch**2 for name in group]
@@ -72,7 +75,7 @@ class LatentLayout:
         names = [name for group in axis_groups(axes) for name in group]
         view = latents.reshape(sizes).permute(*(names.index(name) for name in ordered(tuple(names))))
         if "1" in names:
-            view = view.squeeze(-1)
+            view = view[..., -1]
         if "p" not in names:
             return view
         items, channels, frames, height, p, width, q = view.shape
@@ -131,7 +134,7 @@ def axis_groups(axes: str) -> tuple[tuple[str, ...], ...]:
 
 @lru_cache
 def ordered(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Sorts the names of axes into the order of the result; the axis `1`, which is dropped, comes last."""
+    """Sorts the names of axes into the order of the result; the axis `1`, of which one entry stays, comes last."""
     return (*(name for name in AXIS_ORDER if name in names), *(["1"] if "1" in names else []))
 
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from .modular_blocks import is_modular, loop_blocks
 
 # Axes of a scheduler's latents, one layout for each number of axes. A group in parentheses is one axis; p and q are the
-# rows and columns of a patch; 1 is an axis of length one. (B T) are the frames of a video, folded into the batch.
+# rows and columns of a patch; 1 is an axis whose last entry is the picture, after given ones. (B T) are the frames of a
+# video, folded into the batch; (T C) are several pictures, side by side in the channels, which are shown as frames.
 TOKENS = "B (T H W) (C p q)"
 ROWS = "(T H W) (C p q)"  # the tokens of one item
 COMMON_AXES = (TOKENS, "B C H W", "B C T H W")
@@ -53,6 +54,7 @@ FAMILIES = (
     PipelineFamily(pipelines=("AltDiffusion", "BlipDiffusion", "CycleDiffusion", "PaintByExample", "PIA"), space="sd1"),
     PipelineFamily(pipelines=("LEditsPPPipelineStableDiffusion", "SemanticStableDiffusion"), space="sd1"),
     PipelineFamily(pipelines=("StableUnCLIP", "VersatileDiffusion", "DiT", "Latte", "Marigold"), space="sd1"),
+    PipelineFamily(pipelines=("MarigoldIntrinsics",), axes=("B (T C) H W",), space="sd1"),
     PipelineFamily(pipelines=("StableDiffusionUpscale",), space="sd_x4"),
     PipelineFamily(pipelines=("StableDiffusionXL", "AnimateDiffSDXL", "PixArtSigma", "Kolors"), space="sdxl"),
     PipelineFamily(pipelines=("LEditsPPPipelineStableDiffusionXL",), space="sdxl"),
@@ -68,6 +70,7 @@ FAMILIES = (
     PipelineFamily(pipelines=("CogView4",), space="cogview4"),
     PipelineFamily(pipelines=("QwenImage", "Krea2", "Wan"), space="wan21"),
     PipelineFamily(pipelines=("WanAnimate",), space="wan21", part=SECTIONS),
+    PipelineFamily(pipelines=("AnyFlow",), axes=FRAMES_FIRST, space="wan21"),
     PipelineFamily(pipelines=("AnyFlowFAR",), axes=FRAMES_FIRST, space="wan21", part=SECTIONS),
     PipelineFamily(pipelines=("Helios",), part=SECTIONS),
     PipelineFamily(pipelines=("QwenImage21",), space="qwen_image21"),
@@ -95,6 +98,7 @@ FAMILIES = (
     PipelineFamily(pipelines=("CosmosTextToWorld", "CosmosVideoToWorld"), shows_last_call=True),
     PipelineFamily(pipelines=("Kandinsky5", "Kandinsky6"), axes=CHANNELS_LAST, shifts=False),
     PipelineFamily(pipelines=("JoyImageEdit",), axes=("B 1 C T H W",)),
+    PipelineFamily(pipelines=("JoyImageEditPlus",), axes=("B (T H W) C 1 p q",)),
 )
 
 

@@ -94,6 +94,7 @@ def test_a_video_of_tokens_has_the_latent_frames_of_its_vae():
         ("StableDiffusionPipeline", (2, 4, 6, 8), (2, 4, 6, 8)),
         ("WanPipeline", (1, 16, 3, 6, 8), (1, 16, 3, 6, 8)),
         ("CogVideoXPipeline", (1, 3, 16, 6, 8), (1, 16, 3, 6, 8)),
+        ("AnyFlowPipeline", (1, 3, 16, 6, 8), (1, 16, 3, 6, 8)),
         ("StableVideoDiffusionPipeline", (1, 3, 4, 6, 8), (1, 4, 3, 6, 8)),
         ("Kandinsky5T2VPipeline", (1, 3, 6, 8, 16), (1, 16, 3, 6, 8)),
         ("JoyImageEditPipeline", (1, 1, 16, 3, 6, 8), (1, 16, 3, 6, 8)),
@@ -105,6 +106,25 @@ def test_axes_are_reordered_without_a_copy(pipeline, shape, expected):
     assert plain.shape == expected
     assert plain.data_ptr() == latents.data_ptr()
     assert set(plain.flatten().tolist()) == set(latents.flatten().tolist())
+
+
+def test_of_given_pictures_and_the_sampled_one_the_last_is_shown():
+    latents = numbers(1, 2, 16, 1, 6, 8)  # a reference and the image of JoyImageEditPipeline
+    assert torch.equal(layout("JoyImageEditPipeline", 16).rearrange(latents), latents[:, 1])
+
+
+def test_the_patches_of_reference_pictures_are_dropped():
+    image, reference = numbers(1, 16, 6, 10), torch.full((1, 7, 16, 1, 2, 2), -1.0)
+    # diffusers 0.42, JoyImageEditPlusPipeline.__call__, the other way around
+    patches = image.view(1, 16, 3, 2, 5, 2).permute(0, 2, 4, 1, 3, 5).reshape(1, 15, 16, 1, 2, 2)
+    plain = layout("JoyImageEditPlusPipeline", 16, latent_frames=1, latent_height=3, latent_width=5)
+    assert torch.equal(plain.rearrange(torch.cat([patches, reference], 1)), image.unsqueeze(2))
+
+
+def test_pictures_side_by_side_in_the_channels_are_frames():
+    pictures = numbers(1, 3, 4, 6, 8)
+    plain = layout("MarigoldIntrinsicsPipeline", 4).rearrange(pictures.flatten(1, 2))
+    assert torch.equal(plain, pictures.transpose(1, 2))
 
 
 @pytest.mark.parametrize("shape", [(1, 768), (1, 2, 3, 4, 5, 6, 7)])
@@ -180,6 +200,17 @@ def test_arguments_are_read_from_the_variables_of_the_call():
     assert call == CallArguments(height=32, width=48, frames=9, timesteps=7, seed=9, cfg=2.5, prompt="a cat")
     assert Pipe()(None, "wide") == CallArguments(timesteps=7, seed=9, cfg=2.5, prompt="a cat")
     assert call_arguments(Pipe()) == CallArguments()
+
+
+def test_sizes_with_other_names_are_read_from_the_variables_of_the_call():
+    class Pipe:
+        def __call__(self):
+            calculated_height, calculated_width = 32, 48
+            shape_list = [[(1, 2, 3), (1, 8, 8)]]
+            assert (calculated_height, calculated_width, len(shape_list)) == (32, 48, 1)
+            return call_arguments(self)
+
+    assert Pipe()() == CallArguments(height=32, width=48, latent_frames=1, latent_height=2, latent_width=3)
 
 
 def test_tokens_without_a_batch_are_those_of_one_item():

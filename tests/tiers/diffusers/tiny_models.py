@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import diffusers
 import torch
+from safelight.decoders.latents.space_table import SPACES
 from transformers import BatchEncoding
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -20,15 +21,26 @@ def ones(*shape):
 
 
 class Tokenizer:
-    """Stands for a tokenizer."""
+    """Stands for a tokenizer, and for a processor that has one."""
 
     model_max_length = 6
+    image_processor = None
+
+    @property
+    def tokenizer(self):
+        return self
 
     def __call__(self, *_, **__):
         return BatchEncoding({"input_ids": ones(1, 6)})
 
     def batch_decode(self, *_):
         return []
+
+    def encode(self, *_):
+        return [0]
+
+    def apply_chat_template(self, *_, **__):
+        return [[0, 1]]
 
 
 class TextEncoder(torch.nn.Module):
@@ -38,6 +50,18 @@ class TextEncoder(torch.nn.Module):
 
     def forward(self, *_, **__):
         return BaseModelOutputWithPooling(last_hidden_state=noise(1, 6, 8), pooler_output=noise(1, 8))
+
+
+class Safety(torch.nn.Module):
+    """Stands for a checker that lets everything pass."""
+
+    dtype, device = torch.float32, torch.device("cpu")
+
+    def check_text_safety(self, *_):
+        return True
+
+    def check_video_safety(self, video):
+        return video
 
 
 def flow(**config):
@@ -190,6 +214,22 @@ def qwen():
 def wan_vae():
     return diffusers.AutoencoderKLWan(
         base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
+    )
+
+
+def wan22_vae():
+    row = SPACES["wan22"]
+    return diffusers.AutoencoderKLWan(
+        base_dim=4,
+        z_dim=48,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        latents_mean=list(row.mean),
+        latents_std=list(row.std),
+        in_channels=12,
+        out_channels=12,
+        patch_size=2,
+        scale_factor_spatial=16,
     )
 
 

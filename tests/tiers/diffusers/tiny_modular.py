@@ -6,7 +6,6 @@ from typing import Any
 
 import diffusers
 import torch
-from safelight.decoders.latents.space_table import SPACES
 from safelight.hosts.diffusers.modular_blocks import loop_blocks
 from tiny_models import (
     flow,
@@ -20,6 +19,7 @@ from tiny_models import (
     qwen_vae,
     sd3,
     sdxl,
+    wan22_vae,
     wan_transformer,
     wan_vae,
     zimage,
@@ -327,18 +327,7 @@ def minimax_h3():
 
 def cosmos3(distilled=False):
     return lambda: {
-        "vae": diffusers.AutoencoderKLWan(
-            base_dim=4,
-            z_dim=48,
-            dim_mult=[1, 1, 1, 1],
-            num_res_blocks=1,
-            latents_mean=list(SPACES["wan22"].mean),
-            latents_std=list(SPACES["wan22"].std),
-            in_channels=12,
-            out_channels=12,
-            patch_size=2,
-            scale_factor_spatial=16,
-        ),
+        "vae": wan22_vae(),
         "scheduler": flow()
         if distilled
         else diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),

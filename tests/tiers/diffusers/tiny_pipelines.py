@@ -1,5 +1,6 @@
 """Tiny pipelines with random weights: a row for each class, and the first row of each family in `FAMILIES`."""
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -53,7 +54,8 @@ class Tiny:
         more: further arguments of its call.
         steps: number of steps of each of its runs.
         notes: beginnings of the notes of its last run.
-        attributes: attributes of the pipeline that replace its own, such as functions for encoders that are left out.
+        attributes: attributes of the pipeline or of a part of it that replace its own, such as functions for encoders
+            that are left out.
         variables: variables of the class's module that replace its own, such as functions that choose a large size.
         decodes_x0: whether its VAE decodes the x0 of the last step, all of it and in one call.
         can_stop: whether its loop can be stopped.
@@ -102,9 +104,13 @@ class Tiny:
             for name, parameter in parameters.items()
             if name in parts or parameter.default is inspect.Parameter.empty
         }
+        for part in given.values():
+            if isinstance(part, torch.nn.Module):
+                part.eval()  # as loaded models are
         pipe = kind(**given)
-        for name, value in self.attributes.items():
-            setattr(pipe, name, value)
+        for path, value in self.attributes.items():
+            *parts, name = path.split(".")
+            setattr(functools.reduce(getattr, parts, pipe), name, value)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
