@@ -21,7 +21,7 @@ const [DEFAULT_BUDGET_MB, DEFAULT_DEVICE_MB, MAX_MB] = [512, 1024, 1 << 20];
 
 // ComfyUI forbids browsers to cache `.js` files, but not `.mjs` files. After an update they could be old for days.
 const MODULES = [
-  ...["run-store", "viewer", "node-place", "style", "run-key", "node-settings", "settings-bar", "decoder-list", "known-models", "picture-first", "everywhere", "welcome", "sampler-previews", "far-view", "workflow-actions", "choice-nodes", "live-actions"],
+  ...["run-store", "viewer", "node-place", "style", "run-key", "node-settings", "settings-bar", "decoder-list", "known-models", "picture-first", "everywhere", "welcome", "sampler-previews", "far-view", "workflow-actions", "choice-nodes", "live-actions", "search-rank"],
   ...["action-menu", "animation-frames", "base-style", "branch", "caption", "change", "chooser", "compare", "download", "drag-out", "elements", "export", "figures", "film-strip", "frame-bar", "fullscreen", "hidden-socket", "hover-thumbnail", "image-cache", "image-loader"],
   ...["image-pane", "input-visibility", "manifest", "messages", "model-source", "navigation", "panel", "picture-actions", "progress-line", "promoted-widgets", "run-control", "run-list", "sampler-node", "sanitize", "selection", "server-source", "settings-words", "shortcuts", "status-bar"],
   ...["step-strip", "timers", "toolbar", "truth", "written-files", "zoom"],
@@ -37,8 +37,8 @@ const LIBRARY_MODULES = [
 /** Registers the extension. Its state outlives the nodes: ComfyUI creates all nodes again when the user changes tabs. */
 async function start() {
   const addresses = await freshModules(MODULES);
-  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, copyOfWorkflow, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, nodeAt, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle, canFold }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers, withoutNode }, { FarView }, { workflowActions }, { ChoiceNodes, CHOICE_NODE, CHOICE_EVENT }, { liveActions }] =
-    await Promise.all(addresses.slice(0, 17).map((address) => import(address)));
+  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, copyOfWorkflow, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, nodeAt, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle, canFold }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers, withoutNode }, { FarView }, { workflowActions }, { ChoiceNodes, CHOICE_NODE, CHOICE_EVENT }, { liveActions }, { rankFirst }] =
+    await Promise.all(addresses.slice(0, 18).map((address) => import(address)));
 
   const { libraryActions } = await import(addresses[MODULES.indexOf("library-actions")]);
   addLayoutStyle(document);
@@ -242,6 +242,8 @@ async function start() {
     widget.options.hideInPanel = true; // which would show it as an empty row
     // The properties panel stores its own width in each widget, and the canvas would draw the viewer with it.
     Object.defineProperty(widget, "width", { configurable: true, get: () => undefined, set: () => {} });
+    // *Edit Subgraph Widgets* lists the enabled widgets of nodes that are not on the canvas. This one cannot be promoted.
+    Object.defineProperty(widget, "computedDisabled", { configurable: true, get: () => node.graph?.id !== app.canvas.graph?.id, set: () => {} });
     element.style.setProperty("--comfy-widget-min-height", MIN_HEIGHT_PX);
     element.dataset.safelight = WIDGET;
     element.dataset.captureWheel = "true"; // Vue nodes leave the wheel to it while it has the focus
@@ -484,6 +486,9 @@ async function start() {
       const { setting, toast } = app.extensionManager;
       if (toast) welcome(setting, (message) => toast.add(message));
       addLibrary();
+    },
+    beforeRegisterNodeDef(_, definition) {
+      if (definition.name === NODE) rankFirst(definition);
     },
     refreshComboInNodes() {
       decoders.reset();

@@ -1077,6 +1077,28 @@ const SCENES = {
     return { opened, before, after: await width(), rows: inside.split("\n") };
   },
 
+  /** Opens the list of widgets that the node of a subgraph can show; the names in it. */
+  async subgraph_widgets({ page }) {
+    await openWorkflow(page, { name: "widgets of a subgraph", model, sampler, subgraph: true });
+    const opened = await page.evaluate(() => {
+      const stores = document.querySelector("#vue-app").__vue_app__.config.globalProperties.$pinia._s;
+      if (!stores.has("rightSidePanel")) return false;
+      window.app.canvas.select(window.app.graph.nodes.find((node) => node.subgraph));
+      stores.get("canvas").updateSelectedItems();
+      stores.get("rightSidePanel").openPanel("subgraph");
+      return true;
+    });
+    const rows = () => page.evaluate(() => [...document.querySelectorAll("[data-testid='properties-panel'] [data-nodeid]")].map((row) => row.innerText.split("\n")));
+    if (opened) await page.waitForFunction(() => document.querySelector("[data-testid='properties-panel'] [data-nodeid]"));
+    await shot(page, "subgraph-widgets");
+    const seen = { opened, rows: opened ? await rows() : [] };
+    await page.evaluate(() => {
+      document.querySelector("#vue-app").__vue_app__.config.globalProperties.$pinia._s.get("rightSidePanel")?.closePanel?.();
+      window.app.canvas.deselectAll?.();
+    });
+    return seen;
+  },
+
   /** Bypasses and mutes the node by its shortcuts. */
   async idle_modes({ page }) {
     await openWorkflow(page, { name: "modes", model, sampler });
