@@ -2,7 +2,7 @@
 
 In a clone of Safelight:
 
-    pip install -e .
+    pip install -e ".[standalone]"
     python example_scripts/watch_a_numpy_loop.py --out runs/numpy
 
 Loops of JAX, MLX and ONNX Runtime are recorded by the same three lines: `offer` takes their arrays as they are. To try

@@ -2,7 +2,7 @@
 
 In a clone of Safelight:
 
-    pip install -e . accelerate
+    pip install -e ".[standalone]" accelerate
     accelerate launch --cpu --num_processes 2 example_scripts/watch_a_training.py --out runs/training
 
 Or `python example_scripts/watch_a_training.py` without accelerate. Then `safelight view runs/training` shows each seed
