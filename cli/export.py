@@ -21,9 +21,10 @@ from ..fitting.distill import (
     table_of,
     taesd_net,
 )
+from ..fitting.ending_signals import ending_signals_as_interrupts
 from ..fitting.presets import measure_net
 from .decoder_choice import DECODER_HELP, choose_decoder
-from .fit import PresetProgressBars, ending_signals_as_interrupts
+from .fit import PresetProgressBars
 from .pair_input import add_device_option, add_pair_options, given, named_pairs, named_space, positive, require_room
 from .table import print_lines
 

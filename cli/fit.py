@@ -2,10 +2,9 @@
 
 import argparse
 import math
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
@@ -15,12 +14,14 @@ from tqdm import tqdm
 from ..decoders.catalogue import AUTO, Catalogue
 from ..decoders.files.tensor_file import SAFETENSORS_SUFFIXES
 from ..decoders.latents.space import LatentSpace
-from ..errors import FitError
-from ..fitting.dataset import Dataset, describe_pairs, split_pairs
-from ..fitting.fit import fit_decoders
+from ..errors import FitError, LostProcessError, SafelightError
+from ..fitting.dataset import Dataset, PairShare, describe_pairs, split_pairs, split_share
+from ..fitting.fit import assist_fit, fit_decoders
 from ..fitting.fit_state import FitState, fit_key, was_interrupted
 from ..fitting.image_ids import fitted_ids
+from ..fitting.pairs import Pairs
 from ..fitting.presets import PRESETS
+from ..fitting.processes import Processes, joined_processes
 from ..fitting.result import Baselines, FitResult, SavedDecoders
 from ..fitting.statistics import FitStatistics
 from ..fitting.train import FitStep
@@ -39,6 +40,10 @@ from .pair_input import (
 )
 from .report_folder import write_report
 from .table import print_lines, warn
+
+SPEAKERS = 2  # processes that report the end of another one; the second one in case that it was the first
+ENDED_WITH_OTHERS = 1  # exit code of the other ones
+FINISHED, INTERRUPTED = "finished", "interrupted"
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -92,18 +97,57 @@ def _pairs(arguments: argparse.Namespace) -> int:
 
 
 def _fit(arguments: argparse.Namespace) -> int:
+    with joined_processes(arguments.device) as processes:
+        return (_fit_with_others if processes.count > 1 else _lead_fit)(arguments, processes)
+
+
+def _fit_with_others(arguments: argparse.Namespace, processes: Processes) -> int:
+    """Fits as one of several processes. If one ends, all end, and the first ones say why."""
+    try:
+        return (_lead_fit if processes.is_first else _assist_fit)(arguments, processes)
+    except KeyboardInterrupt:
+        reason = LostProcessError(
+            "the fit was interrupted by a signal, from you or because another process ended. Decoders that were "
+            "finished are saved; the same command goes on"
+        )
+    except LostProcessError as error:
+        reason = error
+    except SafelightError as error:
+        if processes.is_first:
+            raise
+        raise FitError(f"process {processes.rank + 1} of {processes.count}: {error}") from None
+    if processes.rank < SPEAKERS:
+        raise reason
+    return ENDED_WITH_OTHERS
+
+
+def _assist_fit(arguments: argparse.Namespace, processes: Processes) -> int:
+    """Encodes, sums and trains with the first process; saves only its own pairs, for an interrupted fit."""
+    space = named_space(arguments)
+    state = _state(arguments, space, processes)
+    share = _share(arguments, space, state, processes)
+    with processes.fitting_together():
+        assist_fit(share, _recipe_changes(arguments), processes)
+    with suppress(LostProcessError):  # the first process failed afterwards, and says why
+        if processes.text_of_first("") == FINISHED:
+            state.remove()
+    return 0
+
+
+def _lead_fit(arguments: argparse.Namespace, processes: Processes) -> int:
     folder, name = _output_place(arguments)
     space = named_space(arguments)
+    if arguments.statistics and processes.count > 1:
+        raise FitError("--statistics: expected one process; fit without torchrun, or without --statistics")
     require_room(folder, arguments.report, *(path.parent for path in arguments.statistics[:1]))
     statistics = (
         FitStatistics.load_all(arguments.kind, space.name, arguments.statistics) if arguments.statistics else None
     )
     catalogue = Catalogue(arguments.folder)
-    state = None if statistics else _state(arguments, folder / (name or f"{space.name}-{arguments.kind}"))
-    dataset = _dataset(arguments, space, catalogue, state)
+    state = None if statistics else _state(arguments, space, processes)
+    dataset = _dataset(arguments, space, catalogue, state, processes)
     if state:
-        held = {"training": dataset.train, "validation": dataset.validation}
-        state.expect_dataset("; ".join(describe_pairs(pairs, purpose) for purpose, pairs in held.items()))
+        state.expect_dataset(_descriptions(dataset.train, dataset.validation, processes))
         state.remove_written()
         for note in state.notes:
             warn(note)
@@ -118,24 +162,36 @@ def _fit(arguments: argparse.Namespace) -> int:
         if state:
             state.written(saved.written)
 
-    with ending_signals_as_interrupts(), PresetProgressBars() as bars:
-        result = fit_decoders(
-            arguments.kind,
-            space,
-            dataset,
-            Baselines.from_catalogue(catalogue, space),
-            folder,
-            source=f"Safelight: {command_line()}",
-            name=name,
-            recipe_changes={"seed": arguments.seed, **given(arguments, "steps", "lr", "device")},
-            on_step=bars.show,
-            on_result=save,
-            statistics=statistics,
-            state=state,
-        )
-    print_lines(f"on {dataset.judged_on}; the first row is the decoder that `auto` uses now:", "")
+    try:
+        with processes.fitting_together(), PresetProgressBars() as bars:
+            result = fit_decoders(
+                arguments.kind,
+                space,
+                dataset,
+                Baselines.from_catalogue(catalogue, space),
+                folder,
+                source=f"Safelight: {command_line()}",
+                name=name,
+                recipe_changes=_recipe_changes(arguments),
+                on_step=bars.show,
+                on_result=save,
+                statistics=statistics,
+                state=state,
+                processes=processes,
+            )
+        processes.text_of_first(INTERRUPTED if was_interrupted(result.new) else FINISHED)
+    except LostProcessError:
+        saved.remove()
+        raise
+    _finish(arguments, result, saved.update(result), state)
+    return 0
+
+
+def _finish(arguments: argparse.Namespace, result: FitResult, paths: Sequence[Path], state: FitState | None) -> None:
+    """Prints the result, and writes what is not a decoder."""
+    print_lines(f"on {result.dataset.judged_on}; the first row is the decoder that `auto` uses now:", "")
     print(result.table(), "\n")
-    print_lines(*map(str, saved.update(result)))
+    print_lines(*map(str, paths))
     if result.statistics is not None:
         result.statistics.save(arguments.statistics[0])
         print_lines(f"{arguments.statistics[0]}: {result.statistics}")
@@ -146,26 +202,6 @@ def _fit(arguments: argparse.Namespace) -> int:
         state.remove()
     if arguments.report:
         write_report(arguments.report, result.table(), result.sheet(), result.chart())
-    return 0
-
-
-@contextmanager
-def ending_signals_as_interrupts() -> Iterator[None]:
-    """Makes SIGTERM, and the end of the terminal, an interrupt: a training then keeps its best net until there."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
-    try:
-        before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
-    except ValueError:  # not the main thread: the caller has its own way to end
-        before = {}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
 
 
 def _output_place(arguments: argparse.Namespace) -> tuple[Path, str | None]:
@@ -178,18 +214,56 @@ def _output_place(arguments: argparse.Namespace) -> tuple[Path, str | None]:
     return out.parent, out.stem
 
 
-def _state(arguments: argparse.Namespace, output: Path) -> FitState:
-    """The state of an interrupted call with the same options and input files; an empty one if there is none."""
+def _recipe_changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {"seed": arguments.seed, **given(arguments, "steps", "lr", "device")}
+
+
+def _state(arguments: argparse.Namespace, space: LatentSpace, processes: Processes) -> FitState:
+    """The state of an interrupted call with the same options and input files; an empty one if there is none.
+
+    Each of several processes has one of its own, for the pairs of its share.
+    """
+    folder, name = _output_place(arguments)
+    output = folder / (name or f"{space.name}-{arguments.kind}")
     options = {name: value for name, value in vars(arguments).items() if name not in ("run", "report", "keep_all")}
+    if processes.count > 1:
+        options["processes"] = processes.count
+    if not processes.is_first:
+        output = output.with_name(f"{output.name}-{processes.rank + 1}-of-{processes.count}")
     inputs = (arguments.encoder, arguments.choose, arguments.judge, arguments.teacher)
     files = [*arguments.pairs, *arguments.images, *(path for path in inputs if path is not None)]
     return FitState(output, fit_key(options, files))
 
 
+def _share(arguments: argparse.Namespace, space: LatentSpace, state: FitState, processes: Processes) -> PairShare:
+    """The pairs of another process than the first; the first one calls `_dataset`."""
+    named = named_pairs(arguments, space, state, processes)
+    share = split_share(
+        named.pairs,
+        named.image_numbers,
+        validation=load_pairs(arguments.choose, space) if arguments.choose else None,
+        test=load_pairs(arguments.judge, space) if arguments.judge else None,
+        processes=processes,
+    )
+    train, _ = add_noisy_pairs(share.train, "", arguments, processes)
+    _descriptions(train, share.validation, processes)
+    return share._replace(train=train)
+
+
+def _descriptions(train: Pairs, validation: Pairs, processes: Processes) -> str:
+    """Describes the pairs of all processes, to notice other ones."""
+    own = [describe_pairs(train, "training"), describe_pairs(validation, "validation")]
+    return "; ".join(processes.texts_of_all(own))
+
+
 def _dataset(
-    arguments: argparse.Namespace, space: LatentSpace, catalogue: Catalogue, state: FitState | None
+    arguments: argparse.Namespace,
+    space: LatentSpace,
+    catalogue: Catalogue,
+    state: FitState | None,
+    processes: Processes,
 ) -> Dataset:
-    named = named_pairs(arguments, space, state)
+    named = named_pairs(arguments, space, state, processes)
     dataset = split_pairs(
         named.pairs,
         named.description,
@@ -198,9 +272,10 @@ def _dataset(
         test=load_pairs(arguments.judge, space) if arguments.judge else None,
         judged_on=f"of {arguments.judge.name}" if arguments.judge else None,
         seen=fitted_ids(catalogue.all(), space.name),
+        processes=processes,
     )
     # After the split: noisy latents blend several images, and these must not include validation or test images.
-    train, description = add_noisy_pairs(dataset.train, dataset.fitted_on, arguments)
+    train, description = add_noisy_pairs(dataset.train, dataset.fitted_on, arguments, processes)
     return replace(dataset, train=train, fitted_on=description, notes=[*named.notes, *dataset.notes])
 
 

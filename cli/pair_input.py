@@ -4,12 +4,12 @@ import argparse
 import shlex
 import sys
 import tempfile
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial, reduce
 from operator import add
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,15 +21,17 @@ from ..decoders.latents.space import LatentSpace
 from ..errors import FitError
 from ..fitting.encoders import read_encoder
 from ..fitting.fit_state import FitState
-from ..fitting.image_crops import cut_crops_of, find_images, read_image
+from ..fitting.image_crops import cut_crops_of, find_images, image_size, read_image
 from ..fitting.image_ids import UNKNOWN_IMAGE, image_id
 from ..fitting.noisy_latents import noisy_pairs, vary_latents
 from ..fitting.pairs import Encode, Pairs, encode_pairs
 from ..fitting.procedural_images import generate_images
+from ..fitting.processes import ONE_PROCESS, Processes, own_device
 from ..hosts.vae_encode import encode_with_vae, open_autoencoder
 from .latent_folder import read_latent_folder
 
 DEFAULT_GENERATED_IMAGES = 96
+Image = TypeVar("Image")
 RESERVED_BYTES = 1 << 20  # disk space that a decoder, or a report, may need
 
 
@@ -81,19 +83,22 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def device(text: str) -> str:
-    """Parses the name of a device that is there.
+    """Parses the name of a device that is there; of several processes, each gets its own GPU.
 
     Raises:
         ArgumentTypeError: the text names no such device.
     """
     try:
-        torch.zeros(1, device=text)
+        name = own_device(text)
+        torch.zeros(1, device=name)
+    except FitError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # PyTorch without CUDA asserts
         reason = str(error).partition("\n")[0]
         raise argparse.ArgumentTypeError(
             f"expected a device that PyTorch can use here, such as cpu or cuda, got {text!r}: {reason}"
         ) from None
-    return text
+    return name
 
 
 def add_teacher_options(parser: argparse.ArgumentParser) -> None:
@@ -157,34 +162,41 @@ def named_space(arguments: argparse.Namespace) -> LatentSpace:
         raise FitError(str(error)) from None
 
 
-def named_pairs(arguments: argparse.Namespace, space: LatentSpace, state: FitState | None = None) -> NamedPairs:
+def named_pairs(
+    arguments: argparse.Namespace,
+    space: LatentSpace,
+    state: FitState | None = None,
+    processes: Processes = ONE_PROCESS,
+) -> NamedPairs:
     """Loads or encodes the pairs that the options name.
 
     Args:
         arguments: parsed options.
         space: latent space of the pairs.
         state: state of a fit, which may have the encoded pairs already.
+        processes: processes that fit together; each gets the pairs of its share of the images.
 
     Raises:
         FitError: the options name none, or they cannot be used.
     """
     if arguments.pairs:
-        return _loaded_pairs(arguments, space)
+        return _loaded_pairs(arguments, space, processes)
     if not arguments.encoder:
         raise FitError("nothing to fit on: use --encoder FILE [--images DIR], or --pairs FILE")
-    encode = partial(_encoded_pairs, arguments, space)
+    encode = partial(_encoded_pairs, arguments, space, processes)
     pairs = encode() if state is None else state.pairs(encode)
+    count = int(processes.total(torch.tensor(len(pairs))))
     if not arguments.images:
-        description = f"{len(pairs)} procedural pictures of {arguments.size} px, seed {arguments.seed}"
+        description = f"{count} procedural pictures of {arguments.size} px, seed {arguments.seed}"
     else:
         folders = ", ".join(path.name for path in arguments.images)
-        description = f"{len(pairs)} crops of {arguments.size} px from {folders}"
+        description = f"{count} crops of {arguments.size} px from {folders}"
     return NamedPairs(pairs, description, pairs.image_ids)
 
 
-def _encoded_pairs(arguments: argparse.Namespace, space: LatentSpace) -> Pairs:
+def _encoded_pairs(arguments: argparse.Namespace, space: LatentSpace, processes: Processes) -> Pairs:
     encode = _encoder(arguments.encoder, space, arguments.device)
-    crops = _crops(arguments) if arguments.images else _generated_images(arguments)
+    crops = (_crops if arguments.images else _generated_images)(arguments, processes)
     ids: list[str] = []
 
     def pixels() -> Iterator[np.ndarray]:
@@ -196,7 +208,7 @@ def _encoded_pairs(arguments: argparse.Namespace, space: LatentSpace) -> Pairs:
     return replace(pairs, image_ids=tuple(ids))
 
 
-def _loaded_pairs(arguments: argparse.Namespace, space: LatentSpace) -> NamedPairs:
+def _loaded_pairs(arguments: argparse.Namespace, space: LatentSpace, processes: Processes) -> NamedPairs:
     files: list[Pairs] = []
     notes: list[str] = []
     for path in arguments.pairs:
@@ -218,30 +230,43 @@ def _loaded_pairs(arguments: argparse.Namespace, space: LatentSpace) -> NamedPai
     ]
     pairs = reduce(add, files)
     names = ", ".join(path.name for path in arguments.pairs)
-    return NamedPairs(pairs, f"{len(pairs)} pairs of {names}", numbers, notes)
+    return NamedPairs(processes.share(pairs), f"{len(pairs)} pairs of {names}", processes.share(numbers), notes)
 
 
-def _crops(arguments: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
+def _crops(arguments: argparse.Namespace, processes: Processes) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the id of an image and a crop of it."""
-    images = map(read_image, tqdm(find_images(arguments.images), unit="image", file=sys.stderr))
-    return cut_crops_of(images, arguments.size, arguments.crops, arguments.seed)
+    paths = find_images(arguments.images)
+    before = map(image_size, paths[: processes.share_begin(len(paths))])
+    images = map(read_image, _progress_bar(processes.share(paths), processes))
+    return cut_crops_of(images, arguments.size, arguments.crops, arguments.seed, before)
 
 
-def _generated_images(arguments: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
+def _generated_images(arguments: argparse.Namespace, processes: Processes) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the id of a generated image and the image."""
-    count = arguments.procedural
-    stream = generate_images(count, arguments.size, arguments.seed)
-    return ((image_id(image), image) for image in tqdm(stream, total=count, unit="image", file=sys.stderr))
+    numbers = processes.share(range(arguments.procedural))
+    stream = generate_images(len(numbers), arguments.size, arguments.seed, numbers.start)
+    return ((image_id(image), image) for image in _progress_bar(stream, processes, len(numbers)))
 
 
-def add_noisy_pairs(pairs: Pairs, description: str, arguments: argparse.Namespace) -> tuple[Pairs, str]:
+def _progress_bar(images: Iterable[Image], processes: Processes, count: int | None = None) -> Iterable[Image]:
+    """Shows how many images are encoded, in the first process."""
+    return tqdm(images, total=count, unit="image", file=sys.stderr, disable=not processes.is_first)
+
+
+def add_noisy_pairs(
+    pairs: Pairs, description: str, arguments: argparse.Namespace, processes: Processes = ONE_PROCESS
+) -> tuple[Pairs, str]:
     """Adds half-way latents, decoded by `--teacher` if there is one; the new pairs and their description."""
     if not arguments.teacher or arguments.halfway < 1:
         return pairs, description
-    latents = pairs.latents[:: max(1, len(pairs) // arguments.halfway)][: arguments.halfway]
+    most = max(1, len(processes.share(range(arguments.halfway))))
+    latents = pairs.latents[:: max(1, len(pairs) // most)][:most]
     teacher = read_decoder(arguments.teacher)
-    noisy = noisy_pairs(latents, teacher.decode, lambda latents, _: vary_latents(latents, arguments.seed))
-    return pairs + noisy, f"{description}, and {len(latents)} half-way latents decoded by {arguments.teacher.name}"
+    noisy = noisy_pairs(
+        latents, teacher.decode, lambda latents, _: vary_latents(latents, arguments.seed + processes.rank)
+    )
+    count = int(processes.total(torch.tensor(len(latents))))
+    return pairs + noisy, f"{description}, and {count} half-way latents decoded by {arguments.teacher.name}"
 
 
 def load_pairs(path: Path, space: LatentSpace) -> Pairs:

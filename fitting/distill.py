@@ -17,6 +17,7 @@ from .least_squares import PolynomialForm, Sums, choose_ridges
 from .metrics import resize_rgb
 from .noisy_latents import vary_latents
 from .pairs import ENCODE_BATCH, Pairs
+from .processes import Processes
 from .train import LINEAR_RIDGE, OnStep, Recipe, batch_slices, draw_weights, train_net
 
 TAESD_DOWNSCALE = 8
@@ -122,7 +123,7 @@ def _tiles(pairs: Pairs) -> Pairs:
 
 
 @torch.no_grad()
-def start_tiny_as_closed_form(net: Net, parts: Iterable[Pairs], random: torch.Generator) -> None:
+def start_tiny_as_closed_form(net: Net, parts: Iterable[Pairs], random: torch.Generator, processes: Processes) -> None:
     """Draws the weights of a net in TAESD's shape so that it decodes as the best linear one over 3x3 latent pixels.
 
     Three channels carry the colors through all layers: each block adds nothing at first, and each convolution after an
@@ -137,7 +138,7 @@ def start_tiny_as_closed_form(net: Net, parts: Iterable[Pairs], random: torch.Ge
     sums = Sums(PolynomialForm(channels=first.in_channels, kernel=3))
     for pairs in parts:
         sums.add(clamp(pairs.latents.float()), pairs.rgb(1))
-    solution = sums.solve(LINEAR_RIDGE).float()
+    solution = sums.of_all(processes).solve(LINEAR_RIDGE).float()
     first.weight[:COLORS] = solution[:-1].T.reshape(COLORS, first.in_channels, 3, 3)
     first.get_parameter("bias")[:COLORS] = solution[-1] + OFFSET
     for block in (layer for layer in net.layers if isinstance(layer, Block)):

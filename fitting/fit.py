@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +18,13 @@ from ..decoders.latents.space import LatentSpace
 from ..decoders.latents.space_table import SPACES
 from ..decoders.ranking import compare_scores
 from ..errors import FitError
-from .dataset import Dataset
+from .dataset import Dataset, PairShare
 from .fit_state import FitState
 from .image_ids import union_of_known
 from .least_squares import Sums
 from .plausibility import require_known_scores
 from .presets import PRESETS, FittedNet, fit_preset
+from .processes import ONE_PROCESS, Processes
 from .report import ScoredDecoder, score_decoders
 from .result import Baselines, FitResult, SavedDecoders, gain_over_db, needs_no_weights
 from .statistics import TRAINING, FitStatistics
@@ -140,6 +142,7 @@ def fit_decoders(
     statistics: FitStatistics | None = None,
     vae: str = "",
     state: FitState | None = None,
+    processes: Processes = ONE_PROCESS,
 ) -> FitResult:
     """Fits decoders and scores them together with the baselines. Writes nothing.
 
@@ -159,6 +162,7 @@ def fit_decoders(
         statistics: statistics of earlier sessions, of this preset and space, to continue with.
         vae: fingerprint of the VAE of the latents; empty if unknown. `auto` uses the decoders for this VAE only.
         state: state of an interrupted fit with the same arguments, to go on with; it is updated.
+        processes: processes that fit together; this is the first one, and the others call `assist_fit`.
 
     Raises:
         FitError: nothing could be fitted, the latents are not of this space, or the best result is worse than a
@@ -182,7 +186,7 @@ def fit_decoders(
         stopped: list[BaseException] = []
         steps = _ending_training(on_step, stopped)
         best = _fit_best(
-            preset_names, dataset, recipe_changes or {}, steps, notes, statistics and statistics.sums, state
+            preset_names, dataset, recipe_changes or {}, steps, notes, statistics and statistics.sums, state, processes
         )
         if best is None:
             continue
@@ -218,6 +222,24 @@ def fit_decoders(
     return result
 
 
+def assist_fit(share: PairShare, recipe_changes: Mapping[str, Any], processes: Processes) -> None:
+    """Fits what the first process fits, on the pairs of another process, until the first one has fitted all.
+
+    Args:
+        share: training and validation pairs of this process.
+        recipe_changes: changed fields of the recipe of trained presets.
+        processes: processes that fit together.
+
+    Raises:
+        LostProcessError: another process ended.
+    """
+    while name := processes.announced():
+        preset = PRESETS[name]
+        recipe = preset.recipe and replace(preset.recipe, **recipe_changes)
+        with suppress(FitError):  # the first process has the same error, and reports it
+            fit_preset(preset, share.train, share.validation, recipe, processes=processes)
+
+
 def _ending_training(on_step: OnFitStep, stopped: list[BaseException]) -> OnFitStep:
     """Returns a callback for which an exception is an interrupt: a training then keeps its best net until there.
 
@@ -246,6 +268,7 @@ def _fit_best(
     notes: list[str],
     earlier: Sums | None,
     state: FitState | None,
+    processes: Processes,
 ) -> tuple[str, FittedNet, str | None] | None:
     """Fits presets; returns the best by validation PSNR: its name, its net, and a note if its training was stopped."""
     preset_names = tuple(preset_names)
@@ -263,6 +286,7 @@ def _fit_best(
             last[:] = [step]
             on_step(name, step)
 
+        processes.announce(name)
         try:
             result = fit_preset(
                 preset,
@@ -273,6 +297,7 @@ def _fit_best(
                 earlier=earlier,
                 training=state and state.training(name),
                 on_state=partial(state.save_training, name) if state else lambda _: None,
+                processes=processes,
             )
         except FitError as error:
             if len(preset_names) == 1 and not notes:

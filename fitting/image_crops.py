@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -59,18 +60,28 @@ def read_crops(paths: Iterable[Path], size_px: int, per_image: int, seed: int) -
 
 
 def cut_crops_of(
-    images: Iterable[Image.Image | None], size_px: int, per_image: int | Sequence[int], seed: int
+    images: Iterable[Image.Image | None],
+    size_px: int,
+    per_image: int | Sequence[int],
+    seed: int,
+    sizes_before: Iterable[tuple[int, int] | None] = (),
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields crops as `read_crops` does, each with the id of its image.
 
     Args:
         images: images; None for one that cannot be read.
         size_px: side of a crop.
-        per_image: number of crops per image, or of each image.
+        per_image: number of crops per image, or of each image, those of `sizes_before` first.
         seed: random seed for the places of the crops.
+        sizes_before: sizes of images before these, which other processes cut; None for one that cannot be read. The
+            crops are then those that one process would cut after them.
     """
     rng = random.Random(seed)  # noqa: S311, no secret
-    counts = repeat(per_image) if isinstance(per_image, int) else per_image
+    counts = repeat(per_image) if isinstance(per_image, int) else iter(per_image)
+    for size, count in zip(sizes_before, counts, strict=False):
+        for i in range(count):
+            if size is not None:
+                _place(size, size_px, rng, random_scale=i > 0)
     for image, count in zip(images, counts, strict=False):
         if image is None or not count:
             continue
@@ -108,12 +119,25 @@ def cut_crops(image: Image.Image, size_px: int, count: int, rng: random.Random) 
             yield crop
 
 
-def _cut(image: Image.Image, size_px: int, rng: random.Random, *, random_scale: bool) -> Image.Image:
-    most = max(size_px, min(*image.size, round(MAX_SHORT_SIDE * size_px)))
+class _Placement(NamedTuple):
+    """The place of a crop: its box in the image, in pixels, and whether it is mirrored."""
+
+    box: tuple[float, float, float, float]
+    is_mirrored: bool
+
+
+def _place(size: tuple[int, int], size_px: int, rng: random.Random, *, random_scale: bool) -> _Placement:
+    """Draws the place of a crop in an image of this width and height."""
+    most = max(size_px, min(*size, round(MAX_SHORT_SIDE * size_px)))
     short = rng.randint(size_px, most) if random_scale else size_px
+    side = min(size) * size_px / short
+    left, top = (rng.uniform(0, length - side) for length in size)
+    width, height = size
+    return _Placement((left, top, min(left + side, width), min(top + side, height)), rng.random() < 0.5)
+
+
+def _cut(image: Image.Image, size_px: int, rng: random.Random, *, random_scale: bool) -> Image.Image:
+    place = _place(image.size, size_px, rng, random_scale=random_scale)
     # Only the crop is scaled: a whole image of 30000 x 1 pixels would become one of gigabytes.
-    side = min(image.size) * size_px / short
-    left, top = (rng.uniform(0, length - side) for length in image.size)
-    box = (left, top, min(left + side, image.width), min(top + side, image.height))
-    crop = image.resize((size_px, size_px), Image.Resampling.LANCZOS, box)
-    return ImageOps.mirror(crop) if rng.random() < 0.5 else crop
+    crop = image.resize((size_px, size_px), Image.Resampling.LANCZOS, place.box)
+    return ImageOps.mirror(crop) if place.is_mirrored else crop

@@ -20,6 +20,7 @@ from torch import Tensor
 from ..decoders.files.tensor_file import Tensors, open_tensors, write_tensors
 from ..decoders.nets.polynomial import Polynomial, count_features
 from ..errors import DecoderFileError, FitError
+from .processes import Processes
 
 STATISTICS_FORMAT = "safelight.statistics/1"
 MAX_STATISTICS_HEADER_BYTES = 64 << 20  # header with the keys of a million images
@@ -118,6 +119,12 @@ class Sums:
         both = Sums(self.form)
         both.xx, both.xy, both.yy = self.xx + other.xx, self.xy + other.xy, self.yy + other.yy
         return both
+
+    def of_all(self, processes: Processes) -> "Sums":
+        """Adds the sums of all processes."""
+        whole = Sums(self.form)
+        whole.xx, whole.xy, whole.yy = map(processes.total, (self.xx, self.xy, self.yy))
+        return whole
 
     def solve(self, ridge: float = 0.0, overall_ridge: float = 0.0) -> Tensor:
         """Solves for the coefficients `[F + 1, outputs]` with the least squared error; the last row is the constant.

@@ -13,6 +13,7 @@ from ..decoders.nets.registry import KINDS
 from .least_squares import PolynomialForm, Sums, choose_ridges, polynomial_tensors
 from .metrics import psnr_db, resize_rgb, ssim
 from .pairs import Pairs
+from .processes import ONE_PROCESS, Processes
 from .train import FitStep, OnStep, Recipe, TrainingState, batch_slices, train_net
 
 MAX_SUBPIXELS = 8  # sub-pixels a side; with a larger downscale factor the decoder decodes at a smaller size
@@ -114,6 +115,7 @@ def fit_preset(
     earlier: Sums | None = None,
     training: TrainingState | None = None,
     on_state: Callable[[TrainingState], object] = lambda _: None,
+    processes: Processes = ONE_PROCESS,
 ) -> FittedNet:
     """Fits a net of a preset.
 
@@ -128,6 +130,8 @@ def fit_preset(
         earlier: sums of earlier sessions to add to a closed form; they are not changed.
         training: state of an interrupted training, to go on with.
         on_state: callback for the state of a training.
+        processes: processes that fit together, each on its own `train` and `validation`. `earlier` and `training` are
+            those of the first one.
 
     Raises:
         FitError: the preset is too large for the channels, the images are too few, or `earlier` has another form.
@@ -144,6 +148,7 @@ def fit_preset(
             for step, (sums, pairs, at) in enumerate(parts, 1):
                 sums.add(pairs.latents[at].float(), pairs.rgb(form.subpixel, at))
                 on_step(FitStep(step, len(parts), math.nan, math.nan))
+            train_sums, validation_sums = train_sums.of_all(processes), validation_sums.of_all(processes)
             ridges = choose_ridges(train_sums, validation_sums)
             validation_db = -10 * math.log10(max(validation_sums.mse(train_sums.solve(*ridges)), 1e-12))
             tensors = polynomial_tensors((train_sums + validation_sums).solve(*ridges), form)
@@ -155,7 +160,14 @@ def fit_preset(
             net.to_empty(device="cpu")
             train_sums = None
             validation_db = train_net(
-                net, train, validation, recipe or preset.recipe, on_step, earlier=training, on_state=on_state
+                net,
+                train,
+                validation,
+                recipe or preset.recipe,
+                on_step,
+                earlier=training,
+                on_state=on_state,
+                processes=processes,
             )
     return FittedNet(net.eval().requires_grad_(False), validation_db, train_sums)
 

@@ -42,7 +42,7 @@ CLIPPED = 0.03  # share of the curve at either end that is plain black or white,
 CORNER_ANGLES = np.linspace(0, 2 * np.pi, 20, endpoint=False)
 
 
-def generate_images(count: int, size_px: int, seed: int = 0) -> Iterator[Array]:
+def generate_images(count: int, size_px: int, seed: int = 0, first: int = 0) -> Iterator[Array]:
     """Generates images `[size_px, size_px, 3]` uint8, sRGB, each when the iterator reaches it.
 
     An image depends only on the seed and its number; on one machine it is bit-identical.
@@ -51,6 +51,7 @@ def generate_images(count: int, size_px: int, seed: int = 0) -> Iterator[Array]:
         count: number of images.
         size_px: side within `SIDES_PX`; larger images show more things, not finer ones.
         seed: random seed from 0 up.
+        first: number of the first image.
 
     Raises:
         FitError: the size, count or seed is out of range.
@@ -61,7 +62,7 @@ def generate_images(count: int, size_px: int, seed: int = 0) -> Iterator[Array]:
             f"expected a size of {low} to {high} px, a count from 1 up and a seed from 0 up, "
             f"got {size_px}, {count} and {seed}"
         )
-    return (_generate(np.random.default_rng((seed, number)), size_px) for number in range(count))
+    return (_generate(np.random.default_rng((seed, number)), size_px) for number in range(first, first + count))
 
 
 def _generate(rng: np.random.Generator, size: int) -> Array:

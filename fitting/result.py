@@ -237,6 +237,12 @@ class SavedDecoders:
             self._written.pop(name).unlink(missing_ok=True)
         return list({**self._written, **found}.values())
 
+    def remove(self) -> None:
+        """Removes the files that this fit wrote."""
+        for path in self._written.values():
+            path.unlink(missing_ok=True)
+        self._written.clear()
+
 
 def _same_file(decoder: Decoder, folder: Path) -> Path | None:
     """The file in `folder` that has a decoder of this space and VAE with the same weights, or None."""

@@ -16,6 +16,7 @@ from .least_squares import PolynomialForm, Sums, polynomial_tensors
 from .metrics import psnr_db
 from .muon import Muon
 from .pairs import Pairs
+from .processes import ONE_PROCESS, Processes
 
 VALIDATION_STEPS = 250  # steps between two validations
 IMAGES_PER_SLICE = 16  # images decoded together in a validation
@@ -26,6 +27,7 @@ BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16", "bf16")  # names of processor fe
 LINEAR_RIDGE = 1e-4  # only keeps the solution finite: training goes on from it
 MAX_GRADIENT_NORM = 1.0  # of all weights together; larger ones, from a rare image, are shortened
 CPU = torch.device("cpu")
+NUMBERS = "numbers"  # key of the numbers of a state among its tensors
 MSE_FLOOR = 1e-5  # added to an image's squared error: 50 dB, more than a small net reaches
 
 
@@ -88,17 +90,17 @@ class TrainingState(NamedTuple):
 OnStep = Callable[[FitStep], None]
 
 
-Start = Callable[[Net, Iterable[Pairs], torch.Generator], None]
+Start = Callable[[Net, Iterable[Pairs], torch.Generator, Processes], None]
 
 
-def initialize(net: Net, parts: Iterable[Pairs], random: torch.Generator) -> None:
-    """Draws the first weights. A `Conv` starts as the best closed form of `parts`."""
+def initialize(net: Net, parts: Iterable[Pairs], random: torch.Generator, processes: Processes) -> None:
+    """Draws the first weights. A `Conv` starts as the best closed form of the `parts` of all processes."""
     draw_weights(net, random)
     if isinstance(net, Conv):
         sums = Sums(linear_form(net))
         for pairs in parts:
             sums.add(pairs.latents.float(), pairs.rgb(net.scale))
-        start_as_closed_form(net, sums)
+        start_as_closed_form(net, sums.of_all(processes))
 
 
 def train_net(
@@ -111,6 +113,7 @@ def train_net(
     start: Start = initialize,
     earlier: TrainingState | None = None,
     on_state: Callable[[TrainingState], object] = lambda _: None,
+    processes: Processes = ONE_PROCESS,
 ) -> float:
     """Trains `net` in place and restores its best weights by validation PSNR, also after a keyboard interrupt.
 
@@ -124,28 +127,35 @@ def train_net(
         recipe: settings of the training.
         on_step: callback for each step. An exception from it ends the training and is raised again, except
             `KeyboardInterrupt`.
-        start: function that sets the first weights, from the net, parts of the pairs and a random generator.
+        start: function that sets the first weights, from the net, parts of the pairs, a random generator and the
+            processes.
         earlier: state of an interrupted training with the same arguments, to go on with.
         on_state: callback for the state, after each validation and after an interrupt.
+        processes: processes that train together, each on its own pairs, with `recipe.batch` images per step each.
+            `earlier` is that of the first one.
 
     Returns:
         The best validation PSNR, in dB, at the net's own scale.
     """
     # A host may run its nodes without gradients, or in inference mode.
     with torch.inference_mode(False), torch.enable_grad():
+        earlier = _state_of_first(earlier, processes)
         if earlier is None:
             parts = batch_slices(pairs)[:: max(1, len(pairs) // INITIAL_IMAGES)]
-            start(net, (pairs[at] for at in parts), torch.Generator().manual_seed(recipe.seed))
+            start(net, (pairs[at] for at in parts), torch.Generator().manual_seed(recipe.seed), processes)
         device = torch.device(recipe.device)
         net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        trainer = NetTrainer(net, validation, recipe, earlier)
+        forward = processes.parallel(net)
+        trainer = NetTrainer(net, validation, recipe, earlier, processes)
         truth, bfloat16 = _truth_of(pairs, net.scale), has_bfloat16(device)
         try:
             for step in range(trainer.step + 1, recipe.steps + 1):
-                at = torch.randint(len(pairs), (recipe.batch,), generator=trainer.order)
+                # All processes draw for all, so that one state of the generator fits each of them.
+                drawn = torch.randint(len(pairs), (recipe.batch * processes.count,), generator=trainer.order)
+                at = processes.share(drawn)
                 latents = pairs.latents[at].to(device).float()
                 with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                    rgb = net(latents.contiguous(memory_format=torch.channels_last))
+                    rgb = forward(latents.contiguous(memory_format=torch.channels_last))
                 error = (rgb.float() - truth(at).to(device)).square().mean((1, 2, 3))
                 loss = torch.log(error + MSE_FLOOR).mean()
                 trainer.learn(loss)
@@ -153,6 +163,7 @@ def train_net(
                     trainer.validate()
                     on_state(trainer.state())
                 on_step(FitStep(step, recipe.steps, float(loss.detach()), trainer.now_db))
+                processes.agree_on_interrupt()
         except KeyboardInterrupt:
             # Up to `VALIDATION_STEPS` steps were not validated yet; a second interrupt skips this validation.
             with suppress(KeyboardInterrupt):
@@ -172,10 +183,14 @@ class NetTrainer:
         validation: validation pairs.
         recipe: settings of the training.
         earlier: state of an interrupted training to go on with.
+        processes: processes that train together.
     """
 
-    def __init__(self, net: Net, validation: Pairs, recipe: Recipe, earlier: TrainingState | None) -> None:
+    def __init__(
+        self, net: Net, validation: Pairs, recipe: Recipe, earlier: TrainingState | None, processes: Processes
+    ) -> None:
         self._net, self._validation, self._steps = net, validation, recipe.steps
+        self._processes = processes
         self.order = torch.Generator().manual_seed(recipe.seed)
         self._optimizers = optimizers_of(net, recipe)
         self._schedules = [
@@ -184,7 +199,7 @@ class NetTrainer:
         ]
         if earlier is None:
             self.step, self.best = 0, _copy_state(net)
-            self.now_db = self.best_db = mean_psnr_db(net, validation)
+            self.now_db = self.best_db = mean_psnr_db(net, validation, processes)
         else:
             self.step, self.now_db, self.best_db = earlier.step, earlier.now_db, earlier.best_db
             self.best = self._restore(earlier.tensors)
@@ -192,7 +207,8 @@ class NetTrainer:
     def learn(self, loss: Tensor) -> None:
         """Makes one step against `loss`."""
         self._net.zero_grad(set_to_none=True)
-        loss.backward()
+        with self._processes.noticing_losses():
+            loss.backward()
         nn.utils.clip_grad_norm_(self._net.parameters(), MAX_GRADIENT_NORM)
         for optimizer, schedule in zip(self._optimizers, self._schedules, strict=True):
             optimizer.step()
@@ -201,7 +217,7 @@ class NetTrainer:
 
     def validate(self) -> None:
         """Scores the net, and copies its weights if they are the best so far."""
-        self.now_db = mean_psnr_db(self._net, self._validation)
+        self.now_db = mean_psnr_db(self._net, self._validation, self._processes)
         if self.now_db > self.best_db:
             self.best_db, self.best = self.now_db, _copy_state(self._net)
 
@@ -239,14 +255,14 @@ class NetTrainer:
 
 
 @torch.no_grad()
-def mean_psnr_db(net: Net, pairs: Pairs) -> float:
-    """Computes the mean PSNR in dB at the net's own scale, on the net's device."""
+def mean_psnr_db(net: Net, pairs: Pairs, processes: Processes = ONE_PROCESS) -> float:
+    """Computes the mean PSNR in dB over the pairs of all processes, at the net's own scale, on the net's device."""
     device = next((parameter.device for parameter in net.parameters()), CPU)
     scores = [
         psnr_db(net(pairs.latents[at].to(device).float()), pairs.rgb(net.scale, at).to(device))
         for at in batch_slices(pairs)
     ]
-    return float(torch.cat(scores).mean())
+    return processes.mean(torch.cat(scores))
 
 
 def optimizers_of(net: Net, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -316,6 +332,16 @@ def start_as_closed_form(net: Conv, sums: Sums) -> None:
     net.linear.load_state_dict(polynomial_tensors(sums.solve(LINEAR_RIDGE), sums.form))
     for parameter in (*net.out.parameters(), *net.overall.parameters()):
         nn.init.zeros_(parameter)
+
+
+def _state_of_first(state: TrainingState | None, processes: Processes) -> TrainingState | None:
+    """The state that the first process has."""
+    numbers = {} if state is None else {NUMBERS: torch.tensor(state[:3], dtype=torch.float64)}
+    tensors = processes.tensors_of_first(state and {**state.tensors, **numbers})
+    if tensors is None:
+        return None
+    step, now_db, best_db = tensors[NUMBERS].tolist()
+    return TrainingState(int(step), now_db, best_db, tensors)
 
 
 def _learning_rate(step: int, steps: int) -> float:

@@ -21,6 +21,7 @@ from safelight.fitting.distill import (
     table_of,
     taesd_net,
 )
+from safelight.fitting.processes import ONE_PROCESS
 from safelight.fitting.train import Recipe, draw_weights
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
@@ -57,7 +58,7 @@ def test_pictures_of_the_decoder_have_the_full_size(linear):
 def test_a_net_in_taesds_shape_starts_as_the_best_linear_decoder(linear, pooled):
     net = Taesd(taesd(4, pooled))
     pairs = imitation_pairs(linear, small_latents(), 8)
-    start_tiny_as_closed_form(net, [pairs], torch.Generator().manual_seed(0))
+    start_tiny_as_closed_form(net, [pairs], torch.Generator().manual_seed(0), ONE_PROCESS)
     with torch.no_grad():
         rgb = net(pairs.latents.float())
     inside = (slice(None), slice(None), slice(8, -8), slice(8, -8))  # the first convolution pads with zeros

@@ -12,6 +12,7 @@ from safelight.fitting import train as training
 from safelight.fitting.least_squares import PolynomialForm, Sums
 from safelight.fitting.metrics import psnr_db
 from safelight.fitting.pairs import Pairs
+from safelight.fitting.processes import ONE_PROCESS
 from safelight.fitting.train import IMAGES_PER_SLICE, FitStep, Recipe, mean_psnr_db, train_net
 from safetensors.torch import save
 
@@ -107,7 +108,7 @@ def test_the_best_weights_are_restored_not_the_last(toy_pairs, monkeypatch):
     monkeypatch.setattr(training, "VALIDATION_STEPS", 1)
     validations, states = iter([10.0, 9.0, 12.0, 11.0, 8.0]), []
 
-    def validate(net, _):
+    def validate(net, *_):
         states.append({key: tensor.clone() for key, tensor in net.state_dict().items()})
         return next(validations)
 
@@ -220,7 +221,7 @@ def test_a_fit_step_has_step_loss_and_psnr():
 def test_the_overall_path_starts_at_zero_and_is_trained(toy_pairs):
     with torch.random.fork_rng():
         net = Conv(4, (8, 8), overall=True)
-    training.initialize(net, [toy_pairs(12)], torch.Generator())
+    training.initialize(net, [toy_pairs(12)], torch.Generator(), ONE_PROCESS)
     assert not any(float(weight.detach().abs().max()) for weight in net.overall.parameters())
     train_net(net, toy_pairs(12), toy_pairs(4, seed=1), SHORT)
     assert all(float(weight.detach().abs().max()) for weight in net.overall.parameters())

@@ -990,6 +990,39 @@ MUTATIONS = (
         "        self._group = None\n",
         ("tests/tiers/diffusers/test_refiner.py",),
     ),
+    # Fits with several processes
+    Mutation(
+        "a closed form of several processes knows the pictures of one",
+        YOUR_MODEL,
+        "fitting/presets.py",
+        "train_sums, validation_sums = train_sums.of_all(processes), validation_sums.of_all(processes)",
+        "pass",
+        ("tests/fitting/test_shares.py::test_the_closed_form_is_that_of_one_process_to_rounding",),
+    ),
+    Mutation(
+        "each process splits its own share of the pictures",
+        YOUR_MODEL,
+        "fitting/dataset.py",
+        "    own = purposes[begin : begin + len(pairs)]\n",
+        "    own = purposes[: len(pairs)]\n",
+        ("tests/fitting/test_shares.py::test_the_split_is_that_of_one_process",),
+    ),
+    Mutation(
+        "an interrupt in one process of a fit leaves the others waiting",
+        YOUR_MODEL,
+        "fitting/processes.py",
+        "        if not self._is_together:\n            raise KeyboardInterrupt\n",
+        "        raise KeyboardInterrupt\n",
+        ("tests/fitting/test_processes.py::test_an_interrupt_in_the_fit_waits_until_all_processes_agree",),
+    ),
+    Mutation(
+        "a fit that lost a process leaves its decoders",
+        YOUR_MODEL,
+        "cli/fit.py",
+        "        saved.remove()\n",
+        "        pass\n",
+        ("tests/tiers/reliability/test_fit_together.py",),
+    ),
     # Stores of runs
     Mutation(
         "files that a store does not take are named nowhere",
