@@ -18,6 +18,7 @@ from ..decoders.decoder import Decoder, to_bytes
 from ..decoders.files.contained_file import write_below
 from ..decoders.later_frames import as_first_frames
 from ..errors import LatentsError, printable
+from ..hosts.latents_input import FORMS, FoundLatents, HowToRead, files_in, read_latents
 from ..preview.decode.not_finite import (
     OVERFLOW_ADVICE,
     mark_pixels,
@@ -31,7 +32,6 @@ from ..preview.images.grid import GRID_COLOR
 from ..preview.output_folder import expect_no_file
 from ..preview.sinks.contact_sheet import NAME, TILE_PX, lay_out_captioned
 from .decoder_choice import DECODER_HELP, add_folder_option, choose_decoder, expect_decoder
-from .latents_input import FORMS, FoundLatents, HowToRead, files_in, read_latents
 from .table import print_lines, warn
 
 NOT_FINITE, NOT_READ = 1, 2  # exit codes: latents are NaN or infinite; a file has no latents that can be decoded

@@ -14,7 +14,7 @@ from ..errors import FitError, LatentsError
 from ..fitting.image_crops import IMAGE_SUFFIXES, read_image
 from ..fitting.image_ids import image_id
 from ..fitting.pairs import Pairs
-from .latents_input import LATENT_SUFFIXES, HowToRead, read_latents
+from ..hosts.latents_input import LATENT_SUFFIXES, HowToRead, read_latents
 
 
 class CutPair(NamedTuple):

@@ -3,11 +3,11 @@
 from comfy_api.latest import ComfyExtension, io
 from server import PromptServer
 
-from ...hosts.comfyui import everywhere, learning, owners
+from ...hosts.comfyui import asset_previews, everywhere, learning, owners
 from ...hosts.comfyui.cached_run import CachedRuns
 from ...hosts.comfyui.choice_routes import register_choices
 from ...hosts.comfyui.choose import CHOICES
-from ...hosts.comfyui.decoder_folders import described
+from ...hosts.comfyui.decoder_folders import catalogue, described
 from ...hosts.comfyui.decoder_offer import get_decoder
 from ...hosts.comfyui.library_routes import register_library
 from ...hosts.comfyui.live_page import register_live
@@ -41,6 +41,9 @@ class SafelightExtension(ComfyExtension):
         register_pack(PromptServer.instance.routes)
         everywhere.register(PromptServer.instance)
         learning.register(PromptServer.instance)
+
+    async def on_load(self) -> None:
+        await asset_previews.register(catalogue)  # a ComfyUI that does not call this has no asset browser
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return list(NODES)
