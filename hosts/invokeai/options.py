@@ -27,7 +27,8 @@ TO_GALLERY_HELP = (
     "sigma as metadata."
 )
 RUN_FOLDER_HELP = (
-    "Folder of the run in the outputs folder, as Steps Sheet and Load Run take it; empty if no files were written."
+    "Folder of the run in the outputs folder, for Steps Sheet, Load Run and Continue from Step; empty if no files were "
+    "written."
 )
 VAE_HELP = "VAE for preview_decoder full. It decodes the last step after the core node has finished."
 

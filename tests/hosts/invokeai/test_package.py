@@ -20,6 +20,18 @@ def test_annotations_in_files_with_nodes_are_not_strings(path):
     assert futures == []
 
 
+def test_inputs_of_the_nodes_for_saved_runs_have_one_text_each():
+    """A node that describes such an input itself would use other words than the others."""
+    created = {"folder": "folder_input", "step": "step_input", "max_images": "max_images_input"}
+    found = []
+    for name in ("load_run", "continue_from_step", "steps_sheet"):
+        tree = ast.parse((ROOT / "nodes" / "invokeai" / f"{name}.py").read_text(encoding="utf-8"))
+        inputs = [node for node in ast.walk(tree) if isinstance(node, ast.AnnAssign) and node.target.id in created]
+        found += [(name, node.target.id) for node in inputs]
+        assert [node.value.func.id for node in inputs] == [created[node.target.id] for node in inputs]
+    assert len(found) == 7
+
+
 def test_only_folders_of_invokeai_import_it():
     rooms = [init.parent for init in ROOT.glob("[a-z]*/__init__.py")]
     paths = [*ROOT.glob("*.py"), *(path for room in rooms for path in room.rglob("*.py"))]

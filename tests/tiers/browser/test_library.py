@@ -1,5 +1,6 @@
 """The library of `safelight view` and of a written page, in a real browser, by keyboard alone."""
 
+import base64
 import json
 import threading
 import uuid
@@ -124,6 +125,16 @@ def test_the_current_tile_is_spoken_and_its_facts_are_shown(tmp_path, browser, s
         }
         == seen["facts"]
     )
+
+
+def test_the_workflow_of_a_run_is_saved_as_a_file_and_the_host_is_named(tmp_path, browser, served, library):
+    browser(do="open", url=served(write_runs(tmp_path / "runs", 3)))
+    library(status="3 runs")
+    library("ArrowRight", "ArrowRight", prompt=WORDS[1])
+    file = browser(do="saved", key="w")
+    assert (file["name"], base64.b64decode(file["content"])) == ("steps_00001_workflow.json", b"{}")
+    library(said="Saved steps_00001_workflow.json. Drag the file onto ComfyUI")
+    assert browser(do="log")["errors"] == []
 
 
 def test_runs_are_searched_and_sorted(tmp_path, browser, served, library):

@@ -250,10 +250,11 @@ def test_whole_host_previews_show_the_core_node_too(seen):
     assert seen["everywhere_twin"]["final"] == seen["core"]["final"]
 
 
-@pytest.mark.parametrize("name", ["preview_steps", "contact_sheet"])
-def test_a_workflow_that_ships_is_stored_and_runs(seen, name):
+@pytest.mark.parametrize(("name", "images"), [("preview_steps", 1), ("contact_sheet", 1), ("continue_run", 3)])
+def test_a_workflow_that_ships_is_stored_and_runs(seen, name, images):
     found = seen["workflows"][name]
     assert (found["stored"], found["status"], found["error"]) == (200, "completed", None)
+    assert (found["images"], found["different"]) == (images, images)
 
 
 def test_a_workflow_that_ships_has_the_inputs_of_the_newest_host(seen):
@@ -261,9 +262,8 @@ def test_a_workflow_that_ships_has_the_inputs_of_the_newest_host(seen):
     assert {found["stored"] for found in workflows} == {200}
     differs = [name for found in workflows for name in found["older"]]
     older.expect(not differs, "InvokeAI", seen["version"], f"node in the version of the workflow: {differs}")
-    assert [found["unknown"] + found["missing"] for found in workflows] == [
-        []
-    ] * 3  # the UI marks a node in red for either
+    # The UI marks a node in red for either.
+    assert [found["unknown"] + found["missing"] for found in workflows] == [[]] * 4
 
 
 def test_the_workflow_that_writes_steps_writes_them(seen, outputs):

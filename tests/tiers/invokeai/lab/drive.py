@@ -35,6 +35,7 @@ ROOT = PLACE / "root"
 STEPS, SIZE = 4, 64
 HERE = Path(__file__).parent
 OF_EVERY_NODE = {"id", "type", "is_intermediate", "use_cache"}  # not listed in a workflow
+EXAMPLES = ("preview_steps", "contact_sheet", "continue_run")  # workflows that need nothing but a model
 ENDS = ("completed", "failed", "canceled")
 
 
@@ -283,6 +284,8 @@ def example(server: Server, model: dict, name: str) -> tuple[dict, dict]:
     if "denoise" in nodes:
         nodes["noise"] |= {"width": SIZE, "height": SIZE}
         nodes["denoise"]["steps"] = STEPS
+    if "begin" in nodes:
+        nodes["begin"]["step"] = nodes["run"]["step"] = STEPS - 1
     edges = [
         edge(line["source"], line["sourceHandle"], line["target"], line["targetHandle"]) for line in drawn["edges"]
     ]
@@ -294,7 +297,11 @@ def workflow(server: Server, model: dict, name: str) -> dict:
     """Runs a workflow that ships, with a smaller image."""
     graph, facts = example(server, model, name)
     item = server.wait(server.queue(graph))
-    return facts | {"status": item["status"], "error": item.get("error_message")}
+    facts |= {"status": item["status"], "error": item.get("error_message")}
+    if item["status"] == "completed":
+        images = [server.image(item, node["id"]) for node in graph["nodes"].values() if node["type"] == "l2i"]
+        facts |= {"images": len(images), "different": len(set(images))}
+    return facts
 
 
 def cancel(server: Server, model: dict) -> dict:
@@ -429,7 +436,7 @@ def main() -> None:
             to_gallery=True,
             filename_prefix="twin/run",
         )
-        seen["workflows"] = {name: workflow(server, model, name) for name in ("preview_steps", "contact_sheet")}
+        seen["workflows"] = {name: workflow(server, model, name) for name in EXAMPLES}
         seen["options"] = play(
             server,
             model,
