@@ -3,21 +3,28 @@
 import importlib.metadata
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..decoders.files.regular_file import open_regular_file
+from ..hosts.invokeai.preferences import (
+    DECODERS,
+    DEVICE,
+    EVERYWHERE,
+    LEARN,
+    LEARN_IDLE,
+    LEARN_STORE,
+    LIBRARY,
+    REMOTE,
+    SETTINGS_FILE,
+)
 from .learned import NODES_FOLDER, PACKAGE
 
-# Where users and browsers save settings. What they do not list here is not read, such as keys and workflows.
-COMFYUI_SETTINGS = (
-    *("Safelight.BudgetMB", "Safelight.Decoder", "Safelight.DeviceMB", "Safelight.Everywhere"),
-    *("Safelight.HideSamplerPreview", "Safelight.Learn", "Safelight.LearnIdle", "Safelight.LearnMB"),
-    *("Safelight.Viewer.Follow", "Safelight.Viewer.Speed", "Safelight.Welcomed"),
-)
-INVOKEAI_SETTINGS = ("everywhere", "device_mb", "learn", "learn_idle", "learn_mb")
+COMFYUI_PAGE = PACKAGE / "web" / "comfy.js"
+COMFYUI_SETTING = re.compile(r'"(Safelight\.[A-Za-z.]+)"')  # in the page's script, which offers them
+INVOKEAI_SETTINGS = (EVERYWHERE, DEVICE, LEARN, LEARN_IDLE, LEARN_STORE, LIBRARY, REMOTE)
 MAX_SETTINGS_BYTES = 4 << 20
 COMFYUI_VERSION = re.compile(r'^__version__ = "([\w.+-]{1,40})"', re.MULTILINE)
 
@@ -47,16 +54,16 @@ def find_surroundings(package: Path = PACKAGE) -> Surroundings:
         frontend = _installed("comfyui-frontend-package")
         return Surroundings(
             f"ComfyUI {_comfyui_version(root)}, frontend {frontend or 'unknown'}",
-            _settings(saved, COMFYUI_SETTINGS),
+            _settings(saved, COMFYUI_SETTING.findall(_read(COMFYUI_PAGE) or "")),
             (root / "temp" / "safelight", root / "output"),
             root / "models" / "safelight",
         )
     if package.parent.name == "nodes" and (root / "databases").is_dir():
         return Surroundings(
             f"InvokeAI {_installed('InvokeAI') or 'unknown'}",
-            _settings(root / "safelight" / "settings.json", INVOKEAI_SETTINGS),
+            _settings(root / DECODERS / SETTINGS_FILE, INVOKEAI_SETTINGS),
             (root / "outputs",),
-            root / "safelight",
+            root / DECODERS,
         )
     return Surroundings(None, {}, (Path("runs"),), None)
 
@@ -73,7 +80,8 @@ def _installed(package: str) -> str | None:
         return None
 
 
-def _settings(path: Path, names: tuple[str, ...]) -> Mapping[str, Any]:
+def _settings(path: Path, names: Iterable[str]) -> Mapping[str, Any]:
+    """What a file says of these settings. Others, such as keys of other packs, are not read."""
     try:
         saved = json.loads(_read(path) or "{}")
     except (ValueError, RecursionError):
