@@ -51,6 +51,7 @@ class ComfyLibrary:
         budget_bytes: function that returns the budget of live runs.
         owners: owners of saved runs, on a server with users: each user lists only the own ones. None: everyone lists
             all saved runs, as ComfyUI shows everyone its output folder.
+        on_save: function that receives the folder and the id of a live run that a user has saved.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class ComfyLibrary:
         output: Callable[[], Path],
         budget_bytes: Callable[[], int],
         owners: SavedOwners | None,
+        on_save: Callable[[Path, str], object] = lambda _path, _run_id: None,
     ) -> None:
+        self._on_save = on_save
         self._live, self._output, self._budget_bytes, self._owners = live, output, budget_bytes, owners
         self._secret = secrets.token_bytes(32)
         self._opened: tuple[SavedLibrary, BackgroundListing[bool]] | None = None
@@ -252,6 +255,7 @@ class ComfyLibrary:
         output = self._output()
         folder = save_live_run(live, output, SAVED_PREFIX, self._live.marks(live.address), MAX_PICTURE_BYTES)
         self.own(live.folder.run.id, owner)
+        self._on_save(folder, live.folder.run.id)
         self._saved.runs.runs()
         return {"text": f"Saved as {output.name}/{folder.relative_to(output).as_posix()}"}
 

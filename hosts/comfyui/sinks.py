@@ -15,7 +15,7 @@ from server import PromptServer
 from ...preview.images.encode import ImageEncoding
 from ...preview.options import RunOptions
 from ...preview.output_folder import disk_room
-from ...preview.remote.remote_copy import copy_of_saved_run
+from ...preview.remote.remote_copy import copy_of_saved_run, copy_saved_folder
 from ...preview.run import Run
 from ...preview.sinks.base import EveryStep, Sink
 from ...preview.sinks.latent_files import LatentFiles, Need, Room
@@ -51,6 +51,9 @@ LIBRARY: ComfyLibrary = vars(PromptServer.instance).setdefault(
         lambda: Path(folder_paths.get_output_directory()),
         lambda: ComfyPreferences.current().budget_bytes,
         None if PRIVATE is None else SavedOwners(PRIVATE),
+        lambda path, run_id: copy_saved_folder(
+            path, run_id, Path(folder_paths.get_output_directory()), lambda: ComfyPreferences.current().remote, REMOTE
+        ),
     ),
 )
 

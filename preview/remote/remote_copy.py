@@ -1,9 +1,11 @@
 """The copy of a run in a store, as a sink."""
 
+import logging
 import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePath
 from typing import final
 
@@ -18,6 +20,8 @@ from .uploads import WAIT_S, Uploads
 
 STEP_FILE = re.compile(r"step_(\d{4,})\D")
 ID_CHARS = 8  # of a run's id, in the name of its copy: two machines never write into the same one
+
+log = logging.getLogger("safelight.remote")
 
 
 @final
@@ -99,12 +103,42 @@ def copy_of_saved_run(
     """
 
     def address() -> str:
-        base = setting_address(setting(), what)
-        inside = first.path.relative_to(output) if first.path.is_relative_to(output) else first.path.name
-        of_first = copy_address(base, PurePath(inside).as_posix(), first.run.id)
-        return of_first if folder is first or not base else f"{of_first}/{folder.path.name}"
+        of_first = _saved_address(first.path, first.run.id, output, setting_address(setting(), what))
+        return of_first if folder is first or not of_first else f"{of_first}/{folder.path.name}"
 
     return RemoteCopy(folder, address)
+
+
+def copy_saved_folder(path: Path, run_id: str, output: Path, setting: Callable[[], str], what: str) -> None:
+    """Copies the folder of a run that has ended, on a thread of its own. The log names files that are not copied.
+
+    Args:
+        path: folder of the run.
+        run_id: id of the run.
+        output: the host's output folder.
+        setting: function that returns the setting with the address of all copies.
+        what: name of the setting.
+    """
+    try:
+        address = _saved_address(path, run_id, output, setting_address(setting(), what))
+    except OptionError as error:
+        log.warning("%s is not copied: %s", path.name, error)
+        return
+    if address:
+        uploads = Uploads(path, partial(Store.open, address), partial(_log_missing, path.name))
+        for file in (found for found in path.rglob("*") if found.is_file()):
+            uploads.changed(file.relative_to(path).as_posix())
+        uploads.end()
+
+
+def _log_missing(title: str, names: Sequence[str], reason: str) -> None:
+    log.warning("not copied: %s; %s has them: %s", name_files(names), title, reason)
+
+
+def _saved_address(path: Path, run_id: str, output: Path, base: str) -> str:
+    """The address of the copy of a saved run; empty without a base."""
+    inside = path.relative_to(output) if path.is_relative_to(output) else PurePath(path.name)
+    return copy_address(base, inside.as_posix(), run_id)
 
 
 def copy_address(base: str, name: str, run_id: str) -> str:

@@ -1,13 +1,20 @@
 """The copy of a run as a sink of its pipeline, in fsspec's memory."""
 
 import json
+import threading
 from typing import ClassVar
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from safelight.preview.images.encode import ImageEncoding
-from safelight.preview.remote.remote_copy import RemoteCopy, copy_address, copy_of_saved_run, name_files
+from safelight.preview.remote.remote_copy import (
+    RemoteCopy,
+    copy_address,
+    copy_of_saved_run,
+    copy_saved_folder,
+    name_files,
+)
 from safelight.preview.remote.scratch import remove_when_unused, scratch_folder, scratch_run
 from safelight.preview.run import Run
 from safelight.preview.sinks.run_folder import EmptyFolderRemoval, RunFolder
@@ -147,6 +154,45 @@ def test_what_is_written_after_the_run_is_copied_too(memory, tmp_path, sample):
     copy.wait()
     assert memory.cat_file("/bucket/one/index.html") == b"all runs"
     assert stored_record(memory, "/bucket/one/run.json")["notes"] == ["judged later"]
+
+
+class TestRunsThatAUserSaves:
+    """A live run that was copied into the output folder, and is complete."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        folder = tmp_path / "output/safelight/saved_00001"
+        (folder / "step_0001").mkdir(parents=True)
+        for name in ("run.json", "marks.json", "step_0001.png", "step_0001/frame_0001.png"):
+            (folder / name).write_bytes(name.encode())
+        (folder / "link.png").symlink_to(tmp_path / "elsewhere")
+        return folder
+
+    def save(self, folder, typed):
+        before = set(threading.enumerate())
+        copy_saved_folder(folder, "12345678-x", folder.parents[1], lambda: typed, "Safelight.Remote")
+        for thread in set(threading.enumerate()) - before:
+            thread.join(60)
+
+    def test_all_files_are_copied(self, folder):
+        self.save(folder, "elsewhere://bucket/saved")
+        files = fsspec.filesystem("elsewhere")
+        root = "/bucket/saved/safelight/saved_00001_12345678"
+        stored = {path.removeprefix(f"{root}/"): files.cat_file(path) for path in files.find(root)}
+        names = ("run.json", "marks.json", "step_0001.png", "step_0001/frame_0001.png")
+        assert stored == {name: name.encode() for name in names}
+
+    def test_files_that_are_not_copied_are_in_the_log(self, folder, caplog):
+        self.save(folder, "nowhere://bucket")
+        assert "not copied: files of step 1, marks.json, run.json; saved_00001 has them: nowhere://" in caplog.text
+
+    def test_a_wrong_address_is_in_the_log(self, folder, caplog):
+        self.save(folder, "file:///etc")
+        assert "saved_00001 is not copied: Safelight.Remote: expected the address of a store" in caplog.text
+
+    def test_without_an_address_nothing_happens(self, folder, caplog):
+        self.save(folder, "")
+        assert caplog.text == ""
 
 
 def test_files_are_named_by_their_steps():

@@ -28,6 +28,7 @@ from .odd import LabAny, LabCopyModel, LabImages, LabOddSampler, LabPreviewUser,
 from .previews import LabOwnLoop, LabPreviewers, LabWrapPreviewers
 from .process import LabState
 from .silent import LabSilentSampler
+from .store import LabStore  # noqa: F401 - registered when it is imported
 from .tiles import LabTiles
 from .timing import LabInside, LabOutside, LabTimes, LabWork
 from .together import LabNested, LabTogether
