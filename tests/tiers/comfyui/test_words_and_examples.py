@@ -21,9 +21,10 @@ STAND_INS = {
     "CheckpointLoaderSimple": [[LAB, 0], None, [VAE, 0]],
     "UNETLoader": [[LAB, 0]],
     "CLIPLoader": [None],
+    "DualCLIPLoader": [None],
     "VAELoader": [[VAE, 0]],
     "CLIPTextEncode": [[LAB, 1]],
-    "EmptyLatentImage": [[LAB, 2]],
+    **{name: [[LAB, 2]] for name in ("EmptyLatentImage", "EmptySD3LatentImage", "EmptyFlux2LatentImage")},
     "EmptyHunyuanLatentVideo": [[LAB, 2]],
     "LTXAVTextEncoderLoader": [None],
     "LTXVConcatAVLatent": [[LAB, 2]],
@@ -31,6 +32,10 @@ STAND_INS = {
     **{name: [None] for name in ("LTXVAudioVAELoader", "LTXVEmptyLatentAudio", "EmptyLTXVLatentVideo")},
     **{name: [None] for name in ("LTXVAudioVAEDecode", "SaveAudio")},
 }
+
+TEXT_ENCODERS = ("CLIPLoader", "DualCLIPLoader")
+# Latent format by the type of the text encoder.
+FORMATS = {"wan": "Wan21", "qwen_image": "Wan21", "flux": "Flux", "lumina2": "Flux", "flux2": "Flux2"}
 
 
 def ours(server):
@@ -163,18 +168,20 @@ def played_in_the_lab(graph):
     """The same prompt with a model and a VAE that need no files."""
     kinds = {node["class_type"] for node in graph.values()}
     sound = "LTXVConcatAVLatent" in kinds
-    video = "UNETLoader" in kinds or sound
+    video = "EmptyHunyuanLatentVideo" in kinds or sound
+    encoders = [node["inputs"]["type"] for node in graph.values() if node["class_type"] in TEXT_ENCODERS]
     batch = [node["inputs"]["batch_size"] for node in graph.values() if "batch_size" in node["inputs"]]
     kept = {key: node for key, node in graph.items() if node["class_type"] not in STAND_INS}
     for node in kept.values():
         for name, value in node["inputs"].items():
             if isinstance(value, list) and value[0] in graph.keys() - kept.keys():
                 node["inputs"][name] = STAND_INS[graph[value[0]]["class_type"]][value[1]]
-    latent_format = "LTXAV" if sound else "Wan21" if video else "SDXL"
-    model = {"latent_format": latent_format, "flow": video, "frames": 3 if video else 1, "sound": 5 if sound else 0}
+    latent_format = FORMATS[encoders[0]] if encoders else "LTXAV" if sound else "SDXL"
+    shape = {"frames": 3 if video else 1, "sound": 5 if sound else 0}
+    model = {"latent_format": latent_format, "flow": latent_format != "SDXL", **shape}
     size = {"height": 16, "width": 24, "batch": batch[0] if batch else 1, "step_ms": 0.0, "fail_at": 0}
     kept[LAB] = {"class_type": "LabModel", "inputs": {**model, **size, "targets_file": "", "again": 0}}
-    kept[VAE] = {"class_type": "LabDecoder", "inputs": {"tiny": not video, "broken": False}}
+    kept[VAE] = {"class_type": "LabDecoder", "inputs": {"tiny": latent_format == "SDXL", "broken": False}}
     return kept
 
 
