@@ -98,7 +98,7 @@ class Run:
             rule = self.sampler["stop_rule"]
             self.know(stop_rule={**rule, "step": end.step})
             self.note(
-                f"stopped by your rule at step {end.step}: the picture moved less than {rule['below_percent']:g} % for "
+                f"stopped by your rule at step {end.step}: moved less than {rule['below_percent']:g} % for "
                 f"{rule['steps']} steps"
             )
 

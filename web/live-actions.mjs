@@ -1,6 +1,10 @@
-/** Lists what can be done to see runs elsewhere: in a window of their own, on another screen. */
+/** Lists what can be done to see runs elsewhere: in a window of their own, on top of all others, on another screen. */
+
+import { openOnTop } from "./on-top.mjs";
 
 const WINDOW = "popup,width=720,height=820";
+const TITLE = "Safelight";
+const ORDINARY = "This browser cannot keep a window on top, so it is an ordinary one";
 
 /**
  * @param {Window} window
@@ -9,22 +13,28 @@ const WINDOW = "popup,width=720,height=820";
  * @returns {import("./action-menu.mjs").Actions}
  */
 export function liveActions(window, address, key) {
-  const page = () => new URL(address("/safelight/live"), window.location.href);
+  const page = (facts) => {
+    const url = new URL(address("/safelight/live"), window.location.href);
+    url.hash = Object.entries(facts).map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&");
+    return url;
+  };
+  const openWindow = (run) => {
+    if (!window.open(page({ run: run.id }), "_blank", WINDOW)) throw new Error("The browser has blocked the window: allow pop-ups of this page");
+  };
   return ({ run }) => [
+    { label: "Open in a window of its own", run: () => openWindow(run) },
     {
-      label: "Open in a window of its own",
-      run: () => {
-        const url = page();
-        url.hash = `run=${encodeURIComponent(run.id)}`;
-        if (!window.open(url, "_blank", WINDOW)) throw new Error("The browser has blocked the window: allow pop-ups of this page");
+      label: "Open on top of other windows",
+      run: async () => {
+        if (await openOnTop(window, page({ run: run.id }), TITLE)) return;
+        openWindow(run);
+        return ORDINARY;
       },
     },
     {
       label: "Copy the address for another screen",
       run: async () => {
-        const url = page();
-        url.hash = `key=${encodeURIComponent(key())}`;
-        await window.navigator.clipboard.writeText(url.href);
+        await window.navigator.clipboard.writeText(page({ key: key() }).href);
         return "Copied. Anyone who has this address sees your runs and can stop them";
       },
     },

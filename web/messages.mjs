@@ -3,7 +3,7 @@
 import { lastNote, placeholder } from "./caption.mjs";
 import { button, create } from "./elements.mjs";
 
-const TOAST_MS = 1600;
+const [TOAST_MS, CHARACTER_MS] = [1600, 55]; // at least, and for each character: a sentence takes longer to read
 
 export class Messages {
   #noteText;
@@ -50,7 +50,7 @@ export class Messages {
     this.toast.textContent = text;
     this.toast.classList.add("shown");
     clearTimeout(this.#toastTimer);
-    this.#toastTimer = setTimeout(() => this.toast.classList.remove("shown"), TOAST_MS);
+    this.#toastTimer = setTimeout(() => this.toast.classList.remove("shown"), Math.max(TOAST_MS, CHARACTER_MS * text.length));
   }
 
   #showNote(run, note) {

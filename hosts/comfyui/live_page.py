@@ -42,7 +42,8 @@ def register_live(routes: web.RouteTableDef, runs: LiveRuns, owners: Owners) -> 
     async def get_page(_: web.Request) -> web.Response:
         """The viewer as a page of its own."""
         page = await asyncio.to_thread(_page)
-        headers = {**NEVER_CACHE, "Content-Security-Policy": page.policy, "Referrer-Policy": "no-referrer"}
+        policy = f"{page.policy}; frame-ancestors 'self'"  # a browser ignores this part in the page itself
+        headers = {**NEVER_CACHE, "Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}
         return web.Response(text=page.html, content_type="text/html", headers=headers)
 
     @routes.get(f"{BASE}/events")

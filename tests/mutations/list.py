@@ -844,6 +844,14 @@ MUTATIONS = (
         ("tests/hosts/comfyui/test_live_page.py",),
     ),
     Mutation(
+        "other sites show the live page in a frame",
+        LIVE_PAGE,
+        "hosts/comfyui/live_page.py",
+        "; frame-ancestors 'self'",
+        "; frame-ancestors *",
+        ("tests/hosts/comfyui/test_live_page.py",),
+    ),
+    Mutation(
         "recording programs get a video that they cannot show",
         ACT,
         "hosts/comfyui/live_page.py",

@@ -68,7 +68,7 @@ def test_a_run_that_a_rule_ended_says_when_and_why():
     run = Run()
     run.follow_rule(0.5, 3)
     run.keep_step(EarlyEnd(14, by_rule=True))
-    assert run.notes == ["stopped by your rule at step 14: the picture moved less than 0.5 % for 3 steps"]
+    assert run.notes == ["stopped by your rule at step 14: moved less than 0.5 % for 3 steps"]
     assert run.sampler == {"kept_step": 14, "stop_rule": {"below_percent": 0.5, "steps": 3, "step": 14}}
 
 

@@ -76,3 +76,13 @@ test("a dismissed note stays away, and its button too", () => {
   messages.show(run(), true);
   assert.deepEqual([text.textContent, offer.hidden], ["", true]);
 });
+
+test("a result in many words stays longer than one in a few", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { messages } = shown(async () => {});
+  const classes = new Set();
+  messages.toast.classList = { add: (name) => classes.add(name), remove: (name) => classes.delete(name) };
+  const isShownAfter = (text, ms) => (messages.showToast(text), t.mock.timers.tick(ms), classes.has("shown"));
+  assert.deepEqual([isShownAfter("Copied", 1599), isShownAfter("Copied", 1600)], [true, false]);
+  assert.deepEqual([isShownAfter("a".repeat(60), 1600), isShownAfter("a".repeat(60), 3300)], [true, false]);
+});

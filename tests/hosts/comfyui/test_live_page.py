@@ -88,6 +88,7 @@ def test_the_page_has_no_run_in_it_and_may_only_ask_its_own_server(served):
     status, headers, html = served.use(scenario)
     assert (status, headers["Cache-Control"], headers["Referrer-Policy"]) == (200, "no-store", "no-referrer")
     assert "connect-src 'self'" in headers["Content-Security-Policy"]
+    assert headers["Content-Security-Policy"].endswith("; frame-ancestors 'self'"), "no other site shows it in a frame"
     assert live.address not in html
     assert "Safelight.LiveKey" in html
 

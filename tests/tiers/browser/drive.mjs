@@ -575,6 +575,84 @@ const SCENES = {
     }
   },
 
+  /** The live page on top of other windows, by keyboard; where the browser cannot do that; and a stream in an `<img>`. */
+  async on_top({ page, browser }) {
+    await openWorkflow(page, { name: "on top", model: { ...model, latent_format: "Wan21", frames: 3, step_ms: 500 }, preview: { frames: "animated" }, sampler });
+    await viewUntil(page, (seen) => seen.onScreen);
+    await queue(page, ++seed, 30);
+    await viewUntil(page, (seen) => running(seen, 2) && seen.painted);
+    const choose = async () => {
+      await page.bringToFront();
+      await page.keyboard.press("Escape");
+      await focus(page);
+      await page.keyboard.press("ContextMenu");
+      const opened = browser.waitForEvent("page");
+      const focused = () => page.evaluate((root) => eval(root).activeElement?.textContent, ROOT);
+      for (let tries = 0; !(await focused())?.startsWith("Open on top"); tries++) {
+        if (tries > 40) throw new Error(`the menu has no such entry: ${await focused()}`);
+        await page.keyboard.press("ArrowDown");
+      }
+      await shot(page, "menu-on-top");
+      await page.keyboard.press("Enter");
+      return opened;
+    };
+    const isPainted = () => Boolean(document.querySelector("main > *")?.shadowRoot.querySelector(".pane img")?.naturalWidth);
+    const onTop = await choose();
+    const frame = await (await onTop.waitForSelector("iframe")).contentFrame();
+    await frame.waitForFunction(isPainted);
+    await onTop.setViewportSize({ width: 280, height: 360 });
+    await page.waitForTimeout(300);
+    await onTop.screenshot({ path: join(input.shots, "on-top.png") });
+    const title = await onTop.evaluate(() => [document.title, document.querySelector("iframe").title, document.documentElement.scrollWidth]);
+    await frame.evaluate(() => {
+      const key = sessionStorage.getItem("Safelight.LiveKey") ?? Object.entries(localStorage).find(([name]) => name.startsWith("Safelight.Key"))[1];
+      document.querySelector("main").before(Object.assign(document.createElement("img"), { id: "stream", src: `live.webp?key=${encodeURIComponent(key)}` }));
+    });
+    const streamed = await frame.waitForFunction(() => document.querySelector("#stream").naturalWidth).then((found) => found.jsonValue());
+    await onTop.close();
+    await page.evaluate(() => Object.defineProperty(window, "documentPictureInPicture", { value: undefined, configurable: true }));
+    const ordinary = await choose();
+    await ordinary.waitForFunction(isPainted);
+    const toast = await page.waitForFunction((root) => eval(root).querySelector(".toast.shown")?.textContent, ROOT).then((found) => found.jsonValue());
+    const path = await ordinary.evaluate(() => location.pathname);
+    await ordinary.close();
+    await interrupt();
+    await viewUntil(page, (seen) => seen.state.includes("interrupted"));
+    return { title, streamed, path, toast };
+  },
+
+  /** A rule ends a run: its inputs, and what the node says. */
+  async rule({ page }) {
+    await openWorkflow(page, { name: "rule", model: { ...model, step_ms: 150 }, sampler });
+    await unfold(page);
+    const rows = () =>
+      page.evaluate((find) => {
+        const node = eval(find);
+        const inVue = document.querySelector(`[data-node-id="${node.id}"]`)?.innerText;
+        const isShown = (name) => (inVue ? inVue.includes(name) : !node.widgets.find((widget) => widget.name === name).hidden);
+        return ["stop_below_percent", "stop_after_steps", "send_previews"].filter(isShown);
+      }, FIND_NODE);
+    const set = async (name, value) => {
+      await page.evaluate(({ find, name, value }) => {
+        const widget = eval(find).widgets.find((widget) => widget.name === name);
+        widget.value = value;
+        widget.callback?.(value);
+      }, { find: FIND_NODE, name, value });
+      await page.waitForTimeout(700);
+    };
+    const before = await rows();
+    await set("stop_below_percent", 1);
+    const after = await rows();
+    await shot(page, "rule-inputs");
+    await set("stop_after_steps", 2);
+    await clickOn(page, ".fold");
+    const line = await page.evaluate((root) => eval(root).querySelector(".fold").textContent, ROOT);
+    await queue(page, ++seed, 60);
+    const seen = await viewUntil(page, (seen) => seen.state.includes("stopped") && seen.note.includes(`at ${seen.step.replace(/^kept | \/.*$/g, "")}:`));
+    await shot(page, "rule");
+    return { before, after, line, seen };
+  },
+
   async failed({ page }) {
     await openWorkflow(page, { name: "failing", model: { ...model, fail_at: 4 }, sampler });
     await queue(page, ++seed);

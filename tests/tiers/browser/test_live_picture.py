@@ -221,6 +221,24 @@ def test_the_live_page_shows_runs_to_those_who_have_the_key(scenes):
     assert seen["errors"] == []
 
 
+def test_the_live_page_stays_on_top_of_other_windows_where_the_browser_can(scenes):
+    seen = scene(scenes, "on_top")
+    assert seen["title"] == ["Safelight", "Safelight", 280]
+    assert seen["path"].endswith("/safelight/live")
+    assert seen["toast"] == "This browser cannot keep a window on top, so it is an ordinary one"
+    assert seen["streamed"] > 0, "an <img> shows the stream"
+
+
+def test_a_rule_ends_a_run_and_the_node_says_when_and_why(scenes):
+    seen = scene(scenes, "rule")
+    assert seen["before"] == ["stop_below_percent", "send_previews"]
+    assert seen["after"] == ["stop_below_percent", "stop_after_steps", "send_previews"]
+    assert "stops below 1 % · after 2 steps" in seen["line"]
+    step = int(seen["seen"]["step"].removeprefix("kept step ").removesuffix(" / 60"))
+    says = f"stopped by your rule at step {step}: moved less than 1 % for 2 steps"
+    assert seen["seen"]["note"] == says
+
+
 def test_pictures_of_a_batch_are_chosen_by_click_and_by_key(scenes):
     seen = scene(scenes, "choose")
     assert seen["asked"]["pressed"] == [False] * 4
@@ -590,6 +608,8 @@ def test_a_second_copy_of_the_package_adds_no_widget(scenes):
 def test_the_search_finds_the_node_by_what_it_does(scenes, browsed_server):
     older.expect(not browsed_server.version.startswith("0.3."), "ComfyUI", browsed_server.version, "search aliases")
     found = scene(scenes, "search")
+    # By its rules, ComfyUI sorts nodes whose ids begin with the word by the length of the id.
+    assert "SafelightPreview" in found.pop("safelight")
     assert {words: names[:1] for words, names in found.items()} == {key: ["SafelightPreview"] for key in found}
 
 

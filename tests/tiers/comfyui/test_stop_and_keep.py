@@ -85,7 +85,7 @@ def test_the_users_rule_keeps_a_step_bit_for_bit(server, wire, model):
     assert manifest["state"] == "stopped"
     assert met_at(changes, 0.01, 2) < kept == len(manifest["steps"]) < 40
     assert manifest["sampler"]["stop_rule"] == {"below_percent": 1.0, "steps": 2, "step": kept}
-    assert f"stopped by your rule at step {kept}: the picture moved less than 1 % for 2 steps" in manifest["notes"]
+    assert f"stopped by your rule at step {kept}: moved less than 1 % for 2 steps" in manifest["notes"]
     assert played.named("safelight.run")[-1].data["state"] == "stopped"
     again = server.play(with_estimate(graph, kept))
     assert digest(played) == digest(again) == digest(again, ESTIMATE)

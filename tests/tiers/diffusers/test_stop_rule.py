@@ -67,7 +67,7 @@ def test_the_estimate_of_the_step_after_the_rule_is_met_is_the_result_bit_for_bi
     below = rule["stop_below_percent"]
     assert manifest["sampler"]["stop_rule"] == {"below_percent": below, "steps": 2, "step": kept}
     [note] = manifest["notes"]
-    assert note == f"stopped by your rule at step {kept}: the picture moved less than {below:g} % for 2 steps"
+    assert note == f"stopped by your rule at step {kept}: moved less than {below:g} % for 2 steps"
     assert max(shown.changes) == kept
     assert torch.equal(torch.as_tensor(latents), load_file(run.folder / f"step_{kept:04d}.safetensors")["denoised"])
 
