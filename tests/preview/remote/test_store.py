@@ -120,7 +120,10 @@ def test_an_unknown_scheme_says_so():
 
 def test_a_missing_package_says_how_to_install_it(monkeypatch):
     fsspec.register_implementation("without-package", "package_that_is_not_there.Files", errtxt="Install it")
-    with pytest.raises(StoreError, match=r"need a package that is not installed \(ImportError: Install it\); run: pip install fsspec s3fs"):
+    with pytest.raises(
+        StoreError,
+        match=r"need a package that is not installed \(ImportError: Install it\); run: pip install fsspec s3fs",
+    ):
         expect_packages("without-package://bucket")
 
 
