@@ -18,6 +18,12 @@ from .x0 import CallerFacts
 BASE_MODEL, STEPS, START, SCHEDULER, MASK = "base", "schedule_steps", "denoising_start", "scheduler", "mask"
 STEP_INPUTS = ("steps", "num_steps")  # names of the denoise nodes' input
 LATENT_SCALE, PATCH = 8, 2  # InvokeAI's nodes count 8 pixels for each latent of all models
+LATENTS_NDIM, MAX_STEPS = 4, 100_000  # of a node; more only in an edited file
+NO_TIMESTEPS = (
+    "its scheduler does not take one timestep for each step, as PNDM does not. Sample with euler, heun, ddim or "
+    "another scheduler"
+)
+NO_SCHEDULE = "its node does not report its schedule, or has no input for latents, as that of Wan videos"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,7 +99,9 @@ def continuation(saved: SavedRun, step: int) -> InvokeContinuation:
     for name in model.needs:
         if first >= len(found[name]):
             raise LatentsError(f"step {held.index}: the run has {len(found[name])} {name}; the folder was edited")
-    height, width = held.noisy.shape[-2:]
+    shape = tuple(held.noisy.shape)
+    if len(shape) != LATENTS_NDIM or (model.is_patched and any(side % PATCH for side in shape[-2:])):
+        raise LatentsError(f"step {held.index}: latents of shape {shape}; the folder was edited")
     latents, noise = pixel_unshuffle(held.noisy, PATCH) if model.is_patched else held.noisy, None
     if model.noise == "mixed":
         latents, noise = unmixed(latents, schedule.levels[first])
@@ -105,7 +113,7 @@ def continuation(saved: SavedRun, step: int) -> InvokeContinuation:
         denoising_start=schedule.start if first == 0 else model.start(schedule, first),
         steps=schedule.steps,
         seed=seed if type(seed) is int else None,
-        size=(width * LATENT_SCALE, height * LATENT_SCALE),
+        size=(shape[-1] * LATENT_SCALE, shape[-2] * LATENT_SCALE),
     )
 
 
@@ -156,15 +164,23 @@ def _schedule(facts: Mapping[str, str], model: ContinuedModel) -> NodeSchedule:
         LatentsError: the node cannot begin in the middle of it, or the folder was edited.
     """
     if not {STEPS, START, *model.needs} <= set(facts):
+        why = NO_TIMESTEPS if model.noise == "none" else NO_SCHEDULE
+        raise LatentsError(f"no step of this run can be continued: {why}")
+    schedule = _read_schedule(facts)
+    if model.schedulers and schedule.scheduler is not None and schedule.scheduler not in model.schedulers:
         raise LatentsError(
-            "no step of this run can be continued: "
-            + (
-                "its scheduler does not take one timestep for each step, as PNDM does not. Sample with euler, heun, "
-                "ddim or another scheduler"
-                if model.noise == "none"
-                else "its node does not report its schedule, or has no input for latents, as that of Wan videos"
-            )
+            f"no step of this run can be continued: InvokeAI's node begins the schedule of {brief(schedule.scheduler)} "
+            f"with its first step. Sample with {' or '.join(model.schedulers)}"
         )
+    return schedule
+
+
+def _read_schedule(facts: Mapping[str, str]) -> NodeSchedule:
+    """The schedule in the facts of a file, which may come from anywhere.
+
+    Raises:
+        LatentsError: the file was edited.
+    """
     try:
         schedule = NodeSchedule(
             begins=_numbers(facts.get(BEGINS, "[]")),
@@ -175,13 +191,9 @@ def _schedule(facts: Mapping[str, str], model: ContinuedModel) -> NodeSchedule:
         )
     except (TypeError, ValueError, OverflowError, RecursionError):
         raise LatentsError(f"expected timesteps, found {brief(facts.get(BEGINS))}; the folder was edited") from None
-    if not 0 <= schedule.start <= 1 or schedule.steps < 1 or not all(0 < level <= 1 for level in schedule.levels):
+    is_possible = 0 <= schedule.start <= 1 and 1 <= schedule.steps <= MAX_STEPS
+    if not is_possible or not all(0 < level <= 1 for level in schedule.levels):
         raise LatentsError("expected steps and noise levels; the folder was edited")
-    if model.schedulers and schedule.scheduler is not None and schedule.scheduler not in model.schedulers:
-        raise LatentsError(
-            f"no step of this run can be continued: InvokeAI's node begins the schedule of {brief(schedule.scheduler)} "
-            f"with its first step. Sample with {' or '.join(model.schedulers)}"
-        )
     return schedule
 
 

@@ -1,5 +1,6 @@
 """Each family of InvokeAI continues as its denoise node begins: at a level, after some steps, with or without noise."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -167,6 +168,7 @@ def test_the_first_step_is_refused_if_its_latents_were_not_reported(host, sample
         {"timesteps": "[]"},
         {"timesteps": "[NaN, 1, 1, 1, 1, 1]"},
         {"schedule_steps": "0"},
+        {"schedule_steps": "1" + "0" * 400},
         {"scheduler": "["},
     ],
 )
@@ -177,6 +179,18 @@ def test_edited_facts_of_a_schedule_are_refused(host, sample_flow, noise, monkey
     sample_flow("sd-3", noise)
     with pytest.raises(LatentsError, match="the folder was edited"):
         continuation(saved_run(host(), RUN), 2)
+
+
+@pytest.mark.parametrize("shape", [(16,), (1, 16, 1, 6, 8), (1, 32, 5, 8)])
+def test_latents_of_another_shape_are_refused(host, sample_flow, noise, monkeypatch, shape):
+    sample_flow("anima", noise)
+    saved = saved_run(host(), RUN)
+    held = saved.latents(3)
+    facts = {**held.facts, "base": "ernie-image" if len(shape) == 4 else "anima"}
+    edited = replace(held, noisy=torch.zeros(shape), facts=facts)
+    monkeypatch.setattr(saved, "latents", lambda _: edited, raising=False)
+    with pytest.raises(LatentsError, match=r"latents of shape .* the folder was edited"):
+        continuation(saved, 3)
 
 
 def test_more_steps_than_the_node_had_are_refused(host, sample_flow, flow_node, noise):
