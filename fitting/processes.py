@@ -22,7 +22,8 @@ from ..decoders.nets.base import Net
 from ..errors import FitError, LostProcessError, brief
 from .ending_signals import ENDING_SIGNALS, ending_signals_as_interrupts, handled_signals
 
-TIMEOUT = timedelta(hours=1)  # a process that does not answer for so long counts as lost
+# A process that does not answer for so long counts as lost. The others wait as long while the first one scores.
+TIMEOUT = timedelta(hours=3)
 COUNT, LOCAL_RANK = "WORLD_SIZE", "LOCAL_RANK"  # environment variables of torchrun
 FIRST = 0
 
@@ -246,9 +247,7 @@ class TorchProcesses(Processes):
         self._is_together = True
         try:
             yield
-        except LostProcessError:
-            raise
-        except BaseException:
+        except (FitError, KeyboardInterrupt):  # the others have it too, or wait for work
             self._end()
             raise
         else:

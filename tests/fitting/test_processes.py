@@ -118,10 +118,13 @@ def test_the_first_process_announces_the_end_also_if_it_failed(group, monkeypatc
     assert announced == [""]
 
 
-def test_after_a_lost_process_nothing_is_announced(group, monkeypatch):
-    monkeypatch.setattr(group, "text_of_first", lambda _: pytest.fail("announced to a lost process"))
-    with pytest.raises(LostProcessError, match="gone"), group.fitting_together():
-        raise LostProcessError("gone")
+@pytest.mark.parametrize("error", [LostProcessError, MemoryError])
+def test_if_others_may_be_in_the_middle_of_an_exchange_nothing_is_announced(group, monkeypatch, error):
+    announced = []
+    monkeypatch.setattr(group, "text_of_first", announced.append)
+    with pytest.raises(error), group.fitting_together():
+        raise error
+    assert announced == []
 
 
 def test_without_torchrun_there_is_one_process(monkeypatch):

@@ -998,6 +998,15 @@ MUTATIONS = (
         "        self._group = None\n",
         ("tests/tiers/diffusers/test_refiner.py",),
     ),
+    # The asset browser
+    Mutation(
+        "models have the picture of latents in the asset browser",
+        YOUR_MODEL,
+        "hosts/file_picture.py",
+        '    return facts.get("format") == FORMAT or COMFY_TENSOR in tensors\n',
+        "    return True\n",
+        ("tests/hosts/test_file_picture.py",),
+    ),
     # Fits with several processes
     Mutation(
         "a closed form of several processes knows the pictures of one",
@@ -1016,11 +1025,11 @@ MUTATIONS = (
         ("tests/fitting/test_shares.py::test_the_split_is_that_of_one_process",),
     ),
     Mutation(
-        "an interrupt in one process of a fit leaves the others waiting",
+        "an interrupt of one process does not end the training of all",
         YOUR_MODEL,
         "fitting/processes.py",
-        "        if not self._is_together:\n            raise KeyboardInterrupt\n",
-        "        raise KeyboardInterrupt\n",
+        "        if self.total(torch.tensor(int(self._is_interrupted))):\n",
+        "        if self.total(torch.tensor(0)):\n",
         ("tests/fitting/test_processes.py::test_an_interrupt_in_the_fit_waits_until_all_processes_agree",),
     ),
     Mutation(
@@ -1030,15 +1039,6 @@ MUTATIONS = (
         "        saved.remove()\n",
         "        pass\n",
         ("tests/tiers/reliability/test_fit_together.py",),
-    ),
-    # The asset browser
-    Mutation(
-        "models have the picture of latents in the asset browser",
-        YOUR_MODEL,
-        "hosts/file_picture.py",
-        '    return facts.get("format") == FORMAT or COMFY_TENSOR in tensors\n',
-        "    return True\n",
-        ("tests/hosts/test_file_picture.py",),
     ),
     # Stores of runs
     Mutation(

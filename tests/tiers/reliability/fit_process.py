@@ -2,7 +2,8 @@
 
 torchrun ... fit_process.py FAULT RANK STEP fit ...
 
-FAULT is `none`, `die`, `stop` (the process does not go on), or `interrupt` (torchrun gets SIGTERM).
+FAULT is `none`, `die`, `stop` (the process does not go on), `interrupt` (torchrun gets SIGTERM), or `fail` (the process
+cannot read its pictures, whatever the step).
 """
 
 import os
@@ -10,7 +11,9 @@ import signal
 import sys
 from datetime import timedelta
 
+from safelight.cli import fit as cli
 from safelight.cli.main import main
+from safelight.errors import FitError
 from safelight.fitting import processes
 from safelight.fitting.train import NetTrainer
 
@@ -22,8 +25,15 @@ SIGNALS = {
 }
 
 
+def fail(*_):
+    raise FitError("no such folder")
+
+
 def cause(fault, at):
     """Makes the fault happen after a training step."""
+    if fault == "fail":
+        cli.named_pairs = fail
+        return
     learn = NetTrainer.learn
 
     def learn_and_fail(trainer, loss):

@@ -116,3 +116,10 @@ def test_too_few_images_for_two_processes_are_refused(fit):
     code, _, errors = fit("--kind", "affine", "--procedural", "3")
     assert code != 0
     assert "safelight: expected training and validation images in the share of each process" in errors
+
+
+def test_an_error_in_one_process_ends_the_fit_and_names_the_process(tmp_path, fit):
+    code, _, errors = fit("--kind", "affine", fault="fail", rank=1)
+    assert code != 0
+    assert "safelight: process 2 of 2: no such folder" in errors
+    assert not list((tmp_path / "two").glob("*.safetensors"))
