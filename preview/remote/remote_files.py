@@ -78,8 +78,8 @@ class RemoteFiles(LibrarySource):
             found = dict(islice(found.items(), len(RECORDS) * MAX_FOLDERS_SEARCHED))
             for name in self._versions.keys() - found.keys():
                 self._remove(name)
-            self._bring(name for name, version in found.items() if self._versions.get(name) != version)
-            self._versions = found
+            failed = self._bring(name for name, version in found.items() if self._versions.get(name) != version)
+            self._versions = {name: version for name, version in found.items() if name not in failed}
 
     def refresh(self) -> None:
         """As `connect`, but a store that is away leaves everything as it is."""
@@ -95,7 +95,7 @@ class RemoteFiles(LibrarySource):
         now_s = self._clock()
         if now_s - self._renewed_s.get(record, float("-inf")) >= MIN_RENEW_S:
             self._renewed_s[record] = now_s
-            self._read(record.as_posix())
+            self._bring_one(record.as_posix())
 
     def fetch(self, picture: PurePath) -> None:
         with self._changing:
@@ -122,37 +122,42 @@ class RemoteFiles(LibrarySource):
     def publish(self, file: PurePath, content: bytes) -> None:
         self._store.write(file.as_posix(), content)
 
-    def _bring(self, names: Iterable[str]) -> None:
-        """Reads records, and the texts of the newest picture of each run, several at a time."""
+    def _bring(self, names: Iterable[str]) -> set[str]:
+        """Reads records, several at a time. Returns the names of those that cannot be read."""
         names = list(names)
-        if names:
-            with ThreadPoolExecutor(READERS, "safelight-read") as readers:
-                list(readers.map(self._read_with_texts, names))
+        if not names:
+            return set()
+        with ThreadPoolExecutor(READERS, "safelight-read") as readers:
+            return {
+                name for name, is_read in zip(names, readers.map(self._bring_one, names), strict=True) if not is_read
+            }
 
-    def _read_with_texts(self, name: str) -> None:
-        record = PurePath(name)
-        if not self._read(name) or record.name != MANIFEST_NAME:
-            return
+    def _bring_one(self, name: str) -> bool:
+        """Brings a record into the folder. Returns whether it can be read."""
+        try:
+            if self._is_new(PurePath(name), self._store.read(name, MAX_MANIFEST_BYTES)):
+                self._bring_texts(PurePath(name))
+        except (StoreError, OSError) as error:  # deleted since it was listed, or a file has the name of a folder
+            log.debug("%s is not read: %s", name, error)
+            return False
+        return True
+
+    def _is_new(self, record: PurePath, content: bytes) -> bool:
+        """Writes a record into the folder, unless it is there. Returns whether it is the new record of a run."""
+        if self._content(record) == content:
+            return False
+        if record.name == MANIFEST_NAME:
+            self._forget_pictures(record.parent)
+        write_below(self.folder, record, content)
+        return record.name == MANIFEST_NAME
+
+    def _bring_texts(self, record: PurePath) -> None:
         try:
             picture = run_summary(read_manifest(self.folder / record.parent, self.folder))["thumbnail"]
         except ManifestError:  # the library says so
             return
         if picture is not None:
             self._texts[record.parent / picture] = self._read_texts(record.parent / picture)
-
-    def _read(self, name: str) -> bool:
-        """Brings a record into the folder. Returns whether it succeeded."""
-        record = PurePath(name)
-        try:
-            content = self._store.read(name, MAX_MANIFEST_BYTES)
-            if self._content(record) != content:
-                if record.name == MANIFEST_NAME:
-                    self._forget_pictures(record.parent)
-                write_below(self.folder, record, content)
-        except (StoreError, OSError) as error:  # deleted since it was listed, or a file has the name of a folder
-            log.debug("%s is not read: %s", name, error)
-            return False
-        return True
 
     def _content(self, record: PurePath) -> bytes | None:
         with suppress(OSError):

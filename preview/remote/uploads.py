@@ -84,7 +84,7 @@ class Uploads:
     def wait(self, timeout_s: float = WAIT_S) -> None:
         """Waits until all files are copied, or until they are named because they cannot be copied."""
         if not self._idle.wait(timeout_s):
-            self._report(sorted(self._waiting), f"the store did not answer within {timeout_s:g} s")
+            self._report(self._names(), f"the store did not answer within {timeout_s:g} s")
 
     def _start(self) -> None:
         if not self._copying:
@@ -177,6 +177,10 @@ class Uploads:
             if not self._ended:
                 self._rest()
                 return
-        self._report(sorted(self._waiting), reason)
+        self._report(self._names(), reason)
         with self._changing:
             self._rest()
+
+    def _names(self) -> list[str]:
+        with self._changing:
+            return sorted(self._waiting)

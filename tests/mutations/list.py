@@ -1040,12 +1040,21 @@ MUTATIONS = (
         "        pass\n",
         ("tests/tiers/reliability/test_fit_together.py",),
     ),
+    # The asset browser
+    Mutation(
+        "models have the picture of latents in the asset browser",
+        YOUR_MODEL,
+        "hosts/file_picture.py",
+        '    return facts.get("format") == FORMAT or COMFY_TENSOR in tensors\n',
+        "    return True\n",
+        ("tests/hosts/test_file_picture.py",),
+    ),
     # Stores of runs
     Mutation(
         "files that a store does not take are named nowhere",
         RECORD,
         "preview/remote/uploads.py",
-        "        self._report(sorted(self._waiting), reason)\n        with self._changing:\n",
+        "        self._report(self._names(), reason)\n        with self._changing:\n",
         "        with self._changing:\n",
         ("tests/preview/remote/test_uploads.py",),
     ),

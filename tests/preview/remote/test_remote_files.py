@@ -133,6 +133,18 @@ def test_the_record_of_a_running_run_is_read_again_when_it_is_asked_for(files, l
     assert library.run(run_id).facts["state"] == "finished"
 
 
+def test_a_record_that_could_not_be_read_is_read_later(library, store, put_run, monkeypatch):
+    run_id = put_run("steps_00001")
+
+    def fail(*_):
+        raise StoreError("memory://bucket/runs: away for a moment")
+
+    with monkeypatch.context() as for_a_moment:
+        for_a_moment.setattr(store, "read", fail, raising=False)
+        assert library.runs() == {}
+    assert list(library.runs()) == [run_id]
+
+
 def test_a_picture_of_a_run_that_has_changed_is_read_again(library, memory, put_run):
     run_id = put_run("steps_00001")
     library.runs()
