@@ -52,7 +52,8 @@ class Crops:
 
     def are_of(self, whole: Tensor) -> bool:
         """Whether `whole` is still the latents of this step."""
-        return whole is self._whole and whole._version == self._version  # noqa: SLF001
+        # By address: each call may get another view. The latents of the step are not freed meanwhile.
+        return whole.data_ptr() == self._whole.data_ptr() and whole._version == self._version  # noqa: SLF001
 
     def add(self, samples: Tensor, x0: Tensor) -> bool:
         """Adds parts. Returns whether they were all found in the latents.

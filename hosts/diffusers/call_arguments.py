@@ -1,5 +1,6 @@
 """Reads the arguments of a pipeline's call from its local variables, when its sampling loop begins."""
 
+import math
 import sys
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 from .own_loop import OwnLoop
+from .pipeline_families import family_of
 
 # Callers that are searched for a pipeline's call. Up to 12 are our own functions. In diffusers 0.42.1, the call is at
 # most 4 above its progress bar or its scheduler's step: helper functions, decorators, comprehensions. The rest is for
@@ -18,11 +20,12 @@ from .own_loop import OwnLoop
 MAX_CALL_DEPTH = 24
 HEIGHT_NAMES = ("height", "calculated_height")
 WIDTH_NAMES = ("width", "calculated_width")
-FRAMES_NAMES = ("num_frames", "video_length")
+FRAMES_NAMES = ("canvas_frames", "num_frames", "video_length")
 GUIDANCE_NAMES = ("guidance_scale", "true_cfg_scale", "cfg_scale")
 FPS_NAMES = ("frame_rate", "fps")
 LATENT_FRAMES_NAMES = ("latent_num_frames", "num_latent_frames")
-TOKEN_GRIDS = "shape_list"  # of JoyImageEditPlus: for each item, frames, height and width of its pictures in tokens
+# Of JoyImageEditPlus: the frames, height and width in tokens of each picture of each item.
+GRIDS_OF_ITEMS = "shape_list"
 LATENTS_NAMES = ("latents",)
 X0_NAMES = ("predicted_video_x0",)  # of loops without a scheduler, which compute the estimate themselves
 # A block of a modular pipeline has the parameters `self` and `components`, and a block of blocks calls it `pipeline`.
@@ -73,9 +76,18 @@ def call_arguments(pipeline: Any) -> CallArguments:
 
     The call's variables are read, never written. A method that the call has called counts first.
     """
-    found = _read(ChainMap(*(dict(variables) for variables in _variables_of(pipeline))))
+    found = _with_token_grid(_read(ChainMap(*(dict(variables) for variables in _variables_of(pipeline)))), pipeline)
     # In a function of the user, `timesteps` may be anything, such as those of a training's batch.
     return replace(found, timesteps=None) if isinstance(pipeline, OwnLoop) else found
+
+
+def _with_token_grid(found: CallArguments, pipeline: Any) -> CallArguments:
+    """Adds the size in tokens, if the pipeline has the attributes for it and does not compute it in its call."""
+    sides = [getattr(pipeline, name, 0) for name in family_of(type(pipeline)).token_sides]
+    pixels = math.prod(sides) if sides else 0
+    if not pixels or found.latent_height or not found.height or not found.width:
+        return found
+    return replace(found, latent_height=found.height // pixels, latent_width=found.width // pixels)
 
 
 def is_in_call(pipeline: Any) -> bool:
@@ -170,7 +182,7 @@ def _callers() -> Iterator[FrameType]:
 
 
 def _read(variables: Mapping[str, Any]) -> CallArguments:
-    grid = _token_grid(variables.get(TOKEN_GRIDS))
+    grid = _token_grid(variables.get(GRIDS_OF_ITEMS))
     sizes = {
         "height": _first_number(variables, HEIGHT_NAMES),
         "width": _first_number(variables, WIDTH_NAMES),

@@ -61,17 +61,8 @@ class LatentLayout:
                 frames, height, width = self._token_grid(latents.shape[axis])
                 latents = self._without_extra_tokens(latents, axis, frames * height * width)
                 sizes += [frames, height, width]
-            elif group == ("B", "T"):
-                frames = self._frames_in(latents.shape[axis])
-                sizes += [latents.shape[axis] // frames, frames]
-            elif group == ("T", "C"):
-                pictures = max(1, latents.shape[axis] // (self._channels or latents.shape[axis]))
-                sizes += [pictures, latents.shape[axis] // pictures]
-            elif len(group) > 1:
-                patch = patch_side(latents.shape[axis], self._channels)
-                sizes += [patch if name in "pq" else latents.shape[axis] // patch**2 for name in group]
             else:
-                sizes.append(latents.shape[axis])
+                sizes += self._sizes(group, latents.shape[axis])
         names = [name for group in axis_groups(axes) for name in group]
         view = latents.reshape(sizes).permute(*(names.index(name) for name in ordered(tuple(names))))
         if "1" in names:
@@ -80,6 +71,19 @@ class LatentLayout:
             return view
         items, channels, frames, height, p, width, q = view.shape
         return view.reshape(items, channels, frames, height * p, width * q)
+
+    def _sizes(self, group: tuple[str, ...], size: int) -> list[int]:
+        """The sizes of the axes that one axis of this size is made of; not for tokens."""
+        if group == ("B", "T"):
+            frames = self._frames_in(size)
+            return [size // frames, frames]
+        if group == ("T", "C"):
+            pictures = max(1, size // (self._channels or size))
+            return [pictures, size // pictures]
+        if len(group) > 1:
+            patch = patch_side(size, self._channels)
+            return [patch if name in "pq" else size // patch**2 for name in group]
+        return [size]
 
     def _without_extra_tokens(self, latents: Tensor, axis: int, tokens: int) -> Tensor:
         """Drops tokens that are not part of the picture or video, which has `tokens` tokens."""
@@ -90,7 +94,9 @@ class LatentLayout:
         """Frames, height and width of the picture's tokens; `tokens` may include extra ones."""
         call = self._call
         if call.latent_height and call.latent_width:
-            frames = call.latent_frames or max(1, tokens // (call.latent_height * call.latent_width))
+            pixels = call.latent_height * call.latent_width
+            stated = (count for count in self._frame_counts() if count * pixels <= tokens)
+            frames = call.latent_frames or next(stated, max(1, tokens // pixels))
             grid = frames, call.latent_height, call.latent_width
             if math.prod(grid) <= tokens:
                 return grid
@@ -124,6 +130,12 @@ def part_axes(family: PipelineFamily, ndim: int) -> tuple[int, ...]:
     """Returns the axes of time, height and width of a family's latents with `ndim` axes; none of packed latents."""
     groups = axis_groups(layouts_of(family).get(ndim, ""))
     return tuple(groups.index((name,)) for name in "THW" if (name,) in groups)
+
+
+def channel_axis(family: PipelineFamily, ndim: int) -> int | None:
+    """Returns the axis of the channels of a family's latents with `ndim` axes; None for packed latents."""
+    groups = axis_groups(layouts_of(family).get(ndim, ""))
+    return groups.index(("C",)) if ("C",) in groups else None
 
 
 @lru_cache

@@ -32,6 +32,8 @@ class PipelineFamily:
         axes: layouts of their latents that differ from `COMMON_AXES`.
         extra_tokens: position of tokens that are not part of the picture or video: before or after it.
         space: name of the latent space, for a pipeline that has no VAE or whose VAE does not reveal it.
+        token_sides: attributes of the pipelines whose product is the side of a token in pixels, if their call does not
+            say the size of the latents.
         shifts: whether they apply the shift that their VAE states before they decode.
         shows_last_call: whether a step of the loop calls the scheduler several times, and only the last call is the
             step's.
@@ -42,11 +44,13 @@ class PipelineFamily:
     axes: tuple[str, ...] = ()
     extra_tokens: Literal["before", "after"] = "after"
     space: str | None = None
+    token_sides: tuple[str, ...] = ()
     shifts: bool = True
     shows_last_call: bool = False
     part: str = ""
 
 
+SIDES_OF_LTX = ("vae_spatial_compression_ratio", "transformer_spatial_patch_size")
 DEFAULT_FAMILY = PipelineFamily(pipelines=("",))
 FAMILIES = (
     DEFAULT_FAMILY,
@@ -80,7 +84,7 @@ FAMILIES = (
     PipelineFamily(pipelines=("HunyuanVideoFramepack",), space="hunyuan_video", part=SECTIONS),
     PipelineFamily(pipelines=("LTX",), extra_tokens="before", space="ltxv"),
     PipelineFamily(pipelines=("LTXI2VLongMultiPrompt",), extra_tokens="before", space="ltxv", part=SECTIONS),
-    PipelineFamily(pipelines=("LTX2",), extra_tokens="after", space="ltx2"),
+    PipelineFamily(pipelines=("LTX2",), extra_tokens="after", space="ltx2", token_sides=SIDES_OF_LTX),
     PipelineFamily(pipelines=("Mochi",), space="mochi"),
     PipelineFamily(pipelines=("Allegro",), space="allegro"),
     PipelineFamily(pipelines=("CogVideoX", "ConsisID"), axes=FRAMES_FIRST, space="cogvideox"),

@@ -18,7 +18,7 @@ from ..x0 import SchedulerCall, X0Estimate, estimate_x0, result_of
 from .call_arguments import CallArguments, latents_of_loop, x0_of_loop
 from .facts import host_facts, sampler_facts
 from .interrupt import INTERRUPT, reads_interrupt
-from .latent_layout import layouts_of, part_axes
+from .latent_layout import channel_axis, layouts_of, part_axes
 from .model_calls import ModelCalls, first_position
 from .modular_blocks import is_modular
 from .options import WatchOptions
@@ -307,7 +307,7 @@ class SamplingLoop:
 
     def _take_frame(self, scheduler: Any, call: SchedulerCall) -> None:
         """Adds a call for one frame of a video; the step is complete when the progress bar moves on."""
-        whole = self._latents()
+        whole = self._latents(call.sample)
         axes = () if whole is None else self._part_axes(whole)
         if whole is None or len(axes) != 3:
             return
@@ -337,8 +337,10 @@ class SamplingLoop:
             self._calls.add(self._scheduler, call.timestep)
             return None
         if self._is_cropped is None:
-            self._is_cropped = self._may_be_crop(sample) and is_crop(sample, self._latents(), self._part_axes(sample))
-        if self._is_cropped and (whole := self._latents()) is not None:
+            self._is_cropped = self._may_be_crop(sample) and is_crop(
+                sample, self._latents(sample), self._part_axes(sample)
+            )
+        if self._is_cropped and (whole := self._latents(sample)) is not None:
             return self._crop(call, whole)
         restarts = self._calls.restarts
         is_new = self._calls.add(self._scheduler, call.timestep)
@@ -370,8 +372,13 @@ class SamplingLoop:
     def _numbered(self, index: int, x0: X0Estimate, noisy: Tensor) -> SchedulerStep:
         return SchedulerStep(index, max(index, self._total or index), x0, noisy)
 
-    def _latents(self) -> Tensor | None:
-        return latents_of_loop(self._pipeline)
+    def _latents(self, sample: Tensor) -> Tensor | None:
+        """The pipeline's latents; of those with more channels than `sample`, such as a condition, the first ones."""
+        whole = latents_of_loop(self._pipeline)
+        axis = channel_axis(self._family, sample.ndim)
+        if whole is None or axis is None or whole.ndim != sample.ndim or whole.shape[axis] <= sample.shape[axis]:
+            return whole
+        return whole.narrow(axis, 0, sample.shape[axis])
 
     def _part_axes(self, sample: Tensor) -> tuple[int, ...]:
         return part_axes(self._family, sample.ndim)
@@ -463,7 +470,7 @@ class SamplingLoop:
         if self.heard and self._total is not None and is_planned:
             facts["sigmas"] = planned_sigmas(scheduler, self._total, first, self._tables)
         run = Run(host=host_facts(self._pipeline), sampler=facts, prompt=self._call.prompt)
-        stops = (self.stop, self.stop_by_rule) if self.can_stop else (None, None)
+        stops = (self.stop, self.stop_by_rule) if self.can_stop else (None, f"{self.pipeline_name} cannot be stopped")
         self._run = WatchedRun(self._pipeline, self._run_options(), self._call, run, *stops, self._refined)
         for note in self._notes:
             run.note(note)

@@ -4,12 +4,13 @@ from types import SimpleNamespace
 
 import diffusers
 import tiny_models as models
+import tiny_modular as modular
 from pictures import HALF, picture, video
 from tiny_models import noise, ones
-from tiny_modular import unguided
 from tiny_pipelines import FAMILIES, Tiny, arguments
 
 WAN, LTX, COGVIDEOX, HUNYUAN = (FAMILIES[name] for name in ("Wan", "LTX", "CogVideoX", "HunyuanVideo"))
+KANDINSKY5 = FAMILIES["Kandinsky5"]
 
 
 def animate_diff():
@@ -197,7 +198,12 @@ def motif(channels=33):
         image_embed_dim=8,
         rope_axes_dim=(4, 4, 4),
     )
-    return {"vae": models.wan_vae(), "transformer": transformer, "scheduler": models.flow(), "guider": unguided()}
+    return {
+        "vae": models.wan_vae(),
+        "transformer": transformer,
+        "scheduler": models.flow(),
+        "guider": modular.unguided(),
+    }
 
 
 def sana_video():
@@ -284,6 +290,83 @@ def anyflow(_):
     return {"transformer": transformer, "scheduler": diffusers.FlowMapEulerDiscreteScheduler()}
 
 
+def cosmos3():
+    return {**modular.cosmos3()(), "enable_safety_checker": False, "text_tokenizer": models.Tokenizer()}
+
+
+def hunyuan(**config):
+    return transformer(guidance_embeds=False, **config)
+
+
+def hunyuan15():
+    """The last block of the encoder of its VAE has as many channels as mean and variance of the latents."""
+    vae = diffusers.AutoencoderKLHunyuanVideo15(block_out_channels=(32, 32, 32, 32, 64), layers_per_block=1)
+    return {**modular.hunyuan15(), "vae": vae}
+
+
+def framepack(_):
+    return {
+        "transformer": diffusers.HunyuanVideoFramepackTransformer3DModel(
+            in_channels=16,
+            out_channels=16,
+            num_attention_heads=2,
+            attention_head_dim=10,
+            num_layers=1,
+            num_single_layers=1,
+            num_refiner_layers=1,
+            patch_size=2,
+            patch_size_t=1,
+            guidance_embeds=True,
+            text_embed_dim=8,
+            pooled_projection_dim=8,
+            rope_axes_dim=(2, 4, 4),
+            image_condition_type=None,
+            has_image_proj=True,
+            image_proj_dim=8,
+            has_clean_x_embedder=True,
+        )
+    }
+
+
+def wan_animate(_):
+    transformer = models.wan_transformer(
+        "WanAnimateTransformer3DModel",
+        in_channels=36,
+        latent_channels=16,
+        image_dim=8,
+        motion_encoder_size=16,
+        motion_style_dim=8,
+        motion_dim=4,
+        motion_encoder_dim=16,
+        face_encoder_hidden_dim=16,
+        face_encoder_num_heads=2,
+        inject_face_latents_blocks=1,
+    )
+    return {"transformer": transformer}
+
+
+def sky_reels(_):
+    transformer = diffusers.SkyReelsV2Transformer3DModel(
+        num_attention_heads=1,
+        attention_head_dim=12,
+        in_channels=16,
+        out_channels=16,
+        text_dim=8,
+        freq_dim=16,
+        ffn_dim=16,
+        num_layers=1,
+        rope_max_seq_len=32,
+    )
+    scheduler = diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+    return {"transformer": transformer, "scheduler": scheduler}
+
+
+def kandinsky5(_):
+    parts = models.kandinsky5()
+    config = {**config_of(parts["transformer"]), "visual_cond": True}
+    return {"transformer": type(parts["transformer"])(**config), "vae": models.hunyuan_video()["vae"]}
+
+
 TWO = {"steps": (2,)}  # of four, with half of the strength
 IMAGE = {"image": picture()}
 UNSTOPPABLE = {"can_stop": False}
@@ -317,6 +400,10 @@ COSMOS = Tiny(
     (16, 1, 4, 6),
     decodes_x0=False,  # there is noise of the lowest level in the result
 )
+HUNYUAN15 = arguments(
+    num_frames=9, prompt_embeds_mask=ones(1, 6), prompt_embeds_2=(1, 6, 8), prompt_embeds_mask_2=ones(1, 6)
+)
+SECTIONS = "the pipeline samples its video in sections"
 NINE = {"num_frames": 9}
 ROWS = (
     ANIMATION,
@@ -440,6 +527,65 @@ ROWS = (
         parts=lambda _: {
             "transformer": models.wan_transformer("WanVACETransformer3DModel", vace_layers=[0], vace_in_channels=96)
         },
+    ),
+    WAN.like(
+        "WanAnimatePipeline",
+        {
+            **IMAGE,
+            "pose_video": video(9),
+            "face_video": video(9, 16, 16),
+            "segment_frame_length": 9,
+            "prev_segment_conditioning_frames": 1,
+        },
+        wan_animate,
+        notes=(SECTIONS,),
+        decodes_x0=False,
+        **CLIP,
+        latents=(16, 4, 4, 6),
+    ),
+    WAN.like(
+        "HeliosPipeline", parts=lambda _: modular.helios()(), notes=(SECTIONS,), more={"num_latent_frames_per_chunk": 3}
+    ),
+    WAN.like("SkyReelsV2DiffusionForcingImageToVideoPipeline", IMAGE, sky_reels),
+    WAN.like(
+        "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
+        {"video": video(5), "overlap_history": 5, "base_num_frames": 9},
+        sky_reels,
+    ),
+    Tiny("Cosmos3OmniPipeline", cosmos3, arguments(**NINE, **TEXT, prompt="x"), "wan22", (48, 3, 2, 3), "video"),
+    # Hunyuan
+    HUNYUAN.like(
+        "HunyuanVideoImageToVideoPipeline", IMAGE, hunyuan(in_channels=33, image_condition_type="latent_concat")
+    ),
+    HUNYUAN.like("HunyuanSkyreelsImageToVideoPipeline", {**IMAGE, "true_cfg_scale": 1.0}, transformer(in_channels=32)),
+    HUNYUAN.like(
+        "HunyuanVideoFramepackPipeline",
+        {**IMAGE, "latent_window_size": 3},
+        framepack,
+        notes=(SECTIONS,),
+        attributes={"encode_image": lambda *_, **__: noise(1, 6, 8)},
+        decodes_x0=False,
+    ),
+    Tiny("HunyuanVideo15Pipeline", modular.hunyuan15, HUNYUAN15, "hunyuan_video15", (32, 3, 2, 3), **FRAMES),
+    Tiny(
+        "HunyuanVideo15ImageToVideoPipeline",
+        hunyuan15,
+        HUNYUAN15,
+        "hunyuan_video15",
+        (32, 3, 3, 4),
+        more=IMAGE,
+        attributes={"encode_image": lambda *_, **__: noise(1, 6, 8)},
+        **FRAMES,
+    ),
+    # Kandinsky 5
+    KANDINSKY5.like(
+        "Kandinsky5I2VPipeline",
+        {**IMAGE, **NINE},
+        kandinsky5,
+        space="hunyuan_video",
+        latents=(16, 3, 4, 6),
+        **FRAMES,
+        decodes_x0=False,
     ),
     # LTX
     LTX.like("LTXImageToVideoPipeline", {"image": picture(64, 96)}),

@@ -56,6 +56,14 @@ def test_extra_tokens_are_dropped(pipeline, extra_first):
     assert torch.equal(plain, video.view(1, 2, 3, 5, 8).permute(0, 4, 1, 2, 3))
 
 
+def test_tokens_of_key_frames_after_the_video_are_dropped():
+    """LTX2DFRPipeline states the size of a frame and the frames of the video, which its VAE compresses by eight."""
+    video, key_frames = numbers(1, 3 * 15, 8), torch.full((1, 2 * 15, 8), -1.0)
+    plain = layout("LTX2DFRPipeline", 8, stride=8, frames=17, latent_height=3, latent_width=5)
+    expected = video.view(1, 3, 3, 5, 8).permute(0, 4, 1, 2, 3)
+    assert torch.equal(plain.rearrange(torch.cat([video, key_frames], 1)), expected)
+
+
 def test_the_number_of_tokens_decides_the_frames_of_a_window_of_a_long_video():
     plain = layout("LTXI2VLongMultiPromptPipeline", 8, latent_height=3, latent_width=5).rearrange(numbers(1, 60, 8))
     assert plain.shape == (1, 8, 4, 3, 5)
@@ -211,6 +219,16 @@ def test_sizes_with_other_names_are_read_from_the_variables_of_the_call():
             return call_arguments(self)
 
     assert Pipe()() == CallArguments(height=32, width=48, latent_frames=1, latent_height=2, latent_width=3)
+
+
+def test_the_size_in_tokens_follows_from_the_sides_of_the_pipeline():
+    class LTX2Pipe:
+        vae_spatial_compression_ratio, transformer_spatial_patch_size = 32, 1
+
+        def __call__(self, height, width):
+            return call_arguments(self)
+
+    assert LTX2Pipe()(64, 96) == CallArguments(height=64, width=96, latent_height=2, latent_width=3)
 
 
 def test_tokens_without_a_batch_are_those_of_one_item():
