@@ -1040,15 +1040,6 @@ MUTATIONS = (
         "        pass\n",
         ("tests/tiers/reliability/test_fit_together.py",),
     ),
-    # The asset browser
-    Mutation(
-        "models have the picture of latents in the asset browser",
-        YOUR_MODEL,
-        "hosts/file_picture.py",
-        '    return facts.get("format") == FORMAT or COMFY_TENSOR in tensors\n',
-        "    return True\n",
-        ("tests/hosts/test_file_picture.py",),
-    ),
     # Stores of runs
     Mutation(
         "files that a store does not take are named nowhere",
