@@ -21,7 +21,7 @@ const [DEFAULT_BUDGET_MB, DEFAULT_DEVICE_MB, MAX_MB] = [512, 1024, 1 << 20];
 
 // ComfyUI forbids browsers to cache `.js` files, but not `.mjs` files. After an update they could be old for days.
 const MODULES = [
-  ...["run-store", "viewer", "node-place", "style", "run-key", "node-settings", "settings-bar", "decoder-list", "known-models", "picture-first", "everywhere", "welcome", "sampler-previews", "far-view", "workflow-actions", "choice-nodes", "live-actions", "search-rank"],
+  ...["run-store", "viewer", "node-place", "style", "run-key", "node-settings", "settings-bar", "decoder-list", "known-models", "picture-first", "everywhere", "welcome", "sampler-previews", "far-view", "workflow-actions", "choice-nodes", "live-actions", "search-rank", "moving-canvas"],
   ...["action-menu", "animation-frames", "base-style", "branch", "caption", "change", "chooser", "compare", "download", "drag-out", "elements", "export", "figures", "film-strip", "frame-bar", "fullscreen", "hidden-socket", "hover-thumbnail", "image-cache", "image-loader"],
   ...["image-pane", "input-visibility", "manifest", "messages", "model-source", "navigation", "on-top", "panel", "picture-actions", "progress-line", "promoted-widgets", "run-control", "run-list", "sampler-node", "sanitize", "selection", "server-source", "settings-words", "shortcuts", "status-bar"],
   ...["step-strip", "timers", "toolbar", "truth", "written-files", "zoom"],
@@ -37,8 +37,8 @@ const LIBRARY_MODULES = [
 /** Registers the extension. Its state outlives the nodes: ComfyUI creates all nodes again when the user changes tabs. */
 async function start() {
   const addresses = await freshModules(MODULES);
-  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, copyOfWorkflow, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, nodeAt, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle, canFold }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers, withoutNode }, { FarView }, { workflowActions }, { ChoiceNodes, CHOICE_NODE, CHOICE_EVENT }, { liveActions }, { rankFirst }] =
-    await Promise.all(addresses.slice(0, 18).map((address) => import(address)));
+  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, copyOfWorkflow, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, nodeAt, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle, canFold }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers, withoutNode }, { FarView }, { workflowActions }, { ChoiceNodes, CHOICE_NODE, CHOICE_EVENT }, { liveActions }, { rankFirst }, { MovingCanvas }] =
+    await Promise.all(addresses.slice(0, 19).map((address) => import(address)));
 
   const { libraryActions } = await import(addresses[MODULES.indexOf("library-actions")]);
   addLayoutStyle(document);
@@ -53,6 +53,7 @@ async function start() {
   const everywhere = new Everywhere(() => app.extensionManager?.setting, (on) => [...viewers.values(), ...outerViewers.values()].forEach(({ bar }) => bar.setSwitch(on)));
   const watched = new WatchedSamplers();
   const farView = new FarView((isFar) => [...viewers.keys(), ...outerViewers.keys()].forEach((node) => elementOf(node).toggleAttribute("data-far", isFar)));
+  const movingCanvas = new MovingCanvas((isMoving) => [...viewers.keys(), ...outerViewers.keys()].forEach((node) => elementOf(node).toggleAttribute("data-moving", isMoving)));
   const choices = new ChoiceNodes(document, (path) => api.apiURL(path), (path, options) => api.fetchApi(path, { ...options, cache: "no-store", headers: { [KEY_HEADER]: key.get() } }));
   const newestOf = new WeakMap(); // by node: id of the newest run whose manifest was read
   const defaults = { speed: DEFAULT_VIEW.speed, follow: DEFAULT_VIEW.follow };
@@ -483,6 +484,7 @@ async function start() {
     ],
     setup() {
       farView.follow(app.canvas.ds);
+      movingCanvas.follow(app.canvas);
       const { setting, toast } = app.extensionManager;
       if (toast) welcome(setting, (message) => toast.add(message));
       addLibrary();

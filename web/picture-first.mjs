@@ -8,6 +8,8 @@ const FOLDED = "safelight-folded";
 /** Vue nodes lay out their rows in a grid. A row with a linked input stays visible. */
 const STYLE = `
 .dom-widget, .lg-node-widgets { --safelight-settings: flex; }
+/* With the frontend's own will-change, the browser would paint a viewer for each frame in which LiteGraph moves it. */
+.dom-widget:has(> [data-safelight][data-moving]) { will-change: transform !important; }
 .lg-node-widgets:has(.${FIRST}) { grid-template-rows: auto !important; grid-auto-rows: min-content; flex: 1; }
 .lg-node-widget:has(.${FIRST}) { order: -1; }
 .lg-node-widgets:has(.${FOLDED}) > .lg-node-widget:not(:has(.${FIRST}, .lg-slot--connected)) { display: none; }

@@ -1155,6 +1155,45 @@ const SCENES = {
     return { opened, before, after: await width(), rows: inside.split("\n") };
   },
 
+  /** Moves the canvas with the middle button, beside a node whose run goes on; counts how often another viewer is drawn. */
+  async moved_canvas({ page }) {
+    await openWorkflow(page, { name: "moved canvas", model, sampler });
+    const place = () => page.evaluate(() => (Object.assign(window.app.canvas.ds, { scale: 0.6, offset: [0, 80] }), window.app.canvas.setDirty(true, true)));
+    await page.evaluate(() => {
+      const node = window.LiteGraph.createNode("SafelightPreview");
+      node.pos = [420, 760];
+      window.app.graph.add(node);
+    });
+    await place();
+    await viewUntil(page, (seen) => seen.onScreen);
+    await queue(page, ++seed);
+    await viewUntil(page, (seen) => running(seen, 2) && seen.painted);
+    const layer = () => page.evaluate((find) => getComputedStyle(eval(find).widgets.at(-1).element.parentElement).willChange, FIND_NODE);
+    const count = await page.evaluateHandle((find) => {
+      const other = window.app.graph.nodes.filter(({ comfyClass }) => comfyClass === "SafelightPreview").find(({ id }) => id !== eval(find).id);
+      const counts = { drawn: 0 };
+      const strip = other.widgets.at(-1).element.shadowRoot.querySelector(".strip");
+      new MutationObserver((changes) => (counts.drawn += changes.length)).observe(strip, { attributes: true, subtree: true });
+      return counts;
+    }, FIND_NODE);
+    await viewUntil(page, finished);
+    const { drawn } = await count.jsonValue();
+    const before = { layer: await layer(), ...(await lookAt(page)) };
+    await page.mouse.move(1300, 880);
+    await page.mouse.down({ button: "middle" });
+    const during = [];
+    for (let i = 1; i <= 5; i++) {
+      await page.mouse.move(1300 - 10 * i, 880);
+      await page.waitForTimeout(50);
+      during.push(await layer());
+    }
+    await page.mouse.up({ button: "middle" });
+    await place();
+    await page.waitForFunction((find) => !eval(find).widgets.at(-1).element.hasAttribute("data-moving"), FIND_NODE);
+    const after = { layer: await layer(), ...(await lookAt(page)) };
+    return { drawn, before, during, after };
+  },
+
   /** Opens the list of widgets that the node of a subgraph can show; the names in it. */
   async subgraph_widgets({ page }) {
     await openWorkflow(page, { name: "widgets of a subgraph", model, sampler, subgraph: true });

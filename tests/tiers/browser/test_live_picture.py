@@ -457,6 +457,18 @@ def test_the_properties_panel_leaves_the_width_of_the_viewer(scenes, browsed_ser
     assert seen["after"] == seen["before"]
 
 
+def test_a_run_draws_only_its_own_viewers(scenes):
+    assert scene(scenes, "moved_canvas")["drawn"] == 0
+
+
+def test_a_viewer_has_its_own_layer_only_while_litegraph_moves_it(scenes, request):
+    seen = scene(scenes, "moved_canvas")
+    before, after = seen["before"], seen["after"]
+    assert ("transform" in seen["during"]) == ("litegraph" in request.node.callspec.id)
+    assert "transform" not in (before["layer"], after["layer"])
+    assert (before["picture"], before["shot"]) == (after["picture"], after["shot"])
+
+
 def test_the_list_of_widgets_of_a_subgraph_has_no_row_that_does_nothing(scenes, browsed_server):
     lacks = browsed_server.version.startswith("0.3.")
     older.expect(not lacks, "ComfyUI", browsed_server.version, "widgets on subgraphs")
