@@ -86,13 +86,18 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _pairs(arguments: argparse.Namespace) -> int:
     require_room(arguments.out.parent)
-    named = named_pairs(arguments, named_space(arguments))
-    pairs, description = add_noisy_pairs(named.pairs, named.description, arguments)
+    with joined_processes(arguments.device) as processes:
+        named = named_pairs(arguments, named_space(arguments), None, processes)
+        pairs, description = add_noisy_pairs(named.pairs, named.description, arguments, processes)
+    out: Path = arguments.out
+    if processes.count > 1:
+        share = f"{processes.rank + 1}-of-{processes.count}"
+        out, description = out.with_stem(f"{out.stem}-{share}"), f"share {share} of {description}"
     try:
-        pairs.save(arguments.out)
+        pairs.save(out)
     except OSError as error:
-        raise FitError(f"{arguments.out}: the pairs cannot be written: {error.strerror or error}") from None
-    print_lines(f"{arguments.out}: {description}", *named.notes)
+        raise FitError(f"{out}: the pairs cannot be written: {error.strerror or error}") from None
+    print_lines(f"{out}: {description}", *named.notes)
     return 0
 
 

@@ -228,15 +228,34 @@ def _loaded_pairs(arguments: argparse.Namespace, space: LatentSpace, processes: 
         for file, pairs in enumerate(files)
         for i, image in enumerate(pairs.image_ids)
     ]
-    pairs = reduce(add, files)
     names = ", ".join(path.name for path in arguments.pairs)
-    return NamedPairs(processes.share(pairs), f"{len(pairs)} pairs of {names}", processes.share(numbers), notes)
+    return NamedPairs(_own_part(files, processes), f"{len(numbers)} pairs of {names}", processes.share(numbers), notes)
+
+
+def _own_part(files: Sequence[Pairs], processes: Processes) -> Pairs:
+    """Joins files of pairs. Of several processes, each reads only its share.
+
+    Raises:
+        FitError: the files do not fit together, or there are fewer pairs than processes.
+    """
+    reduce(add, (pairs[:1] for pairs in files))  # if sizes differ, this is an error in all processes
+    begin, end = processes.share_bounds(sum(map(len, files)))
+    parts: list[Pairs] = []
+    for pairs in files:
+        first, last = max(0, begin), min(len(pairs), end)
+        if first < last:
+            parts.append(pairs if last - first == len(pairs) else pairs[first:last])
+        begin, end = begin - len(pairs), end - len(pairs)
+    if not parts:
+        raise FitError("expected a pair for each process, got fewer; start fewer processes")
+    return reduce(add, parts)
 
 
 def _crops(arguments: argparse.Namespace, processes: Processes) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the id of an image and a crop of it."""
     paths = find_images(arguments.images)
-    before = map(image_size, paths[: processes.share_begin(len(paths))])
+    begin, _ = processes.share_bounds(len(paths))
+    before = map(image_size, paths[:begin])
     images = map(read_image, _progress_bar(processes.share(paths), processes))
     return cut_crops_of(images, arguments.size, arguments.crops, arguments.seed, before)
 

@@ -54,14 +54,14 @@ class Processes(ABC):
         """Whether this process decides, prints and writes."""
         return self.rank == FIRST
 
-    def share_begin(self, length: int) -> int:
-        """The index in a sequence of this length at which the share of this process begins."""
-        return self.rank * length // self.count
+    def share_bounds(self, length: int) -> tuple[int, int]:
+        """Where the share of this process begins and ends in a sequence of this length."""
+        return self.rank * length // self.count, (self.rank + 1) * length // self.count
 
     def share(self, items: Items) -> Items:
         """The part of a sequence that is for this process. All parts in the order of the processes are the whole."""
-        end = (self.rank + 1) * len(items) // self.count
-        return items[self.share_begin(len(items)) : end]
+        begin, end = self.share_bounds(len(items))
+        return items[begin:end]
 
     @abstractmethod
     def total(self, tensor: Tensor) -> Tensor:
@@ -296,8 +296,8 @@ def _errors_as_losses() -> Iterator[None]:
         raise
     except RuntimeError as error:
         raise LostProcessError(
-            "another process of this fit ended or does not answer, so the fit ended without a decoder; look for its "
-            f"message above. The same command goes on from what is finished. PyTorch says: {brief(error)}"
+            "another process of this command ended or does not answer, so this one ended as well, without a result; "
+            f"look for its message above. The same command goes on from what is finished. PyTorch says: {brief(error)}"
         ) from error
 
 

@@ -34,8 +34,8 @@ def test_the_shares_together_are_the_whole(length):
     shares = run_together(3, lambda processes: processes.share(items))
     assert [item for share in shares for item in share] == items
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    begins = run_together(3, lambda processes: processes.share_begin(length))
-    assert begins == [0, len(shares[0]), len(shares[0] + shares[1])]
+    bounds = run_together(3, lambda processes: processes.share_bounds(length))
+    assert [items[begin:end] for begin, end in bounds] == shares
 
 
 def test_one_process_gets_what_it_gives():
@@ -77,7 +77,9 @@ def test_an_exchange_that_fails_says_that_a_process_was_lost(group, monkeypatch)
 
     monkeypatch.setattr(dist, "broadcast", lost)
     for exchange in (lambda: group.total(torch.zeros(1)), lambda: group.text_of_first("work")):
-        with pytest.raises(LostProcessError, match=r"another process of this fit ended .* Connection closed by peer"):
+        with pytest.raises(
+            LostProcessError, match=r"another process of this command ended .* Connection closed by peer"
+        ):
             exchange()
 
 

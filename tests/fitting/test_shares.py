@@ -1,10 +1,14 @@
 """Several processes that fit together have the split and the closed form of one process."""
 
+from argparse import Namespace
 from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from safelight.cli import pair_input
+from safelight.cli.pair_input import named_pairs
 from safelight.decoders.catalogue import Catalogue
 from safelight.decoders.latents.space import LatentSpace
 from safelight.errors import FitError
@@ -149,3 +153,40 @@ def test_generated_images_may_begin_at_any_number():
     whole = list(generate_images(5, 32, 3))
     part = list(generate_images(2, 32, 3, first=3))
     assert all((image == other).all() for image, other in zip(part, whole[3:], strict=True))
+
+
+@pytest.mark.parametrize("lengths", [(48,), (20, 1, 27), (5, 43)])
+def test_files_of_pairs_are_shared_without_the_parts_of_others(pairs, tmp_path, lengths):
+    paths, begin = [], 0
+    for number, length in enumerate(lengths):
+        paths.append(tmp_path / f"{number}.safetensors")
+        pairs[begin : begin + length].save(paths[-1])
+        begin += length
+    arguments = Namespace(pairs=paths, crops=1)
+    shares = run_together(3, lambda processes: named_pairs(arguments, SPACE, None, processes))
+    assert_same_pairs([share.pairs for share in shares], pairs)
+    assert [len(share.pairs) for share in shares] == [16, 16, 16]
+    assert [number for share in shares for number in share.image_numbers] == list(pairs.image_ids)
+    assert {share.description.partition(" of ")[0] for share in shares} == {"48 pairs"}
+
+
+def test_fewer_pairs_than_processes_are_refused(pairs, tmp_path):
+    pairs[:2].save(path := tmp_path / "few.safetensors")
+    arguments = Namespace(pairs=[path], crops=1)
+    with pytest.raises(FitError, match="expected a pair for each process"):
+        run_together(3, lambda processes: named_pairs(arguments, SPACE, None, processes))
+
+
+def test_encoded_images_are_shared(tmp_path, monkeypatch):
+    monkeypatch.setattr(pair_input, "_encoder", lambda *_: lambda rgb: F.avg_pool2d(F.pad(rgb, (0, 0, 0, 0, 0, 1)), 2))
+    generator = torch.Generator().manual_seed(0)
+    for i in range(4):
+        pixels = torch.randint(0, 256, (40, 50, 3), generator=generator).byte().numpy()
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    common = {"pairs": [], "encoder": tmp_path, "device": "cpu", "size": 32, "crops": 2, "seed": 1, "procedural": 5}
+    for images in ([tmp_path], []):
+        arguments = Namespace(images=images, **common)
+        alone = named_pairs(arguments, SPACE)
+        shares = run_together(2, lambda processes, given=arguments: named_pairs(given, SPACE, None, processes))
+        assert_same_pairs([share.pairs for share in shares], alone.pairs)
+        assert {share.description for share in shares} == {alone.description}

@@ -95,7 +95,7 @@ def test_an_interrupted_training_of_two_processes_goes_on(tmp_path, fit):
 def test_a_lost_process_ends_the_fit_with_words_and_without_a_decoder(tmp_path, fit, fault, rank):
     code, printed, errors = fit("--kind", "conv", "--steps", str(STEPS), fault=fault, rank=rank, step=3)
     assert code != 0
-    assert "safelight: another process of this fit ended or does not answer" in errors
+    assert "safelight: another process of this command ended or does not answer" in errors
     assert "toy-conv" not in printed
     assert not list((tmp_path / "two").glob("*.safetensors"))
 
