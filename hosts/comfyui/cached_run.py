@@ -39,7 +39,7 @@ class CachedRuns:
         wanted: dict[str, str] = {}  # signatures of samplers in the prompt, by id
         for live in self.runs.of(owner, node=node):
             sampler = live.folder.run.host.get("sampler_node")
-            if sampler not in prompt.sent or sampler not in live.export.sent:
+            if not isinstance(sampler, str) or sampler not in prompt.sent or sampler not in live.export.sent:
                 continue
             if sampler not in wanted:
                 wanted[sampler] = signature(prompt.sent, sampler)

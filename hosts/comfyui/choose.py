@@ -103,7 +103,7 @@ def _scores(scores: Any, count: int) -> list[float] | None:
         return None
     values = scores.flatten().tolist() if isinstance(scores, torch.Tensor) else scores
     values = list(values) if isinstance(values, list | tuple) else [values]
-    numbers = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
+    numbers: list[float] = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
     if len(values) != count or len(numbers) != count:
         raise OptionError(f"scores: expected {count} numbers, one for each item, got {brief(scores)}")
     return numbers

@@ -272,10 +272,11 @@ def _files_of(root: Path) -> Any:
         """A file in the folder `root`."""
         try:
             path = (root / request.match_info["file"]).resolve()
-            found = path.is_relative_to(root) and path.is_file()
+            if path.is_relative_to(root) and path.is_file():
+                return web.FileResponse(path)
         except (OSError, ValueError):  # too long, or a NUL character
-            found = False
-        return web.FileResponse(path) if found else web.Response(status=404)
+            pass
+        return web.Response(status=404)
 
     return get_file
 

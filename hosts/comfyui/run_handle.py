@@ -93,7 +93,9 @@ class NodeRecords:
         self.newest: deque[tuple[object, RecordedRun]] = deque(maxlen=MAX_RECORDS)
 
 
-RECORDS: "weakref.WeakValueDictionary[str, NodeRecords]" = weakref.WeakValueDictionary()  # by id of Preview Steps
+RECORDS: "weakref.WeakValueDictionary[str | None, NodeRecords]" = (
+    weakref.WeakValueDictionary()
+)  # by id of Preview Steps
 
 
 @final
@@ -104,10 +106,10 @@ class RunHandle(Shared):
 
     Args:
         model: ModelPatcher that is watched.
-        node: id of Preview Steps on the user's page.
+        node: id of Preview Steps on the user's page; None outside of a prompt.
     """
 
-    def __init__(self, model: Any, node: str) -> None:
+    def __init__(self, model: Any, node: str | None) -> None:
         self._model = model
         self._key = object()
         self._records = RECORDS.setdefault(node, NodeRecords())

@@ -1,5 +1,8 @@
 """The components of the page and their events."""
 
+# gradio is imported while the page is built, so its names are values of that function.
+# pyright: reportInvalidTypeForm=false
+
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path

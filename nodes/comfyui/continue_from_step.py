@@ -78,5 +78,6 @@ class SafelightPickStep(io.ComfyNode):
     @classmethod
     def execute(cls, steps: RunHandle | SavedSteps, step: int, model: Any = None, **_: Any) -> io.NodeOutput:
         step = checked_input(STEP, step)
-        start = steps.continuing(steps.after(Prompt.current()), step, model)
+        run: Any = steps.after(Prompt.current())  # of the class that `steps` itself continues
+        start = steps.continuing(run, step, model)
         return io.NodeOutput(start.noisy, start.denoised, start.sigmas, start.start_at_step, start.steps, start.model)

@@ -116,7 +116,7 @@ class SafelightFit(io.ComfyNode):
     @classmethod
     def execute(cls, images: Any = (), **inputs: Any) -> io.NodeOutput:
         """Fits once, on all images of a list. Of the other inputs, which are lists as well, the first value counts."""
-        first = {name: values[0] if values else None for name, values in inputs.items()}
+        first: dict[str, Any] = {name: values[0] if values else None for name, values in inputs.items()}
         vae, model, space = first["vae"], first.get("model"), first["space"]
         folder = checked_input(FOLDER, first.get("folder") or "")
         options = {field.id: checked_input(field, first[field.id]) for field in (KIND, NAME, SEED)}

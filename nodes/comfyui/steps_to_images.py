@@ -45,5 +45,6 @@ class SafelightSteps(io.ComfyNode):
     @classmethod
     def execute(cls, steps: RunHandle | SavedSteps, max_images: int = 200, **_: Any) -> io.NodeOutput:
         max_images = checked_input(MAX_IMAGES, max_images)
-        pictures = steps.pictures(steps.after(Prompt.current()), max_images)
+        run: Any = steps.after(Prompt.current())  # of the class that `steps` itself has pictures of
+        pictures = steps.pictures(run, max_images)
         return io.NodeOutput(images(pictures), sheet(pictures))

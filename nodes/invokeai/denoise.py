@@ -7,7 +7,7 @@ they are strings.
 import logging
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Any, Literal, Optional, cast
 
 from invokeai.app.invocations.baseinvocation import (
     BaseInvocation,
@@ -89,13 +89,16 @@ def input_of(row: OptionRow) -> tuple[Any, Any]:
 
 # Optional as InvokeAI's own nodes write it: the type check of its older versions does not know `| None`.
 VAE_INPUT = (Optional[VAEField], InputField(default=None, description=VAE_HELP, input=Input.Connection))  # noqa: UP045
+PREVIEW_INPUTS: dict[str, Any] = {
+    **{input_name(row): input_of(row) for row in rows()},
+    "to_gallery": (bool, InputField(default=False, description=TO_GALLERY_HELP)),
+    "preview_vae": VAE_INPUT,
+}
 PreviewFields = create_model(
     "PreviewFields",
     __base__=(SavedInputs, WithBoard),  # to_gallery saves to the board
     __module__=__name__,
-    **{input_name(row): input_of(row) for row in rows()},
-    to_gallery=(bool, InputField(default=False, description=TO_GALLERY_HELP)),
-    preview_vae=VAE_INPUT,
+    **PREVIEW_INPUTS,
 )
 
 
@@ -103,7 +106,7 @@ def options_of(node: Any) -> InvokeOptions:
     """The options that the user chose on a twin."""
     values = {row.name: getattr(node, input_name(row)) for row in rows()}
     vae = node.preview_vae.vae if node.preview_vae else None
-    return InvokeOptions.of(values, to_gallery=node.to_gallery, vae=vae)
+    return cast("InvokeOptions", InvokeOptions.of(values, to_gallery=node.to_gallery, vae=vae))
 
 
 def version_of(core: str | None) -> str:
@@ -126,7 +129,7 @@ def output_with_folder(core: type[BaseInvocationOutput]) -> type[BaseInvocationO
 def watched_node(core: type[BaseInvocation]) -> type[BaseInvocation]:
     """Registers the twin of `core`, which has its inputs, its outputs and its result, and the folder of the run."""
     core_output = core.get_output_annotation()
-    output_type = output_with_folder(core_output)
+    output_type: Any = output_with_folder(core_output)
 
     class Twin(PreviewFields, core):  # type: ignore[valid-type, misc]  # in this order, the inputs of core come first
         def invoke(self, context: InvocationContext) -> output_type:  # type: ignore[valid-type]

@@ -1,0 +1,5 @@
+"""Names of ComfyUI 0.33 that Safelight uses."""
+
+from typing import Any
+
+def get_executing_context() -> Any: ...

@@ -1,0 +1,3 @@
+"""Names of ComfyUI 0.33 that Safelight uses."""
+
+__version__: str

@@ -1,0 +1,6 @@
+"""Names of InvokeAI 6.14 that Safelight uses."""
+
+from typing import Any
+
+class ApiDependencies:
+    invoker: Any

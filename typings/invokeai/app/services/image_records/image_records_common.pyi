@@ -1,0 +1,7 @@
+"""Names of InvokeAI 6.14 that Safelight uses."""
+
+from typing import Any
+
+class ImageCategory:
+    GENERAL: Any
+    OTHER: Any

@@ -1,0 +1,3 @@
+"""Names of InvokeAI 6.14 that Safelight uses."""
+
+class CanceledException(Exception): ...

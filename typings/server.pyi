@@ -1,0 +1,6 @@
+"""Names of ComfyUI 0.33 that Safelight uses."""
+
+from typing import Any
+
+class PromptServer:
+    instance: Any
