@@ -81,7 +81,7 @@ def start(
     device_bytes: Callable[[], int] = lambda: DEVICE_BYTES,
     trial: DecoderTrial | None = None,
     notify: Callable[[str], None] | None = None,
-    stop: Callable[[], object] | None = None,
+    stop: Callable[[], object] | str = "this sampler cannot be stopped from outside",
 ) -> Pipeline:
     """Starts the worker of a run. The caller offers steps to the pipeline and closes it.
 
@@ -102,7 +102,7 @@ def start(
         trial: tries decoder files on the finished latents; None to try none.
         notify: function that receives messages about a decoder's limits; None for the notes of the run.
         stop: function with which the user's rule asks the sampler to end after its current step, with the step's
-            estimate as its result; None if this sampler cannot.
+            estimate as its result; a text that says why this sampler cannot.
     """
     select = select or options.selection()
     cadence = options.cadence()
@@ -150,12 +150,12 @@ def start(
     )
 
 
-def stop_rules(run: Run, options: RunOptions, stop: Callable[[], object] | None) -> list[Sink]:
+def stop_rules(run: Run, options: RunOptions, stop: Callable[[], object] | str) -> list[Sink]:
     """The user's rule to stop; none without a rule, or with a note if the sampler cannot be stopped."""
     if not options.stop_below_percent:
         return []
-    if stop is None:
-        run.note("stop_below_percent has no effect: this sampler cannot be stopped from outside. Set it to 0")
+    if isinstance(stop, str):
+        run.note(f"stop_below_percent has no effect: {stop}. Set it to 0")
         return []
     run.follow_rule(options.stop_below_percent, options.stop_after_steps)
     return [StopRule(run, options.stop_below_percent / 100, options.stop_after_steps, stop)]

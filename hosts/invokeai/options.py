@@ -20,6 +20,10 @@ MORE_HELP: Mapping[str, str] = {
     "file_format": "InvokeAI's own workflow is stored in png only.",
     "frames": "InvokeAI reports only the middle frame of a Wan video, so there all choices show this frame.",
     "full_every_n_steps": "Before the last step, it decodes only if InvokeAI has it on the model's device.",
+    "stop_below_percent": (
+        "No effect, with a note: FLUX.2, ERNIE-Image, Ideogram 4, videos, nodes with metadata, denoise masks, "
+        "denoising_end below 1."
+    ),
     "write_csv": "Needs write_intermediates or keep_latents.",
 }
 TO_GALLERY_HELP = (

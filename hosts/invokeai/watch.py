@@ -28,6 +28,7 @@ from .denoise_nodes import DENOISED
 from .facts import base_name, host_facts, sampler_facts
 from .graph import leads_to_sheet
 from .ideogram import IDEOGRAM, SignaledEstimates, signaled_state
+from .kept_estimate import KeptEstimate, as_output, output_of, why_not_kept
 from .learning import remember_run, vae_of_run
 from .options import InvokeOptions
 from .output_paths import run_prefix
@@ -45,20 +46,25 @@ ORIGINAL = "safelight_original"  # attribute with InvokeAI's own callback, on th
 log = logging.getLogger("safelight.invokeai")
 
 
-def watched(invoke: Callable[[Any], Any], context: Any, node: Any, options: InvokeOptions) -> Any:
+def watched(
+    invoke: Callable[[Any], Any], context: Any, node: Any, options: InvokeOptions, output_type: Any = None
+) -> Any:
     """Returns `invoke(context)`, while its steps are shown and saved. What it raises is raised.
+
+    If the user's rule ends the run, it returns the same kind of output with the estimate of a step.
 
     Args:
         invoke: method of the core node, bound.
         context: InvokeAI's `InvocationContext`; not changed.
         node: the invocation.
         options: the user's options.
+        output_type: class of what `invoke` returns; None if no estimate may take its place.
 
     Raises:
         SinkError: no folder can be created at the path of the prefix.
     """
     options = with_sheet(options, context, node)
-    begun = _begin(options, context, node)
+    begun = _begin(options, context, node, output_type)
     if begun is None:
         return invoke(context)
     watch, watched_context = begun
@@ -68,6 +74,11 @@ def watched(invoke: Callable[[Any], Any], context: Any, node: Any, options: Invo
         watch.finish()
         state = "finished"
         return output
+    except KeptEstimate as kept:
+        output = output_of(output_type, context, kept.latents)
+        watch.finish()
+        state = "stopped"
+        return output
     except Exception as error:
         watch.note_failure(error)
         raise
@@ -75,7 +86,7 @@ def watched(invoke: Callable[[Any], Any], context: Any, node: Any, options: Invo
         watch.close("interrupted" if state == "failed" and context.util.is_canceled() else state)
 
 
-def _begin(options: InvokeOptions, context: Any, node: Any) -> "tuple[WatchedNode, Any] | None":
+def _begin(options: InvokeOptions, context: Any, node: Any, output_type: Any) -> "tuple[WatchedNode, Any] | None":
     """A watch, and a copy of `context` whose steps it gets; None if an error of ours would cost the user's image.
 
     Raises:
@@ -84,7 +95,7 @@ def _begin(options: InvokeOptions, context: Any, node: Any) -> "tuple[WatchedNod
     try:
         if options.writes_folder:
             run_prefix(context, options.filename_prefix, sampler_facts(context, node))
-        watch = WatchedNode(options, context, node)
+        watch = WatchedNode(options, context, node, output_type)
         watched_context = copy.copy(context)
         watched_context.util = WatchedUtil(context.util, watch)
     except SinkError:
@@ -135,10 +146,11 @@ class WatchedNode:
         options: the user's options.
         context: InvokeAI's context, unchanged.
         node: the invocation.
+        output_type: class of its output; None if no estimate may take its place.
     """
 
-    def __init__(self, options: InvokeOptions, context: Any, node: Any) -> None:
-        self._options, self._context, self._node = options, context, node
+    def __init__(self, options: InvokeOptions, context: Any, node: Any, output_type: Any = None) -> None:
+        self._options, self._context, self._node, self._output_type = options, context, node, output_type
         self._estimates: X0Estimates | SignaledEstimates | None = None
         self._count: StepCount | None = None
         self._sigmas: list[float | None] = []  # of the steps so far
@@ -147,7 +159,7 @@ class WatchedNode:
         self._screen = ProgressPicture(context.util.signal_progress)
         self._pipeline: Pipeline | None = None
         self._vae: InvokeVaePreview | None = None
-        self._broken = False
+        self._broken, self._kept = False, False
         self._last: Step | None = None
         self._last_wanted: Wanted = ()
 
@@ -173,6 +185,26 @@ class WatchedNode:
             log.debug("not watched", exc_info=True)
         if not is_taken:
             callback(state, *args, **kwargs)
+        elif self._run.control.is_waiting:
+            self._end_by_rule(state.latents, base_name(kind, args, kwargs))
+
+    def _end_by_rule(self, like: Tensor, base: str) -> None:
+        """Ends the node's loop, because the user's rule asks for it.
+
+        Raises:
+            KeptEstimate: the step has an estimate, and is not the last one.
+        """
+        end, last = self._run.control.obey(0, lambda: None, lambda _: None), self._last
+        if end is None or last is None or last.index >= last.total:
+            return
+        if last.denoised is None:
+            self._run.note(
+                f"your rule would end this run at step {last.index}, but it goes on: its estimate is not known"
+            )
+            return
+        self._kept = True
+        self._run.keep_step(end._replace(step=last.index))
+        raise KeptEstimate(as_output(last.denoised, like, base))
 
     def tap_signal(self, signal: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         """Takes a step in place of InvokeAI's `signal_progress`, if it is a step that only this function reports."""
@@ -199,7 +231,8 @@ class WatchedNode:
         if self._last is None or self._pipeline is None:
             return
         last = self._last
-        self._record_loop(last.index)
+        if not self._kept:
+            self._record_loop(last.index)
         if last.index != last.total and (self._vae is not None or not self._was_saved()):
             last = replace(last, total=last.index)
             self._offer(self._pipeline, last)
@@ -257,7 +290,7 @@ class WatchedNode:
         keeps, options = self._options.keep_latents, self._options
         return X0Estimates(
             denoised=base in DENOISED,
-            needs_x0=options.needs_denoised or keeps,
+            needs_x0=options.needs_denoised or keeps or options.stop_below_percent > 0,
             needs_noisy=options.needs_noisy or keeps,
         )
 
@@ -322,6 +355,7 @@ class WatchedNode:
         places = outputs(run, options, self._context, self._node, self._screen, latents, total, size, facts)
         self._folder = None if places.folder is None else places.folder.path
         truth = TruthMeter(run, space.downscale, [] if places.folder is None else [places.folder])
+        why_not = why_not_kept(self._node, self._output_type, space, middle_frame=estimate.middle_frame)
         if not estimate.middle_frame:  # of a video, only the first image of a decode is known
             remember_run(self._node, truth)
         self._pipeline = start(
@@ -345,5 +379,6 @@ class WatchedNode:
             frames=GivenFrames.ONE_LATER if estimate.middle_frame else None,
             device_bytes=lambda: InvokePreferences.of(root).device_bytes,
             trial=DecoderTrial(decoders, space, run.note),
+            stop=run.control.stop_by_rule if why_not is None else why_not,
         )
         return self._pipeline

@@ -133,7 +133,7 @@ def watched_node(core: type[BaseInvocation]) -> type[BaseInvocation]:
 
     class Twin(PreviewFields, core):  # type: ignore[valid-type, misc]  # in this order, the inputs of core come first
         def invoke(self, context: InvocationContext) -> output_type:  # type: ignore[valid-type]
-            output = watched(partial(core.invoke, self), context, self, options_of(self))
+            output = watched(partial(core.invoke, self), context, self, options_of(self), core_output)
             values = {name: getattr(output, name) for name in core_output.model_fields if name != "type"}
             return output_type(**values, run_folder=typed_folder(context, self))
 

@@ -828,6 +828,14 @@ MUTATIONS = (
         ("tests/preview/test_run_control.py",),
     ),
     Mutation(
+        "the rule to stop gives a masked run of InvokeAI the wrong result",
+        ACT,
+        "hosts/invokeai/kept_estimate.py",
+        'if getattr(node, "denoise_mask", None) is not None:',
+        "if False:",
+        ("tests/hosts/invokeai/test_kept_estimate.py",),
+    ),
+    Mutation(
         "stop and keep returns the noisy latents",
         ACT,
         "hosts/comfyui/stop_and_keep.py",

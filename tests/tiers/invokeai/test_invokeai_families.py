@@ -22,6 +22,17 @@ AT_LEAST = 11  # families; fewer only in an older InvokeAI
 OLDEST = 2  # families that InvokeAI 5.0 has too: FLUX and SD3
 
 
+OTHER_FORM = "InvokeAI's nodes decode latents of FLUX.2 in another form than they are sampled in"
+# Families whose estimate is not the output of their node, with the reason.
+NOT_RULED = {
+    "flux2": OTHER_FORM,
+    "ernie_image": OTHER_FORM,
+    "ideogram4": OTHER_FORM,
+    "wan_video": "InvokeAI reports only one frame of the latents",
+    WITH_METADATA: "this node outputs more than latents",
+}
+
+
 @pytest.fixture(scope="session")
 def seen(lab):
     return lab("families")[0]
@@ -66,3 +77,19 @@ def test_the_first_steps_have_different_pictures(seen):
     for name, found in seen["families"].items():
         for step in ("1", "2"):
             assert sorted(found["files"][step])[1] > 2 * LIMIT, (name, step)
+
+
+def test_a_rule_ends_a_node_with_the_estimate_of_a_step_or_a_note_says_why_not(seen):
+    for name, found in seen["families"].items():
+        ruled, why = found["ruled"], NOT_RULED.get(name.split()[0])
+        if why is None:
+            assert (ruled["state"], ruled["kept"], ruled["is_estimate"], ruled["as_core"]) == (
+                "stopped",
+                2,
+                True,
+                True,
+            ), name
+            assert ruled["notes"] == ["stopped by your rule at step 2: moved less than 100 % for 3 steps"], name
+        else:
+            assert (ruled["state"], ruled["kept"], ruled["as_core"]) == ("finished", None, True), name
+            assert ruled["notes"] == [f"stop_below_percent has no effect: {why}. Set it to 0"], name

@@ -22,6 +22,7 @@ from invokeai.backend.model_manager.taxonomy import BaseModelType, ModelFormat, 
 from invokeai.backend.stable_diffusion.diffusion import conditioning_data
 from loops import PLACE, STEPS, InvocationRegistry, __version__, flux_model, identity, run, sd3_model
 from PIL import Image
+from safetensors.torch import load_file
 
 WIDTH, HEIGHT = 128, 192
 ROPE = (4, 6, 6)
@@ -288,6 +289,41 @@ def look(found: Family, file_format: str) -> dict[str, Any]:
             for step in manifest["steps"]
         },
         "shown": shown,
+        "ruled": ruled(found, core),
+    }
+
+
+def ruled(found: Family, core: torch.Tensor) -> dict[str, Any]:
+    """A run of the twin whose user's rule is met at the second step: its output, compared with the saved estimate."""
+    import safelight_pack.hosts.invokeai.watch as watching
+
+    offer = watching.WatchedNode._offer
+
+    def offer_and_ask(self, pipeline, step):
+        offered = offer(self, pipeline, step)
+        if step.index == 2 and "stop_rule" in self._run.sampler:
+            self._run.control.stop_by_rule()
+        return offered
+
+    name = f"ruled/{found.kind}"
+    files = {"keep_latents": True, "filename_prefix": name, "stop_below_percent": 100.0}  # no step moves it so much
+    watching.WatchedNode._offer = offer_and_ask
+    try:
+        with listened(found.model):
+            twin, _ = run(
+                f"safelight_{found.kind}", found.model, found.conditioning, found.config, **files, **found.fields
+            )
+    finally:
+        watching.WatchedNode._offer = offer
+    folder = max((PLACE / "root" / "outputs").glob(f"{name}_0*"))
+    manifest = json.loads((folder / "run.json").read_text())
+    saved = load_file(folder / "step_0002.safetensors")["denoised"]
+    return {
+        "state": manifest["state"],
+        "kept": manifest["sampler"].get("kept_step"),
+        "notes": manifest["notes"],
+        "is_estimate": torch.equal(twin.float().flatten(), saved.to(twin.dtype).float().flatten()),
+        "as_core": (twin.shape, twin.dtype) == (core.shape, core.dtype),
     }
 
 
