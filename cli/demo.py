@@ -66,7 +66,8 @@ def _run(arguments: argparse.Namespace) -> int:
         options=options_of(arguments, write_intermediates=True, max_side_px=0, batch="first"),
         sampler=sampler,
         sinks=[terminal()] if arguments.live else [],
-    ) as (pipeline, run_folder):
+    ) as recorded:
+        pipeline, run_folder = recorded
         steps = sample(arguments.steps, arguments.seed, arguments.sampler)
         for step in tqdm(steps, total=arguments.steps, unit="step", file=sys.stderr, disable=arguments.live):
             pipeline.offer(
@@ -78,7 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
                     noisy=step.noisy,
                 )
             )
-    _print_run(place, run_folder)
+    _print_run(run_folder.path if recorded.missing else place, run_folder)
     return 0
 
 

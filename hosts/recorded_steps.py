@@ -8,6 +8,7 @@ from ..decoders.latents.space import LatentSpace
 from ..decoders.latents.tokens import ImageSize
 from ..errors import LatentsError
 from ..preview.pipeline import Pipeline
+from ..preview.remote.remote_copy import RemoteCopy
 from ..preview.sinks.run_folder import RunFolder
 from ..preview.step import Step, step_number
 from .offered_latents import LatentReader
@@ -23,15 +24,27 @@ class Recording:
         space: latent space of the sampler.
         steps: number of steps of the sampler; None if it is unknown.
         size: width and height of the final image, in pixels, to which tokens are arranged; None if unknown.
+        copy: copy of the run in a store; None if there is none.
     """
 
     def __init__(
-        self, pipeline: Pipeline, folder: RunFolder, space: LatentSpace, steps: int | None, size: ImageSize | None
+        self,
+        pipeline: Pipeline,
+        folder: RunFolder,
+        space: LatentSpace,
+        steps: int | None,
+        size: ImageSize | None,
+        copy: RemoteCopy | None = None,
     ) -> None:
-        self.pipeline, self.folder = pipeline, folder
+        self.pipeline, self.folder, self._copy = pipeline, folder, copy
         self._reader, self._steps = LatentReader(space, size), steps
         self._index = 0
         self._unshown: Step | None = None  # the newest step, if it has no picture
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the files that the store of the run does not have yet; they are in the folder."""
+        return [] if self._copy is None else sorted(self._copy.uploads.waiting)
 
     def __iter__(self) -> Iterator[Any]:
         yield self.pipeline

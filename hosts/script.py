@@ -97,7 +97,7 @@ def recording(
     outputs = Outputs(folder=run_folder, copy=copy, sinks=sinks)
     trial = DecoderTrial(catalogue, space, run.note) if catalogue.folders else None
     pipeline = start(run, space, options, outputs, candidates=lambda: candidates, trial=trial)
-    recorded = Recording(pipeline, run_folder, space, facts.get("steps"), size)
+    recorded = Recording(pipeline, run_folder, space, facts.get("steps"), size, copy)
     state: State = "failed"
     try:
         yield recorded

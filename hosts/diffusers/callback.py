@@ -68,6 +68,11 @@ class Previews:
         return self._watched.folder
 
     @property
+    def address(self) -> str | None:
+        """Address of the newest sampler call in a store; None if it is in no store."""
+        return self._watched.address
+
+    @property
     def notes(self) -> list[str]:
         """Messages about the newest sampler call, for the user."""
         return self._watched.notes

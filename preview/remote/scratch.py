@@ -13,10 +13,12 @@ from ..run import Run
 from ..sinks.run_folder import RunFolder
 from .remote_copy import RemoteCopy
 
+PREFIX = "safelight-"
+
 
 def scratch_folder() -> Path:
     """Creates an empty folder that only this user can read."""
-    return Path(tempfile.mkdtemp(prefix="safelight-")).resolve()
+    return Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
 
 
 def scratch_run(path: Path, run: Run) -> RunFolder:
@@ -45,5 +47,7 @@ def _remove(path: Path, waiting: Mapping[str, int]) -> None:
                     shutil.rmtree(entry)
             else:
                 entry.unlink()
-        path.rmdir()
-        path.parent.rmdir()  # the scratch folder, unless it has another run
+        for folder in (path, *path.parents):
+            folder.rmdir()  # unless another run is in it
+            if folder.name.startswith(PREFIX):
+                break

@@ -12,6 +12,8 @@ from safelight.errors import OptionError, SinkError, StoreError
 from safelight.hosts.diffusers.options import WatchOptions
 from safelight.hosts.trainer import TrainingRecord
 
+STEPS = [f"step_000{index}.png" for index in (1, 2, 3)]
+
 
 @pytest.fixture
 def memory():
@@ -38,6 +40,7 @@ def test_a_run_is_in_the_store_when_the_block_ends(memory):
     for name in names:
         assert memory.cat_file(f"/bucket/runs/one/{name}") == (folder / name).read_bytes()
     assert json.loads(memory.cat_file("/bucket/runs/one/run.json"))["state"] == "finished"
+    assert run.missing == []
 
 
 def test_the_temporary_folder_is_removed_with_the_run(memory):
@@ -90,6 +93,7 @@ def test_a_store_that_refuses_the_files_does_not_end_the_run(monkeypatch, caplog
         f"{run.folder.path} has them: read-only://bucket/runs/one: PermissionError: the key *** may not write"
     )
     assert note in caplog.text
+    assert run.missing == ["index.html", "run.json", "sheet.png", *STEPS, "steps.webp"]
     assert "secret-of-the-environment" not in caplog.text
     for path in run.folder.path.iterdir():
         assert b"secret-of-the-environment" not in path.read_bytes()
