@@ -81,7 +81,8 @@ def start(
     device_bytes: Callable[[], int] = lambda: DEVICE_BYTES,
     trial: DecoderTrial | None = None,
     notify: Callable[[str], None] | None = None,
-    stop: Callable[[], object] | str = "this sampler cannot be stopped from outside",
+    stop: Callable[[], object] | None = None,
+    why_no_stop: str | None = None,
 ) -> Pipeline:
     """Starts the worker of a run. The caller offers steps to the pipeline and closes it.
 
@@ -102,7 +103,8 @@ def start(
         trial: tries decoder files on the finished latents; None to try none.
         notify: function that receives messages about a decoder's limits; None for the notes of the run.
         stop: function with which the user's rule asks the sampler to end after its current step, with the step's
-            estimate as its result; a text that says why this sampler cannot.
+            estimate as its result; None if this sampler cannot.
+        why_no_stop: reason why it cannot, in words; None for the usual one.
     """
     select = select or options.selection()
     cadence = options.cadence()
@@ -123,7 +125,7 @@ def start(
 
     files = [] if folder is None else file_sinks(folder, options, outputs)
     screens = [*([outputs.live] if outputs.live else []), *outputs.sinks]
-    screens += stop_rules(run, options, stop)
+    screens += stop_rules(run, options, stop, why_no_stop or "this sampler cannot be stopped from outside")
     screens += [outputs.truth] if outputs.truth else []  # last, so that it is closed before the host's viewer
     return Pipeline(
         run,
@@ -150,12 +152,12 @@ def start(
     )
 
 
-def stop_rules(run: Run, options: RunOptions, stop: Callable[[], object] | str) -> list[Sink]:
+def stop_rules(run: Run, options: RunOptions, stop: Callable[[], object] | None, why_no_stop: str) -> list[Sink]:
     """The user's rule to stop; none without a rule, or with a note if the sampler cannot be stopped."""
     if not options.stop_below_percent:
         return []
-    if isinstance(stop, str):
-        run.note(f"stop_below_percent has no effect: {stop}. Set it to 0")
+    if stop is None:
+        run.note(f"stop_below_percent has no effect: {why_no_stop}. Set it to 0")
         return []
     run.follow_rule(options.stop_below_percent, options.stop_after_steps)
     return [StopRule(run, options.stop_below_percent / 100, options.stop_after_steps, stop)]

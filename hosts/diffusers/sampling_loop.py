@@ -470,7 +470,7 @@ class SamplingLoop:
         if self.heard and self._total is not None and is_planned:
             facts["sigmas"] = planned_sigmas(scheduler, self._total, first, self._tables)
         run = Run(host=host_facts(self._pipeline), sampler=facts, prompt=self._call.prompt)
-        stops = (self.stop, self.stop_by_rule) if self.can_stop else (None, f"{self.pipeline_name} cannot be stopped")
+        stops = (self.stop, self.stop_by_rule) if self.can_stop else (None, None)
         self._run = WatchedRun(self._pipeline, self._run_options(), self._call, run, *stops, self._refined)
         for note in self._notes:
             run.note(note)

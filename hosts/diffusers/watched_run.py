@@ -63,7 +63,7 @@ class WatchedRun:
         call: arguments of the pipeline's call.
         run: record of the run.
         stop: function that ends the sampler early; None if the pipeline cannot be stopped.
-        stop_by_rule: the same for the user's rule, with the estimate of a step as the result; or why it cannot.
+        stop_by_rule: the same for the user's rule, with the estimate of a step as the result.
         refined: runs before it whose latents it may continue.
 
     Attributes:
@@ -78,7 +78,7 @@ class WatchedRun:
         call: CallArguments,
         run: Run,
         stop: Callable[[], object] | None,
-        stop_by_rule: Callable[[], object] | str,
+        stop_by_rule: Callable[[], object] | None,
         refined: RefinedRuns,
     ) -> None:
         self._options, self.run, self._stop, self._stop_by_rule = options, run, stop, stop_by_rule
@@ -175,8 +175,8 @@ class WatchedRun:
         last, self._unshown = self._unshown, None
         if last is not None:
             self.offer(last._replace(total=last.index))  # it was the last step: the sampler ended early
-        self._open = self._vae = self._stop = None  # the user may need the memory of the diffusers pipeline
-        self._stop_by_rule = "it has ended"
+        # The user may need the memory of the diffusers pipeline.
+        self._open = self._vae = self._stop = self._stop_by_rule = None
         self._refined.add(self._call, latents, self._group)
         if self._pipeline is None:
             return

@@ -12,7 +12,7 @@ PLAIN_OUTPUT = "LatentsOutput"  # InvokeAI's class; outputs with metadata are bu
 
 
 @final
-class KeptEstimate(Exception):  # noqa: N818 - not an error; InvokeAI's loops pass it on like that of a canceled node
+class EndedByRule(Exception):  # noqa: N818 - not an error; InvokeAI's loops pass it on like that of a canceled node
     """Ends the loop of a denoise node, from its step callback.
 
     Args:

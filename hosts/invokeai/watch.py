@@ -28,7 +28,7 @@ from .denoise_nodes import DENOISED
 from .facts import base_name, host_facts, sampler_facts
 from .graph import leads_to_sheet
 from .ideogram import IDEOGRAM, SignaledEstimates, signaled_state
-from .kept_estimate import KeptEstimate, as_output, output_of, why_not_kept
+from .kept_estimate import EndedByRule, as_output, output_of, why_not_kept
 from .learning import remember_run, vae_of_run
 from .options import InvokeOptions
 from .output_paths import run_prefix
@@ -74,7 +74,7 @@ def watched(
         watch.finish()
         state = "finished"
         return output
-    except KeptEstimate as kept:
+    except EndedByRule as kept:
         output = output_of(output_type, context, kept.latents)
         watch.finish()
         state = "stopped"
@@ -192,7 +192,7 @@ class WatchedNode:
         """Ends the node's loop, because the user's rule asks for it.
 
         Raises:
-            KeptEstimate: the step has an estimate, and is not the last one.
+            EndedByRule: the step has an estimate, and is not the last one.
         """
         end, last = self._run.control.obey(0, lambda: None, lambda _: None), self._last
         if end is None or last is None or last.index >= last.total:
@@ -204,7 +204,7 @@ class WatchedNode:
             return
         self._kept = True
         self._run.keep_step(end._replace(step=last.index))
-        raise KeptEstimate(as_output(last.denoised, like, base))
+        raise EndedByRule(as_output(last.denoised, like, base))
 
     def tap_signal(self, signal: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         """Takes a step in place of InvokeAI's `signal_progress`, if it is a step that only this function reports."""
@@ -379,6 +379,7 @@ class WatchedNode:
             frames=GivenFrames.ONE_LATER if estimate.middle_frame else None,
             device_bytes=lambda: InvokePreferences.of(root).device_bytes,
             trial=DecoderTrial(decoders, space, run.note),
-            stop=run.control.stop_by_rule if why_not is None else why_not,
+            stop=run.control.stop_by_rule if why_not is None else None,
+            why_no_stop=why_not,
         )
         return self._pipeline

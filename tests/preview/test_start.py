@@ -20,7 +20,7 @@ ALL = {"write_intermediates": True, "sheet": True, "animation": "gif", "write_cs
 def run_with(tmp_path, step, candidate, first_channels):
     """A function that records a run with these options and returns its folder."""
 
-    def record_run(options, *, steps=5, sinks=(), values=None, stop="it is a test", **outputs):
+    def record_run(options, *, steps=5, sinks=(), values=None, stop=None, why_no_stop=None, **outputs):
         run = Run(space="sd1")
         folder = RunFolder(tmp_path / "run", run)
         pipeline = start(
@@ -31,6 +31,7 @@ def run_with(tmp_path, step, candidate, first_channels):
             candidates=lambda: [candidate(first_channels())],
             shape=(1, 4, 2, 3),
             stop=stop,
+            why_no_stop=why_no_stop,
         )
         for index in range(1, steps + 1):
             wanted = pipeline.wants(index, steps)
@@ -201,7 +202,10 @@ def test_a_rule_to_stop_is_recorded_and_asks_the_sampler(run_with):
     assert (asked, folder.run.notes) == (["stop"], [])
 
 
-def test_a_rule_for_a_sampler_that_cannot_be_stopped_is_a_note(run_with):
-    folder = run_with(RunOptions(stop_below_percent=0.3))
+@pytest.mark.parametrize(
+    ("why", "says"), [(None, "this sampler cannot be stopped from outside"), ("it is a test", "it is a test")]
+)
+def test_a_rule_for_a_sampler_that_cannot_be_stopped_is_a_note(run_with, why, says):
+    folder = run_with(RunOptions(stop_below_percent=0.3), why_no_stop=why)
     assert "stop_rule" not in folder.manifest()["sampler"]
-    assert folder.run.notes == ["stop_below_percent has no effect: it is a test. Set it to 0"]
+    assert folder.run.notes == [f"stop_below_percent has no effect: {says}. Set it to 0"]

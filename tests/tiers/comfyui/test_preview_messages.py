@@ -8,10 +8,17 @@ import struct
 import pytest
 from PIL import Image
 
-from .conftest import JPEG_PREVIEW, KEY, PREVIEW_WITH_METADATA, SAMPLER
+from .conftest import FOLDER, JPEG_PREVIEW, KEY, PREVIEW_WITH_METADATA, SAMPLER, serving
 
 SENT = {"send_previews": True}
 BINARY = (f"binary{JPEG_PREVIEW}", f"binary{PREVIEW_WITH_METADATA}")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server without previews of its own: ComfyUI 0.3.64 does not let a prompt choose."""
+    with serving(tmp_path_factory.mktemp("comfyui"), FOLDER, "--preview-method", "none") as server:
+        yield server
 
 
 def metadata_of(event):
@@ -29,7 +36,7 @@ def distance(a, b):
 @pytest.mark.parametrize("metadata", [True, False], ids=["metadata", "plain"])
 def test_a_client_gets_the_pictures_as_comfyuis_own_previews(server, wire, metadata):
     graph = wire(steps=6, step_ms=250.0, preview=SENT)
-    played = server.play(graph, metadata_previews=metadata, preview_method="none")
+    played = server.play(graph, metadata_previews=metadata)
     kind = BINARY[1] if metadata else BINARY[0]
     assert {event.name for event in played.events if event.name in BINARY} == {kind}
     assert 2 <= len(played.previews) <= 6
@@ -50,17 +57,17 @@ def test_a_client_gets_the_pictures_as_comfyuis_own_previews(server, wire, metad
 
 
 def test_they_are_off_by_default(server, wire):
-    assert server.play(wire(preview={}), preview_method="none").previews == []
+    assert server.play(wire(preview={})).previews == []
 
 
 def test_no_other_client_gets_them(server, wire):
-    played = server.play(wire(steps=4, step_ms=250.0, preview=SENT), preview_method="none")
+    played = server.play(wire(steps=4, step_ms=250.0, preview=SENT))
     assert played.previews
     assert [event for event in played.overheard if event.name in BINARY] == []
 
 
 def test_fast_steps_send_few_of_them(server, wire):
-    played = server.play(wire(steps=60, step_ms=10.0, preview=SENT), preview_method="none")
+    played = server.play(wire(steps=60, step_ms=10.0, preview=SENT))
     run = played.named("safelight.run")[0].data["run"]
     seconds = server.get(f"/safelight/runs/{run}").json()["seconds"]
     assert 1 <= len(played.previews) <= seconds / 0.2 + 2, "five a second, and the last"
@@ -68,8 +75,8 @@ def test_fast_steps_send_few_of_them(server, wire):
 
 def test_the_result_is_the_same_with_and_without_them(server, wire):
     graph = wire(preview=SENT)
-    sent = server.play(graph, preview_method="none")
-    assert sent.digest == server.play(wire.without_preview(graph), preview_method="none").digest
+    sent = server.play(graph)
+    assert sent.digest == server.play(wire.without_preview(graph)).digest
 
 
 def test_a_video_moves_in_the_stream_for_browsers(server, wire):
