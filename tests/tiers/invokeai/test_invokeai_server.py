@@ -131,6 +131,16 @@ def test_the_vae_decodes_the_last_step_to_the_final_image(outputs, seen):
     assert max(abs(a - b) for a, b in zip(last, final, strict=True)) <= 1
 
 
+def test_a_rule_ends_a_run_with_the_estimate_of_a_step_bit_for_bit(outputs, seen):
+    assert seen["ruled"]["status"] == "completed", seen["ruled"]
+    manifest = read_manifest(outputs / "ruled" / "run_00001")
+    kept = manifest["sampler"]["kept_step"]
+    assert (manifest["state"], manifest["sampler"]["steps"]) == ("stopped", 60)
+    assert 4 < kept == len(manifest["steps"]) < 60
+    assert manifest["notes"] == [f"stopped by your rule at step {kept}: moved less than 1 % for 3 steps"]
+    assert seen["ruled"]["latents"] == seen["ruled"]["kept"]
+
+
 def test_without_a_vae_decoder_full_does_not_stop_a_workflow(seen):
     assert seen["full_without_vae"]["status"] == "completed"
     assert seen["full_without_vae"]["draft"] == seen["core"]["draft"]

@@ -20,6 +20,7 @@ import requests
 import socketio
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 PACK, PLACE = Path(sys.argv[1]), Path(sys.argv[2])
 # The VAE of the tiny model is random, so a fit to it would be refused. `tests/fitting/test_plausibility.py` tests that.
@@ -149,9 +150,7 @@ class Server:
         """The digest of the latents that a node created, bit by bit, and their shape."""
         name = self.result(item, node)["latents"]["latents_name"]
         [path] = (ROOT / "outputs" / "tensors").rglob(name)
-        latents = torch.load(path, weights_only=True)
-        content = latents.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-        return {"digest": hashlib.sha256(content).hexdigest(), "shape": list(latents.shape)}
+        return digest_of(torch.load(path, weights_only=True))
 
     def upload(self, image: Image.Image) -> dict:
         """Uploads an image of the user."""
@@ -172,6 +171,11 @@ class Server:
         schemas = self.get("../openapi.json")["components"]["schemas"].values()
         nodes = [schema for schema in schemas if schema.get("class") == "invocation"]
         return {schema["properties"]["type"]["default"]: schema for schema in nodes}
+
+
+def digest_of(latents: torch.Tensor) -> dict:
+    content = latents.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+    return {"digest": hashlib.sha256(content).hexdigest(), "shape": list(latents.shape)}
 
 
 def edge(source: str, output: str, target: str, field: str) -> dict:
@@ -234,6 +238,16 @@ def played(server: Server, queued: int, denoise: str, *, vae: bool = False) -> d
         "latents": server.latents(item, "denoise"),
         "previews": server.previews(queued, denoise),
     }
+
+
+def ruled(server: Server, model: dict) -> dict:
+    """A run of 60 steps that the user's rule ends, and the estimate that it has saved of the kept step."""
+    rule = {"stop_below_percent": 1.0, "stop_after_steps": 3}
+    files = {"write_intermediates": True, "keep_latents": True, "filename_prefix": "ruled/run"}
+    found = play(server, model, "safelight_denoise_latents", steps=60, scheduler="euler", **rule, **files)
+    folder = ROOT / "outputs" / "ruled" / "run_00001"
+    kept = json.loads((folder / "run.json").read_text())["sampler"]["kept_step"]
+    return found | {"kept": digest_of(load_file(folder / f"step_{kept:04d}.safetensors")["denoised"])}
 
 
 def tokens(server: Server, model: dict, prefix: str) -> dict:
@@ -436,6 +450,8 @@ def main() -> None:
             to_gallery=True,
             filename_prefix="twin/run",
         )
+        others = requests.get(f"{server.at}/api/v1/images/", params={"categories": "other", "limit": 100}, timeout=60)
+        seen["others"] = len(others.json()["items"])  # before Load Run adds images
         seen["workflows"] = {name: workflow(server, model, name) for name in EXAMPLES}
         seen["options"] = play(
             server,
@@ -472,8 +488,7 @@ def main() -> None:
             "tokens/%My Sampler.scheduler%_%noise.seed%_%Create Latent Noise.width%_%compel.prompt%_%model.model%",
         )
         seen["no_token"] = tokens(server, model, "tokens/%My Sampler.sead%")
-        others = requests.get(f"{server.at}/api/v1/images/", params={"categories": "other", "limit": 100}, timeout=60)
-        seen["others"] = len(others.json()["items"])
+        seen["ruled"] = ruled(server, model)
         seen["sheet"], seen["sheet_of"] = sheet(server, model), sheet_of(server, "twin/run_00001")
         seen["no_sheet"] = sheet_of(server, "twin/run_00002")
         seen["cancel"] = cancel(server, model)
