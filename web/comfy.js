@@ -37,7 +37,7 @@ const LIBRARY_MODULES = [
 /** Registers the extension. Its state outlives the nodes: ComfyUI creates all nodes again when the user changes tabs. */
 async function start() {
   const addresses = await freshModules(MODULES);
-  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, copyOfWorkflow, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, nodeAt, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle, canFold }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers, withoutNode }, { FarView }, { workflowActions }, { ChoiceNodes, CHOICE_NODE, CHOICE_EVENT }, { liveActions }, { rankFirst }, { MovingCanvas }] =
+  const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, copyOfWorkflow, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, nodeAt, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers, withoutNode }, { FarView }, { workflowActions }, { ChoiceNodes, CHOICE_NODE, CHOICE_EVENT }, { liveActions }, { rankFirst }, { MovingCanvas }] =
     await Promise.all(addresses.slice(0, 19).map((address) => import(address)));
 
   const { libraryActions } = await import(addresses[MODULES.indexOf("library-actions")]);
@@ -130,7 +130,8 @@ async function start() {
       if (element.isConnected || node.graph !== app.canvas.graph) continue;
       const widgets = document.querySelector(`[data-node-id="${node.id}"] .lg-node-widgets`);
       const former = widgets?.querySelector(`[data-safelight="${WIDGET}"]`); // of the node before Undo, which Vue nodes keep
-      // In the first Vue nodes nothing else gives it a height.
+      // In the first Vue nodes nothing else gives it a size.
+      element.style.minWidth = former?.style.minWidth ?? `${NODE_WIDTH_PX - 2 * WIDGET_MARGIN_PX}px`;
       element.style.minHeight = former?.style.minHeight ?? `${NODE_WIDTH_PX + CHROME_HEIGHT_PX}px`;
       if (former) former.replaceWith(element);
       else widgets?.append(element);
@@ -254,7 +255,7 @@ async function start() {
   }
 
   function addViewer(node) {
-    const bar = createBar(canFold(node) ? () => settingsOf.get(node).toggleFold() : null);
+    const bar = createBar(() => settingsOf.get(node).toggleFold());
     const created = createViewer(node, () => allPlaces(node), bar);
     const { viewer } = created;
     callAfter(node, "onAdded", () => {

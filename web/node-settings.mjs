@@ -5,7 +5,7 @@ import { unusedInputs } from "./input-visibility.mjs";
 import { modelKey } from "./known-models.mjs";
 import { latentCounts } from "./manifest.mjs";
 import { modelValues, sourceOf } from "./model-source.mjs";
-import { canFold, putFirst, setFolded } from "./picture-first.mjs";
+import { asksForRows, putFirst, setFolded, setRowHidden } from "./picture-first.mjs";
 import { promotedWidgets } from "./promoted-widgets.mjs";
 import { settingsWords } from "./settings-words.mjs";
 
@@ -52,8 +52,7 @@ export class NodeSettings {
    * @returns {number} height of the rows of a node that was saved before they could be folded
    */
   configure({ properties }) {
-    const isOld = canFold(this.#node) && !(UNFOLDED_PROPERTY in Object(properties));
-    if (!isOld) return this.update(false), 0;
+    if (UNFOLDED_PROPERTY in Object(properties)) return this.update(false), 0;
     const heightOf = (unfolded) => {
       this.#node.properties[UNFOLDED_PROPERTY] = unfolded;
       this.update(false);
@@ -79,7 +78,7 @@ export class NodeSettings {
     const node = this.#node;
     const before = this.#height;
     const unused = this.update();
-    const changesAreDrawn = canFold(node) || !this.#isVue(); // the first Vue nodes (1.27) do not notice a change
+    const changesAreDrawn = asksForRows(node) || !this.#isVue(); // the first Vue nodes (1.27) do not notice a change
     if (changesAreDrawn) this.#socket.setHidden(unused.has(SPARE_SOCKET));
     const change = this.#height - before;
     if (change) node.setSize([node.size[0], node.size[1] + change]);
@@ -97,12 +96,10 @@ export class NodeSettings {
     const isLinked = (name) => Boolean(node.inputs?.some((input, slot) => input.widget?.name === name && (node.isInputConnected?.(slot) ?? input.link != null))); // frontend 1.58 deprecates `link`
     const valueOf = (name) => (isLinked(name) ? undefined : node.widgets.find((widget) => widget.name === name)?.value);
     const unused = unusedInputs(valueOf, facts);
-    const folded = canFold(node) && !node.properties[UNFOLDED_PROPERTY];
-    if (canFold(node)) {
-      const hasNoEffect = (name) => unused.has(name) && valueOf(name) === this.#defaultOf(name);
-      this.#hide((name) => !isLinked(name) && hasNoEffect(name), (name) => !isLinked(name) && folded);
-      setFolded(this.#stage, folded);
-    }
+    const folded = !node.properties[UNFOLDED_PROPERTY];
+    const hasNoEffect = (name) => unused.has(name) && valueOf(name) === this.#defaultOf(name);
+    this.#hide((name) => !isLinked(name) && hasNoEffect(name), (name) => !isLinked(name) && folded);
+    setFolded(this.#stage, folded);
     this.#space = facts?.space ?? null;
     this.#offerDecoders();
     const labelOf = (decoder) => this.#decoders.shortLabel(this.#space, decoder);
@@ -118,10 +115,9 @@ export class NodeSettings {
     for (const widget of this.#rows()) {
       const hidden = hasNoEffect(widget.name);
       changed ||= Boolean(widget.options.hidden) !== hidden;
-      widget.options.hidden = hidden;
-      widget.hidden = hidden || isFolded(widget.name);
+      setRowHidden(node, widget, hidden, hidden || isFolded(widget.name));
     }
-    if (changed && this.#isVue()) node.widgets.push(node.widgets.pop()); // Vue nodes notice only a change of the list
+    if (changed && asksForRows(node) && this.#isVue()) node.widgets.push(node.widgets.pop()); // Vue nodes notice only a change of the list
   }
 
   /** Stores in the node what a run has sampled. @param {import("./types.mjs").Manifest} manifest */

@@ -5,11 +5,15 @@ import { create } from "./elements.mjs";
 const FIRST = "safelight-first";
 const FOLDED = "safelight-folded";
 
-/** Vue nodes lay out their rows in a grid. A row with a linked input stays visible. */
+const NO_ROOM = () => [0, -4]; // LiteGraph adds 4 px below each widget
+
+/** Vue nodes lay out their rows in a grid, the first ones (frontend 1.27) below each other. A row with a linked input stays visible. */
 const STYLE = `
 .dom-widget, .lg-node-widgets { --safelight-settings: flex; }
 /* With the frontend's own will-change, the browser would paint a viewer for each frame in which LiteGraph moves it. */
 .dom-widget:has(> [data-safelight][data-moving]) { will-change: transform !important; }
+.lg-node-widgets > .${FIRST} { order: -1; }
+.lg-node-widgets:has(> .${FOLDED}) > .lg-widget-container:not(:has(.lg-slot--connected)) { display: none; }
 .lg-node-widgets:has(.${FIRST}) { grid-template-rows: auto !important; grid-auto-rows: min-content; flex: 1; }
 .lg-node-widget:has(.${FIRST}) { order: -1; }
 .lg-node-widgets:has(.${FOLDED}) > .lg-node-widget:not(:has(.${FIRST}, .lg-slot--connected)) { display: none; }
@@ -20,20 +24,34 @@ export function addLayoutStyle(document) {
   document.head.append(create(document, "style", { textContent: STYLE }));
 }
 
-/** Whether inputs of a node can be hidden. Frontend 1.27 would leave a gap, or never show them again. */
-export function canFold(node) {
+/** Whether the frontend asks a node for its rows, and notices which are hidden. Frontend 1.27 does not. */
+export function asksForRows(node) {
   return Boolean(node.getLayoutWidgets);
 }
 
-/** Lays out a widget of a node before its other widgets. */
+/** Lays out a widget of a node before its other widgets; in LiteGraph of frontend 1.27 it stays the last one. */
 export function putFirst(node, widget) {
-  if (!canFold(node)) return;
   widget.element.classList.add(FIRST);
+  if (!asksForRows(node)) return;
   const { getLayoutWidgets } = node;
   node.getLayoutWidgets = function () {
     const widgets = getLayoutWidgets.call(this);
     return widgets.includes(widget) ? [widget, ...widgets.filter((other) => other !== widget)] : widgets;
   };
+}
+
+/**
+ * Hides the row of a widget, or shows it again.
+ *
+ * @param {object} node @param {object} widget
+ * @param {boolean} hasNoEffect the properties panel does not show it either
+ * @param {boolean} hidden
+ */
+export function setRowHidden(node, widget, hasNoEffect, hidden) {
+  widget.hidden = hidden;
+  if (asksForRows(node)) widget.options.hidden = hasNoEffect;
+  else if (hidden) widget.computeSize = NO_ROOM; // else LiteGraph leaves a gap
+  else if (widget.computeSize === NO_ROOM) delete widget.computeSize;
 }
 
 /** Marks a widget whose node has its inputs folded away. */

@@ -905,11 +905,11 @@ const SCENES = {
       return page.evaluate(({ find, root }) => {
         const node = eval(find);
         const line = eval(root).querySelector(".fold");
-        const rows = [...(document.querySelector(`[data-node-id="${node.id}"]`)?.querySelectorAll(".lg-node-widget") ?? [])];
+        const rows = [...(document.querySelector(`[data-node-id="${node.id}"]`)?.querySelectorAll(".lg-node-widget, .lg-widget-container") ?? [])];
         const visible = rows.length
           ? rows.filter((row) => row.offsetHeight && !row.querySelector(".safelight-first")).map((row) => [row.innerText.split("\n")[0], row.getBoundingClientRect().top])
           : node.widgets.filter((widget) => !widget.hidden && !widget.element).map((widget) => [widget.name, widget.y]);
-        const top = rows.length ? rows.find((row) => row.querySelector(".safelight-first")).getBoundingClientRect().top : node.widgets.at(-1).y;
+        const top = rows.length ? node.widgets.at(-1).element.getBoundingClientRect().top : node.widgets.at(-1).y;
         const { options } = node.widgets.find(({ name }) => name === "decoder");
         return {
           line: line.innerText,
@@ -938,6 +938,8 @@ const SCENES = {
     await clickOn(page, ".fold");
     seen.again = await look();
     await shot(page, "folded");
+    const hasModel = await page.evaluate(() => JSON.stringify(window.LiteGraph.registered_node_types.LabModel.nodeData.input).includes('"Flux2"'));
+    if (!hasModel) return seen; // ComfyUI 0.3.64
     await queue(page, ++seed, 4);
     const ran = await viewUntil(page, (now) => finished(now) && now.painted && now.note);
     seen.ran = { ...(await look()), note: ran.note, decoder: ran.decoder };
