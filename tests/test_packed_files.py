@@ -22,7 +22,7 @@ MODULE_LIST = re.compile(r"^const \w*MODULES = \[$(.*?)^\];$", re.MULTILINE | re
 JS_IMPORT = re.compile(r'\bfrom "\./([\w.-]+)";|@typedef \{import\("\./([\w.-]+)"\)')
 PICTURE_LINK = re.compile(r"!\[[^\]]*\]\(([\w.-]+)\)")
 ABOUT_THE_PACK = {"LICENSE", "README.md", "pyproject.toml", "requirements.txt"}
-PACK_LIMIT_BYTES = 10_000_000
+PACK_LIMIT_BYTES = 15_000_000
 
 
 def text_of(path: str) -> str:
