@@ -23,7 +23,6 @@ from ..errors import DecoderFileError, ManifestError
 from ..hosts.comfyui.prompt_text import saved_prompt
 from ..preview.images.metadata import picture_texts
 from ..preview.manifest import picture_files, read_manifest
-from ..preview.run_details import run_details
 from ..preview.run_library import find_runs
 from ..preview.run_summary import started_s
 from ..version import safelight_version
@@ -92,9 +91,11 @@ def _readable_runs(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def _prompt(folder: Path, manifest: Mapping[str, Any]) -> str | None:
     """The prompt of a run, from the run or its newest picture."""
+    prompt = manifest["sampler"].get("prompt")
+    if isinstance(prompt, str):
+        return prompt
     pictures = [name for step in manifest["steps"] for name in picture_files(step)]
-    texts = picture_texts(folder, Path(pictures[-1])) if pictures else {}
-    return run_details(manifest, texts, saved_prompt)["prompt"]
+    return saved_prompt(picture_texts(folder, Path(pictures[-1])), None) if pictures else None
 
 
 def _secrets(folders: list[Path], catalogue: Catalogue) -> set[str]:

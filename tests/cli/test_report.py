@@ -128,6 +128,13 @@ def test_hostile_notes_print_no_prompt_path_name_or_markup(around, capsys, note)
     assert [secret for secret in SECRETS if secret in output.lower()] == []
 
 
+def test_the_end_of_a_long_prompt_is_not_printed(around, capsys):
+    put_run(
+        around / "steps_00001", notes=["moonlit archipelagos"], sampler={"steps": 1, "prompt": "sea " * 500 + PROMPT}
+    )
+    assert "note: (…)" in printed(capsys)
+
+
 def test_a_prompt_that_only_the_picture_has_is_not_printed(around, capsys):
     graph = {
         "3": {"class_type": "KSampler", "inputs": {"positive": ["6", 0]}},

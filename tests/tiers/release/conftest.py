@@ -80,9 +80,9 @@ def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
     """An environment with the wheel and nothing else."""
     folder = tmp_path_factory.mktemp("bare")
     run(sys.executable, "-m", "venv", folder, cwd=folder)
-    made = Installation(folder, tmp_path_factory.mktemp("place"))
-    run(made.python, "-m", "pip", "install", "--quiet", "--no-index", wheel, cwd=made.place)
-    return made
+    installation = Installation(folder, tmp_path_factory.mktemp("place"))
+    run(installation.python, "-m", "pip", "install", "--quiet", "--no-index", wheel, cwd=installation.place)
+    return installation
 
 
 @pytest.fixture(scope="session")
@@ -90,12 +90,14 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installa
     """An environment with the wheel, and with the packages of this Python, but without its Safelight."""
     folder = tmp_path_factory.mktemp("installed")
     run(sys.executable, "-m", "venv", folder, cwd=folder)
-    made = Installation(folder, tmp_path_factory.mktemp("place"))
-    run(made.python, "-m", "pip", "install", "--quiet", "--no-index", wheel, cwd=made.place)
+    installation = Installation(folder, tmp_path_factory.mktemp("place"))
+    run(installation.python, "-m", "pip", "install", "--quiet", "--no-index", wheel, cwd=installation.place)
     # Files named .pth of that folder are not read again, so an editable Safelight in it is not found.
-    own = run(made.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=made.place).strip()
+    own = run(
+        installation.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=installation.place
+    ).strip()
     Path(own, "packages-of-the-tests.pth").write_text(str(Path(pytest.__file__).parents[1]) + "\n", "utf-8")
-    return made
+    return installation
 
 
 @pytest.fixture(scope="session")
