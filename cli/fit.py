@@ -243,16 +243,17 @@ def _state(arguments: argparse.Namespace, space: LatentSpace, processes: Process
 def _share(arguments: argparse.Namespace, space: LatentSpace, state: FitState, processes: Processes) -> PairShare:
     """The pairs of another process than the first; the first one calls `_dataset`."""
     named = named_pairs(arguments, space, state, processes)
-    share = split_share(
-        named.pairs,
-        named.image_numbers,
-        validation=load_pairs(arguments.choose, space) if arguments.choose else None,
-        test=load_pairs(arguments.judge, space) if arguments.judge else None,
-        processes=processes,
-    )
+    validation, test = _held_out(arguments, space)
+    share = split_share(named.pairs, named.image_numbers, validation=validation, test=test, processes=processes)
     train, _ = add_noisy_pairs(share.train, "", arguments, processes)
     _descriptions(train, share.validation, processes)
     return share._replace(train=train)
+
+
+def _held_out(arguments: argparse.Namespace, space: LatentSpace) -> tuple[Pairs | None, Pairs | None]:
+    """The validation and test pairs that `--choose` and `--judge` name."""
+    validation, test = (load_pairs(path, space) if path else None for path in (arguments.choose, arguments.judge))
+    return validation, test
 
 
 def _descriptions(train: Pairs, validation: Pairs, processes: Processes) -> str:
@@ -269,12 +270,13 @@ def _dataset(
     processes: Processes,
 ) -> Dataset:
     named = named_pairs(arguments, space, state, processes)
+    validation, test = _held_out(arguments, space)
     dataset = split_pairs(
         named.pairs,
         named.description,
         named.image_numbers,
-        validation=load_pairs(arguments.choose, space) if arguments.choose else None,
-        test=load_pairs(arguments.judge, space) if arguments.judge else None,
+        validation=validation,
+        test=test,
         judged_on=f"of {arguments.judge.name}" if arguments.judge else None,
         seen=fitted_ids(catalogue.all(), space.name),
         processes=processes,

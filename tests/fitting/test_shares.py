@@ -123,9 +123,10 @@ def test_the_others_fit_what_the_first_process_fits(pairs, tmp_path):
     def fit(processes):
         if not processes.is_first:
             return assist_fit(shares[1], {}, processes)
-        result = fit_decoders("quadratic", SPACE, shares[0], baselines, tmp_path, source="a test", processes=processes)
-        processes.announce("")
-        return result
+        with processes.fitting_together():
+            return fit_decoders(
+                "quadratic", SPACE, shares[0], baselines, tmp_path, source="a test", processes=processes
+            )
 
     result, nothing = run_together(2, fit)
     assert nothing is None

@@ -1,9 +1,10 @@
 """The processes of a fit as threads of one process, so that a test needs no torch.distributed."""
 
 import threading
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
+from safelight.errors import LostProcessError
 from safelight.fitting.processes import Processes
 
 WAIT_S = 100
@@ -25,9 +26,12 @@ class ThreadProcesses(Processes):
 
     def _exchange(self, value):
         self._meeting.values[self.rank] = value
-        self._meeting.barrier.wait()
-        values = list(self._meeting.values)
-        self._meeting.barrier.wait()
+        try:
+            self._meeting.barrier.wait()
+            values = list(self._meeting.values)
+            self._meeting.barrier.wait()
+        except threading.BrokenBarrierError:
+            raise LostProcessError("another thread ended") from None
         return values
 
     def total(self, tensor):
@@ -65,8 +69,15 @@ class ThreadProcesses(Processes):
     def announced(self):
         return self.text_of_first("")
 
+    @contextmanager
     def fitting_together(self):
-        return nullcontext()
+        yield
+        if self.is_first:
+            self.announce("")
+
+    def leave(self):
+        """Ends as a process that dies: the others notice it at their next exchange."""
+        self._meeting.barrier.abort()
 
 
 def run_together(count, work):
@@ -79,11 +90,12 @@ def run_together(count, work):
     results, errors = [None] * count, [None] * count
 
     def run(rank):
+        processes = ThreadProcesses(rank, meeting)
         try:
-            results[rank] = work(ThreadProcesses(rank, meeting))
+            results[rank] = work(processes)
         except Exception as error:
             errors[rank] = error
-            meeting.barrier.abort()
+            processes.leave()
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(count)]
     for thread in threads:
@@ -91,7 +103,7 @@ def run_together(count, work):
     for thread in threads:
         thread.join()
     found = [error for error in errors if error is not None]
-    reasons = [error for error in found if not isinstance(error, threading.BrokenBarrierError)]
+    reasons = [error for error in found if not isinstance(error, LostProcessError)]
     if found:
         raise (reasons or found)[0]
     return results

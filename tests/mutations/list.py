@@ -1046,7 +1046,7 @@ MUTATIONS = (
         "cli/fit.py",
         "        saved.remove()\n",
         "        pass\n",
-        ("tests/tiers/reliability/test_fit_together.py",),
+        ("tests/cli/test_fit_together.py",),
     ),
     # Stores of runs
     Mutation(
