@@ -594,6 +594,7 @@ const SCENES = {
       }
       await shot(page, "menu-on-top");
       await page.keyboard.press("Enter");
+      (await opened).setDefaultTimeout(90_000); // on a busy machine
       return opened;
     };
     const isPainted = () => Boolean(document.querySelector("main > *")?.shadowRoot.querySelector(".pane img")?.naturalWidth);
@@ -617,7 +618,7 @@ const SCENES = {
     const path = await ordinary.evaluate(() => location.pathname);
     await ordinary.close();
     await interrupt();
-    await viewUntil(page, (seen) => seen.state.includes("interrupted"));
+    await viewUntil(page, (seen) => /interrupted|finished/.test(seen.state));
     return { title, streamed, path, toast };
   },
 
