@@ -59,7 +59,7 @@ class RemoteFiles(LibrarySource):
         self.title = self.place = store.address
         self.folder = scratch_folder()
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        self._versions: dict[str, str] = {}  # of records, by their path
+        self._versions: dict[str, str] = {}  # of records, by their path; empty if it could not be read
         self._renewed_s: dict[PurePath, float] = {}
         self._texts: dict[PurePath, Mapping[str, str]] = {}  # read with the records, until the library asks for them
         self._pictures: OrderedDict[PurePath, int] = OrderedDict()  # sizes, the one that was shown last at the end
@@ -79,7 +79,7 @@ class RemoteFiles(LibrarySource):
             for name in self._versions.keys() - found.keys():
                 self._remove(name)
             failed = self._bring(name for name, version in found.items() if self._versions.get(name) != version)
-            self._versions = {name: version for name, version in found.items() if name not in failed}
+            self._versions = found | dict.fromkeys(failed, "")  # read again with the next look
 
     def refresh(self) -> None:
         """As `connect`, but a store that is away leaves everything as it is."""
