@@ -168,6 +168,38 @@ def adapter(kind):
     return lambda _: {"adapter": diffusers.T2IAdapter(downscale_factor=2, **config), "unet": models.unet(**blocks)}
 
 
+def upscaler(_):
+    """It decodes to four times the size of the given picture, whose noise level it gets as a class."""
+    return {
+        "unet": models.unet(in_channels=7, num_class_embeds=1000),
+        "vae": models.kl(4, 0.08333, blocks=3),
+        "low_res_scheduler": diffusers.DDPMScheduler(),
+    }
+
+
+class Preprocessor:
+    """Stands for the processor of the pictures of a subject."""
+
+    def preprocess(self, image, **_):
+        return {"pixel_values": torch.zeros(1, 3, HEIGHT, WIDTH)}
+
+    def postprocess(self, images, **_):
+        return images.detach().numpy()
+
+
+SUBJECTS = {
+    "prompt": ["x"],
+    "reference_image": picture(),
+    "source_subject_category": ["x"],
+    "target_subject_category": ["x"],
+}
+ENCODED_BY_BLIP = {
+    "attributes": {
+        "image_processor": Preprocessor(),
+        "get_query_embeddings": lambda *_: None,
+        "encode_prompt": lambda *_: models.noise(1, 6, 8),
+    }
+}
 TWO = {"steps": (2,)}  # of four, with half of the strength
 AROUND_MASK = {"decodes_x0": False}  # the result has the given image around the mask
 PROMPT = {"prompt": "x"}
@@ -291,6 +323,27 @@ ROWS = (
         unet(in_channels=9),
         **UNSTOPPABLE,
         attributes={"_encode_image": lambda *_: noise(1, 1, 8)},
+    ),
+    SD1.like(
+        "StableDiffusionUpscalePipeline",
+        {**IMAGE, "noise_level": 0},
+        upscaler,
+        space="sd_x4",
+        latents=(4, 1, 32, 48),
+        **UNSTOPPABLE,
+    ),
+    SDXL.like(
+        "TextToVideoZeroSDXLPipeline",
+        {"prompt": None, "video_length": 2, "t0": 0, "t1": 1},
+        scheduler("DDIMScheduler", clip_sample=False),
+        notes=("the pipeline samples the first frame in two loops",),
+        steps=(2, 1, 2),
+        latents=(4, 2, 16, 24),
+        **UNSTOPPABLE,
+    ),
+    SD1.like("BlipDiffusionPipeline", SUBJECTS, **ENCODED_BY_BLIP),
+    SD1.like(
+        "BlipDiffusionControlNetPipeline", {**SUBJECTS, "condtioning_image": picture()}, controlnet, **ENCODED_BY_BLIP
     ),
     # Stable Diffusion XL
     SDXL.like("StableDiffusionXLImg2ImgPipeline", {**IMAGE, **HALF}, **TWO),

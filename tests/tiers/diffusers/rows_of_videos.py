@@ -403,6 +403,7 @@ COSMOS = Tiny(
 HUNYUAN15 = arguments(
     num_frames=9, prompt_embeds_mask=ones(1, 6), prompt_embeds_2=(1, 6, 8), prompt_embeds_mask_2=ones(1, 6)
 )
+ENCODED_BY_LTX = {"attributes": {"encode_prompt": lambda *_, **__: (noise(1, 6, 8), ones(1, 6), None, None)}}
 SECTIONS = "the pipeline samples its video in sections"
 NINE = {"num_frames": 9}
 ROWS = (
@@ -552,7 +553,15 @@ ROWS = (
         {"video": video(5), "overlap_history": 5, "base_num_frames": 9},
         sky_reels,
     ),
-    Tiny("Cosmos3OmniPipeline", cosmos3, arguments(**NINE, **TEXT, prompt="x"), "wan22", (48, 3, 2, 3), "video"),
+    Tiny(
+        "Cosmos3OmniPipeline",
+        cosmos3,
+        arguments(**NINE, **TEXT, prompt="x"),
+        "wan22",
+        (48, 3, 2, 3),
+        "video",
+        attributes={"tokenize_prompt": lambda *_, **__: ([1, 2, 3], [1, 2])},
+    ),
     # Hunyuan
     HUNYUAN.like(
         "HunyuanVideoImageToVideoPipeline", IMAGE, hunyuan(in_channels=33, image_condition_type="latent_concat")
@@ -590,6 +599,14 @@ ROWS = (
     # LTX
     LTX.like("LTXImageToVideoPipeline", {"image": picture(64, 96)}),
     LTX.like("LTXConditionPipeline", {"image": picture(64, 96), "frame_index": 8}),
+    LTX.like(
+        "LTXI2VLongMultiPromptPipeline",
+        {"cond_image": picture(64, 96), "prompt": "x"},
+        notes=(SECTIONS,),
+        **ENCODED_BY_LTX,
+        steps=(3,),
+        decodes_x0=False,
+    ),
     # CogVideoX
     COGVIDEOX.like("CogVideoXImageToVideoPipeline", IMAGE, transformer(in_channels=32)),
     COGVIDEOX.like("CogVideoXFunControlPipeline", {"control_video": video(9)}, transformer(in_channels=32)),

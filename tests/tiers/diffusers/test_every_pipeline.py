@@ -83,11 +83,14 @@ def test_a_pipeline_is_watched_and_stopped(tiny, tmp_path, monkeypatch):
 
 def stop_in_the_second_step(tiny, pipe, plain):
     """The remaining steps are left out, and the pipeline decodes what it has; or `stop` says why it cannot."""
-    errors, schedulers = [], schedulers_of(pipe)
+    errors, own_steps, schedulers = [], [], schedulers_of(pipe)
 
     def stopping(step, *args, **kwargs):
-        of_picture = any(step.__self__ is scheduler for scheduler in schedulers)  # else of a copy for the sound
-        if run.runs and not errors and of_picture:
+        own_steps.extend(scheduler for scheduler in schedulers if step.__self__ is scheduler)
+        of_sound = own_steps and all(
+            step.__self__ is not scheduler for scheduler in schedulers
+        )  # a copy of the own one
+        if run.runs and not errors and not of_sound:
             try:
                 run.stop()
             except RunError as error:

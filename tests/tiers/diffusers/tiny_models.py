@@ -23,7 +23,7 @@ def ones(*shape):
 class Tokenizer:
     """Stands for a tokenizer, and for a processor that has one."""
 
-    model_max_length = 6
+    model_max_length, eos_token_id = 6, 0
     image_processor = None
 
     @property
@@ -31,13 +31,16 @@ class Tokenizer:
         return self
 
     def __call__(self, *_, **__):
-        return BatchEncoding({"input_ids": ones(1, 6)})
+        return BatchEncoding({"input_ids": ones(1, 6), "attention_mask": ones(1, 6)})
 
     def batch_decode(self, *_):
         return []
 
     def encode(self, *_):
         return [0]
+
+    def convert_tokens_to_ids(self, _):
+        return 0
 
     def apply_chat_template(self, *_, **__):
         return [[0, 1]]

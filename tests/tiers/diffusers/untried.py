@@ -51,8 +51,6 @@ NOTHING_TO_WATCH = {
     ),
 }
 NOT_YET = (
-    "BlipDiffusionControlNetPipeline",
-    "BlipDiffusionPipeline",
     "BriaFibo2Pipeline",
     "Cosmos2_5_TransferPipeline",
     "HunyuanImageRefinerPipeline",
@@ -62,13 +60,7 @@ NOT_YET = (
     "LEditsPPPipelineStableDiffusionXL",
     "LTX2DFRTemporalRefinePipeline",
     "LTX2VideoDiffusionDecodePipeline",
-    "LTXI2VLongMultiPromptPipeline",
     "SanaWMPipeline",
-    "StableCascadeDecoderPipeline",
-    "StableDiffusionUpscalePipeline",
-    "TextToVideoZeroSDXLPipeline",
-    "UnCLIPImageVariationPipeline",
-    "UnCLIPPipeline",
     "UniDiffuserPipeline",
     "VersatileDiffusionDualGuidedPipeline",
     "VersatileDiffusionImageVariationPipeline",
@@ -76,7 +68,4 @@ NOT_YET = (
     "VersatileDiffusionTextToImagePipeline",
     "VisualClozeGenerationPipeline",
     "VisualClozePipeline",
-    "WuerstchenCombinedPipeline",
-    "WuerstchenDecoderPipeline",
-    "WuerstchenPriorPipeline",
 )
