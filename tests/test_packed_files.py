@@ -1,6 +1,7 @@
 """What users download, as a pack of ComfyUI or as a wheel, is all that runs and nothing else."""
 
 import ast
+import os
 import re
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
@@ -22,6 +23,7 @@ MODULE_LIST = re.compile(r"^const \w*MODULES = \[$(.*?)^\];$", re.MULTILINE | re
 JS_IMPORT = re.compile(r'\bfrom "\./([\w.-]+)";|@typedef \{import\("\./([\w.-]+)"\)')
 PICTURE_LINK = re.compile(r"!\[[^\]]*\]\(([\w.-]+)\)")
 ABOUT_THE_PACK = {"LICENSE", "README.md", "pyproject.toml", "requirements.txt"}
+LEFT_BEHIND = ("__pycache__", ".egg-info", "node_modules")
 PACK_LIMIT_BYTES = 15_000_000
 
 
@@ -31,11 +33,9 @@ def text_of(path: str) -> str:
 
 def all_files() -> Iterator[str]:
     """The files of the repository, from its root, without what tools leave behind."""
-    for path in sorted(ROOT.rglob("*")):
-        parts = path.relative_to(ROOT).parts
-        hidden = any(part.startswith(".") for part in parts[:-1])
-        if path.is_file() and not hidden and "__pycache__" not in parts and not parts[0].endswith(".egg-info"):
-            yield "/".join(parts)
+    for folder, inner, names in os.walk(ROOT):  # a folder that another test removes meanwhile is no error
+        inner[:] = [name for name in inner if not name.startswith(".") and not name.endswith(LEFT_BEHIND)]
+        yield from (Path(folder, name).relative_to(ROOT).as_posix() for name in names)
 
 
 def is_packed(path: str, ignored: str = IGNORED) -> bool:
