@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from . import comfyui_server, encoders_and_decoders, gpu, timing
+from . import comfyui_server, encoders_and_decoders, gpu, panning, timing
 from .latent_cases import CASES
 from .preview_methods import METHODS
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="device of the latents (%(default)s)"
     )
     parser.add_argument("--only", choices=tuple(TITLES), help="print one table")
-    host = parser.add_argument_group("a real host", "Two more tables: ComfyUI's own preview next to Safelight's.")
+    host = parser.add_argument_group("a real host", "More tables: ComfyUI's own preview next to Safelight's.")
     host.add_argument(
         "--comfyui", type=Path, metavar="DIR", help="checkout of ComfyUI; its server is started and ended"
     )
@@ -35,11 +35,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     host.add_argument(
         "--rival", type=Path, action="append", default=[], metavar="DIR", help="custom nodes to compare with: KJNodes"
     )
+    host.add_argument(
+        "--chromium",
+        metavar="FILE",
+        help="browser for the table `panning`; the variable SAFELIGHT_PLAYWRIGHT names a folder with playwright-core",
+    )
     arguments = parser.parse_args(argv)
     if (arguments.comfyui is None) != (arguments.comfyui_python is None):
         parser.error("--comfyui and --comfyui-python are needed together")
     if arguments.only in IN_HOST and arguments.comfyui is None:
         parser.error(f"--only {arguments.only} needs --comfyui")
+    if arguments.only == "panning" and arguments.chromium is None:
+        parser.error("--only panning needs --chromium")
     if arguments.only == "gpu" and not torch.cuda.is_available():
         parser.error("--only gpu needs a CUDA device, but torch finds none")
     with ExitStack() as servers:
@@ -71,6 +78,8 @@ def _measure(arguments: argparse.Namespace, servers: ExitStack) -> int:
             "host": lambda: comfyui_server.in_callback(host),
             "host-runs": lambda: comfyui_server.whole_runs(host),
         }
+        if arguments.chromium is not None:
+            tables["panning"] = lambda: panning.frames(host.url, arguments.chromium)
     names = [arguments.only] if arguments.only else list(tables)
     machine = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": arguments.device}
     machine["cores"] = os.cpu_count()
@@ -100,8 +109,9 @@ TITLES = {
     "gpu": "A sampler on a GPU: number of waits in all steps, median time on its thread and its stream",
     "host": "A real ComfyUI: time on the sampler's thread",
     "host-runs": "A real ComfyUI: additional time of a whole run, compared with a run without previews",
+    "panning": "A real ComfyUI in a browser: moving the canvas with ten viewers and without, CPU time per frame",
 }
-IN_HOST = ("host", "host-runs")
+IN_HOST = ("host", "host-runs", "panning")
 
 
 def _runs() -> list[dict[str, Any]]:

@@ -128,10 +128,12 @@ class Host:
 
     Attributes:
         previews: previews that this server has.
+        url: its address.
     """
 
     def __init__(self, base: Path, port: int) -> None:
         self._base, self._port = base, port
+        self.url = f"http://127.0.0.1:{port}"
         self._client = Client(port)
         self._seeds = itertools.count(1)
         nodes = self._get("/object_info")
