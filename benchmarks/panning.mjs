@@ -65,11 +65,11 @@ function open(page, workflow, name) {
   );
 }
 
-/** Waits until ComfyUI has a prompt, or has none. */
-async function untilQueue(page, isBusy) {
+/** Waits until ComfyUI has no prompt. */
+async function idle(page) {
   for (;;) {
     const { queue_running, queue_pending } = await (await fetch(`${input.url}/queue`)).json();
-    if (isBusy === queue_running.length + queue_pending.length > 0) return;
+    if (!queue_running.length && !queue_pending.length) return;
     await page.waitForTimeout(100);
   }
 }
@@ -86,7 +86,6 @@ async function sample(page, seed) {
     },
     { seed, LONG_STEPS, STEP_MS },
   );
-  await untilQueue(page, true);
   await page.waitForTimeout(BEFORE_MS);
 }
 
@@ -147,8 +146,7 @@ try {
     drawings[graph] = await drawing(page, viewers);
     await open(page, drawings[graph], graph);
     await page.evaluate(() => window.app.queuePrompt(0)); // each viewer has a picture
-    await untilQueue(page, true);
-    await untilQueue(page, false);
+    await idle(page);
   }
   let seed = Date.now() % 1_000_000;
   for (let round = 0; round < input.rounds; round++) {
@@ -157,7 +155,7 @@ try {
       await sample(page, ++seed);
       spells.push({ graph, ...(await pan(page, session)) });
       await fetch(`${input.url}/interrupt`, { method: "POST", body: "{}" });
-      await untilQueue(page, false);
+      await idle(page);
     }
   }
 } finally {
