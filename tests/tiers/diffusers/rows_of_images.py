@@ -1,10 +1,9 @@
 """Pipelines for images that are related to a family: with an image, a mask, a control picture or other guidance."""
 
-import inspect
-
 import diffusers
 import tiny_models as models
 import torch
+from changed_parts import config_of, controlnet, controlnet_of, scheduler, transformer, unet
 from pictures import CONTROL, HALF, HEIGHT, IMAGE, MASK, WIDTH, mask, picture
 from tiny_models import noise
 from tiny_pipelines import FAMILIES
@@ -15,18 +14,6 @@ ZIMAGE, PIXART, COGVIEW4 = (FAMILIES[name] for name in ("ZImage", "PixArtSigma",
 HUNYUANDIT, SANA = FAMILIES["HunyuanDiT"], FAMILIES["Sana"]
 
 
-# Parts that differ from those of the family.
-
-
-def unet(**config):
-    """A UNet of Stable Diffusion with another configuration."""
-    return lambda _: {"unet": models.unet(**config)}
-
-
-def scheduler(kind, **config):
-    return lambda _: {"scheduler": getattr(diffusers, kind)(**{**models.OLD, **config})}
-
-
 def unet_of_sdxl(**config):
     """The UNet of Stable Diffusion XL with another configuration."""
     return lambda parts: {"unet": models.unet(**{**config_of(parts["unet"]), **config})}
@@ -34,34 +21,6 @@ def unet_of_sdxl(**config):
 
 def lcm(_):
     return {"unet": models.unet(time_cond_proj_dim=8), "scheduler": diffusers.LCMScheduler(**models.OLD)}
-
-
-def controlnet(parts):
-    """The ControlNet of the family's UNet."""
-    return {
-        "controlnet": diffusers.ControlNetModel.from_unet(parts["unet"], conditioning_embedding_out_channels=(4, 8))
-    }
-
-
-def config_of(model):
-    return {name: value for name, value in model.config.items() if not name.startswith("_")}
-
-
-def transformer(**config):
-    """The family's transformer with another configuration."""
-    return lambda parts: {"transformer": type(parts["transformer"])(**{**config_of(parts["transformer"]), **config})}
-
-
-def controlnet_of(kind, part="transformer", **config):
-    """A ControlNet of a class with the configuration of the family's transformer or UNet."""
-
-    def parts(own):
-        model = getattr(diffusers, kind)
-        names = inspect.signature(model.__init__).parameters
-        shared = {name: value for name, value in config_of(own[part]).items() if name in names}
-        return {"controlnet": model(**{**shared, **config})}
-
-    return parts
 
 
 def depth():

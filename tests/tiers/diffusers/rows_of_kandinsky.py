@@ -5,6 +5,7 @@ from dataclasses import replace
 import diffusers
 import tiny_models as models
 import torch
+from changed_parts import transformer
 from pictures import mask, picture
 from rows_of_other_images import kandinsky, unet_of_images
 from tiny_models import noise
@@ -18,11 +19,7 @@ OF_TEXT = {"addition_embed_type": "text_image", "encoder_hid_dim": 8, "encoder_h
 
 def kandinsky_of_text():
     """Kandinsky 2.1, whose UNet also gets the text."""
-    unet = unet_of_images(
-        out_channels=8,
-        **OF_TEXT,
-    )
-    return {**kandinsky(), "unet": unet}
+    return {**kandinsky(), "unet": unet_of_images(out_channels=8, **OF_TEXT)}
 
 
 def kandinsky_unet(channels, **config):
@@ -54,12 +51,6 @@ def prior():
     }
 
 
-def with_condition(parts):
-    """The transformer of Kandinsky 5 that also gets an image."""
-    config = {name: value for name, value in parts["transformer"].config.items() if not name.startswith("_")}
-    return {"transformer": type(parts["transformer"])(**{**config, "visual_cond": True})}
-
-
 def super_resolution(channels):
     def parts(own):
         unet = unet_of_images(
@@ -78,11 +69,10 @@ def deep_floyd():
 IMAGE, MASK = {"image": picture()}, {"mask_image": mask()}
 SQUARE = {"image": picture(32, 32), "height": 32, "width": 32}  # for others, diffusers swaps height and width
 EMBEDS = {"image_embeds": noise(1, 8), "negative_image_embeds": noise(1, 8)}
-HINT = {"hint": torch.rand(1, 3, 128, 192)}
-SQUARE_HINT = {"hint": torch.rand(1, 3, 128, 128)}
+HINT = {"hint": noise(1, 3, 128, 192)}
+SQUARE_HINT = {"hint": noise(1, 3, 128, 128)}
 HALF = {"strength": 0.5}
 UNKNOWN = {"notes": ("the latents of Kandinsky",), "decodes_x0": False}
-IN_PIXELS = {"space": "pixels", "can_stop": False}
 TWO = {"steps": (2,)}
 TEXT = {"guidance_scale": 1.0}
 V22 = Tiny("KandinskyV22Pipeline", kandinsky, arguments(**TEXT, **EMBEDS), "unknown", (4, 1, 16, 24), **UNKNOWN)
@@ -337,7 +327,7 @@ ROWS = (
         **UNKNOWN,
         can_stop=False,
     ),
-    KANDINSKY5.like("Kandinsky5I2IPipeline", {"image": picture()}, with_condition, decodes_x0=False),
+    KANDINSKY5.like("Kandinsky5I2IPipeline", {"image": picture()}, transformer(visual_cond=True), decodes_x0=False),
     IF.like("IFImg2ImgPipeline", HALF),
     IF.like("IFInpaintingPipeline", {**MASK, **HALF}),
     IF.like("IFSuperResolutionPipeline", SMALL, super_resolution(6), steps=(4,), latents=(3, 1, 32, 48)),

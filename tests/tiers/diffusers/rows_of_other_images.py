@@ -351,7 +351,6 @@ SQUARE = (3, 1, 16, 16)
 WIDE = (16, 1, 16, 24)
 IN_STEPS = (16, 1, 4, 6)
 IMAGE = {"image": picture()}
-PIXELS = {"can_stop": True}
 QWEN = {"prompt_embeds_mask": ones(1, 6)}
 TARGETS = {"target_names": ["albedo", "material"], "albedo": {}, "material": {}}
 UNKNOWN = {"notes": ("the latents ",), "decodes_x0": False}

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import diffusers
 import tiny_models as models
 import tiny_modular as modular
+from changed_parts import config_of, controlnet, transformer
 from pictures import HALF, picture, video
 from tiny_models import noise, ones
 from tiny_pipelines import FAMILIES, Tiny, arguments
@@ -41,11 +42,6 @@ def latte():
     )
     scheduler = diffusers.DDIMScheduler(clip_sample=False)
     return {"vae": models.kl(4, 0.18215), "transformer": transformer, "scheduler": scheduler}
-
-
-def controlnet(parts):
-    config = {"conditioning_embedding_out_channels": (4, 8)}
-    return {"controlnet": diffusers.ControlNetModel.from_unet(parts["unet"], **config)}
 
 
 def sparse_controlnet(_):
@@ -268,15 +264,6 @@ def cosmos1():
     )
     scheduler = diffusers.EDMEulerScheduler(final_sigmas_type="zero", sigma_data=0.5)
     return {**cosmos2(17)(), "vae": vae, "scheduler": scheduler}
-
-
-def config_of(model):
-    return {name: value for name, value in model.config.items() if not name.startswith("_")}
-
-
-def transformer(**config):
-    """The family's transformer with another configuration."""
-    return lambda parts: {"transformer": type(parts["transformer"])(**{**config_of(parts["transformer"]), **config})}
 
 
 def wan_model(kind="WanTransformer3DModel", **config):
