@@ -9,7 +9,8 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,13 +27,18 @@ PLACES = {
 }
 LINK = re.compile(r"(!?\[[^\]]*\]\()(?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
-_links = TemporaryDirectory()  # until the command ends
 
 
 def on_startup(**_: object) -> None:
     """Gives the package its name: mkdocstrings looks for a folder called so, and the repository's may have any name."""
-    Path(_links.name, "safelight").symlink_to(ROOT, target_is_directory=True)
-    sys.path.insert(0, _links.name)
+    folder = mkdtemp()
+    Path(folder, "safelight").symlink_to(ROOT, target_is_directory=True)
+    sys.path.insert(0, folder)
+
+
+def on_shutdown() -> None:
+    """Removes what `on_startup` created."""
+    rmtree(sys.path.pop(0))
 
 
 def on_config(config: "MkDocsConfig") -> "MkDocsConfig":
