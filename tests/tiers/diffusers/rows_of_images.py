@@ -146,6 +146,11 @@ class Preprocessor:
         return images.detach().numpy()
 
 
+def versatile(parts):
+    return {"image_unet": parts["unet"]}
+
+
+ENCODED_BY_VERSATILE = {"attributes": {"_encode_prompt": lambda *_: models.noise(1, 6, 8)}}
 SUBJECTS = {
     "prompt": ["x"],
     "reference_image": picture(),
@@ -304,6 +309,8 @@ ROWS = (
     SD1.like(
         "BlipDiffusionControlNetPipeline", {**SUBJECTS, "condtioning_image": picture()}, controlnet, **ENCODED_BY_BLIP
     ),
+    SD1.like("VersatileDiffusionTextToImagePipeline", {"prompt": "x"}, versatile, **ENCODED_BY_VERSATILE),
+    SD1.like("VersatileDiffusionImageVariationPipeline", IMAGE, versatile, **ENCODED_BY_VERSATILE),
     # Stable Diffusion XL
     SDXL.like("StableDiffusionXLImg2ImgPipeline", {**IMAGE, **HALF}, **TWO),
     SDXL.like("StableDiffusionXLInstructPix2PixPipeline", IMAGE, unet_of_sdxl(in_channels=8), **UNSTOPPABLE),

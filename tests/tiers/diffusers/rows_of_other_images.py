@@ -141,6 +141,24 @@ def hunyuan_image():
     return {"transformer": transformer, "vae": vae, "scheduler": models.flow()}
 
 
+def hunyuan_refiner():
+    transformer = diffusers.HunyuanImageTransformer2DModel(
+        in_channels=128,
+        out_channels=64,
+        num_attention_heads=1,
+        attention_head_dim=16,
+        num_layers=1,
+        num_single_layers=1,
+        num_refiner_layers=1,
+        patch_size=(1, 1, 1),
+        guidance_embeds=True,
+        text_embed_dim=8,
+        rope_axes_dim=(4, 6, 6),
+    )
+    vae = diffusers.AutoencoderKLHunyuanImageRefiner(block_out_channels=(64,) * 5, layers_per_block=1)
+    return {"transformer": transformer, "vae": vae, "scheduler": models.flow()}
+
+
 def bria_fibo():
     transformer = diffusers.BriaFiboTransformer2DModel(
         patch_size=1,
@@ -563,6 +581,14 @@ ROWS = (
     ),
     Tiny(
         "ConsistencyModelPipeline", of_pixels("CMStochasticIterativeScheduler"), dict, "pixels", SQUARE, can_stop=False
+    ),
+    Tiny(
+        "HunyuanImageRefinerPipeline",
+        hunyuan_refiner,
+        arguments(prompt_embeds_mask=ones(1, 6), distilled_guidance_scale=3.25),
+        "hunyuan_image21_refiner",
+        (32, 1, 2, 3),
+        more=IMAGE,
     ),
     MARIGOLD,
     MARIGOLD.like("MarigoldNormalsPipeline"),

@@ -31,7 +31,7 @@ TRIED = {
     *(f"{family}ModularPipeline" for family in MODULAR),
     *IN_OTHER_FILES,
 }
-FEWEST_TRIED = 288  # of 345 in diffusers 0.42.1; raise it with every class that is added
+FEWEST_TRIED = 291  # of 345 in diffusers 0.42.1; raise it with every class that is added
 
 
 def exported():
