@@ -53,7 +53,6 @@ NOTHING_TO_WATCH = {
 NOT_YET = (
     "BriaFibo2Pipeline",
     "Cosmos2_5_TransferPipeline",
-    "HunyuanImageRefinerPipeline",
     "Kandinsky6SRPipeline",
     "Kandinsky6TI2VAPipeline",
     "LEditsPPPipelineStableDiffusion",
@@ -63,9 +62,7 @@ NOT_YET = (
     "SanaWMPipeline",
     "UniDiffuserPipeline",
     "VersatileDiffusionDualGuidedPipeline",
-    "VersatileDiffusionImageVariationPipeline",
     "VersatileDiffusionPipeline",
-    "VersatileDiffusionTextToImagePipeline",
     "VisualClozeGenerationPipeline",
     "VisualClozePipeline",
 )
