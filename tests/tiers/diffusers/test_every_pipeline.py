@@ -12,6 +12,7 @@ from safelight.errors import RunError
 from safelight.hosts.diffusers import watch
 from safelight.hosts.diffusers.copies import schedulers_of
 from safelight.hosts.diffusers.facts import autoencoder_of
+from safelight.hosts.diffusers.interrupt import reads_interrupt
 from safelight.preview.saved_run import SavedRun
 
 from ... import older
@@ -111,3 +112,22 @@ def stop_in_the_second_step(tiny, pipe, plain):
     assert (first.state, len(first.pictures)) == expected
     assert bool(errors) != tiny.can_stop
     assert np.asarray(stopped).shape == np.asarray(plain).shape
+
+
+@pytest.mark.parametrize(
+    ("kind", "reads"),
+    [
+        ("FluxPipeline", True),
+        ("WanPipeline", True),
+        ("OmniGenPipeline", False),
+        ("HeliosPyramidPipeline", False),
+        ("AnyFlowFARPipeline", False),
+        ("StableDiffusionControlNetXSPipeline", False),
+    ],
+)
+def test_a_pipeline_whose_loop_only_writes_its_flag_does_not_read_it(kind, reads):
+    older.expect(older.diffusers_has(kind), "diffusers", diffusers.__version__, kind)
+    pipe = object.__new__(getattr(diffusers, kind))
+    assert not reads_interrupt(pipe)
+    vars(pipe)["_interrupt"] = False
+    assert reads_interrupt(pipe) is reads
