@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,9 @@ from .regular_file import EXPECTED_FILE, NO_FOLLOW, NON_BLOCKING, NotRegularFile
 
 # Windows opens files by path only. There the parts are checked before, which leaves a moment between check and use.
 HAS_FOLDER_HANDLES = os.open in os.supports_dir_fd and bool(NO_FOLLOW)
+# There, a file that another program reads cannot be replaced: a viewer, a virus scanner. Most let go in this time.
+REPLACE_PAUSES_S = (0.01, 0.02, 0.04, 0.08)
+JUNCTION = 0xA0000003  # reparse tag of a folder of Windows that leads to another one, as a link does
 
 
 def open_below(folder: Path, relative: PurePath) -> BinaryIO:
@@ -70,7 +74,7 @@ def write_below(folder: Path, relative: PurePath, content: bytes) -> None:
         try:
             with os.fdopen(os.open(partial, flags, 0o666, dir_fd=parent), "wb") as file:
                 fill(file, content)
-            os.replace(partial, name, src_dir_fd=parent, dst_dir_fd=parent)
+            _replace(partial, name, parent)
         except BaseException:
             with suppress(OSError):
                 os.unlink(partial, dir_fd=parent)
@@ -120,6 +124,20 @@ def fill(file: BinaryIO, content: bytes) -> None:
     file.write(content)
 
 
+def _replace(partial: str, name: str, parent: int | None) -> None:
+    """Renames a file over another. Without folder handles, it tries again if the other one is in use."""
+    pauses = REPLACE_PAUSES_S if parent is None else ()
+    for pause_s in (*pauses, None):
+        try:
+            os.replace(partial, name, src_dir_fd=parent, dst_dir_fd=parent)
+        except PermissionError:
+            if pause_s is None:
+                raise
+            time.sleep(pause_s)
+        else:
+            return
+
+
 def _beside(name: str, other: str) -> str:
     """`other` next to `name`, which has a folder before it where there are no folder handles."""
     return str(PurePath(name).with_name(other))
@@ -129,7 +147,8 @@ def _beside(name: str, other: str) -> str:
 def _parent(folder: Path, relative: PurePath, *, create: bool = False) -> Iterator[tuple[int | None, str]]:
     """Yields a handle of the folder of `relative`, and the file's name in it. Without handles: None and the path."""
     parts = relative.parts
-    if not parts or relative.is_absolute() or ".." in parts or "\0" in str(relative):
+    # On Windows, `C:name` and `\name` are not absolute, and lead out as well.
+    if not parts or relative.anchor or ".." in parts or "\0" in str(relative):
         raise OSError(0, "expected a path inside the folder")
     if not HAS_FOLDER_HANDLES:
         yield None, str(_checked(folder, parts, create=create))
@@ -154,6 +173,14 @@ def _checked(folder: Path, parts: tuple[str, ...], *, create: bool) -> Path:
         path = path / part
         if create and i < len(parts) - 1:
             path.mkdir(exist_ok=True)
-        if path.is_symlink():
+        if _is_link(path):
             raise NotRegularFileError(0, f"{part} is a link")
     return path
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        facts = os.lstat(path)
+    except (OSError, ValueError):  # it does not exist, or the name cannot
+        return False
+    return stat.S_ISLNK(facts.st_mode) or getattr(facts, "st_reparse_tag", 0) == JUNCTION

@@ -1,7 +1,10 @@
 """Files inside a folder: no link is followed, no file outside is written."""
 
 import os
-from pathlib import Path, PurePath
+import stat
+import time
+from pathlib import Path, PurePath, PureWindowsPath
+from types import SimpleNamespace
 
 import pytest
 from safelight.decoders.files import contained_file
@@ -102,3 +105,71 @@ def test_a_link_under_the_name_that_a_partial_file_used_to_have_is_not_written_t
     write_below(inside, PurePath("file"), b"new")
     assert (outside / "secret.txt").read_text() == "secret"
     assert Path(inside / "file").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("relative", ["C:secret.txt", "\\secret.txt", "C:\\secret.txt", "\\\\?\\C:\\secret.txt"])
+def test_a_path_with_a_drive_or_the_root_of_one_is_refused(places, relative):
+    inside, _ = places
+    with pytest.raises(OSError, match="inside the folder"):
+        open_below(inside, PureWindowsPath(relative))
+    with pytest.raises(OSError, match="inside the folder"):
+        write_below(inside, PureWindowsPath(relative), b"x")
+
+
+class FileInUse:
+    """`os.replace` as on Windows while another program has the old file open: it fails some times."""
+
+    def __init__(self, times):
+        self._times, self._replace = times, os.replace
+        self.calls = 0
+
+    def __call__(self, *paths, **folders):
+        self.calls += 1
+        if self.calls <= self._times:
+            raise PermissionError(13, "The process cannot access the file because it is being used")
+        self._replace(*paths, **folders)
+
+
+def test_a_file_that_another_program_has_open_is_replaced_when_it_is_closed(places, monkeypatch):
+    inside, _ = places
+    write_below(inside, PurePath("run.json"), b"old")
+    in_use, pauses = FileInUse(3), []
+    monkeypatch.setattr(os, "replace", in_use)
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    if contained_file.HAS_FOLDER_HANDLES:  # there, only the rights of the folder can be the reason
+        with pytest.raises(PermissionError):
+            write_below(inside, PurePath("run.json"), b"new")
+        assert (in_use.calls, pauses) == (1, [])
+        return
+    write_below(inside, PurePath("run.json"), b"new")
+    assert {path.name: path.read_bytes() for path in inside.iterdir()} == {"run.json": b"new"}
+    assert pauses == list(contained_file.REPLACE_PAUSES_S[:3])
+
+
+def test_a_file_that_stays_open_elsewhere_is_an_error_and_leaves_no_other_file(places, monkeypatch):
+    inside, _ = places
+    write_below(inside, PurePath("run.json"), b"old")
+    monkeypatch.setattr(os, "replace", FileInUse(100))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    with pytest.raises(PermissionError, match="being used"):
+        write_below(inside, PurePath("run.json"), b"new")
+    assert {path.name: path.read_bytes() for path in inside.iterdir()} == {"run.json": b"old"}
+
+
+def test_a_junction_of_windows_is_a_link(places, monkeypatch):
+    inside, _ = places
+    (inside / "junction").mkdir()
+    (inside / "junction" / "file").write_bytes(b"x")
+    real = os.lstat
+
+    def lstat(path, **others):
+        facts = real(path, **others)
+        if Path(path).name != "junction":
+            return facts
+        return SimpleNamespace(st_mode=stat.S_IFDIR | 0o777, st_reparse_tag=0xA0000003)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    monkeypatch.setattr(contained_file, "HAS_FOLDER_HANDLES", False)
+    for access in (lambda path: read_below(inside, path, 10), lambda path: write_below(inside, path, b"y")):
+        with pytest.raises(OSError, match="junction is a link"):
+            access(PurePath("junction/file"))
