@@ -21,6 +21,7 @@ MAX_STREAMS = 16  # of all clients: each keeps a connection
 MAX_PICTURE_BYTES = 32 << 20
 BOUNDARY = "safelight-frame"
 MULTIPART = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
+SENDINGS = 2  # of a picture after which none comes: Chromium shows a part when the next one begins
 STILL_SIDE_PX = 2048  # of the first frame of a video
 
 
@@ -116,17 +117,16 @@ async def _events(runs: LiveRuns, owner: str) -> AsyncIterator[bytes]:
 
 async def _frames(runs: LiveRuns, owner: str, *, moving: bool) -> AsyncIterator[bytes]:
     shown: tuple[str, str, Any] | None = None
-    boundary = f"--{BOUNDARY}\r\n".encode()
-    begin = boundary
+    part, left = None, 0
     while True:
         newest = _newest_picture(runs, owner)
         if newest is not None and newest != shown:
-            shown = newest
+            shown, left = newest, SENDINGS
             address, name, _ = newest
             part = await asyncio.to_thread(_part, runs, address, name, moving)
-            if part is not None:
-                yield begin + part + boundary  # with its end: a browser shows a part when the next one begins
-                begin = b""
+        if part is not None and left:
+            left -= 1
+            yield f"--{BOUNDARY}\r\n".encode() + part
         await asyncio.sleep(LOOK_S)
 
 

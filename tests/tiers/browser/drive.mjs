@@ -597,7 +597,10 @@ const SCENES = {
       (await opened).setDefaultTimeout(90_000); // on a busy machine
       return opened;
     };
-    const isPainted = () => Boolean(document.querySelector("main > *")?.shadowRoot.querySelector(".pane img")?.naturalWidth);
+    const isPainted = () => {
+      const picture = document.querySelector("main > *")?.shadowRoot.querySelector(".pane :is(img, canvas)"); // a video plays on a canvas
+      return Boolean(picture?.naturalWidth || picture?.width);
+    };
     const onTop = await choose();
     const frame = await (await onTop.waitForSelector("iframe")).contentFrame();
     await frame.waitForFunction(isPainted);
