@@ -99,8 +99,8 @@ class Processes(ABC):
         """A block with a backward pass. If another process ended, `LostProcessError` is raised."""
 
     @abstractmethod
-    def agree_on_interrupt(self) -> None:
-        """Raises `KeyboardInterrupt` in all processes if one was interrupted in `fitting_together`."""
+    def is_one_interrupted(self) -> bool:
+        """Whether a process was interrupted in `fitting_together`; the same answer for all."""
 
     @abstractmethod
     def announce(self, work: str) -> None:
@@ -153,8 +153,8 @@ class OneProcess(Processes):
     def noticing_losses(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def agree_on_interrupt(self) -> None:
-        pass
+    def is_one_interrupted(self) -> bool:
+        return False
 
     def announce(self, work: str) -> None:
         pass
@@ -226,9 +226,8 @@ class TorchProcesses(Processes):
     def noticing_losses(self) -> AbstractContextManager[None]:
         return _errors_as_losses()
 
-    def agree_on_interrupt(self) -> None:
-        if self.total(torch.tensor(int(self._is_interrupted))):
-            raise KeyboardInterrupt
+    def is_one_interrupted(self) -> bool:
+        return bool(self.total(torch.tensor(int(self._is_interrupted))))
 
     def announce(self, work: str) -> None:
         if self._is_interrupted:
@@ -312,6 +311,11 @@ def own_device(name: str) -> str:
     if name != "cuda":
         raise FitError(f"expected cpu or cuda as the device of several processes, got {name}")
     local, gpus = int(os.environ[LOCAL_RANK]), torch.cuda.device_count()
+    if not dist.is_nccl_available():
+        raise FitError(
+            "this PyTorch cannot exchange between GPUs: NCCL is not in it, as in those for Windows and macOS; "
+            "use the device cpu, or one process"
+        )
     if local >= gpus:
         raise FitError(
             f"expected a GPU for each process of this machine, got {gpus} for process {local + 1}; "

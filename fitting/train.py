@@ -159,11 +159,14 @@ def train_net(
                 error = (rgb.float() - truth(at).to(device)).square().mean((1, 2, 3))
                 loss = torch.log(error + MSE_FLOOR).mean()
                 trainer.learn(loss)
+                # Before the loss is read: a GPU that exchanges gradients with a lost process would wait for it.
+                is_interrupted = processes.is_one_interrupted()
                 if step % VALIDATION_STEPS == 0 or step == recipe.steps:
                     trainer.validate()
                     on_state(trainer.state())
                 on_step(FitStep(step, recipe.steps, float(loss.detach()), trainer.now_db))
-                processes.agree_on_interrupt()
+                if is_interrupted:
+                    raise KeyboardInterrupt
         except KeyboardInterrupt:
             # Up to `VALIDATION_STEPS` steps were not validated yet; a second interrupt skips this validation.
             with suppress(KeyboardInterrupt):

@@ -95,9 +95,9 @@ def test_an_interrupt_before_the_fit_ends_the_process(group):
 
 def test_an_interrupt_in_the_fit_waits_until_all_processes_agree(group):
     with group.fitting_together():
+        assert not group.is_one_interrupted()
         group.interrupt()
-        with pytest.raises(KeyboardInterrupt):
-            group.agree_on_interrupt()
+        assert group.is_one_interrupted()
         with pytest.raises(KeyboardInterrupt):
             group.announce("conv")
 
@@ -106,7 +106,6 @@ def test_without_an_interrupt_all_processes_go_on(group, monkeypatch):
     sent = []
     monkeypatch.setattr(group, "text_of_first", sent.append)
     with group.fitting_together():
-        group.agree_on_interrupt()
         group.announce("conv")
     assert sent == ["conv", ""]
 
@@ -162,6 +161,7 @@ def test_the_device_chooses_how_processes_exchange(tmp_path, monkeypatch, device
 
 @pytest.mark.usefixtures("torchrun")
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(dist, "is_nccl_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert own_device("cuda") == "cuda:1"
     assert own_device("cpu") == "cpu"
@@ -171,6 +171,15 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     for name in ("mps", "cuda:0"):
         with pytest.raises(FitError, match="expected cpu or cuda as the device of several processes"):
             own_device(name)
+
+
+@pytest.mark.usefixtures("torchrun")
+def test_gpus_without_nccl_are_refused_before_the_processes_join(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(dist, "is_nccl_available", lambda: False)  # as on Windows
+    with pytest.raises(FitError, match="NCCL is not in it"):
+        own_device("cuda")
+    assert own_device("cpu") == "cpu"
 
 
 def test_without_torchrun_the_device_is_the_one_that_is_named():

@@ -60,8 +60,8 @@ class ThreadProcesses(Processes):
     def noticing_losses(self):
         return nullcontext()
 
-    def agree_on_interrupt(self):
-        pass
+    def is_one_interrupted(self):
+        return False
 
     def announce(self, work):
         self.text_of_first(work)

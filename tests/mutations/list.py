@@ -1036,8 +1036,8 @@ MUTATIONS = (
         "an interrupt of one process does not end the training of all",
         YOUR_MODEL,
         "fitting/processes.py",
-        "        if self.total(torch.tensor(int(self._is_interrupted))):\n",
-        "        if self.total(torch.tensor(0)):\n",
+        "        return bool(self.total(torch.tensor(int(self._is_interrupted))))\n",
+        "        return bool(self.total(torch.tensor(0)))\n",
         ("tests/fitting/test_processes.py::test_an_interrupt_in_the_fit_waits_until_all_processes_agree",),
     ),
     Mutation(
