@@ -11,6 +11,7 @@ ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: on 
 EXAMPLE = "s3://bucket/runs"
 # Files of this machine. A host's settings can be changed by everyone who can use the host, who must not choose a path.
 LOCAL_SCHEMES = ("file", "local", "memory", "dir", "asynclocal")
+CHAIN = "::"  # between several addresses; fsspec takes `asyncwrapper://::file:///home/user` as a folder of this machine
 
 
 def is_address(place: str | os.PathLike[str]) -> bool:
@@ -31,8 +32,8 @@ def checked_address(address: str, what: str) -> str:
         what: name of the option or setting that it comes from.
 
     Raises:
-        OptionError: it has no scheme or names no place, or it contains a password or a query. The message has no part
-            of it that may be secret.
+        OptionError: it has no scheme or names no place, is a chain of several addresses, or contains a password or a
+            query. The message has no part of it that may be secret.
     """
     scheme, separator, rest = address.strip().partition("://")
     if not separator or not is_address(f"{scheme}://"):
@@ -42,6 +43,8 @@ def checked_address(address: str, what: str) -> str:
             f"{what}: expected a {scheme}:// address without a password, a ? and a #; "
             "set the credentials where fsspec reads them, such as in environment variables"
         )
+    if CHAIN in rest:
+        raise OptionError(f"{what}: expected one {scheme}:// address, got several with {CHAIN} between them")
     rest = rest.rstrip("/")
     if not rest and scheme != "memory":
         raise OptionError(f"{what}: expected an address such as {EXAMPLE}, got {scheme}:// alone")

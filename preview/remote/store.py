@@ -60,8 +60,10 @@ class Store:
         scheme = expect_packages(address)
         limits = {"config_kwargs": S3_LIMITS} if scheme in S3 else {}
         with _reasons(address):
-            files, root = importlib.import_module("fsspec.core").url_to_fs(address, **limits)
-        return cls(files, root, address)
+            kind = importlib.import_module("fsspec").get_filesystem_class(scheme)
+            # Not `url_to_fs`: it takes a `::` in the name of a run's folder for the begin of a second address.
+            files = kind(**{**kind._get_kwargs_from_urls(address), **limits})  # noqa: SLF001
+            return cls(files, files._strip_protocol(address), address)  # noqa: SLF001
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file. In an object store it appears when it is complete.

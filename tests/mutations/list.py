@@ -1105,4 +1105,12 @@ MUTATIONS = (
         "    if not scheme:\n",
         ("tests/preview/remote/test_remote_copy.py",),
     ),
+    Mutation(
+        "a chain of addresses is taken",
+        CHOSEN_STORES,
+        "preview/remote/address.py",
+        "    if CHAIN in rest:\n",
+        "    if not CHAIN:\n",
+        ("tests/preview/remote/test_address.py",),
+    ),
 )

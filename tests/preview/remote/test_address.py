@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from safelight.errors import OptionError
-from safelight.preview.remote.address import checked_address, is_address, place_of
+from safelight.preview.remote.address import checked_address, is_address, place_of, setting_address
 
 
 @pytest.mark.parametrize("text", ["s3://bucket/runs", "memory://runs", "gs://b", "sftp://host/x", "file:///runs"])
@@ -51,3 +51,13 @@ def test_an_address_with_something_secret_is_refused_and_not_repeated(text):
     with pytest.raises(OptionError, match=r"Safelight\.Remote: expected a \w+:// address without a password") as caught:
         checked_address(text, "Safelight.Remote")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["asyncwrapper://::file:///srv/runs", "simplecache://x::file:///srv", "zip://a::local://b"]
+)
+def test_a_chain_of_addresses_is_refused(text):
+    """The second address would be a folder of this machine, which people who use a host must not choose."""
+    for check in (checked_address, setting_address):
+        with pytest.raises(OptionError, match=r"Safelight\.Remote: expected one \w+:// address, got several"):
+            check(text, "Safelight.Remote")

@@ -57,6 +57,17 @@ def test_folders_are_created_where_a_file_system_needs_them(tmp_path):
     assert list(store.list()) == ["one/two/run.json"]
 
 
+def test_the_folder_of_a_run_may_have_the_sign_of_a_chain_in_its_name(tmp_path):
+    Store.open(f"file://{tmp_path}/cats::memory").write("run.json", b"x")
+    assert (tmp_path / "cats::memory/run.json").read_bytes() == b"x"
+
+
+def test_a_chain_of_addresses_opens_no_folder_of_this_machine(tmp_path):
+    with pytest.raises(StoreError):
+        Store.open(f"asyncwrapper://::file://{tmp_path}").write("run.json", b"x")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_is_too_large_is_not_read(memory):
     store = Store.open("memory://bucket")
     store.write("a", b"0123456789")
