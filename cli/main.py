@@ -1,6 +1,7 @@
 """The command line `safelight`: its commands, and the exit code."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ FAILED = 2  # argparse uses the same exit code
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `safelight` with these arguments and returns the exit code."""
+    _escape_what_cannot_be_printed(sys.stdout)
     arguments = _parser().parse_args(argv)
     vars(arguments).update({name: _with_home(value) for name, value in vars(arguments).items()})
     try:
@@ -33,6 +35,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return 130
+
+
+def _escape_what_cannot_be_printed(stream: Any) -> None:
+    """Makes a stream print escapes for characters that it has no code for, as stderr does.
+
+    On Windows, the output to a pipe or a file has the code page of the country, in which most names cannot be written.
+    """
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
 
 
 def _with_home(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The commands `demo`, `decode`, `spaces` and `decoders`."""
 
+import io
 import json
 import subprocess
 import sys
@@ -27,6 +28,19 @@ def latents():
 def read_pixels(path):
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize("code_page", ["cp1252", "cp437", "cp932", "ascii"])
+def test_a_name_that_the_code_page_of_a_pipe_lacks_is_printed_as_an_escape(tmp_path, monkeypatch, code_page):
+    (tmp_path / "r\N{LATIN SMALL LETTER E WITH CARON}\N{HIRAGANA LETTER A}\N{CAT FACE}.safetensors").write_bytes(b"?")
+    monkeypatch.setenv("SAFELIGHT_DECODERS", str(tmp_path))
+    written = io.BytesIO()
+    with io.TextIOWrapper(written, encoding=code_page, write_through=True) as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(["decoders"]) == 0
+        text = written.getvalue().decode(code_page)
+    assert "\nnot usable: r" in text
+    assert "\\U0001f431.safetensors" in text
 
 
 @pytest.mark.parametrize("sampler", ["euler", "heun"])
