@@ -60,7 +60,7 @@ def follow(latents: Tensor, last: RunningStatistics | None) -> RunningStatistics
     if last is not None:
         mean = torch.lerp(mean, last.mean, PREVIOUS_STEP_WEIGHT)
         covariance = torch.lerp(covariance, last.covariance, PREVIOUS_STEP_WEIGHT)
-    basis = torch.linalg.eigh(covariance.double().cpu())[1].flip(1)[:, :3].to(covariance)
+    basis = torch.linalg.eigh(covariance.cpu().double())[1].flip(1)[:, :3].to(covariance)
     # The sign of an eigenvector is arbitrary: use the sign of the last step, at first the one with a positive sum.
     like = torch.ones_like(basis) if last is None else last.basis
     basis = torch.where((basis * like).sum(0) < 0, -basis, basis)
@@ -68,7 +68,7 @@ def follow(latents: Tensor, last: RunningStatistics | None) -> RunningStatistics
         # Two components of equal variance can swap from one step to the next. An interpolated basis avoids a jump of
         # colors. U Vᵀ is the nearest orthonormal basis to the interpolated one.
         u, _, vt = torch.linalg.svd(
-            torch.lerp(basis, last.basis, PREVIOUS_STEP_WEIGHT).double().cpu(), full_matrices=False
+            torch.lerp(basis, last.basis, PREVIOUS_STEP_WEIGHT).cpu().double(), full_matrices=False
         )
         basis = (u @ vt).to(basis)
     return RunningStatistics(mean, covariance, basis)

@@ -27,6 +27,25 @@ def waves(amplitudes, channels=8, side=32):
     return torch.einsum("khw,ck->chw", patterns, directions)[None]
 
 
+class NoDoubles(torch.Tensor):
+    """A tensor of a device that has no float64, such as Apple's MPS. On the CPU it is an ordinary tensor."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.double:
+            raise TypeError("the MPS framework doesn't support float64")
+        made = super().__torch_function__(func, types, args, kwargs or {})
+        return made.as_subclass(torch.Tensor) if func is torch.Tensor.cpu else made
+
+
+def test_a_device_without_float64_shows_the_same_components():
+    steps = noise(1, 8, 12, 16), noise(1, 8, 12, 16, seed=1)
+    there, here = None, None
+    for latents in steps:
+        there, here = follow(latents.as_subclass(NoDoubles), there), follow(latents, here)
+        assert torch.equal(there.basis.as_subclass(torch.Tensor), here.basis)
+
+
 @pytest.mark.parametrize("channels", [3, 4, 16, 32, 128])
 def test_three_regions_get_three_clearly_different_colors(channels):
     directions = torch.linalg.qr(noise(channels, channels))[0] * 3
