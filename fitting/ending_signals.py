@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-ENDING_SIGNALS = ("SIGTERM", "SIGHUP")  # Ctrl+C is a `KeyboardInterrupt` by default
+ENDING_SIGNALS = ("SIGTERM", "SIGHUP", "SIGBREAK")  # the last for Ctrl+Break of Windows
 
 
 @contextmanager
 def ending_signals_as_interrupts() -> Iterator[None]:
-    """Makes SIGTERM, and the end of the terminal, an interrupt: a training then keeps its best net until there."""
+    """Makes the signals to end an interrupt, as Ctrl+C is: a training then keeps its best net until there."""
 
     def interrupt() -> None:
         raise KeyboardInterrupt
@@ -27,7 +27,7 @@ def handled_signals(handle: Callable[[], object], names: Sequence[str]) -> Itera
         handle: function to call; an exception from it is raised where the main thread is.
         names: names of signals; those that this system does not have are left out.
     """
-    known = [name for name in names if hasattr(signal, name)]  # Windows has no SIGHUP
+    known = [name for name in names if hasattr(signal, name)]  # Windows has no SIGHUP, others no SIGBREAK
     before: dict[str, Any] = {}
     try:
         for name in known:

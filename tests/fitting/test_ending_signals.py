@@ -18,6 +18,18 @@ def test_a_signal_to_end_is_an_interrupt(name):
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no signal can stand for that of Windows")
+def test_ctrl_and_break_of_windows_is_an_interrupt(monkeypatch):
+    monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt), ending_signals_as_interrupts():
+            signal.raise_signal(signal.SIGUSR1)
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_other_signals_can_be_handled_without_an_exception():
     calls = []
     with handled_signals(lambda: calls.append(1), ("SIGINT", "SIGNOTHING")):
