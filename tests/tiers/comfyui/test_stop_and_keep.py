@@ -74,18 +74,33 @@ def met_at(changes, below, steps):
     return None
 
 
+def changes_of(manifest):
+    return {step["index"]: step["change"] for step in manifest["steps"] if "change" in step}
+
+
+def limit_of(changes):
+    """A limit in percent, which at least one early step of a run moves the picture by."""
+    return round(99 * max(change for index, change in changes.items() if index <= 30), 3)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_the_users_rule_keeps_a_step_bit_for_bit(server, wire, model):
-    rule = {"stop_below_percent": 1.0, "stop_after_steps": 2}
-    graph = wire(**MODELS[model], **LONG, preview={"keep_latents": True, **rule})
-    played = server.play(graph)
-    manifest = server.get(f"/safelight/runs/{played.named('safelight.run')[0].data['run']}").json()
-    changes = {step["index"]: step["change"] for step in manifest["steps"] if "change" in step}
+    def play(**preview):
+        graph = wire(**MODELS[model], **LONG, seed=7, preview={"keep_latents": True, **preview})
+        played = server.play(graph)
+        run = played.named("safelight.run")[0].data["run"]
+        return graph, played, server.get(f"/safelight/runs/{run}").json()
+
+    changes = changes_of(play()[-1])
+    below = limit_of(changes)
+    rule = {"stop_below_percent": below, "stop_after_steps": 2}
+    assert met_at(changes, below / 100, 2) < 37
+    graph, played, manifest = play(**rule)
     kept = manifest["sampler"]["kept_step"]
     assert manifest["state"] == "stopped"
-    assert met_at(changes, 0.01, 2) < kept == len(manifest["steps"]) < 40
-    assert manifest["sampler"]["stop_rule"] == {"below_percent": 1.0, "steps": 2, "step": kept}
-    assert f"stopped by your rule at step {kept}: moved less than 1 % for 2 steps" in manifest["notes"]
+    assert met_at(changes_of(manifest), below / 100, 2) < kept == len(manifest["steps"]) < 40
+    assert manifest["sampler"]["stop_rule"] == {"below_percent": below, "steps": 2, "step": kept}
+    assert f"stopped by your rule at step {kept}: moved less than {below:g} % for 2 steps" in manifest["notes"]
     assert played.named("safelight.run")[-1].data["state"] == "stopped"
     again = server.play(with_estimate(graph, kept))
     assert digest(played) == digest(again) == digest(again, ESTIMATE)
@@ -102,10 +117,16 @@ def test_a_rule_that_is_not_met_changes_nothing(server, wire):
 
 def test_the_rule_of_a_script_without_a_client_ends_its_run_too(server, wire):
     folder = "ruled"
-    preview = {"write_intermediates": True, "filename_prefix": folder, "stop_below_percent": 1.0, "stop_after_steps": 2}
-    played = server.play(wire(**LONG, preview=preview), key=None)
-    assert played.ends == ["execution_success"]
-    assert json.loads((server.output / f"{folder}_00001" / "run.json").read_text())["state"] == "stopped"
+
+    def play(number, **rule):
+        preview = {"write_intermediates": True, "filename_prefix": folder, **rule}
+        played = server.play(wire(**LONG, seed=8, preview=preview), key=None)
+        assert played.ends == ["execution_success"]
+        return json.loads((server.output / f"{folder}_{number:05d}" / "run.json").read_text())
+
+    before = play(1)
+    after = play(2, stop_below_percent=limit_of(changes_of(before)), stop_after_steps=2)
+    assert (before["state"], after["state"]) == ("finished", "stopped")
 
 
 def test_an_earlier_step_can_be_kept(asking, server, wire):
