@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from ..decoders.files.contained_file import move_below, read_below, remove_below, write_below
-from ..errors import GoneError, LibraryError, describe
+from ..errors import GoneError, LibraryError, describe, printable
 
 OWN_FOLDER = ".safelight"  # hidden: no search for runs looks into it
 TRASH = PurePath(OWN_FOLDER, "trash")
@@ -113,7 +113,7 @@ def empty_trash(root: Path, now_s: float) -> int:
         try:
             remove_below(root, TRASH / run.token)
         except OSError as error:
-            log.warning("%s cannot be removed from the trash: %s", run.folder.name, describe(error))
+            log.warning("%s cannot be removed from the trash: %s", printable(run.folder.name), describe(error))
         else:
             removed += 1
     return removed

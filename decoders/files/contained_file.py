@@ -105,18 +105,25 @@ def remove_below(folder: Path, relative: PurePath) -> None:
         OSError: it is no folder, something in it cannot be removed, or a part of `relative` is a link.
     """
     with _parent(folder, relative) as (parent, name):
-        if parent is None:
-            shutil.rmtree(name)
-            return
-        for _, folders, files, inner in os.fwalk(name, topdown=False, dir_fd=parent):
-            for file in files:
-                os.unlink(file, dir_fd=inner)
-            for each in folders:
-                try:
-                    os.rmdir(each, dir_fd=inner)
-                except NotADirectoryError:  # a link to a folder
-                    os.unlink(each, dir_fd=inner)
-        os.rmdir(name, dir_fd=parent)
+        try:
+            _remove_tree(parent, name)
+        except RecursionError:  # of `os.fwalk` before Python 3.12, and of `shutil.rmtree`
+            raise OSError(errno.ENAMETOOLONG, "too many folders inside each other") from None
+
+
+def _remove_tree(parent: int | None, name: str) -> None:
+    if parent is None:
+        shutil.rmtree(name)
+        return
+    for _, folders, files, inner in os.fwalk(name, topdown=False, dir_fd=parent):
+        for file in files:
+            os.unlink(file, dir_fd=inner)
+        for each in folders:
+            try:
+                os.rmdir(each, dir_fd=inner)
+            except NotADirectoryError:  # a link to a folder
+                os.unlink(each, dir_fd=inner)
+    os.rmdir(name, dir_fd=parent)
 
 
 def fill(file: BinaryIO, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import uuid
 
 import pytest
@@ -377,3 +378,32 @@ def test_a_run_that_cannot_be_removed_does_not_keep_the_others(tmp_path, caplog,
     RunLibrary(tmp_path, clock=lambda: NOW_S + 100 * DAY_S).runs()
     assert [run.token for run in trashed_runs(tmp_path)] == [stuck]
     assert "a cannot be removed from the trash" in caplog.text
+
+
+def test_folders_that_are_nested_too_deeply_stay_in_the_trash_and_the_library_goes_on(tmp_path, caplog, monkeypatch):
+    """Until Python 3.11, the standard library calls itself for each level."""
+    first, second = write_run(tmp_path / "a"), write_run(tmp_path / "b", 1)
+    token = RunLibrary(tmp_path, clock=lambda: NOW_S).delete(first)
+
+    def walk(*_, **__):
+        raise RecursionError("maximum recursion depth exceeded")
+
+    for module, name in ((os, "fwalk"), (shutil, "rmtree")):
+        monkeypatch.setattr(module, name, walk)
+    assert list(RunLibrary(tmp_path, clock=lambda: NOW_S + 100 * DAY_S).runs()) == [second]
+    assert [run.token for run in trashed_runs(tmp_path)] == [token]
+    assert "too many folders inside each other" in caplog.text
+
+
+def test_a_name_in_the_trash_stays_in_its_line_of_the_log(tmp_path, caplog, monkeypatch):
+    library = RunLibrary(tmp_path, clock=lambda: NOW_S)
+    token = library.delete(write_run(tmp_path / "a"))
+    origin = tmp_path / TRASH / token / run_trash.ORIGIN_NAME
+    origin.write_text(json.dumps(json.loads(origin.read_text()) | {"folder": "a\x1b[31m\nb"}))
+
+    def remove(folder, relative):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(run_trash, "remove_below", remove)
+    RunLibrary(tmp_path, clock=lambda: NOW_S + 100 * DAY_S).runs()
+    assert "a\\x1b[31m\\nb cannot be removed" in caplog.text
