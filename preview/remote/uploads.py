@@ -131,7 +131,7 @@ class Uploads:
         """Copies all files that are waiting now, `run.json` last.
 
         Raises:
-            StoreError: a file cannot be copied. It and the following ones are still waiting.
+            StoreError: a file cannot be copied, or not be read at the moment. It is still waiting.
         """
         if self._store is None:
             self._store = self._open_store()
@@ -151,9 +151,15 @@ class Uploads:
             self._forget(MANIFEST_NAME, record_change)
 
     def _content(self, name: str) -> bytes | None:
-        """The content of a file; None if it does not exist any more, or is a link."""
+        """The content of a file; None if it does not exist any more, or is a link.
+
+        Raises:
+            StoreError: it cannot be read at the moment. On Windows, another program may have it for itself.
+        """
         try:
             return read_below(self._folder, PurePath(name), MAX_FILE_BYTES)
+        except PermissionError as error:
+            raise StoreError(f"{name} cannot be read: {describe(error)}") from None
         except OSError as error:
             log.info("%s is not copied: %s", name, describe(error))
             return None

@@ -3,7 +3,8 @@
 import threading
 
 import pytest
-from safelight.decoders.files.contained_file import write_below
+from safelight.decoders.files.contained_file import read_below, write_below
+from safelight.preview.remote import uploads
 from safelight.preview.remote.uploads import PAUSES_S, Uploads
 
 
@@ -185,6 +186,51 @@ def test_a_file_that_was_removed_meanwhile_is_left_out(copied, stand_in):
     copied.settle()
     assert list(stand_in.files) == ["step_0001.png"]
     assert copied.uploads.waiting == {}
+
+
+class FilesInUse:
+    """`read_below` as on Windows while another program has files for itself.
+
+    Attributes:
+        names: names of these files.
+    """
+
+    def __init__(self, *names):
+        self.names = set(names)
+
+    def __call__(self, folder, relative, max_bytes):
+        if relative.name in self.names:
+            raise PermissionError(13, "The process cannot access the file because it is being used")
+        return read_below(folder, relative, max_bytes)
+
+
+@pytest.mark.parametrize("name", ["step_0002.png", "run.json"])
+def test_a_file_that_another_program_has_for_itself_is_copied_later(copied, stand_in, monkeypatch, name):
+    in_use = FilesInUse(name)
+    monkeypatch.setattr(uploads, "read_below", in_use)
+    copied.on_pause = in_use.names.clear
+    stand_in.gate.clear()
+    copied.write("step_0001.png")
+    assert stand_in.writing.wait(60)
+    copied.write("step_0002.png", b"2")
+    copied.write("run.json", b"{}")
+    stand_in.gate.set()
+    copied.settle()
+    assert stand_in.files == {"step_0001.png": b"x", "step_0002.png": b"2", "run.json": b"{}"}
+    assert stand_in.order[-1] == "run.json"
+    assert copied.pauses == [PAUSES_S[0]]
+    assert copied.uploads.waiting == {}
+
+
+def test_a_file_that_stays_in_use_is_named_and_waits(copied, stand_in, monkeypatch):
+    monkeypatch.setattr(uploads, "read_below", FilesInUse("step_0001.png"))
+    copied.write("step_0001.png")
+    copied.uploads.end()
+    copied.settle()
+    ((names, reason),) = copied.reports
+    assert list(names) == ["step_0001.png"]
+    assert "being used" in reason
+    assert list(copied.uploads.waiting) == ["step_0001.png"]
 
 
 def test_a_link_in_place_of_a_file_is_not_copied(copied, stand_in, tmp_path_factory):
