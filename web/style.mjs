@@ -33,6 +33,9 @@ dialog .viewer { border-radius: 0; height: 100%; }
 dialog .viewer:focus::after { content: none; }
 dialog::backdrop { background: var(--background, #17181a); }
 
+/* A new step changes only what is inside these parts: the page around them is not laid out again. */
+.stage, .strip, .caption, .runs { contain: strict; }
+
 /* The pictures */
 .stage { position: relative; flex: 1; min-height: 0; overflow: hidden; touch-action: none; isolation: isolate; }
 .pane { position: absolute; inset: 0; overflow: hidden; }
