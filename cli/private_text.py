@@ -13,9 +13,10 @@ QUOTED = re.compile(r"(?<!\w)(['\"`«“‘])(?=\S).*?[^\s](?:['\"`»”’])(?!
 PATH = re.compile(r"\S*[/\\].*[/\\].*?(?=: |$)|\S*[/\\].*?(?=: |$)")
 FRACTION = re.compile(r"(?<!\S)(\d+) ?/ ?(\d+)(?![/\\\w])")  # of steps: no path
 FILE = re.compile(r"[^\s:]*\w\.[A-Za-z]\w{0,11}\b")
-LONG_TOKEN = re.compile(r"[\w+=-]{24,}")  # a key, a hash
+# A key, a hash. Keys of S3 have 16 to 20 letters and digits; names of decoders have hyphens between shorter parts.
+LONG_TOKEN = re.compile(r"[\w+=-]{24,}|(?<![^\W_])(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z\d]{16,}")
 ADDRESS = re.compile(r"\S*@\S+|\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+)?")
-WORD = re.compile(r"\w+")
+WORD = re.compile(r"[^\W_]+")  # names of files have underscores between the words of a prompt
 REPEATED = re.compile(r"\(…\)(?:[\s,;]*\(…\))+")
 FRACTION_SIGN = "\N{FRACTION SLASH}"
 

@@ -64,7 +64,8 @@ def _report(arguments: argparse.Namespace) -> int:
     decoders = [folder for folder in (around.decoders or user_folder(),) if folder]
     catalogue = Catalogue(decoders)
     prompts = [prompt for _, _, prompt in runs if prompt]
-    private = PrivateText(_secrets([*folders, *decoders, Path.cwd()], catalogue), prompts)
+    places = [*folders, *decoders, Path.cwd(), *(folder for folder, _, _ in runs)]
+    private = PrivateText(_secrets(places, catalogue), prompts)
     print_lines(
         *_versions(around),
         *_settings(around.settings),

@@ -30,6 +30,11 @@ hide = PrivateText(
         ("anna_face and LUMEN-CORP and al, but final", f"{HIDDEN}_face and {HIDDEN} and {HIDDEN}, but final"),
         ("mail anna.smith@example.org from 192.168.2.17:8188", f"mail {HIDDEN} from {HIDDEN}"),
         ("Invalid token hf_AbCdEfGhIjKlMnOpQrStUvWxYz0123", f"Invalid token {HIDDEN}"),
+        (
+            "key AKIAIOSFODNN7EXAMPLE is unknown; shown with flux2-conv-small",
+            f"key {HIDDEN} is unknown; shown with flux2-conv-small",
+        ),
+        ("lighthouse_00001 and my_canvas are gone", f"{HIDDEN}_00001 and my_{HIDDEN} are gone"),
         ("A Lighthouse at Night, oil on CANVAS", HIDDEN),
         ("the tokenizer failed at lighthouse, canvas", f"the tokenizer failed at {HIDDEN}"),
         ("the tokenizer failed at 夜明け", f"the tokenizer failed at {HIDDEN}"),

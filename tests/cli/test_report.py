@@ -53,7 +53,7 @@ def put_run(folder, texts=None, **changes):
 
 @pytest.fixture
 def around(monkeypatch, tmp_path):
-    """A user with a telling name in a host with settings; returns the folder of runs."""
+    """A user whose name can be recognized, in a host with settings; returns the folder of runs."""
     home = tmp_path / "quillfeather" / "Client Blackwood"
     (home / "decoders").mkdir(parents=True)
     runs = home / "output"
@@ -125,6 +125,15 @@ def test_hostile_notes_print_no_prompt_path_name_or_markup(around, capsys, note)
     put_run(around / "steps_00001", notes=[note], sampler={"steps": 1, "prompt": PROMPT})
     output = printed(capsys)
     assert "note:" in output
+    assert [secret for secret in SECRETS if secret in output.lower()] == []
+
+
+def test_the_names_of_the_folders_of_runs_are_not_printed(around, capsys):
+    put_run(
+        around / "Nightingale shop" / "gryphon_7", notes=["not copied: sheet; gryphon_7 has them", "Nightingale shop"]
+    )
+    output = printed(capsys)
+    assert output.count("note:") == 2
     assert [secret for secret in SECRETS if secret in output.lower()] == []
 
 
