@@ -76,10 +76,9 @@ class RemoteFiles(LibrarySource):
             listed = self._store.list()
             found = {name: file.version for name, file in listed.items() if _is_record(name)}
             found = dict(islice(found.items(), len(RECORDS) * MAX_FOLDERS_SEARCHED))
-            for name in self._versions.keys() - found.keys():
-                self._remove(name)
+            in_use = {name for name in self._versions.keys() - found.keys() if not self._remove(name)}
             failed = self._bring(name for name, version in found.items() if self._versions.get(name) != version)
-            self._versions = found | dict.fromkeys(failed, "")  # read again with the next look
+            self._versions = found | dict.fromkeys(failed | in_use, "")  # tried again with the next look
 
     def refresh(self) -> None:
         """As `connect`, but a store that is away leaves everything as it is."""
@@ -173,11 +172,17 @@ class RemoteFiles(LibrarySource):
             log.debug("no texts: %s", describe(error))
             return {}
 
-    def _remove(self, name: str) -> None:
-        with suppress(OSError):
-            (self.folder / name).unlink()
+    def _remove(self, name: str) -> bool:
+        """Removes a record that the store has no more. Returns whether it is gone: Windows deletes no file in use."""
+        try:
+            (self.folder / name).unlink(missing_ok=True)
+        except PermissionError:
+            return False
+        except OSError:  # it was never brought: a file has the name of its folder
+            pass
         if PurePath(name).name == MANIFEST_NAME:
             self._forget_pictures(PurePath(name).parent)
+        return True
 
     def _forget_pictures(self, folder: PurePath) -> None:
         """Removes the pictures of a run that has changed: one of the same name may be another one."""

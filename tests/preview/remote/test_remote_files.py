@@ -3,6 +3,7 @@
 import gc
 import json
 import logging
+from pathlib import Path
 
 import pytest
 from safelight.errors import LibraryError, StoreError
@@ -119,6 +120,20 @@ def test_new_changed_and_deleted_runs_are_noticed(library, memory, put_run):
     memory.pipe_file("/bucket/runs/steps_00002/run.json", json.dumps(record).encode())
     assert library.runs()[other].facts["state"] == "interrupted"
     memory.rm("/bucket/runs/steps_00001", recursive=True)
+    assert list(library.runs()) == [other]
+
+
+def test_the_record_of_a_deleted_run_that_is_in_use_is_removed_later(library, memory, put_run, monkeypatch):
+    one, other = put_run("steps_00001"), put_run("steps_00002")
+    assert library.runs().keys() == {one, other}
+    memory.rm("/bucket/runs/steps_00001", recursive=True)
+
+    def unlink(path, missing_ok=False):
+        raise PermissionError(13, "The process cannot access the file because it is being used", str(path))
+
+    with monkeypatch.context() as on_windows:
+        on_windows.setattr(Path, "unlink", unlink)
+        assert library.runs().keys() == {one, other}
     assert list(library.runs()) == [other]
 
 
