@@ -17,6 +17,7 @@ the decoder can be used, and is compared with those that are learned now.
     <folder>/learned/<space>.safetensors           the state, not used any more
 """
 
+import errno
 import logging
 import os
 import re
@@ -263,11 +264,23 @@ def _learned_card(path: Path) -> Card | None:
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(file: IO[bytes]) -> None:
+    def _wait_for_lock(file: IO[bytes]) -> None:
         msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
 
 else:
     import fcntl
 
-    def _lock(file: IO[bytes]) -> None:
+    def _wait_for_lock(file: IO[bytes]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Locks a file when no other thread or process locks it."""
+    while True:
+        try:
+            _wait_for_lock(file)
+        except OSError as error:
+            if error.errno != errno.EDEADLK:  # of Windows, which waits for ten seconds only
+                raise
+        else:
+            return

@@ -1,5 +1,6 @@
 """What was learned is listed and removed; nothing else is."""
 
+import errno
 import os
 import re
 import threading
@@ -11,6 +12,7 @@ from safelight.decoders.files.decoder_file import read_card, write_decoder
 from safelight.decoders.files.tensor_file import write_tensors
 from safelight.decoders.nets.polynomial import Polynomial
 from safelight.errors import FitError
+from safelight.fitting.online import learned_files
 from safelight.fitting.online.learned_files import LearnedFiles, forget_space, list_learned_files, list_learned_spaces
 from safelight.fitting.online.state import EARLIER_STATE_FORMAT, ONLINE_SOURCE
 
@@ -191,3 +193,29 @@ def test_files_of_an_earlier_safelight_alone_can_be_removed(tmp_path):
     assert [row.space for row in list_learned_spaces(tmp_path)] == ["sdxl"]
     assert set(forget_space(tmp_path, "sdxl")) == earlier
     assert (tmp_path / "sd1-learned.safetensors").exists()
+
+
+def test_a_lock_that_windows_gives_up_after_ten_seconds_is_waited_for(tmp_path, monkeypatch):
+    wait, tries = learned_files._wait_for_lock, []
+
+    def wait_as_windows(file):
+        tries.append(file)
+        if len(tries) < 3:
+            raise OSError(errno.EDEADLK, "Resource deadlock avoided")
+        wait(file)
+
+    monkeypatch.setattr(learned_files, "_wait_for_lock", wait_as_windows)
+    with learned_files.learning_locked(tmp_path):
+        assert len(tries) == 3
+
+
+def test_a_file_system_without_locks_is_tried_once(tmp_path, monkeypatch):
+    tries = []
+
+    def refuse(file):
+        tries.append(file)
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(learned_files, "_wait_for_lock", refuse)
+    with learned_files.learning_locked(tmp_path):
+        assert len(tries) == 1
