@@ -29,7 +29,7 @@ class SiteAnswer:
     Args:
         mime_type: type of the content.
         body: content, if it is not that of a file.
-        file: open file and its size in bytes; None if `body` is the content. Whoever sends it closes it.
+        file: open file and its size in bytes; None if `body` is the content. The sender closes it.
         status: status of HTTP.
         cache: value of the header `Cache-Control`.
         headers: further headers.

@@ -6,10 +6,11 @@ import shutil
 import signal
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import fsspec
 import pytest
 
 TIERS = Path(__file__).parent / "tiers"
@@ -149,3 +150,17 @@ def _expect_all_or_none(needs: tuple[Need, ...]) -> None:
     if missing := [need.description for need in needs if not need.is_there()]:
         names = ", ".join(need.variable for need in needs if need.variable)
         raise pytest.UsageError(f"missing or wrong: {', '.join(missing)}; to skip these tests, unset {names}")
+
+
+@pytest.fixture
+def memory() -> Iterator[fsspec.AbstractFileSystem]:
+    """The memory of fsspec, which all of this process share, empty."""
+    files = fsspec.filesystem("memory")
+
+    def clear() -> None:
+        files.store.clear()
+        files.pseudo_dirs[:] = [""]
+
+    clear()
+    yield files
+    clear()

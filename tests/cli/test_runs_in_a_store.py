@@ -5,21 +5,11 @@ import json
 import re
 import threading
 
-import fsspec
 import pytest
 from safelight.cli import view
 from safelight.cli.main import main
 from safelight.errors import PageError
 from safelight.hosts.local_server import LOOPBACK
-
-
-@pytest.fixture
-def memory():
-    """The memory of fsspec, which all of this process share, empty."""
-    files = fsspec.filesystem("memory")
-    files.store.clear()
-    yield files
-    files.store.clear()
 
 
 @pytest.fixture

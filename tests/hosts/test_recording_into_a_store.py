@@ -15,15 +15,6 @@ from safelight.hosts.trainer import TrainingRecord
 STEPS = [f"step_000{index}.png" for index in (1, 2, 3)]
 
 
-@pytest.fixture
-def memory():
-    """The memory of fsspec, which all of this process share, empty."""
-    files = fsspec.filesystem("memory")
-    files.store.clear()
-    yield files
-    files.store.clear()
-
-
 def record(address, steps=3):
     latents = torch.linspace(-1, 1, 32 * 64).reshape(1, 32, 8, 8)
     with recording(address, "flux2", steps=steps) as run:

@@ -5,7 +5,7 @@ import { mock, test } from "node:test";
 
 import { MovingCanvas } from "../../web/moving-canvas.mjs";
 
-/** A canvas with a list of what the viewers were told, and a function that draws it at a place. */
+/** A canvas with a list of the calls that the viewers got, and a function that draws it at a place. */
 function moved() {
   const drawn = [];
   const canvas = { ds: { scale: 1, offset: [0, 0] }, onDrawForeground: (...args) => drawn.push(args) };

@@ -1,9 +1,7 @@
-"""A store in memory that can be away, and one in fsspec's memory."""
+"""A store in memory that can be away."""
 
 import threading
-from collections.abc import Iterator
 
-import fsspec
 import pytest
 from safelight.errors import StoreError
 
@@ -52,17 +50,3 @@ class StandInStore:
 @pytest.fixture
 def stand_in() -> StandInStore:
     return StandInStore()
-
-
-@pytest.fixture
-def memory() -> Iterator[fsspec.AbstractFileSystem]:
-    """The memory of fsspec, which all of this process share, empty."""
-    files = fsspec.filesystem("memory")
-
-    def clear() -> None:
-        files.store.clear()
-        files.pseudo_dirs[:] = [""]
-
-    clear()
-    yield files
-    clear()

@@ -7,7 +7,6 @@ import weakref
 from types import SimpleNamespace
 
 import diffusers
-import fsspec
 import numpy as np
 import pytest
 import torch
@@ -74,21 +73,18 @@ def data_in(folder):
     return json.loads(re.search(r'id="safelight">(.*?)</script>', page, re.DOTALL)[1])
 
 
-def test_in_a_store_the_refiner_is_in_the_folder_of_the_base(base, refiner, sample, refine):
-    files = fsspec.filesystem("memory")
-    files.store.clear()
+def test_in_a_store_the_refiner_is_in_the_folder_of_the_base(base, refiner, sample, refine, memory):
     with watch([base, refiner], "memory://bucket/runs", screen="off") as watched:
         refine(sample())
     first, second = watched.runs
     assert first.address == f"memory://bucket/runs/steps_{first.run.id[:8]}"
     assert second.address == f"{first.address}/run_002"
     root = first.address.removeprefix("memory:/")
-    copied = {path.removeprefix(f"{root}/"): files.cat_file(path) for path in files.find(root)}
+    copied = {path.removeprefix(f"{root}/"): memory.cat_file(path) for path in memory.find(root)}
     saved = {path.relative_to(first.folder).as_posix(): path.read_bytes() for path in first.folder.rglob("*.*")}
     assert copied == saved
     assert {"run.json", "run_002/run.json", "run_002/step_0001.png"} <= copied.keys()
     assert second.run.id.encode() in copied["index.html"]
-    files.store.clear()
 
 
 def test_a_refiner_continues_in_the_folder_of_the_base(base, refiner, sample, refine, tmp_path):
