@@ -20,9 +20,9 @@ from ..preview.saved_run import SavedRun
 from ..preview.sinks.latent_files import FORMAT, TENSORS
 from .latents_input import COMFY_TENSOR, FoundLatents, HowToRead, read_latents, read_tensors
 
-MAX_FILE_BYTES = 256 * MB  # 81 frames of 832x480 of Wan have 17 MB
+MAX_FILE_BYTES = 256 * MB  # also of what is compressed in it; 81 frames of 832x480 of Wan have 17 MB
 LATENT_SUFFIX = ".latent"  # of ComfyUI's Save Latent
-IMAGE_NDIM = 4
+IMAGE_NDIM, VIDEO_NDIM = 4, 5
 
 
 def picture_of_file(path: Path, catalogue: Catalogue, max_pixels: int) -> Image.Image | None:
@@ -83,11 +83,11 @@ def _decoded(path: Path, catalogue: Catalogue) -> Image.Image | None:
 def _latents(path: Path, spaces: Spaces) -> FoundLatents:
     """The latents of a file. If their shape does not decide the space, that of an unknown model."""
     try:
-        return read_latents(path, spaces, HowToRead())
+        return read_latents(path, spaces, HowToRead(), MAX_FILE_BYTES)
     except LatentsError:
-        tensors = read_tensors(path)[1]
+        tensors = read_tensors(path, MAX_FILE_BYTES)[1]
         name = next((name for name in (COMFY_TENSOR, *reversed(TENSORS[:2])) if name in tensors), None)
-        if name is None or tensors[name].ndim < IMAGE_NDIM:
+        if name is None or tensors[name].ndim not in (IMAGE_NDIM, VIDEO_NDIM):
             raise
         space = _unknown_space(tensors[name])
         return FoundLatents(space.unpack(tensors[name].float()), space, guessed=True)

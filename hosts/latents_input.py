@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..decoders.files.regular_file import NotRegularFileError, read_regular_file
+from ..decoders.files.regular_file import NotRegularFileError, TooLargeError, read_regular_file
 from ..decoders.files.tensor_file import Metadata, Tensors, open_tensors
 from ..decoders.files.torch_pickle import PICKLE_START, ZIP_START, UnsupportedPickleError, read_torch_pickle
 from ..decoders.latents.space import AUDIO, IMAGE, LatentSpace, Spaces
@@ -53,16 +53,22 @@ class FoundLatents(NamedTuple):
     guessed: bool
 
 
-def read_latents(path: Path, spaces: Spaces, how: HowToRead) -> FoundLatents:
+def read_latents(path: Path, spaces: Spaces, how: HowToRead, max_bytes: int = MAX_LATENT_FILE_BYTES) -> FoundLatents:
     """Reads the latents of a file.
 
     A tensor may be `[C, H, W]`, `[B, C, H, W]`, `[C, T, H, W]`, `[B, C, T, H, W]`, packed as its space packs latents,
     or tokens `[N, C]` or `[B, N, C]` with `how.size`.
 
+    Args:
+        path: path of the file.
+        spaces: latent spaces that are known.
+        how: the user's answers.
+        max_bytes: largest size of the file, and of the arrays that are compressed in it.
+
     Raises:
         LatentsError: the file cannot be read, has no tensor or several that fit, or several spaces fit.
     """
-    facts, tensors = read_tensors(path)
+    facts, tensors = read_tensors(path, max_bytes)
     tensors = {name: values for name, values in tensors.items() if values.is_floating_point() and values.numel()}
     space = how.space
     if space is None and (name := facts.get("space", "")) in spaces:
@@ -101,27 +107,33 @@ def files_in(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def read_tensors(path: Path) -> tuple[Metadata, Tensors]:
+def read_tensors(path: Path, max_bytes: int = MAX_LATENT_FILE_BYTES) -> tuple[Metadata, Tensors]:
     """Reads the tensors of a file and the texts in it. The content decides the format, not the name.
+
+    Args:
+        path: path of the file.
+        max_bytes: largest size of the file, and of the arrays that are compressed in it.
 
     Raises:
         LatentsError: it is not a file of tensors, or opening it would run code.
     """
     try:
-        content = read_regular_file(path, MAX_LATENT_FILE_BYTES)
+        content = read_regular_file(path, max_bytes)
         if content[8:9] == b"{":
-            facts, tensors = open_tensors(path, content, max_bytes=MAX_LATENT_FILE_BYTES)
+            facts, tensors = open_tensors(path, content, max_bytes=max_bytes)
             return {**facts, **({COMFY_VERSION: ""} if COMFY_VERSION in tensors else {})}, tensors
         if content.startswith(NPY_START):
             return {}, {"latents": _numpy_tensor(content)}
-        if content.startswith(ZIP_START) and (arrays := _numpy_arrays(content)):
+        if content.startswith(ZIP_START) and (arrays := _numpy_arrays(content, max_bytes)):
             return {}, arrays
         if content.startswith((ZIP_START, PICKLE_START)):
-            return {}, _torch_tensors(read_torch_pickle(content))
+            return {}, _limited(_torch_tensors(read_torch_pickle(content)), max_bytes)
         raise ValueError("it begins like another format")
     except UnsupportedPickleError as error:
         reason = f"it contains Python objects besides tensors ({brief(error)}), and opening them would run code; "
         reason += "save only the tensor, with torch.save(latents, ...)"
+    except TooLargeError:
+        reason = f"it has more than {max_bytes:,} bytes"
     except NotRegularFileError as error:
         reason = str(error.strerror)
     except OSError as error:
@@ -140,12 +152,12 @@ def _numpy_tensor(content: bytes) -> Tensor:
     return torch.from_numpy(np.array(array, dtype, order="C", ndmin=array.ndim))
 
 
-def _numpy_arrays(content: bytes) -> Tensors:
+def _numpy_arrays(content: bytes, max_bytes: int) -> Tensors:
     """Reads the arrays of an .npz file; none if the zip file is another format."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
-        if sum(entry.file_size for entry in entries) > MAX_LATENT_FILE_BYTES:
-            raise ValueError(f"its arrays have more than {MAX_LATENT_FILE_BYTES:,} bytes")
+        if sum(entry.file_size for entry in entries) > max_bytes:
+            raise ValueError(f"its arrays have more than {max_bytes:,} bytes")
         return {entry.filename.removesuffix(".npy"): _numpy_tensor(archive.read(entry)) for entry in entries}
 
 
@@ -157,6 +169,13 @@ def _torch_tensors(found: object) -> Tensors:
     raise ValueError(
         f"expected a tensor, or tensors by name, got a {type(found).__name__}; save one tensor: torch.stack(...)"
     )
+
+
+def _limited(tensors: Tensors, max_bytes: int) -> Tensors:
+    """The tensors of torch, in which a view may repeat one number: a file of 1 kB can claim any size."""
+    if sum(values.numel() * values.element_size() for values in tensors.values()) > max_bytes:
+        raise ValueError(f"its tensors have more than {max_bytes:,} bytes")
+    return tensors
 
 
 def _candidates(tensors: Tensors, wanted: str | None) -> Tensors:

@@ -122,6 +122,38 @@ def test_latents_that_fit_no_space_are_an_error(tmp_path):
         picture_of_file(tmp_path / "a.latent", CATALOGUE, MANY)
 
 
+@pytest.mark.parametrize("axes", [1, 2, 3, 6, 7])
+def test_latents_with_too_many_or_too_few_axes_are_an_error(tmp_path, axes):
+    save_file({"latent_tensor": torch.zeros([2] * axes)}, tmp_path / "a.latent")
+    with pytest.raises(LatentsError):
+        picture_of_file(tmp_path / "a.latent", CATALOGUE, MANY)
+
+
+def write_zeros(path, count):
+    """Writes an `.npz` file of so many zeros, which are compressed."""
+    np.savez_compressed(path.with_suffix(".npz"), latent_tensor=np.zeros((1, 4, 1, count), np.float32))
+    path.with_suffix(".npz").rename(path)
+
+
+def write_repeated(path, count):
+    """Writes a file of torch in which one number stands for so many."""
+    torch.save({"latent_tensor": torch.zeros(1).expand(1, 4, 1, count)}, path)
+
+
+def write_many(path, count):
+    save_file({"latent_tensor": torch.zeros(1, 4, 1, count)}, path)
+
+
+@pytest.mark.parametrize("write", [write_zeros, write_repeated, write_many])
+def test_latents_over_the_limit_are_an_error_however_small_their_file_is(tmp_path, monkeypatch, write):
+    monkeypatch.setattr(file_picture, "MAX_FILE_BYTES", 16_000)
+    write(tmp_path / "a.latent", 500)
+    assert picture_of_file(tmp_path / "a.latent", CATALOGUE, MANY).size == (500, 1)
+    write(tmp_path / "a.latent", 1500)
+    with pytest.raises(LatentsError, match=r"more than [\d,]+ bytes"):
+        picture_of_file(tmp_path / "a.latent", CATALOGUE, MANY)
+
+
 class TestRecords:
     @pytest.fixture
     def record(self, tmp_path):

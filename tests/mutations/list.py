@@ -40,6 +40,7 @@ INVOKEAI_ACCOUNTS = "Other accounts of the same InvokeAI (`multiuser: true`)"
 INVOKEAI_PAGE = "The page with all runs on InvokeAI's server"
 STORE_CREDENTIALS = "Credentials of stores of runs (`s3://...`)"
 HOSTILE_STORES = "Stores that hold hostile runs (`safelight view s3://...`)"
+LATENTS_OF_OTHERS = "Files of latents from other people (`safelight decode`, pictures in ComfyUI's asset browser)"
 CHOSEN_STORES = "Others who choose where a host copies saved runs"
 
 PAINTED = ("tests/tiers/browser/test_what_is_painted.py",)
@@ -1104,6 +1105,14 @@ MUTATIONS = (
         "    if scheme in LOCAL_SCHEMES:\n",
         "    if not scheme:\n",
         ("tests/preview/remote/test_remote_copy.py",),
+    ),
+    Mutation(
+        "a small file of latents may claim any size",
+        LATENTS_OF_OTHERS,
+        "hosts/latents_input.py",
+        "    if sum(values.numel() * values.element_size() for values in tensors.values()) > max_bytes:\n",
+        "    if not max_bytes:\n",
+        ("tests/hosts/test_file_picture.py",),
     ),
     Mutation(
         "a chain of addresses is taken",
