@@ -4,9 +4,11 @@ import importlib
 import mimetypes
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple, final
+from urllib.parse import quote
 
 from ...errors import StoreError, describe
 
@@ -21,8 +23,9 @@ VERSION_KEYS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updat
 # The same happens at the next try. All other errors may be gone in a minute.
 LASTING: tuple[type[Exception], ...] = (PermissionError, FileNotFoundError, NotADirectoryError, ImportError, ValueError)
 LASTING_NAMES = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "NoSuchBucket")
-SECRET_NAME = re.compile(r"key|secret|token|passw|credential|auth|sas", re.IGNORECASE)
+SECRET_NAME = re.compile(r"key|secret|token|passw|credential|auth|sas|connection_string", re.IGNORECASE)
 MIN_SECRET_CHARS = 6
+PASSWORD = re.compile(r"(?<=://)[^\s/@]*:[^\s/@]*(?=@)")  # of any address, such as that of a proxy
 TEXT_BLOCK_BYTES = 1 << 18
 
 
@@ -172,10 +175,14 @@ def _reasons(address: str, files: Any = None) -> Iterator[None]:
 
 
 def without_secrets(text: str, files: Any = None) -> str:
-    """A text without the values of credentials that this process knows."""
-    for secret in sorted(_secrets({**os.environ, **getattr(files, "storage_options", {})}), key=len, reverse=True):
+    """A text without the values of credentials that this process knows, and without passwords of addresses."""
+    settings = getattr(sys.modules.get("fsspec.config"), "conf", {})
+    known = {*_secrets({**os.environ, **settings, "options": getattr(files, "storage_options", {})})}
+    for secret in sorted(
+        {*known, *(quote(secret, safe="", errors="replace") for secret in known)}, key=len, reverse=True
+    ):
         text = text.replace(secret, "***")
-    return text
+    return PASSWORD.sub("***", text)
 
 
 def _secrets(options: Mapping[str, Any]) -> Iterator[str]:

@@ -124,6 +124,30 @@ def test_no_message_contains_a_credential(monkeypatch):
     assert str(caught.value) == "broken://runs: OSError: refused ***, ***, *** at http://host"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("403 for https://host/a?sig=pass%2Fof%2Bsettings", "403 for https://host/a?sig=***"),
+        ("no proxy at http://me:word@proxy:3128/", "no proxy at http://***@proxy:3128/"),
+        ("AccountKey=of-a-connection is wrong", "*** is wrong"),
+        ("sftp://me@host:22/runs and a:b@c", None),
+    ],
+)
+def test_no_message_contains_a_credential_in_another_form(monkeypatch, text, shown):
+    """fsspec's settings are known before a file system is opened."""
+    monkeypatch.setitem(fsspec.config.conf, "broken", {"secret": "pass/of+settings"})
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "AccountKey=of-a-connection")
+
+    def refuse(address):
+        raise OSError(text)
+
+    monkeypatch.setattr(Broken, "_get_kwargs_from_urls", refuse)
+    monkeypatch.setattr(fsspec, "get_filesystem_class", lambda _: Broken)
+    with pytest.raises(StoreError) as caught:
+        Store.open("broken://runs")
+    assert str(caught.value) == f"broken://runs: OSError: {shown or text}"
+
+
 def test_an_unknown_scheme_says_so():
     with pytest.raises(StoreError, match="nowhere:// is no address that fsspec knows"):
         expect_packages("nowhere://bucket/runs")
