@@ -31,6 +31,15 @@ def test_a_path_that_some_system_cannot_hold_has_a_problem(path, problem):
     assert re.search(problem, name_problem(path))
 
 
+@pytest.mark.parametrize(
+    "name", ["NUL", "Com1", "com1.png", "lpt9.tar.gz", "aux .png", "prn", "CONIN$", "com\N{SUPERSCRIPT TWO}.x"]
+)
+def test_a_device_of_windows_is_no_file_name_whatever_follows(name):
+    assert "is the name of a device on Windows" in name_problem(name)
+    assert not is_file_name(name)
+    assert is_file_name(f"my {name}")
+
+
 @pytest.mark.parametrize("name", ["", ".a", "a/b", "a\\b", "a:b", "a?", "a.", "nul.png"])
 def test_a_name_that_some_system_cannot_hold_is_no_file_name(name):
     assert not is_file_name(name)
