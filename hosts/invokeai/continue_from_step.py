@@ -105,12 +105,15 @@ def continuation(saved: SavedRun, step: int) -> InvokeContinuation:
     latents, noise = pixel_unshuffle(held.noisy, PATCH) if model.is_patched else held.noisy, None
     if model.noise == "mixed":
         latents, noise = unmixed(latents, schedule.levels[first])
+    start = schedule.start if first == 0 else model.start(schedule, first)
+    if not 0 <= start <= 1:
+        raise LatentsError(f"step {held.index}: begins at {start:g} of a schedule from 0 to 1; the folder was edited")
     seed = saved.manifest["sampler"]["seed"]
     return InvokeContinuation(
         latents=latents,
         noise=noise,
         add_noise=None if model.noise == "none" else model.noise == "mixed",
-        denoising_start=schedule.start if first == 0 else model.start(schedule, first),
+        denoising_start=start,
         steps=schedule.steps,
         seed=seed if type(seed) is int else None,
         size=(shape[-1] * LATENT_SCALE, shape[-2] * LATENT_SCALE),

@@ -167,6 +167,8 @@ def test_the_first_step_is_refused_if_its_latents_were_not_reported(host, sample
         {"levels": "[2, 1, 1, 1, 1, 1]"},
         {"timesteps": "[]"},
         {"timesteps": "[NaN, 1, 1, 1, 1, 1]"},
+        {"timesteps": "[2, 3, 4, 5, 6, 7]"},
+        {"timesteps": "[1, -0.5, 0, 0, 0, 0]"},
         {"schedule_steps": "0"},
         {"schedule_steps": "1" + "0" * 400},
         {"scheduler": "["},
