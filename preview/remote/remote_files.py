@@ -1,6 +1,7 @@
 """The files of a library in a store, in a temporary folder as far as they were asked for."""
 
 import logging
+import os
 import shutil
 import threading
 import time
@@ -204,4 +205,13 @@ def _is_record(name: str) -> bool:
         and path.as_posix() == name
         and len(path.parts) <= MAX_FOLDER_DEPTH + 1
         and (len(path.parts) == 1 or is_run_path(path.parent.as_posix()))
+        and _is_possible(name)
     )
+
+
+def _is_possible(name: str) -> bool:
+    """Whether a file of this machine can have a name: stores allow more characters."""
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False

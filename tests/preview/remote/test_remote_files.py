@@ -250,6 +250,8 @@ def test_pictures_that_were_shown_longest_ago_make_room(store, put_run, memory):
         "a/./run.json",
         "a//run.json",
         "/".join("abcdefgh") + "/run.json",
+        "a\0b/run.json",
+        "a\ud800b/run.json",
     ],
 )
 def test_a_hostile_name_in_a_store_is_left_out(name, store, files, tmp_path, monkeypatch, put_run):
