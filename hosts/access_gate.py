@@ -45,7 +45,7 @@ class AccessGate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif why := self._why_refused(scope):
-            await (_refuse if scope["type"] == "http" else _close)(why, receive, send)
+            await (_refuse if scope["type"] == "http" else close_websocket)(why, receive, send)
         else:
             await self._app(scope, receive, self._with_headers(scope, send))
 
@@ -98,6 +98,7 @@ async def _refuse(why: str, _: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def _close(why: str, receive: Receive, send: Send) -> None:
+async def close_websocket(why: str, receive: Receive, send: Send) -> None:
+    """Refuses to open a websocket."""
     await receive()  # the request to open it
     await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": why})

@@ -6,7 +6,7 @@ from contextlib import closing
 from http import HTTPStatus
 from typing import Any, BinaryIO, final
 
-from .access_gate import AccessGate, Receive, Scope, Send
+from .access_gate import AccessGate, Receive, Scope, Send, close_websocket
 from .library_site import BLOCK_BYTES, LibrarySite, SiteAnswer, refusal
 from .local_server import AccessRules, byte_range
 from .saved_library import MAX_BODY_BYTES
@@ -33,15 +33,15 @@ class LibraryApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Newer versions of Starlette give a mounted application the whole path, older ones only the part below it.
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if path == self._prefix:
+        if scope["type"] == "websocket":
+            await close_websocket("this page has none", receive, send)
+        elif path == self._prefix:
             await _send_start(send, HTTPStatus.TEMPORARY_REDIRECT, [("Location", f"{self._prefix.lstrip('/')}/")])
             await send({"type": "http.response.body", "body": b""})
         else:
             await self._gate({**scope, "path": path or "/"}, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
         method, path = scope["method"], scope["path"]
         if method in READING:
             query = scope.get("query_string", b"").decode("latin-1")

@@ -159,3 +159,20 @@ def test_other_methods_and_paths_are_refused(ask):
     assert ask("/library", method="DELETE").status == 405
     assert ask("/nothing").status == 404
     assert ask(f"/library/{ID}/workflow").status == 404
+
+
+@pytest.mark.parametrize("path", [PREFIX, f"{PREFIX}/", f"{PREFIX}/library"])
+def test_a_websocket_is_refused(tmp_path, path):
+    """An application that answers nothing is an error in the log of the host's server."""
+    app = LibraryApp(LibrarySite(SavedLibrary(tmp_path)), AccessRules(), PREFIX)
+    sent = []
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": path, "root_path": PREFIX, "headers": [(b"host", b"127.0.0.1:9090")]}
+    asyncio.run(app(scope, receive, send))
+    assert [message["type"] for message in sent] == ["websocket.close"]
