@@ -203,8 +203,9 @@ async function record(page) {
   return recorder.frames;
 }
 
-// No dialog, tooltip, map or badge over the node, which LiteGraph draws.
+// No dialog, message, tooltip, map or badge over the node, which LiteGraph draws.
 const settings = {
+  "Safelight.Welcomed": true,
   "Comfy.EnableTooltips": false,
   "Comfy.TutorialCompleted": true,
   "Comfy.Minimap.Visible": false,
