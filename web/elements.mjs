@@ -2,7 +2,23 @@
 
 const SVG_NAMESPACE = "http://www.w3.org/2000/svg";
 
-/** An element with properties and children. */
+/**
+ * The properties of an element: as in the DOM, with `data` for `dataset`, and some of its style.
+ *
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @typedef {Partial<Omit<HTMLElementTagNameMap[Tag], "style">> & {data?: Record<string, string | number>, style?: Partial<CSSStyleDeclaration>}} Properties
+ */
+
+/**
+ * An element with properties and children.
+ *
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Document} document
+ * @param {Tag} tag
+ * @param {Properties<Tag>} [properties]
+ * @param {...(Node | string)} children
+ * @returns {HTMLElementTagNameMap[Tag]}
+ */
 export function create(document, tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   const { data, style, ...rest } = properties;
@@ -13,12 +29,36 @@ export function create(document, tag, properties = {}, ...children) {
   return element;
 }
 
-/** An SVG element with attributes and children. */
+/**
+ * An SVG element with attributes and children.
+ *
+ * @template {keyof SVGElementTagNameMap} Tag
+ * @param {Document} document
+ * @param {Tag} tag
+ * @param {Record<string, string | number>} [attributes]
+ * @param {...(Node | string)} children
+ * @returns {SVGElementTagNameMap[Tag]}
+ */
 export function createSvg(document, tag, attributes = {}, ...children) {
   const element = document.createElementNS(SVG_NAMESPACE, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
   element.append(...children);
   return element;
+}
+
+/** The window of a document that is on the screen. @param {Document} document */
+export function windowOf(document) {
+  return /** @type {Window & typeof globalThis} */ (document.defaultView);
+}
+
+/** The element that an event comes from. @param {Event} event */
+export function targetOf(event) {
+  return /** @type {HTMLElement} */ (event.target);
+}
+
+/** The data that Python has put into a page of its own. @param {Document} document */
+export function pageData(document) {
+  return JSON.parse(/** @type {HTMLElement} */ (document.getElementById("safelight")).textContent);
 }
 
 /** Paths in a box of 16 by 16. */
@@ -56,13 +96,25 @@ const ICONS = {
   older: "M6 3.5 10.5 8 6 12.5",
 };
 
-/** @param {keyof typeof ICONS} name */
+/** @typedef {keyof typeof ICONS} IconName */
+
+/** @param {string} face of a button @returns {face is IconName} */
+const isIcon = (face) => face in ICONS;
+
+/** @param {Document} document @param {IconName} name */
 export function icon(document, name) {
   const path = createSvg(document, "path", { d: ICONS[name] });
   return createSvg(document, "svg", { class: `icon icon-${name}`, viewBox: "0 0 16 16", "aria-hidden": "true" }, path);
 }
 
-/** A button. @param {string} face name of an icon, or a short text @param {string} label tooltip and accessible name */
+/**
+ * A button.
+ *
+ * @param {Document} document
+ * @param {string} face name of an icon, or a short text
+ * @param {string} label tooltip and accessible name
+ * @param {(event: MouseEvent) => unknown} onClick
+ */
 export function button(document, face, label, onClick, className = "") {
   const created = create(document, "button", { type: "button", className });
   setButton(document, created, face, label);
@@ -70,16 +122,20 @@ export function button(document, face, label, onClick, className = "") {
   return created;
 }
 
-/** Changes the face and the label of a button. */
+/** Changes the face and the label of a button. @param {Document} document @param {HTMLButtonElement} button @param {string} face @param {string} label */
 export function setButton(document, button, face, label) {
   if (button.dataset.face !== face) {
     button.dataset.face = face;
-    button.replaceChildren(face in ICONS ? icon(document, face) : face);
+    button.replaceChildren(isIcon(face) ? icon(document, face) : face);
   }
   button.title = button.ariaLabel = label;
 }
 
-/** The pointer's position in an element, in the element's own pixels: a canvas around it may be zoomed. */
+/**
+ * The pointer's position in an element, in the element's own pixels: a canvas around it may be zoomed.
+ *
+ * @param {HTMLElement} element @param {MouseEvent} event
+ */
 export function pointerPosition(element, event) {
   const { left, top, width, height } = element.getBoundingClientRect();
   return {
@@ -88,7 +144,7 @@ export function pointerPosition(element, event) {
   };
 }
 
-/** Screen pixels per pixel of the element. */
+/** Screen pixels per pixel of the element. @param {HTMLElement} element */
 export function pixelRatio(element) {
   const zoomed = element.getBoundingClientRect().width / (element.offsetWidth || 1);
   return (zoomed || 1) * (element.ownerDocument.defaultView?.devicePixelRatio ?? 1);
@@ -97,11 +153,13 @@ export function pixelRatio(element) {
 /**
  * Calls `start`, `move` and `end` while the user drags in an element.
  *
+ * @param {HTMLElement} element
  * @param {(event: PointerEvent) => boolean | void} start may refuse the drag by returning false
  * @param {(event: PointerEvent) => void} move
  * @param {(event: PointerEvent) => void} [end]
  */
 export function onDrag(element, start, move, end = () => {}) {
+  /** @type {number | null} */
   let pointer = null;
   element.addEventListener("pointerdown", (event) => {
     if (event.button !== 0 || pointer !== null || start(event) === false) return;
@@ -109,6 +167,7 @@ export function onDrag(element, start, move, end = () => {}) {
     element.setPointerCapture(pointer);
   });
   element.addEventListener("pointermove", (event) => event.pointerId === pointer && move(event));
+  /** @param {PointerEvent} event */
   const stop = (event) => {
     if (event.pointerId !== pointer) return;
     pointer = null;

@@ -2,16 +2,19 @@
 
 import { button, create, setButton } from "./elements.mjs";
 
+/** @typedef {Pick<import("./types.mjs").Commands, "showBatch" | "oneToOne" | "smooth" | "latents" | "save" | "copy" | "openTab" | "lock" | "live" | "menu" | "shortcuts" | "fullscreen">} ToolCommands */
+
 /** Buttons that need a single picture. */
 const SINGLE_PICTURE = { copy: "Copy this picture", openTab: "Open this picture in a tab" };
 
 export class Toolbar {
   #document;
-  #buttons = {};
+  /** @type {Record<string, HTMLButtonElement>} */ #buttons = {};
 
-  /** @param {Document} document @param {Record<string, () => void>} commands of the viewer, by the names of the buttons */
+  /** @param {Document} document @param {ToolCommands} commands of the viewer, by the names of the buttons */
   constructor(document, commands) {
     this.#document = document;
+    /** @param {keyof ToolCommands} name @param {string} face */
     const tool = (name, face, label = "") => (this.#buttons[name] = button(document, face, label, () => commands[name]()));
     this.element = create(document, "div", { className: "tools fading", role: "toolbar", ariaLabel: "Picture" });
     this.element.append(
@@ -47,7 +50,8 @@ export class Toolbar {
    * @param {boolean} facts.menu whether the menu is open
    */
   show({ item, count, zoomed, smooth, both, noisy, locked, still, fullscreen, shortcuts, menu }) {
-    const set = (name, ...face) => setButton(this.#document, this.#buttons[name], ...face);
+    /** @param {string} name @param {string} face @param {string} label */
+    const set = (name, face, label) => setButton(this.#document, this.#buttons[name], face, label);
     this.#buttons.showBatch.hidden = !item;
     this.#buttons.showBatch.dataset.of = item;
     set("oneToOne", zoomed ? "fit" : "1:1", zoomed ? "Fit (Z)" : "One screen pixel per image pixel (Z)");

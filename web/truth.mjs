@@ -7,13 +7,15 @@ const TOP_PX = 4;
 const FLOOR_PX = STRIP_HEIGHT_PX - 4;
 const MAX_DB = 50; // where two pictures look the same
 
-/** The PSNR of the last preview against the VAE's picture: `28.4 dB true`; empty if the VAE did not decode. */
+/** @typedef {import("./types.mjs").Manifest} Manifest */
+
+/** The PSNR of the last preview against the VAE's picture: `28.4 dB true`; empty if the VAE did not decode. @param {Manifest | null} manifest */
 export function truthLabel(manifest) {
   const db = manifest?.truth?.psnr_db;
   return db == null ? "" : `${db.toFixed(1)} dB true`;
 }
 
-/** What the figure means, with the steps of the curve. */
+/** What the figure means, with the steps of the curve. @param {Manifest | null} manifest */
 export function truthText(manifest) {
   const truth = manifest?.truth;
   if (truth?.psnr_db == null) return "";
@@ -21,7 +23,7 @@ export function truthText(manifest) {
   return `The last preview${decoder} has ${truth.psnr_db.toFixed(1)} dB against the VAE's picture, at latent size. The curve compares each step with the last preview.`;
 }
 
-/** The points of the curve, by the step's number. @param {(index: number) => number} x */
+/** The points of the curve, by the step's number. @param {[number, number][]} toLast @param {(index: number) => number} x */
 export function truthPoints(toLast, x) {
   return toLast.map(([index, db]) => ({ x: x(index), y: FLOOR_PX - (Math.min(Math.max(db, 0), MAX_DB) / MAX_DB) * (FLOOR_PX - TOP_PX) }));
 }
@@ -30,7 +32,7 @@ export function truthPoints(toLast, x) {
 export class TruthCurve {
   #line;
   #svg;
-  #facts = { manifest: null, total: 0 };
+  /** @type {{manifest: Manifest | null, total: number}} */ #facts = { manifest: null, total: 0 };
 
   /** @param {Document} document */
   constructor(document) {
@@ -44,7 +46,7 @@ export class TruthCurve {
     this.layout();
   }
 
-  /** @param {import("./types.mjs").Manifest | null} manifest @param {number} total number of steps */
+  /** @param {Manifest | null} manifest @param {number} total number of steps */
   show(manifest, total) {
     this.#facts = { manifest, total };
     if (!truthLabel(manifest)) this.element.hidden = true;

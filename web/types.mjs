@@ -37,18 +37,19 @@
  * @typedef {object} Manifest `run.json`; unknown values are null, unknown keys stay
  * @property {string} id
  * @property {string} state as in `Run`
- * @property {string} started ISO 8601
+ * @property {string | null} started ISO 8601
  * @property {string} [folder] of a further run of the same prompt, in the folder of the page
+ * @property {{sampler_node?: unknown}} [host] execution id of the sampler, for a run in ComfyUI
  * @property {number | null} seconds
  * @property {string | null} space
- * @property {{name: string, kind: string, scale: number, source: string} | null} decoder
- * @property {{steps, sigmas, seed, cfg, name, scheduler, strength, guidance, model: ModelFile | null, loras: ModelFile[] | null,
- *   shape: (number | null)[], prompt?: string | null}} sampler `shape` of its latents, `[B, C, H, W]` or
- *   `[B, C, T, H, W]`; empty if unknown
- * @property {{width, height, shown_width, shown_height, items, frames, fps} | null} picture `shown_...` is the size of
+ * @property {{name: string | null, kind: string | null} | null} decoder
+ * @property {Sampler} sampler
+ * @property {{width: number | null, height: number | null, shown_width: number | null, shown_height: number | null,
+ *   items: number | null, frames: number | null, fps: number | null} | null} picture `shown_...` is the size of
  *   the final image, whose aspect ratio all pictures have; `items` of a batch; `frames` of a video, played at `fps`
  * @property {ManifestStep[]} steps in the order of `index`
- * @property {{psnr_db: number | null, decoder: string | null, to_last_db: number[][]} | null} [truth] how true the pictures are
+ * @property {{psnr_db: number | null, decoder: string | null, to_last_db: [number, number][]} | null} [truth] how true the
+ *   pictures are: the last one, and each step, by its index, against the last one
  * @property {{paused: boolean, kept: number[]}} [control] of a running run that its host can act on: whether it waits, and the
  *   earlier steps that can become its result
  * @property {{sampler_ms: number | null, end_ms: number | null, memory_mb: number | null, device: string | null} | null} [cost]
@@ -59,6 +60,26 @@
  *   its files, and the paths of some
  * @property {string[]} notes
  * @property {Record<string, string>} [offers] name of the published decoder that a note offers, by the note
+ * @property {string | null} [sheet] file of the contact sheet
+ * @property {string | null} [animation] file of the animation
+ * @property {{star: boolean, note: string}} [marks] of the user
+ *
+ * @typedef {string | number | boolean | null} Setting of a sampler, as its host names it
+ *
+ * @typedef {object} Sampler settings of the sampler
+ * @property {number | null} steps
+ * @property {(number | null)[]} sigmas as planned
+ * @property {(number | null)[]} shape of its latents, `[B, C, H, W]` or `[B, C, T, H, W]`; empty if unknown
+ * @property {ModelFile | null} model
+ * @property {ModelFile[] | null} loras
+ * @property {Setting} [seed]
+ * @property {Setting} [cfg]
+ * @property {Setting} [name]
+ * @property {Setting} [scheduler]
+ * @property {Setting} [strength]
+ * @property {Setting} [guidance]
+ * @property {Setting} [prompt]
+ * @property {Setting} [kept_step] the step that the user kept as the result
  *
  * @typedef {{name: string, hash: string | null, weight: number | null}} ModelFile a model, or a LoRA with its weight
  *
@@ -81,6 +102,8 @@
  * @property {Run} run
  * @property {ManifestStep | null} step null: it has no picture yet
  * @property {number | null} item of a batch; null: all items
+ *
+ * @typedef {ShownStep & {step: ManifestStep}} PicturedStep a run at a step that has a picture
  */
 
 /**
@@ -104,4 +127,45 @@
  * @property {import("./action-menu.mjs").Actions[]} [actions] further groups of the menu on a picture
  * @property {HTMLElement} [footer] of the host, shown below the viewer's own parts
  * @property {(run: Run) => void} [onRun] called with the selected run when another one is selected
+ */
+
+/**
+ * The user's commands by the names that shortcuts and buttons use. A command that returns false had nothing to do.
+ *
+ * @typedef {object} Commands
+ * @property {(count: number) => unknown} move by steps with a picture
+ * @property {(index: number) => unknown} goTo
+ * @property {() => unknown} first
+ * @property {() => unknown} end
+ * @property {() => unknown} play
+ * @property {() => unknown} lock
+ * @property {() => unknown} live
+ * @property {(number: number) => unknown} run selects a run; 1 is the newest
+ * @property {(id: string, other: boolean) => unknown} choose selects a run; `other`: for a comparison
+ * @property {() => unknown} compare
+ * @property {() => unknown} pin
+ * @property {(index: number) => unknown} compareStep
+ * @property {(item: number, other: boolean) => unknown} selectItem of a batch; `other`: for a comparison
+ * @property {(count: number) => unknown} moveItem
+ * @property {() => unknown} showBatch
+ * @property {() => unknown} toggleFrames
+ * @property {(fraction: number) => unknown} seekFrame
+ * @property {(count: number) => unknown} moveFrames
+ * @property {(direction: 1 | -1) => unknown} changeSpeed
+ * @property {(changed: Partial<View>) => unknown} setView
+ * @property {() => unknown} latents
+ * @property {() => unknown} smooth
+ * @property {() => unknown} oneToOne
+ * @property {() => unknown} fullscreen
+ * @property {() => unknown} shortcuts
+ * @property {() => unknown} figures
+ * @property {() => unknown} menu
+ * @property {() => unknown} pauseRun
+ * @property {() => unknown} keep
+ * @property {() => unknown} save
+ * @property {() => unknown} copy
+ * @property {() => unknown} copyPath
+ * @property {() => unknown} openTab
+ * @property {() => unknown} back
+ * @property {() => void} render
  */

@@ -7,7 +7,7 @@ const [SHOWN_MS, UNDO_MS] = [6000, 20_000]; // the second while an undo is offer
 export class UndoMessage {
   #words;
   #undo;
-  #timer;
+  /** @type {number | undefined} */ #timer;
 
   /** @param {Document} document @param {() => void} undo called by the button */
   constructor(document, undo) {

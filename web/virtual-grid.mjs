@@ -1,6 +1,6 @@
 /** Shows a long list as a grid of tiles, of which only those near the visible part exist. */
 
-import { create } from "./elements.mjs";
+import { create, targetOf, windowOf } from "./elements.mjs";
 
 const MIN_TILE_PX = 116;
 const GAP_PX = 6;
@@ -22,15 +22,28 @@ export function gridLayout(width, count) {
   return { columns, tile, row, rows, height: Math.max(0, rows * row - GAP_PX) };
 }
 
-/** The first and the last row near the visible part. @param {ReturnType<typeof gridLayout>} layout */
+/**
+ * The first and the last row near the visible part.
+ *
+ * @param {Pick<ReturnType<typeof gridLayout>, "row" | "rows">} layout
+ * @param {number} top of the visible part @param {number} height
+ */
 export function rowsNear({ row, rows }, top, height) {
   const first = Math.max(0, Math.floor(top / row) - ROWS_AROUND);
   const last = Math.min(rows - 1, Math.floor((top + height) / row) + ROWS_AROUND);
   return { first, last };
 }
 
-/** The tile that a key moves to from `at`; null for another key. */
+/** @param {Element} row */
+const tilesOf = (row) => /** @type {HTMLElement[]} */ ([...row.children]);
+
+/**
+ * The tile that a key moves to from `at`; null for another key.
+ *
+ * @param {string} key @param {number} at @param {number} count of tiles @param {number} columns @param {number} rowsOnScreen
+ */
 export function tileAfterKey(key, at, count, columns, rowsOnScreen) {
+  /** @type {Record<string, number>} */
   const moves = {
     ArrowRight: at + 1,
     ArrowLeft: at - 1,
@@ -48,21 +61,23 @@ export function tileAfterKey(key, at, count, columns, rowsOnScreen) {
   return Math.min(Math.max(to, 0), count - 1);
 }
 
+/** @template {{id: string}} Item */
 export class VirtualGrid {
   #document;
   #content;
   #fill;
   #prefix = `tile-${++grids}`;
-  #items = [];
+  /** @type {Item[]} */ #items = [];
   #current = -1;
   #layout = gridLayout(1, 0);
-  #rows = new Map(); // by number
+  /** @type {Map<number, HTMLElement>} */ #rows = new Map(); // by number
   #onCurrent;
 
   /**
    * @param {Document} document
    * @param {string} label accessible name
-   * @param {{fill: (tile: HTMLElement, item: any) => void, onCurrent: (item: any) => void, onOpen: (item: any, event: Event) => void}} use `fill`
+   * @param {{fill: (tile: HTMLElement, item: Item) => void, onCurrent: (item: Item | undefined) => void,
+   *   onOpen: (item: Item, event: MouseEvent | KeyboardEvent) => void}} use `fill`
    *   puts an item into a tile, which may show another one; `onCurrent` is called when the user moves to another tile
    */
   constructor(document, label, { fill, onCurrent, onOpen }) {
@@ -86,7 +101,7 @@ export class VirtualGrid {
    * Shows other items. The current one stays current, and at its place on the screen; if it is gone, the tile at its place
    * becomes current.
    *
-   * @param {{id: string}[]} items
+   * @param {Item[]} items
    */
   show(items) {
     const id = this.current?.id;
@@ -110,8 +125,8 @@ export class VirtualGrid {
   /** Places all tiles; to be called when the width has changed. */
   layout() {
     const { clientWidth } = this.element;
-    const style = this.#document.defaultView.getComputedStyle(this.element);
-    const inner = clientWidth - parseFloat(style.paddingLeft || 0) - parseFloat(style.paddingRight || 0);
+    const style = windowOf(this.#document).getComputedStyle(this.element);
+    const inner = clientWidth - parseFloat(style.paddingLeft || "0") - parseFloat(style.paddingRight || "0");
     if (!(inner > 0)) return;
     const before = this.#layout;
     this.#layout = gridLayout(inner, this.#items.length);
@@ -119,8 +134,8 @@ export class VirtualGrid {
     if (columns !== before.columns || tile !== before.tile) [...this.#rows.keys()].forEach((number) => this.#removeRow(number));
     this.#content.style.height = `${height}px`;
     this.element.style.setProperty("--tile", `${tile}px`);
-    this.element.setAttribute("aria-rowcount", rows);
-    this.element.setAttribute("aria-colcount", columns);
+    this.element.setAttribute("aria-rowcount", String(rows));
+    this.element.setAttribute("aria-colcount", String(columns));
     this.#render();
   }
 
@@ -139,6 +154,7 @@ export class VirtualGrid {
     for (const number of [...this.#rows.keys()]) {
       if (number < first || number > last) this.#removeRow(number);
     }
+    /** @type {HTMLElement | null} */
     let before = null;
     for (let number = first; number <= last; number++) {
       const row = this.#rows.get(number) ?? this.#newRow(number);
@@ -148,14 +164,15 @@ export class VirtualGrid {
     this.#mark();
   }
 
+  /** @param {number} number */
   #newRow(number) {
     const row = create(this.#document, "div", { className: "grid-row", role: "row" });
-    row.setAttribute("aria-rowindex", number + 1);
+    row.setAttribute("aria-rowindex", String(number + 1));
     row.style.top = `${number * this.#layout.row}px`;
     const { columns } = this.#layout;
     for (let column = 0; column < this.#countIn(number); column++) {
       const tile = create(this.#document, "div", { className: "tile", role: "gridcell", id: `${this.#prefix}-${number * columns + column}` });
-      tile.setAttribute("aria-colindex", column + 1);
+      tile.setAttribute("aria-colindex", String(column + 1));
       row.append(tile);
     }
     this.#rows.set(number, row);
@@ -163,34 +180,39 @@ export class VirtualGrid {
     return row;
   }
 
+  /** @param {number} number of a row */
   #countIn(number) {
     const { columns } = this.#layout;
     return Math.max(0, Math.min(columns, this.#items.length - number * columns));
   }
 
+  /** @param {number} number */
   #removeRow(number) {
-    this.#rows.get(number).remove();
+    this.#rows.get(number)?.remove();
     this.#rows.delete(number);
   }
 
+  /** @param {HTMLElement} row @param {number} number */
   #fillRow(row, number) {
-    [...row.children].forEach((tile, column) => this.#fill(tile, this.#items[number * this.#layout.columns + column]));
+    tilesOf(row).forEach((tile, column) => this.#fill(tile, this.#items[number * this.#layout.columns + column]));
   }
 
   /** Marks the current tile. */
   #mark() {
+    /** @type {HTMLElement | null} */
     let found = null;
     for (const [number, row] of this.#rows) {
-      [...row.children].forEach((tile, column) => {
+      for (const [column, tile] of tilesOf(row).entries()) {
         const isCurrent = number * this.#layout.columns + column === this.#current;
         tile.ariaSelected = String(isCurrent);
         if (isCurrent) found = tile;
-      });
+      }
     }
     if (found) this.element.setAttribute("aria-activedescendant", found.id);
     else this.element.removeAttribute("aria-activedescendant");
   }
 
+  /** @param {number} at */
   #moveTo(at) {
     const { row, columns } = this.#layout;
     const isNew = at !== this.#current;
@@ -203,6 +225,7 @@ export class VirtualGrid {
     if (isNew) this.#onCurrent(this.current);
   }
 
+  /** @param {KeyboardEvent} event @param {(item: Item, event: KeyboardEvent) => void} onOpen */
   #key(event, onOpen) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target !== this.element) return;
     const { columns, row } = this.#layout;
@@ -217,12 +240,13 @@ export class VirtualGrid {
     event.stopPropagation();
   }
 
+  /** @param {MouseEvent} event @param {(item: Item, event: MouseEvent) => void} onOpen */
   #click(event, onOpen) {
-    const tile = event.target.closest(".tile");
+    const tile = targetOf(event).closest(".tile");
     if (!tile) return;
     const at = Number(tile.id.split("-").at(-1));
     this.focus();
     this.#moveTo(at);
-    if (!event.target.closest("button")) onOpen(this.current, event);
+    if (this.current && !targetOf(event).closest("button")) onOpen(this.current, event);
   }
 }

@@ -3,17 +3,19 @@
 import { continueFrom } from "./branch.mjs";
 import { samplerOf, seedWidgetOf, setSeed } from "./sampler-node.mjs";
 
+/** @typedef {import("./types.mjs").Run} Run */
+
 /**
  * @typedef {object} GraphHost the part of ComfyUI's page that the actions use
- * @property {(type: string) => object | null} createNode
- * @property {(change: () => object[]) => void} change makes a change that the user can undo, and selects the nodes that it returns
+ * @property {(type: string) => ComfyUI.Node | null} createNode
+ * @property {(change: () => ComfyUI.Node[]) => void} change makes a change that the user can undo, and selects the nodes that it returns
  * @property {(id: string) => Promise<{workflow: object | null, prompt: object | null} | null | undefined>} workflowOf a run
  * @property {(found: {workflow: object | null, prompt: object | null}, name: string,
  *   started: number) => Promise<void>} open opens one of them; `started` is when the run began
  */
 
 /**
- * @param {(run: import("./types.mjs").Run) => object | null} previewOf finds the node of the type Preview Steps that
+ * @param {(run: Run) => ComfyUI.Node | null} previewOf finds the node of the type Preview Steps that
  *   watched a run, if it is in the graph
  * @param {GraphHost} host
  * @returns {import("./action-menu.mjs").Actions}
@@ -23,24 +25,31 @@ export function workflowActions(previewOf, host) {
     const preview = previewOf(run);
     const noNode = preview ? undefined : "The node of this run is not in this workflow. Open the workflow of the run first";
     return [
-      { label: `Continue from here (step ${step.index})`, why: noNode, run: () => continueHere(preview, run, step, host) },
-      { label: "Use this seed", why: noNode ?? noSeed(preview, run), run: () => useSeed(preview, run, host) },
+      { label: `Continue from here (step ${step.index})`, why: noNode, run: () => (preview ? continueHere(preview, run, step, host) : noNode) },
+      { label: "Use this seed", why: preview ? noSeed(preview, run) : noNode, run: () => (preview ? useSeed(preview, run, host) : noNode) },
       { label: "Open the workflow of this run", run: () => openWorkflow(run, host) },
     ];
   };
 }
 
+/** @param {ComfyUI.Node} preview @param {Run} run @param {{index: number}} step @param {GraphHost} host */
 function continueHere(preview, { manifest }, { index }, host) {
-  let result;
-  host.change(() => (result = continueFrom(preview, samplerOf(preview, manifest), index, host.createNode)).nodes);
-  return result.text;
+  let text = "";
+  host.change(() => {
+    const branch = continueFrom(preview, samplerOf(preview, manifest), index, host.createNode);
+    text = branch.text;
+    return branch.nodes;
+  });
+  return text;
 }
 
+/** @param {ComfyUI.Node} preview @param {Run} run */
 function seedPlace(preview, { manifest }) {
   const sampler = samplerOf(preview, manifest);
   return sampler && seedWidgetOf(sampler);
 }
 
+/** @param {ComfyUI.Node} preview @param {Run} run */
 function noSeed(preview, run) {
   const seed = run.manifest?.sampler?.seed;
   if (seed == null) return "The seed of this run is not known";
@@ -48,12 +57,14 @@ function noSeed(preview, run) {
   return seedPlace(preview, run) ? undefined : "The sampler has no seed that can be set";
 }
 
+/** @param {ComfyUI.Node} preview @param {Run} run @param {GraphHost} host */
 function useSeed(preview, run, host) {
   const { seed } = run.manifest.sampler;
   host.change(() => (setSeed(seedPlace(preview, run), seed), []));
   return `Seed ${seed}, fixed`;
 }
 
+/** @param {Run} run @param {GraphHost} host */
 async function openWorkflow(run, host) {
   const found = await host.workflowOf(run.id);
   if (found === null) throw new Error("The server cannot be reached. Try again");

@@ -1,9 +1,10 @@
 /** Says what a run has written into the user's folder, copies the folder's path, and opens its files. */
 
-import { create } from "./elements.mjs";
+import { create, windowOf } from "./elements.mjs";
 
 /** @typedef {import("./types.mjs").Manifest} Manifest */
 
+/** @type {["sheet" | "animation" | "page", string][]} */
 const PRODUCTS = [
   ["sheet", "Open the contact sheet"],
   ["animation", "Open the animation"],
@@ -25,11 +26,10 @@ export function writtenLabel(manifest) {
  * @returns {import("./action-menu.mjs").Actions}
  */
 export function writtenActions(document, source, copyPath) {
-  const open = (address) => document.defaultView.open(address, "_blank", "noopener");
   return ({ run }) => {
     const { written } = run.manifest ?? {};
     if (!written?.files) return [];
-    const products = PRODUCTS.filter(([key]) => written[key] && source.written);
+    const products = PRODUCTS.flatMap(([key, label]) => (written[key] && source.written ? [{ label, address: source.written(run.id, written[key]) }] : []));
     return [
       { label: "Copy the path of the folder", run: copyPath },
       ...products.map(([key, label]) => ({ label, run: () => void open(source.written(run.id, written[key])) })),
@@ -47,7 +47,7 @@ export function writtenActions(document, source, copyPath) {
 export async function copyText(element, text) {
   const document = element.ownerDocument;
   try {
-    await document.defaultView.navigator.clipboard.writeText(text);
+    await windowOf(document).navigator.clipboard.writeText(text);
     return true;
   } catch {
     const field = create(document, "textarea", { value: text, className: "announcement", readOnly: true });
