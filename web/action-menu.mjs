@@ -1,6 +1,7 @@
 /** Shows the menu of what can be done with the picture on the screen. */
 
 import { create } from "./elements.mjs";
+import { t } from "./language.mjs";
 
 /**
  * @typedef {object} Action an entry of the menu
@@ -33,7 +34,7 @@ export class ActionMenu {
     this.#groups = groups;
     this.#notify = notify;
     this.#changed = changed;
-    this.element = create(document, "div", { className: "menu", role: "menu", ariaLabel: "Actions", hidden: true });
+    this.element = create(document, "div", { className: "menu", role: "menu", ariaLabel: t("Actions"), hidden: true });
     this.element.addEventListener("keydown", (event) => this.#key(event));
     this.element.addEventListener("focusout", ({ relatedTarget }) => this.element.contains(relatedTarget) || this.close());
     for (const name of ["pointerdown", "dblclick", "wheel"]) this.element.addEventListener(name, (event) => event.stopPropagation());

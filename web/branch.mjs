@@ -1,5 +1,6 @@
 /** Lays the nodes that continue a run from one of its steps. */
 
+import { t } from "./language.mjs";
 import { inputSlot, linkAs, originOf, outputSlot, setWidget, targetsOf } from "./sampler-node.mjs";
 
 const PICK = "SafelightPickStep";
@@ -35,16 +36,19 @@ export function continueFrom(preview, sampler, step, createNode) {
   const existing = targetsOf(preview, outputSlot(preview, "steps")).map(({ node }) => node).find((node) => (node.comfyClass ?? node.type) === PICK);
   if (existing) {
     const slot = inputSlot(existing, "step");
-    if (slot >= 0 && originOf(existing, slot)) throw new Error("The step of Continue from Step comes from another node: change it there");
+    if (slot >= 0 && originOf(existing, slot)) throw new Error(t("The step of Continue from Step comes from another node: change it there"));
     setWidget(widgetOf(existing, "step"), step);
     existing.setDirtyCanvas(true, true);
-    return { nodes: [], text: `Continue from Step begins at step ${step}${kept}` };
+    return { nodes: [], text: sentence([t("Continue from Step begins at step {step}", { step })], kept) };
   }
-  if (!sampler) throw new Error("No sampler uses this model: connect one, then try again");
+  if (!sampler) throw new Error(t("No sampler uses this model: connect one, then try again"));
   const nodes = layBranch(preview, sampler, step, createNode);
-  const rest = nodes.length > 1 ? "" : ": connect it to a sampler";
-  const where = sampler.graph.id === sampler.graph.rootGraph.id ? "" : " in the subgraph";
-  return { nodes, text: `A branch begins at step ${step}${where}${rest}${kept}` };
+  const begin = sampler.graph.id === sampler.graph.rootGraph.id ? t("A branch begins at step {step}", { step }) : t("A branch begins at step {step} in the subgraph", { step });
+  return { nodes, text: sentence([begin, nodes.length > 1 ? "" : t("connect it to a sampler")], kept) };
+}
+
+function sentence(parts, more) {
+  return [parts.filter(Boolean).join(": "), more].filter(Boolean).join("; ");
 }
 
 /** Switches `keep_latents` on: a branch needs the latents of the step. Returns that in words. */
@@ -52,7 +56,7 @@ function keepLatents(preview) {
   const widget = widgetOf(preview, "keep_latents");
   if (!widget || widget.value === true) return "";
   setWidget(widget, true);
-  return "; keep_latents is on now";
+  return t("keep_latents is on now");
 }
 
 function layBranch(preview, sampler, step, createNode) {

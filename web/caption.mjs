@@ -1,21 +1,21 @@
 /** Writes the texts about a run: its caption, its label and the placeholder for a missing picture. */
 
-import { settledLabel } from "./change.mjs";
+import { settledLabel, settledStep } from "./change.mjs";
+import { date, decimal, later, plural, t } from "./language.mjs";
 import { finalSize, isSilent, newestStep, secondsPerStep, stepTotal } from "./manifest.mjs";
 import { truthLabel } from "./truth.mjs";
 import { writtenLabel } from "./written-files.mjs";
 
-const STOPPED = { stopped: "kept step", interrupted: "canceled at step", failed: "failed at step" };
-const STATE_LABELS = { finished: "finished", stopped: "stopped", interrupted: "canceled", failed: "failed", running: "running" };
-const NO_RUN = "Each step appears here. Connect model to a sampler and run the workflow.";
-const TIME = new Intl.DateTimeFormat([], { timeStyle: "medium" }); // stored: creating one takes as long as drawing the node
-const GONE = "The pictures of this run were deleted to make room for newer runs";
+const STOPPED = { stopped: later("kept step {step}"), interrupted: later("canceled at step {step}"), failed: later("failed at step {step}") };
+const STATE_LABELS = { finished: later("finished"), stopped: later("stopped"), interrupted: later("canceled"), failed: later("failed"), running: later("running") };
+const NO_RUN = later("Each step appears here. Connect model to a sampler and run the workflow.");
+const GONE = later("The pictures of this run were deleted to make room for newer runs");
 const NO_PICTURE = {
-  running: "Waiting for the first step",
-  finished: "Finished without a picture",
-  stopped: "Stopped without a picture",
-  interrupted: "Canceled before the first picture",
-  failed: "Failed before the first picture",
+  running: later("Waiting for the first step"),
+  finished: later("Finished without a picture"),
+  stopped: later("Stopped without a picture"),
+  interrupted: later("Canceled before the first picture"),
+  failed: later("Failed before the first picture"),
 };
 
 /**
@@ -25,14 +25,14 @@ const NO_PICTURE = {
  * @param {string} [idle] text while there is no run
  * @param {number} [now] milliseconds since 1970
  */
-export function placeholder(run, idle = NO_RUN, now = Date.now()) {
+export function placeholder(run, idle = t(NO_RUN), now = Date.now()) {
   if (!run) return idle;
   const pictured = newestStep(run.manifest) !== null;
   const loading = pictured || !run.manifest;
-  if (run.gone && loading) return GONE;
-  if (run.state !== "running" && loading) return "Opening the run";
-  if (isSilent(run, now) && !pictured) return `No picture; ${lastUpdate(run, now)}`;
-  return NO_PICTURE[run.state] ?? "";
+  if (run.gone && loading) return t(GONE);
+  if (run.state !== "running" && loading) return t("Opening the run");
+  if (isSilent(run, now) && !pictured) return `${t("No picture")}; ${lastUpdate(run, now)}`;
+  return t(NO_PICTURE[run.state] ?? "");
 }
 
 /**
@@ -51,7 +51,7 @@ export function caption(run, step, atEnd, now = Date.now()) {
   const rate = secondsPerStep(manifest);
   const size = finalSize(manifest);
   return {
-    step: index == null ? "" : `${stopped ? STOPPED[run.state] : "step"} ${index}${total == null ? "" : ` / ${total}`}`,
+    step: index == null ? "" : t(stopped ? STOPPED[run.state] : later("step {step}"), { step: total == null ? index : `${index} / ${total}` }),
     fault: notFiniteLabel(step),
     sigma: step?.sigma == null ? "" : `σ ${formatSigma(step.sigma)}`,
     time: isSilent(run, now) ? lastUpdate(run, now) : time(run, rate, total),
@@ -61,7 +61,17 @@ export function caption(run, step, atEnd, now = Date.now()) {
     truth: truthLabel(manifest),
     rate: rate ? formatRate(rate) : "",
     size: size ? `${size.width}×${size.height}` : "",
-    decode: step?.decode_ms == null ? "" : `decoded in ${step.decode_ms < 10 ? step.decode_ms.toFixed(1) : Math.round(step.decode_ms)} ms`,
+    decode: step?.decode_ms == null ? "" : t("decoded in {ms} ms", { ms: decimal(step.decode_ms, step.decode_ms < 10 ? 1 : 0) }),
+  };
+}
+
+/** What a narrow viewer shows in place of parts of the caption. @param {import("./types.mjs").Manifest | null} manifest */
+export function shortTexts(manifest) {
+  const step = settledStep(manifest);
+  const files = manifest?.written?.files;
+  return {
+    settled: step === null ? "" : t("settled {step}", { step }),
+    files: files ? plural(files, "{count} file", "{count} files") : "",
   };
 }
 
@@ -69,16 +79,16 @@ export function caption(run, step, atEnd, now = Date.now()) {
 function time(run, rate, total) {
   const { seconds = null, state } = run.manifest ?? {};
   if (run.state !== "running") return seconds === null || state !== run.state ? "" : formatDuration(seconds);
-  if (run.manifest?.control?.paused) return "paused";
+  if (run.manifest?.control?.paused) return t("paused");
   if (rate === null || total == null || run.index == null) return "";
-  return `${formatDuration(rate * Math.max(0, total - run.index))} left`;
+  return t("{time} left", { time: formatDuration(rate * Math.max(0, total - run.index)) });
 }
 
 /** The time of the last update of a silent run, with the date if that was not today. */
 function lastUpdate({ written }, now) {
   const today = new Date(written).toDateString() === new Date(now).toDateString();
-  const when = new Date(written).toLocaleString([], { timeStyle: "short", ...(today ? {} : { dateStyle: "medium" }) });
-  return `no update since ${when}`;
+  const time = date(written, { timeStyle: "short", ...(today ? {} : { dateStyle: "medium" }) });
+  return t("no update since {time}", { time });
 }
 
 /** The latent space, and the decoder's name without the space that most names begin with: `flux2 · conv small`. */
@@ -101,14 +111,14 @@ export function notFiniteLabel(step) {
 export function formatSigma(sigma) {
   const size = Math.abs(sigma);
   if (size === 0) return "0";
-  return sigma.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 3);
+  return decimal(sigma, size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 3);
 }
 
 /** 0.4 s, 12 s, 3:05, 1:02:09. */
 export function formatDuration(seconds) {
-  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  if (seconds < 9.95) return t("{seconds} s", { seconds: decimal(seconds, 1) });
   const whole = Math.round(seconds);
-  if (whole < 60) return `${whole} s`;
+  if (whole < 60) return t("{seconds} s", { seconds: whole });
   const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
   const two = (number) => String(number).padStart(2, "0");
   return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
@@ -116,19 +126,19 @@ export function formatDuration(seconds) {
 
 /** 0.9 s/step, or the inverse for fast steps: 31 steps/s. @param {number} seconds per step */
 export function formatRate(seconds) {
-  if (seconds >= 0.1) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s/step`;
-  return `${(1 / seconds).toFixed(0)} steps/s`;
+  if (seconds >= 0.1) return t("{seconds} s/step", { seconds: decimal(seconds, seconds < 10 ? 1 : 0) });
+  return t("{count} steps/s", { count: decimal(1 / seconds, 0) });
 }
 
 /** The last note of a run, or that its pictures are gone; empty for none. */
 export function lastNote(run) {
-  return run?.gone ? GONE : (run?.manifest?.notes?.at(-1) ?? "");
+  return run?.gone ? t(GONE) : (run?.manifest?.notes?.at(-1) ?? "");
 }
 
 /** The tooltip of a run's thumbnail: when it began, its steps, its seed, its state. */
 export function runLabel(run, now = Date.now()) {
-  const when = Number.isFinite(run.started) ? TIME.format(run.started) : "";
+  const when = Number.isFinite(run.started) ? date(run.started, { timeStyle: "medium" }) : "";
   const { seed, steps } = run.manifest?.sampler ?? {};
-  const state = run.gone ? "pictures deleted" : isSilent(run, now) ? lastUpdate(run, now) : STATE_LABELS[run.state];
-  return [when, steps == null ? "" : `${steps} steps`, seed == null ? "" : `seed ${seed}`, state].filter(Boolean).join(", ");
+  const state = run.gone ? t("pictures deleted") : isSilent(run, now) ? lastUpdate(run, now) : t(STATE_LABELS[run.state]);
+  return [when, steps == null ? "" : plural(steps, "{count} step", "{count} steps"), seed == null ? "" : t("seed {seed}", { seed }), state].filter(Boolean).join(", ");
 }

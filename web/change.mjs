@@ -1,5 +1,6 @@
 /** Says how much the picture of a run changed in each step, and at which step it settled. */
 
+import { decimal, t } from "./language.mjs";
 import { picturedSteps } from "./manifest.mjs";
 
 /** @typedef {import("./types.mjs").Manifest} Manifest */
@@ -36,7 +37,7 @@ export function settledStep(manifest) {
 /** `settled at step 14`; empty if it did not settle. @param {Manifest | null} manifest */
 export function settledLabel(manifest) {
   const step = settledStep(manifest);
-  return step === null ? "" : `settled at step ${step}`;
+  return step === null ? "" : t("settled at step {step}", { step });
 }
 
 /** The change after a step, in total. @param {Manifest | null} manifest @param {number} index */
@@ -47,6 +48,6 @@ export function changeAfter(manifest, index) {
 /** A change in percent, with two digits: 12 %, 1.2 %, 0.03 %. @param {number} change 0 to 1 */
 export function formatChange(change) {
   const percent = 100 * change;
-  if (percent > 0 && percent < 0.01) return "< 0.01 %";
-  return `${percent >= 10 ? Math.round(percent) : percent >= 1 ? percent.toFixed(1) : percent.toFixed(2).replace(/\.?0+$/, "")} %`;
+  if (percent > 0 && percent < 0.01) return `< ${decimal(0.01, 2)} %`;
+  return `${percent >= 1 ? decimal(percent, percent >= 10 ? 0 : 1) : decimal(percent, 2, 0)} %`;
 }

@@ -1,6 +1,7 @@
 /** Puts the pictures to choose from on the nodes Choose and Continue. */
 
 import { Chooser, ChoiceSource } from "./chooser.mjs";
+import { t } from "./language.mjs";
 import { giveWorkflowId, nodePlaces } from "./node-place.mjs";
 
 export const CHOICE_NODE = "SafelightChoose";
@@ -32,7 +33,7 @@ export class ChoiceNodes {
     const chooser = new Chooser(this.#document, (...picture) => this.#address(source.picture(...picture)), (...answer) => source.answer(...answer));
     const widget = node.addDOMWidget(WIDGET, WIDGET, chooser.element, { serialize: false, hideOnZoom: false, getMinHeight: () => MIN_HEIGHT_PX });
     widget.serialize = false;
-    widget.label = "Pictures"; // shown in App mode
+    widget.label = t("Pictures"); // shown in App mode
     widget.beforeQueued = () => giveWorkflowId(node);
     chooser.element.style.setProperty("--comfy-widget-min-height", MIN_HEIGHT_PX);
     chooser.element.dataset.captureWheel = "true";

@@ -1,6 +1,8 @@
 /** Shows the pictures of a batch to choose from, and sends the answer. */
 
 import { create } from "./elements.mjs";
+import { later, t } from "./language.mjs";
+import { sentText } from "./sent-texts.mjs";
 
 const TICK_MS = 1000;
 
@@ -24,7 +26,7 @@ export const CHOOSER_STYLE = `
 [hidden] { display: none !important; }
 `;
 
-const IDLE = "When the run gets here, you choose from the pictures of the batch. Only the chosen ones go on.";
+const IDLE = later("When the run gets here, you choose from the pictures of the batch. Only the chosen ones go on.");
 
 export class Chooser {
   #document;
@@ -49,8 +51,8 @@ export class Chooser {
     this.#document = document;
     this.#picture = picture;
     this.#answer = answer;
-    this.#idle = create(document, "p", { className: "idle", textContent: IDLE });
-    this.#items = create(document, "div", { className: "items", role: "group", ariaLabel: "Pictures to choose from", hidden: true });
+    this.#idle = create(document, "p", { className: "idle", textContent: t(IDLE) });
+    this.#items = create(document, "div", { className: "items", role: "group", ariaLabel: t("Pictures to choose from"), hidden: true });
     this.#left = create(document, "span", { className: "left", role: "status" });
     const button = (text, run, className = "") => {
       const created = create(document, "button", { type: "button", textContent: text, className });
@@ -59,7 +61,7 @@ export class Chooser {
     };
     this.#go = button("", () => this.#send(), "go");
     this.#bar = create(document, "div", { className: "bar", hidden: true }, this.#left);
-    this.#bar.append(button("All", () => this.#select((_, i) => i)), button("None", () => this.#select(() => null)), this.#go);
+    this.#bar.append(button(t("All"), () => this.#select((_, i) => i)), button(t("None"), () => this.#select(() => null)), this.#go);
     /** Fills its parent. @type {HTMLElement} */
     this.element = create(document, "div");
     const panel = create(document, "div", { className: "chooser" }, this.#idle, this.#items, this.#bar);
@@ -76,7 +78,7 @@ export class Chooser {
     this.#items.replaceChildren(...(choice ? Array.from({ length: choice.count }, (_, item) => this.#item(item)) : []));
     this.#items.hidden = this.#bar.hidden = !choice;
     this.#idle.hidden = Boolean(choice);
-    this.#idle.textContent = IDLE;
+    this.#idle.textContent = t(IDLE);
     if (!choice) return;
     this.#endMs = Date.now() + choice.remaining_s * 1000;
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
@@ -90,7 +92,7 @@ export class Chooser {
   #item(item) {
     const number = create(this.#document, "span", { className: "number", textContent: String(item + 1) });
     const img = create(this.#document, "img", { src: this.#picture(this.#choice.choice, item), alt: "", draggable: false });
-    const button = create(this.#document, "button", { type: "button", className: "item", ariaLabel: `Picture ${item + 1}`, ariaPressed: "false" }, number, img);
+    const button = create(this.#document, "button", { type: "button", className: "item", ariaLabel: t("Picture {number}", { number: item + 1 }), ariaPressed: "false" }, number, img);
     button.addEventListener("click", () => this.#toggle(item));
     return button;
   }
@@ -108,13 +110,13 @@ export class Chooser {
   #update() {
     this.#buttons.forEach((button, item) => (button.ariaPressed = String(this.#chosen.has(item))));
     const { size } = this.#chosen;
-    this.#go.textContent = size ? `Go on with ${size}` : "Go on with none";
+    this.#go.textContent = size ? t("Go on with {count}", { count: size }) : t("Go on with none");
     this.#tick();
   }
 
   #tick() {
     const left = Math.max(0, Math.round((this.#endMs - Date.now()) / 1000));
-    this.#left.textContent = `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")} left`;
+    this.#left.textContent = t("{time} left", { time: `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}` });
     if (!left) clearInterval(this.#timer);
   }
 
@@ -166,9 +168,9 @@ export class ChoiceSource {
   async answer(choice, chosen) {
     try {
       const reply = await this.#request(`/safelight/choices/${encodeURIComponent(choice)}`, { method: "POST", body: JSON.stringify({ chosen }) });
-      return reply.ok ? "" : String((await reply.json()).error);
+      return reply.ok ? "" : sentText((await reply.json()).error);
     } catch {
-      return "The server cannot be reached. Try again.";
+      return t("The server cannot be reached. Try again.");
     }
   }
 }

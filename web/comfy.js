@@ -14,7 +14,6 @@ const NODE_WIDTH_PX = 340;
 const WIDGET_MARGIN_PX = 10; // that ComfyUI adds around a widget
 const LIST_INTERVAL_MS = 3000;
 const [IDLE_MODES, IDLE_OPACITY] = [[2, 4], "0.35"]; // of LiteGraph: a muted node, a bypassed node
-const NOT_SAMPLED = "Nothing was sampled: ComfyUI has the result in its cache. To see the steps, change the seed.";
 const PLACING_INTERVAL_MS = 500; // until a user who has opened a graph of the first Vue nodes sees the viewer
 // As on the server, which uses them until a user has saved the settings.
 const [DEFAULT_BUDGET_MB, DEFAULT_DEVICE_MB, MAX_MB] = [512, 1024, 1 << 20];
@@ -25,7 +24,7 @@ const MODULES = [
   ...["action-menu", "animation-frames", "base-style", "branch", "caption", "change", "chooser", "compare", "download", "drag-out", "elements", "export", "figures", "film-strip", "frame-bar", "fullscreen", "hidden-socket", "hover-thumbnail", "image-cache", "image-loader"],
   ...["image-pane", "input-visibility", "manifest", "messages", "model-source", "navigation", "on-top", "panel", "picture-actions", "progress-line", "promoted-widgets", "run-control", "run-list", "sampler-node", "sanitize", "selection", "server-source", "settings-words", "shortcuts", "status-bar"],
   ...["step-strip", "timers", "toolbar", "truth", "written-files", "zoom"],
-  ...["library-actions"],
+  ...["library-actions", "language", "sent-texts", "comfy-language"],
 ];
 
 // Loaded when the user first opens the tab with the library.
@@ -40,7 +39,8 @@ async function start() {
   const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, copyOfWorkflow, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, nodeAt, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers, withoutNode }, { FarView }, { workflowActions }, { ChoiceNodes, CHOICE_NODE, CHOICE_EVENT }, { liveActions }, { rankFirst }, { MovingCanvas }] =
     await Promise.all(addresses.slice(0, 19).map((address) => import(address)));
 
-  const { libraryActions } = await import(addresses[MODULES.indexOf("library-actions")]);
+  const [{ libraryActions }, { t }, { followLanguage }] = await Promise.all(["library-actions", "language", "comfy-language"].map((name) => import(addresses[MODULES.indexOf(name)])));
+  await followLanguage(app.ui.settings, (path) => api.fetchApi(path), () => (library = null)); // ComfyUI creates all nodes again, but not its tabs
   addLayoutStyle(document);
   const key = new RunKey(() => localStorage, () => api.user);
   sendKey(api, key);
@@ -100,7 +100,7 @@ async function start() {
   async function showCached(node, viewer, place, prompt) {
     const run = await store.cached(place, prompt);
     if (!viewers.has(node)) return;
-    if (!run) return viewer.setIdle(NOT_SAMPLED);
+    if (!run) return viewer.setIdle(t("Nothing was sampled: ComfyUI has the result in its cache. To see the steps, change the seed."));
     const past = readPastPlaces(node.properties[PLACES_PROPERTY]);
     const former = { workflow: run.workflow ?? EMPTY_WORKFLOW, node: place.node };
     if (former.workflow !== place.workflow) node.properties[PLACES_PROPERTY] = withPastPlace(past, former, run.started);
@@ -148,7 +148,7 @@ async function start() {
 
   /** @param {(() => void) | null} toggleFold */
   function createBar(toggleFold) {
-    const bar = new SettingsBar(document, { toggleFold, switchLabel: EVERYWHERE_LABEL, toggleSwitch: () => everywhere.toggle() });
+    const bar = new SettingsBar(document, { toggleFold, switchLabel: t(EVERYWHERE_LABEL), toggleSwitch: () => everywhere.toggle() });
     bar.setSwitch(everywhere.on);
     return bar;
   }
@@ -169,10 +169,10 @@ async function start() {
   const desk = {
     act: async (...change) => (await libraryTab()).act(...change),
     undo: async (token) => (await libraryTab()).undo(token),
-    ask: (title, before) => app.extensionManager.dialog.prompt({ title, message: "It is stored with the run. An empty one removes it.", defaultValue: before }),
+    ask: (title, before) => app.extensionManager.dialog.prompt({ title, message: t("It is stored with the run. An empty one removes it."), defaultValue: before }),
     forget: (id) => store.forget(id),
     refresh: listAll,
-    place: "the Safelight tab",
+    place: t("the Safelight tab"),
   };
 
   /** Stores the node's places in the node: "Save as" creates it again in a workflow with another id. */
@@ -240,7 +240,7 @@ async function start() {
     });
     widget.serialize = false; // not in the workflow
     widget.beforeQueued = () => giveWorkflowId(node) && saveDraft();
-    widget.label = "Steps"; // shown in App mode
+    widget.label = t("Steps"); // shown in App mode
     widget.options.hideInPanel = true; // which would show it as an empty row
     // The properties panel stores its own width in each widget, and the canvas would draw the viewer with it.
     Object.defineProperty(widget, "width", { configurable: true, get: () => undefined, set: () => {} });
@@ -350,7 +350,7 @@ async function start() {
 
   function addLibrary() {
     const render = async (element) => (await libraryTab()).show(element);
-    const tab = { id: "safelight", icon: "pi pi-images", title: "Safelight", tooltip: "Safelight: all runs", type: "custom", render };
+    const tab = { id: "safelight", icon: "pi pi-images", title: "Safelight", tooltip: t("Safelight: all runs"), type: "custom", render };
     app.extensionManager.registerSidebarTab?.(tab);
   }
 
@@ -383,7 +383,7 @@ async function start() {
         name: "Playback speed",
         tooltip: "Steps per second when a run is played. Each node can have its own speed.",
         type: "combo",
-        options: SPEEDS.map((speed) => ({ text: `${speed} per second`, value: speed })),
+        options: SPEEDS.map((speed) => ({ text: t("{count} per second", { count: speed }), value: speed })),
         defaultValue: DEFAULT_VIEW.speed,
         onChange: (speed) => Number(speed) && applySetting({ speed: Number(speed) }),
       },

@@ -2,16 +2,17 @@
 
 import { formatSigma } from "./caption.mjs";
 import { button, create } from "./elements.mjs";
+import { later, plural, t } from "./language.mjs";
 import { differences, stepLayout } from "./manifest.mjs";
 
 const MODES = [
-  ["wipe", "Wipe: drag over the picture"],
-  ["side", "Side by side; in a narrow viewer one above the other"],
-  ["difference", "Difference, amplified four times"],
+  ["wipe", later("Wipe: drag over the picture")],
+  ["side", later("Side by side; in a narrow viewer one above the other")],
+  ["difference", later("Difference, amplified four times")],
 ];
 const LOCKS = [
-  ["step", "step", "Both at the same step"],
-  ["sigma", "σ", "Both at the same noise level"],
+  ["step", later("step"), later("Both at the same step")],
+  ["sigma", "σ", later("Both at the same noise level")],
 ];
 
 export class CompareBar {
@@ -37,13 +38,13 @@ export class CompareBar {
     };
     const group = (label, buttons) => create(document, "div", { className: "choice", role: "group", ariaLabel: label }, ...buttons);
     this.#tags = ["A", "B"].map((name) => create(document, "span", { className: `tag ${name}` }));
-    const modes = group("Compare by", MODES.map(([name, label]) => choice("compare", name, name, label)));
+    const modes = group(t("Compare by"), MODES.map(([name, label]) => choice("compare", name, name, t(label))));
     const lockTo = (name) => () => {
       if (this.#buttons.get("lock pin").ariaPressed === "true") pin();
       choose({ lock: name });
     };
-    this.#pin = choice("lock", "pin", "pin", "B stays at its picture (B)", pin);
-    const locks = group("Locked by", [...LOCKS.map(([name, face, label]) => choice("lock", name, face, label, lockTo(name))), this.#pin]);
+    this.#pin = choice("lock", "pin", "pin", t("B stays at its picture (B)"), pin);
+    const locks = group(t("Locked by"), [...LOCKS.map(([name, face, label]) => choice("lock", name, t(face), t(label), lockTo(name))), this.#pin]);
     this.element = create(document, "div", { className: "comparing" }, this.#tags[0], modes, locks, this.#tags[1]);
     this.#summary = create(document, "summary");
     this.#list = create(document, "dl");
@@ -67,10 +68,10 @@ export class CompareBar {
       this.#tags[i].replaceChildren(`${"AB"[i]} ${step?.index ?? "…"}${itemLabel(shown)}`, create(this.#document, "span", { textContent: sigma }));
     });
     const rows = a.run.manifest && b.run.manifest ? differences(a.run.manifest, b.run.manifest) : [];
-    const gain = view.compare === "difference" ? "difference ×4 · " : "";
-    this.#summary.textContent = `${gain}${summary(a, b, rows.length)}`;
+    const gain = view.compare === "difference" ? t("difference ×4") : "";
+    this.#summary.textContent = [gain, summary(a, b, rows.length)].filter(Boolean).join(" · ");
     const cell = (tag, text) => create(this.#document, tag, { textContent: text, title: text });
-    this.#list.replaceChildren(...rows.flatMap((row) => [cell("dt", row.name), cell("dd", row.a), cell("dd", row.b)]));
+    this.#list.replaceChildren(...rows.flatMap((row) => [cell("dt", t(row.name)), cell("dd", row.a), cell("dd", row.b)]));
   }
 }
 
@@ -83,10 +84,10 @@ function itemLabel({ run, step, item }) {
 /** What differs between two pictures. @param {number} count of settings that differ */
 function summary(a, b, count) {
   if (a.run.id === b.run.id) {
-    if (a.step?.index !== b.step?.index) return "two steps of this run";
-    return a.item === b.item ? "the same picture; go to another one" : "two pictures of this batch";
+    if (a.step?.index !== b.step?.index) return t("two steps of this run");
+    return a.item === b.item ? t("the same picture; go to another one") : t("two pictures of this batch");
   }
   if (!a.run.manifest || !b.run.manifest) return "…";
-  if (count === 0) return "the same settings";
-  return count === 1 ? "1 setting differs" : `${count} settings differ`;
+  if (count === 0) return t("the same settings");
+  return plural(count, "{count} setting differs", "{count} settings differ");
 }

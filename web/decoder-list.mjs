@@ -1,7 +1,9 @@
 /** Knows the decoders of each latent space, and how the node's list names them. */
 
+import { later, t } from "./language.mjs";
+
 /** What is offered for every model; the node stores the words that are the keys. */
-const WORDS = { auto: "auto", fast: "fast", fine: "fine", full: "full VAE" };
+const WORDS = { auto: "auto", fast: "fast", fine: "fine", full: later("full VAE") };
 const SEPARATOR = " · "; // of the parts of a description, of which the first is the short name
 
 export class DecoderList {
@@ -26,7 +28,7 @@ export class DecoderList {
 
   /** What the list shows for a value. */
   label(space, value) {
-    return WORDS[value] ?? this.#of(space).find(({ name }) => name === value)?.words ?? value;
+    return (WORDS[value] && t(WORDS[value])) ?? this.#of(space).find(({ name }) => name === value)?.words ?? value;
   }
 
   /** The same, as short as possible. */

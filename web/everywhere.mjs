@@ -1,7 +1,9 @@
 /** Keeps all switches for previews on all samplers in step with the setting of the host. */
 
+import { later, t } from "./language.mjs";
+
 export const EVERYWHERE_SETTING = "Safelight.Everywhere";
-export const EVERYWHERE_LABEL = "Safelight previews on all samplers";
+export const EVERYWHERE_LABEL = later("Safelight previews on all samplers");
 
 /**
  * @typedef {object} Settings the settings of the host
@@ -35,10 +37,10 @@ export class Everywhere {
   /** The entry in the menu of a picture. @type {import("./action-menu.mjs").Actions} */
   action = () => [
     {
-      label: this.on ? "Switch off Safelight previews on all samplers" : "Switch on Safelight previews on all samplers",
+      label: this.on ? t("Switch off Safelight previews on all samplers") : t("Switch on Safelight previews on all samplers"),
       run: async () => {
         await this.toggle();
-        return `${EVERYWHERE_LABEL}: ${this.on ? "on" : "off"}`;
+        return this.on ? t("Safelight previews on all samplers: on") : t("Safelight previews on all samplers: off");
       },
     },
   ];

@@ -4,6 +4,8 @@ import { parseFrameAddress } from "./animation-frames.mjs";
 import { download, follow } from "./download.mjs";
 import { create } from "./elements.mjs";
 import { loadImage } from "./image-cache.mjs";
+import { plural, t } from "./language.mjs";
+import { sentText } from "./sent-texts.mjs";
 
 /**
  * @typedef {object} ShownPictures
@@ -62,18 +64,19 @@ export class ImageExport {
         names.push(await (exported ? this.#saveExport(exported) : this.#saveShown(address, exportFileName(shown, address))));
       }
     } catch (error) {
-      return this.#notify(`Not saved: ${error.message}`);
+      return this.#notify(t("Not saved: {reason}", { reason: error.message }));
     }
-    const saved = names.length > 1 ? `${names.length} pictures` : names[0];
-    this.#notify(location.protocol === "file:" ? "Opened in a tab" : `Saved ${saved}`);
+    const [name, ...others] = names;
+    const saved = others.length ? plural(names.length, "Saved {count} picture", "Saved {count} pictures") : t("Saved {name}", { name });
+    this.#notify(location.protocol === "file:" ? t("Opened in a tab") : saved);
   }
 
   /** Saves a file under the name that the server gives it. @returns {Promise<string>} the name */
   async #saveExport(address) {
     const { fetch } = this.#document.defaultView;
     const answer = await fetch(address).catch(() => null);
-    if (!answer) throw new Error("the server cannot be reached. Try again");
-    if (!answer.ok) throw new Error((await answer.json().catch(() => null))?.error ?? `the server answered ${answer.status}`);
+    if (!answer) throw new Error(t("the server cannot be reached. Try again"));
+    if (!answer.ok) throw new Error(sentText((await answer.json().catch(() => null))?.error) || t("the server answered {status}", { status: answer.status }));
     const name = namedFile(answer.headers.get("Content-Disposition"));
     download(this.#document, await answer.blob(), name);
     return name;
@@ -91,10 +94,10 @@ export class ImageExport {
     const load = () => (exported ? loadImage(exported, this.#document) : this.#images.get(address));
     try {
       await navigator.clipboard.write([new ClipboardItem({ "image/png": load().then((image) => this.#png(image)) })]);
-      this.#notify("Copied");
+      this.#notify(t("Copied"));
     } catch {
       // A browser denies the clipboard to `file:` pages and to pages over plain http from another machine.
-      this.#notify("Not copied: the browser forbids it on this page. Right-click the picture instead");
+      this.#notify(t("Not copied: the browser forbids it on this page. Right-click the picture instead"));
     }
   }
 
@@ -106,7 +109,7 @@ export class ImageExport {
   async #png(image) {
     const canvas = create(this.#document, "canvas", imageSize(image));
     canvas.getContext("2d").drawImage(image, 0, 0);
-    return new Promise((resolve, reject) => canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("no picture"))), "image/png"));
+    return new Promise((resolve, reject) => canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error(t("no picture")))), "image/png"));
   }
 }
 

@@ -3,6 +3,7 @@
 import { decoderLabel, formatDuration, formatRate } from "./caption.mjs";
 import { changeAfter, changes, formatChange, settledStep } from "./change.mjs";
 import { create, createSvg } from "./elements.mjs";
+import { decimal, t } from "./language.mjs";
 import { picturedSteps, secondsPerStep, stepTotal } from "./manifest.mjs";
 import { barLength, stepScale } from "./step-strip.mjs";
 import { truthText } from "./truth.mjs";
@@ -28,17 +29,17 @@ export function stepSeconds(manifest) {
  */
 export function figures(run) {
   const { manifest } = run;
-  const rows = {
-    Time: timeText(run),
-    "Each step": rateText(manifest),
-    Settled: settledText(run),
-    Newest: run.state === "running" ? newestText(manifest) : "",
-    Previews: costText(manifest),
-    Decoder: decoderText(manifest),
-    Truth: truthText(manifest),
-    Files: writtenLabel(manifest),
-  };
-  return Object.entries(rows).filter(([, text]) => text).map(([name, text]) => ({ name, text }));
+  const rows = [
+    [t("Time"), timeText(run)],
+    [t("Each step"), rateText(manifest)],
+    [t("Settled"), settledText(run)],
+    [t("Newest"), run.state === "running" ? newestText(manifest) : ""],
+    [t("Previews"), costText(manifest)],
+    [t("Decoder"), decoderText(manifest)],
+    [t("Truth"), truthText(manifest)],
+    [t("Files"), writtenLabel(manifest)],
+  ];
+  return rows.filter(([, text]) => text).map(([name, text]) => ({ name, text }));
 }
 
 function timeText(run) {
@@ -47,46 +48,47 @@ function timeText(run) {
   const total = stepTotal(run);
   if (run.state !== "running") return manifest?.seconds == null ? "" : formatDuration(manifest.seconds);
   if (rate === null || total === null || run.index === null) return "";
-  return `${formatDuration(rate * Math.max(0, total - run.index))} left of about ${formatDuration(rate * total)}`;
+  return t("{time} left of about {total}", { time: formatDuration(rate * Math.max(0, total - run.index)), total: formatDuration(rate * total) });
 }
 
 function rateText(manifest) {
   const seconds = stepSeconds(manifest);
   if (!seconds.length) return "";
   const [index, slowest] = seconds.reduce((a, b) => (b[1] > a[1] ? b : a));
-  return `${formatRate(secondsPerStep(manifest))}; the slowest took ${formatSeconds(slowest)} (step ${index})`;
+  return `${formatRate(secondsPerStep(manifest))}; ${t("the slowest took {time} (step {step})", { time: formatSeconds(slowest), step: index })}`;
 }
 
 function settledText({ state, manifest }) {
   const step = settledStep(manifest);
-  if (step !== null) return `at step ${step}; all later steps changed the picture by ${formatChange(changeAfter(manifest, step))}`;
+  if (step !== null) return t("at step {step}; all later steps changed the picture by {change}", { step, change: formatChange(changeAfter(manifest, step)) });
   const known = state === "finished" && changes(manifest).length && !picturedSteps(manifest).some(({ show }) => show === "noisy");
-  return known ? "not before the end: the picture changed until the last step" : "";
+  return known ? t("not before the end: the picture changed until the last step") : "";
 }
 
 function newestText(manifest) {
   const change = changes(manifest).at(-1)?.[1];
-  return change === undefined ? "" : `the picture changed by ${formatChange(change)}`;
+  return change === undefined ? "" : t("the picture changed by {change}", { change: formatChange(change) });
 }
 
 function costText(manifest) {
   const { sampler_ms = null, end_ms = null, memory_mb = null, device } = manifest?.cost ?? {};
   if (sampler_ms === null) return "";
   const share = manifest.seconds > 0 ? sampler_ms / 1000 / manifest.seconds : 0;
-  const time = `${formatMs(sampler_ms)} of the sampler's time${share >= NO_TIME_SHARE ? ` (${formatChange(share)})` : ""}`;
-  const end = end_ms >= 1 ? `${formatMs(end_ms)} at the end` : "";
-  const memory = memory_mb === null ? "" : `${memory_mb < 10 ? memory_mb.toFixed(1) : Math.round(memory_mb)} MB${device ? ` on ${device}` : ""}`;
+  const time = `${t("{time} of the sampler's time", { time: formatMs(sampler_ms) })}${share >= NO_TIME_SHARE ? ` (${formatChange(share)})` : ""}`;
+  const end = end_ms >= 1 ? t("{time} at the end", { time: formatMs(end_ms) }) : "";
+  const size = memory_mb === null ? "" : t("{count} MB", { count: decimal(memory_mb, memory_mb < 10 ? 1 : 0) });
+  const memory = size && device ? t("{size} on {device}", { size, device }) : size;
   return [time, end, memory].filter(Boolean).join(", ");
 }
 
 function decoderText(manifest) {
   const times = picturedSteps(manifest).map(({ decode_ms }) => decode_ms).filter((ms) => ms != null).sort((a, b) => a - b);
   const middle = times[Math.floor(times.length / 2)];
-  return [decoderLabel(manifest), middle === undefined ? "" : `${formatMs(middle)} a picture`].filter(Boolean).join(", ");
+  return [decoderLabel(manifest), middle === undefined ? "" : t("{time} a picture", { time: formatMs(middle) })].filter(Boolean).join(", ");
 }
 
 function formatMs(ms) {
-  return ms >= 10_000 ? formatDuration(ms / 1000) : `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
+  return ms >= 10_000 ? formatDuration(ms / 1000) : t("{ms} ms", { ms: decimal(ms, ms < 10 ? 1 : 0) });
 }
 
 function formatSeconds(seconds) {
@@ -105,11 +107,11 @@ export class FiguresCard {
     this.#document = document;
     this.#list = create(document, "dl");
     this.#charts = [
-      new StepChart(document, "Change of the picture in each step", { values: changes, length: (change) => barLength(change), text: formatChange }),
-      new StepChart(document, "Seconds of each step", { values: stepSeconds, length: (seconds, most) => seconds / most, text: formatSeconds }),
+      new StepChart(document, t("Change of the picture in each step"), { values: changes, length: (change) => barLength(change), text: formatChange }),
+      new StepChart(document, t("Seconds of each step"), { values: stepSeconds, length: (seconds, most) => seconds / most, text: formatSeconds }),
     ];
     const charts = this.#charts.map(({ element }) => element);
-    this.element = create(document, "div", { className: "figures over", role: "note", ariaLabel: "Figures of this run", hidden: true }, this.#list, ...charts);
+    this.element = create(document, "div", { className: "figures over", role: "note", ariaLabel: t("Figures of this run"), hidden: true }, this.#list, ...charts);
     this.element.addEventListener("click", close);
   }
 
@@ -119,7 +121,7 @@ export class FiguresCard {
     this.#facts = { manifest: run?.manifest ?? null, total };
     const cell = (tag, textContent) => create(this.#document, tag, { textContent });
     const rows = run ? figures(run) : [];
-    this.#list.replaceChildren(...(rows.length ? rows : [{ name: "Figures", text: "known from the second step on" }]).flatMap(({ name, text }) => [cell("dt", name), cell("dd", text)]));
+    this.#list.replaceChildren(...(rows.length ? rows : [{ name: t("Figures"), text: t("known from the second step on") }]).flatMap(({ name, text }) => [cell("dt", name), cell("dd", text)]));
     this.layout();
   }
 
@@ -154,7 +156,7 @@ class StepChart {
     this.element.hidden = values.length < 2;
     if (this.element.hidden) return;
     const most = values.reduce((a, b) => (b[1] > a[1] ? b : a));
-    this.#most.textContent = `most: ${this.#kind.text(most[1])} in step ${most[0]}`;
+    this.#most.textContent = t("most: {value} in step {step}", { value: this.#kind.text(most[1]), step: most[0] });
     this.element.ariaLabel = `${this.#title}, ${this.#most.textContent}`;
     this.#svg.setAttribute("width", String(width));
     const { x } = stepScale(width, total);

@@ -1,6 +1,7 @@
 /** Shows a small picture for each step of a run in a row, in the full window. */
 
 import { create } from "./elements.mjs";
+import { t } from "./language.mjs";
 
 const HEIGHT_PX = 56; // of a picture
 const [MIN_WIDTH_PX, MAX_WIDTH_PX] = [32, 112];
@@ -35,7 +36,7 @@ export class FilmStrip {
     this.#document = document;
     this.#load = load;
     this.#reel = create(document, "div", { className: "reel", role: "presentation" });
-    this.element = create(document, "div", { className: "film", tabIndex: 0, role: "listbox", ariaLabel: "All steps", ariaOrientation: "horizontal", hidden: true }, this.#reel);
+    this.element = create(document, "div", { className: "film", tabIndex: 0, role: "listbox", ariaLabel: t("All steps"), ariaOrientation: "horizontal", hidden: true }, this.#reel);
     this.element.addEventListener("scroll", () => this.layout());
     this.element.addEventListener("click", (event) => {
       const index = event.target.closest("[data-step]")?.dataset.step;
@@ -73,7 +74,7 @@ export class FilmStrip {
       shown.set(address(steps[place]), cell);
       const { index } = steps[place];
       Object.assign(cell.dataset, { step: index, mark: index === other ? "B" : index === at && other !== null ? "A" : "" });
-      Object.assign(cell, { id: `film-${index}`, ariaSelected: String(index === at), ariaLabel: `Step ${index}` });
+      Object.assign(cell, { id: `film-${index}`, ariaSelected: String(index === at), ariaLabel: t("Step {step}", { step: index }) });
       cell.style.left = `${place * this.#pitch}px`;
       cell.style.width = `${this.#width}px`;
       if (!cell.parentNode) this.#reel.append(cell);

@@ -1,6 +1,7 @@
 /** Shows the frames of a video as a bar: the current frame, and a button that plays or pauses. */
 
 import { button, create, onDrag, pointerPosition, setButton } from "./elements.mjs";
+import { decimal, plural, t } from "./language.mjs";
 
 export class FrameBar {
   #document;
@@ -20,7 +21,7 @@ export class FrameBar {
   constructor(document, { toggleFrames, seekFrame, moveFrames }) {
     this.#document = document;
     this.#play = button(document, "pauseFrames", "", toggleFrames);
-    this.#rail = create(document, "div", { className: "rail", tabIndex: 0, role: "slider", ariaLabel: "Frame" });
+    this.#rail = create(document, "div", { className: "rail", tabIndex: 0, role: "slider", ariaLabel: t("Frame") });
     this.#count = create(document, "span", { className: "frame" });
     this.#fps = create(document, "span", { className: "fps" });
     this.element = create(document, "div", { className: "frames" }, this.#play, this.#rail, this.#count, this.#fps);
@@ -48,10 +49,10 @@ export class FrameBar {
     this.element.hidden = frames < 2 && !animated;
     this.element.classList.toggle("whole", whole);
     this.element.style.setProperty("--frame", animated || frames < 2 ? 1 : at / (frames - 1));
-    this.#count.textContent = animated ? `${total} frames` : `${at + 1} / ${frames}`;
-    this.#fps.textContent = fps ? `${Math.round(10 * fps) / 10} fps` : "";
+    this.#count.textContent = animated ? plural(total, "{count} frame", "{count} frames") : `${at + 1} / ${frames}`;
+    this.#fps.textContent = fps ? t("{count} fps", { count: decimal(fps, 1, 0) }) : "";
     this.#play.hidden = whole;
-    setButton(this.#document, this.#play, playing ? "pauseFrames" : "playFrames", playing ? "Pause the video at this frame" : "Play the video");
+    setButton(this.#document, this.#play, playing ? "pauseFrames" : "playFrames", playing ? t("Pause the video at this frame") : t("Play the video"));
     this.#rail.tabIndex = whole ? -1 : 0;
     Object.assign(this.#rail, { ariaValueMin: "1", ariaValueMax: String(frames), ariaValueNow: String(at + 1) });
   }

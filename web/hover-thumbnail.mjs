@@ -4,6 +4,7 @@ import { formatSigma } from "./caption.mjs";
 import { formatChange } from "./change.mjs";
 import { create } from "./elements.mjs";
 import { ImageLoader } from "./image-loader.mjs";
+import { t } from "./language.mjs";
 import { finalSize } from "./manifest.mjs";
 
 const CANVAS = { width: 200, height: 300 }; // the largest one, shown at half of that
@@ -33,7 +34,7 @@ export class HoverThumbnail {
   show({ run, step }, address, at) {
     if (run.id !== this.#run) this.#clear(run);
     this.#canvas.hidden = false;
-    this.#change.textContent = step.change == null ? "" : `changed by ${formatChange(step.change)}`;
+    this.#change.textContent = step.change == null ? "" : t("changed by {change}", { change: formatChange(step.change) });
     this.#place(`${step.index}${step.sigma == null ? "" : ` · σ ${formatSigma(step.sigma)}`}`, at);
     this.#loader.request({ key: run.id, addresses: [address] });
   }
@@ -56,7 +57,7 @@ export class HoverThumbnail {
     this.#loader.request(null);
     this.#canvas.hidden = true;
     this.#change.textContent = "";
-    this.#place(`${index} · ${run.state === "running" ? "not sampled yet" : "not sampled"}`, at);
+    this.#place(`${index} · ${run.state === "running" ? t("not sampled yet") : t("not sampled")}`, at);
   }
 
   hide() {

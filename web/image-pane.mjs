@@ -1,6 +1,7 @@
 /** Shows one or two grids of pictures that are zoomed and panned together. */
 
 import { create, onDrag, pixelRatio, pointerPosition } from "./elements.mjs";
+import { t } from "./language.mjs";
 import { columns, FIT, oneToOne, panned, pictureBox, wheelFactor, zoomedAt } from "./zoom.mjs";
 
 const GAP = 0.014; // between the pictures of a batch, as a fraction of their longer side
@@ -99,7 +100,7 @@ export class ImagePane {
     this.#callbacks = callbacks;
     this.#drag = drag;
     this.#grids = [new ImageGrid(document), new ImageGrid(document)];
-    this.#handle = create(document, "div", { className: "wipe", tabIndex: 0, role: "slider", ariaLabel: "Wipe" });
+    this.#handle = create(document, "div", { className: "wipe", tabIndex: 0, role: "slider", ariaLabel: t("Wipe") });
     const gain = create(document, "div", { className: "gain" }, ...this.#grids.map(({ element }) => element));
     this.element = create(document, "div", { className: "stage" }, gain, this.#handle);
     this.#listen();

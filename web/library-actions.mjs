@@ -1,5 +1,7 @@
 /** Lists the entries of a picture's menu that change its run: star, note, delete with undo. */
 
+import { t } from "./language.mjs";
+
 /**
  * What the entries use.
  *
@@ -26,27 +28,27 @@ export function libraryActions(desk) {
   return ({ run }) => {
     const { star = false, note = "" } = desk.marks?.(run.id) ?? run.manifest?.marks ?? {};
     return [
-      { label: star ? "Take the star of this run away" : "Give this run a star", run: async () => void (await change(run, "star", { star: !star })) },
+      { label: star ? t("Take the star of this run away") : t("Give this run a star"), run: async () => void (await change(run, "star", { star: !star })) },
       {
-        label: note ? "Edit the note on this run" : "Write a note on this run",
+        label: note ? t("Edit the note on this run") : t("Write a note on this run"),
         run: async () => {
-          const text = await desk.ask("Note on this run", note);
+          const text = await desk.ask(t("Note on this run"), note);
           if (text === null) return undefined;
           await change(run, "note", { note: text });
-          return text ? "Note saved" : "Note removed";
+          return text ? t("Note saved") : t("Note removed");
         },
       },
       {
-        label: "Delete this run",
-        why: run.state === "running" ? "This run is still running. Stop it first" : undefined,
+        label: t("Delete this run"),
+        why: run.state === "running" ? t("This run is still running. Stop it first") : undefined,
         run: async () => {
           const { undo, text } = await change(run, "delete");
           deleted.push(undo);
           desk.forget(run.id);
-          return `${text}. To undo it, press Ctrl+Z in ${desk.place}`;
+          return t("{done}. To undo it, press Ctrl+Z in {place}", { done: text, place: desk.place });
         },
       },
-      ...(deleted.length ? [{ label: "Bring the deleted run back", run: () => bringBack(desk, deleted) }] : []),
+      ...(deleted.length ? [{ label: t("Bring the deleted run back"), run: () => bringBack(desk, deleted) }] : []),
     ];
   };
 }
@@ -56,5 +58,5 @@ async function bringBack(desk, deleted) {
   if (!answer.done) throw new Error(answer.text);
   deleted.pop();
   desk.refresh();
-  return "The run is back";
+  return t("The run is back");
 }

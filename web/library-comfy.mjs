@@ -1,6 +1,7 @@
 /** Puts the library into a tab of ComfyUI's sidebar. */
 
 import { namedFile } from "./export.mjs";
+import { t } from "./language.mjs";
 import { Library } from "./library.mjs";
 import { readChoices, writeChoices } from "./library-choices.mjs";
 import { ServerRuns } from "./library-source.mjs";
@@ -43,7 +44,7 @@ export class LibraryTab {
     this.#library ??= new Library(document, this.#source, {
       view: readChoices(document),
       onView: (view) => writeChoices(document, view),
-      empty: "Runs appear here when a sampler behind Preview Steps begins.",
+      empty: t("Runs appear here when a sampler behind Preview Steps begins."),
       onDeleted,
       onRestored,
       openWorkflow: (entry, address) => this.#openWorkflow(entry, address),
@@ -81,7 +82,7 @@ export class LibraryTab {
     const { request, openFile } = this.#host;
     const exported = `/safelight/runs/${encodeURIComponent(id)}/exports/${encodeURIComponent(thumbnail)}`;
     const answer = live ? await request(exported) : await fetch(address);
-    if (!answer.ok) throw new Error("the picture is gone");
+    if (!answer.ok) throw new Error(t("the picture is gone"));
     const content = await answer.blob();
     // The tab gets the name of the file: never that of a live run's address, which is secret.
     const name = live ? namedFile(answer.headers.get("Content-Disposition")) : `${folder.split("/").at(-1)}.${thumbnail.split(".").at(-1)}`;

@@ -1,15 +1,15 @@
 /** Reads a run of a library from untrusted data, and describes it in words. */
 
 import { decoderLabel, formatDuration } from "./caption.mjs";
+import { date, later, t } from "./language.mjs";
 import { finalSize, modelName, startMs } from "./manifest.mjs";
 import { readManifest, readStepCount } from "./sanitize.mjs";
 
 const FIRST_WORDS = 90; // characters of a prompt in a tooltip
-const STATES = { running: "running", interrupted: "canceled", stopped: "stopped", failed: "failed" };
-const SHORT = { day: "numeric", month: "short", hour: "numeric", minute: "2-digit" };
-const SHORT_WHEN = new Intl.DateTimeFormat([], SHORT);
-const SHORT_DAY = new Intl.DateTimeFormat([], { day: "numeric", month: "short", year: "numeric" });
-const WHEN = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "short" }); // one for all: creating it is slow
+const STATES = { running: later("running"), interrupted: later("canceled"), stopped: later("stopped"), failed: later("failed") };
+const SHORT_WHEN = { day: "numeric", month: "short", hour: "numeric", minute: "2-digit" };
+const SHORT_DAY = { day: "numeric", month: "short", year: "numeric" };
+const WHEN = { dateStyle: "medium", timeStyle: "short" };
 
 /**
  * A run of a library.
@@ -75,27 +75,27 @@ export function readEntry(value) {
 
 /** When a run began, in the user's words; empty if unknown. @param {Entry} entry */
 export function whenLabel({ started }) {
-  return started ? WHEN.format(started) : "";
+  return started ? date(started, WHEN) : "";
 }
 
 /** The same as short as a tile is wide: the time of a run of this year, else only the day. @param {Entry} entry */
 export function shortWhen({ started }, now = Date.now()) {
   if (!started) return "";
   const isThisYear = new Date(started).getFullYear() === new Date(now).getFullYear();
-  return (isThisYear ? SHORT_WHEN : SHORT_DAY).format(started);
+  return date(started, isThisYear ? SHORT_WHEN : SHORT_DAY);
 }
 
 /** The date of a run as `2026-11-30`, in the user's time zone. @param {Entry} entry */
 export function dayOf({ started }) {
   if (!started) return "";
-  const date = new Date(started);
+  const day = new Date(started);
   const two = (number) => String(number).padStart(2, "0");
-  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  return `${day.getFullYear()}-${two(day.getMonth() + 1)}-${two(day.getDate())}`;
 }
 
 /** The settings of a run, in one line. @param {Entry} entry */
 export function settingsLabel({ sampler: { seed, name, scheduler, cfg } }) {
-  const parts = [seed == null ? "" : `seed ${seed}`, [name, scheduler].filter(Boolean).join(" "), cfg == null ? "" : `cfg ${cfg}`];
+  const parts = [seed == null ? "" : t("seed {seed}", { seed }), [name, scheduler].filter(Boolean).join(" "), cfg == null ? "" : t("cfg {cfg}", { cfg })];
   return parts.filter(Boolean).join(" · ");
 }
 
@@ -107,15 +107,15 @@ export function firstWords({ prompt }) {
 
 /** The tooltip of a tile: date, seed, sampler, cfg, model, the first words of the prompt, the note. @param {Entry} entry */
 export function tooltip(entry) {
-  const lines = [whenLabel(entry), settingsLabel(entry), entry.model, firstWords(entry), entry.note && `Note: ${entry.note}`];
+  const lines = [whenLabel(entry), settingsLabel(entry), entry.model, firstWords(entry), entry.note && t("Note: {note}", { note: entry.note })];
   return lines.filter(Boolean).join("\n");
 }
 
 /** What a screen reader says for a tile. @param {Entry} entry */
 export function spokenLabel(entry) {
-  const { state, star, note, live } = entry;
-  const parts = [whenLabel(entry) || "unknown date", settingsLabel(entry), firstWords(entry)];
-  return [...parts, STATES[state], star && "starred", note && "has a note", live && "not saved"].filter(Boolean).join(", ");
+  const { star, note, live } = entry;
+  const parts = [whenLabel(entry) || t("unknown date"), settingsLabel(entry), firstWords(entry)];
+  return [...parts, stateLabel(entry), star && t("starred"), note && t("has a note"), live && t("not saved")].filter(Boolean).join(", ");
 }
 
 /** The facts of a run for its details, as pairs of a name and a text. @param {Entry} entry */
@@ -123,21 +123,21 @@ export function facts(entry) {
   const { sampler, size, started, written, state } = entry;
   const seconds = started && written ? (written - started) / 1000 : null;
   const rows = [
-    ["Seed", sampler.seed],
-    ["Sampler", [sampler.name, sampler.scheduler].filter(Boolean).join(" ")],
-    ["CFG", sampler.cfg],
-    ["Steps", entry.pictured && entry.total ? `${entry.pictured} of ${entry.total} with a picture` : entry.total],
-    ["Size", size && `${size.width}×${size.height}`],
-    ["Model", entry.model],
-    ["Decoder", entry.decoder],
-    ["Time", seconds !== null && seconds >= 0 && state !== "running" ? formatDuration(seconds) : null],
-    ["Host", entry.host],
-    ["Folder", entry.folder === "." ? null : entry.folder],
+    [t("Seed"), sampler.seed],
+    [t("Sampler"), [sampler.name, sampler.scheduler].filter(Boolean).join(" ")],
+    [t("CFG"), sampler.cfg],
+    [t("Steps"), entry.pictured && entry.total ? t("{count} of {total} with a picture", { count: entry.pictured, total: entry.total }) : entry.total],
+    [t("Size"), size && `${size.width}×${size.height}`],
+    [t("Model"), entry.model],
+    [t("Decoder"), entry.decoder],
+    [t("Time"), seconds !== null && seconds >= 0 && state !== "running" ? formatDuration(seconds) : null],
+    [t("Host"), entry.host],
+    [t("Folder"), entry.folder === "." ? null : entry.folder],
   ];
   return rows.filter(([, value]) => value != null && value !== "").map(([name, value]) => [name, String(value)]);
 }
 
 /** The state in a word, for all but finished runs. @param {Entry} entry */
 export function stateLabel({ state }) {
-  return STATES[state] ?? "";
+  return t(STATES[state] ?? "");
 }

@@ -1,5 +1,6 @@
 /** Searches and sorts the runs of a library. */
 
+import { later } from "./language.mjs";
 import { dayOf, whenLabel } from "./library-entry.mjs";
 
 /** @typedef {import("./library-entry.mjs").Entry} Entry */
@@ -64,13 +65,13 @@ const newest = (a, b) => b.started - a.started;
 
 /** The orders of a library, by name; where one says nothing, the newest run is first. */
 export const SORTS = {
-  newest: { label: "Newest first", compare: newest },
-  oldest: { label: "Oldest first", compare: (a, b) => a.started - b.started },
-  starred: { label: "Starred first", compare: (a, b) => Number(b.star) - Number(a.star) },
-  folder: { label: "By folder", compare: byText(({ folder }) => folder ?? "") },
-  model: { label: "By model", compare: byText(({ model }) => model) },
-  seed: { label: "By seed", compare: byText(({ sampler }) => String(sampler.seed ?? "")) },
-  prompt: { label: "By prompt", compare: byText(({ prompt }) => prompt) },
+  newest: { label: later("Newest first"), compare: newest },
+  oldest: { label: later("Oldest first"), compare: (a, b) => a.started - b.started },
+  starred: { label: later("Starred first"), compare: (a, b) => Number(b.star) - Number(a.star) },
+  folder: { label: later("By folder"), compare: byText(({ folder }) => folder ?? "") },
+  model: { label: later("By model"), compare: byText(({ model }) => model) },
+  seed: { label: later("By seed"), compare: byText(({ sampler }) => String(sampler.seed ?? "")) },
+  prompt: { label: later("By prompt"), compare: byText(({ prompt }) => prompt) },
 };
 
 /**

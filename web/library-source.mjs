@@ -1,7 +1,9 @@
 /** Reads the runs of a library from a server, and changes them there. */
 
+import { later, t } from "./language.mjs";
 import { readEntry } from "./library-entry.mjs";
 import { readManifest } from "./sanitize.mjs";
+import { sentText } from "./sent-texts.mjs";
 
 /** @typedef {import("./library-entry.mjs").Entry} Entry */
 
@@ -29,7 +31,7 @@ const FIRST_PAGE = 200; // runs that are requested alone, so that the first tile
 const RECENT = 20; // runs that may be running
 const RUNNING_INTERVAL_MS = 1000;
 const SILENT_MS = 600_000; // a run without an update for so long was killed
-const UNREACHABLE = "The server cannot be reached. Try again.";
+const UNREACHABLE = later("The server cannot be reached. Try again.");
 
 /** The runs of a server. @implements {Runs} */
 export class ServerRuns {
@@ -207,9 +209,9 @@ export class ServerRuns {
     try {
       const reply = await this.#request(path, options);
       const answer = await reply.json();
-      return reply.ok ? { done: true, text: "", ...answer } : { done: false, text: String(answer.error) };
+      return reply.ok ? { done: true, ...answer, text: sentText(answer.text) } : { done: false, text: sentText(answer.error) };
     } catch {
-      return { done: false, text: UNREACHABLE };
+      return { done: false, text: t(UNREACHABLE) };
     }
   }
 

@@ -1,6 +1,7 @@
 /** Fills the tiles of a library's grid. */
 
 import { button, create, icon } from "./elements.mjs";
+import { t } from "./language.mjs";
 import { firstWords, settingsLabel, shortWhen, spokenLabel, stateLabel, tooltip } from "./library-entry.mjs";
 
 /** @typedef {import("./library-entry.mjs").Entry} Entry */
@@ -34,9 +35,9 @@ export class LibraryTiles {
     tile.title = tooltip(entry);
     tile.ariaLabel = spokenLabel(entry);
     tile.classList.toggle("marked", isMarked);
-    parts.when.textContent = shortWhen(entry) || "Unknown date";
+    parts.when.textContent = shortWhen(entry) || t("Unknown date");
     parts.words.textContent = firstWords(entry) || settingsLabel(entry) || entry.folder || "";
-    parts.badge.textContent = isMarked ? "compare with …" : stateLabel(entry) || (entry.live ? "not saved" : "");
+    parts.badge.textContent = isMarked ? t("compare with …") : stateLabel(entry) || (entry.live ? t("not saved") : "");
     parts.noted.hidden = !entry.note;
     this.#showStar(parts.mark, entry);
     showPicture(parts.image, this.#source.small(entry) ?? "");
@@ -46,7 +47,7 @@ export class LibraryTiles {
     const canChange = Boolean(this.#source.act);
     mark.hidden = !canChange && !star;
     mark.ariaPressed = String(star);
-    mark.title = mark.ariaLabel = !canChange ? "Starred" : star ? "Take the star away" : "Give this run a star";
+    mark.title = mark.ariaLabel = !canChange ? t("Starred") : star ? t("Take the star away") : t("Give this run a star");
   }
 
   #newParts(tile) {
@@ -55,7 +56,7 @@ export class LibraryTiles {
     image.addEventListener("error", () => (image.hidden = true));
     const badge = create(document, "span", { className: "badge" });
     const noted = create(document, "span", { className: "noted" }, icon(document, "note"));
-    const mark = button(document, "star", "Star", () => this.#star(this.#tiles.get(tile).entry), "mark");
+    const mark = button(document, "star", t("Star"), () => this.#star(this.#tiles.get(tile).entry), "mark");
     mark.tabIndex = -1; // the key S gives a star to the current tile
     const when = create(document, "span", { className: "line when" });
     const words = create(document, "span", { className: "line words" });

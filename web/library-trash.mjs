@@ -1,10 +1,11 @@
 /** Shows the deleted runs of a library, and brings them back. */
 
 import { create } from "./elements.mjs";
+import { date, later, plural, t } from "./language.mjs";
 
-const WHEN = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "short" });
-const EMPTY = "The trash is empty.";
-const PLACE = "Deleted runs are in .safelight/trash of the folder of runs, for 30 days. To free the disk earlier, delete that folder.";
+const WHEN = { dateStyle: "medium", timeStyle: "short" };
+const EMPTY = later("The trash is empty.");
+const PLACE = later("Deleted runs are in .safelight/trash of the folder of runs, for 30 days. To free the disk earlier, delete that folder.");
 
 export class LibraryTrash {
   #document;
@@ -24,15 +25,15 @@ export class LibraryTrash {
     this.#restore = restore;
     this.#status = create(document, "p", { role: "status" });
     this.#list = create(document, "ul");
-    this.element = create(document, "section", { className: "trash", role: "region", ariaLabel: "Trash", tabIndex: -1, hidden: true });
-    this.element.append(this.#status, this.#list, create(document, "p", { className: "place", textContent: PLACE }));
+    this.element = create(document, "section", { className: "trash", role: "region", ariaLabel: t("Trash"), tabIndex: -1, hidden: true });
+    this.element.append(this.#status, this.#list, create(document, "p", { className: "place", textContent: t(PLACE) }));
   }
 
   /** Asks for the deleted runs, and shows them. */
   async show() {
     this.element.hidden = false;
     const runs = await this.#source.trash();
-    this.#status.textContent = runs === null ? "The trash cannot be read. Try again." : runs.length ? `${runs.length} deleted ${runs.length === 1 ? "run" : "runs"}` : EMPTY;
+    this.#status.textContent = runs === null ? t("The trash cannot be read. Try again.") : runs.length ? plural(runs.length, "{count} deleted run", "{count} deleted runs") : t(EMPTY);
     this.#list.replaceChildren(...(runs ?? []).map((run) => this.#row(run)));
   }
 
@@ -42,9 +43,9 @@ export class LibraryTrash {
 
   #row({ undo, folder, deleted }) {
     const at = Date.parse(deleted);
-    const when = Number.isNaN(at) ? "" : `, deleted ${WHEN.format(at)}`;
-    const name = create(this.#document, "span", { textContent: `${folder}${when}` });
-    const restore = create(this.#document, "button", { type: "button", className: "word", textContent: "Restore", ariaLabel: `Restore ${folder}` });
+    const textContent = Number.isNaN(at) ? folder : t("{folder}, deleted {date}", { folder, date: date(at, WHEN) });
+    const name = create(this.#document, "span", { textContent });
+    const restore = create(this.#document, "button", { type: "button", className: "word", textContent: t("Restore"), ariaLabel: t("Restore {folder}", { folder }) });
     restore.addEventListener("click", async () => {
       restore.disabled = true;
       await this.#restore(undo);

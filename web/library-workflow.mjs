@@ -1,11 +1,12 @@
 /** Saves the workflow of a run as a file that its host opens, on a page outside the host. */
 
 import { download } from "./download.mjs";
+import { later, t } from "./language.mjs";
 
-export const SAVE_WORKFLOW = "Save its workflow as a file (W)";
+export const SAVE_WORKFLOW = later("Save its workflow as a file (W)");
 const HOW_TO_OPEN = {
-  invokeai: "In InvokeAI, open the tab Workflows, and in its menu Load from File",
-  comfyui: "Drag the file onto ComfyUI",
+  invokeai: later("In InvokeAI, open the tab Workflows, and in its menu Load from File"),
+  comfyui: later("Drag the file onto ComfyUI"),
 };
 const NOT_IN_NAMES = /[^\p{L}\p{N}_.-]+/gu;
 
@@ -26,10 +27,10 @@ export function workflowFileName({ folder, id }) {
 export function workflowSaver(document, request, base) {
   return async (entry) => {
     const answer = await request(`${base}/${encodeURIComponent(entry.id)}/workflow`).catch(() => null);
-    if (!answer) throw new Error("the server cannot be reached. Try again");
-    if (!answer.ok) throw new Error("its picture is gone");
+    if (!answer) throw new Error(t("the server cannot be reached. Try again"));
+    if (!answer.ok) throw new Error(t("its picture is gone"));
     const name = workflowFileName(entry);
     download(document, await answer.blob(), name);
-    return [`Saved ${name}`, HOW_TO_OPEN[entry.host]].filter(Boolean).join(". ");
+    return [t("Saved {name}", { name }), t(HOW_TO_OPEN[entry.host] ?? "")].filter(Boolean).join(". ");
   };
 }

@@ -1,6 +1,7 @@
 /** Shows all runs of a library: a grid with search, and a viewer for the run that the user opens. */
 
 import { button, create } from "./elements.mjs";
+import { later, plural, t, whole } from "./language.mjs";
 import { whenLabel } from "./library-entry.mjs";
 import { FIELD_NAMES, shownEntries, SORTS } from "./library-query.mjs";
 import { LIBRARY_STYLE } from "./library-style.mjs";
@@ -14,11 +15,12 @@ import { VirtualGrid } from "./virtual-grid.mjs";
 /** @typedef {import("./library-entry.mjs").Entry} Entry */
 
 const SEARCH_PAUSE_MS = 120; // after the last key
-const STARRED_LIVE = "Starred: newer runs do not remove it. It stays until ComfyUI ends, unless you save it";
-const OPEN_WORKFLOW = "Open its workflow (W)";
+const STARRED_LIVE = later("Starred: newer runs do not remove it. It stays until ComfyUI ends, unless you save it");
+const OPEN_WORKFLOW = later("Open its workflow (W)");
 const NEIGHBORS = 40; // runs before and after the opened one, in the viewer's row
 const TYPED_EVENTS = ["keydown", "keyup", "keypress", "copy", "cut", "paste", "wheel"]; // of which the host would take some for its own
-const SEARCH_HELP = `All words must match. With a name, a word searches one field: ${FIELD_NAMES.map((name) => `${name}:`).join(" ")}. A minus excludes.`;
+const SEARCH_HELP = later("All words must match. With a name, a word searches one field: {names}. A minus excludes.");
+const SEARCH_NAMES = FIELD_NAMES.map((name) => `${name}:`).join(" ");
 
 /**
  * @typedef {object} LibraryOptions
@@ -90,23 +92,23 @@ export class Library {
     this.#document = document;
     this.#source = source;
     this.#options = options;
-    this.#search = create(document, "input", { type: "search", className: "search", placeholder: "Search runs", ariaLabel: "Search runs", title: SEARCH_HELP, spellcheck: false });
+    this.#search = create(document, "input", { type: "search", className: "search", placeholder: t("Search runs"), ariaLabel: t("Search runs"), title: t(SEARCH_HELP, { names: SEARCH_NAMES }), spellcheck: false });
     this.#search.addEventListener("input", () => this.#searchLater());
-    this.#sort = create(document, "select", { className: "sort", ariaLabel: "Order of the runs" });
-    this.#sort.append(...Object.entries(SORTS).map(([value, { label }]) => create(document, "option", { value, textContent: label })));
+    this.#sort = create(document, "select", { className: "sort", ariaLabel: t("Order of the runs") });
+    this.#sort.append(...Object.entries(SORTS).map(([value, { label }]) => create(document, "option", { value, textContent: t(label) })));
     if (Object.hasOwn(SORTS, options.view?.sort ?? "")) this.#sort.value = options.view.sort;
     this.#sort.addEventListener("change", () => this.#changeView());
-    this.#starred = button(document, "star", "Show only runs with a star", () => this.#toggleStarred());
+    this.#starred = button(document, "star", t("Show only runs with a star"), () => this.#toggleStarred());
     this.#starred.ariaPressed = String(options.view?.starred === true);
-    this.#back = create(document, "button", { type: "button", className: "back", textContent: "‹ All runs", hidden: true });
+    this.#back = create(document, "button", { type: "button", className: "back", textContent: t("‹ All runs"), hidden: true });
     this.#back.addEventListener("click", () => this.#goBack());
-    this.#trashButton = button(document, "remove", "Deleted runs", () => this.#toggleTrash());
+    this.#trashButton = button(document, "remove", t("Deleted runs"), () => this.#toggleTrash());
     this.#trashButton.ariaPressed = "false";
     this.#trashButton.hidden = !source.trash;
     this.#tools = create(document, "div", { className: "bar", role: "search" }, this.#search, this.#sort, this.#starred, this.#trashButton);
     this.#status = create(document, "div", { className: "status", role: "status" });
     this.#tiles = new LibraryTiles(document, source, (entry) => this.#commands.star(entry));
-    this.#grid = new VirtualGrid(document, "Runs", {
+    this.#grid = new VirtualGrid(document, t("Runs"), {
       fill: (tile, entry) => this.#tiles.fill(tile, entry, entry.id === this.#marked),
       onCurrent: () => this.#showInspector(),
       onOpen: (entry, event) => (event.shiftKey || event.ctrlKey || event.metaKey ? this.#compare(entry) : this.#open([entry])),
@@ -115,12 +117,12 @@ export class Library {
     const help = create(document, "span", { id: "grid-help", hidden: true, textContent: this.#helpText() });
     this.#empty = create(document, "div", { className: "empty" });
     this.#viewing = create(document, "div", { className: "viewing", hidden: true });
-    this.#inspector = new RunInspector(document, source, this.#commands, options.openWorkflow && (options.workflowLabel ?? OPEN_WORKFLOW));
+    this.#inspector = new RunInspector(document, source, this.#commands, options.openWorkflow && t(options.workflowLabel ?? OPEN_WORKFLOW));
     this.#trash = new LibraryTrash(document, source, (token) => this.#restore(token));
     this.#message = new UndoMessage(document, () => (this.#undoLast(), this.#grid.focus()));
     const main = create(document, "div", { className: "main" }, this.#grid.element, help, this.#empty, this.#viewing, this.#trash.element, this.#message.element);
     const nav = create(document, "div", { className: "bar nav", hidden: true }, this.#back);
-    this.#root = create(document, "div", { className: "library", role: "region", ariaLabel: "Library of runs" }, nav, this.#tools, this.#status, main, this.#inspector.element);
+    this.#root = create(document, "div", { className: "library", role: "region", ariaLabel: t("Library of runs") }, nav, this.#tools, this.#status, main, this.#inspector.element);
     /** Fills its parent, with a height of at least 320 px; its parts are in a shadow root. @type {HTMLElement} */
     this.element = create(document, "div");
     this.element.attachShadow({ mode: "open" }).append(create(document, "style", { textContent: LIBRARY_STYLE }), this.#root);
@@ -158,9 +160,9 @@ export class Library {
   }
 
   #helpText() {
-    const keys = ["Enter opens a run", "C compares two"];
-    if (this.#source.act) keys.push("S gives a star", "N edits the note", "Delete deletes", "Control and Z undoes it");
-    return [...keys, "F is for the folder", "slash searches"].join(", ");
+    const keys = [t("Enter opens a run"), t("C compares two")];
+    if (this.#source.act) keys.push(t("S gives a star"), t("N edits the note"), t("Delete deletes"), t("Control and Z undoes it"));
+    return [...keys, t("F is for the folder"), t("slash searches")].join(", ");
   }
 
   // What is shown
@@ -180,18 +182,20 @@ export class Library {
   #showStatus() {
     const [total, shown] = [this.#source.total(), this.#shown.length];
     const marked = this.#entry(this.#marked);
-    const count = (number) => `${number.toLocaleString()} ${number === 1 ? "run" : "runs"}`;
-    const found = total === null ? "Reading the runs …" : shown === total ? count(total) : `${shown.toLocaleString()} of ${count(total)}`;
+    const counts = { count: whole(total ?? 0), shown: whole(shown) };
+    const all = () => plural(total, "{count} run", "{count} runs", counts);
+    const some = () => plural(total, "{shown} of {count} run", "{shown} of {count} runs", counts);
+    const found = total === null ? t("Reading the runs …") : shown === total ? all() : some();
     const texts = [
-      !this.#source.reachable() && "The server cannot be reached. What is loaded stays.",
-      marked && !this.#viewer && `Choose the run to compare with that of ${whenLabel(marked)}: press C, or Shift and click. Escape ends this.`,
+      !this.#source.reachable() && t("The server cannot be reached. What is loaded stays."),
+      marked && !this.#viewer && t("Choose the run to compare with that of {date}: press C, or Shift and click. Escape ends this.", { date: whenLabel(marked) }),
       !this.#viewer && found,
     ].filter(Boolean);
     const text = texts[0] ?? "";
     if (this.#status.textContent !== text) this.#status.textContent = text;
     this.#status.classList.toggle("waiting", Boolean(marked));
     this.#status.hidden = this.#viewer !== null && text === "";
-    this.#empty.textContent = this.#viewer || shown || total === null ? "" : total ? "No run matches." : (this.#options.empty ?? "There is no run yet.");
+    this.#empty.textContent = this.#viewer || shown || total === null ? "" : total ? t("No run matches.") : (this.#options.empty ?? t("There is no run yet."));
   }
 
   // View
@@ -308,13 +312,13 @@ export class Library {
   async #star(entry) {
     const star = !entry.star;
     const isDone = await this.#act(entry, "star", { star });
-    if (isDone) this.#message.show(!star ? "Star taken away" : entry.live && !entry.folder ? STARRED_LIVE : "Starred");
+    if (isDone) this.#message.show(!star ? t("Star taken away") : entry.live && !entry.folder ? t(STARRED_LIVE) : t("Starred"));
   }
 
   /** Changes a run, and says what came of it. @returns {Promise<boolean>} whether it was done */
   async #act(entry, action, body) {
     const answer = await this.#source.act(entry.id, action, body);
-    if (!answer.done) this.#message.show(`Not done: ${answer.text}`);
+    if (!answer.done) this.#message.show(t("Not done: {reason}", { reason: answer.text }));
     if (!answer.done) return false;
     if (answer.undo) {
       this.#options.onDeleted?.(answer.live);
@@ -333,7 +337,7 @@ export class Library {
     const answer = await this.#source.undo(token);
     this.#undo = this.#undo.filter((other) => other !== token);
     if (answer.done) this.#options.onRestored?.();
-    this.#message.show(answer.done ? "The run is back" : `Not done: ${answer.text}`);
+    this.#message.show(answer.done ? t("The run is back") : t("Not done: {reason}", { reason: answer.text }));
     return answer.done;
   }
 
@@ -343,20 +347,20 @@ export class Library {
       const text = await this.#options.openWorkflow(entry, this.#source.picture(entry, entry.thumbnail));
       if (text) this.#message.show(text);
     } catch (error) {
-      this.#message.show(`No workflow: ${error.message}`);
+      this.#message.show(t("No workflow: {reason}", { reason: error.message }));
     }
   }
 
   /** Opens the folder of a run where a browser can do that, else copies its path. */
   async #showFolder(entry) {
-    if (!entry.folder) return this.#message.show("This run is not saved, so it has no folder");
+    if (!entry.folder) return this.#message.show(t("This run is not saved, so it has no folder"));
     const { defaultView } = this.#document;
     const link = this.#source.folderLink?.(entry);
     if (link) return void defaultView.open(link, "_blank", "noopener");
     const path = [this.#source.root, entry.folder === "." ? "" : entry.folder].filter(Boolean).join("/");
     try {
       await defaultView.navigator.clipboard.writeText(path);
-      this.#message.show(`Copied: ${path}`);
+      this.#message.show(t("Copied: {path}", { path }));
     } catch {
       this.#message.show(path); // a browser denies the clipboard to pages over plain http from another machine
     }

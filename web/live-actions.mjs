@@ -1,10 +1,11 @@
 /** Lists what can be done to see runs elsewhere: in a window of their own, on top of all others, on another screen. */
 
+import { later, t } from "./language.mjs";
 import { openOnTop } from "./on-top.mjs";
 
 const WINDOW = "popup,width=720,height=820";
 const TITLE = "Safelight";
-const ORDINARY = "This browser cannot keep a window on top, so it is an ordinary one";
+const ORDINARY = later("This browser cannot keep a window on top, so it is an ordinary one");
 
 /**
  * @param {Window} window
@@ -19,23 +20,23 @@ export function liveActions(window, address, key) {
     return url;
   };
   const openWindow = (run) => {
-    if (!window.open(page({ run: run.id }), "_blank", WINDOW)) throw new Error("The browser has blocked the window: allow pop-ups of this page");
+    if (!window.open(page({ run: run.id }), "_blank", WINDOW)) throw new Error(t("The browser has blocked the window: allow pop-ups of this page"));
   };
   return ({ run }) => [
-    { label: "Open in a window of its own", run: () => openWindow(run) },
+    { label: t("Open in a window of its own"), run: () => openWindow(run) },
     {
-      label: "Open on top of other windows",
+      label: t("Open on top of other windows"),
       run: async () => {
         if (await openOnTop(window, page({ run: run.id }), TITLE)) return;
         openWindow(run);
-        return ORDINARY;
+        return t(ORDINARY);
       },
     },
     {
-      label: "Copy the address for another screen",
+      label: t("Copy the address for another screen"),
       run: async () => {
         await window.navigator.clipboard.writeText(page({ key: key() }).href);
-        return "Copied. Anyone who has this address sees your runs and can stop them";
+        return t("Copied. Anyone who has this address sees your runs and can stop them");
       },
     },
   ];

@@ -1,5 +1,6 @@
 /** Starts ComfyUI's live page: the viewer as a page of its own, for a second screen, a phone or a recording program. */
 
+import { later, t } from "./language.mjs";
 import { layOut } from "./page.mjs";
 import { IDLE_INTERVAL_MS, PollingSource } from "./polling-source.mjs";
 import { KEY_HEADER, RunKey } from "./run-key.mjs";
@@ -7,9 +8,9 @@ import { Viewer } from "./viewer.mjs";
 
 const STORED = "Safelight.LiveKey"; // in the storage of the tab: the key from the page's address
 const USER = "Comfy.userId"; // where ComfyUI's page stores the user
-const IDLE = "Runs of Preview Steps appear here while they are sampled.";
-const NO_KEY = "This browser has queued no prompt on this ComfyUI, so it sees no runs. Open the address that the menu on a picture copies: it contains the key.";
-const ENDED = "ComfyUI cannot be reached. Loaded pictures stay.";
+const IDLE = later("Runs of Preview Steps appear here while they are sampled.");
+const NO_KEY = later("This browser has queued no prompt on this ComfyUI, so it sees no runs. Open the address that the menu on a picture copies: it contains the key.");
+const ENDED = later("ComfyUI cannot be reached. Loaded pictures stay.");
 
 /**
  * The key of the page, and the run to show first. Both come from the part of the address behind `#`, which browsers do
@@ -37,9 +38,9 @@ export function start(document) {
   const request = (path, method = "GET") =>
     fetch(path === "runs" ? "runs?all=1" : path, { method, cache: "no-store", headers: key ? { [KEY_HEADER]: key } : {} });
   const source = new PollingSource(request);
-  const viewer = new Viewer(document, source, { idle: key ? IDLE : NO_KEY });
+  const viewer = new Viewer(document, source, { idle: t(key ? IDLE : NO_KEY) });
   page.add(viewer);
-  source.onChange(() => page.setSummary(source.reachable ? "" : ENDED));
+  source.onChange(() => page.setSummary(source.reachable ? "" : t(ENDED)));
   let first = run;
   const poll = async () => {
     const pause_ms = document.hidden || !key ? IDLE_INTERVAL_MS : await source.poll();

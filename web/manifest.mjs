@@ -1,5 +1,7 @@
 /** Answers questions about a manifest (`run.json`, see `types.mjs`): its steps, files, sizes, times and settings. */
 
+import { later, t } from "./language.mjs";
+
 /** @typedef {import("./types.mjs").Manifest} Manifest @typedef {import("./types.mjs").ManifestStep} ManifestStep */
 
 const RATE_STEPS = 8; // the newest ones: the first steps may be slow
@@ -151,26 +153,26 @@ function shortName(file) {
 function loraText(manifest) {
   const { model, loras } = manifest.sampler ?? {};
   if (!model) return null;
-  return loras?.map(({ name, weight }) => [shortName(name), weight].filter((part) => part != null).join("×")).join(", ") || "none";
+  return loras?.map(({ name, weight }) => [shortName(name), weight].filter((part) => part != null).join("×")).join(", ") || t("none");
 }
 
 /** Settings that can explain why two runs differ. */
 const SETTINGS = [
-  ["model", (manifest) => manifest.sampler?.model?.name],
-  ["model hash", (manifest) => manifest.sampler?.model?.hash?.split(":").at(-1).slice(0, HASH_CHARS)],
-  ["LoRAs", loraText],
-  ["seed", (manifest) => manifest.sampler?.seed],
-  ["steps", (manifest) => manifest.sampler?.steps],
-  ["cfg", (manifest) => manifest.sampler?.cfg],
-  ["sampler", (manifest) => manifest.sampler?.name],
-  ["scheduler", (manifest) => manifest.sampler?.scheduler],
-  ["strength", (manifest) => manifest.sampler?.strength],
-  ["guidance", (manifest) => manifest.sampler?.guidance],
-  ["first σ", (manifest) => manifest.sampler?.sigmas?.[0]],
-  ["space", (manifest) => manifest.space],
-  ["size", (manifest) => Object.values(finalSize(manifest) ?? {}).join("×") || null],
-  ["decoder", (manifest) => manifest.decoder?.name],
-  ["prompt", (manifest) => manifest.sampler?.prompt],
+  [later("model"), (manifest) => manifest.sampler?.model?.name],
+  [later("model hash"), (manifest) => manifest.sampler?.model?.hash?.split(":").at(-1).slice(0, HASH_CHARS)],
+  [later("LoRAs"), loraText],
+  [later("seed"), (manifest) => manifest.sampler?.seed],
+  [later("steps"), (manifest) => manifest.sampler?.steps],
+  [later("cfg"), (manifest) => manifest.sampler?.cfg],
+  [later("sampler"), (manifest) => manifest.sampler?.name],
+  [later("scheduler"), (manifest) => manifest.sampler?.scheduler],
+  [later("strength"), (manifest) => manifest.sampler?.strength],
+  [later("guidance"), (manifest) => manifest.sampler?.guidance],
+  [later("first σ"), (manifest) => manifest.sampler?.sigmas?.[0]],
+  [later("space"), (manifest) => manifest.space],
+  [later("size"), (manifest) => Object.values(finalSize(manifest) ?? {}).join("×") || null],
+  [later("decoder"), (manifest) => manifest.decoder?.name],
+  [later("prompt"), (manifest) => manifest.sampler?.prompt],
 ];
 
 /**

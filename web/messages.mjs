@@ -2,7 +2,10 @@
 
 import { lastNote, placeholder } from "./caption.mjs";
 import { button, create } from "./elements.mjs";
+import { later, t } from "./language.mjs";
+import { sentText } from "./sent-texts.mjs";
 
+const RUN_STATES = { running: later("Run running"), finished: later("Run finished"), stopped: later("Run stopped"), interrupted: later("Run canceled"), failed: later("Run failed") };
 const [TOAST_MS, CHARACTER_MS] = [1600, 55]; // at least, and for each character: a sentence takes longer to read
 
 export class Messages {
@@ -23,7 +26,7 @@ export class Messages {
     this.placeholder = create(document, "div", { className: "placeholder" });
     this.#noteText = create(document, "button", { type: "button", className: "note-text", ariaExpanded: "false" });
     this.#noteText.addEventListener("click", () => this.#unfold(this.#noteText.ariaExpanded === "false"));
-    const close = button(document, "close", "Dismiss this note", () => this.#dismiss());
+    const close = button(document, "close", t("Dismiss this note"), () => this.#dismiss());
     this.#offer = create(document, "button", { type: "button", className: "offer", hidden: true });
     this.#offer.addEventListener("click", () => this.#download());
     this.note = create(document, "div", { className: "note" }, this.#noteText, this.#offer, close);
@@ -41,7 +44,7 @@ export class Messages {
     const note = run?.gone && !pictured ? "" : lastNote(run); // the placeholder says that the pictures are gone
     this.#showNote(run, note);
     this.note.classList.toggle("failed", run?.state === "failed");
-    const state = run ? `Run ${run.state}` : "";
+    const state = t(RUN_STATES[run?.state] ?? "");
     if (this.announcement.textContent !== state) this.announcement.textContent = state; // not each step: a screen reader would never stop
   }
 
@@ -56,19 +59,19 @@ export class Messages {
   #showNote(run, note) {
     if (note !== this.#shown.note) this.#unfold(false);
     const answer = this.#answers.get(note);
-    const text = note === this.#dismissed ? "" : (answer?.text ?? note);
+    const text = note === this.#dismissed ? "" : (answer?.text ?? sentText(note));
     this.#noteText.textContent = this.#noteText.title = text;
     const offers = run?.manifest?.offers ?? {};
     const name = this.#get && text && !answer?.done && Object.hasOwn(offers, note) ? offers[note] : undefined;
     this.#shown = { run, note, name };
     this.#offer.hidden = !name;
-    this.#offer.textContent = name ? `Get ${name}` : "";
+    this.#offer.textContent = name ? t("Get {name}", { name }) : "";
   }
 
   /** Downloads what the note offers. After an error the button stays, for another try. */
   async #download() {
     const { run, note, name } = this.#shown;
-    this.#answers.set(note, { done: true, text: `${name} is being downloaded …` });
+    this.#answers.set(note, { done: true, text: t("{name} is being downloaded …", { name }) });
     this.#showNote(run, note);
     this.#answers.set(note, await this.#get(run.id, name));
     if (this.#shown.note === note) this.#showNote(run, note);

@@ -1,6 +1,7 @@
 /** Opens a page in a window that stays on top of all others, where the browser can (Document Picture-in-Picture). */
 
 import { create } from "./elements.mjs";
+import { currentLanguage } from "./language.mjs";
 
 const SIZE = { width: 480, height: 560 };
 
@@ -21,7 +22,7 @@ export async function openOnTop(window, url, title) {
     return false; // without the API, or not allowed, as in a frame
   }
   document.title = title;
-  document.documentElement.lang = "en";
+  document.documentElement.lang = currentLanguage();
   Object.assign(document.body.style, { margin: "0", background: "#151617" });
   const style = { display: "block", width: "100vw", height: "100vh", border: "0" };
   document.body.append(create(document, "iframe", { src: url.href, title, style }));

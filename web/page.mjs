@@ -1,11 +1,13 @@
 /** Starts the page in the folder of a run: the viewer with the runs in that folder. */
 
 import { create } from "./elements.mjs";
+import { date, later, plural, t } from "./language.mjs";
 import { modelName, newestStep, startMs } from "./manifest.mjs";
 import { readManifest } from "./sanitize.mjs";
+import { sentText } from "./sent-texts.mjs";
 import { Viewer } from "./viewer.mjs";
 
-const PRODUCTS = [["Contact sheet", "sheet"], ["Animation", "animation"]];
+const PRODUCTS = [[later("Contact sheet"), "sheet"], [later("Animation"), "animation"]];
 const INNER_FOLDER = /^run_\d{3,}$/; // of a further run of the same prompt
 
 /**
@@ -54,11 +56,11 @@ export function runSummary(manifest) {
   const { steps, name, scheduler, seed, cfg } = manifest.sampler ?? {};
   const started = startMs(manifest);
   const parts = [
-    started ? new Date(started).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : null,
-    steps == null ? null : `${steps} steps`,
+    started ? date(started, { dateStyle: "medium", timeStyle: "short" }) : null,
+    steps == null ? null : plural(steps, "{count} step", "{count} steps"),
     [name, scheduler].filter(Boolean).join(", "),
-    seed == null ? null : `seed ${seed}`,
-    cfg == null ? null : `cfg ${cfg}`,
+    seed == null ? null : t("seed {seed}", { seed }),
+    cfg == null ? null : t("cfg {cfg}", { cfg }),
     modelName(manifest),
   ];
   return parts.filter(Boolean).join(" · ");
@@ -69,8 +71,13 @@ export function unfinishedNote(manifest) {
   if (manifest.state !== "running") return "";
   const step = newestStep(manifest)?.index;
   const total = manifest.sampler?.steps;
-  const at = step == null ? "before its first step" : `at step ${step}${total == null ? "" : ` of ${total}`}`;
-  return `This page was written while the run was in progress, ${at}. Reload it to see newer steps. If there are none, the run was killed at this point.`;
+  const written =
+    step == null
+      ? t("This page was written while the run was in progress, before its first step.")
+      : total == null
+        ? t("This page was written while the run was in progress, at step {step}.", { step })
+        : t("This page was written while the run was in progress, at step {step} of {total}.", { step, total });
+  return `${written} ${t("Reload it to see newer steps. If there are none, the run was killed at this point.")}`;
 }
 
 /**
@@ -88,10 +95,10 @@ function showSaved(document, manifests) {
   const page = layOut(document, folderName(document.location.pathname));
   const source = embeddedSource(manifests);
   const onRun = ({ manifest }) => {
-    const place = manifests.length > 1 ? [`run ${manifests.findIndex(({ id }) => id === manifest.id) + 1} of ${manifests.length}`] : [];
+    const place = manifests.length > 1 ? [t("run {number} of {count}", { number: manifests.findIndex(({ id }) => id === manifest.id) + 1, count: manifests.length })] : [];
     page.setSummary([...place, runSummary(manifest)].join(" · "));
-    page.setNotes(unfinishedNote(manifest), ...(manifest.notes.length > 1 ? manifest.notes : [])); // the viewer shows a single note
-    const products = PRODUCTS.filter(([, key]) => manifest[key]).map(([text, key]) => [text, manifest[key]]);
+    page.setNotes(unfinishedNote(manifest), ...(manifest.notes.length > 1 ? manifest.notes.map(sentText) : [])); // the viewer shows a single note
+    const products = PRODUCTS.filter(([, key]) => manifest[key]).map(([text, key]) => [t(text), manifest[key]]);
     page.setLinks([...products, ["run.json", "run.json"]].map(([text, file]) => [text, fileAddress(file, manifest)]));
   };
   page.add(new Viewer(document, source, { still: true, onRun }));

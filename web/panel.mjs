@@ -1,7 +1,7 @@
 /** Lays out the parts of the viewer and shows the selection in all of them. */
 
 import { ActionMenu } from "./action-menu.mjs";
-import { caption, formatSigma, notFiniteLabel } from "./caption.mjs";
+import { caption, formatSigma, notFiniteLabel, shortTexts } from "./caption.mjs";
 import { changes, formatChange, settledStep } from "./change.mjs";
 import { CompareBar } from "./compare.mjs";
 import { create } from "./elements.mjs";
@@ -13,6 +13,7 @@ import { FrameBar } from "./frame-bar.mjs";
 import { Fullscreen } from "./fullscreen.mjs";
 import { HoverThumbnail } from "./hover-thumbnail.mjs";
 import { ImagePane } from "./image-pane.mjs";
+import { t } from "./language.mjs";
 import { finalSize, frameCount, hasBoth, isSilent, nearestStep, picturedSteps, sigmas, stepFile, stepTotal } from "./manifest.mjs";
 import { Messages } from "./messages.mjs";
 import { ProgressLine } from "./progress-line.mjs";
@@ -94,7 +95,7 @@ export class Panel {
       this.menu.element,
       this.shortcuts,
     );
-    this.element = create(document, "div", { className: "viewer", tabIndex: 0, role: "group", ariaLabel: "Steps of a run" });
+    this.element = create(document, "div", { className: "viewer", tabIndex: 0, role: "group", ariaLabel: t("Steps of a run") });
     this.element.append(this.pane.element, this.#progress.element, this.strip.element, this.truthCurve.element, this.#statusBar.element, this.filmStrip.element, this.runList.element, this.#hoverThumbnail.element, announcement);
     if (options.footer) this.element.append(options.footer);
     this.#dragOut = new DragOut(this.element);
@@ -129,7 +130,7 @@ export class Panel {
     const contents = set.panes.map(({ run, step, addresses }) => {
       // An element has one place: a picture that is compared with itself needs a copy.
       const own = images.slice(at, (at += addresses.length)).map((image, i) => (image && images.indexOf(image) < at - addresses.length + i ? copyOf(image) : image));
-      own.forEach((image, i) => image && describe(image, `Step ${step.index}${own.length > 1 ? `, picture ${i + 1}` : ""}`));
+      own.forEach((image, i) => image && describe(image, own.length > 1 ? t("Step {step}, picture {number}", { step: step.index, number: i + 1 }) : t("Step {step}", { step: step.index })));
       return { images: own, size: finalSize(run.manifest) ?? imageSize(own.find(Boolean)) };
     });
     this.pane.show(contents);
@@ -158,7 +159,7 @@ export class Panel {
     const flags = { behind, empty: !this.painted, silent: run !== null && isSilent(run, Date.now()), alone };
     this.element.className = ["viewer", run?.state ?? "idle", ...Object.keys(flags).filter((name) => flags[name])].join(" ");
     const step = ownPicture ? this.painted.panes[0].step : first?.step;
-    this.#statusBar.setCaption(run ? caption(run, step, this.#selection.navigation.index === null) : {}, run && stepTotal(run), settledStep(run?.manifest ?? null));
+    this.#statusBar.setCaption(run ? caption(run, step, this.#selection.navigation.index === null) : {}, run && stepTotal(run), settledStep(run?.manifest ?? null), shortTexts(run?.manifest ?? null));
     const comparing = pair.length > 1;
     this.#compareBar.element.hidden = this.#compareBar.differences.hidden = !comparing;
     this.pane.mode = comparing && this.painted?.panes.length === 2 ? this.#view.compare : "one";
@@ -173,10 +174,10 @@ export class Panel {
     const newest = newestIndex(run);
     const total = (run && stepTotal(run)) ?? newest;
     const at = first?.step?.index ?? null;
-    const sigma = first?.step?.sigma == null ? "" : `, sigma ${formatSigma(first.step.sigma)}`;
+    const sigma = first?.step?.sigma == null ? "" : t("sigma {sigma}", { sigma: formatSigma(first.step.sigma) });
     const fault = notFiniteLabel(first?.step);
-    const change = first?.step?.change == null ? "" : `, changed by ${formatChange(first.step.change)}`;
-    const text = at === null ? "" : `step ${at} of ${total}${sigma}${change}${fault && `, ${fault}`}`;
+    const change = first?.step?.change == null ? "" : t("changed by {change}", { change: formatChange(first.step.change) });
+    const text = at === null ? "" : [t("step {step} of {total}", { step: at, total }), sigma, change, fault].filter(Boolean).join(", ");
     const pictured = picturedSteps(manifest);
     const steps = pictured.map(({ index }) => index);
     const faults = pictured.filter((step) => step.not_finite != null).map(({ index }) => index);

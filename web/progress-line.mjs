@@ -1,11 +1,12 @@
 /** Shows how far a run is, where there is no room for the strip. */
 
 import { create } from "./elements.mjs";
+import { t } from "./language.mjs";
 
 export class ProgressLine {
   /** @param {Document} document */
   constructor(document) {
-    this.element = create(document, "div", { className: "progress", role: "progressbar", ariaLabel: "Steps", ariaValueMin: "0" });
+    this.element = create(document, "div", { className: "progress", role: "progressbar", ariaLabel: t("Steps"), ariaValueMin: "0" });
   }
 
   /** @param {number} done number of steps @param {number} total @param {boolean} failed */

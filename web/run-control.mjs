@@ -1,6 +1,7 @@
 /** Shows the buttons that act on a run that goes on: pause, go on, stop and keep. */
 
 import { button, create, setButton } from "./elements.mjs";
+import { t } from "./language.mjs";
 
 const CONFIRM_MS = 4000; // for the second click or key that ends the run
 
@@ -19,7 +20,7 @@ export function isControlled(run) {
 export function keptStep(run, index) {
   if (index === null || index >= (run.index ?? 0)) return { step: null, why: "" };
   const isSaved = run.manifest.control.kept.includes(index);
-  return { step: index, why: isSaved ? "" : `Step ${index} cannot be kept: its latents are not saved. Go to the newest step, or switch on keep_latents` };
+  return { step: index, why: isSaved ? "" : t("Step {step} cannot be kept: its latents are not saved. Go to the newest step, or switch on keep_latents", { step: index }) };
 }
 
 export class RunControl {
@@ -45,7 +46,7 @@ export class RunControl {
     this.#notify = notify;
     this.#pause = button(document, "hold", "", () => this.pause());
     this.#keep = button(document, "keep", "", () => this.keep(), "keep");
-    this.element = create(document, "div", { className: "control", role: "toolbar", ariaLabel: "Run", hidden: true });
+    this.element = create(document, "div", { className: "control", role: "toolbar", ariaLabel: t("Run"), hidden: true });
     this.element.append(this.#pause, this.#keep);
   }
 
@@ -59,12 +60,13 @@ export class RunControl {
     this.element.hidden = !isControlled(run);
     if (this.element.hidden) return this.#disarm();
     const { paused } = run.manifest.control;
-    setButton(this.#document, this.#pause, paused ? "resume" : "hold", paused ? "Go on sampling (P)" : "Pause after this step (P)");
+    setButton(this.#document, this.#pause, paused ? "resume" : "hold", paused ? t("Go on sampling (P)") : t("Pause after this step (P)"));
     this.#pause.ariaPressed = String(paused);
     const { step, why } = keptStep(run, index);
-    const name = step === null ? "this step" : `step ${step}`;
-    const face = this.#armed === null ? "keep" : `keep ${name}?`;
-    setButton(this.#document, this.#keep, face, why || (this.#armed === null ? `Stop, and keep ${name} as the result (K)` : "Once more to stop the run (K)"));
+    const isArmed = this.#armed !== null;
+    const ask = step === null ? t("keep this step?") : t("keep step {step}?", { step });
+    const offer = step === null ? t("Stop, and keep this step as the result (K)") : t("Stop, and keep step {step} as the result (K)", { step });
+    setButton(this.#document, this.#keep, isArmed ? ask : "keep", why || (isArmed ? t("Once more to stop the run (K)") : offer));
     this.#keep.ariaDisabled = String(Boolean(why)); // not `disabled`: the reason must be readable
   }
 

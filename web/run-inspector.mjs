@@ -1,12 +1,13 @@
 /** Shows the facts of one run of a library, with what can be done with it. */
 
 import { button, create, setButton } from "./elements.mjs";
+import { later, t } from "./language.mjs";
 import { facts, stateLabel, whenLabel } from "./library-entry.mjs";
 
 /** @typedef {import("./library-entry.mjs").Entry} Entry */
 
 const SAVE_NOTE_MS = 800; // after the last key
-const PRODUCT_NAMES = { page: "Page of the run", sheet: "Contact sheet", animation: "Animation" };
+const PRODUCT_NAMES = { page: later("Page of the run"), sheet: later("Contact sheet"), animation: later("Animation") };
 
 export class RunInspector {
   #document;
@@ -37,26 +38,26 @@ export class RunInspector {
     this.#state = create(document, "span", { className: "state" });
     const act = (name) => () => this.#entry && commands[name](this.#entry);
     this.#buttons = {
-      open: button(document, "openTab", "Open this run (Enter)", act("open")),
+      open: button(document, "openTab", t("Open this run (Enter)"), act("open")),
       compare: button(document, "compare", "", act("compare")),
       star: source.act && button(document, "star", "", act("star")),
       workflow: workflowLabel && button(document, "workflow", workflowLabel, act("workflow")),
       folder: button(document, "folder", "", act("folder")),
-      save: source.act && button(document, "save", "Save this live run to the output folder", act("save")),
-      remove: source.act && button(document, "remove", "Delete this run (Delete); it can be undone", act("remove")),
+      save: source.act && button(document, "save", t("Save this live run to the output folder"), act("save")),
+      remove: source.act && button(document, "remove", t("Delete this run (Delete); it can be undone"), act("remove")),
     };
     const shown = Object.values(this.#buttons).filter(Boolean);
-    const bar = create(document, "div", { className: "actions", role: "toolbar", ariaLabel: "Actions for the selected run" }, ...shown);
+    const bar = create(document, "div", { className: "actions", role: "toolbar", ariaLabel: t("Actions for the selected run") }, ...shown);
     this.#facts = create(document, "dl", { className: "facts" });
     this.#prompt = create(document, "p", { className: "prompt" });
     this.#links = create(document, "p", { className: "links" });
-    this.#note = create(document, "textarea", { className: "note", rows: 2, maxLength: 2000, placeholder: "Your note", readOnly: !source.act });
-    this.#noteLabel = create(document, "label", { className: "note-label" }, create(document, "span", { textContent: "Note" }), this.#note);
+    this.#note = create(document, "textarea", { className: "note", rows: 2, maxLength: 2000, placeholder: t("Your note"), readOnly: !source.act });
+    this.#noteLabel = create(document, "label", { className: "note-label" }, create(document, "span", { textContent: t("Note") }), this.#note);
     this.#note.addEventListener("input", () => this.#writeLater());
     this.#note.addEventListener("blur", () => this.writeNote());
     const head = create(document, "div", { className: "head" }, this.#title, this.#state, bar);
-    const body = create(document, "div", { className: "body", tabIndex: 0, role: "group", ariaLabel: "Facts of the selected run" }, this.#prompt, this.#noteLabel, this.#facts, this.#links);
-    this.element = create(document, "section", { className: "inspector", ariaLabel: "Selected run", hidden: true }, head, body);
+    const body = create(document, "div", { className: "body", tabIndex: 0, role: "group", ariaLabel: t("Facts of the selected run") }, this.#prompt, this.#noteLabel, this.#facts, this.#links);
+    this.element = create(document, "section", { className: "inspector", ariaLabel: t("Selected run"), hidden: true }, head, body);
   }
 
   /**
@@ -69,8 +70,8 @@ export class RunInspector {
     this.#entry = entry ?? null;
     this.element.hidden = !entry;
     if (!entry) return;
-    this.#title.textContent = whenLabel(entry) || "Unknown date";
-    this.#state.textContent = [stateLabel(entry), entry.live && "not saved"].filter(Boolean).join(" · ");
+    this.#title.textContent = whenLabel(entry) || t("Unknown date");
+    this.#state.textContent = [stateLabel(entry), entry.live && t("not saved")].filter(Boolean).join(" · ");
     this.#showButtons(entry, marked, opened);
     this.#facts.replaceChildren(...facts(entry).flatMap(([name, value]) => [this.#text("dt", name), this.#text("dd", value)]));
     this.#prompt.textContent = entry.prompt;
@@ -103,16 +104,16 @@ export class RunInspector {
     const { open, compare, star, workflow, folder, save, remove } = this.#buttons;
     open.hidden = opened;
     const isMarked = marked?.id === entry.id;
-    const other = marked && !isMarked ? `Compare with the run of ${whenLabel(marked)} (C)` : "Compare with another run: choose it next (C)";
-    setButton(this.#document, compare, "compare", isMarked ? "Compare with no other run (C)" : other);
+    const other = marked && !isMarked ? t("Compare with the run of {date} (C)", { date: whenLabel(marked) }) : t("Compare with another run: choose it next (C)");
+    setButton(this.#document, compare, "compare", isMarked ? t("Compare with no other run (C)") : other);
     compare.ariaPressed = String(isMarked);
     if (star) {
-      setButton(this.#document, star, "star", entry.star ? "Take the star away (S)" : "Give this run a star (S)");
+      setButton(this.#document, star, "star", entry.star ? t("Take the star away (S)") : t("Give this run a star (S)"));
       star.ariaPressed = String(entry.star);
     }
     if (workflow) workflow.hidden = !entry.workflow;
     folder.hidden = !entry.folder;
-    setButton(this.#document, folder, "folder", this.#source.folderLink ? "Open its folder (F)" : "Copy the path of its folder (F)");
+    setButton(this.#document, folder, "folder", this.#source.folderLink ? t("Open its folder (F)") : t("Copy the path of its folder (F)"));
     if (save) save.hidden = !entry.live || Boolean(entry.folder) || entry.state === "running";
     if (remove) remove.disabled = entry.state === "running" && entry.live;
   }
@@ -122,7 +123,7 @@ export class RunInspector {
     const names = Object.keys(PRODUCT_NAMES).filter((name) => entry.products[name] && (name !== "page" || this.#source.folderLink));
     const links = names.map((name) => {
       const href = this.#source.picture(entry, entry.products[name]);
-      return create(this.#document, "a", { textContent: PRODUCT_NAMES[name], href, target: "_blank", rel: "noopener" });
+      return create(this.#document, "a", { textContent: t(PRODUCT_NAMES[name]), href, target: "_blank", rel: "noopener" });
     });
     this.#links.replaceChildren(...links);
     this.#links.hidden = !links.length;

@@ -2,6 +2,7 @@
 
 import { runLabel } from "./caption.mjs";
 import { button, create, setButton } from "./elements.mjs";
+import { t } from "./language.mjs";
 import { isSilent, newestStep } from "./manifest.mjs";
 
 const MAX_THUMBNAILS = 500;
@@ -32,7 +33,7 @@ export class RunList {
     this.#document = document;
     this.#load = load;
     this.#address = address;
-    this.#list = create(document, "div", { className: "thumbs", role: "group", ariaLabel: "Runs, newest first" });
+    this.#list = create(document, "div", { className: "thumbs", role: "group", ariaLabel: t("Runs, newest first") });
     this.#list.addEventListener("click", (event) => {
       const id = event.target.closest("button")?.dataset.run;
       if (id) choose(id, event.shiftKey || event.ctrlKey || event.metaKey);
@@ -40,14 +41,14 @@ export class RunList {
     const { IntersectionObserver } = document.defaultView;
     const options = { root: this.#list, rootMargin: `0px ${LOADED_PX}px` };
     this.#near = new IntersectionObserver((entries) => entries.forEach((entry) => this.#comeNear(entry)), options);
-    this.#compare = button(document, "compare", "Compare two runs (C)", compare, "compare");
+    this.#compare = button(document, "compare", t("Compare two runs (C)"), compare, "compare");
     const scroll = (direction) => (this.#list.scrollLeft += direction * PAGE * this.#list.clientWidth);
     const arrow = (name, label, direction) => {
       const created = button(document, name, label, () => scroll(direction), `arrow ${name}`);
       created.tabIndex = -1; // the Tab key reaches every thumbnail, which scrolls the row
       return created;
     };
-    this.#arrows = { newer: arrow("newer", "Newer runs", -1), older: arrow("older", "Older runs", 1) };
+    this.#arrows = { newer: arrow("newer", t("Newer runs"), -1), older: arrow("older", t("Older runs"), 1) };
     this.#list.addEventListener("scroll", () => this.layout());
     const row = create(document, "div", { className: "row" }, this.#list, ...Object.values(this.#arrows));
     this.element = create(document, "div", { className: "runs" }, row, this.#compare);
@@ -85,7 +86,7 @@ export class RunList {
       element.dataset.key = i < 9 ? i + 1 : "";
       element.ariaPressed = String(run.id === selected || run.id === other);
       element.title = runLabel(run);
-      element.ariaLabel = `Run ${i + 1}: ${element.title}`;
+      element.ariaLabel = t("Run {number}: {facts}", { number: i + 1, facts: element.title });
       element.style.setProperty("--done", run.state === "running" && !silent ? Math.min(1, (run.index ?? 0) / (run.total || Infinity)) : 0);
       const isPainted = run.state === "running" && run.id === selected && atEnd;
       if (!isPainted || !thumbnail.address) this.#setPicture(thumbnail, run, newestPicture(run));
@@ -94,7 +95,7 @@ export class RunList {
     if (hasMoved) this.layout();
     this.#compare.disabled = runs.length < 2 && other === null;
     this.#compare.ariaPressed = String(other !== null);
-    setButton(this.#document, this.#compare, "compare", other === null ? "Compare two runs (C)" : "End the comparison (C)");
+    setButton(this.#document, this.#compare, "compare", other === null ? t("Compare two runs (C)") : t("End the comparison (C)"));
   }
 
   /** Updates the thumbnail of a running run with its newest picture, which the browser has just shown and cached. */

@@ -1,7 +1,9 @@
 /** Reads runs from a server: ComfyUI with this package, or `safelight view`. */
 
+import { t } from "./language.mjs";
 import { picturedSteps, startMs } from "./manifest.mjs";
 import { readChange, readManifest, readShare, readStepCount } from "./sanitize.mjs";
+import { sentText } from "./sent-texts.mjs";
 
 const MAX_EVENT_RUNS = 200; // a page of ComfyUI stays open for weeks
 const RUN_FORMAT = "safelight.run/1";
@@ -116,9 +118,9 @@ export class ServerSource {
     try {
       const reply = await this.#request(`${this.path(id)}/decoders/${encodeURIComponent(name)}`, "POST");
       const { file, error } = await reply.json();
-      return { done: reply.ok, text: reply.ok ? `${file} is installed. The next run can use it.` : String(error) };
+      return { done: reply.ok, text: reply.ok ? t("{file} is installed. The next run can use it.", { file }) : sentText(error) };
     } catch {
-      return { done: false, text: "The server cannot be reached. Try again." };
+      return { done: false, text: t("The server cannot be reached. Try again.") };
     }
   }
 
@@ -127,13 +129,13 @@ export class ServerSource {
     try {
       const reply = await this.#request(`${this.path(id)}/control/${request}${step == null ? "" : `?step=${step}`}`, "POST");
       const { paused, error } = await reply.json();
-      if (!reply.ok) return String(error);
+      if (!reply.ok) return sentText(error);
       const run = this.#runs.get(id);
       if (run?.manifest?.control) run.manifest = { ...run.manifest, control: { ...run.manifest.control, paused: paused === true } };
       this.#notify(id);
       return "";
     } catch {
-      return "The server cannot be reached. Try again.";
+      return t("The server cannot be reached. Try again.");
     }
   }
 

@@ -1,6 +1,7 @@
 /** Shows the node's settings in one line below the viewer. A click or a key unfolds them. */
 
 import { button, create, setButton } from "./elements.mjs";
+import { t } from "./language.mjs";
 
 export const BAR_HEIGHT_PX = 28;
 
@@ -40,17 +41,17 @@ export class SettingsBar {
     this.#fold.replaceChildren(this.#words);
     this.#fold.hidden = !toggleFold;
     this.#switch = button(document, "", switchLabel, toggleSwitch, "switch");
-    this.#switch.replaceChildren(create(document, "span", { className: "word", textContent: "all samplers" }));
+    this.#switch.replaceChildren(create(document, "span", { className: "word", textContent: t("all samplers") }));
     this.#switch.role = "switch";
     this.#switch.hidden = !toggleSwitch;
     const style = create(document, "style", { textContent: STYLE });
-    this.element = create(document, "div", { className: "settings", role: "group", ariaLabel: "Settings" }, style, this.#fold, this.#switch);
+    this.element = create(document, "div", { className: "settings", role: "group", ariaLabel: t("Settings") }, style, this.#fold, this.#switch);
   }
 
   /** @param {string} words of the settings @param {boolean} open whether the settings are unfolded */
   show(words, open) {
     this.#words.textContent = words;
-    setButton(this.#document, this.#fold, "", `${open ? "Hide" : "Change"} the settings: ${words}`);
+    setButton(this.#document, this.#fold, "", open ? t("Hide the settings: {words}", { words }) : t("Change the settings: {words}", { words }));
     this.#fold.ariaExpanded = String(open);
   }
 

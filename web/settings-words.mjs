@@ -1,37 +1,40 @@
 /** Says in a few words what the inputs of the node are set to. */
 
+import { later, plural, t } from "./language.mjs";
+
+const SHOWN = { denoised: later("denoised"), noisy: later("noisy"), both: later("denoised and noisy") };
+const FRAMES = { middle: later("middle frame"), animated: later("animated"), "all files": later("a file for each frame") };
 const FILE_NAMES = { png: "PNG", webp: "WebP", jpg: "JPEG" };
-const nth = (count) => `every ${count} steps`;
 
 /** The words for an input that the line always names, by its value. */
 const ALWAYS = {
   decoder: (value, labelOf) => labelOf(value),
-  show: (value) => (value === "both" ? "denoised and noisy" : value),
-  every_n_steps: (value) => (value === 1 ? "every step" : nth(value)),
+  show: (value) => (t(SHOWN[value] ?? value)),
+  every_n_steps: (value) => (value === 1 ? t("every step") : plural(value, "every {count} step", "every {count} steps")),
 };
 
 /** The words for an input that the line names if it is not at its default. */
 const CHANGED = {
-  min_interval_s: (value) => `at most every ${value} s`,
-  max_side_px: (value) => (value ? `up to ${value} px` : "any size"),
-  full_every_n_steps: (value) => `VAE ${nth(value)}`,
-  batch: (value) => (value === "first" ? "first of the batch" : "a file for each picture"),
-  frames: (value) => ({ middle: "middle frame", animated: "animated", "all files": "a file for each frame" })[value] ?? value,
-  keep_latents: () => "keeps latents",
-  write_intermediates: () => "writes files",
-  filename_prefix: (value) => `to ${value}`,
-  file_format: (value) => `as ${FILE_NAMES[value] ?? value}`,
-  enlarge: (value) => `enlarged by ${value}`,
-  sheet: () => "contact sheet",
-  animation: (value) => `${value} animation`,
-  animation_fps: (value) => `${value} steps per second`,
-  animation_hold_s: (value) => `last held ${value} s`,
-  animation_from_step: (value) => `from step ${value}`,
-  animation_to_step: (value) => `to step ${value}`,
+  min_interval_s: (value) => t("at most every {count} s", { count: value }),
+  max_side_px: (value) => (value ? t("up to {count} px", { count: value }) : t("any size")),
+  full_every_n_steps: (value) => plural(value, "VAE every {count} step", "VAE every {count} steps"),
+  batch: (value) => (value === "first" ? t("first of the batch") : t("a file for each picture")),
+  frames: (value) => t(FRAMES[value] ?? value),
+  keep_latents: () => t("keeps latents"),
+  write_intermediates: () => t("writes files"),
+  filename_prefix: (value) => t("to {path}", { path: value }),
+  file_format: (value) => t("as {format}", { format: FILE_NAMES[value] ?? value }),
+  enlarge: (value) => t("enlarged by {filter}", { filter: value }),
+  sheet: () => t("contact sheet"),
+  animation: (value) => t("{format} animation", { format: value }),
+  animation_fps: (value) => plural(value, "{count} step per second", "{count} steps per second"),
+  animation_hold_s: (value) => t("last held {count} s", { count: value }),
+  animation_from_step: (value) => t("from step {step}", { step: value }),
+  animation_to_step: (value) => t("to step {step}", { step: value }),
   write_csv: () => "steps.csv",
-  stop_below_percent: (value) => `stops below ${value} %`,
-  stop_after_steps: (value) => `after ${value} steps`,
-  send_previews: () => "sends previews",
+  stop_below_percent: (value) => t("stops below {count} %", { count: value }),
+  stop_after_steps: (value) => plural(value, "after {count} step", "after {count} steps"),
+  send_previews: () => t("sends previews"),
 };
 
 /**
@@ -45,7 +48,7 @@ const CHANGED = {
  * @param {(decoder: string) => string} inputs.labelOf
  */
 export function settingsWords({ valueOf, defaultOf, isLinked, unused, labelOf }) {
-  const wordsOf = (name, words) => (isLinked(name) ? `${name} by link` : words(valueOf(name), labelOf));
+  const wordsOf = (name, words) => (isLinked(name) ? t("{name} by link", { name }) : words(valueOf(name), labelOf));
   const isChanged = (name) => isLinked(name) || (valueOf(name) !== undefined && valueOf(name) !== defaultOf(name));
   const named = [...Object.entries(ALWAYS), ...Object.entries(CHANGED).filter(([name]) => isChanged(name) && !unused.has(name))];
   return named.map(([name, words]) => wordsOf(name, words)).join(" · ");

@@ -1,6 +1,7 @@
 /** Maps keys to the viewer's commands. */
 
 import { create } from "./elements.mjs";
+import { later, t } from "./language.mjs";
 
 const SHIFT_STEPS = 5;
 
@@ -29,24 +30,24 @@ const COMMANDS = new Map([
 ]);
 
 const DESCRIPTIONS = [
-  ["← →", "previous step, next step; with Shift five steps"],
-  ["Home End", "first step, newest step"],
-  ["Space", "play or pause"],
-  ["P", "pause the run after this step, or go on"],
-  ["K K", "stop the run and keep this step as its result"],
-  ["L", "lock this step, so that new steps do not replace it; unlock"],
-  ["1 – 9", "select a run; 1 is the newest"],
-  ["C", "compare with another run"],
-  ["B", "compare this picture with others; Shift and click on the strip or a batch chooses it too"],
-  ["↑ ↓", "previous picture, next picture of a batch"],
-  ["wheel", "zoom, after a click on the picture"],
-  ["Z", "one screen pixel per image pixel, and back"],
-  ["N", "denoised or noisy latents, where both were copied"],
-  ["F", "full window"],
-  ["S", "save the picture"],
-  ["I", "figures of this run: times, where it settled, cost"],
-  ["menu key", "more actions; also Shift and F10"],
-  ["Esc", "back"],
+  ["← →", later("previous step, next step; with Shift five steps")],
+  [later("Home End"), later("first step, newest step")],
+  [later("Space"), later("play or pause")],
+  ["P", later("pause the run after this step, or go on")],
+  ["K K", later("stop the run and keep this step as its result")],
+  ["L", later("lock this step, so that new steps do not replace it; unlock")],
+  ["1 – 9", later("select a run; 1 is the newest")],
+  ["C", later("compare with another run")],
+  ["B", later("compare this picture with others; Shift and click on the strip or a batch chooses it too")],
+  ["↑ ↓", later("previous picture, next picture of a batch")],
+  [later("wheel"), later("zoom, after a click on the picture")],
+  ["Z", later("one screen pixel per image pixel, and back")],
+  ["N", later("denoised or noisy latents, where both were copied")],
+  ["F", later("full window")],
+  ["S", later("save the picture")],
+  ["I", later("figures of this run: times, where it settled, cost")],
+  [later("menu key"), later("more actions; also Shift and F10")],
+  [later("Esc"), later("back")],
 ];
 
 /** The command of a key and its argument, or null. @param {KeyboardEvent} event @returns {[string, number?] | null} */
@@ -64,8 +65,8 @@ export function commandOf(event) {
 /** The list of shortcuts, which covers the picture; hidden at first. @param {Document} document */
 export function shortcutsCard(document) {
   const rows = DESCRIPTIONS.flatMap(([key, does]) => [
-    create(document, "dt", { textContent: key }),
-    create(document, "dd", { textContent: does }),
+    create(document, "dt", { textContent: t(key) }),
+    create(document, "dd", { textContent: t(does) }),
   ]);
-  return create(document, "div", { className: "keys over", role: "note", ariaLabel: "Keyboard shortcuts", hidden: true }, create(document, "dl", {}, ...rows));
+  return create(document, "div", { className: "keys over", role: "note", ariaLabel: t("Keyboard shortcuts"), hidden: true }, create(document, "dl", {}, ...rows));
 }

@@ -1,9 +1,9 @@
 /** Shows the caption below the strip, with the buttons for playback. */
 
 import { button, create, setButton } from "./elements.mjs";
+import { plural, t } from "./language.mjs";
 
 const PARTS = ["step", "fault", "sigma", "time", "settled", "files", "decoder", "truth", "rate", "size", "decode"]; // if space is short, the last ones are hidden
-const SHORTENED = { settled: /^(settled )(at step )(.*)$/, files: /^(\d+ files?)(.*)()$/ }; // a narrow viewer hides the middle: settled 14
 
 export class StatusBar {
   #document;
@@ -36,31 +36,32 @@ export class StatusBar {
    * @param {Record<string, string>} texts of `caption`
    * @param {number | null} total number of steps, which reserves width for the largest step
    * @param {number | null} settled step at which the picture settled
+   * @param {Record<string, string>} [short] of `shortTexts`: what a narrow viewer shows in place of a text
    */
-  setCaption(texts, total, settled) {
+  setCaption(texts, total, settled, short = {}) {
     this.#settled = settled;
-    this.#parts.settled.title = this.#parts.settled.ariaLabel = texts.settled ? `The picture ${texts.settled}; click to go there` : "";
-    for (const name of PARTS) this.#setText(name, texts[name] ?? "");
-    this.#parts.files.title = this.#parts.files.ariaLabel = texts.files ? `${texts.files}; click to copy the path` : "";
-    this.#parts.truth.title = this.#parts.truth.ariaLabel = texts.truth ? `${texts.truth}: show how the steps approach the last preview` : "";
+    this.#parts.settled.title = this.#parts.settled.ariaLabel = texts.settled ? t("The picture settled at step {step}; click to go there", { step: settled ?? "" }) : "";
+    for (const name of PARTS) this.#setText(name, texts[name] ?? "", short[name]);
+    this.#parts.files.title = this.#parts.files.ariaLabel = texts.files ? t("{files}; click to copy the path", { files: texts.files }) : "";
+    this.#parts.truth.title = this.#parts.truth.ariaLabel = texts.truth ? t("{truth}: show how the steps approach the last preview", { truth: texts.truth }) : "";
     this.#parts.step.style.minWidth = texts.step ? `${String(total ?? "").length * 2 + 5.2}ch` : "";
     this.#texts.title = PARTS.map((name) => texts[name]).filter(Boolean).join("  ·  ");
   }
 
   /** Replaces a text that has changed: the browser lays out the page for each one. */
-  #setText(name, text) {
+  #setText(name, text, short) {
     const part = this.#parts[name];
     if (part.textContent === text) return;
-    const [, begin, middle, end] = SHORTENED[name]?.exec(text) ?? [];
-    if (begin) part.replaceChildren(begin, create(this.#document, "span", { textContent: middle }), end);
+    if (short) part.replaceChildren(create(this.#document, "span", { textContent: text }));
     else part.textContent = text;
+    if (short) part.dataset.short = short;
   }
 
   /** @param {{playing: boolean, playable: boolean, speed: number}} facts `speed` in steps per second */
   show({ playing, playable, speed }) {
-    setButton(this.#document, this.#play, playing ? "pause" : "play", playing ? "Pause (Space)" : "Play the steps (Space)");
+    setButton(this.#document, this.#play, playing ? "pause" : "play", playing ? t("Pause (Space)") : t("Play the steps (Space)"));
     this.#play.classList.toggle("playing", playing);
     this.#play.disabled = !playable;
-    setButton(this.#document, this.#speed, `${speed}/s`, `${speed} steps per second; click for another speed`);
+    setButton(this.#document, this.#speed, t("{count}/s", { count: speed }), plural(speed, "{count} step per second; click for another speed", "{count} steps per second; click for another speed"));
   }
 }

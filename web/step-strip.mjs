@@ -1,6 +1,7 @@
 /** Draws the strip: the sigma curve, a tick for each step, below it how much the picture changed, and the scrubber. */
 
 import { create, createSvg, onDrag, pointerPosition } from "./elements.mjs";
+import { t } from "./language.mjs";
 
 export const STRIP_HEIGHT_PX = 28; // of the curve
 export const CHANGE_HEIGHT_PX = 12; // of the bars below it
@@ -85,7 +86,7 @@ export class StepStrip {
     const gradient = { id: "lit", gradientUnits: "userSpaceOnUse", x1: 0, x2: 0, y1: 0, y2: STRIP_HEIGHT_PX };
     const lit = createSvg(document, "defs", {}, createSvg(document, "linearGradient", gradient, ...stops));
     this.#svg = createSvg(document, "svg", { "aria-hidden": "true", height: STRIP_HEIGHT_PX + CHANGE_HEIGHT_PX }, lit, ...layers.map(path), this.#parts.dot);
-    this.element = create(document, "div", { className: "strip", tabIndex: 0, role: "slider", ariaLabel: "Step" }, this.#svg);
+    this.element = create(document, "div", { className: "strip", tabIndex: 0, role: "slider", ariaLabel: t("Step") }, this.#svg);
     this.element.ariaValueMin = "1";
     const seek = (event) => (event.shiftKey ? callbacks.compare : callbacks.seek)(this.#index(event));
     onDrag(
@@ -121,7 +122,7 @@ export class StepStrip {
     const { element } = this;
     element.ariaValueMax = String(Math.max(facts.total, 1));
     element.ariaValueNow = String(facts.at ?? 1);
-    element.ariaValueText = facts.text || "no step yet";
+    element.ariaValueText = facts.text || t("no step yet");
     this.#draw();
   }
 

@@ -240,6 +240,7 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
   .parts > * { flex: none; }
   .parts > .decoder, .silent .parts > .time { flex: 0 1 auto; min-width: 0; }
   .parts > :is(.rate, .size, .decode), :is(.settled, .files) span { display: none; }
+  .parts > :is(.settled, .files)[data-short]:not(:empty)::after { content: attr(data-short); }
 }
 @container viewer (max-width: 360px) {
   .parts { column-gap: 8px; }

@@ -1,11 +1,15 @@
 /** Shows the buttons over the picture. */
 
 import { button, create, setButton } from "./elements.mjs";
+import { later, plural, t } from "./language.mjs";
 
 /** @typedef {Pick<import("./types.mjs").Commands, "showBatch" | "oneToOne" | "smooth" | "latents" | "save" | "copy" | "openTab" | "lock" | "live" | "menu" | "shortcuts" | "fullscreen">} ToolCommands */
 
 /** Buttons that need a single picture. */
-const SINGLE_PICTURE = { copy: "Copy this picture", openTab: "Open this picture in a tab" };
+const SINGLE_PICTURE = { copy: later("Copy this picture"), openTab: later("Open this picture in a tab") };
+
+/** The words on the button that follows the newest step. */
+const LIVE_WORDS = { live: later("live"), newest: later("newest"), locked: later("locked") };
 
 export class Toolbar {
   #document;
@@ -16,9 +20,9 @@ export class Toolbar {
     this.#document = document;
     /** @param {keyof ToolCommands} name @param {string} face */
     const tool = (name, face, label = "") => (this.#buttons[name] = button(document, face, label, () => commands[name]()));
-    this.element = create(document, "div", { className: "tools fading", role: "toolbar", ariaLabel: "Picture" });
+    this.element = create(document, "div", { className: "tools fading", role: "toolbar", ariaLabel: t("Picture") });
     this.element.append(
-      tool("showBatch", "grid", "All pictures of the batch (Esc)"),
+      tool("showBatch", "grid", t("All pictures of the batch (Esc)")),
       tool("oneToOne", "1:1"),
       tool("smooth", "pixels"),
       tool("latents", "noise"),
@@ -26,8 +30,8 @@ export class Toolbar {
       tool("copy", "copy"),
       tool("openTab", "openTab"),
       tool("lock", "lock"),
-      tool("menu", "more", "More actions (menu key)"),
-      tool("shortcuts", "?", "Keyboard shortcuts (?)"),
+      tool("menu", "more", t("More actions (menu key)")),
+      tool("shortcuts", "?", t("Keyboard shortcuts (?)")),
       tool("fullscreen", "full"),
     );
     this.#buttons.menu.addEventListener("mousedown", (event) => event.preventDefault()); // an open menu closes when it loses the focus
@@ -54,23 +58,23 @@ export class Toolbar {
     const set = (name, face, label) => setButton(this.#document, this.#buttons[name], face, label);
     this.#buttons.showBatch.hidden = !item;
     this.#buttons.showBatch.dataset.of = item;
-    set("oneToOne", zoomed ? "fit" : "1:1", zoomed ? "Fit (Z)" : "One screen pixel per image pixel (Z)");
-    set("smooth", smooth ? "pixels" : "smooth", smooth ? "Show pixels" : "Enlarge smoothly");
-    set("latents", "noise", noisy ? "Show the denoised latents (N)" : "Show the noisy latents (N)");
+    set("oneToOne", zoomed ? t("fit") : "1:1", zoomed ? t("Fit (Z)") : t("One screen pixel per image pixel (Z)"));
+    set("smooth", smooth ? "pixels" : "smooth", smooth ? t("Show pixels") : t("Enlarge smoothly"));
+    set("latents", "noise", noisy ? t("Show the denoised latents (N)") : t("Show the noisy latents (N)"));
     this.#buttons.latents.ariaPressed = String(noisy);
     this.#buttons.latents.hidden = !both;
-    set("save", "save", count > 1 ? `Save these ${count} pictures (S)` : "Save this picture (S)");
+    set("save", "save", count > 1 ? plural(count, "Save this {count} picture (S)", "Save these {count} pictures (S)") : t("Save this picture (S)"));
     for (const [name, label] of Object.entries(SINGLE_PICTURE)) {
-      set(name, name, count > 1 ? `${label}: click one first` : label);
+      set(name, name, count > 1 ? t("{action}: click one first", { action: t(label) }) : t(label));
       this.#buttons[name].disabled = count > 1;
     }
-    set("lock", "lock", locked ? "Unlock this step (L)" : "Lock this step: new steps do not replace it (L)");
+    set("lock", "lock", locked ? t("Unlock this step (L)") : t("Lock this step: new steps do not replace it (L)"));
     this.#buttons.lock.ariaPressed = String(locked);
     this.#buttons.lock.hidden = still;
     this.#buttons.shortcuts.ariaExpanded = String(shortcuts);
     this.#buttons.menu.ariaHasPopup = "menu";
     this.#buttons.menu.ariaExpanded = String(menu);
-    set("fullscreen", fullscreen ? "window" : "full", fullscreen ? "Leave the full window (F)" : "Full window (F)");
+    set("fullscreen", fullscreen ? "window" : "full", fullscreen ? t("Leave the full window (F)") : t("Full window (F)"));
   }
 
   /**
@@ -83,13 +87,13 @@ export class Toolbar {
   showLive(navigation, newest, active) {
     const mode = navigation.locked ? "locked" : !navigation.live ? "held" : active ? "live" : "newest";
     const label = {
-      locked: "This step is locked; click to unlock (L)",
-      held: active ? "To the newest step" : "To the newest run",
-      live: "The newest step is shown; click to lock it (L)",
+      locked: t("This step is locked; click to unlock (L)"),
+      held: active ? t("To the newest step") : t("To the newest run"),
+      live: t("The newest step is shown; click to lock it (L)"),
       newest: "",
     };
     this.live.dataset.is = mode;
-    setButton(this.#document, this.live, mode === "held" ? (active ? "live" : "newest") : mode, label[mode]);
+    setButton(this.#document, this.live, t(LIVE_WORDS[mode === "held" ? (active ? "live" : "newest") : mode]), label[mode]);
     // Hidden where it has nothing to do: the strip leads to the newest step of a run that has ended.
     this.live.hidden = navigation.run === null || mode === "newest" || (mode === "held" && !active && navigation.run === newest?.id);
   }

@@ -1,6 +1,7 @@
 /** Shows how true the pictures of a run are: a figure for the status bar, and a curve over the steps. */
 
 import { create, createSvg } from "./elements.mjs";
+import { decimal, t } from "./language.mjs";
 import { curve, stepScale, STRIP_HEIGHT_PX } from "./step-strip.mjs";
 
 const TOP_PX = 4;
@@ -12,15 +13,17 @@ const MAX_DB = 50; // where two pictures look the same
 /** The PSNR of the last preview against the VAE's picture: `28.4 dB true`; empty if the VAE did not decode. @param {Manifest | null} manifest */
 export function truthLabel(manifest) {
   const db = manifest?.truth?.psnr_db;
-  return db == null ? "" : `${db.toFixed(1)} dB true`;
+  return db == null ? "" : t("{db} dB true", { db: decimal(db, 1) });
 }
 
 /** What the figure means, with the steps of the curve. @param {Manifest | null} manifest */
 export function truthText(manifest) {
   const truth = manifest?.truth;
   if (truth?.psnr_db == null) return "";
-  const decoder = truth.decoder ? ` (${truth.decoder})` : "";
-  return `The last preview${decoder} has ${truth.psnr_db.toFixed(1)} dB against the VAE's picture, at latent size. The curve compares each step with the last preview.`;
+  const db = decimal(truth.psnr_db, 1);
+  return truth.decoder
+    ? t("The last preview ({decoder}) has {db} dB against the VAE's picture, at latent size. The curve compares each step with the last preview.", { decoder: truth.decoder, db })
+    : t("The last preview has {db} dB against the VAE's picture, at latent size. The curve compares each step with the last preview.", { db });
 }
 
 /** The points of the curve, by the step's number. @param {[number, number][]} toLast @param {(index: number) => number} x */

@@ -1,6 +1,7 @@
 /** Shows for a while what was done, with a button that undoes it. */
 
 import { create } from "./elements.mjs";
+import { t } from "./language.mjs";
 
 const [SHOWN_MS, UNDO_MS] = [6000, 20_000]; // the second while an undo is offered
 
@@ -12,7 +13,7 @@ export class UndoMessage {
   /** @param {Document} document @param {() => void} undo called by the button */
   constructor(document, undo) {
     this.#words = create(document, "span", { className: "words", role: "status" });
-    this.#undo = create(document, "button", { type: "button", className: "word", textContent: "Undo", hidden: true });
+    this.#undo = create(document, "button", { type: "button", className: "word", textContent: t("Undo"), hidden: true });
     this.#undo.addEventListener("click", undo);
     this.element = create(document, "div", { className: "said" }, this.#words, this.#undo);
   }

@@ -1,5 +1,6 @@
 /** Starts the page of `safelight view`: the library of all runs in the folder, and a viewer that follows the newest run. */
 
+import { later, plural, t } from "./language.mjs";
 import { Library } from "./library.mjs";
 import { libraryActions } from "./library-actions.mjs";
 import { readChoices, writeChoices } from "./library-choices.mjs";
@@ -9,9 +10,9 @@ import { layOut } from "./page.mjs";
 import { IDLE_INTERVAL_MS, PollingSource } from "./polling-source.mjs";
 import { Viewer } from "./viewer.mjs";
 
-const LINKS = [["All runs", "#library"], ["Newest run", "#viewer"]];
+const LINKS = [[later("All runs"), "#library"], [later("Newest run"), "#viewer"]];
 const MAX_RUNS = 500; // as many as the viewer has thumbnails of
-const ended = (program) => `${program} has ended. Loaded pictures stay; start it again to see new runs`;
+const ended = (program) => t("{program} has ended. Loaded pictures stay; start it again to see new runs", { program });
 
 /**
  * Starts the page. Its data are the name of the folder that is served, and that of the program which serves it.
@@ -28,7 +29,7 @@ export function start(document) {
   const show = (name) => {
     if (shown === name) return;
     shown = name;
-    page.setLinks(LINKS, name);
+    page.setLinks(LINKS.map(([text, part]) => [t(text), part]), name);
     page.add(parts[name]);
     parts[name].poll();
   };
@@ -53,7 +54,7 @@ function libraryPart(document, page, program) {
   const library = new Library(document, source, {
     view: readChoices(document),
     onView: (view) => writeChoices(document, view),
-    empty: "Runs appear here as they are written.",
+    empty: t("Runs appear here as they are written."),
     openWorkflow: workflowSaver(document, request, "library"),
     workflowLabel: SAVE_WORKFLOW,
   });
@@ -82,16 +83,16 @@ function viewerPart(document, page, { act, undo, marks }, program) {
   const request = (path) => fetch(path === "runs" ? `runs?limit=${MAX_RUNS}` : path, { cache: "no-store" });
   const source = new PollingSource(request);
   const desk = {
-    ...{ act, undo, marks, place: "“All runs”" },
+    ...{ act, undo, marks, place: t("“All runs”") },
     ask: async (title, before) => document.defaultView.prompt(title, before),
     forget: (id) => source.forget(id),
     refresh: () => source.poll(),
   };
-  const viewer = new Viewer(document, source, { idle: "Runs appear here as they are written.", actions: [libraryActions(desk)] });
+  const viewer = new Viewer(document, source, { idle: t("Runs appear here as they are written."), actions: [libraryActions(desk)] });
   const { element } = viewer;
   const showSummary = () => {
     const count = source.runs().filter(({ gone }) => !gone).length;
-    page.setSummary(source.reachable ? `${count} ${count === 1 ? "run" : "runs"}` : ended(program));
+    page.setSummary(source.reachable ? plural(count, "{count} run", "{count} runs") : ended(program));
   };
   source.onChange(() => element.isConnected && showSummary());
   return { element, focus: () => viewer.focus(), poll: () => source.poll() };

@@ -5,6 +5,7 @@ import { create } from "./elements.mjs";
 import { ImageExport } from "./export.mjs";
 import { ImageCache, loadImage } from "./image-cache.mjs";
 import { ImageLoader } from "./image-loader.mjs";
+import { t } from "./language.mjs";
 import { frameCount } from "./manifest.mjs";
 import { Panel } from "./panel.mjs";
 import { pictureActions } from "./picture-actions.mjs";
@@ -342,13 +343,13 @@ export class Viewer {
   /** Copies the path of the folder that the run writes. Returns the result in words. */
   async #copyPath() {
     const { path } = this.#selection.manifest.written;
-    return (await copyText(this.#panel.element, path)) ? `Copied ${path}` : `The browser does not allow to copy. The path is ${path}`;
+    return (await copyText(this.#panel.element, path)) ? t("Copied {path}", { path }) : t("The browser does not allow to copy. The path is {path}", { path });
   }
 
   #togglePin() {
     const [, second] = this.#selection.pair;
     this.#navigate((navigation, manifest) => navigation.togglePin(manifest, second?.step));
-    if (this.#navigation.pin && !second) this.#panel.messages.showToast("Go to another picture to compare it with this one");
+    if (this.#navigation.pin && !second) this.#panel.messages.showToast(t("Go to another picture to compare it with this one"));
   }
 
   #toggleFigures() {

@@ -1,6 +1,7 @@
 /** Lists what ComfyUI can do with a picture: continue from it, use its seed, open its workflow. */
 
 import { continueFrom } from "./branch.mjs";
+import { t } from "./language.mjs";
 import { samplerOf, seedWidgetOf, setSeed } from "./sampler-node.mjs";
 
 /** @typedef {import("./types.mjs").Run} Run */
@@ -23,11 +24,11 @@ import { samplerOf, seedWidgetOf, setSeed } from "./sampler-node.mjs";
 export function workflowActions(previewOf, host) {
   return ({ run, step }) => {
     const preview = previewOf(run);
-    const noNode = preview ? undefined : "The node of this run is not in this workflow. Open the workflow of the run first";
+    const noNode = preview ? undefined : t("The node of this run is not in this workflow. Open the workflow of the run first");
     return [
-      { label: `Continue from here (step ${step.index})`, why: noNode, run: () => (preview ? continueHere(preview, run, step, host) : noNode) },
-      { label: "Use this seed", why: preview ? noSeed(preview, run) : noNode, run: () => (preview ? useSeed(preview, run, host) : noNode) },
-      { label: "Open the workflow of this run", run: () => openWorkflow(run, host) },
+      { label: t("Continue from here (step {step})", { step: step.index }), why: noNode, run: () => (preview ? continueHere(preview, run, step, host) : noNode) },
+      { label: t("Use this seed"), why: preview ? noSeed(preview, run) : noNode, run: () => (preview ? useSeed(preview, run, host) : noNode) },
+      { label: t("Open the workflow of this run"), run: () => openWorkflow(run, host) },
     ];
   };
 }
@@ -52,23 +53,23 @@ function seedPlace(preview, { manifest }) {
 /** @param {ComfyUI.Node} preview @param {Run} run */
 function noSeed(preview, run) {
   const seed = run.manifest?.sampler?.seed;
-  if (seed == null) return "The seed of this run is not known";
-  if (!Number.isSafeInteger(seed)) return "The seed of this run is too large for a browser: use smaller ones";
-  return seedPlace(preview, run) ? undefined : "The sampler has no seed that can be set";
+  if (seed == null) return t("The seed of this run is not known");
+  if (!Number.isSafeInteger(seed)) return t("The seed of this run is too large for a browser: use smaller ones");
+  return seedPlace(preview, run) ? undefined : t("The sampler has no seed that can be set");
 }
 
 /** @param {ComfyUI.Node} preview @param {Run} run @param {GraphHost} host */
 function useSeed(preview, run, host) {
   const { seed } = run.manifest.sampler;
   host.change(() => (setSeed(seedPlace(preview, run), seed), []));
-  return `Seed ${seed}, fixed`;
+  return t("Seed {seed}, fixed", { seed });
 }
 
 /** @param {Run} run @param {GraphHost} host */
 async function openWorkflow(run, host) {
   const found = await host.workflowOf(run.id);
-  if (found === null) throw new Error("The server cannot be reached. Try again");
-  if (!found) throw new Error("This run has no workflow: it was removed, or ComfyUI runs with --disable-metadata");
+  if (found === null) throw new Error(t("The server cannot be reached. Try again"));
+  if (!found) throw new Error(t("This run has no workflow: it was removed, or ComfyUI runs with --disable-metadata"));
   const { seed } = run.manifest?.sampler ?? {};
-  await host.open(found, seed == null ? "Run" : `Run with seed ${seed}`, run.started);
+  await host.open(found, seed == null ? t("Run") : t("Run with seed {seed}", { seed }), run.started);
 }

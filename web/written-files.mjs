@@ -1,20 +1,21 @@
 /** Says what a run has written into the user's folder, copies the folder's path, and opens its files. */
 
 import { create, windowOf } from "./elements.mjs";
+import { later, plural, t } from "./language.mjs";
 
 /** @typedef {import("./types.mjs").Manifest} Manifest */
 
 /** @type {["sheet" | "animation" | "page", string][]} */
 const PRODUCTS = [
-  ["sheet", "Open the contact sheet"],
-  ["animation", "Open the animation"],
-  ["page", "Open the page of this run"],
+  ["sheet", later("Open the contact sheet")],
+  ["animation", later("Open the animation")],
+  ["page", later("Open the page of this run")],
 ];
 
 /** `12 files in output/safelight/steps_00012`; empty if the run has written none. @param {Manifest | null} manifest */
 export function writtenLabel(manifest) {
   const { files, place } = manifest?.written ?? {};
-  return files ? `${files} ${files === 1 ? "file" : "files"} in ${place}` : "";
+  return files ? plural(files, "{count} file in {place}", "{count} files in {place}", { place }) : "";
 }
 
 /**
@@ -31,8 +32,8 @@ export function writtenActions(document, source, copyPath) {
     if (!written?.files) return [];
     const products = PRODUCTS.flatMap(([key, label]) => (written[key] && source.written ? [{ label, address: source.written(run.id, written[key]) }] : []));
     return [
-      { label: "Copy the path of the folder", run: copyPath },
-      ...products.map(([key, label]) => ({ label, run: () => void open(source.written(run.id, written[key])) })),
+      { label: t("Copy the path of the folder"), run: copyPath },
+      ...products.map(({ label, address }) => ({ label: t(label), run: () => void windowOf(document).open(address, "_blank", "noopener") })),
     ];
   };
 }
