@@ -28,7 +28,13 @@ export function libraryActions(desk) {
   return ({ run }) => {
     const { star = false, note = "" } = desk.marks?.(run.id) ?? run.manifest?.marks ?? {};
     return [
-      { label: star ? t("Take the star of this run away") : t("Give this run a star"), run: async () => void (await change(run, "star", { star: !star })) },
+      {
+        label: star ? t("Take the star of this run away") : t("Give this run a star"),
+        run: async () => {
+          await change(run, "star", { star: !star });
+          return star ? t("Star taken away") : t("Starred");
+        },
+      },
       {
         label: note ? t("Edit the note on this run") : t("Write a note on this run"),
         run: async () => {

@@ -93,9 +93,8 @@ class NodeRecords:
         self.newest: deque[tuple[object, RecordedRun]] = deque(maxlen=MAX_RECORDS)
 
 
-RECORDS: "weakref.WeakValueDictionary[str | None, NodeRecords]" = (
-    weakref.WeakValueDictionary()
-)  # by id of Preview Steps
+# By id of Preview Steps.
+RECORDS: "weakref.WeakValueDictionary[str | None, NodeRecords]" = weakref.WeakValueDictionary()
 
 
 @final

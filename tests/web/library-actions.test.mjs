@@ -26,9 +26,11 @@ test("a star is given and taken away", async () => {
   const desk = deskOf({ star: { done: true, text: "", run: { star: true, note: "" } } });
   const entries = libraryActions(desk);
   const run = runOf();
-  assert.equal(await entries({ run })[0].run(), undefined);
+  assert.equal(await entries({ run })[0].run(), "Starred");
   assert.deepEqual(desk.asked, [["a", "star", { star: true }]]);
-  assert.equal(entries({ run })[0].label, "Take the star of this run away");
+  const [after] = entries({ run });
+  assert.equal(after.label, "Take the star of this run away");
+  assert.equal(await after.run(), "Star taken away");
 });
 
 test("the star and the note may come from the list of runs", () => {

@@ -7,7 +7,7 @@
 import { mkdtempSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { boxOf, clickOn, FIND_NODE, FIRST, openBrowser, openPage, openTab, openWorkflow, OTHER, paint, queue, ready, reload, view, viewUntil } from "./page.mjs";
+import { boxOf, clickOn, endOfPrompt, FIND_NODE, FIRST, openBrowser, openPage, openTab, openWorkflow, OTHER, paint, queue, ready, reload, saveSettings, view, viewUntil } from "./page.mjs";
 
 const input = JSON.parse(readFileSync(0, "utf8"));
 const model = { latent_format: input.latent_format, flow: true, height: 24, width: 36, step_ms: 450 };
@@ -441,8 +441,7 @@ const SCENES = {
     await page.keyboard.press("k");
     const kept = await until((shown, seen) => seen.state.includes("stopped") && seen.step.startsWith("kept"));
     await shot(page, "kept");
-    const last = await page.evaluate(async () => Object.values(await (await fetch("/history?max_items=1")).json())[0].status.status_str);
-    return { running: running_, paused, still, on, armed, kept, last };
+    return { running: running_, paused, still, on, armed, kept, last: await endOfPrompt(page) };
   },
 
   /** Chooses two of the four pictures of a batch: one by a click, one by a key; what it sees on the way, also after a reload. */
@@ -521,9 +520,7 @@ const SCENES = {
     await focusOn(".go", 0);
     await page.keyboard.press("Enter");
     await until((seen) => seen.idle);
-    const newest = async () => Object.values(await (await fetch(`${input.url}/history?max_items=1`)).json())[0];
-    for (let waited = 0; !(await newest())?.status?.completed && waited < 200; waited++) await page.waitForTimeout(100);
-    return { asked, picked, reloaded, keyed, status: (await newest()).status.status_str };
+    return { asked, picked, reloaded, keyed, status: await endOfPrompt(page) };
   },
 
   /** The live page: in the same browser, in another one with the address that the menu copies, and in one without it. */
@@ -1529,10 +1526,7 @@ const SCENES = {
   },
 };
 
-for (const [name, value] of Object.entries({ "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": input.vue })) {
-  const body = JSON.stringify({ [name]: value });
-  await fetch(`${input.url}/api/settings`, { method: "POST", headers: { "Content-Type": "application/json" }, body });
-}
+await saveSettings(input.url, { "Comfy.VueNodes.Enabled": input.vue });
 const browser = await openBrowser(input.chromium, newProfile());
 const results = {};
 try {

@@ -7,10 +7,10 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { clickOn, FIND_NODE, openBrowser, openTab, openWorkflow, queue, viewUntil } from "./page.mjs";
+import { clickOn, FIND_NODE, openBrowser, openTab, openWorkflow, queue, saveSettings, viewUntil } from "./page.mjs";
 
 const input = JSON.parse(readFileSync(0, "utf8"));
-await fetch(`${input.url}/api/settings`, { method: "POST", body: JSON.stringify({ "Comfy.TutorialCompleted": true }) });
+await saveSettings(input.url);
 const browser = await openBrowser(input.chromium, input.profile);
 const { page } = await openTab(browser, input.url);
 const dialogs = [];

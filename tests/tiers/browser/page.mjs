@@ -19,6 +19,17 @@ const FLAGS = [
 const SIZE = { width: 1500, height: 1000 };
 const LIMIT_MS = 90_000; // on a busy machine ComfyUI needs a minute to open its page
 
+/** Settings of ComfyUI that scenes change. */
+const SETTINGS = {
+  "Comfy.ColorPalette": "dark",
+  "Comfy.TutorialCompleted": true,
+  "Comfy.VueNodes.Enabled": false,
+  "Safelight.Everywhere": false,
+  "Safelight.HideSamplerPreview": true,
+  "Safelight.Viewer.Speed": 8,
+  "Safelight.Welcomed": true,
+};
+
 /** The first picture of the viewer, or of the run that it is compared with. */
 export const FIRST = ".pane:first-child .cell";
 export const OTHER = ".pane:last-child .cell";
@@ -42,6 +53,12 @@ export async function paint(page, root, selector) {
   );
   if (!clip) throw new Error(`nothing is at ${selector}`);
   return (await page.screenshot({ clip })).toString("base64");
+}
+
+/** Saves settings on a server that earlier scenes have used: what they have changed is as in a new ComfyUI. */
+export async function saveSettings(url, settings = {}) {
+  const body = JSON.stringify({ ...SETTINGS, ...settings });
+  await fetch(`${url}/api/settings`, { method: "POST", headers: { "Content-Type": "application/json" }, body });
 }
 
 /** A browser with its own profile in the empty folder `profile`. */
@@ -207,6 +224,19 @@ export async function viewUntil(page, test, limit_ms = LIMIT_MS) {
     if (Date.now() > end) throw new Error(`timed out; last view of the node: ${JSON.stringify(seen)}`);
     await page.waitForTimeout(30);
   }
+}
+
+/** How the newest prompt of the open workflow has ended, as ComfyUI's history says: other workflows have prompts there too. */
+export async function endOfPrompt(page) {
+  for (let tries = 0; tries < 300; tries++) {
+    const status = await page.evaluate(async () => {
+      const entries = Object.values(await (await fetch("/history")).json());
+      return entries.filter(({ prompt }) => prompt[3]?.extra_pnginfo?.workflow?.id === window.app.graph.id).at(-1)?.status;
+    });
+    if (status) return status.status_str;
+    await page.waitForTimeout(100);
+  }
+  throw new Error("the prompt does not end");
 }
 
 /** Queues the open workflow with a new seed: with the same one ComfyUI would not sample again. */

@@ -7,7 +7,7 @@
 import { mkdtempSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { FIND_NODE, openBrowser, openTab, openWorkflow, queue, viewUntil } from "./page.mjs";
+import { FIND_NODE, openBrowser, openTab, openWorkflow, queue, saveSettings, viewUntil } from "./page.mjs";
 
 const LIMIT_MS = 60_000;
 const input = JSON.parse(readFileSync(0, "utf8"));
@@ -83,8 +83,7 @@ const choose = (page, label) =>
   );
 
 const shot = (page, name) => page.screenshot({ path: join(input.shots, `${name}.png`) });
-const settings = { "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": false };
-await fetch(`${input.url}/api/settings`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(settings) });
+await saveSettings(input.url);
 const browser = await openBrowser(input.chromium, mkdtempSync(join(input.profiles, "profile-")));
 const { page, errors } = await openTab(browser, input.url);
 const model = { latent_format: input.latent_format, flow: true, height: 24, width: 36, step_ms: 60 };

@@ -176,6 +176,7 @@ function view() {
     decoder: text(".parts .decoder"),
     placeholder: text(".placeholder"),
     note: text(".note-text"),
+    toast: text(".toast"),
     painted: imgs.length > 0 && imgs.every((img) => img.complete && img.naturalWidth > 0),
     picture: imgs[0]?.src ?? null,
     cells: root?.querySelectorAll(".pane:first-child .cell").length ?? 0,

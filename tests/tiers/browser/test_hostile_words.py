@@ -17,9 +17,10 @@ FOLDER = "'&lt;`${window.hacked=3}` onerror=hacked"  # a folder's name cannot ho
 def seen(browsed_server, tmp_path_factory):
     """What the node shows of two such runs."""
     name = f"{HOSTILE}.safetensors"
-    (browsed_server.models / "vae_approx" / name).write_bytes(b"not a decoder")
+    decoder = browsed_server.models / "vae_approx" / name
+    decoder.write_bytes(b"not a decoder")
     shots = tmp_path_factory.mktemp("hostile")
-    return _drive(
+    yield _drive(
         "hostile.mjs",
         url=f"http://127.0.0.1:{browsed_server.port}",
         profile=str(tmp_path_factory.mktemp("profile")),
@@ -28,6 +29,7 @@ def seen(browsed_server, tmp_path_factory):
         decoder=name,
         prefix=f"hostile/{FOLDER}",
     )
+    decoder.unlink()
 
 
 def test_the_markup_does_not_run(seen):
