@@ -2,14 +2,14 @@
 
 import { later, t } from "./language.mjs";
 
-/** What is offered for every model; the node stores the words that are the keys. */
+/** What is offered for every model; the node stores the words that are the keys. @type {Record<string, string>} */
 const WORDS = { auto: "auto", fast: "fast", fine: "fine", full: later("full VAE") };
 const SEPARATOR = " · "; // of the parts of a description, of which the first is the short name
 
 export class DecoderList {
   #request;
   #changed;
-  #spaces = new Map(); // by name of the space: its decoders; null while they are requested
+  /** @type {Map<string, {name: string, words: string}[] | null>} */ #spaces = new Map(); // by name of the space: its decoders; null while they are requested
 
   /**
    * @param {(path: string) => Promise<Response>} request fetches a path of ComfyUI's server
@@ -26,12 +26,12 @@ export class DecoderList {
     return names.includes(current) ? names : [...names, current];
   }
 
-  /** What the list shows for a value. */
+  /** What the list shows for a value. @param {string | null} space @param {string} value */
   label(space, value) {
     return (WORDS[value] && t(WORDS[value])) ?? this.#of(space).find(({ name }) => name === value)?.words ?? value;
   }
 
-  /** The same, as short as possible. */
+  /** The same, as short as possible. @param {string | null} space @param {string} value */
   shortLabel(space, value) {
     return this.label(space, value).split(SEPARATOR)[0];
   }
@@ -41,12 +41,14 @@ export class DecoderList {
     this.#spaces.clear();
   }
 
+  /** @param {string | null} space */
   #of(space) {
     if (!space) return [];
     if (!this.#spaces.has(space)) this.#read(space);
     return this.#spaces.get(space) ?? [];
   }
 
+  /** @param {string} space */
   async #read(space) {
     this.#spaces.set(space, null);
     try {

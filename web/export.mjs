@@ -9,8 +9,8 @@ import { sentText } from "./sent-texts.mjs";
 
 /**
  * @typedef {object} ShownPictures
- * @property {{id: string}} run
- * @property {{index: number}} step
+ * @property {import("./types.mjs").Run} run
+ * @property {import("./types.mjs").ManifestStep} step
  * @property {string[]} addresses of its pictures: several for a batch
  * @property {string[]} [exports] addresses of the same pictures as files to save, if the source has them
  * @property {number | null} item the selected item of a batch, counted from 0; null: there is no choice

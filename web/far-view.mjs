@@ -15,7 +15,7 @@ export class FarView {
     return this.#isFar;
   }
 
-  /** Follows the zoom of a LiteGraph canvas. @param {object} ds its `DragAndScale` */
+  /** Follows the zoom of a LiteGraph canvas. @param {ComfyUI.Viewport} ds its `DragAndScale` */
   follow(ds) {
     const { onChanged } = ds;
     ds.onChanged = (...args) => {
@@ -25,6 +25,7 @@ export class FarView {
     this.#update(ds.scale);
   }
 
+  /** @param {number} scale */
   #update(scale) {
     const isFar = Math.round(100 * scale) <= FAR_PERCENT;
     if (isFar === this.#isFar) return;

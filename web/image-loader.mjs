@@ -6,18 +6,24 @@
  * @property {string[]} addresses of the pictures
  */
 
-/** Requests the next set only after the last one is painted: a slow link skips sets and paints none too late. */
+/** @typedef {import("./image-cache.mjs").Picture} Picture */
+
+/**
+ * Requests the next set only after the last one is painted: a slow link skips sets and paints none too late.
+ *
+ * @template {ImageSet} Set
+ */
 export class ImageLoader {
   #images;
   #paint;
-  #requested = null;
-  #painted = null;
-  #failed = null;
+  /** @type {Set | null} */ #requested = null;
+  /** @type {Set | null} */ #painted = null;
+  /** @type {Set | null} */ #failed = null;
   #busy = false;
 
   /**
    * @param {import("./image-cache.mjs").ImageCache} images
-   * @param {(set: ImageSet, images: (HTMLImageElement | null)[]) => void} paint null: a picture failed to load; a set
+   * @param {(set: Set, images: (Picture | null)[]) => void} paint null: a picture failed to load; a set
    *   of which all pictures failed is reported once
    */
   constructor(images, paint) {
@@ -30,7 +36,7 @@ export class ImageLoader {
     return !this.#busy;
   }
 
-  /** @param {ImageSet | null} set null: request nothing, and leave the screen as it is */
+  /** @param {Set | null} set null: request nothing, and leave the screen as it is */
   request(set) {
     this.#requested = set;
     if (!set || same(set, this.#painted)) return;
@@ -48,7 +54,7 @@ export class ImageLoader {
     if (this.#busy) return;
     this.#busy = true;
     try {
-      for (let set = this.#requested; this.#isMissing(set); set = this.#requested) {
+      for (let set = this.#requested; set && this.#isMissing(set); set = this.#requested) {
         const images = await Promise.all(set.addresses.map((address) => this.#images.get(address)));
         const overtaken = set !== this.#requested && !this.#isMissing(this.#requested);
         if (overtaken || set.key !== this.#requested?.key) continue;
@@ -63,16 +69,19 @@ export class ImageLoader {
     }
   }
 
+  /** @param {Set | null} set */
   #isMissing(set) {
     return set && !same(set, this.#painted) && !same(set, this.#failed);
   }
 
+  /** @param {Set} set @param {(Picture | null)[]} images */
   #show(set, images) {
     this.#painted = set;
     this.#paint(set, images);
   }
 }
 
+/** @param {ImageSet | null} a @param {ImageSet | null} b */
 function same(a, b) {
   return a !== null && b !== null && a.key === b.key && a.addresses.join("\n") === b.addresses.join("\n");
 }

@@ -4,7 +4,7 @@ const KEY = "Safelight.Models";
 const MAX_MODELS = 100;
 const MODEL_FILE = /\.(safetensors|sft|gguf|ckpt|pt|pth|bin)$/i;
 
-/** @typedef {{space: string | null, frames: number}} ModelFacts latent space, and frames of the newest latents */
+/** @typedef {{space: string | null, frames: number | null}} ModelFacts latent space, and frames of the newest latents */
 
 export class KnownModels {
   #storage;
@@ -33,7 +33,7 @@ export class KnownModels {
 
   #read() {
     try {
-      const read = JSON.parse(this.#storage().getItem(KEY));
+      const read = JSON.parse(this.#storage().getItem(KEY) ?? "{}");
       return read && typeof read === "object" && !Array.isArray(read) ? read : {};
     } catch {
       return {};

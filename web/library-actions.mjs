@@ -18,7 +18,9 @@ import { t } from "./language.mjs";
 
 /** @param {Desk} desk @returns {import("./action-menu.mjs").Actions} */
 export function libraryActions(desk) {
+  /** @type {string[]} */
   const deleted = []; // tokens, the last deletion last
+  /** @param {import("./types.mjs").Run} run @param {string} action @param {object} [body] */
   const change = async (run, action, body) => {
     const answer = await desk.act(run.id, action, body);
     if (!answer.done) throw new Error(answer.text);
@@ -49,7 +51,7 @@ export function libraryActions(desk) {
         why: run.state === "running" ? t("This run is still running. Stop it first") : undefined,
         run: async () => {
           const { undo, text } = await change(run, "delete");
-          deleted.push(undo);
+          if (undo) deleted.push(undo);
           desk.forget(run.id);
           return t("{done}. To undo it, press Ctrl+Z in {place}", { done: text, place: desk.place });
         },
@@ -59,8 +61,9 @@ export function libraryActions(desk) {
   };
 }
 
+/** @param {Desk} desk @param {string[]} deleted */
 async function bringBack(desk, deleted) {
-  const answer = await desk.undo(deleted.at(-1));
+  const answer = await desk.undo(deleted.at(-1) ?? "");
   if (!answer.done) throw new Error(answer.text);
   deleted.pop();
   desk.refresh();

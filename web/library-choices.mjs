@@ -1,20 +1,24 @@
 /** Remembers in the browser which order of runs the user chose in a library. */
 
+import { windowOf } from "./elements.mjs";
+
 const STORED = "Safelight.Library";
 
-/** The user's last choices; none if the browser stores nothing. @param {Document} document */
-export function readChoices({ defaultView }) {
+/** @typedef {{sort: string, starred: boolean}} Choices */
+
+/** The user's last choices; none if the browser stores nothing. @param {Document} document @returns {Partial<Choices>} */
+export function readChoices(document) {
   try {
-    return JSON.parse(defaultView.localStorage.getItem(STORED)) ?? {};
+    return JSON.parse(windowOf(document).localStorage.getItem(STORED) ?? "{}") ?? {};
   } catch {
     return {};
   }
 }
 
-/** Stores the user's choices, if the browser stores anything. */
-export function writeChoices({ defaultView }, choices) {
+/** Stores the user's choices, if the browser stores anything. @param {Document} document @param {Choices} choices */
+export function writeChoices(document, choices) {
   try {
-    defaultView.localStorage.setItem(STORED, JSON.stringify(choices));
+    windowOf(document).localStorage.setItem(STORED, JSON.stringify(choices));
   } catch {
     // the order is the usual one next time
   }

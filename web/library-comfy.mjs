@@ -23,8 +23,8 @@ const POLL_MS = 4000;
 export class LibraryTab {
   #host;
   #source;
-  #library = null;
-  #timer;
+  /** @type {Library | null} */ #library = null;
+  /** @type {number | undefined} */ #timer;
 
   /** @param {Host} host */
   constructor(host) {
@@ -77,15 +77,16 @@ export class LibraryTab {
     this.#timer = setTimeout(() => this.poll(), this.#source.interval(POLL_MS));
   }
 
-  /** Opens the workflow that a picture contains, as ComfyUI does with a dropped file. */
+  /** Opens the workflow that a picture contains, as ComfyUI does with a dropped file. @param {import("./library-entry.mjs").Entry} entry @param {string} address */
   async #openWorkflow({ live, id, folder, thumbnail }, address) {
+    if (!thumbnail) throw new Error(t("the picture is gone"));
     const { request, openFile } = this.#host;
     const exported = `/safelight/runs/${encodeURIComponent(id)}/exports/${encodeURIComponent(thumbnail)}`;
     const answer = live ? await request(exported) : await fetch(address);
     if (!answer.ok) throw new Error(t("the picture is gone"));
     const content = await answer.blob();
     // The tab gets the name of the file: never that of a live run's address, which is secret.
-    const name = live ? namedFile(answer.headers.get("Content-Disposition")) : `${folder.split("/").at(-1)}.${thumbnail.split(".").at(-1)}`;
+    const name = live ? namedFile(answer.headers.get("Content-Disposition")) : `${(folder ?? id).split("/").at(-1)}.${thumbnail.split(".").at(-1)}`;
     await openFile(new File([content], name, { type: content.type }));
   }
 }

@@ -6,9 +6,13 @@ import { finalSize, modelName, startMs } from "./manifest.mjs";
 import { readManifest, readStepCount } from "./sanitize.mjs";
 
 const FIRST_WORDS = 90; // characters of a prompt in a tooltip
+/** @type {Record<string, string>} */
 const STATES = { running: later("running"), interrupted: later("canceled"), stopped: later("stopped"), failed: later("failed") };
+/** @type {Intl.DateTimeFormatOptions} */
 const SHORT_WHEN = { day: "numeric", month: "short", hour: "numeric", minute: "2-digit" };
+/** @type {Intl.DateTimeFormatOptions} */
 const SHORT_DAY = { day: "numeric", month: "short", year: "numeric" };
+/** @type {Intl.DateTimeFormatOptions} */
 const WHEN = { dateStyle: "medium", timeStyle: "short" };
 
 /**
@@ -16,11 +20,11 @@ const WHEN = { dateStyle: "medium", timeStyle: "short" };
  *
  * @typedef {object} Entry
  * @property {string} id opens the run
- * @property {string} state as in `Run`
+ * @property {import("./types.mjs").Run["state"]} state
  * @property {number} started milliseconds since 1970; 0 if unknown
  * @property {number | null} written last update, milliseconds since 1970
  * @property {string | null} version changes with the manifest
- * @property {object} sampler as in `run.json`: seed, name, scheduler, cfg, steps
+ * @property {import("./types.mjs").Sampler} sampler
  * @property {{width: number, height: number} | null} size of the final image
  * @property {string} model file name without folder and suffix, or empty
  * @property {string} decoder latent space and decoder in words, or empty
@@ -40,17 +44,21 @@ const WHEN = { dateStyle: "medium", timeStyle: "short" };
  * @property {{page: string | null, sheet: string | null, animation: string | null}} products files about the whole run
  */
 
+/** @param {unknown} value */
 const text = (value) => (typeof value === "string" ? value : "");
+/** @param {unknown} value */
+const time = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
 
-/** An entry of a server's list, or of the data in a page; null if it is none. @returns {Entry | null} */
-export function readEntry(value) {
-  const manifest = readManifest(value ? { ...value, steps: [], notes: [] } : null);
+/** An entry of a server's list, or of the data in a page; null if it is none. @param {unknown} saved @returns {Entry | null} */
+export function readEntry(saved) {
+  const value = /** @type {Record<string, unknown>} */ (Object(saved));
+  const manifest = readManifest({ ...value, steps: [], notes: [] });
   if (!manifest?.id) return null;
   return {
     id: manifest.id,
     state: manifest.state,
     started: startMs(manifest),
-    written: Number.isFinite(value.written) ? value.written : null,
+    written: time(value.written),
     version: text(value.version) || null,
     sampler: manifest.sampler,
     size: finalSize(manifest),
@@ -68,8 +76,8 @@ export function readEntry(value) {
     index: readStepCount(value.index),
     total: readStepCount(value.total),
     thumbnail: text(value.thumbnail) || null,
-    at: Number.isFinite(value.at) ? value.at : null,
-    products: { page: text(value.page) || null, sheet: manifest.sheet, animation: manifest.animation },
+    at: time(value.at),
+    products: { page: text(value.page) || null, sheet: manifest.sheet ?? null, animation: manifest.animation ?? null },
   };
 }
 
@@ -89,6 +97,7 @@ export function shortWhen({ started }, now = Date.now()) {
 export function dayOf({ started }) {
   if (!started) return "";
   const day = new Date(started);
+  /** @param {number} number */
   const two = (number) => String(number).padStart(2, "0");
   return `${day.getFullYear()}-${two(day.getMonth() + 1)}-${two(day.getDate())}`;
 }
@@ -118,10 +127,11 @@ export function spokenLabel(entry) {
   return [...parts, stateLabel(entry), star && t("starred"), note && t("has a note"), live && t("not saved")].filter(Boolean).join(", ");
 }
 
-/** The facts of a run for its details, as pairs of a name and a text. @param {Entry} entry */
+/** The facts of a run for its details, as pairs of a name and a text. @param {Entry} entry @returns {[name: string, text: string][]} */
 export function facts(entry) {
   const { sampler, size, started, written, state } = entry;
   const seconds = started && written ? (written - started) / 1000 : null;
+  /** @type {[string, unknown][]} */
   const rows = [
     [t("Seed"), sampler.seed],
     [t("Sampler"), [sampler.name, sampler.scheduler].filter(Boolean).join(" ")],

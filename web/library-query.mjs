@@ -7,7 +7,9 @@ import { dayOf, whenLabel } from "./library-entry.mjs";
 
 const TERM = /(-)?(?:([a-z]+):)?(?:"([^"]*)"?|(\S+))/gi;
 
-/** The texts that a named term searches, and whether it must be the whole text. */
+/** @typedef {{of: (entry: Entry) => unknown, whole?: boolean}} Field */
+
+/** The texts that a named term searches, and whether it must be the whole text. @type {Record<string, Field>} */
 const FIELDS = {
   prompt: { of: ({ prompt }) => prompt },
   model: { of: ({ model }) => model },
@@ -25,18 +27,21 @@ const FIELDS = {
 };
 export const FIELD_NAMES = Object.keys(FIELDS);
 
+/** @param {unknown} value */
 const fold = (value) => String(value ?? "").toLowerCase();
 
-/** Everything that a plain word is searched in. Created once for each entry, when it is first searched. */
+/** Everything that a plain word is searched in. Created once for each entry, when it is first searched. @type {WeakMap<Entry, string>} */
 const searched = new WeakMap();
 
+/** @param {Entry} entry */
 function searchedText(entry) {
-  if (!searched.has(entry)) {
-    const { sampler, size } = entry;
-    const texts = Object.values(FIELDS).map(({ of }) => of(entry));
-    searched.set(entry, fold([...texts, sampler.seed, size && `${size.width}x${size.height}`].join("\n")));
-  }
-  return searched.get(entry);
+  const known = searched.get(entry);
+  if (known !== undefined) return known;
+  const { sampler, size } = entry;
+  const texts = Object.values(FIELDS).map(({ of }) => of(entry));
+  const text = fold([...texts, sampler.seed, size && `${size.width}x${size.height}`].join("\n"));
+  searched.set(entry, text);
+  return text;
 }
 
 /**
@@ -51,6 +56,7 @@ export function matcher(query) {
     const wanted = fold(quoted ?? word);
     return { without: minus !== undefined, field, wanted: field || !name ? wanted : fold(`${name}:${wanted}`) };
   });
+  /** @param {Entry} entry @param {{field: Field | null, wanted: string}} term */
   const has = (entry, { field, wanted }) => {
     if (!field) return searchedText(entry).includes(wanted);
     const text = fold(field.of(entry));
@@ -60,10 +66,14 @@ export function matcher(query) {
 }
 
 const compareTexts = new Intl.Collator([], { numeric: true }).compare;
+/** @typedef {(a: Entry, b: Entry) => number} Order */
+
+/** @param {(entry: Entry) => string} of @returns {Order} */
 const byText = (of) => (a, b) => Number(!of(a)) - Number(!of(b)) || compareTexts(of(a), of(b));
+/** @type {Order} */
 const newest = (a, b) => b.started - a.started;
 
-/** The orders of a library, by name; where one says nothing, the newest run is first. */
+/** The orders of a library, by name; where one says nothing, the newest run is first. @type {Record<string, {label: string, compare: Order}>} */
 export const SORTS = {
   newest: { label: later("Newest first"), compare: newest },
   oldest: { label: later("Oldest first"), compare: (a, b) => a.started - b.started },
@@ -77,7 +87,7 @@ export const SORTS = {
 /**
  * The entries that a user wants to see, in order.
  *
- * @param {Entry[]} entries @param {{query: string, sort: keyof typeof SORTS, starred: boolean}} view
+ * @param {Entry[]} entries @param {{query: string, sort: string, starred: boolean}} view
  */
 export function shownEntries(entries, { query, sort, starred }) {
   const matches = matcher(query);

@@ -5,7 +5,7 @@ import { readEntry } from "./library-entry.mjs";
 import { readManifest } from "./sanitize.mjs";
 import { sentText } from "./sent-texts.mjs";
 
-/** @typedef {import("./library-entry.mjs").Entry} Entry */
+/** @typedef {import("./library-entry.mjs").Entry} Entry @typedef {import("./types.mjs").Run} Run */
 
 /**
  * Where a library gets its runs.
@@ -22,9 +22,13 @@ import { sentText } from "./sent-texts.mjs";
  * @property {(entry: Entry) => string | null} [folderLink] address of the run's folder, if a browser can open one
  * @property {(id: string, action: string, body?: object) => Promise<Result>} [act] changes a run; absent: read only
  * @property {(token: string) => Promise<Result>} [undo] brings a deleted run back
- * @property {() => Promise<{undo: string, folder: string, deleted: string}[] | null>} [trash] the deleted runs
+ * @property {() => Promise<import("./library-trash.mjs").DeletedRun[] | null>} [trash] the deleted runs
  *
- * @typedef {{done: boolean, text: string, undo?: string}} Result whether it was done, and that in words, or empty
+ * @typedef {{done: boolean, text: string, undo?: string, live?: string, run?: {star?: unknown, note?: unknown}}} Result whether it was
+ *   done, and that in words, or empty; a token that undoes it, the address of the live copy of a deleted run, the changed run
+ *
+ * @typedef {{runs: unknown[], removed?: unknown, whole?: unknown, version?: unknown, total?: unknown, path?: unknown}} Answer a
+ *   server's list of runs, or of what has changed in it
  */
 
 const FIRST_PAGE = 200; // runs that are requested alone, so that the first tiles appear soon
@@ -39,14 +43,14 @@ export class ServerRuns {
   #request;
   #base;
   #address;
-  #entries = new Map(); // by id
-  #sorted = null; // newest first
-  #runs = new Map(); // by id: what a viewer shows
-  #version = null;
-  #total = null;
+  /** @type {Map<string, Entry>} */ #entries = new Map(); // by id
+  /** @type {Entry[] | null} */ #sorted = null; // newest first
+  /** @type {Map<string, Run>} */ #runs = new Map(); // by id: what a viewer shows
+  /** @type {string | null} */ #version = null;
+  /** @type {number | null} */ #total = null;
   #reachable = true;
-  #listeners = new Set();
-  #asking = null; // promise of the answer that is awaited
+  /** @type {Set<() => void>} */ #listeners = new Set();
+  /** @type {Promise<void> | null} */ #asking = null; // the answer that is awaited
 
   /**
    * @param {(path: string, options?: RequestInit) => Promise<Response>} request fetches a path, never from a cache
@@ -72,6 +76,7 @@ export class ServerRuns {
     return this.#reachable;
   }
 
+  /** @param {() => void} listener */
   onChange(listener) {
     this.#listeners.add(listener);
   }
@@ -88,11 +93,12 @@ export class ServerRuns {
   }
 
   async #poll() {
-    const known = this.#version !== null;
-    await this.#ask(known ? `since=${encodeURIComponent(this.#version)}` : `limit=${FIRST_PAGE}`);
-    if (!known && this.#reachable && this.#version === null) await this.#ask("");
+    const known = this.#version;
+    await this.#ask(known === null ? `limit=${FIRST_PAGE}` : `since=${encodeURIComponent(known)}`);
+    if (known === null && this.#reachable && this.#version === null) await this.#ask("");
   }
 
+  /** @param {string} query */
   async #ask(query) {
     const answer = await this.#json(query ? `${this.#base}?${query}` : this.#base);
     const reachable = Array.isArray(answer?.runs);
@@ -104,6 +110,7 @@ export class ServerRuns {
     }
   }
 
+  /** @param {Answer} answer */
   #read({ runs, removed, whole, version, total, path }) {
     const old = this.#entries;
     if (whole) this.#entries = new Map();
@@ -111,17 +118,17 @@ export class ServerRuns {
     for (const id of Array.isArray(removed) ? removed : []) this.#entries.delete(id);
     for (const [id, run] of this.#runs) run.gone = !this.#entries.has(id);
     this.#version = typeof version === "string" ? version : null;
-    this.#total = Number.isInteger(total) ? total : this.#entries.size;
+    this.#total = typeof total === "number" && Number.isInteger(total) ? total : this.#entries.size;
     this.root = typeof path === "string" ? path : "";
     this.#sorted = null;
   }
 
-  /** Stores an entry. An unchanged one stays the same object, with what was prepared for a search. */
+  /** Stores an entry. An unchanged one stays the same object, with what was prepared for a search. @param {unknown} value @param {Map<string, Entry>} old */
   #store(value, old) {
     const entry = readEntry(value);
     if (!entry) return;
     const before = old.get(entry.id);
-    const isSame = before && JSON.stringify(before) === JSON.stringify(entry);
+    const isSame = before !== undefined && JSON.stringify(before) === JSON.stringify(entry);
     this.#entries.set(entry.id, isSame ? before : entry);
     const run = this.#runs.get(entry.id);
     if (!run || isSame) return;
@@ -129,18 +136,21 @@ export class ServerRuns {
     run.stale ||= entry.state === "running" || entry.version !== before?.version || entry.state !== before?.state;
   }
 
+  /** @param {Entry} entry */
   small({ id, thumbnail, at, version }) {
     if (!thumbnail) return null;
     return this.#address(`${this.#path(id)}/small/${encodeURIComponent(thumbnail)}?at=${at ?? ""}-${encodeURIComponent(version ?? "")}`);
   }
 
+  /** @param {Pick<Entry, "id" | "at">} entry @param {string} file */
   picture({ id, at }, file) {
     return this.#address(`${this.#path(id)}/${encodeURIComponent(file)}${at == null ? "" : `?at=${at}`}`);
   }
 
+  /** @param {string[]} ids @returns {import("./types.mjs").Source} */
   source(ids) {
     return {
-      runs: () => ids.map((id) => this.#run(id)).filter(Boolean),
+      runs: () => ids.map((id) => this.#run(id)).filter((run) => run !== undefined),
       manifest: (id) => this.#manifest(id),
       picture: (id, file, at) => this.picture({ id, at }, file),
       onChange: (listener) => {
@@ -150,6 +160,7 @@ export class ServerRuns {
     };
   }
 
+  /** @param {string} id */
   #run(id) {
     const entry = this.#entries.get(id);
     if (!this.#runs.has(id) && entry) {
@@ -160,6 +171,7 @@ export class ServerRuns {
     return this.#runs.get(id);
   }
 
+  /** @param {string} id */
   async #manifest(id) {
     const run = this.#runs.get(id);
     const answer = await this.#json(this.#path(id));
@@ -169,6 +181,7 @@ export class ServerRuns {
     return run.manifest;
   }
 
+  /** @param {string} id @param {string} action @param {object} [body] */
   async act(id, action, body = {}) {
     const answer = await this.#post(`${this.#path(id)}/${action}`, body);
     if (answer.done) {
@@ -179,6 +192,7 @@ export class ServerRuns {
     return answer;
   }
 
+  /** @param {string} token */
   async undo(token) {
     const answer = await this.#post(`${this.#base}/undo`, { undo: token });
     if (answer.done) await this.poll();
@@ -187,23 +201,27 @@ export class ServerRuns {
 
   async trash() {
     const answer = await this.#json(`${this.#base}/trash`);
+    /** @param {Record<string, unknown> | null} run */
     const isOne = (run) => ["undo", "folder", "deleted"].every((key) => typeof run?.[key] === "string");
     return Array.isArray(answer) ? answer.filter(isOne) : null;
   }
 
+  /** @param {string} id */
   #forget(id) {
     this.#entries.delete(id);
-    this.#total = Math.max(0, this.#total - 1);
+    this.#total = Math.max(0, (this.#total ?? 0) - 1);
     this.#sorted = null;
     this.#notify();
   }
 
+  /** @param {unknown} value */
   #replace(value) {
     this.#store(value, this.#entries);
     this.#sorted = null;
     this.#notify();
   }
 
+  /** @param {string} path @param {object} body @returns {Promise<Result>} */
   async #post(path, body) {
     const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
     try {
@@ -215,6 +233,7 @@ export class ServerRuns {
     }
   }
 
+  /** @param {string} path */
   async #json(path) {
     try {
       const reply = await this.#request(path);
@@ -224,6 +243,7 @@ export class ServerRuns {
     }
   }
 
+  /** @param {string} id */
   #path(id) {
     return `${this.#base}/${encodeURIComponent(id)}`;
   }
@@ -233,6 +253,7 @@ export class ServerRuns {
   }
 }
 
+/** @param {Entry} entry */
 function isRunning({ state, written }) {
   return state === "running" && (written === null || Date.now() - written < SILENT_MS);
 }

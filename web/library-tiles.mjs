@@ -6,11 +6,18 @@ import { firstWords, settingsLabel, shortWhen, spokenLabel, stateLabel, tooltip 
 
 /** @typedef {import("./library-entry.mjs").Entry} Entry */
 
+/**
+ * @typedef {object} TileParts the parts of a tile, and the entry that it shows
+ * @property {HTMLElement} when @property {HTMLElement} words @property {HTMLImageElement} image
+ * @property {HTMLElement} mark @property {HTMLElement} badge @property {HTMLElement} noted
+ * @property {Entry} entry
+ */
+
 export class LibraryTiles {
   #document;
   #source;
   #star;
-  #tiles = new WeakMap(); // the parts of each tile, and the entry that it shows
+  /** @type {WeakMap<HTMLElement, TileParts>} */ #tiles = new WeakMap();
 
   /**
    * @param {Document} document
@@ -29,8 +36,8 @@ export class LibraryTiles {
    * @param {HTMLElement} tile @param {Entry} entry @param {boolean} isMarked whether it waits for a comparison
    */
   fill(tile, entry, isMarked) {
-    if (!this.#tiles.has(tile)) this.#tiles.set(tile, this.#newParts(tile));
-    const parts = this.#tiles.get(tile);
+    const parts = this.#tiles.get(tile) ?? this.#newParts(tile, entry);
+    this.#tiles.set(tile, parts);
     parts.entry = entry;
     tile.title = tooltip(entry);
     tile.ariaLabel = spokenLabel(entry);
@@ -43,6 +50,7 @@ export class LibraryTiles {
     showPicture(parts.image, this.#source.small(entry) ?? "");
   }
 
+  /** @param {HTMLElement} mark @param {Entry} entry */
   #showStar(mark, { star }) {
     const canChange = Boolean(this.#source.act);
     mark.hidden = !canChange && !star;
@@ -50,21 +58,24 @@ export class LibraryTiles {
     mark.title = mark.ariaLabel = !canChange ? t("Starred") : star ? t("Take the star away") : t("Give this run a star");
   }
 
-  #newParts(tile) {
+  /** @param {HTMLElement} tile @param {Entry} entry @returns {TileParts} */
+  #newParts(tile, entry) {
     const document = this.#document;
     const image = create(document, "img", { alt: "", decoding: "async", draggable: false });
     image.addEventListener("error", () => (image.hidden = true));
     const badge = create(document, "span", { className: "badge" });
     const noted = create(document, "span", { className: "noted" }, icon(document, "note"));
-    const mark = button(document, "star", t("Star"), () => this.#star(this.#tiles.get(tile).entry), "mark");
+    const mark = button(document, "star", t("Star"), () => this.#star(parts.entry), "mark");
     mark.tabIndex = -1; // the key S gives a star to the current tile
     const when = create(document, "span", { className: "line when" });
     const words = create(document, "span", { className: "line words" });
     tile.append(create(document, "div", { className: "picture" }, image, noted, badge), mark, when, words);
-    return { when, words, image, mark, badge, noted, entry: null };
+    const parts = { when, words, image, mark, badge, noted, entry };
+    return parts;
   }
 }
 
+/** @param {HTMLImageElement} image @param {string} address */
 function showPicture(image, address) {
   if (image.dataset.of === address) return;
   image.dataset.of = address;

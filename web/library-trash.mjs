@@ -3,6 +3,9 @@
 import { create } from "./elements.mjs";
 import { date, later, plural, t } from "./language.mjs";
 
+/** @typedef {{undo: string, folder: string, deleted: string}} DeletedRun */
+
+/** @type {Intl.DateTimeFormatOptions} */
 const WHEN = { dateStyle: "medium", timeStyle: "short" };
 const EMPTY = later("The trash is empty.");
 const PLACE = later("Deleted runs are in .safelight/trash of the folder of runs, for 30 days. To free the disk earlier, delete that folder.");
@@ -32,7 +35,7 @@ export class LibraryTrash {
   /** Asks for the deleted runs, and shows them. */
   async show() {
     this.element.hidden = false;
-    const runs = await this.#source.trash();
+    const runs = (await this.#source.trash?.()) ?? null;
     this.#status.textContent = runs === null ? t("The trash cannot be read. Try again.") : runs.length ? plural(runs.length, "{count} deleted run", "{count} deleted runs") : t(EMPTY);
     this.#list.replaceChildren(...(runs ?? []).map((run) => this.#row(run)));
   }
@@ -41,6 +44,7 @@ export class LibraryTrash {
     this.element.hidden = true;
   }
 
+  /** @param {DeletedRun} run */
   #row({ undo, folder, deleted }) {
     const at = Date.parse(deleted);
     const textContent = Number.isNaN(at) ? folder : t("{folder}, deleted {date}", { folder, date: date(at, WHEN) });

@@ -4,6 +4,7 @@ import { download } from "./download.mjs";
 import { later, t } from "./language.mjs";
 
 export const SAVE_WORKFLOW = later("Save its workflow as a file (W)");
+/** How the user opens the file, by the host. @type {Record<string, string>} */
 const HOW_TO_OPEN = {
   invokeai: later("In InvokeAI, open the tab Workflows, and in its menu Load from File"),
   comfyui: later("Drag the file onto ComfyUI"),
@@ -12,7 +13,7 @@ const NOT_IN_NAMES = /[^\p{L}\p{N}_.-]+/gu;
 
 /** The name of the file. @param {import("./library-entry.mjs").Entry} entry */
 export function workflowFileName({ folder, id }) {
-  const name = (folder ?? "").split("/").at(-1).replace(NOT_IN_NAMES, "_").replace(/^\.+/, "");
+  const name = (folder ?? "").split("/").at(-1)?.replace(NOT_IN_NAMES, "_").replace(/^\.+/, "");
   return `${name || id.slice(0, 8)}_workflow.json`;
 }
 

@@ -1,6 +1,6 @@
 /** Shows all runs of a library: a grid with search, and a viewer for the run that the user opens. */
 
-import { button, create } from "./elements.mjs";
+import { button, create, targetOf, windowOf } from "./elements.mjs";
 import { later, plural, t, whole } from "./language.mjs";
 import { whenLabel } from "./library-entry.mjs";
 import { FIELD_NAMES, shownEntries, SORTS } from "./library-query.mjs";
@@ -25,8 +25,8 @@ const SEARCH_NAMES = FIELD_NAMES.map((name) => `${name}:`).join(" ");
 /**
  * @typedef {object} LibraryOptions
  * @property {string} [empty] text while there is no run
- * @property {Partial<{sort: string, starred: boolean}>} [view] the user's last choices
- * @property {(view: {sort: string, starred: boolean}) => void} [onView] called when the user changes them
+ * @property {Partial<import("./library-choices.mjs").Choices>} [view] the user's last choices
+ * @property {(view: import("./library-choices.mjs").Choices) => void} [onView] called when the user changes them
  * @property {(entry: Entry, address: string) => Promise<string | void>} [openWorkflow] opens the workflow in the picture at an
  *   address, and returns its result in words
  * @property {string} [workflowLabel] what that does, for its button
@@ -38,7 +38,7 @@ export class Library {
   #document;
   #source;
   #options;
-  #grid;
+  /** @type {VirtualGrid<Entry>} */ #grid;
   #tiles;
   #inspector;
   #trash;
@@ -46,22 +46,22 @@ export class Library {
   #sort;
   #starred;
   #tools;
-  #back;
+  #nav;
   #trashButton;
   #status;
   #empty;
   #viewing;
   #message;
   #root;
-  #shown = []; // entries in the grid
-  #marked = null; // id of the run that waits for a comparison
-  #viewer = null; // while a run is opened
+  /** @type {Entry[]} */ #shown = []; // entries in the grid
+  /** @type {string | null} */ #marked = null; // id of the run that waits for a comparison
+  /** @type {Viewer | null} */ #viewer = null; // while a run is opened
   #unfollow = () => {}; // ends the updates of the viewer
-  #selected = null; // id of the run that the viewer shows first
-  #undo = []; // tokens, the last deletion last
-  #timer;
+  /** @type {string | null} */ #selected = null; // id of the run that the viewer shows first
+  /** @type {string[]} */ #undo = []; // tokens, the last deletion last
+  /** @type {number | undefined} */ #timer;
 
-  /** The user's commands by the keys of the grid. */
+  /** The user's commands by the keys of the grid. @type {Record<string, (entry: Entry) => unknown>} */
   #keys = {
     s: (entry) => this.#commands.star(entry),
     c: (entry) => this.#commands.compare(entry),
@@ -72,6 +72,7 @@ export class Library {
     Backspace: (entry) => this.#commands.remove(entry),
   };
 
+  /** @type {import("./run-inspector.mjs").EntryCommands & {writeNote: (id: string, note: string) => void}} */
   #commands = {
     open: (entry) => this.#open([entry]),
     compare: (entry) => this.#compare(entry),
@@ -96,12 +97,13 @@ export class Library {
     this.#search.addEventListener("input", () => this.#searchLater());
     this.#sort = create(document, "select", { className: "sort", ariaLabel: t("Order of the runs") });
     this.#sort.append(...Object.entries(SORTS).map(([value, { label }]) => create(document, "option", { value, textContent: t(label) })));
-    if (Object.hasOwn(SORTS, options.view?.sort ?? "")) this.#sort.value = options.view.sort;
+    const { sort = "" } = options.view ?? {};
+    if (Object.hasOwn(SORTS, sort)) this.#sort.value = sort;
     this.#sort.addEventListener("change", () => this.#changeView());
     this.#starred = button(document, "star", t("Show only runs with a star"), () => this.#toggleStarred());
     this.#starred.ariaPressed = String(options.view?.starred === true);
-    this.#back = create(document, "button", { type: "button", className: "back", textContent: t("‹ All runs"), hidden: true });
-    this.#back.addEventListener("click", () => this.#goBack());
+    const back = create(document, "button", { type: "button", className: "back", textContent: t("‹ All runs") });
+    back.addEventListener("click", () => this.#goBack());
     this.#trashButton = button(document, "remove", t("Deleted runs"), () => this.#toggleTrash());
     this.#trashButton.ariaPressed = "false";
     this.#trashButton.hidden = !source.trash;
@@ -121,8 +123,8 @@ export class Library {
     this.#trash = new LibraryTrash(document, source, (token) => this.#restore(token));
     this.#message = new UndoMessage(document, () => (this.#undoLast(), this.#grid.focus()));
     const main = create(document, "div", { className: "main" }, this.#grid.element, help, this.#empty, this.#viewing, this.#trash.element, this.#message.element);
-    const nav = create(document, "div", { className: "bar nav", hidden: true }, this.#back);
-    this.#root = create(document, "div", { className: "library", role: "region", ariaLabel: t("Library of runs") }, nav, this.#tools, this.#status, main, this.#inspector.element);
+    this.#nav = create(document, "div", { className: "bar nav", hidden: true }, back);
+    this.#root = create(document, "div", { className: "library", role: "region", ariaLabel: t("Library of runs") }, this.#nav, this.#tools, this.#status, main, this.#inspector.element);
     /** Fills its parent, with a height of at least 320 px; its parts are in a shadow root. @type {HTMLElement} */
     this.element = create(document, "div");
     this.element.attachShadow({ mode: "open" }).append(create(document, "style", { textContent: LIBRARY_STYLE }), this.#root);
@@ -153,7 +155,7 @@ export class Library {
 
   #listen() {
     this.#source.onChange(() => this.render());
-    const { ResizeObserver } = this.#document.defaultView;
+    const { ResizeObserver } = windowOf(this.#document);
     new ResizeObserver(() => this.#grid.layout()).observe(this.#grid.element);
     this.#root.addEventListener("keydown", (event) => this.#key(event));
     for (const name of TYPED_EVENTS) this.#root.addEventListener(name, (event) => event.stopPropagation());
@@ -175,6 +177,7 @@ export class Library {
     this.#inspector.show(trashed ? undefined : shown, { marked: marked ?? null, opened: this.#viewer !== null });
   }
 
+  /** @param {string | null} id */
   #entry(id) {
     return id === null ? undefined : this.#source.entries().find((entry) => entry.id === id);
   }
@@ -183,15 +186,15 @@ export class Library {
     const [total, shown] = [this.#source.total(), this.#shown.length];
     const marked = this.#entry(this.#marked);
     const counts = { count: whole(total ?? 0), shown: whole(shown) };
-    const all = () => plural(total, "{count} run", "{count} runs", counts);
-    const some = () => plural(total, "{shown} of {count} run", "{shown} of {count} runs", counts);
+    const all = () => plural(total ?? 0, "{count} run", "{count} runs", counts);
+    const some = () => plural(total ?? 0, "{shown} of {count} run", "{shown} of {count} runs", counts);
     const found = total === null ? t("Reading the runs …") : shown === total ? all() : some();
     const texts = [
       !this.#source.reachable() && t("The server cannot be reached. What is loaded stays."),
       marked && !this.#viewer && t("Choose the run to compare with that of {date}: press C, or Shift and click. Escape ends this.", { date: whenLabel(marked) }),
       !this.#viewer && found,
-    ].filter(Boolean);
-    const text = texts[0] ?? "";
+    ];
+    const text = texts.find(Boolean) || "";
     if (this.#status.textContent !== text) this.#status.textContent = text;
     this.#status.classList.toggle("waiting", Boolean(marked));
     this.#status.hidden = this.#viewer !== null && text === "";
@@ -220,8 +223,11 @@ export class Library {
     this.#timer = setTimeout(() => this.render(), SEARCH_PAUSE_MS);
   }
 
+  /** @param {KeyboardEvent} event */
   #key(event) {
-    const { key, target, ctrlKey, metaKey, altKey } = event;
+    const { key, ctrlKey, metaKey, altKey } = event;
+    const target = targetOf(event);
+    const command = this.#keys[key.length === 1 ? key.toLowerCase() : key];
     const isTyping = target.matches("input, textarea, select");
     if ((ctrlKey || metaKey) && key.toLowerCase() === "z" && !isTyping && this.#undo.length) this.#undoLast();
     else if (ctrlKey || metaKey || altKey) return;
@@ -229,12 +235,12 @@ export class Library {
     else if (target === this.#search && (key === "Enter" || key === "ArrowDown")) (this.render(), this.#grid.focus());
     else if (isTyping || this.#viewer) return;
     else if (key === "/") this.#search.focus();
-    else if (target === this.#grid.element && Object.hasOwn(this.#keys, key.length === 1 ? key.toLowerCase() : key) && this.#grid.current) this.#keys[key.length === 1 ? key.toLowerCase() : key](this.#grid.current);
+    else if (target === this.#grid.element && command && this.#grid.current) command(this.#grid.current);
     else return;
     event.preventDefault();
   }
 
-  /** Goes back by one: from the trash, the note, the viewer, a comparison that waits, or the search. */
+  /** Goes back by one: from the trash, the note, the viewer, a comparison that waits, or the search. @param {HTMLElement} target */
   #escape(target) {
     if (!this.#trash.element.hidden) this.#toggleTrash();
     else if (target.matches("textarea")) (this.#inspector.writeNote(), this.focus());
@@ -246,6 +252,7 @@ export class Library {
 
   // Commands
 
+  /** @param {string | null} id */
   #mark(id) {
     this.#marked = id;
     this.#grid.refresh();
@@ -253,7 +260,7 @@ export class Library {
     this.#showInspector();
   }
 
-  /** Marks a run for a comparison, or compares it with the marked one. */
+  /** Marks a run for a comparison, or compares it with the marked one. @param {Entry} entry */
   #compare(entry) {
     const first = this.#entry(this.#marked);
     if (!first) {
@@ -266,7 +273,7 @@ export class Library {
     }
   }
 
-  /** Opens a run in a viewer, or compares two. The runs around it in the grid are in the viewer's row. */
+  /** Opens a run in a viewer, or compares two. The runs around it in the grid are in the viewer's row. @param {Entry[]} entries */
   #open(entries) {
     const at = this.#shown.findIndex(({ id }) => id === entries[0].id);
     const near = at < 0 ? [] : this.#shown.slice(Math.max(0, at - NEIGHBORS), at + NEIGHBORS + 1);
@@ -274,6 +281,7 @@ export class Library {
     this.#unfollow(); // of the viewer before, which is not on the page any more
     this.#selected = entries[0].id;
     const shown = this.#source.source(around.map(({ id }) => id));
+    /** @param {() => void} listener */
     const onChange = (listener) => (this.#unfollow = shown.onChange(listener));
     const source = { ...shown, onChange };
     const viewer = (this.#viewer = new Viewer(this.#document, source, { view: { follow: false }, still: !this.#source.act, onRun: ({ id }) => this.#select(id) }));
@@ -285,6 +293,7 @@ export class Library {
     viewer.focus();
   }
 
+  /** @param {string} id */
   #select(id) {
     if (!this.#viewer) return;
     this.#selected = id;
@@ -296,28 +305,31 @@ export class Library {
     this.#unfollow();
     this.#viewing.replaceChildren();
     this.#setViewing(false);
-    this.#grid.select(this.#selected);
+    if (this.#selected !== null) this.#grid.select(this.#selected);
     this.#showInspector();
     this.#grid.focus();
   }
 
+  /** @param {boolean} viewing */
   #setViewing(viewing) {
     this.#viewing.hidden = !viewing;
-    this.#back.hidden = this.#back.parentNode.hidden = !viewing;
+    this.#nav.hidden = !viewing;
     this.#tools.hidden = this.#grid.element.hidden = viewing;
     this.#grid.refresh();
     this.#showStatus();
   }
 
+  /** @param {Entry} entry */
   async #star(entry) {
     const star = !entry.star;
     const isDone = await this.#act(entry, "star", { star });
     if (isDone) this.#message.show(!star ? t("Star taken away") : entry.live && !entry.folder ? t(STARRED_LIVE) : t("Starred"));
   }
 
-  /** Changes a run, and says what came of it. @returns {Promise<boolean>} whether it was done */
+  /** Changes a run, and says what came of it. @param {{id: string}} entry @param {string} action @param {object} [body] @returns {Promise<boolean>} whether it was done */
   async #act(entry, action, body) {
-    const answer = await this.#source.act(entry.id, action, body);
+    const answer = await this.#source.act?.(entry.id, action, body);
+    if (!answer) return false;
     if (!answer.done) this.#message.show(t("Not done: {reason}", { reason: answer.text }));
     if (!answer.done) return false;
     if (answer.undo) {
@@ -333,33 +345,36 @@ export class Library {
     if (token) await this.#restore(token);
   }
 
+  /** @param {string} token */
   async #restore(token) {
-    const answer = await this.#source.undo(token);
+    const answer = await this.#source.undo?.(token);
+    if (!answer) return false;
     this.#undo = this.#undo.filter((other) => other !== token);
     if (answer.done) this.#options.onRestored?.();
     this.#message.show(answer.done ? t("The run is back") : t("Not done: {reason}", { reason: answer.text }));
     return answer.done;
   }
 
+  /** @param {Entry} entry */
   async #openWorkflow(entry) {
     if (!this.#options.openWorkflow || !entry.workflow || !entry.thumbnail) return;
     try {
       const text = await this.#options.openWorkflow(entry, this.#source.picture(entry, entry.thumbnail));
       if (text) this.#message.show(text);
     } catch (error) {
-      this.#message.show(t("No workflow: {reason}", { reason: error.message }));
+      this.#message.show(t("No workflow: {reason}", { reason: /** @type {Error} */ (error).message }));
     }
   }
 
-  /** Opens the folder of a run where a browser can do that, else copies its path. */
+  /** Opens the folder of a run where a browser can do that, else copies its path. @param {Entry} entry */
   async #showFolder(entry) {
     if (!entry.folder) return this.#message.show(t("This run is not saved, so it has no folder"));
-    const { defaultView } = this.#document;
+    const window = windowOf(this.#document);
     const link = this.#source.folderLink?.(entry);
-    if (link) return void defaultView.open(link, "_blank", "noopener");
+    if (link) return void window.open(link, "_blank", "noopener");
     const path = [this.#source.root, entry.folder === "." ? "" : entry.folder].filter(Boolean).join("/");
     try {
-      await defaultView.navigator.clipboard.writeText(path);
+      await window.navigator.clipboard.writeText(path);
       this.#message.show(t("Copied: {path}", { path }));
     } catch {
       this.#message.show(path); // a browser denies the clipboard to pages over plain http from another machine

@@ -14,11 +14,13 @@ const ORDINARY = later("This browser cannot keep a window on top, so it is an or
  * @returns {import("./action-menu.mjs").Actions}
  */
 export function liveActions(window, address, key) {
+  /** @param {Record<string, string>} facts */
   const page = (facts) => {
     const url = new URL(address("/safelight/live"), window.location.href);
     url.hash = Object.entries(facts).map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&");
     return url;
   };
+  /** @param {import("./types.mjs").Run} run */
   const openWindow = (run) => {
     if (!window.open(page({ run: run.id }), "_blank", WINDOW)) throw new Error(t("The browser has blocked the window: allow pop-ups of this page"));
   };

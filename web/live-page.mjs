@@ -1,5 +1,6 @@
 /** Starts ComfyUI's live page: the viewer as a page of its own, for a second screen, a phone or a recording program. */
 
+import { windowOf } from "./elements.mjs";
 import { later, t } from "./language.mjs";
 import { layOut } from "./page.mjs";
 import { IDLE_INTERVAL_MS, PollingSource } from "./polling-source.mjs";
@@ -32,9 +33,10 @@ export function readAddress(window) {
 
 /** Starts the page. @param {Document} document */
 export function start(document) {
-  const window = document.defaultView;
+  const window = windowOf(document);
   const { key, run } = readAddress(window);
   const page = layOut(document, "");
+  /** @param {string} path */
   const request = (path, method = "GET") =>
     fetch(path === "runs" ? "runs?all=1" : path, { method, cache: "no-store", headers: key ? { [KEY_HEADER]: key } : {} });
   const source = new PollingSource(request);
@@ -51,6 +53,7 @@ export function start(document) {
   poll();
 }
 
+/** @param {Window} window @param {string} key */
 function store(window, key) {
   try {
     window.sessionStorage.setItem(STORED, key);
@@ -59,7 +62,7 @@ function store(window, key) {
   }
 }
 
-/** The key of this tab, else that of ComfyUI's page in this browser. */
+/** The key of this tab, else that of ComfyUI's page in this browser. @param {Window} window */
 function stored(window) {
   try {
     const { sessionStorage, localStorage } = window;

@@ -29,21 +29,26 @@ export function nearestStep(steps, index) {
   return nearest(steps, (step) => Math.abs(step.index - index));
 }
 
-/** The step whose sigma has the ratio nearest to 1 with `sigma`, or null. @param {ManifestStep[]} steps */
+/** The step whose sigma has the ratio nearest to 1 with `sigma`, or null. @param {ManifestStep[]} steps @param {number} sigma */
 export function stepAtSigma(steps, sigma) {
   const withSigma = steps.filter((step) => step.sigma != null);
-  return nearest(withSigma, (step) => Math.abs(Math.log(step.sigma + 1e-6) - Math.log(sigma + 1e-6)));
+  return nearest(withSigma, (step) => Math.abs(Math.log((step.sigma ?? 0) + 1e-6) - Math.log(sigma + 1e-6)));
 }
 
+/** @param {ManifestStep[]} steps @param {(step: ManifestStep) => number} distance */
 function nearest(steps, distance) {
   const best = Math.min(...steps.map(distance));
   return steps.findLast((step) => distance(step) === best) ?? null;
 }
 
-/** The number of batch items and video frames that a step has files of, and whether each file contains all frames. */
+/**
+ * The number of batch items and video frames that a step has files of, and whether each file contains all frames.
+ *
+ * @param {Manifest | null} manifest @param {ManifestStep} step
+ */
 export function stepLayout(manifest, step) {
-  const frames = step.frames ?? manifest.picture?.frames ?? 1;
-  const items = manifest.picture?.items ?? 1;
+  const frames = step.frames ?? manifest?.picture?.frames ?? 1;
+  const items = manifest?.picture?.items ?? 1;
   const perFrame = frames > 1 && step.files.length >= frames && step.files.length > items;
   return {
     items: Math.max(1, perFrame ? Math.floor(step.files.length / frames) : Math.min(items, step.files.length)),
@@ -52,9 +57,9 @@ export function stepLayout(manifest, step) {
   };
 }
 
-/** The number of frames of a step, in one file or in many. @param {import("./types.mjs").ShownStep} shown */
+/** The number of frames of a step, in one file or in many. @param {Pick<import("./types.mjs").PicturedStep, "run" | "step">} shown */
 export function frameCount({ run, step }) {
-  return step.frames ?? run.manifest.picture?.frames ?? 1;
+  return step.frames ?? run.manifest?.picture?.frames ?? 1;
 }
 
 /** Whether a step has pictures of both its denoised and its noisy latents. @param {ManifestStep | null} step */
@@ -62,12 +67,17 @@ export function hasBoth(step) {
   return step !== null && step.files.length > 0 && step.noisy_files?.length === step.files.length;
 }
 
-/** A step with the files of the chosen latents, where it has both. @param {ManifestStep} step @param {"denoised" | "noisy"} latents */
+/** A step with the files of the chosen latents, where it has both. @param {ManifestStep} step @param {"denoised" | "noisy"} latents @returns {ManifestStep} */
 export function stepOf(step, latents) {
-  return latents === "noisy" && hasBoth(step) ? { ...step, files: step.noisy_files } : step;
+  return latents === "noisy" && hasBoth(step) ? { ...step, files: step.noisy_files ?? [] } : step;
 }
 
-/** The file of one item and one frame, or undefined. */
+/**
+ * The file of one item and one frame, or undefined.
+ *
+ * @param {Manifest | null} manifest @param {ManifestStep} step @param {number} item @param {number} frame
+ * @returns {string | undefined}
+ */
 export function stepFile(manifest, step, item, frame) {
   const { frames } = stepLayout(manifest, step);
   return step.files[item * frames + Math.min(frame, frames - 1)];
@@ -80,21 +90,22 @@ export function stepFile(manifest, step, item, frame) {
  */
 export function latentCounts(manifest) {
   const { shape = [] } = manifest?.sampler ?? {};
-  if (shape.length < 3 || shape.includes(null)) return null;
-  return { items: shape[0], frames: shape.length > 4 ? shape[2] : 1 };
+  const known = shape.filter((size) => size !== null);
+  if (known.length < 3 || known.length < shape.length) return null;
+  return { items: known[0], frames: known.length > 4 ? known[2] : 1 };
 }
 
-/** The start of a run in milliseconds since 1970; 0 if unknown. @param {{started?: string}} manifest or summary */
+/** The start of a run in milliseconds since 1970; 0 if unknown. @param {{started?: string | null}} manifest or summary */
 export function startMs({ started }) {
-  const at = Date.parse(started);
+  const at = Date.parse(started ?? "");
   return Number.isNaN(at) ? 0 : at;
 }
 
-/** The size of the final image, else of the decoded one, or null. All pictures of a run have its aspect ratio. */
+/** The size of the final image, else of the decoded one, or null. All pictures of a run have its aspect ratio. @param {Pick<Manifest, "picture"> | null} manifest */
 export function finalSize(manifest) {
   const { shown_width, shown_height, width, height } = manifest?.picture ?? {};
-  if (shown_width > 0 && shown_height > 0) return { width: shown_width, height: shown_height };
-  return width > 0 && height > 0 ? { width, height } : null;
+  if (shown_width && shown_height) return { width: shown_width, height: shown_height };
+  return width && height ? { width, height } : null;
 }
 
 /**
@@ -110,19 +121,28 @@ export function stepTotal({ state, index, total, manifest }) {
   return announced === null ? null : Math.max(announced, newest);
 }
 
-/** The sigma of each step from 1 to `total`: as the sampler had it, for other steps as planned; null where unknown. */
+/**
+ * The sigma of each step from 1 to `total`: as the sampler had it, for other steps as planned; null where unknown.
+ *
+ * @param {Manifest | null} manifest @param {number | null} total
+ */
 export function sigmas(manifest, total) {
   const planned = manifest?.sampler?.sigmas ?? [];
   const measured = new Map(manifest?.steps.map((step) => [step.index, step.sigma]));
   return Array.from({ length: total ?? 0 }, (_, i) => (measured.has(i + 1) ? measured.get(i + 1) : planned[i]) ?? null);
 }
 
-/** Seconds per step, measured over the newest steps; null before two steps have a time. */
+/** Seconds per step, measured over the newest steps; null before two steps have a time. @param {Manifest | null} manifest */
 export function secondsPerStep(manifest) {
-  const timed = manifest?.steps.filter((step) => step.at != null).slice(-RATE_STEPS) ?? [];
+  const timed = timedSteps(manifest).slice(-RATE_STEPS);
   const [first, last] = [timed[0], timed.at(-1)];
-  if (!first || last.index <= first.index) return null;
+  if (!first || !last || last.index <= first.index) return null;
   return Math.max(0, (last.at - first.at) / (last.index - first.index));
+}
+
+/** The steps whose time is known. @param {Manifest | null} manifest */
+export function timedSteps(manifest) {
+  return manifest?.steps.flatMap(({ index, at }) => (at == null ? [] : [{ index, at }])) ?? [];
 }
 
 /**
@@ -139,27 +159,32 @@ export function isSilent(run, now) {
 
 const HASH_CHARS = 12; // enough to tell two files apart
 
-/** The file name of a run's model, without its folder and its suffix; null if unknown. @param {Manifest | null} manifest */
+/**
+ * The file name of a run's model, without its folder and its suffix; null if unknown.
+ *
+ * @param {{sampler?: {model: {name: string} | null}} | null} manifest
+ */
 export function modelName(manifest) {
   const name = manifest?.sampler?.model?.name;
   return name ? shortName(name) : null;
 }
 
+/** @param {string} file */
 function shortName(file) {
-  return file.split(/[/\\]/).at(-1).replace(/\.\w+$/, "");
+  return file.replace(/^.*[/\\]/s, "").replace(/\.\w+$/, "");
 }
 
-/** `detail×0.8, lcm`, or `none`; null if unknown: where the model is known, the LoRAs are. */
+/** `detail×0.8, lcm`, or `none`; null if unknown: where the model is known, the LoRAs are. @param {Manifest} manifest */
 function loraText(manifest) {
   const { model, loras } = manifest.sampler ?? {};
   if (!model) return null;
   return loras?.map(({ name, weight }) => [shortName(name), weight].filter((part) => part != null).join("×")).join(", ") || t("none");
 }
 
-/** Settings that can explain why two runs differ. */
+/** Settings that can explain why two runs differ. @type {[string, (manifest: Manifest) => unknown][]} */
 const SETTINGS = [
   [later("model"), (manifest) => manifest.sampler?.model?.name],
-  [later("model hash"), (manifest) => manifest.sampler?.model?.hash?.split(":").at(-1).slice(0, HASH_CHARS)],
+  [later("model hash"), (manifest) => manifest.sampler?.model?.hash?.split(":").at(-1)?.slice(0, HASH_CHARS)],
   [later("LoRAs"), loraText],
   [later("seed"), (manifest) => manifest.sampler?.seed],
   [later("steps"), (manifest) => manifest.sampler?.steps],
@@ -187,7 +212,7 @@ export function differences(a, b) {
     .map((row) => ({ name: row.name, ...textDifference(String(row.a), String(row.b)) }));
 }
 
-/** Two texts without their common first and last words. */
+/** Two texts without their common first and last words. @param {string} a @param {string} b */
 export function textDifference(a, b) {
   const [first, second] = [a, b].map((text) => text.trim().split(/\s+/));
   const shorter = Math.min(first.length, second.length);
@@ -195,6 +220,7 @@ export function textDifference(a, b) {
   while (before < shorter && first[before] === second[before]) before++;
   let after = 0;
   while (after < shorter - before && first.at(-1 - after) === second.at(-1 - after)) after++;
+  /** @param {string[]} words */
   const cut = (words) => {
     const middle = words.slice(before, words.length - after).join(" ") || "–";
     return `${before ? "… " : ""}${middle}${after ? " …" : ""}`;

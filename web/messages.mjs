@@ -8,13 +8,15 @@ import { sentText } from "./sent-texts.mjs";
 const RUN_STATES = { running: later("Run running"), finished: later("Run finished"), stopped: later("Run stopped"), interrupted: later("Run canceled"), failed: later("Run failed") };
 const [TOAST_MS, CHARACTER_MS] = [1600, 55]; // at least, and for each character: a sentence takes longer to read
 
+/** @typedef {import("./types.mjs").Run} Run */
+
 export class Messages {
   #noteText;
-  #toastTimer;
-  #dismissed = null;
+  /** @type {number | undefined} */ #toastTimer;
+  /** @type {string | null} */ #dismissed = null;
   #offer; // button
-  #shown = { run: null, note: "", name: undefined }; // the last note, and the decoder that the button downloads
-  #answers = new Map(); // by note: what came of its download
+  /** @type {{run: Run | null, note: string, name: string | undefined}} */ #shown = { run: null, note: "", name: undefined }; // the last note, and the decoder that the button downloads
+  /** @type {Map<string, {done: boolean, text: string}>} */ #answers = new Map(); // by note: what came of its download
   #get;
 
   /**
@@ -35,7 +37,7 @@ export class Messages {
   }
 
   /**
-   * @param {import("./types.mjs").Run | null} run
+   * @param {Run | null} run
    * @param {boolean} pictured whether a picture of the run is on the screen
    * @param {string} [idle] text while there is no run
    */
@@ -44,11 +46,11 @@ export class Messages {
     const note = run?.gone && !pictured ? "" : lastNote(run); // the placeholder says that the pictures are gone
     this.#showNote(run, note);
     this.note.classList.toggle("failed", run?.state === "failed");
-    const state = t(RUN_STATES[run?.state] ?? "");
+    const state = run ? t(RUN_STATES[run.state]) : "";
     if (this.announcement.textContent !== state) this.announcement.textContent = state; // not each step: a screen reader would never stop
   }
 
-  /** Shows a result for a moment. */
+  /** Shows a result for a moment. @param {string} text */
   showToast(text) {
     this.toast.textContent = text;
     this.toast.classList.add("shown");
@@ -56,6 +58,7 @@ export class Messages {
     this.#toastTimer = setTimeout(() => this.toast.classList.remove("shown"), Math.max(TOAST_MS, CHARACTER_MS * text.length));
   }
 
+  /** @param {Run | null} run @param {string} note */
   #showNote(run, note) {
     if (note !== this.#shown.note) this.#unfold(false);
     const answer = this.#answers.get(note);
@@ -71,13 +74,14 @@ export class Messages {
   /** Downloads what the note offers. After an error the button stays, for another try. */
   async #download() {
     const { run, note, name } = this.#shown;
+    if (!this.#get || !run || name === undefined) return;
     this.#answers.set(note, { done: true, text: t("{name} is being downloaded …", { name }) });
     this.#showNote(run, note);
     this.#answers.set(note, await this.#get(run.id, name));
     if (this.#shown.note === note) this.#showNote(run, note);
   }
 
-  /** Shows the whole note, or its first two lines. */
+  /** Shows the whole note, or its first two lines. @param {boolean} unfolded */
   #unfold(unfolded) {
     this.#noteText.ariaExpanded = String(unfolded);
   }

@@ -4,8 +4,8 @@ const STILL_MS = 200;
 
 export class MovingCanvas {
   #isMoving = false;
-  #at = null;
-  #timer;
+  /** @type {{scale: number, x: number, y: number} | null} */ #at = null;
+  /** @type {number | undefined} */ #timer;
   #show;
 
   /** @param {(isMoving: boolean) => void} show shows it on all viewers */
@@ -17,7 +17,7 @@ export class MovingCanvas {
     return this.#isMoving;
   }
 
-  /** Follows a LiteGraph canvas, which draws each position. @param {object} canvas */
+  /** Follows a LiteGraph canvas, which draws each position. @param {ComfyUI.Canvas} canvas */
   follow(canvas) {
     const { onDrawForeground } = canvas;
     const look = () => this.#look(canvas.ds);
@@ -27,7 +27,7 @@ export class MovingCanvas {
     };
   }
 
-  /** A zoom is no move: a layer would keep the sharpness of the zoom at which it began. */
+  /** A zoom is no move: a layer would keep the sharpness of the zoom at which it began. @param {ComfyUI.Viewport} viewport */
   #look({ scale, offset: [x, y] }) {
     const before = this.#at;
     if (before && before.scale === scale && before.x === x && before.y === y) return;
@@ -38,6 +38,7 @@ export class MovingCanvas {
     this.#timer = setTimeout(() => this.#set(false), STILL_MS);
   }
 
+  /** @param {boolean} isMoving */
   #set(isMoving) {
     if (isMoving === this.#isMoving) return;
     this.#isMoving = isMoving;

@@ -4,6 +4,8 @@ import { endStep, nearestStep, newestStep, picturedSteps, stepAtSigma } from "./
 
 /**
  * @typedef {import("./types.mjs").Run} Run
+ * @typedef {import("./types.mjs").Manifest} Manifest
+ * @typedef {import("./types.mjs").ManifestStep} ManifestStep
  * @typedef {{run: string, index: number, item: number | null}} Pin a picture of a run: its step and its item of a batch
  */
 
@@ -18,7 +20,7 @@ export class Navigation {
   locked = false;
   playing = false;
   /** @type {1 | -1} direction of the last move */ direction = 1;
-  #newest = null;
+  /** @type {string | null} */ #newest = null;
 
   /**
    * Updates the list of runs. A new run is selected unless the user forbids that.
@@ -27,6 +29,7 @@ export class Navigation {
    * @param {boolean} follow whether new runs are selected; a locked step always stays
    */
   update(runs, follow) {
+    /** @param {string | null} id */
     const exists = (id) => runs.some((run) => run.id === id);
     const newest = runs[0]?.id ?? null;
     const isNew = newest !== this.#newest;
@@ -51,12 +54,16 @@ export class Navigation {
     return this.run !== null && this.run === this.#newest && this.index === null && !this.locked;
   }
 
-  /** The selected step of a manifest, or null. */
+  /** The selected step of a manifest, or null. @param {Manifest | null} manifest */
   step(manifest) {
     return this.index === null ? endStep(manifest) : nearestStep(picturedSteps(manifest), this.index);
   }
 
-  /** The step of the other run that is compared with `step` of the first. @param {"step" | "sigma"} lock */
+  /**
+   * The step of the other run that is compared with `step` of the first.
+   *
+   * @param {ManifestStep | null} step @param {Manifest | null} manifest of the other run @param {"step" | "sigma"} lock
+   */
   match(step, manifest, lock) {
     const steps = picturedSteps(manifest);
     if (!step) return steps.at(-1) ?? null;
@@ -64,7 +71,7 @@ export class Navigation {
     return nearestStep(steps, step.index);
   }
 
-  /** Selects the step nearest to `index`. */
+  /** Selects the step nearest to `index`. @param {number} index @param {Manifest | null} manifest */
   goTo(index, manifest) {
     const before = this.step(manifest)?.index ?? 0;
     const after = nearestStep(picturedSteps(manifest), index)?.index;
@@ -73,17 +80,19 @@ export class Navigation {
     this.index = after;
   }
 
-  /** Moves by `count` pictures; negative: back. */
+  /** Moves by `count` pictures; negative: back. @param {number} count @param {Manifest | null} manifest */
   moveBy(count, manifest) {
     const steps = picturedSteps(manifest);
-    const at = steps.indexOf(this.step(manifest));
+    const selected = this.step(manifest);
+    const at = selected ? steps.indexOf(selected) : -1;
     if (at < 0) return;
     this.index = steps[Math.min(Math.max(at + count, 0), steps.length - 1)].index;
     this.direction = count < 0 ? -1 : 1;
   }
 
+  /** @param {Manifest | null} manifest */
   first(manifest) {
-    this.goTo(picturedSteps(manifest)[0]?.index, manifest);
+    this.goTo(0, manifest);
     this.direction = 1;
   }
 
@@ -92,7 +101,7 @@ export class Navigation {
     this.direction = -1;
   }
 
-  /** Locks the selected step, so that new steps and runs do not replace it. If already locked, follows them again. */
+  /** Locks the selected step, so that new steps and runs do not replace it. If already locked, follows them again. @param {Manifest | null} manifest */
   toggleLock(manifest) {
     if (this.locked) return this.follow();
     this.index = this.step(manifest)?.index ?? null;
@@ -108,13 +117,13 @@ export class Navigation {
     if (this.other === this.run) this.other = null;
   }
 
-  /** Plays from the selected step, from the first step if that is the last; if already playing, pauses. */
+  /** Plays from the selected step, from the first step if that is the last; if already playing, pauses. @param {Manifest | null} manifest */
   togglePlay(manifest) {
     this.playing = !this.playing && picturedSteps(manifest).length > 1;
     if (this.playing && this.step(manifest) === newestStep(manifest)) this.first(manifest);
   }
 
-  /** Advances by one picture while playing; ends at the newest one. */
+  /** Advances by one picture while playing; ends at the newest one. @param {Manifest | null} manifest */
   tick(manifest) {
     if (!this.playing) return;
     this.moveBy(1, manifest);
@@ -124,7 +133,7 @@ export class Navigation {
     }
   }
 
-  /** Selects a run and keeps the step. In a comparison the run replaces the other one. */
+  /** Selects a run and keeps the step. In a comparison the run replaces the other one. @param {string} id */
   choose(id) {
     if (this.other === null) this.run = id;
     else if (id === this.run || id === this.other) [this.run, this.other] = [this.other, this.run];
@@ -132,14 +141,14 @@ export class Navigation {
     this.playing = false;
   }
 
-  /** Selects a run at its end, without a comparison. */
+  /** Selects a run at its end, without a comparison. @param {string} id */
   select(id) {
     this.run = id;
     this.other = this.pin = this.index = null;
     this.playing = false;
   }
 
-  /** Selects another item of the batch; before the first item are all items. Returns false if there is no batch. */
+  /** Selects another item of the batch; before the first item are all items. Returns false if there is no batch. @param {number} count @param {number} items of the batch */
   moveItem(count, items) {
     if (items < 2) return false;
     const at = this.item === null || this.item >= items ? -1 : this.item;
@@ -154,10 +163,10 @@ export class Navigation {
     this.pin = pin;
   }
 
-  /** Compares with another item of the batch. @param {number} item @param {object | null} manifest */
+  /** Compares with another item of the batch. @param {number} item @param {Manifest | null} manifest */
   compareItem(item, manifest) {
     const step = this.step(manifest);
-    if (!step) return;
+    if (!step || this.run === null) return;
     if (this.item === null) this.item = item === 0 ? 1 : 0;
     this.comparePicture({ run: this.run, index: step.index, item });
   }
@@ -166,16 +175,18 @@ export class Navigation {
    * Keeps the second picture of a comparison; without one, the selected picture becomes the second. If there is such a
    * picture already, its run is compared from now on.
    *
-   * @param {object | null} manifest @param {import("./types.mjs").ManifestStep | null} second shown step of the other run
+   * @param {Manifest | null} manifest @param {ManifestStep | null} second shown step of the other run
    */
   togglePin(manifest, second) {
     if (this.pin) return this.unpin();
     const step = this.other === null ? this.step(manifest) : second;
-    if (step) this.comparePicture({ run: this.other ?? this.run, index: step.index, item: this.item });
+    const run = this.other ?? this.run;
+    if (step && run !== null) this.comparePicture({ run, index: step.index, item: this.item });
   }
 
   /** Compares with the run of the second picture from now on, at the same step; ends the comparison if that is this run. */
   unpin() {
+    if (!this.pin) return;
     this.other = this.pin.run === this.run ? null : this.pin.run;
     this.pin = null;
   }

@@ -14,6 +14,9 @@ const LATENTS_PROPERTY = "safelight_latents"; // what the newest run has sampled
 const VUE_ROW_PX = 6; // by which an input is higher in Vue nodes
 const SPARE_SOCKET = "vae";
 
+/** @typedef {import("./types.mjs").Manifest} Manifest @typedef {ComfyUI.Widget} Widget */
+/** @typedef {import("./known-models.mjs").ModelFacts & {items?: number, source?: string}} LatentFacts of a run, which a node's properties hold */
+
 export class NodeSettings {
   #node;
   #stage;
@@ -22,11 +25,11 @@ export class NodeSettings {
   #models;
   #isVue;
   #socket;
-  #space = null; // latent space of the model, if it is known
-  #offered = []; // values of the list of decoders
+  /** @type {string | null} */ #space = null; // latent space of the model, if it is known
+  /** @type {string[]} */ #offered = []; // values of the list of decoders
 
   /**
-   * @param {object} node of LiteGraph @param {object} stage its widget with the viewer
+   * @param {ComfyUI.Node} node of LiteGraph @param {ComfyUI.DomWidget} stage its widget with the viewer
    * @param {import("./settings-bar.mjs").SettingsBar} bar
    * @param {import("./decoder-list.mjs").DecoderList} decoders
    * @param {import("./known-models.mjs").KnownModels} models
@@ -48,11 +51,12 @@ export class NodeSettings {
   /**
    * Updates the rows of a node that was loaded, while the graph around it is incomplete.
    *
-   * @param {{properties?: object}} saved the node in the workflow
+   * @param {Pick<ComfyUI.SavedNode, "properties">} saved the node in the workflow
    * @returns {number} height of the rows of a node that was saved before they could be folded
    */
   configure({ properties }) {
     if (UNFOLDED_PROPERTY in Object(properties)) return this.update(false), 0;
+    /** @param {boolean} unfolded */
     const heightOf = (unfolded) => {
       this.#node.properties[UNFOLDED_PROPERTY] = unfolded;
       this.update(false);
@@ -93,22 +97,27 @@ export class NodeSettings {
   update(isComplete = true) {
     const node = this.#node;
     const facts = this.#facts(isComplete);
+    /** @param {string} name */
     const isLinked = (name) => Boolean(node.inputs?.some((input, slot) => input.widget?.name === name && (node.isInputConnected?.(slot) ?? input.link != null))); // frontend 1.58 deprecates `link`
-    const valueOf = (name) => (isLinked(name) ? undefined : node.widgets.find((widget) => widget.name === name)?.value);
+    /** @param {string} name */
+    const valueOf = (name) => (isLinked(name) ? undefined : this.#widgetOf(name)?.value);
     const unused = unusedInputs(valueOf, facts);
     const folded = !node.properties[UNFOLDED_PROPERTY];
+    /** @param {string} name */
     const hasNoEffect = (name) => unused.has(name) && valueOf(name) === this.#defaultOf(name);
     this.#hide((name) => !isLinked(name) && hasNoEffect(name), (name) => !isLinked(name) && folded);
     setFolded(this.#stage, folded);
     this.#space = facts?.space ?? null;
     this.#offerDecoders();
+    /** @param {string} decoder */
     const labelOf = (decoder) => this.#decoders.shortLabel(this.#space, decoder);
+    /** @param {string} name */
     const defaultOf = (name) => this.#defaultOf(name);
     this.#bar.show(settingsWords({ valueOf, defaultOf, isLinked, unused, labelOf }), !folded);
     return unused;
   }
 
-  /** Hides rows. The properties panel shows those that are only folded. */
+  /** Hides rows. The properties panel shows those that are only folded. @param {(name: string) => boolean} hasNoEffect @param {(name: string) => boolean} isFolded */
   #hide(hasNoEffect, isFolded) {
     const node = this.#node;
     let changed = false;
@@ -117,10 +126,10 @@ export class NodeSettings {
       changed ||= Boolean(widget.options.hidden) !== hidden;
       setRowHidden(node, widget, hidden, hidden || isFolded(widget.name));
     }
-    if (changed && asksForRows(node) && this.#isVue()) node.widgets.push(node.widgets.pop()); // Vue nodes notice only a change of the list
+    if (changed && asksForRows(node) && this.#isVue()) node.widgets?.push(...node.widgets.splice(-1)); // Vue nodes notice only a change of the list
   }
 
-  /** Stores in the node what a run has sampled. @param {import("./types.mjs").Manifest} manifest */
+  /** Stores in the node what a run has sampled. @param {Manifest} manifest */
   remember(manifest) {
     const counts = latentCounts(manifest);
     if (!counts) return;
@@ -132,9 +141,9 @@ export class NodeSettings {
     this.#offerDecoders(); // the rows stay as they are: nothing may jump when a run ends
   }
 
-  /** What is known of the latents: from the newest run of the same nodes, else from a run of the same model, else null. */
+  /** What is known of the latents: from the newest run of the same nodes, else from a run of the same model, else null. @param {boolean} isComplete */
   #facts(isComplete) {
-    const own = this.#node.properties[LATENTS_PROPERTY];
+    const own = /** @type {LatentFacts | undefined} */ (this.#node.properties[LATENTS_PROPERTY]);
     if (own && (!isComplete || own.source === sourceOf(this.#node))) return own;
     return isComplete ? this.#models.get(modelKey(modelValues(this.#node))) : null;
   }
@@ -144,23 +153,30 @@ export class NodeSettings {
   }
 
   #rows() {
-    return this.#node.widgets.filter((widget) => widget !== this.#stage);
+    return (this.#node.widgets ?? []).filter((widget) => widget !== this.#stage);
   }
 
+  /** @param {string} name */
+  #widgetOf(name) {
+    return this.#node.widgets?.find((widget) => widget.name === name);
+  }
+
+  /** @param {string} name */
   #defaultOf(name) {
-    const { required = {}, optional = {} } = this.#node.constructor.nodeData?.input ?? {};
-    const [, options] = required[name] ?? optional[name] ?? [];
+    const { required, optional } = this.#node.constructor.nodeData?.input ?? {};
+    const [, options] = required?.[name] ?? optional?.[name] ?? [];
     return options?.default;
   }
 
   #offerDecoders() {
     const decoders = this.#decoders;
-    const widget = this.#node.widgets.find(({ name }) => name === "decoder");
-    this.#offered.splice(0, Infinity, ...decoders.values(this.#space, widget.value)); // Vue nodes hold on to the array
+    const widget = this.#widgetOf("decoder");
+    if (!widget) return;
+    this.#offered.splice(0, Infinity, ...decoders.values(this.#space, String(widget.value))); // Vue nodes hold on to the array
     widget.options.values = this.#offered;
-    widget.options.getOptionLabel = (decoder) => decoders.label(this.#space, decoder ?? widget.value);
+    widget.options.getOptionLabel = (decoder) => decoders.label(this.#space, decoder ?? String(widget.value));
     for (const { options, value } of promotedWidgets(this.#node, "decoder")) {
-      const values = decoders.values(this.#space, value);
+      const values = decoders.values(this.#space, String(value));
       if (String(values) !== String(options.values)) options.values = values;
     }
   }

@@ -5,6 +5,8 @@ import { currentLanguage } from "./language.mjs";
 
 const SIZE = { width: 480, height: 560 };
 
+/** @typedef {Window & {documentPictureInPicture: {requestWindow(size: typeof SIZE): Promise<Window>}}} PictureInPicture a browser's window with this API */
+
 /**
  * Opens a page of this site on top of all windows. It replaces the window that was opened so before, and closes with the
  * page that opens it.
@@ -17,7 +19,7 @@ const SIZE = { width: 480, height: 560 };
 export async function openOnTop(window, url, title) {
   let document;
   try {
-    ({ document } = await window.documentPictureInPicture.requestWindow(SIZE));
+    ({ document } = await /** @type {PictureInPicture} */ (window).documentPictureInPicture.requestWindow(SIZE));
   } catch {
     return false; // without the API, or not allowed, as in a frame
   }

@@ -26,10 +26,12 @@ import { StepStrip } from "./step-strip.mjs";
 import { TruthCurve } from "./truth.mjs";
 import { Toolbar } from "./toolbar.mjs";
 
-/** @typedef {import("./types.mjs").ShownStep} ShownStep */
+/** @typedef {import("./types.mjs").Run} Run @typedef {import("./types.mjs").ShownStep} ShownStep */
+/** @typedef {import("./types.mjs").ManifestStep} ManifestStep @typedef {import("./image-cache.mjs").Picture} Picture */
+/** @typedef {import("./selection.mjs").PictureSet} PictureSet */
 
 export class Panel {
-  /** The set of pictures on the screen, or null. */ painted = null;
+  /** @type {PictureSet | null} the set of pictures on the screen */ painted = null;
   pane;
   strip;
   runList;
@@ -60,7 +62,7 @@ export class Panel {
    * @param {import("./types.mjs").ViewerOptions} options
    * @param {import("./image-cache.mjs").ImageCache} images
    * @param {(address: string) => Promise<HTMLImageElement>} load loads a picture without caching it
-   * @param {Record<string, Function>} commands of `viewer.mjs`
+   * @param {import("./types.mjs").Commands} commands of `viewer.mjs`
    * @param {import("./action-menu.mjs").Actions[]} actions groups of the menu
    */
   constructor(document, selection, source, view, options, images, load, commands, actions) {
@@ -79,12 +81,13 @@ export class Panel {
     this.filmStrip = new FilmStrip(document, load, commands);
     this.#statusBar = new StatusBar(document, { ...commands, showTruth: () => this.truthCurve.toggle() });
     this.#toolbar = new Toolbar(document, commands);
-    this.messages = new Messages(document, source.get);
+    this.messages = new Messages(document, source.get?.bind(source));
     this.shortcuts = shortcutsCard(document);
     this.figures = new FiguresCard(document, () => commands.figures());
     this.shortcuts.addEventListener("click", () => commands.shortcuts());
     this.menu = new ActionMenu(document, actions, (text) => this.messages.showToast(text), () => this.#showTools());
-    this.runControl = new RunControl(document, (...request) => source.control(...request), (text) => this.messages.showToast(text));
+    this.runControl = new RunControl(document, async (...request) => (await source.control?.(...request)) ?? "", (text) => this.messages.showToast(text));
+    /** @param {"top" | "bottom"} side @param {HTMLElement[]} parts */
     const over = (side, ...parts) => create(document, "div", { className: `over ${side}` }, ...parts);
     const { placeholder, note, toast, announcement } = this.messages;
     this.pane.element.append(
@@ -102,6 +105,7 @@ export class Panel {
     this.fullscreen = new Fullscreen(document, this.element, commands.render);
   }
 
+  /** @param {DragEvent} event @param {number} at */
   #drag(event, at) {
     const shown = this.painted?.panes[0];
     if (shown) this.#dragOut.start(event, shown, at);
@@ -122,7 +126,7 @@ export class Panel {
     this.runList.show(this.#source.runs(), run, pin?.run ?? other, index === null);
   }
 
-  /** Puts a set of pictures on the screen. */
+  /** Puts a set of pictures on the screen. @param {PictureSet} set @param {(Picture | null)[]} images */
   paint(set, images) {
     if (this.painted?.addresses.join() !== set.addresses.join()) this.frameBar.restart();
     this.painted = set;
@@ -155,10 +159,10 @@ export class Panel {
     const behind = run !== null && this.painted !== null && this.painted.key !== pairKey(pair);
     this.pane.element.classList.toggle("behind", behind);
     this.messages.show(run, ownPicture, this.#options.idle);
-    const alone = this.#options.still && this.#source.runs().length < 2;
+    const alone = this.#options.still === true && this.#source.runs().length < 2;
     const flags = { behind, empty: !this.painted, silent: run !== null && isSilent(run, Date.now()), alone };
-    this.element.className = ["viewer", run?.state ?? "idle", ...Object.keys(flags).filter((name) => flags[name])].join(" ");
-    const step = ownPicture ? this.painted.panes[0].step : first?.step;
+    this.element.className = ["viewer", run?.state ?? "idle", ...Object.entries(flags).flatMap(([name, isOn]) => (isOn ? [name] : []))].join(" ");
+    const step = (ownPicture ? this.painted?.panes[0].step : first?.step) ?? null;
     this.#statusBar.setCaption(run ? caption(run, step, this.#selection.navigation.index === null) : {}, run && stepTotal(run), settledStep(run?.manifest ?? null), shortTexts(run?.manifest ?? null));
     const comparing = pair.length > 1;
     this.#compareBar.element.hidden = this.#compareBar.differences.hidden = !comparing;
@@ -175,7 +179,7 @@ export class Panel {
     const total = (run && stepTotal(run)) ?? newest;
     const at = first?.step?.index ?? null;
     const sigma = first?.step?.sigma == null ? "" : t("sigma {sigma}", { sigma: formatSigma(first.step.sigma) });
-    const fault = notFiniteLabel(first?.step);
+    const fault = notFiniteLabel(first?.step ?? null);
     const change = first?.step?.change == null ? "" : t("changed by {change}", { change: formatChange(first.step.change) });
     const text = at === null ? "" : [t("step {step} of {total}", { step: at, total }), sigma, change, fault].filter(Boolean).join(", ");
     const pictured = picturedSteps(manifest);
@@ -191,9 +195,11 @@ export class Panel {
     this.#showFilm(first, pictured, other);
   }
 
+  /** @param {ShownStep | undefined} first @param {ManifestStep[]} pictured @param {number | null} other */
   #showFilm(first, pictured, other) {
     const { run, step = null, item } = first ?? {};
-    const address = (step) => this.#source.picture(run.id, stepFile(run.manifest, step, item ?? 0, 0) ?? step.files[0], step.at);
+    /** @param {ManifestStep} step */
+    const address = (step) => (run ? this.#source.picture(run.id, stepFile(run.manifest, step, item ?? 0, 0) ?? step.files[0], step.at) : "");
     const size = finalSize(run?.manifest ?? null) ?? { width: 1, height: 1 };
     this.filmStrip.show({ key: run?.id ?? "", steps: this.fullscreen.open ? pictured : [], at: step?.index ?? null, other, size, address });
   }
@@ -219,7 +225,7 @@ export class Panel {
     this.#toolbar.showLive(navigation, newest, !still && newest?.state === "running" && !newest.gone && !isSilent(newest, Date.now()));
     this.runControl.show(this.#source.control ? first?.run : undefined, navigation.index);
     this.#statusBar.show({ playing: navigation.playing, playable: picturedSteps(first?.run.manifest).length > 1, speed: this.#view.speed });
-    this.frameBar.show(layout, { total: first?.step ? frameCount(first) : 1, at: this.painted?.frame ?? 0, playing: framesPlaying, fps: first?.run.manifest?.picture?.fps ?? null });
+    this.frameBar.show(layout, { total: first?.step ? frameCount({ run: first.run, step: first.step }) : 1, at: this.painted?.frame ?? 0, playing: framesPlaying, fps: first?.run.manifest?.picture?.fps ?? null });
   }
 
   /** @param {{index: number, x: number} | null} at the step of the strip under the pointer */
@@ -232,23 +238,23 @@ export class Panel {
     const step = nearestStep(picturedSteps(run.manifest), at.index);
     if (!step) return this.#hoverThumbnail.hide();
     const [address] = this.#selection.addresses({ ...first, step });
-    this.#hoverThumbnail.show({ run, step }, address, place);
+    this.#hoverThumbnail.show({ ...first, step }, address, place);
   }
 }
 
-/** A copy of an image or a canvas. */
+/** A copy of an image or a canvas. @param {Picture} image */
 function copyOf(image) {
-  const copy = image.cloneNode();
-  copy.getContext?.("2d").drawImage(image, 0, 0);
+  const copy = /** @type {Picture} */ (image.cloneNode());
+  if ("getContext" in copy) copy.getContext("2d")?.drawImage(image, 0, 0);
   return copy;
 }
 
-/** The index of the newest step of a run; 0 before the first one. */
+/** The index of the newest step of a run; 0 before the first one. @param {Run | undefined} run */
 function newestIndex(run) {
   return Math.max(run?.index ?? 0, run?.manifest?.steps.at(-1)?.index ?? 0);
 }
 
-/** Sets the accessible description of an image or a canvas. */
+/** Sets the accessible description of an image or a canvas. @param {Picture} image @param {string} text */
 function describe(image, text) {
   if ("alt" in image) image.alt = text;
   else Object.assign(image, { role: "img", ariaLabel: text });

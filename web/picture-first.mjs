@@ -24,16 +24,18 @@ export function addLayoutStyle(document) {
   document.head.append(create(document, "style", { textContent: STYLE }));
 }
 
-/** Whether the frontend asks a node for its rows, and notices which are hidden. Frontend 1.27 does not. */
+/** @typedef {ComfyUI.Node} Node @typedef {ComfyUI.Widget} Widget @typedef {ComfyUI.DomWidget} DomWidget */
+
+/** Whether the frontend asks a node for its rows, and notices which are hidden. Frontend 1.27 does not. @param {Node} node */
 export function asksForRows(node) {
   return Boolean(node.getLayoutWidgets);
 }
 
-/** Lays out a widget of a node before its other widgets; in LiteGraph of frontend 1.27 it stays the last one. */
+/** Lays out a widget of a node before its other widgets; in LiteGraph of frontend 1.27 it stays the last one. @param {Node} node @param {DomWidget} widget */
 export function putFirst(node, widget) {
   widget.element.classList.add(FIRST);
-  if (!asksForRows(node)) return;
   const { getLayoutWidgets } = node;
+  if (!getLayoutWidgets) return;
   node.getLayoutWidgets = function () {
     const widgets = getLayoutWidgets.call(this);
     return widgets.includes(widget) ? [widget, ...widgets.filter((other) => other !== widget)] : widgets;
@@ -43,7 +45,7 @@ export function putFirst(node, widget) {
 /**
  * Hides the row of a widget, or shows it again.
  *
- * @param {object} node @param {object} widget
+ * @param {Node} node @param {Widget} widget
  * @param {boolean} hasNoEffect the properties panel does not show it either
  * @param {boolean} hidden
  */
@@ -54,7 +56,7 @@ export function setRowHidden(node, widget, hasNoEffect, hidden) {
   else if (widget.computeSize === NO_ROOM) delete widget.computeSize;
 }
 
-/** Marks a widget whose node has its inputs folded away. */
+/** Marks a widget whose node has its inputs folded away. @param {DomWidget} widget @param {boolean} folded */
 export function setFolded(widget, folded) {
   widget.element.classList.toggle(FOLDED, folded);
 }

@@ -15,6 +15,7 @@ export class PollingSource extends ServerSource {
   /** Requests the list of runs. @returns {Promise<number>} milliseconds until the next call */
   async poll() {
     await this.list();
+    /** @param {import("./types.mjs").Run} run */
     const isActive = (run) => run.state === "running" && !run.gone && !isSilent(run, Date.now());
     return this.runs().some(isActive) ? RUNNING_INTERVAL_MS : IDLE_INTERVAL_MS;
   }

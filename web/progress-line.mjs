@@ -11,7 +11,7 @@ export class ProgressLine {
 
   /** @param {number} done number of steps @param {number} total @param {boolean} failed */
   show(done, total, failed) {
-    this.element.style.setProperty("--done", total ? Math.min(1, done / total) : 0);
+    this.element.style.setProperty("--done", String(total ? Math.min(1, done / total) : 0));
     Object.assign(this.element, { ariaValueNow: String(done), ariaValueMax: String(total) });
     this.element.classList.toggle("failed", failed);
   }

@@ -5,9 +5,11 @@ import { later, t } from "./language.mjs";
 import { facts, stateLabel, whenLabel } from "./library-entry.mjs";
 
 /** @typedef {import("./library-entry.mjs").Entry} Entry */
+/** @typedef {Record<"open" | "compare" | "star" | "workflow" | "folder" | "save" | "remove", (entry: Entry) => void>} EntryCommands */
 
 const SAVE_NOTE_MS = 800; // after the last key
-const PRODUCT_NAMES = { page: later("Page of the run"), sheet: later("Contact sheet"), animation: later("Animation") };
+/** @type {[keyof Entry["products"], string][]} */
+const PRODUCTS = [["page", later("Page of the run")], ["sheet", later("Contact sheet")], ["animation", later("Animation")]];
 
 export class RunInspector {
   #document;
@@ -21,13 +23,13 @@ export class RunInspector {
   #note;
   #noteLabel;
   #links;
-  #timer;
-  #entry = null;
+  /** @type {number | undefined} */ #timer;
+  /** @type {Entry | null} */ #entry = null;
 
   /**
    * @param {Document} document
    * @param {import("./library-source.mjs").Runs} source
-   * @param {Record<string, (entry: Entry) => void> & {writeNote: (id: string, note: string) => void}} commands
+   * @param {EntryCommands & {writeNote: (id: string, note: string) => void}} commands
    * @param {string | undefined} workflowLabel what the host does with the workflow of a run; undefined: it can do nothing
    */
   constructor(document, source, commands, workflowLabel) {
@@ -36,6 +38,7 @@ export class RunInspector {
     this.#commands = commands;
     this.#title = create(document, "h2", { className: "title" });
     this.#state = create(document, "span", { className: "state" });
+    /** @param {keyof EntryCommands} name */
     const act = (name) => () => this.#entry && commands[name](this.#entry);
     this.#buttons = {
       open: button(document, "openTab", t("Open this run (Enter)"), act("open")),
@@ -46,7 +49,7 @@ export class RunInspector {
       save: source.act && button(document, "save", t("Save this live run to the output folder"), act("save")),
       remove: source.act && button(document, "remove", t("Delete this run (Delete); it can be undone"), act("remove")),
     };
-    const shown = Object.values(this.#buttons).filter(Boolean);
+    const shown = Object.values(this.#buttons).flatMap((button) => button || []);
     const bar = create(document, "div", { className: "actions", role: "toolbar", ariaLabel: t("Actions for the selected run") }, ...shown);
     this.#facts = create(document, "dl", { className: "facts" });
     this.#prompt = create(document, "p", { className: "prompt" });
@@ -92,7 +95,7 @@ export class RunInspector {
     if (!this.#timer) return;
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#commands.writeNote(this.#entry.id, this.#note.value);
+    if (this.#entry) this.#commands.writeNote(this.#entry.id, this.#note.value);
   }
 
   #writeLater() {
@@ -100,6 +103,7 @@ export class RunInspector {
     this.#timer = setTimeout(() => this.writeNote(), SAVE_NOTE_MS);
   }
 
+  /** @param {Entry} entry @param {Entry | null} marked @param {boolean} opened */
   #showButtons(entry, marked, opened) {
     const { open, compare, star, workflow, folder, save, remove } = this.#buttons;
     open.hidden = opened;
@@ -118,17 +122,19 @@ export class RunInspector {
     if (remove) remove.disabled = entry.state === "running" && entry.live;
   }
 
-  /** Links to the files about the whole run, where a browser can open them. */
+  /** Links to the files about the whole run, where a browser can open them. @param {Entry} entry */
   #showLinks(entry) {
-    const names = Object.keys(PRODUCT_NAMES).filter((name) => entry.products[name] && (name !== "page" || this.#source.folderLink));
-    const links = names.map((name) => {
-      const href = this.#source.picture(entry, entry.products[name]);
-      return create(this.#document, "a", { textContent: t(PRODUCT_NAMES[name]), href, target: "_blank", rel: "noopener" });
+    const links = PRODUCTS.flatMap(([name, label]) => {
+      const file = entry.products[name];
+      if (!file || (name === "page" && !this.#source.folderLink)) return [];
+      const href = this.#source.picture(entry, file);
+      return create(this.#document, "a", { textContent: t(label), href, target: "_blank", rel: "noopener" });
     });
     this.#links.replaceChildren(...links);
     this.#links.hidden = !links.length;
   }
 
+  /** @param {"dt" | "dd"} tag @param {string} textContent */
   #text(tag, textContent) {
     return create(this.#document, tag, { textContent });
   }

@@ -9,7 +9,7 @@ export const KEY_FIELD = "safelight_key"; // in `extra_data` of a prompt; the se
 export class RunKey {
   #storage;
   #user;
-  #unsaved = new Map(); // by name, if the browser stores nothing
+  /** @type {Map<string, string>} */ #unsaved = new Map(); // by name, if the browser stores nothing
 
   /**
    * @param {() => Storage} storage returns the browser's storage; may raise
@@ -33,13 +33,15 @@ export class RunKey {
   /** The key; created when it is first used. Read each time: another tab may have created it in this moment. */
   get() {
     const name = this.#name;
+    const unsaved = this.#unsaved.get(name);
     try {
       const storage = this.#storage();
-      if (!storage.getItem(name)) storage.setItem(name, this.#unsaved.get(name) ?? newKey());
-      return storage.getItem(name);
+      if (!storage.getItem(name)) storage.setItem(name, unsaved ?? newKey());
+      return storage.getItem(name) ?? "";
     } catch {
-      if (!this.#unsaved.has(name)) this.#unsaved.set(name, newKey());
-      return this.#unsaved.get(name);
+      const created = unsaved ?? newKey();
+      this.#unsaved.set(name, created);
+      return created;
     }
   }
 }
@@ -58,10 +60,10 @@ export function sendKey(api, key) {
   };
 }
 
-/** The body of a request that queues a prompt, with the key; unchanged if it is no such body. */
+/** The body of a request that queues a prompt, with the key; unchanged if it is no such body. @param {RequestInit["body"]} body @param {string} key */
 function withKey(body, key) {
   try {
-    const prompt = JSON.parse(body);
+    const prompt = JSON.parse(String(body));
     return JSON.stringify({ ...prompt, extra_data: { ...prompt.extra_data, [KEY_FIELD]: key } });
   } catch {
     return body;

@@ -1,7 +1,7 @@
 /** Shows the runs as a row of thumbnails, newest first. */
 
 import { runLabel } from "./caption.mjs";
-import { button, create, setButton } from "./elements.mjs";
+import { button, create, setButton, targetOf, windowOf } from "./elements.mjs";
 import { t } from "./language.mjs";
 import { isSilent, newestStep } from "./manifest.mjs";
 
@@ -12,6 +12,10 @@ const LINE_PX = 40; // of a wheel that counts lines
 const STILL_PX = 80; // shorter side of a thumbnail's picture
 const LOADED_PX = 400; // beside the visible part of the row: a saved run's pictures are as large as its files
 
+/** @typedef {import("./types.mjs").Run} Run @typedef {import("./types.mjs").ManifestStep} ManifestStep */
+
+/** @typedef {{element: HTMLButtonElement, address: string | null, isNear: boolean, loaded: string | null}} Thumbnail */
+
 export class RunList {
   #document;
   #list;
@@ -19,9 +23,9 @@ export class RunList {
   #compare;
   #load;
   #address;
-  #thumbnails = new Map(); // by id of the run
+  /** @type {Map<string, Thumbnail>} */ #thumbnails = new Map(); // by id of the run
   #near; // observes which thumbnails are near the visible part of the row
-  #scrolledTo = null;
+  /** @type {string | null} */ #scrolledTo = null;
 
   /**
    * @param {Document} document
@@ -35,14 +39,16 @@ export class RunList {
     this.#address = address;
     this.#list = create(document, "div", { className: "thumbs", role: "group", ariaLabel: t("Runs, newest first") });
     this.#list.addEventListener("click", (event) => {
-      const id = event.target.closest("button")?.dataset.run;
+      const id = targetOf(event).closest("button")?.dataset.run;
       if (id) choose(id, event.shiftKey || event.ctrlKey || event.metaKey);
     });
-    const { IntersectionObserver } = document.defaultView;
+    const { IntersectionObserver } = windowOf(document);
     const options = { root: this.#list, rootMargin: `0px ${LOADED_PX}px` };
     this.#near = new IntersectionObserver((entries) => entries.forEach((entry) => this.#comeNear(entry)), options);
     this.#compare = button(document, "compare", t("Compare two runs (C)"), compare, "compare");
+    /** @param {1 | -1} direction */
     const scroll = (direction) => (this.#list.scrollLeft += direction * PAGE * this.#list.clientWidth);
+    /** @param {string} name @param {string} label @param {1 | -1} direction */
     const arrow = (name, label, direction) => {
       const created = button(document, name, label, () => scroll(direction), `arrow ${name}`);
       created.tabIndex = -1; // the Tab key reaches every thumbnail, which scrolls the row
@@ -55,7 +61,7 @@ export class RunList {
   }
 
   /**
-   * @param {import("./types.mjs").Run[]} runs newest first
+   * @param {Run[]} runs newest first
    * @param {string | null} selected
    * @param {string | null} other the run that it is compared with
    * @param {boolean} atEnd whether the newest step of the selected run is on the screen, so that `showStep` gets it
@@ -71,8 +77,9 @@ export class RunList {
       element.remove();
       this.#thumbnails.delete(id);
     }
+    /** @type {HTMLElement | null} */
     let before = null;
-    shown.forEach((run, i) => {
+    for (const [i, run] of shown.entries()) {
       const thumbnail = this.#thumbnail(run.id);
       const { element } = thumbnail;
       if (element.previousSibling !== before || !element.parentNode) {
@@ -83,14 +90,14 @@ export class RunList {
       const silent = isSilent(run, Date.now());
       element.className = `thumb ${silent ? "silent" : run.state}${run.gone ? " gone" : ""}`;
       element.dataset.mark = other === null ? "" : run.id === selected ? "A" : run.id === other ? "B" : "";
-      element.dataset.key = i < 9 ? i + 1 : "";
+      element.dataset.key = i < 9 ? String(i + 1) : "";
       element.ariaPressed = String(run.id === selected || run.id === other);
       element.title = runLabel(run);
       element.ariaLabel = t("Run {number}: {facts}", { number: i + 1, facts: element.title });
-      element.style.setProperty("--done", run.state === "running" && !silent ? Math.min(1, (run.index ?? 0) / (run.total || Infinity)) : 0);
+      element.style.setProperty("--done", String(run.state === "running" && !silent ? Math.min(1, (run.index ?? 0) / (run.total || Infinity)) : 0));
       const isPainted = run.state === "running" && run.id === selected && atEnd;
       if (!isPainted || !thumbnail.address) this.#setPicture(thumbnail, run, newestPicture(run));
-    });
+    }
     this.#scrollTo(other ?? selected);
     if (hasMoved) this.layout();
     this.#compare.disabled = runs.length < 2 && other === null;
@@ -98,13 +105,13 @@ export class RunList {
     setButton(this.#document, this.#compare, "compare", other === null ? t("Compare two runs (C)") : t("End the comparison (C)"));
   }
 
-  /** Updates the thumbnail of a running run with its newest picture, which the browser has just shown and cached. */
+  /** Updates the thumbnail of a running run with its newest picture, which the browser has just shown and cached. @param {Run} run @param {ManifestStep} step */
   showStep(run, step) {
     const thumbnail = this.#thumbnails.get(run.id);
     if (thumbnail && run.state === "running") this.#setPicture(thumbnail, run, { file: step.files[0], at: step.at });
   }
 
-  /** Scrolls the row with a wheel in any direction; false if all runs are visible. */
+  /** Scrolls the row with a wheel in any direction; false if all runs are visible. @param {WheelEvent} event */
   wheel({ deltaX, deltaY, deltaMode }) {
     const { scrollWidth, clientWidth } = this.#list;
     if (scrollWidth <= clientWidth) return false;
@@ -120,11 +127,11 @@ export class RunList {
     this.#arrows.older.hidden = scrollLeft + clientWidth > scrollWidth - 1;
   }
 
-  // Not `scrollIntoView`, which also scrolls the page around the viewer.
+  /** Not `scrollIntoView`, which also scrolls the page around the viewer. @param {string | null} id */
   #scrollTo(id) {
     if (id === this.#scrolledTo) return;
     this.#scrolledTo = id;
-    const element = this.#thumbnails.get(id)?.element;
+    const element = this.#thumbnails.get(id ?? "")?.element;
     if (!element) return;
     const { offsetLeft, offsetWidth } = element;
     const { scrollLeft, clientWidth } = this.#list;
@@ -132,28 +139,33 @@ export class RunList {
     if (offsetLeft + offsetWidth > scrollLeft + clientWidth - FADE_PX) this.#list.scrollLeft = offsetLeft + offsetWidth - clientWidth + FADE_PX;
   }
 
+  /** @param {string} id @returns {Thumbnail} */
   #thumbnail(id) {
-    if (!this.#thumbnails.has(id)) {
-      const element = create(this.#document, "button", { type: "button", data: { run: id } });
-      this.#thumbnails.set(id, { element, address: null, isNear: false, loaded: null });
-      this.#near.observe(element);
-    }
-    return this.#thumbnails.get(id);
+    const known = this.#thumbnails.get(id);
+    if (known) return known;
+    const element = create(this.#document, "button", { type: "button", data: { run: id } });
+    const created = { element, address: null, isNear: false, loaded: null };
+    this.#thumbnails.set(id, created);
+    this.#near.observe(element);
+    return created;
   }
 
+  /** @param {IntersectionObserverEntry} entry */
   #comeNear({ target, isIntersecting }) {
-    const thumbnail = this.#thumbnails.get(target.dataset.run);
+    const thumbnail = this.#thumbnails.get(/** @type {HTMLElement} */ (target).dataset.run ?? "");
     if (!thumbnail) return;
     thumbnail.isNear = isIntersecting;
     this.#loadPicture(thumbnail);
   }
 
+  /** @param {Thumbnail} thumbnail @param {Run} run @param {Run["thumbnail"]} picture */
   #setPicture(thumbnail, run, picture) {
     if (!picture || run.gone) return;
     thumbnail.address = this.#address(run.id, picture.file, picture.at);
     this.#loadPicture(thumbnail);
   }
 
+  /** @param {Thumbnail} thumbnail */
   async #loadPicture(thumbnail) {
     const { address } = thumbnail;
     if (!thumbnail.isNear || address === null || address === thumbnail.loaded) return;
@@ -161,20 +173,21 @@ export class RunList {
     const image = await this.#load(address).catch(() => null);
     if (!image || thumbnail.address !== address) return;
     image.alt = "";
-    const { matches: reducesMotion } = this.#document.defaultView.matchMedia?.("(prefers-reduced-motion: reduce)") ?? {};
+    const { matches: reducesMotion } = windowOf(this.#document).matchMedia?.("(prefers-reduced-motion: reduce)") ?? {};
     thumbnail.element.replaceChildren(reducesMotion ? still(image, this.#document) : image);
   }
 }
 
-/** The first frame of a picture that may be animated, at most twice as large as a thumbnail. */
+/** The first frame of a picture that may be animated, at most twice as large as a thumbnail. @param {HTMLImageElement} image @param {Document} document */
 function still(image, document) {
   const scale = Math.min(1, STILL_PX / Math.min(image.naturalWidth, image.naturalHeight));
   const [width, height] = [image.naturalWidth, image.naturalHeight].map((side) => Math.max(1, Math.round(side * scale)));
   const canvas = create(document, "canvas", { width, height });
-  canvas.getContext("2d").drawImage(image, 0, 0, width, height);
+  canvas.getContext("2d")?.drawImage(image, 0, 0, width, height);
   return canvas;
 }
 
+/** @param {Run} run */
 function newestPicture(run) {
   const step = newestStep(run.manifest);
   return step ? { file: step.files[0], at: step.at } : run.thumbnail;

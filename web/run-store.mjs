@@ -29,21 +29,22 @@ export class RunStore extends ServerSource {
 
   /** The runs of these places, newest first. @param {Place[]} places */
   of(places) {
+    /** @param {import("./server-source.mjs").ServerRun} run @param {Place} place */
     const isAt = (run, { workflow, node, until = Infinity }) => run.workflow === workflow && run.node === node && run.started <= until;
     return this.runs().filter((run) => places.some((place) => isAt(run, place)));
   }
 
-  /** The path of a picture as a file to save. @param {number | null} frame of a video, counted from 0; null for all */
+  /** The path of a picture as a file to save. @param {string} id @param {string} file @param {number | null} frame of a video, counted from 0; null for all */
   exported(id, file, frame) {
     return `${this.path(id)}/exports/${encodeURIComponent(file)}${frame === null ? "" : `?frame=${frame}`}`;
   }
 
-  /** The path of a file that a run has written. @param {string} file its path in the folder of the prompt's first run */
+  /** The path of a file that a run has written. @param {string} id @param {string} file its path in the folder of the prompt's first run */
   written(id, file) {
     return `${this.path(id)}/written/${file.split("/").map(encodeURIComponent).join("/")}`;
   }
 
-  /** The workflow and the prompt of a run; undefined if it has none, null if the server cannot be reached. */
+  /** The workflow and the prompt of a run; undefined if it has none, null if the server cannot be reached. @param {string} id */
   workflow(id) {
     return this.json(`${this.path(id)}/workflow`);
   }

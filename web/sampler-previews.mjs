@@ -9,7 +9,7 @@ export function withoutNode(preview) {
 }
 
 export class WatchedSamplers {
-  #samplers = new Map(); // by run: id of its sampler
+  /** @type {Map<string, string>} */ #samplers = new Map(); // by run: id of its sampler
 
   /** Notes an event of a run. @param {{run: string, state: string, sampler?: string | null}} event */
   receive({ run, state, sampler }) {
@@ -17,7 +17,8 @@ export class WatchedSamplers {
     this.#samplers.delete(run);
     if (state !== "running" || sampler == null) return;
     this.#samplers.set(run, String(sampler));
-    if (this.#samplers.size > MAX_WATCHED) this.#samplers.delete(this.#samplers.keys().next().value);
+    const [oldest] = this.#samplers.keys();
+    if (this.#samplers.size > MAX_WATCHED) this.#samplers.delete(oldest);
   }
 
   /** Whether a preview that ComfyUI sends is of a watched sampler. @param {{nodeId?: unknown, displayNodeId?: unknown}} preview */

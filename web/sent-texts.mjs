@@ -5,6 +5,9 @@ import { currentPatterns } from "./language.mjs";
 const PLACEHOLDER = /\{(\w+)\}/g;
 const SPECIAL = /[.*+?^${}()|[\]\\]/g;
 const NESTED = new Set(["error", "reason"]); // placeholders for what may be such a text itself
+/** @typedef {{expression: RegExp, names: string[], translated: string, own: number}} Row `own`: number of its own characters */
+
+/** @type {WeakMap<Record<string, string>, Row[]>} */
 const compiled = new WeakMap(); // by the table of patterns
 
 /**
@@ -20,6 +23,7 @@ export function sentText(text) {
   return matched(english, rows) ?? joined(english, rows) ?? english;
 }
 
+/** @param {string} text @param {Row[]} rows @returns {string | null} null if no row matches it */
 function matched(text, rows) {
   for (const { expression, names, translated } of rows) {
     const found = expression.exec(text);
@@ -30,7 +34,7 @@ function matched(text, rows) {
   return null;
 }
 
-/** The translation of `one; another: their reason`, as `Run.note` in Python joins notes; null if a part is unknown. */
+/** The translation of `one; another: their reason`, as `Run.note` in Python joins notes; null if a part is unknown. @param {string} text @param {Row[]} rows */
 function joined(text, rows) {
   for (let at = text.indexOf(": "); ; at = text.indexOf(": ", at + 1)) {
     const [head, reason] = at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at + 2)];
@@ -40,12 +44,14 @@ function joined(text, rows) {
   }
 }
 
-/** A regular expression for each pattern; those with the most words of their own first. */
+/** A regular expression for each pattern; those with the most words of their own first. @param {Record<string, string>} patterns */
 function rowsOf(patterns) {
-  if (!compiled.has(patterns)) compiled.set(patterns, Object.entries(patterns).map(row).sort((a, b) => b.own - a.own));
-  return compiled.get(patterns);
+  const rows = compiled.get(patterns) ?? Object.entries(patterns).map(row).sort((a, b) => b.own - a.own);
+  compiled.set(patterns, rows);
+  return rows;
 }
 
+/** @param {[string, string]} pattern @returns {Row} */
 function row([pattern, translated]) {
   const names = [...pattern.matchAll(PLACEHOLDER)].map(([, name]) => name);
   const parts = pattern.split(/\{\w+\}/);

@@ -10,12 +10,39 @@ const RUN_FORMAT = "safelight.run/1";
 const RUNNING = "running";
 
 /**
+ * @typedef {import("./types.mjs").Run} Run
+ * @typedef {import("./types.mjs").Manifest} Manifest
+ * @typedef {import("./types.mjs").ManifestStep} ManifestStep
+ *
+ * @typedef {{workflow?: string | null, node?: string}} Query the runs of a node
+ *
+ * @typedef {object} RunEvent what the server sends when a run or a step of it has changed
+ * @property {number} v version of the format
+ * @property {string} run its id
+ * @property {string} node
+ * @property {string | null} [workflow]
+ * @property {Run["state"]} [state]
+ * @property {number} [total]
+ * @property {number | null} [index] of the step
+ * @property {number | null} [sigma]
+ * @property {number | null} [at]
+ * @property {string[]} [files]
+ * @property {string[]} [noisy_files]
+ * @property {number | null} [decode_ms]
+ * @property {unknown} [change]
+ * @property {unknown} [not_finite]
+ * @property {unknown} [truth]
+ * @property {number} [notes] their number
+ * @property {boolean} [paused]
+ */
+
+/**
  * A run in the server's list. Besides these keys it has `space`, `decoder`, `picture` and `sampler` as in `run.json`.
  *
  * @typedef {object} Summary
  * @property {string} id
  * @property {string | null} version changes with each change of the run; null: unknown, so its manifest is always read again
- * @property {string} state
+ * @property {Run["state"]} state
  * @property {string} started ISO 8601
  * @property {number | null} written last update of the run, milliseconds since 1970
  * @property {number} steps number of steps with a picture
@@ -26,18 +53,24 @@ const RUNNING = "running";
  */
 
 /**
+ * A run with more keys than in `types.mjs`: the query that it was listed for, `isListed`, `version` of its last summary,
+ * `newSteps` from events, and `heard`, the time of its last event.
+ *
+ * @typedef {Run & Query & {isListed: boolean, version: string | null, newSteps: ManifestStep[], heard: number}} ServerRun
+ */
+
+/**
  * Holds all runs that the page knows. Its user says when they may have changed: with `list`, which requests the server's
- * list, and with `receive` for each event. A run here has more keys than in `types.mjs`: the query that it was listed
- * for, `isListed`, `version` of its last summary, `newSteps` from events, and `heard`, the time of its last event.
+ * list, and with `receive` for each event.
  */
 export class ServerSource {
   /** Whether the server answered the last request for its list. */ reachable = true;
   #request;
   #base;
   #hasEvents;
-  #runs = new Map(); // by id, the most recently discovered last
-  #reading = new Map(); // promises of manifests, by id
-  #listeners = new Set();
+  /** @type {Map<string, ServerRun>} */ #runs = new Map(); // by id, the most recently discovered last
+  /** @type {Map<string, Promise<Manifest | null>>} */ #reading = new Map(); // by id
+  /** @type {Set<(ids: string[]) => void>} */ #listeners = new Set();
 
   /**
    * @param {(path: string, method?: string) => Promise<Response>} request fetches a path, never from a cache
@@ -55,7 +88,11 @@ export class ServerSource {
     return [...this.#runs.values()].reverse().sort((a, b) => b.started - a.started);
   }
 
-  /** The path of a picture. A step that is written twice has the same file name twice, so the path contains its time. */
+  /**
+   * The path of a picture. A step that is written twice has the same file name twice, so the path contains its time.
+   *
+   * @param {string} id @param {string} file @param {number | null} at
+   */
   picture(id, file, at) {
     return `${this.path(id)}/${encodeURIComponent(file)}${at == null ? "" : `?at=${at}`}`;
   }
@@ -73,14 +110,16 @@ export class ServerSource {
   /**
    * Requests the list of runs.
    *
-   * @param {Record<string, string>} [query] selects a part of the server's runs
+   * @param {{workflow?: string, node?: string}} [query] selects a part of the server's runs
    */
   async list(query = {}) {
-    const expected = this.runs().filter((run) => Object.entries(query).every(([key, value]) => run[key] === value));
-    const search = new URLSearchParams(query).toString();
+    const expected = this.runs().filter((run) => Object.entries(query).every(([key, value]) => run[/** @type {keyof Query} */ (key)] === value));
+    const search = new URLSearchParams(Object.entries(query)).toString();
+    /** @type {Summary[] | null | undefined} */
     const summaries = await this.json(search ? `${this.#base}?${search}` : this.#base);
     const reachable = Array.isArray(summaries);
     const hasTurned = reachable !== this.reachable;
+    /** @type {{id: string}[]} */
     const changed = [];
     this.reachable = reachable;
     if (reachable) {
@@ -94,7 +133,7 @@ export class ServerSource {
     if (hasTurned || changed.length) this.#notify(...changed.map(({ id }) => id));
   }
 
-  /** Adds an event, `safelight.step` or `safelight.run`. Events of other versions are ignored. */
+  /** Adds an event, `safelight.step` or `safelight.run`. Events of other versions are ignored. @param {RunEvent} event */
   receive(event) {
     if (event?.v !== 1 || !event.run || !event.node) return;
     const { index = null, sigma = null, at = null, files, noisy_files, decode_ms = null } = event;
@@ -113,7 +152,11 @@ export class ServerSource {
     this.#notify(run.id);
   }
 
-  /** Downloads the decoder that a note of a run offers, on the server. Returns whether it is there, and that in words. */
+  /**
+   * Downloads the decoder that a note of a run offers, on the server. Returns whether it is there, and that in words.
+   *
+   * @param {string} id @param {string} name
+   */
   async get(id, name) {
     try {
       const reply = await this.#request(`${this.path(id)}/decoders/${encodeURIComponent(name)}`, "POST");
@@ -124,7 +167,11 @@ export class ServerSource {
     }
   }
 
-  /** Asks the server to act on a running run. Returns an error in words, or nothing. */
+  /**
+   * Asks the server to act on a running run. Returns an error in words, or nothing.
+   *
+   * @param {string} id @param {"pause" | "go_on" | "stop"} request @param {number} [step]
+   */
   async control(id, request, step) {
     try {
       const reply = await this.#request(`${this.path(id)}/control/${request}${step == null ? "" : `?step=${step}`}`, "POST");
@@ -139,26 +186,28 @@ export class ServerSource {
     }
   }
 
-  /** Removes a run that the user has deleted, until the server lists it again. */
+  /** Removes a run that the user has deleted, until the server lists it again. @param {string} id */
   forget(id) {
     if (this.#runs.delete(id)) this.#notify(id);
   }
 
-  /** Reads a run's manifest; null if that fails. Parallel calls share one request. */
+  /** Reads a run's manifest; null if that fails. Parallel calls share one request. @param {string} id @returns {Promise<Manifest | null>} */
   manifest(id) {
-    if (!this.#reading.has(id)) this.#reading.set(id, this.#read(id).finally(() => this.#reading.delete(id)));
-    return this.#reading.get(id);
+    const reading = this.#reading.get(id) ?? this.#read(id).finally(() => this.#reading.delete(id));
+    this.#reading.set(id, reading);
+    return reading;
   }
 
+  /** @param {string} id */
   async #read(id) {
     const run = this.#runs.get(id);
     if (!run || run.gone) return null;
     const { version } = run;
     const answer = await this.json(this.path(id));
     if (answer === undefined && lose(run)) this.#notify(id);
-    if (answer?.format !== RUN_FORMAT) return null;
-    const manifest = readManifest(answer);
-    run.newSteps = run.newSteps.filter((step) => !manifest.steps.some(({ index, at }) => index === step.index && at >= step.at));
+    const manifest = answer?.format === RUN_FORMAT ? readManifest(answer) : null;
+    if (!manifest) return null;
+    run.newSteps = run.newSteps.filter((step) => !manifest.steps.some(({ index, at }) => index === step.index && (at ?? 0) >= (step.at ?? 0)));
     run.manifest = withSteps(manifest, run.newSteps);
     run.stale = run.version !== version; // the list reported a change during the request
     run.started = startMs(manifest) || run.started;
@@ -167,7 +216,7 @@ export class ServerSource {
     return run.manifest;
   }
 
-  /** Adds a summary. Returns whether it changed anything. */
+  /** Adds a summary. Returns whether it changed anything. @param {Summary} summary @param {Query} query */
   #update(summary, query) {
     const { version = null, written = null, thumbnail, at = null } = summary;
     const run = this.#run(summary.id, query);
@@ -181,20 +230,24 @@ export class ServerSource {
     return true;
   }
 
+  /** @param {string} id @param {Query} query @returns {ServerRun} */
   #run(id, query) {
-    if (!this.#runs.has(id)) {
-      if (this.#hasEvents && this.#runs.size >= MAX_EVENT_RUNS) this.#runs.delete(this.runs().at(-1).id);
-      const unknown = { version: null, state: RUNNING, index: null, total: null, started: Infinity, written: null };
-      this.#runs.set(id, { id, ...query, ...unknown, isListed: false, gone: false, manifest: null, stale: false, thumbnail: null, newSteps: [], heard: 0 });
-    }
-    return this.#runs.get(id);
+    const known = this.#runs.get(id);
+    if (known) return known;
+    if (this.#hasEvents && this.#runs.size >= MAX_EVENT_RUNS) this.#runs.delete(this.runs().at(-1)?.id ?? "");
+    /** @type {Run} */
+    const run = { id, state: RUNNING, index: null, total: null, started: Infinity, written: null, gone: false, manifest: null, stale: false, thumbnail: null };
+    const created = { ...run, ...query, version: null, isListed: false, newSteps: [], heard: 0 };
+    this.#runs.set(id, created);
+    return created;
   }
 
+  /** @param {string} id */
   path(id) {
     return `${this.#base}/${encodeURIComponent(id)}`;
   }
 
-  /** The server's answer: undefined for status 404, null if the server cannot be reached or understood. */
+  /** The server's answer: undefined for status 404, null if the server cannot be reached or understood. @param {string} path */
   async json(path) {
     try {
       const reply = await this.#request(path);
@@ -205,30 +258,36 @@ export class ServerSource {
     }
   }
 
+  /** @param {string[]} ids */
   #notify(...ids) {
     for (const listener of [...this.#listeners]) listener(ids);
   }
 }
 
+/** @param {Manifest} manifest @param {ManifestStep[]} newSteps @returns {Manifest} */
 function withSteps(manifest, newSteps) {
   const steps = new Map(manifest.steps.map((step) => [step.index, step]));
   for (const step of newSteps) steps.set(step.index, step);
   return { ...manifest, steps: [...steps.values()].sort((a, b) => a.index - b.index) };
 }
 
-/** Whether events have already added everything that a summary reports. */
+/** Whether events have already added everything that a summary reports. @param {Manifest} manifest @param {Summary} summary */
 function contains(manifest, summary) {
   return manifest.state === summary.state && picturedSteps(manifest).length >= summary.steps;
 }
 
-/** Adds what the server reports. An ended run never runs again: an answer may be older than the event of the end. */
+/**
+ * Adds what the server reports. An ended run never runs again: an answer may be older than the event of the end.
+ *
+ * @param {ServerRun} run @param {Run["state"] | undefined} state @param {unknown} index @param {unknown} [total]
+ */
 function learn(run, state, index, total) {
   if (state && state !== RUNNING) run.state = state;
   run.index = Math.max(run.index ?? 0, readStepCount(index) ?? 0) || null;
   run.total ??= readStepCount(total);
 }
 
-/** Marks a run that the server no longer has. Returns whether that is new. */
+/** Marks a run that the server no longer has. Returns whether that is new. @param {ServerRun} run */
 function lose(run) {
   const isNew = !run.gone;
   run.gone = true;

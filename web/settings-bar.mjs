@@ -40,7 +40,7 @@ export class SettingsBar {
     this.#fold = button(document, "", "", () => toggleFold?.(), "fold");
     this.#fold.replaceChildren(this.#words);
     this.#fold.hidden = !toggleFold;
-    this.#switch = button(document, "", switchLabel, toggleSwitch, "switch");
+    this.#switch = button(document, "", switchLabel, () => toggleSwitch?.(), "switch");
     this.#switch.replaceChildren(create(document, "span", { className: "word", textContent: t("all samplers") }));
     this.#switch.role = "switch";
     this.#switch.hidden = !toggleSwitch;

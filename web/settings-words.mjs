@@ -2,18 +2,23 @@
 
 import { later, plural, t } from "./language.mjs";
 
+/** @type {Record<string, string>} */
 const SHOWN = { denoised: later("denoised"), noisy: later("noisy"), both: later("denoised and noisy") };
+/** @type {Record<string, string>} */
 const FRAMES = { middle: later("middle frame"), animated: later("animated"), "all files": later("a file for each frame") };
+/** @type {Record<string, string>} */
 const FILE_NAMES = { png: "PNG", webp: "WebP", jpg: "JPEG" };
 
-/** The words for an input that the line always names, by its value. */
+/** The words for an input by its value, whose type is that of the input. @typedef {(value: any, labelOf: (decoder: string) => string) => string} Words */
+
+/** The words for an input that the line always names. @type {Record<string, Words>} */
 const ALWAYS = {
   decoder: (value, labelOf) => labelOf(value),
   show: (value) => (t(SHOWN[value] ?? value)),
   every_n_steps: (value) => (value === 1 ? t("every step") : plural(value, "every {count} step", "every {count} steps")),
 };
 
-/** The words for an input that the line names if it is not at its default. */
+/** The words for an input that the line names if it is not at its default. @type {Record<string, Words>} */
 const CHANGED = {
   min_interval_s: (value) => t("at most every {count} s", { count: value }),
   max_side_px: (value) => (value ? t("up to {count} px", { count: value }) : t("any size")),
@@ -48,7 +53,9 @@ const CHANGED = {
  * @param {(decoder: string) => string} inputs.labelOf
  */
 export function settingsWords({ valueOf, defaultOf, isLinked, unused, labelOf }) {
+  /** @param {string} name @param {Words} words */
   const wordsOf = (name, words) => (isLinked(name) ? t("{name} by link", { name }) : words(valueOf(name), labelOf));
+  /** @param {string} name */
   const isChanged = (name) => isLinked(name) || (valueOf(name) !== undefined && valueOf(name) !== defaultOf(name));
   const named = [...Object.entries(ALWAYS), ...Object.entries(CHANGED).filter(([name]) => isChanged(name) && !unused.has(name))];
   return named.map(([name, words]) => wordsOf(name, words)).join(" · ");

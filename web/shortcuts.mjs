@@ -1,11 +1,13 @@
 /** Maps keys to the viewer's commands. */
 
-import { create } from "./elements.mjs";
+import { create, targetOf } from "./elements.mjs";
 import { later, t } from "./language.mjs";
+
+/** @typedef {[name: keyof import("./types.mjs").Commands, argument?: number]} Command */
 
 const SHIFT_STEPS = 5;
 
-/** Commands of `viewer.mjs` by key, with an argument where the command needs one. */
+/** Commands of `viewer.mjs` by key, with an argument where the command needs one. @type {Map<string, Command>} */
 const COMMANDS = new Map([
   ["ArrowLeft", ["move", -1]],
   ["ArrowRight", ["move", 1]],
@@ -50,16 +52,16 @@ const DESCRIPTIONS = [
   [later("Esc"), later("back")],
 ];
 
-/** The command of a key and its argument, or null. @param {KeyboardEvent} event @returns {[string, number?] | null} */
+/** The command of a key and its argument, or null. @param {KeyboardEvent} event @returns {Command | null} */
 export function commandOf(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return null;
   if (event.key === "F10" && event.shiftKey) return ["menu"];
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (key === " " && event.target.closest?.("button, summary")) return null; // activates the button
+  if (key === " " && targetOf(event).closest?.("button, summary")) return null; // activates the button
   if (/^[1-9]$/.test(key)) return ["run", Number(key)];
   const [name, count] = COMMANDS.get(key) ?? [];
-  if (count !== undefined) return [name, event.shiftKey && name === "move" ? count * SHIFT_STEPS : count];
-  return name ? [name] : null;
+  if (!name) return null;
+  return count === undefined ? [name] : [name, event.shiftKey && name === "move" ? count * SHIFT_STEPS : count];
 }
 
 /** The list of shortcuts, which covers the picture; hidden at first. @param {Document} document */

@@ -1,18 +1,18 @@
 /** Shows the caption below the strip, with the buttons for playback. */
 
-import { button, create, setButton } from "./elements.mjs";
+import { button, create, setButton, targetOf } from "./elements.mjs";
 import { plural, t } from "./language.mjs";
 
 const PARTS = ["step", "fault", "sigma", "time", "settled", "files", "decoder", "truth", "rate", "size", "decode"]; // if space is short, the last ones are hidden
 
 export class StatusBar {
   #document;
-  #parts = {};
+  /** @type {Record<string, HTMLElement>} */ #parts = {};
   #texts;
   #play;
   #speed;
 
-  #settled = null; // step
+  /** @type {number | null} */ #settled = null; // step
 
   /**
    * @param {Document} document
@@ -23,10 +23,10 @@ export class StatusBar {
     this.#document = document;
     for (const name of PARTS) this.#parts[name] = create(document, "span", { className: name });
     this.#parts.truth = button(document, "", "", showTruth, "truth");
-    this.#parts.settled = button(document, "", "", () => goTo(this.#settled), "settled");
+    this.#parts.settled = button(document, "", "", () => this.#settled !== null && goTo(this.#settled), "settled");
     this.#parts.files = button(document, "", "", copyPath, "files");
     this.#texts = create(document, "div", { className: "parts" }, ...Object.values(this.#parts));
-    this.#texts.addEventListener("click", ({ target }) => target.closest("button") || figures());
+    this.#texts.addEventListener("click", (event) => targetOf(event).closest("button") || figures());
     this.#play = button(document, "play", "", play, "play");
     this.#speed = button(document, "8/s", "", (event) => changeSpeed(event.shiftKey ? -1 : 1), "speed fading");
     this.element = create(document, "div", { className: "caption" }, this.#play, this.#texts, this.#speed);
@@ -48,7 +48,7 @@ export class StatusBar {
     this.#texts.title = PARTS.map((name) => texts[name]).filter(Boolean).join("  ·  ");
   }
 
-  /** Replaces a text that has changed: the browser lays out the page for each one. */
+  /** Replaces a text that has changed: the browser lays out the page for each one. @param {string} name @param {string} text @param {string} [short] */
   #setText(name, text, short) {
     const part = this.#parts[name];
     if (part.textContent === text) return;

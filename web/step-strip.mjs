@@ -15,7 +15,9 @@ const [MAX_BAR_PX, MIN_BAR_PX, BAR_SHARE] = [5, 1, 0.6]; // widths of a bar, and
 const FULL_CHANGE = 0.15; // has the longest bar; the first steps of a run change the picture by about as much
 const FLAG_PX = 4;
 
-/** Converts between step indices and horizontal positions. @param {number} width in pixels @param {number} total steps */
+/** @typedef {{x: (index: number) => number, index: (x: number) => number}} StepScale */
+
+/** Converts between step indices and horizontal positions. @param {number} width in pixels @param {number} total steps @returns {StepScale} */
 export function stepScale(width, total) {
   const room = Math.max(1, width - 2 * STRIP_MARGIN_PX);
   const last = Math.max(1, total - 1);
@@ -32,7 +34,7 @@ export function sigmaHeights(sigmas) {
   return sigmas.map((sigma) => (before = sigma == null || largest <= 0 ? before : sigma / largest));
 }
 
-/** A line through the first `count` points, and the area below it, as SVG paths. */
+/** A line through the first `count` points, and the area below it, as SVG paths. @param {{x: number, y: number}[]} points */
 export function curve(points, count = points.length) {
   const part = points.slice(0, Math.max(0, count));
   if (part.length === 0) return { line: "", area: "" };
@@ -40,8 +42,9 @@ export function curve(points, count = points.length) {
   return { line, area: `${line}V${STRIP_HEIGHT_PX}H${part[0].x.toFixed(1)}Z` };
 }
 
-/** A cross at the top of the strip for each of these steps, as an SVG path. @param {(index: number) => number} x */
+/** A cross at the top of the strip for each of these steps, as an SVG path. @param {number[]} indices @param {(index: number) => number} x */
 export function faultMarks(indices, x) {
+  /** @param {number} center */
   const cross = (center) => `M${(center - FAULT_PX).toFixed(1)} 1l${2 * FAULT_PX} ${2 * FAULT_PX}m0 ${-2 * FAULT_PX}l${-2 * FAULT_PX} ${2 * FAULT_PX}`;
   return indices.map((index) => cross(x(index))).join("");
 }
@@ -51,10 +54,15 @@ export function barLength(change) {
   return Math.sqrt(Math.min(change / FULL_CHANGE, 1));
 }
 
-/** A bar for each change, which hangs from the curve's floor, as an SVG path. @param {[number, number][]} changes by step */
+/**
+ * A bar for each change, which hangs from the curve's floor, as an SVG path.
+ *
+ * @param {[number, number][]} changes by step @param {Pick<StepScale, "x">} scale @param {number} total steps
+ */
 export function changeBars(changes, { x }, total) {
   const room = total > 1 ? x(2) - x(1) : MAX_BAR_PX;
   const width = Math.max(MIN_BAR_PX, Math.min(MAX_BAR_PX, room * BAR_SHARE));
+  /** @param {[number, number]} change */
   const bar = ([index, change]) => {
     const length = Math.max(0.5, barLength(change) * CHANGE_HEIGHT_PX);
     return `M${(x(index) - width / 2).toFixed(1)} ${STRIP_HEIGHT_PX}h${width.toFixed(1)}v${length.toFixed(1)}h${(-width).toFixed(1)}z`;
@@ -62,14 +70,29 @@ export function changeBars(changes, { x }, total) {
   return changes.map(bar).join("");
 }
 
+/**
+ * @typedef {object} StripFacts
+ * @property {number} total number of steps of the whole run
+ * @property {(number | null)[]} sigmas sigma of each step
+ * @property {number[]} steps indices of the steps with a picture
+ * @property {[number, number][]} changes index and change, 0 to 1, of each step whose change is known
+ * @property {number | null} settled index of the step at which the picture settled
+ * @property {number[]} faults indices of the steps whose latents are partly NaN or infinite
+ * @property {number} done index of the newest step
+ * @property {number | null} at index of the selected step
+ * @property {number | null} other index of the step of this run that it is compared with
+ * @property {string} text description of the selected step for screen readers
+ */
+
 export class StepStrip {
   dragging = false;
   #document;
-  #parts = {};
+  /** @type {Record<string, SVGPathElement>} */ #paths = {}; // by class
+  #dot;
   #svg;
-  #facts = { total: 0, sigmas: [], steps: [], changes: [], settled: null, faults: [], done: 0, at: null, other: null, text: "" };
+  /** @type {StripFacts} */ #facts = { total: 0, sigmas: [], steps: [], changes: [], settled: null, faults: [], done: 0, at: null, other: null, text: "" };
   #width = 0;
-  #hover = null;
+  /** @type {number | null} */ #hover = null;
   #callbacks;
 
   /**
@@ -79,15 +102,17 @@ export class StepStrip {
   constructor(document, callbacks) {
     this.#document = document;
     this.#callbacks = callbacks;
-    const path = (name) => (this.#parts[name] = createSvg(document, "path", { class: name }));
+    /** @param {string} name */
+    const path = (name) => (this.#paths[name] = createSvg(document, "path", { class: name }));
     const layers = ["area", "done-area", "lit-area", "line", "done-line", "lit-line", "bars", "lit-bars", "ticks", "lit-ticks", "settled", "faults", "hover", "other", "scrubber"];
-    this.#parts.dot = createSvg(document, "circle", { class: "dot", r: 4 });
+    this.#dot = createSvg(document, "circle", { class: "dot", r: 4 });
     const stops = [0, 1].map((offset) => createSvg(document, "stop", { offset }));
     const gradient = { id: "lit", gradientUnits: "userSpaceOnUse", x1: 0, x2: 0, y1: 0, y2: STRIP_HEIGHT_PX };
     const lit = createSvg(document, "defs", {}, createSvg(document, "linearGradient", gradient, ...stops));
-    this.#svg = createSvg(document, "svg", { "aria-hidden": "true", height: STRIP_HEIGHT_PX + CHANGE_HEIGHT_PX }, lit, ...layers.map(path), this.#parts.dot);
+    this.#svg = createSvg(document, "svg", { "aria-hidden": "true", height: STRIP_HEIGHT_PX + CHANGE_HEIGHT_PX }, lit, ...layers.map(path), this.#dot);
     this.element = create(document, "div", { className: "strip", tabIndex: 0, role: "slider", ariaLabel: t("Step") }, this.#svg);
     this.element.ariaValueMin = "1";
+    /** @param {PointerEvent} event */
     const seek = (event) => (event.shiftKey ? callbacks.compare : callbacks.seek)(this.#index(event));
     onDrag(
       this.element,
@@ -104,19 +129,7 @@ export class StepStrip {
     this.element.addEventListener("pointerleave", () => this.#point(null));
   }
 
-  /**
-   * @param {object} facts
-   * @param {number} facts.total number of steps of the whole run
-   * @param {(number | null)[]} facts.sigmas sigma of each step
-   * @param {number[]} facts.steps indices of the steps with a picture
-   * @param {[number, number][]} facts.changes index and change, 0 to 1, of each step whose change is known
-   * @param {number | null} facts.settled index of the step at which the picture settled
-   * @param {number[]} facts.faults indices of the steps whose latents are partly NaN or infinite
-   * @param {number} facts.done index of the newest step
-   * @param {number | null} facts.at index of the selected step
-   * @param {number | null} facts.other index of the step of this run that it is compared with
-   * @param {string} facts.text description of the selected step for screen readers
-   */
+  /** @param {StripFacts} facts */
   show(facts) {
     this.#facts = facts;
     const { element } = this;
@@ -130,14 +143,16 @@ export class StepStrip {
   layout() {
     if (this.element.clientWidth === this.#width) return;
     this.#width = this.element.clientWidth;
-    this.#svg.setAttribute("width", this.#width);
+    this.#svg.setAttribute("width", String(this.#width));
     this.#draw();
   }
 
+  /** @param {PointerEvent} event */
   #index(event) {
     return stepScale(this.#width, this.#facts.total).index(pointerPosition(this.element, event).x);
   }
 
+  /** @param {PointerEvent | null} event */
   #point(event) {
     const index = event && this.#facts.total ? this.#index(event) : null;
     if (index === this.#hover) return;
@@ -150,14 +165,17 @@ export class StepStrip {
     const { total, sigmas, steps, changes, settled, faults, done, at, other } = this.#facts;
     const scale = stepScale(this.#width, total);
     const { x } = scale;
+    /** @param {number} height */
     const y = (height) => FLOOR_PX - height * (FLOOR_PX - TOP_PX);
     const points = sigmaHeights(sigmas).map((height, i) => ({ x: x(i + 1), y: y(height) }));
-    const set = (name, d) => this.#parts[name].getAttribute("d") !== d && this.#parts[name].setAttribute("d", d);
-    for (const [prefix, count] of [["", total], ["done-", done], ["lit-", at ?? 0]]) {
+    /** @param {string} name @param {string} d */
+    const set = (name, d) => this.#paths[name].getAttribute("d") !== d && this.#paths[name].setAttribute("d", d);
+    for (const [prefix, count] of Object.entries({ "": total, "done-": done, "lit-": at ?? 0 })) {
       const { line, area } = curve(points, count);
       set(`${prefix}line`, line);
       set(`${prefix}area`, area);
     }
+    /** @param {number} index */
     const tick = (index) => `M${x(index).toFixed(1)} ${STRIP_HEIGHT_PX}v${-TICK_PX}`;
     set("ticks", steps.map(tick).join(""));
     set("lit-ticks", steps.filter((index) => at !== null && index <= at).map(tick).join(""));
@@ -166,13 +184,14 @@ export class StepStrip {
     const flag = `v${CHANGE_HEIGHT_PX}h${FLAG_PX}l${-FLAG_PX} ${-FLAG_PX}`;
     set("settled", settled === null ? "" : `M${x(settled).toFixed(1)} ${STRIP_HEIGHT_PX}${flag}`);
     set("faults", faultMarks(faults, x));
+    /** @param {number | null} index */
     const vertical = (index) => (index === null ? "" : `M${x(index).toFixed(1)} 0V${STRIP_HEIGHT_PX}`);
     set("hover", vertical(this.#hover));
     set("other", vertical(other));
     set("scrubber", vertical(at));
     const selected = points[(at ?? 0) - 1];
-    this.#parts.dot.style.display = selected ? "" : "none";
-    if (selected) for (const axis of ["x", "y"]) this.#parts.dot.setAttribute(`c${axis}`, selected[axis].toFixed(1));
+    this.#dot.style.display = selected ? "" : "none";
+    if (selected) for (const [axis, place] of Object.entries(selected)) this.#dot.setAttribute(`c${axis}`, place.toFixed(1));
     if (!total) set("line", `M${STRIP_MARGIN_PX} ${FLOOR_PX}H${Math.max(STRIP_MARGIN_PX, this.#width - STRIP_MARGIN_PX)}`);
   }
 }

@@ -36,7 +36,7 @@
  *
  * @typedef {object} Manifest `run.json`; unknown values are null, unknown keys stay
  * @property {string} id
- * @property {string} state as in `Run`
+ * @property {Run["state"]} state
  * @property {string | null} started ISO 8601
  * @property {string} [folder] of a further run of the same prompt, in the folder of the page
  * @property {{sampler_node?: unknown}} [host] execution id of the sampler, for a run in ComfyUI

@@ -1,6 +1,7 @@
 /** Starts the page of `safelight view`: the library of all runs in the folder, and a viewer that follows the newest run. */
 
 import { later, plural, t } from "./language.mjs";
+import { pageData, windowOf } from "./elements.mjs";
 import { Library } from "./library.mjs";
 import { libraryActions } from "./library-actions.mjs";
 import { readChoices, writeChoices } from "./library-choices.mjs";
@@ -10,9 +11,13 @@ import { layOut } from "./page.mjs";
 import { IDLE_INTERVAL_MS, PollingSource } from "./polling-source.mjs";
 import { Viewer } from "./viewer.mjs";
 
+/** @type {[string, string][]} */
 const LINKS = [[later("All runs"), "#library"], [later("Newest run"), "#viewer"]];
 const MAX_RUNS = 500; // as many as the viewer has thumbnails of
+/** @param {string} program */
 const ended = (program) => t("{program} has ended. Loaded pictures stay; start it again to see new runs", { program });
+
+/** @typedef {ReturnType<typeof layOut>} Page @typedef {ReturnType<typeof libraryPart>} LibraryPart */
 
 /**
  * Starts the page. Its data are the name of the folder that is served, and that of the program which serves it.
@@ -20,12 +25,15 @@ const ended = (program) => t("{program} has ended. Loaded pictures stay; start i
  * @param {Document} document
  */
 export function start(document) {
-  const { folder, program = "safelight view" } = JSON.parse(document.getElementById("safelight").textContent);
+  const { folder, program = "safelight view" } = pageData(document);
   const page = layOut(document, folder);
   const library = libraryPart(document, page, program);
+  /** @type {Record<string, Pick<LibraryPart, "element" | "focus" | "poll">>} */
   const parts = { "#library": library, "#viewer": viewerPart(document, page, library, program) };
-  const { location } = document.defaultView;
+  const { location } = windowOf(document);
+  /** @type {string | null} */
   let shown = null;
+  /** @param {string} name */
   const show = (name) => {
     if (shown === name) return;
     shown = name;
@@ -34,7 +42,7 @@ export function start(document) {
     parts[name].poll();
   };
   const follow = () => Object.hasOwn(parts, location.hash) && show(location.hash);
-  document.defaultView.addEventListener("hashchange", follow);
+  windowOf(document).addEventListener("hashchange", follow);
   const poll = async () => {
     const pause_ms = document.hidden || !shown ? IDLE_INTERVAL_MS : await parts[shown].poll();
     setTimeout(poll, pause_ms);
@@ -42,12 +50,14 @@ export function start(document) {
   // With a single run, its steps are what the user wants to see.
   parts["#library"].poll().then(() => {
     follow();
-    show(shown ?? (parts["#library"].count() === 1 ? "#viewer" : "#library"));
+    show(shown ?? (library.count() === 1 ? "#viewer" : "#library"));
     poll();
   });
 }
 
+/** @param {Document} document @param {Page} page @param {string} program */
 function libraryPart(document, page, program) {
+  /** @param {string} path @param {RequestInit} [options] */
   const request = (path, options) => fetch(path, { cache: "no-store", ...options });
   const source = new ServerRuns(request, "library");
   source.onChange(() => element.isConnected && showSummary());
@@ -64,8 +74,11 @@ function libraryPart(document, page, program) {
     element,
     focus: () => library.focus(),
     count: () => source.total(),
+    /** @param {string} id */
     marks: (id) => source.entries().find((entry) => entry.id === id),
+    /** @param {string} token */
     undo: (token) => source.undo(token),
+    /** @param {Parameters<ServerRuns["act"]>} change */
     async act(...change) {
       const answer = await source.act(...change);
       if (answer.done) library.offerUndo(answer);
@@ -79,12 +92,15 @@ function libraryPart(document, page, program) {
   };
 }
 
+/** @param {Document} document @param {Page} page @param {LibraryPart} library @param {string} program */
 function viewerPart(document, page, { act, undo, marks }, program) {
+  /** @param {string} path */
   const request = (path) => fetch(path === "runs" ? `runs?limit=${MAX_RUNS}` : path, { cache: "no-store" });
   const source = new PollingSource(request);
+  /** @type {import("./library-actions.mjs").Desk} */
   const desk = {
     ...{ act, undo, marks, place: t("“All runs”") },
-    ask: async (title, before) => document.defaultView.prompt(title, before),
+    ask: async (title, before) => windowOf(document).prompt(title, before),
     forget: (id) => source.forget(id),
     refresh: () => source.poll(),
   };

@@ -1,7 +1,7 @@
 /** Shows the steps of runs in one element, from any source of runs. */
 
 import { AnimationFrames } from "./animation-frames.mjs";
-import { create } from "./elements.mjs";
+import { create, targetOf, windowOf } from "./elements.mjs";
 import { ImageExport } from "./export.mjs";
 import { ImageCache, loadImage } from "./image-cache.mjs";
 import { ImageLoader } from "./image-loader.mjs";
@@ -15,7 +15,9 @@ import { STYLE } from "./style.mjs";
 import { Timers } from "./timers.mjs";
 import { copyText, writtenActions } from "./written-files.mjs";
 
-/** @typedef {import("./types.mjs").View} View */
+/** @typedef {import("./types.mjs").View} View @typedef {import("./types.mjs").Run} Run */
+/** @typedef {import("./selection.mjs").PictureSet} PictureSet @typedef {import("./image-cache.mjs").Picture} Picture */
+/** @typedef {(navigation: import("./navigation.mjs").Navigation, manifest: import("./types.mjs").Manifest | null) => unknown} Change */
 
 /** @type {View} */
 export const DEFAULT_VIEW = { speed: 8, smooth: true, follow: true, compare: "wipe", lock: "step", latents: "denoised" };
@@ -37,15 +39,15 @@ export class Viewer {
   #selection;
   #navigation; // of the selection
   #images;
-  #loader;
+  /** @type {ImageLoader<PictureSet>} */ #loader;
   #panel;
   #export;
   #visible = false;
-  #reported = null; // id of the run that `options.onRun` was last called with
-  #asked = new Map(); // by id of the run: the state at which its manifest was requested, until the answer is there
+  /** @type {string | null} */ #reported = null; // id of the run that `options.onRun` was last called with
+  /** @type {Map<string, string>} */ #asked = new Map(); // by id of the run: the state at which its manifest was requested, until the answer is there
   #timers = new Timers();
 
-  /** The user's commands by the names that shortcuts and buttons use; false: there was nothing to do. */
+  /** @type {import("./types.mjs").Commands} */
   #commands = {
     move: (count) => this.#move((navigation, manifest) => navigation.moveBy(count, manifest)),
     goTo: (index) => this.#move((navigation, manifest) => navigation.goTo(index, manifest)),
@@ -58,7 +60,7 @@ export class Viewer {
     choose: (id, other) => this.#navigate((navigation) => (other ? navigation.compare(this.#source.runs(), id) : navigation.choose(id))),
     compare: () => this.#navigate((navigation) => (navigation.comparing ? navigation.endComparison() : navigation.compare(this.#source.runs()))),
     pin: () => this.#togglePin(),
-    compareStep: (index) => this.#navigate((navigation) => navigation.comparePicture({ run: navigation.run, index, item: navigation.item })),
+    compareStep: (index) => this.#navigate((navigation) => navigation.run !== null && navigation.comparePicture({ run: navigation.run, index, item: navigation.item })),
     selectItem: (item, other) => this.#navigate((navigation, manifest) => (other ? navigation.compareItem(item, manifest) : (navigation.item = item))),
     moveItem: (count) => this.#navigate((navigation) => navigation.moveItem(count, this.#selection.layout.items)),
     showBatch: () => this.#navigate((navigation) => (navigation.item = null)),
@@ -94,8 +96,9 @@ export class Viewer {
     this.#source = source;
     this.#options = options;
     this.#view = { ...DEFAULT_VIEW, ...options.view };
-    const window = document.defaultView;
+    const window = windowOf(document);
     const frames = new AnimationFrames(window);
+    /** @param {string} address */
     const load = (address) => loadImage(address, document);
     const prefersReducedMotion = () => Boolean(window.matchMedia?.("(prefers-reduced-motion: reduce)").matches);
     this.#selection = new ViewSelection(source, this.#view, frames, prefersReducedMotion);
@@ -150,12 +153,12 @@ export class Viewer {
     this.#panel.element.focus({ preventScroll: true });
   }
 
-  /** A viewer that is not visible fetches nothing. */
+  /** A viewer that is not visible fetches nothing. @param {boolean} visible */
   #setVisible(visible) {
     if (visible === this.#visible) return;
     this.#visible = visible;
     if (!visible) this.#navigation.playing = false;
-    const window = this.#document.defaultView; // only while visible: a listener would keep a removed viewer in memory
+    const window = windowOf(this.#document); // only while visible: a listener would keep a removed viewer in memory
     if (visible) window.addEventListener("wheel", this.#wheel, { capture: true, passive: false });
     else window.removeEventListener("wheel", this.#wheel, true);
     this.#render();
@@ -167,24 +170,24 @@ export class Viewer {
     element.addEventListener("keydown", (event) => this.#key(event));
     // After a click on a button, or when the focused button is hidden, the keyboard focus goes back to the viewer.
     element.addEventListener("click", (event) => {
-      const button = event.target.closest("button");
+      const button = targetOf(event).closest("button");
       if (button && !this.#panel.menu.open && (event.detail > 0 || !button.offsetWidth)) this.focus();
     });
     // The menu key opens the viewer's menu, and the right button that of the browser.
     element.addEventListener("contextmenu", (event) => event.button !== 2 && !event.ctrlKey && event.pointerType !== "touch" && event.preventDefault());
-    const { ResizeObserver } = this.#document.defaultView;
+    const { ResizeObserver } = windowOf(this.#document);
     const layout = new ResizeObserver(() => this.#panel.layout());
     for (const part of [element, this.#panel.pane.element]) layout.observe(part);
     new ResizeObserver(([{ contentRect }]) => this.#setVisible(contentRect.width > 0)).observe(this.element);
   }
 
-  /** Uses a turn of the wheel over the viewer, before the page gets it: ComfyUI's Vue nodes zoom the canvas with it. */
+  /** Uses a turn of the wheel over the viewer, before the page gets it: ComfyUI's Vue nodes zoom the canvas with it. @param {WheelEvent} event */
   #wheel = (event) => {
     const { element, pane, runList, filmStrip, painted, fullscreen } = this.#panel;
     const path = event.composedPath();
     if (!path.includes(element)) return;
-    const scrolls = path.some((part) => part.matches?.(SCROLLING)) && !event.ctrlKey;
-    const focused = fullscreen.open || !this.#options.wheelNeedsFocus || this.element.getRootNode().activeElement === this.element;
+    const scrolls = path.some((part) => /** @type {Partial<Element>} */ (part).matches?.(SCROLLING)) && !event.ctrlKey;
+    const focused = fullscreen.open || !this.#options.wheelNeedsFocus || activeElementAround(this.element) === this.element;
     const onPicture = focused && painted && !scrolls && path.includes(pane.element);
     const row = [runList, filmStrip].find(({ element }) => path.includes(element));
     const used = row ? row.wheel(event) : onPicture && pane.wheel(event);
@@ -192,10 +195,13 @@ export class Viewer {
     if (used || fullscreen.open || (focused && scrolls)) event.stopImmediatePropagation();
   };
 
+  /** @param {KeyboardEvent} event */
   #key(event) {
     const [name, argument] = commandOf(event) ?? [];
+    if (!name) return;
     const ignored = event.repeat && name !== "move"; // only moves repeat while a key is held down
-    if (!name || (!ignored && this.#commands[name](argument) === false)) return;
+    const command = /** @type {(argument?: number) => unknown} */ (this.#commands[name]);
+    if (!ignored && command(argument) === false) return;
     event.preventDefault();
     event.stopPropagation();
   }
@@ -225,7 +231,7 @@ export class Viewer {
     this.#options.onRun?.(selected);
   }
 
-  /** Requests a manifest that is missing or stale; while a run goes on, at most once per painted picture. */
+  /** Requests a manifest that is missing or stale; while a run goes on, at most once per painted picture. @param {Run} run */
   async #readManifest(run) {
     const known = run.manifest !== null;
     if (run.gone || (known && !run.stale) || (known && !this.#loader.idle && run.state === "running")) return;
@@ -237,6 +243,7 @@ export class Viewer {
     this.#render();
   }
 
+  /** @param {PictureSet} set @param {(Picture | null)[]} images */
   #paint(set, images) {
     if (images.some(Boolean)) {
       this.#panel.paint(set, images);
@@ -256,7 +263,7 @@ export class Viewer {
 
   #startTimers() {
     const { layout, framesPlaying, manifest } = this.#selection;
-    const painted = this.#panel.painted && this.#loader.idle;
+    const painted = this.#panel.painted !== null && this.#loader.idle;
     const maySilence = this.#source.runs().some((run) => run.state === "running" && run.written != null);
     this.#every("silence", maySilence, true, SILENCE_CHECK_MS, () => this.#render());
     this.#every("play", this.#navigation.playing, painted, 1000 / this.#view.speed, () => {
@@ -267,7 +274,11 @@ export class Viewer {
     this.#every("frames", playsFiles, painted, 1000 / (manifest?.picture?.fps || DEFAULT_FPS), () => this.#nextFrame());
   }
 
-  /** Calls `then` each `ms` milliseconds while `active`; skips a call if not `ready`. */
+  /**
+   * Calls `then` each `ms` milliseconds while `active`; skips a call if not `ready`.
+   *
+   * @param {string} name @param {boolean} active @param {boolean} ready @param {number} ms @param {() => void} then
+   */
   #every(name, active, ready, ms, then) {
     if (!active || !this.#visible) return this.#timers.cancel(name);
     this.#timers.start(name, ms, () => {
@@ -284,6 +295,7 @@ export class Viewer {
     else this.#preload();
   }
 
+  /** @param {number} frame */
   #showFrame(frame) {
     this.#navigation.frame = Math.min(Math.max(frame, 0), this.#selection.layout.frames - 1);
     this.#render();
@@ -297,15 +309,16 @@ export class Viewer {
 
   #toggleFrames() {
     const { pair, layout, framesPlaying, manifest } = this.#selection;
+    const { run, step } = pair[0] ?? {};
     const fps = manifest?.picture?.fps || DEFAULT_FPS;
-    if (framesPlaying && layout.decodable) this.#navigation.frame = this.#panel.frameBar.estimateFrame(fps, frameCount(pair[0]));
+    if (framesPlaying && layout.decodable && step) this.#navigation.frame = this.#panel.frameBar.estimateFrame(fps, frameCount({ run, step }));
     this.#selection.playFrames = !framesPlaying;
     this.#render();
   }
 
   // Commands
 
-  /** @param {(navigation: import("./navigation.mjs").Navigation, manifest: object | null) => void} change */
+  /** @param {Change} change */
   #navigate(change) {
     this.#update(); // else a run that has just begun would undo the change
     const result = change(this.#navigation, this.#selection.manifest);
@@ -313,17 +326,19 @@ export class Viewer {
     return result;
   }
 
-  /** Navigates to another step, which ends playback. */
+  /** Navigates to another step, which ends playback. @param {Change} change */
   #move(change) {
     this.#navigation.playing = false;
     this.#navigate(change);
   }
 
+  /** @param {Partial<View>} changed */
   #changeView(changed) {
     this.#options.onView?.(changed);
     this.setView(changed);
   }
 
+  /** @param {1 | -1} direction */
   #changeSpeed(direction) {
     const at = SPEEDS.findIndex((speed) => speed >= this.#view.speed);
     this.#changeView({ speed: SPEEDS[(at + direction + SPEEDS.length) % SPEEDS.length] });
@@ -334,7 +349,7 @@ export class Viewer {
     this.#render();
   }
 
-  /** The groups of the menu, with those of the host. */
+  /** The groups of the menu, with those of the host. @param {import("./action-menu.mjs").Actions[]} ofHost */
   #actions(ofHost) {
     const written = writtenActions(this.#document, this.#source, () => this.#copyPath());
     return [pictureActions(this.#commands, () => this.#navigation.comparing), ...ofHost, written];
@@ -342,13 +357,14 @@ export class Viewer {
 
   /** Copies the path of the folder that the run writes. Returns the result in words. */
   async #copyPath() {
-    const { path } = this.#selection.manifest.written;
+    const { path } = this.#selection.manifest?.written ?? {};
+    if (!path) return "";
     return (await copyText(this.#panel.element, path)) ? t("Copied {path}", { path }) : t("The browser does not allow to copy. The path is {path}", { path });
   }
 
   #togglePin() {
     const [, second] = this.#selection.pair;
-    this.#navigate((navigation, manifest) => navigation.togglePin(manifest, second?.step));
+    this.#navigate((navigation, manifest) => navigation.togglePin(manifest, second?.step ?? null));
     if (this.#navigation.pin && !second) this.#panel.messages.showToast(t("Go to another picture to compare it with this one"));
   }
 
@@ -382,4 +398,9 @@ export class Viewer {
     const shown = this.#panel.painted?.panes[0];
     if (shown) this.#export[how](shown);
   }
+}
+
+/** The element with the keyboard focus, in the document or the shadow root that an element is in. @param {Element} element */
+function activeElementAround(element) {
+  return /** @type {Document | ShadowRoot} */ (element.getRootNode()).activeElement;
 }

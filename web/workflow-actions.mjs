@@ -60,8 +60,9 @@ function noSeed(preview, run) {
 
 /** @param {ComfyUI.Node} preview @param {Run} run @param {GraphHost} host */
 function useSeed(preview, run, host) {
-  const { seed } = run.manifest.sampler;
-  host.change(() => (setSeed(seedPlace(preview, run), seed), []));
+  const seed = run.manifest?.sampler.seed;
+  const place = seedPlace(preview, run);
+  if (place) host.change(() => (setSeed(place, seed), []));
   return t("Seed {seed}, fixed", { seed });
 }
 
