@@ -1,6 +1,6 @@
 /** Shows the menu of what can be done with the picture on the screen. */
 
-import { create } from "./elements.mjs";
+import { activeElementAround, create, targetOf } from "./elements.mjs";
 import { t } from "./language.mjs";
 
 /**
@@ -14,6 +14,7 @@ import { t } from "./language.mjs";
  *   the menu; empty if there is none. `shown` has several addresses while a whole batch is on the screen
  */
 
+/** @type {Record<string, ((at: number) => number) | undefined>} */
 const MOVES = { ArrowDown: (at) => at + 1, ArrowUp: (at) => at - 1, Home: () => 0, End: () => -1 };
 
 export class ActionMenu {
@@ -21,7 +22,7 @@ export class ActionMenu {
   #groups;
   #notify;
   #changed;
-  #back = null; // gets the focus when the menu closes
+  /** @type {HTMLElement | null} */ #back = null; // gets the focus when the menu closes
 
   /**
    * @param {Document} document
@@ -36,7 +37,7 @@ export class ActionMenu {
     this.#changed = changed;
     this.element = create(document, "div", { className: "menu", role: "menu", ariaLabel: t("Actions"), hidden: true });
     this.element.addEventListener("keydown", (event) => this.#key(event));
-    this.element.addEventListener("focusout", ({ relatedTarget }) => this.element.contains(relatedTarget) || this.close());
+    this.element.addEventListener("focusout", ({ relatedTarget }) => this.element.contains(/** @type {Node | null} */ (relatedTarget)) || this.close());
     for (const name of ["pointerdown", "dblclick", "wheel"]) this.element.addEventListener(name, (event) => event.stopPropagation());
   }
 
@@ -64,16 +65,17 @@ export class ActionMenu {
 
   close() {
     if (!this.open) return;
-    const focused = this.element.contains(this.element.getRootNode().activeElement);
+    const focused = this.element.contains(activeElementAround(this.element));
     this.element.hidden = true;
     if (focused) this.#back?.focus({ preventScroll: true });
     this.#changed();
   }
 
   get #entries() {
-    return [...this.element.querySelectorAll("[role=menuitem]")];
+    return [.../** @type {NodeListOf<HTMLElement>} */ (this.element.querySelectorAll("[role=menuitem]"))];
   }
 
+  /** @param {Action} action */
   #entry({ label, why, run }) {
     const entry = create(this.#document, "button", { type: "button", role: "menuitem", tabIndex: -1, textContent: label });
     // Not `disabled`: the keyboard must reach it, to read the reason.
@@ -86,17 +88,18 @@ export class ActionMenu {
         const result = await run();
         if (result) this.#notify(result);
       } catch (error) {
-        this.#notify(error.message);
+        this.#notify(/** @type {Error} */ (error).message);
       }
     });
     return entry;
   }
 
+  /** @param {KeyboardEvent} event */
   #key(event) {
     const entries = this.#entries;
-    const at = entries.indexOf(event.target);
+    const at = entries.indexOf(targetOf(event));
     const move = MOVES[event.key];
-    if (move) entries.at(move(at) % entries.length).focus();
+    if (move) entries.at(move(at) % entries.length)?.focus();
     else if (event.key === "Escape" || event.key === "Tab") this.close();
     const used = move || event.key === "Escape" || event.key === "Tab";
     if (used) event.preventDefault();

@@ -6,6 +6,9 @@ import { finalSize, isSilent, newestStep, secondsPerStep, stepTotal } from "./ma
 import { truthLabel } from "./truth.mjs";
 import { writtenLabel } from "./written-files.mjs";
 
+/** @typedef {import("./types.mjs").Run} Run @typedef {import("./types.mjs").Manifest} Manifest @typedef {import("./types.mjs").ManifestStep} ManifestStep */
+
+/** @type {Record<string, string>} */
 const STOPPED = { stopped: later("kept step {step}"), interrupted: later("canceled at step {step}"), failed: later("failed at step {step}") };
 const STATE_LABELS = { finished: later("finished"), stopped: later("stopped"), interrupted: later("canceled"), failed: later("failed"), running: later("running") };
 const NO_RUN = later("Each step appears here. Connect model to a sampler and run the workflow.");
@@ -75,7 +78,11 @@ export function shortTexts(manifest) {
   };
 }
 
-/** How long the run took, or how long it still takes. A manifest that was read before the end has no final duration. */
+/**
+ * How long the run took, or how long it still takes. A manifest that was read before the end has no final duration.
+ *
+ * @param {Run} run @param {number | null} rate seconds per step @param {number | null} total number of steps
+ */
 function time(run, rate, total) {
   const { seconds = null, state } = run.manifest ?? {};
   if (run.state !== "running") return seconds === null || state !== run.state ? "" : formatDuration(seconds);
@@ -84,14 +91,15 @@ function time(run, rate, total) {
   return t("{time} left", { time: formatDuration(rate * Math.max(0, total - run.index)) });
 }
 
-/** The time of the last update of a silent run, with the date if that was not today. */
+/** The time of the last update of a silent run, with the date if that was not today. @param {Run} run @param {number} now */
 function lastUpdate({ written }, now) {
-  const today = new Date(written).toDateString() === new Date(now).toDateString();
-  const time = date(written, { timeStyle: "short", ...(today ? {} : { dateStyle: "medium" }) });
+  const at = written ?? now;
+  const today = new Date(at).toDateString() === new Date(now).toDateString();
+  const time = date(at, { timeStyle: "short", ...(today ? {} : { dateStyle: "medium" }) });
   return t("no update since {time}", { time });
 }
 
-/** The latent space, and the decoder's name without the space that most names begin with: `flux2 · conv small`. */
+/** The latent space, and the decoder's name without the space that most names begin with: `flux2 · conv small`. @param {Pick<Manifest, "space" | "decoder"> | null} manifest */
 export function decoderLabel(manifest) {
   const space = manifest?.space ?? "";
   const name = manifest?.decoder?.name ?? "";
@@ -99,7 +107,7 @@ export function decoderLabel(manifest) {
   return [space, decoder.replaceAll("-", " ")].filter(Boolean).join(" · ");
 }
 
-/** The share of a step's latents that are NaN or infinite: `50 % NaN`; empty if none are. */
+/** The share of a step's latents that are NaN or infinite: `50 % NaN`; empty if none are. @param {ManifestStep | null} step */
 export function notFiniteLabel(step) {
   const share = step?.not_finite;
   if (share == null) return "";
@@ -107,19 +115,20 @@ export function notFiniteLabel(step) {
   return `${percent} % NaN`;
 }
 
-/** A sigma with two or three significant digits: 0.31, 14.6, 0.029. */
+/** A sigma with two or three significant digits: 0.31, 14.6, 0.029. @param {number} sigma */
 export function formatSigma(sigma) {
   const size = Math.abs(sigma);
   if (size === 0) return "0";
   return decimal(sigma, size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 3);
 }
 
-/** 0.4 s, 12 s, 3:05, 1:02:09. */
+/** 0.4 s, 12 s, 3:05, 1:02:09. @param {number} seconds */
 export function formatDuration(seconds) {
   if (seconds < 9.95) return t("{seconds} s", { seconds: decimal(seconds, 1) });
   const whole = Math.round(seconds);
   if (whole < 60) return t("{seconds} s", { seconds: whole });
   const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  /** @param {number} number */
   const two = (number) => String(number).padStart(2, "0");
   return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
 }
@@ -130,12 +139,12 @@ export function formatRate(seconds) {
   return t("{count} steps/s", { count: decimal(1 / seconds, 0) });
 }
 
-/** The last note of a run, or that its pictures are gone; empty for none. */
+/** The last note of a run, or that its pictures are gone; empty for none. @param {Run | null} run */
 export function lastNote(run) {
   return run?.gone ? t(GONE) : (run?.manifest?.notes?.at(-1) ?? "");
 }
 
-/** The tooltip of a run's thumbnail: when it began, its steps, its seed, its state. */
+/** The tooltip of a run's thumbnail: when it began, its steps, its seed, its state. @param {Run} run @param {number} [now] milliseconds since 1970 */
 export function runLabel(run, now = Date.now()) {
   const when = Number.isFinite(run.started) ? date(run.started, { timeStyle: "medium" }) : "";
   const { seed, steps } = run.manifest?.sampler ?? {};

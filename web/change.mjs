@@ -13,7 +13,7 @@ export const SETTLED_CHANGE = 0.02;
 
 /** The steps whose change is known: `[index, change]`. @param {Manifest | null} manifest @returns {[number, number][]} */
 export function changes(manifest) {
-  return picturedSteps(manifest).filter(({ change }) => change != null).map(({ index, change }) => [index, change]);
+  return picturedSteps(manifest).flatMap(({ index, change }) => (change == null ? [] : [[index, change]]));
 }
 
 /**

@@ -14,7 +14,7 @@ export class ChoiceNodes {
   #document;
   #address;
   #source;
-  #choosers = new Map(); // by node, while it is in a graph
+  /** @type {Map<ComfyUI.Node, Chooser>} */ #choosers = new Map(); // by node, while it is in a graph
 
   /**
    * @param {Document} document
@@ -27,7 +27,7 @@ export class ChoiceNodes {
     this.#source = new ChoiceSource(request);
   }
 
-  /** Adds the pictures to a node. */
+  /** Adds the pictures to a node. @param {ComfyUI.Node} node */
   add(node) {
     const source = this.#source;
     const chooser = new Chooser(this.#document, (...picture) => this.#address(source.picture(...picture)), (...answer) => source.answer(...answer));
@@ -35,7 +35,7 @@ export class ChoiceNodes {
     widget.serialize = false;
     widget.label = t("Pictures"); // shown in App mode
     widget.beforeQueued = () => giveWorkflowId(node);
-    chooser.element.style.setProperty("--comfy-widget-min-height", MIN_HEIGHT_PX);
+    chooser.element.style.setProperty("--comfy-widget-min-height", String(MIN_HEIGHT_PX));
     chooser.element.dataset.captureWheel = "true";
     // Without this, a drag in it would move Vue nodes, and the canvas would get its keys.
     for (const name of ["pointerdown", "pointermove", "pointerup", "keydown"]) chooser.element.addEventListener(name, (event) => event.stopPropagation());
@@ -58,6 +58,7 @@ export class ChoiceNodes {
     for (const node of this.#choosers.keys()) this.#refresh(node);
   }
 
+  /** @param {ComfyUI.Node} node */
   async #refresh(node) {
     const found = await Promise.all(nodePlaces(node).map((place) => this.#source.at(place)));
     this.#choosers.get(node)?.show(found.find(Boolean) ?? null);

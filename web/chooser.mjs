@@ -1,6 +1,6 @@
 /** Shows the pictures of a batch to choose from, and sends the answer. */
 
-import { create } from "./elements.mjs";
+import { create, targetOf } from "./elements.mjs";
 import { later, t } from "./language.mjs";
 import { sentText } from "./sent-texts.mjs";
 
@@ -28,6 +28,8 @@ export const CHOOSER_STYLE = `
 
 const IDLE = later("When the run gets here, you choose from the pictures of the batch. Only the chosen ones go on.");
 
+/** @typedef {{choice: string, count: number, remaining_s: number}} Choice a batch that waits for an answer: its id, the number of its pictures */
+
 export class Chooser {
   #document;
   #picture;
@@ -37,10 +39,10 @@ export class Chooser {
   #bar;
   #left;
   #go;
-  #choice = null;
-  #chosen = new Set();
+  /** @type {Choice | null} */ #choice = null;
+  /** @type {Set<number>} */ #chosen = new Set();
   #endMs = 0;
-  #timer;
+  /** @type {number | undefined} */ #timer;
 
   /**
    * @param {Document} document
@@ -54,6 +56,7 @@ export class Chooser {
     this.#idle = create(document, "p", { className: "idle", textContent: t(IDLE) });
     this.#items = create(document, "div", { className: "items", role: "group", ariaLabel: t("Pictures to choose from"), hidden: true });
     this.#left = create(document, "span", { className: "left", role: "status" });
+    /** @param {string} text @param {() => void} run */
     const button = (text, run, className = "") => {
       const created = create(document, "button", { type: "button", textContent: text, className });
       created.addEventListener("click", run);
@@ -69,13 +72,13 @@ export class Chooser {
     this.element.attachShadow({ mode: "open" }).append(create(document, "style", { textContent: CHOOSER_STYLE }), panel);
   }
 
-  /** Shows a choice, or none. @param {{choice: string, count: number, remaining_s: number} | null} choice */
+  /** Shows a choice, or none. @param {Choice | null} choice */
   show(choice) {
     if (choice?.choice === this.#choice?.choice) return;
     this.#choice = choice;
     this.#chosen.clear();
     clearInterval(this.#timer);
-    this.#items.replaceChildren(...(choice ? Array.from({ length: choice.count }, (_, item) => this.#item(item)) : []));
+    this.#items.replaceChildren(...(choice ? Array.from({ length: choice.count }, (_, item) => this.#item(choice, item)) : []));
     this.#items.hidden = this.#bar.hidden = !choice;
     this.#idle.hidden = Boolean(choice);
     this.#idle.textContent = t(IDLE);
@@ -86,22 +89,25 @@ export class Chooser {
   }
 
   get #buttons() {
-    return [...this.#items.children];
+    return /** @type {HTMLElement[]} */ ([...this.#items.children]);
   }
 
-  #item(item) {
+  /** @param {Choice} choice @param {number} item */
+  #item({ choice }, item) {
     const number = create(this.#document, "span", { className: "number", textContent: String(item + 1) });
-    const img = create(this.#document, "img", { src: this.#picture(this.#choice.choice, item), alt: "", draggable: false });
+    const img = create(this.#document, "img", { src: this.#picture(choice, item), alt: "", draggable: false });
     const button = create(this.#document, "button", { type: "button", className: "item", ariaLabel: t("Picture {number}", { number: item + 1 }), ariaPressed: "false" }, number, img);
     button.addEventListener("click", () => this.#toggle(item));
     return button;
   }
 
+  /** @param {number} item */
   #toggle(item) {
     if (!this.#chosen.delete(item)) this.#chosen.add(item);
     this.#update();
   }
 
+  /** @param {(button: HTMLElement, item: number) => number | null} itemOf */
   #select(itemOf) {
     this.#chosen = new Set(this.#buttons.map(itemOf).filter((item) => item !== null));
     this.#update();
@@ -121,17 +127,18 @@ export class Chooser {
   }
 
   async #send() {
+    if (!this.#choice) return;
     const error = await this.#answer(this.#choice.choice, [...this.#chosen].sort((a, b) => a - b));
     if (error) this.#left.textContent = error;
     else this.show(null);
   }
 
-  /** Digits toggle pictures, arrows move between them. Enter and Space are the buttons' own. */
+  /** Digits toggle pictures, arrows move between them. Enter and Space are the buttons' own. @param {KeyboardEvent} event */
   #key(event) {
     if (!this.#choice || event.ctrlKey || event.metaKey || event.altKey) return;
     const buttons = this.#buttons;
-    const at = buttons.indexOf(event.target);
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    const at = buttons.indexOf(targetOf(event));
+    const step = Number(event.key === "ArrowRight") - Number(event.key === "ArrowLeft");
     const digit = /^[1-9]$/.test(event.key) ? Number(event.key) - 1 : null;
     if (digit !== null && digit < buttons.length) this.#toggle(digit);
     else if (step && at >= 0) buttons[(at + step + buttons.length) % buttons.length].focus();
@@ -160,11 +167,12 @@ export class ChoiceSource {
     }
   }
 
+  /** @param {string} choice @param {number} item */
   picture(choice, item) {
     return `/safelight/choices/${encodeURIComponent(choice)}/${item}.jpg`;
   }
 
-  /** Sends an answer. Returns an error in words, or nothing. */
+  /** Sends an answer. Returns an error in words, or nothing. @param {string} choice @param {number[]} chosen */
   async answer(choice, chosen) {
     try {
       const reply = await this.#request(`/safelight/choices/${encodeURIComponent(choice)}`, { method: "POST", body: JSON.stringify({ chosen }) });

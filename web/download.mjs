@@ -1,12 +1,12 @@
 /** Saves what a page holds as a file of the user. */
 
-import { create } from "./elements.mjs";
+import { create, windowOf } from "./elements.mjs";
 
 const REVOKE_AFTER_MS = 60_000; // the browser has written the file by then
 
 /** Saves a blob. @param {Document} document @param {Blob} blob @param {string} name of the file */
 export function download(document, blob, name) {
-  const { URL } = document.defaultView;
+  const { URL } = windowOf(document);
   const address = URL.createObjectURL(blob);
   follow(document, address, name);
   setTimeout(() => URL.revokeObjectURL(address), REVOKE_AFTER_MS);

@@ -1,6 +1,7 @@
 /** Gives the address of a picture that the user drags away: onto another node, into another program. */
 
 import { parseFrameAddress } from "./animation-frames.mjs";
+import { windowOf } from "./elements.mjs";
 import { exportFileName } from "./export.mjs";
 
 /**
@@ -13,7 +14,7 @@ export function draggedName(shown, at) {
   const { prefix, sampler } = run.manifest ?? {};
   if (!files?.[at] || !prefix) return exportFileName(shown, addresses[at]);
   const single = parseFrameAddress(addresses[at]);
-  const [stem] = (single?.file ?? addresses[at]).split("?")[0].split("/").at(-1).split(".");
+  const [stem] = (single?.file ?? addresses[at]).split("?")[0].replace(/^.*\//s, "").split(".");
   const frame = single ? [`frame_${String(single.frame + 1).padStart(4, "0")}`] : [];
   return `${[prefix, ...(sampler?.seed == null ? [] : [`seed${sampler.seed}`]), stem, ...frame].join("_")}.png`;
 }
@@ -23,7 +24,7 @@ export class DragOut {
 
   /** @param {HTMLElement} viewer in which a picture cannot be dropped: the page would take it for one from elsewhere */
   constructor(viewer) {
-    this.#window = viewer.ownerDocument.defaultView;
+    this.#window = windowOf(viewer.ownerDocument);
     let dragging = false;
     viewer.addEventListener("dragstart", () => (dragging = true));
     viewer.addEventListener("dragend", () => (dragging = false));
@@ -40,6 +41,7 @@ export class DragOut {
     const url = new URL(shown.exports?.[at] ?? file ?? shown.addresses[at], this.#window.location.href);
     const name = draggedName(shown, at);
     if (shown.exports?.[at]) url.searchParams.set("filename", name); // ComfyUI's nodes name the file that they fetch by it
+    if (!dataTransfer) return;
     dataTransfer.effectAllowed = "copy";
     dataTransfer.setData("text/uri-list", url.href);
     dataTransfer.setData("DownloadURL", `image/png:${name}:${url.href}`); // for the desktop, in Chromium

@@ -51,6 +51,11 @@ export function windowOf(document) {
   return /** @type {Window & typeof globalThis} */ (document.defaultView);
 }
 
+/** The element with the keyboard focus, in the document or the shadow root that an element is in. @param {Element} element */
+export function activeElementAround(element) {
+  return /** @type {Document | ShadowRoot} */ (element.getRootNode()).activeElement;
+}
+
 /** The element that an event comes from. @param {Event} event */
 export function targetOf(event) {
   return /** @type {HTMLElement} */ (event.target);

@@ -2,10 +2,12 @@
 
 import { parseFrameAddress } from "./animation-frames.mjs";
 import { download, follow } from "./download.mjs";
-import { create } from "./elements.mjs";
+import { create, windowOf } from "./elements.mjs";
 import { loadImage } from "./image-cache.mjs";
 import { plural, t } from "./language.mjs";
 import { sentText } from "./sent-texts.mjs";
+
+/** @typedef {import("./image-cache.mjs").Picture} Picture */
 
 /**
  * @typedef {object} ShownPictures
@@ -56,7 +58,8 @@ export class ImageExport {
    * @param {ShownPictures} shown
    */
   async save(shown) {
-    const { location } = this.#document.defaultView;
+    const { location } = windowOf(this.#document);
+    /** @type {string[]} */
     const names = [];
     try {
       for (const [i, address] of shown.addresses.entries()) {
@@ -64,16 +67,16 @@ export class ImageExport {
         names.push(await (exported ? this.#saveExport(exported) : this.#saveShown(address, exportFileName(shown, address))));
       }
     } catch (error) {
-      return this.#notify(t("Not saved: {reason}", { reason: error.message }));
+      return this.#notify(t("Not saved: {reason}", { reason: /** @type {Error} */ (error).message }));
     }
     const [name, ...others] = names;
     const saved = others.length ? plural(names.length, "Saved {count} picture", "Saved {count} pictures") : t("Saved {name}", { name });
     this.#notify(location.protocol === "file:" ? t("Opened in a tab") : saved);
   }
 
-  /** Saves a file under the name that the server gives it. @returns {Promise<string>} the name */
+  /** Saves a file under the name that the server gives it. @param {string} address @returns {Promise<string>} the name */
   async #saveExport(address) {
-    const { fetch } = this.#document.defaultView;
+    const { fetch } = windowOf(this.#document);
     const answer = await fetch(address).catch(() => null);
     if (!answer) throw new Error(t("the server cannot be reached. Try again"));
     if (!answer.ok) throw new Error(sentText((await answer.json().catch(() => null))?.error) || t("the server answered {status}", { status: answer.status }));
@@ -82,6 +85,7 @@ export class ImageExport {
     return name;
   }
 
+  /** @param {string} address @param {string} name */
   async #saveShown(address, name) {
     if (parseFrameAddress(address)) download(this.#document, await this.#png(await this.#images.get(address)), name);
     else follow(this.#document, address, name);
@@ -90,7 +94,7 @@ export class ImageExport {
 
   /** Copies the picture, or the first of several. @param {ShownPictures} shown */
   async copy({ addresses: [address], exports: [exported] = [] }) {
-    const { ClipboardItem, navigator } = this.#document.defaultView;
+    const { ClipboardItem, navigator } = windowOf(this.#document);
     const load = () => (exported ? loadImage(exported, this.#document) : this.#images.get(address));
     try {
       await navigator.clipboard.write([new ClipboardItem({ "image/png": load().then((image) => this.#png(image)) })]);
@@ -103,21 +107,25 @@ export class ImageExport {
 
   /** @param {ShownPictures} shown */
   openTab({ addresses: [address], exports: [exported] = [] }) {
-    this.#document.defaultView.open(exported ?? parseFrameAddress(address)?.file ?? address, "_blank", "noopener");
+    windowOf(this.#document).open(exported ?? parseFrameAddress(address)?.file ?? address, "_blank", "noopener");
   }
 
+  /** @param {Picture | null} image @returns {Promise<Blob>} */
   async #png(image) {
+    if (!image) throw new Error(t("no picture"));
     const canvas = create(this.#document, "canvas", imageSize(image));
-    canvas.getContext("2d").drawImage(image, 0, 0);
+    canvas.getContext("2d")?.drawImage(image, 0, 0);
     return new Promise((resolve, reject) => canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error(t("no picture")))), "image/png"));
   }
 }
 
-/** The size in pixels of an image or a canvas; 1 by 1 if there is none. */
+/** The size in pixels of an image or a canvas; 1 by 1 if there is none. @param {Picture | null} image */
 export function imageSize(image) {
-  return { width: image?.naturalWidth || image?.width || 1, height: image?.naturalHeight || image?.height || 1 };
+  const { naturalWidth = 0, naturalHeight = 0 } = /** @type {Partial<HTMLImageElement>} */ (image ?? {});
+  return { width: naturalWidth || image?.width || 1, height: naturalHeight || image?.height || 1 };
 }
 
+/** @param {number} number @param {number} digits */
 function padded(number, digits) {
   return String(number).padStart(digits, "0");
 }

@@ -1,6 +1,6 @@
 /** Shows a small picture for each step of a run in a row, in the full window. */
 
-import { create } from "./elements.mjs";
+import { create, targetOf } from "./elements.mjs";
 import { t } from "./language.mjs";
 
 const HEIGHT_PX = 56; // of a picture
@@ -11,20 +11,32 @@ const MAX_LOADING = 4; // a saved run's pictures are as large as its files
 const MAX_PICTURES = 300; // small ones in memory
 const LINE_PX = 40; // of a wheel that counts lines
 
-/** The part of a row that is in view: the first and the last place. @returns {[number, number]} */
+/** The part of a row that is in view: the first and the last place. @param {number} scrolled @param {number} width @param {number} pitch @param {number} count @returns {[number, number]} */
 export function visiblePlaces(scrolled, width, pitch, count) {
   return [Math.max(0, Math.floor(scrolled / pitch) - BESIDE), Math.min(count - 1, Math.ceil((scrolled + width) / pitch) + BESIDE)];
 }
+
+/** @typedef {import("./types.mjs").ManifestStep} ManifestStep */
+
+/**
+ * @typedef {object} FilmFacts
+ * @property {string} key of the run
+ * @property {ManifestStep[]} steps those with a picture; fewer than two hide the strip
+ * @property {number | null} at index of the selected step
+ * @property {number | null} other index of the step that it is compared with
+ * @property {{width: number, height: number}} size of the final image
+ * @property {(step: ManifestStep) => string} address of a step's picture
+ */
 
 /** Creates only the pictures in view, so that a run of thousands of steps is as quick as a short one. */
 export class FilmStrip {
   #document;
   #load;
   #reel;
-  #cells = new Map(); // by address
-  #pictures = new Map(); // small ones by address, the most recently used last; null: failed to load
-  #loading = new Set(); // addresses
-  #facts = { key: "", steps: [], at: null, other: null, size: { width: 1, height: 1 }, address: () => "" };
+  /** @type {Map<string, HTMLElement>} */ #cells = new Map(); // by address
+  /** @type {Map<string, HTMLCanvasElement | null>} */ #pictures = new Map(); // small ones by address, the most recently used last; null: failed to load
+  /** @type {Set<string>} */ #loading = new Set(); // addresses
+  /** @type {FilmFacts} */ #facts = { key: "", steps: [], at: null, other: null, size: { width: 1, height: 1 }, address: () => "" };
   #scrolledTo = "";
 
   /**
@@ -39,20 +51,12 @@ export class FilmStrip {
     this.element = create(document, "div", { className: "film", tabIndex: 0, role: "listbox", ariaLabel: t("All steps"), ariaOrientation: "horizontal", hidden: true }, this.#reel);
     this.element.addEventListener("scroll", () => this.layout());
     this.element.addEventListener("click", (event) => {
-      const index = event.target.closest("[data-step]")?.dataset.step;
+      const index = /** @type {HTMLElement | null} */ (targetOf(event).closest("[data-step]"))?.dataset.step;
       if (index) (event.shiftKey ? compareStep : goTo)(Number(index));
     });
   }
 
-  /**
-   * @param {object} facts
-   * @param {string} facts.key of the run
-   * @param {import("./types.mjs").ManifestStep[]} facts.steps those with a picture; fewer than two hide the strip
-   * @param {number | null} facts.at index of the selected step
-   * @param {number | null} facts.other index of the step that it is compared with
-   * @param {{width: number, height: number}} facts.size of the final image
-   * @param {(step: import("./types.mjs").ManifestStep) => string} facts.address of a step's picture
-   */
+  /** @param {FilmFacts} facts */
   show(facts) {
     this.#facts = facts;
     this.element.hidden = facts.steps.length < 2;
@@ -68,6 +72,7 @@ export class FilmStrip {
     const { steps, at, other, address } = this.#facts;
     const { scrollLeft, clientWidth } = this.element;
     const [first, last] = visiblePlaces(scrollLeft, clientWidth, this.#pitch, steps.length);
+    /** @type {Map<string, HTMLElement>} */
     const shown = new Map();
     for (let place = first; place <= last; place++) {
       const cell = this.#cell(address(steps[place]));
@@ -78,7 +83,7 @@ export class FilmStrip {
       cell.style.left = `${place * this.#pitch}px`;
       cell.style.width = `${this.#width}px`;
       if (!cell.parentNode) this.#reel.append(cell);
-      if (cell.lastChild.textContent !== String(index)) cell.lastChild.textContent = index;
+      if (cell.lastChild && cell.lastChild.textContent !== String(index)) cell.lastChild.textContent = String(index);
     }
     for (const [key, cell] of this.#cells) if (!shown.has(key)) cell.remove();
     this.#cells = shown;
@@ -88,7 +93,7 @@ export class FilmStrip {
     this.#loadNext();
   }
 
-  /** Scrolls with a wheel in any direction. @returns {boolean} whether there is something to scroll */
+  /** Scrolls with a wheel in any direction. @param {WheelEvent} event @returns {boolean} whether there is something to scroll */
   wheel({ deltaX, deltaY, deltaMode }) {
     if (this.element.scrollWidth <= this.element.clientWidth) return false;
     const by = Math.abs(deltaX) > Math.abs(deltaY) ? deltaX : deltaY;
@@ -105,7 +110,7 @@ export class FilmStrip {
     return this.#width + GAP_PX;
   }
 
-  /** Scrolls the selected step into view, once for each selection: the user may look elsewhere. */
+  /** Scrolls the selected step into view, once for each selection: the user may look elsewhere. @param {string} selection */
   #scrollTo(selection) {
     if (selection === this.#scrolledTo) return;
     this.#scrolledTo = selection;
@@ -116,8 +121,10 @@ export class FilmStrip {
     if (left >= 0 && !isInView) this.element.scrollLeft = left - (clientWidth - this.#width) / 2;
   }
 
+  /** @param {string} address */
   #cell(address) {
-    if (this.#cells.has(address)) return this.#cells.get(address);
+    const known = this.#cells.get(address);
+    if (known) return known;
     const cell = create(this.#document, "div", { className: "frame-of-film", role: "option" }, create(this.#document, "span"));
     const picture = this.#pictures.get(address);
     if (picture) cell.prepend(picture);
@@ -140,6 +147,7 @@ export class FilmStrip {
     }
   }
 
+  /** @param {string} address @param {HTMLCanvasElement | null} picture */
   #store(address, picture) {
     this.#pictures.set(address, picture);
     if (picture) this.#cells.get(address)?.prepend(picture);
@@ -149,12 +157,12 @@ export class FilmStrip {
     }
   }
 
-  /** A picture at twice the size of its place: its file may have millions of pixels. */
+  /** A picture at twice the size of its place: its file may have millions of pixels. @param {HTMLImageElement} image */
   #reduced(image) {
     const scale = Math.min(1, (2 * HEIGHT_PX) / image.naturalHeight);
     const [width, height] = [image.naturalWidth, image.naturalHeight].map((side) => Math.max(1, Math.round(side * scale)));
     const canvas = create(this.#document, "canvas", { width, height });
-    const context = canvas.getContext("2d");
+    const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     context.imageSmoothingQuality = "high";
     context.drawImage(image, 0, 0, width, height);
     return canvas;

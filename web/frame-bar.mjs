@@ -25,10 +25,11 @@ export class FrameBar {
     this.#count = create(document, "span", { className: "frame" });
     this.#fps = create(document, "span", { className: "fps" });
     this.element = create(document, "div", { className: "frames" }, this.#play, this.#rail, this.#count, this.#fps);
+    /** @param {PointerEvent} event */
     const seek = (event) => seekFrame(pointerPosition(this.#rail, event).x / this.#rail.offsetWidth);
     onDrag(this.#rail, seek, seek);
     this.#rail.addEventListener("keydown", (event) => {
-      const count = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      const count = Number(event.key === "ArrowRight") - Number(event.key === "ArrowLeft");
       if (!count) return;
       event.preventDefault();
       event.stopPropagation();
@@ -48,7 +49,7 @@ export class FrameBar {
     const whole = animated && !decodable; // the browser plays it, and cannot pause it
     this.element.hidden = frames < 2 && !animated;
     this.element.classList.toggle("whole", whole);
-    this.element.style.setProperty("--frame", animated || frames < 2 ? 1 : at / (frames - 1));
+    this.element.style.setProperty("--frame", String(animated || frames < 2 ? 1 : at / (frames - 1)));
     this.#count.textContent = animated ? plural(total, "{count} frame", "{count} frames") : `${at + 1} / ${frames}`;
     this.#fps.textContent = fps ? t("{count} fps", { count: decimal(fps, 1, 0) }) : "";
     this.#play.hidden = whole;
@@ -62,7 +63,7 @@ export class FrameBar {
     this.#startedAt = Date.now();
   }
 
-  /** The frame that an animated picture shows now. Browsers do not report it, so it is computed from the elapsed time. */
+  /** The frame that an animated picture shows now. Browsers do not report it, so it is computed from the elapsed time. @param {number} fps @param {number} total */
   estimateFrame(fps, total) {
     return Math.floor(((Date.now() - this.#startedAt) / 1000) * fps) % total;
   }

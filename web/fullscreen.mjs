@@ -1,10 +1,10 @@
 /** Shows the viewer in the full window: in the page's top layer, where no parent zooms or clips it. */
 
-import { create } from "./elements.mjs";
+import { create, windowOf } from "./elements.mjs";
 
 /** Events that the page behind the full window must not get: it would zoom, move or change what the user cannot see. */
 const HIDDEN_EVENTS = ["pointerdown", "pointermove", "pointerup", "mousedown", "mousemove", "mouseup", "click", "dblclick", "contextmenu"];
-/** Those that ComfyUI's Vue nodes take before any element inside them gets them, if they are of the middle button. */
+/** Those that ComfyUI's Vue nodes take before any element inside them gets them, if they are of the middle button. @type {("pointerdown" | "pointermove" | "pointerup")[]} */
 const CAPTURED_EVENTS = ["pointerdown", "pointermove", "pointerup"];
 const MIDDLE_BUTTON = 1;
 const MIDDLE_BUTTON_HELD = 4;
@@ -21,7 +21,7 @@ export class Fullscreen {
    */
   constructor(document, root, changed) {
     this.#root = root;
-    this.#window = document.defaultView;
+    this.#window = windowOf(document);
     this.#changed = changed;
     this.element = create(document, "dialog", { ariaLabel: root.ariaLabel });
     this.element.addEventListener("cancel", (event) => event.preventDefault()); // the viewer handles Esc itself
@@ -49,6 +49,7 @@ export class Fullscreen {
     this.#changed();
   }
 
+  /** @param {PointerEvent} event */
   #capture = (event) => {
     const middle = event.button === MIDDLE_BUTTON || event.buttons & MIDDLE_BUTTON_HELD;
     if (middle && event.composedPath().includes(this.element)) event.stopImmediatePropagation();

@@ -3,9 +3,10 @@
 export class HiddenSocket {
   #node;
   #name;
-  #taken = null; // the socket, its place among the inputs, and its form in a saved workflow
+  /** @type {{at: number, slot: ComfyUI.Input, saved: object} | null} the socket, its place among the inputs, and its form in a saved workflow */
+  #taken = null;
 
-  /** @param {string} name of an optional input without a widget */
+  /** @param {ComfyUI.Node} node @param {string} name of an optional input without a widget */
   constructor(node, name) {
     this.#node = node;
     this.#name = name;
@@ -17,7 +18,7 @@ export class HiddenSocket {
     };
   }
 
-  /** Hides the socket, unless it has a link, or shows it again. */
+  /** Hides the socket, unless it has a link, or shows it again. @param {boolean} hidden */
   setHidden(hidden) {
     if (hidden) this.#take();
     else this.#putBack();
@@ -27,7 +28,7 @@ export class HiddenSocket {
     const node = this.#node;
     const at = node.inputs.findIndex(({ name }) => name === this.#name);
     if (at < 0 || (node.isInputConnected?.(at) ?? node.inputs[at].link != null)) return;
-    const [slot, saved] = [node.inputs[at], node.serialize().inputs[at]];
+    const [slot, saved] = [node.inputs[at], node.serialize().inputs?.[at] ?? {}];
     node.removeInput(at);
     this.#taken = { at, slot, saved };
   }

@@ -15,7 +15,7 @@ export class HoverThumbnail {
   #label;
   #change;
   #loader;
-  #run = null;
+  /** @type {string | null} */ #run = null;
 
   /** @param {Document} document @param {import("./image-cache.mjs").ImageCache} images */
   constructor(document, images) {
@@ -27,7 +27,7 @@ export class HoverThumbnail {
   }
 
   /**
-   * @param {import("./types.mjs").ShownStep} shown
+   * @param {import("./types.mjs").PicturedStep} shown
    * @param {string} address of its picture
    * @param {{x: number, top: number, width: number}} at position of the step, top of the strip, width of the viewer
    */
@@ -39,6 +39,7 @@ export class HoverThumbnail {
     this.#loader.request({ key: run.id, addresses: [address] });
   }
 
+  /** @param {string} text @param {{x: number, top: number, width: number}} at */
   #place(text, { x, top, width }) {
     this.element.hidden = false;
     this.#label.textContent = text;
@@ -65,7 +66,7 @@ export class HoverThumbnail {
     this.#loader.request(null);
   }
 
-  /** Removes the picture of another run; a new size clears the canvas. */
+  /** Removes the picture of another run; a new size clears the canvas. @param {import("./types.mjs").Run} run */
   #clear(run) {
     this.#run = run.id;
     const size = finalSize(run.manifest) ?? { width: 1, height: 1 };
@@ -76,8 +77,9 @@ export class HoverThumbnail {
     this.#loader.reset();
   }
 
+  /** @param {import("./image-cache.mjs").Picture} image */
   #draw(image) {
-    const context = this.#canvas.getContext("2d");
+    const context = /** @type {CanvasRenderingContext2D} */ (this.#canvas.getContext("2d"));
     context.imageSmoothingQuality = "high";
     context.drawImage(image, 0, 0, this.#canvas.width, this.#canvas.height);
   }

@@ -1,6 +1,6 @@
 /** Shows one or two grids of pictures that are zoomed and panned together. */
 
-import { create, onDrag, pixelRatio, pointerPosition } from "./elements.mjs";
+import { create, onDrag, pixelRatio, pointerPosition, targetOf } from "./elements.mjs";
 import { t } from "./language.mjs";
 import { columns, FIT, oneToOne, panned, pictureBox, wheelFactor, zoomedAt } from "./zoom.mjs";
 
@@ -10,13 +10,16 @@ const WIPE_GRAB_PX = 14;
 const WIPE_KEY_STEP = 0.02;
 const NARROW_PX = 360; // below which two pictures are one above the other
 
+/** @typedef {import("./image-cache.mjs").Picture} Picture @typedef {import("./zoom.mjs").Zoom} Zoom @typedef {import("./zoom.mjs").Size} Size */
+
 /** A grid of the pictures of one run; a single picture is a grid of one. */
 class ImageGrid {
   #document;
-  #cells = [];
+  /** @type {HTMLElement[]} */ #cells = [];
   #pictureSize = { width: 1, height: 1 };
   #size = { width: 1, height: 1 };
 
+  /** @param {Document} document */
   constructor(document) {
     this.#document = document;
     this.board = create(document, "div", { className: "board" });
@@ -42,10 +45,10 @@ class ImageGrid {
     return { width: across * width + (across - 1) * gap, height: down * height + (down - 1) * gap, across, gap };
   }
 
-  /** @param {(HTMLImageElement | null)[]} images @param {import("./zoom.mjs").Size} size of each */
+  /** @param {(Picture | null)[]} images @param {Size} size of each */
   show(images, size) {
     this.#pictureSize = size;
-    while (this.#cells.length > images.length) this.#cells.pop().remove();
+    while (this.#cells.length > images.length) this.#cells.pop()?.remove();
     while (this.#cells.length < images.length) {
       const cell = create(this.#document, "div", { className: "cell", data: { item: this.#cells.length } });
       this.#cells.push(cell);
@@ -57,17 +60,18 @@ class ImageGrid {
     });
   }
 
-  /** The edges of the visible part of the pictures, in pixels of the pane. */
+  /** The edges of the visible part of the pictures, in pixels of the pane. @param {Zoom} zoom */
   edges(zoom) {
     const { left, width } = pictureBox(zoom, this.size, this.layout);
     return [Math.max(0, left), Math.min(this.size.width, left + width)];
   }
 
-  /** @param {import("./zoom.mjs").Zoom} zoom @param {boolean} draggable whether its pictures can be dragged away */
+  /** @param {Zoom} zoom @param {boolean} draggable whether its pictures can be dragged away */
   place(zoom, draggable) {
     const { width, height, across, gap } = this.layout;
     const box = pictureBox(zoom, this.size, { width, height });
-    for (const [side, value] of Object.entries(box)) this.board.style[side] = `${value}px`;
+    for (const [side, value] of Object.entries(box)) this.board.style.setProperty(side, `${value}px`);
+    /** @param {number} part @param {number} whole */
     const percent = (part, whole) => `${(100 * part) / whole}%`;
     this.#cells.forEach((cell, i) => {
       const [column, row] = [i % across, Math.floor(i / across)];
@@ -80,13 +84,15 @@ class ImageGrid {
   }
 }
 
+/** @typedef {"one" | import("./types.mjs").View["compare"]} Mode */
+
 export class ImagePane {
   #grids;
   #handle;
   #callbacks;
   #drag;
   #zoom = FIT;
-  #mode;
+  /** @type {Mode | undefined} */ #mode;
   #wipe = 0.5;
 
   /**
@@ -107,7 +113,7 @@ export class ImagePane {
     this.mode = "one";
   }
 
-  /** How the second grid is shown. @param {"one" | "wipe" | "side" | "difference"} mode */
+  /** How the second grid is shown. @param {Mode} mode */
   set mode(mode) {
     if (mode === this.#mode) return;
     this.#mode = mode;
@@ -116,6 +122,7 @@ export class ImagePane {
     this.layout();
   }
 
+  /** @param {boolean} smooth */
   set smooth(smooth) {
     this.element.classList.toggle("nearest", !smooth);
   }
@@ -124,7 +131,7 @@ export class ImagePane {
     return this.#zoom.scale !== 1;
   }
 
-  /** @param {{images: (HTMLImageElement | null)[], size: import("./zoom.mjs").Size}[]} contents of each grid */
+  /** @param {{images: (Picture | null)[], size: Size}[]} contents of each grid */
   show(contents) {
     contents.forEach(({ images, size }, i) => this.#grids[i].show(images, size));
     this.#place();
@@ -171,13 +178,14 @@ export class ImagePane {
     return left + this.#wipe * (right - left);
   }
 
+  /** @param {Zoom} zoom */
   #setZoom(zoom) {
     this.#zoom = zoom;
     this.#place();
     this.#callbacks.zoomed();
   }
 
-  /** The grid under the pointer; the first if one covers the other. */
+  /** The grid under the pointer; the first if one covers the other. @param {MouseEvent} event */
   #gridAt(event) {
     const { x, y } = pointerPosition(this.element, event);
     const { offsetWidth, offsetHeight } = this.element;
@@ -194,15 +202,17 @@ export class ImagePane {
 
   #listen() {
     const { element } = this;
-    let from, last, wiping, pressedCell;
+    let [from, last, wiping] = [{ x: 0, y: 0 }, { x: 0, y: 0 }, false];
+    /** @type {HTMLElement | null} */
+    let pressedCell = null;
     onDrag(
       element,
       (event) => {
-        if (event.target.closest(".over")) return false;
+        if (targetOf(event).closest(".over")) return false;
         from = last = pointerPosition(element, event);
         const onWipe = Math.abs(from.x - this.#wipeAt) < WIPE_GRAB_PX;
         wiping = this.#mode === "wipe" && (onWipe || !this.zoomed);
-        pressedCell = event.target.closest(".cell");
+        pressedCell = targetOf(event).closest(".cell");
         element.classList.add("dragging");
       },
       (event) => {
@@ -219,13 +229,13 @@ export class ImagePane {
         const at = pointerPosition(element, event);
         const moved = Math.hypot(at.x - from.x, at.y - from.y) > MAX_CLICK_PX;
         if (!moved && wiping && event.type === "pointerup") this.#dragWipe(at);
-        else if (!moved && event.type === "pointerup" && pressedCell?.parentNode.childElementCount > 1) this.#callbacks.pick(Number(pressedCell.dataset.item), event.shiftKey);
+        else if (!moved && event.type === "pointerup" && pressedCell && (pressedCell.parentElement?.childElementCount ?? 0) > 1) this.#callbacks.pick(Number(pressedCell.dataset.item), event.shiftKey);
       },
     );
-    element.addEventListener("dragstart", (event) => this.#drag(event, Number(event.target.dataset.item)));
-    element.addEventListener("dblclick", (event) => event.target.closest(".over") || this.fit());
+    element.addEventListener("dragstart", (event) => this.#drag(event, Number(targetOf(event).dataset.item)));
+    element.addEventListener("dblclick", (event) => targetOf(event).closest(".over") || this.fit());
     this.#handle.addEventListener("keydown", (event) => {
-      const direction = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      const direction = Number(event.key === "ArrowRight") - Number(event.key === "ArrowLeft");
       if (!direction) return;
       event.preventDefault();
       event.stopPropagation();
@@ -233,6 +243,7 @@ export class ImagePane {
     });
   }
 
+  /** @param {{x: number}} at position of the pointer */
   #dragWipe({ x }) {
     const [left, right] = this.#wipeEdges;
     this.#wipeTo((x - left) / Math.max(1, right - left));

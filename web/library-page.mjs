@@ -1,15 +1,17 @@
 /** Starts the index page of a folder of runs, which needs no server: its data are the runs with their manifests. */
 
+import { pageData } from "./elements.mjs";
 import { EmbeddedRuns } from "./embedded-runs.mjs";
 import { date, t } from "./language.mjs";
 import { Library } from "./library.mjs";
 import { layOut } from "./page.mjs";
 
+/** @type {Intl.DateTimeFormatOptions} */
 const WHEN = { dateStyle: "medium", timeStyle: "short" };
 
 /** Starts the page. @param {Document} document */
 export function start(document) {
-  const { folder, written, runs } = JSON.parse(document.getElementById("safelight").textContent);
+  const { folder, written, runs } = pageData(document);
   const page = layOut(document, folder);
   const at = Date.parse(written);
   page.setSummary(Number.isNaN(at) ? "" : t("Written {date}; newer runs are not in it", { date: date(at, WHEN) }));

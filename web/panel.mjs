@@ -135,7 +135,7 @@ export class Panel {
       // An element has one place: a picture that is compared with itself needs a copy.
       const own = images.slice(at, (at += addresses.length)).map((image, i) => (image && images.indexOf(image) < at - addresses.length + i ? copyOf(image) : image));
       own.forEach((image, i) => image && describe(image, own.length > 1 ? t("Step {step}, picture {number}", { step: step.index, number: i + 1 }) : t("Step {step}", { step: step.index })));
-      return { images: own, size: finalSize(run.manifest) ?? imageSize(own.find(Boolean)) };
+      return { images: own, size: finalSize(run.manifest) ?? imageSize(own.find(Boolean) ?? null) };
     });
     this.pane.show(contents);
     for (const { run, step } of set.panes) if (step.index >= newestIndex(run)) this.runList.showStep(run, step);

@@ -1,7 +1,7 @@
 /** Shows the steps of runs in one element, from any source of runs. */
 
 import { AnimationFrames } from "./animation-frames.mjs";
-import { create, targetOf, windowOf } from "./elements.mjs";
+import { activeElementAround, create, targetOf, windowOf } from "./elements.mjs";
 import { ImageExport } from "./export.mjs";
 import { ImageCache, loadImage } from "./image-cache.mjs";
 import { ImageLoader } from "./image-loader.mjs";
@@ -400,7 +400,3 @@ export class Viewer {
   }
 }
 
-/** The element with the keyboard focus, in the document or the shadow root that an element is in. @param {Element} element */
-function activeElementAround(element) {
-  return /** @type {Document | ShadowRoot} */ (element.getRootNode()).activeElement;
-}
