@@ -9,7 +9,9 @@ const LATIN_DIGITS = "-u-nu-latn"; // as in file names, and on ComfyUI's own nod
  *   number may have a form for each category of `Intl.PluralRules`
  */
 
-let current = { language: "en", /** @type {Texts} */ texts: {}, /** @type {Record<string, string>} */ patterns: {} };
+/** @type {{language: string, texts: Texts, patterns: Record<string, string>}} */
+let current = { language: "en", texts: {}, patterns: {} };
+/** @type {Map<string, unknown>} */
 const formats = new Map(); // by their options: creating one takes as long as drawing the viewer
 
 /**
@@ -106,6 +108,7 @@ export function bestLanguage(wanted, offered) {
   return "en";
 }
 
+/** @param {string} name of a language */
 function maximized(name) {
   try {
     return new Intl.Locale(name).maximize();
@@ -120,11 +123,13 @@ function tag() {
   return (own ?? current.language) + (textDirection() === "rtl" ? LATIN_DIGITS : "");
 }
 
+/** @template Format @param {string} name @param {() => Format} create @returns {Format} */
 function format(name, create) {
   if (!formats.has(name)) formats.set(name, create());
-  return formats.get(name);
+  return /** @type {Format} */ (formats.get(name));
 }
 
+/** @param {string} text @param {Record<string, unknown>} values */
 function fill(text, values) {
   return text.replace(PLACEHOLDER, (placeholder, name) => (Object.hasOwn(values, name) ? String(values[name]) : placeholder));
 }
