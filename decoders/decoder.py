@@ -152,7 +152,7 @@ def _in_full_precision(latents: Tensor) -> AbstractContextManager[object]:
 
     Without autocast it does nothing, because entering the context takes as long as a matrix product.
     """
-    device = "cuda" if latents.is_cuda else "cpu"
+    device = latents.device.type
     return torch.autocast(device, enabled=False) if _is_autocast_on(device) else nullcontext()
 
 
@@ -160,7 +160,9 @@ def _is_autocast_on(device: str) -> bool:
     try:
         return torch.is_autocast_enabled(device)
     except TypeError:  # PyTorch before 2.4 answers only for CUDA
-        return True
+        return device in ("cpu", "cuda")
+    except RuntimeError:  # a device without autocast
+        return False
 
 
 def to_bytes(rgb: Tensor) -> Tensor:

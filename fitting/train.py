@@ -294,7 +294,7 @@ def batch_slices(pairs: Pairs) -> list[slice]:
 def has_bfloat16(device: torch.device = CPU) -> bool:
     """Whether a device multiplies bfloat16: a training then takes half the time for the same quality."""
     if device.type != "cpu":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return getattr(getattr(torch, device.type, None), "is_bf16_supported", bool)()
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in BFLOAT16_FEATURES)
 

@@ -3,7 +3,7 @@
 import ctypes
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, NamedTuple, final
@@ -11,6 +11,9 @@ from typing import Literal, NamedTuple, final
 import numpy as np
 import torch
 from torch import Tensor
+
+from .device_streams import DeviceEvent, DeviceStream, Streams, pinned_like, sleeping_event, streams_of
+from .graph_capture import expect_no_capture, ignore_captures_of_other_threads
 
 Frames = Literal["first", "middle", "animated"]
 
@@ -68,22 +71,31 @@ class Pieces(NamedTuple):
             target += self.size
 
 
+class QueuedCopy(NamedTuple):
+    """A copy in the queue of a device: the stream that writes it, and the event that marks it as complete."""
+
+    streams: Streams
+    writer: DeviceStream
+    copied: DeviceEvent
+
+
 class Snapshot(NamedTuple):
-    """A copy of a step's latents on their own device; on CUDA with the event that marks it as complete."""
+    """A copy of a step's latents on their own device; `queued` on a device with streams."""
 
     copy: Tensor
-    copied: "torch.cuda.Event | None"
+    queued: QueuedCopy | None
 
 
 @final
 class Snapshots:
     """Copies of a run's latents, in memory that is reused.
 
-    `take` waits for nothing. On CUDA the copy is queued on the sampler's stream, in the order of its own work, and an
-    event is recorded. The reader uses its own stream, waits there for that event, and returns the memory only when its
-    stream is done. So the sampler's next copy into it needs no event, the allocator is not called on the sampler's
-    thread after the first steps, and memory does not grow if the reader lags, as it would with `record_stream`. On
-    other devices the copy is complete, or ordered before later reads, when `copy_` returns.
+    `take` waits for nothing. On a device with streams, such as CUDA, the copy is queued on the sampler's stream, in the
+    order of its own work, and an event is recorded. The reader uses its own stream, waits there for that event, and
+    returns the memory only when its stream is done. So the sampler's next copy into it needs no event, the allocator is
+    not called on the sampler's thread after the first steps, and memory does not grow if the reader lags, as it would
+    with `record_stream`. Memory belongs to the stream on which it was allocated: a sampler that changes its stream gets
+    other memory. On other devices the copy is complete, or ordered before later reads, when `copy_` returns.
 
     Args:
         select: function that returns the part of a tensor to copy, a view that depends on the tensor's shape alone.
@@ -95,9 +107,9 @@ class Snapshots:
     def __init__(self, select: Callable[[Tensor], Tensor] = lambda whole: whole) -> None:
         self._select = select
         self.size_bytes = 0
-        self._spare: list[Tensor] = []
+        self._spare: list[Snapshot] = []
         self._layouts: dict[object, Pieces | None] = {}
-        self._stream: torch.cuda.Stream | None = None
+        self._reader: DeviceStream | None = None
 
     def take(self, latents: Tensor) -> Snapshot:
         """Copies the selected part of the sampler's tensor. Called on the sampler's thread."""
@@ -114,30 +126,38 @@ class Snapshots:
         return self._take_part(part)
 
     def _take_part(self, latents: Tensor) -> Snapshot:
-        copy = self._memory(latents.shape, latents.dtype, latents.device)
+        streams = streams_of(latents)
+        queued = None if streams is None else self._begin(streams, latents.device)
+        copy = self._memory(latents.shape, latents.dtype, latents.device, queued and queued.writer)
         copy.copy_(latents.detach(), non_blocking=True)
-        if not latents.is_cuda:
-            return Snapshot(copy, None)
-        copied = torch.cuda.Event()
-        copied.record(torch.cuda.current_stream(latents.device))
-        return Snapshot(copy, copied)
+        if queued is not None:
+            queued.copied.record(queued.writer)
+        return Snapshot(copy, queued)
+
+    def _begin(self, streams: Streams, device: torch.device) -> QueuedCopy:
+        expect_no_capture(streams)
+        return QueuedCopy(streams, streams.current_stream(device), streams.Event())
 
     @contextmanager
     def reading(self, snapshot: Snapshot) -> Iterator[Tensor]:
         """Yields the latents for work on the calling thread. After the block their memory is reused."""
-        stream = self._reader(snapshot)
-        with torch.cuda.stream(stream):
+        copy, queued = snapshot
+        reader = None if queued is None else self._waiting_reader(queued, copy.device)
+        with nullcontext() if queued is None or reader is None else queued.streams.stream(reader):
             try:
-                yield snapshot.copy
+                yield copy
             finally:
-                if stream is not None:
-                    stream.synchronize()
-                self._spare.append(snapshot.copy)
+                if reader is not None:
+                    reader.synchronize()
+                self._spare.append(snapshot)
 
-    def _memory(self, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    def _memory(
+        self, shape: torch.Size, dtype: torch.dtype, device: torch.device, writer: DeviceStream | None = None
+    ) -> Tensor:
         while self._spare:
-            spare = self._spare.pop()
-            if (spare.shape, spare.dtype, spare.device) == (shape, dtype, device):
+            spare, queued = self._spare.pop()
+            written_by = queued and queued.writer
+            if (spare.shape, spare.dtype, spare.device, written_by) == (shape, dtype, device, writer):
                 return spare
         # Memory allocated in inference mode cannot be written to outside of it.
         with torch.inference_mode(False):
@@ -145,24 +165,24 @@ class Snapshots:
         self.size_bytes += memory.nbytes
         return memory
 
-    def _reader(self, snapshot: Snapshot) -> "torch.cuda.Stream | None":
-        if snapshot.copied is None:
-            return None
-        if self._stream is None or self._stream.device != snapshot.copy.device:
-            self._stream = torch.cuda.Stream(snapshot.copy.device)
-        self._stream.wait_event(snapshot.copied)
-        return self._stream
+    def _waiting_reader(self, queued: QueuedCopy, device: torch.device) -> DeviceStream:
+        if self._reader is None or self._reader.device != device:
+            ignore_captures_of_other_threads(device.type)
+            self._reader = queued.streams.Stream(device)
+        self._reader.wait_event(queued.copied)
+        return self._reader
 
 
 def to_host(pixels: Tensor) -> np.ndarray:
     """Copies finished pixels to the CPU's memory. The calling thread sleeps meanwhile, the device goes on."""
-    if not pixels.is_cuda:
-        return pixels.cpu().numpy()
+    streams = streams_of(pixels)
     # The driver would copy to pageable memory in stages and delay all other copies.
-    host = torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True)
+    host = None if streams is None else pinned_like(pixels)
+    if streams is None or host is None:
+        return pixels.cpu().numpy()
     host.copy_(pixels, non_blocking=True)
-    there = torch.cuda.Event(blocking=True)
-    there.record()
+    there = sleeping_event(streams)
+    there.record(streams.current_stream(pixels.device))
     there.synchronize()
     return host.numpy()
 

@@ -14,6 +14,7 @@ from ..decoders.decoder import Card, to_bytes
 from ..decoders.latents.space import AUDIO, LatentSpace
 from ..errors import LatentsError, SafelightError, describe
 from .decode.not_finite import mark_pixels, not_finite_mask, share_of
+from .generators import forked_generators
 from .picture import DecodedPicture, PictureOf
 from .run import FULL
 from .snapshot import VIDEO_NDIM, Selection
@@ -116,7 +117,7 @@ class VaeSchedule:
         if self._failed:
             return None
         try:
-            with torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []):
+            with forked_generators(device):
                 return decode()
         except interruption:
             raise

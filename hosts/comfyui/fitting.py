@@ -28,6 +28,7 @@ from ...fitting.image_ids import fitted_ids
 from ...fitting.plausibility import require_round_trip
 from ...fitting.progress import FitProgressBar
 from ...fitting.result import Baselines
+from ...preview.generators import forked_generators, seed_generators
 from ..online_learning import fingerprint_of
 from .decoder_folders import catalogue, own_folder
 from .latent_dict import FROM_MODEL, Origin, origin
@@ -147,13 +148,10 @@ def _encode_dataset(
 
 @contextmanager
 def _seeded(seed: int, device: Any) -> Iterator[None]:
-    """Seeds the random numbers of the CPU and of a CUDA device inside the block. The host's own go on after it."""
-    on_cuda = isinstance(device, torch.device) and device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if on_cuda else []):
-        torch.default_generator.manual_seed(seed)
-        if on_cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
+    """Seeds the random numbers of the CPU and of a VAE's device inside the block. The host's own go on after it."""
+    own = device if isinstance(device, torch.device) else None
+    with forked_generators(own):
+        seed_generators(seed, own)
         yield
 
 

@@ -10,6 +10,7 @@ import torch
 from ...decoders.catalogue import Candidate
 from ...decoders.decoder import Decoder
 from ...decoders.files.read_cache import FileStamp
+from ..device_streams import streams_by_name
 
 MAX_OPEN = 8  # the largest decoders that people use hold 50 MB
 
@@ -54,8 +55,9 @@ def _open(candidate: Candidate, device: torch.device) -> Decoder:
     # Outside the caller's inference mode: threads in other modes will use the decoder, too.
     with torch.inference_mode(False):
         decoder = candidate.open().to(device)
-    if device.type == "cuda":  # other threads read it on their own streams, which do not wait for this one
-        torch.cuda.current_stream(device).synchronize()
+    streams = None if device.type == "cpu" else streams_by_name(device.type)
+    if streams is not None:  # other threads read it on their own streams, which do not wait for this one
+        streams.current_stream(device).synchronize()
     return decoder
 
 

@@ -48,8 +48,3 @@ def plan_decode(
 
 def _with_needs(candidate: Candidate, shape: Sequence[int]) -> tuple[Candidate, int]:
     return candidate, sum(estimate_memory(candidate.card, shape))
-
-
-def free_bytes(device: torch.device) -> int | None:
-    """Free memory of a device. PyTorch's cache does not count as free. None if the device does not report it."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None

@@ -15,13 +15,14 @@ from ...decoders.later_frames import as_first_frames, later_frame_as_first
 from ...decoders.memory_estimate import estimate_memory
 from ...decoders.ranking import LIGHT
 from ...errors import LatentsError
+from ..device_streams import free_bytes
 from ..picture import DecodedPicture
 from ..snapshot import GivenFrames, to_host
 from ..step import StepInfo
 from .decoder_cache import DecoderCache
 from .memory_budget import DEVICE_BYTES, MB, decoding_bytes
 from .not_finite import mark_pixels, not_finite_mask, share_of, without_not_finite
-from .plan import CPU, DecodePlan, free_bytes, plan_decode
+from .plan import CPU, DecodePlan, plan_decode
 
 DECODER_CACHE = DecoderCache()  # of this process; a second copy of this pack has its own
 MAX_PLANS = 8  # an upscaler's tiles have few shapes

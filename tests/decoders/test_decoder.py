@@ -2,11 +2,13 @@
 
 import contextlib
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safelight.decoders import decoder as decoder_module
 from safelight.decoders.decoder import Card, Decoder, to_bytes
 from safelight.decoders.files.decoder_file import build
 from safelight.decoders.nets.registry import KINDS
@@ -242,3 +244,19 @@ def test_conversion_to_bytes_does_not_change_the_image():
     rgb = torch.full((1, 3, 1, 1), 0.3)
     to_bytes(rgb)
     assert torch.equal(rgb, torch.full((1, 3, 1, 1), 0.3))
+
+
+@pytest.mark.parametrize(
+    ("answer", "off"), [(True, ["npu"]), (False, []), (RuntimeError("unknown device type for autocast"), [])]
+)
+def test_autocast_of_the_latents_own_device_is_switched_off_if_it_is_on(monkeypatch, answer, off):
+    def is_on(device):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer and device == "npu"
+
+    seen = []
+    monkeypatch.setattr(torch, "is_autocast_enabled", is_on)
+    monkeypatch.setattr(torch, "autocast", lambda device, enabled: seen.append(device) or contextlib.nullcontext())
+    with decoder_module._in_full_precision(SimpleNamespace(device=SimpleNamespace(type="npu"))):
+        assert seen == off

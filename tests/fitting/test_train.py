@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -240,6 +241,13 @@ def test_images_averaged_once_equal_those_averaged_on_demand(toy_pairs, scale):
 def test_bfloat16_is_used_on_processors_that_support_it(monkeypatch, known, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
     assert training.has_bfloat16() is expected
+
+
+def test_bfloat16_is_used_on_devices_that_report_it_whatever_their_name(monkeypatch):
+    for reports, expected in ((lambda: True, True), (lambda: False, False)):
+        monkeypatch.setattr(torch, "npu", SimpleNamespace(is_bf16_supported=reports), raising=False)
+        assert training.has_bfloat16(SimpleNamespace(type="npu")) is expected
+    assert training.has_bfloat16(torch.device("mps")) is False
 
 
 def test_training_without_bfloat16_reaches_about_the_same_psnr(toy_pairs, monkeypatch):

@@ -200,7 +200,7 @@ MUTATIONS = (
         "the worker decodes the sampler's own tensor, not a copy",
         UNCHANGED,
         "preview/snapshot.py",
-        "        copy = self._memory(latents.shape, latents.dtype, latents.device)\n"
+        "        copy = self._memory(latents.shape, latents.dtype, latents.device, queued and queued.writer)\n"
         "        copy.copy_(latents.detach(), non_blocking=True)\n",
         "        copy = latents.detach()\n",
         (

@@ -6,6 +6,8 @@ import weakref
 
 import pytest
 import torch
+from safelight.errors import LatentsError
+from safelight.preview import snapshot as snapshot_module
 from safelight.preview.snapshot import Selection, Snapshots, to_host
 
 FIRST = Selection()
@@ -185,9 +187,8 @@ def test_points_without_a_batch_axis_are_selected_as_a_whole():
 
 
 class OnDevice(torch.Tensor):
-    """A tensor that claims to be on a GPU and logs copies of it."""
+    """A tensor that claims to be on an accelerator and logs copies of it."""
 
-    is_cuda = property(lambda _: True)
     is_cpu = property(lambda _: False)
     log: list
 
@@ -200,7 +201,10 @@ class OnDevice(torch.Tensor):
 
 @pytest.fixture
 def device(monkeypatch):
-    """A replacement for a GPU: a log of all calls to streams and events, and a function that creates latents on it."""
+    """A replacement for an accelerator: a log of all calls to streams and events, and a function that creates latents.
+
+    Its module in PyTorch is `torch.cpu`, because the memory of its tensors is the CPU's.
+    """
     log, current = [], ["sampler"]
 
     class Stream:
@@ -234,10 +238,10 @@ def device(monkeypatch):
             current.pop()
 
     monkeypatch.setattr(OnDevice, "log", log, raising=False)
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "stream", on)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda _=None: current[-1])
+    monkeypatch.setattr(torch.cpu, "Stream", Stream)
+    monkeypatch.setattr(torch.cpu, "Event", Event)
+    monkeypatch.setattr(torch.cpu, "stream", on)
+    monkeypatch.setattr(torch.cpu, "current_stream", lambda _=None: current[-1])
     return log, lambda value: torch.full((1, 4, 2, 2), value).as_subclass(OnDevice)
 
 
@@ -248,7 +252,7 @@ def test_on_a_device_the_sampler_does_not_wait_and_memory_is_reused_after_it_was
         snapshot = snapshots.take(latents(value))
         addresses.append(snapshot.copy.data_ptr())
         with snapshots.reading(snapshot) as copy:
-            log.append(f"read on {torch.cuda.current_stream()}")
+            log.append(f"read on {torch.cpu.current_stream()}")
             assert (copy == value).all()
     taken, seen = ["copied", "event {} on sampler"], ["reader waits for event {}", "read on reader"]
     first = [*taken, "a stream is created", *seen, "reader synchronizes"]
@@ -273,6 +277,40 @@ def test_memory_of_a_reader_that_failed_is_reused_only_after_its_stream_is_done(
         raise RuntimeError("a decoder failed")
     assert log[-1] == "reader synchronizes"
     assert snapshots.take(latents(2.0)).copy.data_ptr() == first.copy.data_ptr()
+
+
+def test_a_sampler_that_changes_its_stream_gets_memory_of_that_stream(device, monkeypatch):
+    _, latents = device
+    snapshots, addresses = Snapshots(), []
+    for stream in ("sampler", "capture", "capture"):
+        monkeypatch.setattr(torch.cpu, "current_stream", lambda _=None, name=stream: name)
+        snapshot = snapshots.take(latents(1.0))
+        addresses.append(snapshot.copy)
+        read(snapshots, snapshot)
+    assert addresses[0].data_ptr() != addresses[1].data_ptr() == addresses[2].data_ptr()
+
+
+def test_a_step_inside_of_a_graph_capture_is_refused_before_anything_is_queued(device, monkeypatch):
+    log, latents = device
+    monkeypatch.setattr(torch.cpu, "is_current_stream_capturing", lambda: True, raising=False)
+    snapshots = Snapshots()
+    with pytest.raises(LatentsError, match="the sampler's stream is recording a graph; capture the model alone"):
+        snapshots.take(latents(1.0))
+    assert (log, snapshots.size_bytes) == ([], 0)
+    monkeypatch.setattr(torch.cpu, "is_current_stream_capturing", lambda: False)
+    snapshots.take(latents(1.0))
+    assert log == ["copied", "event 1 on sampler"]
+
+
+def test_the_reader_ignores_the_captures_of_other_threads_before_it_creates_its_stream(device, monkeypatch):
+    log, latents = device
+    monkeypatch.setattr(
+        snapshot_module, "ignore_captures_of_other_threads", lambda kind: log.append(f"ignores: {kind}")
+    )
+    snapshots = Snapshots()
+    for _ in range(2):
+        read(snapshots, snapshots.take(latents(1.0)))
+    assert [line for line in log if "ignores" in line or "created" in line] == ["ignores: cpu", "a stream is created"]
 
 
 @needs_gpu
