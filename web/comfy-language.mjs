@@ -8,7 +8,7 @@ const WAIT_MS = 2000; // the texts come from the server that sent this module; a
 /**
  * Sets the language of ComfyUI's settings, now and whenever the user changes it.
  *
- * @param {EventTarget & {getSettingValue: (id: string) => unknown}} settings of ComfyUI
+ * @param {ComfyUI.LiveSettings} settings of ComfyUI
  * @param {(path: string) => Promise<Response>} request fetches a path of the server
  * @param {() => void} changed called when the user has changed the language
  */
@@ -20,7 +20,7 @@ export async function followLanguage(settings, request, changed) {
   await use(settings.getSettingValue(SETTING), request);
 }
 
-/** Loads the texts of a language and sets it; English where that fails. */
+/** Loads the texts of a language and sets it; English where that fails. @param {unknown} name of the language @param {(path: string) => Promise<Response>} request */
 async function use(name, request) {
   let table = null;
   if (typeof name === "string" && bestLanguage([name], [name]) !== "en") {

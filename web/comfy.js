@@ -3,6 +3,12 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
+/** @typedef {ComfyUI.Node} Node @typedef {import("./node-place.mjs").SubgraphNode} SubgraphNode @typedef {import("./node-place.mjs").Place} Place */
+/** @typedef {import("./viewer.mjs").Viewer} Viewer @typedef {import("./settings-bar.mjs").SettingsBar} SettingsBar @typedef {import("./types.mjs").View} View */
+/** @typedef {import("./node-settings.mjs").NodeSettings} NodeSettings @typedef {import("./library-comfy.mjs").LibraryTab} LibraryTab */
+
+/** @typedef {{viewer: Viewer, bar: SettingsBar, source: ReturnType<import("./run-store.mjs").RunStore["source"]>, changed: () => void}} NodeViewer what a node shows */
+
 const NODE = "SafelightPreview";
 const EXTENSION = "safelight.preview";
 const WIDGET = "safelight_stage";
@@ -33,20 +39,38 @@ const LIBRARY_MODULES = [
   ...["run-inspector", "undo-message", "virtual-grid"],
 ];
 
+/**
+ * The first ones of `MODULES`, which `start` uses itself.
+ *
+ * @typedef {[typeof import("./run-store.mjs"), typeof import("./viewer.mjs"), typeof import("./node-place.mjs"),
+ *   typeof import("./style.mjs"), typeof import("./run-key.mjs"), typeof import("./node-settings.mjs"),
+ *   typeof import("./settings-bar.mjs"), typeof import("./decoder-list.mjs"), typeof import("./known-models.mjs"),
+ *   typeof import("./picture-first.mjs"), typeof import("./everywhere.mjs"), typeof import("./welcome.mjs"),
+ *   typeof import("./sampler-previews.mjs"), typeof import("./far-view.mjs"), typeof import("./workflow-actions.mjs"),
+ *   typeof import("./choice-nodes.mjs"), typeof import("./live-actions.mjs"), typeof import("./search-rank.mjs"),
+ *   typeof import("./moving-canvas.mjs")]} FirstModules
+ *
+ * @typedef {[typeof import("./library-actions.mjs"), typeof import("./language.mjs"), typeof import("./comfy-language.mjs")]} NamedModules
+ */
+
 /** Registers the extension. Its state outlives the nodes: ComfyUI creates all nodes again when the user changes tabs. */
 async function start() {
   const addresses = await freshModules(MODULES);
   const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, copyOfWorkflow, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, nodeAt, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers, withoutNode }, { FarView }, { workflowActions }, { ChoiceNodes, CHOICE_NODE, CHOICE_EVENT }, { liveActions }, { rankFirst }, { MovingCanvas }] =
-    await Promise.all(addresses.slice(0, 19).map((address) => import(address)));
+    /** @type {FirstModules} */ (await Promise.all(addresses.slice(0, 19).map((address) => import(address))));
 
-  const [{ libraryActions }, { t }, { followLanguage }] = await Promise.all(["library-actions", "language", "comfy-language"].map((name) => import(addresses[MODULES.indexOf(name)])));
+  const named = ["library-actions", "language", "comfy-language"].map((name) => import(addresses[MODULES.indexOf(name)]));
+  const [{ libraryActions }, { t }, { followLanguage }] = /** @type {NamedModules} */ (await Promise.all(named));
   await followLanguage(app.ui.settings, (path) => api.fetchApi(path), () => (library = null)); // ComfyUI creates all nodes again, but not its tabs
   addLayoutStyle(document);
   const key = new RunKey(() => localStorage, () => api.user);
   sendKey(api, key);
   const store = new RunStore((path, method = "GET") => api.fetchApi(path, { method, cache: "no-store", headers: { [KEY_HEADER]: key.get() } }));
+  /** @type {Map<Node, NodeViewer>} */
   const viewers = new Map(); // by node, while it is in a graph
+  /** @type {Map<SubgraphNode, NodeViewer>} */
   const outerViewers = new Map(); // by node of a subgraph with such a node in it
+  /** @type {WeakMap<Node, NodeSettings>} */
   const settingsOf = new WeakMap(); // by node
   const decoders = new DecoderList((path) => api.fetchApi(path, { cache: "no-store" }), () => [...viewers.keys()].forEach(fitInputs));
   const models = new KnownModels(() => localStorage);
@@ -55,6 +79,7 @@ async function start() {
   const farView = new FarView((isFar) => [...viewers.keys(), ...outerViewers.keys()].forEach((node) => elementOf(node).toggleAttribute("data-far", isFar)));
   const movingCanvas = new MovingCanvas((isMoving) => [...viewers.keys(), ...outerViewers.keys()].forEach((node) => elementOf(node).toggleAttribute("data-moving", isMoving)));
   const choices = new ChoiceNodes(document, (path) => api.apiURL(path), (path, options) => api.fetchApi(path, { ...options, cache: "no-store", headers: { [KEY_HEADER]: key.get() } }));
+  /** @type {WeakMap<Node, string>} */
   const newestOf = new WeakMap(); // by node: id of the newest run whose manifest was read
   const defaults = { speed: DEFAULT_VIEW.speed, follow: DEFAULT_VIEW.follow };
 
@@ -85,6 +110,7 @@ async function start() {
   });
 
   // A prompt whose samplers are all in ComfyUI's cache samples nothing: its run may be of another workflow.
+  /** @type {Map<string, {nodes: string[], at: number}>} */
   const cachedNodes = new Map(); // by prompt, with the time
   api.addEventListener("execution_cached", ({ detail }) => cachedNodes.set(detail?.prompt_id, { nodes: (detail?.nodes ?? []).map(String), at: Date.now() }));
   api.addEventListener("execution_success", ({ detail }) => {
@@ -97,6 +123,7 @@ async function start() {
     });
   });
 
+  /** @param {Node} node @param {Viewer} viewer @param {Place} place @param {string} prompt its id */
   async function showCached(node, viewer, place, prompt) {
     const run = await store.cached(place, prompt);
     if (!viewers.has(node)) return;
@@ -129,6 +156,7 @@ async function start() {
       const element = elementOf(node);
       if (element.isConnected || node.graph !== app.canvas.graph) continue;
       const widgets = document.querySelector(`[data-node-id="${node.id}"] .lg-node-widgets`);
+      /** @type {HTMLElement | null | undefined} */
       const former = widgets?.querySelector(`[data-safelight="${WIDGET}"]`); // of the node before Undo, which Vue nodes keep
       // In the first Vue nodes nothing else gives it a size.
       element.style.minWidth = former?.style.minWidth ?? `${NODE_WIDTH_PX - 2 * WIDGET_MARGIN_PX}px`;
@@ -138,10 +166,12 @@ async function start() {
     }
   }, PLACING_INTERVAL_MS);
 
+  /** The widget with the viewer. @param {Node} node that has one */
   function stageOf(node) {
-    return node.widgets.find(({ name }) => name === WIDGET);
+    return /** @type {ComfyUI.DomWidget} */ (node.widgets?.find(({ name }) => name === WIDGET));
   }
 
+  /** @param {Node} node */
   function elementOf(node) {
     return stageOf(node).element;
   }
@@ -153,19 +183,21 @@ async function start() {
     return bar;
   }
 
-  /** The current and the former places of a node: all that may have runs of it. */
+  /** The current and the former places of a node: all that may have runs of it. @param {Node} node */
   function allPlaces(node) {
     const current = nodePlaces(node);
     return [...current, ...formerPlaces(readPastPlaces(node.properties[PLACES_PROPERTY]), current)];
   }
 
-  /** Until it is queued, a workflow without an id has the empty one, which it shares with all others. */
+  /** Until it is queued, a workflow without an id has the empty one, which it shares with all others. @param {Place} place */
   const hasOwnId = ({ workflow }) => workflow !== EMPTY_WORKFLOW;
 
+  /** @param {Node} node */
   function listRuns(node) {
     return Promise.all(allPlaces(node).filter(hasOwnId).map((place) => store.list(place)));
   }
 
+  /** @type {import("./library-actions.mjs").Desk} */
   const desk = {
     act: async (...change) => (await libraryTab()).act(...change),
     undo: async (token) => (await libraryTab()).undo(token),
@@ -175,7 +207,7 @@ async function start() {
     place: t("the Safelight tab"),
   };
 
-  /** Stores the node's places in the node: "Save as" creates it again in a workflow with another id. */
+  /** Stores the node's places in the node: "Save as" creates it again in a workflow with another id. @param {Node} node */
   function rememberPlaces(node) {
     for (const place of nodePlaces(node).filter(hasOwnId)) {
       const newest = store.of([place]).find(({ started }) => Number.isFinite(started));
@@ -183,18 +215,19 @@ async function start() {
       const updated = newest ? withPastPlace(past, place, newest.started) : past;
       if (updated === past) continue;
       node.properties[PLACES_PROPERTY] = updated;
-      if (!past.length && node.graph.rootGraph.id === EMPTY_WORKFLOW) saveDraft(); // after a reload it has another id
+      if (!past.length && node.graph?.rootGraph.id === EMPTY_WORKFLOW) saveDraft(); // after a reload it has another id
     }
   }
 
+  /** @type {import("./workflow-actions.mjs").GraphHost} */
   const graphHost = {
-    createNode: (type) => window.LiteGraph.createNode(type),
+    createNode: (type) => window.LiteGraph?.createNode(type) ?? null,
     change(make) {
       saveDraft(); // what the user has changed before is another step of undo
       app.canvas.emitBeforeChange?.();
       try {
         const nodes = make();
-        if (nodes[0]?.graph.id === app.canvas.graph.id) app.canvas.selectItems?.(nodes);
+        if (nodes[0]?.graph?.id === app.canvas.graph?.id) app.canvas.selectItems?.(nodes);
       } finally {
         app.canvas.emitAfterChange?.();
         saveDraft();
@@ -206,20 +239,22 @@ async function start() {
     },
   };
 
-  /** The Preview Steps that watched a run: the node of the viewer, or one in its subgraph. */
+  /** The Preview Steps that watched a run: the node of the viewer, or one in its subgraph. @param {Node} node @param {{node?: string}} run */
   function watcherOf(node, run) {
-    const watcher = node.comfyClass === NODE ? node : nodeAt(node.graph.rootGraph, run.node);
+    const watcher = node.comfyClass === NODE ? node : nodeAt(node.graph?.rootGraph, run.node ?? "");
     return watcher?.comfyClass === NODE ? watcher : null;
   }
 
   /**
    * Puts a viewer on a node, as its last widget.
    *
-   * @param {() => object[]} placesOf returns the places whose runs it shows @param {SettingsBar} bar below it
+   * @param {Node} node @param {() => Place[]} placesOf returns the places whose runs it shows @param {SettingsBar} bar below it
+   * @returns {NodeViewer}
    */
   function createViewer(node, placesOf, bar) {
     let changed = () => {};
     // Only nodes in a graph get changes: a listener of the store would keep a removed node in memory.
+    /** @param {() => void} listener */
     const onChange = (listener) => {
       changed = listener;
       return () => (changed = () => {});
@@ -227,7 +262,7 @@ async function start() {
     const source = { ...store.source(placesOf, (path) => api.apiURL(path)), onChange };
     const viewer = new Viewer(document, source, {
       view: defaults,
-      onView: (view) => (node.properties[VIEW_PROPERTY] = { ...node.properties[VIEW_PROPERTY], ...view }),
+      onView: (view) => (node.properties[VIEW_PROPERTY] = { ...viewOf(node), ...view }),
       wheelNeedsFocus: true,
       footer: bar.element,
       actions: [workflowActions((run) => watcherOf(node, run), graphHost), everywhere.action, libraryActions(desk), liveActions(window, (path) => api.apiURL(path), () => key.get())],
@@ -246,7 +281,7 @@ async function start() {
     Object.defineProperty(widget, "width", { configurable: true, get: () => undefined, set: () => {} });
     // *Edit Subgraph Widgets* lists the enabled widgets of nodes that are not on the canvas. This one cannot be promoted.
     Object.defineProperty(widget, "computedDisabled", { configurable: true, get: () => node.graph?.id !== app.canvas.graph?.id, set: () => {} });
-    element.style.setProperty("--comfy-widget-min-height", MIN_HEIGHT_PX);
+    element.style.setProperty("--comfy-widget-min-height", String(MIN_HEIGHT_PX));
     element.dataset.safelight = WIDGET;
     element.dataset.captureWheel = "true"; // Vue nodes leave the wheel to it while it has the focus
     forwardToCanvas(element);
@@ -254,8 +289,14 @@ async function start() {
     return { viewer, bar, source, changed: () => changed() };
   }
 
+  /** The user's preferences for a node, which it holds. @param {Node} node @returns {Partial<View>} */
+  function viewOf(node) {
+    return node.properties[VIEW_PROPERTY] ?? {};
+  }
+
+  /** @param {Node} node */
   function addViewer(node) {
-    const bar = createBar(() => settingsOf.get(node).toggleFold());
+    const bar = createBar(() => settingsOf.get(node)?.toggleFold());
     const created = createViewer(node, () => allPlaces(node), bar);
     const { viewer } = created;
     callAfter(node, "onAdded", () => {
@@ -273,25 +314,25 @@ async function start() {
     });
     callAfter(node, "onRemoved", () => viewers.delete(node));
     callAfter(node, "onConfigure", (saved) => {
-      viewer.setView(node.properties[VIEW_PROPERTY] ?? {});
-      const freed = settingsOf.get(node).configure(saved);
+      viewer.setView(viewOf(node));
+      const freed = settingsOf.get(node)?.configure(saved);
       const [width, height] = node.size;
       if (freed) node.setSize([width, Math.min(height, Math.max(height - freed, roomyHeight(node, width)))]);
     });
-    for (const input of node.widgets) callAfter(input, "callback", () => fitInputs(node));
+    for (const input of node.widgets ?? []) callAfter(input, "callback", () => fitInputs(node));
     // The sockets change only when the frontend has finished its work on the link.
-    callAfter(node, "onConnectionsChange", () => (settingsOf.get(node).update(), setTimeout(() => viewers.has(node) && fitInputs(node))));
+    callAfter(node, "onConnectionsChange", () => (settingsOf.get(node)?.update(), setTimeout(() => viewers.has(node) && fitInputs(node))));
     settingsOf.set(node, new NodeSettings(node, stageOf(node), bar, decoders, models, isVue));
     addRoom(node); // a loaded node gets its saved size after this
   }
 
-  /** Gives a node room for a square picture. */
+  /** Gives a node room for a square picture. @param {Node} node */
   function addRoom(node) {
     const width = Math.max(node.computeSize()[0], NODE_WIDTH_PX);
     node.setSize([width, roomyHeight(node, width)]);
   }
 
-  /** The height of a node with room for a square picture. */
+  /** The height of a node with room for a square picture. @param {Node} node @param {number} width */
   function roomyHeight(node, width) {
     const extra = settingsOf.get(node)?.extraHeight ?? 0;
     const room = width - 2 * WIDGET_MARGIN_PX + CHROME_HEIGHT_PX + BAR_HEIGHT_PX - MIN_HEIGHT_PX + extra;
@@ -300,7 +341,7 @@ async function start() {
 
   /** Puts a viewer on each subgraph's node in whose subgraph a run began, and on those that had one when they were saved. */
   function showOnSubgraphs() {
-    for (const root of new Set([...viewers.keys()].map(({ graph }) => graph?.rootGraph).filter(Boolean))) {
+    for (const root of new Set([...viewers.keys()].map(({ graph }) => graph?.rootGraph))) {
       for (const holder of subgraphNodes(root)) {
         if (outerViewers.has(holder)) continue;
         const places = innerPlaces(holder, NODE);
@@ -309,46 +350,50 @@ async function start() {
     }
   }
 
+  /** @param {SubgraphNode} holder */
   function addOuterViewer(holder) {
     const inner = () => [...viewers.keys()].filter((node) => node.graph && holdsGraph(holder, node.graph));
     const created = createViewer(holder, () => [...innerPlaces(holder, NODE), ...inner().flatMap((node) => allPlaces(node).filter((place) => "until" in place))], createBar(null));
     outerViewers.set(holder, created);
     callAfter(holder, "onRemoved", () => outerViewers.delete(holder));
-    created.viewer.setView(holder.properties[VIEW_PROPERTY] ?? {});
+    created.viewer.setView(viewOf(holder));
     if (!holder.properties[OUTER_PROPERTY]) addRoom(holder); // else its saved size has it
     holder.properties[OUTER_PROPERTY] = true;
     dim(holder);
     created.viewer.refresh();
   }
 
-  /** Dims the viewer of a node that is muted or bypassed: its picture is not of this workflow as it is now. */
+  /** Dims the viewer of a node that is muted or bypassed: its picture is not of this workflow as it is now. @param {Node} node */
   function dim(node) {
     elementOf(node).style.opacity = IDLE_MODES.includes(node.mode) ? IDLE_OPACITY : "";
   }
 
-  /** Stores in the node what its newest run has sampled. */
+  /** Stores in the node what its newest run has sampled. @param {Node} node */
   function rememberLatents(node) {
     const run = store.of(nodePlaces(node)).find(({ manifest, state }) => manifest && state !== "running");
-    if (!run || run.id === newestOf.get(node)) return;
+    if (!run?.manifest || run.id === newestOf.get(node)) return;
     newestOf.set(node, run.id);
-    settingsOf.get(node).remember(run.manifest);
+    settingsOf.get(node)?.remember(run.manifest);
   }
 
+  /** @param {Node} node */
   function fitInputs(node) {
     dim(node);
-    settingsOf.get(node).fit();
+    settingsOf.get(node)?.fit();
   }
 
-  /** Applies a changed setting to every node that has no value of its own. */
+  /** Applies a changed setting to every node that has no value of its own. @param {Partial<View>} view */
   function applySetting(view) {
     Object.assign(defaults, view);
-    for (const [node, { viewer }] of [...viewers, ...outerViewers]) viewer.setView({ ...view, ...node.properties[VIEW_PROPERTY] });
+    for (const [node, { viewer }] of [...viewers, ...outerViewers]) viewer.setView({ ...view, ...viewOf(node) });
   }
 
   // The library of all runs, as a tab of the sidebar.
+  /** @type {Promise<LibraryTab> | null} */
   let library = null;
 
   function addLibrary() {
+    /** @param {HTMLElement} element */
     const render = async (element) => (await libraryTab()).show(element);
     const tab = { id: "safelight", icon: "pi pi-images", title: "Safelight", tooltip: t("Safelight: all runs"), type: "custom", render };
     app.extensionManager.registerSidebarTab?.(tab);
@@ -361,13 +406,13 @@ async function start() {
 
   async function loadLibrary() {
     const [address] = await freshModules(LIBRARY_MODULES);
-    const { LibraryTab } = await import(address);
+    const { LibraryTab } = /** @type {typeof import("./library-comfy.mjs")} */ (await import(address));
     const tab = new LibraryTab({
       document,
       request: (path, { headers, ...options } = {}) => api.fetchApi(path, { cache: "no-store", ...options, headers: { ...headers, [KEY_HEADER]: key.get() } }),
       address: (path) => api.apiURL(path),
       openFile: (file) => app.handleFile(file),
-      onDeleted: (id) => store.forget(id),
+      onDeleted: (id) => id && store.forget(id),
       onRestored: listAll,
     });
     for (const event of ["safelight.run", "reconnected"]) api.addEventListener(event, () => tab.poll());
@@ -504,26 +549,28 @@ async function start() {
   });
 }
 
-/** The addresses of modules whose newest version the browser has. */
+/** The addresses of modules whose newest version the browser has. @param {string[]} names */
 async function freshModules(names) {
-  const addresses = names.map((name) => new URL(`./${name}.mjs`, import.meta.url));
+  const addresses = names.map((name) => new URL(`./${name}.mjs`, import.meta.url).href);
   await Promise.all(addresses.map((address) => fetch(address, { cache: "no-cache" })));
   return addresses;
 }
 
-/** The decoders that the server offers for the node, and the selected one, which may no longer exist. */
+/** The decoders that the server offers for the node, and the selected one, which may no longer exist. @param {string} [selected] */
 function allDecoders(selected) {
   const [type, options] = window.LiteGraph?.registered_node_types[NODE]?.nodeData?.input?.required?.decoder ?? [];
   const names = options?.options ?? (Array.isArray(type) ? type : ["auto"]);
   return [...new Set([...names, ...(selected ? [selected] : [])])];
 }
 
-/** Forwards the wheel and the middle button from the viewer to the canvas, unless the viewer has used the event. */
+/** Forwards the wheel and the middle button from the viewer to the canvas, unless the viewer has used the event. @param {HTMLElement} element */
 function forwardToCanvas(element) {
+  /** @param {MouseEvent} event */
   const forward = (event) => {
     event.preventDefault();
     event.stopPropagation();
-    app.canvas.canvas.dispatchEvent(new event.constructor(event.type, event));
+    const EventType = /** @type {typeof MouseEvent} */ (event.constructor);
+    app.canvas.canvas.dispatchEvent(new EventType(event.type, event));
   };
   // Vue nodes forward the wheel themselves.
   element.addEventListener("wheel", (event) => element.closest(".dom-widget") && forward(event), { passive: false });
@@ -547,10 +594,15 @@ function saveDraft() {
   (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
 }
 
-/** Calls `then` after each call of a method. */
+/**
+ * Calls `then` after each call of a method.
+ *
+ * @param {Record<string, any>} object of LiteGraph, whose methods have arguments of any type
+ * @param {string} name @param {(...args: any[]) => void} then
+ */
 function callAfter(object, name, then) {
   const method = object[name];
-  object[name] = function (...args) {
+  object[name] = /** @param {unknown[]} args */ function (...args) {
     const result = method?.apply(this, args);
     then(...args);
     return result;
@@ -559,7 +611,7 @@ function callAfter(object, name, then) {
 
 // If two copies of this package are installed, the first one serves both.
 const STARTED = Symbol.for(EXTENSION);
-if (!globalThis[STARTED]) {
-  globalThis[STARTED] = true;
+if (!(STARTED in globalThis)) {
+  Object.assign(globalThis, { [STARTED]: true });
   await start();
 }

@@ -29,6 +29,7 @@
  * @property {number} started milliseconds since 1970; Infinity until it is known
  * @property {number | null} [written] last update of the run, milliseconds since 1970; absent or null if the source
  *   always reports the end of a run
+ * @property {string} [node] execution id of the node that watches it, in ComfyUI
  * @property {boolean} gone its pictures are deleted; the loaded ones stay
  * @property {Manifest | null} manifest as last read
  * @property {boolean} [stale] whether a newer manifest exists; absent if the source cannot know
