@@ -152,7 +152,7 @@ def test_the_wheel_is_what_runs_without_comfyui_and_nothing_else():
     folders = {name.removeprefix("safelight").replace(".", "/").lstrip("/") for name in packages}
     data = re.search(r"^\[tool.setuptools.package-data\]\n(.*?)\n\n", PYPROJECT, re.DOTALL | re.MULTILINE)[1]
     patterns = {
-        f"{name.removeprefix('safelight.')}/{pattern}"
+        f"{name.removeprefix('safelight').lstrip('.')}/{pattern}".lstrip("/")
         for name, listed in re.findall(r'^"([\w.]+)" = (\[[^\]]*\])', data, re.MULTILINE)
         for pattern in ast.literal_eval(listed)
     }
@@ -164,7 +164,8 @@ def test_the_wheel_is_what_runs_without_comfyui_and_nothing_else():
     }
     modules = running_modules()
     scripts = running_scripts({"comfy.js", *pages_of_the_viewer(modules)})
-    assert differences(wheel, modules | scripts | weights()) == {}
+    texts = {path for path in translations() if path.endswith(("/viewer.json", "/notes.json"))}
+    assert differences(wheel, modules | scripts | weights() | texts) == {}
 
 
 # Tests of these tests.

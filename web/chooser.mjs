@@ -1,7 +1,7 @@
 /** Shows the pictures of a batch to choose from, and sends the answer. */
 
 import { create, targetOf } from "./elements.mjs";
-import { later, t } from "./language.mjs";
+import { later, t, textDirection } from "./language.mjs";
 import { sentText } from "./sent-texts.mjs";
 
 const TICK_MS = 1000;
@@ -17,7 +17,7 @@ export const CHOOSER_STYLE = `
 .item[aria-pressed="true"] img { opacity: 1; }
 .item[aria-pressed="true"]::after { content: ""; position: absolute; inset: 0; border-radius: 6px; box-shadow: inset 0 0 0 3px #ff8a3d; }
 .item:focus-visible { outline: 2px solid #ff8a3d; outline-offset: 1px; }
-.number { position: absolute; left: 4px; top: 3px; z-index: 1; padding: 0 6px; border-radius: 6px; background: rgb(18 18 20 / 0.8); color: #fff; }
+.number { position: absolute; inset-inline-start: 4px; top: 3px; z-index: 1; padding: 0 6px; border-radius: 6px; background: rgb(18 18 20 / 0.8); color: #fff; }
 .bar { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; }
 .left { flex: 1; min-width: 8ch; }
 .bar button { all: unset; padding: 3px 10px; border-radius: 6px; cursor: pointer; background: color-mix(in srgb, currentColor 14%, transparent); }
@@ -66,7 +66,7 @@ export class Chooser {
     this.#bar = create(document, "div", { className: "bar", hidden: true }, this.#left);
     this.#bar.append(button(t("All"), () => this.#select((_, i) => i)), button(t("None"), () => this.#select(() => null)), this.#go);
     /** Fills its parent. @type {HTMLElement} */
-    this.element = create(document, "div");
+    this.element = create(document, "div", { dir: textDirection() });
     const panel = create(document, "div", { className: "chooser" }, this.#idle, this.#items, this.#bar);
     panel.addEventListener("keydown", (event) => this.#key(event));
     this.element.attachShadow({ mode: "open" }).append(create(document, "style", { textContent: CHOOSER_STYLE }), panel);

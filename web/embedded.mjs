@@ -1,5 +1,6 @@
 /** Starts the page of one run that contains its pictures, for a notebook cell, which has no folder. */
 
+import { useBrowserLanguage } from "./page-language.mjs";
 import { pageData, windowOf } from "./elements.mjs";
 import { embeddedSource } from "./page.mjs";
 import { Viewer } from "./viewer.mjs";
@@ -47,7 +48,8 @@ export function surroundingColors({ frameElement }) {
 }
 
 /** Starts the page, whose data are a manifest and pictures. @param {Document} document */
-export function start(document) {
+export async function start(document) {
+  await useBrowserLanguage(document);
   const { manifest, pictures } = pageData(document);
   const { style } = document.documentElement;
   const colors = surroundingColors(windowOf(document));

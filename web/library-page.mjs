@@ -4,13 +4,15 @@ import { pageData } from "./elements.mjs";
 import { EmbeddedRuns } from "./embedded-runs.mjs";
 import { date, t } from "./language.mjs";
 import { Library } from "./library.mjs";
+import { useBrowserLanguage } from "./page-language.mjs";
 import { layOut } from "./page.mjs";
 
 /** @type {Intl.DateTimeFormatOptions} */
 const WHEN = { dateStyle: "medium", timeStyle: "short" };
 
 /** Starts the page. @param {Document} document */
-export function start(document) {
+export async function start(document) {
+  await useBrowserLanguage(document);
   const { folder, written, runs } = pageData(document);
   const page = layOut(document, folder);
   const at = Date.parse(written);

@@ -31,7 +31,7 @@ select option { background: var(--background); color: var(--text); }
 .main { position: relative; flex: 1; min-height: 0; }
 .grid { position: absolute; inset: 0; overflow-y: auto; padding: 3px 8px 8px; outline-offset: -2px; }
 .content { position: relative; contain: layout style; }
-.grid-row { position: absolute; left: 0; right: 0; display: flex; gap: 6px; }
+.grid-row { direction: ltr; position: absolute; left: 0; right: 0; display: flex; gap: 6px; }
 .tile { position: relative; width: var(--tile); flex: none; cursor: pointer; border-radius: 6px; contain: layout paint style; }
 .picture { position: relative; width: var(--tile); height: var(--tile); border-radius: 6px; overflow: hidden; background: var(--line); }
 .picture img { display: block; width: 100%; height: 100%; object-fit: cover; -webkit-user-drag: none; }
@@ -41,13 +41,13 @@ select option { background: var(--background); color: var(--text); }
 .tile .line { display: block; height: 17px; line-height: 17px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; padding: 0 2px; }
 .tile .when { padding-top: 2px; height: 19px; }
 .tile .words { color: var(--quiet); }
-.tile .mark { position: absolute; top: 3px; right: 3px; width: 24px; height: 24px; border-radius: 6px; background: var(--overlay); color: #ececed; opacity: 0; }
+.tile .mark { position: absolute; top: 3px; inset-inline-end: 3px; width: 24px; height: 24px; border-radius: 6px; background: var(--overlay); color: #ececed; opacity: 0; }
 .tile .mark[aria-pressed="true"] { color: var(--accent-on-dark); }
 .tile:hover .mark, .tile[aria-selected="true"] .mark, .tile .mark[aria-pressed="true"] { opacity: 1; }
 @media (hover: none) { .tile .mark { opacity: 1; } }
-.tile .badge { position: absolute; left: 4px; bottom: 4px; padding: 0 6px; border-radius: 6px; background: var(--overlay); color: #ececed; font-size: 11px; line-height: 18px; pointer-events: none; }
+.tile .badge { position: absolute; inset-inline-start: 4px; bottom: 4px; padding: 0 6px; border-radius: 6px; background: var(--overlay); color: #ececed; font-size: 11px; line-height: 18px; pointer-events: none; }
 .tile .badge:empty { display: none; }
-.tile .noted { position: absolute; left: 4px; top: 4px; width: 20px; height: 20px; padding: 2px; border-radius: 6px; background: var(--overlay); color: #ececed; pointer-events: none; }
+.tile .noted { position: absolute; inset-inline-start: 4px; top: 4px; width: 20px; height: 20px; padding: 2px; border-radius: 6px; background: var(--overlay); color: #ececed; pointer-events: none; }
 .tile .noted .icon { width: 16px; height: 16px; }
 .empty { position: absolute; inset: 0; display: grid; place-content: center; padding: 24px; text-align: center; text-wrap: balance; color: var(--quiet); pointer-events: none; }
 .empty:empty { display: none; }
@@ -58,7 +58,7 @@ select option { background: var(--background); color: var(--text); }
 .head { display: flex; flex: none; flex-wrap: wrap; align-items: center; column-gap: 10px; }
 .title { font-size: 12px; font-weight: 600; }
 .state { color: var(--quiet); }
-.actions { display: flex; flex-wrap: wrap; margin-left: auto; }
+.actions { display: flex; flex-wrap: wrap; margin-inline-start: auto; }
 .body { flex: 1; overflow-y: auto; display: grid; align-content: start; gap: 6px; min-height: 0; border-radius: 4px; }
 .prompt { overflow-wrap: anywhere; white-space: pre-line; user-select: text; }
 .prompt:empty { display: none; }
@@ -85,6 +85,6 @@ a { color: var(--text); text-underline-offset: 3px; border-radius: 2px; }
 @container library (max-width: 420px) {
   .search { flex-basis: 100%; }
   .sort { flex: 1 1 100px; }
-  .actions { margin-left: -6px; flex-basis: 100%; }
+  .actions { margin-inline-start: -6px; flex-basis: 100%; }
 }
 `;

@@ -1,7 +1,7 @@
 /** Shows all runs of a library: a grid with search, and a viewer for the run that the user opens. */
 
 import { button, create, targetOf, windowOf } from "./elements.mjs";
-import { later, plural, t, whole } from "./language.mjs";
+import { later, plural, t, textDirection, whole } from "./language.mjs";
 import { whenLabel } from "./library-entry.mjs";
 import { FIELD_NAMES, shownEntries, SORTS } from "./library-query.mjs";
 import { LIBRARY_STYLE } from "./library-style.mjs";
@@ -126,7 +126,7 @@ export class Library {
     this.#nav = create(document, "div", { className: "bar nav", hidden: true }, back);
     this.#root = create(document, "div", { className: "library", role: "region", ariaLabel: t("Library of runs") }, this.#nav, this.#tools, this.#status, main, this.#inspector.element);
     /** Fills its parent, with a height of at least 320 px; its parts are in a shadow root. @type {HTMLElement} */
-    this.element = create(document, "div");
+    this.element = create(document, "div", { dir: textDirection() });
     this.element.attachShadow({ mode: "open" }).append(create(document, "style", { textContent: LIBRARY_STYLE }), this.#root);
     this.#listen();
     this.render();

@@ -2,6 +2,7 @@
 
 import { windowOf } from "./elements.mjs";
 import { later, t } from "./language.mjs";
+import { useBrowserLanguage } from "./page-language.mjs";
 import { layOut } from "./page.mjs";
 import { IDLE_INTERVAL_MS, PollingSource } from "./polling-source.mjs";
 import { KEY_HEADER, RunKey } from "./run-key.mjs";
@@ -32,7 +33,8 @@ export function readAddress(window) {
 }
 
 /** Starts the page. @param {Document} document */
-export function start(document) {
+export async function start(document) {
+  await useBrowserLanguage(document);
   const window = windowOf(document);
   const { key, run } = readAddress(window);
   const page = layOut(document, "");

@@ -3,6 +3,7 @@
 import { create, pageData } from "./elements.mjs";
 import { date, later, plural, t } from "./language.mjs";
 import { modelName, newestStep, startMs } from "./manifest.mjs";
+import { useBrowserLanguage } from "./page-language.mjs";
 import { readManifest } from "./sanitize.mjs";
 import { sentText } from "./sent-texts.mjs";
 import { Viewer } from "./viewer.mjs";
@@ -90,7 +91,8 @@ export function unfinishedNote(manifest) {
  *
  * @param {Document} document
  */
-export function start(document) {
+export async function start(document) {
+  await useBrowserLanguage(document);
   const data = pageData(document);
   showSaved(document, (data.format ? [data] : data.runs).map(readManifest));
 }

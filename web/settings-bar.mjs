@@ -13,8 +13,9 @@ dialog .settings, :host([data-far]) .settings { display: none; }
 .settings .fold { display: flex; flex: 0 1 auto; min-width: 0; gap: 4px; align-items: center; padding: 0 6px 0 4px; }
 .settings .fold span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .settings .fold::before { content: ""; flex: none; width: 5px; height: 5px; margin: 0 4px 0 3px; border: solid currentColor; border-width: 0 1.4px 1.4px 0; transform: rotate(-45deg); }
+.settings .fold:dir(rtl)::before { transform: rotate(135deg); }
 .settings .fold[aria-expanded="true"]::before { transform: rotate(45deg); margin-top: -3px; }
-.settings .switch { display: flex; flex: 0 1000 auto; gap: 6px; align-items: center; min-width: 30px; margin-left: auto; padding: 0 4px 0 6px; white-space: nowrap; }
+.settings .switch { display: flex; flex: 0 1000 auto; gap: 6px; align-items: center; min-width: 30px; margin-inline-start: auto; padding: 0 4px 0 6px; white-space: nowrap; }
 .settings .switch .word { min-width: 0; overflow: hidden; } /* gives way to the words of the settings */
 .settings .switch::after { content: ""; flex: none; width: 20px; height: 12px; border-radius: 6px; box-shadow: inset 0 0 0 1.4px currentColor; background: radial-gradient(circle at 6px 50%, currentColor 3px, transparent 3.5px); }
 .settings .switch[aria-checked="true"] { color: var(--text); }

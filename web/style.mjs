@@ -33,6 +33,9 @@ dialog .viewer { border-radius: 0; height: 100%; }
 dialog .viewer:focus::after { content: none; }
 dialog::backdrop { background: var(--background, #17181a); }
 
+/* Time, and the place of two compared pictures, go from left to right in every language. */
+.strip, .film, .row, .frames, .progress, .truth-curve, .comparing { direction: ltr; }
+
 /* A new step changes only what is inside these parts: the page around them is not laid out again. */
 .stage, .strip, .caption, .runs { contain: strict; }
 
@@ -78,13 +81,13 @@ dialog::backdrop { background: var(--background, #17181a); }
 .over.bottom { bottom: 0; align-items: flex-end; justify-content: flex-end; flex-wrap: wrap-reverse; }
 .note { display: flex; gap: 6px; padding: 4px 4px 4px 9px; border-radius: 7px; background: var(--overlay); color: #ffd9a0; line-height: 1.45; }
 .note:has(.note-text:empty) { display: none; }
-.note .note-text { flex: 1; align-self: center; height: auto; text-align: left; font-size: 12px; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; overflow-wrap: anywhere; user-select: text; }
+.note .note-text { flex: 1; align-self: center; height: auto; text-align: start; font-size: 12px; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; overflow-wrap: anywhere; user-select: text; }
 .note .note-text[aria-expanded="true"] { -webkit-line-clamp: none; max-height: 60%; }
 .note .note-text:hover { background: none; }
 .note .offer { align-self: center; padding: 0 8px; white-space: nowrap; color: var(--accent-on-dark); }
 .note .offer[hidden] { display: none; }
 .note.failed { color: #ffb3ad; }
-.tools { display: flex; background: var(--overlay); border-radius: 7px; margin-left: auto; }
+.tools { display: flex; background: var(--overlay); border-radius: 7px; margin-inline-start: auto; }
 .tools [data-of]:not([data-of=""]) { display: flex; align-items: center; gap: 5px; padding: 0 6px 0 4px; }
 .tools [data-of]::after { content: attr(data-of); }
 .tools [aria-pressed="true"], .tools [aria-expanded="true"] { color: var(--accent-on-dark); }
@@ -116,12 +119,12 @@ dialog::backdrop { background: var(--background, #17181a); }
 .figures figcaption { display: flex; justify-content: space-between; flex-wrap: wrap; column-gap: 12px; padding: 0 12px 3px; color: #c9cacd; }
 .figures svg { display: block; }
 .figures .bars { fill: var(--accent-on-dark); }
-.menu { position: absolute; right: 6px; bottom: 36px; z-index: 1; max-width: calc(100% - 12px); max-height: calc(100% - 42px); overflow-y: auto; padding: 4px; border-radius: 8px; background: rgb(18 18 20 / 0.94); color: #ececed; box-shadow: 0 3px 14px rgb(0 0 0 / 0.4); cursor: default; }
+.menu { position: absolute; inset-inline-end: 6px; bottom: 36px; z-index: 1; max-width: calc(100% - 12px); max-height: calc(100% - 42px); overflow-y: auto; padding: 4px; border-radius: 8px; background: rgb(18 18 20 / 0.94); color: #ececed; box-shadow: 0 3px 14px rgb(0 0 0 / 0.4); cursor: default; }
 .menu [role="group"] + [role="group"] { margin-top: 4px; padding-top: 4px; border-top: 1px solid rgb(255 255 255 / 0.16); }
-.menu button { display: block; width: 100%; height: auto; min-height: 24px; padding: 4px 9px; text-align: left; font-size: 12px; line-height: 16px; overflow-wrap: anywhere; }
+.menu button { display: block; width: 100%; height: auto; min-height: 24px; padding: 4px 9px; text-align: start; font-size: 12px; line-height: 16px; overflow-wrap: anywhere; }
 .menu button:is(:hover, :focus-visible) { color: #fff; background: rgb(255 255 255 / 0.14); }
 .menu button[aria-disabled] { color: #9a9b9f; }
-.toast { position: absolute; left: 6px; bottom: 38px; max-width: calc(100% - 12px); padding: 2px 9px; border-radius: 7px; background: var(--overlay); opacity: 0; transition: opacity 0.2s; pointer-events: none; }
+.toast { position: absolute; inset-inline-start: 6px; bottom: 38px; max-width: calc(100% - 12px); padding: 2px 9px; border-radius: 7px; background: var(--overlay); opacity: 0; transition: opacity 0.2s; pointer-events: none; }
 .toast.shown { opacity: 1; }
 .comparing { display: flex; gap: 6px; align-items: center; justify-content: center; flex-wrap: wrap; }
 .tag { padding: 2px 8px; border-radius: 7px; background: var(--overlay); white-space: nowrap; }
@@ -251,7 +254,7 @@ dialog .differences dd { max-width: 48ch; white-space: normal; }
   .tag { padding: 2px 6px; }
   .tools button { min-width: 22px; }
   .caption { position: relative; }
-  .speed { position: absolute; right: 6px; background: var(--background); box-shadow: -6px 0 6px var(--background); } /* covers the end of the caption while it is visible */
+  .speed { position: absolute; inset-inline-end: 6px; background: var(--background); box-shadow: 0 0 6px 6px var(--background); } /* covers the end of the caption while it is visible */
 }
 @container viewer (max-width: 290px) { .tools button { min-width: 20px; } }
 @media (prefers-reduced-motion: reduce) { .fading, .toast, .thumb :is(img, canvas) { transition: none; } .placeholder { animation: none; } }

@@ -7,6 +7,7 @@ import { libraryActions } from "./library-actions.mjs";
 import { readChoices, writeChoices } from "./library-choices.mjs";
 import { ServerRuns } from "./library-source.mjs";
 import { SAVE_WORKFLOW, workflowSaver } from "./library-workflow.mjs";
+import { useBrowserLanguage } from "./page-language.mjs";
 import { layOut } from "./page.mjs";
 import { IDLE_INTERVAL_MS, PollingSource } from "./polling-source.mjs";
 import { Viewer } from "./viewer.mjs";
@@ -24,7 +25,8 @@ const ended = (program) => t("{program} has ended. Loaded pictures stay; start i
  *
  * @param {Document} document
  */
-export function start(document) {
+export async function start(document) {
+  await useBrowserLanguage(document);
   const { folder, program = "safelight view" } = pageData(document);
   const page = layOut(document, folder);
   const library = libraryPart(document, page, program);

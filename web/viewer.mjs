@@ -5,7 +5,7 @@ import { activeElementAround, create, targetOf, windowOf } from "./elements.mjs"
 import { ImageExport } from "./export.mjs";
 import { ImageCache, loadImage } from "./image-cache.mjs";
 import { ImageLoader } from "./image-loader.mjs";
-import { t } from "./language.mjs";
+import { t, textDirection } from "./language.mjs";
 import { frameCount } from "./manifest.mjs";
 import { Panel } from "./panel.mjs";
 import { pictureActions } from "./picture-actions.mjs";
@@ -108,7 +108,7 @@ export class Viewer {
     this.#panel = new Panel(document, this.#selection, source, this.#view, options, this.#images, load, this.#commands, this.#actions(options.actions ?? []));
     this.#export = new ImageExport(document, this.#images, (text) => this.#panel.messages.showToast(text));
     /** Fills its parent, with a height of at least 280 px; its parts are in a shadow root. @type {HTMLElement} */
-    this.element = create(document, "div");
+    this.element = create(document, "div", { dir: textDirection() });
     const style = create(document, "style", { textContent: STYLE });
     this.element.attachShadow({ mode: "open" }).append(style, this.#panel.element, this.#panel.fullscreen.element);
     this.#listen();

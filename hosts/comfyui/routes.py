@@ -13,6 +13,7 @@ from aiohttp import web
 from ...decoders.descriptions import Described
 from ...errors import SafelightError, brief
 from ...preview.file_names import picture_type
+from ...preview.html.texts import languages, texts_of
 from ...preview.run_control import RunControl
 from ...preview.run_summary import run_summary
 from ...preview.sinks.live_export import exported_picture
@@ -82,6 +83,7 @@ def register(
         marks = {"marks": asdict(runs.marks(live.address))}
         return web.json_response(_manifest(live) | marks, headers=NEVER_CACHE)
 
+    _register_texts(routes)
     _register_cached(routes, owners, find_cached)
     _register_workflows(routes, runs)
     _register_written(routes, runs)
@@ -100,6 +102,16 @@ def register(
     async def get_other(_: web.Request) -> web.Response:
         """Any other path."""
         return refusal(404, "there is no such path")
+
+
+def _register_texts(routes: web.RouteTableDef) -> None:
+    @routes.get("/safelight/texts/{language}")
+    async def get_texts(request: web.Request) -> web.Response:
+        """The viewer's texts in a language."""
+        language = request.match_info["language"]
+        if language not in await asyncio.to_thread(languages):
+            return web.Response(status=404)
+        return web.json_response(await asyncio.to_thread(texts_of, language), headers=NEVER_CACHE)
 
 
 def _register_cached(routes: web.RouteTableDef, owners: Owners, find_cached: FindCached) -> None:
@@ -238,8 +250,8 @@ def _may_keep(live: LiveRun, step: int) -> bool:
 def register_pack(routes: web.RouteTableDef, pack: Path = PACK) -> None:
     """Serves the help pages for every language, and in a folder whose name needs quoting in a URL, all files.
 
-    ComfyUI's page asks for the help in the user's language first: `docs/<node>/<language>.md`. It shows the English one
-    after a 404.
+    ComfyUI's page asks for the help in the user's language first: `docs/<node>/<language>.md`. Where it does not exist,
+    the answer is the English one: after a 404 the page would ask for it, but the log would have an error.
 
     ComfyUI announces those files and adds static routes, which aiohttp 3.14 compares in quoted form with the
     URL in unquoted form, so they match no request.
@@ -260,9 +272,11 @@ def register_pack(routes: web.RouteTableDef, pack: Path = PACK) -> None:
 
 def _help_in(pack: Path) -> Any:
     async def get_help(request: web.Request) -> web.StreamResponse:
-        """The help page of a node: there is one for all languages."""
-        path = pack / "web/docs" / f"{request.match_info['node']}.md"
-        return web.FileResponse(path) if path.is_file() else web.Response(status=404)
+        """The help page of a node in a language, or else in English."""
+        node, language = request.match_info["node"], request.match_info["language"]
+        pages = (pack / "web/docs" / node / f"{language}.md", pack / "web/docs" / f"{node}.md")
+        found = next((page for page in pages if page.is_file()), None)
+        return web.Response(status=404) if found is None else web.FileResponse(found)
 
     return get_help
 

@@ -6,6 +6,8 @@ import json
 from functools import cache
 from typing import Any, NamedTuple
 
+from .texts import packed_texts
+
 PAGE_STYLE = """
 :root {
   color-scheme: dark light;
@@ -62,6 +64,7 @@ PAGE_TEMPLATE = """<!doctype html>
 </head>
 <body>
 <noscript>This page needs JavaScript to show the run. The pictures are files in the same folder.</noscript>
+<script type="application/json" id="safelight-texts">{texts}</script>
 <script type="application/json" id="safelight">{data}</script>
 <script type="module">{script}</script>
 </body>
@@ -103,7 +106,8 @@ def _around_data(script: str, **policy: str) -> tuple[str, str, str]:
     directives = CONTENT_POLICY | {name.replace("_", "-"): sources for name, sources in policy.items()}
     content_policy = "; ".join(f"{name} {sources}" for name, sources in directives.items()).format(script=digest)
     before, after = PAGE_TEMPLATE.split("{data}")
-    return before.format(policy=content_policy, style=PAGE_STYLE), after.format(script=script), content_policy
+    before = before.format(policy=content_policy, style=PAGE_STYLE, texts=packed_texts())
+    return before, after.format(script=script), content_policy
 
 
 def script_safe_json(data: Any) -> str:

@@ -12,8 +12,9 @@ from PIL import Image
 from safelight.decoders.decoder import Card
 from safelight.decoders.descriptions import Described
 from safelight.errors import DownloadError
+from safelight.hosts.comfyui import routes
 from safelight.hosts.comfyui.owners import KEY_HEADER, Owners
-from safelight.hosts.comfyui.routes import register
+from safelight.hosts.comfyui.routes import register, register_pack
 from safelight.preview.picture import DecodedPicture
 from safelight.preview.run import Run
 from safelight.preview.sinks.live_runs import ExportFacts, LiveRuns
@@ -419,3 +420,34 @@ def test_an_ended_run_has_no_control(served):
     live.folder.close("finished")
     assert "control" not in served.get(f"/safelight/runs/{live.address}")[2]
     assert served.get(f"/safelight/runs/{live.address}/control/stop", method="POST")[0] == 409
+
+
+def test_the_viewer_gets_the_texts_of_a_language(served, monkeypatch):
+    monkeypatch.setattr(routes, "languages", lambda: ["xx"])
+    monkeypatch.setattr(routes, "texts_of", lambda language: {"language": language, "texts": {"Step": "Schritt"}})
+    status, _, body = served.get("/safelight/texts/xx", key=None)
+    assert (status, body) == (200, {"language": "xx", "texts": {"Step": "Schritt"}})
+    assert [served.get(f"/safelight/texts/{name}", key=None)[0] for name in ("yy", "..", "%2e%2e%2fen")] == [
+        404,
+        404,
+        404,
+    ]
+
+
+@pytest.mark.parametrize("folder", ["pack", "a pack"])
+def test_a_help_page_is_in_the_language_of_the_user_or_in_english(tmp_path, folder):
+    docs = tmp_path / folder / "web/docs"
+    (docs / "Node").mkdir(parents=True)
+    (docs / "Node.md").write_text("English")
+    (docs / "Node" / "de.md").write_text("Deutsch")
+
+    async def answers():
+        app, table = web.Application(), web.RouteTableDef()
+        register_pack(table, tmp_path / folder)
+        app.add_routes(table)
+        async with TestClient(TestServer(app)) as client:
+            names = ("Node/de", "Node/fr", "Other/de")
+            pages = [await client.get(f"/extensions/{folder}/docs/{name}.md") for name in names]
+            return [(page.status, await page.text()) for page in pages]
+
+    assert asyncio.run(answers()) == [(200, "Deutsch"), (200, "English"), (404, "")]
