@@ -1,7 +1,6 @@
 """The `decode` command: decodes saved latents to PNGs."""
 
 import argparse
-import io
 import re
 import sys
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from ..preview.decode.not_finite import (
     share_of,
     without_not_finite,
 )
-from ..preview.images.encode import SAVE_OPTIONS, ImageEncoding, shrink
+from ..preview.images.encode import ImageEncoding, shrink
 from ..preview.images.grid import GRID_COLOR
 from ..preview.output_folder import expect_no_file
 from ..preview.sinks.contact_sheet import NAME, TILE_PX, lay_out_captioned
@@ -118,8 +117,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if sheet:
         path = arguments.out / NAME
         laid_out = lay_out_captioned(list(sheet.values()), list(map(printable, sheet)))
-        laid_out.save(file := io.BytesIO(), **SAVE_OPTIONS["png"])
-        write_below(arguments.out, PurePath(NAME), file.getvalue())
+        write_below(arguments.out, PurePath(NAME), ImageEncoding().save([laid_out]))
         print_lines(f"{path}  {len(sheet)} pictures")
     return exit_code
 

@@ -1,6 +1,5 @@
 """The pictures of one prompt and seed over a training, in a folder that a later process continues."""
 
-import io
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from PIL import Image
 from ..errors import ManifestError
 from ..preview.file_names import name_problem
 from ..preview.images.animated import ENCODES
-from ..preview.images.encode import SAVE_OPTIONS
+from ..preview.images.encode import ImageEncoding
 from ..preview.manifest import read_manifest
 from ..preview.options import RunOptions
 from ..preview.run import Run, State
@@ -123,8 +122,7 @@ class SeriesPictures(Sink):
         if not wanted or not (pictures := saved.pictures(MAX_FRAMES)):
             return
         if self._options.sheet:
-            lay_out(spread_evenly(pictures, MAX_PICTURES)).save(file := io.BytesIO(), **SAVE_OPTIONS["png"])
-            self._folder.write(SHEET, file.getvalue())
+            self._folder.write(SHEET, ImageEncoding().save([lay_out(spread_evenly(pictures, MAX_PICTURES))]))
             self._folder.announce(sheet=SHEET)
         if self._options.animates:
             frames = [_of_size(picture.image, pictures[-1].image.size) for picture in pictures]

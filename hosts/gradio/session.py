@@ -1,6 +1,7 @@
 """Runs a pipeline for the sessions of a page: the form, the view of a run, the files."""
 
 import inspect
+import io
 import random
 from collections.abc import Generator, Mapping
 from pathlib import Path, PurePath
@@ -11,12 +12,11 @@ from PIL import Image
 
 from ...decoders.files.contained_file import write_below
 from ...errors import RunError
-from ...preview.images.encode import ImageEncoding
 from ...preview.picture import DecodedPicture
 from ..diffusers.options import WatchOptions
 from .background_call import BackgroundCall, enlarged, first_image
 
-RESULT_NAME, RESULT_ENCODING = "result.png", ImageEncoding(file_format="png")
+RESULT_NAME = "result.png"
 LARGEST_SEED = 2**32 - 1
 FILE_OPTIONS = {"enlarge": "lanczos", "file_format": "webp"}  # all steps have the size of the final image
 
@@ -154,7 +154,8 @@ def final_view(call: BackgroundCall, last: DecodedPicture | None, seed: int) -> 
     image = None if call.stopped else first_image(result)
     folder, manifest = call.watched.folder, call.watched.manifest()
     if image is not None and folder is not None:
-        write_below(folder, PurePath(RESULT_NAME), RESULT_ENCODING.save([image]))
+        image.save(file := io.BytesIO(), "PNG")  # of any mode
+        write_below(folder, PurePath(RESULT_NAME), file.getvalue())
     shown = image or (None if last is None else enlarged(last))
     state = "finished"
     if call.stopped and last is not None:

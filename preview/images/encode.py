@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+
+from .png import encode_png
 
 FileFormat = Literal["png", "webp", "jpg"]
 Enlarge = Literal["off", "nearest", "bicubic", "lanczos"]
@@ -18,12 +19,9 @@ RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-ZLIB_RLE = 3  # zlib's strategy Z_RLE
-# Measured on photographs of 1024 px: PNG level 1 takes half the time of level 4 for 8 % more bytes, and zlib's run
-# lengths a sixth less time for the same bytes. WebP method 2 takes half the time of method 4 for 2 % more bytes. JPEG
-# takes a tenth of either. On drawn pictures: `python -m safelight.benchmarks --only encoding`.
+# Measured on photographs of 1024 px: WebP method 2 takes half the time of method 4 for 2 % more bytes. JPEG takes a
+# tenth of it. On drawn pictures: `python -m safelight.benchmarks --only encoding`.
 SAVE_OPTIONS: Mapping[str, dict[str, Any]] = {
-    "png": {"format": "PNG", "compress_level": 1, "compress_type": ZLIB_RLE},
     "webp": {"format": "WEBP", "quality": 90, "method": 2},
     "jpg": {"format": "JPEG", "quality": 92, "subsampling": 0},
 }
@@ -80,8 +78,10 @@ class ImageEncoding:
     ) -> bytes:
         """Encodes frames that have their final size: one as a still picture, several at `fps` frames per second."""
         file, texts = LockReleasingFile() if self.file_format == "jpg" else io.BytesIO(), texts or {}
+        if len(frames) == 1 and self.file_format == "png":
+            return encode_png(np.asarray(frames[0]), texts)
         if len(frames) == 1:
-            frames[0].save(file, **SAVE_OPTIONS[self.file_format], **self._texts(texts))
+            frames[0].save(file, **SAVE_OPTIONS[self.file_format], **self._exif(texts))
         else:
             # For stills Pillow removes the JPEG prefix itself; with it, other programs find no TIFF header.
             metadata: dict[str, Any] = {"exif": _exif(texts).removeprefix(JPEG_EXIF)} if texts else {}
@@ -105,12 +105,7 @@ class ImageEncoding:
         """Whether a file of this format has room for `texts`; otherwise they are left out."""
         return self.file_format != "jpg" or len(_exif(texts)) <= MAX_JPEG_EXIF_BYTES
 
-    def _texts(self, texts: Mapping[str, str]) -> dict[str, Any]:
-        if self.file_format == "png":
-            info = PngInfo()
-            for key, text in texts.items():
-                info.add_text(key, text)
-            return {"pnginfo": info}
+    def _exif(self, texts: Mapping[str, str]) -> dict[str, Any]:
         exif = _exif(texts) if texts else b""
         return {"exif": exif} if exif and self.holds(texts) else {}
 

@@ -1,6 +1,5 @@
 """A contact sheet: the steps of a run side by side in one picture."""
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,7 +7,7 @@ from typing import final
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..images.encode import SAVE_OPTIONS
+from ..images.encode import ImageEncoding
 from ..images.grid import GRID_COLOR
 from ..images.thumbnails import StepImage, Thumbnails
 from ..picture import DecodedPicture
@@ -43,9 +42,7 @@ class ContactSheet(Sink):
 
     def close(self, state: State) -> None:
         if images := self._with_total(self._pictures.all()):
-            file = io.BytesIO()
-            lay_out(images).save(file, **SAVE_OPTIONS["png"])
-            self._folder.write(NAME, file.getvalue())
+            self._folder.write(NAME, ImageEncoding().save([lay_out(images)]))
             self._folder.announce(sheet=NAME)
 
     def _with_total(self, images: Sequence[StepImage]) -> list[StepImage]:
