@@ -137,9 +137,10 @@ def same_placeholders(form: str, english: str, text: str) -> bool:
 @pytest.mark.parametrize("name", FILES)
 def test_a_translation_names_what_users_type_as_the_english_text_does(language, name):
     wrong = [
-        (english, sorted(missing))
-        for _, english, text in entries(name, language)
-        if (missing := {found for found in CODE_NAME.findall(PLACEHOLDER.sub("", english)) if found not in text})
+        (english, missing)
+        for path, english, text in entries(name, language)
+        if path[-1] != "name" or name != "nodeDefs.json"  # the label of an input
+        if (missing := [found for found in CODE_NAME.findall(english) if found not in text])
     ]
     assert wrong == []
 
