@@ -63,6 +63,6 @@ def _compressed(rows: np.ndarray) -> bytes:
         upper[1:count] = block[:-1]
         mean = (left[:count] & upper[:count]) + ((left[:count] ^ upper[:count]) >> 1)  # rounded down, within a byte
         np.subtract(block, mean, out=filtered[:count, 1:])  # modulo 256, as the format wants
-        parts.append(compressor.compress(filtered[:count]))
+        parts.append(compressor.compress(filtered[:count].data))
         upper[0] = block[-1]
     return b"".join([*parts, compressor.flush()])
