@@ -5,7 +5,11 @@ import { create } from "./elements.mjs";
 const MAX_OPEN_FILES = 2; // one for each of two compared runs
 const FRAME_FRAGMENT = /#frame=(\d+)$/;
 
-/** Whether this page can decode frames. It needs ImageDecoder and the file's bytes, which a `file:` page cannot read. @param {{isSecureContext?: boolean, ImageDecoder?: unknown, location?: {protocol: string}}} window */
+/**
+ * Whether this page can decode frames. It needs ImageDecoder and the file's bytes, which a `file:` page cannot read.
+ *
+ * @param {{isSecureContext?: boolean, ImageDecoder?: unknown, location?: {protocol: string}}} window
+ */
 export function canDecodeFrames({ isSecureContext, ImageDecoder, location }) {
   return Boolean(isSecureContext && ImageDecoder && /^https?:$/.test(location?.protocol ?? ""));
 }
@@ -21,7 +25,10 @@ export function parseFrameAddress(address) {
   return match && { file: address.slice(0, -match[0].length), frame: Number(match[1]) };
 }
 
-/** @typedef {import("./image-cache.mjs").Picture} Picture @typedef {{decoder: Promise<ImageDecoder>, busy: Promise<unknown> | null}} OpenFile */
+/**
+ * @typedef {import("./image-cache.mjs").Picture} Picture
+ * @typedef {{decoder: Promise<ImageDecoder>, busy: Promise<unknown> | null}} OpenFile
+ */
 
 export class AnimationFrames {
   /** Whether this browser can decode frames; false after the first failure. */
@@ -50,7 +57,12 @@ export class AnimationFrames {
     });
   }
 
-  /** A frame, counted from 0. If the file has fewer, its last one: an encoder may merge equal frames. @param {string} file @param {number} frame @returns {Promise<Picture>} */
+  /**
+   * A frame, counted from 0. If the file has fewer, its last one: an encoder may merge equal frames.
+   *
+   * @param {string} file @param {number} frame
+   * @returns {Promise<Picture>}
+   */
   get(file, frame) {
     const opened = this.#open(file);
     const drawn = opened.decoder.then((decoder) => this.#draw(decoder, frame));

@@ -8,7 +8,10 @@ const PREVIEW = "SafelightPreview";
 const [GAP_PX, TITLE_PX] = [60, 40];
 const LAST_STEP = 10_000; // `end_at_step` of a sampler that goes on to the end
 
-/** @typedef {ComfyUI.Node} Node @typedef {(type: string, below?: number) => Node | null} Add adds a node to the graph, in the row or below its last one */
+/**
+ * @typedef {ComfyUI.Node} Node
+ * @typedef {(type: string, below?: number) => Node | null} Add adds a node to the graph, in the row or below its last one
+ */
 
 /**
  * How a branch begins in the middle: the type of its sampler, the values of that, what it takes from the chosen step, and
@@ -105,7 +108,11 @@ function layBranch(preview, sampler, step, createNode) {
   return nodes;
 }
 
-/** Gives a branch the values and the links of its sampler, but for those of the model and of the step. @param {Node} sampler @param {Node} branch @param {Omit<Branch, "type">} kind */
+/**
+ * Gives a branch the values and the links of its sampler, but for those of the model and of the step.
+ *
+ * @param {Node} sampler @param {Node} branch @param {Omit<Branch, "type">} kind
+ */
 function copySettings(sampler, branch, { values, picked, renamed }) {
   for (const widget of sampler.widgets ?? []) {
     const copy = widgetOf(branch, renamed[widget.name] ?? widget.name);
@@ -120,7 +127,11 @@ function copySettings(sampler, branch, { values, picked, renamed }) {
   });
 }
 
-/** Gives a branch with a guider a copy of it with the watched model, and no noise. @param {Node} sampler @param {Node} branch @param {Node} watched @param {Add} add */
+/**
+ * Gives a branch with a guider a copy of it with the watched model, and no noise.
+ *
+ * @param {Node} sampler @param {Node} branch @param {Node} watched @param {Add} add
+ */
 function connectGuider(sampler, branch, watched, add) {
   const noise = add("DisableNoise");
   if (noise) noise.connect(0, branch, inputSlot(branch, "noise"));
@@ -133,7 +144,11 @@ function connectGuider(sampler, branch, watched, add) {
   guider.connect(origin.slot, branch, inputSlot(branch, "guider"));
 }
 
-/** If an image is decoded from the sampler's latents, one is decoded from those of the branch, with the same VAE. @param {Node} sampler @param {Node} branch @param {Add} add */
+/**
+ * If an image is decoded from the sampler's latents, one is decoded from those of the branch, with the same VAE.
+ *
+ * @param {Node} sampler @param {Node} branch @param {Add} add
+ */
 function layDecode(sampler, branch, add) {
   const decoded = targetsOf(sampler, latentSlot(sampler)).map(({ node }) => node).find((node) => (node.comfyClass ?? node.type) === "VAEDecode");
   const decode = decoded && add("VAEDecode");

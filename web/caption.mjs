@@ -6,7 +6,11 @@ import { finalSize, isSilent, newestStep, secondsPerStep, stepTotal } from "./ma
 import { truthLabel } from "./truth.mjs";
 import { writtenLabel } from "./written-files.mjs";
 
-/** @typedef {import("./types.mjs").Run} Run @typedef {import("./types.mjs").Manifest} Manifest @typedef {import("./types.mjs").ManifestStep} ManifestStep */
+/**
+ * @typedef {import("./types.mjs").Run} Run
+ * @typedef {import("./types.mjs").Manifest} Manifest
+ * @typedef {import("./types.mjs").ManifestStep} ManifestStep
+ */
 
 /** @type {Record<string, string>} */
 const STOPPED = { stopped: later("kept step {step}"), interrupted: later("canceled at step {step}"), failed: later("failed at step {step}") };
@@ -99,7 +103,11 @@ function lastUpdate({ written }, now) {
   return t("no update since {time}", { time });
 }
 
-/** The latent space, and the decoder's name without the space that most names begin with: `flux2 · conv small`. @param {Pick<Manifest, "space" | "decoder"> | null} manifest */
+/**
+ * The latent space, and the decoder's name without the space that most names begin with: `flux2 · conv small`.
+ *
+ * @param {Pick<Manifest, "space" | "decoder"> | null} manifest
+ */
 export function decoderLabel(manifest) {
   const space = manifest?.space ?? "";
   const name = manifest?.decoder?.name ?? "";
@@ -144,7 +152,11 @@ export function lastNote(run) {
   return run?.gone ? t(GONE) : (run?.manifest?.notes?.at(-1) ?? "");
 }
 
-/** The tooltip of a run's thumbnail: when it began, its steps, its seed, its state. @param {Run} run @param {number} [now] milliseconds since 1970 */
+/**
+ * The tooltip of a run's thumbnail: when it began, its steps, its seed, its state.
+ *
+ * @param {Run} run @param {number} [now] milliseconds since 1970
+ */
 export function runLabel(run, now = Date.now()) {
   const when = Number.isFinite(run.started) ? date(run.started, { timeStyle: "medium" }) : "";
   const { seed, steps } = run.manifest?.sampler ?? {};

@@ -28,7 +28,9 @@ export const CHOOSER_STYLE = `
 
 const IDLE = later("When the run gets here, you choose from the pictures of the batch. Only the chosen ones go on.");
 
-/** @typedef {{choice: string, count: number, remaining_s: number}} Choice a batch that waits for an answer: its id, the number of its pictures */
+/**
+ * @typedef {{choice: string, count: number, remaining_s: number}} Choice a batch that waits for an answer: its id, the number of its pictures
+ */
 
 export class Chooser {
   #document;
@@ -152,7 +154,9 @@ export class Chooser {
 export class ChoiceSource {
   #request;
 
-  /** @param {(path: string, options?: {method: string, body: string}) => Promise<Response>} request fetches a path with the key of this browser */
+  /**
+   * @param {(path: string, options?: {method: string, body: string}) => Promise<Response>} request fetches a path with the key of this browser
+   */
   constructor(request) {
     this.#request = request;
   }

@@ -20,7 +20,11 @@ export async function followLanguage(settings, request, changed) {
   await use(settings.getSettingValue(SETTING), request);
 }
 
-/** Loads the texts of a language and sets it; English where that fails. @param {unknown} name of the language @param {(path: string) => Promise<Response>} request */
+/**
+ * Loads the texts of a language and sets it; English where that fails.
+ *
+ * @param {unknown} name of the language @param {(path: string) => Promise<Response>} request
+ */
 async function use(name, request) {
   let table = null;
   if (typeof name === "string" && bestLanguage([name], [name]) !== "en") {

@@ -3,11 +3,21 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
-/** @typedef {ComfyUI.Node} Node @typedef {import("./node-place.mjs").SubgraphNode} SubgraphNode @typedef {import("./node-place.mjs").Place} Place */
-/** @typedef {import("./viewer.mjs").Viewer} Viewer @typedef {import("./settings-bar.mjs").SettingsBar} SettingsBar @typedef {import("./types.mjs").View} View */
+/**
+ * @typedef {ComfyUI.Node} Node
+ * @typedef {import("./node-place.mjs").SubgraphNode} SubgraphNode
+ * @typedef {import("./node-place.mjs").Place} Place
+ */
+/**
+ * @typedef {import("./viewer.mjs").Viewer} Viewer
+ * @typedef {import("./settings-bar.mjs").SettingsBar} SettingsBar
+ * @typedef {import("./types.mjs").View} View
+ */
 /** @typedef {import("./node-settings.mjs").NodeSettings} NodeSettings @typedef {import("./library-comfy.mjs").LibraryTab} LibraryTab */
 
-/** @typedef {{viewer: Viewer, bar: SettingsBar, source: ReturnType<import("./run-store.mjs").RunStore["source"]>, changed: () => void}} NodeViewer what a node shows */
+/**
+ * @typedef {{viewer: Viewer, bar: SettingsBar, source: ReturnType<import("./run-store.mjs").RunStore["source"]>, changed: () => void}} NodeViewer what a node shows
+ */
 
 const NODE = "SafelightPreview";
 const EXTENSION = "safelight.preview";
@@ -239,7 +249,11 @@ async function start() {
     },
   };
 
-  /** The Preview Steps that watched a run: the node of the viewer, or one in its subgraph. @param {Node} node @param {{node?: string}} run */
+  /**
+   * The Preview Steps that watched a run: the node of the viewer, or one in its subgraph.
+   *
+   * @param {Node} node @param {{node?: string}} run
+   */
   function watcherOf(node, run) {
     const watcher = node.comfyClass === NODE ? node : nodeAt(node.graph?.rootGraph, run.node ?? "");
     return watcher?.comfyClass === NODE ? watcher : null;
@@ -563,7 +577,11 @@ function allDecoders(selected) {
   return [...new Set([...names, ...(selected ? [selected] : [])])];
 }
 
-/** Forwards the wheel and the middle button from the viewer to the canvas, unless the viewer has used the event. @param {HTMLElement} element */
+/**
+ * Forwards the wheel and the middle button from the viewer to the canvas, unless the viewer has used the event.
+ *
+ * @param {HTMLElement} element
+ */
 function forwardToCanvas(element) {
   /** @param {MouseEvent} event */
   const forward = (event) => {

@@ -127,7 +127,11 @@ export function button(document, face, label, onClick, className = "") {
   return created;
 }
 
-/** Changes the face and the label of a button. @param {Document} document @param {HTMLButtonElement} button @param {string} face @param {string} label */
+/**
+ * Changes the face and the label of a button.
+ *
+ * @param {Document} document @param {HTMLButtonElement} button @param {string} face @param {string} label
+ */
 export function setButton(document, button, face, label) {
   if (button.dataset.face !== face) {
     button.dataset.face = face;

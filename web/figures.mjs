@@ -15,7 +15,12 @@ const CHART_HEIGHT_PX = 44;
 const [MAX_BAR_PX, BAR_SHARE] = [8, 0.7];
 const NO_TIME_SHARE = 0.0005; // of the sampler's time, below which no share is shown
 
-/** The seconds of each step after the first one: `[index, seconds]`; over several steps, their mean. @param {Manifest | null} manifest @returns {[number, number][]} */
+/**
+ * The seconds of each step after the first one: `[index, seconds]`; over several steps, their mean.
+ *
+ * @param {Manifest | null} manifest
+ * @returns {[number, number][]}
+ */
 export function stepSeconds(manifest) {
   const timed = timedSteps(manifest);
   return timed.slice(1).map(({ index, at }, i) => [index, Math.max(0, at - timed[i].at) / Math.max(1, index - timed[i].index)]);

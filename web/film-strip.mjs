@@ -11,7 +11,12 @@ const MAX_LOADING = 4; // a saved run's pictures are as large as its files
 const MAX_PICTURES = 300; // small ones in memory
 const LINE_PX = 40; // of a wheel that counts lines
 
-/** The part of a row that is in view: the first and the last place. @param {number} scrolled @param {number} width @param {number} pitch @param {number} count @returns {[number, number]} */
+/**
+ * The part of a row that is in view: the first and the last place.
+ *
+ * @param {number} scrolled @param {number} width @param {number} pitch @param {number} count
+ * @returns {[number, number]}
+ */
 export function visiblePlaces(scrolled, width, pitch, count) {
   return [Math.max(0, Math.floor(scrolled / pitch) - BESIDE), Math.min(count - 1, Math.ceil((scrolled + width) / pitch) + BESIDE)];
 }

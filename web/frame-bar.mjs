@@ -63,7 +63,11 @@ export class FrameBar {
     this.#startedAt = Date.now();
   }
 
-  /** The frame that an animated picture shows now. Browsers do not report it, so it is computed from the elapsed time. @param {number} fps @param {number} total */
+  /**
+   * The frame that an animated picture shows now. Browsers do not report it, so it is computed from the elapsed time.
+   *
+   * @param {number} fps @param {number} total
+   */
   estimateFrame(fps, total) {
     return Math.floor(((Date.now() - this.#startedAt) / 1000) * fps) % total;
   }

@@ -4,7 +4,11 @@ import { create, windowOf } from "./elements.mjs";
 
 /** Events that the page behind the full window must not get: it would zoom, move or change what the user cannot see. */
 const HIDDEN_EVENTS = ["pointerdown", "pointermove", "pointerup", "mousedown", "mousemove", "mouseup", "click", "dblclick", "contextmenu"];
-/** Those that ComfyUI's Vue nodes take before any element inside them gets them, if they are of the middle button. @type {("pointerdown" | "pointermove" | "pointerup")[]} */
+/**
+ * Those that ComfyUI's Vue nodes take before any element inside them gets them, if they are of the middle button.
+ *
+ * @type {("pointerdown" | "pointermove" | "pointerup")[]}
+ */
 const CAPTURED_EVENTS = ["pointerdown", "pointermove", "pointerup"];
 const MIDDLE_BUTTON = 1;
 const MIDDLE_BUTTON_HELD = 4;

@@ -3,7 +3,9 @@
 export class HiddenSocket {
   #node;
   #name;
-  /** @type {{at: number, slot: ComfyUI.Input, saved: object} | null} the socket, its place among the inputs, and its form in a saved workflow */
+  /**
+   * @type {{at: number, slot: ComfyUI.Input, saved: object} | null} the socket, its place among the inputs, and its form in a saved workflow
+   */
   #taken = null;
 
   /** @param {ComfyUI.Node} node @param {string} name of an optional input without a widget */

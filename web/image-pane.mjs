@@ -10,7 +10,11 @@ const WIPE_GRAB_PX = 14;
 const WIPE_KEY_STEP = 0.02;
 const NARROW_PX = 360; // below which two pictures are one above the other
 
-/** @typedef {import("./image-cache.mjs").Picture} Picture @typedef {import("./zoom.mjs").Zoom} Zoom @typedef {import("./zoom.mjs").Size} Size */
+/**
+ * @typedef {import("./image-cache.mjs").Picture} Picture
+ * @typedef {import("./zoom.mjs").Zoom} Zoom
+ * @typedef {import("./zoom.mjs").Size} Size
+ */
 
 /** A grid of the pictures of one run; a single picture is a grid of one. */
 class ImageGrid {

@@ -17,7 +17,11 @@ const CONDITIONS = [
   [["stop_after_steps"], { stop_below_percent: (value) => Number(value) > 0 }],
 ];
 
-/** Inputs that choose among several pictures, with the value that a user has not changed. @type {{name: string, value: string, count: "frames" | "items"}[]} */
+/**
+ * Inputs that choose among several pictures, with the value that a user has not changed.
+ *
+ * @type {{name: string, value: string, count: "frames" | "items"}[]}
+ */
 const CHOICES = [
   { name: "frames", value: "first", count: "frames" },
   { name: "batch", value: "grid", count: "items" },

@@ -77,7 +77,11 @@ export class LibraryTab {
     this.#timer = setTimeout(() => this.poll(), this.#source.interval(POLL_MS));
   }
 
-  /** Opens the workflow that a picture contains, as ComfyUI does with a dropped file. @param {import("./library-entry.mjs").Entry} entry @param {string} address */
+  /**
+   * Opens the workflow that a picture contains, as ComfyUI does with a dropped file.
+   *
+   * @param {import("./library-entry.mjs").Entry} entry @param {string} address
+   */
   async #openWorkflow({ live, id, folder, thumbnail }, address) {
     if (!thumbnail) throw new Error(t("the picture is gone"));
     const { request, openFile } = this.#host;

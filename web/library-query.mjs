@@ -73,7 +73,11 @@ const byText = (of) => (a, b) => Number(!of(a)) - Number(!of(b)) || compareTexts
 /** @type {Order} */
 const newest = (a, b) => b.started - a.started;
 
-/** The orders of a library, by name; where one says nothing, the newest run is first. @type {Record<string, {label: string, compare: Order}>} */
+/**
+ * The orders of a library, by name; where one says nothing, the newest run is first.
+ *
+ * @type {Record<string, {label: string, compare: Order}>}
+ */
 export const SORTS = {
   newest: { label: later("Newest first"), compare: newest },
   oldest: { label: later("Oldest first"), compare: (a, b) => a.started - b.started },

@@ -123,7 +123,11 @@ export class ServerRuns {
     this.#sorted = null;
   }
 
-  /** Stores an entry. An unchanged one stays the same object, with what was prepared for a search. @param {unknown} value @param {Map<string, Entry>} old */
+  /**
+   * Stores an entry. An unchanged one stays the same object, with what was prepared for a search.
+   *
+   * @param {unknown} value @param {Map<string, Entry>} old
+   */
   #store(value, old) {
     const entry = readEntry(value);
     if (!entry) return;

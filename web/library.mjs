@@ -326,7 +326,12 @@ export class Library {
     if (isDone) this.#message.show(!star ? t("Star taken away") : entry.live && !entry.folder ? t(STARRED_LIVE) : t("Starred"));
   }
 
-  /** Changes a run, and says what came of it. @param {{id: string}} entry @param {string} action @param {object} [body] @returns {Promise<boolean>} whether it was done */
+  /**
+   * Changes a run, and says what came of it.
+   *
+   * @param {{id: string}} entry @param {string} action @param {object} [body]
+   * @returns {Promise<boolean>} whether it was done
+   */
   async #act(entry, action, body) {
     const answer = await this.#source.act?.(entry.id, action, body);
     if (!answer) return false;

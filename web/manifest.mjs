@@ -67,7 +67,12 @@ export function hasBoth(step) {
   return step !== null && step.files.length > 0 && step.noisy_files?.length === step.files.length;
 }
 
-/** A step with the files of the chosen latents, where it has both. @param {ManifestStep} step @param {"denoised" | "noisy"} latents @returns {ManifestStep} */
+/**
+ * A step with the files of the chosen latents, where it has both.
+ *
+ * @param {ManifestStep} step @param {"denoised" | "noisy"} latents
+ * @returns {ManifestStep}
+ */
 export function stepOf(step, latents) {
   return latents === "noisy" && hasBoth(step) ? { ...step, files: step.noisy_files ?? [] } : step;
 }
@@ -101,7 +106,11 @@ export function startMs({ started }) {
   return Number.isNaN(at) ? 0 : at;
 }
 
-/** The size of the final image, else of the decoded one, or null. All pictures of a run have its aspect ratio. @param {Pick<Manifest, "picture"> | null} manifest */
+/**
+ * The size of the final image, else of the decoded one, or null. All pictures of a run have its aspect ratio.
+ *
+ * @param {Pick<Manifest, "picture"> | null} manifest
+ */
 export function finalSize(manifest) {
   const { shown_width, shown_height, width, height } = manifest?.picture ?? {};
   if (shown_width && shown_height) return { width: shown_width, height: shown_height };

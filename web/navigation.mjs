@@ -101,7 +101,11 @@ export class Navigation {
     this.direction = -1;
   }
 
-  /** Locks the selected step, so that new steps and runs do not replace it. If already locked, follows them again. @param {Manifest | null} manifest */
+  /**
+   * Locks the selected step, so that new steps and runs do not replace it. If already locked, follows them again.
+   *
+   * @param {Manifest | null} manifest
+   */
   toggleLock(manifest) {
     if (this.locked) return this.follow();
     this.index = this.step(manifest)?.index ?? null;
@@ -117,7 +121,11 @@ export class Navigation {
     if (this.other === this.run) this.other = null;
   }
 
-  /** Plays from the selected step, from the first step if that is the last; if already playing, pauses. @param {Manifest | null} manifest */
+  /**
+   * Plays from the selected step, from the first step if that is the last; if already playing, pauses.
+   *
+   * @param {Manifest | null} manifest
+   */
   togglePlay(manifest) {
     this.playing = !this.playing && picturedSteps(manifest).length > 1;
     if (this.playing && this.step(manifest) === newestStep(manifest)) this.first(manifest);
@@ -148,7 +156,11 @@ export class Navigation {
     this.playing = false;
   }
 
-  /** Selects another item of the batch; before the first item are all items. Returns false if there is no batch. @param {number} count @param {number} items of the batch */
+  /**
+   * Selects another item of the batch; before the first item are all items. Returns false if there is no batch.
+   *
+   * @param {number} count @param {number} items of the batch
+   */
   moveItem(count, items) {
     if (items < 2) return false;
     const at = this.item === null || this.item >= items ? -1 : this.item;

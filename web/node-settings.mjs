@@ -15,7 +15,9 @@ const VUE_ROW_PX = 6; // by which an input is higher in Vue nodes
 const SPARE_SOCKET = "vae";
 
 /** @typedef {import("./types.mjs").Manifest} Manifest @typedef {ComfyUI.Widget} Widget */
-/** @typedef {import("./known-models.mjs").ModelFacts & {items?: number, source?: string}} LatentFacts of a run, which a node's properties hold */
+/**
+ * @typedef {import("./known-models.mjs").ModelFacts & {items?: number, source?: string}} LatentFacts of a run, which a node's properties hold
+ */
 
 export class NodeSettings {
   #node;
@@ -117,7 +119,11 @@ export class NodeSettings {
     return unused;
   }
 
-  /** Hides rows. The properties panel shows those that are only folded. @param {(name: string) => boolean} hasNoEffect @param {(name: string) => boolean} isFolded */
+  /**
+   * Hides rows. The properties panel shows those that are only folded.
+   *
+   * @param {(name: string) => boolean} hasNoEffect @param {(name: string) => boolean} isFolded
+   */
   #hide(hasNoEffect, isFolded) {
     const node = this.#node;
     let changed = false;
@@ -141,7 +147,11 @@ export class NodeSettings {
     this.#offerDecoders(); // the rows stay as they are: nothing may jump when a run ends
   }
 
-  /** What is known of the latents: from the newest run of the same nodes, else from a run of the same model, else null. @param {boolean} isComplete */
+  /**
+   * What is known of the latents: from the newest run of the same nodes, else from a run of the same model, else null.
+   *
+   * @param {boolean} isComplete
+   */
   #facts(isComplete) {
     const own = /** @type {LatentFacts | undefined} */ (this.#node.properties[LATENTS_PROPERTY]);
     if (own && (!isComplete || own.source === sourceOf(this.#node))) return own;

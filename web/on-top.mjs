@@ -5,7 +5,9 @@ import { currentLanguage } from "./language.mjs";
 
 const SIZE = { width: 480, height: 560 };
 
-/** @typedef {Window & {documentPictureInPicture: {requestWindow(size: typeof SIZE): Promise<Window>}}} PictureInPicture a browser's window with this API */
+/**
+ * @typedef {Window & {documentPictureInPicture: {requestWindow(size: typeof SIZE): Promise<Window>}}} PictureInPicture a browser's window with this API
+ */
 
 /**
  * Opens a page of this site on top of all windows. It replaces the window that was opened so before, and closes with the

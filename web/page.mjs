@@ -35,7 +35,11 @@ export function embeddedSource(saved) {
 
 /** @param {Manifest} saved */
 function embeddedRun(saved) {
-  /** The page may be old, so the times of its steps must not become an estimate of the time left. @param {import("./types.mjs").ManifestStep} step */
+  /**
+   * The page may be old, so the times of its steps must not become an estimate of the time left.
+   *
+   * @param {import("./types.mjs").ManifestStep} step
+   */
   const untimed = (step) => ({ ...step, at: null });
   const manifest = saved.state === "running" ? { ...saved, steps: saved.steps.map(untimed) } : saved;
   const started = startMs(manifest);
@@ -51,7 +55,11 @@ function embeddedRun(saved) {
   };
 }
 
-/** The address of a file of a run, in the folder of the page or in a folder in it. @param {string} file @param {Manifest | null} manifest */
+/**
+ * The address of a file of a run, in the folder of the page or in a folder in it.
+ *
+ * @param {string} file @param {Manifest | null} manifest
+ */
 function fileAddress(file, manifest) {
   const folder = manifest?.folder ?? "";
   return `./${INNER_FOLDER.test(folder) ? `${folder}/` : ""}${encodeURIComponent(file)}`;
@@ -97,7 +105,11 @@ export async function start(document) {
   showSaved(document, (data.format ? [data] : data.runs).map(readManifest));
 }
 
-/** Shows runs in their folder; the texts around the viewer are those of the selected run. @param {Document} document @param {Manifest[]} manifests */
+/**
+ * Shows runs in their folder; the texts around the viewer are those of the selected run.
+ *
+ * @param {Document} document @param {Manifest[]} manifests
+ */
 function showSaved(document, manifests) {
   const page = layOut(document, folderName(document.location.pathname));
   const source = embeddedSource(manifests);

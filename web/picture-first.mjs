@@ -31,7 +31,11 @@ export function asksForRows(node) {
   return Boolean(node.getLayoutWidgets);
 }
 
-/** Lays out a widget of a node before its other widgets; in LiteGraph of frontend 1.27 it stays the last one. @param {Node} node @param {DomWidget} widget */
+/**
+ * Lays out a widget of a node before its other widgets; in LiteGraph of frontend 1.27 it stays the last one.
+ *
+ * @param {Node} node @param {DomWidget} widget
+ */
 export function putFirst(node, widget) {
   widget.element.classList.add(FIRST);
   const { getLayoutWidgets } = node;

@@ -60,7 +60,11 @@ export function sendKey(api, key) {
   };
 }
 
-/** The body of a request that queues a prompt, with the key; unchanged if it is no such body. @param {RequestInit["body"]} body @param {string} key */
+/**
+ * The body of a request that queues a prompt, with the key; unchanged if it is no such body.
+ *
+ * @param {RequestInit["body"]} body @param {string} key
+ */
 function withKey(body, key) {
   try {
     const prompt = JSON.parse(String(body));

@@ -105,7 +105,11 @@ export class RunList {
     setButton(this.#document, this.#compare, "compare", other === null ? t("Compare two runs (C)") : t("End the comparison (C)"));
   }
 
-  /** Updates the thumbnail of a running run with its newest picture, which the browser has just shown and cached. @param {Run} run @param {ManifestStep} step */
+  /**
+   * Updates the thumbnail of a running run with its newest picture, which the browser has just shown and cached.
+   *
+   * @param {Run} run @param {ManifestStep} step
+   */
   showStep(run, step) {
     const thumbnail = this.#thumbnails.get(run.id);
     if (thumbnail && run.state === "running") this.#setPicture(thumbnail, run, { file: step.files[0], at: step.at });
@@ -178,7 +182,11 @@ export class RunList {
   }
 }
 
-/** The first frame of a picture that may be animated, at most twice as large as a thumbnail. @param {HTMLImageElement} image @param {Document} document */
+/**
+ * The first frame of a picture that may be animated, at most twice as large as a thumbnail.
+ *
+ * @param {HTMLImageElement} image @param {Document} document
+ */
 function still(image, document) {
   const scale = Math.min(1, STILL_PX / Math.min(image.naturalWidth, image.naturalHeight));
   const [width, height] = [image.naturalWidth, image.naturalHeight].map((side) => Math.max(1, Math.round(side * scale)));

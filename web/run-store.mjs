@@ -34,7 +34,11 @@ export class RunStore extends ServerSource {
     return this.runs().filter((run) => places.some((place) => isAt(run, place)));
   }
 
-  /** The path of a picture as a file to save. @param {string} id @param {string} file @param {number | null} frame of a video, counted from 0; null for all */
+  /**
+   * The path of a picture as a file to save.
+   *
+   * @param {string} id @param {string} file @param {number | null} frame of a video, counted from 0; null for all
+   */
   exported(id, file, frame) {
     return `${this.path(id)}/exports/${encodeURIComponent(file)}${frame === null ? "" : `?frame=${frame}`}`;
   }

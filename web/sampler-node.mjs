@@ -101,7 +101,12 @@ function isLinked(node, slot) {
   return node.isInputConnected?.(slot) ?? node.inputs[slot].link != null;
 }
 
-/** The widget that a linked seed comes from: of another node, or of the subgraph's node that shows it. @param {Node} node @param {number} slot @param {string} name @param {number} links @returns {WidgetPlace | null} */
+/**
+ * The widget that a linked seed comes from: of another node, or of the subgraph's node that shows it.
+ *
+ * @param {Node} node @param {number} slot @param {string} name @param {number} links
+ * @returns {WidgetPlace | null}
+ */
 function linkedSeed(node, slot, name, links) {
   const origin = originOf(node, slot);
   if (origin) return seedWidgetOf(origin.node, links - 1);
@@ -120,7 +125,11 @@ export function setSeed({ node, widget }, seed) {
   node.setDirtyCanvas(true, true);
 }
 
-/** Sets the value of a widget as a user does. @param {ComfyUI.Widget | undefined} widget nothing happens if a node lacks it @param {unknown} value */
+/**
+ * Sets the value of a widget as a user does.
+ *
+ * @param {ComfyUI.Widget | undefined} widget nothing happens if a node lacks it @param {unknown} value
+ */
 export function setWidget(widget, value) {
   if (!widget) return;
   widget.value = value;

@@ -32,7 +32,12 @@ export function readStepCount(value) {
   return count(value, MAX_MANIFEST_STEPS);
 }
 
-/** The manifest with known keys of the right types; null if it is no object. Unknown keys stay. @param {unknown} value @returns {import("./types.mjs").Manifest | null} */
+/**
+ * The manifest with known keys of the right types; null if it is no object. Unknown keys stay.
+ *
+ * @param {unknown} value
+ * @returns {import("./types.mjs").Manifest | null}
+ */
 export function readManifest(value) {
   if (!isRecord(value)) return null;
   const sampler = record(value.sampler);

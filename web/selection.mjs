@@ -91,7 +91,12 @@ export class ViewSelection {
     return { key: pairKey(pair), addresses: panes.flatMap(({ addresses }) => addresses), panes, frame };
   }
 
-  /** The pictures of a run's step; null if there are none, or if their size is not known. @param {ShownStep} shown @param {number} frame @returns {ShownPictures | null} */
+  /**
+   * The pictures of a run's step; null if there are none, or if their size is not known.
+   *
+   * @param {ShownStep} shown @param {number} frame
+   * @returns {ShownPictures | null}
+   */
   #picturesOf({ run, step, item }, frame) {
     if (!step || !hasSize(run)) return null;
     const shown = { run, step, item };
@@ -108,7 +113,12 @@ export class ViewSelection {
     return this.#isWhole(run, step) ? addresses : addresses.map((address) => frameAddress(address, frame));
   }
 
-  /** The addresses under which the source gives a step's pictures as files to save; empty if it has none. @param {PicturedStep} shown @param {number} frame @returns {string[]} */
+  /**
+   * The addresses under which the source gives a step's pictures as files to save; empty if it has none.
+   *
+   * @param {PicturedStep} shown @param {number} frame
+   * @returns {string[]}
+   */
   #exports(shown, frame) {
     const exported = this.#source.exported?.bind(this.#source);
     if (!exported) return [];

@@ -34,7 +34,11 @@ function matched(text, rows) {
   return null;
 }
 
-/** The translation of `one; another: their reason`, as `Run.note` in Python joins notes; null if a part is unknown. @param {string} text @param {Row[]} rows */
+/**
+ * The translation of `one; another: their reason`, as `Run.note` in Python joins notes; null if a part is unknown.
+ *
+ * @param {string} text @param {Row[]} rows
+ */
 function joined(text, rows) {
   for (let at = text.indexOf(": "); ; at = text.indexOf(": ", at + 1)) {
     const [head, reason] = at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at + 2)];

@@ -191,7 +191,12 @@ export class ServerSource {
     if (this.#runs.delete(id)) this.#notify(id);
   }
 
-  /** Reads a run's manifest; null if that fails. Parallel calls share one request. @param {string} id @returns {Promise<Manifest | null>} */
+  /**
+   * Reads a run's manifest; null if that fails. Parallel calls share one request.
+   *
+   * @param {string} id
+   * @returns {Promise<Manifest | null>}
+   */
   manifest(id) {
     const reading = this.#reading.get(id) ?? this.#read(id).finally(() => this.#reading.delete(id));
     this.#reading.set(id, reading);

@@ -9,7 +9,11 @@ const FRAMES = { middle: later("middle frame"), animated: later("animated"), "al
 /** @type {Record<string, string>} */
 const FILE_NAMES = { png: "PNG", webp: "WebP", jpg: "JPEG" };
 
-/** The words for an input by its value, whose type is that of the input. @typedef {(value: any, labelOf: (decoder: string) => string) => string} Words */
+/**
+ * The words for an input by its value, whose type is that of the input.
+ *
+ * @typedef {(value: any, labelOf: (decoder: string) => string) => string} Words
+ */
 
 /** The words for an input that the line always names. @type {Record<string, Words>} */
 const ALWAYS = {

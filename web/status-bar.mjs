@@ -48,7 +48,11 @@ export class StatusBar {
     this.#texts.title = PARTS.map((name) => texts[name]).filter(Boolean).join("  ·  ");
   }
 
-  /** Replaces a text that has changed: the browser lays out the page for each one. @param {string} name @param {string} text @param {string} [short] */
+  /**
+   * Replaces a text that has changed: the browser lays out the page for each one.
+   *
+   * @param {string} name @param {string} text @param {string} [short]
+   */
   #setText(name, text, short) {
     const part = this.#parts[name];
     if (part.textContent === text) return;

@@ -17,7 +17,12 @@ const FLAG_PX = 4;
 
 /** @typedef {{x: (index: number) => number, index: (x: number) => number}} StepScale */
 
-/** Converts between step indices and horizontal positions. @param {number} width in pixels @param {number} total steps @returns {StepScale} */
+/**
+ * Converts between step indices and horizontal positions.
+ *
+ * @param {number} width in pixels @param {number} total steps
+ * @returns {StepScale}
+ */
 export function stepScale(width, total) {
   const room = Math.max(1, width - 2 * STRIP_MARGIN_PX);
   const last = Math.max(1, total - 1);
@@ -42,7 +47,11 @@ export function curve(points, count = points.length) {
   return { line, area: `${line}V${STRIP_HEIGHT_PX}H${part[0].x.toFixed(1)}Z` };
 }
 
-/** A cross at the top of the strip for each of these steps, as an SVG path. @param {number[]} indices @param {(index: number) => number} x */
+/**
+ * A cross at the top of the strip for each of these steps, as an SVG path.
+ *
+ * @param {number[]} indices @param {(index: number) => number} x
+ */
 export function faultMarks(indices, x) {
   /** @param {number} center */
   const cross = (center) => `M${(center - FAULT_PX).toFixed(1)} 1l${2 * FAULT_PX} ${2 * FAULT_PX}m0 ${-2 * FAULT_PX}l${-2 * FAULT_PX} ${2 * FAULT_PX}`;

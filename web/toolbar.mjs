@@ -3,7 +3,9 @@
 import { button, create, setButton } from "./elements.mjs";
 import { later, plural, t } from "./language.mjs";
 
-/** @typedef {Pick<import("./types.mjs").Commands, "showBatch" | "oneToOne" | "smooth" | "latents" | "save" | "copy" | "openTab" | "lock" | "live" | "menu" | "shortcuts" | "fullscreen">} ToolCommands */
+/**
+ * @typedef {Pick<import("./types.mjs").Commands, "showBatch" | "oneToOne" | "smooth" | "latents" | "save" | "copy" | "openTab" | "lock" | "live" | "menu" | "shortcuts" | "fullscreen">} ToolCommands
+ */
 
 /** Buttons that need a single picture. */
 const SINGLE_PICTURE = { copy: later("Copy this picture"), openTab: later("Open this picture in a tab") };

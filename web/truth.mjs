@@ -10,7 +10,11 @@ const MAX_DB = 50; // where two pictures look the same
 
 /** @typedef {import("./types.mjs").Manifest} Manifest */
 
-/** The PSNR of the last preview against the VAE's picture: `28.4 dB true`; empty if the VAE did not decode. @param {Manifest | null} manifest */
+/**
+ * The PSNR of the last preview against the VAE's picture: `28.4 dB true`; empty if the VAE did not decode.
+ *
+ * @param {Manifest | null} manifest
+ */
 export function truthLabel(manifest) {
   const db = manifest?.truth?.psnr_db;
   return db == null ? "" : t("{db} dB true", { db: decimal(db, 1) });

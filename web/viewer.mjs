@@ -181,7 +181,11 @@ export class Viewer {
     new ResizeObserver(([{ contentRect }]) => this.#setVisible(contentRect.width > 0)).observe(this.element);
   }
 
-  /** Uses a turn of the wheel over the viewer, before the page gets it: ComfyUI's Vue nodes zoom the canvas with it. @param {WheelEvent} event */
+  /**
+   * Uses a turn of the wheel over the viewer, before the page gets it: ComfyUI's Vue nodes zoom the canvas with it.
+   *
+   * @param {WheelEvent} event
+   */
   #wheel = (event) => {
     const { element, pane, runList, filmStrip, painted, fullscreen } = this.#panel;
     const path = event.composedPath();

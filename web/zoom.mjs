@@ -20,7 +20,11 @@ function fitScale(pane, picture) {
   return Math.max(EPSILON, Math.min(pane.width / picture.width, pane.height / picture.height));
 }
 
-/** Left, top, width and height of the picture in the pane, in pixels of the pane. @param {Zoom} zoom @param {Size} pane @param {Size} picture */
+/**
+ * Left, top, width and height of the picture in the pane, in pixels of the pane.
+ *
+ * @param {Zoom} zoom @param {Size} pane @param {Size} picture
+ */
 export function pictureBox(zoom, pane, picture) {
   const scale = fitScale(pane, picture) * zoom.scale;
   const [width, height] = [picture.width * scale, picture.height * scale];
