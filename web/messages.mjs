@@ -17,14 +17,14 @@ export class Messages {
   #offer; // button
   /** @type {{run: Run | null, note: string, name: string | undefined}} */ #shown = { run: null, note: "", name: undefined }; // the last note, and the decoder that the button downloads
   /** @type {Map<string, {done: boolean, text: string}>} */ #answers = new Map(); // by note: what came of its download
-  #get;
+  #source;
 
   /**
    * @param {Document} document
-   * @param {(id: string, name: string) => Promise<{done: boolean, text: string}>} [get] downloads what a note of a run offers
+   * @param {Pick<import("./types.mjs").Source, "get">} source downloads what a note of a run offers
    */
-  constructor(document, get) {
-    this.#get = get;
+  constructor(document, source) {
+    this.#source = source;
     this.placeholder = create(document, "div", { className: "placeholder" });
     this.#noteText = create(document, "button", { type: "button", className: "note-text", ariaExpanded: "false" });
     this.#noteText.addEventListener("click", () => this.#unfold(this.#noteText.ariaExpanded === "false"));
@@ -65,7 +65,7 @@ export class Messages {
     const text = note === this.#dismissed ? "" : (answer?.text ?? sentText(note));
     this.#noteText.textContent = this.#noteText.title = text;
     const offers = run?.manifest?.offers ?? {};
-    const name = this.#get && text && !answer?.done && Object.hasOwn(offers, note) ? offers[note] : undefined;
+    const name = this.#source.get && text && !answer?.done && Object.hasOwn(offers, note) ? offers[note] : undefined;
     this.#shown = { run, note, name };
     this.#offer.hidden = !name;
     this.#offer.textContent = name ? t("Get {name}", { name }) : "";
@@ -74,10 +74,10 @@ export class Messages {
   /** Downloads what the note offers. After an error the button stays, for another try. */
   async #download() {
     const { run, note, name } = this.#shown;
-    if (!this.#get || !run || name === undefined) return;
+    if (!this.#source.get || !run || name === undefined) return;
     this.#answers.set(note, { done: true, text: t("{name} is being downloaded …", { name }) });
     this.#showNote(run, note);
-    this.#answers.set(note, await this.#get(run.id, name));
+    this.#answers.set(note, await this.#source.get(run.id, name));
     if (this.#shown.note === note) this.#showNote(run, note);
   }
 

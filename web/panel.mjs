@@ -81,7 +81,7 @@ export class Panel {
     this.filmStrip = new FilmStrip(document, load, commands);
     this.#statusBar = new StatusBar(document, { ...commands, showTruth: () => this.truthCurve.toggle() });
     this.#toolbar = new Toolbar(document, commands);
-    this.messages = new Messages(document, source.get?.bind(source));
+    this.messages = new Messages(document, source);
     this.shortcuts = shortcutsCard(document);
     this.figures = new FiguresCard(document, () => commands.figures());
     this.shortcuts.addEventListener("click", () => commands.shortcuts());

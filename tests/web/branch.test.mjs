@@ -187,6 +187,15 @@ test("a branch of a sampler with a guider has its own guider, with the model of 
   assert.equal(valueOf(own, "cfg"), 2.5);
 });
 
+test("a branch of a sampler with a guider is laid where ComfyUI lacks the node DisableNoise", () => {
+  const [preview, guider, sampler] = ["SafelightPreview", "CFGGuider", "SamplerCustomAdvanced"].map(add);
+  wire(preview, "MODEL", guider, "model");
+  wire(guider, "GUIDER", sampler, "guider");
+  const { nodes } = continueFrom(preview, sampler, 2, (type) => (type === "DisableNoise" ? null : create(type)));
+  const branch = nodes.find(({ type }) => type === "SamplerCustomAdvanced");
+  assert.equal(linksOf(branch).guider, "CFGGuider.GUIDER");
+});
+
 test("of an unknown sampler the branch is only the node that chooses the step", () => {
   const { preview, sampler } = simple("Odd");
   const { nodes, text } = continueFrom(preview, sampler, 2, create);

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { frameAddress } from "../../web/animation-frames.mjs";
-import { exportFileName, namedFile } from "../../web/export.mjs";
+import { exportFileName, ImageExport, namedFile } from "../../web/export.mjs";
 
 const shown = { run: { id: "0123456789ab" }, step: { index: 7 }, item: null };
 
@@ -20,6 +20,14 @@ test("each picture of a batch has its own name, whether all are saved or only th
   const addresses = ["/runs/a/step_0007_item_01.jpg?at=1.5", "/runs/a/step_0007_item_02.jpg?at=1.5"];
   assert.equal(exportFileName({ ...shown, addresses }, addresses[1]), "01234567_step_0007_item_02.jpg");
   assert.equal(exportFileName({ ...shown, addresses: [addresses[1]], item: 1 }, addresses[1]), "01234567_step_0007_item_02.jpg");
+});
+
+test("a frame that cannot be loaded is not saved, and the user reads why", async () => {
+  const said = [];
+  const document = { defaultView: { location: { protocol: "http:" } } };
+  const images = { get: async () => null };
+  await new ImageExport(document, images, (text) => said.push(text)).save({ ...shown, addresses: [frameAddress("/runs/a/step_0007.webp", 2)] });
+  assert.deepEqual(said, ["Not saved: no picture"]);
 });
 
 test("the server names the file that it gives", () => {

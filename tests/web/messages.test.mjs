@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Messages } from "../../web/messages.mjs";
+import { ServerSource } from "../../web/server-source.mjs";
 
 /** As much of a document as messages need. */
 const fakeDocument = {
@@ -29,7 +30,7 @@ const NOTE = "a better decoder is published";
 const run = (more = {}) => ({ id: "a", state: "finished", gone: false, manifest: { notes: [NOTE], offers: { [NOTE]: "taew2_1" }, ...more } });
 
 function shown(get, of = run()) {
-  const messages = new Messages(fakeDocument, get);
+  const messages = new Messages(fakeDocument, { get });
   messages.show(of, true);
   const [text, offer, close] = messages.note.children;
   return { messages, text, offer, close };
@@ -52,6 +53,17 @@ test("the button says what happens, and goes when the decoder is there", async (
   assert.deepEqual([asked, text.textContent, offer.hidden], [[["a", "taew2_1"]], "it is installed", true]);
   messages.show(run(), true);
   assert.equal(text.textContent, "it is installed");
+});
+
+test("the source that a page of `safelight view` reads downloads the decoder", async () => {
+  const asked = [];
+  const reply = { ok: true, json: async () => ({ file: "taew2_1.safetensors" }) };
+  const messages = new Messages(fakeDocument, new ServerSource(async (...request) => (asked.push(request), reply), "runs", false));
+  messages.show(run(), true);
+  const [text, offer] = messages.note.children;
+  await offer.click();
+  assert.deepEqual(asked, [["runs/a/decoders/taew2_1", "POST"]]);
+  assert.equal(text.textContent, "taew2_1.safetensors is installed. The next run can use it.");
 });
 
 test("after an error the button stays", async () => {
