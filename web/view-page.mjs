@@ -99,6 +99,13 @@ function viewerPart(document, page, { act, undo, marks }, program) {
   /** @param {string} path */
   const request = (path) => fetch(path === "runs" ? `runs?limit=${MAX_RUNS}` : path, { cache: "no-store" });
   const source = new PollingSource(request);
+  /** Without `get` and `control`, which this server does not have. @type {import("./types.mjs").Source} */
+  const shown = {
+    runs: () => source.runs(),
+    manifest: (id) => source.manifest(id),
+    picture: (id, file, at) => source.picture(id, file, at),
+    onChange: (listener) => source.onChange(listener),
+  };
   /** @type {import("./library-actions.mjs").Desk} */
   const desk = {
     ...{ act, undo, marks, place: t("“All runs”") },
@@ -106,7 +113,7 @@ function viewerPart(document, page, { act, undo, marks }, program) {
     forget: (id) => source.forget(id),
     refresh: () => source.poll(),
   };
-  const viewer = new Viewer(document, source, { idle: t("Runs appear here as they are written."), actions: [libraryActions(desk)] });
+  const viewer = new Viewer(document, shown, { idle: t("Runs appear here as they are written."), actions: [libraryActions(desk)] });
   const { element } = viewer;
   const showSummary = () => {
     const count = source.runs().filter(({ gone }) => !gone).length;

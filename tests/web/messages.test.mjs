@@ -55,7 +55,7 @@ test("the button says what happens, and goes when the decoder is there", async (
   assert.equal(text.textContent, "it is installed");
 });
 
-test("the source that a page of `safelight view` reads downloads the decoder", async () => {
+test("the source of ComfyUI's live page downloads the decoder", async () => {
   const asked = [];
   const reply = { ok: true, json: async () => ({ file: "taew2_1.safetensors" }) };
   const messages = new Messages(fakeDocument, new ServerSource(async (...request) => (asked.push(request), reply), "runs", false));
