@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from . import comfyui_server, encoders_and_decoders, gpu, panning, timing
+from . import comfyui_server, encoders_and_decoders, panning, timing
+from .gpu import steps as gpu_steps
 from .latent_cases import CASES
 from .preview_methods import METHODS
 
@@ -69,7 +70,7 @@ def _measure(arguments: argparse.Namespace, servers: ExitStack) -> int:
         "writing": encoders_and_decoders.writing,
     }
     if torch.cuda.is_available():
-        tables["gpu"] = lambda: gpu.table(CASES)
+        tables["gpu"] = lambda: gpu_steps.table(CASES)
     if arguments.comfyui is not None and (arguments.only in IN_HOST or not arguments.only):
         host = servers.enter_context(
             comfyui_server.serving(arguments.comfyui, arguments.comfyui_python, arguments.rival)

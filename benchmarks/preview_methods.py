@@ -15,6 +15,7 @@ from ..decoders.catalogue import Catalogue
 from ..decoders.files.shipped import open_shipped
 from ..preview.images.encode import ImageEncoding
 from ..preview.options import RunOptions
+from ..preview.pipeline import Pipeline
 from ..preview.run import Run
 from ..preview.sinks.live_view import LiveView
 from ..preview.sinks.run_folder import RunFolder
@@ -62,8 +63,8 @@ def host_table(case: Case, _: Path) -> Iterator[Callback]:
 
 
 @contextmanager
-def safelight(case: Case, folder: Path, *, screen: bool, files: bool) -> Iterator[Callback]:
-    """Safelight with the sinks of ComfyUI's node, which write into a new folder in `folder`."""
+def watched(case: Case, folder: Path, *, screen: bool, files: bool) -> Iterator[tuple[Pipeline, Run]]:
+    """A run of Safelight with the sinks of ComfyUI's node, which write into `folder / run.id`, with its pipeline."""
     run = Run(space=case.space)
     live = None
     if screen:
@@ -78,9 +79,16 @@ def safelight(case: Case, folder: Path, *, screen: bool, files: bool) -> Iterato
         candidates=lambda: Catalogue().candidates(case.row),
     )
     try:
-        yield lambda index, total, x0: pipeline.offer(Step(index=index, total=total, sigma=1.0, denoised=x0))
+        yield pipeline, run
     finally:
         pipeline.close("finished")
+
+
+@contextmanager
+def safelight(case: Case, folder: Path, *, screen: bool, files: bool) -> Iterator[Callback]:
+    """Safelight with the sinks of ComfyUI's node, which write into a new folder in `folder`."""
+    with watched(case, folder, screen=screen, files=files) as (pipeline, _):
+        yield lambda index, total, x0: pipeline.offer(Step(index=index, total=total, sigma=1.0, denoised=x0))
 
 
 @contextmanager

@@ -81,6 +81,7 @@ NEEDS = (
 
 def pytest_configure(config: pytest.Config) -> None:
     """Restores Ctrl+C, and gives the tests and all processes that they start a temporary folder of their own."""
+    config.addinivalue_line("markers", "gpu: needs a CUDA or ROCm device; `python -m safelight.benchmarks.gpu` runs it")
     # A shell that starts tests in the background ignores SIGINT, and child processes inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -94,6 +95,12 @@ def pytest_configure(config: pytest.Config) -> None:
     tempfile.tempdir = None
     if any(Path(arg.partition("::")[0]).resolve().is_relative_to(TIERS) for arg in config.args):
         _use_home(own / "home")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips tests of a GPU where there is none."""
+    if item.get_closest_marker("gpu") is not None and not importlib.import_module("torch").cuda.is_available():
+        pytest.skip("needs a CUDA device")
 
 
 def _use_home(home: Path) -> None:

@@ -90,7 +90,7 @@ def test_the_gpu_table_needs_a_gpu(capsys):
     assert "needs a CUDA device" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_on_a_gpu_safelight_never_waits_and_the_table_does(capsys):
     assert main(["--json", "--only", "gpu"]) == 0
     waits = {(row["case"], row["method"]): row["waits"] for row in json.loads(capsys.readouterr().out)["gpu"]}

@@ -429,7 +429,7 @@ def test_a_device_that_is_not_there_is_refused(capsys):
     )
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.gpu
 def test_a_gpu_fits_a_decoder_like_that_of_the_cpu(tmp_path, pairs):
     arguments = ["fit", "--space", "flux2", "--pairs", str(pairs), "--kind", "conv", "--steps", "40"]
     for device in ("cpu", "cuda"):

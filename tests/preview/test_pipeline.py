@@ -752,7 +752,7 @@ def test_numbers_that_json_cannot_express_become_none():
     assert [finite(value) for value in (1, 0.5, float("nan"), float("-inf"), None)] == [1.0, 0.5, None, None, None]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_on_a_gpu_offer_does_not_synchronize(pipeline, recorder, first_channels):
     net, sink = first_channels(), recorder()

@@ -11,7 +11,6 @@ from safelight.preview import snapshot as snapshot_module
 from safelight.preview.snapshot import Selection, Snapshots, to_host
 
 FIRST = Selection()
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 def read(snapshots, snapshot):
@@ -150,7 +149,7 @@ def test_a_selection_that_is_no_view_is_computed_for_each_step():
         assert torch.equal(read(snapshots, snapshots.take(latents)), latents * 2)
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_pixels_do_not_change_on_the_way_to_the_host(device):
     pixels = torch.arange(24, dtype=torch.uint8).view(1, 2, 4, 3)
     assert (to_host(pixels.to(device)) == pixels.numpy()).all()
@@ -313,7 +312,7 @@ def test_the_reader_ignores_the_captures_of_other_threads_before_it_creates_its_
     assert [line for line in log if "ignores" in line or "created" in line] == ["ignores: cpu", "a stream is created"]
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_on_a_gpu_taking_a_copy_does_not_synchronize():
     snapshots, latents = Snapshots(), torch.full((2, 4, 64, 64), 3.0, device="cuda")
@@ -328,7 +327,7 @@ def test_on_a_gpu_taking_a_copy_does_not_synchronize():
     assert torch.equal(read(snapshots, snapshot).cpu(), torch.full((1, 4, 64, 64), 3.0))
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_on_a_gpu_the_reader_sees_the_complete_copy_on_its_own_stream():
     sampler, snapshots = torch.cuda.Stream(), Snapshots()
     latents = torch.zeros(1, 4, 1024, 1024, device="cuda")

@@ -118,7 +118,7 @@ def test_a_light_decoder_that_fails_is_dropped_and_not_the_heavy_one(notes):
     assert decoder.decode(LATENTS, StepInfo(index=1, total=1)).decoder == "heavy"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_if_the_gpu_is_full_the_cpu_decodes(notes):
     decoder = RunDecoder(SPACES["sd1"], lambda: [candidate("light", Level(0.5), 1)], notes.append)
     torch.cuda.set_per_process_memory_fraction(1e-9)

@@ -181,7 +181,7 @@ def test_the_number_of_threads_is_not_changed(tmp_path, decoders, threads):
         torch.set_num_threads(before)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_the_streams_and_generators_of_a_gpu_are_not_changed(tmp_path):
     torch.cuda.manual_seed(3)
     before = torch.cuda.get_rng_state(), torch.cuda.current_stream(), torch.cuda.current_device()
