@@ -96,11 +96,26 @@ def test_the_picture_of_a_help_page_is_served(server, name):
         assert max(image.size) <= 720
 
 
-@pytest.mark.parametrize("language", ["de", "zh-TW", "en"])
+@pytest.mark.parametrize("language", ["de", "en", "xx"])
 def test_the_help_page_is_served_for_every_language(server, language):
     answer = server.get(f"/extensions/{FOLDER}/docs/SafelightPreview/{language}.md")
-    assert (answer.status, answer.body) == (200, (ROOT / "web/docs/SafelightPreview.md").read_bytes())
+    page = "SafelightPreview/de.md" if language == "de" else "SafelightPreview.md"
+    assert (answer.status, answer.body) == (200, (ROOT / "web/docs" / page).read_bytes())
     assert server.get(f"/extensions/{FOLDER}/docs/Nothing/{language}.md").status == 404
+
+
+def test_comfyui_has_the_texts_of_each_language(server):
+    languages = [path.name for path in (ROOT / "locales").iterdir()]
+    translations = json.loads(server.get("/i18n").body)
+    for name in languages:
+        words = json.loads((ROOT / f"locales/{name}/nodeDefs.json").read_text(encoding="utf-8"))
+        assert translations[name]["nodeDefs"].items() >= words.items()
+
+
+def test_the_viewer_gets_its_texts_in_each_language_but_english(server):
+    german = json.loads(server.get("/safelight/texts/de").body)
+    assert (german["language"], german["texts"]["All runs"]) == ("de", "Alle Läufe")
+    assert server.get("/safelight/texts/en").status == 404
 
 
 def test_the_help_page_of_preview_steps_lists_its_inputs_in_their_order(server):
