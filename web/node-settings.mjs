@@ -132,7 +132,8 @@ export class NodeSettings {
       changed ||= Boolean(widget.options.hidden) !== hidden;
       setRowHidden(node, widget, hidden, hidden || isFolded(widget.name));
     }
-    if (changed && asksForRows(node) && this.#isVue()) node.widgets?.push(...node.widgets.splice(-1)); // Vue nodes notice only a change of the list
+    const last = changed && asksForRows(node) && this.#isVue() ? node.widgets?.pop() : undefined;
+    if (last) node.widgets?.push(last); // Vue nodes notice only a change of the list
   }
 
   /** Stores in the node what a run has sampled. @param {Manifest} manifest */
