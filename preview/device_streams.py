@@ -28,7 +28,7 @@ class DeviceStream(Protocol):
     def synchronize(self) -> object: ...
 
 
-class Streams(Protocol):
+class DeviceStreams(Protocol):
     """The part of a module such as `torch.cuda` or `torch.xpu` that Safelight needs."""
 
     def Event(self) -> DeviceEvent: ...  # noqa: N802 - PyTorch's name
@@ -40,7 +40,7 @@ class Streams(Protocol):
     def stream(self, stream: DeviceStream) -> AbstractContextManager[object]: ...
 
 
-def streams_of(tensor: Tensor) -> Streams | None:
+def streams_of(tensor: Tensor) -> DeviceStreams | None:
     """PyTorch's module for the streams of a tensor's device; None for a device without them.
 
     CUDA, ROCm, XPU and several others have them. Without them, the device itself orders a copy before all later reads
@@ -49,13 +49,13 @@ def streams_of(tensor: Tensor) -> Streams | None:
     return None if tensor.is_cpu else streams_by_name(tensor.device.type)
 
 
-def streams_by_name(device_type: str) -> Streams | None:
+def streams_by_name(device_type: str) -> DeviceStreams | None:
     """PyTorch's module for the streams of a type of device that is not the CPU; None if it has none."""
     module = getattr(torch, device_type, None)
     return module if all(hasattr(module, name) for name in NEEDED) else None
 
 
-def sleeping_event(streams: Streams) -> DeviceEvent:
+def sleeping_event(streams: DeviceStreams) -> DeviceEvent:
     """An event whose `synchronize` lets the calling thread sleep, where the device has such events."""
     try:
         return streams.Event(blocking=True)  # pyright: ignore[reportCallIssue] - not of all devices

@@ -4,7 +4,7 @@ import ctypes
 from collections.abc import Mapping
 
 from ..errors import LatentsError
-from .device_streams import Streams
+from .device_streams import DeviceStreams
 
 THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, and HIP's number for the same
 # By PyTorch's device type: libraries of the drivers, which are loaded already, and their function.
@@ -21,7 +21,7 @@ DRIVERS: Mapping[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-def expect_no_capture(streams: Streams) -> None:
+def expect_no_capture(streams: DeviceStreams) -> None:
     """Refuses to copy a step while the calling thread records a graph: each replay would write to the copy again.
 
     Raises:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .device_streams import DeviceEvent, DeviceStream, Streams, pinned_like, sleeping_event, streams_of
+from .device_streams import DeviceEvent, DeviceStream, DeviceStreams, pinned_like, sleeping_event, streams_of
 from .graph_capture import expect_no_capture, ignore_captures_of_other_threads
 
 Frames = Literal["first", "middle", "animated"]
@@ -74,7 +74,7 @@ class Pieces(NamedTuple):
 class QueuedCopy(NamedTuple):
     """A copy in the queue of a device: the stream that writes it, and the event that marks it as complete."""
 
-    streams: Streams
+    streams: DeviceStreams
     writer: DeviceStream
     copied: DeviceEvent
 
@@ -134,7 +134,7 @@ class Snapshots:
             queued.copied.record(queued.writer)
         return Snapshot(copy, queued)
 
-    def _begin(self, streams: Streams, device: torch.device) -> QueuedCopy:
+    def _begin(self, streams: DeviceStreams, device: torch.device) -> QueuedCopy:
         expect_no_capture(streams)
         return QueuedCopy(streams, streams.current_stream(device), streams.Event())
 

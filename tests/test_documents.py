@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import safelight
 from safelight.benchmarks.__main__ import main as benchmarks
+from safelight.benchmarks.gpu.__main__ import main as benchmarks_of_gpu
 from safelight.cli.main import main
 
 ROOT = Path(safelight.__file__).parent
@@ -25,6 +26,7 @@ SOURCE_PATH = re.compile(r"(?:[\w.]+/)+[\w.]+\.(?:py|mjs|js|md)")
 VARIABLE = re.compile(r"\b(?:SAFELIGHT|INVOKEAI)_[A-Z_]+\b")
 IMPORT = re.compile(r"^from (safelight[\w.]*) import (.+)$", re.MULTILINE)
 # Options of other programs that the pages mention.
+BENCHMARKS = {"benchmarks": benchmarks, "benchmarks.gpu": benchmarks_of_gpu}
 FOREIGN = {
     *("--cpu", "--cpu-vae", "--multi-user", "--disable-metadata"),  # ComfyUI
     *("--ignore", "--check", "--test", "--help"),  # pytest, ruff, node, any
@@ -66,12 +68,12 @@ def each_page(test):
 
 @pytest.fixture
 def options_of(capsys):
-    """Returns the options that `--help` of a command lists; `benchmarks` is the command of the benchmarks."""
+    """Returns the options that `--help` of a command lists; those in `BENCHMARKS` measure."""
 
     @cache
     def options(command: str) -> set[str]:
         with pytest.raises(SystemExit, match="0"):
-            benchmarks(["--help"]) if command == "benchmarks" else main([command, "--help"])
+            BENCHMARKS[command](["--help"]) if command in BENCHMARKS else main([command, "--help"])
         return set(OPTION.findall(capsys.readouterr().out))
 
     return options
@@ -98,8 +100,8 @@ def test_each_command_and_option_exists(page, options_of):
         known = options_of(command)
         assert [option for option in OPTION.findall(rest) if option not in known] == [], f"safelight {command}"
     for line in shell_code(page).splitlines():
-        if "safelight.benchmarks" in line:
-            assert [option for option in OPTION.findall(line) if option not in options_of("benchmarks")] == []
+        if found := re.search(r"safelight\.(benchmarks[.\w]*)", line):
+            assert [option for option in OPTION.findall(line) if option not in options_of(found[1])] == []
 
 
 @each_page
@@ -107,7 +109,7 @@ def test_each_option_that_stands_alone_exists(page, options_of, capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     commands = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
-    known = FOREIGN.union(*map(options_of, [*commands, "benchmarks"]))
+    known = FOREIGN.union(*map(options_of, [*commands, *BENCHMARKS]))
     alone = [option for span in spans(page) if span.startswith("--") for option in OPTION.findall(span)]
     assert [option for option in alone if option not in known] == []
 

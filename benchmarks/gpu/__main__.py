@@ -26,7 +26,7 @@ from .rows import Row, as_table, equal, failed, unmet
 SECONDS = 230.0  # after which no further part begins
 Part = Callable[[Device], Iterator[Row]]
 PARTS: Mapping[str, Part] = {  # what is most important first
-    facts.DEVICE: facts.device_rows,
+    facts.DEVICE_PART: facts.device_rows,
     steps.PART: steps.rows,
     beside.CAPTURE: beside.capture_rows,
     beside.FULL: beside.full_rows,

@@ -18,7 +18,7 @@ from .rows import Row, equal
 CAPTURE, FULL = "capture", "low memory"
 MODES = ("thread_local", "global", "relaxed")  # of cudaStreamBeginCapture; ComfyUI uses the first, PyTorch the second
 CASE = "FLUX.2 128x128"
-CAPTURES, STEPS, REPLAYS, PASSES = 36, 12, 4, 8
+CAPTURES, CAPTURE_STEPS, REPLAYS, PASSES = 36, 12, 4, 8
 FREE_BYTES = 32 * MB
 
 
@@ -32,9 +32,9 @@ def capture_rows(device: Device) -> Iterator[Row]:
         with temporary_folder() as folder, watched(CASES[CASE], folder, screen=True, files=True) as (pipeline, run):
             x0 = device.put(CASES[CASE].latents("cpu"))
             for index in range(CAPTURES):
-                if index % (CAPTURES // STEPS) == 0:
-                    step = 1 + index // (CAPTURES // STEPS)
-                    pipeline.offer(Step(index=step, total=STEPS, sigma=1.0, denoised=x0))
+                if index % (CAPTURES // CAPTURE_STEPS) == 0:
+                    step = 1 + index // (CAPTURES // CAPTURE_STEPS)
+                    pipeline.offer(Step(index=step, total=CAPTURE_STEPS, sigma=1.0, denoised=x0))
                 try:
                     other += _replayed(device, load, mode) != alone
                 except RuntimeError:
@@ -43,7 +43,7 @@ def capture_rows(device: Device) -> Iterator[Row]:
             written = _pictures(folder / run.id)
         yield equal(CAPTURE, f"{mode}: captures that broke, of {CAPTURES}", broken, 0)
         yield equal(CAPTURE, f"{mode}: replayed results that differ", other, 0)
-        yield equal(CAPTURE, f"{mode}: pictures of {STEPS} steps beside the captures", written, STEPS)
+        yield equal(CAPTURE, f"{mode}: pictures of {CAPTURE_STEPS} steps beside the captures", written, CAPTURE_STEPS)
         yield equal(CAPTURE, f"{mode}: notes of the run", "; ".join(map(str, run.notes)) or "none", "none")
     yield _step_inside(device, load)
 
@@ -94,7 +94,7 @@ def full_rows(device: Device) -> Iterator[Row]:
         result, pictures, notes = _sampled(device, load)
     yield Row(FULL, "MB that were free", free_mb)
     yield equal(FULL, "result of the sampler", "same" if result == expected else "another", "same")
-    yield equal(FULL, f"pictures of {STEPS} steps", pictures, STEPS)
+    yield equal(FULL, f"pictures of {CAPTURE_STEPS} steps", pictures, CAPTURE_STEPS)
     yield Row(FULL, "what the run notes", notes)
 
 
@@ -103,10 +103,10 @@ def _sampled(device: Device, load: ConvolutionLoad) -> tuple[str, int, str]:
     case: Case = CASES[CASE]
     with temporary_folder() as folder, watched(case, folder, screen=True, files=True) as (pipeline, run):
         x0, values = device.put(case.latents("cpu")), load.input.clone()
-        for index in range(1, STEPS + 1):
+        for index in range(1, CAPTURE_STEPS + 1):
             values = load.forward(values)
             x0.mul_(0.99).add_(values.mean())
-            pipeline.offer(Step(index=index, total=STEPS, sigma=1.0, denoised=x0))
+            pipeline.offer(Step(index=index, total=CAPTURE_STEPS, sigma=1.0, denoised=x0))
         pipeline.close("finished")
         return digest(x0), _pictures(folder / run.id), "; ".join(map(str, run.notes)) or "nothing"
 

@@ -14,7 +14,7 @@ from ...preview.decode.memory_budget import MB
 from .device import Device
 from .rows import Row, equal, failed
 
-DEVICE, TESTS = "device", "tests"
+DEVICE_PART, TESTS = "device", "tests"
 LIMITS = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "PYTORCH_CUDA_ALLOC_CONF")
 MARK = "mark.gpu"
 TESTS_TIMEOUT_S = 90
@@ -25,14 +25,14 @@ def device_rows(device: Device) -> Iterator[Row]:
     """The device, and what limits it."""
     facts = device.api.get_device_properties(0)
     free, total = device.api.mem_get_info()
-    yield Row(DEVICE, "name", facts.name)
-    yield Row(DEVICE, "MB of memory, and MB that are free", f"{total // MB:,}, {free // MB:,}")
-    yield Row(DEVICE, "multiprocessors", facts.multi_processor_count)
-    yield Row(DEVICE, "part of a device (MIG)", "yes" if is_slice(facts.name) else "no")
-    yield Row(DEVICE, "visible devices", device.api.device_count())
+    yield Row(DEVICE_PART, "name", facts.name)
+    yield Row(DEVICE_PART, "MB of memory, and MB that are free", f"{total // MB:,}, {free // MB:,}")
+    yield Row(DEVICE_PART, "multiprocessors", facts.multi_processor_count)
+    yield Row(DEVICE_PART, "part of a device (MIG)", "yes" if is_slice(facts.name) else "no")
+    yield Row(DEVICE_PART, "visible devices", device.api.device_count())
     limits = ", ".join(f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ)
-    yield Row(DEVICE, "variables that limit it", limits or "none")
-    yield Row(DEVICE, "PyTorch", f"{torch.__version__}, CUDA {torch.version.cuda}, HIP {torch.version.hip}")
+    yield Row(DEVICE_PART, "variables that limit it", limits or "none")
+    yield Row(DEVICE_PART, "PyTorch", f"{torch.__version__}, CUDA {torch.version.cuda}, HIP {torch.version.hip}")
 
 
 def is_slice(name: str) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-FAILED = "failed"
+NOT_MEASURED = "failed"
 
 
 class Row(NamedTuple):
@@ -36,7 +36,7 @@ def equal(part: str, what: str, value: Any, expected: Any) -> Row:
 
 def failed(part: str, reason: str) -> Row:
     """The row of a part that could not be measured."""
-    return Row(part, FAILED, reason, "measured", met=False)
+    return Row(part, NOT_MEASURED, reason, "measured", met=False)
 
 
 def unmet(rows: Iterable[Row]) -> list[Row]:

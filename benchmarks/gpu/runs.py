@@ -15,7 +15,7 @@ from .device import ConvolutionLoad, Device
 from .rows import Row, at_most
 
 TIME, MEMORY = "run", "memory"
-STEPS = 20
+RUN_STEPS = 20
 MAX_PERCENT = 1.0
 LEAK_RUNS, LEAK_BYTES = 3, MB
 
@@ -57,7 +57,7 @@ def time_rows(device: Device) -> Iterator[Row]:
             seconds = {method: run_s(case, method, device, load, run.step_ms, ahead=run.ahead) for method in methods}
             ratios.append(seconds[run.method] / seconds[no_preview])
         percent = (statistics.median(ratios) - 1) * 100
-        what = f"{run.case}, {STEPS} steps of {run.step_ms:g} ms, {run.title}: % longer"
+        what = f"{run.case}, {RUN_STEPS} steps of {run.step_ms:g} ms, {run.title}: % longer"
         yield at_most(TIME, what, percent, MAX_PERCENT) if run.has_target else Row(TIME, what, percent)
 
 
@@ -71,10 +71,10 @@ def run_s(
     with temporary_folder() as folder:
         began = time.perf_counter()
         with method(case, folder) as callback:
-            for index in range(1, STEPS + 1):
+            for index in range(1, RUN_STEPS + 1):
                 load.run(step_ms)
                 x0.mul_(0.999)
-                callback(index, STEPS, x0)
+                callback(index, RUN_STEPS, x0)
                 if not ahead:
                     device.api.current_stream().synchronize()
             device.api.synchronize()

@@ -26,8 +26,8 @@ def short(monkeypatch):
     monkeypatch.setattr(proof, "ORDER_CASES", ("SD1 64x64",))
     monkeypatch.setattr(beside, "CASE", "SD1 64x64")
     monkeypatch.setattr(beside, "CAPTURES", 4)
-    monkeypatch.setattr(beside, "STEPS", 2)
-    monkeypatch.setattr(runs, "STEPS", 2)
+    monkeypatch.setattr(beside, "CAPTURE_STEPS", 2)
+    monkeypatch.setattr(runs, "RUN_STEPS", 2)
     monkeypatch.setattr(runs, "RUNS", (runs.RUNS[0]._replace(case="SD1 64x64", step_ms=0.01, pairs=2),))
 
 
