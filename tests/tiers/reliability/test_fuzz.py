@@ -340,8 +340,8 @@ def test_the_record_of_a_run_is_valid_or_refused(folder, manifest, length):
         for facts in (entry.summary(), entry.manifest):
             json.dumps(facts, allow_nan=False)
         html = document(entry.manifest, "script()", connect_src="'self'").html
-        assert html.count("</script>") == 2
-        assert html.count("<script") == 2
+        assert html.count("</script>") == 3  # the texts, the run, the viewer
+        assert html.count("<script") == 3
         assert all(Path(name).name == name for name in entry.files)
 
 
