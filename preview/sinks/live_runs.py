@@ -196,7 +196,7 @@ class LiveRuns:
         `name` is only compared with the names in the manifest. Links are not followed, also in the place of the folder.
         """
         live = self.get(address)
-        if live is None or name not in live.folder.files():
+        if live is None or not live.folder.lists(name):
             return None
         path = live.folder.path
         try:

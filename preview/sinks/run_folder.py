@@ -18,7 +18,9 @@ from ..strict_json import strict_json
 from .base import Delivery, Sink
 
 MIN_SAVE_INTERVAL_S = 1.0
+SAVING_SHARE = 50  # writing the record of a run with many steps takes at most one part in fifty of the time
 RUN_FILES = (*PRODUCT_DEFAULTS, "csv")  # keys of files about the whole run
+NO_STEP: Mapping[str, Any] = {"files": []}
 LAST_PAUSES_S = (0.01, 0.02, 0.04)  # on Windows another program may keep the old file open for this long
 
 
@@ -53,15 +55,18 @@ class RunFolder(Sink):
         self.on_write: Callable[[str], object] = lambda _name: None
         self._seconds: float | None = None
         self._steps: dict[int, dict[str, Any]] = {}
+        self._step_of_file: dict[str, int] = {}
+        self._looking = threading.Lock()  # into these two tables: a web server's thread must not wait for the disk
         self._latents: dict[int, str] = {}
         self._outputs: dict[str, str] = {}
-        self._saved_s = float("-inf")
+        self._saved_s, self._save_interval_s = float("-inf"), MIN_SAVE_INTERVAL_S
         self._sizes: dict[str, int] = {}
         self._changing = threading.RLock()  # several threads write pictures and latents
 
     def resume(self, manifest: Mapping[str, Any]) -> None:
         """Takes over the steps and files of an earlier part of the run, from its validated manifest."""
-        self._steps = {step["index"]: dict(step) for step in manifest["steps"]}
+        for step in manifest["steps"]:
+            self._list(dict(step))
         self._latents = {step["index"]: step["latent"] for step in manifest["steps"] if step["latent"]}
         self._outputs = {name: manifest[name] for name in RUN_FILES if manifest.get(name)}
 
@@ -93,7 +98,7 @@ class RunFolder(Sink):
         folders: Sequence[str] = (),
         write_ms: float | None = None,
     ) -> None:
-        """Adds a step with its files to `run.json`, which is saved once a second.
+        """Adds a step with its files to `run.json`, which is saved at most once a second.
 
         If the sampler reports a step twice, the later picture replaces the earlier one.
 
@@ -136,10 +141,19 @@ class RunFolder(Sink):
             self._enter({**entry, **self._steps.get(step.index, {}), "latent": file})
 
     def _enter(self, entry: dict[str, Any]) -> None:
-        # The table is replaced, never changed: the thread of a web server may be reading it.
-        self._steps = self._steps | {entry["index"]: entry}
-        if self._elapsed_s() - self._saved_s >= MIN_SAVE_INTERVAL_S:
+        self._list(entry)
+        if self._elapsed_s() - self._saved_s >= self._save_interval_s:
             self._try_to_save()
+
+    def _list(self, entry: dict[str, Any]) -> None:
+        """Puts a step into the tables, without a look at the others: a run may have many."""
+        index = entry["index"]
+        with self._looking:
+            for file in picture_files(self._steps.get(index, NO_STEP)):
+                if self._step_of_file.get(file) == index:  # else another step has written a file of this name
+                    del self._step_of_file[file]
+            self._steps[index] = entry
+            self._step_of_file.update((file, index) for file in picture_files(entry))
 
     def step(self, index: int) -> Mapping[str, Any] | None:
         """A step as in `run.json`, or None. Any thread may call it."""
@@ -147,7 +161,8 @@ class RunFolder(Sink):
 
     def step_of(self, file: str) -> Mapping[str, Any] | None:
         """The step that a picture file belongs to, as in `run.json`, or None. Any thread may call it."""
-        return next((entry for entry in self._steps.values() if file in picture_files(entry)), None)
+        index = self._step_of_file.get(file)
+        return None if index is None else self._steps.get(index)
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file into the folder, or into a folder in it. It appears under its name only when complete."""
@@ -171,23 +186,30 @@ class RunFolder(Sink):
         """The number of files in the folder. Any thread may read it."""
         return len(self._sizes)
 
+    def lists(self, file: str) -> bool:
+        """Whether `run.json` lists a file. Any thread may call it."""
+        return file in self._step_of_file or file in self._outputs.values()
+
     def files(self) -> set[str]:
         """Names of all files that `run.json` lists. Any thread may call it."""
-        steps = self._steps.values()
-        return {name for entry in steps for name in picture_files(entry)} | set(self._outputs.values())
+        with self._looking:
+            return {*self._step_of_file, *self._outputs.values()}
 
     def manifest(self) -> dict[str, Any]:
         """The current content of `run.json`. Any thread may call it."""
-        steps = sorted(self._steps.values(), key=lambda entry: entry["index"])
+        with self._looking:
+            steps = list(self._steps.values())
+        steps.sort(key=lambda entry: entry["index"])
         manifest = compose(self.run, self.state, self._elapsed_s(), steps, self._outputs)
         return manifest | {"picture": strict_json(self.picture or self.run.picture, self.run.note, "picture")}
 
     def save(self) -> None:
         """Writes `run.json`."""
         with self._changing:
-            self._saved_s = self._elapsed_s()
+            self._saved_s = began_s = self._elapsed_s()
             # Half a character, of a host's path or a client's id, is written as JSON writes it.
             self.write(MANIFEST_NAME, json.dumps(self.manifest(), ensure_ascii=False).encode(errors="backslashreplace"))
+            self._save_interval_s = max(MIN_SAVE_INTERVAL_S, SAVING_SHARE * (self._elapsed_s() - began_s))
 
     def remove_if_empty(self) -> None:
         """Removes the folder after a run that recorded no step and has no note: the sampler reported none.

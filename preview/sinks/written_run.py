@@ -60,7 +60,7 @@ def read_written(export: ExportFacts, path: str, max_bytes: int) -> WrittenFile 
         first, others = export.group.first, export.group.folders
     *inner, name = path.split("/")
     folder = next((each for each in others if [each.path.name] == inner), None) if inner else first
-    if folder is None or name not in folder.files() | {MANIFEST_NAME}:
+    if folder is None or not (name == MANIFEST_NAME or folder.lists(name)):
         return None
     suffix = PurePath(name).suffix.lower()
     mime_type = picture_type(name) or OTHER_TYPES.get(suffix)

@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import pytest
@@ -149,6 +151,63 @@ def test_during_a_run_the_manifest_is_saved_at_most_once_a_second(folder, clock,
     assert len(saves) == 6
 
 
+class CountedTable(dict):
+    """A table that counts how often all of it is read."""
+
+    reads = 0
+
+    def counted(name):  # noqa: N805 - no method
+        def read(self, *args):
+            type(self).reads += 1
+            return getattr(dict, name)(self, *args)
+
+        return read
+
+    __iter__, __or__, __ror__, keys, values, items, copy = map(
+        counted, ("__iter__", "__or__", "__ror__", "keys", "values", "items", "copy")
+    )
+
+
+def test_a_step_and_a_request_for_its_picture_look_at_no_other_step(folder, picture, monkeypatch):
+    monkeypatch.setattr(CountedTable, "reads", 0)
+    folder._steps, folder._step_of_file = CountedTable(), CountedTable()
+    for index in range(1, 201):
+        folder.record(picture(index=index), f"{index}.png")
+        folder.record_latent(picture(index=index).step, f"{index}.safetensors")
+        assert folder.lists(f"{index}.png")
+        assert not folder.lists("other.png")
+        assert folder.step_of(f"{index}.png")["index"] == folder.step(index)["index"] == index
+    assert CountedTable.reads == 0
+    assert len(folder.files()) == 200
+    assert CountedTable.reads > 0
+
+
+def test_saving_the_manifest_takes_at_most_a_fiftieth_of_the_time_of_a_run(folder, clock, picture):
+    spent_s, saves = [], []
+
+    def slow_disk(name):
+        saves.append(name)
+        spent_s.append(0.001 * len(folder.manifest()["steps"]))  # a long run has a long record
+        clock.now += spent_s[-1]
+
+    folder.on_write = slow_disk
+    for index in range(1, 1001):
+        clock.now += 1.0
+        folder.record(picture(index=index), f"{index}.png")
+    assert sum(spent_s) < clock.now / 45
+    assert len(saves) > 50
+    folder.close("finished")
+    assert len(saved(folder)["steps"]) == 1000
+
+
+def test_a_file_that_two_steps_wrote_stays_listed_when_one_of_them_is_shown_again(folder, picture):
+    folder.record(picture(index=1), "a.png")
+    folder.record(picture(index=2), "a.png")
+    folder.record(picture(index=1), "b.png")
+    assert folder.files() == {"a.png", "b.png"}
+    assert folder.step_of("a.png")["index"] == 2
+
+
 def test_a_failed_write_leaves_no_partial_file_and_keeps_the_old_file(folder, monkeypatch):
     folder.write("sheet.png", b"old")
 
@@ -203,11 +262,28 @@ def test_notes_are_logged_once_and_limited_in_number(run, caplog):
     assert len(run.notes) == MAX_NOTES
 
 
-def test_recording_a_step_does_not_change_the_steps_that_another_thread_reads(folder, picture):
+def test_other_threads_read_the_steps_while_they_are_recorded(folder, picture):
+    lengths, ended = [], threading.Event()
+
+    def read():
+        while not ended.is_set():
+            lengths.append((len(folder.manifest()["steps"]), len(folder.files())))
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        for index in range(1, 501):
+            folder.record(picture(index=index), f"{index}.png")
+        ended.set()
+        reading.result()
+    assert lengths == sorted(lengths)
+    assert len(folder.manifest()["steps"]) == 500
+
+
+def test_a_manifest_that_was_read_does_not_change_with_the_next_step(folder, picture):
     folder.record(picture(index=1), "1.png")
-    reading = iter(folder._steps.values())
+    manifest = folder.manifest()
     folder.record(picture(index=2), "2.png")
-    assert [entry["index"] for entry in reading] == [1]
+    assert [step["index"] for step in manifest["steps"]] == [1]
 
 
 # Reading
