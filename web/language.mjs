@@ -117,8 +117,9 @@ function maximized(name) {
   }
 }
 
-/** The language for dates: with the user's own country, if the browser has the same language. */
+/** The language for dates: with the user's own country, if the browser has the same language; undefined for that of the browser. */
 function tag() {
+  if (current.language === "en") return undefined; // dates as in the user's other programs
   const own = globalThis.navigator?.languages?.find((name) => name.split("-")[0] === current.language.split("-")[0]);
   return (own ?? current.language) + (textDirection() === "rtl" ? LATIN_DIGITS : "");
 }

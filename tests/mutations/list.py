@@ -7,6 +7,7 @@ EVERY_STEP = "Every step, also afterwards."
 SETTLES = "Where it settles."
 ESTIMATE = "The estimate of the final image, not the noise."
 ANY_STEP = "From any step."
+LANGUAGES = "In your language."
 ACT = "Act on a run."
 RECORD = "A record on disk."
 LIBRARY = "A library of all runs."
@@ -1121,5 +1122,30 @@ MUTATIONS = (
         "    if CHAIN in rest:\n",
         "    if not CHAIN:\n",
         ("tests/preview/remote/test_address.py",),
+    ),
+    # In your language
+    Mutation(
+        "a page is in English in every browser",
+        LANGUAGES,
+        "web/page-language.mjs",
+        "bestLanguage(wanted, Object.keys(languages))",
+        "bestLanguage([], Object.keys(languages))",
+        ("tests/preview/html/test_texts.py",),
+    ),
+    Mutation(
+        "notes stay in English in every language",
+        LANGUAGES,
+        "web/sent-texts.mjs",
+        "matched(english, rows) ?? joined(english, rows) ?? english",
+        "english",
+        ("tests/preview/html/test_texts.py", *VIEWER_MODULES),
+    ),
+    Mutation(
+        "the help page is in English in every language",
+        LANGUAGES,
+        "hosts/comfyui/routes.py",
+        """pack / "web/docs" / node / f"{language}.md", """,
+        "",
+        ("tests/hosts/comfyui/test_routes.py",),
     ),
 )
