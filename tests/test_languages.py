@@ -273,7 +273,7 @@ def bare_texts(source: str) -> list[str]:
     for line in PLURAL.sub("", TRANSLATED.sub("", source)).splitlines():
         for match in LITERAL.finditer(line):
             literal = match[1] or match[2] or ""
-            words = VALUE.sub("", literal)
+            words = VALUE.sub("", literal).replace("px", "")
             is_shown = SHOWN_PROPERTY.search(line[: match.start()]) and LETTERS.search(words)
             is_sentence = WORDS.search(words) and not NOT_SHOWN.search(line)
             if literal not in NOT_TEXTS and (is_shown or is_sentence):
