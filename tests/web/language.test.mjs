@@ -68,7 +68,7 @@ test("a note is translated by its pattern, with a reason that is a note itself",
 test("notes that are joined are translated one by one", () => {
   setLanguage("de", {}, PATTERNS);
   assert.equal(sentText("sheet failed; step 7 not shown: OSError: no space"), "sheet ging nicht; Schritt 7 fehlt: OSError: no space");
-  assert.equal(sentText("sheet failed; and nobody knows why"), "sheet failed; and nobody knows why");
+  assert.equal(sentText("sheet failed; an unknown part"), "sheet failed; an unknown part");
 });
 
 test("without patterns a note stays as it is", () => {
