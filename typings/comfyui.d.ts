@@ -26,6 +26,11 @@ declare namespace ComfyUI {
 
   interface DomWidget extends Widget {
     element: HTMLElement;
+    node?: Node;
+    y?: number;
+    computedHeight?: number;
+    isVisible?(): boolean;
+    computeLayoutSize?(): { minHeight: number; maxHeight?: number; minWidth: number };
   }
 
   interface Input {
@@ -135,6 +140,7 @@ declare namespace ComfyUI {
     canvas: HTMLCanvasElement;
     graph: Graph | null;
     ds: Viewport;
+    setDirty(foreground: boolean, background?: boolean): void;
     onDrawForeground?(...args: unknown[]): void;
     emitBeforeChange?(): void;
     emitAfterChange?(): void;

@@ -87,7 +87,7 @@ async function start() {
   const everywhere = new Everywhere(() => app.extensionManager?.setting, (on) => [...viewers.values(), ...outerViewers.values()].forEach(({ bar }) => bar.setSwitch(on)));
   const watched = new WatchedSamplers();
   const farView = new FarView((isFar) => [...viewers.keys(), ...outerViewers.keys()].forEach((node) => elementOf(node).toggleAttribute("data-far", isFar)));
-  const movingCanvas = new MovingCanvas((isMoving) => [...viewers.keys(), ...outerViewers.keys()].forEach((node) => elementOf(node).toggleAttribute("data-moving", isMoving)));
+  const movingCanvas = new MovingCanvas(() => [...viewers.keys(), ...outerViewers.keys()].map(stageOf));
   const choices = new ChoiceNodes(document, (path) => api.apiURL(path), (path, options) => api.fetchApi(path, { ...options, cache: "no-store", headers: { [KEY_HEADER]: key.get() } }));
   /** @type {WeakMap<Node, string>} */
   const newestOf = new WeakMap(); // by node: id of the newest run whose manifest was read
@@ -295,6 +295,8 @@ async function start() {
     Object.defineProperty(widget, "width", { configurable: true, get: () => undefined, set: () => {} });
     // *Edit Subgraph Widgets* lists the enabled widgets of nodes that are not on the canvas. This one cannot be promoted.
     Object.defineProperty(widget, "computedDisabled", { configurable: true, get: () => node.graph?.id !== app.canvas.graph?.id, set: () => {} });
+    // The frontend asks for each frame, and would have the browser compute all styles of the page.
+    widget.computeLayoutSize = () => ({ minHeight: MIN_HEIGHT_PX + 2 * WIDGET_MARGIN_PX, maxHeight: undefined, minWidth: 0 });
     element.style.setProperty("--comfy-widget-min-height", String(MIN_HEIGHT_PX));
     element.dataset.safelight = WIDGET;
     element.dataset.captureWheel = "true"; // Vue nodes leave the wheel to it while it has the focus

@@ -10,8 +10,8 @@ const NO_ROOM = () => [0, -4]; // LiteGraph adds 4 px below each widget
 /** Vue nodes lay out their rows in a grid, the first ones (frontend 1.27) below each other. A row with a linked input stays visible. */
 const STYLE = `
 .dom-widget, .lg-node-widgets { --safelight-settings: flex; }
-/* With the frontend's own will-change, the browser would paint a viewer for each frame in which LiteGraph moves it. */
-.dom-widget:has(> [data-safelight][data-moving]) { will-change: transform !important; }
+/* While the canvas moves, the frontend takes the viewer for hidden, see moving-canvas.mjs, and a layer is painted once. */
+.dom-widget:has(> [data-safelight][data-moving]) { display: block !important; will-change: transform !important; }
 .lg-node-widgets > .${FIRST} { order: -1; }
 .lg-node-widgets:has(> .${FOLDED}) > .lg-widget-container:not(:has(.lg-slot--connected)) { display: none; }
 .lg-node-widgets:has(.${FIRST}) { grid-template-rows: auto !important; grid-auto-rows: min-content; flex: 1; }
