@@ -92,6 +92,8 @@ declare namespace ComfyUI {
     getOutputNodes?(slot: number): Node[] | null;
     isInputConnected?(slot: number): boolean;
     getLayoutWidgets?(): Widget[];
+    pasteFiles?(files: File[]): boolean;
+    onDragOver?(event: DragEvent): boolean;
     onSerialize?(saved: SavedNode, ...more: unknown[]): void;
     onAdded?(...args: unknown[]): void;
     onRemoved?(...args: unknown[]): void;
@@ -126,6 +128,7 @@ declare namespace ComfyUI {
     inputNode?: { id: number | string; slots?: SubgraphSlot[] };
     add(node: Node): void;
     getNodeById(id: number | string): Node | null;
+    getNodeOnPos?(x: number, y: number): Node | null;
     getLink(id: number | null | undefined): Link | null | undefined;
   }
 
@@ -142,6 +145,7 @@ declare namespace ComfyUI {
     ds: Viewport;
     setDirty(foreground: boolean, background?: boolean): void;
     onDrawForeground?(...args: unknown[]): void;
+    convertEventToCanvasOffset(event: MouseEvent): [number, number];
     emitBeforeChange?(): void;
     emitAfterChange?(): void;
     selectItems?(nodes: Node[]): void;

@@ -29,6 +29,7 @@ const OUTER_PROPERTY = "safelight_outer"; // of a subgraph's node: it has a view
 const NODE_WIDTH_PX = 340;
 const WIDGET_MARGIN_PX = 10; // that ComfyUI adds around a widget
 const LIST_INTERVAL_MS = 3000;
+const NOTICE_MS = 8000;
 const [IDLE_MODES, IDLE_OPACITY] = [[2, 4], "0.35"]; // of LiteGraph: a muted node, a bypassed node
 const PLACING_INTERVAL_MS = 500; // until a user who has opened a graph of the first Vue nodes sees the viewer
 // As on the server, which uses them until a user has saved the settings.
@@ -40,7 +41,7 @@ const MODULES = [
   ...["action-menu", "animation-frames", "base-style", "branch", "caption", "change", "chooser", "compare", "download", "drag-out", "elements", "export", "figures", "film-strip", "frame-bar", "fullscreen", "hidden-socket", "hover-thumbnail", "image-cache", "image-loader"],
   ...["image-pane", "input-visibility", "manifest", "messages", "model-source", "navigation", "on-top", "panel", "picture-actions", "progress-line", "promoted-widgets", "run-control", "run-list", "sampler-node", "sanitize", "selection", "server-source", "settings-words", "shortcuts", "status-bar"],
   ...["step-strip", "timers", "toolbar", "truth", "written-files", "zoom"],
-  ...["library-actions", "language", "sent-texts", "comfy-language"],
+  ...["library-actions", "language", "sent-texts", "comfy-language", "drop-on-node"],
 ];
 
 // Loaded when the user first opens the tab with the library.
@@ -60,7 +61,7 @@ const LIBRARY_MODULES = [
  *   typeof import("./choice-nodes.mjs"), typeof import("./live-actions.mjs"), typeof import("./search-rank.mjs"),
  *   typeof import("./moving-canvas.mjs")]} FirstModules
  *
- * @typedef {[typeof import("./library-actions.mjs"), typeof import("./language.mjs"), typeof import("./comfy-language.mjs")]} NamedModules
+ * @typedef {[typeof import("./library-actions.mjs"), typeof import("./language.mjs"), typeof import("./comfy-language.mjs"), typeof import("./drop-on-node.mjs")]} NamedModules
  */
 
 /** Registers the extension. Its state outlives the nodes: ComfyUI creates all nodes again when the user changes tabs. */
@@ -69,8 +70,8 @@ async function start() {
   const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, copyOfWorkflow, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, nodeAt, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers, withoutNode }, { FarView }, { workflowActions }, { ChoiceNodes, CHOICE_NODE, CHOICE_EVENT }, { liveActions }, { rankFirst }, { MovingCanvas }] =
     /** @type {FirstModules} */ (await Promise.all(addresses.slice(0, 19).map((address) => import(address))));
 
-  const named = ["library-actions", "language", "comfy-language"].map((name) => import(addresses[MODULES.indexOf(name)]));
-  const [{ libraryActions }, { t }, { followLanguage }] = /** @type {NamedModules} */ (await Promise.all(named));
+  const named = ["library-actions", "language", "comfy-language", "drop-on-node"].map((name) => import(addresses[MODULES.indexOf(name)]));
+  const [{ libraryActions }, { t }, { followLanguage }, { giveDropsToNodes }] = /** @type {NamedModules} */ (await Promise.all(named));
   await followLanguage(app.ui.settings, (path) => api.fetchApi(path), () => (library = null)); // ComfyUI creates all nodes again, but not its tabs
   addLayoutStyle(document);
   const key = new RunKey(() => localStorage, () => api.user);
@@ -216,6 +217,11 @@ async function start() {
     refresh: listAll,
     place: t("the Safelight tab"),
   };
+
+  /** Shows a message that belongs to no viewer. @param {string} detail */
+  function notify(detail) {
+    app.extensionManager.toast?.add({ severity: "info", summary: "Safelight", detail, life: NOTICE_MS });
+  }
 
   /** Stores the node's places in the node: "Save as" creates it again in a workflow with another id. @param {Node} node */
   function rememberPlaces(node) {
@@ -549,6 +555,7 @@ async function start() {
       movingCanvas.follow(app.canvas);
       const { setting, toast } = app.extensionManager;
       if (toast) welcome(setting, (message) => toast.add(message));
+      giveDropsToNodes(document, app.canvas, notify);
       addLibrary();
     },
     beforeRegisterNodeDef(_, definition) {
