@@ -185,6 +185,8 @@ declare namespace ComfyUI {
   interface Extension {
     name: string;
     settings?: Setting[];
+    commands?: { id: string; icon: string; label: string; function(): unknown }[];
+    menuCommands?: { path: string[]; commands: string[] }[];
     setup?(): void;
     beforeRegisterNodeDef?(type: unknown, definition: NodeDefinition): void;
     refreshComboInNodes?(): void;

@@ -41,7 +41,7 @@ const MODULES = [
   ...["action-menu", "animation-frames", "base-style", "branch", "caption", "change", "chooser", "compare", "download", "drag-out", "elements", "export", "figures", "film-strip", "frame-bar", "fullscreen", "hidden-socket", "hover-thumbnail", "image-cache", "image-loader"],
   ...["image-pane", "input-visibility", "manifest", "messages", "model-source", "navigation", "on-top", "panel", "picture-actions", "progress-line", "promoted-widgets", "run-control", "run-list", "sampler-node", "sanitize", "selection", "server-source", "settings-words", "shortcuts", "status-bar"],
   ...["step-strip", "timers", "toolbar", "truth", "written-files", "zoom"],
-  ...["library-actions", "language", "sent-texts", "comfy-language", "drop-on-node"],
+  ...["library-actions", "language", "sent-texts", "comfy-language", "drop-on-node", "other-browser"],
 ];
 
 // Loaded when the user first opens the tab with the library.
@@ -61,7 +61,7 @@ const LIBRARY_MODULES = [
  *   typeof import("./choice-nodes.mjs"), typeof import("./live-actions.mjs"), typeof import("./search-rank.mjs"),
  *   typeof import("./moving-canvas.mjs")]} FirstModules
  *
- * @typedef {[typeof import("./library-actions.mjs"), typeof import("./language.mjs"), typeof import("./comfy-language.mjs"), typeof import("./drop-on-node.mjs")]} NamedModules
+ * @typedef {[typeof import("./library-actions.mjs"), typeof import("./language.mjs"), typeof import("./comfy-language.mjs"), typeof import("./drop-on-node.mjs"), typeof import("./other-browser.mjs")]} NamedModules
  */
 
 /** Registers the extension. Its state outlives the nodes: ComfyUI creates all nodes again when the user changes tabs. */
@@ -70,8 +70,8 @@ async function start() {
   const [{ RunStore }, { Viewer, DEFAULT_VIEW, SPEEDS }, { EMPTY_WORKFLOW, copyOfWorkflow, nodePlaces, followMove, formerPlaces, giveWorkflowId, holdsGraph, innerPlaces, nodeAt, subgraphNodes, readPastPlaces, withPastPlace }, { MIN_HEIGHT_PX, CHROME_HEIGHT_PX }, { RunKey, KEY_HEADER, sendKey }, { NodeSettings }, { SettingsBar, BAR_HEIGHT_PX }, { DecoderList }, { KnownModels }, { addLayoutStyle }, { Everywhere, EVERYWHERE_LABEL }, { welcome }, { WatchedSamplers, withoutNode }, { FarView }, { workflowActions }, { ChoiceNodes, CHOICE_NODE, CHOICE_EVENT }, { liveActions }, { rankFirst }, { MovingCanvas }] =
     /** @type {FirstModules} */ (await Promise.all(addresses.slice(0, 19).map((address) => import(address))));
 
-  const named = ["library-actions", "language", "comfy-language", "drop-on-node"].map((name) => import(addresses[MODULES.indexOf(name)]));
-  const [{ libraryActions }, { t }, { followLanguage }, { giveDropsToNodes }] = /** @type {NamedModules} */ (await Promise.all(named));
+  const named = ["library-actions", "language", "comfy-language", "drop-on-node", "other-browser"].map((name) => import(addresses[MODULES.indexOf(name)]));
+  const [{ libraryActions }, { t }, { followLanguage }, { giveDropsToNodes }, { OTHER_BROWSER_LABEL, listOtherBrowser }] = /** @type {NamedModules} */ (await Promise.all(named));
   await followLanguage(app.ui.settings, (path) => api.fetchApi(path), () => (library = null)); // ComfyUI creates all nodes again, but not its tabs
   addLayoutStyle(document);
   const key = new RunKey(() => localStorage, () => api.user);
@@ -221,6 +221,19 @@ async function start() {
   /** Shows a message that belongs to no viewer. @param {string} detail */
   function notify(detail) {
     app.extensionManager.toast?.add({ severity: "info", summary: "Safelight", detail, life: NOTICE_MS });
+  }
+
+  /** Lists the runs of another browser: those of the nodes, and those in the library. */
+  function useOtherBrowser() {
+    return listOtherBrowser({
+      ask: (title, message) => app.extensionManager.dialog.prompt({ title, message, defaultValue: "" }),
+      keep(other) {
+        key.set(other);
+        listAll();
+        library?.then((tab) => tab.poll());
+      },
+      notify,
+    });
   }
 
   /** Stores the node's places in the node: "Save as" creates it again in a workflow with another id. @param {Node} node */
@@ -550,6 +563,8 @@ async function start() {
         defaultValue: DEFAULT_DEVICE_MB,
       },
     ],
+    commands: [{ id: "Safelight.OtherBrowser", icon: "pi pi-images", label: t(OTHER_BROWSER_LABEL), function: useOtherBrowser }],
+    menuCommands: [{ path: ["Safelight"], commands: ["Safelight.OtherBrowser"] }],
     setup() {
       farView.follow(app.canvas.ds);
       movingCanvas.follow(app.canvas);

@@ -30,6 +30,14 @@ export class RunKey {
     return this.#storage().getItem(this.#name) ?? null;
   }
 
+  /** Replaces the key. @param {string} key */
+  set(key) {
+    this.#unsaved.set(this.#name, key);
+    try {
+      this.#storage().setItem(this.#name, key);
+    } catch {} // then it lasts as long as the page
+  }
+
   /** The key; created when it is first used. Read each time: another tab may have created it in this moment. */
   get() {
     const name = this.#name;

@@ -18,7 +18,7 @@ function modulesOf(name, found = new Set()) {
 
 test("comfy.js lists every module that it uses", () => {
   const listed = [...read("comfy.js").match(/const MODULES = \[[^;]*;/s)[0].matchAll(/"([\w-]+)"/g)].map(([, name]) => `${name}.mjs`);
-  const used = new Set(["run-store", "node-place", "viewer", "run-key", "node-settings", "settings-bar", "decoder-list", "workflow-actions", "everywhere", "welcome", "sampler-previews", "far-view", "choice-nodes", "library-actions", "live-actions", "search-rank", "moving-canvas", "comfy-language", "drop-on-node"].flatMap((name) => [...modulesOf(`${name}.mjs`)]));
+  const used = new Set(["run-store", "node-place", "viewer", "run-key", "node-settings", "settings-bar", "decoder-list", "workflow-actions", "everywhere", "welcome", "sampler-previews", "far-view", "choice-nodes", "library-actions", "live-actions", "search-rank", "moving-canvas", "comfy-language", "drop-on-node", "other-browser"].flatMap((name) => [...modulesOf(`${name}.mjs`)]));
   assert.deepEqual(new Set(listed), used);
   const imported = ["run-store", "viewer", "node-place", "style", "run-key", "node-settings", "settings-bar", "decoder-list", "known-models", "picture-first", "everywhere", "welcome", "sampler-previews", "far-view", "workflow-actions", "choice-nodes", "live-actions", "search-rank", "moving-canvas"];
   assert.deepEqual(listed.slice(0, imported.length), imported.map((name) => `${name}.mjs`));

@@ -40,6 +40,19 @@ test("each user of the server has another key in the same browser", () => {
   assert.equal(key.get(), first);
 });
 
+test("the key of another browser replaces that of the current user", () => {
+  const stored = storage();
+  let user = "ann";
+  const key = new RunKey(() => stored, () => user);
+  const hers = key.get();
+  user = "ben";
+  key.get();
+  key.set("that of his other browser");
+  assert.equal(key.get(), "that of his other browser");
+  user = "ann";
+  assert.equal(key.get(), hers);
+});
+
 test("two tabs that create the key in the same moment use the one that is stored last", () => {
   const stored = storage();
   const [one, other] = [new RunKey(() => stored, nobody), new RunKey(() => stored, nobody)];
@@ -54,6 +67,8 @@ test("in a browser that stores nothing, the key lasts as long as the page", () =
     const key = new RunKey(nothing, nobody);
     assert.match(key.get(), /^[0-9a-f]{64}$/);
     assert.equal(key.get(), key.get());
+    key.set("of another browser");
+    assert.equal(key.get(), "of another browser");
   }
 });
 
