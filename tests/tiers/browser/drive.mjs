@@ -393,6 +393,36 @@ const SCENES = {
     }
   },
 
+  /** Takes the address that the menu copies to another browser, which then lists the same runs. */
+  async other_browser({ page }) {
+    await openWorkflow(page, { name: "other browser", model: { ...model, step_ms: 50 }, sampler });
+    await queue(page, ++seed);
+    await viewUntil(page, (seen) => finished(seen) && seen.painted);
+    const drawing = await page.evaluate(() => window.app.graph.serialize());
+    const address = await page.evaluate(() => `${location.origin}/safelight/live#key=${localStorage.getItem("Safelight.Key")}`);
+    const browser = await openBrowser(input.chromium, newProfile());
+    try {
+      const other = await openTab(browser, input.url);
+      await other.page.evaluate((drawing) => window.app.loadGraphData(drawing, true, true, "same"), drawing);
+      const before = await viewUntil(other.page, (seen) => seen.onScreen);
+      const paste = async (text) => {
+        other.page.evaluate(() => void window.app.extensionManager.command.execute("Safelight.OtherBrowser"));
+        const field = other.page.locator("[role=dialog] input").last();
+        await field.fill(text);
+        await shot(other.page, "other-browser");
+        await field.press("Enter");
+      };
+      await paste("http://somewhere/");
+      await other.page.getByText("This is not the address").first().waitFor();
+      const refused = await view(other.page);
+      await paste(address);
+      const listed = await viewUntil(other.page, (seen) => seen.painted);
+      return { before, refused, listed };
+    } finally {
+      await browser.close();
+    }
+  },
+
   async stopped({ page }) {
     await openWorkflow(page, { name: "stopped", model, sampler });
     await viewUntil(page, (seen) => seen.onScreen);
@@ -1171,7 +1201,24 @@ const SCENES = {
     await viewUntil(page, (seen) => seen.onScreen);
     await queue(page, ++seed);
     await viewUntil(page, (seen) => running(seen, 2) && seen.painted);
-    const layer = () => page.evaluate((find) => getComputedStyle(eval(find).widgets.at(-1).element.parentElement).willChange, FIND_NODE);
+    // The layer of the viewer, and where it is in its node on the screen, once the canvas is drawn.
+    const placed = () =>
+      page.evaluate(
+        (find) =>
+          new Promise((done) =>
+            requestAnimationFrame(() =>
+              requestAnimationFrame(() => {
+                const { ds, canvas } = window.app.canvas;
+                const node = eval(find);
+                const { element } = node.widgets.at(-1);
+                const [box, ground] = [element.getBoundingClientRect(), canvas.getBoundingClientRect()];
+                const at = (axis, edge) => box[edge] - ground[edge] - (node.pos[axis] + ds.offset[axis]) * ds.scale;
+                done({ layer: getComputedStyle(element.parentElement).willChange, place: [at(0, "left"), at(1, "top")], offset: [...ds.offset] });
+              }),
+            ),
+          ),
+        FIND_NODE,
+      );
     const count = await page.evaluateHandle((find) => {
       const other = window.app.graph.nodes.filter(({ comfyClass }) => comfyClass === "SafelightPreview").find(({ id }) => id !== eval(find).id);
       const counts = { drawn: 0 };
@@ -1181,20 +1228,35 @@ const SCENES = {
     }, FIND_NODE);
     await viewUntil(page, finished);
     const { drawn } = await count.jsonValue();
-    const before = { layer: await layer(), ...(await lookAt(page)) };
-    await page.mouse.move(1300, 880);
-    await page.mouse.down({ button: "middle" });
-    const during = [];
-    for (let i = 1; i <= 5; i++) {
-      await page.mouse.move(1300 - 10 * i, 880);
-      await page.waitForTimeout(50);
-      during.push(await layer());
-    }
-    await page.mouse.up({ button: "middle" });
+    const still = () => page.waitForFunction((find) => !eval(find).widgets.at(-1).element.hasAttribute("data-moving"), FIND_NODE);
+    const before = { ...(await placed()), ...(await lookAt(page)) };
+    const pan = async (x, y) => {
+      await page.mouse.move(x, y);
+      await page.mouse.down({ button: "middle" });
+      const seen = [];
+      for (let i = 1; i <= 5; i++) {
+        await page.mouse.move(x - 10 * i, y);
+        seen.push(await placed());
+        if (i === 3) await shot(page, "moving");
+      }
+      await page.mouse.up({ button: "middle" });
+      await still();
+      return [...seen, await placed()];
+    };
+    const during = await pan(1300, 600); // beside the nodes and the minimap
+    const stage = await boxOf(page, ".stage");
+    const onViewer = await pan(stage.x + stage.width / 2, stage.y + stage.height / 2);
     await place();
-    await page.waitForFunction((find) => !eval(find).widgets.at(-1).element.hasAttribute("data-moving"), FIND_NODE);
-    const after = { layer: await layer(), ...(await lookAt(page)) };
-    return { drawn, before, during, after };
+    await still();
+    const after = { ...(await placed()), ...(await lookAt(page)) };
+    await page.evaluate((find) => {
+      const kept = eval(find);
+      window.app.graph.remove(window.app.graph.nodes.find(({ comfyClass, id }) => comfyClass === "SafelightPreview" && id !== kept.id));
+    }, FIND_NODE); // a click brings a node to the front
+    await focus(page);
+    await page.keyboard.press("Home");
+    await viewUntil(page, (now) => now.step === "step 1 / 8");
+    return { drawn, before, during, onViewer, after };
   },
 
   /** Opens the list of widgets that the node of a subgraph can show; the names in it. */
