@@ -14,7 +14,7 @@ from safelight.fitting.train import Recipe
 from safelight.tools import mesh, refine_decoder
 from safelight.tools.mesh import blur, mesh_rows, smooth_pairs
 from safelight.tools.mesh_energy import mesh_levels
-from safelight.tools.refine_decoder import refine, smooth_crops, soft_latents
+from safelight.tools.refine_decoder import Halfway, learning_rate, refine, smooth_crops, soft_latents
 
 DOWNSCALE, CHANNELS = 8, 4
 
@@ -75,12 +75,13 @@ def test_soft_latents_are_smoother_than_those_of_photographs(photographs):
 
 
 def test_training_on_removes_the_mesh_and_keeps_the_colors(photographs, meshed, monkeypatch):
-    for kind in ("PHOTOGRAPHS", "SMOOTH", "HALFWAY"):
-        monkeypatch.setattr(refine_decoder, kind, 2)
+    monkeypatch.setattr(refine_decoder, "SMOOTH", 2)
     smooth = smooth_crops(photographs, encode, 8, 96, seed=1)
+    soft = Halfway.of(soft_latents(photographs.latents, 4, torch.Generator().manual_seed(0)), meshed)
     before = {name: tensor.clone() for name, tensor in meshed.state_dict().items()}
     reports = []
-    refined = refine(meshed, photographs, smooth, Recipe(steps=60, lr=4e-3), lambda step, _: reports.append(step))
+    recipe = Recipe(steps=60, batch=2, lr=4e-3)
+    refined = refine(meshed, photographs, smooth, (soft, soft), recipe, lambda step, _: reports.append(step))
     assert reports == [60]
     assert all(torch.equal(before[name], tensor) for name, tensor in meshed.state_dict().items()), "it trains a copy"
     with torch.no_grad():
@@ -89,6 +90,15 @@ def test_training_on_removes_the_mesh_and_keeps_the_colors(photographs, meshed, 
     truth = smooth.rgb(2)
     assert (new - truth).square().mean() < (old - truth).square().mean()
     assert not any(parameter.requires_grad for parameter in refined.parameters())
+    with torch.no_grad():
+        colors = F.avg_pool2d(refined(soft.latents), 2)
+    assert (colors - soft.colors).abs().mean() < 0.03
+
+
+def test_the_learning_rate_is_held_and_then_falls_to_nothing():
+    rates = [learning_rate(step, 1000, 0.5) for step in (0, 49, 499, 750, 1000)]
+    assert rates == pytest.approx([0.02, 1, 1, 0.5, 0], abs=0.01)
+    assert learning_rate(999, 1000, 1.0) == 1
 
 
 def test_the_mesh_is_listed_for_each_case_beside_the_target(photographs, meshed):
