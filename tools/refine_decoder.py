@@ -100,7 +100,7 @@ class LossWeights(NamedTuple):
     halfway: float = 0.5
 
 
-DEFAULTS = LossWeights()
+LOSS_WEIGHTS = LossWeights()
 
 
 class Halfway(NamedTuple):
@@ -133,7 +133,7 @@ def refine(
     recipe: Recipe,
     report: Callable[[int, Net], None],
     hold: float = 0.0,
-    weights: LossWeights = DEFAULTS,
+    weights: LossWeights = LOSS_WEIGHTS,
 ) -> Net:
     """Trains a copy of `net` and returns it; its weights are a running mean over the steps.
 
@@ -205,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=PHOTOGRAPHS, help="photographs in a step (%(default)s)")
     parser.add_argument("--lr", type=float, default=8e-4, help="learning rate (%(default)s)")
     parser.add_argument("--hold", type=float, default=0.0, help="share of steps before the rate falls (%(default)s)")
-    for name, value in DEFAULTS._asdict().items():
+    for name, value in LOSS_WEIGHTS._asdict().items():
         option = f"--{name.replace('_', '-')}-weight"
         parser.add_argument(option, type=float, default=value, help="weight of this part of the loss (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="random seed (%(default)s)")
