@@ -23,7 +23,8 @@ PLACES = {
     "README.md": "index.md",
     "weights/README.md": "weights.md",
     **{f"{name}.md": f"{name.lower()}.md" for name in ("ARCHITECTURE", "CHANGELOG", "CONTRIBUTING", "SECURITY")},
-    **{f"web/docs/{path.name}": f"nodes/{path.name}" for path in sorted((ROOT / "web" / "docs").iterdir())},
+    # The site is in English. The help pages of other languages are in a folder for each node.
+    **{f"web/docs/{path.name}": f"nodes/{path.name}" for path in sorted((ROOT / "web" / "docs").glob("*.*"))},
 }
 LINK = re.compile(r"(!?\[[^\]]*\]\()(?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)

@@ -43,6 +43,12 @@ def test_other_links_and_code_stay_as_they_are(text):
     assert with_site_links(text, "docs/comfyui.md", REPOSITORY) == text
 
 
+def test_only_files_get_a_place_on_the_site():
+    """The help pages of other languages are in folders beside the English ones."""
+    assert any(path.is_dir() for path in (ROOT / "web/docs").iterdir())
+    assert [source for source in PLACES if not (ROOT / source).is_file()] == []
+
+
 def test_each_page_has_its_place_in_the_menu():
     """MkDocs says the same, but only where it is installed."""
     menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
