@@ -1247,6 +1247,7 @@ const SCENES = {
     const stage = await boxOf(page, ".stage");
     const onViewer = await pan(stage.x + stage.width / 2, stage.y + stage.height / 2);
     await place();
+    await placed(); // the jump is a move, which the next frames begin
     await still();
     const after = { ...(await placed()), ...(await lookAt(page)) };
     await page.evaluate((find) => {

@@ -137,7 +137,7 @@ def test_two_runs_are_compared_at_the_same_step_or_noise_level(made_up):
     assert compare["wipe"]["thumbs"] == ["A", "B", ""]
     assert "steps2010" in compare["wipe"]["differences"]
     assert compare["step"]["b"] == ["b step_10_0.svg"]  # its last one
-    assert compare["sigma"]["tags"] == ["A 11 · σ 1.82", "B 6 · σ 1.82"]
+    assert compare["sigma"]["tags"] == ["A 11 · σ 1.83", "B 6 · σ 1.83"]
     assert compare["boards"][0] == compare["boards"][1]
     assert compare["third"]["b"] == ["c step_11_0.svg"]
     assert compare["viewed"] == [{"lock": "sigma"}, {"compare": "side"}]
