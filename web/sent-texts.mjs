@@ -4,6 +4,8 @@ import { currentPatterns } from "./language.mjs";
 
 const PLACEHOLDER = /\{(\w+)\}/g;
 const SPECIAL = /[.*+?^${}()|[\]\\]/g;
+// A run of others may have any notes. The time to compare one with all patterns must stay short.
+const [MAX_CHARS, MAX_PARTS, MAX_SPLITS] = [600, 8, 8];
 const NESTED = new Set(["error", "reason"]); // placeholders for what may be such a text itself
 /** @typedef {{expression: RegExp, names: string[], translated: string, own: number}} Row `own`: number of its own characters */
 
@@ -11,7 +13,7 @@ const NESTED = new Set(["error", "reason"]); // placeholders for what may be suc
 const compiled = new WeakMap(); // by the table of patterns
 
 /**
- * A text in the current language. What no pattern matches stays in English.
+ * A text in the current language. What no pattern matches, or is longer than our own texts, stays in English.
  *
  * @param {unknown} text a note, of which several may be joined: `one; another: their reason`
  * @returns {string} empty for nothing
@@ -19,7 +21,7 @@ const compiled = new WeakMap(); // by the table of patterns
 export function sentText(text) {
   const english = text == null ? "" : String(text);
   const rows = rowsOf(currentPatterns());
-  if (!rows.length || !english) return english;
+  if (!rows.length || !english || english.length > MAX_CHARS) return english;
   return matched(english, rows) ?? joined(english, rows) ?? english;
 }
 
@@ -40,12 +42,13 @@ function matched(text, rows) {
  * @param {string} text @param {Row[]} rows
  */
 function joined(text, rows) {
-  for (let at = text.indexOf(": "); ; at = text.indexOf(": ", at + 1)) {
+  for (let at = text.indexOf(": "), splits = 0; splits < MAX_SPLITS; at = text.indexOf(": ", at + 1), splits++) {
     const [head, reason] = at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at + 2)];
-    const parts = head.split("; ").map((part) => matched(part, rows));
-    if (parts.every((part) => part !== null)) return parts.join("; ") + (reason && `: ${matched(reason, rows) ?? reason}`);
-    if (at < 0) return null;
+    const parts = head.split("; ", MAX_PARTS + 1).map((part) => matched(part, rows));
+    if (parts.length <= MAX_PARTS && parts.every((part) => part !== null)) return parts.join("; ") + (reason && `: ${matched(reason, rows) ?? reason}`);
+    if (at < 0) break;
   }
+  return null;
 }
 
 /** A regular expression for each pattern; those with the most words of their own first. @param {Record<string, string>} patterns */

@@ -71,6 +71,12 @@ test("notes that are joined are translated one by one", () => {
   assert.equal(sentText("sheet failed; an unknown part"), "sheet failed; an unknown part");
 });
 
+test("a note that is longer than ours, or has more parts, is not compared with the patterns", () => {
+  setLanguage("de", {}, PATTERNS);
+  for (const note of [`the node failed: ${"a".repeat(600)}`, Array(9).fill("sheet failed").join("; ")]) assert.equal(sentText(note), note);
+  assert.equal(sentText(Array(8).fill("sheet failed").join("; ")), Array(8).fill("sheet ging nicht").join("; "));
+});
+
 test("without patterns a note stays as it is", () => {
   assert.equal(sentText("the node failed: x"), "the node failed: x");
 });
