@@ -187,14 +187,15 @@ def _rate(encoders: int, images: list[np.ndarray]) -> float:
         files.open()
         began = time.perf_counter()
         for index in range(1, WRITTEN_FILES + 1):
-            files.show(_picture(index, images[index % len(images)]))
+            files.show(picture_of_step(index, images[index % len(images)]))
         files.close("finished")  # waits for the encoders
         seconds = time.perf_counter() - began
         folder.close("finished")
     return WRITTEN_FILES / seconds
 
 
-def _picture(index: int, pixels: np.ndarray) -> DecodedPicture:
+def picture_of_step(index: int, pixels: np.ndarray) -> DecodedPicture:
+    """A picture of a step, as a decoder would give it; `pixels` is `[B, T, H, W, 3]` uint8."""
     return DecodedPicture(
         step=StepInfo(index=index, total=WRITTEN_FILES, sigma=1.0),
         pixels=pixels,

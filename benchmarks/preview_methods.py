@@ -2,7 +2,7 @@
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ..preview.images.encode import ImageEncoding
 from ..preview.options import RunOptions
 from ..preview.pipeline import Pipeline
 from ..preview.run import Run
+from ..preview.sinks.base import Sink
 from ..preview.sinks.live_view import LiveView
 from ..preview.sinks.run_folder import RunFolder
 from ..preview.sinks.step_files import StepFiles
@@ -63,8 +64,13 @@ def host_table(case: Case, _: Path) -> Iterator[Callback]:
 
 
 @contextmanager
-def watched(case: Case, folder: Path, *, screen: bool, files: bool) -> Iterator[tuple[Pipeline, Run]]:
-    """A run of Safelight with the sinks of ComfyUI's node, which write into `folder / run.id`, with its pipeline."""
+def watched(
+    case: Case, folder: Path, *, screen: bool, files: bool, sinks: Sequence[Sink] = (), **options: Any
+) -> Iterator[tuple[Pipeline, Run]]:
+    """A run of Safelight with the sinks of ComfyUI's node, which write into `folder / run.id`, with its pipeline.
+
+    `sinks` are further ones, `options` those of the run.
+    """
     run = Run(space=case.space)
     live = None
     if screen:
@@ -74,8 +80,8 @@ def watched(case: Case, folder: Path, *, screen: bool, files: bool) -> Iterator[
     pipeline = start(
         run,
         case.row,
-        RunOptions(write_intermediates=files, batch="first", max_side_px=0),
-        Outputs(folder=RunFolder(folder / run.id / "saved", run) if files else None, live=live),
+        RunOptions(write_intermediates=files, **{"batch": "first", "max_side_px": 0, **options}),
+        Outputs(folder=RunFolder(folder / run.id / "saved", run) if files else None, live=live, sinks=sinks),
         candidates=lambda: Catalogue().candidates(case.row),
     )
     try:

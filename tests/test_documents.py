@@ -9,6 +9,7 @@ import pytest
 import safelight
 from safelight.benchmarks.__main__ import main as benchmarks
 from safelight.benchmarks.gpu.__main__ import main as benchmarks_of_gpu
+from safelight.benchmarks.growth.__main__ import main as benchmarks_of_growth
 from safelight.cli.main import main
 
 ROOT = Path(safelight.__file__).parent
@@ -26,7 +27,7 @@ SOURCE_PATH = re.compile(r"(?:[\w.]+/)+[\w.]+\.(?:py|mjs|js|md)")
 VARIABLE = re.compile(r"\b(?:SAFELIGHT|INVOKEAI)_[A-Z_]+\b")
 IMPORT = re.compile(r"^from (safelight[\w.]*) import (.+)$", re.MULTILINE)
 # Options of other programs that the pages mention.
-BENCHMARKS = {"benchmarks": benchmarks, "benchmarks.gpu": benchmarks_of_gpu}
+BENCHMARKS = {"benchmarks": benchmarks, "benchmarks.gpu": benchmarks_of_gpu, "benchmarks.growth": benchmarks_of_growth}
 FOREIGN = {
     *("--cpu", "--cpu-vae", "--multi-user", "--disable-metadata"),  # ComfyUI
     *("--ignore", "--check", "--test", "--help"),  # pytest, ruff, node, any
