@@ -110,8 +110,9 @@ def test_no_text_becomes_an_element_or_a_script(text):
     page = document(manifest(text), SCRIPT)
     parsed = Elements(page.html)
     assert parsed.found == PLAIN.found
-    assert json.loads(parsed.scripts[0]) == json.loads(json.dumps(manifest(text)))
-    assert parsed.scripts[1] == SCRIPT
+    # The first one has the translations.
+    assert json.loads(parsed.scripts[1]) == json.loads(json.dumps(manifest(text)))
+    assert parsed.scripts[2] == SCRIPT
     page.html.encode("ascii" if page.html.isascii() else "utf-8")
 
 
@@ -129,13 +130,13 @@ def test_no_text_changes_the_content_security_policy(text):
 def test_the_name_of_a_served_folder_stays_a_text(text):
     page = Elements(document({"folder": text}, SCRIPT, connect_src="'self'").html)
     assert page.found == PLAIN.found
-    assert json.loads(page.scripts[0]) == {"folder": text}
+    assert json.loads(page.scripts[1]) == {"folder": text}
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_texts_add_no_element_to_a_notebook_cell(text):
     whole = embedded_page(manifest(text), {f"{text}.png": b"<script>alert(1)</script>"})
-    assert [element[0] for element in Elements(whole).found].count("script") == 2
+    assert [element[0] for element in Elements(whole).found].count("script") == 3
     cell = Elements(page_in_frame(whole, (8, 8), text, alt=text))
     assert [element[0] for element in cell.found] == ["div", "img", "iframe"]
     assert cell.found[1] == ("img", "alt", "src", "width", "style")
