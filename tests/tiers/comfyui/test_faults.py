@@ -582,6 +582,7 @@ def test_a_client_that_disconnects_during_a_run_changes_nothing(ward, name, back
     prompt_id, first, last = asyncio.run(come_and_go())
     history = ended(ward.server, prompt_id)
     assert digest_in(history) == ward.digest(graph)
+    ward.wait_until_quiet()  # a prompt does not wait for its screen
     manifest = ward.server.get(f"/safelight/runs/{first['data']['run']}").json()
     assert (manifest["state"], manifest["notes"]) == ("finished", [])
     assert last is None or (last["data"]["state"], last["data"]["run"]) == ("finished", manifest["id"])
